@@ -1,0 +1,3 @@
+PJ_BUILD: str
+
+def pj_version() -> str: ...

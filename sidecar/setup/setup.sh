@@ -1,0 +1,53 @@
+#!/bin/sh
+# Makes this clone ready to run, from nothing. `make` calls it before every target; what is in place is left alone,
+# so it costs a fraction of a second then. Each step leaves a stamp with a hash of what it was made from.
+set -eu
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-/usr/bin/python3}      # Debian's: the first python3 on PATH may be anybody's
+venv=$PWD/.venv${PJ_SANITIZE:+-sanitize}
+build=.build/${PJ_SANITIZE:+sanitize-}{wheel_tag}
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+step() { echo "== $*" >&2; }
+fail() { echo "set-up: $1" >&2; shift; for line; do echo "  $line" >&2; done; exit 1; }
+hash() { sha256sum | cut -c1-16; }
+made_from() { [ "$(cat "$venv/.made-$1" 2>/dev/null)" = "$2" ]; }
+
+mkdir -p .build
+exec 8>.build/setup.lock
+flock -n 8 || { step "Waiting for another set-up in this clone"; flock 8; }
+
+sidecar/setup/apt.sh || fail "the Debian packages could not be installed (see above)."
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "$python is not Python 3.11 or newer." "Name one: make PYTHON=/path/to/python3 ..."
+
+lock=$( (cat sidecar/setup/requirements.lock; echo "$python"; "$python" -VV) | hash)
+if ! made_from lock "$lock"; then
+    step "Python packages into ${venv##*/}, from sidecar/setup/requirements.lock (20 s)"
+    "$python" -m venv --clear "$venv" || fail "$python -m venv failed." "Debian: apt-get install python3-venv"
+    "$venv/bin/python" -m pip install --quiet --require-hashes --only-binary :all: -r sidecar/setup/requirements.lock ||
+        fail "pip could not install the locked packages (see above)." \
+            "No network or a proxy: see pip's own settings (pip config). A hash that differs: somebody altered the file;" \
+            "do not go on. No wheel for this Python: use one of 3.11 to 3.13 (make PYTHON=...)."
+    echo "$lock" >"$venv/.made-lock"
+fi
+
+prefix=$(PYTHON=$venv/bin/python sidecar/b2bua/pjproject/build.sh) || fail "no pjproject (see above)."
+if ! made_from pjsua2 "$prefix"; then
+    step "pjsua2 into ${venv##*/}, from $prefix"
+    "$venv/bin/python" -m pip install --quiet --no-index --no-deps --force-reinstall "$prefix"/wheel/pjsua2-*.whl ||
+        fail "the pjsua2 wheel could not be installed." "Remove $prefix and run the same command again."
+    echo "$prefix" >"$venv/.made-pjsua2"
+fi
+
+native=$( (echo "$prefix"; find pyproject.toml sidecar/b2bua/native -type f | sort | xargs sha256sum) | hash)
+if ! made_from native "$native"; then
+    step "The native module, sidecar/b2bua/native (20 s the first time)"
+    PKG_CONFIG_PATH=$prefix/lib/pkgconfig "$venv/bin/python" -m pip install --quiet --no-index --no-deps \
+        --no-build-isolation --config-settings build-dir="$build" \
+        ${PJ_SANITIZE:+--config-settings cmake.define.SIDECAR_SANITIZE=ON} --editable . ||
+        fail "the native module did not build; the compiler's message is above." \
+            "If it is about a header or a library of pj: remove .build and run the same command again."
+    echo "$native" >"$venv/.made-native"
+fi
