@@ -1,0 +1,49 @@
+"""Prepaid in its plain form: the whole affordable time is reserved at the INVITE, the rest returned at the
+end.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from sidecar.core.rating import RatingTerms, affordable_s, charge
+from sidecar.core.tariff import Rate
+from sidecar.core.terms import Money
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """`granted_s` seconds may be talked; `reserved` is their total, so no end of the call within them
+    overspends.
+    """
+
+    granted_s: int
+    reserved: Money
+
+
+def grant(
+    balance: Decimal, rate: Rate, terms: RatingTerms, max_duration_s: int, at: datetime | None = None
+) -> Grant | None:
+    """The longest call that `balance` (free of reservations, in the rate's currency) pays; None means
+    no_credit.
+
+    At most `max_duration_s` and the rate's own maximum. A free call needs a balance of 0 at least.
+    """
+    longest_s = max_duration_s if rate.max_duration_s is None else min(max_duration_s, rate.max_duration_s)
+    granted_s = affordable_s(balance, rate, terms, longest_s, at)
+    if granted_s == 0:
+        return None
+    return Grant(granted_s=granted_s, reserved=Money(charge(rate, granted_s, terms, at).total, rate.currency))
+
+
+def settle(reserved: Money, total: Money) -> Money:
+    """What goes back to the balance when a call that reserved `reserved` cost `total`.
+
+    Negative if the call cost more than was reserved: billable time is bounded by the grant, so that is a
+    defect of the caller, who must post it all the same and count it.
+    """
+    if reserved.currency != total.currency:
+        raise ValueError(f"reserved in {reserved.currency}, charged in {total.currency}")
+    return Money(reserved.amount - total.amount, reserved.currency)

@@ -1,0 +1,203 @@
+"""Which number is rated: from the user part of a Request-URI to the digits that the deck is asked for.
+
+Order of steps (each visible in `BilledNumber`):
+
+    received     +49-151-1234567;npdi    as it stood in the Request-URI
+    normalised   +491511234567           `;` parameters off, %-escapes decoded, visual separators off
+    billed        491511234567           `+` dropped (E.164, never stripped), else the first rule that applies
+
+The number a call is *routed* by is not touched by anything here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from urllib.parse import unquote
+
+import msgspec
+
+STRIP_DIGITS_MAX = 32
+RULES_MAX = 1000
+MASK_INPUT_MAX = 64
+
+_SEPARATORS = str.maketrans("", "", "-.()")  # RFC 3966 §5.1.1 visual-separator
+_RULE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ROUTE_PREFIX = re.compile(r"[0-9#*]{1,32}")
+_COUNTRY_CODE = re.compile(r"[0-9]{0,8}")
+_NOT_PLAIN = re.compile(r"[^!-~]")
+
+
+class StripRule(msgspec.Struct, frozen=True, kw_only=True):
+    """A named rule: numbers that start with `prefix` lose `strip` characters and gain the digits `add` in
+    front.
+
+    `add` is the country code of a national trunk prefix: 0 stripped from 01511234567 without it leaves
+    1511234567, which longest-prefix match reads as North America.
+    """
+
+    name: str
+    prefix: str
+    strip: int
+    add: str = ""
+
+    def __post_init__(self) -> None:
+        if not _RULE_NAME.fullmatch(self.name):
+            raise ValueError(f"strip rule name {self.name!r}: 1-64 letters, digits, '_', '.', '-'")
+        if not _ROUTE_PREFIX.fullmatch(self.prefix):
+            raise ValueError(f"strip rule {self.name}: prefix {self.prefix!r} is not 1-32 of 0-9 # *")
+        if not _COUNTRY_CODE.fullmatch(self.add):
+            raise ValueError(f"strip rule {self.name}: add {self.add!r} is not 0-8 digits")
+        _check_strip(f"strip rule {self.name}", self.strip)
+
+
+class StripPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one sender's numbers lose, in the order asked: rules (longest prefix first), account, peer,
+    global.
+
+    For the buy side only `global_strip` is set, to the gateway's length. `None` means "says nothing", 0
+    means "strip nothing" and ends the search.
+    """
+
+    rules: tuple[StripRule, ...] = ()
+    account_strip: int | None = None
+    peer_strip: int | None = None
+    global_strip: int = 0
+
+    def __post_init__(self) -> None:
+        for name, strip in (
+            ("account strip", self.account_strip),
+            ("peer strip", self.peer_strip),
+            ("global strip", self.global_strip),
+        ):
+            if strip is not None:
+                _check_strip(name, strip)
+        _check_rules(self.rules)
+        longest_first = tuple(sorted(self.rules, key=lambda rule: -len(rule.prefix)))
+        msgspec.structs.force_setattr(self, "rules", longest_first)
+
+
+class BilledNumber(msgspec.Struct, frozen=True, kw_only=True):
+    """`billed` is None where the number cannot be rated (rating_status no_rate): empty, lettered, or
+    stripped away.
+
+    `rule` names what was applied: e164, rule:NAME, account, peer or global.
+    """
+
+    received: str
+    normalised: str
+    billed: str | None
+    rule: str
+
+
+def billed_number(user: str, plan: StripPlan) -> BilledNumber:
+    """The number to rate for the user part of a Request-URI, as text of any content. Never raises."""
+    number = user if _is_digits(user) else normalise(user)
+    if number.startswith("+"):
+        digits = number[1:]
+        return BilledNumber(
+            received=user, normalised=number, billed=digits if _is_digits(digits) else None, rule="e164"
+        )
+    strip, add, rule = _strip_for(number, plan)
+    return BilledNumber(received=user, normalised=number, billed=_stripped(number, strip, add), rule=rule)
+
+
+def normalise(user: str) -> str:
+    """`user` without parameters, escapes and visual separators; a leading `+` stays.
+
+    Escaped bytes that are not UTF-8 become `\\xNN`, which no deck matches.
+    """
+    number = user.partition(";")[0]
+    if "%" in number:
+        number = unquote(number, errors="backslashreplace")
+    return number.translate(_SEPARATORS)
+
+
+def plan_warnings(plan: StripPlan) -> tuple[str, ...]:
+    """The trunk trap, for `sidecar check`: a national 0 stripped without a country code in its place."""
+    warnings = [
+        f"strip rule {rule.name}: strips the trunk prefix 0 and adds no country code; "
+        f"01511234567 would be rated as 1511234567, a number in North America"
+        for rule in plan.rules
+        if rule.prefix.startswith("0") and rule.strip == 1 and not rule.add
+    ]
+    for name, strip in (
+        ("account", plan.account_strip),
+        ("peer", plan.peer_strip),
+        ("global", plan.global_strip),
+    ):
+        if strip == 1:
+            warnings.append(
+                f"{name} strip 1: if the digit is a trunk prefix 0, the rest is a national number without "
+                f"country code; use a strip rule with prefix 0 and add"
+            )
+    return tuple(warnings)
+
+
+def matches_list(billed: str | None, patterns: Collection[str]) -> bool:
+    """Whether a FREE, NO_CDR or blocked list names the number; `49151*` is a prefix, `*` alone is everything.
+
+    The cost is the length of the number, whatever the length of the list, if `patterns` is a frozenset.
+    """
+    if billed is None or not patterns:
+        return False
+    return billed in patterns or any(billed[:end] + "*" in patterns for end in range(len(billed) + 1))
+
+
+def mask(number: str) -> str:
+    """For logs and metrics: `+4915112345678` gives `+4915112****78`; at least four characters are hidden.
+
+    Anything but printable ASCII becomes `?`, so that no text from the network can forge a log line. Never
+    raises.
+    """
+    plain = _NOT_PLAIN.sub("?", number[:MASK_INPUT_MAX])
+    sign = "+" if plain.startswith("+") else ""
+    digits = plain[len(sign) :]
+    tail = 2 if len(digits) >= 8 else 0
+    head = max(0, min(7, len(digits) - tail - 4))
+    hidden = len(digits) - head - tail
+    return sign + digits[:head] + "*" * hidden + digits[len(digits) - tail :]
+
+
+def _is_digits(text: str) -> bool:
+    # str.isdigit alone is true for the digits of every script.
+    return text.isascii() and text.isdigit()
+
+
+def _strip_for(number: str, plan: StripPlan) -> tuple[int, str, str]:
+    for rule in plan.rules:
+        if number.startswith(rule.prefix):
+            return rule.strip, rule.add, f"rule:{rule.name}"
+    if plan.account_strip is not None:
+        return plan.account_strip, "", "account"
+    if plan.peer_strip is not None:
+        return plan.peer_strip, "", "peer"
+    return plan.global_strip, "", "global"
+
+
+def _stripped(number: str, strip: int, add: str) -> str | None:
+    if strip >= len(number):
+        return None
+    rest = number[strip:]
+    if not _is_digits(rest):
+        return None
+    if strip and not _is_digits(number) and not _ROUTE_PREFIX.fullmatch(number, 0, strip):
+        return None
+    return add + rest
+
+
+def _check_strip(name: str, strip: int) -> None:
+    if not 0 <= strip <= STRIP_DIGITS_MAX:
+        raise ValueError(f"{name}: {strip} is not within 0-{STRIP_DIGITS_MAX}")
+
+
+def _check_rules(rules: tuple[StripRule, ...]) -> None:
+    if len(rules) > RULES_MAX:
+        raise ValueError(f"{len(rules)} strip rules: at most {RULES_MAX}")
+    for key in ("name", "prefix"):
+        seen: set[str] = set()
+        for rule in rules:
+            value: str = getattr(rule, key)
+            if value in seen:
+                raise ValueError(f"two strip rules with the {key} {value!r}")
+            seen.add(value)

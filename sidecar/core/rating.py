@@ -1,0 +1,281 @@
+"""What a call costs: one function, `charge`, and its inverse, `affordable_s`, which asks it.
+
+The order of steps:
+
+    billable_ms -> hold_s -> minus free seconds -> increments -> connect fee and minimum -> ONE rounding (net)
+                -> tax = net x tax_rate, exact -> total = net + tax
+
+Everything before the rounding is a sum of integers over one common denominator. A Decimal per step would be
+wrong in the last digit now and then: 1/3 has no decimal form, and rounding three thirds gives 0.9999.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
+from math import lcm
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from sidecar.core.tariff import Rate, RateStep, plain_amount
+from sidecar.core.terms import RatingStatus, Rounding
+
+DECIMALS_MAX = 9
+HOLD_S_MAX = 86_400 * 366
+TAX_RATE_MAX = Decimal(10)
+PLANS_MAX = 65_536
+
+_ZERO = Decimal(0)
+# Net has at most 26 digits and a tax rate 13: 100 always suffice, and a digit lost would raise.
+_EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
+
+
+class RatingTerms(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+    """How amounts are made, whatever the rate. The defaults are the product's.
+
+    `fee_unit`: the smallest unit of a charge (default 10^-decimals). `hold_time_precision_ms`: from this many
+    milliseconds above a whole second on, a second more is billed (VOS3000
+    SERVER_BILLING_HOLD_TIME_PRECISION). `free_s`: the first seconds of each call, not billed.
+    `minimum_charge`: least net of a call of which anything is billed. `tax_rate`: 0.19 is 19 %. The last
+    two come from the account for sell and from the gateway for buy.
+    """
+
+    rounding: Rounding = Rounding.HALF_UP
+    decimals: int = 6
+    fee_unit: Decimal | None = None
+    hold_time_precision_ms: int = 50
+    free_s: int = 0
+    minimum_charge: Decimal = Decimal(0)
+    tax_rate: Decimal = Decimal(0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decimals <= DECIMALS_MAX:
+            raise ValueError(f"decimals {self.decimals} is not within 0-{DECIMALS_MAX}")
+        if self.fee_unit is not None:
+            force_setattr(self, "fee_unit", plain_amount("fee_unit", self.fee_unit))
+            if not self.fee_unit:
+                raise ValueError("fee_unit is 0")
+        if not 0 <= self.hold_time_precision_ms <= 999:
+            raise ValueError(f"hold_time_precision_ms {self.hold_time_precision_ms} is not within 0-999")
+        if not 0 <= self.free_s <= HOLD_S_MAX:
+            raise ValueError(f"free_s {self.free_s} is not within 0-{HOLD_S_MAX}")
+        force_setattr(self, "minimum_charge", plain_amount("minimum_charge", self.minimum_charge))
+        force_setattr(self, "tax_rate", plain_amount("tax_rate", self.tax_rate))
+        if self.tax_rate > TAX_RATE_MAX:
+            raise ValueError(f"tax_rate {self.tax_rate} is above {TAX_RATE_MAX}: 0.19 is 19 %")
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """`seconds` billed seconds, from second `start_s` of the billed time on, in whole increments at one
+    price.
+    """
+
+    start_s: int
+    seconds: int
+    increment_s: int
+    price: Decimal
+    per_s: int
+
+    @property
+    def amount(self) -> Fraction:
+        """The exact, unrounded amount."""
+        return Fraction(self.price) * self.seconds / self.per_s
+
+
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """The price of one call on one side, with all that explains it.
+
+    `status` is `rated`, or `not_billable` for a zero-duration call, whose amounts are all 0. `connect_fee`
+    is the fee that was charged. Exact: connect_fee + sum of the segments, at least `terms.minimum_charge`,
+    rounded once, is `net`.
+    """
+
+    status: RatingStatus
+    hold_s: int
+    billed_s: int
+    connect_fee: Decimal
+    net: Decimal
+    tax: Decimal
+    total: Decimal
+    currency: str
+    segments: tuple[Segment, ...]
+    terms: RatingTerms
+
+    @property
+    def rounding(self) -> Rounding:
+        return self.terms.rounding
+
+    @property
+    def decimals(self) -> int:
+        return self.terms.decimals
+
+
+def hold_seconds(billable_ms: int, precision_ms: int) -> int:
+    """Whole seconds of a billable time: at precision 50, 21.049 s gives 21 and 21.050 s gives 22."""
+    whole_s, part_ms = divmod(billable_ms, 1000)
+    return whole_s + 1 if part_ms > 0 and part_ms >= precision_ms else whole_s
+
+
+def charge(rate: Rate, hold_s: int, terms: RatingTerms, at: datetime | None = None) -> Charge:
+    """What `hold_s` seconds cost. Never decreases as `hold_s` grows.
+
+    `at` is the instant at which the billed side answered (aware): steps with time-of-day windows need it,
+    others ignore it. Free seconds are the first of the call. ValueError for a `hold_s` outside
+    0-HOLD_S_MAX.
+    """
+    if not 0 <= hold_s <= HOLD_S_MAX:
+        raise ValueError(f"hold_s {hold_s} is not within 0-{HOLD_S_MAX}")
+    plan = _plan(rate.steps, rate.connect_fee, terms)
+    chargeable_s = hold_s - terms.free_s
+    if chargeable_s <= 0:
+        return _nothing(rate, hold_s, terms, plan)
+    billed_s, numerator, segments = plan.increments(chargeable_s)
+    net = plan.rounded(numerator)
+    tax = _EXACT.multiply(net, terms.tax_rate) if terms.tax_rate else _ZERO
+    return Charge(
+        status=RatingStatus.RATED,
+        hold_s=hold_s,
+        billed_s=billed_s,
+        connect_fee=rate.connect_fee,
+        net=net,
+        tax=tax,
+        total=_EXACT.add(net, tax) if tax else net,
+        currency=rate.currency,
+        segments=segments,
+        terms=terms,
+    )
+
+
+def affordable_s(
+    balance: Decimal, rate: Rate, terms: RatingTerms, max_s: int, at: datetime | None = None
+) -> int:
+    """The largest whole n <= max_s with total(charge(n)) <= balance; 0 if not even one second can be paid.
+
+    The answer is found by asking `charge`, which never decreases. A grant of n seconds is enforced as a
+    deadline of n * 1000 ms after the answer, and n * 1000 ms bills exactly n seconds. (Up to
+    `hold_time_precision_ms` - 1 further milliseconds would still bill n; they are not granted, so that no
+    lateness of a timer can cost a second.)
+    """
+    low, high = 0, max(0, min(max_s, HOLD_S_MAX))
+    if high and charge(rate, high, terms, at).total <= balance:
+        return high
+    while low + 1 < high:
+        middle = (low + high) // 2
+        if charge(rate, middle, terms, at).total <= balance:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def amount_text(amount: Decimal) -> str:
+    """Plain notation with all decimals: str() writes a zero of nine decimals as 0E-9."""
+    return f"{amount:f}"
+
+
+def _nothing(rate: Rate, hold_s: int, terms: RatingTerms, plan: _Plan) -> Charge:
+    return Charge(
+        status=RatingStatus.RATED if hold_s else RatingStatus.NOT_BILLABLE,
+        hold_s=hold_s,
+        billed_s=0,
+        connect_fee=_ZERO,
+        net=plan.zero,
+        tax=_ZERO,
+        total=plan.zero,
+        currency=rate.currency,
+        segments=(),
+        terms=terms,
+    )
+
+
+class _Plan:
+    """A rate's price and the terms as integers over one denominator, so that a charge is a few
+    multiplications.
+
+    Numerators are over `denominator`; `unit_numerator` / `unit_denominator` is the smallest unit of a charge.
+    """
+
+    __slots__ = (
+        "_before",
+        "_denominator",
+        "_minimum",
+        "_per_second",
+        "_rounding",
+        "_steps",
+        "_unit",
+        "_unit_denominator",
+        "zero",
+    )
+
+    def __init__(self, steps: tuple[RateStep, ...], connect_fee: Decimal, terms: RatingTerms) -> None:
+        prices = [Fraction(step.price) / step.per_s for step in steps]
+        fee, minimum = Fraction(connect_fee), Fraction(terms.minimum_charge)
+        unit = terms.fee_unit if terms.fee_unit is not None else Decimal(1).scaleb(-terms.decimals)
+        common = lcm(fee.denominator, minimum.denominator, *(price.denominator for price in prices))
+        unit_numerator, self._unit_denominator = unit.as_integer_ratio()
+        self._steps = steps
+        self._per_second = [int(price * common) for price in prices]
+        self._before = [int(fee * common)]
+        for step, after, numerator in zip(steps, steps[1:], self._per_second, strict=False):
+            self._before.append(self._before[-1] + numerator * (after.start_s - step.start_s))
+        self._minimum = int(minimum * common)
+        self._denominator = common * unit_numerator
+        self._unit = unit
+        self._rounding = terms.rounding
+        self.zero = unit * 0
+
+    def increments(self, chargeable_s: int) -> tuple[int, int, tuple[Segment, ...]]:
+        """(billed_s, numerator of fee and increments, segments) of `chargeable_s` > 0 seconds."""
+        steps = self._steps
+        last = len(steps) - 1
+        while steps[last].start_s >= chargeable_s:
+            last -= 1
+        step = steps[last]
+        increment_s = step.increment_s
+        seconds = -((step.start_s - chargeable_s) // increment_s) * increment_s
+        segment = Segment(
+            start_s=step.start_s, seconds=seconds, increment_s=increment_s, price=step.price, per_s=step.per_s
+        )
+        numerator = self._before[last] + self._per_second[last] * seconds
+        if not last:
+            return seconds, numerator, (segment,)
+        whole = tuple(
+            Segment(
+                start_s=one.start_s,
+                seconds=after.start_s - one.start_s,
+                increment_s=one.increment_s,
+                price=one.price,
+                per_s=one.per_s,
+            )
+            for one, after in pairwise(steps[: last + 1])
+        )
+        return step.start_s + seconds, numerator, (*whole, segment)
+
+    def rounded(self, numerator: int) -> Decimal:
+        """The one rounding: to a multiple of the unit, after the minimum."""
+        units, rest = divmod(max(numerator, self._minimum) * self._unit_denominator, self._denominator)
+        if rest and _goes_up(self._rounding, units, 2 * rest, self._denominator):
+            units += 1
+        return _EXACT.multiply(self._unit, Decimal(units))
+
+
+def _goes_up(rounding: Rounding, units: int, twice_rest: int, denominator: int) -> bool:
+    match rounding:
+        case Rounding.UP:
+            return True
+        case Rounding.DOWN:
+            return False
+        case Rounding.HALF_UP:
+            return twice_rest >= denominator
+        case Rounding.HALF_EVEN:
+            return twice_rest > denominator or (twice_rest == denominator and units % 2 == 1)
+
+
+# A pure memo: decks have some thousand prices, and making a plan costs ten times what using it does.
+@lru_cache(maxsize=PLANS_MAX)
+def _plan(steps: tuple[RateStep, ...], connect_fee: Decimal, terms: RatingTerms) -> _Plan:
+    return _Plan(steps, connect_fee, terms)
