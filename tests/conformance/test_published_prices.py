@@ -1,7 +1,7 @@
 """Published prices of other systems, recomputed. `rating.csv` names each source.
 
-Where the published figure carries an artefact of the publisher's own arithmetic, the row has the exact amount and
-says so: a binary float, units of 10^-9, or a Decimal rounded after each step.
+Where the published figure carries an artefact of the publisher's own arithmetic, the row has the exact
+amount and says so: a binary float, units of 10^-9, or a Decimal rounded after each step.
 """
 
 from __future__ import annotations

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.core.credit import Grant, grant, settle
+from sidecar.core.rating import RatingTerms, charge
+from sidecar.core.tariff import Rate, parse_steps
+from sidecar.core.terms import Money
+
+RATE = Rate(
+    prefix="49", currency="EUR", steps=parse_steps("0:0.10/60/60;60:0.10/60/1"), connect_fee=Decimal("0.05")
+)
+TERMS = RatingTerms(decimals=2, tax_rate=Decimal("0.19"))
+
+
+def test_the_whole_affordable_time_is_reserved() -> None:
+    granted = grant(Decimal("0.30"), RATE, TERMS, 14_400)
+    assert granted is not None
+    assert granted == Grant(granted_s=122, reserved=Money(Decimal("0.2975"), "EUR"))
+
+
+def test_a_grant_is_bounded_by_the_maximum_duration_of_the_call_and_of_the_rate() -> None:
+    short = Rate(prefix="49", currency="EUR", steps=RATE.steps, max_duration_s=90)
+    for rate, maximum_s, granted_s in ((RATE, 60, 60), (short, 60, 60), (short, 14_400, 90)):
+        granted = grant(Decimal(1000), rate, TERMS, maximum_s)
+        assert granted is not None
+        assert granted.granted_s == granted_s
+
+
+@pytest.mark.parametrize("balance", ["0", "0.17", "-5"])
+def test_a_balance_that_does_not_pay_the_first_second_is_no_credit(balance: str) -> None:
+    assert grant(Decimal(balance), RATE, TERMS, 14_400) is None
+
+
+@given(st.decimals(0, 50, places=3), st.integers(1, 7200), st.integers(0, 7200))
+def test_what_was_reserved_is_posted_or_returned(balance: Decimal, maximum_s: int, hold_s: int) -> None:
+    granted = grant(balance, RATE, TERMS, maximum_s)
+    if granted is None:
+        return
+    assert granted.reserved.amount <= balance
+    total = Money(charge(RATE, min(hold_s, granted.granted_s), TERMS).total, "EUR")
+    returned = settle(granted.reserved, total)
+    assert returned.amount >= 0
+    assert returned + total == granted.reserved
+
+
+def test_two_currencies_do_not_settle() -> None:
+    with pytest.raises(ValueError, match="USD"):
+        settle(Money(Decimal(1), "EUR"), Money(Decimal(1), "USD"))

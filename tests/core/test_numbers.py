@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.core.numbers import (
+    BilledNumber,
+    StripPlan,
+    StripRule,
+    billed_number,
+    mask,
+    matches_list,
+    plan_warnings,
+)
+
+TRUNK = StripRule(name="trunk-de", prefix="0", strip=1, add="49")
+INTERNATIONAL = StripRule(name="int", prefix="00", strip=2)
+TECH = StripRule(name="tech", prefix="#77*", strip=4)
+
+
+@pytest.mark.parametrize(
+    ("dialled", "strip", "billed"),
+    [
+        ("0044123456789", 2, "44123456789"),
+        ("01144123456789", 3, "44123456789"),
+        ("01234567890", 1, "1234567890"),
+        ("44123456789", 0, "44123456789"),
+    ],
+)
+def test_the_global_length_strips_as_the_reference_table_says(dialled: str, strip: int, billed: str) -> None:
+    number = billed_number(dialled, StripPlan(global_strip=strip))
+    assert number == BilledNumber(received=dialled, normalised=dialled, billed=billed, rule="global")
+
+
+@pytest.mark.parametrize(
+    ("user", "plan", "billed", "rule"),
+    [
+        # `+` is E.164: nothing is stripped, whatever the plan says.
+        ("+4915112345678", StripPlan(global_strip=2, rules=(INTERNATIONAL,)), "4915112345678", "e164"),
+        ("%2B49151", StripPlan(global_strip=2), "49151", "e164"),
+        ("+", StripPlan(), None, "e164"),
+        ("++49", StripPlan(), None, "e164"),
+        ("+49#1", StripPlan(), None, "e164"),
+        # Order: named rule (longest prefix first), account, peer, global.
+        ("0044123", StripPlan(rules=(TRUNK, INTERNATIONAL), account_strip=5), "44123", "rule:int"),
+        ("0151123", StripPlan(rules=(INTERNATIONAL, TRUNK), account_strip=5), "49151123", "rule:trunk-de"),
+        (
+            "9944123",
+            StripPlan(rules=(TRUNK,), account_strip=2, peer_strip=1, global_strip=3),
+            "44123",
+            "account",
+        ),
+        ("9944123", StripPlan(account_strip=0, peer_strip=1), "9944123", "account"),
+        ("9944123", StripPlan(peer_strip=1, global_strip=2), "944123", "peer"),
+        ("9944123", StripPlan(global_strip=2), "44123", "global"),
+        # Technical prefixes may be stripped and nothing else.
+        ("#77*44123", StripPlan(rules=(TECH,)), "44123", "rule:tech"),
+        ("%2377*44123", StripPlan(rules=(TECH,)), "44123", "rule:tech"),
+        ("12#44123", StripPlan(global_strip=3), "44123", "global"),
+        ("12#44123", StripPlan(global_strip=2), None, "global"),
+        ("*100", StripPlan(), None, "global"),
+        # Parameters, escapes, separators, in this order.
+        ("0044-123.(456);phone-context=+1", StripPlan(global_strip=2), "44123456", "global"),
+        ("0044%2D123", StripPlan(global_strip=2), "44123", "global"),
+        ("0044123%3Bx", StripPlan(global_strip=2), None, "global"),
+        # Too short, empty, lettered.
+        ("00", StripPlan(global_strip=2), None, "global"),
+        ("0", StripPlan(global_strip=2), None, "global"),
+        ("00", StripPlan(rules=(INTERNATIONAL,)), None, "rule:int"),
+        ("", StripPlan(), None, "global"),
+        (";x=1", StripPlan(), None, "global"),
+        ("alice", StripPlan(global_strip=2), None, "global"),
+        ("abc49151", StripPlan(global_strip=3), None, "global"),
+        ("49151x", StripPlan(), None, "global"),
+        ("49 151", StripPlan(), None, "global"),
+        # Digits of other scripts are letters here; so are bytes that are no UTF-8.
+        ("\u0664\u0669151", StripPlan(), None, "global"),
+        ("%D9%A4151", StripPlan(), None, "global"),
+        ("49%ff%fe", StripPlan(), None, "global"),
+        ("49%zz", StripPlan(), None, "global"),
+        ("²³", StripPlan(), None, "global"),
+    ],
+)
+def test_the_number_is_normalised_and_stripped_by_the_first_rule_that_applies(
+    user: str, plan: StripPlan, billed: str | None, rule: str
+) -> None:
+    number = billed_number(user, plan)
+    assert (number.billed, number.rule) == (billed, rule)
+    assert number.received == user
+
+
+def test_what_was_normalised_is_kept_for_the_record() -> None:
+    number = billed_number("+49-151-12;npdi", StripPlan())
+    assert (number.normalised, number.billed) == ("+4915112", "4915112")
+
+
+@given(st.text(), st.integers(0, 32))
+def test_no_text_makes_it_raise_and_only_digits_come_out(user: str, strip: int) -> None:
+    number = billed_number(user, StripPlan(global_strip=strip, rules=(TECH,)))
+    assert number.billed is None or (number.billed.isascii() and number.billed.isdigit())
+    matches_list(number.billed, frozenset({"49*"}))
+    assert mask(user).isascii()
+
+
+@given(st.binary())
+def test_no_bytes_make_it_raise(user: bytes) -> None:
+    for text in (
+        user.decode("utf-8", "backslashreplace"),
+        user.decode("latin-1"),
+        user.decode("utf-8", "surrogateescape"),
+        "".join(f"%{byte:02x}" for byte in user),
+    ):
+        billed_number(text, StripPlan(global_strip=1))
+        assert mask(text).isprintable()
+
+
+@given(st.text("0123456789", min_size=1, max_size=20), st.integers(0, 20))
+def test_stripping_takes_exactly_that_many_digits(number: str, strip: int) -> None:
+    billed = billed_number(number, StripPlan(global_strip=strip)).billed
+    assert billed == (number[strip:] if strip < len(number) else None)
+
+
+@pytest.mark.parametrize(
+    ("number", "masked"),
+    [
+        ("+4915112345678", "+4915112****78"),
+        ("4915112345678", "4915112****78"),
+        ("44123456789", "44123****89"),
+        ("12345678", "12****78"),
+        ("1234567", "123****"),
+        ("112", "***"),
+        ("+", "+"),
+        ("", ""),
+        ("alice\r\n", "ali****"),
+        ("a\x1bb\ud800cdefgh", "a?b?****gh"),
+    ],
+)
+def test_logs_hide_at_least_four_characters(number: str, masked: str) -> None:
+    assert mask(number) == masked
+
+
+def test_a_masked_number_has_a_bounded_length() -> None:
+    assert len(mask("1" * 100_000)) == 64
+
+
+@pytest.mark.parametrize(
+    ("billed", "patterns", "listed"),
+    [
+        ("112", {"112"}, True),
+        ("1123", {"112"}, False),
+        ("1123", {"112*"}, True),
+        ("112", {"112*"}, True),
+        ("11", {"112*"}, False),
+        ("49151", {"*"}, True),
+        ("49151", set(), False),
+        (None, {"*"}, False),
+    ],
+)
+def test_a_star_at_the_end_of_a_list_entry_matches_any_rest(
+    billed: str | None, patterns: set[str], listed: bool
+) -> None:
+    assert matches_list(billed, frozenset(patterns)) is listed
+    assert matches_list(billed, sorted(patterns)) is listed
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: StripRule(name="", prefix="0", strip=1),
+        lambda: StripRule(name="a b", prefix="0", strip=1),
+        lambda: StripRule(name="a", prefix="", strip=1),
+        lambda: StripRule(name="a", prefix="0x", strip=1),
+        lambda: StripRule(name="a", prefix="0", strip=-1),
+        lambda: StripRule(name="a", prefix="0", strip=33),
+        lambda: StripRule(name="a", prefix="0", strip=1, add="+49"),
+        lambda: StripPlan(global_strip=-1),
+        lambda: StripPlan(account_strip=99),
+        lambda: StripPlan(rules=(TRUNK, StripRule(name="other", prefix="0", strip=1))),
+        lambda: StripPlan(rules=(TRUNK, StripRule(name="trunk-de", prefix="1", strip=1))),
+    ],
+)
+def test_an_illegal_plan_cannot_be_built(make: object) -> None:
+    with pytest.raises(ValueError, match="strip"):
+        make()  # type: ignore[operator]
+
+
+def test_stripping_a_trunk_zero_without_a_country_code_is_warned_of() -> None:
+    assert plan_warnings(StripPlan(rules=(TRUNK, INTERNATIONAL), global_strip=2)) == ()
+    trap = StripRule(name="trap", prefix="0", strip=1)
+    assert "trap" in plan_warnings(StripPlan(rules=(trap,)))[0]
+    assert "account strip 1" in plan_warnings(StripPlan(account_strip=1))[0]

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal, localcontext
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from sidecar.core.rating import RatingTerms, affordable_s, amount_text, charge, hold_seconds
+from sidecar.core.tariff import Rate, RateStep, parse_steps
+from sidecar.core.terms import RatingStatus, Rounding
+
+MODES = {
+    Rounding.UP: ROUND_CEILING,
+    Rounding.DOWN: ROUND_FLOOR,
+    Rounding.HALF_UP: ROUND_HALF_UP,
+    Rounding.HALF_EVEN: ROUND_HALF_EVEN,
+}
+
+amounts = st.decimals(min_value=0, max_value=1000, places=4, allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def rates(draw: st.DrawFn) -> Rate:
+    steps: list[RateStep] = []
+    start_s = 0
+    for _ in range(draw(st.integers(1, 4))):
+        step = RateStep(
+            start_s=start_s,
+            price=draw(amounts),
+            per_s=draw(st.sampled_from([1, 7, 30, 60])),
+            increment_s=draw(st.sampled_from([1, 6, 13, 30, 60])),
+        )
+        steps.append(step)
+        start_s += step.increment_s * draw(st.integers(1, 5))
+    return Rate(prefix="", currency="EUR", steps=tuple(steps), connect_fee=draw(amounts))
+
+
+@st.composite
+def terms(draw: st.DrawFn) -> RatingTerms:
+    return RatingTerms(
+        rounding=draw(st.sampled_from(list(Rounding))),
+        decimals=draw(st.integers(0, 9)),
+        fee_unit=draw(st.sampled_from([None, None, Decimal("0.05"), Decimal("0.25"), Decimal(3)])),
+        free_s=draw(st.sampled_from([0, 0, 5, 60])),
+        minimum_charge=draw(st.sampled_from([Decimal(0), Decimal("0.123456")])),
+        tax_rate=draw(st.sampled_from([Decimal(0), Decimal("0.19"), Decimal("0.077")])),
+    )
+
+
+def naive_net(rate: Rate, hold_s: int, terms: RatingTerms) -> tuple[int, Decimal]:
+    """Second by second: each increment that has begun is added as a Fraction."""
+    left_s = hold_s - terms.free_s
+    if left_s <= 0:
+        return 0, Decimal(0)
+    billed_s, exact = 0, Fraction(rate.connect_fee)
+    while billed_s < left_s:
+        step = max((one for one in rate.steps if one.start_s <= billed_s), key=lambda one: one.start_s)
+        exact += Fraction(step.price) * step.increment_s / step.per_s
+        billed_s += step.increment_s
+    exact = max(exact, Fraction(terms.minimum_charge))
+    unit = Fraction(terms.fee_unit) if terms.fee_unit else Fraction(1, 10**terms.decimals)
+    units = exact / unit
+    with localcontext(prec=200):
+        # 60 digits after the point decide every case here except an exact half, which has a short form.
+        text = Decimal(units.numerator) / Decimal(units.denominator)
+        whole = text.quantize(Decimal(1), MODES[terms.rounding])
+        net = Fraction(int(whole)) * unit
+        return billed_s, Decimal(net.numerator) / Decimal(net.denominator)
+
+
+@given(rates(), terms(), st.integers(0, 2000))
+def test_the_charge_equals_a_second_by_second_sum_of_fractions(
+    rate: Rate, terms: RatingTerms, hold_s: int
+) -> None:
+    result = charge(rate, hold_s, terms)
+    assert (result.billed_s, result.net) == naive_net(rate, hold_s, terms)
+    with localcontext(prec=200):
+        assert result.tax == result.net * terms.tax_rate
+        assert result.total == result.net + result.tax
+
+
+@given(rates(), terms(), st.integers(0, 2000))
+def test_the_segments_explain_the_charge(rate: Rate, terms: RatingTerms, hold_s: int) -> None:
+    result = charge(rate, hold_s, terms)
+    assert sum(one.seconds for one in result.segments) == result.billed_s
+    assert [one.start_s for one in result.segments] == [
+        sum(one.seconds for one in result.segments[:number]) for number in range(len(result.segments))
+    ]
+    assert all(one.seconds % one.increment_s == 0 for one in result.segments)
+    exact = Fraction(result.connect_fee) + sum(one.amount for one in result.segments)
+    if result.billed_s:
+        unit = Fraction(terms.fee_unit) if terms.fee_unit else Fraction(1, 10**terms.decimals)
+        assert abs(max(exact, Fraction(terms.minimum_charge)) - Fraction(result.net)) < unit
+    else:
+        assert exact == result.total == 0
+
+
+@given(rates(), terms(), st.integers(0, 3000), st.integers(1, 100))
+def test_a_longer_call_never_costs_less(rate: Rate, terms: RatingTerms, hold_s: int, more_s: int) -> None:
+    assert charge(rate, hold_s, terms).total <= charge(rate, hold_s + more_s, terms).total
+
+
+@given(rates(), terms(), amounts, st.integers(0, 5000))
+def test_what_is_affordable_is_paid_and_one_second_more_is_not(
+    rate: Rate, terms: RatingTerms, balance: Decimal, max_s: int
+) -> None:
+    seconds = affordable_s(balance, rate, terms, max_s)
+    assert 0 <= seconds <= max_s
+    assert charge(rate, seconds, terms).total <= balance
+    if seconds < max_s:
+        assert charge(rate, seconds + 1, terms).total > balance
+
+
+@given(rates(), terms(), amounts)
+def test_a_debt_affords_nothing(rate: Rate, terms: RatingTerms, debt: Decimal) -> None:
+    assume(debt > 0)
+    assert affordable_s(-debt, rate, terms, 14_400) == 0
+
+
+@given(st.integers(0, 10**7), st.integers(0, 999))
+def test_a_deadline_of_whole_seconds_bills_exactly_those(granted_s: int, precision_ms: int) -> None:
+    assert hold_seconds(granted_s * 1000, precision_ms) == granted_s
+
+
+@pytest.mark.parametrize(
+    ("billable_ms", "precision_ms", "hold_s"),
+    [
+        (21_049, 50, 21),
+        (21_050, 50, 22),
+        (21_000, 0, 21),
+        (21_001, 0, 22),
+        (21_999, 999, 22),
+        (21_998, 999, 21),
+        (0, 0, 0),
+        (49, 50, 0),
+        (50, 50, 1),
+    ],
+)
+def test_the_hold_time_precision_decides_when_a_second_more_is_billed(
+    billable_ms: int, precision_ms: int, hold_s: int
+) -> None:
+    assert hold_seconds(billable_ms, precision_ms) == hold_s
+
+
+def test_a_zero_duration_call_costs_neither_fee_nor_minimum() -> None:
+    rate = Rate(prefix="", currency="EUR", steps=parse_steps("0:1/60/60"), connect_fee=Decimal(1))
+    result = charge(rate, 0, RatingTerms(minimum_charge=Decimal(5), tax_rate=Decimal("0.19")))
+    assert result.status is RatingStatus.NOT_BILLABLE
+    assert result.segments == ()
+    assert (result.billed_s, result.connect_fee, result.total) == (0, Decimal(0), Decimal(0))
+
+
+def test_a_call_within_the_free_seconds_costs_neither_fee_nor_minimum() -> None:
+    rate = Rate(prefix="", currency="EUR", steps=parse_steps("0:1/60/60"), connect_fee=Decimal(1))
+    terms = RatingTerms(minimum_charge=Decimal(5), free_s=30)
+    assert charge(rate, 30, terms).status is RatingStatus.RATED
+    assert charge(rate, 30, terms).total == 0
+    assert (charge(rate, 31, terms).billed_s, charge(rate, 31, terms).total) == (60, Decimal(5))
+
+
+@pytest.mark.parametrize(
+    ("rounding", "net"), [("up", "0.05"), ("down", "0.00"), ("half_up", "0.05"), ("half_even", "0.00")]
+)
+def test_the_fee_unit_is_the_multiple_that_the_charge_is_rounded_to(rounding: str, net: str) -> None:
+    rate = Rate(prefix="", currency="EUR", steps=parse_steps("0:0.025/60/60"))
+    terms = RatingTerms(rounding=Rounding(rounding), decimals=4, fee_unit=Decimal("0.05"))
+    assert amount_text(charge(rate, 10, terms).net) == net
+
+
+def test_the_minimum_is_applied_before_the_rounding() -> None:
+    rate = Rate(prefix="", currency="EUR", steps=parse_steps("0:0.001/60/60"))
+    terms = RatingTerms(decimals=2, minimum_charge=Decimal("0.015"))
+    assert charge(rate, 10, terms).net == Decimal("0.02")
+
+
+def test_tax_is_a_line_of_its_own_and_is_not_rounded() -> None:
+    rate = Rate(prefix="", currency="EUR", steps=parse_steps("0:0.0333/60/60"))
+    result = charge(rate, 10, RatingTerms(decimals=4, tax_rate=Decimal("0.077")))
+    assert (result.net, result.tax, result.total) == (
+        Decimal("0.0333"),
+        Decimal("0.0025641"),
+        Decimal("0.0358641"),
+    )
+
+
+def test_the_largest_amounts_stay_exact() -> None:
+    rate = Rate(
+        prefix="",
+        currency="EUR",
+        steps=parse_steps("0:999999999.999999999999/1/1"),
+        connect_fee=Decimal(999999999),
+    )
+    terms = RatingTerms(decimals=9, tax_rate=Decimal("9.999999999999"))
+    result = charge(rate, 31_622_400, terms)
+    exact = Fraction("999999999.999999999999") * 31_622_400 + 999999999
+    assert abs(Fraction(result.net) - exact) < Fraction(1, 10**9)
+    assert Fraction(result.total) == Fraction(result.net) * (1 + Fraction("9.999999999999"))
+
+
+def test_amounts_are_written_plainly() -> None:
+    assert amount_text(charge(free_rate(), 60, RatingTerms(decimals=9)).net) == "0.000000000"
+    assert amount_text(charge(free_rate(), 60, RatingTerms(decimals=0)).net) == "0"
+
+
+def free_rate() -> Rate:
+    return Rate(prefix="", currency="EUR", steps=parse_steps("0:0/60/60"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decimals": 10},
+        {"decimals": -1},
+        {"fee_unit": Decimal(0)},
+        {"fee_unit": Decimal("NaN")},
+        {"hold_time_precision_ms": 1000},
+        {"hold_time_precision_ms": -1},
+        {"free_s": -1},
+        {"minimum_charge": Decimal(-1)},
+        {"tax_rate": Decimal(19)},
+        {"tax_rate": Decimal("Infinity")},
+    ],
+)
+def test_illegal_terms_cannot_be_built(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        RatingTerms(**changes)
+
+
+@pytest.mark.parametrize("hold_s", [-1, 86_400 * 366 + 1])
+def test_a_hold_time_out_of_bounds_is_refused(hold_s: int) -> None:
+    with pytest.raises(ValueError, match="hold_s"):
+        charge(free_rate(), hold_s, RatingTerms())

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.core.tariff import (
+    Deck,
+    Rate,
+    RateStep,
+    format_steps,
+    parse_amount,
+    parse_steps,
+    per_minute_steps,
+)
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+STEPS = parse_steps("0:0.1/60/60")
+
+
+def rate(prefix: str, destination: str = "", **changes: Any) -> Rate:
+    return Rate(prefix=prefix, currency="EUR", steps=STEPS, destination=destination, **changes)
+
+
+def naive_match(rates: list[Rate], billed: str, at: datetime) -> Rate | None:
+    fitting = [one for one in rates if billed.startswith(one.prefix) and one.holds_at(at)]
+    return max(fitting, key=lambda one: len(one.prefix), default=None)
+
+
+@given(
+    st.lists(st.text("0123", max_size=6), unique=True, max_size=40),
+    st.lists(st.text("0123", min_size=1, max_size=9), max_size=20),
+)
+def test_the_longest_prefix_is_what_a_naive_scan_finds(prefixes: list[str], numbers: list[str]) -> None:
+    rates = [rate(prefix, f"to {prefix}") for prefix in prefixes]
+    deck = Deck("r", rates)
+    for number in numbers:
+        assert deck.match(number, AT) == naive_match(rates, number, AT)
+    assert {one.prefix for one in deck} == set(prefixes)
+    assert [one.prefix for one in deck] == sorted(prefixes)
+
+
+@given(st.data())
+def test_a_row_outside_its_period_leaves_the_number_to_a_shorter_prefix(data: st.DataObject) -> None:
+    rates = []
+    for prefix in data.draw(st.lists(st.text("01", max_size=4), unique=True, max_size=12)):
+        days = data.draw(st.lists(st.integers(0, 9), unique=True, min_size=2, max_size=6).map(sorted))
+        for start, end in zip(days[::2], days[1::2], strict=False):
+            since, until = AT + timedelta(days=start), AT + timedelta(days=end)
+            rates.append(rate(prefix, effective_from=since, effective_to=until))
+    deck = Deck("r", rates)
+    for number in data.draw(st.lists(st.text("01", min_size=1, max_size=6), max_size=10)):
+        for day in range(-1, 11):
+            at = AT + timedelta(days=day)
+            assert deck.match(number, at) == naive_match(rates, number, at)
+
+
+def test_a_million_random_look_ups_equal_a_table_of_all_numbers() -> None:
+    # The oracle: every prefix of the number asked of a dict, longest first.
+    generator = random.Random(20260301)
+    prefixes = {str(generator.randrange(10 ** generator.randint(1, 6))) for _ in range(20_000)}
+    rates = {prefix: rate(prefix) for prefix in prefixes}
+    deck = Deck("r", rates.values())
+    for _ in range(200_000):
+        number = str(generator.randrange(10**9))
+        expected = next((number[:end] for end in range(len(number), 0, -1) if number[:end] in rates), None)
+        found = deck.match(number, AT)
+        assert (found and found.prefix) == expected, number
+
+
+def test_periods_are_half_open_and_follow_each_other_without_a_gap() -> None:
+    change = datetime(2026, 7, 1, tzinfo=UTC)
+    deck = Deck("r", [rate("49", "old", effective_to=change), rate("49", "new", effective_from=change)])
+    before, after = deck.match("491", change - timedelta(microseconds=1)), deck.match("491", change)
+    assert before is not None
+    assert after is not None
+    assert (before.destination, after.destination) == ("old", "new")
+
+
+def test_candidates_are_all_rates_that_could_apply_longest_first() -> None:
+    deck = Deck("r", [rate(prefix) for prefix in ("", "4", "49", "491", "492", "5")])
+    assert [one.prefix for one in deck.candidates("49151", AT)] == ["491", "49", "4", ""]
+
+
+def test_the_default_row_has_an_empty_prefix() -> None:
+    deck = Deck("r", [rate("", "elsewhere"), rate("49")])
+    found = deck.match("1", AT)
+    assert found is not None
+    assert found.destination == "elsewhere"
+    assert Deck("r", [rate("49")]).match("1", AT) is None
+    assert Deck("r").match("1", AT) is None
+
+
+def test_a_number_longer_than_any_key_is_still_found() -> None:
+    deck = Deck("r", [rate("4" * 17), rate("4" * 16)])
+    found = deck.match("4" * 40, AT)
+    assert found is not None
+    assert len(found.prefix) == 17
+
+
+@pytest.mark.parametrize("text", ["0:0.2/60/60;60:0.1/60/1", "0:1/60/12;12:1/60/13", "0:0/1/1"])
+def test_steps_are_read_back_as_they_were_written(text: str) -> None:
+    assert format_steps(parse_steps(text)) == text
+
+
+def test_equal_prices_are_equal_texts() -> None:
+    assert format_steps(parse_steps("0:0.20/60/60")) == "0:0.2/60/60"
+    assert format_steps(parse_steps("0:100.000/60/60")) == "0:100/60/60"
+
+
+def test_minutes_and_increments_become_steps() -> None:
+    assert per_minute_steps(Decimal("0.1"), 60, 6) == parse_steps("0:0.1/60/60;60:0.1/60/6")
+    assert per_minute_steps(Decimal("0.1"), 1, 1) == parse_steps("0:0.1/60/1")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "step 1"),
+        ("0:0.1/60", "step 1"),
+        ("0:0.1/60/60;", "step 2"),
+        ("0:0.1/60/60;30:0.1/60/1", "whole number of 60 s increments"),
+        ("30:0.1/60/60", "gap"),
+        ("0:0.1/60/60;60:0.1/60/60;60:0.2/60/1", "overlap"),
+        ("0:0.1/60/60;120:0.1/60/60;60:0.2/60/1", "overlap"),
+        ("0:NaN/60/60", "not an amount"),
+        ("0:1e3/60/60", "not an amount"),
+        ("0:-1/60/60", "not an amount"),
+        ("0:1_0/60/60", "not an amount"),
+        ("0:0.1/0/60", "per_s"),
+        ("0:0.1/60/0", "increment_s"),
+        ("0:0.1/60/1.5", "whole number"),
+        ("0:0.1/60/\u0661", "whole number"),
+        (";".join(f"{n}:1/1/1" for n in range(65)), "65 steps"),
+    ],
+)
+def test_illegal_steps_are_refused_with_the_reason(text: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        parse_steps(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "NaN",
+        "Infinity",
+        "-1",
+        "+1",
+        "1e400",
+        "1E2",
+        "1_0",
+        "\u0661",
+        "1,5",
+        "1.",
+        ".5",
+        " 1",
+        "1\n",
+        "1" * 10,
+    ],
+)
+def test_only_plain_amounts_are_read(text: str) -> None:
+    with pytest.raises(ValueError, match="not an amount"):
+        parse_amount(text)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prefix": "49x"},
+        {"prefix": "\u0664"},
+        {"prefix": "4" * 18},
+        {"currency": "XXX"},
+        {"currency": "eur"},
+        {"connect_fee": Decimal(-1)},
+        {"connect_fee": Decimal("NaN")},
+        {"connect_fee": Decimal("Infinity")},
+        {"connect_fee": Decimal("1e400")},
+        {"connect_fee": Decimal("1e-13")},
+        {"steps": ()},
+        {"destination": "a\nb"},
+        {"destination": "a" * 201},
+        {"max_duration_s": 0},
+        {"effective_from": datetime(2026, 1, 1)},
+        {"effective_from": AT, "effective_to": AT},
+    ],
+)
+def test_an_illegal_rate_cannot_be_built(changes: dict[str, Any]) -> None:
+    good: dict[str, Any] = {"prefix": "49", "currency": "EUR", "steps": STEPS}
+    with pytest.raises(ValueError, match="has|is|are"):
+        Rate(**(good | changes))
+
+
+def test_an_illegal_step_cannot_be_built() -> None:
+    with pytest.raises(ValueError, match="start_s"):
+        RateStep(start_s=-1, price=Decimal(1), per_s=60, increment_s=60)
+    with pytest.raises(ValueError, match="price"):
+        RateStep(start_s=0, price=Decimal("Infinity"), per_s=60, increment_s=60)
+
+
+def test_two_rows_of_one_prefix_in_the_same_period_are_refused() -> None:
+    with pytest.raises(ValueError, match="'49'"):
+        Deck("r", [rate("49"), rate("4"), rate("49", effective_from=AT)])
+
+
+def test_a_rate_survives_being_frozen_into_a_journal_entry() -> None:
+    one = rate("49", "Germany", effective_from=AT, connect_fee=Decimal("0.050"))
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(one), type=Rate) == one
+    assert msgspec.json.decode(msgspec.json.encode(one), type=Rate) == one
