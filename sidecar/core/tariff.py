@@ -103,16 +103,16 @@ class Deck:
     chain that starts at the greatest key not above the number's own: a prefix of the number sorts before
     it, and nothing sorts between the two but longer prefixes that begin with the shorter.
 
-    `_kinds` holds each distinct (price, fee, currency, period, maximum) once, as a Rate without prefix and
+    `kinds` holds each distinct (price, fee, currency, period, maximum) once, as a Rate without prefix and
     destination.
     """
 
-    __slots__ = ("_destination_of", "_destinations", "_keys", "_kind_of", "_kinds", "_parents", "revision")
+    __slots__ = ("_destination_of", "_keys", "_kind_of", "_parents", "destinations", "kinds", "revision")
 
     def __init__(self, revision: str, rates: Iterable[Rate] = ()) -> None:
         builder = DeckBuilder()
         for rate in rates:
-            builder.add(rate.prefix, rate.destination, builder.kind(rate))
+            builder.add(rate.prefix, builder.destination(rate.destination), builder.kind(rate))
         conflicts = builder.sort()
         if conflicts:
             raise ValueError(f"two rates for the prefix {conflicts[0][2]!r} hold at the same time")
@@ -131,8 +131,8 @@ class Deck:
         self._parents = builder.parents
         self._kind_of = builder.kind_of
         self._destination_of = builder.destination_of
-        self._kinds = builder.kinds
-        self._destinations = builder.destinations
+        self.kinds = tuple(builder.kinds)
+        self.destinations = tuple(builder.destinations)
 
     def match(self, billed: str, at: datetime) -> Rate | None:
         """The rate of the longest prefix of `billed` (ASCII digits) whose period holds at `at` (aware)."""
@@ -143,7 +143,7 @@ class Deck:
             padded, length = divmod(keys[row], _BASE)
             scale = _SCALE[length]
             if padded // scale == digits // scale:
-                kind = self._kinds[self._kind_of[row]]
+                kind = self.kinds[self._kind_of[row]]
                 if kind.holds_at(at):
                     return self._rate(row, kind, billed[:length])
             row = self._parents[row]
@@ -156,7 +156,7 @@ class Deck:
         row = bisect_right(self._keys, key) - 1
         while row >= 0:
             padded, length = divmod(self._keys[row], _BASE)
-            kind = self._kinds[self._kind_of[row]]
+            kind = self.kinds[self._kind_of[row]]
             if padded // _SCALE[length] == digits // _SCALE[length] and kind.holds_at(at):
                 found.append(self._rate(row, kind, billed[:length]))
             row = self._parents[row]
@@ -168,14 +168,18 @@ class Deck:
     def __iter__(self) -> Iterator[Rate]:
         """All rates, by prefix and then by start of the period."""
         for row, key in enumerate(self._keys):
-            yield self._rate(row, self._kinds[self._kind_of[row]], _prefix_of(key))
+            yield self._rate(row, self.kinds[self._kind_of[row]], _prefix_of(key))
+
+    def rows(self) -> Iterator[tuple[str, int, int]]:
+        """(prefix, index into `destinations`, index into `kinds`) of all rows, in the order of iteration."""
+        return zip(map(_prefix_of, self._keys), self._destination_of, self._kind_of, strict=True)
 
     def _rate(self, row: int, kind: Rate, prefix: str) -> Rate:
         # A copy of a checked Rate with two checked fields needs no second check; building one anew costs
         # four times as much as the look-up.
         rate: Rate = kind.__copy__()  # type: ignore[attr-defined]
         force_setattr(rate, "prefix", prefix)
-        force_setattr(rate, "destination", self._destinations[self._destination_of[row]])
+        force_setattr(rate, "destination", self.destinations[self._destination_of[row]])
         return rate
 
 
@@ -203,15 +207,19 @@ class DeckBuilder:
             self.kinds.append(bare)
         return known
 
-    def add(self, prefix: str, destination: str, kind: int) -> None:
-        """One row; the caller has checked the prefix and the destination."""
-        self.keys.append(int(prefix.ljust(PREFIX_DIGITS_MAX, "0")) * _BASE + len(prefix))
-        self.kind_of.append(kind)
-        known = self._destination_ids.get(destination)
+    def destination(self, text: str) -> int:
+        """The number of a destination name, checked by the caller."""
+        known = self._destination_ids.get(text)
         if known is None:
-            known = self._destination_ids[destination] = len(self.destinations)
-            self.destinations.append(destination)
-        self.destination_of.append(known)
+            known = self._destination_ids[text] = len(self.destinations)
+            self.destinations.append(text)
+        return known
+
+    def add(self, prefix: str, destination: int, kind: int) -> None:
+        """One row; the caller has checked the prefix."""
+        self.keys.append(int(prefix.ljust(PREFIX_DIGITS_MAX, "0")) * _BASE + len(prefix))
+        self.destination_of.append(destination)
+        self.kind_of.append(kind)
 
     def sort(self) -> list[tuple[int, int, str]]:
         """Sorts the rows; returns pairs of rows (numbered as added) that hold at one time, with their

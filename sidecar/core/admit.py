@@ -1,0 +1,301 @@
+"""From an INVITE to a call: whose it is, what it will cost, where it may go, or why it is refused.
+
+The order is the order of the questions: known account, allowed number, free place, route, price. The first "no" is the
+record's reason. Nothing is admitted here: that is the store's word (event Admitted).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from sidecar.core.call import Attempt, Call, Phase, Pricing, Stamp
+from sidecar.core.commands import Append, ArmDeadline, Command, EntryKind, NoteRefusal, Reject, Reserve, Route
+from sidecar.core.events import Event, InviteReceived, InviteRefused, LegIdentity
+from sidecar.core.hangup import SERVER, TABLE, hangup
+from sidecar.core.identity import leg_b_names
+from sidecar.core.numbers import BilledNumber, StripPlan, billed_number, matches_list
+from sidecar.core.policy import NO_ACCOUNT, Account, AccountRule, Gateway, Load, Policy
+from sidecar.core.rating import RatingTerms
+from sidecar.core.records import cdr_of, utc
+from sidecar.core.terms import DeadlineKind, Detail, DialogState, Evidence
+
+Decision = tuple[Call, tuple[Command, ...]]
+
+
+def open_call(call_id: UUID, invite: InviteReceived, policy: Policy, load: Load) -> Decision:
+    """The call that an INVITE begins, and the first step: reserve and admit, or reject and note."""
+    name = account_of(invite, policy)
+    account = policy.account_terms(name or NO_ACCOUNT)
+    number = _number(invite, account, policy)
+    pricing = sell_pricing(number, account, policy, utc(invite.wall_ns))
+    gateways = route_of(number, policy)
+    call = Call(
+        call_id=call_id,
+        boot_id=policy.boot_id,
+        bridge_id=invite.bridge_id,
+        phase=Phase.ADMITTING,
+        invite=invite,
+        account=account,
+        pricing=pricing,
+        gateways=gateways,
+    )
+    free = free_gateways(gateways, policy, load)
+    refusal = _refusal(call, name is not None, bool(free), policy, load)
+    if refusal is not None:
+        return refuse(call, refusal, policy, invite)
+    call = begin_attempt(call, free, invite, policy)
+    admit = Append(kind=EntryKind.ADMITTED, call=call)
+    if account.prepaid and pricing.rate is not None and not pricing.free:
+        return call, (
+            Reserve(
+                call_id=call_id,
+                account=account.name,
+                rate=pricing.rate,
+                terms=pricing.terms,
+                max_duration_s=max_duration_ms(call, policy) // 1000,
+                at=utc(invite.wall_ns),
+            ),
+            admit,
+        )
+    return call, (admit,)
+
+
+def refused_by_bridge(call_id: UUID, event: InviteRefused, policy: Policy) -> Decision:
+    """The record of an INVITE that the bridge refused by itself: a full node, a drain, a source that is not listed."""
+    invite = event.invite
+    account = policy.account_terms(NO_ACCOUNT)
+    number = _number(invite, account, policy)
+    call = Call(
+        call_id=call_id,
+        boot_id=policy.boot_id,
+        bridge_id=invite.bridge_id,
+        phase=Phase.ENDED,
+        invite=invite,
+        account=account,
+        pricing=Pricing(number=number, terms=policy.rating),
+        gateways=(),
+        state_a=DialogState.TERMINATED,
+        hangup=hangup(SERVER, event.detail, Evidence.MESSAGE, sip_code=event.sip_code, refused=True),
+        ended=Stamp(event.mono_ns, event.wall_ns),
+    )
+    return call, (NoteRefusal(cdr=cdr_of(call, policy)),)
+
+
+def refuse(call: Call, detail: Detail, policy: Policy, event: Event) -> Decision:
+    """Refuse a call that was not admitted: the reply first, its record after it."""
+    row = TABLE[SERVER, detail]
+    verdict = hangup(SERVER, detail, Evidence.MESSAGE, refused=True)
+    ended = replace(call, phase=Phase.ENDED, attempts=(), hangup=verdict, ended=Stamp(event.mono_ns, event.wall_ns))
+    reject = Reject(
+        bridge_id=call.bridge_id,
+        sip_code=row.sip_code,
+        q850_cause=row.q850_cause,
+        text=detail.value,
+        # RFC 3261 §21.5.4: only a node that can serve nobody asks for a pause.
+        retry_after_s=policy.timers.retry_after_s if detail is Detail.NODE_FULL else 0,
+    )
+    return ended, (reject, NoteRefusal(cdr=cdr_of(ended, policy)))
+
+
+def _refusal(call: Call, known: bool, gateway_free: bool, policy: Policy, load: Load) -> Detail | None:
+    account, number = call.account, call.pricing.number
+    if not known and policy.account_required:
+        return Detail.RULE
+    if any(
+        matches_list(candidate, policy.blocked_numbers)
+        for candidate in (number.normalised.removeprefix("+"), number.billed)
+    ):
+        return Detail.NUMBER_BLOCKED
+    if load.calls >= policy.calls_max:
+        return Detail.NODE_FULL
+    if account.calls_max is not None and load.by_account.get(account.name, 0) >= account.calls_max:
+        return Detail.ACCOUNT_LIMIT
+    if not call.gateways:
+        return Detail.NO_ROUTE
+    if not gateway_free:
+        return Detail.GATEWAY_LIMIT
+    if call.pricing.rate is None and not call.pricing.free and not _carries_unrated(account):
+        return Detail.NO_RATE
+    return None
+
+
+def _carries_unrated(account: Account) -> bool:
+    return not account.prepaid if account.carry_without_rate is None else account.carry_without_rate
+
+
+def account_of(invite: InviteReceived, policy: Policy) -> str | None:
+    """The account of the first rule that applies; None where nobody claims the call."""
+    return next((rule.account for rule in policy.account_rules if _applies(rule, invite, policy)), None)
+
+
+def _applies(rule: AccountRule, invite: InviteReceived, policy: Policy) -> bool:
+    if rule.peer is not None:
+        return rule.peer == invite.peer
+    if rule.header is not None:
+        peer = policy.peers.get(invite.peer)
+        return peer is not None and peer.asserts_identity and (rule.header, rule.header_value) in invite.headers
+    if rule.tls_name is not None:
+        return rule.tls_name == invite.tls_name
+    return rule.called_prefix is not None and invite.request_user.startswith(rule.called_prefix)
+
+
+def _number(invite: InviteReceived, account: Account, policy: Policy) -> BilledNumber:
+    peer = policy.peers.get(invite.peer)
+    return billed_number(invite.request_user, sell_plan(account, peer.strip_digits if peer else None, policy))
+
+
+def sell_plan(account: Account, peer_strip: int | None, policy: Policy) -> StripPlan:
+    return StripPlan(
+        rules=policy.strip_rules,
+        account_strip=account.strip_digits,
+        peer_strip=peer_strip,
+        global_strip=policy.strip_digits,
+    )
+
+
+def sell_pricing(number: BilledNumber, account: Account, policy: Policy, at: datetime) -> Pricing:
+    terms = side_terms(policy.rating, account)
+    return _pricing(number, terms, account.deck or policy.default_deck, policy, at)
+
+
+def buy_pricing(user: str, gateway: Gateway, policy: Policy, at: datetime) -> Pricing | None:
+    if gateway.deck is None:
+        return None
+    number = billed_number(user, StripPlan(global_strip=gateway.strip_digits))
+    return _pricing(number, side_terms(policy.rating, gateway), gateway.deck, policy, at, sell=False)
+
+
+def _pricing(
+    number: BilledNumber, terms: RatingTerms, deck_name: str, policy: Policy, at: datetime, sell: bool = True
+) -> Pricing:
+    deck = policy.decks.get(deck_name)
+    rate = deck.match(number.billed, at) if deck is not None and number.billed is not None else None
+    return Pricing(
+        number=number,
+        terms=terms,
+        rate=rate,
+        deck_revision=deck.revision if deck is not None else None,
+        free=sell and matches_list(number.billed, policy.flags.free_numbers),
+    )
+
+
+def side_terms(base: RatingTerms, party: Account | Gateway) -> RatingTerms:
+    """The node's rating terms with the party's own tax and minimum (account for sell, gateway for buy)."""
+    if not party.tax_rate and not party.minimum_charge:
+        return base
+    return RatingTerms(
+        rounding=base.rounding,
+        decimals=base.decimals,
+        fee_unit=base.fee_unit,
+        hold_time_precision_ms=base.hold_time_precision_ms,
+        free_s=base.free_s,
+        minimum_charge=party.minimum_charge,
+        tax_rate=party.tax_rate,
+    )
+
+
+def route_of(number: BilledNumber, policy: Policy) -> tuple[str, ...]:
+    """The gateways of the longest route prefix of the number as dialled, in order."""
+    matching = [rule for rule in policy.routes if number.normalised.startswith(rule.prefix)]
+    return max(matching, key=lambda rule: len(rule.prefix)).gateways if matching else ()
+
+
+def free_gateways(names: tuple[str, ...], policy: Policy, load: Load) -> tuple[str, ...]:
+    """Those of `names` that may take one more call."""
+    return tuple(name for name in names if _has_place(policy.gateways[name], load))
+
+
+def _has_place(gateway: Gateway, load: Load) -> bool:
+    return gateway.calls_max is None or load.by_gateway.get(gateway.name, 0) < gateway.calls_max
+
+
+def max_duration_ms(call: Call, policy: Policy) -> int:
+    """The node's maximum, or the rate's own where that is shorter."""
+    rate = call.pricing.rate
+    if rate is None or rate.max_duration_s is None:
+        return policy.timers.max_duration_ms
+    return min(policy.timers.max_duration_ms, rate.max_duration_s * 1000)
+
+
+def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Policy) -> Call:
+    """The call with its next attempt, on the first of `free`; what is left of them may be tried later.
+
+    Leg B's names are known before its INVITE leaves, so that the journal entry can hold them.
+    """
+    gateway = policy.gateways[free[0]]
+    number = len(call.attempts) + 1
+    invite = call.invite
+    host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
+    target = f"sip:{invite.request_user}@{host}:{gateway.port}"
+    if gateway.transport.value != "udp":
+        target += f";transport={gateway.transport}"
+    sip_call_id, local_tag, branch = leg_b_names(invite.b_token, number)
+    leg = LegIdentity(
+        sip_call_id=sip_call_id,
+        local_tag=local_tag,
+        local_uri=invite.leg.remote_uri,
+        remote_uri=target,
+        remote_target=target,
+        branch=branch,
+        local_address=invite.leg.local_address,
+        remote_address=f"{host}:{gateway.port}",
+        transport=gateway.transport,
+    )
+    attempt = Attempt(
+        number=number,
+        gateway=gateway.name,
+        target=target,
+        sent_user=invite.request_user,
+        leg=leg,
+        buy=buy_pricing(invite.request_user, gateway, policy, utc(event.wall_ns)),
+        started=Stamp(event.mono_ns, event.wall_ns),
+    )
+    return replace(call, attempts=(*call.attempts, attempt), gateways=free[1:], state_b=DialogState.TRYING)
+
+
+def route_command(call: Call, policy: Policy) -> Route:
+    """The command that sends the last attempt's INVITE."""
+    attempt = call.attempts[-1]
+    gateway = policy.gateways[attempt.gateway]
+    return Route(
+        bridge_id=call.bridge_id,
+        attempt=attempt.number,
+        gateway=gateway.name,
+        host=gateway.host,
+        port=gateway.port,
+        transport=gateway.transport,
+        user=attempt.sent_user,
+        no_response_ms=gateway.no_response_failover_ms,
+    )
+
+
+def ring_deadline(call: Call, policy: Policy) -> ArmDeadline:
+    """How long the whole set-up may take, over all attempts."""
+    row = TABLE[SERVER, Detail.RING_TIMEOUT]
+    return ArmDeadline(
+        bridge_id=call.bridge_id,
+        kind=DeadlineKind.RING,
+        after_ms=policy.timers.ring_timeout_ms,
+        sip_code=row.sip_code,
+        q850_cause=row.q850_cause,
+        text=Detail.RING_TIMEOUT.value,
+    )
+
+
+def talk_deadline(call: Call, policy: Policy) -> ArmDeadline:
+    """The shorter of the grant and the maximum duration, counted by the bridge from our 2xx on leg A."""
+    after_ms, kind, detail = max_duration_ms(call, policy), DeadlineKind.MAX_DURATION, Detail.MAX_DURATION
+    if call.granted_s is not None and call.granted_s * 1000 < after_ms:
+        after_ms, kind, detail = call.granted_s * 1000, DeadlineKind.GRANT, Detail.GRANT_USED_UP
+    row = TABLE[SERVER, detail]
+    return ArmDeadline(
+        bridge_id=call.bridge_id,
+        kind=kind,
+        after_ms=after_ms,
+        sip_code=row.sip_code,
+        q850_cause=row.q850_cause,
+        text=detail.value,
+    )

@@ -1,0 +1,149 @@
+"""What is to be done: imperative, frozen. Wire commands go to the bridge at once; store commands of one decision are one
+transaction. No wire command waits for a store command: what must be durable first is asked for in one decision, and the
+event that reports it (Admitted, AnswerRecorded) leads to the next. So the promises can be read off `decide`, and tested
+without a disk.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from sidecar.core.call import Call
+from sidecar.core.cdr import Cdr
+from sidecar.core.rating import RatingTerms
+from sidecar.core.tariff import Rate
+from sidecar.core.terms import DeadlineKind, Money, TransportName
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+# --- wire ------------------------------------------------------------------------------------------------------------
+
+
+class WireCommand(Command, frozen=True, kw_only=True):
+    bridge_id: int
+
+
+class Route(WireCommand, frozen=True, kw_only=True):
+    """Send the INVITE to a gateway: attempt 1, or the next one while the failure of the last is held."""
+
+    attempt: int
+    gateway: str
+    host: str  # a literal address, IPv4 or IPv6
+    port: int
+    transport: TransportName
+    user: str  # the user part of the Request-URI on leg B
+    no_response_ms: int  # fail over when not even a 100 has come by then
+
+
+class RelayAnswer(WireCommand, frozen=True, kw_only=True):
+    pass
+
+
+class RelayFailure(WireCommand, frozen=True, kw_only=True):
+    """Pass B's held final response to A. `sip_code` replaces its code where it is not 0."""
+
+    sip_code: int = 0
+    keep_retry_after: bool = False
+
+
+class Reject(WireCommand, frozen=True, kw_only=True):
+    """Refuse an INVITE that was never routed."""
+
+    sip_code: int
+    q850_cause: int
+    text: str  # the detail: a word of the closed set, never text of a person
+    retry_after_s: int = 0
+
+
+class Release(WireCommand, frozen=True, kw_only=True):
+    """End an admitted call in whatever state it is: final response, CANCEL, or BYE on each leg that needs one."""
+
+    sip_code: int
+    q850_cause: int
+    text: str
+
+
+class ArmDeadline(WireCommand, frozen=True, kw_only=True):
+    """Arm a native timer. RING counts from now, MAX_DURATION and GRANT from our 2xx on leg A."""
+
+    kind: DeadlineKind
+    after_ms: int
+    sip_code: int
+    q850_cause: int
+    text: str
+
+
+class Snapshot(Command, frozen=True, kw_only=True):
+    """Ask the bridge which calls it holds."""
+
+
+# --- store -----------------------------------------------------------------------------------------------------------
+
+
+class EntryKind(StrEnum):
+    """Kinds of journal entries. Each but the last two holds the whole call as it stood after the step, so that recovery
+    reads one entry and replays nothing; `ended` and `suppressed` hold the CDR."""
+
+    ADMITTED = "admitted"
+    ATTEMPT = "attempt"
+    ANSWERED = "answered"
+    ESTABLISHED = "established"  # our 2xx left and A acknowledged it; nobody waits for this entry
+    REFRESHED = "refreshed"
+    ENDING = "ending"  # the first cause is known; nobody waits for this entry
+    ENDED = "ended"
+    SUPPRESSED = "suppressed"
+
+
+class StoreCommand(Command, frozen=True, kw_only=True):
+    pass
+
+
+class Reserve(StoreCommand, frozen=True, kw_only=True):
+    """Reserve all that the balance affords, at most `max_duration_s`. The store asks `credit.grant` inside the
+    transaction, against the balance it has locked; a refusal drops the whole step and is reported as CreditRefused."""
+
+    call_id: UUID
+    account: str
+    rate: Rate
+    terms: RatingTerms
+    max_duration_s: int
+    at: datetime  # the start that time-of-day steps are rated from: the INVITE
+
+
+class Append(StoreCommand, frozen=True, kw_only=True):
+    kind: EntryKind
+    call: Call
+
+
+class Settle(StoreCommand, frozen=True, kw_only=True):
+    """Post what a call costs and return the rest of its reservation. `total` is the charge of the highest revision: the
+    ledger posts the difference to what it posted before, so a repeated step moves nothing."""
+
+    call_id: UUID
+    account: str
+    total: Money | None  # None: nothing is charged; a reservation is returned whole
+
+
+class NoteRefusal(Command, frozen=True, kw_only=True):
+    """An INVITE was refused: publish this record, or count it where its source has had too many this second."""
+
+    cdr: Cdr
+
+
+class Publish(StoreCommand, frozen=True, kw_only=True):
+    """Close the call with its record: the ended entry, the CDR with the next sequence number, its outbox row."""
+
+    cdr: Cdr
+
+
+class Suppress(StoreCommand, frozen=True, kw_only=True):
+    """Close the call with a journal entry alone: no CDR leaves, no sequence number is taken."""
+
+    cdr: Cdr

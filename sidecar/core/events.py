@@ -1,0 +1,214 @@
+"""What happened: past tense, frozen. Three sources: the bridge (SIP), the store (durability), and the operator.
+
+Every event carries both clocks as they stood where it happened: `mono_ns` (CLOCK_MONOTONIC, durations) and `wall_ns`
+(UTC since the epoch, stamps). Text from the network is decoded with `backslashreplace` before it becomes an event, and
+is bounded by the bridge, so nothing behind this module has to distrust it as an encoding.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from sidecar.core.terms import DeadlineKind, Detail, LegName, Money, RouteFailure, TransportName
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    mono_ns: int
+    wall_ns: int
+
+
+class LegIdentity(msgspec.Struct, frozen=True, kw_only=True):
+    """All that names one dialog on the wire, and so all that is needed to end it after a crash (RFC 3261 §12)."""
+
+    sip_call_id: str
+    local_tag: str
+    remote_tag: str = ""
+    local_uri: str
+    remote_uri: str
+    remote_target: str = ""
+    route_set: tuple[str, ...] = ()
+    local_cseq: int = 0
+    remote_cseq: int = 0
+    branch: str = ""  # of the INVITE that made the dialog: what a CANCEL must name (RFC 3261 §9.1)
+    local_address: str
+    remote_address: str
+    transport: TransportName
+
+
+# --- from the bridge -------------------------------------------------------------------------------------------------
+
+
+class BridgeEvent(Event, frozen=True, kw_only=True):
+    bridge_id: int  # counts the calls of one boot; with the boot id it makes the call id
+
+
+class InviteReceived(BridgeEvent, frozen=True, kw_only=True):
+    """An initial INVITE from a listed peer. Leg A has been answered 100; nothing has left on leg B."""
+
+    leg: LegIdentity
+    peer: str  # the name of the peer group that the source address belongs to
+    request_uri: str
+    request_user: str  # the user part of the Request-URI as received: escapes and parameters still in it
+    from_user: str
+    headers: tuple[tuple[str, str], ...] = ()  # those the profile asks for, names in lower case
+    tls_name: str = ""
+    b_token: str  # unguessable; leg B's Call-ID, From tag and branch of every attempt are derived from it
+
+
+class InviteRefused(Event, frozen=True, kw_only=True):
+    """The bridge refused an initial INVITE by itself; a record is owed."""
+
+    detail: Detail
+    sip_code: int
+    invite: InviteReceived
+
+
+class ProvisionalReceived(BridgeEvent, frozen=True, kw_only=True):
+    """The first 101-199 of each code in an attempt."""
+
+    attempt: int
+    sip_code: int
+
+
+class AnswerHeld(BridgeEvent, frozen=True, kw_only=True):
+    """B's 2xx arrived and is held: it reaches A only after RelayAnswer."""
+
+    attempt: int
+    sip_code: int
+    leg: LegIdentity
+
+
+class AnswerRelayed(BridgeEvent, frozen=True, kw_only=True):
+    """Our 2xx left on leg A: the call is answered."""
+
+
+class AnswerDropped(BridgeEvent, frozen=True, kw_only=True):
+    """A 2xx of an abandoned attempt, of a cancelled call or of a second branch: it got ACK and BYE at once."""
+
+    attempt: int
+    sip_code: int
+    leg: LegIdentity
+
+
+class AckReceived(BridgeEvent, frozen=True, kw_only=True):
+    """A acknowledged our 2xx."""
+
+
+class CancelReceived(BridgeEvent, frozen=True, kw_only=True):
+    """CANCEL on A before our final response: A has got 487, B its CANCEL (or ACK and BYE)."""
+
+    reasons: tuple[str, ...] = ()  # values of its Reason header fields
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class ByeReceived(BridgeEvent, frozen=True, kw_only=True):
+    """BYE on one leg: it was answered 200, and the other leg has got its own BYE."""
+
+    leg_name: LegName
+    reasons: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class RouteFailed(BridgeEvent, frozen=True, kw_only=True):
+    """The current attempt ended without a 2xx. Its failure is held until Route, RelayFailure or Release."""
+
+    attempt: int
+    cause: RouteFailure
+    sip_code: int  # the final response as received; 0 where none arrived
+    phrase: str = ""
+    reasons: tuple[str, ...] = ()
+    early_media_relayed: bool = False  # an 18x with SDP or RSeq went to A: no other gateway can be tried
+
+
+class LegTerminated(BridgeEvent, frozen=True, kw_only=True):
+    """No more events of this leg will come. `alive`: its peer answered our BYE with a 2xx."""
+
+    leg_name: LegName
+    sip_code: int = 0
+    alive: bool = False
+
+
+class TransportFailed(BridgeEvent, frozen=True, kw_only=True):
+    leg_name: LegName
+
+
+class DeadlineReached(BridgeEvent, frozen=True, kw_only=True):
+    """A native timer ran out. MAX_DURATION, GRANT and NO_ACK: both legs have got their BYE; HOLD: A has got its 500 and
+    B ACK and BYE or CANCEL; RING: nothing was sent yet, the call waits for Release."""
+
+    kind: DeadlineKind
+    heard_code: int = 0  # RING only: the highest provisional heard from B, 100 included; 0 where B was silent
+
+
+class TargetRefreshed(BridgeEvent, frozen=True, kw_only=True):
+    leg_name: LegName
+    remote_target: str
+    local_cseq: int
+    remote_cseq: int
+
+
+class SessionRefreshed(BridgeEvent, frozen=True, kw_only=True):
+    leg_name: LegName
+
+
+class Life(BridgeEvent, frozen=True, kw_only=True):
+    """An in-dialog message arrived; at most one a second and leg is reported."""
+
+    leg_name: LegName
+
+
+class SnapshotTaken(Event, frozen=True, kw_only=True):
+    """The calls that the bridge holds, for the watchdog."""
+
+    bridge_ids: frozenset[int]
+
+
+# --- from the store --------------------------------------------------------------------------------------------------
+
+
+class CallEvent(Event, frozen=True, kw_only=True):
+    call_id: UUID
+
+
+class Admitted(CallEvent, frozen=True, kw_only=True):
+    """The admitted entry is on disk, with the reservation of a prepaid account."""
+
+    granted_s: int | None = None
+    reserved: Money | None = None
+
+
+class CreditRefused(CallEvent, frozen=True, kw_only=True):
+    """The balance does not pay for one second; nothing was written."""
+
+
+class AnswerRecorded(CallEvent, frozen=True, kw_only=True):
+    """The answered entry is on disk."""
+
+
+class StepFailed(CallEvent, frozen=True, kw_only=True):
+    """The admitted or answered entry could not be written. (An end that cannot be written is kept and tried again.)"""
+
+
+# --- from people and from the start ----------------------------------------------------------------------------------
+
+
+class ReleaseRequested(CallEvent, frozen=True, kw_only=True):
+    detail: Detail  # OPERATOR or DRAIN
+    operator: str
+    text: str = ""
+
+
+class WaitElapsed(CallEvent, frozen=True, kw_only=True):
+    """An ending call has waited long enough for its legs, or a challenged caller has not come back."""
+
+
+class CallLost(CallEvent, frozen=True, kw_only=True):
+    """The watchdog found that the bridge no longer holds the call, or a broken promise of our own code ended it."""
+
+    text: str = ""
+
+
+class CallFoundOpen(CallEvent, frozen=True, kw_only=True):
+    """At start: the journal has no end for this call. The stamps are those of the node's last heartbeat."""

@@ -1,0 +1,152 @@
+"""What the operator decided, as one immutable value: peers, gateways, routes, accounts, limits, timers, flags and decks.
+
+`config.py` builds it from files and environment, checked whole; `decide` reads it. A change at run time (an account
+created, a deck activated) makes a new Policy and swaps it in: a call keeps what it took from the one it began under.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import msgspec
+
+from sidecar.core.numbers import StripRule
+from sidecar.core.rating import RatingTerms
+from sidecar.core.tariff import Deck
+from sidecar.core.terms import Detail, ServerReason, TransportName
+
+NO_ACCOUNT = "_"
+
+
+class ProxyHangup(msgspec.Struct, frozen=True, kw_only=True):
+    """A trusted proxy's own words that *it* ended the call: where `header` (lower case; `reason` included) of its BYE or
+    CANCEL contains `contains`, the cause is `detail` of the server, not the party whose side the message came from."""
+
+    header: str
+    contains: str
+    detail: Detail
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
+    """A group of source addresses that may send us calls, or that a gateway answers from."""
+
+    name: str
+    addresses: tuple[str, ...]  # CIDR blocks or single addresses, IPv4 or IPv6
+    port: int = 0  # 0: any source port
+    tls_names: tuple[str, ...] = ()
+    strip_digits: int | None = None
+    asserts_identity: bool = False  # its headers may name the account (RFC 3325: inside the trust domain)
+    proxy_hangups: tuple[ProxyHangup, ...] = ()
+
+
+class Gateway(msgspec.Struct, frozen=True, kw_only=True):
+    """Where leg B goes. `host` is a literal address."""
+
+    name: str
+    host: str
+    port: int
+    transport: TransportName = TransportName.UDP
+    strip_digits: int = 0  # of the number sent, before the buy rate is looked up
+    calls_max: int | None = None
+    no_response_failover_ms: int = 4_000
+    record_server_hang_up: bool | None = None  # overrides the flag for calls whose last attempt went here
+    deck: str | None = None
+    tax_rate: Decimal = Decimal(0)
+    minimum_charge: Decimal = Decimal(0)
+
+
+class RouteRule(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls whose received number begins with `prefix` try `gateways` in order; the longest prefix wins."""
+
+    prefix: str
+    gateways: tuple[str, ...]
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    currency: str
+    prepaid: bool = False
+    deck: str | None = None  # None: the default sell deck
+    strip_digits: int | None = None
+    calls_max: int | None = None
+    carry_without_rate: bool | None = None  # None: refused if prepaid, carried otherwise (contract: on_no_rate)
+    tax_rate: Decimal = Decimal(0)
+    minimum_charge: Decimal = Decimal(0)
+
+
+class AccountRule(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to know whose call it is; exactly one of the four matches is given. The first rule that applies wins."""
+
+    account: str
+    peer: str | None = None
+    header: str | None = None  # lower case; read only from a peer with asserts_identity
+    header_value: str | None = None
+    tls_name: str | None = None
+    called_prefix: str | None = None
+
+    def __post_init__(self) -> None:
+        if sum(m is not None for m in (self.peer, self.header, self.tls_name, self.called_prefix)) != 1:
+            raise ValueError("an account rule has exactly one of peer, header, tls_name, called_prefix")
+        if (self.header is None) != (self.header_value is None):
+            raise ValueError("header and header_value go together")
+
+
+class Timers(msgspec.Struct, frozen=True, kw_only=True):
+    ring_timeout_ms: int = 120_000
+    max_duration_ms: int = 14_400_000
+    auth_retry_ms: int = 10_000
+    answer_hold_ms_max: int = 2_000
+    heartbeat_ms: int = 1_000
+    retry_after_s: int = 5
+
+
+class RecordFlags(msgspec.Struct, frozen=True, kw_only=True):
+    """VOS3000's record parameters and our overrides. For a server hangup the most specific setting wins: the gateway's,
+    then the reason's, then the global flag; `fault` stands apart, because our own faults are not the customer's."""
+
+    record_server_hang_up: bool = True
+    record_server_hang_up_by_reason: Mapping[ServerReason, bool] = {}
+    record_fault: bool = True
+    record_zero_hold_time: bool = True
+    record_illegal_call: bool = True
+    free_numbers: frozenset[str] = frozenset()
+    no_cdr_numbers: frozenset[str] = frozenset()
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    tenant: str
+    node: str
+    boot_id: str
+    peers: Mapping[str, Peer]
+    gateways: Mapping[str, Gateway]
+    routes: tuple[RouteRule, ...]
+    accounts: Mapping[str, Account]
+    account_rules: tuple[AccountRule, ...] = ()
+    account_required: bool = False
+    calls_max: int = 20_000
+    timers: Timers = Timers()
+    blocked_numbers: frozenset[str] = frozenset()  # normalised numbers; a `*` suffix makes a prefix of it
+    pass_503: bool = False
+    strip_digits: int = 0  # SERVER_BILLING_GATEWAY_ROUTE_PREFIX
+    strip_rules: tuple[StripRule, ...] = ()
+    rating: RatingTerms = RatingTerms()
+    default_currency: str = "EUR"
+    decks: Mapping[str, Deck] = {}
+    default_deck: str = ""
+    flags: RecordFlags = RecordFlags()
+    q850_of_sip: Mapping[int, int] = {}  # overrides RFC 3398's mapping, code by code
+    prevent_overdraft_advance_min: int = 1  # accepted and reported; not yet in force
+    refused_cdr_per_s: int = 10
+
+    def account_terms(self, name: str) -> Account:
+        """The account's terms; calls that nobody claims are account `_`: postpaid, without limit."""
+        return self.accounts.get(name) or Account(name=name, currency=self.default_currency)
+
+
+class Load(msgspec.Struct, kw_only=True):
+    """How many calls are up: kept by the runtime, read by `decide`. Mutable on purpose, one per node."""
+
+    calls: int = 0
+    by_account: dict[str, int] = {}
+    by_gateway: dict[str, int] = {}

@@ -1,0 +1,280 @@
+"""Which record a call owes, and what stands in it: the CDR is computed from the Call alone, plus the record settings.
+
+The decision is one function, `suppressed_by`, which names the setting that keeps a record back, or nothing:
+
+| hangup origin | setting that is asked                                                                       |
+|---------------|---------------------------------------------------------------------------------------------|
+| caller/callee | none: always recorded                                                                       |
+| server        | the gateway's override, else the reason's, else SERVER_BILLING_RECORD_SERVER_HANG_UP        |
+| server, fault | record_fault                                                                                |
+| any, 0 s      | SERVER_BILLING_RECORD_ZERO_HOLD_TIME as well                                                |
+| any           | SERVER_BILLING_NO_CDR_E164S as well: charged as usual, journal entry kept, not published    |
+
+With the server-hangup flag (or record_fault) off there is neither CDR nor charge; what the call would have cost stands
+in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from sidecar.core.call import Attempt, Call, Pricing, Stamp
+from sidecar.core.cdr import AttemptRecord, Cdr, ChargeRecord, ChargeStep, LegRecord, Party, message_id
+from sidecar.core.events import LegIdentity
+from sidecar.core.hangup import BillableUntil, Hangup, disposition, q850_of_reasons
+from sidecar.core.numbers import StripPlan, billed_number, matches_list, normalise
+from sidecar.core.policy import Gateway, Policy, RecordFlags
+from sidecar.core.rating import Charge, Segment, charge, hold_seconds
+from sidecar.core.terms import (
+    CONFIDENCE_OF,
+    ChargeSide,
+    Detail,
+    Disposition,
+
+    Money,
+    RatingStatus,
+    RevisionReason,
+    ServerReason,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NOTHING = Decimal(0)
+_NO_STRIP = StripPlan()
+SERVER_HANG_UP = "SERVER_BILLING_RECORD_SERVER_HANG_UP"
+ZERO_HOLD_TIME = "SERVER_BILLING_RECORD_ZERO_HOLD_TIME"
+ILLEGAL_CALL = "SERVER_BILLING_RECORD_ILLEGAL_CALL"
+NO_CDR = "SERVER_BILLING_NO_CDR_E164S"
+RECORD_FAULT = "record_fault"
+
+def utc(wall_ns: int) -> datetime:
+    """UTC with microseconds; no float is involved."""
+    return _EPOCH + timedelta(microseconds=wall_ns // 1000)
+
+def suppressed_by(
+    verdict: Hangup, hold_s: int, billed: str | None, gateway: Gateway | None, flags: RecordFlags
+) -> str | None:
+    """The name of the setting that keeps this record back; None: it is recorded."""
+    reason = verdict.reason
+    if reason is ServerReason.FAULT:
+        if not flags.record_fault:
+            return RECORD_FAULT
+    elif reason is not None and (setting := _server_hang_up(reason, gateway, flags)):
+        return setting
+    if verdict.detail is Detail.SOURCE_NOT_ALLOWED and not flags.record_illegal_call:
+        return ILLEGAL_CALL
+    if hold_s == 0 and not flags.record_zero_hold_time:
+        return ZERO_HOLD_TIME
+    if matches_list(billed, flags.no_cdr_numbers):
+        return NO_CDR
+    return None
+
+def _server_hang_up(reason: ServerReason, gateway: Gateway | None, flags: RecordFlags) -> str | None:
+    if gateway is not None and gateway.record_server_hang_up is not None:
+        return None if gateway.record_server_hang_up else f"{SERVER_HANG_UP} (gateway {gateway.name})"
+    if reason in flags.record_server_hang_up_by_reason:
+        return None if flags.record_server_hang_up_by_reason[reason] else f"{SERVER_HANG_UP} ({reason})"
+    return None if flags.record_server_hang_up else SERVER_HANG_UP
+
+def is_charged(suppressed: str | None) -> bool:
+    """Whether a call is charged although (or because) its record is what it is: only the flags for server hangups and
+    faults waive the charge. (Zero-duration and illegal calls have none to waive.)"""
+    return suppressed is None or not suppressed.startswith((SERVER_HANG_UP, RECORD_FAULT))
+
+def sell_total(cdr: Cdr) -> Money | None:
+    """What the account owes for the call; None where nothing is charged."""
+    if not is_charged(cdr.suppressed_by):
+        return None
+    for line in cdr.charges:
+        if line.side is ChargeSide.SELL and line.total and line.currency:
+            return Money(line.total, line.currency)
+    return None
+
+def _ms(begin: Stamp | None, end: Stamp | None) -> int:
+    """Whole milliseconds by the monotonic clock; 0 where one of the two never happened."""
+    if begin is None or end is None or end.mono_ns <= begin.mono_ns:
+        return 0
+    return (end.mono_ns - begin.mono_ns) // 1_000_000
+
+def billable_ms(call: Call, verdict: Hangup) -> int:
+    """Milliseconds to bill before the grant bounds them: never more than answer to hangup."""
+    if call.answered is None or call.a_life is None:
+        return 0  # nobody ever proved that A got our 2xx
+    match verdict.row.until:
+        case BillableUntil.NEVER:
+            return 0
+        case BillableUntil.END | BillableUntil.GRANT | BillableUntil.RECOVERED:
+            return _ms(call.answered, call.ended)
+        case BillableUntil.LAST_LIFE:
+            return _ms(call.answered, _earlier(call.a_life, call.ended))
+        case BillableUntil.LAST_REFRESH:
+            return _ms(call.answered, _earlier(call.refreshed or call.a_life, call.ended))
+
+def _earlier(one: Stamp, other: Stamp | None) -> Stamp:
+    return one if other is None or one.mono_ns <= other.mono_ns else other
+
+def cdr_of(call: Call, policy: Policy) -> Cdr:
+    """The record of a call whose first cause is known. Times of the end, charges and the record decision included."""
+    verdict, ended = call.hangup, call.ended
+    if verdict is None or ended is None:
+        raise ValueError("a call that has not ended has no CDR")
+    invite = call.invite
+    last = call.attempts[-1] if call.attempts else None
+    talk_ms = _ms(call.answered, ended)
+    until_ms = billable_ms(call, verdict)
+    granted_ms = until_ms if call.granted_s is None else min(until_ms, call.granted_s * 1000)
+    sell = sell_charge(call, granted_ms)
+    hold_s = hold_seconds(granted_ms, call.pricing.terms.hold_time_precision_ms)
+    gateway = policy.gateways.get(last.gateway) if last else None
+    suppressed = suppressed_by(verdict, hold_s, call.pricing.number.billed, gateway, policy.flags)
+    headers = dict(invite.headers)
+    return Cdr(
+        tenant=policy.tenant,
+        node=policy.node,
+        boot_id=call.boot_id,
+        call_id=call.call_id,
+        revision=call.revision,
+        supersedes=call.revision - 1 if call.revision else None,
+        revision_reason=RevisionReason.LATE_EVIDENCE if call.revision else None,
+        message_id=message_id(call.call_id, call.revision),
+        account=call.account.name,
+        peer=invite.peer,
+        gateway=last.gateway if last else None,
+        leg_a=_leg(invite.leg),
+        leg_b=_leg(last.leg) if last else None,
+        caller=_caller(invite.from_user),
+        callee=Party(
+            received=invite.request_user,
+            sent=last.sent_user if last else None,
+            billed=call.pricing.number.billed,
+        ),
+        session_id=headers.get("session-id"),
+        p_charging_vector=headers.get("p-charging-vector"),
+        attempts=tuple(map(_attempt, call.attempts)),
+        invited_at=utc(invite.wall_ns),
+        ringing_at=utc(call.ringing.wall_ns) if call.ringing else None,
+        b_answered_at=utc(call.b_answered.wall_ns) if call.b_answered else None,
+        answered_at=utc(call.answered.wall_ns) if call.answered else None,
+        ended_at=utc(ended.wall_ns),
+        pdd_ms=_ms(Stamp(invite.mono_ns, invite.wall_ns), call.first_heard) if call.first_heard else None,
+        ring_ms=_ms(call.ringing, call.answered or ended) if call.ringing else None,
+        talk_ms=talk_ms,
+        billable_ms=granted_ms,
+        hold_s=hold_s,
+        billed_s=sell.billed_s,
+        hangup_origin=verdict.origin,
+        server_reason=verdict.reason,
+        detail=verdict.detail,
+        sip_code=verdict.sip_code,
+        q850_cause=verdict.q850_cause,
+        disposition=disposition(verdict, answered=call.answered is not None),
+        evidence=verdict.evidence,
+        confidence=CONFIDENCE_OF[verdict.evidence],
+        glare=verdict.glare,
+        proxy=verdict.proxy,
+        operator=verdict.operator,
+        operator_text=verdict.operator_text,
+        recorded=suppressed is None,
+        suppressed_by=suppressed,
+        charges=(sell, *_buy_charges(call, last, ended)),
+        granted_s=call.granted_s,
+        overrun_ms=until_ms - granted_ms,
+    )
+
+def aggregate(template: Cdr, count: int, first: datetime, last: datetime) -> Cdr:
+    """One record for `count` refusals of one source and reason in one minute, made from the first that was held back."""
+    return msgspec.structs.replace(
+        template,
+        disposition=Disposition.REFUSED_AGGREGATE,
+        refused_count=count,
+        first_refused_at=first,
+        last_refused_at=last,
+        ended_at=last,
+    )
+
+def sell_charge(call: Call, billable: int) -> ChargeRecord:
+    """The line that the account pays, for `billable` milliseconds."""
+    return _line(
+        ChargeSide.SELL, call.account.name, call.pricing, billable, utc(call.answered.wall_ns) if call.answered else None
+    )
+
+def _buy_charges(call: Call, last: Attempt | None, ended: Stamp) -> Iterable[ChargeRecord]:
+    """What the answering gateway is owed: from B's 2xx to the BYE on B, whatever A got of it."""
+    if last is None or last.buy is None:
+        return ()
+    at = utc(call.b_answered.wall_ns) if call.b_answered else None
+    return (_line(ChargeSide.BUY, last.gateway, last.buy, _ms(call.b_answered, ended), at),)
+
+def _line(side: ChargeSide, party: str, pricing: Pricing, billable: int, at: datetime | None) -> ChargeRecord:
+    terms, rate, number = pricing.terms, pricing.rate, pricing.number
+    hold_s = hold_seconds(billable, terms.hold_time_precision_ms)
+    cost: Charge | None = None
+    if pricing.free:
+        status, total = RatingStatus.FREE, _NOTHING
+    elif hold_s == 0:
+        status, total = RatingStatus.NOT_BILLABLE, _NOTHING
+    elif rate is None:
+        status, total = RatingStatus.NO_RATE, None
+    else:
+        cost = charge(rate, hold_s, terms, at)
+        status, total = cost.status, cost.total
+    return ChargeRecord(
+        side=side,
+        party=party,
+        rating_status=status,
+        currency=rate.currency if rate else None,
+        deck_revision=pricing.deck_revision,
+        strip_rule=number.rule,
+        billed_number=number.billed,
+        prefix=rate.prefix if rate else None,
+        destination=rate.destination if rate else None,
+        steps=tuple(map(_step, cost.segments)) if cost else (),
+        connect_fee=cost.connect_fee if cost else None,
+        billed_s=cost.billed_s if cost else 0,
+        net=cost.net if cost else total,
+        tax=cost.tax if cost else total,
+        total=total,
+        rounding=terms.rounding,
+        decimals=terms.decimals,
+    )
+
+def _step(segment: Segment) -> ChargeStep:
+    return ChargeStep(
+        start_s=segment.start_s,
+        billed_s=segment.seconds,
+        increment_s=segment.increment_s,
+        price=segment.price,
+        per_s=segment.per_s,
+        amount=str(segment.amount),
+    )
+
+def _leg(leg: LegIdentity) -> LegRecord:
+    return LegRecord(
+        sip_call_id=leg.sip_call_id,
+        local_tag=leg.local_tag,
+        remote_tag=leg.remote_tag,
+        local_address=leg.local_address,
+        remote_address=leg.remote_address,
+        transport=leg.transport,
+    )
+
+def _attempt(attempt: Attempt) -> AttemptRecord:
+    return AttemptRecord(
+        gateway=attempt.gateway,
+        target=attempt.target,
+        started_at=utc(attempt.started.wall_ns),
+        ended_at=utc(attempt.ended.wall_ns) if attempt.ended else None,
+        sip_code=attempt.sip_code,
+        failure=attempt.failure,
+        q850_cause=q850_of_reasons(attempt.reasons),
+        reasons=attempt.reasons,
+        late_answer_at=utc(attempt.late_answer.wall_ns) if attempt.late_answer else None,
+    )
+
+def _caller(from_user: str) -> Party:
+    number = normalise(from_user)
+    return Party(received=from_user, sent=from_user, billed=billed_number(from_user, _NO_STRIP).billed if number else None)
+

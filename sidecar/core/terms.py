@@ -1,0 +1,186 @@
+"""The glossary: every closed set of words that a CDR, a log line or a setting may use, and the small value types.
+
+Nothing here decides anything. A word that is not in one of these sets cannot be published: the JSON Schema of the CDR
+is generated from them, so a new word appears in the code, in the schema and in the table of README.md together.
+
+Value types are `msgspec.Struct` rather than dataclasses: the same frozen, keyword-only semantics, but built about five
+times faster (a call makes some thirty of them) and decodable with validation, which recovery and the schema need.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+
+class LegName(StrEnum):
+    """A: the caller's dialog, in which we are UAS. B: the callee's, in which we are UAC."""
+
+    A = "a"
+    B = "b"
+
+    @property
+    def other(self) -> LegName:
+        return LegName.B if self is LegName.A else LegName.A
+
+
+class DialogState(StrEnum):
+    """States of an INVITE dialog as RFC 4235 §3.7.1 names them."""
+
+    TRYING = "trying"
+    PROCEEDING = "proceeding"
+    EARLY = "early"
+    CONFIRMED = "confirmed"
+    TERMINATED = "terminated"
+
+
+class HangupOrigin(StrEnum):
+    """Who ended the call. `server` is this node: a limit, a rule, an operator, or a fault of ours."""
+
+    CALLER = "caller"
+    CALLEE = "callee"
+    SERVER = "server"
+
+
+class ServerReason(StrEnum):
+    """Why the server ended a call: present if and only if the hangup origin is `server`."""
+
+    TIMEOUT = "timeout"
+    CREDIT = "credit"
+    ADMIN = "admin"
+    POLICY = "policy"
+    RESOURCE = "resource"
+    FAULT = "fault"
+
+
+class Detail(StrEnum):
+    """The closed set of causes; `hangup.TABLE` gives origin, reason and codes of each."""
+
+    BYE = "bye"
+    CANCEL = "cancel"
+    REJECTED = "rejected"
+    RING_TIMEOUT = "ring_timeout"
+    MAX_DURATION = "max_duration"
+    NO_ACK = "no_ack"
+    DEAD_PEER = "dead_peer"
+    SESSION_TIMER = "session_timer"
+    GRANT_USED_UP = "grant_used_up"
+    NO_CREDIT = "no_credit"
+    SOURCE_NOT_ALLOWED = "source_not_allowed"
+    NUMBER_BLOCKED = "number_blocked"
+    NO_RATE = "no_rate"
+    RULE = "rule"
+    OPERATOR = "operator"
+    DRAIN = "drain"
+    NODE_FULL = "node_full"
+    ACCOUNT_LIMIT = "account_limit"
+    GATEWAY_LIMIT = "gateway_limit"
+    NO_ROUTE = "no_route"
+    GATEWAY_UNREACHABLE = "gateway_unreachable"
+    TRANSPORT_LOST = "transport_lost"
+    JOURNAL = "journal"
+    INTERNAL_ERROR = "internal_error"
+    CRASH_RECOVERED = "crash_recovered"
+
+
+class Disposition(StrEnum):
+    ANSWERED = "answered"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    NO_ANSWER = "no_answer"
+    REFUSED = "refused"
+    REFUSED_AGGREGATE = "refused_aggregate"
+    FAILED = "failed"
+
+
+class Evidence(StrEnum):
+    """What the end of the call is known from."""
+
+    MESSAGE = "message"
+    TIMER = "timer"
+    PROVED = "proved"
+    HEARTBEAT = "heartbeat"
+
+
+class Confidence(StrEnum):
+    """How far the times of the end can be trusted."""
+
+    OBSERVED = "observed"
+    RECOVERED = "recovered"
+    INFERRED = "inferred"
+
+
+CONFIDENCE_OF: dict[Evidence, Confidence] = {
+    Evidence.MESSAGE: Confidence.OBSERVED,
+    Evidence.TIMER: Confidence.OBSERVED,
+    Evidence.PROVED: Confidence.RECOVERED,
+    Evidence.HEARTBEAT: Confidence.INFERRED,
+}
+
+
+class RatingStatus(StrEnum):
+    RATED = "rated"
+    FREE = "free"
+    NO_RATE = "no_rate"
+    NOT_BILLABLE = "not_billable"
+
+
+class ChargeSide(StrEnum):
+    """`sell`: what the account pays us. `buy`: what we pay the gateway."""
+
+    SELL = "sell"
+    BUY = "buy"
+
+
+class Rounding(StrEnum):
+    UP = "up"
+    DOWN = "down"
+    HALF_UP = "half_up"
+    HALF_EVEN = "half_even"
+
+
+class RevisionReason(StrEnum):
+    LATE_EVIDENCE = "late_evidence"
+    RERATE = "rerate"
+    OPERATOR = "operator"
+
+
+class DeadlineKind(IntEnum):
+    """What a native timer was armed for, or found by itself. The numbers are the ones the bridge uses."""
+
+    RING = 1  # no answer within ring_timeout_s of the first attempt
+    MAX_DURATION = 2  # counted from our 2xx on leg A
+    GRANT = 3  # counted from our 2xx on leg A
+    HOLD = 4  # B's 2xx, or a decision that we owed, was held longer than answer_hold_ms_max
+    NO_ACK = 5  # our 2xx on leg A was not acknowledged within 64*T1 (RFC 3261 §13.3.1.4)
+
+
+class RouteFailure(IntEnum):
+    """Why an attempt on leg B ended without a 2xx. The numbers are the ones the bridge uses."""
+
+    FINAL_RESPONSE = 1  # a final response >= 300 arrived
+    NO_RESPONSE = 2  # not even a 100 within no_response_failover_s
+    UNREACHABLE = 3  # the request could not be sent, or the transport broke
+    TRANSACTION_TIMEOUT = 4  # Timer B (RFC 3261 §17.1.1.2)
+
+
+class TransportName(StrEnum):
+    UDP = "udp"
+    TCP = "tcp"
+    TLS = "tls"
+
+
+class Money(msgspec.Struct, frozen=True):
+    """An exact amount in one currency (ISO 4217 code). Amounts of two currencies are never added."""
+
+    amount: Decimal
+    currency: str
+
+    def __add__(self, other: Money) -> Money:
+        if other.currency != self.currency:
+            raise ValueError(f"cannot add {other.currency} to {self.currency}")
+        return Money(self.amount + other.amount, self.currency)
+
+
