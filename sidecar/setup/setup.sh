@@ -17,7 +17,8 @@ mkdir -p .build
 exec 8>.build/setup.lock
 flock -n 8 || { step "Waiting for another set-up in this clone"; flock 8; }
 
-sidecar/setup/apt.sh || fail "the Debian packages could not be installed (see above)."
+# A daemon that apt starts must not inherit the lock.
+sidecar/setup/apt.sh 8>&- || fail "the Debian packages could not be installed (see above)."
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$python is not Python 3.11 or newer." "Name one: make PYTHON=/path/to/python3 ..."
