@@ -1,0 +1,75 @@
+"""How many records refusals may owe: each source gets `per_s` of them a second; the rest of a minute is told in one.
+
+A flood of INVITEs that we refuse must not become a flood of CDRs, and must not vanish either. One refusal of one INVITE
+is noted once, however often the INVITE is repeated.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from sidecar.core.cdr import Cdr
+from sidecar.core.records import aggregate
+
+SEEN_MAX = 20_000
+SOURCES_MAX = 10_000
+OTHER_SOURCES = "*"
+_MINUTE = timedelta(minutes=1)
+
+
+class _Held(msgspec.Struct):
+    """Refusals of one source and reason in one minute that got no record of their own."""
+
+    template: Cdr
+    since: datetime
+    count: int = 1
+    last: datetime | None = None
+
+
+class RefusalWindow:
+    """Time comes from the records themselves. Tables are bounded: past SOURCES_MAX, strangers share one row."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._seen: OrderedDict[Hashable, None] = OrderedDict()
+        self._second: dict[str, tuple[datetime, int]] = {}
+        self._held: dict[tuple[str, str], _Held] = {}
+
+    def note(self, cdr: Cdr, branch: str, cseq: int) -> Cdr | None:
+        """The record to publish now, or None where it is a repetition or was added to the minute's aggregate."""
+        source = cdr.leg_a.remote_address.rpartition(":")[0]
+        key = (source, cdr.leg_a.sip_call_id, cdr.leg_a.remote_tag, cseq, branch)
+        if key in self._seen:
+            return None
+        self._seen[key] = None
+        if len(self._seen) > SEEN_MAX:
+            self._seen.popitem(last=False)
+        if source not in self._second and len(self._second) >= SOURCES_MAX:
+            source = OTHER_SOURCES
+        second = cdr.ended_at.replace(microsecond=0)
+        began, count = self._second.get(source, (second, 0))
+        count = count + 1 if began == second else 1
+        self._second[source] = (second, count)
+        if count <= self._per_s:
+            return cdr
+        self._hold(source, cdr)
+        return None
+
+    def _hold(self, source: str, cdr: Cdr) -> None:
+        held = self._held.get((source, cdr.detail))
+        if held is None:
+            self._held[source, cdr.detail] = _Held(cdr, cdr.ended_at, last=cdr.ended_at)
+        else:
+            held.count += 1
+            held.last = cdr.ended_at
+
+    def due(self, now: datetime, *, all_of_them: bool = False) -> list[Cdr]:
+        """Aggregates whose minute is over (all, at the end of the node), and the tables cleared of idle sources."""
+        ready = [key for key, held in self._held.items() if all_of_them or now - held.since >= _MINUTE]
+        done = [self._held.pop(key) for key in ready]
+        self._second = {source: row for source, row in self._second.items() if now - row[0] < _MINUTE}
+        return [aggregate(held.template, held.count, held.since, held.last or held.since) for held in done]

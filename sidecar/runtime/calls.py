@@ -1,0 +1,293 @@
+"""The calls that are up: every event meets its call here, and every decision is carried out here.
+
+One table, one place where `decide` is called. A decision that raises is a broken promise of our own code: it ends that
+one call as server/fault, is counted, and the node lives on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from sidecar.core.admit import open_call, refused_by_bridge
+from sidecar.core.call import Call, Phase
+from sidecar.core.commands import (
+    Command,
+    NoteRefusal,
+    Publish,
+    Release,
+    Snapshot,
+    StoreCommand,
+    Suppress,
+    WireCommand,
+)
+from sidecar.core.decide import decide, is_over
+from sidecar.core.events import (
+    BridgeEvent,
+    CallEvent,
+    CallLost,
+    Event,
+    InviteReceived,
+    InviteRefused,
+    ReleaseRequested,
+    SnapshotTaken,
+    WaitElapsed,
+)
+from sidecar.core.identity import call_id_of
+from sidecar.core.policy import Load, Policy
+from sidecar.core.records import utc
+from sidecar.core.refusals import RefusalWindow
+from sidecar.core.terms import Detail
+from sidecar.ports import Clock, Control, Meter, Store
+
+# The record of an ending call waits this long for its legs: a crossing BYE or a late 2xx then stands in revision 0.
+RECORD_WAIT_NS = 1_000_000_000
+# A call that the bridge does not hold may be younger than the snapshot; after this it is lost.
+SNAPSHOT_GRACE_NS = 2_000_000_000
+_UP = frozenset({Phase.ADMITTING, Phase.ROUTING, Phase.ANSWERING, Phase.TALKING, Phase.AWAITING_RETRY})
+
+_NOBODY = UUID(int=0)
+
+Fault = Callable[[UUID, Exception], None]
+
+
+class Calls:
+    """`on_fault` hears of broken promises, with the call they hit."""
+
+    def __init__(
+        self, *, policy: Policy, control: Control, store: Store, clock: Clock, meter: Meter, on_fault: Fault
+    ) -> None:
+        self.policy = policy
+        self.load = Load()
+        self._control = control
+        self._store = store
+        self._clock = clock
+        self._meter = meter
+        self._on_fault = on_fault
+        self._refusals = RefusalWindow(policy.refused_cdr_per_s)
+        self._calls: dict[UUID, Call] = {}
+        self._by_bridge_id: dict[int, UUID] = {}
+        self._by_caller: dict[tuple[str, str], UUID] = {}  # challenged callers that may come back
+        self._waiting: dict[UUID, int] = {}  # calls in ENDING or AWAITING_RETRY: until when, monotonic
+        self._wire: list[WireCommand | Snapshot] = []
+        self._orphans: frozenset[int] = frozenset()  # unknown here in the last snapshot: released if still in the next
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def on_bridge_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, InviteReceived):
+                self._on_invite(event)
+            elif isinstance(event, BridgeEvent):
+                call_id = self._by_bridge_id.get(event.bridge_id)
+                if call_id is not None:
+                    self._apply(self._calls[call_id], event)
+            elif isinstance(event, SnapshotTaken):
+                self._on_snapshot(event)
+            elif isinstance(event, InviteRefused):
+                call_id = call_id_of(self.policy.tenant, self.policy.node, self.policy.boot_id, event.invite.bridge_id)
+                self._perform(refused_by_bridge(call_id, event, self.policy)[1], event.invite)
+        self._send()
+
+    def on_store_events(self, events: Sequence[CallEvent]) -> None:
+        for event in events:
+            call = self._calls.get(event.call_id)
+            if call is not None:
+                self._apply(call, event)
+        self._send()
+
+    def _on_invite(self, invite: InviteReceived) -> None:
+        caller = (invite.leg.sip_call_id, invite.leg.remote_tag)
+        known = self._calls.get(self._by_caller.get(caller, _NOBODY))
+        if known is not None and invite.leg.remote_cseq > known.invite.leg.remote_cseq:
+            del self._by_bridge_id[known.bridge_id]
+            self._by_bridge_id[invite.bridge_id] = known.call_id
+            self._apply(known, invite)
+            return
+        call_id = call_id_of(self.policy.tenant, self.policy.node, self.policy.boot_id, invite.bridge_id)
+        try:
+            call, commands = open_call(call_id, invite, self.policy, self.load)
+        except Exception as error:
+            self._meter.promise_broken("open_call")
+            self._on_fault(call_id, error)
+            self._wire.append(_release(invite.bridge_id))
+            return
+        self._by_bridge_id[invite.bridge_id] = call_id
+        self._keep(None, call)
+        self._perform(commands, invite)
+
+    def _apply(self, call: Call, event: Event) -> None:
+        try:
+            after, commands = decide(call, event, self.policy, self.load)
+        except Exception as error:  # whatever it is, it is ours: this call pays, the others do not
+            self._meter.promise_broken("decide")
+            self._on_fault(call.call_id, error)
+            after, commands = self._fault(call, event)
+        if after is not call:
+            self._keep(call, after)
+        if commands:
+            self._perform(commands, after.invite)
+
+    def _fault(self, call: Call, event: Event) -> tuple[Call, tuple[Command, ...]]:
+        lost = CallLost(call_id=call.call_id, mono_ns=event.mono_ns, wall_ns=event.wall_ns)
+        try:
+            return decide(call, lost, self.policy, self.load)
+        except Exception as error:
+            # Even the end of the call is broken: free the line. Its open journal entry is closed at the next start.
+            self._on_fault(call.call_id, error)
+            return call, (_release(call.bridge_id),)
+
+    # --- the table ---------------------------------------------------------------------------------------------------
+
+    def _keep(self, before: Call | None, call: Call) -> None:
+        self._count(before, -1)
+        self._count(call, +1)
+        if before is None or before.phase is not call.phase:
+            self._on_phase(before, call)
+        if is_over(call):
+            self._forget(call)
+        else:
+            self._calls[call.call_id] = call
+
+    def _count(self, call: Call | None, step: int) -> None:
+        if call is None or call.phase not in _UP:
+            return
+        load = self.load
+        load.calls += step
+        load.by_account[call.account.name] = load.by_account.get(call.account.name, 0) + step
+        if call.attempts:
+            gateway = call.attempts[-1].gateway
+            load.by_gateway[gateway] = load.by_gateway.get(gateway, 0) + step
+
+    def _on_phase(self, before: Call | None, call: Call) -> None:
+        self._meter.phase_changed(before.phase if before else None, call.phase)
+        caller = (call.invite.leg.sip_call_id, call.invite.leg.remote_tag)
+        if before is not None and before.phase in (Phase.AWAITING_RETRY, Phase.ENDING):
+            self._waiting.pop(call.call_id, None)
+            self._by_caller.pop(caller, None)
+        if call.phase is Phase.AWAITING_RETRY:
+            self._by_caller[caller] = call.call_id
+            self._waiting[call.call_id] = self._clock.mono_ns() + self.policy.timers.auth_retry_ms * 1_000_000
+        elif call.phase is Phase.ENDING:
+            self._waiting[call.call_id] = self._clock.mono_ns() + RECORD_WAIT_NS
+
+    def _forget(self, call: Call) -> None:
+        self._calls.pop(call.call_id, None)
+        self._by_bridge_id.pop(call.bridge_id, None)
+        self._meter.phase_changed(call.phase, None)
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def _perform(self, commands: Sequence[Command], invite: InviteReceived) -> None:
+        step: list[StoreCommand] = []
+        for command in commands:
+            if isinstance(command, StoreCommand):
+                step.append(command)
+            elif isinstance(command, WireCommand):
+                self._wire.append(command)
+            elif isinstance(command, NoteRefusal):
+                self._note_refusal(command, invite)
+        if step:
+            last = step[-1]
+            if isinstance(last, (Publish, Suppress)):
+                self._meter.call_ended(last.cdr)
+            self._store.submit(step)
+
+    def _note_refusal(self, command: NoteRefusal, invite: InviteReceived) -> None:
+        self._meter.call_refused(command.cdr.detail)
+        if self._store.failing:
+            return  # contract: while the journal fails only counters are kept
+        cdr = self._refusals.note(command.cdr, invite.leg.branch, invite.leg.remote_cseq)
+        if cdr is not None:
+            self._store.submit((Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr),))
+
+    def _send(self) -> None:
+        if self._wire:
+            wire, self._wire = self._wire, []
+            self._control.send(wire)
+
+    # --- the watch ---------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Once a heartbeat: waits that are over, aggregates that are due, and a look at what the bridge holds."""
+        mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+        for call_id in [call_id for call_id, until in self._waiting.items() if until <= mono_ns]:
+            call = self._calls.get(call_id)
+            if call is None:
+                del self._waiting[call_id]
+            else:
+                self._apply(call, WaitElapsed(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns))
+        self._publish_aggregates(all_of_them=False)
+        self._wire.append(Snapshot())
+        self._send()
+
+    def _publish_aggregates(self, *, all_of_them: bool) -> None:
+        for cdr in self._refusals.due(utc(self._clock.wall_ns()), all_of_them=all_of_them):
+            self._store.submit((Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr),))
+
+    def _on_snapshot(self, event: SnapshotTaken) -> None:
+        """No call stays open for ever: what only we hold is ended, what only the bridge holds is released."""
+        for bridge_id in [one for one in self._by_bridge_id if one not in event.bridge_ids]:
+            call = self._calls[self._by_bridge_id[bridge_id]]
+            if event.mono_ns - call.invite.mono_ns < SNAPSHOT_GRACE_NS or call.phase is Phase.AWAITING_RETRY:
+                continue
+            if call.phase is Phase.ENDED:
+                self._forget(call)
+            elif call.phase is not Phase.ENDING:
+                self._meter.promise_broken("call lost")
+                self._apply(call, CallLost(call_id=call.call_id, mono_ns=event.mono_ns, wall_ns=event.wall_ns))
+        orphans = event.bridge_ids - self._by_bridge_id.keys()
+        self._wire.extend(map(_release, orphans & self._orphans))
+        self._orphans = orphans
+
+    # --- people ------------------------------------------------------------------------------------------------------
+
+    def live(self) -> Sequence[Call]:
+        return [call for call in self._calls.values() if call.phase in _UP]
+
+    def open_count(self) -> int:
+        """Calls whose record is not yet handed to the store."""
+        return sum(call.phase is not Phase.ENDED for call in self._calls.values())
+
+    def find(self, call_id: UUID) -> Call | None:
+        call = self._calls.get(call_id)
+        return call if call is not None and call.phase in _UP else None
+
+    def release(self, call_id: UUID, detail: Detail, operator: str, text: str) -> bool:
+        """End a live call for an operator; False where it is not live."""
+        call = self.find(call_id)
+        if call is None:
+            return False
+        self._apply(
+            call,
+            ReleaseRequested(
+                call_id=call_id,
+                mono_ns=self._clock.mono_ns(),
+                wall_ns=self._clock.wall_ns(),
+                detail=detail,
+                operator=operator,
+                text=text,
+            ),
+        )
+        self._send()
+        return True
+
+    def drain(self, *, release: bool = False, operator: str = "", text: str = "") -> None:
+        """Refuse new calls; with `release`, end the live ones too."""
+        self._control.set_accepting(Detail.DRAIN.value)
+        if release:
+            for call in self.live():
+                self.release(call.call_id, Detail.DRAIN, operator, text)
+
+    def close(self) -> None:
+        """At the end of the node: record what is still waiting, then nothing more."""
+        mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+        for call in list(self._calls.values()):
+            if call.phase in (Phase.ENDING, Phase.AWAITING_RETRY):
+                self._apply(call, WaitElapsed(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns))
+        self._publish_aggregates(all_of_them=True)
+
+
+def _release(bridge_id: int) -> Release:
+    """For a line that no decision can be made about."""
+    return Release(bridge_id=bridge_id, sip_code=500, q850_cause=41, text=Detail.INTERNAL_ERROR.value)
