@@ -1,0 +1,1 @@
+"""Thin translators between the ports and the outside. They never import one another; wiring.py chooses."""
