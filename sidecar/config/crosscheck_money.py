@@ -1,0 +1,220 @@
+"""Whose call it is, at what price, and which calls would be carried for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sidecar.config import keys
+from sidecar.config.entries import Entry
+from sidecar.config.layers import Effective
+from sidecar.config.problems import Findings, nearest, quoted
+from sidecar.config.tables import NamedDeck, Tables
+from sidecar.core.terms import ServerReason
+
+_MATCHES = ("peer", "header", "tls_name", "called_prefix")
+
+
+def check(effective: Effective, tables: Tables, findings: Findings) -> None:
+    _account_rules(effective, tables, findings)
+    _default_deck(effective, tables, findings)
+    for account in tables.accounts.values():
+        _account(account, effective, tables, findings)
+    for gateway in tables.gateways.values():
+        _known_deck(gateway, tables, findings)
+    _strip_rules(tables, findings)
+    _trunk_trap(effective, tables, findings)
+    _free_calls(effective, tables, findings)
+    if effective.is_given(keys.PREVENT_OVERDRAFT_ADVANCE):
+        findings.warn(
+            effective.where(keys.PREVENT_OVERDRAFT_ADVANCE),
+            effective.name(keys.PREVENT_OVERDRAFT_ADVANCE),
+            "is accepted, but not yet in force: each prepaid call reserves all that the balance affords",
+        )
+
+
+# --- whose call ---------------------------------------------------------------------------------------------
+
+
+def _account_rules(effective: Effective, tables: Tables, findings: Findings) -> None:
+    seen: dict[tuple[str, str, str], Entry] = {}
+    for rule in tables.account_rules:
+        _known(rule, "account", tables.accounts, "account", findings)
+        _known(rule, "peer", tables.peers, "peer", findings)
+        matches = [field for field in _MATCHES if field in rule.given]
+        if len(matches) != 1:
+            found = " and ".join(matches) if matches else "none of them"
+            findings.error(rule.where(), rule.written, f"has one of {', '.join(_MATCHES)}, not {found}")
+            continue
+        if ("header_value" in rule.given) != ("header" in rule.given):
+            findings.error(rule.where(), rule.written, "header and header_value go together")
+        match = (matches[0], str(rule[matches[0]]), str(rule["header_value"]))
+        before = seen.setdefault(match, rule)
+        if before is not rule:
+            findings.error(
+                rule.where(),
+                rule.written,
+                f"never applies: {before.written} ({before.where()}) matches the same calls",
+            )
+        if matches == ["header"] and not any(peer["asserts_identity"] for peer in tables.peers.values()):
+            findings.error(
+                rule.where("header"), rule.key("header"), "is never read: no peer has asserts_identity = true"
+            )
+    if effective[keys.ACCOUNT_REQUIRED] and not tables.account_rules:
+        findings.error(
+            effective.where(keys.ACCOUNT_REQUIRED),
+            effective.name(keys.ACCOUNT_REQUIRED),
+            "without an [[account_rules]] every call would be refused",
+        )
+
+
+def _known(entry: Entry, field: str, names: Collection[str], what: str, findings: Findings) -> None:
+    name = entry[field]
+    if name is not None and name not in names:
+        findings.error(
+            entry.where(field), entry.key(field), f"there is no {what} {quoted(name)}", nearest(name, names)
+        )
+
+
+# --- at what price ------------------------------------------------------------------------------------------
+
+
+def default_deck(effective: Effective, tables: Tables) -> str:
+    """The sell deck of accounts that name none: the one named, else the only one there is, else none."""
+    named = effective[keys.DEFAULT_DECK]
+    if named:
+        return named
+    return next(iter(tables.decks)) if len(tables.decks) == 1 else ""
+
+
+def _default_deck(effective: Effective, tables: Tables, findings: Findings) -> None:
+    name = effective[keys.DEFAULT_DECK]
+    if name and name not in tables.decks:
+        findings.error(
+            effective.where(keys.DEFAULT_DECK),
+            effective.name(keys.DEFAULT_DECK),
+            f"there is no deck {quoted(name)}",
+            nearest(name, tables.decks),
+        )
+    if not default_deck(effective, tables) and not effective[keys.ACCOUNT_REQUIRED]:
+        findings.warn(
+            tables.profile,
+            keys.DEFAULT_DECK.dotted,
+            "there is no default sell deck: calls of account _ are unrated",
+        )
+
+
+def _known_deck(entry: Entry, tables: Tables, findings: Findings) -> NamedDeck | None:
+    name = entry["deck"]
+    if name is None:
+        return None
+    if name not in tables.decks:
+        findings.error(
+            entry.where("deck"),
+            entry.key("deck"),
+            f"there is no deck {quoted(name)}",
+            nearest(name, tables.decks),
+        )
+    return tables.decks.get(name)
+
+
+def _account(account: Entry, effective: Effective, tables: Tables, findings: Findings) -> None:
+    named = _known_deck(account, tables, findings)
+    if account["deck"] is not None and named is None:
+        return
+    if named is None:
+        named = tables.decks.get(default_deck(effective, tables))
+    field = "deck" if "deck" in account.given else ""
+    if named is None:
+        if account["prepaid"]:
+            findings.error(
+                account.where(), account.written, "a prepaid account needs a deck: its own, or billing.deck"
+            )
+        else:
+            findings.warn(account.where(), account.written, "has no deck: its calls are unrated")
+    elif named.deck is not None:
+        currency = account["currency"] or effective[keys.CURRENCY]
+        others = sorted({kind.currency for kind in named.deck.kinds} - {currency})
+        if others:
+            findings.error(
+                account.where(field),
+                account.written,
+                f"is in {currency}, but its deck {named.path.name} has rates in {', '.join(others)}",
+            )
+    if account["prepaid"] and account["on_no_rate"] == "carry":
+        findings.warn(
+            account.where("on_no_rate"),
+            account.key("on_no_rate"),
+            "free calls: a prepaid call without a rate costs nothing",
+        )
+
+
+# --- which number -------------------------------------------------------------------------------------------
+
+
+def _strip_rules(tables: Tables, findings: Findings) -> None:
+    for field in ("name", "prefix"):
+        seen: dict[str, Entry] = {}
+        for rule in tables.strip_rules:
+            value = rule[field]
+            if value is None:
+                continue
+            before = seen.setdefault(value, rule)
+            if before is not rule:
+                findings.error(
+                    rule.where(field),
+                    rule.key(field),
+                    f"{quoted(value)} is the {field} of {before.written} ({before.where(field)}) too",
+                )
+
+
+def _trunk_trap(effective: Effective, tables: Tables, findings: Findings) -> None:
+    """Strip a national 0 without a country code in its place, and 01511234567 is rated as +1 511, America."""
+    for rule in tables.strip_rules:
+        if (rule["prefix"] or "").startswith("0") and rule["strip"] == 1 and not rule["add"]:
+            findings.warn(
+                rule.where(),
+                rule.written,
+                "strips the trunk prefix 0 and adds no country code: 01511234567 is rated as 1511234567, "
+                'a number in North America; give add = "49" or whatever the country code is',
+            )
+    advice = (
+        "if that digit is a trunk prefix 0, what is left is a national number without its country code, and "
+        "1511234567 is rated as North America: use a [[strip_rules]] with prefix 0 and add"
+    )
+    if effective[keys.STRIP_DIGITS] == 1:
+        findings.warn(
+            effective.where(keys.STRIP_DIGITS), effective.name(keys.STRIP_DIGITS), f"strips 1: {advice}"
+        )
+    for entry in (*tables.peers.values(), *tables.accounts.values(), *tables.gateways.values()):
+        if entry["strip_digits"] == 1:
+            findings.warn(entry.where("strip_digits"), entry.key("strip_digits"), f"strips 1: {advice}")
+
+
+# --- free calls ---------------------------------------------------------------------------------------------
+
+
+def _free_calls(effective: Effective, tables: Tables, findings: Findings) -> None:
+    """With flag 0 for timeout or credit, a prepaid caller who waits for that end has called for nothing."""
+    prepaid = [account.name for account in tables.accounts.values() if account["prepaid"]]
+    if not prepaid:
+        return
+    whom = f"prepaid account{'s' if len(prepaid) > 1 else ''} {', '.join(prepaid[:5])}"
+    for reason in (ServerReason.TIMEOUT, ServerReason.CREDIT):
+        key = keys.RECORD_BY_REASON[reason]
+        own = effective[key]
+        in_force = keys.RECORD_SERVER_HANG_UP if own is None else key
+        if not effective[in_force]:
+            findings.warn(
+                effective.where(in_force),
+                effective.name(in_force),
+                f"free calls: those that end by {reason.value} are neither recorded nor charged, "
+                f"and there are {whom}",
+            )
+    for gateway in tables.gateways.values():
+        if gateway["record_server_hang_up"] is False:
+            findings.warn(
+                gateway.where("record_server_hang_up"),
+                gateway.key("record_server_hang_up"),
+                f"free calls: those that the server ends here are neither recorded nor charged, "
+                f"and there are {whom}",
+            )

@@ -1,0 +1,211 @@
+"""Who may call, where calls go, and whether the two can meet."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+from sidecar.config import keys
+from sidecar.config.entries import Entry
+from sidecar.config.keys import Key
+from sidecar.config.layers import Effective
+from sidecar.config.problems import Findings, nearest, quoted
+from sidecar.config.tables import Tables
+from sidecar.core.terms import TransportName
+
+_LISTEN_KEYS = {
+    TransportName.UDP: keys.LISTEN_UDP,
+    TransportName.TCP: keys.LISTEN_TCP,
+    TransportName.TLS: keys.LISTEN_TLS,
+}
+
+
+def check(effective: Effective, tables: Tables, findings: Findings) -> None:
+    _listening(effective, tables, findings)
+    _tls(effective, tables, findings)
+    _peers(effective, tables, findings)
+    _gateways(effective, tables, findings)
+    _routes(tables, findings)
+    _timers(effective, tables, findings)
+
+
+def check_file(effective: Effective, key: Key[Path | None], findings: Findings) -> None:
+    path = effective[key]
+    if path is None:
+        return
+    if not path.is_file():
+        findings.error(effective.where(key), effective.name(key), f"there is no file {path}")
+    elif not os.access(path, os.R_OK):
+        findings.error(effective.where(key), effective.name(key), f"{path} cannot be read by this user")
+
+
+def _listening(effective: Effective, tables: Tables, findings: Findings) -> None:
+    if not any(effective[key] for key in _LISTEN_KEYS.values()):
+        findings.error(
+            tables.profile,
+            "sip.listen_udp",
+            "nothing to listen on: give listen_udp, listen_tcp or listen_tls",
+        )
+    streams = {address for address in effective[keys.LISTEN_TCP] if address[1]}
+    for host, port in effective[keys.LISTEN_TLS]:
+        if (host, port) in streams:
+            findings.error(
+                effective.where(keys.LISTEN_TLS),
+                effective.name(keys.LISTEN_TLS),
+                f"{host} port {port} is given for TCP too",
+            )
+    if effective[keys.METRICS_LISTEN] in streams:
+        findings.error(
+            effective.where(keys.METRICS_LISTEN),
+            effective.name(keys.METRICS_LISTEN),
+            "is an address of SIP over TCP too",
+        )
+
+
+def _tls(effective: Effective, tables: Tables, findings: Findings) -> None:
+    certificate, key = effective[keys.TLS_CERTIFICATE], effective[keys.TLS_KEY]
+    listening = bool(effective[keys.LISTEN_TLS])
+    if listening and (certificate is None or key is None):
+        findings.error(
+            effective.where(keys.LISTEN_TLS),
+            effective.name(keys.LISTEN_TLS),
+            "needs sip.tls_certificate_file and sip.tls_key_file",
+        )
+    for file in (keys.TLS_CERTIFICATE, keys.TLS_KEY, keys.TLS_CA):
+        check_file(effective, file, findings)
+    has_names = [peer for peer in tables.peers.values() if peer["tls_names"]]
+    if has_names and listening and effective[keys.TLS_CA] is None:
+        findings.error(
+            has_names[0].where("tls_names"),
+            has_names[0].key("tls_names"),
+            "certificates of peers are believed only with sip.tls_ca_file",
+        )
+    if not listening:
+        by_certificate = [rule for rule in tables.account_rules if rule["tls_name"] is not None]
+        for entry, field in [(peer, "tls_names") for peer in has_names] + [
+            (rule, "tls_name") for rule in by_certificate
+        ]:
+            findings.error(
+                entry.where(field), entry.key(field), "can never match: there is no sip.listen_tls"
+            )
+
+
+# --- peers --------------------------------------------------------------------------------------------------
+
+
+def _peers(effective: Effective, tables: Tables, findings: Findings) -> None:
+    if not tables.peers:
+        findings.error(tables.profile, "peers", "nobody may call: give at least one [peers.NAME]")
+    for peer in tables.peers.values():
+        addresses = peer["addresses"] or ()
+        if "addresses" in peer.given and not addresses:
+            findings.error(peer.where("addresses"), peer.key("addresses"), "is empty")
+        for text in addresses:
+            if ipaddress.ip_network(text).prefixlen == 0:
+                findings.warn(
+                    peer.where("addresses"), peer.key("addresses"), f"{text}: the whole internet may call"
+                )
+    for one, other in combinations(tables.peers.values(), 2):
+        _overlap(one, other, findings)
+
+
+def _overlap(one: Entry, other: Entry, findings: Findings) -> None:
+    """Two groups may share addresses only if the port or the certificate tells them apart."""
+    if one["port"] and other["port"] and one["port"] != other["port"]:
+        return
+    names = set(one["tls_names"] or ()), set(other["tls_names"] or ())
+    if all(names) and not names[0] & names[1]:
+        return
+    for first in one["addresses"] or ():
+        for second in other["addresses"] or ():
+            if _networks_overlap(first, second):
+                findings.error(
+                    other.where("addresses"),
+                    other.key("addresses"),
+                    f"{second} overlaps {first} of {one.written} ({one.where('addresses')}): "
+                    f"whose call would it be?",
+                )
+                return
+
+
+def _networks_overlap(first: str, second: str) -> bool:
+    one, other = ipaddress.ip_network(first), ipaddress.ip_network(second)
+    if isinstance(one, ipaddress.IPv4Network):
+        return isinstance(other, ipaddress.IPv4Network) and one.overlaps(other)
+    return isinstance(other, ipaddress.IPv6Network) and one.overlaps(other)
+
+
+# --- gateways and routes ------------------------------------------------------------------------------------
+
+
+def _gateways(effective: Effective, tables: Tables, findings: Findings) -> None:
+    if not tables.gateways:
+        findings.error(tables.profile, "gateways", "calls can go nowhere: give at least one [gateways.NAME]")
+    for gateway in tables.gateways.values():
+        host, port, transport = gateway["host"], gateway["port"], gateway["transport"]
+        if host is None or port is None:
+            continue
+        ours: Sequence[tuple[str, int]] = effective[_LISTEN_KEYS[transport]]
+        if (host, port) in ours:
+            findings.error(
+                gateway.where("port"), gateway.key("port"), f"{host} port {port} is our own: calls would loop"
+            )
+        if not ours:
+            findings.error(
+                gateway.where("transport"), gateway.key("transport"), f"needs sip.listen_{transport.value}"
+            )
+        elif not any((":" in address) == (":" in host) for address, _ in ours):
+            version = "IPv6" if ":" in host else "IPv4"
+            findings.error(
+                gateway.where("host"),
+                gateway.key("host"),
+                f"needs an {version} address in sip.listen_{transport.value}",
+            )
+
+
+def _routes(tables: Tables, findings: Findings) -> None:
+    seen: dict[str, Entry] = {}
+    reached: set[str] = set()
+    for route in tables.routes:
+        if "gateways" in route.given and route["gateways"] == ():
+            findings.error(route.where("gateways"), route.key("gateways"), "is empty")
+        for name in route["gateways"] or ():
+            reached.add(name)
+            if name not in tables.gateways:
+                findings.error(
+                    route.where("gateways"),
+                    route.key("gateways"),
+                    f"there is no gateway {quoted(name)}",
+                    nearest(name, tables.gateways),
+                )
+        prefix = route["prefix"]
+        if prefix is not None and seen.setdefault(prefix, route) is not route:
+            findings.error(
+                route.where("prefix"),
+                route.key("prefix"),
+                f"{quoted(prefix)} is the prefix of {seen[prefix].written} too, "
+                f"{seen[prefix].where('prefix')}",
+            )
+    if tables.routes:
+        for gateway in tables.gateways.values():
+            if gateway.name not in reached:
+                findings.warn(gateway.where(), gateway.written, "no route leads to it")
+        if tables.gateways and not reached & set(tables.gateways):
+            findings.error(tables.routes[0].where(), "routes", "no gateway is reached by any route")
+
+
+def _timers(effective: Effective, tables: Tables, findings: Findings) -> None:
+    ring_s = effective[keys.RING_TIMEOUT]
+    for gateway in tables.gateways.values():
+        own = gateway["no_response_failover_s"]
+        failover_s = effective[keys.NO_RESPONSE_FAILOVER] if own is None else own
+        if failover_s >= ring_s and len(tables.gateways) > 1:
+            findings.warn(
+                gateway.where("no_response_failover_s"),
+                gateway.written,
+                f"waits {failover_s} s for a first response, but the call ends after {ring_s} s "
+                f"(timers.ring_timeout_s): the next gateway is never tried",
+            )

@@ -1,0 +1,340 @@
+"""The kinds of value a setting can have: how each is read from TOML, strictly, and from text.
+
+Text is a word of the environment or the command line. A kind raises BadValueError with what was expected.
+`true` is not 1, `1.0` is not 1, and amounts are strings of digits: a price as a float is wrong already.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from sidecar.config.problems import nearest, quoted
+from sidecar.core.tariff import check_currency, parse_amount
+
+T_co = TypeVar("T_co", covariant=True)
+E = TypeVar("E", bound=Enum)
+
+TEXT_MAX = 1_000
+LIST_MAX = 10_000
+
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+class BadValueError(Exception):
+    """The value is not of its kind; the text says what was expected."""
+
+    def __init__(self, text: str, suggestion: str | None = None) -> None:
+        super().__init__(text)
+        self.suggestion = suggestion
+
+
+class Kind(Protocol[T_co]):
+    @property
+    def name(self) -> str:
+        """The type, for the reference."""
+
+    @property
+    def bound(self) -> str:
+        """The bound, for the reference."""
+
+    def read(self, raw: object) -> T_co:
+        """From a value of a TOML document."""
+
+    def read_text(self, text: str) -> T_co:
+        """From a word of the environment or the command line."""
+
+
+class Flag:
+    name = "boolean"
+    bound = "true, false"
+
+    def read(self, raw: object) -> bool:
+        if isinstance(raw, bool):
+            return raw
+        raise BadValueError(f"expected true or false, not {quoted(raw)}")
+
+    def read_text(self, text: str) -> bool:
+        try:
+            return _TRUTH[text.strip().lower()]
+        except KeyError:
+            raise BadValueError(f"expected true, false, 1 or 0, not {quoted(text)}") from None
+
+
+class ZeroOrOne(Flag):
+    """A VOS3000 flag."""
+
+    name = "0 or 1"
+    bound = "0, 1"
+
+    def read(self, raw: object) -> bool:
+        if isinstance(raw, int) and raw in (0, 1):
+            return bool(raw)
+        raise BadValueError(f"expected 0 or 1, not {quoted(raw)}")
+
+
+class Whole:
+    name = "integer"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least, self._most = least, most
+        self.bound = f"{least}–{most}"
+
+    def read(self, raw: object) -> int:
+        if isinstance(raw, bool) or not isinstance(raw, int):
+            raise BadValueError(f"expected a whole number, not {quoted(raw)}")
+        if not self._least <= raw <= self._most:
+            raise BadValueError(f"{raw} is not within {self._least}-{self._most}")
+        return raw
+
+    def read_text(self, text: str) -> int:
+        if not _WHOLE.fullmatch(text.strip()):
+            raise BadValueError(f"expected a whole number, not {quoted(text)}")
+        return self.read(int(text))
+
+
+class Amount:
+    """A decimal written as a string; `greater_than_zero` for a unit."""
+
+    name = "decimal string"
+
+    def __init__(self, most: str = "999999999", greater_than_zero: bool = False) -> None:
+        self._most = Decimal(most)
+        self._greater_than_zero = greater_than_zero
+        self.bound = f"{'above 0, at most ' if greater_than_zero else '0–'}{most}"
+
+    def read(self, raw: object) -> Decimal:
+        if not isinstance(raw, str):
+            raise BadValueError(f'expected a decimal in quotes, such as "0.19", not {quoted(raw)}')
+        return self.read_text(raw)
+
+    def read_text(self, text: str) -> Decimal:
+        try:
+            amount = parse_amount(text)
+        except ValueError as error:
+            raise BadValueError(str(error)) from None
+        if amount > self._most or (self._greater_than_zero and not amount):
+            raise BadValueError(f"{text} is not within the bound: {self.bound}")
+        return amount
+
+
+class Text:
+    name = "string"
+
+    def __init__(self, pattern: str, expected: str, folded: bool = False) -> None:
+        self._pattern = re.compile(pattern)
+        self._expected = self.bound = expected
+        self._folded = folded
+
+    def read(self, raw: object) -> str:
+        if not isinstance(raw, str):
+            raise BadValueError(f"expected a string, not {quoted(raw)}")
+        text = raw.lower() if self._folded else raw
+        if len(raw) > TEXT_MAX or not self._pattern.fullmatch(text):
+            raise BadValueError(f"expected {self._expected}, not {quoted(raw)}")
+        return text
+
+    def read_text(self, text: str) -> str:
+        return self.read(text)
+
+
+class Checked:
+    """A string that a function of the core accepts; its ValueError is the message."""
+
+    name = "string"
+
+    def __init__(self, check: Callable[[str], None], bound: str) -> None:
+        self._check = check
+        self.bound = bound
+
+    def read(self, raw: object) -> str:
+        if not isinstance(raw, str):
+            raise BadValueError(f"expected a string, not {quoted(raw)}")
+        return self.read_text(raw)
+
+    def read_text(self, text: str) -> str:
+        try:
+            self._check(text)
+        except ValueError as error:
+            raise BadValueError(str(error)) from None
+        return text
+
+
+class Choice(Generic[E]):
+    name = "string"
+
+    def __init__(self, words: type[E], leave_out: tuple[E, ...] = ()) -> None:
+        self._words = {str(word.value): word for word in words if word not in leave_out}
+        self.bound = ", ".join(self._words)
+
+    def read(self, raw: object) -> E:
+        if not isinstance(raw, str):
+            raise BadValueError(f"expected one of {self.bound}, not {quoted(raw)}")
+        return self.read_text(raw)
+
+    def read_text(self, text: str) -> E:
+        if text not in self._words:
+            raise BadValueError(
+                f"expected one of {self.bound}, not {quoted(text)}", nearest(text, self._words)
+            )
+        return self._words[text]
+
+
+class FilePath:
+    """A path as it was written; whoever knows the file it was written in makes it absolute."""
+
+    name = "path"
+    bound = "–"
+
+    def read(self, raw: object) -> Path:
+        if not isinstance(raw, str):
+            raise BadValueError(f"expected a path, not {quoted(raw)}")
+        return self.read_text(raw)
+
+    def read_text(self, text: str) -> Path:
+        if not text or "\0" in text or len(text) > TEXT_MAX:
+            raise BadValueError(f"expected a path, not {quoted(text)}")
+        return Path(text)
+
+
+class HostPort:
+    """`address:port` or `[address]:port`, literally: a name may mean another machine tomorrow."""
+
+    name = "address:port"
+
+    def __init__(self, port_least: int = 0) -> None:
+        self._port_least = port_least
+        self.bound = f"literal address; port {port_least}–65535" + ("" if port_least else ", 0: any free one")
+
+    def read(self, raw: object) -> tuple[str, int]:
+        if not isinstance(raw, str):
+            raise BadValueError(f'expected "address:port", not {quoted(raw)}')
+        return self.read_text(raw)
+
+    def read_text(self, text: str) -> tuple[str, int]:
+        host, colon, port = text.strip().rpartition(":")
+        if not colon:
+            raise BadValueError(f"expected address:port, not {quoted(text)}")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise BadValueError(f"an IPv6 address stands in brackets, [::1]:5080, not {quoted(text)}")
+        if not re.fullmatch(r"[0-9]{1,5}", port) or not self._port_least <= int(port) <= 65535:
+            raise BadValueError(f"port {quoted(port)} is not within {self._port_least}-65535")
+        return literal_address(host), int(port)
+
+
+class Address:
+    name = "address"
+    bound = "literal IPv4 or IPv6 address"
+
+    def read(self, raw: object) -> str:
+        if not isinstance(raw, str):
+            raise BadValueError(f"expected an address, not {quoted(raw)}")
+        return self.read_text(raw)
+
+    def read_text(self, text: str) -> str:
+        return literal_address(text)
+
+
+class Network:
+    """A CIDR block without host bits, or a single address; read into its canonical notation."""
+
+    name = "CIDR"
+    bound = "IPv4 or IPv6 block or address"
+
+    def read(self, raw: object) -> str:
+        if not isinstance(raw, str):
+            raise BadValueError(f"expected a CIDR block or an address, not {quoted(raw)}")
+        return self.read_text(raw)
+
+    def read_text(self, text: str) -> str:
+        try:
+            return str(ipaddress.ip_network(text))
+        except ValueError:
+            pass
+        try:
+            without_host_bits = str(ipaddress.ip_network(text, strict=False))
+        except ValueError:
+            raise BadValueError(f"{quoted(text)} is not a CIDR block or a literal address") from None
+        raise BadValueError(f"{quoted(text)} has bits set behind its mask", without_host_bits)
+
+
+class ListOf(Generic[T_co]):
+    """An array in TOML; words with commas between them elsewhere, the empty word being the empty list."""
+
+    def __init__(self, item: Kind[T_co], separators: str = ",") -> None:
+        self._item = item
+        self._separators = re.compile(f"[{separators}]")
+        self.name = f"list of {item.name}"
+        self.bound = item.bound
+
+    def read(self, raw: object) -> tuple[T_co, ...]:
+        if not isinstance(raw, list):
+            raise BadValueError(f"expected a list, [...], not {quoted(raw)}")
+        return self._distinct([self._item.read(item) for item in raw])
+
+    def read_text(self, text: str) -> tuple[T_co, ...]:
+        if not text.strip():
+            return ()
+        return self._distinct([self._item.read_text(word.strip()) for word in self._separators.split(text)])
+
+    def _distinct(self, items: list[T_co]) -> tuple[T_co, ...]:
+        if len(items) > LIST_MAX:
+            raise BadValueError(f"{len(items)} entries: at most {LIST_MAX}")
+        seen: set[T_co] = set()
+        for item in items:
+            if item in seen:
+                raise BadValueError(f"{quoted(item)} is given twice")
+            seen.add(item)
+        return tuple(items)
+
+
+class NumberList(ListOf[str]):
+    """A VOS3000 list of numbers: a string, or an array."""
+
+    def read(self, raw: object) -> tuple[str, ...]:
+        return self.read_text(raw) if isinstance(raw, str) else super().read(raw)
+
+
+def literal_address(text: str) -> str:
+    """The canonical notation of an address that a packet can be sent to."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise BadValueError(
+            f"{quoted(text)} is not a literal IPv4 or IPv6 address (names are not looked up)"
+        ) from None
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id:
+        raise BadValueError(f"{quoted(text)}: an address with a zone is not supported")
+    if address.is_unspecified or address.is_multicast:
+        raise BadValueError(f"{quoted(text)}: name the one address that others reach this machine at")
+    return str(address)
+
+
+FLAG = Flag()
+VOS_FLAG = ZeroOrOne()
+PATH = FilePath()
+PORT = Whole(1, 65535)
+ADDRESS = Address()
+CURRENCY = Checked(check_currency, "code of ISO 4217")
+STRIP = Whole(0, 32)
+NAME = Text(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters, digits, '_', '.', '-'")
+ACCOUNT_NAME = Text(r"[^\s\x00-\x1f\x7f]{1,64}", "1-64 characters without blanks")
+HEADER = Text(r"[a-z0-9!%*_+`'~.-]{1,64}", "the name of a SIP header", folded=True)
+PREFIX = Text(r"\+?[0-9*#]{0,32}", "up to 32 of 0-9 * #, with or without a leading +")
+NUMBER_PATTERN = Text(r"\+?[0-9#]{1,32}\*?|\*", "a number, or the beginning of one and '*'")
+NUMBERS = ListOf(NUMBER_PATTERN)
+BILLED_PATTERN = Text(r"[0-9]{1,32}\*?|\*", "a billed number (digits), or the beginning of one and '*'")
+BILLED_NUMBERS = ListOf(BILLED_PATTERN)
+VOS_NUMBERS = NumberList(BILLED_PATTERN, separators=",;")
+HOST_PORT = HostPort()
+HOST_PORTS = ListOf(HOST_PORT)
+NETWORKS = ListOf(Network())
+WORDS = ListOf(Text(r"[!-~]{1,255}", "1-255 printable characters without blanks"))
