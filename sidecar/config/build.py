@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from sidecar.config import crosscheck, keys, places
+from sidecar.config import billing_keys, crosscheck, keys, places
 from sidecar.config.entries import Entry
-from sidecar.config.keys import BrokerKind
+from sidecar.config.key import BrokerKind
 from sidecar.config.layers import Effective, command_line_layer, environment_layer, file_layer
 from sidecar.config.problems import ConfigError, Findings, Problem
 from sidecar.config.settings import Bridge, Listen, Mqtt, Settings, TlsFiles
@@ -110,15 +110,15 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         timers=_timers(effective),
         blocked_numbers=frozenset(effective[keys.BLOCKED_NUMBERS]),
         pass_503=effective[keys.PASS_503],
-        strip_digits=effective[keys.STRIP_DIGITS],
+        strip_digits=effective[billing_keys.STRIP_DIGITS],
         strip_rules=tuple(StripRule(**entry.values) for entry in tables.strip_rules),
         rating=_rating(effective),
-        default_currency=effective[keys.CURRENCY],
+        default_currency=effective[billing_keys.CURRENCY],
         decks={name: named.deck for name, named in tables.decks.items() if named.deck is not None},
         default_deck=crosscheck.default_deck(effective, tables),
         flags=_flags(effective),
         q850_of_sip=effective.q850(),
-        prevent_overdraft_advance_min=effective[keys.PREVENT_OVERDRAFT_ADVANCE],
+        prevent_overdraft_advance_min=effective[billing_keys.PREVENT_OVERDRAFT_ADVANCE],
         refused_cdr_per_s=effective[keys.REFUSED_CDR_PER_S],
     )
 
@@ -149,7 +149,7 @@ def _routes(tables: Tables) -> tuple[RouteRule, ...]:
 def _account(entry: Entry, effective: Effective) -> Account:
     own: dict[str, Any] = dict(entry.values)
     on_no_rate = own.pop("on_no_rate")
-    own["currency"] = own["currency"] or effective[keys.CURRENCY]
+    own["currency"] = own["currency"] or effective[billing_keys.CURRENCY]
     carry = None if on_no_rate is None else on_no_rate == "carry"
     return Account(name=entry.name, carry_without_rate=carry, **own)
 
@@ -167,26 +167,26 @@ def _timers(effective: Effective) -> Timers:
 
 def _rating(effective: Effective) -> RatingTerms:
     return RatingTerms(
-        rounding=effective[keys.ROUNDING],
-        decimals=effective[keys.DECIMALS],
-        fee_unit=effective[keys.FEE_UNIT],
-        hold_time_precision_ms=effective[keys.HOLD_TIME_PRECISION],
-        free_s=effective[keys.FREE_TIME],
+        rounding=effective[billing_keys.ROUNDING],
+        decimals=effective[billing_keys.DECIMALS],
+        fee_unit=effective[billing_keys.FEE_UNIT],
+        hold_time_precision_ms=effective[billing_keys.HOLD_TIME_PRECISION],
+        free_s=effective[billing_keys.FREE_TIME],
     )
 
 
 def _flags(effective: Effective) -> RecordFlags:
-    by_reason = {reason: effective[key] for reason, key in keys.RECORD_BY_REASON.items()}
+    by_reason = {reason: effective[key] for reason, key in billing_keys.RECORD_BY_REASON.items()}
     return RecordFlags(
-        record_server_hang_up=effective[keys.RECORD_SERVER_HANG_UP],
+        record_server_hang_up=effective[billing_keys.RECORD_SERVER_HANG_UP],
         record_server_hang_up_by_reason={
             reason: flag for reason, flag in by_reason.items() if flag is not None
         },
-        record_fault=effective[keys.RECORD_FAULT],
-        record_zero_hold_time=effective[keys.RECORD_ZERO_HOLD_TIME],
-        record_illegal_call=effective[keys.RECORD_ILLEGAL_CALL],
-        free_numbers=frozenset(effective[keys.FREE_NUMBERS]),
-        no_cdr_numbers=frozenset(effective[keys.NO_CDR_NUMBERS]),
+        record_fault=effective[billing_keys.RECORD_FAULT],
+        record_zero_hold_time=effective[billing_keys.RECORD_ZERO_HOLD_TIME],
+        record_illegal_call=effective[billing_keys.RECORD_ILLEGAL_CALL],
+        free_numbers=frozenset(effective[billing_keys.FREE_NUMBERS]),
+        no_cdr_numbers=frozenset(effective[billing_keys.NO_CDR_NUMBERS]),
     )
 
 

@@ -6,6 +6,7 @@ Errors are what cannot work or would bill the wrong party; warnings are what wor
 from __future__ import annotations
 
 from sidecar.config import crosscheck_money, crosscheck_network, keys
+from sidecar.config.key import BrokerKind
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings
 from sidecar.config.tables import Tables
@@ -21,7 +22,7 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
 
 
 def _broker(effective: Effective, findings: Findings) -> None:
-    external = effective[keys.BROKER] is keys.BrokerKind.EXTERNAL
+    external = effective[keys.BROKER] is BrokerKind.EXTERNAL
     if external and not effective[keys.MQTT_HOST]:
         findings.error(effective.where(keys.BROKER), keys.MQTT_HOST.dotted, "an external broker needs a host")
     if not external:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sidecar.config import keys
+from sidecar.config import billing_keys, keys
 from sidecar.config.entries import Entry
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, nearest, quoted
@@ -24,10 +24,10 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     _strip_rules(tables, findings)
     _trunk_trap(effective, tables, findings)
     _free_calls(effective, tables, findings)
-    if effective.is_given(keys.PREVENT_OVERDRAFT_ADVANCE):
+    if effective.is_given(billing_keys.PREVENT_OVERDRAFT_ADVANCE):
         findings.warn(
-            effective.where(keys.PREVENT_OVERDRAFT_ADVANCE),
-            effective.name(keys.PREVENT_OVERDRAFT_ADVANCE),
+            effective.where(billing_keys.PREVENT_OVERDRAFT_ADVANCE),
+            effective.name(billing_keys.PREVENT_OVERDRAFT_ADVANCE),
             "is accepted, but not yet in force: each prepaid call reserves all that the balance affords",
         )
 
@@ -80,25 +80,25 @@ def _known(entry: Entry, field: str, names: Collection[str], what: str, findings
 
 def default_deck(effective: Effective, tables: Tables) -> str:
     """The sell deck of accounts that name none: the one named, else the only one there is, else none."""
-    named = effective[keys.DEFAULT_DECK]
+    named = effective[billing_keys.DEFAULT_DECK]
     if named:
         return named
     return next(iter(tables.decks)) if len(tables.decks) == 1 else ""
 
 
 def _default_deck(effective: Effective, tables: Tables, findings: Findings) -> None:
-    name = effective[keys.DEFAULT_DECK]
+    name = effective[billing_keys.DEFAULT_DECK]
     if name and name not in tables.decks:
         findings.error(
-            effective.where(keys.DEFAULT_DECK),
-            effective.name(keys.DEFAULT_DECK),
+            effective.where(billing_keys.DEFAULT_DECK),
+            effective.name(billing_keys.DEFAULT_DECK),
             f"there is no deck {quoted(name)}",
             nearest(name, tables.decks),
         )
     if not default_deck(effective, tables) and not effective[keys.ACCOUNT_REQUIRED]:
         findings.warn(
             tables.profile,
-            keys.DEFAULT_DECK.dotted,
+            billing_keys.DEFAULT_DECK.dotted,
             "there is no default sell deck: calls of account _ are unrated",
         )
 
@@ -132,7 +132,7 @@ def _account(account: Entry, effective: Effective, tables: Tables, findings: Fin
         else:
             findings.warn(account.where(), account.written, "has no deck: its calls are unrated")
     elif named.deck is not None:
-        currency = account["currency"] or effective[keys.CURRENCY]
+        currency = account["currency"] or effective[billing_keys.CURRENCY]
         others = sorted({kind.currency for kind in named.deck.kinds} - {currency})
         if others:
             findings.error(
@@ -181,9 +181,11 @@ def _trunk_trap(effective: Effective, tables: Tables, findings: Findings) -> Non
         "if that digit is a trunk prefix 0, what is left is a national number without its country code, and "
         "1511234567 is rated as North America: use a [[strip_rules]] with prefix 0 and add"
     )
-    if effective[keys.STRIP_DIGITS] == 1:
+    if effective[billing_keys.STRIP_DIGITS] == 1:
         findings.warn(
-            effective.where(keys.STRIP_DIGITS), effective.name(keys.STRIP_DIGITS), f"strips 1: {advice}"
+            effective.where(billing_keys.STRIP_DIGITS),
+            effective.name(billing_keys.STRIP_DIGITS),
+            f"strips 1: {advice}",
         )
     for entry in (*tables.peers.values(), *tables.accounts.values(), *tables.gateways.values()):
         if entry["strip_digits"] == 1:
@@ -200,9 +202,9 @@ def _free_calls(effective: Effective, tables: Tables, findings: Findings) -> Non
         return
     whom = f"prepaid account{'s' if len(prepaid) > 1 else ''} {', '.join(prepaid[:5])}"
     for reason in (ServerReason.TIMEOUT, ServerReason.CREDIT):
-        key = keys.RECORD_BY_REASON[reason]
+        key = billing_keys.RECORD_BY_REASON[reason]
         own = effective[key]
-        in_force = keys.RECORD_SERVER_HANG_UP if own is None else key
+        in_force = billing_keys.RECORD_SERVER_HANG_UP if own is None else key
         if not effective[in_force]:
             findings.warn(
                 effective.where(in_force),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sidecar.config import keys
 from sidecar.config.entries import Entry
-from sidecar.config.keys import Key
+from sidecar.config.key import Key
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, nearest, quoted
 from sidecar.config.tables import Tables

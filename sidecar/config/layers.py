@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from sidecar.config import entries, keys, vos3000
-from sidecar.config.keys import BY_PATH, SECTIONS, Key
+from sidecar.config.key import Key
+from sidecar.config.keys import BY_PATH, SECTIONS
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.source import Document
 from sidecar.config.values import BadValueError, FilePath, Kind, Whole

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from sidecar.config.keys import LogLevel, UnlistedSource
+from sidecar.config.key import LogLevel, UnlistedSource
 from sidecar.core.terms import TransportName
 
 

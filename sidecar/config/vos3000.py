@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
-from sidecar.config import keys, values
-from sidecar.config.keys import Key
+from sidecar.config import billing_keys, values
+from sidecar.config.key import Key
 from sidecar.config.values import Amount, Kind, Whole
 
 T = TypeVar("T")
@@ -31,46 +31,49 @@ _FEE_PRECISION_MEANING = "Decimals of the fee. VOS3000's own default is 2; unset
 NAMES: tuple[Vos3000Name[Any], ...] = (
     Vos3000Name(
         "RECORD_SERVER_HANG_UP",
-        keys.RECORD_SERVER_HANG_UP,
+        billing_keys.RECORD_SERVER_HANG_UP,
         values.VOS_FLAG,
         "0: calls that the server ended get no CDR and no charge.",
     ),
     Vos3000Name(
         "GATEWAY_ROUTE_PREFIX",
-        keys.STRIP_DIGITS,
+        billing_keys.STRIP_DIGITS,
         values.STRIP,
         "Leading digits stripped before the rate look-up.",
     ),
     Vos3000Name(
-        "RECORD_ZERO_HOLD_TIME", keys.RECORD_ZERO_HOLD_TIME, values.VOS_FLAG, "CDRs for calls of 0 s."
+        "RECORD_ZERO_HOLD_TIME", billing_keys.RECORD_ZERO_HOLD_TIME, values.VOS_FLAG, "CDRs for calls of 0 s."
     ),
     Vos3000Name(
         "RECORD_ILLEGAL_CALL",
-        keys.RECORD_ILLEGAL_CALL,
+        billing_keys.RECORD_ILLEGAL_CALL,
         values.VOS_FLAG,
         "CDRs for calls of unauthorised sources.",
     ),
     Vos3000Name(
         "HOLD_TIME_PRECISION",
-        keys.HOLD_TIME_PRECISION,
+        billing_keys.HOLD_TIME_PRECISION,
         Whole(0, 999),
         "At 50, 21.049 s bills 21 and 21.050 s bills 22.",
     ),
-    Vos3000Name("FEE_PRECISION", keys.DECIMALS, Whole(0, 4), _FEE_PRECISION_MEANING),
+    Vos3000Name("FEE_PRECISION", billing_keys.DECIMALS, Whole(0, 4), _FEE_PRECISION_MEANING),
     Vos3000Name(
-        "FEE_PRECISTION", keys.DECIMALS, Whole(0, 4), "The same, as VOS3000's manual also spells it."
+        "FEE_PRECISTION", billing_keys.DECIMALS, Whole(0, 4), "The same, as VOS3000's manual also spells it."
     ),
     Vos3000Name(
-        "FEE_UNIT", keys.FEE_UNIT, Amount("1000000", greater_than_zero=True), "The smallest unit of a charge."
+        "FEE_UNIT",
+        billing_keys.FEE_UNIT,
+        Amount("1000000", greater_than_zero=True),
+        "The smallest unit of a charge.",
     ),
-    Vos3000Name("FREE_TIME", keys.FREE_TIME, Whole(0, 86_400), "Seconds subtracted before rating."),
+    Vos3000Name("FREE_TIME", billing_keys.FREE_TIME, Whole(0, 86_400), "Seconds subtracted before rating."),
     Vos3000Name(
-        "FREE_E164S", keys.FREE_NUMBERS, values.VOS_NUMBERS, "Numbers at no charge, `*` as a suffix."
+        "FREE_E164S", billing_keys.FREE_NUMBERS, values.VOS_NUMBERS, "Numbers at no charge, `*` as a suffix."
     ),
-    Vos3000Name("NO_CDR_E164S", keys.NO_CDR_NUMBERS, values.VOS_NUMBERS, "Numbers without a CDR."),
+    Vos3000Name("NO_CDR_E164S", billing_keys.NO_CDR_NUMBERS, values.VOS_NUMBERS, "Numbers without a CDR."),
     Vos3000Name(
         "PREVENT_OVERDRAFT_ADVANCE_TIME",
-        keys.PREVENT_OVERDRAFT_ADVANCE,
+        billing_keys.PREVENT_OVERDRAFT_ADVANCE,
         Whole(1, 15),
         "Minutes reserved per prepaid call. Accepted; not yet in force.",
     ),

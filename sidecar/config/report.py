@@ -1,0 +1,98 @@
+"""`sidecar check`: what a start with these settings would say and do, without one."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sidecar.config import machine
+from sidecar.config.build import Inputs, Loaded, load
+from sidecar.config.problems import ConfigError, Problem, lines
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings in force, in words. `--json` prints it as it is."""
+
+    tenant: str
+    node: str
+    data_dir: str
+    profile: str
+    listen: tuple[str, ...]
+    peers: dict[str, tuple[str, ...]]
+    gateways: dict[str, str]
+    routes: dict[str, tuple[str, ...]]
+    accounts: dict[str, str]
+    decks: dict[str, str]
+    broker: str
+    metrics: str
+
+    def lines(self) -> list[str]:
+        rows = [
+            ("profile", self.profile),
+            ("node", f"{self.tenant}/{self.node}, data in {self.data_dir}"),
+            ("listens on", ", ".join(self.listen)),
+            *((f"peer {name}", ", ".join(addresses)) for name, addresses in self.peers.items()),
+            *((f"gateway {name}", target) for name, target in self.gateways.items()),
+            *((f"route {prefix or 'all'}", ", ".join(names)) for prefix, names in self.routes.items()),
+            *((f"account {name}", terms) for name, terms in self.accounts.items()),
+            *((f"deck {name}", content) for name, content in self.decks.items()),
+            ("broker", self.broker),
+            ("metrics", self.metrics),
+        ]
+        width = max(len(title) for title, _ in rows)
+        return [f"{title:<{width}}  {text}" for title, text in rows]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """`summary` is None where there are errors."""
+
+    errors: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+    summary: Summary | None
+
+    def lines(self) -> list[str]:
+        """Errors, warnings, and the summary, for a terminal."""
+        return [
+            *(f"error: {line}" for line in lines(self.errors)),
+            *(f"warning: {line}" for line in lines(self.warnings)),
+            *(self.summary.lines() if self.summary is not None else []),
+        ]
+
+
+def check(inputs: Inputs, *, probe_machine: bool = False) -> Report:
+    """Reads and checks everything. `probe_machine` looks at ports and the data directory too: not while the
+    daemon runs, which holds them."""
+    try:
+        loaded = load(inputs)
+    except ConfigError as error:
+        return Report(errors=error.problems, warnings=error.warnings, summary=None)
+    errors = machine.problems(loaded.settings) if probe_machine else ()
+    return Report(errors=errors, warnings=loaded.warnings, summary=None if errors else summary(loaded))
+
+
+def summary(loaded: Loaded) -> Summary:
+    policy, settings = loaded.policy, loaded.settings
+    mqtt = settings.mqtt
+    broker = f"{mqtt.host} port {mqtt.port or 'any free one'}{', TLS' if mqtt.tls else ''}"
+    return Summary(
+        tenant=policy.tenant,
+        node=policy.node,
+        data_dir=str(settings.data_dir),
+        profile=settings.profile,
+        listen=tuple(f"{one.transport.value} {one.host} port {one.port}" for one in settings.listen),
+        peers={name: peer.addresses for name, peer in policy.peers.items()},
+        gateways={
+            name: f"{gateway.transport.value} {gateway.host} port {gateway.port}"
+            for name, gateway in policy.gateways.items()
+        },
+        routes={route.prefix: route.gateways for route in policy.routes},
+        accounts={
+            name: f"{'prepaid' if account.prepaid else 'postpaid'}, {account.currency}, "
+            f"deck {account.deck or policy.default_deck or 'none'}"
+            for name, account in policy.accounts.items()
+        },
+        decks={
+            name: f"{len(deck)} rates, revision {deck.revision[:12]}" for name, deck in policy.decks.items()
+        },
+        broker=f"embedded, {broker}" if mqtt.embedded else broker,
+        metrics=f"http://{settings.metrics_host}:{settings.metrics_port}/metrics",
+    )
