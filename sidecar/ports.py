@@ -150,6 +150,23 @@ class Publisher(Protocol):
         """Raises LinkError. However the link is left, it is cut, and the broker publishes the will."""
 
 
+class RelayCounters(msgspec.Struct, kw_only=True):
+    """What the relay counts since the start. The metrics read it from another thread: plain numbers, changed
+    on the event loop alone."""
+
+    connected: bool = False
+    connects: int = 0
+    links_lost: int = 0
+    sent: int = 0
+    delivered: int = 0
+    no_subscriber: int = 0  # among the delivered
+    retried: int = 0
+    dead: int = 0
+    outbox_failures: int = 0
+    in_flight: int = 0
+    codes: dict[int, int] = {}  # PUBACK reason code -> how many
+
+
 class Meter(Protocol):
     """What the runtime counts. Every method is cheap, never blocks and never raises."""
 

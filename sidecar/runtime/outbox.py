@@ -26,7 +26,16 @@ from enum import StrEnum
 import msgspec
 import structlog
 
-from sidecar.ports import Link, LinkError, Outbox, OutboxRow, OutboxState, OutboxWatch, Publisher
+from sidecar.ports import (
+    Link,
+    LinkError,
+    Outbox,
+    OutboxRow,
+    OutboxState,
+    OutboxWatch,
+    Publisher,
+    RelayCounters,
+)
 
 NO_SUBSCRIBER = 0x10
 DEAD_CODES = frozenset(
@@ -79,22 +88,6 @@ class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
     ack_timeout_s: float = 10.0  # a link whose oldest row waits longer for its PUBACK is given up
     status_interval_s: float = 10.0
     unsettled_max: int = 1_000
-
-
-class RelayCounters(msgspec.Struct, kw_only=True):
-    """Read by the metrics, from another thread: plain numbers, changed on the event loop alone."""
-
-    connected: bool = False
-    connects: int = 0
-    links_lost: int = 0
-    sent: int = 0
-    delivered: int = 0
-    no_subscriber: int = 0  # among the delivered
-    retried: int = 0
-    dead: int = 0
-    outbox_failures: int = 0
-    in_flight: int = 0
-    codes: dict[int, int] = {}  # PUBACK reason code -> how many
 
 
 class OutboxError(Exception):
