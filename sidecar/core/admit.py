@@ -1,7 +1,7 @@
 """From an INVITE to a call: whose it is, what it will cost, where it may go, or why it is refused.
 
-The order is the order of the questions: known account, allowed number, free place, route, price. The first "no" is the
-record's reason. Nothing is admitted here: that is the store's word (event Admitted).
+The order is the order of the questions: known account, allowed number, free place, route, price. The first
+"no" is the record's reason. Nothing is admitted here: that is the store's word (event Admitted).
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def open_call(call_id: UUID, invite: InviteReceived, policy: Policy, load: Load)
 
 
 def refused_by_bridge(call_id: UUID, event: InviteRefused, policy: Policy) -> Decision:
-    """The record of an INVITE that the bridge refused by itself: a full node, a drain, a source that is not listed."""
+    """The record of an INVITE that the bridge refused by itself: a full node, a drain, a source that is not
+    listed."""
     invite = event.invite
     account = policy.account_terms(NO_ACCOUNT)
     number = _number(invite, account, policy)
@@ -88,7 +89,9 @@ def refuse(call: Call, detail: Detail, policy: Policy, event: Event) -> Decision
     """Refuse a call that was not admitted: the reply first, its record after it."""
     row = TABLE[SERVER, detail]
     verdict = hangup(SERVER, detail, Evidence.MESSAGE, refused=True)
-    ended = replace(call, phase=Phase.ENDED, attempts=(), hangup=verdict, ended=Stamp(event.mono_ns, event.wall_ns))
+    ended = replace(
+        call, phase=Phase.ENDED, attempts=(), hangup=verdict, ended=Stamp(event.mono_ns, event.wall_ns)
+    )
     reject = Reject(
         bridge_id=call.bridge_id,
         sip_code=row.sip_code,
@@ -136,7 +139,9 @@ def _applies(rule: AccountRule, invite: InviteReceived, policy: Policy) -> bool:
         return rule.peer == invite.peer
     if rule.header is not None:
         peer = policy.peers.get(invite.peer)
-        return peer is not None and peer.asserts_identity and (rule.header, rule.header_value) in invite.headers
+        return (
+            peer is not None and peer.asserts_identity and (rule.header, rule.header_value) in invite.headers
+        )
     if rule.tls_name is not None:
         return rule.tls_name == invite.tls_name
     return rule.called_prefix is not None and invite.request_user.startswith(rule.called_prefix)

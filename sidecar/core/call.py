@@ -1,7 +1,7 @@
-"""A call as it stands: both dialogs, the attempts, the stamps, the price it began under, and the first cause of its end.
+"""A call as it stands: both dialogs, the attempts, the stamps, its prices, and the first cause of its end.
 
-Immutable: `decide` returns the next one. It is also what the journal keeps (one whole call per entry), so everything
-that a later recovery or a CDR needs is a field here, and nothing else is.
+Immutable: `decide` returns the next one. It is also what the journal keeps (one whole call per entry), so
+everything that a later recovery or a CDR needs is a field here, and nothing else is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Phase(StrEnum):
     ROUTING = "routing"  # leg B's INVITE is out
     ANSWERING = "answering"  # B's 2xx is held, the answered entry is being written
     TALKING = "talking"  # our 2xx was let go
-    ENDING = "ending"  # the first cause is known; the record waits for the legs to close, a second at the most
+    ENDING = "ending"  # the first cause is known; the record waits for the legs, a second at the most
     AWAITING_RETRY = "awaiting_retry"  # a 401, 407 or 422 was relayed: the caller may try the same call again
     ENDED = "ended"  # the record was handed to the store; legs may still close
 
@@ -40,7 +40,8 @@ class Stamp(msgspec.Struct, frozen=True):
 
 
 class Pricing(msgspec.Struct, frozen=True, kw_only=True):
-    """What one side of the call costs, frozen when that side began; the charge is computed from this alone."""
+    """What one side of the call costs, frozen when that side began; the charge is computed from this
+    alone."""
 
     number: BilledNumber
     terms: RatingTerms

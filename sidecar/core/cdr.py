@@ -1,8 +1,9 @@
-"""The CDR, version 1: its one definition. README.md explains it field by field; the JSON Schema is generated from here.
+"""The CDR, version 1: its one definition. README.md explains it field by field; the JSON Schema is generated
+from here.
 
-Expand, never rename: a field may be added, a breaking change is a new topic version. Readers ignore unknown fields and
-key on `call_id`, keeping the highest `revision`. Times are UTC with microseconds; amounts are decimal strings on the
-wire, null where unrated.
+Expand, never rename: a field may be added, a breaking change is a new topic version. Readers ignore unknown
+fields and key on `call_id`, keeping the highest `revision`. Times are UTC with microseconds; amounts are
+decimal strings on the wire, null where unrated.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from sidecar.core.terms import (
 
 
 class Party(msgspec.Struct, frozen=True, kw_only=True):
-    """One party's number: as received on leg A, as sent on leg B, and as billed (null where it gives no rate)."""
+    """One party's number: as received on leg A, as sent on leg B, and as billed (null where it gives no
+    rate)."""
 
     received: str
     sent: str | None = None

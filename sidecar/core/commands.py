@@ -1,7 +1,7 @@
-"""What is to be done: imperative, frozen. Wire commands go to the bridge at once; store commands of one decision are one
-transaction. No wire command waits for a store command: what must be durable first is asked for in one decision, and the
-event that reports it (Admitted, AnswerRecorded) leads to the next. So the promises can be read off `decide`, and tested
-without a disk.
+"""What is to be done: imperative, frozen. Wire commands go to the bridge at once; store commands of one
+decision are one transaction. No wire command waits for a store command: what must be durable first is asked
+for in one decision, and the event that reports it (Admitted, AnswerRecorded) leads to the next. So the
+promises can be read off `decide`, and tested without a disk.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     pass
 
 
-# --- wire ------------------------------------------------------------------------------------------------------------
+# --- wire ---------------------------------------------------------------------------------------------------
 
 
 class WireCommand(Command, frozen=True, kw_only=True):
@@ -63,7 +63,8 @@ class Reject(WireCommand, frozen=True, kw_only=True):
 
 
 class Release(WireCommand, frozen=True, kw_only=True):
-    """End an admitted call in whatever state it is: final response, CANCEL, or BYE on each leg that needs one."""
+    """End an admitted call in whatever state it is: final response, CANCEL, or BYE on each leg that needs
+    one."""
 
     sip_code: int
     q850_cause: int
@@ -84,12 +85,12 @@ class Snapshot(Command, frozen=True, kw_only=True):
     """Ask the bridge which calls it holds."""
 
 
-# --- store -----------------------------------------------------------------------------------------------------------
+# --- store --------------------------------------------------------------------------------------------------
 
 
 class EntryKind(StrEnum):
-    """Kinds of journal entries. Each but the last two holds the whole call as it stood after the step, so that recovery
-    reads one entry and replays nothing; `ended` and `suppressed` hold the CDR."""
+    """Kinds of journal entries. Each but the last two holds the whole call as it stood after the step, so
+    that recovery reads one entry and replays nothing; `ended` and `suppressed` hold the CDR."""
 
     ADMITTED = "admitted"
     ATTEMPT = "attempt"
@@ -106,8 +107,9 @@ class StoreCommand(Command, frozen=True, kw_only=True):
 
 
 class Reserve(StoreCommand, frozen=True, kw_only=True):
-    """Reserve all that the balance affords, at most `max_duration_s`. The store asks `credit.grant` inside the
-    transaction, against the balance it has locked; a refusal drops the whole step and is reported as CreditRefused."""
+    """Reserve all that the balance affords, at most `max_duration_s`. The store asks `credit.grant` inside
+    the transaction, against the balance it has locked; a refusal drops the whole step and is reported as
+    CreditRefused."""
 
     call_id: UUID
     account: str
@@ -123,8 +125,8 @@ class Append(StoreCommand, frozen=True, kw_only=True):
 
 
 class Settle(StoreCommand, frozen=True, kw_only=True):
-    """Post what a call costs and return the rest of its reservation. `total` is the charge of the highest revision: the
-    ledger posts the difference to what it posted before, so a repeated step moves nothing."""
+    """Post what a call costs and return the rest of its reservation. `total` is the charge of the highest
+    revision: the ledger posts the difference to what it posted before, so a repeated step moves nothing."""
 
     call_id: UUID
     account: str
@@ -132,13 +134,15 @@ class Settle(StoreCommand, frozen=True, kw_only=True):
 
 
 class NoteRefusal(Command, frozen=True, kw_only=True):
-    """An INVITE was refused: publish this record, or count it where its source has had too many this second."""
+    """An INVITE was refused: publish this record, or count it where its source has had too many this
+    second."""
 
     cdr: Cdr
 
 
 class Publish(StoreCommand, frozen=True, kw_only=True):
-    """Close the call with its record: the ended entry, the CDR with the next sequence number, its outbox row."""
+    """Close the call with its record: the ended entry, the CDR with the next sequence number, its outbox
+    row."""
 
     cdr: Cdr
 

@@ -1,5 +1,5 @@
-"""The state of one INVITE dialog (RFC 4235 §3.7.1) as a table: a pair that is missing leaves the state as it is, because
-on the wire anything may come twice or late, and only the first of it moves a dialog."""
+"""The state of one INVITE dialog (RFC 4235 §3.7.1) as a table: a pair that is missing leaves the state as it
+is, because on the wire anything may come twice or late, and only the first of it moves a dialog."""
 
 from __future__ import annotations
 

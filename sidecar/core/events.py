@@ -1,8 +1,10 @@
-"""What happened: past tense, frozen. Three sources: the bridge (SIP), the store (durability), and the operator.
+"""What happened: past tense, frozen. Three sources: the bridge (SIP), the store (durability), and the
+operator.
 
-Every event carries both clocks as they stood where it happened: `mono_ns` (CLOCK_MONOTONIC, durations) and `wall_ns`
-(UTC since the epoch, stamps). Text from the network is decoded with `backslashreplace` before it becomes an event, and
-is bounded by the bridge, so nothing behind this module has to distrust it as an encoding.
+Every event carries both clocks as they stood where it happened: `mono_ns` (CLOCK_MONOTONIC, durations) and
+`wall_ns` (UTC since the epoch, stamps). Text from the network is decoded with `backslashreplace` before it
+becomes an event, and is bounded by the bridge, so nothing behind this module has to distrust it as an
+encoding.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LegIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """All that names one dialog on the wire, and so all that is needed to end it after a crash (RFC 3261 §12)."""
+    """All that names one dialog on the wire, and so all that is needed to end it after a crash (RFC 3261
+    §12)."""
 
     sip_call_id: str
     local_tag: str
@@ -37,7 +40,7 @@ class LegIdentity(msgspec.Struct, frozen=True, kw_only=True):
     transport: TransportName
 
 
-# --- from the bridge -------------------------------------------------------------------------------------------------
+# --- from the bridge ----------------------------------------------------------------------------------------
 
 
 class BridgeEvent(Event, frozen=True, kw_only=True):
@@ -85,7 +88,8 @@ class AnswerRelayed(BridgeEvent, frozen=True, kw_only=True):
 
 
 class AnswerDropped(BridgeEvent, frozen=True, kw_only=True):
-    """A 2xx of an abandoned attempt, of a cancelled call or of a second branch: it got ACK and BYE at once."""
+    """A 2xx of an abandoned attempt, of a cancelled call or of a second branch: it got ACK and BYE at
+    once."""
 
     attempt: int
     sip_code: int
@@ -135,8 +139,8 @@ class TransportFailed(BridgeEvent, frozen=True, kw_only=True):
 
 
 class DeadlineReached(BridgeEvent, frozen=True, kw_only=True):
-    """A native timer ran out. MAX_DURATION, GRANT and NO_ACK: both legs have got their BYE; HOLD: A has got its 500 and
-    B ACK and BYE or CANCEL; RING: nothing was sent yet, the call waits for Release."""
+    """A native timer ran out. MAX_DURATION, GRANT and NO_ACK: both legs have got their BYE; HOLD: A has got
+    its 500 and B ACK and BYE or CANCEL; RING: nothing was sent yet, the call waits for Release."""
 
     kind: DeadlineKind
     heard_code: int = 0  # RING only: the highest provisional heard from B, 100 included; 0 where B was silent
@@ -165,7 +169,7 @@ class SnapshotTaken(Event, frozen=True, kw_only=True):
     bridge_ids: frozenset[int]
 
 
-# --- from the store --------------------------------------------------------------------------------------------------
+# --- from the store -----------------------------------------------------------------------------------------
 
 
 class CallEvent(Event, frozen=True, kw_only=True):
@@ -188,10 +192,11 @@ class AnswerRecorded(CallEvent, frozen=True, kw_only=True):
 
 
 class StepFailed(CallEvent, frozen=True, kw_only=True):
-    """The admitted or answered entry could not be written. (An end that cannot be written is kept and tried again.)"""
+    """The admitted or answered entry could not be written. (An end that cannot be written is kept and tried
+    again.)"""
 
 
-# --- from people and from the start ----------------------------------------------------------------------------------
+# --- from people and from the start -------------------------------------------------------------------------
 
 
 class ReleaseRequested(CallEvent, frozen=True, kw_only=True):
@@ -205,7 +210,8 @@ class WaitElapsed(CallEvent, frozen=True, kw_only=True):
 
 
 class CallLost(CallEvent, frozen=True, kw_only=True):
-    """The watchdog found that the bridge no longer holds the call, or a broken promise of our own code ended it."""
+    """The watchdog found that the bridge no longer holds the call, or a broken promise of our own code ended
+    it."""
 
     text: str = ""
 

@@ -1,8 +1,8 @@
 """Who ended the call, why, and until when it is billed: one table, one classifier for codes.
 
-The first cause that ends the call is written once and never overwritten by what follows from it: the BYE that we send
-to the other leg is a consequence, not a cause. A row that is missing here is a defect: `row` raises, the call is
-released as server/fault, and the counter of broken promises moves.
+The first cause that ends the call is written once and never overwritten by what follows from it: the BYE that
+we send to the other leg is a consequence, not a cause. A row that is missing here is a defect: `row` raises,
+the call is released as server/fault, and the counter of broken promises moves.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _T, _C, _A, _P, _R, _F = (
 )
 _END, _LIFE, _NEVER = BillableUntil.END, BillableUntil.LAST_LIFE, BillableUntil.NEVER
 
-# The three ring timeouts differ in what B was heard to say: ITU-T Q.850 19 "no answer from user (user alerted)",
-# 18 "no user responding", 102 "recovery on timer expiry".
+# The three ring timeouts differ in what B was heard to say: ITU-T Q.850 19 "no answer from user (user
+# alerted)", 18 "no user responding", 102 "recovery on timer expiry".
 RING_ALERTED, RING_NOT_ALERTED, RING_SILENT = 19, 18, 102
 
 TABLE: Mapping[tuple[HangupOrigin, Detail], Row] = {
@@ -145,12 +145,13 @@ def ring_timeout_cause(heard_code: int) -> int:
 
 # RFC 3398 §8.2.6.1: SIP status to ISUP cause. 488 and 606 depend on a Warning there: 31, normal unspecified.
 _Q850_OF_SIP: Mapping[int, int] = {
-    400: 41, 401: 21, 402: 21, 403: 21, 404: 1, 405: 63, 406: 79, 407: 21, 408: 102, 410: 22, 413: 127, 414: 127,
-    415: 79, 416: 127, 420: 127, 421: 127, 423: 127, 480: 18, 481: 41, 482: 25, 483: 25, 484: 28, 485: 1, 486: 17,
-    487: 16, 488: 31, 500: 41, 501: 79, 502: 38, 503: 41, 504: 102, 505: 127, 513: 127, 600: 17, 603: 21, 604: 1,
-    606: 31,
+    400: 41, 401: 21, 402: 21, 403: 21, 404: 1, 405: 63, 406: 79, 407: 21, 408: 102, 410: 22, 413: 127,
+    414: 127, 415: 79, 416: 127, 420: 127, 421: 127, 423: 127, 480: 18, 481: 41, 482: 25, 483: 25, 484: 28,
+    485: 1, 486: 17, 487: 16, 488: 31, 500: 41, 501: 79, 502: 38, 503: 41, 504: 102, 505: 127, 513: 127,
+    600: 17, 603: 21, 604: 1, 606: 31,
 }  # fmt: skip
-# RFC 3261 §8.1.3.2: an unknown code is handled as x00 of its class. A redirection that nobody follows: Q.850 23.
+# RFC 3261 §8.1.3.2: an unknown code is handled as x00 of its class. A redirection that nobody follows: Q.850
+# 23.
 _Q850_OF_CLASS: Mapping[int, int] = {3: 23, 4: 41, 5: 41, 6: 17}
 
 
@@ -160,11 +161,14 @@ def q850_of_sip(sip_code: int, overrides: Mapping[int, int]) -> int:
     return found or _Q850_OF_CLASS.get(sip_code // 100, 127)
 
 
-_Q850_REASON = re.compile(r"^\s*Q\.850\s*(?:;[^;]*)*?;\s*cause\s*=\s*([0-9]{1,3})\s*(?:;|$)", re.IGNORECASE | re.ASCII)
+_Q850_REASON = re.compile(
+    r"^\s*Q\.850\s*(?:;[^;]*)*?;\s*cause\s*=\s*([0-9]{1,3})\s*(?:;|$)", re.IGNORECASE | re.ASCII
+)
 
 
 def q850_of_reasons(reasons: Iterable[str]) -> int | None:
-    """The cause of the first well-formed `Q.850` Reason value (RFC 3326 §2), 1..127; None where there is none."""
+    """The cause of the first well-formed `Q.850` Reason value (RFC 3326 §2), 1..127; None where there is
+    none."""
     for value in reasons:
         if (match := _Q850_REASON.match(value)) and 1 <= int(match[1]) <= 127:
             return int(match[1])

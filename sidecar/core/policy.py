@@ -1,7 +1,8 @@
-"""What the operator decided, as one immutable value: peers, gateways, routes, accounts, limits, timers, flags and decks.
+"""What the operator decided, as one immutable value: peers, gateways, routes, accounts, limits, flags, decks.
 
-`config.py` builds it from files and environment, checked whole; `decide` reads it. A change at run time (an account
-created, a deck activated) makes a new Policy and swaps it in: a call keeps what it took from the one it began under.
+`config.py` builds it from files and environment, checked whole; `decide` reads it. A change at run time (an
+account created, a deck activated) makes a new Policy and swaps it in: a call keeps what it took from the one
+it began under.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ NO_ACCOUNT = "_"
 
 
 class ProxyHangup(msgspec.Struct, frozen=True, kw_only=True):
-    """A trusted proxy's own words that *it* ended the call: where `header` (lower case; `reason` included) of its BYE or
-    CANCEL contains `contains`, the cause is `detail` of the server, not the party whose side the message came from."""
+    """A trusted proxy's own words that *it* ended the call: where `header` (lower case; `reason` included) of
+    its BYE or CANCEL contains `contains`, the cause is `detail` of the server, not the party whose side the
+    message came from."""
 
     header: str
     contains: str
@@ -70,13 +72,14 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     deck: str | None = None  # None: the default sell deck
     strip_digits: int | None = None
     calls_max: int | None = None
-    carry_without_rate: bool | None = None  # None: refused if prepaid, carried otherwise (contract: on_no_rate)
+    carry_without_rate: bool | None = None  # None: refused if prepaid, carried otherwise
     tax_rate: Decimal = Decimal(0)
     minimum_charge: Decimal = Decimal(0)
 
 
 class AccountRule(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to know whose call it is; exactly one of the four matches is given. The first rule that applies wins."""
+    """One way to know whose call it is; exactly one of the four matches is given. The first rule that applies
+    wins."""
 
     account: str
     peer: str | None = None
@@ -102,8 +105,9 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordFlags(msgspec.Struct, frozen=True, kw_only=True):
-    """VOS3000's record parameters and our overrides. For a server hangup the most specific setting wins: the gateway's,
-    then the reason's, then the global flag; `fault` stands apart, because our own faults are not the customer's."""
+    """VOS3000's record parameters and our overrides. For a server hangup the most specific setting wins: the
+    gateway's, then the reason's, then the global flag; `fault` stands apart, because our own faults are not
+    the customer's."""
 
     record_server_hang_up: bool = True
     record_server_hang_up_by_reason: Mapping[ServerReason, bool] = {}

@@ -1,17 +1,18 @@
-"""Which record a call owes, and what stands in it: the CDR is computed from the Call alone, plus the record settings.
+"""Which record a call owes, and what stands in it: the CDR is computed from the Call alone, plus the record
+settings.
 
 The decision is one function, `suppressed_by`, which names the setting that keeps a record back, or nothing:
 
-| hangup origin | setting that is asked                                                                       |
-|---------------|---------------------------------------------------------------------------------------------|
-| caller/callee | none: always recorded                                                                       |
-| server        | the gateway's override, else the reason's, else SERVER_BILLING_RECORD_SERVER_HANG_UP        |
-| server, fault | record_fault                                                                                |
-| any, 0 s      | SERVER_BILLING_RECORD_ZERO_HOLD_TIME as well                                                |
-| any           | SERVER_BILLING_NO_CDR_E164S as well: charged as usual, journal entry kept, not published    |
+| hangup origin | setting that is asked                                                                |
+|---------------|--------------------------------------------------------------------------------------|
+| caller/callee | none: always recorded                                                                |
+| server        | the gateway's override, else the reason's, else SERVER_BILLING_RECORD_SERVER_HANG_UP |
+| server, fault | record_fault                                                                         |
+| any, 0 s      | SERVER_BILLING_RECORD_ZERO_HOLD_TIME as well                                         |
+| any           | SERVER_BILLING_NO_CDR_E164S as well: charged as usual, not published                 |
 
-With the server-hangup flag (or record_fault) off there is neither CDR nor charge; what the call would have cost stands
-in the journal.
+With the server-hangup flag (or record_fault) off there is neither CDR nor charge; what the call would have
+cost stands in the journal.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from sidecar.core.terms import (
     ChargeSide,
     Detail,
     Disposition,
-
     Money,
     RatingStatus,
     RevisionReason,
@@ -50,9 +50,11 @@ ILLEGAL_CALL = "SERVER_BILLING_RECORD_ILLEGAL_CALL"
 NO_CDR = "SERVER_BILLING_NO_CDR_E164S"
 RECORD_FAULT = "record_fault"
 
+
 def utc(wall_ns: int) -> datetime:
     """UTC with microseconds; no float is involved."""
     return _EPOCH + timedelta(microseconds=wall_ns // 1000)
+
 
 def suppressed_by(
     verdict: Hangup, hold_s: int, billed: str | None, gateway: Gateway | None, flags: RecordFlags
@@ -72,6 +74,7 @@ def suppressed_by(
         return NO_CDR
     return None
 
+
 def _server_hang_up(reason: ServerReason, gateway: Gateway | None, flags: RecordFlags) -> str | None:
     if gateway is not None and gateway.record_server_hang_up is not None:
         return None if gateway.record_server_hang_up else f"{SERVER_HANG_UP} (gateway {gateway.name})"
@@ -79,10 +82,12 @@ def _server_hang_up(reason: ServerReason, gateway: Gateway | None, flags: Record
         return None if flags.record_server_hang_up_by_reason[reason] else f"{SERVER_HANG_UP} ({reason})"
     return None if flags.record_server_hang_up else SERVER_HANG_UP
 
+
 def is_charged(suppressed: str | None) -> bool:
-    """Whether a call is charged although (or because) its record is what it is: only the flags for server hangups and
-    faults waive the charge. (Zero-duration and illegal calls have none to waive.)"""
+    """Whether a call is charged although (or because) its record is what it is: only the flags for server
+    hangups and faults waive the charge. (Zero-duration and illegal calls have none to waive.)"""
     return suppressed is None or not suppressed.startswith((SERVER_HANG_UP, RECORD_FAULT))
+
 
 def sell_total(cdr: Cdr) -> Money | None:
     """What the account owes for the call; None where nothing is charged."""
@@ -93,11 +98,13 @@ def sell_total(cdr: Cdr) -> Money | None:
             return Money(line.total, line.currency)
     return None
 
+
 def _ms(begin: Stamp | None, end: Stamp | None) -> int:
     """Whole milliseconds by the monotonic clock; 0 where one of the two never happened."""
     if begin is None or end is None or end.mono_ns <= begin.mono_ns:
         return 0
     return (end.mono_ns - begin.mono_ns) // 1_000_000
+
 
 def billable_ms(call: Call, verdict: Hangup) -> int:
     """Milliseconds to bill before the grant bounds them: never more than answer to hangup."""
@@ -113,11 +120,14 @@ def billable_ms(call: Call, verdict: Hangup) -> int:
         case BillableUntil.LAST_REFRESH:
             return _ms(call.answered, _earlier(call.refreshed or call.a_life, call.ended))
 
+
 def _earlier(one: Stamp, other: Stamp | None) -> Stamp:
     return one if other is None or one.mono_ns <= other.mono_ns else other
 
+
 def cdr_of(call: Call, policy: Policy) -> Cdr:
-    """The record of a call whose first cause is known. Times of the end, charges and the record decision included."""
+    """The record of a call whose first cause is known. Times of the end, charges and the record decision
+    included."""
     verdict, ended = call.hangup, call.ended
     if verdict is None or ended is None:
         raise ValueError("a call that has not ended has no CDR")
@@ -184,8 +194,10 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         overrun_ms=until_ms - granted_ms,
     )
 
+
 def aggregate(template: Cdr, count: int, first: datetime, last: datetime) -> Cdr:
-    """One record for `count` refusals of one source and reason in one minute, made from the first that was held back."""
+    """One record for `count` refusals of one source and reason in one minute, made from the first that was
+    held back."""
     return msgspec.structs.replace(
         template,
         disposition=Disposition.REFUSED_AGGREGATE,
@@ -195,11 +207,17 @@ def aggregate(template: Cdr, count: int, first: datetime, last: datetime) -> Cdr
         ended_at=last,
     )
 
+
 def sell_charge(call: Call, billable: int) -> ChargeRecord:
     """The line that the account pays, for `billable` milliseconds."""
     return _line(
-        ChargeSide.SELL, call.account.name, call.pricing, billable, utc(call.answered.wall_ns) if call.answered else None
+        ChargeSide.SELL,
+        call.account.name,
+        call.pricing,
+        billable,
+        utc(call.answered.wall_ns) if call.answered else None,
     )
+
 
 def _buy_charges(call: Call, last: Attempt | None, ended: Stamp) -> Iterable[ChargeRecord]:
     """What the answering gateway is owed: from B's 2xx to the BYE on B, whatever A got of it."""
@@ -207,6 +225,7 @@ def _buy_charges(call: Call, last: Attempt | None, ended: Stamp) -> Iterable[Cha
         return ()
     at = utc(call.b_answered.wall_ns) if call.b_answered else None
     return (_line(ChargeSide.BUY, last.gateway, last.buy, _ms(call.b_answered, ended), at),)
+
 
 def _line(side: ChargeSide, party: str, pricing: Pricing, billable: int, at: datetime | None) -> ChargeRecord:
     terms, rate, number = pricing.terms, pricing.rate, pricing.number
@@ -241,6 +260,7 @@ def _line(side: ChargeSide, party: str, pricing: Pricing, billable: int, at: dat
         decimals=terms.decimals,
     )
 
+
 def _step(segment: Segment) -> ChargeStep:
     return ChargeStep(
         start_s=segment.start_s,
@@ -251,6 +271,7 @@ def _step(segment: Segment) -> ChargeStep:
         amount=str(segment.amount),
     )
 
+
 def _leg(leg: LegIdentity) -> LegRecord:
     return LegRecord(
         sip_call_id=leg.sip_call_id,
@@ -260,6 +281,7 @@ def _leg(leg: LegIdentity) -> LegRecord:
         remote_address=leg.remote_address,
         transport=leg.transport,
     )
+
 
 def _attempt(attempt: Attempt) -> AttemptRecord:
     return AttemptRecord(
@@ -274,7 +296,11 @@ def _attempt(attempt: Attempt) -> AttemptRecord:
         late_answer_at=utc(attempt.late_answer.wall_ns) if attempt.late_answer else None,
     )
 
+
 def _caller(from_user: str) -> Party:
     number = normalise(from_user)
-    return Party(received=from_user, sent=from_user, billed=billed_number(from_user, _NO_STRIP).billed if number else None)
-
+    return Party(
+        received=from_user,
+        sent=from_user,
+        billed=billed_number(from_user, _NO_STRIP).billed if number else None,
+    )

@@ -1,10 +1,12 @@
-"""The glossary: every closed set of words that a CDR, a log line or a setting may use, and the small value types.
+"""The glossary: each closed set of words that a CDR, a log line or a setting may use; small value types.
 
-Nothing here decides anything. A word that is not in one of these sets cannot be published: the JSON Schema of the CDR
-is generated from them, so a new word appears in the code, in the schema and in the table of README.md together.
+Nothing here decides anything. A word that is not in one of these sets cannot be published: the JSON Schema of
+the CDR is generated from them, so a new word appears in the code, in the schema and in the table of README.md
+together.
 
-Value types are `msgspec.Struct` rather than dataclasses: the same frozen, keyword-only semantics, but built about five
-times faster (a call makes some thirty of them) and decodable with validation, which recovery and the schema need.
+Value types are `msgspec.Struct` rather than dataclasses: the same frozen, keyword-only semantics, but built
+about five times faster (a call makes some thirty of them) and decodable with validation, which recovery and
+the schema need.
 """
 
 from __future__ import annotations
@@ -182,5 +184,3 @@ class Money(msgspec.Struct, frozen=True):
         if other.currency != self.currency:
             raise ValueError(f"cannot add {other.currency} to {self.currency}")
         return Money(self.amount + other.amount, self.currency)
-
-
