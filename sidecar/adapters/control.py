@@ -1,0 +1,257 @@
+"""The control socket: JSON-RPC 2.0 on a unix socket of mode 0600, one request per line (contract:
+wire/control.py).
+
+Whoever may open the socket may do everything, so the file's mode is the only door; it is set before the name
+exists. What comes in is bounded in every direction: connections, bytes of a line, the time a line may take to
+arrive, requests in a batch, the time of a request, the time the other side may take to read. Junk is answered
+with an error by its code and does nothing. A line without its newline is half a request and is never carried
+out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from sidecar.wire.control import ANSWER_BYTES_MAX, REQUEST_BYTES_MAX, CommandError, ErrorCode, Method
+
+log = structlog.get_logger("sidecar.control")
+
+CONNECTIONS_MAX = 32
+BATCH_MAX = 32
+LINE_S_MAX = 60.0  # from one request to the next, or from the first byte of a line to its newline
+REQUEST_S_MAX = 10.0
+PATH_BYTES_MAX = 107  # sun_path of Linux, without its closing zero
+
+Id = str | int | float | None
+
+
+class ControlSocketError(Exception):
+    """The socket cannot be opened. The text says why and what to do."""
+
+
+class ControlServer:
+    """Serves `methods` at `path` while `serving` lasts."""
+
+    def __init__(
+        self,
+        path: Path,
+        methods: Mapping[str, Method],
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+        line_s_max: float = LINE_S_MAX,
+        request_s_max: float = REQUEST_S_MAX,
+    ) -> None:
+        self._path = path
+        self._methods = methods
+        self._connections_max = connections_max
+        self._line_s_max = line_s_max
+        self._request_s_max = request_s_max
+        self._connections = 0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Raises ControlSocketError. On leaving, requests in progress are cancelled and the socket's name is
+        removed."""
+        listener = _listen(self._path)
+        inode = self._path.stat().st_ino
+        try:
+            async with asyncio.TaskGroup() as group:
+
+                def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                    tasks.add(
+                        task := group.create_task(self._connection(reader, writer), name="control-connection")
+                    )
+                    task.add_done_callback(tasks.discard)
+
+                tasks: set[asyncio.Task[None]] = set()
+                server = await asyncio.start_unix_server(connected, sock=listener, limit=REQUEST_BYTES_MAX)
+                try:
+                    yield
+                finally:
+                    server.close()
+                    for task in tasks:
+                        task.cancel()
+        finally:
+            listener.close()
+            # Not the socket of a daemon that has taken our place meanwhile.
+            with suppress(OSError):
+                if self._path.stat().st_ino == inode:
+                    self._path.unlink()
+
+    # --- one connection -------------------------------------------------------------------------------------
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.set_write_buffer_limits(high=0)  # so that drained means handed over
+        try:
+            if self._connections >= self._connections_max:
+                text = f"{self._connections_max} connections are open: close one, or try again"
+                await self._write(writer, _error(None, ErrorCode.BUSY, text))
+                return
+            self._connections += 1
+            try:
+                while await self._one_line(reader, writer):
+                    pass
+            finally:
+                self._connections -= 1
+        except (OSError, TimeoutError):
+            # The other side went away, or does not read, or does not end its line. `close` would wait for it.
+            writer.transport.abort()
+        except Exception:
+            log.exception("control_connection_failed")  # a defect of ours: this connection pays
+        finally:
+            writer.close()
+
+    async def _one_line(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Whether another line may follow."""
+        try:
+            async with asyncio.timeout(self._line_s_max):
+                line = await reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError:
+            return False
+        except asyncio.LimitOverrunError:
+            text = f"a request is one line of at most {REQUEST_BYTES_MAX} bytes"
+            await self._write(writer, _error(None, ErrorCode.INVALID_REQUEST, text))
+            return False
+        if line.isspace():
+            return True
+        answer = await self._answer(line)
+        if answer is not None:
+            await self._write(writer, answer)
+        return True
+
+    async def _write(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
+        async with asyncio.timeout(self._request_s_max):
+            writer.write(answer + b"\n")
+            await writer.drain()
+
+    # --- JSON-RPC -------------------------------------------------------------------------------------------
+
+    async def _answer(self, line: bytes) -> bytes | None:
+        try:
+            said = msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _error(None, ErrorCode.PARSE_ERROR, f"not JSON: {error}")
+        if not isinstance(said, list):
+            return await self._request(said)
+        if not 1 <= len(said) <= BATCH_MAX:
+            return _error(None, ErrorCode.INVALID_REQUEST, f"a batch has 1 to {BATCH_MAX} requests")
+        answers = [answer for one in said if (answer := await self._request(one)) is not None]
+        return b"[" + b",".join(answers) + b"]" if answers else None
+
+    async def _request(self, said: object) -> bytes | None:
+        """The answer; None for a notification, which has no id and gets none (JSON-RPC 2.0 §4.1)."""
+        if (
+            not isinstance(said, dict)
+            or said.get("jsonrpc") != "2.0"
+            or not isinstance(said.get("method"), str)
+        ):
+            text = 'a request is an object with "jsonrpc": "2.0", "method" and "id"'
+            return _error(_id_of(said), ErrorCode.INVALID_REQUEST, text)
+        if "id" in said and not _is_id(said["id"]):
+            return _error(None, ErrorCode.INVALID_REQUEST, '"id" is a text, a number or null')
+        try:
+            answer = await self._call(said["method"], said.get("params", {}), said.get("id"))
+        except CommandError as error:
+            log.info("control_refused", method=said["method"][:64], code=error.code.value)
+            answer = _error(said.get("id"), error.code, error.text)
+        return answer if "id" in said else None
+
+    async def _call(self, name: str, params: object, request_id: Id) -> bytes:
+        method = self._methods.get(name)
+        if method is None:
+            known = ", ".join(sorted(self._methods))
+            raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"there is no such method; there are {known}")
+        if not isinstance(params, dict):
+            raise CommandError(ErrorCode.INVALID_PARAMS, "parameters are given by name, as an object")
+        try:
+            checked = msgspec.convert(params, method.params)
+        except msgspec.ValidationError as error:
+            raise CommandError(ErrorCode.INVALID_PARAMS, str(error)) from None
+        try:
+            async with asyncio.timeout(self._request_s_max):
+                result = await method.handle(checked)
+            answer = msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "result": result})
+        except CommandError:
+            raise
+        except TimeoutError:
+            text = f"not done within {self._request_s_max:g} s; whether it was done later is not known"
+            raise CommandError(ErrorCode.TIMED_OUT, text) from None
+        except Exception as error:
+            # A defect of ours, or a store that fails: this request pays, the calls go on.
+            log.exception("control_failed", method=name)
+            text = f"{type(error).__name__}: {error}; the log has more"
+            raise CommandError(ErrorCode.INTERNAL_ERROR, text) from error
+        if len(answer) >= ANSWER_BYTES_MAX:
+            raise CommandError(ErrorCode.REFUSED, "the answer is too large: ask for fewer rows")
+        log.info("control_done", method=name)
+        return answer
+
+
+def _is_id(value: object) -> bool:
+    return value is None or (isinstance(value, str | int | float) and not isinstance(value, bool))
+
+
+def _id_of(said: object) -> Id:
+    """The id of what is no request, if it can be told."""
+    found = said.get("id") if isinstance(said, dict) else None
+    return found if _is_id(found) else None
+
+
+def _error(request_id: Id, code: ErrorCode, text: str) -> bytes:
+    message = {"code": code.value, "message": _encodable(text)}
+    if isinstance(request_id, str):
+        request_id = _encodable(request_id)
+    return msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "error": message})
+
+
+def _encodable(text: str) -> str:
+    """JSON text may name lone surrogates (`\\ud800`), which no UTF-8 can carry back."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _listen(path: Path) -> socket.socket:
+    if len(os.fsencode(path)) > PATH_BYTES_MAX:
+        raise ControlSocketError(
+            f"{path}: the path of a socket has at most {PATH_BYTES_MAX} bytes: choose a shorter node.data_dir"
+        )
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket():
+            if _is_served(path):
+                raise ControlSocketError(
+                    f"{path}: a sidecar is already running there (`sidecar node status`)"
+                )
+            path.unlink()  # left behind by a daemon that was killed
+        # Linux takes the mode of the name from the socket, so there is no moment at which others could
+        # connect.
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(os.fsencode(path))
+        listener.listen(CONNECTIONS_MAX)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ControlSocketError(f"{path}: {error.strerror}: is node.data_dir writable?") from error
+    except ControlSocketError:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(os.fsencode(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # a full backlog, say: somebody is there
+    return True

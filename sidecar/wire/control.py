@@ -1,0 +1,265 @@
+"""What is said on the control socket: JSON-RPC 2.0, one request and one answer per line, methods named as on
+the command line (`sidecar call release` is `call.release`). Both sides are built from this module: who asks
+and who answers.
+
+Parameters are objects with the fields of the structs below, all checked before anything is done; a field that
+is not known is an error, because a mistyped filter that is ignored shows the wrong calls. Amounts are decimal
+strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from enum import IntEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+
+from sidecar.core.terms import Detail, HangupOrigin, ServerReason
+
+SOCKET_NAME = "control.sock"
+REQUEST_BYTES_MAX = 65_536  # one request line, its newline included
+ANSWER_BYTES_MAX = 33_554_432
+ROWS_MAX = 1_000  # of one answer: a CDR is 2 to 6 kB
+
+
+class ErrorCode(IntEnum):
+    """JSON-RPC's own codes, then ours (from the range that it leaves to servers)."""
+
+    PARSE_ERROR = -32700
+    INVALID_REQUEST = -32600
+    METHOD_NOT_FOUND = -32601
+    INVALID_PARAMS = -32602
+    INTERNAL_ERROR = -32603
+    NOT_FOUND = -32001
+    REFUSED = -32002
+    BUSY = -32003
+    TIMED_OUT = -32004
+
+
+class CommandError(Exception):
+    """An answer that is an error. The text says what to do, and holds no secret."""
+
+    def __init__(self, code: ErrorCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class Method(msgspec.Struct, frozen=True):
+    """What serves one method: `handle` gets `params`, already checked; what it returns becomes the result."""
+
+    params: type[msgspec.Struct]
+    handle: Callable[[Any], Awaitable[object]]
+
+
+# --- parameters ---------------------------------------------------------------------------------------------
+
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+Operator = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
+Text = Annotated[str, msgspec.Meta(max_length=200, pattern=_PRINTABLE)]
+AccountName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
+Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
+# Plain digits with at most one point: no sign, exponent or special value.
+Amount = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")]
+Reference = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=_PRINTABLE)]
+Rows = Annotated[int, msgspec.Meta(ge=1, le=ROWS_MAX)]
+Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+# A called or calling number, or the beginning of one with `*` after it.
+NumberPattern = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
+GatewayName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
+
+
+class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Nothing(Params, frozen=True, kw_only=True):
+    """The method has no parameters."""
+
+
+class CallListParams(Params, frozen=True, kw_only=True):
+    account: AccountName | None = None
+    limit: Rows = 100
+
+
+class CallReleaseParams(Params, frozen=True, kw_only=True):
+    call_id: UUID
+    operator: Operator
+    text: Text = ""
+
+
+class NodeDrainParams(Params, frozen=True, kw_only=True):
+    """`release`: end the live calls too; otherwise they go on until they end by themselves."""
+
+    operator: Operator
+    release: bool = False
+    text: Text = ""
+
+
+class AccountCreateParams(Params, frozen=True, kw_only=True):
+    name: AccountName
+    currency: Currency | None = None  # None: the currency of the settings
+    prepaid: bool = False
+
+
+class AccountShowParams(Params, frozen=True, kw_only=True):
+    name: AccountName
+    movements: Annotated[int, msgspec.Meta(ge=0, le=ROWS_MAX)] = 10
+
+
+class AccountTopupParams(Params, frozen=True, kw_only=True):
+    """The same reference for the same account is booked once: a command that may have failed can be
+    repeated."""
+
+    name: AccountName
+    amount: Amount
+    currency: Currency | None = None
+    reference: Reference
+
+
+class CdrShowParams(Params, frozen=True, kw_only=True):
+    call_id: UUID
+
+
+class CdrTailParams(Params, frozen=True, kw_only=True):
+    """Without `after_seq` the last `limit` records; with it the first `limit` that follow it."""
+
+    after_seq: Seq | None = None
+    limit: Rows = 20
+
+
+class CdrSearchParams(Params, frozen=True, kw_only=True):
+    """All that are given must hold. The period is half-open and asks when the call ended. `number` is the
+    caller's or the callee's, as received or as billed. The latest first; `cursor` continues a search.
+    `suppressed` asks for the records that were kept back instead of those that were published."""
+
+    origin: HangupOrigin | None = None
+    reason: ServerReason | None = None
+    detail: Detail | None = None
+    account: AccountName | None = None
+    number: NumberPattern | None = None
+    gateway: GatewayName | None = None
+    ended_from: Moment | None = None
+    ended_to: Moment | None = None
+    suppressed: bool = False
+    cursor: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}[.][0-9]{1,19}$")] | None = None
+    limit: Rows = 100
+
+
+# --- results ------------------------------------------------------------------------------------------------
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+class LiveCall(Result, frozen=True, kw_only=True):
+    call_id: UUID
+    phase: str
+    account: str
+    peer: str
+    gateway: str | None
+    caller: str
+    callee: str
+    invited_at: datetime
+    answered_at: datetime | None
+    talk_s: float  # whole milliseconds
+    granted_s: int | None
+
+
+class CallList(Result, frozen=True, kw_only=True):
+    total: int  # calls that match; `calls` may hold fewer
+    calls: tuple[LiveCall, ...]
+
+
+class CallReleased(Result, frozen=True, kw_only=True):
+    call_id: UUID
+    released: bool = True
+
+
+class NodeDrained(Result, frozen=True, kw_only=True):
+    """`live` calls were up when new ones were first refused, `released` of them were ended."""
+
+    draining: bool
+    live: int
+    released: int
+
+
+class NodeStatus(Result, frozen=True, kw_only=True):
+    """Addresses are those that are really in use."""
+
+    tenant: str
+    node: str
+    boot_id: str
+    store_epoch: str
+    version: str
+    engine: str
+    started_at: datetime
+    state: str  # accepting, drain, journal: what the bridge was told
+    calls: int
+    calls_max: int
+    profile: str = ""
+    data_dir: str = ""
+    sip: tuple[str, ...] = ()
+    metrics: str = ""
+    broker: str = ""
+    broker_connected: bool = False
+    outbox_head_seq: int = 0
+    outbox_depth: int = 0
+    outbox_oldest_s: float = 0.0
+    dead_letters: int = 0
+
+
+class Balance(Result, frozen=True, kw_only=True):
+    currency: str
+    amount: str
+
+
+class Movement(Result, frozen=True, kw_only=True):
+    """One entry of the ledger. `balance` is the one after it."""
+
+    entry: int
+    booked_at: datetime
+    kind: str
+    amount: str
+    currency: str
+    balance: str
+    call_id: str | None
+    reference: str | None
+
+
+class AccountShown(Result, frozen=True, kw_only=True):
+    """`balances` are free of reservations: what may still be spent. `movements`: the latest first."""
+
+    name: str
+    currency: str
+    prepaid: bool
+    live_calls: int
+    balances: tuple[Balance, ...]
+    movements: tuple[Movement, ...]
+
+
+class ToppedUp(Result, frozen=True, kw_only=True):
+    name: str
+    reference: str
+    balance: Balance
+
+
+class CdrRevisions(Result, frozen=True, kw_only=True):
+    """Records are JSON, by the schema in sidecar/wire."""
+
+    records: tuple[msgspec.Raw, ...]  # by revision; the last one holds
+
+
+class CdrTail(Result, frozen=True, kw_only=True):
+    records: tuple[msgspec.Raw, ...]
+    next_seq: int  # what to give as `after_seq` next
+
+
+class CdrFound(Result, frozen=True, kw_only=True):
+    records: tuple[msgspec.Raw, ...]
+    cursor: str | None  # null: there is no more
