@@ -38,10 +38,10 @@ setup:
 	@sidecar/setup/setup.sh
 
 demo: setup
-	@$(VENV)/bin/python -m sidecar.demo
+	@$(UNDER) $(VENV)/bin/python -m sidecar.demo
 
 run: setup
-	@$(VENV)/bin/sidecar run
+	@$(UNDER) $(VENV)/bin/sidecar run
 
 check: setup
 	$(VENV)/bin/ruff format --check .

@@ -24,7 +24,7 @@ else
     echo "  apt-get install -y --no-install-recommends$missing" >&2
     exit 1
 fi
-echo "   installing$missing" >&2
+echo "== Debian packages:$missing (20 s)" >&2
 
 # mosquitto and kamailio would start at once, on the ports of their defaults. Debian asks this file first; put one
 # there for as long as it takes, unless the machine has its own.

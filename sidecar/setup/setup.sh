@@ -23,14 +23,15 @@ sidecar/setup/apt.sh 8>&- || fail "the Debian packages could not be installed (s
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$python is not Python 3.11 or newer." "Name one: make PYTHON=/path/to/python3 ..."
 
-lock=$( (cat sidecar/setup/requirements.lock; echo "$python"; "$python" -VV) | hash)
+# The paths count too: a virtual environment does not survive being moved with its clone.
+lock=$( (cat sidecar/setup/requirements.lock; echo "$python $venv"; "$python" -VV) | hash)
 if ! made_from lock "$lock"; then
     step "Python packages into ${venv##*/}, from sidecar/setup/requirements.lock (20 s)"
     "$python" -m venv --clear "$venv" || fail "$python -m venv failed." "Debian: apt-get install python3-venv"
     "$venv/bin/python" -m pip install --quiet --require-hashes --only-binary :all: -r sidecar/setup/requirements.lock ||
         fail "pip could not install the locked packages (see above)." \
             "No network or a proxy: see pip's own settings (pip config). A hash that differs: somebody altered the file;" \
-            "do not go on. No wheel for this Python: use one of 3.11 to 3.13 (make PYTHON=...)."
+            "do not go on. No wheel for this Python: use one of 3.11 to 3.14 (make PYTHON=...)."
     echo "$lock" >"$venv/.made-lock"
 fi
 

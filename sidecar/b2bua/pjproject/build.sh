@@ -2,7 +2,8 @@
 # build.sh: makes sure that pjproject and its Python wheel are built, and prints the prefix they are in.
 #
 #   PJPROJECT_TARBALL=FILE   build this source (2.17 or newer) and not Debian's
-#   PJ_SANITIZE=1            a build for tests: address and undefined-behaviour sanitizers, a heap block per allocation
+#   PJ_SANITIZE=1            a build for tests: address and undefined-behaviour sanitizers, and a heap block for each
+#                            allocation (an overrun of up to 7 bytes still hides in its padding)
 #   PYTHON=FILE              the interpreter the wheel is for; it has setuptools and wheel (default: python3)
 #
 # A prefix cannot be moved (the wheel's RUNPATH names it), so it is built in place, under a lock, outside any clone:
