@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
@@ -16,7 +17,7 @@ from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Snapshot, StoreCommand, WireCommand
 from sidecar.core.events import CallEvent, CallFoundOpen, Event
-from sidecar.core.terms import Money
+from sidecar.core.terms import Detail, HangupOrigin, Money, ServerReason
 
 
 class Clock(Protocol):
@@ -55,6 +56,9 @@ class Store(Protocol):
     def on_failing(self, notify: Callable[[bool], None]) -> None:
         """Called on the event loop when the store begins to fail (True) and when it writes again (False)."""
 
+    def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
+        """See that the store says, on disk, that this node lives: `found_open` will date its calls by it."""
+
     @property
     def failing(self) -> bool: ...
     @property
@@ -69,29 +73,109 @@ class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
     content_version: int
 
 
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that the broker will never take, kept for people to see and to try again."""
+
+    seq: int
+    reason_code: int
+    reason_name: str
+    died_wall_ns: int
+    payload: bytes
+
+
 class Outbox(Protocol):
     """Rows that wait for the broker, in the order of `seq`."""
 
     def pending(self, after_seq: int, rows_max: int) -> Awaitable[Sequence[OutboxRow]]: ...
     def settle(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> Awaitable[None]:
-        """Take delivered rows out; move dead ones, with their reason code, to the dead letters."""
+        """Take delivered rows out; move dead ones, with their reason code, to the dead letters. Returns when
+        that is on disk; while the disk fails it waits."""
 
     def on_rows(self, notify: Callable[[], None]) -> None:
         """Called on the event loop after a commit that added rows."""
 
 
-class Accounts(Protocol):
-    """Balances, for the command line; every movement is a ledger entry."""
+class DeadLetters(Protocol):
+    def dead_letters(self, after_seq: int = 0, rows_max: int = 100) -> Awaitable[Sequence[DeadLetter]]: ...
+    def retry_dead(self, seqs: Sequence[int] | None = None) -> Awaitable[int]:
+        """Put them (None: all) back into the outbox under their old numbers, which lie below the reader's
+        cursor: it finds them when it next reads from 0. Returns how many."""
 
-    def create(self, name: str, currency: str, prepaid: bool) -> Awaitable[None]: ...
-    def top_up(self, name: str, amount: Money, reference: str) -> Awaitable[Money]: ...
-    def balance(self, name: str) -> Awaitable[Sequence[Money]]: ...
+
+class AccountError(Exception):
+    """The account is not known, or not on these terms; the message says what to do."""
+
+
+class StoredAccount(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    currency: str
+    prepaid: bool
+
+
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One movement; entries are never changed."""
+
+    entry: int
+    booked_wall_ns: int
+    kind: str  # top_up, reserve, release, charge
+    amount: Money  # what it added to the balance
+    balance: Money  # after it
+    call_id: str | None = None
+    revision: int | None = None  # of the CDR that was charged
+    reference: str | None = None  # of a top-up
+
+
+class Accounts(Protocol):
+    """Balances, for the command line; every movement is a ledger entry. All raise AccountError."""
+
+    def create(self, name: str, currency: str, prepaid: bool) -> Awaitable[None]:
+        """May be repeated on the same terms."""
+
+    def top_up(self, name: str, amount: Money, reference: str) -> Awaitable[Money]:
+        """Returns the balance after it. A reference is booked once: repeated, it moves nothing."""
+
+    def all(self) -> Awaitable[Sequence[StoredAccount]]: ...
+    def balance(self, name: str) -> Awaitable[Sequence[Money]]:
+        """What may still be spent, per currency: reservations are already off."""
+
+    def ledger(
+        self, name: str, entries_max: int = 100, before_entry: int | None = None
+    ) -> Awaitable[Sequence[LedgerEntry]]:
+        """The latest first."""
+
+
+class RecordFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """What to search for; what is None is not asked."""
+
+    account: str | None = None
+    origin: HangupOrigin | None = None
+    reason: ServerReason | None = None
+    detail: Detail | None = None
+    gateway: str | None = None
+    number: str | None = None  # the caller, the callee, or the number billed; `49*`: all that begin so
+    since: datetime | None = None  # aware; calls that ended then or later
+    until: datetime | None = None  # calls that ended before
+    suppressed: bool = False  # look among the records that were kept back instead
+
+
+class RecordPage(msgspec.Struct, frozen=True, kw_only=True):
+    records: tuple[Cdr, ...]
+    cursor: str | None = None  # for the next page; None: this was the last
 
 
 class Records(Protocol):
     """CDRs that were written, for reading."""
 
-    def show(self, call_id: str) -> Awaitable[Sequence[Cdr]]: ...
+    def show(self, call_id: str) -> Awaitable[Sequence[Cdr]]:
+        """All revisions of one call, oldest first; none where the id is not known."""
+
+    def search(
+        self, wanted: RecordFilter, records_max: int = 100, cursor: str | None = None
+    ) -> Awaitable[RecordPage]:
+        """The latest end first. Raises ValueError for a cursor that no search has given."""
+
+    def tail(self, after_seq: int, records_max: int = 100) -> Awaitable[Sequence[Cdr]]:
+        """Published records in the order of `seq`."""
 
 
 # --- the publisher ------------------------------------------------------------------------------------------

@@ -1,0 +1,175 @@
+"""The file of the store: who may open it, how it is opened, what is checked first, and which epoch and boot
+write to it.
+
+Settings of SQLite, each for a reason:
+- WAL with synchronous=FULL: a commit is on disk when it returns, and costs one fsync.
+- No automatic checkpoints: SQLite ignores their errors (sqlite3WalDefaultHook drops the result). The writer
+  asks for each one itself and treats its failure as what it is.
+- The data directory is locked with flock for as long as the daemon lives: the lock goes with the process,
+  however it dies, and the file names the process that holds it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import apsw
+
+from sidecar.ports import Clock
+
+FILE_NAME = "journal.db"
+LOCK_NAME = "journal.lock"
+SCHEMA_VERSION = 1
+BUSY_MS_MAX = 5_000
+JOURNAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
+CACHE_KIB = 32 * 1024
+
+
+class StoreError(Exception):
+    """The store cannot be opened; the message says what to do."""
+
+
+class Boot(NamedTuple):
+    """What every row written by this process refers to."""
+
+    boot: int
+    node: str
+    epoch: str
+    epoch_base_seq: int
+
+
+class DataDir:
+    """The data directory, held by this process alone until `release`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreError(
+                f"data_dir {path}: not writable ({error.strerror}); give it to this user"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._lock)
+            raise StoreError(
+                f"data_dir {path}: in use by process {holder}; stop it or choose another"
+            ) from None
+        try:
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(self._lock)
+            raise StoreError(f"data_dir {path}: not writable ({error.strerror})") from error
+
+    @property
+    def file(self) -> Path:
+        return self.path / FILE_NAME
+
+    def release(self) -> None:
+        os.close(self._lock)
+
+
+def connect(file: Path, vfs: str | None = None) -> apsw.Connection:
+    """The writer's connection."""
+    connection = apsw.Connection(str(file), vfs=vfs)
+    connection.set_busy_timeout(BUSY_MS_MAX)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES_KEPT_MAX}")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    return connection
+
+
+def connect_reader(file: Path, vfs: str | None = None) -> apsw.Connection:
+    """A connection that sees the last commit and can change nothing."""
+    connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
+    connection.set_busy_timeout(BUSY_MS_MAX)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def verify(connection: apsw.Connection) -> None:
+    """Raises apsw.CorruptError where the file is damaged."""
+    verdict = connection.execute("PRAGMA quick_check(1)").get
+    if verdict != "ok":
+        raise apsw.CorruptError(str(verdict))
+
+
+def move_wal(connection: apsw.Connection) -> None:
+    """Everything into the database itself, synced, and the WAL begun anew; raises apsw.BusyError where it
+    cannot be."""
+    pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    if pages != moved:
+        raise apsw.BusyError("the WAL is in use by another process")
+
+
+def open_checked(file: Path, vfs: str | None = None) -> apsw.Connection:
+    """Open or create the file, with its schema, undamaged; StoreError otherwise."""
+    try:
+        connection = connect(file, vfs)
+        verify(connection)
+        _bring_schema(connection)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise StoreError(f"{file}: damaged ({error}); move it away or restore a copy") from error
+    except (
+        apsw.CantOpenError,
+        apsw.ReadOnlyError,
+        apsw.FullError,
+        apsw.IOError,
+        apsw.PermissionsError,
+    ) as error:
+        raise StoreError(f"{file}: cannot be opened for writing ({error})") from error
+    return connection
+
+
+def begin_boot(connection: apsw.Connection, node: str, boot_id: str, clock: Clock) -> Boot:
+    """Make the row that everything written by this process refers to."""
+    wall_ns, mono_ns = clock.wall_ns(), clock.mono_ns()
+    if not connection.execute("SELECT count(*) FROM store").get:
+        renew_epoch(connection, wall_ns)
+    with connection:
+        ((epoch, base),) = connection.execute("SELECT epoch, epoch_base_seq FROM store")
+        connection.execute(
+            "INSERT INTO boots (node, epoch, boot_id, started_wall_ns, heartbeat_wall_ns, heartbeat_mono_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (node, epoch, boot_id, wall_ns, wall_ns, mono_ns),
+        )
+    return Boot(connection.last_insert_rowid(), node, epoch, base)
+
+
+def renew_epoch(connection: apsw.Connection, wall_ns: int) -> str:
+    """After a restore: sequence numbers go on, under a new epoch, so that subscribers do not take them for a
+    replay."""
+    epoch = str(uuid4())
+    with connection:
+        ((head,),) = connection.execute("SELECT coalesce(max(seq), 0) FROM cdrs")
+        connection.execute(
+            "INSERT OR REPLACE INTO store (id, epoch, epoch_base_seq, created_wall_ns) VALUES (1, ?, ?, ?)",
+            (epoch, head, wall_ns),
+        )
+    return epoch
+
+
+def _bring_schema(connection: apsw.Connection) -> None:
+    version = connection.pragma("user_version")
+    if version == SCHEMA_VERSION:
+        return
+    if version != 0 or connection.execute("SELECT count(*) FROM sqlite_schema").get:
+        raise StoreError(
+            f"{connection.filename}: written by another version (schema {version}, ours is {SCHEMA_VERSION})"
+        )
+    schema = resources.files("sidecar.adapters.sqlite").joinpath("schema.sql").read_text("utf-8")
+    # One transaction: a crash in the middle leaves an empty file, which the next start fills.
+    with connection:
+        connection.execute(schema)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

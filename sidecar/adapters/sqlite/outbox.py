@@ -1,0 +1,178 @@
+"""The Outbox port: rows that wait for the broker, and those that it will never take."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import apsw
+
+from sidecar.adapters.sqlite.batch import Batch
+from sidecar.adapters.sqlite.file import Boot
+from sidecar.adapters.sqlite.reader import Reader
+from sidecar.adapters.sqlite.rows import Table, ranges
+from sidecar.core.cdr import message_id
+from sidecar.core.terms import HangupOrigin
+from sidecar.ports import Clock, DeadLetter, OutboxRow, OutboxState
+from sidecar.wire.cdr_codec import CONTENT_VERSION, decode
+from sidecar.wire.topics import cdr_topic
+
+ROWS_AT_HAND_MAX = 10_000
+
+# MQTT 5 §3.4.2.1 (PUBACK), and 0x95, which a row gets that is larger than the broker takes.
+REASON_NAMES = {
+    0x80: "Unspecified error",
+    0x83: "Implementation specific error",
+    0x87: "Not authorized",
+    0x90: "Topic Name invalid",
+    0x91: "Packet Identifier in use",
+    0x95: "Packet too large",
+    0x97: "Quota exceeded",
+    0x99: "Payload format invalid",
+}
+
+DEAD_LETTERS = Table(
+    "dead_letters", ("seq", "boot", "reason_code", "reason_name", "died_wall_ns"), replace=True
+)
+
+
+class Write(Protocol):
+    """How this adapter's parts have something written; the store gives it to them."""
+
+    async def __call__(
+        self, run: Callable[[Batch, apsw.Connection], Any], *, lasting: bool = False
+    ) -> Any: ...
+
+
+class SqliteOutbox:
+    def __init__(self, reader: Reader, write: Write, boot: Boot, clock: Clock) -> None:
+        self._reader = reader
+        self._write = write
+        self._boot = boot
+        self._clock = clock
+        self._notify: Callable[[], None] = _nobody
+        self._given_seq = 0
+        # The latest rows, without a gap, so that a publisher that keeps up never reads the disk.
+        self._at_hand: deque[OutboxRow] = deque(maxlen=ROWS_AT_HAND_MAX)
+
+    def on_rows(self, notify: Callable[[], None]) -> None:
+        self._notify = notify
+
+    def rows_added(self, rows: Sequence[OutboxRow]) -> None:
+        """Called by the store, on the event loop, after their commit."""
+        self._at_hand.extend(rows)
+        self._notify()
+
+    def rows_doubtful(self) -> None:
+        """Called by the store after a fault of the disk: only the file says what was written."""
+        self._at_hand.clear()
+
+    async def pending(self, after_seq: int, rows_max: int) -> Sequence[OutboxRow]:
+        at_hand = self._at_hand
+        # Forward only: rows that were never given out cannot have been settled; of others only the file knows.
+        if at_hand and after_seq >= self._given_seq and at_hand[0].seq <= after_seq + 1:
+            while at_hand and at_hand[0].seq <= after_seq:
+                at_hand.popleft()
+            rows: Sequence[OutboxRow] = [at_hand[i] for i in range(min(rows_max, len(at_hand)))]
+        else:
+            rows = await self._reader.ask(lambda connection: _pending(connection, after_seq, rows_max))
+        if rows:
+            self._given_seq = max(self._given_seq, rows[-1].seq)
+        return rows
+
+    async def settle(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
+        gone = ranges([*delivered, *(seq for seq, _ in dead)])
+        died_wall_ns = self._clock.wall_ns()
+
+        def run(_batch: Batch, connection: apsw.Connection) -> None:
+            # A dead letter only while it waits: a repeated settlement must not bring back one that was
+            # retried.
+            letters = [
+                (seq, self._boot.boot, code, REASON_NAMES.get(code, f"0x{code:02x}"), died_wall_ns)
+                for seq, code in dead
+                if connection.execute("SELECT 1 FROM outbox WHERE seq = ?", (seq,)).fetchone()
+            ]
+            DEAD_LETTERS.write(connection, letters)
+            for first, last in gone:
+                connection.execute("DELETE FROM outbox WHERE seq BETWEEN ? AND ?", (first, last))
+
+        await self._write(run, lasting=True)
+
+    async def dead_letters(self, after_seq: int = 0, rows_max: int = 100) -> Sequence[DeadLetter]:
+        sql = (
+            "SELECT seq, reason_code, reason_name, died_wall_ns, body"
+            " FROM dead_letters JOIN cdr_bodies USING (seq) WHERE seq > ? ORDER BY seq LIMIT ?"
+        )
+
+        def ask(connection: apsw.Connection) -> Sequence[DeadLetter]:
+            return tuple(
+                DeadLetter(seq=seq, reason_code=code, reason_name=name, died_wall_ns=died, payload=body)
+                for seq, code, name, died, body in connection.execute(sql, (after_seq, rows_max))
+            )
+
+        return await self._reader.ask(ask)
+
+    async def retry_dead(self, seqs: Sequence[int] | None = None) -> int:
+        now_ns = self._clock.wall_ns()
+
+        def run(_batch: Batch, connection: apsw.Connection) -> int:
+            dead = {seq for (seq,) in connection.execute("SELECT seq FROM dead_letters")}
+            chosen = ranges(sorted(dead if seqs is None else dead.intersection(seqs)))
+            for first, last in chosen:
+                both = (first, last)
+                connection.execute(
+                    "INSERT OR IGNORE INTO outbox (seq, queued_wall_ns)"
+                    " SELECT seq, ? FROM dead_letters WHERE seq BETWEEN ? AND ?",
+                    (now_ns, *both),
+                )
+                connection.execute("DELETE FROM dead_letters WHERE seq BETWEEN ? AND ?", both)
+            return sum(last - first + 1 for first, last in chosen)
+
+        count: int = await self._write(run)
+        if count:
+            self._notify()
+        return count
+
+    async def outbox_state(self) -> OutboxState:
+        return await self._reader.ask(lambda connection: _state(connection, self._boot))
+
+
+def _pending(connection: apsw.Connection, after_seq: int, rows_max: int) -> Sequence[OutboxRow]:
+    rows = []
+    for seq, body in connection.execute(
+        "SELECT seq, body FROM outbox JOIN cdr_bodies USING (seq) WHERE seq > ? ORDER BY seq LIMIT ?",
+        (after_seq, rows_max),
+    ):
+        rows.append(row_of(seq, body))
+    return tuple(rows)
+
+
+def row_of(seq: int, body: bytes) -> OutboxRow:
+    cdr = decode(body)
+    return OutboxRow(
+        seq=seq,
+        topic=cdr_topic(cdr.tenant, cdr.node, cdr.account, HangupOrigin(cdr.hangup_origin)),
+        payload=body,
+        message_id=str(message_id(cdr.call_id, cdr.revision)),
+        content_version=CONTENT_VERSION,
+    )
+
+
+def _state(connection: apsw.Connection, boot: Boot) -> OutboxState:
+    ((head, depth, oldest_wall_ns, dead),) = connection.execute(
+        "SELECT (SELECT coalesce(max(seq), 0) FROM cdrs), (SELECT count(*) FROM outbox),"
+        " (SELECT queued_wall_ns FROM outbox ORDER BY seq LIMIT 1), (SELECT count(*) FROM dead_letters)"
+    )
+    return OutboxState(
+        epoch=boot.epoch,
+        head_seq=head,
+        published=head - boot.epoch_base_seq,
+        depth=depth,
+        oldest_wall_ns=oldest_wall_ns or 0,
+        dead=dead,
+    )
+
+
+def _nobody() -> None:
+    pass

@@ -1,0 +1,152 @@
+"""Reading what was written: on a connection of its own, in a thread of its own, so that no reader delays a
+commit."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+import apsw
+
+from sidecar.adapters.sqlite.file import connect_reader
+from sidecar.core.cdr import Cdr
+from sidecar.ports import RecordFilter, RecordPage
+from sidecar.wire.cdr_codec import decode
+
+RECORDS_PER_PAGE_MAX = 1_000
+
+_T = TypeVar("_T")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_US = timedelta(microseconds=1)
+
+
+class Reader:
+    """One read connection, opened when it is first asked, used by one thread at a time."""
+
+    def __init__(self, file: Path, vfs: str | None = None) -> None:
+        self._file = file
+        self._vfs = vfs
+        self._lock = threading.Lock()
+        self._connection: apsw.Connection | None = None
+
+    async def ask(self, question: Callable[[apsw.Connection], _T]) -> _T:
+        return await asyncio.to_thread(self.ask_now, question)
+
+    def ask_now(self, question: Callable[[apsw.Connection], _T]) -> _T:
+        with self._lock:
+            if self._connection is None:
+                self._connection = connect_reader(self._file, self._vfs)
+            return question(self._connection)
+
+    def close(self) -> None:
+        """Also before the writer verifies the file: the last connection to close is what lets SQLite read the
+        WAL anew."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close(force=True)
+                self._connection = None
+
+
+class SqliteRecords:
+    """The Records port."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def show(self, call_id: str) -> Sequence[Cdr]:
+        try:
+            key = UUID(call_id).bytes
+        except ValueError:
+            return ()
+        return await self._reader.ask(lambda connection: _show(connection, key))
+
+    async def search(
+        self, wanted: RecordFilter, records_max: int = 100, cursor: str | None = None
+    ) -> RecordPage:
+        after = _parse_cursor(cursor)
+        limit = max(1, min(records_max, RECORDS_PER_PAGE_MAX))
+        return await self._reader.ask(lambda connection: _search(connection, wanted, limit, after))
+
+    async def tail(self, after_seq: int, records_max: int = 100) -> Sequence[Cdr]:
+        limit = max(1, min(records_max, RECORDS_PER_PAGE_MAX))
+        sql = "SELECT body FROM cdr_bodies WHERE seq > ? ORDER BY seq LIMIT ?"
+        return await self._reader.ask(
+            lambda connection: tuple(decode(body) for (body,) in connection.execute(sql, (after_seq, limit)))
+        )
+
+
+def _show(connection: apsw.Connection, call_id: bytes) -> tuple[Cdr, ...]:
+    rows = connection.execute(
+        "SELECT revision, body FROM cdrs JOIN cdr_bodies USING (seq) WHERE call_id = ?1"
+        " UNION ALL SELECT revision, body FROM suppressed WHERE call_id = ?1 ORDER BY 1",
+        (call_id,),
+    )
+    return tuple(decode(body) for _, body in rows)
+
+
+def _search(
+    connection: apsw.Connection, wanted: RecordFilter, limit: int, after: tuple[int, int] | None
+) -> RecordPage:
+    """The latest first, by (end, row): a cursor names the last one that was given out."""
+    table, key = ("suppressed", "entry") if wanted.suppressed else ("cdrs", "seq")
+    conditions, values = _conditions(wanted)
+    if after is not None:
+        conditions.append(f"(ended_us, {key}) < (?, ?)")
+        values += after
+    where = " AND ".join(conditions) or "1"
+    body = "body" if wanted.suppressed else "(SELECT body FROM cdr_bodies b WHERE b.seq = cdrs.seq)"
+    rows: list[tuple[int, int, bytes]] = connection.execute(
+        f"SELECT ended_us, {key}, {body} FROM {table} WHERE {where}"  # noqa: S608 - names of ours alone
+        f" ORDER BY ended_us DESC, {key} DESC LIMIT ?",
+        (*values, limit + 1),
+    ).fetchall()  # type: ignore[assignment]
+    cursor = f"{rows[limit - 1][0]}.{rows[limit - 1][1]}" if len(rows) > limit else None
+    return RecordPage(records=tuple(decode(body) for _, _, body in rows[:limit]), cursor=cursor)
+
+
+def _conditions(wanted: RecordFilter) -> tuple[list[str], list[str | int]]:
+    conditions: list[str] = []
+    values: list[str | int] = []
+    exact = {
+        "account": wanted.account,
+        "origin": wanted.origin.value if wanted.origin else None,
+        "reason": wanted.reason.value if wanted.reason else None,
+        "detail": wanted.detail.value if wanted.detail else None,
+        "gateway": wanted.gateway,
+    }
+    for column, value in exact.items():
+        if value is not None:
+            conditions.append(f"{column} = ?")
+            values.append(value)
+    if wanted.since is not None:
+        conditions.append("ended_us >= ?")
+        values.append((wanted.since - _EPOCH) // _US)
+    if wanted.until is not None:
+        conditions.append("ended_us < ?")
+        values.append((wanted.until - _EPOCH) // _US)
+    if wanted.number is not None:
+        conditions.append("(caller GLOB ? OR callee GLOB ? OR billed GLOB ?)")
+        values += [_glob(wanted.number)] * 3
+    return conditions, values
+
+
+def _glob(number: str) -> str:
+    """The number itself, or with a `*` at its end all that begin with it; nothing else is special."""
+    begins = number.removesuffix("*")
+    literal = "".join(f"[{c}]" if c in "*?[" else c for c in begins)
+    return literal + ("*" if begins != number else "")
+
+
+def _parse_cursor(cursor: str | None) -> tuple[int, int] | None:
+    if cursor is None:
+        return None
+    ended, _, key = cursor.partition(".")
+    try:
+        return int(ended), int(key)
+    except ValueError:
+        raise ValueError(f"cursor {cursor!r}: not one that a search has given") from None

@@ -1,0 +1,289 @@
+"""The Store port on SQLite, and the three that share its file: `outbox`, `accounts`, `records`.
+
+The event loop only puts steps into a bounded queue; the writer's thread works, commits and reports back once
+per commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import apsw
+
+from sidecar.adapters.sqlite.accounts import SqliteAccounts
+from sidecar.adapters.sqlite.batch import (
+    ADMITTED,
+    ANSWER_RECORDED,
+    CREDIT_REFUSED,
+    Batch,
+    Known,
+    OpenCall,
+    Outcome,
+)
+from sidecar.adapters.sqlite.check import ledger_check
+from sidecar.adapters.sqlite.file import (
+    Boot,
+    DataDir,
+    StoreError,
+    begin_boot,
+    connect,
+    move_wal,
+    open_checked,
+    verify,
+)
+from sidecar.adapters.sqlite.outbox import SqliteOutbox
+from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
+from sidecar.adapters.sqlite.writer import Job, Report, Writer, waiting_call
+from sidecar.core.call import Call
+from sidecar.core.commands import StoreCommand
+from sidecar.core.events import Admitted, AnswerRecorded, CallEvent, CallFoundOpen, CreditRefused, StepFailed
+from sidecar.core.terms import Money
+from sidecar.ports import Clock
+from sidecar.wire.entries import EntryError, decode_call
+
+QUEUE_STEPS_MAX = 50_000
+
+FoundOpen = tuple[Call, CallFoundOpen]
+
+
+class SqliteStore:
+    """Opened by `open`, in the event loop that it then reports to; `close` before that loop ends."""
+
+    def __init__(
+        self,
+        data_dir: DataDir,
+        connection: apsw.Connection,
+        boot: Boot,
+        found: Sequence[FoundOpen],
+        clock: Clock,
+        queue_steps_max: int,
+        vfs: str | None,
+    ) -> None:
+        self._data_dir = data_dir
+        self._boot = boot
+        self._found = found
+        self._clock = clock
+        self._queue_steps_max = queue_steps_max
+        self._vfs = vfs
+        self._loop = asyncio.get_running_loop()
+        self._reader = Reader(data_dir.file, vfs)
+        self._failing = False
+        self._deliver: Callable[[Sequence[CallEvent]], None] = _nobody
+        self._notify_failing: Callable[[bool], None] = _nobody
+        self._notify_commit: Callable[[int, int], None] = _nobody
+        self._notify_defect: Callable[[UUID | None, BaseException], None] = _nobody
+        self.failure = ""  # what the disk said, while failing
+        self.outbox = SqliteOutbox(self._reader, self._write, boot, clock)
+        self.accounts = SqliteAccounts(self._reader, self._write, boot, clock)
+        self.records = SqliteRecords(self._reader)
+        self._writer = Writer(
+            connection,
+            reopen=self._reopen,
+            known=recall(connection),
+            recall=recall,
+            boot=boot,
+            clock=clock,
+            report=self._report_soon,
+        )
+        self._writer.start()
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: Path,
+        *,
+        node: str,
+        boot_id: str,
+        clock: Clock,
+        queue_steps_max: int = QUEUE_STEPS_MAX,
+        vfs: str | None = None,
+    ) -> SqliteStore:
+        """Raises StoreError, with what to do, where the directory or the file cannot be used."""
+        held = DataDir(data_dir)
+        try:
+            connection = open_checked(held.file, vfs)
+            try:
+                found = _found_open(connection)
+                boot = begin_boot(connection, node, boot_id, clock)
+            except apsw.Error as error:
+                raise StoreError(f"{held.file}: cannot be used ({error})") from error
+            return cls(held, connection, boot, found, clock, queue_steps_max, vfs)
+        except BaseException:
+            held.release()
+            raise
+
+    async def close(self) -> None:
+        """Write what was submitted, then close. While the disk fails: one last try; the rest is recovered at
+        the next start, because its calls are still open in the journal."""
+        await asyncio.to_thread(self._writer.stop)
+        self._reader.close()
+        self._data_dir.release()
+        await asyncio.sleep(0)  # the writer's last report runs before the caller goes on
+
+    # --- the Store port -------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> str:
+        return self._boot.epoch
+
+    @property
+    def failing(self) -> bool:
+        return self._failing
+
+    def submit(self, step: Sequence[StoreCommand]) -> None:
+        work = tuple(step)
+        if self._writer.waiting() >= self._queue_steps_max and (call_id := waiting_call(work)) is not None:
+            # Only what can be refused is refused: ends are as many as the calls that are up.
+            event = StepFailed(call_id=call_id, mono_ns=self._clock.mono_ns(), wall_ns=self._clock.wall_ns())
+            self._loop.call_soon(self._deliver_all, (event,))
+            return
+        self._writer.submit(work)
+
+    def on_outcome(self, deliver: Callable[[Sequence[CallEvent]], None]) -> None:
+        self._deliver = deliver
+
+    def on_failing(self, notify: Callable[[bool], None]) -> None:
+        self._notify_failing = notify
+
+    def on_commit(self, notify: Callable[[int, int], None]) -> None:
+        """`notify(steps, duration_ns)` after each commit, for the metrics."""
+        self._notify_commit = notify
+
+    def on_defect(self, notify: Callable[[UUID | None, BaseException], None]) -> None:
+        """A step that could not be worked out: our fault. It was dropped; its call stays open in the
+        journal."""
+        self._notify_defect = notify
+
+    def found_open(self) -> Sequence[FoundOpen]:
+        """The calls that earlier boots left open, each with the last moment at which its boot is known to
+        have lived."""
+        return self._found
+
+    def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
+        """Every commit writes the clocks as they stood when it began; this makes sure that there is one."""
+        self._writer.submit(Job(run=_nothing, done=_nobody))
+
+    async def ledger_check(self) -> Sequence[str]:
+        """See `check.ledger_check`: empty where everything adds up."""
+        return await self._reader.ask(ledger_check)
+
+    def steps_waiting(self) -> int:
+        return self._writer.waiting()
+
+    # --- from and to the writer's thread --------------------------------------------------------------------
+
+    async def _write(self, run: Callable[[Batch, apsw.Connection], Any], *, lasting: bool = False) -> Any:
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if future.done():
+                return  # the caller has gone
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        self._writer.submit(Job(run=run, done=done, lasting=lasting))
+        return await future
+
+    def _reopen(self) -> apsw.Connection:
+        """In the writer's thread, after a fault of the disk: a connection to a file that was synced and
+        checked."""
+        self._reader.close()
+        connection = connect(self._data_dir.file, self._vfs)
+        try:
+            move_wal(connection)
+            verify(connection)
+        except BaseException:
+            connection.close(force=True)
+            raise
+        return connection
+
+    def _report_soon(self, report: Report) -> None:
+        with suppress(RuntimeError):  # the loop has ended: nobody is left to tell
+            self._loop.call_soon_threadsafe(self._report, report)
+
+    def _report(self, report: Report) -> None:
+        """On the event loop."""
+        if report.outcomes:
+            mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+            self._deliver_all([_event(outcome, mono_ns, wall_ns) for outcome in report.outcomes])
+        if report.outbox_rows:
+            self.outbox.rows_added(report.outbox_rows)
+        for job, error in report.jobs:
+            job.done(job.result, error)
+        for call_id, error in report.defects:
+            self._notify_defect(call_id, error)
+        if report.steps:
+            self._notify_commit(report.steps, report.commit_ns)
+        if report.failing is not None:
+            self.failure = report.failing
+            self._failing = bool(report.failing)
+            self.outbox.rows_doubtful()
+            self._notify_failing(self._failing)
+
+    def _deliver_all(self, events: Sequence[CallEvent]) -> None:
+        self._deliver(events)
+
+
+def recall(connection: apsw.Connection) -> Known:
+    """What the writer keeps in memory, read from the file."""
+    known = Known()
+    known.head_seq = connection.execute("SELECT coalesce(max(seq), 0) FROM cdrs").get
+    for slot, call_id, account, currency, reserved, granted_s in connection.execute(
+        "SELECT slot, call_id, account, currency, reserved, granted_s FROM open_calls"
+    ):
+        known.next_slot = max(known.next_slot, slot + 1)
+        known.open[UUID(bytes=call_id)] = OpenCall(
+            slot=slot,
+            account=account,
+            granted_s=granted_s,
+            reserved=Money(Decimal(reserved), currency) if reserved is not None else None,
+            fresh=False,
+        )
+    return known
+
+
+def _found_open(connection: apsw.Connection) -> Sequence[FoundOpen]:
+    found = []
+    for call_id, body, mono_ns, wall_ns in connection.execute(
+        "SELECT call_id, body, heartbeat_mono_ns, heartbeat_wall_ns"
+        " FROM open_calls JOIN boots USING (boot) ORDER BY slot"
+    ):
+        try:
+            call = decode_call(body)
+        except EntryError as error:
+            raise StoreError(f"{connection.filename}: call {UUID(bytes=call_id)}: {error}") from error
+        found.append((call, CallFoundOpen(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns)))
+    return found
+
+
+def _event(outcome: Outcome, mono_ns: int, wall_ns: int) -> CallEvent:
+    call_id = outcome.call_id
+    if outcome.kind == ADMITTED:
+        return Admitted(
+            call_id=call_id,
+            mono_ns=mono_ns,
+            wall_ns=wall_ns,
+            granted_s=outcome.granted_s,
+            reserved=outcome.reserved,
+        )
+    if outcome.kind == ANSWER_RECORDED:
+        return AnswerRecorded(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
+    if outcome.kind == CREDIT_REFUSED:
+        return CreditRefused(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
+    return StepFailed(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
+
+
+def _nothing(_batch: Batch, _connection: apsw.Connection) -> None:
+    pass
+
+
+def _nobody(*_: object) -> None:
+    pass

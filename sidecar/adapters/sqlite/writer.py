@@ -1,0 +1,364 @@
+"""The one thread that writes: takes what was submitted, commits it together, and reports on the event loop.
+
+While one commit waits for the disk the next one gathers, so the number of fsyncs adapts to the load and none
+is waited for in vain.
+
+When SQLite reports an error, the transaction is rolled back and the writer is *failing*:
+- admissions and answers that wait for an outcome get StepFailed, and so do new ones, at once;
+- all else (ends, attempts, what the broker acknowledged) is kept in order and tried again, with growing
+  pauses, until it is written. That is bounded by the calls that are up, because no call is admitted
+  meanwhile;
+- after anything but a full disk the file is closed and opened again, everything in the WAL is moved into the
+  database and synced there, and the whole is checked: after a failed fsync nobody knows what of the WAL is on
+  disk, though the page cache shows it all. For the same reason an admission that was reported as failed is
+  undone should it turn up.
+
+A step that fails for a reason of its own (a defect) is found by running each step of its batch alone; it is
+dropped and counted. Its call stays open in the journal, and the next start records it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+from uuid import UUID
+
+import apsw
+import msgspec
+
+from sidecar.adapters.sqlite.batch import (
+    STEP_FAILED,
+    Batch,
+    Known,
+    Outcome,
+)
+from sidecar.adapters.sqlite.file import Boot
+from sidecar.core.commands import Append, EntryKind, StoreCommand
+from sidecar.ports import Clock, OutboxRow
+
+STEPS_PER_COMMIT_MAX = 512
+RETRY_PAUSE_S_MIN = 0.02
+RETRY_PAUSE_S_MAX = 2.0
+WAL_PAGES_MAX = 2_000  # 8 MiB; then a checkpoint
+PROBE_BYTES = 256 * 1024
+
+Step = tuple[StoreCommand, ...]
+# What the disk, or another process, can do to us; any other error of SQLite is a defect of ours.
+DISK_ERRORS = (
+    apsw.FullError,
+    apsw.IOError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.ProtocolError,
+    apsw.NoMemError,
+)
+_WAITING = (EntryKind.ADMITTED, EntryKind.ANSWERED)
+
+
+class UnavailableError(Exception):
+    """The store cannot write at present; nothing was changed."""
+
+
+class Job(msgspec.Struct, eq=False):
+    """Something other than a call's step that is to be written. `done` gets its result, or the error, on the
+    loop.
+
+    `lasting`: kept and tried again until written; others fail at once and may be asked for again.
+    """
+
+    run: Callable[[Batch, apsw.Connection], Any]
+    done: Callable[[Any, BaseException | None], None]
+    lasting: bool = False
+    result: Any = None
+
+
+Work = Step | Job
+
+
+class Report(msgspec.Struct):
+    """What one commit, or one failure, has to tell the event loop."""
+
+    outcomes: Sequence[Outcome] = ()
+    outbox_rows: Sequence[OutboxRow] = ()
+    jobs: Sequence[tuple[Job, BaseException | None]] = ()
+    steps: int = 0
+    commit_ns: int = 0
+    failing: str | None = None  # None: no change; empty: writing again
+    defects: Sequence[tuple[UUID | None, BaseException]] = ()
+
+
+class Writer:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        reopen: Callable[[], apsw.Connection],
+        known: Known,
+        recall: Callable[[apsw.Connection], Known],
+        boot: Boot,
+        clock: Clock,
+        report: Callable[[Report], None],
+    ) -> None:
+        self._connection: apsw.Connection | None = None
+        self._reopen = reopen
+        self._known = known
+        self._recall = recall
+        self._boot = boot
+        self._clock = clock
+        self._report = report
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="store-writer")
+        self._wal_pages = 0
+        self._checkpoint_at = WAL_PAGES_MAX
+        self._adopt(connection)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, work: Work) -> None:
+        self._queue.put(work)
+
+    def waiting(self) -> int:
+        return self._queue.qsize()
+
+    def stop(self) -> None:
+        """Write what was submitted, then end the thread. Blocks; a disk that fails is given one last try."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._connection is not None:
+            self._connection.close()
+
+    # --- the thread -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping:
+            works = self._gather()
+            if not works:
+                continue
+            try:
+                self._commit(works)
+            except DISK_ERRORS as error:
+                self._endure(works, error)
+            except Exception:  # noqa: BLE001 - whatever it is, the other steps are not to suffer
+                self._commit_apart(works)
+            try:
+                self._checkpoint_if_due()
+            except apsw.Error as error:
+                self._endure((), error)
+
+    def _gather(self) -> list[Work]:
+        """All that waits, at least one; None in the queue means stop."""
+        queue, works = self._queue, []
+        work = queue.get()
+        while work is not None:
+            works.append(work)
+            if len(works) == STEPS_PER_COMMIT_MAX:
+                return works
+            try:
+                work = queue.get_nowait()
+            except Empty:
+                return works
+        self._stopping = True
+        return works
+
+    def _commit(self, works: Sequence[Work]) -> None:
+        connection = self._connection
+        assert connection is not None
+        began_ns = time.perf_counter_ns()
+        batch = Batch(connection, self._known, self._boot, self._clock.wall_ns(), self._clock.mono_ns())
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            jobs = []
+            for work in works:
+                if isinstance(work, Job):
+                    work.result = work.run(batch, connection)
+                    jobs.append((work, None))
+                else:
+                    batch.run(work)
+            batch.flush()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        batch.committed()
+        self._report(
+            Report(
+                outcomes=batch.outcomes,
+                outbox_rows=batch.outbox_rows,
+                jobs=jobs,
+                steps=len(works),
+                commit_ns=time.perf_counter_ns() - began_ns,
+            )
+        )
+
+    def _commit_apart(self, works: Sequence[Work]) -> None:
+        """One of these steps has a defect: each gets a transaction of its own, and the one that fails is
+        dropped."""
+        for number, work in enumerate(works):
+            try:
+                self._commit([work])
+            except DISK_ERRORS as error:
+                self._endure(works[number:], error)
+                return
+            except Exception as error:  # noqa: BLE001 - reported, and the writer lives
+                if isinstance(work, Job):
+                    self._report(Report(jobs=[(work, error)]))
+                else:
+                    call_id = _call_id(work)
+                    failed = [Outcome(call_id, STEP_FAILED)] if call_id else []
+                    self._report(Report(outcomes=failed, defects=[(call_id, error)]))
+
+    def _checkpoint_if_due(self) -> None:
+        connection = self._connection
+        if connection is None or self._wal_pages < self._checkpoint_at:
+            return
+        pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        # A reader can keep some of it in the WAL; ask again when it has grown as much once more, not at each
+        # commit.
+        self._checkpoint_at = WAL_PAGES_MAX if moved == pages else pages + WAL_PAGES_MAX
+
+    def _adopt(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._checkpoint_at = WAL_PAGES_MAX
+        connection.set_wal_hook(self._wal_grew)
+
+    def _wal_grew(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    # --- failing --------------------------------------------------------------------------------------------
+
+    def _endure(self, works: Sequence[Work], error: apsw.Error) -> None:
+        """Until everything that must be written is written."""
+        kept = _Kept()
+        self._report(kept.take(works, failing=str(error) or type(error).__name__))
+        pause_s = RETRY_PAUSE_S_MIN
+        while True:
+            self._stopping = self._stopping or not self._pause(pause_s, kept)
+            try:
+                self._recover(error)
+                self._drain(kept)
+            except apsw.Error as again:
+                error = again
+                pause_s = min(2 * pause_s, RETRY_PAUSE_S_MAX)
+                if self._stopping:
+                    return  # the last try failed; the next start finds these calls open
+                continue
+            self._report(Report(failing=""))
+            return
+
+    def _pause(self, pause_s: float, kept: _Kept) -> bool:
+        """Wait, turning away what comes in meanwhile if it cannot wait; False if we are to stop."""
+        until = time.monotonic() + pause_s
+        while (left_s := until - time.monotonic()) > 0:
+            try:
+                work = self._queue.get(timeout=left_s)
+            except Empty:
+                return True
+            if work is None:
+                return False
+            self._report(kept.take([work]))
+        return True
+
+    def _recover(self, error: apsw.Error) -> None:
+        connection = self._connection
+        if connection is None or not isinstance(error, (apsw.FullError, apsw.BusyError)):
+            if connection is not None:
+                self._connection = None
+                connection.close(force=True)
+            connection = self._reopen()
+            self._adopt(connection)
+            self._known = self._recall(connection)
+        # Room for more than the few pages of a heartbeat, or every other admission would fail again.
+        with connection:
+            connection.execute("INSERT INTO probe (body) VALUES (zeroblob(?))", (PROBE_BYTES,))
+        with connection:
+            connection.execute("DELETE FROM probe")
+
+    def _drain(self, kept: _Kept) -> None:
+        while kept.works:
+            part = kept.works[:STEPS_PER_COMMIT_MAX]
+            try:
+                self._commit(part)
+            except DISK_ERRORS:
+                raise
+            except Exception:  # noqa: BLE001 - as in _run
+                self._commit_apart(part)
+            kept.written(len(part))
+            self._checkpoint_if_due()
+
+
+class _Kept:
+    """What must still be written, in order. Of several entries of one call only the last is kept: each holds
+    the whole call, so the calls that are up bound the list."""
+
+    def __init__(self) -> None:
+        self.works: list[Work] = []
+        self._entry_at: dict[UUID, int] = {}
+
+    def take(self, works: Sequence[Work], failing: str | None = None) -> Report:
+        """Keep what can wait; the report says what could not."""
+        outcomes: list[Outcome] = []
+        jobs: list[tuple[Job, BaseException | None]] = []
+        for work in works:
+            if isinstance(work, Job):
+                if work.lasting:
+                    self.works.append(work)
+                else:
+                    jobs.append((work, UnavailableError("the store cannot write at present")))
+            elif (waiting := waiting_call(work)) is not None:
+                outcomes.append(Outcome(waiting, STEP_FAILED))
+                if any(isinstance(c, Append) and c.kind is EntryKind.ADMITTED for c in work):
+                    self.works.append(Job(run=_forgetting(waiting), done=_nobody, lasting=True))
+            else:
+                self._keep(work)
+        return Report(outcomes=outcomes, jobs=jobs, failing=failing)
+
+    def written(self, count: int) -> None:
+        del self.works[:count]
+        self._entry_at = {call_id: at - count for call_id, at in self._entry_at.items() if at >= count}
+
+    def _keep(self, step: Step) -> None:
+        if len(step) == 1 and isinstance(step[0], Append):
+            call_id = step[0].call.call_id
+            at = self._entry_at.get(call_id)
+            if at is not None:
+                self.works[at] = step
+                return
+            self._entry_at[call_id] = len(self.works)
+        self.works.append(step)
+
+
+def waiting_call(step: Step) -> UUID | None:
+    """The call that waits for the outcome of this step: it is to be admitted, or its answer is held."""
+    for command in step:
+        if isinstance(command, Append) and command.kind in _WAITING:
+            return command.call.call_id
+    return None
+
+
+def _forgetting(call_id: UUID) -> Callable[[Batch, apsw.Connection], None]:
+    return lambda batch, _connection: batch.forget(call_id)
+
+
+def _nobody(_result: Any, _error: BaseException | None) -> None:
+    pass
+
+
+def _call_id(step: Step) -> UUID | None:
+    for command in step:
+        if isinstance(command, Append):
+            return command.call.call_id
+        if hasattr(command, "call_id"):
+            return command.call_id  # type: ignore[no-any-return]
+        if hasattr(command, "cdr"):
+            return command.cdr.call_id  # type: ignore[no-any-return]
+    return None

@@ -1,0 +1,97 @@
+"""CDR <-> MessagePack (what leaves on MQTT and stays in the store) and <-> JSON (what people read).
+
+MessagePack as any plain `msgpack` reads it: one map, every field present, amounts as decimal strings, UUIDs
+as strings, times as the timestamp extension (type -1). With Python's package: `msgpack.unpackb(payload,
+timestamp=3)`.
+
+Readers ignore unknown fields, so a record of a newer minor writer decodes too; a missing field takes its
+default.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgpack
+import msgspec
+
+from sidecar.core.cdr import Cdr
+
+CONTENT_TYPE = "application/msgpack"
+CONTENT_VERSION = 1
+
+_KEPT = (datetime, Decimal)  # msgpack carries times itself; amounts are written by `_amount`
+_NATIVE = (datetime,)
+_DATETIME = 3  # msgpack's word for "timestamps become aware datetimes in UTC"
+
+
+class CdrError(ValueError):
+    """Bytes that are no CDR of a version that this reader knows."""
+
+
+def encode(cdr: Cdr) -> bytes:
+    """The record as it stands."""
+    return _packed(msgspec.to_builtins(cdr, builtin_types=_KEPT))
+
+
+def encode_published(cdr: Cdr, store_epoch: str, seq: int, account_prev_seq: int | None) -> bytes:
+    """The record with the three fields that only the outbox transaction knows.
+
+    They go into the map rather than into a copy of the Cdr: seventy fields need not be checked twice.
+    """
+    fields = msgspec.to_builtins(cdr, builtin_types=_KEPT)
+    fields["store_epoch"] = store_epoch
+    fields["seq"] = seq
+    fields["account_prev_seq"] = account_prev_seq
+    return _packed(fields)
+
+
+def decode(payload: bytes) -> Cdr:
+    """The opposite of `encode`. CdrError says what is wrong with the bytes."""
+    try:
+        fields = msgpack.unpackb(payload, timestamp=_DATETIME)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise CdrError(f"not MessagePack: {error}") from error
+    return _cdr(fields)
+
+
+def encode_json(cdr: Cdr) -> bytes:
+    """The same record as JSON: times become RFC 3339 text, all else is as in MessagePack."""
+    return msgspec.json.encode(msgpack.unpackb(encode(cdr), timestamp=_DATETIME))
+
+
+def decode_json(text: bytes | str) -> Cdr:
+    try:
+        return msgspec.json.decode(text, type=Cdr)
+    except msgspec.MsgspecError as error:
+        raise CdrError(f"not a CDR: {error}") from error
+
+
+def _packed(fields: Any) -> bytes:
+    try:
+        packed: bytes = msgpack.packb(fields, datetime=True, default=_amount)
+    except UnicodeEncodeError:
+        # Network text holds no lone surrogates (it was decoded with backslashreplace); an operator's JSON
+        # may.
+        packed = msgpack.packb(fields, datetime=True, default=_amount, unicode_errors="backslashreplace")
+    return packed
+
+
+def _amount(value: object) -> str:
+    # Plain digits, never an exponent: str(Decimal("0.0000001")) would be "1E-7".
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    raise TypeError(f"a CDR holds no {type(value).__name__}")
+
+
+def _cdr(fields: Any) -> Cdr:
+    if not isinstance(fields, dict) or not isinstance(version := fields.get("version"), int):
+        raise CdrError("not a CDR: no version")
+    if version != CONTENT_VERSION:
+        raise CdrError(f"a CDR of version {version}; this reader knows {CONTENT_VERSION}")
+    try:
+        return msgspec.convert(fields, Cdr, builtin_types=_NATIVE)
+    except msgspec.ValidationError as error:
+        raise CdrError(f"not a CDR: {error}") from error

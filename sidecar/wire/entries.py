@@ -1,0 +1,43 @@
+"""Journal entries <-> bytes: one byte of version, then the whole Call as MessagePack.
+
+Only this program reads them, and only until the call has its CDR. So they are written by msgspec, straight
+from the structs: a Call as it stood after the step, which is all that recovery needs. Fields with defaults
+may be added to Call without a new version; a field that changes its meaning needs one.
+"""
+
+from __future__ import annotations
+
+import msgpack
+import msgspec
+
+from sidecar.core.call import Call
+
+ENTRY_VERSION = 1
+
+_PREFIX = bytes([ENTRY_VERSION])
+_ENCODER = msgspec.msgpack.Encoder(uuid_format="bytes")
+_DECODER = msgspec.msgpack.Decoder(Call)
+
+
+class EntryError(ValueError):
+    """Bytes that are no journal entry of a version that this program knows."""
+
+
+def encode_call(call: Call) -> bytes:
+    try:
+        return _PREFIX + _ENCODER.encode(call)
+    except UnicodeEncodeError:
+        # Network text holds no lone surrogates (it was decoded with backslashreplace); an operator's JSON
+        # may.
+        packed: bytes = msgpack.packb(msgspec.to_builtins(call), unicode_errors="backslashreplace")
+        return _PREFIX + packed
+
+
+def decode_call(body: bytes) -> Call:
+    if body[:1] != _PREFIX:
+        found = body[0] if body else "none"
+        raise EntryError(f"a journal entry of version {found}; this program knows {ENTRY_VERSION}")
+    try:
+        return _DECODER.decode(memoryview(body)[1:])
+    except msgspec.MsgspecError as error:
+        raise EntryError(f"a journal entry that is no call: {error}") from error
