@@ -1,7 +1,8 @@
-"""How many records refusals may owe: each source gets `per_s` of them a second; the rest of a minute is told in one.
+"""How many records refusals may owe: each source gets `per_s` of them a second; the rest of a minute is
+told in one.
 
-A flood of INVITEs that we refuse must not become a flood of CDRs, and must not vanish either. One refusal of one INVITE
-is noted once, however often the INVITE is repeated.
+A flood of INVITEs that we refuse must not become a flood of CDRs, and must not vanish either. One refusal
+of one INVITE is noted once, however often the INVITE is repeated.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class _Held(msgspec.Struct):
 
 
 class RefusalWindow:
-    """Time comes from the records themselves. Tables are bounded: past SOURCES_MAX, strangers share one row."""
+    """Time comes from the records themselves. Tables are bounded: past SOURCES_MAX, strangers share one
+    row."""
 
     def __init__(self, per_s: int) -> None:
         self._per_s = per_s
@@ -40,7 +42,8 @@ class RefusalWindow:
         self._held: dict[tuple[str, str], _Held] = {}
 
     def note(self, cdr: Cdr, branch: str, cseq: int) -> Cdr | None:
-        """The record to publish now, or None where it is a repetition or was added to the minute's aggregate."""
+        """The record to publish now, or None where it is a repetition or was added to the minute's
+        aggregate."""
         source = cdr.leg_a.remote_address.rpartition(":")[0]
         key = (source, cdr.leg_a.sip_call_id, cdr.leg_a.remote_tag, cseq, branch)
         if key in self._seen:
@@ -68,7 +71,8 @@ class RefusalWindow:
             held.last = cdr.ended_at
 
     def due(self, now: datetime, *, all_of_them: bool = False) -> list[Cdr]:
-        """Aggregates whose minute is over (all, at the end of the node), and the tables cleared of idle sources."""
+        """Aggregates whose minute is over (all, at the end of the node), and the tables cleared of idle
+        sources."""
         ready = [key for key, held in self._held.items() if all_of_them or now - held.since >= _MINUTE]
         done = [self._held.pop(key) for key in ready]
         self._second = {source: row for source, row in self._second.items() if now - row[0] < _MINUTE}

@@ -1,7 +1,7 @@
 """The calls that are up: every event meets its call here, and every decision is carried out here.
 
-One table, one place where `decide` is called. A decision that raises is a broken promise of our own code: it ends that
-one call as server/fault, is counted, and the node lives on.
+One table, one place where `decide` is called. A decision that raises is a broken promise of our own code:
+it ends that one call as server/fault, is counted, and the node lives on.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sidecar.core.decide import decide, is_over
 from sidecar.core.events import (
     BridgeEvent,
     CallEvent,
+    CallFoundOpen,
     CallLost,
     Event,
     InviteReceived,
@@ -40,7 +41,8 @@ from sidecar.core.refusals import RefusalWindow
 from sidecar.core.terms import Detail
 from sidecar.ports import Clock, Control, Meter, Store
 
-# The record of an ending call waits this long for its legs: a crossing BYE or a late 2xx then stands in revision 0.
+# The record of an ending call waits this long for its legs: a crossing BYE or a late 2xx then stands in
+# revision 0.
 RECORD_WAIT_NS = 1_000_000_000
 # A call that the bridge does not hold may be younger than the snapshot; after this it is lost.
 SNAPSHOT_GRACE_NS = 2_000_000_000
@@ -59,6 +61,7 @@ class Calls:
     ) -> None:
         self.policy = policy
         self.load = Load()
+        self.state = ""  # why new calls are refused: drain, journal; empty: they are accepted
         self._control = control
         self._store = store
         self._clock = clock
@@ -70,9 +73,11 @@ class Calls:
         self._by_caller: dict[tuple[str, str], UUID] = {}  # challenged callers that may come back
         self._waiting: dict[UUID, int] = {}  # calls in ENDING or AWAITING_RETRY: until when, monotonic
         self._wire: list[WireCommand | Snapshot] = []
-        self._orphans: frozenset[int] = frozenset()  # unknown here in the last snapshot: released if still in the next
+        self._orphans: frozenset[int] = (
+            frozenset()
+        )  # unknown here in the last snapshot: released if still in the next
 
-    # --- events ------------------------------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------------
 
     def on_bridge_events(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -85,7 +90,9 @@ class Calls:
             elif isinstance(event, SnapshotTaken):
                 self._on_snapshot(event)
             elif isinstance(event, InviteRefused):
-                call_id = call_id_of(self.policy.tenant, self.policy.node, self.policy.boot_id, event.invite.bridge_id)
+                call_id = call_id_of(
+                    self.policy.tenant, self.policy.node, self.policy.boot_id, event.invite.bridge_id
+                )
                 self._perform(refused_by_bridge(call_id, event, self.policy)[1], event.invite)
         self._send()
 
@@ -107,7 +114,7 @@ class Calls:
         call_id = call_id_of(self.policy.tenant, self.policy.node, self.policy.boot_id, invite.bridge_id)
         try:
             call, commands = open_call(call_id, invite, self.policy, self.load)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
             self._meter.promise_broken("open_call")
             self._on_fault(call_id, error)
             self._wire.append(_release(invite.bridge_id))
@@ -119,7 +126,7 @@ class Calls:
     def _apply(self, call: Call, event: Event) -> None:
         try:
             after, commands = decide(call, event, self.policy, self.load)
-        except Exception as error:  # whatever it is, it is ours: this call pays, the others do not
+        except Exception as error:  # noqa: BLE001  # ours, whatever it is: this call pays, others do not
             self._meter.promise_broken("decide")
             self._on_fault(call.call_id, error)
             after, commands = self._fault(call, event)
@@ -132,12 +139,13 @@ class Calls:
         lost = CallLost(call_id=call.call_id, mono_ns=event.mono_ns, wall_ns=event.wall_ns)
         try:
             return decide(call, lost, self.policy, self.load)
-        except Exception as error:
-            # Even the end of the call is broken: free the line. Its open journal entry is closed at the next start.
+        except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
+            # Even the end of the call is broken: free the line. Its open journal entry is closed at the
+            # next start.
             self._on_fault(call.call_id, error)
             return call, (_release(call.bridge_id),)
 
-    # --- the table ---------------------------------------------------------------------------------------------------
+    # --- the table --------------------------------------------------------------------------------------
 
     def _keep(self, before: Call | None, call: Call) -> None:
         self._count(before, -1)
@@ -176,7 +184,7 @@ class Calls:
         self._by_bridge_id.pop(call.bridge_id, None)
         self._meter.phase_changed(call.phase, None)
 
-    # --- commands ----------------------------------------------------------------------------------------------------
+    # --- commands ---------------------------------------------------------------------------------------
 
     def _perform(self, commands: Sequence[Command], invite: InviteReceived) -> None:
         step: list[StoreCommand] = []
@@ -206,10 +214,11 @@ class Calls:
             wire, self._wire = self._wire, []
             self._control.send(wire)
 
-    # --- the watch ---------------------------------------------------------------------------------------------------
+    # --- the watch --------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Once a heartbeat: waits that are over, aggregates that are due, and a look at what the bridge holds."""
+        """Once a heartbeat: waits that are over, aggregates that are due, and a look at what the bridge
+        holds."""
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
         for call_id in [call_id for call_id, until in self._waiting.items() if until <= mono_ns]:
             call = self._calls.get(call_id)
@@ -235,12 +244,14 @@ class Calls:
                 self._forget(call)
             elif call.phase is not Phase.ENDING:
                 self._meter.promise_broken("call lost")
-                self._apply(call, CallLost(call_id=call.call_id, mono_ns=event.mono_ns, wall_ns=event.wall_ns))
+                self._apply(
+                    call, CallLost(call_id=call.call_id, mono_ns=event.mono_ns, wall_ns=event.wall_ns)
+                )
         orphans = event.bridge_ids - self._by_bridge_id.keys()
         self._wire.extend(map(_release, orphans & self._orphans))
         self._orphans = orphans
 
-    # --- people ------------------------------------------------------------------------------------------------------
+    # --- people -----------------------------------------------------------------------------------------
 
     def live(self) -> Sequence[Call]:
         return [call for call in self._calls.values() if call.phase in _UP]
@@ -272,9 +283,28 @@ class Calls:
         self._send()
         return True
 
+    def recover(self, call: Call, event: CallFoundOpen) -> None:
+        """Close a call of an earlier boot. No leg of it is ours: only its record is owed."""
+        try:
+            _, commands = decide(call, event, self.policy, self.load)
+        except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
+            self._meter.promise_broken("recover")
+            self._on_fault(call.call_id, error)
+            return
+        self._perform(commands, call.invite)
+
+    def on_store_failing(self, failing: bool) -> None:
+        """No new call without a journal; live ones go on, their ends are kept until they can be written."""
+        if self.state != Detail.DRAIN.value:
+            self._accept(Detail.JOURNAL.value if failing else "")
+
+    def _accept(self, refusing: str) -> None:
+        self.state = refusing
+        self._control.set_accepting(refusing)
+
     def drain(self, *, release: bool = False, operator: str = "", text: str = "") -> None:
         """Refuse new calls; with `release`, end the live ones too."""
-        self._control.set_accepting(Detail.DRAIN.value)
+        self._accept(Detail.DRAIN.value)
         if release:
             for call in self.live():
                 self.release(call.call_id, Detail.DRAIN, operator, text)

@@ -1,0 +1,103 @@
+"""The life of one node: what starts in which order, what runs, and how it ends without losing a record.
+
+Start: the store, then the calls that an earlier boot left open, then the broker and the relay, last the SIP
+side: no call comes in before everything that it needs is there. End: the reverse. Live calls are released
+as server/admin drain, because a B2BUA that is gone cannot watch them; their records are written, the outbox
+gets a moment, the rest of it waits on disk for the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from sidecar.ports import Clock, Control, Store, Watch
+from sidecar.runtime.calls import Calls
+from sidecar.runtime.outbox import OutboxRelay
+
+# How long the end of the node waits: for the legs of the calls that it released, and for the broker.
+LEGS_CLOSE_S = 2.0
+OUTBOX_DRAIN_S = 2.0
+_LOOK_AGAIN_S = 0.02
+
+log = structlog.get_logger("sidecar.service")
+
+
+class Hook(Watch, Control, Protocol):
+    """The SIP side. `start` raises one clear error where an address cannot be listened on."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+class Service:
+    """`watchers` are named tasks that run beside the calls. Set `stopping` to end the node."""
+
+    def __init__(
+        self,
+        *,
+        calls: Calls,
+        hook: Hook,
+        store: Store,
+        relay: OutboxRelay,
+        clock: Clock,
+        heartbeat_ms: int,
+        watchers: Sequence[tuple[str, Callable[[], Awaitable[None]]]] = (),
+    ) -> None:
+        self._calls = calls
+        self._hook = hook
+        self._store = store
+        self._relay = relay
+        self._clock = clock
+        self._heartbeat_s = heartbeat_ms / 1000
+        self._watchers = watchers
+        self.stopping = asyncio.Event()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        self._store.on_outcome(self._calls.on_store_events)
+        self._store.on_failing(self._calls.on_store_failing)
+        self._recover()
+        self._hook.on_events(self._calls.on_bridge_events)
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(self._relay.run(), name="relay")]
+            running += [tasks.create_task(_run(watch), name=name) for name, watch in self._watchers]
+            try:
+                await self._hook.start()
+                running.append(tasks.create_task(self._beat(), name="heartbeat"))
+                ready()
+                await self.stopping.wait()
+                await self._wind_down()
+            finally:
+                await self._hook.stop()
+                for task in running:
+                    task.cancel()
+
+    def _recover(self) -> None:
+        """Calls that the journal holds open have lost their node: each gets the record that its entry
+        allows."""
+        found = self._store.found_open()
+        for call, event in found:
+            self._calls.recover(call, event)
+        if found:
+            log.warning("calls_recovered", count=len(found))
+
+    async def _beat(self) -> None:
+        while True:
+            self._store.heartbeat(self._clock.mono_ns(), self._clock.wall_ns())
+            self._calls.tick()
+            await asyncio.sleep(self._heartbeat_s)
+
+    async def _wind_down(self) -> None:
+        self._calls.drain(release=True, operator="sidecar", text="the node stops")
+        with_legs = self._clock.mono_ns() + int(LEGS_CLOSE_S * 1e9)
+        while self._calls.open_count() and self._clock.mono_ns() < with_legs:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        self._calls.close()
+        await self._relay.drained(OUTBOX_DRAIN_S)
+
+
+async def _run(watch: Callable[[], Awaitable[None]]) -> None:
+    await watch()
