@@ -66,6 +66,7 @@ class EmbeddedBroker:
         self._child: subprocess.Popen[bytes] | None = None
         self.port = settings.port
         self.restarts = 0
+        self._restarted = asyncio.Condition()
 
     @property
     def host(self) -> str:
@@ -110,10 +111,17 @@ class EmbeddedBroker:
             delay_s = min(delay_s * 2, 5.0)
             try:
                 await self._launch()
-                self.restarts += 1
+                async with self._restarted:
+                    self.restarts += 1
+                    self._restarted.notify_all()
                 log.info("broker_restarted", host=self.host, port=self.port)
             except (BrokerError, OSError) as error:
                 log.error("broker_not_restarted", error=str(error))
+
+    async def started_again(self, after_restarts: int) -> None:
+        """Wait until `watch` has started the broker more than so many times."""
+        async with self._restarted:
+            await self._restarted.wait_for(lambda: self.restarts > after_restarts)
 
     async def stop(self) -> None:
         child, self._child = self._child, None
@@ -156,9 +164,10 @@ class EmbeddedBroker:
                     await news.wait()
                     news.clear()
                     if _says_ready(notices):
+                        await _answers(self.host, self.port)
                         return
                 what = f"ended with status {child.returncode}"
-        except TimeoutError:
+        except (TimeoutError, OSError):
             pass
         finally:
             loop.remove_reader(notices)
@@ -297,6 +306,23 @@ def _says_ready(notices: socket.socket) -> bool:
             if b"READY=1" in notices.recv(4096).split(b"\n"):
                 return True
     return False
+
+
+async def _answers(host: str, port: int) -> None:
+    """Wait for an answer. Mosquitto says READY=1 just before its main loop, and forgets a SIGTERM that comes
+    in between (its handler sets `run = 0`, the next line of main `run = 1`): an answer shows that it is past
+    that."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        # CONNECT: protocol MQTT 5, clean start, no keep-alive, no properties, an empty client id.
+        writer.write(b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x00")
+        await reader.readexactly(1)
+    except EOFError:
+        raise OSError("the broker closed the connection") from None
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _pidfd_ended(pidfd: int, timeout_s: float | None) -> bool:
