@@ -14,7 +14,7 @@ from sidecar.core.tariff import Rate
 from sidecar.core.terms import Money
 
 
-class Grant(msgspec.Struct, frozen=True, kw_only=True):
+class Grant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`granted_s` seconds may be talked; `reserved` is their total, so no end of the call within them
     overspends.
     """

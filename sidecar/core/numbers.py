@@ -28,7 +28,7 @@ _COUNTRY_CODE = re.compile(r"[0-9]{0,8}")
 _NOT_PLAIN = re.compile(r"[^!-~]")
 
 
-class StripRule(msgspec.Struct, frozen=True, kw_only=True):
+class StripRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A named rule: numbers that start with `prefix` lose `strip` characters and gain the digits `add` in
     front.
 
@@ -51,7 +51,7 @@ class StripRule(msgspec.Struct, frozen=True, kw_only=True):
         _check_strip(f"strip rule {self.name}", self.strip)
 
 
-class StripPlan(msgspec.Struct, frozen=True, kw_only=True):
+class StripPlan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one sender's numbers lose, in the order asked: rules (longest prefix first), account, peer,
     global.
 
@@ -77,7 +77,7 @@ class StripPlan(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.structs.force_setattr(self, "rules", longest_first)
 
 
-class BilledNumber(msgspec.Struct, frozen=True, kw_only=True):
+class BilledNumber(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`billed` is None where the number cannot be rated (rating_status no_rate): empty, lettered, or
     stripped away.
 
@@ -92,14 +92,15 @@ class BilledNumber(msgspec.Struct, frozen=True, kw_only=True):
 
 def billed_number(user: str, plan: StripPlan) -> BilledNumber:
     """The number to rate for the user part of a Request-URI, as text of any content. Never raises."""
-    number = user if _is_digits(user) else normalise(user)
+    number = user if user.isascii() and user.isdigit() else normalise(user)
     if number.startswith("+"):
-        digits = number[1:]
-        return BilledNumber(
-            received=user, normalised=number, billed=digits if _is_digits(digits) else None, rule="e164"
-        )
-    strip, add, rule = _strip_for(number, plan)
-    return BilledNumber(received=user, normalised=number, billed=_stripped(number, strip, add), rule=rule)
+        rule, rest = "e164", number[1:] if _is_digits(number[1:]) else None
+    elif plan.rules or plan.account_strip is not None or plan.peer_strip is not None:
+        strip, add, rule = _strip_for(number, plan)
+        rest = _stripped(number, strip, add)
+    else:
+        rule, rest = "global", _stripped(number, plan.global_strip, "")
+    return BilledNumber(received=user, normalised=number, billed=rest, rule=rule)
 
 
 def normalise(user: str) -> str:

@@ -15,26 +15,26 @@ from datetime import datetime
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from fractions import Fraction
 from functools import lru_cache
-from itertools import pairwise
 from math import lcm
 
 import msgspec
 from msgspec.structs import force_setattr
 
-from sidecar.core.tariff import Rate, RateStep, plain_amount
+from sidecar.core.tariff import Rate, RateStep, amount_of_e12, plain_amount
 from sidecar.core.terms import RatingStatus, Rounding
 
 DECIMALS_MAX = 9
 HOLD_S_MAX = 86_400 * 366
 TAX_RATE_MAX = Decimal(10)
-PLANS_MAX = 65_536
+SCALES_MAX = 4096
+E12 = 10**12
 
 _ZERO = Decimal(0)
 # Net has at most 26 digits and a tax rate 13: 100 always suffice, and a digit lost would raise.
 _EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
 
 
-class RatingTerms(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+class RatingTerms(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, gc=False):
     """How amounts are made, whatever the rate. The defaults are the product's.
 
     `fee_unit`: the smallest unit of a charge (default 10^-decimals). `hold_time_precision_ms`: from this many
@@ -53,6 +53,7 @@ class RatingTerms(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     tax_rate: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
+        force_setattr(self, "rounding", Rounding(self.rounding))
         if not 0 <= self.decimals <= DECIMALS_MAX:
             raise ValueError(f"decimals {self.decimals} is not within 0-{DECIMALS_MAX}")
         if self.fee_unit is not None:
@@ -69,7 +70,7 @@ class RatingTerms(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
             raise ValueError(f"tax_rate {self.tax_rate} is above {TAX_RATE_MAX}: 0.19 is 19 %")
 
 
-class Segment(msgspec.Struct, frozen=True, kw_only=True):
+class Segment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`seconds` billed seconds, from second `start_s` of the billed time on, in whole increments at one
     price.
     """
@@ -77,16 +78,20 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
     start_s: int
     seconds: int
     increment_s: int
-    price: Decimal
+    price_e12: int
     per_s: int
+
+    @property
+    def price(self) -> Decimal:
+        return amount_of_e12(self.price_e12)
 
     @property
     def amount(self) -> Fraction:
         """The exact, unrounded amount."""
-        return Fraction(self.price) * self.seconds / self.per_s
+        return Fraction(self.price_e12 * self.seconds, E12 * self.per_s)
 
 
-class Charge(msgspec.Struct, frozen=True, kw_only=True):
+class Charge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The price of one call on one side, with all that explains it.
 
     `status` is `rated`, or `not_billable` for a zero-duration call, whose amounts are all 0. `connect_fee`
@@ -129,13 +134,15 @@ def charge(rate: Rate, hold_s: int, terms: RatingTerms, at: datetime | None = No
     """
     if not 0 <= hold_s <= HOLD_S_MAX:
         raise ValueError(f"hold_s {hold_s} is not within 0-{HOLD_S_MAX}")
-    plan = _plan(rate.steps, rate.connect_fee, terms)
+    scale = _scale(terms)
     chargeable_s = hold_s - terms.free_s
     if chargeable_s <= 0:
-        return _nothing(rate, hold_s, terms, plan)
-    billed_s, numerator, segments = plan.increments(chargeable_s)
-    net = plan.rounded(numerator)
-    tax = _EXACT.multiply(net, terms.tax_rate) if terms.tax_rate else _ZERO
+        return _nothing(rate, hold_s, terms, scale)
+    segments, billed_s, amount, per_s = _increments(rate.steps, chargeable_s)
+    if rate.connect_fee:
+        amount += int(rate.connect_fee.scaleb(12)) * per_s
+    net = _rounded(amount, per_s, scale)
+    tax = _EXACT.multiply(net, terms.tax_rate) if scale.taxed else _ZERO
     return Charge(
         status=RatingStatus.RATED,
         hold_s=hold_s,
@@ -143,7 +150,7 @@ def charge(rate: Rate, hold_s: int, terms: RatingTerms, at: datetime | None = No
         connect_fee=rate.connect_fee,
         net=net,
         tax=tax,
-        total=_EXACT.add(net, tax) if tax else net,
+        total=_EXACT.add(net, tax) if scale.taxed else net,
         currency=rate.currency,
         segments=segments,
         terms=terms,
@@ -177,105 +184,89 @@ def amount_text(amount: Decimal) -> str:
     return f"{amount:f}"
 
 
-def _nothing(rate: Rate, hold_s: int, terms: RatingTerms, plan: _Plan) -> Charge:
+def _nothing(rate: Rate, hold_s: int, terms: RatingTerms, scale: _Scale) -> Charge:
     return Charge(
         status=RatingStatus.RATED if hold_s else RatingStatus.NOT_BILLABLE,
         hold_s=hold_s,
         billed_s=0,
         connect_fee=_ZERO,
-        net=plan.zero,
+        net=scale.zero,
         tax=_ZERO,
-        total=plan.zero,
+        total=scale.zero,
         currency=rate.currency,
         segments=(),
         terms=terms,
     )
 
 
-class _Plan:
-    """A rate's price and the terms as integers over one denominator, so that a charge is a few
-    multiplications.
+def _increments(steps: tuple[RateStep, ...], chargeable_s: int) -> tuple[tuple[Segment, ...], int, int, int]:
+    """(segments, billed_s, amount, per_s) of `chargeable_s` > 0 seconds: they cost amount / per_s, in 10^-12.
 
-    Numerators are over `denominator`; `unit_numerator` / `unit_denominator` is the smallest unit of a charge.
+    Each step is billed whole up to the next, which starts on a multiple of its increment; the last one
+    reached is billed in begun increments.
     """
+    segments = []
+    billed_s, amount, per_s = 0, 0, steps[0].per_s
+    for number, step in enumerate(steps, 1):
+        start_s, increment_s = step.start_s, step.increment_s
+        if start_s >= chargeable_s:
+            break
+        end_s = chargeable_s
+        if number < len(steps) and steps[number].start_s < chargeable_s:
+            end_s = steps[number].start_s
+        seconds = -((start_s - end_s) // increment_s) * increment_s
+        if step.per_s != per_s:
+            common = lcm(per_s, step.per_s)
+            amount, per_s = amount * (common // per_s), common
+        amount += step.price_e12 * seconds * (per_s // step.per_s)
+        billed_s = start_s + seconds
+        segments.append(
+            Segment(
+                start_s=start_s,
+                seconds=seconds,
+                increment_s=increment_s,
+                price_e12=step.price_e12,
+                per_s=step.per_s,
+            )
+        )
+    return tuple(segments), billed_s, amount, per_s
 
-    __slots__ = (
-        "_before",
-        "_denominator",
-        "_minimum",
-        "_per_second",
-        "_rounding",
-        "_steps",
-        "_unit",
-        "_unit_denominator",
-        "zero",
+
+class _Scale(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rounding needs of the terms, as integers of 10^-12."""
+
+    rounding: Rounding
+    unit: Decimal
+    unit_e12: int
+    minimum_e12: int
+    zero: Decimal
+    taxed: bool
+
+
+@lru_cache(maxsize=SCALES_MAX)  # a pure memo: a node has a few terms and millions of charges
+def _scale(terms: RatingTerms) -> _Scale:
+    unit = terms.fee_unit if terms.fee_unit is not None else Decimal(1).scaleb(-terms.decimals)
+    return _Scale(
+        rounding=terms.rounding,
+        unit=unit,
+        unit_e12=int(unit.scaleb(12)),
+        minimum_e12=int(terms.minimum_charge.scaleb(12)),
+        zero=unit * 0,
+        taxed=bool(terms.tax_rate),
     )
 
-    def __init__(self, steps: tuple[RateStep, ...], connect_fee: Decimal, terms: RatingTerms) -> None:
-        prices = [Fraction(step.price) / step.per_s for step in steps]
-        fee, minimum = Fraction(connect_fee), Fraction(terms.minimum_charge)
-        unit = terms.fee_unit if terms.fee_unit is not None else Decimal(1).scaleb(-terms.decimals)
-        common = lcm(fee.denominator, minimum.denominator, *(price.denominator for price in prices))
-        unit_numerator, self._unit_denominator = unit.as_integer_ratio()
-        self._steps = steps
-        self._per_second = [int(price * common) for price in prices]
-        self._before = [int(fee * common)]
-        for step, after, numerator in zip(steps, steps[1:], self._per_second, strict=False):
-            self._before.append(self._before[-1] + numerator * (after.start_s - step.start_s))
-        self._minimum = int(minimum * common)
-        self._denominator = common * unit_numerator
-        self._unit = unit
-        self._rounding = terms.rounding
-        self.zero = unit * 0
 
-    def increments(self, chargeable_s: int) -> tuple[int, int, tuple[Segment, ...]]:
-        """(billed_s, numerator of fee and increments, segments) of `chargeable_s` > 0 seconds."""
-        steps = self._steps
-        last = len(steps) - 1
-        while steps[last].start_s >= chargeable_s:
-            last -= 1
-        step = steps[last]
-        increment_s = step.increment_s
-        seconds = -((step.start_s - chargeable_s) // increment_s) * increment_s
-        segment = Segment(
-            start_s=step.start_s, seconds=seconds, increment_s=increment_s, price=step.price, per_s=step.per_s
-        )
-        numerator = self._before[last] + self._per_second[last] * seconds
-        if not last:
-            return seconds, numerator, (segment,)
-        whole = tuple(
-            Segment(
-                start_s=one.start_s,
-                seconds=after.start_s - one.start_s,
-                increment_s=one.increment_s,
-                price=one.price,
-                per_s=one.per_s,
-            )
-            for one, after in pairwise(steps[: last + 1])
-        )
-        return step.start_s + seconds, numerator, (*whole, segment)
-
-    def rounded(self, numerator: int) -> Decimal:
-        """The one rounding: to a multiple of the unit, after the minimum."""
-        units, rest = divmod(max(numerator, self._minimum) * self._unit_denominator, self._denominator)
-        if rest and _goes_up(self._rounding, units, 2 * rest, self._denominator):
+def _rounded(amount: int, per_s: int, scale: _Scale) -> Decimal:
+    """The one rounding: `amount` / `per_s` (10^-12), at least the minimum, to a multiple of the unit."""
+    unit = scale.unit_e12 * per_s
+    amount = max(amount, scale.minimum_e12 * per_s)
+    rounding = scale.rounding
+    if rounding is Rounding.HALF_UP:
+        units = (2 * amount + unit) // (2 * unit)
+    elif rounding is Rounding.UP:
+        units = -(-amount // unit)
+    else:
+        units, rest = divmod(amount, unit)
+        if rounding is Rounding.HALF_EVEN and (2 * rest > unit or (2 * rest == unit and units % 2 == 1)):
             units += 1
-        return _EXACT.multiply(self._unit, Decimal(units))
-
-
-def _goes_up(rounding: Rounding, units: int, twice_rest: int, denominator: int) -> bool:
-    match rounding:
-        case Rounding.UP:
-            return True
-        case Rounding.DOWN:
-            return False
-        case Rounding.HALF_UP:
-            return twice_rest >= denominator
-        case Rounding.HALF_EVEN:
-            return twice_rest > denominator or (twice_rest == denominator and units % 2 == 1)
-
-
-# A pure memo: decks have some thousand prices, and making a plan costs ten times what using it does.
-@lru_cache(maxsize=PLANS_MAX)
-def _plan(steps: tuple[RateStep, ...], connect_fee: Decimal, terms: RatingTerms) -> _Plan:
-    return _Plan(steps, connect_fee, terms)
+    return _EXACT.multiply(scale.unit, units)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -20,6 +20,8 @@ from msgspec.structs import force_setattr
 
 AMOUNT_MAX = Decimal(10) ** 9  # exclusive; one price, fee or minimum
 AMOUNT_DECIMALS_MAX = 12
+AMOUNT_E12_MAX = 10**21  # AMOUNT_MAX in units of 10^-12
+OWN_PRICES = 2**64 - 1  # in the place of a row's price: its kind has the prices
 SECONDS_MAX = 86_400 * 366  # of a start, an increment, a unit or a maximum duration
 STEPS_MAX = 64
 PREFIX_DIGITS_MAX = 17  # E.164 has 15; 17 is what an 8-byte key holds (see Deck)
@@ -45,22 +47,36 @@ CURRENCIES = frozenset(
 )
 
 
-class RateStep(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
-    """From second `start_s` of the call on: `price` per `per_s` seconds, counted in whole increments."""
+class RateStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """From second `start_s` of the call on: `price` per `per_s` seconds, counted in whole increments.
+
+    The price is kept as a whole number of 10^-12 of the currency unit, which is what `charge` reckons with.
+    """
 
     start_s: int
-    price: Decimal
+    price_e12: int
     per_s: int
     increment_s: int
 
+    @classmethod
+    def of(cls, start_s: int, price: Decimal, per_s: int, increment_s: int) -> RateStep:
+        return cls(
+            start_s=start_s, price_e12=amount_e12("price", price), per_s=per_s, increment_s=increment_s
+        )
+
     def __post_init__(self) -> None:
         _check_seconds("start_s", self.start_s, 0)
-        force_setattr(self, "price", plain_amount("price", self.price))
+        if not 0 <= self.price_e12 < AMOUNT_E12_MAX:
+            raise ValueError(f"price {self.price} is not within 0-{AMOUNT_MAX:f}")
         _check_seconds("per_s", self.per_s, 1)
         _check_seconds("increment_s", self.increment_s, 1)
 
+    @property
+    def price(self) -> Decimal:
+        return amount_of_e12(self.price_e12)
 
-class Rate(msgspec.Struct, frozen=True, kw_only=True):
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of a deck. The period is half-open: from `effective_from` up to, not including, `effective_to`.
 
     An empty prefix is the default row. `max_duration_s` is the longest call that this rate is sold for, if
@@ -103,16 +119,29 @@ class Deck:
     chain that starts at the greatest key not above the number's own: a prefix of the number sorts before
     it, and nothing sorts between the two but longer prefixes that begin with the shorter.
 
-    `kinds` holds each distinct (price, fee, currency, period, maximum) once, as a Rate without prefix and
-    destination.
+    `_table` has, for each possible beginning of a number, the first row of it: it spares the search the first
+    steps, which are the ones that miss every cache.
+
+    `kinds` holds what rows have in common, once, as rates without prefix and destination. A row of one
+    price per minute has its price in `_prices`, and the steps of its kind have the price 0; other rows have
+    OWN_PRICES there.
     """
 
-    __slots__ = ("_destination_of", "_keys", "_kind_of", "_parents", "destinations", "kinds", "revision")
+    __slots__ = (
+        "_keys",
+        "_lead",
+        "_parents",
+        "_table",
+        "_terms",
+        "destinations",
+        "kinds",
+        "revision",
+    )
 
     def __init__(self, revision: str, rates: Iterable[Rate] = ()) -> None:
         builder = DeckBuilder()
         for rate in rates:
-            builder.add(rate.prefix, builder.destination(rate.destination), builder.kind(rate))
+            builder.add(rate.prefix, builder.destination(rate.destination), *builder.kind(rate))
         conflicts = builder.sort()
         if conflicts:
             raise ValueError(f"two rates for the prefix {conflicts[0][2]!r} hold at the same time")
@@ -128,59 +157,48 @@ class Deck:
     def _take(self, revision: str, builder: DeckBuilder) -> None:
         self.revision = revision
         self._keys = builder.keys
-        self._parents = builder.parents
-        self._kind_of = builder.kind_of
-        self._destination_of = builder.destination_of
+        self._terms = builder.terms
+        self._parents = _parents(builder.keys)
+        self._lead, self._table = _lead_table(builder.keys)
         self.kinds = tuple(builder.kinds)
         self.destinations = tuple(builder.destinations)
 
     def match(self, billed: str, at: datetime) -> Rate | None:
         """The rate of the longest prefix of `billed` (ASCII digits) whose period holds at `at` (aware)."""
         digits, key = _number_key(billed)
-        keys = self._keys
-        row = bisect_right(keys, key) - 1
+        keys, table, lead = self._keys, self._table, key // self._lead
+        row = bisect_right(keys, key, table[lead], table[lead + 1]) - 1
         while row >= 0:
             padded, length = divmod(keys[row], _BASE)
-            scale = _SCALE[length]
-            if padded // scale == digits // scale:
-                kind = self.kinds[self._kind_of[row]]
-                if kind.holds_at(at):
-                    return self._rate(row, kind, billed[:length])
+            if digits - padded < _SCALE[length]:
+                row_kind = self._terms[2 * row]
+                kind = self.kinds[row_kind >> 32]
+                if kind.effective_from is kind.effective_to is None or kind.holds_at(at):
+                    destination = self.destinations[row_kind & _LOW]
+                    return _rate(kind, billed[:length], destination, self._terms[2 * row + 1])
             row = self._parents[row]
         return None
 
     def candidates(self, billed: str, at: datetime) -> tuple[Rate, ...]:
         """Every rate that could apply to `billed` at `at`, longest prefix first: the first is `match`."""
-        digits, key = _number_key(billed)
-        found = []
-        row = bisect_right(self._keys, key) - 1
-        while row >= 0:
-            padded, length = divmod(self._keys[row], _BASE)
-            kind = self.kinds[self._kind_of[row]]
-            if padded // _SCALE[length] == digits // _SCALE[length] and kind.holds_at(at):
-                found.append(self._rate(row, kind, billed[:length]))
-            row = self._parents[row]
-        return tuple(found)
+        found = (self.match(billed[:length], at) for length in range(len(billed), -1, -1))
+        return tuple({rate.prefix: rate for rate in found if rate is not None}.values())
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __iter__(self) -> Iterator[Rate]:
         """All rates, by prefix and then by start of the period."""
-        for row, key in enumerate(self._keys):
-            yield self._rate(row, self.kinds[self._kind_of[row]], _prefix_of(key))
+        for prefix, destination, kind, price_e9 in self.rows():
+            yield _rate(self.kinds[kind], prefix, self.destinations[destination], price_e9)
 
-    def rows(self) -> Iterator[tuple[str, int, int]]:
-        """(prefix, index into `destinations`, index into `kinds`) of all rows, in the order of iteration."""
-        return zip(map(_prefix_of, self._keys), self._destination_of, self._kind_of, strict=True)
-
-    def _rate(self, row: int, kind: Rate, prefix: str) -> Rate:
-        # A copy of a checked Rate with two checked fields needs no second check; building one anew costs
-        # four times as much as the look-up.
-        rate: Rate = kind.__copy__()  # type: ignore[attr-defined]
-        force_setattr(rate, "prefix", prefix)
-        force_setattr(rate, "destination", self.destinations[self._destination_of[row]])
-        return rate
+    def rows(self) -> Iterator[tuple[str, int, int, int]]:
+        """(prefix, index into `destinations`, index into `kinds`, price_e9 or OWN_PRICES) of all rows,
+        sorted.
+        """
+        terms = iter(self._terms)
+        for key, row_kind, price_e9 in zip(self._keys, terms, terms, strict=True):
+            yield _prefix_of(key), row_kind & _LOW, row_kind >> 32, price_e9
 
 
 class DeckBuilder:
@@ -190,22 +208,28 @@ class DeckBuilder:
 
     def __init__(self) -> None:
         self.keys = array("Q")
-        self.parents = array("i")
-        self.kind_of = array("I")
-        self.destination_of = array("I")
+        self.terms = array("Q")  # two per row: kind << 32 | destination, then price_e9 or OWN_PRICES
         self.kinds: list[Rate] = []
         self.destinations: list[str] = []
         self._kind_ids: dict[Rate, int] = {}
         self._destination_ids: dict[str, int] = {}
 
-    def kind(self, rate: Rate) -> int:
-        """The number of `rate`'s terms, whatever its prefix and destination."""
-        bare = msgspec.structs.replace(rate, prefix="", destination="")
+    def kind(self, rate: Rate) -> tuple[int, int]:
+        """(kind, price_e9 or OWN_PRICES) of a rate, whatever its prefix and destination.
+
+        The price of a rate per minute is a matter of the row: prices are many, other terms few.
+        """
+        steps, price_e9 = rate.steps, OWN_PRICES
+        found = per_minute(steps)
+        if found is not None and found[0] % 1000 == 0:
+            price_e9 = found[0] // 1000
+            steps = tuple(_priced(step, 0) for step in steps)
+        bare = msgspec.structs.replace(rate, prefix="", destination="", steps=steps)
         known = self._kind_ids.get(bare)
         if known is None:
             known = self._kind_ids[bare] = len(self.kinds)
             self.kinds.append(bare)
-        return known
+        return known, price_e9
 
     def destination(self, text: str) -> int:
         """The number of a destination name, checked by the caller."""
@@ -215,79 +239,116 @@ class DeckBuilder:
             self.destinations.append(text)
         return known
 
-    def add(self, prefix: str, destination: int, kind: int) -> None:
-        """One row; the caller has checked the prefix."""
-        self.keys.append(int(prefix.ljust(PREFIX_DIGITS_MAX, "0")) * _BASE + len(prefix))
-        self.destination_of.append(destination)
-        self.kind_of.append(kind)
+    def add(self, prefix: str, destination: int, kind: int, price_e9: int) -> None:
+        """One row; the caller has checked the prefix. With a price, it replaces the price of each step of
+        the kind.
+        """
+        self.keys.append(_number_key(prefix)[1])
+        self.terms.append(kind << 32 | destination)
+        self.terms.append(price_e9)
 
     def sort(self) -> list[tuple[int, int, str]]:
         """Sorts the rows; returns pairs of rows (numbered as added) that hold at one time, with their
         prefix.
         """
-        order = self._order()
-        keys = self.keys
-        conflicts = [
-            (first, second, _prefix_of(keys[first]))
-            for first, second in pairwise(order)
-            if keys[first] == keys[second] and self._overlap(first, second)
-        ]
-        self.keys = array("Q", [keys[row] for row in order])
-        self.kind_of = array("I", [self.kind_of[row] for row in order])
-        self.destination_of = array("I", [self.destination_of[row] for row in order])
-        self.parents = _parents(self.keys)
+        order, terms = self._order(), self.terms
+        self.keys = array("Q", map(self.keys.__getitem__, order))
+        self.terms = array("Q")
+        for row in order:
+            self.terms.extend(terms[2 * row : 2 * row + 2])
         self._kind_ids.clear()
         self._destination_ids.clear()
-        return conflicts
+        twice = [row for row, (key, after) in enumerate(pairwise(self.keys)) if key == after]
+        return [
+            (order[row], order[row + 1], _prefix_of(self.keys[row]))
+            for row in twice
+            if self._overlap(self.terms[2 * row] >> 32, self.terms[2 * row + 2] >> 32)
+        ]
 
-    def _order(self) -> list[int]:
-        keys = self.keys
-        if any(kind.effective_from is not None for kind in self.kinds):
-            starts = [
-                float("-inf") if kind.effective_from is None else kind.effective_from.timestamp()
-                for kind in self.kinds
-            ]
-            kind_of = self.kind_of
-            return sorted(range(len(keys)), key=lambda row: (keys[row], starts[kind_of[row]]))
-        return sorted(range(len(keys)), key=keys.__getitem__)
+    def _order(self) -> array[int]:
+        # By the first digits first: sorting short lists one after the other needs a fraction of the memory.
+        keys, terms = self.keys, self.terms
+        leads = [array("I") for _ in range(1000)]
+        lead = 10 ** (PREFIX_DIGITS_MAX - 3) * _BASE
+        for row, key in enumerate(keys):
+            leads[key // lead].append(row)
+        starts = [
+            kind.effective_from.timestamp() if kind.effective_from else float("-inf") for kind in self.kinds
+        ]
+        plain = all(kind.effective_from is None for kind in self.kinds)
+        by_period = lambda row: (keys[row], starts[terms[2 * row] >> 32])  # noqa: E731
+        order = array("I")
+        for rows in leads:
+            order.extend(sorted(rows, key=keys.__getitem__ if plain else by_period))
+        return order
 
     def _overlap(self, first: int, second: int) -> bool:
         # Sorted by start, so two neighbours overlap exactly if the earlier is still open when the later
         # begins.
-        ends = self.kinds[self.kind_of[first]].effective_to
-        starts = self.kinds[self.kind_of[second]].effective_from
+        ends, starts = self.kinds[first].effective_to, self.kinds[second].effective_from
         return ends is None or starts is None or starts < ends
 
 
 _BASE = PREFIX_DIGITS_MAX + 1
 _SCALE = tuple(10 ** (PREFIX_DIGITS_MAX - length) for length in range(_BASE))
+_LOW = 2**32 - 1
 
 
 def _number_key(billed: str) -> tuple[int, int]:
-    digits = int(billed[:PREFIX_DIGITS_MAX].ljust(PREFIX_DIGITS_MAX, "0"))
-    return digits, digits * _BASE + min(len(billed), PREFIX_DIGITS_MAX)
+    length = len(billed)
+    if length > PREFIX_DIGITS_MAX:
+        billed, length = billed[:PREFIX_DIGITS_MAX], PREFIX_DIGITS_MAX
+    digits = int(billed or "0") * _SCALE[length]
+    return digits, digits * _BASE + length
+
+
+def _rate(kind: Rate, prefix: str, destination: str, price_e9: int) -> Rate:
+    # Copies of checked values with checked fields need no second check, which would cost more than the
+    # look-up.
+    rate: Rate = kind.__copy__()  # type: ignore[attr-defined]
+    force_setattr(rate, "prefix", prefix)
+    force_setattr(rate, "destination", destination)
+    if price_e9 != OWN_PRICES:
+        steps, price_e12 = rate.steps, price_e9 * 1000
+        first = _priced(steps[0], price_e12)
+        force_setattr(rate, "steps", (first,) if len(steps) == 1 else (first, _priced(steps[1], price_e12)))
+    return rate
 
 
 def _prefix_of(key: int) -> str:
     padded, length = divmod(key, _BASE)
-    return str(padded).zfill(PREFIX_DIGITS_MAX)[:length]
+    return f"{padded:017d}"[:length]
 
 
 def _parents(keys: array[int]) -> array[int]:
     """For each sorted key the row to ask next, see `Deck`."""
-    parents = array("i", bytes(4 * len(keys)))
-    scale = _SCALE
-    prefixes: list[tuple[int, int]] = []  # (padded, scale) of the open chain
-    chain: list[int] = []
+    parents, scale = array("i"), _SCALE
+    chain: list[int] = [-1]
+    ends: list[int] = [10**PREFIX_DIGITS_MAX]  # exclusive end of the numbers that the chain's row covers
     for row, key in enumerate(keys):
         padded, length = divmod(key, _BASE)
-        while chain and padded // prefixes[-1][1] != prefixes[-1][0]:
+        while padded >= ends[-1]:
             chain.pop()
-            prefixes.pop()
-        parents[row] = chain[-1] if chain else -1
+            ends.pop()
+        parents.append(chain[-1])
         chain.append(row)
-        prefixes.append((padded // scale[length], scale[length]))
+        ends.append(padded + scale[length])
     return parents
+
+
+def _lead_table(keys: array[int]) -> tuple[int, array[int]]:
+    """(divisor, table): the rows of all keys with key // divisor == lead are table[lead] up to table[lead +
+    1].
+    """
+    digits = max(0, len(str(len(keys) // 8)) - 1)
+    lead = 10 ** (PREFIX_DIGITS_MAX - digits) * _BASE
+    return lead, array("I", [bisect_left(keys, number * lead) for number in range(10**digits + 1)])
+
+
+def _priced(step: RateStep, price_e12: int) -> RateStep:
+    priced: RateStep = step.__copy__()  # type: ignore[attr-defined]
+    force_setattr(priced, "price_e12", price_e12)
+    return priced
 
 
 def parse_steps(text: str) -> tuple[RateStep, ...]:
@@ -300,11 +361,11 @@ def parse_steps(text: str) -> tuple[RateStep, ...]:
         if not found:
             raise ValueError(f"step {number}: {part!r} is not start_s:price/per_s/increment_s")
         try:
-            step = RateStep(
-                start_s=parse_integer(found["start"]),
-                price=parse_amount(found["price"]),
-                per_s=parse_integer(found["per"]),
-                increment_s=parse_integer(found["increment"]),
+            step = RateStep.of(
+                parse_integer(found["start"]),
+                parse_amount(found["price"]),
+                parse_integer(found["per"]),
+                parse_integer(found["increment"]),
             )
         except ValueError as error:
             raise ValueError(f"step {number}: {error}") from None
@@ -320,10 +381,20 @@ def format_steps(steps: tuple[RateStep, ...]) -> str:
 
 def per_minute_steps(price_per_minute: Decimal, initial_s: int, increment_s: int) -> tuple[RateStep, ...]:
     """Steps of the usual notation "60/6": at least `initial_s` seconds, then increments of `increment_s`."""
-    first = RateStep(start_s=0, price=price_per_minute, per_s=60, increment_s=initial_s)
+    first = RateStep.of(0, price_per_minute, 60, initial_s)
     if initial_s == increment_s:
         return (first,)
-    return (first, RateStep(start_s=initial_s, price=price_per_minute, per_s=60, increment_s=increment_s))
+    return (first, RateStep.of(initial_s, price_per_minute, 60, increment_s))
+
+
+def per_minute(steps: tuple[RateStep, ...]) -> tuple[int, int, int] | None:
+    """(price_e12, initial_s, increment_s) of steps that `per_minute_steps` could have made, else None."""
+    first, last = steps[0], steps[-1]
+    if len(steps) > 2 or first.price_e12 != last.price_e12 or first.per_s != 60 or last.per_s != 60:
+        return None
+    if len(steps) == 2 and last.start_s != first.increment_s:
+        return None
+    return first.price_e12, first.increment_s, last.increment_s
 
 
 def parse_amount(text: str) -> Decimal:
@@ -374,6 +445,16 @@ def plain_amount(name: str, amount: Decimal) -> Decimal:
         raise ValueError(f"{name} {amount} has more than {AMOUNT_DECIMALS_MAX} decimals")
     shortest = amount.normalize()
     return shortest.quantize(Decimal(1)) if shortest == shortest.to_integral_value() else shortest
+
+
+def amount_e12(name: str, amount: Decimal) -> int:
+    """`amount` in units of 10^-12; ValueError outside the bounds."""
+    return int(plain_amount(name, amount).scaleb(AMOUNT_DECIMALS_MAX))
+
+
+def amount_of_e12(units: int) -> Decimal:
+    """The amount of so many units of 10^-12, without trailing zeros."""
+    return plain_amount("amount", Decimal(units).scaleb(-AMOUNT_DECIMALS_MAX))
 
 
 def check_steps(steps: tuple[RateStep, ...]) -> None:

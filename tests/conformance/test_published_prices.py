@@ -16,7 +16,7 @@ from sidecar.core.rating import RatingTerms, charge, hold_seconds
 from sidecar.core.tariff import Rate, parse_steps
 from sidecar.core.terms import Rounding
 
-CASES = list(csv.DictReader((Path(__file__).parent / "rating.csv").open(encoding="utf-8", newline="")))
+CASES = list(csv.DictReader((Path(__file__).parent / "rating.csv").read_text(encoding="utf-8").splitlines()))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["case"].replace(" ", "-") for case in CASES])

@@ -27,11 +27,11 @@ def rates(draw: st.DrawFn) -> Rate:
     steps: list[RateStep] = []
     start_s = 0
     for _ in range(draw(st.integers(1, 4))):
-        step = RateStep(
-            start_s=start_s,
-            price=draw(amounts),
-            per_s=draw(st.sampled_from([1, 7, 30, 60])),
-            increment_s=draw(st.sampled_from([1, 6, 13, 30, 60])),
+        step = RateStep.of(
+            start_s,
+            draw(amounts),
+            draw(st.sampled_from([1, 7, 30, 60])),
+            draw(st.sampled_from([1, 6, 13, 30, 60])),
         )
         steps.append(step)
         start_s += step.increment_s * draw(st.integers(1, 5))
