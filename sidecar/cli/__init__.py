@@ -1,0 +1,59 @@
+"""The `sidecar` command. One module per group of commands; what is slow to import is imported by the command
+that needs it, so that `sidecar --help` is quick.
+
+Exit codes: 0 done; 1 no (not found, refused, a difference found); 2 usage or bad input; 3 no daemon answers.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from sidecar.cli import accounts, calls, node, records, start
+
+app = typer.Typer(
+    name="sidecar",
+    help="A billing sidecar for SIP: who ended each call, why, and what it costs, over MQTT.",
+    epilog="Exit codes: 0 done; 1 no (not found, refused, a difference); 2 usage or bad input; 3 no daemon.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from sidecar.cli.version import version_text
+
+        typer.echo(version_text())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Ours and the engine's.")
+    ] = False,
+) -> None:
+    """Options of `sidecar` itself."""
+
+
+app.command("run")(start.run)
+app.command("check")(start.check)
+app.add_typer(calls.app, name="call")
+app.add_typer(records.app, name="cdr")
+app.add_typer(node.app, name="node")
+app.add_typer(accounts.app, name="account")
+
+
+def main() -> None:
+    """The entry point. A reader that goes away (`sidecar cdr tail | head`) is no error."""
+    try:
+        app()
+    except BrokenPipeError:
+        # What is still buffered would fail again when the interpreter flushes it.
+        sys.stdout = None
+        raise SystemExit(0) from None

@@ -1,0 +1,58 @@
+"""`sidecar node ...`: the node as a whole."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
+from sidecar.cli.output import print_fields, print_json
+
+app = typer.Typer(help="The node as a whole.", no_args_is_help=True)
+
+
+@app.command("status")
+def status(
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show what the node is, where it listens, what it carries and what waits for the broker."""
+    found = ask(socket, config, as_json, "node.status")
+    if as_json:
+        print_json(found)
+        return
+    found["sip"] = ", ".join(found["sip"])
+    print_fields((name.replace("_", " "), value) for name, value in found.items())
+
+
+@app.command("drain")
+def drain(
+    release: Annotated[
+        bool, typer.Option("--release", help="End the live calls too, as admin/drain.")
+    ] = False,
+    operator: Annotated[
+        str | None, typer.Option(help="Who drains, for the records.", show_default="the user")
+    ] = None,
+    text: Annotated[str, typer.Option(help="Why, for the records.")] = "",
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Refuse new calls (503 with Retry-After) until the daemon is started again; live calls go on."""
+    drained = ask(
+        socket,
+        config,
+        as_json,
+        "node.drain",
+        release=release,
+        operator=operator or operator_name(),
+        text=text,
+    )
+    if as_json:
+        print_json(drained)
+    elif release:
+        typer.echo(f"new calls are refused; {drained['released']} live calls are being ended")
+    else:
+        typer.echo(f"new calls are refused; {drained['live']} live calls go on (`sidecar call list`)")

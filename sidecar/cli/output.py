@@ -1,0 +1,95 @@
+"""What commands print: tables for people, JSON for programs, errors for both.
+
+On a terminal a table is drawn by rich; elsewhere it is plain text in columns, never wrapped and never cut.
+Text that came from the network is shown with its control characters escaped: it must not drive the terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from typing import NoReturn
+
+import msgspec
+import typer
+
+
+class Exit(IntEnum):
+    DONE = 0
+    NO = 1  # not found, refused, a difference found
+    USAGE = 2  # usage or bad input
+    UNREACHABLE = 3  # no daemon answers
+
+
+def fail(exit_code: Exit, text: str, *, as_json: bool = False) -> NoReturn:
+    """Say what is wrong on standard error, and end."""
+    if as_json:
+        said = {"error": {"exit": exit_code.value, "message": text}}
+        typer.echo(msgspec.json.encode(said).decode(), err=True)
+    else:
+        typer.echo("sidecar: " + printable(text, keep="\n"), err=True)
+    raise typer.Exit(exit_code.value)
+
+
+def print_json(value: object, *, one_line: bool = False) -> None:
+    text = msgspec.json.encode(value)
+    typer.echo((text if one_line else msgspec.json.format(text, indent=2)).decode())
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""`text` with what is not printable as \xNN or \uNNNN."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.3f}"
+        case _:
+            return printable(str(value))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+    """A column whose name ends in `>` holds numbers: it is aligned to the right."""
+    texts = [[cell(value) for value in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_rich(columns, texts, title)
+        return
+    names = [name.removesuffix(">") for name in columns]
+    widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]
+    if title:
+        typer.echo(title)
+    for line in (names, *texts):
+        cells = (
+            text.rjust(width) if name.endswith(">") else text.ljust(width)
+            for name, text, width in zip(columns, line, widths, strict=True)
+        )
+        typer.echo("  ".join(cells).rstrip())
+
+
+def print_fields(fields: Iterable[tuple[str, object]], *, title: str = "") -> None:
+    """Names and values, one pair a line; values that are missing are left out."""
+    print_table(("field", "value"), [(n, v) for n, v in fields if v is not None], title=title)
+
+
+def _print_rich(columns: Sequence[str], texts: Sequence[Sequence[str]], title: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    for name in columns:
+        table.add_column(
+            Text(name.removesuffix(">")), justify="right" if name.endswith(">") else "left", overflow="fold"
+        )
+    for row in texts:
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)

@@ -1,0 +1,191 @@
+"""`sidecar cdr ...`: the records that were written, from the journal. Numbers are shown as they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+
+from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption, ask
+from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table
+from sidecar.core.terms import Detail, HangupOrigin, ServerReason
+
+app = typer.Typer(help="Call records.", no_args_is_help=True)
+
+FOLLOW_INTERVAL_S = 0.5
+COLUMNS = (
+    "ended",
+    "call id",
+    "account",
+    "caller",
+    "dialled",
+    "billed number",
+    "ended by",
+    "reason",
+    "detail",
+    "SIP>",
+    "Q.850>",
+    "talk s>",
+    "billed s>",
+    "charge>",
+    "",
+)
+
+
+@app.command("tail")
+def tail(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with records as they come.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="So many of the last.")] = 20,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show the last published records; as JSON one per line."""
+    with Daemon(socket, config, as_json) as daemon:
+        page = daemon.ask("cdr.tail", limit=limit)
+        _print_records(page["records"], as_json, header=True)
+        try:
+            while follow:
+                page = daemon.ask("cdr.tail", after_seq=page["next_seq"], limit=1000)
+                _print_records(page["records"], as_json, header=False)
+                if not page["records"]:
+                    time.sleep(FOLLOW_INTERVAL_S)
+        except KeyboardInterrupt:
+            raise typer.Exit(0) from None
+
+
+@app.command("show")
+def show(
+    call_id: Annotated[UUID, typer.Argument(help="The call's id.")],
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show everything that is known of a call: all revisions of its record, the one that holds last."""
+    records = ask(socket, config, as_json, "cdr.show", call_id=str(call_id))["records"]
+    if as_json:
+        print_json(records)
+        return
+    for record in records:
+        kept_back = "" if record["recorded"] else f", kept back by {record['suppressed_by']}"
+        print_fields(flat_fields(record), title=f"{call_id}, revision {record['revision']}{kept_back}")
+
+
+@app.command("search")
+def search(
+    origin: Annotated[HangupOrigin | None, typer.Option(help="Who ended the call.")] = None,
+    reason: Annotated[ServerReason | None, typer.Option(help="Why the server ended it.")] = None,
+    detail: Annotated[Detail | None, typer.Option(help="The cause.", metavar="DETAIL")] = None,
+    account: Annotated[str | None, typer.Option(help="Whose call it was.")] = None,
+    number: Annotated[
+        str | None,
+        typer.Option(help="The caller's or callee's, as received or billed; `49151*` is a beginning."),
+    ] = None,
+    gateway: Annotated[str | None, typer.Option(help="The gateway of the last attempt.")] = None,
+    ended_from: Annotated[
+        str | None, typer.Option("--from", help="Ended at or after, with an offset: 2026-11-01T00:00Z.")
+    ] = None,
+    ended_to: Annotated[str | None, typer.Option("--to", help="Ended before.")] = None,
+    suppressed: Annotated[
+        bool, typer.Option("--suppressed", help="Records that were kept back, instead of published ones.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, the latest first.")] = 100,
+    cursor: Annotated[str | None, typer.Option(help="Goes on where an earlier search ended.")] = None,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Find records: all conditions that are given must hold. Exit code 1 where there are none."""
+    found = ask(
+        socket,
+        config,
+        as_json,
+        "cdr.search",
+        origin=origin,
+        reason=reason,
+        detail=detail,
+        account=account,
+        number=number,
+        gateway=gateway,
+        ended_from=_moment("--from", ended_from, as_json),
+        ended_to=_moment("--to", ended_to, as_json),
+        suppressed=suppressed,
+        limit=limit,
+        cursor=cursor,
+    )
+    if as_json:
+        print_json(found)
+    else:
+        _print_records(found["records"], as_json=False, header=True)
+        if found["cursor"] is not None:
+            typer.echo(f"there are more: --cursor {found['cursor']}")
+    if not found["records"]:
+        raise typer.Exit(Exit.NO.value)
+
+
+def _moment(option: str, text: str | None, as_json: bool) -> str | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        fail(Exit.USAGE, f"{option} {text}: not a time like 2026-11-01T00:00Z", as_json=as_json)
+    if moment.utcoffset() is None:
+        fail(Exit.USAGE, f"{option} {text}: has no offset from UTC, such as Z or +01:00", as_json=as_json)
+    return moment.isoformat()
+
+
+def _print_records(records: Sequence[dict[str, Any]], as_json: bool, *, header: bool) -> None:
+    if as_json:
+        for record in records:
+            print_json(record, one_line=True)
+    elif records or header:
+        print_table(COLUMNS, map(summary, records))
+
+
+def summary(record: dict[str, Any]) -> tuple[object, ...]:
+    """The cells of COLUMNS."""
+    sell = next((line for line in record["charges"] if line["side"] == "sell"), None)
+    charge = "" if sell is None else sell["rating_status"]
+    if sell is not None and sell["total"] is not None and sell["currency"] is not None:
+        charge = f"{sell['total']} {sell['currency']}"
+    return (
+        record["ended_at"],
+        record["call_id"],
+        record["account"],
+        record["caller"]["received"],
+        record["callee"]["received"],
+        record["callee"]["billed"],
+        record["hangup_origin"],
+        record["server_reason"],
+        record["detail"],
+        record["sip_code"],
+        record["q850_cause"],
+        record["talk_ms"] / 1000,
+        record["billed_s"],
+        charge,
+        f"rev {record['revision']}" if record["revision"] else "",
+    )
+
+
+def flat_fields(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every field that holds something, lists and objects with their path: `charges[0].prefix`."""
+    for name, value in record.items():
+        path = f"{prefix}{name}"
+        match value:
+            case dict():
+                yield from flat_fields(value, f"{path}.")
+            case list():
+                for index, one in enumerate(value):
+                    if isinstance(one, dict):
+                        yield from flat_fields(one, f"{path}[{index}].")
+                    else:
+                        yield f"{path}[{index}]", one
+            case None:
+                pass
+            case _:
+                yield path, value

@@ -1,0 +1,96 @@
+"""`sidecar run` and `sidecar check`: the daemon, and what a start would say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from sidecar.cli.daemon import ConfigOption, JsonOption
+from sidecar.cli.output import Exit, fail, print_json, printable
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as sip.profile=demo. May be repeated."),
+]
+
+
+def run(config: ConfigOption = None, settings: SetOption = None) -> None:
+    """Run the daemon in the foreground. Its log, one JSON line per event, goes to standard error; the event
+    `ready` says where everything is. SIGTERM or Ctrl-C ends it: live calls are ended and recorded."""
+    import asyncio
+
+    from sidecar import wiring
+    from sidecar.adapters.broker import BrokerError
+    from sidecar.adapters.control import ControlSocketError
+    from sidecar.adapters.logs import configure
+    from sidecar.adapters.metrics import MetricsError
+    from sidecar.adapters.sqlite import StoreError
+    from sidecar.config import ConfigError, load, machine
+
+    try:
+        loaded = load(wiring.inputs(_command_line(settings), os.environ, config))
+    except ConfigError as error:
+        fail(Exit.USAGE, str(error))
+    if problems := machine.problems(loaded.settings):
+        fail(Exit.USAGE, "\n".join(map(str, problems)))
+    writer = configure(loaded.settings.log_level.value)
+    try:
+        asyncio.run(wiring.serve(loaded, writer))
+    except* (BrokerError, ControlSocketError, MetricsError, StoreError) as group:
+        fail(Exit.USAGE, "\n".join(map(str, _leaves(group))))
+    finally:
+        writer.close()
+
+
+def check(
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    machine: Annotated[
+        bool,
+        typer.Option(
+            "--machine", help="Look at ports and the data directory too; not while the daemon runs."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check settings, profile and decks whole, and say what is in force. Exit code 2 where a start would
+    fail."""
+    from sidecar import wiring
+    from sidecar.config import report
+
+    inputs = wiring.inputs(_command_line(settings, as_json=as_json), os.environ, config)
+    found = report.check(inputs, probe_machine=machine)
+    if as_json:
+        print_json(
+            {
+                "errors": list(map(str, found.errors)),
+                "warnings": list(map(str, found.warnings)),
+                "settings": found.summary,
+            }
+        )
+    else:
+        for line in found.lines():
+            typer.echo(printable(line))
+    if found.errors:
+        raise typer.Exit(Exit.USAGE.value)
+
+
+def _command_line(settings: list[str] | None, *, as_json: bool = False) -> Mapping[str, str]:
+    given: dict[str, str] = {}
+    for text in settings or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            fail(Exit.USAGE, f"--set {text}: not KEY=VALUE", as_json=as_json)
+        given[key.strip()] = value.strip()
+    return given
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    return [
+        leaf
+        for one in group.exceptions
+        for leaf in (_leaves(one) if isinstance(one, BaseExceptionGroup) else [one])
+    ]

@@ -1,0 +1,221 @@
+"""What people may ask of a running node, method by method (wire/control.py); the control socket only carries
+it.
+
+Reading never waits for the writer, and nothing here changes a call, a balance or a setting except through the
+same doors as everything else: `Calls` for calls, the ledger for money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+from msgspec.structs import replace
+
+from sidecar.core.call import Call
+from sidecar.core.cdr import Cdr
+from sidecar.core.policy import Account, Policy
+from sidecar.core.rating import amount_text
+from sidecar.core.records import utc
+from sidecar.core.terms import Detail, Money
+from sidecar.ports import AccountError, Accounts, Clock, LedgerEntry, RecordFilter, Records
+from sidecar.wire import control as say
+from sidecar.wire.cdr_codec import encode_json
+from sidecar.wire.control import CommandError, ErrorCode, Method
+
+NodeState = Callable[[], Awaitable[say.NodeStatus]]
+
+
+class LiveCalls(Protocol):
+    """What `Calls` offers to people."""
+
+    policy: Policy
+
+    def live(self) -> Sequence[Call]: ...
+    def find(self, call_id: UUID) -> Call | None: ...
+    def release(self, call_id: UUID, detail: Detail, operator: str, text: str) -> bool: ...
+    def drain(self, *, release: bool = False, operator: str = "", text: str = "") -> None: ...
+
+
+class Admin:
+    """`methods()` is what the control socket serves."""
+
+    def __init__(
+        self, *, calls: LiveCalls, accounts: Accounts, records: Records, clock: Clock, status: NodeState
+    ) -> None:
+        self._calls = calls
+        self._accounts = accounts
+        self._records = records
+        self._clock = clock
+        self._status = status
+
+    def methods(self) -> Mapping[str, Method]:
+        return {
+            "call.list": Method(say.CallListParams, self.call_list),
+            "call.release": Method(say.CallReleaseParams, self.call_release),
+            "node.drain": Method(say.NodeDrainParams, self.node_drain),
+            "node.status": Method(say.Nothing, self.node_status),
+            "account.create": Method(say.AccountCreateParams, self.account_create),
+            "account.show": Method(say.AccountShowParams, self.account_show),
+            "account.topup": Method(say.AccountTopupParams, self.account_topup),
+            "cdr.show": Method(say.CdrShowParams, self.cdr_show),
+            "cdr.tail": Method(say.CdrTailParams, self.cdr_tail),
+            "cdr.search": Method(say.CdrSearchParams, self.cdr_search),
+        }
+
+    # --- calls and the node ---------------------------------------------------------------------------------
+
+    async def call_list(self, wanted: say.CallListParams) -> say.CallList:
+        found = [call for call in self._calls.live() if wanted.account in (None, call.account.name)]
+        found.sort(key=lambda call: call.invite.mono_ns)
+        return say.CallList(total=len(found), calls=tuple(map(self._live_call, found[: wanted.limit])))
+
+    async def call_release(self, wanted: say.CallReleaseParams) -> say.CallReleased:
+        if not self._calls.release(wanted.call_id, Detail.OPERATOR, wanted.operator, wanted.text):
+            raise CommandError(
+                ErrorCode.NOT_FOUND,
+                f"call {wanted.call_id} is not up: `sidecar call list` shows those that are",
+            )
+        return say.CallReleased(call_id=wanted.call_id)
+
+    async def node_drain(self, wanted: say.NodeDrainParams) -> say.NodeDrained:
+        live = len(self._calls.live())
+        self._calls.drain(release=wanted.release, operator=wanted.operator, text=wanted.text)
+        return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
+
+    async def node_status(self, _: say.Nothing) -> say.NodeStatus:
+        return await self._status()
+
+    def _live_call(self, call: Call) -> say.LiveCall:
+        talked_ns = self._clock.mono_ns() - call.answered.mono_ns if call.answered else 0
+        return say.LiveCall(
+            call_id=call.call_id,
+            phase=call.phase.value,
+            account=call.account.name,
+            peer=call.invite.peer,
+            gateway=call.attempts[-1].gateway if call.attempts else None,
+            caller=call.invite.from_user,
+            callee=call.invite.request_user,
+            invited_at=utc(call.invite.wall_ns),
+            answered_at=utc(call.answered.wall_ns) if call.answered else None,
+            talk_s=talked_ns // 1_000_000 / 1_000,
+            granted_s=call.granted_s,
+        )
+
+    # --- accounts -------------------------------------------------------------------------------------------
+
+    async def account_create(self, wanted: say.AccountCreateParams) -> say.AccountShown:
+        policy = self._calls.policy
+        account = Account(
+            name=wanted.name, currency=wanted.currency or policy.default_currency, prepaid=wanted.prepaid
+        )
+        known = policy.accounts.get(wanted.name)
+        if known is not None and (known.currency, known.prepaid) != (account.currency, account.prepaid):
+            raise CommandError(ErrorCode.REFUSED, f"account {wanted.name} exists with other terms")
+        await self._create(account)
+        if known is None:
+            # Calls that are up keep the policy that they began under.
+            self._calls.policy = replace(policy, accounts={**policy.accounts, account.name: account})
+        return await self.account_show(say.AccountShowParams(name=wanted.name))
+
+    async def account_show(self, wanted: say.AccountShowParams) -> say.AccountShown:
+        account = await self._account(wanted.name)
+        balances = await self._accounts.balance(wanted.name)
+        movements: Sequence[LedgerEntry] = ()
+        if wanted.movements:
+            movements = await self._accounts.ledger(wanted.name, wanted.movements)
+        return say.AccountShown(
+            name=account.name,
+            currency=account.currency,
+            prepaid=account.prepaid,
+            live_calls=sum(call.account.name == wanted.name for call in self._calls.live()),
+            balances=tuple(map(_balance, balances)),
+            movements=tuple(map(_movement, movements)),
+        )
+
+    async def account_topup(self, wanted: say.AccountTopupParams) -> say.ToppedUp:
+        amount = Decimal(wanted.amount)
+        if not amount:
+            raise CommandError(ErrorCode.INVALID_PARAMS, "a top-up is an amount above 0")
+        account = await self._account(wanted.name)
+        await self._create(account)
+        currency = wanted.currency or account.currency
+        try:
+            balance = await self._accounts.top_up(wanted.name, Money(amount, currency), wanted.reference)
+        except AccountError as error:
+            raise CommandError(ErrorCode.REFUSED, str(error)) from error
+        return say.ToppedUp(name=wanted.name, reference=wanted.reference, balance=_balance(balance))
+
+    async def _account(self, name: str) -> Account:
+        """From the settings, or created by a command."""
+        if (account := self._calls.policy.accounts.get(name)) is not None:
+            return account
+        for stored in await self._accounts.all():
+            if stored.name == name:
+                return Account(name=name, currency=stored.currency, prepaid=stored.prepaid)
+        raise CommandError(
+            ErrorCode.NOT_FOUND, f"there is no account {name}: `sidecar account create {name}` makes it"
+        )
+
+    async def _create(self, account: Account) -> None:
+        """Does nothing where the store has the account on the same terms."""
+        try:
+            await self._accounts.create(account.name, account.currency, account.prepaid)
+        except AccountError as error:
+            raise CommandError(ErrorCode.REFUSED, str(error)) from error
+
+    # --- records --------------------------------------------------------------------------------------------
+
+    async def cdr_show(self, wanted: say.CdrShowParams) -> say.CdrRevisions:
+        found = await self._records.show(str(wanted.call_id))
+        if not found:
+            up = "it is still up" if self._calls.find(wanted.call_id) else "`sidecar cdr search` finds others"
+            raise CommandError(ErrorCode.NOT_FOUND, f"call {wanted.call_id} has no record: {up}")
+        return say.CdrRevisions(records=_records(found))
+
+    async def cdr_tail(self, wanted: say.CdrTailParams) -> say.CdrTail:
+        after_seq = wanted.after_seq
+        if after_seq is None:
+            after_seq = max(0, (await self._status()).outbox_head_seq - wanted.limit)
+        found = await self._records.tail(after_seq, wanted.limit)
+        last_seq = found[-1].seq if found else None
+        return say.CdrTail(records=_records(found), next_seq=after_seq if last_seq is None else last_seq)
+
+    async def cdr_search(self, wanted: say.CdrSearchParams) -> say.CdrFound:
+        asked = RecordFilter(
+            origin=wanted.origin,
+            reason=wanted.reason,
+            detail=wanted.detail,
+            account=wanted.account,
+            number=wanted.number,
+            gateway=wanted.gateway,
+            since=wanted.ended_from,
+            until=wanted.ended_to,
+            suppressed=wanted.suppressed,
+        )
+        page = await self._records.search(asked, wanted.limit, wanted.cursor)
+        return say.CdrFound(records=_records(page.records), cursor=page.cursor)
+
+
+def _records(cdrs: Sequence[Cdr]) -> tuple[msgspec.Raw, ...]:
+    return tuple(msgspec.Raw(encode_json(cdr)) for cdr in cdrs)
+
+
+def _balance(money: Money) -> say.Balance:
+    return say.Balance(currency=money.currency, amount=amount_text(money.amount))
+
+
+def _movement(entry: LedgerEntry) -> say.Movement:
+    return say.Movement(
+        entry=entry.entry,
+        booked_at=utc(entry.booked_wall_ns),
+        kind=entry.kind,
+        amount=amount_text(entry.amount.amount),
+        currency=entry.amount.currency,
+        balance=amount_text(entry.balance.amount),
+        call_id=entry.call_id,
+        reference=entry.reference,
+    )
