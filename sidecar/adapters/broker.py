@@ -104,6 +104,7 @@ class EmbeddedBroker:
             began_s = loop.time()
             if self._child is not None:
                 status = await _exited(self._child)
+                self._child = None
                 log.error("broker_died", status=status, log=str(self._settings.directory / "mosquitto.log"))
             if loop.time() - began_s > 30:
                 delay_s = 0.1

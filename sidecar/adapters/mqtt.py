@@ -153,6 +153,7 @@ class MqttPublisher:
             context = ssl.create_default_context(cafile=settings.ca_file)
         except OSError as error:  # ssl.SSLError is one
             raise ValueError(f"mqtt.ca_file {settings.ca_file}: {error}") from None
+        context.sslsocket_class = _TlsSocket
         if settings.certificate_file is not None:
             try:
                 context.load_cert_chain(settings.certificate_file, settings.key_file)
@@ -275,6 +276,10 @@ class _Client(aiomqtt.Client):
     ) -> None:
         if flags.is_disconnect_packet_from_server:
             self._server_code = reason_code.value
+        if not self._connected.done():
+            # aiomqtt would let the CONNECT run into its time-out. With TLS 1.3 a broker that wants a
+            # certificate says so only now, after the handshake.
+            self._connected.set_exception(aiomqtt.MqttCodeError(reason_code))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(
@@ -286,6 +291,17 @@ class _Client(aiomqtt.Client):
             return
         seq, acknowledged = waiting
         acknowledged(seq, reason_code.value)
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closed when its handshake fails; paho drops it open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
 
 
 class _Packed(Properties):

@@ -1,0 +1,102 @@
+"""A broker that answers as a test tells it to, for the reason codes that Mosquitto never sends. It speaks as
+much of MQTT 5 as a publisher needs, and keeps the broker's side of the window: more than `receive_max`
+unanswered is an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import msgpack
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`puback`: answer with this code. `disconnect`: hang up with this code. Neither: say nothing."""
+
+    puback: int | None = None
+    disconnect: int | None = None
+
+
+Script = Callable[[int], Answer]
+ACCEPT = Answer(puback=0)
+
+
+class ScriptedBroker:
+    """`script(seq)` answers each row, whose payload is its sequence number."""
+
+    def __init__(self, script: Script, *, receive_max: int, answers_after: int) -> None:
+        self._script = script
+        self._receive_max = receive_max
+        self._answers_after = answers_after
+        self.host, self.port = "127.0.0.1", 0
+        self.connects = 0
+        self.received: list[int] = []
+        self.unanswered_most = 0
+        self.breaches: list[str] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        waiting: list[tuple[int, int]] = []
+        try:
+            while True:
+                kind, body = await _packet(reader)
+                if kind >> 4 == 1:  # CONNECT
+                    self.connects += 1
+                    writer.write(b"\x20\x06\x00\x00\x03\x21" + self._receive_max.to_bytes(2, "big"))
+                elif kind >> 4 == 12:  # PINGREQ
+                    writer.write(b"\xd0\x00")
+                elif kind >> 4 == 3 and kind & 0x06:  # PUBLISH, QoS 1
+                    topic_end = 2 + int.from_bytes(body[:2], "big")
+                    packet_id = int.from_bytes(body[topic_end : topic_end + 2], "big")
+                    # The properties are shorter than 128 bytes in these tests.
+                    properties_end = topic_end + 3 + body[topic_end + 2]
+                    seq = msgpack.unpackb(body[properties_end:])
+                    self.received.append(seq)
+                    waiting.append((packet_id, seq))
+                    self.unanswered_most = max(self.unanswered_most, len(waiting))
+                    if len(waiting) > self._receive_max:
+                        self.breaches.append(f"{len(waiting)} unanswered")
+                    if len(waiting) >= self._answers_after:
+                        for answered_id, answered_seq in waiting:
+                            if not _answer(writer, answered_id, self._script(answered_seq)):
+                                return
+                        waiting.clear()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def scripted_broker(
+    script: Script, *, receive_max: int = 65_535, answers_after: int = 1
+) -> AsyncIterator[ScriptedBroker]:
+    broker = ScriptedBroker(script, receive_max=receive_max, answers_after=answers_after)
+    server = await asyncio.start_server(broker.serve, broker.host, 0)
+    async with server:
+        broker.port = server.sockets[0].getsockname()[1]
+        yield broker
+    assert not broker.breaches
+
+
+def _answer(writer: asyncio.StreamWriter, packet_id: int, answer: Answer) -> bool:
+    if answer.puback is not None:
+        writer.write(b"\x40\x03" + packet_id.to_bytes(2, "big") + bytes((answer.puback,)))
+    if answer.disconnect is not None:
+        writer.write(b"\xe0\x01" + bytes((answer.disconnect,)))
+        return False
+    return True
+
+
+async def _packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    kind = (await reader.readexactly(1))[0]
+    length = shift = 0
+    while True:
+        byte = (await reader.readexactly(1))[0]
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return kind, await reader.readexactly(length)

@@ -1,0 +1,415 @@
+"""The link to the broker: reason codes, limits, properties, the will, and every way of not getting
+through."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import inspect
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiomqtt
+import pytest
+
+from sidecar.adapters.broker import EmbeddedBroker
+from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
+from sidecar.ports import Link, LinkError, OutboxRow, OutboxState
+from tests.adapters.broker_help import (
+    CDR_TOPIC,
+    STATUS_TOPIC,
+    WITHIN_S,
+    Subscriber,
+    mqtt_settings,
+    payload_of,
+    running_broker,
+)
+from tests.adapters.scripted_broker import Answer, scripted_broker
+
+STATE = OutboxState(epoch="epoch-1", head_seq=7, published=3)
+
+
+def row(seq: int, *, topic: str = CDR_TOPIC, payload: bytes | None = None) -> OutboxRow:
+    return OutboxRow(
+        seq=seq,
+        topic=topic,
+        payload=payload_of(seq) if payload is None else payload,
+        message_id=f"message-{seq}",
+        content_version=1,
+    )
+
+
+async def code_of(link: Link, what: OutboxRow) -> int:
+    answered: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+    link.send(what, lambda seq, code: answered.set_result((seq, code)))
+    async with asyncio.timeout(WITHIN_S):
+        seq, code = await answered
+    assert seq == what.seq
+    return code
+
+
+@contextlib.asynccontextmanager
+async def linked(
+    directory: Path, *extra: str, **changes: object
+) -> AsyncIterator[tuple[EmbeddedBroker, Link]]:
+    async with (
+        running_broker(directory, *extra) as broker,
+        MqttPublisher(mqtt_settings(broker, **changes), "epoch-1").connect() as link,
+    ):
+        yield broker, link
+
+
+async def connect_and_wait(publisher: MqttPublisher) -> None:
+    """For a broker that is to refuse: with TLS 1.3 our certificate is refused only after the handshake."""
+    async with publisher.connect() as link:
+        raise await loss_of(link)
+
+
+async def loss_of(link: Link) -> LinkError:
+    lost: asyncio.Future[LinkError] = asyncio.get_running_loop().create_future()
+    link.on_lost(lost.set_result)
+    async with asyncio.timeout(WITHIN_S):
+        return await lost
+
+
+def descriptors_open() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+# --- aiomqtt's own ground -----------------------------------------------------------------------------------
+
+
+def test_the_private_methods_that_we_override_are_those_of_the_pinned_version() -> None:
+    assert importlib.metadata.version("aiomqtt") == "2.5.1"
+    parameters = {
+        "_on_publish": ["self", "client", "userdata", "mid", "reason_code", "properties"],
+        "_on_connect": ["self", "client", "userdata", "flags", "reason_code", "properties"],
+        "_on_disconnect": ["self", "client", "userdata", "flags", "reason_code", "properties"],
+    }
+    for name, expected in parameters.items():
+        assert list(inspect.signature(getattr(aiomqtt.Client, name)).parameters) == expected
+
+
+async def test_aiomqtt_itself_still_hides_a_refusal() -> None:
+    # The day this fails, the override of _on_publish can go.
+    async with (
+        scripted_broker(lambda _: Answer(puback=0x87)) as broker,
+        aiomqtt.Client(broker.host, broker.port, protocol=aiomqtt.ProtocolVersion.V5) as client,
+    ):
+        await client.publish(CDR_TOPIC, payload_of(1), qos=1)
+
+
+# --- reason codes and limits --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99])
+async def test_the_reason_code_of_the_puback_comes_back(code: int) -> None:
+    async with scripted_broker(lambda _: Answer(puback=code)) as broker:
+        publisher = MqttPublisher(
+            MqttSettings(host=broker.host, port=broker.port, node="n", status_topic=STATUS_TOPIC), "epoch-1"
+        )
+        async with publisher.connect() as link:
+            assert await code_of(link, row(1)) == code
+
+
+async def test_mosquitto_says_whether_anybody_listens(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as broker:
+        publisher = MqttPublisher(mqtt_settings(broker), "epoch-1")
+        async with publisher.connect() as link:
+            assert await code_of(link, row(1)) == 0x10
+            async with Subscriber(broker.host, broker.port):
+                assert await code_of(link, row(2)) == 0x00
+
+
+async def test_mosquitto_refuses_a_topic_that_its_acl_forbids(tmp_path: Path) -> None:
+    acl = tmp_path / "acl"
+    acl.write_text(f"topic write {CDR_TOPIC}\ntopic write {STATUS_TOPIC}\n")
+    acl.chmod(0o700)
+    async with linked(tmp_path, f"acl_file {acl}") as (_, link):
+        assert await code_of(link, row(1, topic="sidecar/v1/_/node1/cdr/_/server")) == 0x87
+        assert await code_of(link, row(2)) < 0x80
+
+
+async def test_the_window_is_the_smaller_of_the_brokers_and_ours(tmp_path: Path) -> None:
+    async with scripted_broker(lambda _: Answer(), receive_max=7) as broker:
+        settings = MqttSettings(host=broker.host, port=broker.port, node="n", status_topic=STATUS_TOPIC)
+        async with MqttPublisher(settings, "epoch-1").connect() as link:
+            assert link.window == 7
+    async with linked(tmp_path) as (_, link):
+        assert link.window == 100
+
+
+async def test_a_row_larger_than_the_brokers_maximum_packet_never_leaves(tmp_path: Path) -> None:
+    async with linked(tmp_path, "max_packet_size 1000") as (_, link):
+        small, large = 1, 1000
+        while large - small > 1:  # where our count of bytes and Mosquitto's would differ, it would hang up
+            middle = (small + large) // 2
+            if await code_of(link, row(middle, payload=bytes(middle))) == 0x95:
+                large = middle
+            else:
+                small = middle
+        assert 800 < small < 1000
+        assert await code_of(link, row(1)) < 0x80
+
+
+# --- what a subscriber sees ---------------------------------------------------------------------------------
+
+
+async def test_a_row_carries_its_properties_and_never_expires(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (broker, link), Subscriber(broker.host, broker.port) as subscriber:
+        await code_of(link, row(5))
+        await subscriber.until(lambda: subscriber.seqs == [5])
+    message = subscriber.messages[0]
+    assert message.qos == 1
+    assert not message.retain
+    properties = message.properties
+    assert properties is not None
+    assert vars(properties)["ContentType"] == "application/msgpack"
+    assert dict(vars(properties)["UserProperty"]) == {
+        "version": "1",
+        "node": "node1",
+        "message_id": "message-5",
+    }
+    assert not hasattr(properties, "MessageExpiryInterval")
+
+
+async def test_a_long_message_id_and_payload_arrive_whole(tmp_path: Path) -> None:
+    long = OutboxRow(
+        seq=1, topic=CDR_TOPIC, payload=b"\xff" * 300_000, message_id="m" * 300, content_version=1
+    )
+    async with linked(tmp_path) as (broker, link), Subscriber(broker.host, broker.port) as subscriber:
+        assert await code_of(link, long) == 0
+        await subscriber.until(lambda: len(subscriber.messages) == 1)
+    assert subscriber.messages[0].payload == long.payload
+    assert dict(subscriber.messages[0].properties.UserProperty)["message_id"] == "m" * 300  # type: ignore[union-attr]
+
+
+async def test_the_status_is_retained_and_the_will_replaces_it(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as broker:
+        async with MqttPublisher(mqtt_settings(broker), "epoch-1").connect() as link:
+            link.publish_status(STATE)
+            await code_of(link, row(1))  # the status has left before it
+            async with Subscriber(broker.host, broker.port) as early:
+                await early.until(lambda: bool(early.messages))
+                assert early.messages[0].retain
+                assert early.statuses == [{"epoch": "epoch-1", "head_seq": 7, "published": 3}]
+        async with Subscriber(broker.host, broker.port) as late:
+            await late.until(lambda: bool(late.statuses) and "head_seq" not in late.statuses[-1])
+            assert late.statuses[-1] == {"epoch": "epoch-1"}
+
+
+def test_the_client_id_is_the_same_at_every_start_of_a_node() -> None:
+    settings = MqttSettings(host="h", port=1, tenant="t", node="n", status_topic=STATUS_TOPIC)
+    assert settings.identifier == "sidecar-t-n"
+
+
+# --- not getting through ------------------------------------------------------------------------------------
+
+
+async def test_nobody_listening_is_a_link_error_that_says_where(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        settings = MqttSettings(host="127.0.0.1", port=port, node="n", status_topic=STATUS_TOPIC)
+        with pytest.raises(LinkError, match=f"127.0.0.1:{port}"):
+            async with MqttPublisher(settings, "epoch-1").connect():
+                pytest.fail("connected to nobody")
+
+
+async def test_a_stopped_broker_costs_a_timeout_and_no_descriptor(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as broker:
+        publisher = MqttPublisher(mqtt_settings(broker, connect_timeout_s=0.1), "epoch-1")
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            descriptors = []
+            for _ in range(5):
+                with pytest.raises(LinkError, match="timed out"):
+                    async with publisher.connect():
+                        pytest.fail("connected to a stopped broker")
+                descriptors.append(descriptors_open())
+            assert len(set(descriptors)) == 1
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+
+
+async def test_a_silent_link_is_found_lost_by_the_keepalive_alone(tmp_path: Path) -> None:
+    async with linked(tmp_path, keepalive_s=1) as (broker, link):
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            lost = await loss_of(link)
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        assert lost.code is None
+
+
+async def test_a_killed_broker_is_noticed_at_once_and_sending_raises(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (broker, link):
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGKILL)
+        assert (await loss_of(link)).code is None
+        with pytest.raises(LinkError):
+            link.send(row(1), lambda seq, code: pytest.fail("acknowledged by a dead broker"))
+
+
+@pytest.mark.parametrize("code", [0x82, 0x87, 0x8E, 0x95])
+async def test_the_brokers_own_goodbye_gives_its_code(code: int) -> None:
+    async with scripted_broker(lambda _: Answer(disconnect=code)) as broker:
+        settings = MqttSettings(host=broker.host, port=broker.port, node="n", status_topic=STATUS_TOPIC)
+        async with MqttPublisher(settings, "epoch-1").connect() as link:
+            link.send(row(1), lambda seq, code: pytest.fail("acknowledged by a goodbye"))
+            assert (await loss_of(link)).code == code
+
+
+# --- credentials and TLS ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def password_entries(tmp_path: Path) -> tuple[str, ...]:
+    entries = tmp_path / "entries"
+    subprocess.run(
+        ["mosquitto_passwd", "-c", "-b", str(entries), "sidecar", "right"], check=True, capture_output=True
+    )
+    return ("allow_anonymous false", f"password_file {entries}")
+
+
+async def test_the_password_is_the_first_line_of_its_file(
+    tmp_path: Path, password_entries: tuple[str, ...]
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("right\nsecond line\n")
+    async with running_broker(tmp_path, *password_entries) as broker:
+        settings = mqtt_settings(broker, username="sidecar", password_file=secret)
+        async with MqttPublisher(settings, "epoch-1").connect() as link:
+            assert await code_of(link, row(1)) < 0x80
+
+
+async def test_a_wrong_password_is_told_without_the_password(
+    tmp_path: Path, password_entries: tuple[str, ...]
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("wr0ng-w0rd\n")
+    async with running_broker(tmp_path, *password_entries) as broker:
+        settings = mqtt_settings(broker, username="sidecar", password_file=secret)
+        with pytest.raises(LinkError, match="Not authorized") as caught:
+            async with MqttPublisher(settings, "epoch-1").connect():
+                pytest.fail("connected with a wrong password")
+        assert caught.value.code == 0x87
+        assert "wr0ng-w0rd" not in str(caught.value) + repr(settings)
+
+
+async def test_a_missing_password_file_is_named_and_may_come_later(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    async with running_broker(tmp_path) as broker:
+        publisher = MqttPublisher(mqtt_settings(broker, username="sidecar", password_file=secret), "epoch-1")
+        with pytest.raises(OSError, match=str(secret)):
+            publisher.check()
+        with pytest.raises(LinkError, match=str(secret)):
+            async with publisher.connect():
+                pytest.fail("connected without the password")
+        secret.write_text("anything\n")
+        publisher.check()
+        async with publisher.connect():
+            pass
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """ca.crt; server and client, .crt and .key, signed by it; other-ca.crt, which signed nothing."""
+    for name in ("ca", "other-ca"):
+        _openssl(
+            tmp_path,
+            f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name}"
+            f" -keyout {name}.key -out {name}.crt",
+        )
+    (tmp_path / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        _openssl(
+            tmp_path,
+            f"req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name}"
+            f" -keyout {name}.key -out {name}.csr",
+        )
+        _openssl(
+            tmp_path,
+            f"x509 -req -days 2 -CA ca.crt -CAkey ca.key -CAcreateserial -extfile names"
+            f" -in {name}.csr -out {name}.crt",
+        )
+    return tmp_path
+
+
+def _openssl(directory: Path, arguments: str) -> None:
+    subprocess.run(["openssl", *arguments.split()], cwd=directory, check=True, capture_output=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def tls_listener(files: Path, port: int) -> tuple[str, ...]:
+    return (
+        f"listener {port} 127.0.0.1",
+        f"cafile {files / 'ca.crt'}",
+        f"certfile {files / 'server.crt'}",
+        f"keyfile {files / 'server.key'}",
+        "require_certificate true",
+    )
+
+
+def tls_settings(files: Path, port: int, **changes: object) -> MqttSettings:
+    fields: dict[str, object] = {
+        "host": "127.0.0.1",
+        "port": port,
+        "node": "node1",
+        "status_topic": STATUS_TOPIC,
+        "tls": True,
+        "ca_file": files / "ca.crt",
+        "certificate_file": files / "client.crt",
+        "key_file": files / "client.key",
+    }
+    return MqttSettings(**(fields | changes))  # type: ignore[arg-type]
+
+
+async def test_a_link_over_tls_with_a_certificate_of_ours(certificates: Path) -> None:
+    port = free_port()
+    async with running_broker(certificates, *tls_listener(certificates, port)):
+        publisher = MqttPublisher(tls_settings(certificates, port), "epoch-1")
+        publisher.check()
+        async with publisher.connect() as link:
+            for seq in range(1, 50):
+                assert await code_of(link, row(seq, payload=bytes(20_000))) < 0x80
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"ca_file": "other-ca.crt"}, {"certificate_file": None, "key_file": None}, {"host": "localhost"}],
+)
+async def test_a_certificate_that_does_not_fit_is_a_link_error(
+    certificates: Path, changes: dict[str, str | None]
+) -> None:
+    port = free_port()
+    paths = {
+        key: certificates / value if value is not None and key != "host" else value
+        for key, value in changes.items()
+    }
+    async with running_broker(certificates, *tls_listener(certificates, port)):
+        publisher = MqttPublisher(tls_settings(certificates, port, **paths), "epoch-1")
+        with pytest.raises(LinkError):
+            await connect_and_wait(publisher)
+
+
+def test_a_file_that_is_no_certificate_is_named_before_the_start(certificates: Path) -> None:
+    (certificates / "not.crt").write_text("not a certificate")
+    with pytest.raises(ValueError, match=r"not\.crt"):
+        MqttPublisher(tls_settings(certificates, 1, ca_file=certificates / "not.crt"), "epoch-1").check()
+    with pytest.raises(ValueError, match=r"not\.crt"):
+        MqttPublisher(
+            tls_settings(certificates, 1, certificate_file=certificates / "not.crt"), "epoch-1"
+        ).check()
