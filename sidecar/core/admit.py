@@ -11,18 +11,22 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from sidecar.core.call import Attempt, Call, Phase, Pricing, Stamp
+from sidecar.core.call import Attempt, Call, Phase, Pricing, stamp_of
 from sidecar.core.commands import Append, ArmDeadline, Command, EntryKind, NoteRefusal, Reject, Reserve, Route
+from sidecar.core.dialog import Signal, after
 from sidecar.core.events import Event, InviteReceived, InviteRefused, LegIdentity
 from sidecar.core.hangup import SERVER, TABLE, hangup
 from sidecar.core.identity import leg_b_names
-from sidecar.core.numbers import BilledNumber, StripPlan, billed_number, matches_list
+from sidecar.core.numbers import BilledNumber, StripPlan, billed_number, matches_list, normalise
 from sidecar.core.policy import NO_ACCOUNT, Account, AccountRule, Gateway, Load, Policy
 from sidecar.core.rating import RatingTerms
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.terms import DeadlineKind, Detail, DialogState, Evidence
 
 Decision = tuple[Call, tuple[Command, ...]]
+
+# RFC 3261 §21.5.4: only a node that can serve nobody answers 503 and asks for a pause.
+_SERVES_NOBODY = frozenset({Detail.NODE_FULL, Detail.DRAIN, Detail.JOURNAL})
 
 
 def open_call(call_id: UUID, invite: InviteReceived, policy: Policy, load: Load) -> Decision:
@@ -55,7 +59,7 @@ def open_call(call_id: UUID, invite: InviteReceived, policy: Policy, load: Load)
                 account=account.name,
                 rate=pricing.rate,
                 terms=pricing.terms,
-                max_duration_s=max_duration_ms(call, policy) // 1000,
+                max_duration_s=-(-max_duration_ms(call, policy) // 1000),  # a started second is granted
                 at=utc(invite.wall_ns),
             ),
             admit,
@@ -67,7 +71,8 @@ def refused_by_bridge(call_id: UUID, event: InviteRefused, policy: Policy) -> De
     """The record of an INVITE that the bridge refused by itself: a full node, a drain, a source that is not
     listed."""
     invite = event.invite
-    account = policy.account_terms(NO_ACCOUNT)
+    name = None if event.detail is Detail.SOURCE_NOT_ALLOWED else account_of(invite, policy)
+    account = policy.account_terms(name or NO_ACCOUNT)
     number = _number(invite, account, policy)
     call = Call(
         call_id=call_id,
@@ -80,25 +85,29 @@ def refused_by_bridge(call_id: UUID, event: InviteRefused, policy: Policy) -> De
         gateways=(),
         state_a=DialogState.TERMINATED,
         hangup=hangup(SERVER, event.detail, Evidence.MESSAGE, sip_code=event.sip_code, refused=True),
-        ended=Stamp(event.mono_ns, event.wall_ns),
+        ended=stamp_of(event),
     )
     return call, (NoteRefusal(cdr=cdr_of(call, policy)),)
 
 
 def refuse(call: Call, detail: Detail, policy: Policy, event: Event) -> Decision:
     """Refuse a call that was not admitted: the reply first, its record after it."""
-    row = TABLE[SERVER, detail]
-    verdict = hangup(SERVER, detail, Evidence.MESSAGE, refused=True)
+    nobody = detail in _SERVES_NOBODY
+    verdict = hangup(SERVER, detail, Evidence.MESSAGE, sip_code=503 if nobody else 0, refused=True)
     ended = replace(
-        call, phase=Phase.ENDED, attempts=(), hangup=verdict, ended=Stamp(event.mono_ns, event.wall_ns)
+        call,
+        phase=Phase.ENDED,
+        attempts=(),
+        state_b=DialogState.TERMINATED,
+        hangup=verdict,
+        ended=stamp_of(event),
     )
     reject = Reject(
         bridge_id=call.bridge_id,
-        sip_code=row.sip_code,
-        q850_cause=row.q850_cause,
+        sip_code=verdict.sip_code,
+        q850_cause=verdict.q850_cause,
         text=detail.value,
-        # RFC 3261 §21.5.4: only a node that can serve nobody asks for a pause.
-        retry_after_s=policy.timers.retry_after_s if detail is Detail.NODE_FULL else 0,
+        retry_after_s=policy.timers.retry_after_s if nobody else 0,
     )
     return ended, (reject, NoteRefusal(cdr=cdr_of(ended, policy)))
 
@@ -144,7 +153,7 @@ def _applies(rule: AccountRule, invite: InviteReceived, policy: Policy) -> bool:
         )
     if rule.tls_name is not None:
         return rule.tls_name == invite.tls_name
-    return rule.called_prefix is not None and invite.request_user.startswith(rule.called_prefix)
+    return rule.called_prefix is not None and normalise(invite.request_user).startswith(rule.called_prefix)
 
 
 def _number(invite: InviteReceived, account: Account, policy: Policy) -> BilledNumber:
@@ -191,15 +200,7 @@ def side_terms(base: RatingTerms, party: Account | Gateway) -> RatingTerms:
     """The node's rating terms with the party's own tax and minimum (account for sell, gateway for buy)."""
     if not party.tax_rate and not party.minimum_charge:
         return base
-    return RatingTerms(
-        rounding=base.rounding,
-        decimals=base.decimals,
-        fee_unit=base.fee_unit,
-        hold_time_precision_ms=base.hold_time_precision_ms,
-        free_s=base.free_s,
-        minimum_charge=party.minimum_charge,
-        tax_rate=party.tax_rate,
-    )
+    return replace(base, minimum_charge=party.minimum_charge, tax_rate=party.tax_rate)
 
 
 def route_of(number: BilledNumber, policy: Policy) -> tuple[str, ...]:
@@ -256,9 +257,14 @@ def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Polic
         sent_user=invite.request_user,
         leg=leg,
         buy=buy_pricing(invite.request_user, gateway, policy, utc(event.wall_ns)),
-        started=Stamp(event.mono_ns, event.wall_ns),
+        started=stamp_of(event),
     )
-    return replace(call, attempts=(*call.attempts, attempt), gateways=free[1:], state_b=DialogState.TRYING)
+    return replace(
+        call,
+        attempts=(*call.attempts, attempt),
+        gateways=free[1:],
+        state_b=after(call.state_b, Signal.INVITE),
+    )
 
 
 def route_command(call: Call, policy: Policy) -> Route:

@@ -10,14 +10,16 @@ from enum import StrEnum
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
-from sidecar.core.events import InviteReceived, LegIdentity
+from sidecar.core.dialog import Signal, after
+from sidecar.core.events import Event, InviteReceived, LegIdentity, LegTerminated
 from sidecar.core.hangup import Hangup
 from sidecar.core.numbers import BilledNumber
 from sidecar.core.policy import Account
 from sidecar.core.rating import RatingTerms
 from sidecar.core.tariff import Rate
-from sidecar.core.terms import DialogState, Money, RouteFailure
+from sidecar.core.terms import DialogState, LegName, Money, RouteFailure
 
 
 class Phase(StrEnum):
@@ -59,7 +61,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     buy: Pricing | None = None  # None: the gateway has no buy deck
     started: Stamp
     ended: Stamp | None = None
-    heard_code: int = 0  # the highest provisional
+    heard_code: int = 0  # 180 once it rang, else the highest provisional
     sip_code: int = 0
     failure: RouteFailure | None = None
     reasons: tuple[str, ...] = ()
@@ -90,3 +92,36 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     hangup: Hangup | None = None
     ended: Stamp | None = None
     revision: int = 0
+
+
+def stamp_of(event: Event) -> Stamp:
+    return Stamp(event.mono_ns, event.wall_ns)
+
+
+def with_attempt(call: Call, attempt: Attempt) -> Call:
+    """The call with the attempt of the same number replaced."""
+    attempts = tuple(attempt if one.number == attempt.number else one for one in call.attempts)
+    return replace(call, attempts=attempts)
+
+
+def alive(call: Call, leg_name: LegName, stamp: Stamp) -> Call:
+    """The call with a sign of life. Of A only those after our 2xx count: they prove that A has got it."""
+    if leg_name is LegName.B:
+        return replace(call, b_life=stamp)
+    return replace(call, a_life=stamp) if call.answered is not None else call
+
+
+def closed(call: Call, event: LegTerminated) -> Call:
+    """The call after the last event of one leg, which may prove that its peer lived until then."""
+    if event.alive:
+        call = alive(call, event.leg_name, stamp_of(event))
+    if event.leg_name is LegName.A:
+        return replace(call, state_a=after(call.state_a, Signal.CLOSED))
+    if call.attempts and call.attempts[-1].ended is None:
+        attempt = replace(call.attempts[-1], ended=stamp_of(event), sip_code=event.sip_code)
+        call = with_attempt(call, attempt)
+    return replace(call, state_b=after(call.state_b, Signal.CLOSED))
+
+
+def legs_closed(call: Call) -> bool:
+    return call.state_a is DialogState.TERMINATED and call.state_b is DialogState.TERMINATED

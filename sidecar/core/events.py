@@ -123,11 +123,13 @@ class RouteFailed(BridgeEvent, frozen=True, kw_only=True):
     sip_code: int  # the final response as received; 0 where none arrived
     phrase: str = ""
     reasons: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
     early_media_relayed: bool = False  # an 18x with SDP or RSeq went to A: no other gateway can be tried
 
 
 class LegTerminated(BridgeEvent, frozen=True, kw_only=True):
-    """No more events of this leg will come. `alive`: its peer answered our BYE with a 2xx."""
+    """No more events of this leg will come: not after a single attempt, but after the last. `alive`: its peer
+    answered our BYE with a 2xx. `sip_code`: the final response to the INVITE, 0 where none came."""
 
     leg_name: LegName
     sip_code: int = 0
@@ -139,8 +141,8 @@ class TransportFailed(BridgeEvent, frozen=True, kw_only=True):
 
 
 class DeadlineReached(BridgeEvent, frozen=True, kw_only=True):
-    """A native timer ran out. MAX_DURATION, GRANT and NO_ACK: both legs have got their BYE; HOLD: A has got
-    its 500 and B ACK and BYE or CANCEL; RING: nothing was sent yet, the call waits for Release."""
+    """A native timer ran out. HOLD: A has got its 500, and B ACK and BYE or CANCEL. RING: nothing was sent
+    yet, the call waits for Release. All others: both legs have got their BYE."""
 
     kind: DeadlineKind
     heard_code: int = 0  # RING only: the highest provisional heard from B, 100 included; 0 where B was silent
@@ -200,7 +202,7 @@ class StepFailed(CallEvent, frozen=True, kw_only=True):
 
 
 class ReleaseRequested(CallEvent, frozen=True, kw_only=True):
-    detail: Detail  # OPERATOR or DRAIN
+    detail: Detail  # OPERATOR, DRAIN or RULE
     operator: str
     text: str = ""
 

@@ -21,10 +21,11 @@ CALLER, CALLEE, SERVER = HangupOrigin.CALLER, HangupOrigin.CALLEE, HangupOrigin.
 class BillableUntil(Enum):
     """The moment that ends what is sold."""
 
-    NEVER = "never"  # the cause lies before any answer
+    NEVER = "never"  # the cause lies before any answer (said by a proxy in a call: until the BYE)
     END = "end"  # the BYE, theirs or ours
     GRANT = "grant"  # the grant was used up: not a millisecond more
-    LAST_LIFE = "last_life"  # A's last sign of life after our 2xx
+    A_LIFE = "a_life"  # A's last sign of life after our 2xx
+    LAST_LIFE = "last_life"  # the last moment at which both sides are known to have lived
     LAST_REFRESH = "last_refresh"  # RFC 4028: the last session refresh
     RECOVERED = "recovered"  # our BYE if both legs proved that the call was up, else the last heartbeat
 
@@ -35,7 +36,6 @@ class Row(msgspec.Struct, frozen=True):
     sip_code: int  # what A is told, or would be; 0: as received
     q850_cause: int  # 0: mapped from the code that was received
     until: BillableUntil
-    refusal: bool = False  # the INVITE was never admitted: the disposition is `refused`
 
 
 _T, _C, _A, _P, _R, _F = (
@@ -59,21 +59,21 @@ TABLE: Mapping[tuple[HangupOrigin, Detail], Row] = {
     (CALLEE, Detail.REJECTED): Row(CALLEE, None, 0, 0, _NEVER),
     (SERVER, Detail.RING_TIMEOUT): Row(SERVER, _T, 408, RING_ALERTED, _NEVER),
     (SERVER, Detail.MAX_DURATION): Row(SERVER, _T, 408, 16, _END),
-    (SERVER, Detail.NO_ACK): Row(SERVER, _T, 408, 102, _LIFE),
+    (SERVER, Detail.NO_ACK): Row(SERVER, _T, 408, 102, BillableUntil.A_LIFE),
     (SERVER, Detail.DEAD_PEER): Row(SERVER, _T, 408, 102, _LIFE),
     (SERVER, Detail.SESSION_TIMER): Row(SERVER, _T, 408, 102, BillableUntil.LAST_REFRESH),
     (SERVER, Detail.GRANT_USED_UP): Row(SERVER, _C, 402, 16, BillableUntil.GRANT),
-    (SERVER, Detail.NO_CREDIT): Row(SERVER, _C, 402, 21, _NEVER, refusal=True),
-    (SERVER, Detail.SOURCE_NOT_ALLOWED): Row(SERVER, _P, 403, 21, _END, refusal=True),
-    (SERVER, Detail.NUMBER_BLOCKED): Row(SERVER, _P, 403, 21, _END, refusal=True),
-    (SERVER, Detail.NO_RATE): Row(SERVER, _P, 403, 21, _END, refusal=True),
-    (SERVER, Detail.RULE): Row(SERVER, _P, 403, 21, _END, refusal=True),
+    (SERVER, Detail.NO_CREDIT): Row(SERVER, _C, 402, 21, _NEVER),
+    (SERVER, Detail.SOURCE_NOT_ALLOWED): Row(SERVER, _P, 403, 21, _END),
+    (SERVER, Detail.NUMBER_BLOCKED): Row(SERVER, _P, 403, 21, _END),
+    (SERVER, Detail.NO_RATE): Row(SERVER, _P, 403, 21, _END),
+    (SERVER, Detail.RULE): Row(SERVER, _P, 403, 21, _END),
     (SERVER, Detail.OPERATOR): Row(SERVER, _A, 480, 31, _END),
     (SERVER, Detail.DRAIN): Row(SERVER, _A, 480, 31, _END),
-    (SERVER, Detail.NODE_FULL): Row(SERVER, _R, 503, 42, _NEVER, refusal=True),
-    (SERVER, Detail.ACCOUNT_LIMIT): Row(SERVER, _R, 480, 34, _NEVER, refusal=True),
-    (SERVER, Detail.GATEWAY_LIMIT): Row(SERVER, _R, 500, 34, _NEVER, refusal=True),
-    (SERVER, Detail.NO_ROUTE): Row(SERVER, _R, 500, 3, _NEVER, refusal=True),
+    (SERVER, Detail.NODE_FULL): Row(SERVER, _R, 503, 42, _NEVER),
+    (SERVER, Detail.ACCOUNT_LIMIT): Row(SERVER, _R, 480, 34, _NEVER),
+    (SERVER, Detail.GATEWAY_LIMIT): Row(SERVER, _R, 500, 34, _NEVER),
+    (SERVER, Detail.NO_ROUTE): Row(SERVER, _R, 500, 3, _NEVER),
     (SERVER, Detail.GATEWAY_UNREACHABLE): Row(SERVER, _R, 500, 38, _NEVER),
     (SERVER, Detail.TRANSPORT_LOST): Row(SERVER, _F, 500, 38, _LIFE),
     (SERVER, Detail.JOURNAL): Row(SERVER, _F, 500, 41, _LIFE),
@@ -137,8 +137,9 @@ def hangup(
 
 
 def ring_timeout_cause(heard_code: int) -> int:
-    """Q.850 cause of a ring timeout from the highest provisional that B sent (0: none at all)."""
-    if heard_code >= 180 and heard_code != 183:
+    """Q.850 cause of a ring timeout: 180 says that B alerted (RFC 3261 §21.1.2), any other provisional that B
+    was there, 0 that nothing was heard."""
+    if heard_code == 180:
         return RING_ALERTED
     return RING_NOT_ALERTED if heard_code else RING_SILENT
 
@@ -161,16 +162,26 @@ def q850_of_sip(sip_code: int, overrides: Mapping[int, int]) -> int:
     return found or _Q850_OF_CLASS.get(sip_code // 100, 127)
 
 
-_Q850_REASON = re.compile(
-    r"^\s*Q\.850\s*(?:;[^;]*)*?;\s*cause\s*=\s*([0-9]{1,3})\s*(?:;|$)", re.IGNORECASE | re.ASCII
-)
-
-
 def q850_of_reasons(reasons: Iterable[str]) -> int | None:
-    """The cause of the first well-formed `Q.850` Reason value (RFC 3326 §2), 1..127; None where there is
-    none."""
-    for value in reasons:
-        if (match := _Q850_REASON.match(value)) and 1 <= int(match[1]) <= 127:
+    """The cause of the first well-formed `Q.850` value (RFC 3326 §2), 1..127; None where there is none. A
+    header field may hold several values."""
+    for field in reasons:
+        for value in _VALUES.findall(field):
+            protocol, *parameters = (part.strip() for part in _PARTS.findall(value))
+            if protocol.upper() == "Q.850" and (cause := _cause_of(parameters)):
+                return cause
+    return None
+
+
+# Text in quotes holds no separators. `"?`: a quote that is never closed reaches to the end.
+_VALUES = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
+_PARTS = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*"?)+')
+_CAUSE = re.compile(r"cause\s*=\s*([0-9]{1,3})", re.IGNORECASE | re.ASCII)
+
+
+def _cause_of(parameters: Iterable[str]) -> int | None:
+    for parameter in parameters:
+        if (match := _CAUSE.fullmatch(parameter)) and 1 <= int(match[1]) <= 127:
             return int(match[1])
     return None
 

@@ -12,22 +12,27 @@ from decimal import Decimal
 
 import msgspec
 
+from sidecar.core.hangup import TABLE
 from sidecar.core.numbers import StripRule
 from sidecar.core.rating import RatingTerms
 from sidecar.core.tariff import Deck
-from sidecar.core.terms import Detail, ServerReason, TransportName
+from sidecar.core.terms import Detail, HangupOrigin, ServerReason, TransportName
 
 NO_ACCOUNT = "_"
 
 
 class ProxyHangup(msgspec.Struct, frozen=True, kw_only=True):
     """A trusted proxy's own words that *it* ended the call: where `header` (lower case; `reason` included) of
-    its BYE or CANCEL contains `contains`, the cause is `detail` of the server, not the party whose side the
-    message came from."""
+    its BYE, CANCEL or final response contains `contains`, the cause is `detail` of the server, not the
+    party whose side the message came from."""
 
     header: str
     contains: str
     detail: Detail
+
+    def __post_init__(self) -> None:
+        if (HangupOrigin.SERVER, self.detail) not in TABLE:
+            raise ValueError(f"{self.detail} is no cause of a server")
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +154,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load(msgspec.Struct, kw_only=True):
-    """How many calls are up: kept by the runtime, read by `decide`. Mutable on purpose, one per node."""
+    """How many calls are up: kept by the runtime, read by `decide`. Mutable on purpose, one per node.
+
+    A call counts until its first cause, on the gateway of its last attempt; a challenged caller keeps its
+    place.
+    """
 
     calls: int = 0
     by_account: dict[str, int] = {}

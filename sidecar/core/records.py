@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import assert_never
 
 import msgspec
 
@@ -27,7 +28,7 @@ from sidecar.core.call import Attempt, Call, Pricing, Stamp
 from sidecar.core.cdr import AttemptRecord, Cdr, ChargeRecord, ChargeStep, LegRecord, Party, message_id
 from sidecar.core.events import LegIdentity
 from sidecar.core.hangup import BillableUntil, Hangup, disposition, q850_of_reasons
-from sidecar.core.numbers import StripPlan, billed_number, matches_list, normalise
+from sidecar.core.numbers import StripPlan, billed_number, matches_list
 from sidecar.core.policy import Gateway, Policy, RecordFlags
 from sidecar.core.rating import Charge, Segment, charge, hold_seconds
 from sidecar.core.terms import (
@@ -111,14 +112,17 @@ def billable_ms(call: Call, verdict: Hangup) -> int:
     if call.answered is None or call.a_life is None:
         return 0  # nobody ever proved that A got our 2xx
     match verdict.row.until:
-        case BillableUntil.NEVER:
-            return 0
-        case BillableUntil.END | BillableUntil.GRANT | BillableUntil.RECOVERED:
-            return _ms(call.answered, call.ended)
+        case BillableUntil.NEVER | BillableUntil.END | BillableUntil.GRANT | BillableUntil.RECOVERED:
+            until = call.ended
+        case BillableUntil.A_LIFE:
+            until = call.a_life
         case BillableUntil.LAST_LIFE:
-            return _ms(call.answered, _earlier(call.a_life, call.ended))
+            until = _earlier(call.a_life, call.b_life or call.b_answered)
         case BillableUntil.LAST_REFRESH:
-            return _ms(call.answered, _earlier(call.refreshed or call.a_life, call.ended))
+            until = call.refreshed or call.a_life
+        case unexpected:
+            assert_never(unexpected)
+    return _ms(call.answered, until and _earlier(until, call.ended))
 
 
 def _earlier(one: Stamp, other: Stamp | None) -> Stamp:
@@ -298,9 +302,4 @@ def _attempt(attempt: Attempt) -> AttemptRecord:
 
 
 def _caller(from_user: str) -> Party:
-    number = normalise(from_user)
-    return Party(
-        received=from_user,
-        sent=from_user,
-        billed=billed_number(from_user, _NO_STRIP).billed if number else None,
-    )
+    return Party(received=from_user, sent=from_user, billed=billed_number(from_user, _NO_STRIP).billed)

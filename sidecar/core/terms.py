@@ -157,6 +157,8 @@ class DeadlineKind(IntEnum):
     GRANT = 3  # counted from our 2xx on leg A
     HOLD = 4  # B's 2xx, or a decision that we owed, was held longer than answer_hold_ms_max
     NO_ACK = 5  # our 2xx on leg A was not acknowledged within 64*T1 (RFC 3261 §13.3.1.4)
+    DEAD_PEER = 6  # in-dialog OPTIONS stayed unanswered
+    SESSION_TIMER = 7  # RFC 4028 §10: no refresh within the session interval
 
 
 class RouteFailure(IntEnum):

@@ -1,0 +1,330 @@
+"""The end of a call: its first cause, the evidence that follows, and the record.
+
+Two doors lead in. `end` is for what a peer or the bridge did: the wire has moved already. `release` is for
+what we do: the bridge is told first. Both write the cause once; what comes later can add evidence (a
+crossing BYE, a late 2xx, a proof of life), never another cause. Evidence that comes after the record gives
+a new revision of it.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from sidecar.core.admit import Decision
+from sidecar.core.call import Attempt, Call, Phase, Stamp, alive, closed, legs_closed, stamp_of, with_attempt
+from sidecar.core.commands import Append, Command, EntryKind, Publish, Release, Settle, StoreCommand, Suppress
+from sidecar.core.events import (
+    AckReceived,
+    Admitted,
+    AnswerDropped,
+    AnswerHeld,
+    ByeReceived,
+    CallFoundOpen,
+    CallLost,
+    CancelReceived,
+    DeadlineReached,
+    Event,
+    LegTerminated,
+    Life,
+    ReleaseRequested,
+    RouteFailed,
+    TransportFailed,
+    WaitElapsed,
+)
+from sidecar.core.hangup import (
+    CALLEE,
+    CALLER,
+    SERVER,
+    Hangup,
+    hangup,
+    q850_of_reasons,
+    q850_of_sip,
+    ring_timeout_cause,
+)
+from sidecar.core.policy import Load, Policy, ProxyHangup
+from sidecar.core.records import billable_ms, cdr_of, sell_total
+from sidecar.core.terms import DeadlineKind, Detail, DialogState, Evidence, HangupOrigin, LegName
+
+_NONE: tuple[Command, ...] = ()
+_DETAIL_OF_DEADLINE = {
+    DeadlineKind.MAX_DURATION: Detail.MAX_DURATION,
+    DeadlineKind.GRANT: Detail.GRANT_USED_UP,
+    DeadlineKind.NO_ACK: Detail.NO_ACK,
+    DeadlineKind.DEAD_PEER: Detail.DEAD_PEER,
+    DeadlineKind.SESSION_TIMER: Detail.SESSION_TIMER,
+}
+
+
+def end(call: Call, event: Event, verdict: Hangup, policy: Policy) -> Decision:
+    """Write the first cause. The entry makes it survive a crash while the legs close."""
+    if call.hangup is not None:
+        raise AssertionError(f"a second cause ({verdict.detail}) for a call ended by {call.hangup.detail}")
+    if call.phase is Phase.ADMITTING:
+        # No INVITE has left on B, and none will: in ENDING, Admitted leads to no Route.
+        call = replace(call, attempts=(), state_b=DialogState.TERMINATED)
+    call = replace(call, phase=Phase.ENDING, hangup=verdict, ended=stamp_of(event))
+    if legs_closed(call):
+        return record(call, policy)
+    return call, (Append(kind=EntryKind.ENDING, call=call),)
+
+
+def release(call: Call, event: Event, verdict: Hangup, policy: Policy) -> Decision:
+    """End the call ourselves: final response, CANCEL or BYE, whatever each leg needs."""
+    command = Release(
+        bridge_id=call.bridge_id,
+        sip_code=verdict.sip_code,
+        q850_cause=verdict.q850_cause,
+        text=verdict.detail.value,
+    )
+    ending, commands = end(call, event, verdict, policy)
+    return ending, (command, *commands)
+
+
+def record(call: Call, policy: Policy) -> Decision:
+    """Hand the call to the store: what it costs, and the record or the reason why there is none."""
+    call = replace(call, phase=Phase.ENDED)
+    cdr = cdr_of(call, policy)
+    commands: list[StoreCommand] = []
+    total = sell_total(cdr)
+    # A prepaid call is settled even if its reservation has not been reported yet: the store works in order,
+    # and a reservation that nobody returns would leak.
+    if total is not None or call.account.prepaid or call.revision:
+        commands.append(Settle(call_id=call.call_id, account=call.account.name, total=total))
+    commands.append(Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr))
+    return call, tuple(commands)
+
+
+# --- first causes: what a peer did ----------------------------------------------------------------------
+
+
+def cancelled(call: Call, event: CancelReceived, policy: Policy, _: Load) -> Decision:
+    verdict = hangup(CALLER, Detail.CANCEL, Evidence.MESSAGE)
+    if call.phase is Phase.ANSWERING:
+        verdict = replace(verdict, glare=True)  # it crossed B's 2xx
+    return end(call, event, _as_told(verdict, event, call.invite.peer, policy), policy)
+
+
+def bye(call: Call, event: ByeReceived, policy: Policy, _: Load) -> Decision:
+    """BYE in an answered call; from B also while its answer is held, from A also while the call rings."""
+    if event.leg_name is LegName.A:
+        peer, verdict = call.invite.peer, hangup(CALLER, Detail.BYE, Evidence.MESSAGE)
+    else:
+        held = call.phase is Phase.ANSWERING  # A has no answer yet and was told 480
+        peer = call.attempts[-1].gateway
+        verdict = hangup(CALLEE, Detail.BYE, Evidence.MESSAGE, sip_code=480 if held else 0)
+    call = alive(call, event.leg_name, stamp_of(event))
+    return end(call, event, _as_told(verdict, event, peer, policy), policy)
+
+
+def rejected(call: Call, event: RouteFailed, policy: Policy) -> Decision:
+    attempt = call.attempts[-1]
+    return end(call, event, _as_told(rejection(attempt, policy), event, attempt.gateway, policy), policy)
+
+
+def rejection(attempt: Attempt, policy: Policy) -> Hangup:
+    """The verdict on a call whose last attempt got a final response >= 300."""
+    cause = q850_of_reasons(attempt.reasons) or q850_of_sip(attempt.sip_code, policy.q850_of_sip)
+    return hangup(CALLEE, Detail.REJECTED, Evidence.MESSAGE, sip_code=attempt.sip_code, q850_cause=cause)
+
+
+def _as_told(
+    verdict: Hangup, event: CancelReceived | ByeReceived | RouteFailed, peer: str, policy: Policy
+) -> Hangup:
+    """The verdict with what the message itself says: a received Q.850 Reason beats the mapping, and a trusted
+    proxy may say that it was the one who ended the call."""
+    cause = q850_of_reasons(event.reasons) or 0
+    proxy = _proxy_hangup(peer, event, policy)
+    if proxy is None:
+        return replace(verdict, q850_cause=cause or verdict.q850_cause)
+    sip_code = event.sip_code if isinstance(event, RouteFailed) else 0
+    told = hangup(SERVER, proxy.detail, Evidence.MESSAGE, sip_code=sip_code, q850_cause=cause, proxy=peer)
+    return replace(told, glare=verdict.glare)
+
+
+def _proxy_hangup(
+    peer: str, event: CancelReceived | ByeReceived | RouteFailed, policy: Policy
+) -> ProxyHangup | None:
+    trusted = policy.peers.get(peer)
+    if trusted is None:
+        return None
+    headers = (*event.headers, *(("reason", value) for value in event.reasons))
+    return next(
+        (
+            rule
+            for rule in trusted.proxy_hangups
+            for name, value in headers
+            if rule.header == name and rule.contains in value
+        ),
+        None,
+    )
+
+
+# --- first causes: what we did, or must answer for ------------------------------------------------------
+
+
+def deadline(call: Call, event: DeadlineReached, policy: Policy, _: Load) -> Decision:
+    if event.kind is DeadlineKind.RING:
+        return _ring_timeout(call, event, policy) if call.phase is Phase.ROUTING else (call, _NONE)
+    if event.kind is DeadlineKind.HOLD:
+        # Either the journal took too long over a step, or we owed a decision and did not make it.
+        waiting = call.phase in (Phase.ADMITTING, Phase.ANSWERING)
+        detail = Detail.JOURNAL if waiting else Detail.INTERNAL_ERROR
+    else:
+        detail = _DETAIL_OF_DEADLINE[event.kind]
+    return end(call, event, hangup(SERVER, detail, Evidence.TIMER), policy)
+
+
+def _ring_timeout(call: Call, event: DeadlineReached, policy: Policy) -> Decision:
+    cause = ring_timeout_cause(call.attempts[-1].heard_code or event.heard_code)
+    verdict = hangup(SERVER, Detail.RING_TIMEOUT, Evidence.TIMER, q850_cause=cause)
+    return release(call, event, verdict, policy)
+
+
+def unreachable(call: Call, event: RouteFailed, policy: Policy) -> Decision:
+    return release(call, event, hangup(SERVER, Detail.GATEWAY_UNREACHABLE, Evidence.TIMER), policy)
+
+
+def answer_failed(call: Call, event: Event, policy: Policy, _: Load) -> Decision:
+    return release(call, event, hangup(SERVER, Detail.JOURNAL, Evidence.MESSAGE), policy)
+
+
+def transport_failed(call: Call, event: TransportFailed, policy: Policy, _: Load) -> Decision:
+    return release(call, event, hangup(SERVER, Detail.TRANSPORT_LOST, Evidence.MESSAGE), policy)
+
+
+def release_requested(call: Call, event: ReleaseRequested, policy: Policy, _: Load) -> Decision:
+    verdict = hangup(
+        SERVER, event.detail, Evidence.MESSAGE, operator=event.operator, operator_text=event.text or None
+    )
+    return release(call, event, verdict, policy)
+
+
+def lost(call: Call, event: CallLost, policy: Policy, _: Load) -> Decision:
+    return release(call, event, hangup(SERVER, Detail.INTERNAL_ERROR, Evidence.MESSAGE), policy)
+
+
+def leg_gone(call: Call, event: LegTerminated, policy: Policy, _: Load) -> Decision:
+    """A leg closed although nothing had ended the call: ours to explain once both are gone."""
+    call = closed(call, event)
+    if not legs_closed(call):
+        return call, _NONE
+    return end(call, event, hangup(SERVER, Detail.INTERNAL_ERROR, Evidence.MESSAGE), policy)
+
+
+def not_retried(call: Call, event: WaitElapsed | CallFoundOpen, policy: Policy, _: Load) -> Decision:
+    """The challenged caller did not come back: the challenge was the callee's last word."""
+    attempt = call.attempts[-1]
+    ended = replace(call, hangup=rejection(attempt, policy), ended=attempt.ended or stamp_of(event))
+    return record(ended, policy)
+
+
+def found_open(call: Call, event: CallFoundOpen, policy: Policy, _: Load) -> Decision:
+    """At start: no leg of this call is ours any more. A cause that was already journaled stays the cause."""
+    if call.hangup is None:
+        verdict = hangup(SERVER, Detail.CRASH_RECOVERED, Evidence.HEARTBEAT)
+        call = replace(call, hangup=verdict, ended=_last_known(call, stamp_of(event)))
+    return record(replace(call, state_a=DialogState.TERMINATED, state_b=DialogState.TERMINATED), policy)
+
+
+def _last_known(call: Call, heartbeat: Stamp) -> Stamp:
+    """The last heartbeat, or the call's own last stamp where that is later."""
+    invited = Stamp(call.invite.mono_ns, call.invite.wall_ns)
+    tried = tuple(attempt.started for attempt in call.attempts)
+    seen = (call.ringing, call.b_answered, call.answered, call.a_life, call.b_life, heartbeat)
+    known = (invited, *tried, *(stamp for stamp in seen if stamp is not None))
+    return max(known, key=lambda stamp: stamp.mono_ns)
+
+
+# --- evidence after the first cause ---------------------------------------------------------------------
+
+
+def late_admission(call: Call, event: Admitted, _policy: Policy, _load: Load) -> Decision:
+    """The caller was quicker than the disk: the call ended while it was being admitted."""
+    return replace(call, granted_s=event.granted_s, reserved=event.reserved), _NONE
+
+
+def late_life(call: Call, event: AckReceived | Life, _policy: Policy, _load: Load) -> Decision:
+    leg_name = event.leg_name if isinstance(event, Life) else LegName.A
+    return alive(call, leg_name, stamp_of(event)), _NONE
+
+
+def leg_terminated(call: Call, event: LegTerminated, policy: Policy, _: Load) -> Decision:
+    call = closed(call, event)
+    return record(call, policy) if legs_closed(call) else (call, _NONE)
+
+
+def wait_elapsed(call: Call, _event: WaitElapsed, policy: Policy, _: Load) -> Decision:
+    return record(call, policy)
+
+
+def crossing_bye(call: Call, event: ByeReceived, _policy: Policy, _load: Load) -> Decision:
+    return _crossed(alive(call, event.leg_name, stamp_of(event)), event), _NONE
+
+
+def answer_dropped(call: Call, event: AnswerDropped | AnswerHeld, _policy: Policy, _load: Load) -> Decision:
+    return _late_answer(call, event), _NONE
+
+
+def late_failure(call: Call, event: RouteFailed, _policy: Policy, _load: Load) -> Decision:
+    """B's failure crossed our own end of the call: noted with its attempt."""
+    attempt = call.attempts[-1] if call.attempts else None
+    if attempt is None or attempt.number != event.attempt or attempt.ended is not None:
+        return call, _NONE
+    return with_attempt(call, failed(attempt, event)), _NONE
+
+
+def failed(attempt: Attempt, event: RouteFailed) -> Attempt:
+    """The attempt with what ended it."""
+    return replace(
+        attempt,
+        ended=stamp_of(event),
+        sip_code=event.sip_code,
+        failure=event.cause,
+        reasons=event.reasons,
+    )
+
+
+def _crossed(call: Call, event: ByeReceived) -> Call:
+    """Messages of both sides crossed. The BYE of the side that ended the call is no second side."""
+    side = HangupOrigin.CALLER if event.leg_name is LegName.A else HangupOrigin.CALLEE
+    verdict = call.hangup
+    if verdict is None or verdict.glare or verdict.refused or verdict.origin is side:
+        return call
+    return replace(call, hangup=replace(verdict, glare=True))
+
+
+def _late_answer(call: Call, event: AnswerDropped | AnswerHeld) -> Call:
+    attempt = next((one for one in call.attempts if one.number == event.attempt), None)
+    if attempt is None or attempt.late_answer is not None:
+        return call
+    if call.hangup is not None and call.hangup.detail is Detail.CANCEL and attempt is call.attempts[-1]:
+        call = replace(call, hangup=replace(call.hangup, glare=True))
+    return with_attempt(call, replace(attempt, late_answer=stamp_of(event)))
+
+
+# --- evidence after the record --------------------------------------------------------------------------
+
+
+def late_leg_terminated(call: Call, event: LegTerminated, policy: Policy, _: Load) -> Decision:
+    return _revised(call, closed(call, event), policy)
+
+
+def late_bye(call: Call, event: ByeReceived, policy: Policy, _: Load) -> Decision:
+    return _revised(call, _crossed(alive(call, event.leg_name, stamp_of(event)), event), policy)
+
+
+def late_answer_dropped(call: Call, event: AnswerDropped | AnswerHeld, policy: Policy, _: Load) -> Decision:
+    return _revised(call, _late_answer(call, event), policy)
+
+
+def _revised(before: Call, after: Call, policy: Policy) -> Decision:
+    """Restate the record if the evidence changes what it says: that messages crossed, a late 2xx, or a proof
+    that A had our 2xx, or lived for longer than was billed."""
+    if _said(after) == _said(before):
+        return after, _NONE
+    return record(replace(after, revision=after.revision + 1), policy)
+
+
+def _said(call: Call) -> tuple[object, ...]:
+    assert call.hangup is not None, "the record of a call without a cause"
+    return call.hangup, billable_ms(call, call.hangup), *(attempt.late_answer for attempt in call.attempts)

@@ -1,0 +1,182 @@
+"""Setting a call up: routed once it is admitted, tried at one gateway after another, answered or challenged.
+
+Its own order is the promise: Route only follows Admitted, RelayAnswer only follows AnswerRecorded.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from sidecar.core.admit import (
+    Decision,
+    begin_attempt,
+    free_gateways,
+    refuse,
+    ring_deadline,
+    route_command,
+    talk_deadline,
+)
+from sidecar.core.call import Call, Phase, closed, stamp_of, with_attempt
+from sidecar.core.commands import Append, Command, EntryKind, RelayAnswer, RelayFailure
+from sidecar.core.dialog import Signal, after
+from sidecar.core.ending import answer_dropped, failed, rejected, unreachable
+from sidecar.core.events import (
+    Admitted,
+    AnswerHeld,
+    AnswerRecorded,
+    AnswerRelayed,
+    CreditRefused,
+    InviteReceived,
+    LegTerminated,
+    ProvisionalReceived,
+    RouteFailed,
+    StepFailed,
+)
+from sidecar.core.policy import Load, Policy
+from sidecar.core.terms import Detail, DialogState, RouteFailure
+
+_NONE: tuple[Command, ...] = ()
+_CHALLENGES = frozenset({401, 407, 422})
+
+
+# --- admitted or not ------------------------------------------------------------------------------------
+
+
+def admitted(call: Call, event: Admitted, policy: Policy, _: Load) -> Decision:
+    call = replace(call, phase=Phase.ROUTING, granted_s=event.granted_s, reserved=event.reserved)
+    return call, (ring_deadline(call, policy), route_command(call, policy))
+
+
+def credit_refused(call: Call, event: CreditRefused, policy: Policy, _: Load) -> Decision:
+    return refuse(call, Detail.NO_CREDIT, policy, event)
+
+
+def admission_failed(call: Call, event: StepFailed, policy: Policy, _: Load) -> Decision:
+    return refuse(call, Detail.JOURNAL, policy, event)
+
+
+# --- the answer -----------------------------------------------------------------------------------------
+
+
+def provisional(call: Call, event: ProvisionalReceived, _policy: Policy, _load: Load) -> Decision:
+    attempt = call.attempts[-1]
+    if attempt.number != event.attempt:
+        return call, _NONE
+    stamp = stamp_of(event)
+    # 180 once it rang: that B alerted is what a ring timeout is classified by, whatever came after it.
+    codes = (attempt.heard_code, event.sip_code)
+    heard_code = 180 if 180 in codes else max(codes)
+    call = with_attempt(call, replace(attempt, heard_code=heard_code))
+    return replace(
+        call,
+        state_a=after(call.state_a, Signal.PROVISIONAL),
+        state_b=after(call.state_b, Signal.PROVISIONAL),
+        first_heard=call.first_heard or stamp,
+        ringing=call.ringing or (stamp if event.sip_code == 180 else None),
+    ), _NONE
+
+
+def answer_held(call: Call, event: AnswerHeld, policy: Policy, load: Load) -> Decision:
+    attempt = call.attempts[-1]
+    if attempt.number != event.attempt:
+        return answer_dropped(call, event, policy, load)
+    stamp = stamp_of(event)
+    call = with_attempt(call, replace(attempt, leg=event.leg, sip_code=event.sip_code, ended=stamp))
+    call = replace(
+        call,
+        phase=Phase.ANSWERING,
+        b_answered=stamp,
+        first_heard=call.first_heard or stamp,
+        state_b=after(call.state_b, Signal.ANSWER),
+    )
+    return call, (Append(kind=EntryKind.ANSWERED, call=call),)
+
+
+def answer_recorded(call: Call, _event: AnswerRecorded, policy: Policy, _: Load) -> Decision:
+    return call, (talk_deadline(call, policy), RelayAnswer(bridge_id=call.bridge_id))
+
+
+def answer_relayed(call: Call, event: AnswerRelayed, _policy: Policy, _load: Load) -> Decision:
+    state_a = after(call.state_a, Signal.ANSWER)
+    return replace(call, phase=Phase.TALKING, answered=stamp_of(event), state_a=state_a), _NONE
+
+
+# --- an attempt that failed -----------------------------------------------------------------------------
+
+
+def route_failed(call: Call, event: RouteFailed, policy: Policy, load: Load) -> Decision:
+    attempt = call.attempts[-1]
+    if attempt.number != event.attempt:
+        return call, _NONE
+    call = with_attempt(call, failed(attempt, event))
+    call = replace(call, state_b=after(call.state_b, Signal.CLOSED))
+    free = free_gateways(call.gateways, policy, load) if _may_fail_over(event) else ()
+    if free:
+        call = begin_attempt(call, free, event, policy)
+        return call, (route_command(call, policy), Append(kind=EntryKind.ATTEMPT, call=call))
+    if event.cause is not RouteFailure.FINAL_RESPONSE:
+        return unreachable(call, event, policy)
+    if event.sip_code in _CHALLENGES:
+        call = replace(call, phase=Phase.AWAITING_RETRY)
+        return call, (_relay_failure(call, event, policy), Append(kind=EntryKind.ATTEMPT, call=call))
+    ending, commands = rejected(call, event, policy)
+    return ending, (_relay_failure(call, event, policy), *commands)
+
+
+def _may_fail_over(event: RouteFailed) -> bool:
+    """Another gateway can help where this one failed, not where the callee answered: no answer at all, or
+    5xx. Never after A has heard early media or a reliable provisional, whose offer and answer another
+    gateway cannot continue."""
+    if event.early_media_relayed:
+        return False
+    return event.cause is not RouteFailure.FINAL_RESPONSE or 500 <= event.sip_code <= 599
+
+
+def _relay_failure(call: Call, event: RouteFailed, policy: Policy) -> RelayFailure:
+    # RFC 3261 §21.5.4: a 503 of B says nothing about this node, so A sees a 500 and goes on sending calls
+    # here. A redirection is not followed and not shown: its Contact would take the call past the bill.
+    shown = 480 if event.sip_code < 400 else 500 if event.sip_code == 503 and not policy.pass_503 else 0
+    return RelayFailure(bridge_id=call.bridge_id, sip_code=shown, keep_retry_after=not shown)
+
+
+# --- a challenge ----------------------------------------------------------------------------------------
+
+
+def is_retry(call: Call, invite: InviteReceived) -> bool:
+    """Whether `invite` is the challenged caller with its credentials (RFC 3261 §22.2: same Call-ID, same
+    From, same Request-URI, next CSeq). Another number is another call: it has another price."""
+    first = call.invite
+    return (
+        call.phase is Phase.AWAITING_RETRY
+        and invite.peer == first.peer
+        and invite.request_user == first.request_user
+        and invite.leg.sip_call_id == first.leg.sip_call_id
+        and invite.leg.remote_tag == first.leg.remote_tag
+        and invite.leg.remote_cseq > first.leg.remote_cseq
+    )
+
+
+def retried(call: Call, event: InviteReceived, policy: Policy, _: Load) -> Decision:
+    """The same call goes on, at the gateway that challenged; its place there was kept, and so was its
+    price."""
+    if not is_retry(call, event):
+        return call, _NONE
+    invite = replace(event, mono_ns=call.invite.mono_ns, wall_ns=call.invite.wall_ns)
+    call = replace(
+        call,
+        phase=Phase.ROUTING,
+        bridge_id=event.bridge_id,
+        invite=invite,
+        state_a=DialogState.PROCEEDING,
+    )
+    call = begin_attempt(call, (call.attempts[-1].gateway, *call.gateways), event, policy)
+    return call, (
+        ring_deadline(call, policy),
+        route_command(call, policy),
+        Append(kind=EntryKind.ATTEMPT, call=call),
+    )
+
+
+def leg_closed(call: Call, event: LegTerminated, _policy: Policy, _load: Load) -> Decision:
+    """The challenged INVITE's transaction is over; the call waits on."""
+    return closed(call, event), _NONE
