@@ -69,6 +69,7 @@ log=$prefix.log
 step "Building pjproject $version (two minutes, once for all clones; log: $log)"
 "$here/recipe.sh" "$tarball" "$prefix" "$python" "$variant" >"$log" 2>&1 </dev/null || {
     tail -25 "$log" >&2
+    rm -rf "$prefix" "$prefix.src"
     fail "the build failed; the end of its log is above, the whole is in $log." \
         "Compiler killed: too little memory. No space left: it needs 500 MB in $cache." \
         "Then run the same command again."

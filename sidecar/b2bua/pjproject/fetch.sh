@@ -10,9 +10,12 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 scratch=$(mktemp -d "$dir/fetch.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 
-# The machine's own Debian mirrors, from .sources and .list files alike; entries known to be Debian's come first.
-mirrors=$(apt-get indextargets --format '$(ORIGIN)|$(COMPONENT)|$(REPO_URI)' 2>/dev/null |
-    awk -F'|' '$2 == "main" && $3 !~ /security/ { print ($1 == "Debian" ? 0 : 1), $3 }' | sort -u | cut -d' ' -f2)
+# The mirrors the machine uses, from .sources and .list files alike: first those whose downloaded lists say Debian, then
+# the rest, because the lists may have been deleted (container images do). A wrong one fails at its signature.
+mirrors=$(
+    { apt-get indextargets --format '$(ORIGIN) $(COMPONENT) $(REPO_URI)' | grep '^Debian ' || true
+      apt-get indextargets --no-release-info --format '? $(COMPONENT) $(REPO_URI)'
+    } 2>/dev/null | awk '$2 == "main" && $3 !~ /security/ && !seen[$3]++ { print $3 }')
 [ -n "$mirrors" ] || { echo "no Debian mirror in the apt sources of this machine" >&2; exit 1; }
 
 for mirror in $mirrors; do
