@@ -1,0 +1,436 @@
+"""Reads a deck file, whole or not at all: one bad row refuses the deck, and every error is listed with row
+and column.
+
+Columns, in any order, named in the first row:
+
+    prefix            digits; empty only in the default row, which needs default = yes
+    destination       free text
+    currency          ISO 4217
+    connect_fee       amount, empty for none
+    price_per_minute, initial_s, increment_s    "0.05, 60, 6": per minute, at least 60 s, then by 6 s
+    steps             start_s:price/per_s/increment_s joined by ';', instead of the three before it
+    effective_from, effective_to                ISO 8601 with offset; half-open; empty for always
+    max_duration_s    longest call sold at this rate; empty for none
+    default           yes in the default row
+
+Rows are counted as a spreadsheet does: the names are row 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from operator import itemgetter
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from sidecar.core.tariff import (
+    OWN_PRICES,
+    PREFIX_DIGITS_MAX,
+    SECONDS_MAX,
+    Deck,
+    DeckBuilder,
+    Rate,
+    RateStep,
+    amount_of_e12,
+    check_currency,
+    check_destination,
+    check_prefix,
+    format_steps,
+    parse_amount,
+    parse_integer,
+    parse_steps,
+    per_minute,
+    per_minute_steps,
+)
+
+FILE_BYTES_MAX = 2**30
+ROWS_MAX = 5_000_000
+ERRORS_LISTED_MAX = 1000
+
+REQUIRED = ("prefix", "destination", "currency", "connect_fee")
+PER_MINUTE = ("price_per_minute", "initial_s", "increment_s")
+OPTIONAL = ("steps", "effective_from", "effective_to", "max_duration_s", "default")
+COLUMNS = (*REQUIRED, *PER_MINUTE, *OPTIONAL)
+ROW_BY_ROW = ("prefix", "destination", "price_per_minute", "default")  # the others are the same in many rows
+PRICES_KEPT_MAX = 65_536
+
+_STAMP = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+_T = TypeVar("_T")
+_BAD, _NONE, _FINE = -1, -2, -3  # in place of a number: wrong, empty, more than 9 decimals
+_NO_FEE = Decimal(0)
+
+
+class DeckError(msgspec.Struct, frozen=True):
+    """One reason to refuse a deck. Row and column are None where the whole file or row is meant."""
+
+    file: str
+    row: int | None
+    column: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        place = self.file
+        if self.row is not None:
+            place += f", row {self.row}"
+        if self.column is not None:
+            place += f", column {self.column}"
+        return f"{place}: {self.reason}"
+
+
+class DeckRefusedError(Exception):
+    """The deck has errors: `errors` lists the first ERRORS_LISTED_MAX of `count`."""
+
+    def __init__(self, errors: Sequence[DeckError], count: int) -> None:
+        super().__init__(errors, count)
+        self.errors = tuple(errors)
+        self.count = count
+
+    def __str__(self) -> str:
+        lines = [str(error) for error in self.errors]
+        if self.count > len(lines):
+            lines.append(f"and {self.count - len(lines)} more errors")
+        return "\n".join(lines)
+
+
+def read_deck(path: Path) -> Deck:
+    """The deck in a CSV file; DeckRefusedError lists what is wrong with it."""
+    reading = _Reading(str(path))
+    try:
+        if _file_is_good(path, reading):
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reading.take(csv.reader(file, strict=True))
+    except OSError as error:
+        reading.refuse(None, None, f"cannot be read: {error.strerror or error}")
+    except UnicodeDecodeError:
+        _find_bad_bytes(path, reading)
+    except csv.Error as error:
+        reading.refuse(reading.row + 1, None, f"is not CSV: {error}")
+    return reading.deck()
+
+
+def canonical_chunks(deck: Deck) -> Iterator[bytes]:
+    """The deck as CSV in one spelling: rows sorted, amounts without trailing zeros, times in UTC, prices
+    per minute where that says it all and as steps elsewhere.
+
+    `deck.revision` is the SHA-256 of these bytes, and reading them gives an equal deck.
+    """
+    destinations = [_cells(text) for text in deck.destinations]
+    terms = [_canonical_terms(kind) for kind in deck.kinds]
+    yield (",".join(COLUMNS) + "\n").encode()
+    lines: list[str] = []
+    for prefix, destination, kind, price_e9 in deck.rows():
+        before, after = terms[kind]
+        price = "" if price_e9 == OWN_PRICES else _price_text(price_e9)
+        default = "" if prefix else "yes"
+        lines.append(f"{prefix},{destinations[destination]},{before},{price},{after},{default}\n")
+        if len(lines) == 10_000:
+            yield "".join(lines).encode()
+            lines.clear()
+    yield "".join(lines).encode()
+
+
+class _Reading:
+    """One reading of one file: collects rows in a builder, and errors."""
+
+    def __init__(self, file: str) -> None:
+        self.row = 0
+        self._file = file
+        self._errors: list[DeckError] = []
+        self._count = 0
+        self._builder = DeckBuilder()
+        self._row_numbers = array("I")
+        self._term_names: list[str] = []
+        self._kinds: dict[tuple[str, ...], tuple[int, int]] = {}
+        self._destinations: dict[str, int] = {}
+        self._prices: dict[str, int] = {}
+
+    def refuse(self, row: int | None, column: str | None, reason: str) -> None:
+        self._count += 1
+        if len(self._errors) < ERRORS_LISTED_MAX:
+            self._errors.append(DeckError(self._file, row, column, reason))
+
+    def take(self, rows: Iterable[list[str]]) -> None:
+        """Reads the rows, names first. What is equal in many rows is parsed once."""
+        source = iter(rows)
+        names = [name.strip().lower() for name in next(source, [])]
+        self.row = 1
+        if not self._names_are_good(names):
+            return
+        width = len(names)
+        prefix_at, destination_at = names.index("prefix"), names.index("destination")
+        default_at = names.index("default") if "default" in names else None
+        price_at = names.index("price_per_minute") if "price_per_minute" in names else None
+        self._term_names = [name for name in names if name not in ROW_BY_ROW]
+        terms_of: Callable[[list[str]], tuple[str, ...]] = itemgetter(*map(names.index, self._term_names))
+        for self.row, cells in enumerate(source, 2):
+            if len(cells) != width:
+                if cells:
+                    self.refuse(self.row, None, f"{len(cells)} cells, but {width} columns are named")
+                continue
+            self._take_row(
+                cells[prefix_at],
+                cells[destination_at],
+                "" if price_at is None else cells[price_at],
+                terms_of(cells),
+                "" if default_at is None else cells[default_at],
+            )
+        if self.row > ROWS_MAX:
+            self.refuse(None, None, f"has {self.row} rows: at most {ROWS_MAX} are allowed")
+
+    def _take_row(
+        self, prefix: str, destination: str, price: str, terms: tuple[str, ...], default: str
+    ) -> None:
+        good = prefix.isascii() and prefix.isdigit() and len(prefix) <= PREFIX_DIGITS_MAX and not default
+        if not good:
+            prefix = prefix.strip()
+            good = self._prefix_is_good(prefix, default.strip())
+        name = self._destinations.get(destination)
+        if name is None:
+            name = self._destination(destination)
+        price_e9 = self._prices.get(price)
+        if price_e9 is None:
+            price_e9 = self._price(price)
+        kind, own_price_e9 = self._kinds.get(terms) or self._kind(terms)
+        if kind < 0 or name < 0 or price_e9 == _BAD:
+            return
+        if own_price_e9 != _NONE:
+            if price_e9 != _NONE:
+                self.refuse(self.row, "steps", "and price_per_minute are both given: one of them only")
+                return
+            price_e9 = own_price_e9
+        elif price_e9 == _NONE:
+            self.refuse(self.row, "price_per_minute", "is empty")
+            return
+        elif price_e9 == _FINE:
+            kind, price_e9 = self._fine_kind(kind, price)
+        if good:
+            self._builder.add(prefix, name, kind, price_e9)
+            self._row_numbers.append(self.row)
+
+    def deck(self) -> Deck:
+        """The deck, if nothing was refused."""
+        for first, second, prefix in self._builder.sort():
+            rows = sorted((self._row_numbers[first], self._row_numbers[second]))
+            self.refuse(
+                rows[1], "prefix", f"{prefix!r} is in row {rows[0]} already and both hold at the same time"
+            )
+        if self._count:
+            raise DeckRefusedError(sorted(self._errors, key=lambda error: error.row or 0), self._count)
+        deck = Deck.built("", self._builder)
+        digest = hashlib.sha256()
+        for chunk in canonical_chunks(deck):
+            digest.update(chunk)
+        deck.revision = digest.hexdigest()
+        return deck
+
+    def _names_are_good(self, names: list[str]) -> bool:
+        before = self._count
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self.refuse(1, name, "is named twice")
+        for name in names:
+            if name not in COLUMNS:
+                self.refuse(1, name, "is not a column of a deck")
+        wanted = REQUIRED if "steps" in names else REQUIRED + PER_MINUTE
+        missing = [name for name in wanted if name not in names]
+        per_minute = [name for name in PER_MINUTE if name in names]
+        if "steps" in names and per_minute:
+            missing += [name for name in PER_MINUTE if name not in names]
+        for name in missing:
+            self.refuse(1, name, "is missing")
+        return self._count == before
+
+    def _prefix_is_good(self, prefix: str, default: str) -> bool:
+        before = self._count
+        try:
+            check_prefix(prefix)
+        except ValueError as error:
+            self.refuse(self.row, "prefix", str(error))
+        if default not in ("", "yes", "no"):
+            self.refuse(self.row, "default", f"{default!r} is neither yes nor no nor empty")
+        elif not prefix and default != "yes":
+            self.refuse(self.row, "prefix", "is empty; the default row needs default = yes")
+        elif prefix and default == "yes":
+            self.refuse(self.row, "default", "is yes, but the prefix is not empty")
+        return self._count == before
+
+    def _destination(self, text: str) -> int:
+        try:
+            check_destination(text.strip())
+        except ValueError as error:
+            self.refuse(self.row, "destination", str(error))
+            return _BAD
+        known = self._destinations[text] = self._builder.destination(text.strip())
+        return known
+
+    def _price(self, text: str) -> int:
+        """In units of 10^-9, or _NONE for an empty cell, _FINE if it needs more decimals, _BAD if it is
+        wrong.
+        """
+        try:
+            price_e9 = _parse_e9(text.strip())
+        except ValueError as error:
+            self.refuse(self.row, "price_per_minute", str(error))
+            return _BAD
+        if len(self._prices) == PRICES_KEPT_MAX:
+            self._prices.clear()
+        self._prices[text] = price_e9
+        return price_e9
+
+    def _fine_kind(self, kind: int, price: str) -> tuple[int, int]:
+        bare = self._builder.kinds[kind]
+        found = per_minute(bare.steps)
+        assert found is not None
+        steps = per_minute_steps(parse_amount(price.strip()), *found[1:])
+        return self._builder.kind(msgspec.structs.replace(bare, steps=steps))
+
+    def _kind(self, cells: tuple[str, ...]) -> tuple[int, int]:
+        """(kind, own price or _NONE) of the cells that are no row's own; kind is _BAD if they are wrong.
+
+        Wrong cells are not remembered: they are listed for each row that has them.
+        """
+        before = self._count
+        values = {name: text.strip() for name, text in zip(self._term_names, cells, strict=True)}
+        currency = self._cell("currency", values, _currency, None)
+        fee = self._cell("connect_fee", values, parse_amount, _NO_FEE)
+        steps = self._steps(values)
+        since = self._cell("effective_from", values, parse_stamp, None)
+        until = self._cell("effective_to", values, parse_stamp, None)
+        if since is not None and until is not None and since >= until:
+            self.refuse(self.row, "effective_to", f"{until.isoformat()} is not after effective_from")
+        longest_s = self._cell("max_duration_s", values, _positive, None)
+        if not values["currency"]:
+            self.refuse(self.row, "currency", "is empty")
+        if self._count > before or currency is None or fee is None or steps is None:
+            return _BAD, _NONE
+        rate = Rate(
+            prefix="",
+            currency=currency,
+            steps=steps,
+            connect_fee=fee,
+            effective_from=since,
+            effective_to=until,
+            max_duration_s=longest_s,
+        )
+        kind, price_e9 = self._builder.kind(rate)
+        known = self._kinds[cells] = (kind, price_e9 if values.get("steps") else _NONE)
+        return known
+
+    def _cell(
+        self, name: str, values: dict[str, str], parse: Callable[[str], _T], empty: _T | None
+    ) -> _T | None:
+        text = values.get(name, "")
+        if not text:
+            return empty
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.refuse(self.row, name, str(error))
+            return None
+
+    def _steps(self, values: dict[str, str]) -> tuple[RateStep, ...] | None:
+        given = [name for name in ("initial_s", "increment_s") if values.get(name)]
+        if values.get("steps"):
+            if given:
+                self.refuse(self.row, "steps", f"and {', '.join(given)} are both given: one of them only")
+            return self._cell("steps", values, parse_steps, None)
+        for name in ("initial_s", "increment_s"):
+            if name not in given:
+                self.refuse(self.row, name if name in values else "steps", "is empty")
+        initial_s = self._cell("initial_s", values, _positive, None)
+        increment_s = self._cell("increment_s", values, _positive, None)
+        if initial_s is None or increment_s is None:
+            return None
+        return per_minute_steps(_NO_FEE, initial_s, increment_s)
+
+
+def parse_stamp(text: str) -> datetime:
+    """An ISO 8601 time with offset, such as 2026-07-01T00:00:00+02:00, in UTC."""
+    if not _STAMP.fullmatch(text):
+        raise ValueError(f"{text!r} is not a time such as 2026-07-01T00:00:00+02:00 (the offset is needed)")
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no time that exists") from None
+
+
+def _currency(text: str) -> str:
+    check_currency(text)
+    return text
+
+
+def _positive(text: str) -> int:
+    seconds = parse_integer(text)
+    if not 1 <= seconds <= SECONDS_MAX:
+        raise ValueError(f"{text!r} is not within 1-{SECONDS_MAX} s")
+    return seconds
+
+
+def _file_is_good(path: Path, reading: _Reading) -> bool:
+    size = path.stat().st_size
+    if size > FILE_BYTES_MAX:
+        reading.refuse(None, None, f"has {size} bytes: at most {FILE_BYTES_MAX} are allowed")
+        return False
+    with path.open("rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            reading.refuse(None, None, "is UTF-16: save it as CSV UTF-8")
+            return False
+    return True
+
+
+def _find_bad_bytes(path: Path, reading: _Reading) -> None:
+    with path.open("rb") as file:
+        for row, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                reading.refuse(row, None, f"byte {error.start + 1} of the line is not UTF-8")
+
+
+def _cells(*cells: str) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def _parse_e9(text: str) -> int:
+    if not text:
+        return _NONE
+    parse_amount(text)
+    whole, _, decimals = text.partition(".")
+    if len(decimals) > 9 and decimals[9:].strip("0"):
+        return _FINE
+    return int(whole + decimals[:9].ljust(9, "0"))
+
+
+@lru_cache(maxsize=PRICES_KEPT_MAX)
+def _price_text(price_e9: int) -> str:
+    return f"{amount_of_e12(price_e9 * 1000):f}"
+
+
+def _canonical_terms(kind: Rate) -> tuple[str, str]:
+    """The cells between destination and price, and those between price and default."""
+    found = per_minute(kind.steps)
+    plain = found is not None and found[0] == 0
+    after = _cells(
+        str(found[1]) if found and plain else "",
+        str(found[2]) if found and plain else "",
+        "" if plain else format_steps(kind.steps),
+        "" if kind.effective_from is None else kind.effective_from.isoformat(),
+        "" if kind.effective_to is None else kind.effective_to.isoformat(),
+        "" if kind.max_duration_s is None else str(kind.max_duration_s),
+    )
+    return f"{kind.currency},{kind.connect_fee:f}", after
