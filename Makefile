@@ -32,7 +32,7 @@ help:
 	@echo 'make setup   only what all of the above do first: Debian packages, .venv, pjproject, native module'
 	@echo 'make clean   remove what was made in this clone; the pjproject builds in ~/.cache/sidecar stay'
 	@echo
-	@echo 'The first run takes four minutes and installs what is missing, as root or with sudo.'
+	@echo 'The first run takes three minutes and installs what is missing, as root or with sudo.'
 
 setup:
 	@sidecar/setup/setup.sh
