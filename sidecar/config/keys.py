@@ -251,6 +251,7 @@ KEYS: tuple[Key[Any], ...] = (
     TLS_CA,
     UNLISTED_SOURCE,
     ACCOUNT_REQUIRED,
+    PASS_503,
     BLOCKED_NUMBERS,
     REFUSED_CDR_PER_S,
     EVENTS_MAX,

@@ -69,7 +69,7 @@ def parse_document(content: bytes, source: str, folder: Path, findings: Findings
         return Document(source, folder, data, key_lines(text))
     except tomllib.TOMLDecodeError as error:
         place = _AT_LINE.search(str(error))
-        line = int(place[1]) if place else text.count("\n") + 1
+        line = int(place[1]) if place else text.rstrip().count("\n") + 1
         what = str(error)[: place.start()].strip() if place else str(error)
         column = f", column {place[2]}" if place else ""
         findings.error(Where(source, line), "", f"not TOML: {what}{column}")

@@ -1,0 +1,397 @@
+"""What comes out: the defaults, every field of a full profile, and nothing but ConfigError for anything else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sidecar.config import ConfigError, Inputs, Listen, entries, keys, load, places
+from sidecar.config.key import LogLevel, UnlistedSource
+from sidecar.core.numbers import StripRule
+from sidecar.core.policy import Account, AccountRule, Gateway, Peer, ProxyHangup, RouteRule, Timers
+from sidecar.core.terms import Detail, TransportName
+from tests.config.support import PROFILE, Start, deck_or_errors
+
+
+def embedded(tmp_path: Path) -> Inputs:
+    """No settings file at all."""
+    return Inputs(
+        read_deck=deck_or_errors, host_name="box", boot_id="boot", system_file=tmp_path / "none.toml"
+    )
+
+
+def test_without_any_file_there_is_a_whole_node_on_loopback(tmp_path: Path) -> None:
+    loaded = load(embedded(tmp_path))
+    policy, own = loaded.policy, loaded.settings
+    assert loaded.warnings == ()
+    assert own.listen == (
+        Listen(transport=TransportName.UDP, host="127.0.0.1", port=5080),
+        Listen(transport=TransportName.TCP, host="127.0.0.1", port=5080),
+    )
+    assert [(gateway.host, gateway.port) for gateway in policy.gateways.values()] == [("127.0.0.1", 5090)]
+    assert (own.metrics_host, own.metrics_port) == ("127.0.0.1", 9494)
+    assert (own.mqtt.embedded, own.mqtt.host, own.mqtt.port) == (True, "127.0.0.1", 0)
+    assert own.data_dir == Path(".sidecar")
+    assert (own.heartbeat_ms, own.bridge.options_interval_s, own.bridge.retry_after_s) == (1_000, 25, 5)
+    assert (own.bridge.calls_max, own.bridge.answer_hold_ms_max, own.bridge.no_ack_ms) == (
+        20_000,
+        2_000,
+        32_000,
+    )
+    assert (own.bridge.unlisted_source, own.log_level) == (UnlistedSource.DROP, LogLevel.INFO)
+    assert policy.timers == Timers()
+    assert (policy.tenant, policy.node, policy.boot_id) == ("_", "box", "boot")
+    assert policy.routes == (RouteRule(prefix="", gateways=("next_hop",)),)
+    assert policy.gateways["next_hop"].no_response_failover_ms == 4_000
+
+
+def test_the_default_deck_sells_a_second_for_a_cent(tmp_path: Path) -> None:
+    from datetime import UTC, datetime
+
+    from sidecar.core.rating import charge
+
+    policy = load(embedded(tmp_path)).policy
+    rate = policy.decks[policy.default_deck].match("491511234567", datetime(2026, 1, 1, tzinfo=UTC))
+    assert rate is not None
+    assert charge(rate, 5, policy.rating).total == Decimal("0.05")
+    assert policy.accounts["prepaid"].prepaid
+    assert not policy.account_terms("demo").prepaid
+
+
+def test_the_demo_profile_has_short_timers_and_a_blocked_number(tmp_path: Path) -> None:
+    policy = load(msgspec.structs.replace(embedded(tmp_path), command_line={"sip.profile": "demo"})).policy
+    assert (policy.timers.ring_timeout_ms, policy.timers.max_duration_ms) == (3_000, 5_000)
+    assert policy.blocked_numbers == {"0900*"}
+
+
+@pytest.mark.parametrize("name", places.packaged_profiles())
+def test_every_profile_of_ours_loads_without_a_warning(tmp_path: Path, name: str) -> None:
+    loaded = load(msgspec.structs.replace(embedded(tmp_path), command_line={"sip.profile": name}))
+    assert loaded.warnings == ()
+    assert Path(loaded.settings.profile).stem == name
+
+
+def test_a_profile_is_found_by_its_path_relative_to_the_file_that_names_it(start: Start) -> None:
+    (start.folder / "mine.toml").write_text(PROFILE)
+    loaded = start.load("[sip]\nprofile = 'mine.toml'\n", profile=None)
+    assert loaded.settings.profile == str(start.folder / "mine.toml")
+
+
+def test_the_system_file_is_read_where_no_other_is_named(tmp_path: Path) -> None:
+    inputs = embedded(tmp_path)
+    inputs.system_file.write_text("[timers]\nring_timeout_s = 7\n")
+    loaded = load(inputs)
+    assert loaded.policy.timers.ring_timeout_ms == 7_000
+    assert loaded.settings.data_dir == Path("/var/lib/sidecar")
+
+
+def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: there is no such file"):
+        load(msgspec.structs.replace(embedded(tmp_path), config_file=tmp_path / "none.toml"))
+
+
+FULL = """\
+[node]
+calls_max = 100
+[sip]
+listen_udp = ["192.0.2.1:5080"]
+listen_tcp = ["192.0.2.1:5080"]
+unlisted_source = "reject"
+pass_503 = true
+account_required = true
+blocked_numbers = ["0900*", "+4990"]
+refused_cdr_per_s = 3
+[peers.proxy]
+addresses = ["198.51.100.0/24", "2001:db8::1"]
+port = 5060
+strip_digits = 3
+asserts_identity = true
+[[peers.proxy.proxy_hangups]]
+header = "Reason"
+contains = "admin"
+detail = "operator"
+[gateways.one]
+host = "203.0.113.1"
+port = 5060
+transport = "tcp"
+strip_digits = 4
+calls_max = 30
+no_response_failover_s = 2
+record_server_hang_up = false
+deck = "sell"
+tax_rate = "0.07"
+minimum_charge = "0.01"
+[gateways.two]
+host = "203.0.113.2"
+port = 5062
+[[routes]]
+prefix = "49"
+gateways = ["two", "one"]
+[[account_rules]]
+account = "acme"
+header = "X-Account"
+header_value = "acme"
+[[account_rules]]
+account = "acme"
+called_prefix = "222"
+[[strip_rules]]
+name = "trunk"
+prefix = "0"
+strip = 1
+add = "49"
+[accounts.acme]
+currency = "EUR"
+deck = "sell"
+strip_digits = 2
+calls_max = 5
+on_no_rate = "refuse"
+tax_rate = "0.19"
+minimum_charge = "0.02"
+[decks]
+sell = "demo"
+"""
+
+
+def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
+    loaded = start.load(profile=FULL)
+    policy = loaded.policy
+    assert policy.peers == {
+        "proxy": Peer(
+            name="proxy",
+            addresses=("198.51.100.0/24", "2001:db8::1/128"),
+            port=5060,
+            strip_digits=3,
+            asserts_identity=True,
+            proxy_hangups=(ProxyHangup(header="reason", contains="admin", detail=Detail.OPERATOR),),
+        )
+    }
+    assert policy.gateways == {
+        "one": Gateway(
+            name="one",
+            host="203.0.113.1",
+            port=5060,
+            transport=TransportName.TCP,
+            strip_digits=4,
+            calls_max=30,
+            no_response_failover_ms=2_000,
+            record_server_hang_up=False,
+            deck="sell",
+            tax_rate=Decimal("0.07"),
+            minimum_charge=Decimal("0.01"),
+        ),
+        "two": Gateway(name="two", host="203.0.113.2", port=5062),
+    }
+    assert policy.routes == (RouteRule(prefix="49", gateways=("two", "one")),)
+    assert policy.account_rules == (
+        AccountRule(account="acme", header="x-account", header_value="acme"),
+        AccountRule(account="acme", called_prefix="222"),
+    )
+    assert policy.strip_rules == (StripRule(name="trunk", prefix="0", strip=1, add="49"),)
+    assert policy.accounts == {
+        "acme": Account(
+            name="acme",
+            currency="EUR",
+            deck="sell",
+            strip_digits=2,
+            calls_max=5,
+            carry_without_rate=False,
+            tax_rate=Decimal("0.19"),
+            minimum_charge=Decimal("0.02"),
+        )
+    }
+    assert (policy.calls_max, policy.pass_503, policy.account_required) == (100, True, True)
+    assert (policy.blocked_numbers, policy.refused_cdr_per_s) == (frozenset({"0900*", "+4990"}), 3)
+    assert policy.default_deck == "sell"
+    assert loaded.settings.bridge.calls_max == 100
+    assert loaded.settings.bridge.headers == ("session-id", "p-charging-vector", "x-account", "reason")
+    assert loaded.settings.bridge.unlisted_source is UnlistedSource.REJECT
+
+
+def test_without_routes_every_number_tries_every_gateway_in_the_order_of_the_file(start: Start) -> None:
+    profile = PROFILE + "[gateways.a]\nhost = '127.0.0.2'\nport = 1\n"
+    assert start.load(profile=profile).policy.routes == (RouteRule(prefix="", gateways=("carrier", "a")),)
+
+
+def test_an_account_takes_its_currency_from_the_default(start: Start) -> None:
+    (start.folder / "usd.csv").write_text(
+        places.packaged_decks()["demo"].read_text(encoding="utf-8").replace("EUR", "USD"), encoding="utf-8"
+    )
+    profile = PROFILE.replace('demo = "demo"', 'demo = "usd.csv"')
+    loaded = start.load("[billing]\ncurrency = 'USD'\n[accounts.a]\n", profile)
+    assert loaded.policy.accounts["a"].currency == "USD"
+    assert loaded.policy.default_currency == "USD"
+
+
+def test_an_external_broker(start: Start) -> None:
+    (start.folder / "pw").write_text("secret")
+    text = (
+        "[mqtt]\nbroker = 'external'\nhost = 'b.example'\ntls = true\nusername = 'u'\npassword_file = 'pw'\n"
+    )
+    mqtt = start.load(text).settings.mqtt
+    assert (mqtt.embedded, mqtt.host, mqtt.port, mqtt.tls) == (False, "b.example", 8883, True)
+    assert (mqtt.username, mqtt.password_file) == ("u", start.folder / "pw")
+    assert start.load(text.replace("tls = true", "tls = false")).settings.mqtt.port == 1883
+
+
+@pytest.mark.parametrize(
+    ("host", "node"),
+    [("box.example", "box.example"), ("b/o+x#", "b-o-x-"), ("", "node"), ("ü" * 99, "-" * 64)],
+)
+def test_the_host_name_becomes_a_node_name(tmp_path: Path, host: str, node: str) -> None:
+    assert load(msgspec.structs.replace(embedded(tmp_path), host_name=host)).policy.node == node
+
+
+# --- anything else ----------------------------------------------------------------------------------------------
+
+UNREADABLE: list[tuple[str, Callable[[Path], object], str]] = [
+    ("a folder", lambda path: path.mkdir(), "is not a file"),
+    (
+        "not UTF-8",
+        lambda path: path.write_bytes(b"[log]\nlevel = '\xff'\n"),
+        "x.toml:2: is not UTF-8 (byte 0xff)",
+    ),
+    ("a zero byte", lambda path: path.write_bytes(b"[log]\n\0"), "x.toml:2: not TOML"),
+    ("UTF-16", lambda path: path.write_bytes("[log]".encode("utf-16")), "x.toml:1: is not UTF-8"),
+    ("5 MB", lambda path: path.write_bytes(b"#" * 5_000_000), "is larger than 4194304 bytes"),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"), [row[1:] for row in UNREADABLE], ids=[row[0] for row in UNREADABLE]
+)
+@pytest.mark.parametrize("is_profile", [False, True])
+def test_a_file_that_is_no_settings_file(
+    tmp_path: Path, make: Callable[[Path], object], expected: str, is_profile: bool
+) -> None:
+    make(tmp_path / "x.toml")
+    inputs = embedded(tmp_path)
+    if is_profile:
+        inputs = msgspec.structs.replace(inputs, command_line={"sip.profile": str(tmp_path / "x.toml")})
+    else:
+        inputs = msgspec.structs.replace(inputs, config_file=tmp_path / "x.toml")
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        load(inputs)
+
+
+def test_an_empty_settings_file_is_the_defaults(start: Start) -> None:
+    assert start.load("").policy.timers == Timers()
+
+
+NAMES = st.sampled_from(
+    [
+        *keys.SECTIONS,
+        *entries.PROFILE_TABLES,
+        *(key.name for key in keys.KEYS),
+        "q850",
+        "vos3000",
+        "486",
+        "all",
+    ]
+    + [field for table in entries.PROFILE_TABLES.values() for field in table.fields]
+    + ["proxy_hangups", "local", "carrier"]
+) | st.text(max_size=3)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(
+        ["127.0.0.1:0", "127.0.0.1", "10.0.0.0/8", "demo", "../x.csv", "EUR", "0", "carrier", "local"]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=5), st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+def test_any_document_gives_a_policy_or_a_config_error(
+    start: Start, document: dict[str, object], is_profile: bool
+) -> None:
+    text = toml(document)
+    problems = start.problems("", text) if is_profile else start.problems(text)
+    assert all(str(problem).isprintable() for problem in problems)
+
+
+@given(st.binary(max_size=200))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_bytes_give_a_policy_or_a_config_error(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "x.toml"
+    file.write_bytes(content)
+    for inputs in (
+        msgspec.structs.replace(embedded(tmp_path), config_file=file),
+        msgspec.structs.replace(embedded(tmp_path), command_line={"sip.profile": str(file)}),
+    ):
+        with suppress(ConfigError):
+            load(inputs)
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+def test_a_good_profile_with_one_change_gives_a_policy_or_a_config_error(
+    start: Start, data: st.DataObject
+) -> None:
+    lines = FULL.splitlines()
+    at = data.draw(st.integers(0, len(lines) - 1))
+    change = data.draw(st.sampled_from(["drop", "twice", "swap", "zero", "cut"]))
+    match change:
+        case "drop":
+            del lines[at]
+        case "twice":
+            lines.insert(at, lines[at])
+        case "swap":
+            lines[at], lines[at - 1] = lines[at - 1], lines[at]
+        case "zero":
+            lines[at] = re.sub(r"[0-9]+", "0", lines[at])
+        case _:
+            lines[at] = lines[at][: len(lines[at]) // 2]
+    start.problems(profile="\n".join(lines))
+
+
+@given(
+    st.dictionaries(st.text(max_size=30) | NAMES.map("SIDECAR_{}".format), st.text(max_size=10), max_size=4)
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_environment_gives_a_policy_or_a_config_error(start: Start, environ: dict[str, str]) -> None:
+    words = {name: text for name, text in environ.items() if "." in name}
+    start.problems(environ=environ, command_line=words)
+
+
+def toml(value: object) -> str:
+    """A document as TOML; None is left out."""
+    if isinstance(value, dict):
+        return "".join(f"{basic(key)} = {inline(item)}\n" for key, item in value.items() if item is not None)
+    raise AssertionError(value)
+
+
+def inline(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case int():
+            return str(value)
+        case float():
+            return repr(value)
+        case str():
+            return basic(value)
+        case list():
+            return f"[{', '.join(inline(item) for item in value if item is not None)}]"
+        case dict():
+            pairs = [f"{basic(key)} = {inline(item)}" for key, item in value.items() if item is not None]
+            return f"{{{', '.join(pairs)}}}"
+        case _:
+            raise AssertionError(value)
+
+
+def basic(text: str) -> str:
+    escaped = "".join(char if char.isalnum() and char.isascii() else f"\\U{ord(char):08x}" for char in text)
+    return f'"{escaped}"'
