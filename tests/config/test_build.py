@@ -1,4 +1,4 @@
-"""What comes out: the defaults, every field of a full profile, and nothing but ConfigError for anything else."""
+"""What comes out: the defaults, every field of a full profile; nothing but ConfigError for anything else."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_the_host_name_becomes_a_node_name(tmp_path: Path, host: str, node: str)
     assert load(msgspec.structs.replace(embedded(tmp_path), host_name=host)).policy.node == node
 
 
-# --- anything else ----------------------------------------------------------------------------------------------
+# --- anything else ------------------------------------------------------------------------------------------
 
 UNREADABLE: list[tuple[str, Callable[[Path], object], str]] = [
     ("a folder", lambda path: path.mkdir(), "is not a file"),

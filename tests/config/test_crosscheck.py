@@ -46,8 +46,10 @@ WARNINGS = [
         "timeouts unrecorded, with prepaid accounts",
         PREPAID + "[billing]\nrecord_server_hang_up.timeout = false\n",
         "",
-        "sidecar.toml:4: billing.record_server_hang_up.timeout: free calls: those that end by timeout are neither "
-        "recorded nor charged, and there are prepaid account card",
+        (
+            "sidecar.toml:4: billing.record_server_hang_up.timeout: free calls: those that end by timeout are "
+            "neither recorded nor charged, and there are prepaid account card"
+        ),
     ),
     (
         "credit unrecorded, with prepaid accounts",
@@ -148,7 +150,7 @@ def test_a_gateway_slower_than_the_ring_time_is_never_failed_over_from(start: St
         ("[billing]\nstrip_digits = 2\n", ""),
         ("[timers]\nring_timeout_s = 3\n", ""),  # one gateway: there is no next one
         (
-            "[mqtt]\nbroker = 'external'\nhost = '127.0.0.1'\nusername = 'u'\npassword_file = 'sidecar.toml'\n",
+            "[mqtt]\nbroker = 'external'\nhost = 'localhost'\nusername = 'u'\npassword_file = 'sidecar.toml'",
             "",
         ),
         ("[accounts.a]\n", ""),

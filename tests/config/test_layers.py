@@ -103,7 +103,7 @@ def test_an_unknown_vos3000_variable_is_a_warning_with_a_suggestion(start: Start
     ]
 
 
-# --- VOS3000 --------------------------------------------------------------------------------------------------
+# --- VOS3000 ------------------------------------------------------------------------------------------------
 
 VOS3000 = """\
 [vos3000]
@@ -153,7 +153,8 @@ def test_vos3000_names_as_plain_variables(start: Start) -> None:
 
 def test_two_names_that_agree_are_no_error(start: Start) -> None:
     loaded = start.load(
-        "[billing]\ndecimals = 3\n[vos3000]\nSERVER_BILLING_FEE_PRECISION = 3\nSERVER_BILLING_FEE_PRECISTION = 3\n"
+        "[billing]\ndecimals = 3\n"
+        "[vos3000]\nSERVER_BILLING_FEE_PRECISION = 3\nSERVER_BILLING_FEE_PRECISTION = 3\n"
     )
     assert loaded.policy.rating.decimals == 3
 
@@ -190,7 +191,7 @@ def test_every_vos3000_name_of_the_manual_is_there() -> None:
     assert sorted(vos3000.BY_NAME) == sorted(f"SERVER_BILLING_{name}" for name in wanted)
 
 
-# --- the flag and its reasons -----------------------------------------------------------------------------------
+# --- the flag and its reasons -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_every_vos3000_name_of_the_manual_is_there() -> None:
     [
         "[billing]\nrecord_server_hang_up.all = false\nrecord_server_hang_up.timeout = true\n",
         "[billing.record_server_hang_up]\nall = false\ntimeout = true\n",
-        "[billing]\nrecord_server_hang_up.timeout = true\n[vos3000]\nSERVER_BILLING_RECORD_SERVER_HANG_UP = 0\n",
+        "billing.record_server_hang_up.timeout = true\n[vos3000]\nSERVER_BILLING_RECORD_SERVER_HANG_UP = 0\n",
     ],
 )
 def test_one_reason_may_override_the_flag(start: Start, settings: str) -> None:
@@ -229,7 +230,7 @@ def test_q850_codes_come_from_every_layer(start: Start) -> None:
     assert loaded.policy.q850_of_sip == {486: 18, 600: 21, 404: 3, 503: 42}
 
 
-# --- the table itself -------------------------------------------------------------------------------------------
+# --- the table itself ---------------------------------------------------------------------------------------
 
 
 def test_every_key_is_in_the_table_once() -> None:
