@@ -1,0 +1,89 @@
+"""`sidecar cost`: what a call would cost, from a deck file, without a daemon."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sidecar.cli.output import Exit, fail, print_json, printable
+from sidecar.core.terms import Rounding
+
+TALK = re.compile(r"[0-9]{1,8}(\.[0-9]{1,9})?")
+STRIP_MAX = 32
+DECIMALS_MAX = 9
+
+
+def cost(
+    number: Annotated[str, typer.Argument(help="As dialled: digits, +49..., or any user part of a SIP URI.")],
+    seconds: Annotated[str, typer.Option("--seconds", metavar="S", help="Talk time, such as 75 or 21.050.")],
+    deck: Annotated[Path, typer.Option("--deck", metavar="FILE", help="The rate deck, CSV.")],
+    strip: Annotated[
+        int, typer.Option("--strip", metavar="N", min=0, max=STRIP_MAX, help="Leading digits to strip.")
+    ] = 0,
+    rounding: Annotated[Rounding, typer.Option("--rounding")] = Rounding.HALF_UP,
+    decimals: Annotated[
+        int, typer.Option("--decimals", metavar="D", min=0, max=DECIMALS_MAX, help="Of the charge.")
+    ] = 6,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="ISO 8601 with offset; now if not given.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """What a call to NUMBER of so many seconds costs by a deck file. Exit code 1: no rate."""
+    from sidecar.adapters.deck_files import DeckRefusedError, parse_stamp, read_deck
+    from sidecar.core.numbers import StripPlan, billed_number
+    from sidecar.core.rating import RatingTerms, amount_text, charge, hold_seconds
+    from sidecar.core.tariff import format_steps
+
+    talk_ms = _talk_ms(seconds, as_json=as_json)
+    try:
+        when = datetime.now(UTC) if at is None else parse_stamp(at)
+    except ValueError as error:
+        fail(Exit.USAGE, f"--at: {error}", as_json=as_json)
+    try:
+        rates = read_deck(deck)
+    except DeckRefusedError as error:
+        fail(Exit.USAGE, str(error), as_json=as_json)
+
+    dialled = billed_number(number, StripPlan(global_strip=strip))
+    rate = None if dialled.billed is None else rates.match(dialled.billed, when)
+    if rate is None:
+        fail(Exit.NO, _no_rate(number, dialled.billed, strip), as_json=as_json)
+    terms = RatingTerms(rounding=rounding, decimals=decimals)
+    result = charge(rate, hold_seconds(talk_ms, terms.hold_time_precision_ms), terms, when)
+    answer = {
+        "dialled": number,
+        "billed_number": dialled.billed,
+        "prefix": rate.prefix,
+        "billed_s": result.billed_s,
+        "charge": amount_text(result.total),
+        "currency": result.currency,
+        "steps": format_steps(rate.steps),
+    }
+    if as_json:
+        print_json(answer)
+        return
+    for name, value in answer.items():
+        typer.echo(printable(f"{name:<14} {value}"))
+
+
+def _talk_ms(seconds: str, *, as_json: bool) -> int:
+    # A fraction of a millisecond is dropped, as the daemon drops it from a measured talk time.
+    from sidecar.core.rating import HOLD_S_MAX
+
+    if not TALK.fullmatch(seconds):
+        fail(Exit.USAGE, f"--seconds: {seconds!r} is not a talk time such as 75 or 21.050", as_json=as_json)
+    if Decimal(seconds) > HOLD_S_MAX - 1:
+        fail(Exit.USAGE, f"--seconds: {seconds} is more than {HOLD_S_MAX - 1}", as_json=as_json)
+    return int(Decimal(seconds) * 1000)
+
+
+def _no_rate(number: str, billed: str | None, strip: int) -> str:
+    if billed is None:
+        return f"no rate: with {strip} digits stripped, {number!r} leaves no number to rate"
+    return f"no rate: no prefix in the deck begins {billed} at that time"
