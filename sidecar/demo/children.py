@@ -1,0 +1,224 @@
+"""The child processes of the demo, each ended by its own pid, and addresses that nobody else uses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).resolve().parent.parent.parent
+SCENARIOS = REPO / "sipp_scenarios"
+SIPP_S_MAX = 20
+END_S_MAX = 10.0
+WORDS_SHOWN = 15
+
+
+class DemoError(Exception):
+    """The demo cannot go on. The text says why and what to do."""
+
+
+def own_address() -> str:
+    """A loopback address by our process id, so that two demos do not meet; never 127.0.0.x."""
+    return f"127.0.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}"
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    """Different ports of `host` that are free for UDP now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(count)]
+        for probe in probes:
+            probe.bind((host, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether somebody has bound this UDP port: proc(5), /proc/net/udp."""
+    address = f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{port:04X}"
+    return any(line.split()[1] == address for line in Path("/proc/net/udp").read_text().splitlines()[1:])
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Ours, without any setting that the user has made for a sidecar of his own."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SIDECAR_", "SERVER_BILLING_"))
+    }
+    path = os.pathsep.join(filter(None, (str(REPO), kept.get("PYTHONPATH"))))
+    return kept | {"PYTHONPATH": path} | settings
+
+
+# --- SIPp ---------------------------------------------------------------------------------------------------
+
+
+class Sipp:
+    """One SIPp process for one call. `ended` says how it went."""
+
+    def __init__(self, name: str, folder: Path, child: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self._folder = folder
+        self._child = child
+
+    @classmethod
+    async def start(
+        cls, name: str, folder: Path, host: str, port: int, control_port: int, *more: str, remote: str = ""
+    ) -> Sipp:
+        """`name` is that of a scenario file, without `.xml`."""
+        command = ["sipp", *([remote] if remote else [])]
+        command += ["-sf", str(SCENARIOS / f"{name}.xml"), "-i", host, "-p", str(port)]
+        command += ["-ci", "127.0.0.1", "-cp", str(control_port), "-m", "1", "-nostdin"]
+        command += ["-timeout", str(SIPP_S_MAX), "-timeout_error"]
+        command += ["-trace_err", "-error_file", str(folder / f"{name}.errors")]
+        command += ["-trace_msg", "-message_file", str(folder / f"{name}.messages"), *more]
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd=folder,
+            )
+        except FileNotFoundError:
+            raise DemoError("sipp is not installed: `make setup` installs it") from None
+        return cls(name, folder, child)
+
+    async def listening(self, host: str, port: int) -> None:
+        while not listens(host, port):
+            if self._child.returncode is not None:
+                raise DemoError(f"{self.name} ended at once: {self.words()}")
+            await asyncio.sleep(0.02)
+
+    async def ended(self) -> str:
+        """Empty where every message of the scenario came as it should, else what SIPp says."""
+        status = await self._child.wait()
+        return "" if status == 0 else f"SIPp {self.name} ended with status {status}: {self.words()}"
+
+    def words(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = (self._folder / f"{self.name}.errors").read_text(errors="backslashreplace").splitlines()
+            return " | ".join(line for line in lines[:WORDS_SHOWN] if line.strip())
+        return "it says nothing"
+
+    async def stop(self) -> None:
+        await end(self._child)
+
+
+# --- the daemon and its command line ------------------------------------------------------------------------
+
+
+class Daemon:
+    """`sidecar run`, up from `ready` on."""
+
+    def __init__(self, child: asyncio.subprocess.Process, ready: dict[str, Any], log: Path) -> None:
+        self._child = child
+        self._ready = ready
+        self._log = log
+
+    @property
+    def sip(self) -> tuple[str, int]:
+        transport, _, place = self._ready["sip"][0].partition(":")
+        assert transport == "udp", self._ready["sip"]
+        return _host_port(place)
+
+    @property
+    def broker(self) -> tuple[str, int]:
+        return _host_port(self._ready["broker"])
+
+    @property
+    def engine(self) -> str:
+        return str(self._ready["engine"])
+
+    async def command(self, *words: str) -> Any:
+        """What `sidecar WORDS --json` prints."""
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sidecar.cli", *words, "--json", "--socket", self._ready["socket"]),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(),
+        )
+        try:
+            said, complaint = await child.communicate()
+        finally:
+            await end(child)
+        if child.returncode:
+            raise DemoError(
+                f"sidecar {' '.join(words)}: status {child.returncode}: {complaint.decode().strip()}"
+            )
+        return json.loads(said)
+
+    async def stop(self) -> int:
+        """SIGTERM, and its exit status."""
+        await end(self._child)
+        assert self._child.returncode is not None
+        return self._child.returncode
+
+
+@asynccontextmanager
+async def daemon(log: Path, settings: dict[str, str]) -> AsyncIterator[Daemon]:
+    """A sidecar with these settings, until the block is left."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sidecar.cli", "run"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(**settings),
+        cwd=log.parent,
+    )
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+            tasks.create_task(_read_log(child, log, ready), name="daemon-log")
+            yield Daemon(child, await ready, log)
+            await end(child)
+    finally:
+        await end(child)
+
+
+async def _read_log(
+    child: asyncio.subprocess.Process, log: Path, ready: asyncio.Future[dict[str, Any]]
+) -> None:
+    assert child.stderr is not None
+    last: list[str] = []
+    with log.open("wb") as file:
+        async for line in child.stderr:
+            file.write(line)
+            last = [*last, line.decode(errors="backslashreplace").strip()][-WORDS_SHOWN:]
+            if not ready.done() and line.startswith(b"{"):
+                event = json.loads(line)
+                if event.get("event") == "ready":
+                    ready.set_result(event)
+    if not ready.done():
+        ready.set_exception(DemoError("the sidecar did not start: " + "\n".join(last)))
+
+
+def _host_port(place: str) -> tuple[str, int]:
+    host, _, port = place.rpartition(":")
+    return host, int(port)
+
+
+async def end(child: asyncio.subprocess.Process) -> None:
+    """SIGTERM, and SIGKILL to who does not hear it."""
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        try:
+            async with asyncio.timeout(END_S_MAX):
+                await child.wait()
+        except TimeoutError:
+            child.kill()
+            await child.wait()
+
+
+def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    return [
+        leaf
+        for one in group.exceptions
+        for leaf in (leaves(one) if isinstance(one, BaseExceptionGroup) else [one])
+    ]
