@@ -176,11 +176,22 @@ class _Reading:
         price_at = names.index("price_per_minute") if "price_per_minute" in names else None
         self._term_names = [name for name in names if name not in ROW_BY_ROW]
         terms_of: Callable[[list[str]], tuple[str, ...]] = itemgetter(*map(names.index, self._term_names))
+        kinds, destinations, prices = self._kinds, self._destinations, self._prices
+        add, add_number = self._builder.add, self._row_numbers.append
         for self.row, cells in enumerate(source, 2):
             if len(cells) != width:
                 if cells:
                     self.refuse(self.row, None, f"{len(cells)} cells, but {width} columns are named")
                 continue
+            if price_at is not None and (default_at is None or not cells[default_at]):
+                # Nearly every row: a plain prefix, and nothing else that was not seen and found good before.
+                prefix, price_e9 = cells[prefix_at], prices.get(cells[price_at], _NONE)
+                name, kind = destinations.get(cells[destination_at]), kinds.get(terms_of(cells))
+                plain = prefix.isascii() and prefix.isdigit() and len(prefix) <= PREFIX_DIGITS_MAX
+                if plain and name is not None and kind is not None and kind[1] == _NONE and price_e9 >= 0:
+                    add(prefix, name, kind[0], price_e9)
+                    add_number(self.row)
+                    continue
             self._take_row(
                 cells[prefix_at],
                 cells[destination_at],
@@ -194,10 +205,8 @@ class _Reading:
     def _take_row(
         self, prefix: str, destination: str, price: str, terms: tuple[str, ...], default: str
     ) -> None:
-        good = prefix.isascii() and prefix.isdigit() and len(prefix) <= PREFIX_DIGITS_MAX and not default
-        if not good:
-            prefix = prefix.strip()
-            good = self._prefix_is_good(prefix, default.strip())
+        prefix = prefix.strip()
+        good = self._prefix_is_good(prefix, default.strip())
         name = self._destinations.get(destination)
         if name is None:
             name = self._destination(destination)

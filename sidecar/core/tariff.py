@@ -243,7 +243,8 @@ class DeckBuilder:
         """One row; the caller has checked the prefix. With a price, it replaces the price of each step of
         the kind.
         """
-        self.keys.append(_number_key(prefix)[1])
+        length = len(prefix)
+        self.keys.append(int(prefix or "0") * _KEY_SCALE[length] + length)
         self.terms.append(kind << 32 | destination)
         self.terms.append(price_e9)
 
@@ -253,9 +254,9 @@ class DeckBuilder:
         """
         order, terms = self._order(), self.terms
         self.keys = array("Q", map(self.keys.__getitem__, order))
-        self.terms = array("Q")
-        for row in order:
-            self.terms.extend(terms[2 * row : 2 * row + 2])
+        self.terms = array("Q", [0]) * len(terms)
+        self.terms[::2] = array("Q", map(terms[::2].__getitem__, order))
+        self.terms[1::2] = array("Q", map(terms[1::2].__getitem__, order))
         self._kind_ids.clear()
         self._destination_ids.clear()
         twice = [row for row, (key, after) in enumerate(pairwise(self.keys)) if key == after]
@@ -291,6 +292,7 @@ class DeckBuilder:
 
 _BASE = PREFIX_DIGITS_MAX + 1
 _SCALE = tuple(10 ** (PREFIX_DIGITS_MAX - length) for length in range(_BASE))
+_KEY_SCALE = tuple(scale * _BASE for scale in _SCALE)
 _LOW = 2**32 - 1
 
 
