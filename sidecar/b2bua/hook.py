@@ -1,0 +1,199 @@
+"""The hook: pjsua2 opens the endpoint and its transports, the native module bridges the calls, and this
+module translates between the two of them and the core. It is the only one that imports either.
+
+Threads: pjsua runs one worker (`threadCnt=1`), in which everything SIP happens, off the GIL: a stall of
+Python delays no message. This side only drains batches of events when the event loop finds the bridge's file
+descriptor readable, and posts batches of commands. Everything here belongs to the thread that called
+`start`, which pjsua registers with pj; pj objects are dropped in `stop`, in that thread, and are part of no
+reference cycle (a collector that destroys one in an unregistered thread hangs for ever).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+import pjsua2
+
+from sidecar.b2bua import _bridge
+from sidecar.b2bua.translate import event_of, tuple_of
+from sidecar.core.commands import Snapshot, WireCommand
+from sidecar.core.events import Event
+from sidecar.core.terms import TransportName
+
+_SET_ACCEPTING = 8
+
+
+class HookError(Exception):
+    """The SIP side could not start; the message names the address and says why."""
+
+
+class Listener(msgspec.Struct, frozen=True, kw_only=True):
+    transport: TransportName
+    host: str  # a literal address of this machine
+    port: int  # 0: any free one
+    advertised: str = ""  # the host that Via and Contact name, where it is not `host` (NAT)
+
+
+class PeerGroup(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    cidrs: tuple[str, ...]
+    port: int = 0  # 0: any
+
+
+class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
+    certificate: str
+    private_key: str
+    ca: str = ""
+
+
+class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    listeners: tuple[Listener, ...]
+    peers: tuple[PeerGroup, ...]  # the first group that holds an address is its group
+    unlisted: Literal["drop", "refuse"] = "drop"
+    calls_max: int = 20_000
+    events_max: int = 100_000
+    answer_hold_ms_max: int = 2000
+    retry_after_s: int = 5
+    wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL and BYE
+    product: str = ""  # User-Agent and Server; empty: neither is sent
+    tls: TlsFiles | None = None
+
+
+_PJ_TRANSPORT: Mapping[TransportName, int] = {
+    TransportName.UDP: pjsua2.PJSIP_TRANSPORT_UDP,
+    TransportName.TCP: pjsua2.PJSIP_TRANSPORT_TCP,
+    TransportName.TLS: pjsua2.PJSIP_TRANSPORT_TLS,
+}
+
+
+class BridgeHook:
+    """`on_events`, then `start`; one per process, because pjsip is."""
+
+    def __init__(self, settings: BridgeSettings) -> None:
+        self._settings = settings
+        self._deliver: Callable[[Sequence[Event]], None] | None = None
+        self._endpoint: Any = None
+        self._bridge: _bridge.Bridge | None = None
+        self._addresses: tuple[str, ...] = ()
+
+    @property
+    def engine(self) -> str:
+        """The pjproject that runs, and the build that the bridge was compiled against."""
+        return f"pjproject {_bridge.pj_version()} ({_bridge.PJ_BUILD})"
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where it listens, as `udp:127.0.0.1:5080`; known once it has started."""
+        return self._addresses
+
+    def on_events(self, deliver: Callable[[Sequence[Event]], None]) -> None:
+        self._deliver = deliver
+
+    async def start(self) -> None:
+        try:
+            self._start()
+        except BaseException:
+            await self.stop()
+            raise
+        assert self._bridge is not None
+        asyncio.get_running_loop().add_reader(self._bridge.event_fd(), self._drain)
+
+    def _start(self) -> None:
+        _bridge.silence()
+        endpoint = pjsua2.Endpoint()
+        endpoint.libCreate()
+        self._endpoint = endpoint
+        endpoint.libInit(_endpoint_config())
+        endpoint.audDevManager().setNoDev()
+        addresses = []
+        advertised = dict.fromkeys(TransportName, "")
+        for listener in self._settings.listeners:
+            host, port = self._listen(endpoint, listener)
+            addresses.append(f"{listener.transport.value}:{host}:{port}")
+            if not advertised[listener.transport]:
+                advertised[listener.transport] = f"{listener.advertised or host}:{port}"
+        endpoint.libStart()
+        self._bridge = _bridge.Bridge(self._native_settings(list(advertised.values())))
+        self._bridge.start()
+        self._addresses = tuple(addresses)
+
+    def _listen(self, endpoint: Any, listener: Listener) -> tuple[str, int]:
+        config = pjsua2.TransportConfig()
+        config.boundAddress = listener.host
+        config.publicAddress = listener.advertised
+        config.port = listener.port
+        if listener.transport is TransportName.TLS and self._settings.tls is not None:
+            config.tlsConfig.certFile = self._settings.tls.certificate
+            config.tlsConfig.privKeyFile = self._settings.tls.private_key
+            config.tlsConfig.CaListFile = self._settings.tls.ca
+        kind = _PJ_TRANSPORT[listener.transport]
+        if ":" in listener.host:
+            kind |= pjsua2.PJSIP_TRANSPORT_IPV6
+        try:
+            number = endpoint.transportCreate(kind, config)
+        except pjsua2.Error as error:
+            where = f"{listener.transport.value} {listener.host}:{listener.port}"
+            raise HookError(f"cannot listen on {where}: {error.reason}") from None
+        local = endpoint.transportGetInfo(number).localAddress
+        host, _, port = local.rpartition(":")
+        return host, int(port)
+
+    def _native_settings(self, advertised: list[str]) -> dict[str, object]:
+        settings = self._settings
+        return {
+            "advertised": advertised,
+            "calls_max": settings.calls_max,
+            "events_max": settings.events_max,
+            "answer_hold_ms_max": settings.answer_hold_ms_max,
+            "retry_after_s": settings.retry_after_s,
+            "refuse_unlisted": settings.unlisted == "refuse",
+            "wanted_headers": [name.lower() for name in settings.wanted_headers],
+            "product": settings.product,
+            "peers": [(group.name, list(group.cidrs), group.port) for group in settings.peers],
+        }
+
+    def _drain(self) -> None:
+        if self._bridge is None:
+            return
+        events = [event_of(native) for native in self._bridge.drain()]
+        if events and self._deliver is not None:
+            self._deliver(events)
+
+    def send(self, commands: Sequence[WireCommand | Snapshot]) -> None:
+        """Never blocks. Commands for a call that is gone are ignored and counted."""
+        if self._bridge is not None and commands:
+            self._bridge.post([tuple_of(command) for command in commands])
+
+    def set_accepting(self, detail: str) -> None:
+        """An empty detail accepts calls; `drain` or `journal` refuses new ones with it."""
+        if self._bridge is not None:
+            self._bridge.post([(_SET_ACCEPTING, 0, detail)])
+
+    def stats(self) -> dict[str, int]:
+        return self._bridge.stats() if self._bridge is not None else {}
+
+    async def stop(self) -> None:
+        """Nothing is sent to any peer: whoever stops a node has released its calls before."""
+        if self._bridge is not None:
+            asyncio.get_running_loop().remove_reader(self._bridge.event_fd())
+            self._bridge.stop()
+            self._drain()
+            self._bridge = None
+        if self._endpoint is not None:
+            self._endpoint.libDestroy(pjsua2.PJSUA_DESTROY_NO_NETWORK)
+            self._endpoint = None
+
+
+def _endpoint_config() -> Any:
+    config = pjsua2.EpConfig()
+    config.uaConfig.threadCnt = 1
+    config.uaConfig.maxCalls = 4  # its call layer carries none, and a slot costs 12.5 kB
+    config.medConfig.threadCnt = 0
+    config.medConfig.hasIoqueue = False
+    config.medConfig.clockRate = 8000
+    config.logConfig.level = 0  # its lines hold bytes from the network, unescaped
+    config.logConfig.consoleLevel = 0
+    return config

@@ -1,0 +1,444 @@
+#include "bridge.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <stdexcept>
+
+namespace sidecar {
+
+template <typename F>
+void Bridge::enter_from_pjsip(F&& body) noexcept {
+    ++depth_;
+    try {
+        body();
+    } catch (const std::exception&) {  // out of memory, or a broken promise of ours: this message is lost, not the node
+        counters.add(Counter::exceptions);
+    }
+    if (--depth_ == 0) sweep();
+}
+
+// --- the edge to pjsip -----------------------------------------------------------------------------------------------
+
+namespace {
+
+pj_bool_t gate_on_request(pjsip_rx_data* rdata) {
+    if (bridge == nullptr) return PJ_FALSE;
+    bool dropped = true;
+    bridge->enter_from_pjsip([&] { dropped = bridge->gate_request(rdata); });
+    return dropped ? PJ_TRUE : PJ_FALSE;
+}
+
+pj_bool_t bridge_on_request(pjsip_rx_data* rdata) {
+    if (bridge == nullptr) return PJ_FALSE;
+    bridge->enter_from_pjsip([&] { bridge->on_request(rdata); });
+    return PJ_TRUE;  // pjsua's own layers never get a request
+}
+
+pj_bool_t bridge_on_response(pjsip_rx_data* rdata) {
+    if (bridge == nullptr || pjsip_rdata_get_tsx(rdata) != nullptr) return PJ_FALSE;  // on_tsx_state tells of those
+    bool taken = true;
+    bridge->enter_from_pjsip([&] { taken = bridge->on_response(rdata); });
+    return taken ? PJ_TRUE : PJ_FALSE;
+}
+
+void on_tsx_state(pjsip_transaction* tsx, pjsip_event* event) {
+    if (bridge == nullptr || event->type != PJSIP_EVENT_TSX_STATE) return;
+    auto* user = static_cast<TsxUser*>(tsx->mod_data[stack.user->id]);
+    if (user == nullptr) return;
+    bridge->enter_from_pjsip([&] { user->on_tsx(tsx, *event); });
+}
+
+void on_dropped_data(pjsip_tp_dropped_data* data) {
+    if (bridge != nullptr) bridge->enter_from_pjsip([&] { bridge->on_dropped(data->status); });
+}
+
+// They outlive the bridge: transactions that pjsip still holds when the endpoint goes down point to them.
+pjsip_module make_module(const char* name, int priority) {
+    pjsip_module module{};
+    module.name = borrow(name);
+    module.id = -1;
+    module.priority = priority;
+    return module;
+}
+
+pjsip_module gate_module = [] {
+    auto module = make_module("mod-sidecar-gate", PJSIP_MOD_PRIORITY_TSX_LAYER - 2);
+    module.on_rx_request = &gate_on_request;
+    return module;
+}();
+
+pjsip_module bridge_module = [] {
+    auto module = make_module("mod-sidecar-bridge", PJSIP_MOD_PRIORITY_TSX_LAYER + 2);
+    module.on_rx_request = &bridge_on_request;
+    module.on_rx_response = &bridge_on_response;
+    module.on_tsx_state = &on_tsx_state;
+    return module;
+}();
+
+}  // namespace
+
+void Deadline::fired(pj_timer_heap_t*, pj_timer_entry* entry) {
+    auto* self = static_cast<Deadline*>(entry->user_data);
+    entry->id = 0;
+    if (bridge != nullptr) bridge->enter_from_pjsip([&] { self->action_(self->owner_); });
+}
+
+// --- life ------------------------------------------------------------------------------------------------------------
+
+Bridge::Bridge(Settings settings) : events_(settings.events_max) {
+    stack.settings = std::move(settings);
+    counters.reset();
+}
+
+Bridge::~Bridge() = default;
+
+void Bridge::start() {
+    if (bridge != nullptr) throw std::runtime_error("a bridge runs in this process already");
+    if (stack.endpoint == nullptr) throw std::runtime_error("pjsua has no endpoint");
+    stack.user = &bridge_module;
+    commands_ = std::make_unique<CommandQueue>(stack.endpoint, [this](auto& batch) {
+        enter_from_pjsip([&] { run(batch); });
+    });
+    bridge = this;
+    if (pjsip_endpt_register_module(stack.endpoint, &bridge_module) != PJ_SUCCESS ||
+        pjsip_endpt_register_module(stack.endpoint, &gate_module) != PJ_SUCCESS) {
+        bridge = nullptr;
+        throw std::runtime_error("pjsip refused the modules");
+    }
+    pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), &on_dropped_data);
+    registered_ = true;
+}
+
+void Bridge::stop() {
+    if (!registered_) return;
+    registered_ = false;
+    std::vector<Command> batch(1);
+    batch[0].kind = CommandKind::stop;
+    post(std::move(batch));
+    std::unique_lock lock(stop_mutex_);
+    stop_condition_.wait(lock, [this] { return stopped_; });
+    commands_.reset();
+}
+
+void Bridge::stop_here() {
+    pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), nullptr);
+    pjsip_endpt_unregister_module(stack.endpoint, &gate_module);
+    calls_.clear();
+    abandoned_.clear();
+    legs_.clear();
+    sweep();
+    bridge = nullptr;
+    // bridge_module stays registered: the transactions that end later still name it as their user.
+    pjsip_endpt_unregister_module(stack.endpoint, &bridge_module);
+    commands_->close();
+    const std::lock_guard lock(stop_mutex_);
+    stopped_ = true;
+    stop_condition_.notify_all();
+}
+
+void Bridge::post(std::vector<Command>&& commands) {
+    if (commands_) commands_->post(std::move(commands));
+}
+
+void Bridge::run(std::vector<Command>& commands) {
+    for (const Command& command : commands) {
+        switch (command.kind) {
+            case CommandKind::snapshot:
+                snapshot();
+                break;
+            case CommandKind::set_accepting:
+                not_accepting_ = command.text;
+                break;
+            case CommandKind::stop:
+                return stop_here();
+            default: {
+                const auto found = calls_.find(command.bridge_id);
+                if (found == calls_.end()) {
+                    counters.add(Counter::commands_unmatched);
+                } else {
+                    enter_from_pjsip([&] { found->second->run(command); });  // one call's fault is not the next one's
+                }
+            }
+        }
+    }
+}
+
+void Bridge::snapshot() {
+    Event event{EventKind::snapshot_taken, Side::a, 0, 0, Moment::now(), {}};
+    event.fields.list(calls_.size());
+    for (const auto& [id, call] : calls_) event.fields.number(static_cast<std::int64_t>(id));
+    push(std::move(event));
+}
+
+// --- tables ----------------------------------------------------------------------------------------------------------
+
+void Bridge::enter(Leg& leg) { legs_.emplace(leg.dialog.local_tag(), &leg); }
+
+void Bridge::leave(Leg& leg) {
+    legs_.erase(leg.dialog.local_tag());
+    if (ended_dialogs_.size() == ended_dialogs_max) ended_dialogs_.pop_front();
+    ended_dialogs_.push_back({std::string(leg.dialog.local_tag()), std::string(leg.dialog.remote_tag()),
+                              std::string(leg.dialog.call_id())});
+}
+
+void Bridge::retire(Call& call) {
+    const auto found = calls_.find(call.id());
+    if (found == calls_.end()) return;
+    retired_calls_.push_back(std::move(found->second));
+    calls_.erase(found);
+    live_calls_.store(calls_.size(), std::memory_order_relaxed);
+    counters.add(Counter::calls_ended);
+}
+
+void Bridge::adopt(std::unique_ptr<CalleeLeg> abandoned) {
+    CalleeLeg* key = abandoned.get();
+    abandoned_.emplace(key, std::move(abandoned));
+}
+
+void Bridge::forget(CalleeLeg& leg) {
+    const auto found = abandoned_.find(&leg);
+    if (found == abandoned_.end()) return;
+    retired_legs_.push_back(std::move(found->second));
+    abandoned_.erase(found);
+}
+
+void Bridge::retire(std::unique_ptr<Relay> relay) { retired_relays_.push_back(std::move(relay)); }
+
+void Bridge::sweep() noexcept {
+    retired_relays_.clear();
+    retired_calls_.clear();
+    retired_legs_.clear();
+}
+
+Leg* Bridge::find(std::string_view local_tag) const {
+    const auto found = legs_.find(local_tag);
+    return found == legs_.end() ? nullptr : found->second;
+}
+
+Leg* Bridge::find_dialog(const pjsip_rx_data* request) const {
+    Leg* leg = find(view(request->msg_info.to->tag));
+    if (leg == nullptr || view(request->msg_info.cid->id) != leg->dialog.call_id() ||
+        view(request->msg_info.from->tag) != leg->dialog.remote_tag()) {
+        return nullptr;
+    }
+    return leg;
+}
+
+// --- requests --------------------------------------------------------------------------------------------------------
+
+bool Bridge::gate_request(pjsip_rx_data* rdata) {
+    pjsip_via_hdr* via = rdata->msg_info.via;
+    via->maddr_param.slen = 0;  // RFC 3261 §18.2.2 would have us answer to an address of the sender's choice
+    const bool listed = stack.settings.peers.find(&rdata->pkt_info.src_addr) != PeerTable::unlisted;
+    const auto to_tag = view(rdata->msg_info.to->tag);
+    if (!to_tag.empty()) {
+        if (const Leg* leg = find(to_tag)) {
+            if (leg->dialog.speaks_from(&rdata->pkt_info.src_addr)) return false;
+            counters.add(Counter::dropped_foreign);
+            return true;
+        }
+    }
+    if (listed) return false;
+    const auto method = rdata->msg_info.msg->line.req.method.id;
+    if (stack.settings.refuse_unlisted && method == PJSIP_INVITE_METHOD && to_tag.empty()) {
+        counters.add(Counter::refused_unlisted);
+        report_refused(rdata, PJSIP_SC_FORBIDDEN, "source_not_allowed");
+        respond_stateless(rdata, PJSIP_SC_FORBIDDEN);
+    } else {
+        counters.add(Counter::dropped_unlisted);
+    }
+    return true;
+}
+
+void Bridge::on_request(pjsip_rx_data* rdata) {
+    const pjsip_method& method = rdata->msg_info.msg->line.req.method;
+    if (method.id == PJSIP_CANCEL_METHOD) return on_cancel(rdata);
+    if (rdata->msg_info.to->tag.slen != 0) return on_in_dialog(rdata);
+    if (method.id == PJSIP_INVITE_METHOD) return on_initial_invite(rdata);
+    on_other(rdata);
+}
+
+void Bridge::on_other(pjsip_rx_data* rdata) {
+    const pjsip_method& method = rdata->msg_info.msg->line.req.method;
+    if (method.id == PJSIP_ACK_METHOD) return counters.add(Counter::acks_unmatched);
+    if (method.id == PJSIP_OPTIONS_METHOD) {
+        counters.add(Counter::options_answered);
+        return respond_stateless(rdata, PJSIP_SC_OK);
+    }
+    counters.add(Counter::unmatched_requests);
+    respond_stateless(rdata, method.id == PJSIP_BYE_METHOD ? PJSIP_SC_CALL_TSX_DOES_NOT_EXIST
+                                                           : PJSIP_SC_METHOD_NOT_ALLOWED);
+}
+
+void Bridge::on_cancel(pjsip_rx_data* rdata) {
+    pj_str_t key;
+    pjsip_tsx_create_key(rdata->tp_info.pool, &key, PJSIP_ROLE_UAS, &pjsip_invite_method, rdata);
+    pjsip_transaction* invite = pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);  // with a reference
+    if (invite == nullptr) {
+        counters.add(Counter::unmatched_requests);
+        return respond_stateless(rdata, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
+    }
+    auto* user = static_cast<TsxUser*>(invite->mod_data[stack.user->id]);
+    if (user != nullptr) {
+        user->on_cancel(rdata);
+    } else {
+        answer_request(rdata, PJSIP_SC_OK, "");  // RFC 3261 §9.2: too late to have an effect
+    }
+    pj_grp_lock_dec_ref(invite->grp_lock);
+}
+
+bool Bridge::refused_as_malformed(pjsip_rx_data* rdata) {
+    const auto& info = rdata->msg_info;
+    const auto refuse = [&](Counter counter, int code) {
+        counters.add(counter);
+        respond_stateless(rdata, code);
+        return true;
+    };
+    if (static_cast<std::size_t>(rdata->pkt_info.len) >= PJSIP_MAX_PKT_LEN - 1) {
+        return refuse(Counter::refused_too_large, PJSIP_SC_MESSAGE_TOO_LARGE);
+    }
+    if (!body_is_whole(rdata)) return refuse(Counter::refused_malformed, PJSIP_SC_BAD_REQUEST);
+    if (info.max_fwd != nullptr && info.max_fwd->ivalue <= 0) return refuse(Counter::refused_hops, PJSIP_SC_TOO_MANY_HOPS);
+    if (find(view(info.from->tag)) != nullptr || pjsip_tsx_detect_merged_requests(rdata) != nullptr) {
+        return refuse(Counter::refused_loop, PJSIP_SC_LOOP_DETECTED);
+    }
+    const pjsip_uri* uri = info.msg->line.req.uri;
+    if (!PJSIP_URI_SCHEME_IS_SIP(uri) && !PJSIP_URI_SCHEME_IS_SIPS(uri) && !PJSIP_URI_SCHEME_IS_TEL(uri)) {
+        return refuse(Counter::refused_scheme, PJSIP_SC_UNSUPPORTED_URI_SCHEME);
+    }
+    const auto* contact = static_cast<const pjsip_contact_hdr*>(pjsip_msg_find_hdr(info.msg, PJSIP_H_CONTACT, nullptr));
+    const bool has_contact = contact != nullptr && !contact->star && contact->uri != nullptr &&
+                             (PJSIP_URI_SCHEME_IS_SIP(contact->uri) || PJSIP_URI_SCHEME_IS_SIPS(contact->uri));
+    if (!has_contact || info.from->tag.slen == 0 || info.via->branch_param.slen == 0) {
+        return refuse(Counter::refused_malformed, PJSIP_SC_BAD_REQUEST);
+    }
+    if (find_header(info.msg, "Replaces") != nullptr || find_header(info.msg, "Join") != nullptr) {
+        return refuse(Counter::refused_replaces, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);  // RFC 3891 §3: no dialog it may take
+    }
+    return false;
+}
+
+bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
+    std::string_view detail;
+    if (!not_accepting_.empty()) {
+        detail = not_accepting_;
+        counters.add(Counter::refused_not_accepting);
+    } else if (calls_.size() >= stack.settings.calls_max || events_.nearly_full()) {
+        detail = "node_full";
+        counters.add(Counter::refused_node_full);
+    } else {
+        return false;
+    }
+    report_refused(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, detail);
+    respond_stateless(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, stack.settings.retry_after_s);
+    return true;
+}
+
+void Bridge::report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail) {
+    if (events_.nearly_full()) return counters.add(Counter::events_dropped);
+    Event event{EventKind::invite_refused, Side::a, code, next_id_++, Moment::now(), {}};
+    Fields& fields = event.fields;
+    fields.text(detail);
+    const auto& info = rdata->msg_info;
+    const pjsip_transport* transport = rdata->tp_info.transport;
+    fields.text(view(info.cid->id)).text("").text(view(info.from->tag));
+    fields.text(printed(info.to->uri, PJSIP_URI_IN_FROMTO_HDR)).text(printed(info.from->uri, PJSIP_URI_IN_FROMTO_HDR));
+    fields.text("").list(0).number(0).number(info.cseq->cseq).text(view(info.via->branch_param));
+    fields.text(host_port(view(transport->local_name.host), transport->local_name.port));
+    fields.text(host_port(rdata->pkt_info.src_name, rdata->pkt_info.src_port));
+    fields.number(static_cast<int>(transport_of(transport->key.type)));
+    put_invite(fields, rdata, "");
+    push(std::move(event));
+}
+
+void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_token) {
+    const auto& info = invite->msg_info;
+    const int group = stack.settings.peers.find(&invite->pkt_info.src_addr);
+    fields.text(group == PeerTable::unlisted ? std::string_view() : std::string_view(stack.settings.peers.name(group)));
+    const auto* request_uri = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.msg->line.req.uri));
+    fields.text(printed(request_uri, PJSIP_URI_IN_REQ_URI)).text(user_of(request_uri));
+    fields.text(user_of(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.from->uri))));
+    const auto headers = wanted_headers_of(info.msg);
+    fields.list(headers.size());
+    for (const auto& text : headers) fields.text(text);
+    fields.text("").text(b_token);  // the name in the TLS certificate is not known here yet
+}
+
+void Bridge::on_initial_invite(pjsip_rx_data* rdata) {
+    if (refused_as_malformed(rdata) || refused_for_load(rdata)) return;
+    const std::uint64_t id = next_id_++;
+    auto& call = calls_[id] = std::make_unique<Call>(id);
+    live_calls_.store(calls_.size(), std::memory_order_relaxed);
+    if (call->start(rdata)) {
+        counters.add(Counter::invites);
+        return;
+    }
+    calls_.erase(id);
+    live_calls_.store(calls_.size(), std::memory_order_relaxed);
+    counters.add(Counter::refused_malformed);
+}
+
+void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
+    const pjsip_method& method = rdata->msg_info.msg->line.req.method;
+    Leg* leg = find_dialog(rdata);
+    if (method.id == PJSIP_ACK_METHOD) {
+        if (leg == nullptr || leg->call() == nullptr) return counters.add(Counter::acks_unmatched);
+        return leg->call()->on_ack(*leg, rdata);
+    }
+    if (leg == nullptr || leg->call() == nullptr) {
+        const bool late_bye =
+            method.id == PJSIP_BYE_METHOD &&
+            (leg != nullptr || std::any_of(ended_dialogs_.rbegin(), ended_dialogs_.rend(), [&](const EndedDialog& ended) {
+                 return ended.local_tag == view(rdata->msg_info.to->tag) &&
+                        ended.remote_tag == view(rdata->msg_info.from->tag) &&
+                        ended.call_id == view(rdata->msg_info.cid->id);
+             }));
+        counters.add(late_bye ? Counter::late_byes : Counter::unmatched_requests);
+        return respond_stateless(rdata, late_bye ? PJSIP_SC_OK : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
+    }
+    Call* call = leg->call();
+    if (!body_is_whole(rdata)) {
+        counters.add(Counter::refused_malformed);
+        return respond_stateless(rdata, PJSIP_SC_BAD_REQUEST);
+    }
+    const int cseq = rdata->msg_info.cseq->cseq;
+    const bool newer = cseq > leg->dialog.remote_cseq();
+    if (newer) leg->dialog.set_remote_cseq(cseq);
+    if (method.id == PJSIP_BYE_METHOD) return call->on_bye(*leg, rdata);  // it always wins, even out of order
+    if (!newer) {  // RFC 3261 §12.2.2
+        counters.add(Counter::refused_out_of_order);
+        return respond_stateless(rdata, PJSIP_SC_INTERNAL_SERVER_ERROR);
+    }
+    call->heard(*leg);
+    call->on_request(*leg, rdata);
+}
+
+// --- responses without a transaction ---------------------------------------------------------------------------------
+
+bool Bridge::on_response(pjsip_rx_data* rdata) {
+    Leg* leg = find(view(rdata->msg_info.from->tag));
+    if (leg == nullptr || view(rdata->msg_info.cid->id) != leg->dialog.call_id()) {
+        counters.add(Counter::unmatched_responses);
+        return false;  // pjsua's registrations may know it
+    }
+    const auto& line = rdata->msg_info.msg->line.status;
+    if (rdata->msg_info.cseq->method.id != PJSIP_INVITE_METHOD || line.code / 100 != 2) return true;
+    if (!leg->dialog.speaks_from(&rdata->pkt_info.src_addr)) {
+        counters.add(Counter::dropped_foreign);
+        return true;
+    }
+    if (view(rdata->msg_info.to->tag) == leg->dialog.remote_tag()) {
+        leg->on_repeated_answer(rdata);
+    } else if (auto* callee = dynamic_cast<CalleeLeg*>(leg)) {
+        callee->on_branch_answer(rdata);
+    }
+    return true;
+}
+
+void Bridge::on_dropped(int status) {
+    if (status == PJ_EIGNORED) return;  // a keep-alive
+    counters.add(status == PJSIP_ERXOVERFLOW ? Counter::refused_too_large : Counter::dropped_unparsable);
+}
+
+}  // namespace sidecar

@@ -1,0 +1,110 @@
+// The bridge: pjsip modules that take every message before pjsua's own layers see it, the table of calls, and the two
+// queues to Python.
+#pragma once
+
+#include "call.hpp"
+#include "command_queue.hpp"
+#include "counters.hpp"
+#include "event_queue.hpp"
+#include "leg.hpp"
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace sidecar {
+
+// Two modules of ours stand in pjsip's chain:
+//
+//   gate    ahead of the transaction layer: drops what may not be heard (source check), whatever its tags or branch
+//   bridge  behind the transaction layer, ahead of dialogs, pjsua and everything else: takes every request, and is the
+//           user of every transaction of ours
+//
+// All of it runs in pjsua's one worker thread; only post(), drain() and the counters are for others. Owns the calls, the
+// abandoned attempts and both queues.
+class Bridge {
+public:
+    explicit Bridge(Settings settings);
+    ~Bridge();
+    Bridge(const Bridge&) = delete;
+    Bridge& operator=(const Bridge&) = delete;
+
+    // Python thread (registered with pj).
+    void start();
+    void stop();  // returns when the worker holds nothing of ours any more; nothing is sent to any peer
+    int event_fd() const { return events_.fd(); }
+    void drain(std::vector<Event>& out) { events_.drain(out); }
+    void post(std::vector<Command>&& commands);
+    std::size_t live_calls() const { return live_calls_.load(std::memory_order_relaxed); }
+
+    // Native thread.
+    void push(Event&& event) { events_.push(std::move(event)); }
+    void enter(Leg& leg);
+    void leave(Leg& leg);
+    void retire(Call& call);                           // freed when the current callback returns
+    void adopt(std::unique_ptr<CalleeLeg> abandoned);  // an attempt whose call goes on without it
+    void forget(CalleeLeg& abandoned);                 // freed when the current callback returns
+    void retire(std::unique_ptr<Relay> relay);         // likewise
+
+    // Every way from pjsip into our code goes through here: no exception gets out, and what was retired is freed last,
+    // when nothing of it is on the stack any more.
+    template <typename F>
+    void enter_from_pjsip(F&& body) noexcept;
+
+    bool gate_request(pjsip_rx_data* rdata);  // true: dropped
+    void on_request(pjsip_rx_data* rdata);
+    bool on_response(pjsip_rx_data* rdata);
+    void on_dropped(int status);
+
+private:
+    void run(std::vector<Command>& commands);
+    void on_initial_invite(pjsip_rx_data* rdata);
+    void on_in_dialog(pjsip_rx_data* rdata);
+    void on_cancel(pjsip_rx_data* rdata);
+    void on_other(pjsip_rx_data* rdata);
+    bool refused_as_malformed(pjsip_rx_data* rdata);
+    bool refused_for_load(pjsip_rx_data* rdata);
+    void report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail);
+    void snapshot();
+    void stop_here();
+    void sweep() noexcept;
+
+    Leg* find(std::string_view local_tag) const;
+    Leg* find_dialog(const pjsip_rx_data* request) const;
+
+    EventQueue events_;
+    std::unique_ptr<CommandQueue> commands_;
+    std::unordered_map<std::uint64_t, std::unique_ptr<Call>> calls_;
+    std::unordered_map<std::string_view, Leg*> legs_;  // by local tag; the key lives in the leg's dialog
+    std::unordered_map<CalleeLeg*, std::unique_ptr<CalleeLeg>> abandoned_;
+    std::vector<std::unique_ptr<Call>> retired_calls_;
+    std::vector<std::unique_ptr<CalleeLeg>> retired_legs_;
+    std::vector<std::unique_ptr<Relay>> retired_relays_;
+    std::atomic<std::size_t> live_calls_{0};
+    std::uint64_t next_id_ = 1;
+    std::string not_accepting_;  // the detail of the refusal; empty: accepting
+    int depth_ = 0;
+
+    struct EndedDialog {
+        std::string local_tag, remote_tag, call_id;
+    };
+    static constexpr std::size_t ended_dialogs_max = 4096;
+    std::deque<EndedDialog> ended_dialogs_;  // the last to end: a BYE that crossed ours is answered 200, not 481
+
+    bool registered_ = false;
+    std::mutex stop_mutex_;
+    std::condition_variable stop_condition_;
+    bool stopped_ = false;
+};
+
+inline Bridge* bridge = nullptr;  // the one of this process; set while its modules are registered
+
+// Fields of core.events.InviteReceived after the identity; `b_token` empty where the INVITE was refused.
+void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_token);
+
+}  // namespace sidecar

@@ -1,0 +1,395 @@
+#include "call.hpp"
+
+#include "bridge.hpp"
+
+#include <algorithm>
+
+namespace sidecar {
+namespace {
+
+constexpr int q850_temporary_failure = 41;
+constexpr int q850_timer_expired = 102;
+constexpr std::size_t relays_max = 16;  // in-dialog requests open at once in one call
+
+bool has_early_media(const pjsip_rx_data* response) {
+    return response->msg_info.msg->body != nullptr || find_header(response->msg_info.msg, "RSeq") != nullptr;
+}
+
+}  // namespace
+
+Call::Call(std::uint64_t id) : id_(id), b_token_(random_hex(16)), a_(*this) {}
+
+Call::~Call() = default;
+
+bool Call::start(pjsip_rx_data* invite) {
+    if (!a_.accept(invite)) return false;
+    invite_ = std::make_unique<HeldMessage>(invite);
+    if (const auto* hops = static_cast<const pjsip_max_fwd_hdr*>(
+            pjsip_msg_find_hdr(invite->msg_info.msg, PJSIP_H_MAX_FORWARDS, nullptr))) {
+        max_forwards_ = static_cast<int>(hops->ivalue) - 1;
+    }
+    hold_.arm(stack.settings.answer_hold_ms_max);
+    Fields fields;
+    a_.dialog.put_identity(fields);
+    put_invite(fields, invite, b_token_);
+    emit(EventKind::invite_received, Side::a, 0, std::move(fields));
+    return true;
+}
+
+void Call::emit(EventKind kind, Side side, int code, Fields fields) {
+    bridge->push(Event{kind, side, code, id_, Moment::now(), std::move(fields)});
+}
+
+// --- commands --------------------------------------------------------------------------------------------------------
+
+void Call::run(const Command& command) {
+    switch (command.kind) {
+        case CommandKind::route: return route(command);
+        case CommandKind::relay_answer: return relay_answer();
+        case CommandKind::relay_failure: return relay_failure(command);
+        case CommandKind::reject: return refuse(command);
+        case CommandKind::release: return release(command);
+        case CommandKind::arm_deadline: return arm(command);
+        case CommandKind::snapshot:
+        case CommandKind::set_accepting:
+        case CommandKind::stop: return;  // not for a call
+    }
+}
+
+void Call::route(const Command& command) {
+    if (state_ != State::deciding && state_ != State::failed) return counters.add(Counter::commands_unmatched);
+    hold_.disarm();
+    failure_.reset();
+    state_ = State::calling;
+    b_existed_ = true;
+    b_ = std::make_unique<CalleeLeg>(*this, command.attempt);
+    if (!b_->start(command, *invite_, a_.dialog.remote(), max_forwards_, b_token_)) {
+        on_failed(*b_, RouteFailure::unreachable, nullptr);
+    }
+}
+
+void Call::relay_answer() {
+    if (state_ != State::holding) return counters.add(Counter::commands_unmatched);
+    hold_.disarm();
+    ring_.disarm();
+    const bool sent = a_.answer(*answer_);
+    answer_.reset();
+    invite_.reset();
+    if (!sent) return on_transport_failed(Side::a);
+    state_ = State::answered;
+    counters.add(Counter::answers_relayed);
+    const Moment now = Moment::now();
+    answered_ns_ = now.mono_ns;
+    bridge->push(Event{EventKind::answer_relayed, Side::a, 0, id_, now, {}});
+    if (duration_ms_ >= 0) duration_.arm(duration_ms_);
+    if (grant_ms_ >= 0) grant_.arm(grant_ms_);
+}
+
+void Call::relay_failure(const Command& command) {
+    if (state_ != State::failed) return counters.add(Counter::commands_unmatched);
+    int code = command.sip_code;
+    if (code == 0) code = failure_ ? failure_->code() : no_answer_code_;
+    header_policy::Options options;
+    options.retry_after = command.keep_retry_after;
+    const auto failure = std::move(failure_);
+    begin_ending();
+    a_.refuse(code, {}, failure.get(), options);
+    settle();
+}
+
+void Call::refuse(const Command& command) {
+    if (!waiting()) return counters.add(Counter::commands_unmatched);
+    end_both(command.sip_code, {our_reason(command.q850_cause, command.text)}, command.retry_after_s);
+}
+
+void Call::release(const Command& command) {
+    if (state_ == State::ending) return counters.add(Counter::commands_unmatched);
+    end_both(command.sip_code, {our_reason(command.q850_cause, command.text)});
+}
+
+void Call::arm(const Command& command) {
+    if (state_ == State::ending) return counters.add(Counter::commands_unmatched);
+    const std::vector<std::string> reasons{our_reason(command.q850_cause, command.text)};
+    long long delay = command.milliseconds;
+    if (answered_ns_ != 0) delay -= (Moment::now().mono_ns - answered_ns_) / 1'000'000;
+    switch (static_cast<DeadlineKind>(command.deadline)) {
+        case DeadlineKind::ring:
+            if (waiting()) ring_.arm(command.milliseconds);
+            return;
+        case DeadlineKind::max_duration:
+            duration_ms_ = command.milliseconds;
+            duration_reasons_ = reasons;
+            if (state_ == State::answered) duration_.arm(delay);
+            return;
+        case DeadlineKind::grant:
+            grant_ms_ = command.milliseconds;
+            grant_reasons_ = reasons;
+            if (state_ == State::answered) grant_.arm(delay);
+            return;
+        case DeadlineKind::hold:
+        case DeadlineKind::no_ack:  // these two are the bridge's own
+            return counters.add(Counter::commands_unmatched);
+    }
+}
+
+// --- ending ----------------------------------------------------------------------------------------------------------
+
+void Call::begin_ending() {
+    state_ = State::ending;
+    hold_.disarm();
+    ring_.disarm();
+    duration_.disarm();
+    grant_.disarm();
+    invite_.reset();
+    answer_.reset();
+    failure_.reset();
+    for (auto& relay : relays_) relay->close();
+}
+
+void Call::end_both(int sip_code, const std::vector<std::string>& reasons, int retry_after_s) {
+    const bool was_waiting = waiting();
+    begin_ending();
+    if (was_waiting) {
+        a_.refuse(sip_code, reasons, nullptr, {}, retry_after_s);
+    } else {
+        a_.leave(reasons);
+    }
+    if (b_) b_->leave(reasons);
+    settle();
+}
+
+void Call::settle() {
+    if (state_ != State::ending) return;
+    if (a_.ended() && !a_reported_) {
+        a_reported_ = true;
+        emit(EventKind::leg_terminated, Side::a, a_.last_code(), std::move(Fields().number(a_.alive())));
+    }
+    if (b_ && b_->ended()) {
+        b_code_ = b_->last_code();
+        b_alive_ = b_->alive();
+    }
+    if (b_existed_ && !b_reported_ && (!b_ || b_->ended())) {
+        b_reported_ = true;
+        emit(EventKind::leg_terminated, Side::b, b_code_, std::move(Fields().number(b_alive_)));
+    }
+    if (a_reported_ && (b_reported_ || !b_existed_)) bridge->retire(*this);
+}
+
+void Call::on_transport_failed(Side side) {
+    emit(EventKind::transport_failed, side);
+    if (state_ == State::ending) return;
+    const std::vector<std::string> reasons{our_reason(38, "transport_lost")};
+    end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, reasons);
+}
+
+// --- deadlines -------------------------------------------------------------------------------------------------------
+
+void Call::on_hold_deadline() {
+    if (!waiting()) return;
+    emit(EventKind::deadline_reached, Side::a, 0, std::move(Fields().number(static_cast<int>(DeadlineKind::hold)).number(0)));
+    end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, {our_reason(q850_temporary_failure, "journal")});
+}
+
+void Call::on_ring_deadline() {
+    if (!waiting()) return;
+    const int heard = b_ ? b_->heard_code() : 0;
+    emit(EventKind::deadline_reached, Side::a, 0,
+         std::move(Fields().number(static_cast<int>(DeadlineKind::ring)).number(heard)));
+}
+
+void Call::on_limit_deadline(DeadlineKind kind, const std::vector<std::string>& reasons) {
+    if (state_ != State::answered) return;
+    emit(EventKind::deadline_reached, Side::a, 0, std::move(Fields().number(static_cast<int>(kind)).number(0)));
+    end_both(PJSIP_SC_REQUEST_TIMEOUT, reasons);
+}
+
+void Call::duration_fired(void* self) {
+    auto* call = static_cast<Call*>(self);
+    call->on_limit_deadline(DeadlineKind::max_duration, call->duration_reasons_);
+}
+
+void Call::grant_fired(void* self) {
+    auto* call = static_cast<Call*>(self);
+    call->on_limit_deadline(DeadlineKind::grant, call->grant_reasons_);
+}
+
+void Call::on_not_acknowledged() {
+    if (state_ == State::ending) {
+        a_.leave({});  // the BYE that was due
+        return settle();
+    }
+    emit(EventKind::deadline_reached, Side::a, 0,
+         std::move(Fields().number(static_cast<int>(DeadlineKind::no_ack)).number(0)));
+    end_both(PJSIP_SC_REQUEST_TIMEOUT, {our_reason(q850_timer_expired, "no_ack")});
+}
+
+void Call::on_relay_not_acknowledged() {
+    if (state_ == State::answered) on_not_acknowledged();
+}
+
+// --- from leg B ------------------------------------------------------------------------------------------------------
+
+void Call::on_provisional(CalleeLeg& leg, const pjsip_rx_data* response, bool other_branch) {
+    if (state_ != State::calling) return;
+    const int code = response->msg_info.msg->line.status.code;
+    if (leg.first_of_its_code(code)) {
+        emit(EventKind::provisional_received, Side::b, code, std::move(Fields().number(leg.attempt())));
+    }
+    header_policy::Options options;
+    options.body = !other_branch;  // A has one dialog: the media of one branch only, and no PRACK to the wrong one
+    if (!other_branch && has_early_media(response)) early_media_relayed_ = true;
+    a_.provisional(response, options);
+}
+
+void Call::on_answer(CalleeLeg& leg, const pjsip_rx_data* response) {
+    const int code = response->msg_info.msg->line.status.code;
+    answer_ = std::make_unique<HeldMessage>(response);
+    state_ = State::holding;
+    hold_.arm(stack.settings.answer_hold_ms_max);
+    Fields fields;
+    fields.number(leg.attempt());
+    leg.dialog.put_identity(fields);
+    emit(EventKind::answer_held, Side::b, code, std::move(fields));
+}
+
+void Call::on_failed(CalleeLeg& leg, RouteFailure cause, const pjsip_rx_data* response) {
+    if (state_ != State::calling) return;  // it was cancelled: settle() reports it
+    state_ = State::failed;
+    hold_.arm(stack.settings.answer_hold_ms_max);
+    Fields fields;
+    fields.number(leg.attempt()).number(static_cast<int>(cause));
+    std::vector<std::string> reasons;
+    int code = 0;
+    if (response != nullptr) {
+        failure_ = std::make_unique<HeldMessage>(response);
+        code = response->msg_info.msg->line.status.code;
+        reasons = reasons_of(response->msg_info.msg);
+    }
+    fields.text(failure_ ? failure_->phrase() : std::string_view()).list(reasons.size());
+    for (const auto& reason : reasons) fields.text(reason);
+    fields.number(early_media_relayed_);
+    b_code_ = code;
+    b_alive_ = response != nullptr;
+    no_answer_code_ = cause == RouteFailure::unreachable ? PJSIP_SC_INTERNAL_SERVER_ERROR : PJSIP_SC_REQUEST_TIMEOUT;
+    emit(EventKind::route_failed, Side::b, code, std::move(fields));
+    give_up_attempt();
+}
+
+// Its last transactions may outlive the decision, and the call.
+void Call::give_up_attempt() {
+    CalleeLeg* leg = b_.get();
+    bridge->adopt(std::move(b_));
+    leg->give_up();
+}
+
+// --- from leg A, and in the dialogs ----------------------------------------------------------------------------------
+
+void Call::on_cancel(const pjsip_rx_data* cancel) {
+    if (!waiting()) return;
+    const auto reasons = reasons_of(cancel->msg_info.msg);
+    const auto headers = wanted_headers_of(cancel->msg_info.msg);
+    Fields fields;
+    fields.list(reasons.size());
+    for (const auto& reason : reasons) fields.text(reason);
+    fields.list(headers.size());
+    for (const auto& text : headers) fields.text(text);
+    emit(EventKind::cancel_received, Side::a, 0, std::move(fields));
+    begin_ending();
+    a_.refuse(PJSIP_SC_REQUEST_TERMINATED, {});
+    if (b_) b_->leave(reasons);
+    settle();
+}
+
+Leg* Call::other(const Leg& leg) { return leg.side() == Side::a ? static_cast<Leg*>(b_.get()) : &a_; }
+
+void Call::on_bye(Leg& leg, pjsip_rx_data* bye) {
+    const bool early_from_b = leg.side() == Side::b && waiting() && state_ != State::holding;
+    if (early_from_b) {  // RFC 3261 §15: a callee cannot end what it has not answered
+        answer_request(bye, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST, leg.dialog.local_tag());
+        return;
+    }
+    if (!answer_request(bye, PJSIP_SC_OK, leg.dialog.local_tag())) return;
+
+    const auto reasons = reasons_of(bye->msg_info.msg);
+    const auto headers = wanted_headers_of(bye->msg_info.msg);
+    Fields fields;
+    fields.list(reasons.size());
+    for (const auto& reason : reasons) fields.text(reason);
+    fields.list(headers.size());
+    for (const auto& text : headers) fields.text(text);
+    emit(EventKind::bye_received, leg.side(), 0, std::move(fields));
+
+    const bool was_waiting = waiting();
+    const bool was_ending = state_ == State::ending;
+    if (!was_ending) begin_ending();
+    if (leg.side() == Side::a) {
+        if (was_waiting) {
+            a_.refuse(PJSIP_SC_REQUEST_TERMINATED, {});  // RFC 3261 §15.1.2
+        } else {
+            a_.peer_left(PJSIP_SC_OK);
+        }
+        if (b_ && !was_ending) b_->leave({}, bye);
+    } else {
+        if (b_->state() == LegState::answered) b_->confirm(nullptr);
+        b_->peer_left(PJSIP_SC_OK);
+        if (was_waiting) {
+            a_.refuse(PJSIP_SC_TEMPORARILY_UNAVAILABLE, reasons);
+        } else if (!was_ending) {
+            a_.leave({}, bye);
+        }
+    }
+    settle();
+}
+
+void Call::on_ack(Leg& leg, const pjsip_rx_data* ack) {
+    const int cseq = ack->msg_info.cseq->cseq;
+    if (leg.side() == Side::a) {
+        switch (a_.acknowledged(ack)) {
+            case CallerLeg::Ack::first:
+                emit(EventKind::ack_received);
+                if (state_ == State::ending) {
+                    a_.leave({});  // the BYE that was due
+                    return settle();
+                }
+                if (b_) b_->confirm(ack);
+                return;
+            case CallerLeg::Ack::repeated:
+                return;
+            case CallerLeg::Ack::of_another:
+                break;
+        }
+    }
+    for (auto& relay : relays_) {
+        if (!relay->awaits_ack(leg, cseq)) continue;
+        heard(leg);
+        return relay->on_ack(ack);
+    }
+    counters.add(Counter::acks_unmatched);
+}
+
+void Call::heard(Leg& leg) {
+    if (state_ != State::answered) return;
+    const Moment now = Moment::now();
+    if (leg.life_due(now.mono_ns)) bridge->push(Event{EventKind::life, leg.side(), 0, id_, now, {}});
+}
+
+void Call::on_request(Leg& leg, pjsip_rx_data* request) {
+    (void)leg;
+    (void)request;
+}
+
+void Call::on_relay_answered(Relay& relay, const pjsip_rx_data* response) {
+    (void)relay;
+    (void)response;
+}
+
+void Call::remove(Relay& relay) {
+    const auto found = std::find_if(relays_.begin(), relays_.end(), [&](const auto& held) { return held.get() == &relay; });
+    if (found == relays_.end()) return;
+    bridge->retire(std::move(*found));
+    relays_.erase(found);
+}
+
+int Call::peer_cseq_of_invite(const Leg& from, int cseq) const { return cseq; }
+
+}  // namespace sidecar

@@ -1,0 +1,42 @@
+// One timer of a call, in pjsip's timer heap: it fires in the native thread, so on time while Python stalls.
+#pragma once
+
+#include "stack.hpp"
+
+#include <pjsip.h>
+
+namespace sidecar {
+
+// The owner must outlive it; its destruction takes it out of the heap.
+class Deadline {
+public:
+    using Action = void (*)(void* owner);
+
+    Deadline(void* owner, Action action) : owner_(owner), action_(action) { pj_timer_entry_init(&entry_, 0, this, &fired); }
+    ~Deadline() { disarm(); }
+    Deadline(const Deadline&) = delete;
+    Deadline& operator=(const Deadline&) = delete;
+
+    void arm(long long milliseconds) {
+        disarm();
+        if (milliseconds < 0) milliseconds = 0;
+        const pj_time_val delay{static_cast<long>(milliseconds / 1000), static_cast<long>(milliseconds % 1000)};
+        entry_.id = 1;
+        if (pjsip_endpt_schedule_timer(stack.endpoint, &entry_, &delay) != PJ_SUCCESS) entry_.id = 0;
+    }
+    void disarm() {
+        if (entry_.id == 0) return;
+        entry_.id = 0;
+        pjsip_endpt_cancel_timer(stack.endpoint, &entry_);
+    }
+    bool armed() const { return entry_.id != 0; }
+
+private:
+    static void fired(pj_timer_heap_t* heap, pj_timer_entry* entry);  // in bridge.cpp: an edge to pjsip
+
+    pj_timer_entry entry_{};
+    void* owner_;
+    Action action_;
+};
+
+}  // namespace sidecar

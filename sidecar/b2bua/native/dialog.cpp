@@ -1,0 +1,336 @@
+#include "dialog.hpp"
+
+#include "counters.hpp"
+
+#include <sys/random.h>
+
+#include <cstring>
+#include <stdexcept>
+
+namespace sidecar {
+namespace {
+
+std::string hex(const unsigned char* bytes, std::size_t count) {
+    static constexpr char digits[] = "0123456789abcdef";
+    std::string out(count * 2, '0');
+    for (std::size_t i = 0; i < count; ++i) {
+        out[2 * i] = digits[bytes[i] >> 4];
+        out[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    return out;
+}
+
+pjsip_contact_hdr* make_contact(pj_pool_t* pool, Transport transport) {
+    std::string text = "<sip:" + stack.settings.advertised.at(static_cast<std::size_t>(transport));
+    if (transport == Transport::tcp) text += ";transport=tcp";
+    if (transport == Transport::tls) text += ";transport=tls";
+    text += '>';
+    const pj_str_t name = borrow("Contact");
+    pj_str_t value = copy(pool, text);
+    auto* contact = pjsip_parse_hdr(pool, &name, value.ptr, static_cast<pj_size_t>(value.slen), nullptr);
+    if (contact == nullptr) throw std::runtime_error("advertised address makes no Contact: " + text);
+    return static_cast<pjsip_contact_hdr*>(contact);
+}
+
+const pjsip_uri* contact_uri(const pjsip_msg* msg) {
+    const void* from = nullptr;
+    for (;;) {
+        auto* contact =
+            static_cast<pjsip_contact_hdr*>(pjsip_msg_find_hdr(msg, PJSIP_H_CONTACT, const_cast<void*>(from)));
+        if (contact == nullptr) return nullptr;
+        if (contact->uri != nullptr && !contact->star &&
+            (PJSIP_URI_SCHEME_IS_SIP(contact->uri) || PJSIP_URI_SCHEME_IS_SIPS(contact->uri))) {
+            return contact->uri;
+        }
+        from = contact->next;
+        if (from == &msg->hdr) return nullptr;
+    }
+}
+
+}  // namespace
+
+LegNames leg_b_names(std::string_view b_token, int attempt) {
+    const std::size_t half = b_token.size() / 2;
+    const std::string dialog(b_token.substr(0, half)), sender(b_token.substr(half)), number = std::to_string(attempt);
+    return {dialog + "-" + number, sender + "-" + number, "z9hG4bK" + sender + number};
+}
+
+std::string random_hex(std::size_t bytes) {
+    unsigned char buffer[32];
+    if (bytes > sizeof buffer || getrandom(buffer, bytes, 0) != static_cast<ssize_t>(bytes)) {
+        throw std::runtime_error("getrandom");
+    }
+    return hex(buffer, bytes);
+}
+
+Dialog::~Dialog() {
+    if (connection_ != nullptr) pjsip_transport_dec_ref(connection_);
+}
+
+void Dialog::set_target(const pjsip_uri* uri) {
+    PoolPtr pool = new_pool("target", 256, 256);
+    auto* target = static_cast<pjsip_uri*>(pjsip_uri_clone(pool.get(), pjsip_uri_get_uri(uri)));
+    if (PJSIP_URI_SCHEME_IS_SIP(target) || PJSIP_URI_SCHEME_IS_SIPS(target)) {
+        auto* sip = reinterpret_cast<pjsip_sip_uri*>(target);
+        pj_list_init(&sip->header_param);  // §19.1.1: not allowed in a Request-URI, and a way to inject headers
+    }
+    target_ = target;
+    target_text_ = printed(target, PJSIP_URI_IN_REQ_URI);
+    target_pool_ = std::move(pool);
+}
+
+bool Dialog::refresh_target(const std::string& uri) {
+    if (uri.empty() || uri == target_text_) return false;
+    PoolPtr scratch = new_pool("uri", 512, 512);
+    pj_str_t text = copy(scratch.get(), uri);
+    const pjsip_uri* parsed = pjsip_parse_uri(scratch.get(), text.ptr, static_cast<pj_size_t>(text.slen), 0);
+    if (parsed == nullptr) return false;
+    set_target(parsed);
+    return true;
+}
+
+void Dialog::start_uas(const pjsip_rx_data* invite) {
+    const pjsip_msg* msg = invite->msg_info.msg;
+    pool_ = new_pool("dialog", 1024, 512);
+    pj_pool_t* pool = pool_.get();
+    local_ = static_cast<pjsip_from_hdr*>(pjsip_hdr_clone(pool, invite->msg_info.to));
+    pjsip_fromto_hdr_set_from(local_);
+    local_->tag = copy(pool, random_hex(8));
+    remote_ = static_cast<pjsip_to_hdr*>(pjsip_hdr_clone(pool, invite->msg_info.from));
+    pjsip_fromto_hdr_set_to(remote_);
+    call_id_ = static_cast<pjsip_cid_hdr*>(pjsip_hdr_clone(pool, invite->msg_info.cid));
+    pj_list_init(&routes_);
+    for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
+        if (header->type != PJSIP_H_RECORD_ROUTE) continue;
+        auto* route = static_cast<pjsip_route_hdr*>(pjsip_hdr_clone(pool, header));
+        pjsip_routing_hdr_set_route(route);
+        pj_list_push_back(&routes_, route);
+        ++route_count_;
+    }
+    set_target(contact_uri(msg));
+    local_cseq_ = static_cast<int>(pj_rand() & 0x7fff) + 1;
+    remote_cseq_ = invite->msg_info.cseq->cseq;
+    branch_ = view(invite->msg_info.via->branch_param);
+
+    pjsip_transport* transport = invite->tp_info.transport;
+    transport_ = transport_of(transport->key.type);
+    contact_ = make_contact(pool, transport_);
+    local_address_ = host_port(view(transport->local_name.host), transport->local_name.port);
+    remote_address_ = host_port(invite->pkt_info.src_name, invite->pkt_info.src_port);
+    pj_sockaddr_cp(&peer_address_, &invite->pkt_info.src_addr);
+    group_ = stack.settings.peers.find(&peer_address_);
+    // The socket that the peer calls, or the connection it opened: behind NAT its Contact may not be reachable.
+    pjsip_transport_add_ref(transport);
+    connection_ = transport;
+}
+
+bool Dialog::start_uac(const LegNames& names, const Destination& to, const pjsip_fromto_hdr* caller) {
+    pool_ = new_pool("dialog", 1024, 512);
+    pj_pool_t* pool = pool_.get();
+    transport_ = to.transport;
+    const std::string& here = stack.settings.advertised.at(static_cast<std::size_t>(transport_));
+    if (here.empty()) return false;
+
+    std::string uri = "sip:";
+    if (!to.user.empty()) uri += to.user + "@";
+    uri += host_port(to.host, to.port);
+    pj_str_t text = copy(pool, uri);
+    const pjsip_uri* plain = pjsip_parse_uri(pool, text.ptr, static_cast<pj_size_t>(text.slen), 0);
+    if (transport_ == Transport::tcp) uri += ";transport=tcp";
+    if (transport_ == Transport::tls) uri += ";transport=tls";
+    pj_str_t target = copy(pool, uri);
+    const pjsip_uri* full = pjsip_parse_uri(pool, target.ptr, static_cast<pj_size_t>(target.slen), 0);
+    if (plain == nullptr || full == nullptr) return false;
+    set_target(full);
+
+    remote_ = pjsip_to_hdr_create(pool);
+    auto* callee = pjsip_name_addr_create(pool);
+    callee->uri = static_cast<pjsip_uri*>(pjsip_uri_clone(pool, plain));
+    remote_->uri = reinterpret_cast<pjsip_uri*>(callee);
+
+    // The caller's name and user, at our address. An anonymous host says nothing and stays (RFC 3323 §4.1.1.3).
+    local_ = pjsip_from_hdr_create(pool);
+    auto* name = pjsip_name_addr_create(pool);
+    auto* from = pjsip_sip_uri_create(pool, PJ_FALSE);
+    const pjsip_uri* received = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(caller->uri));
+    name->display = copy(pool, view(reinterpret_cast<const pjsip_name_addr*>(caller->uri)->display));  // pjsip parses From so
+    from->user = copy(pool, user_of(received));
+    const auto colon = here.rfind(':');
+    from->host = copy(pool, std::string_view(here).substr(0, colon));
+    from->port = std::stoi(here.substr(colon + 1));
+    if (PJSIP_URI_SCHEME_IS_SIP(received) || PJSIP_URI_SCHEME_IS_SIPS(received)) {
+        const auto* sip = reinterpret_cast<const pjsip_sip_uri*>(received);
+        from->user_param = copy(pool, view(sip->user_param));
+        if (same_text(sip->host, "anonymous.invalid")) {
+            from->host = copy(pool, "anonymous.invalid");
+            from->port = 0;
+        }
+    }
+    name->uri = reinterpret_cast<pjsip_uri*>(from);
+    local_->uri = reinterpret_cast<pjsip_uri*>(name);
+    local_->tag = copy(pool, names.tag);
+
+    call_id_ = pjsip_cid_hdr_create(pool);
+    call_id_->id = copy(pool, names.call_id);
+    contact_ = make_contact(pool, transport_);
+    pj_list_init(&routes_);
+    local_cseq_ = static_cast<int>(pj_rand() & 0x7fff) + 1;
+    branch_ = names.branch;
+    local_address_ = here;
+    remote_address_ = host_port(to.host, to.port);
+    pj_str_t host = borrow(to.host);
+    if (pj_sockaddr_parse(pj_AF_UNSPEC(), 0, &host, &peer_address_) != PJ_SUCCESS) return false;
+    pj_sockaddr_set_port(&peer_address_, static_cast<pj_uint16_t>(to.port));
+    group_ = stack.settings.peers.find(&peer_address_);
+    return true;
+}
+
+void Dialog::start_fork(const Dialog& original, const pjsip_rx_data* answer) {
+    pool_ = new_pool("dialog", 1024, 512);
+    pj_pool_t* pool = pool_.get();
+    local_ = static_cast<pjsip_from_hdr*>(pjsip_hdr_clone(pool, original.local_));
+    remote_ = static_cast<pjsip_to_hdr*>(pjsip_hdr_clone(pool, original.remote_));
+    call_id_ = static_cast<pjsip_cid_hdr*>(pjsip_hdr_clone(pool, original.call_id_));
+    contact_ = static_cast<pjsip_contact_hdr*>(pjsip_hdr_clone(pool, original.contact_));
+    pj_list_init(&routes_);
+    set_target(original.target_);
+    local_cseq_ = original.local_cseq_;
+    branch_ = original.branch_;
+    local_address_ = original.local_address_;
+    remote_address_ = original.remote_address_;
+    transport_ = original.transport_;
+    peer_address_ = original.peer_address_;
+    group_ = original.group_;
+    learn(answer);
+}
+
+void Dialog::learn(const pjsip_rx_data* response) {
+    const pjsip_msg* msg = response->msg_info.msg;
+    const auto tag = view(response->msg_info.to->tag);
+    const bool final = msg->line.status.code >= 200;
+    if (!final && !remote_tag().empty()) return;  // early dialogs after the first change nothing
+    if (tag != remote_tag()) remote_->tag = copy(pool_.get(), tag);
+    if (const pjsip_uri* uri = contact_uri(msg)) {
+        if (printed(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(uri)), PJSIP_URI_IN_REQ_URI) != target_text_) {
+            set_target(uri);
+        }
+    }
+    // §12.1.2: in reverse order; §13.2.2.4: computed again from the 2xx, for peers that put none into a 1xx.
+    pj_list_init(&routes_);
+    route_count_ = 0;
+    for (const pjsip_hdr* header = msg->hdr.prev; header != &msg->hdr; header = header->prev) {
+        if (header->type != PJSIP_H_RECORD_ROUTE) continue;
+        auto* route = static_cast<pjsip_route_hdr*>(pjsip_hdr_clone(pool_.get(), header));
+        pjsip_routing_hdr_set_route(route);
+        pj_list_push_back(&routes_, route);
+        ++route_count_;
+    }
+    pjsip_transport* transport = response->tp_info.transport;
+    local_address_ = host_port(view(transport->local_name.host), transport->local_name.port);
+    remote_address_ = host_port(response->pkt_info.src_name, response->pkt_info.src_port);
+    transport_ = transport_of(transport->key.type);
+    if (transport != connection_) {
+        if (connection_ != nullptr) pjsip_transport_dec_ref(connection_);
+        pjsip_transport_add_ref(transport);
+        connection_ = transport;
+    }
+}
+
+TxPtr Dialog::make(const pjsip_method& method, int cseq) {
+    TxPtr tdata = new_message(PJSIP_REQUEST_MSG);
+    if (!tdata) return nullptr;
+    pj_pool_t* pool = tdata->pool;
+    pjsip_msg* msg = tdata->msg;
+    pjsip_method_copy(pool, &msg->line.req.method, &method);
+    msg->line.req.uri = static_cast<pjsip_uri*>(pjsip_uri_clone(pool, target_));
+
+    const auto add = [&](void* header) { pjsip_msg_add_hdr(msg, static_cast<pjsip_hdr*>(header)); };
+    auto* via = pjsip_via_hdr_create(pool);
+    via->rport_param = 0;
+    add(via);
+    for (auto* route = routes_.next; route != &routes_; route = route->next) add(pjsip_hdr_clone(pool, route));
+    add(pjsip_max_fwd_hdr_create(pool, 70));
+    add(pjsip_hdr_clone(pool, local_));
+    add(pjsip_hdr_clone(pool, remote_));
+    add(pjsip_hdr_clone(pool, call_id_));
+    auto* number = pjsip_cseq_hdr_create(pool);
+    number->cseq = cseq;
+    pjsip_method_copy(pool, &number->method, &method);
+    add(number);
+    if (!stack.settings.product.empty()) add_header(tdata.get(), "User-Agent", stack.settings.product);
+    // Target refresh requests carry it (RFC 3311 §5.1), and SUBSCRIBE makes a dialog of its own.
+    const auto name = view(method.name);
+    if (method.id == PJSIP_INVITE_METHOD || name == "UPDATE" || name == "SUBSCRIBE" || name == "NOTIFY") {
+        add(pjsip_hdr_clone(pool, contact_));
+    }
+    aim(tdata.get());
+    return tdata;
+}
+
+void Dialog::aim(pjsip_tx_data* tdata) {
+    pjsip_host_info next{};
+    const bool known = pjsip_get_request_dest(tdata, &next) == PJ_SUCCESS;
+    if (!known || !is_literal_address(view(next.addr.host))) {
+        // A name. pjsip would ask the resolver of libc and block every call meanwhile: send it where the peer speaks from.
+        counters.add(Counter::unresolved_targets);
+        auto& destination = tdata->dest_info;
+        destination.addr.count = 1;
+        auto& entry = destination.addr.entry[0];
+        entry.priority = 0;
+        entry.weight = 0;
+        int type = transport_ == Transport::udp   ? PJSIP_TRANSPORT_UDP
+                   : transport_ == Transport::tcp ? PJSIP_TRANSPORT_TCP
+                                                  : PJSIP_TRANSPORT_TLS;
+        if (peer_address_.addr.sa_family == pj_AF_INET6()) type |= PJSIP_TRANSPORT_IPV6;
+        entry.type = static_cast<pjsip_transport_type_e>(type);
+        pj_sockaddr_cp(&entry.addr, &peer_address_);
+        entry.addr_len = static_cast<int>(pj_sockaddr_get_len(&peer_address_));
+        destination.name = copy(tdata->pool, view(next.addr.host));
+    }
+    if (connection_ != nullptr && !connection_->is_shutdown && !connection_->is_destroying) {
+        const bool fits = !known || next.type == PJSIP_TRANSPORT_UNSPECIFIED ||
+                          (next.type | PJSIP_TRANSPORT_IPV6) == (connection_->key.type | PJSIP_TRANSPORT_IPV6);
+        if (fits) {
+            pjsip_tpselector here{};
+            here.type = PJSIP_TPSELECTOR_TRANSPORT;
+            here.u.transport = connection_;
+            pjsip_tx_data_set_transport(tdata, &here);
+        }
+    }
+}
+
+TxPtr Dialog::request(const pjsip_method& method) { return make(method, local_cseq_++); }
+
+TxPtr Dialog::ack(int cseq, std::string_view branch) {
+    TxPtr tdata = make(pjsip_ack_method, cseq);
+    if (!tdata) return nullptr;
+    auto* via = static_cast<pjsip_via_hdr*>(pjsip_msg_find_hdr(tdata->msg, PJSIP_H_VIA, nullptr));
+    via->branch_param = copy(tdata->pool, branch);
+    return tdata;
+}
+
+void Dialog::add_contact(pjsip_tx_data* tdata) const {
+    pjsip_msg_add_hdr(tdata->msg, static_cast<pjsip_hdr*>(pjsip_hdr_clone(tdata->pool, contact_)));
+}
+
+bool Dialog::speaks_from(const pj_sockaddr_t* source) const {
+    if (group_ != PeerTable::unlisted && stack.settings.peers.find(source) == group_) return true;
+    const auto* address = static_cast<const pj_sockaddr*>(source);
+    return address->addr.sa_family == peer_address_.addr.sa_family &&
+           std::memcmp(pj_sockaddr_get_addr(source), pj_sockaddr_get_addr(&peer_address_),
+                       pj_sockaddr_get_addr_len(source)) == 0;
+}
+
+void Dialog::put_identity(Fields& fields) const {
+    fields.text(call_id()).text(local_tag()).text(remote_tag());
+    fields.text(printed(local_->uri, PJSIP_URI_IN_FROMTO_HDR)).text(printed(remote_->uri, PJSIP_URI_IN_FROMTO_HDR));
+    fields.text(target_text_);
+    fields.list(route_count_);
+    for (auto* route = routes_.next; route != &routes_; route = route->next) {
+        fields.text(header_value(reinterpret_cast<const pjsip_hdr*>(route), Fields::text_bytes_max));
+    }
+    fields.number(local_cseq_).number(remote_cseq_).text(branch_).text(local_address_).text(remote_address_);
+    fields.number(static_cast<int>(transport_));
+}
+
+}  // namespace sidecar

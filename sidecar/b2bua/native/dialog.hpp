@@ -1,0 +1,99 @@
+// One dialog as RFC 3261 §12 defines it: the names both ends know it by, where its requests go, and its counters.
+//
+// Not pjsip_dialog. That one invents its own Call-ID, tag and branch (the journal must hold leg B's before its INVITE
+// leaves), hands 2xx of other branches to pjsua, forbids to answer a request where it is received, updates targets on
+// requests that are refused later, and costs 4 kB and two locks. What is needed of it is this file.
+#pragma once
+
+#include "event.hpp"
+#include "message.hpp"
+#include "stack.hpp"
+
+#include <pjsip.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace sidecar {
+
+struct LegNames {  // see sidecar/core/identity.py, which derives the same
+    std::string call_id;
+    std::string tag;
+    std::string branch;
+};
+LegNames leg_b_names(std::string_view b_token, int attempt);
+std::string random_hex(std::size_t bytes);
+
+struct Destination {
+    std::string host;
+    int port = 0;
+    Transport transport = Transport::udp;
+    std::string user;
+};
+
+// Owns a pool with its names, which never change, and one with the remote target, which a refresh replaces whole: a peer
+// that refreshes for hours costs no memory. Holds a reference to the peer's connection where it is TCP or TLS.
+class Dialog {
+public:
+    Dialog() = default;
+    ~Dialog();
+    Dialog(const Dialog&) = delete;
+    Dialog& operator=(const Dialog&) = delete;
+
+    void start_uas(const pjsip_rx_data* invite);                      // §12.1.1
+    bool start_uac(const LegNames& names, const Destination& to, const pjsip_fromto_hdr* caller);  // §12.1.2
+    // The dialog that another branch made with its own 2xx: ours with other remote tag, target and routes.
+    void start_fork(const Dialog& original, const pjsip_rx_data* answer);
+
+    void learn(const pjsip_rx_data* response);  // remote tag, target and route set from a 101-2xx to our INVITE
+    bool refresh_target(const std::string& uri);  // true where it changed
+
+    TxPtr request(const pjsip_method& method);  // takes the next CSeq; ACK takes that of `ack` below
+    TxPtr ack(int cseq, std::string_view branch);
+
+    void add_contact(pjsip_tx_data* tdata) const;
+    void put_identity(Fields& fields) const;  // the fields of core.events.LegIdentity, in order
+
+    std::string_view call_id() const { return view(call_id_->id); }
+    std::string_view local_tag() const { return view(local_->tag); }
+    std::string_view remote_tag() const { return view(remote_->tag); }
+    const std::string& target() const { return target_text_; }
+    int local_cseq() const { return local_cseq_; }
+    int remote_cseq() const { return remote_cseq_; }
+    void set_remote_cseq(int cseq) { remote_cseq_ = cseq; }
+
+    const pjsip_fromto_hdr* remote() const { return remote_; }
+    const pj_sockaddr& peer_address() const { return peer_address_; }
+    int group() const { return group_; }
+    // May this source speak for the peer? Its group, or the very address that we call.
+    bool speaks_from(const pj_sockaddr_t* source) const;
+
+private:
+    void set_local(const pjsip_fromto_hdr* from_or_to, std::string_view tag);
+    void set_target(const pjsip_uri* uri);
+    TxPtr make(const pjsip_method& method, int cseq);
+    void aim(pjsip_tx_data* tdata);
+
+    PoolPtr pool_;
+    PoolPtr target_pool_;
+    pjsip_from_hdr* local_ = nullptr;
+    pjsip_to_hdr* remote_ = nullptr;
+    pjsip_cid_hdr* call_id_ = nullptr;
+    pjsip_contact_hdr* contact_ = nullptr;
+    pjsip_uri* target_ = nullptr;
+    std::string target_text_;
+    pjsip_route_hdr routes_;  // list head
+    std::size_t route_count_ = 0;
+    int local_cseq_ = 0;
+    int remote_cseq_ = -1;
+    std::string branch_;
+    std::string local_address_;
+    std::string remote_address_;
+    Transport transport_ = Transport::udp;
+    pj_sockaddr peer_address_{};
+    int group_ = PeerTable::unlisted;
+    pjsip_transport* connection_ = nullptr;  // a reference is held
+};
+
+}  // namespace sidecar

@@ -1,0 +1,360 @@
+#include "leg.hpp"
+
+#include "bridge.hpp"
+#include "call.hpp"
+
+#include <algorithm>
+
+namespace sidecar {
+namespace {
+
+bool is_response(const pjsip_event& event) { return event.body.tsx_state.type == PJSIP_EVENT_RX_MSG; }
+
+const pjsip_rx_data* response_of(const pjsip_event& event) { return event.body.tsx_state.src.rdata; }
+
+constexpr unsigned timer_b_ms = 32000;  // 64*T1: how long a cancelled INVITE may go without its 487 (RFC 3261 §9.1)
+constexpr std::size_t branches_max = 8;
+constexpr std::int64_t life_interval_ns = 1'000'000'000;
+
+}  // namespace
+
+// --- both ------------------------------------------------------------------------------------------------------------
+
+Leg::Leg(Call& call, Side side) : call_(&call), bridge_id_(call.id()), side_(side) {}
+
+Leg::~Leg() {
+    if (in_table_ && bridge != nullptr) bridge->leave(*this);
+}
+
+void Leg::enter_table() {
+    bridge->enter(*this);
+    in_table_ = true;
+}
+
+void Leg::finish(int code) {
+    if (ended()) return;
+    state_ = LegState::ended;
+    last_code_ = code;
+    bye_.let_go();
+    invite_.retire();
+    if (in_table_) {
+        in_table_ = false;
+        bridge->leave(*this);
+    }
+    on_finished();
+}
+
+void Leg::hang_up(const std::vector<std::string>& reasons, const pjsip_rx_data* bye) {
+    if (ended() || state_ == LegState::leaving) return;
+    state_ = LegState::leaving;
+    TxPtr request = dialog.request(pjsip_bye_method);
+    if (!request) return finish(PJSIP_SC_INTERNAL_SERVER_ERROR);
+    if (bye != nullptr) {
+        pass_through(bye, request.get());
+    } else {
+        add_reasons(request.get(), reasons);
+    }
+    if (!bye_.send(std::move(request), this)) finish(PJSIP_SC_SERVICE_UNAVAILABLE);
+}
+
+void Leg::peer_left(int code) {
+    if (state_ == LegState::leaving) alive_ = true;  // its BYE crossed ours: it was there until now
+    finish(code);
+}
+
+bool Leg::on_bye_tsx(pjsip_transaction* tsx, pjsip_event& event) {
+    if (!bye_.is(tsx)) return false;
+    if (tsx->status_code < 200) return true;
+    alive_ = is_response(event) && tsx->status_code < 300;
+    finish(tsx->status_code);
+    return true;
+}
+
+void Leg::acknowledge(int cseq, const pjsip_rx_data* from) {
+    last_ack_.cseq = cseq;
+    last_ack_.branch = "z9hG4bK" + random_hex(12);
+    last_ack_.body.reset();
+    if (from != nullptr && from->msg_info.msg->body != nullptr) last_ack_.body = std::make_unique<HeldMessage>(from);
+    send_last_ack();
+}
+
+void Leg::send_last_ack() {
+    TxPtr ack = dialog.ack(last_ack_.cseq, last_ack_.branch);
+    if (!ack) return;
+    if (last_ack_.body) last_ack_.body->put_into(ack.get());
+    send_ack(std::move(ack));
+}
+
+void Leg::on_repeated_answer(const pjsip_rx_data* answer) {
+    counters.add(Counter::repeated_answers);
+    if (answer->msg_info.cseq->cseq == last_ack_.cseq) send_last_ack();  // RFC 3261 §13.2.2.4; else it is still held
+}
+
+bool Leg::life_due(std::int64_t mono_ns) {
+    if (mono_ns - last_life_ns_ < life_interval_ns) return false;
+    last_life_ns_ = mono_ns;
+    return true;
+}
+
+// --- A ---------------------------------------------------------------------------------------------------------------
+
+bool CallerLeg::accept(pjsip_rx_data* invite) {
+    dialog.start_uas(invite);
+    invite_cseq_ = invite->msg_info.cseq->cseq;
+    responses_ = ResponseBase(invite, dialog.local_tag());
+    if (!responses_ || !invite_.accept(invite, this)) return false;
+    enter_table();
+    TxPtr trying = responses_.make(PJSIP_SC_TRYING);
+    return trying && invite_.respond(std::move(trying));
+}
+
+void CallerLeg::provisional(const pjsip_rx_data* from_b, const header_policy::Options& options) {
+    if (state_ != LegState::inviting && state_ != LegState::early) return;
+    const auto& line = from_b->msg_info.msg->line.status;
+    TxPtr response = responses_.make(line.code, view(line.reason));
+    if (!response) return;
+    state_ = LegState::early;
+    dialog.add_contact(response.get());
+    pass_through(from_b, response.get(), options);
+    if (!invite_.respond(std::move(response))) call_->on_transport_failed(side_);
+}
+
+bool CallerLeg::answer(const HeldMessage& held) {
+    TxPtr response = responses_.make(held.code(), held.phrase());
+    if (!response) return false;
+    dialog.add_contact(response.get());
+    held.put_into(response.get());
+    if (!invite_.respond(std::move(response))) return false;
+    state_ = LegState::answered;
+    responses_ = {};
+    return true;
+}
+
+void CallerLeg::refuse(int code, const std::vector<std::string>& reasons, const HeldMessage* held,
+                       const header_policy::Options& options, int retry_after_s) {
+    if (state_ != LegState::inviting && state_ != LegState::early) return;
+    const bool same_code = held != nullptr && held->code() == code;
+    if (TxPtr response = responses_.make(code, same_code ? held->phrase() : std::string_view())) {
+        if (held != nullptr) held->put_into(response.get(), options);
+        add_reasons(response.get(), reasons);
+        if (retry_after_s > 0) add_header(response.get(), "Retry-After", std::to_string(retry_after_s));
+        invite_.respond(std::move(response));
+    }
+    invite_.let_go();  // it repeats the response and takes the ACK by itself
+    responses_ = {};
+    finish(code);
+}
+
+CallerLeg::Ack CallerLeg::acknowledged(const pjsip_rx_data* ack) {
+    if (ack->msg_info.cseq->cseq != invite_cseq_) return Ack::of_another;
+    if (state_ != LegState::answered) return Ack::repeated;
+    invite_.retire();
+    state_ = LegState::confirmed;
+    return Ack::first;
+}
+
+void CallerLeg::leave(const std::vector<std::string>& reasons, const pjsip_rx_data* bye) {
+    if (state_ == LegState::answered) {
+        bye_is_due_ = true;
+        due_reasons_ = bye != nullptr ? reasons_of(bye->msg_info.msg) : reasons;
+    } else if (bye_is_due_) {  // what was due is sent once the ACK is in
+        bye_is_due_ = false;
+        hang_up(due_reasons_);
+    } else {
+        hang_up(reasons, bye);
+    }
+}
+
+void CallerLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
+    if (on_bye_tsx(tsx, event)) return;
+    if (!invite_.is(tsx) || tsx->state != PJSIP_TSX_STATE_TERMINATED) return;
+    invite_.let_go();
+    if (state_ == LegState::answered) {
+        state_ = LegState::confirmed;  // for want of a better word: the BYE may go now
+        call_->on_not_acknowledged();
+    } else {
+        call_->on_transport_failed(side_);
+    }
+}
+
+void CallerLeg::on_cancel(pjsip_rx_data* cancel) {
+    if (!dialog.speaks_from(&cancel->pkt_info.src_addr)) return counters.add(Counter::dropped_foreign);
+    answer_request(cancel, PJSIP_SC_OK, dialog.local_tag());
+    if (state_ == LegState::inviting || state_ == LegState::early) call_->on_cancel(cancel);
+}
+
+void CallerLeg::on_finished() { call_->settle(); }
+
+// --- B ---------------------------------------------------------------------------------------------------------------
+
+CalleeLeg::CalleeLeg(Call& call, int attempt) : Leg(call, Side::b), attempt_(attempt), no_response_(this, &no_response) {}
+
+CalleeLeg::~CalleeLeg() = default;
+
+bool CalleeLeg::start(const Command& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
+                      std::string_view b_token) {
+    const LegNames names = leg_b_names(b_token, attempt_);
+    const Destination to{route.host, route.port, static_cast<Transport>(route.transport), route.user};
+    if (!dialog.start_uac(names, to, caller)) {
+        state_ = LegState::ended;
+        return false;
+    }
+    TxPtr request = dialog.request(pjsip_invite_method);
+    invite_cseq_ = dialog.local_cseq() - 1;
+    pjsip_msg* msg = request->msg;
+    auto* via = static_cast<pjsip_via_hdr*>(pjsip_msg_find_hdr(msg, PJSIP_H_VIA, nullptr));
+    via->branch_param = copy(request->pool, names.branch);
+    auto* hops = static_cast<pjsip_max_fwd_hdr*>(pjsip_msg_find_hdr(msg, PJSIP_H_MAX_FORWARDS, nullptr));
+    hops->ivalue = max_forwards;
+    invite.put_into(request.get());
+    add_header(request.get(), "Request-Disposition", "no-fork");  // RFC 3841 §9.1: we bill one callee
+    enter_table();
+    if (!invite_.send(std::move(request), this)) {
+        finish(PJSIP_SC_SERVICE_UNAVAILABLE);
+        return false;
+    }
+    if (route.milliseconds > 0) no_response_.arm(route.milliseconds);
+    return true;
+}
+
+bool CalleeLeg::first_of_its_code(int code) {
+    const auto index = static_cast<std::size_t>(code - 100);
+    if (codes_seen_.test(index)) return false;
+    codes_seen_.set(index);
+    return true;
+}
+
+void CalleeLeg::cancel(const std::vector<std::string>& reasons) {
+    if (!invite_ || cancel_wanted_) return;
+    cancel_wanted_ = true;
+    cancel_reasons_ = reasons;
+    no_response_.disarm();
+    if (heard_code_ > 0) send_cancel();  // else it waits for a provisional (RFC 3261 §9.1), or for Timer B
+}
+
+void CalleeLeg::send_cancel() {
+    if (cancel_sent_ || !invite_) return;
+    cancel_sent_ = true;
+    if (TxPtr request = cancel_of(invite_.get()->last_tx)) {
+        add_reasons(request.get(), cancel_reasons_);
+        send_unattended(std::move(request));
+    }
+    pjsip_tsx_set_timeout(invite_.get(), timer_b_ms);
+}
+
+void CalleeLeg::confirm(const pjsip_rx_data* from_a) {
+    if (state_ != LegState::answered) return;
+    state_ = LegState::confirmed;
+    acknowledge(invite_cseq_, from_a);
+}
+
+void CalleeLeg::leave(const std::vector<std::string>& reasons, const pjsip_rx_data* bye) {
+    switch (state_) {
+        case LegState::inviting:
+        case LegState::early:
+            return cancel(bye != nullptr ? reasons_of(bye->msg_info.msg) : reasons);
+        case LegState::answered:
+            confirm(nullptr);
+            [[fallthrough]];
+        case LegState::confirmed:
+            return hang_up(reasons, bye);
+        case LegState::leaving:
+        case LegState::ended:
+            return;
+    }
+}
+
+void CalleeLeg::give_up() {
+    call_ = nullptr;
+    no_response_.disarm();
+    leave({});
+    if (ended()) bridge->forget(*this);
+}
+
+void CalleeLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
+    if (on_bye_tsx(tsx, event) || !invite_.is(tsx)) return;
+    const int code = tsx->status_code;
+    if (is_response(event)) {
+        const pjsip_rx_data* response = response_of(event);
+        if (code < 200) return on_provisional(response);
+        invite_.let_go();  // pjsip acknowledges what is not 2xx, and forgets what is
+        if (code < 300) return on_answer(response);
+        return on_failure(static_cast<int>(RouteFailure::final_response), response);
+    }
+    if (tsx->state != PJSIP_TSX_STATE_TERMINATED) return;
+    invite_.let_go();
+    const bool broken = event.body.tsx_state.type == PJSIP_EVENT_TRANSPORT_ERROR;
+    on_failure(static_cast<int>(broken ? RouteFailure::unreachable : RouteFailure::transaction_timeout), nullptr);
+}
+
+void CalleeLeg::on_provisional(const pjsip_rx_data* response) {
+    const int code = response->msg_info.msg->line.status.code;
+    heard_code_ = std::max(heard_code_, code);
+    no_response_.disarm();
+    if (cancel_wanted_) return send_cancel();
+    if (call_ == nullptr || code == PJSIP_SC_TRYING) return;
+    const auto tag = view(response->msg_info.to->tag);
+    const bool other_branch = !dialog.remote_tag().empty() && tag != dialog.remote_tag();
+    if (!other_branch && !tag.empty()) {
+        dialog.learn(response);
+        state_ = LegState::early;
+    }
+    call_->on_provisional(*this, response, other_branch);
+}
+
+void CalleeLeg::on_answer(const pjsip_rx_data* response) {
+    const int code = response->msg_info.msg->line.status.code;
+    no_response_.disarm();
+    dialog.learn(response);
+    state_ = LegState::answered;
+    last_code_ = code;
+    if (cancel_wanted_ || call_ == nullptr) {  // it crossed our CANCEL
+        report_dropped(code, dialog);
+        return leave(cancel_reasons_);
+    }
+    call_->on_answer(*this, response);
+}
+
+void CalleeLeg::on_failure(int cause, const pjsip_rx_data* response) {
+    no_response_.disarm();
+    alive_ = response != nullptr;
+    if (call_ != nullptr) call_->on_failed(*this, static_cast<RouteFailure>(cause), response);
+    finish(response != nullptr ? response->msg_info.msg->line.status.code : 0);
+}
+
+void CalleeLeg::no_response(void* self) {
+    auto* leg = static_cast<CalleeLeg*>(self);
+    if (leg->call_ != nullptr) leg->call_->on_failed(*leg, RouteFailure::no_response, nullptr);
+}
+
+void CalleeLeg::on_branch_answer(const pjsip_rx_data* answer) {
+    if (answer->msg_info.cseq->cseq != invite_cseq_) return;
+    const std::string tag(view(answer->msg_info.to->tag));
+    const bool known = std::find(branches_dropped_.begin(), branches_dropped_.end(), tag) != branches_dropped_.end();
+    if (!known && branches_dropped_.size() == branches_max) return counters.add(Counter::unmatched_responses);
+    Dialog branch;
+    branch.start_fork(dialog, answer);
+    if (TxPtr ack = branch.ack(invite_cseq_, "z9hG4bK" + random_hex(12))) send_ack(std::move(ack));
+    if (known) return;  // its BYE is on the way
+    branches_dropped_.push_back(tag);
+    if (TxPtr bye = branch.request(pjsip_bye_method)) send_unattended(std::move(bye));
+    report_dropped(answer->msg_info.msg->line.status.code, branch);
+}
+
+void CalleeLeg::report_dropped(int code, const Dialog& of) {
+    counters.add(Counter::dropped_answers);
+    Event event{EventKind::answer_dropped, Side::b, code, bridge_id_, Moment::now(), {}};
+    event.fields.number(attempt_);
+    of.put_identity(event.fields);
+    bridge->push(std::move(event));
+}
+
+void CalleeLeg::on_finished() {
+    if (call_ != nullptr) {
+        call_->settle();
+    } else {
+        bridge->forget(*this);
+    }
+}
+
+}  // namespace sidecar

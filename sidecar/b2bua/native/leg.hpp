@@ -1,0 +1,151 @@
+// The two legs of a call: A, where the caller's INVITE came in, and B, an INVITE that we sent. Each is a dialog, the
+// transaction of its INVITE, and the BYE that we may send.
+#pragma once
+
+#include "deadline.hpp"
+#include "dialog.hpp"
+#include "event.hpp"
+#include "message.hpp"
+#include "transaction.hpp"
+
+#include <bitset>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace sidecar {
+
+class Call;
+struct Command;
+
+enum class LegState {
+    inviting,   // no To tag yet
+    early,      // a provisional response with a tag passed
+    answered,   // a 2xx passed, its ACK did not
+    confirmed,  // ACK passed
+    leaving,    // our BYE is on its way
+    ended,      // nothing more is expected of it
+};
+
+// Owns its dialog. Its transactions are pjsip's and borrowed (see Tsx). Owned by its call; a leg B that was given up for
+// another attempt is handed to the bridge until its last transaction ends, and then has no call.
+class Leg : public TsxUser {
+public:
+    Leg(Call& call, Side side);
+    virtual ~Leg();
+    Leg(const Leg&) = delete;
+    Leg& operator=(const Leg&) = delete;
+
+    Dialog dialog;
+
+    Call* call() const { return call_; }
+    Side side() const { return side_; }
+    LegState state() const { return state_; }
+    bool ended() const { return state_ == LegState::ended; }
+    bool alive() const { return alive_; }
+    int last_code() const { return last_code_; }
+    int invite_cseq() const { return invite_cseq_; }
+
+    // BYE, with the headers of the peer's BYE where there is one.
+    void hang_up(const std::vector<std::string>& reasons, const pjsip_rx_data* bye = nullptr);
+    void peer_left(int code);  // its BYE was answered
+    // ACK to a 2xx of the peer; `from` carries the body of the other leg's ACK, or is null where we end the call.
+    void acknowledge(int cseq, const pjsip_rx_data* from);
+    void on_repeated_answer(const pjsip_rx_data* answer);  // a 2xx without transaction: its ACK again, once there was one
+    bool life_due(std::int64_t mono_ns);  // true at most once a second
+
+protected:
+    void enter_table();
+    void finish(int code);
+    bool on_bye_tsx(pjsip_transaction* tsx, pjsip_event& event);  // false: not about our BYE
+    virtual void on_finished() = 0;
+
+    Call* call_;
+    const std::uint64_t bridge_id_;
+    const Side side_;
+    LegState state_ = LegState::inviting;
+    Tsx invite_;
+    Tsx bye_;
+    int invite_cseq_ = 0;
+    int last_code_ = 0;
+    bool alive_ = false;
+
+private:
+    struct SentAck {  // made again where it must be repeated, with the same branch: no message is kept for it
+        int cseq = -1;
+        std::string branch;
+        std::unique_ptr<HeldMessage> body;  // the answer of a delayed offer
+    };
+    void send_last_ack();
+
+    bool in_table_ = false;
+    std::int64_t last_life_ns_ = 0;
+    SentAck last_ack_;
+};
+
+class CallerLeg final : public Leg {
+public:
+    explicit CallerLeg(Call& call) : Leg(call, Side::a) {}
+
+    bool accept(pjsip_rx_data* invite);  // takes the INVITE up and answers 100
+    void provisional(const pjsip_rx_data* from_b, const header_policy::Options& options);
+    bool answer(const HeldMessage& held);
+    void refuse(int code, const std::vector<std::string>& reasons, const HeldMessage* held = nullptr,
+                const header_policy::Options& options = {}, int retry_after_s = 0);
+    enum class Ack { first, repeated, of_another };  // of_another: of a re-INVITE of this dialog
+    Ack acknowledged(const pjsip_rx_data* ack);
+
+    // RFC 3261 §15: no BYE before our 2xx was acknowledged or given up.
+    void leave(const std::vector<std::string>& reasons, const pjsip_rx_data* bye = nullptr);
+
+    void on_tsx(pjsip_transaction* tsx, pjsip_event& event) override;
+    void on_cancel(pjsip_rx_data* cancel) override;
+
+private:
+    void on_finished() override;
+
+    ResponseBase responses_;
+    bool bye_is_due_ = false;
+    std::vector<std::string> due_reasons_;
+};
+
+class CalleeLeg final : public Leg {
+public:
+    CalleeLeg(Call& call, int attempt);
+    ~CalleeLeg();
+
+    bool start(const Command& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
+               std::string_view b_token);
+    void cancel(const std::vector<std::string>& reasons);
+    void confirm(const pjsip_rx_data* from_a);  // ACK to its 2xx
+    // Ends it whatever its state: CANCEL, or ACK (where it is owed) and BYE.
+    void leave(const std::vector<std::string>& reasons, const pjsip_rx_data* bye = nullptr);
+    void give_up();  // another attempt follows, or A got its failure: no more news of it reaches the call
+    void on_branch_answer(const pjsip_rx_data* answer);  // a 2xx with another To tag than ours
+
+    int attempt() const { return attempt_; }
+    int heard_code() const { return heard_code_; }
+    bool first_of_its_code(int code);
+
+    void on_tsx(pjsip_transaction* tsx, pjsip_event& event) override;
+
+private:
+    static void no_response(void* self);
+    void on_provisional(const pjsip_rx_data* response);
+    void on_answer(const pjsip_rx_data* response);
+    void on_failure(int cause, const pjsip_rx_data* response);
+    void report_dropped(int code, const Dialog& of);
+    void send_cancel();
+    void on_finished() override;
+
+    const int attempt_;
+    int heard_code_ = 0;
+    bool cancel_wanted_ = false;
+    bool cancel_sent_ = false;
+    std::vector<std::string> cancel_reasons_;
+    std::bitset<100> codes_seen_;
+    std::vector<std::string> branches_dropped_;  // remote tags of other branches that got ACK and BYE; bounded
+    Deadline no_response_;
+};
+
+}  // namespace sidecar

@@ -1,0 +1,297 @@
+#include "message.hpp"
+
+#include "counters.hpp"
+#include "stack.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace sidecar {
+
+void PoolRelease::operator()(pj_pool_t* pool) const { pjsip_endpt_release_pool(stack.endpoint, pool); }
+
+PoolPtr new_pool(const char* name, std::size_t initial, std::size_t increment) {
+    return PoolPtr(pjsip_endpt_create_pool(stack.endpoint, name, initial, increment));
+}
+
+namespace header_policy {
+namespace {
+
+bool named(const pjsip_hdr* header, const char* name) { return same_text(header->name, name); }
+
+bool kept_to_ourselves(const pjsip_hdr* header) {
+    // RAck and Event ids name a CSeq, Replaces and its kin a dialog: of this leg, unknown on the other.
+    // Timestamp measures one hop. User-Agent and Server tell who we are, or nothing.
+    static constexpr const char* names[] = {"RAck",       "Replaces", "Join",         "Target-Dialog", "Timestamp",
+                                            "User-Agent", "Server",   "Max-Breadth"};
+    return std::any_of(std::begin(names), std::end(names), [&](const char* name) { return named(header, name); });
+}
+
+}  // namespace
+
+bool passes(const pjsip_hdr* header, const Options& options) {
+    switch (header->type) {
+        case PJSIP_H_VIA:
+        case PJSIP_H_ROUTE:
+        case PJSIP_H_RECORD_ROUTE:
+        case PJSIP_H_CONTACT:
+        case PJSIP_H_CALL_ID:
+        case PJSIP_H_CSEQ:
+        case PJSIP_H_FROM:
+        case PJSIP_H_TO:
+        case PJSIP_H_MAX_FORWARDS:
+        case PJSIP_H_CONTENT_LENGTH:  // these two are printed from the body
+        case PJSIP_H_CONTENT_TYPE:
+            return false;
+        case PJSIP_H_RETRY_AFTER:
+            return options.retry_after;
+        case PJSIP_H_REQUIRE:
+            return options.body;
+        case PJSIP_H_OTHER:
+            if (!options.body && (named(header, "RSeq") || named(header, "Content-Disposition"))) return false;
+            return !kept_to_ourselves(header);
+        default:
+            return true;
+    }
+}
+
+void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& options) {
+    for (const pjsip_hdr* header = list->next; header != list; header = header->next) {
+        if (passes(header, options)) pjsip_msg_add_hdr(to, static_cast<pjsip_hdr*>(pjsip_hdr_clone(pool, header)));
+    }
+}
+
+}  // namespace header_policy
+
+namespace {
+
+// Where the body of a received message lies. A datagram may hold more than Content-Length says: the rest is not ours.
+std::string_view raw_body(const pjsip_rx_data* rdata) {
+    const pjsip_msg* msg = rdata->msg_info.msg;
+    if (msg->body == nullptr && rdata->msg_info.ctype == nullptr) return {};
+    const std::string_view message(rdata->msg_info.msg_buf, static_cast<std::size_t>(rdata->msg_info.len));
+    std::size_t start;
+    if (msg->body != nullptr && msg->body->print_body == &pjsip_print_text_body) {
+        start = static_cast<std::size_t>(static_cast<const char*>(msg->body->data) - message.data());
+    } else {
+        start = message.find("\r\n\r\n");
+        if (start == std::string_view::npos) return {};
+        start += 4;
+    }
+    if (start >= message.size()) return {};
+    const std::string_view body = message.substr(start);
+    const auto* length = rdata->msg_info.clen;
+    return length != nullptr && length->len >= 0 ? body.substr(0, static_cast<std::size_t>(length->len)) : body;
+}
+
+pjsip_msg_body* make_body(pj_pool_t* pool, const pjsip_media_type& type, std::string_view bytes) {
+    auto* body = PJ_POOL_ZALLOC_T(pool, pjsip_msg_body);
+    pjsip_media_type_cp(pool, &body->content_type, &type);
+    body->data = pj_pool_alloc(pool, bytes.size());
+    std::memcpy(body->data, bytes.data(), bytes.size());
+    body->len = static_cast<unsigned>(bytes.size());
+    body->print_body = &pjsip_print_text_body;
+    body->clone_data = &pjsip_clone_text_data;
+    return body;
+}
+
+}  // namespace
+
+pjsip_msg_body* copy_body(pj_pool_t* pool, const pjsip_rx_data* rdata) {
+    const auto bytes = raw_body(rdata);
+    if (bytes.empty() || rdata->msg_info.ctype == nullptr) return nullptr;
+    return make_body(pool, rdata->msg_info.ctype->media, bytes);
+}
+
+bool body_is_whole(const pjsip_rx_data* rdata) {
+    const auto* length = rdata->msg_info.clen;
+    if (length == nullptr || length->len <= 0) return true;
+    const std::string_view message(rdata->msg_info.msg_buf, static_cast<std::size_t>(rdata->msg_info.len));
+    std::size_t end = message.find("\r\n\r\n");
+    std::size_t gap = 4;
+    if (end == std::string_view::npos) {
+        end = message.find("\n\n");
+        gap = 2;
+    }
+    return end != std::string_view::npos && message.size() - end - gap >= static_cast<std::size_t>(length->len);
+}
+
+HeldMessage::HeldMessage(const pjsip_rx_data* rdata) : pool_(new_pool("held", 2048, 2048)) {
+    pj_list_init(&headers_);
+    const pjsip_msg* msg = rdata->msg_info.msg;
+    for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
+        if (header_policy::passes(header, {})) {
+            pj_list_push_back(&headers_, pjsip_hdr_clone(pool_.get(), header));
+        }
+    }
+    body_ = copy_body(pool_.get(), rdata);
+    if (msg->type == PJSIP_RESPONSE_MSG) {
+        code_ = msg->line.status.code;
+        phrase_ = copy(pool_.get(), view(msg->line.status.reason));
+    }
+}
+
+void HeldMessage::put_into(pjsip_tx_data* tdata, const header_policy::Options& options) const {
+    header_policy::copy(&headers_, tdata->pool, tdata->msg, options);
+    if (body_ != nullptr && options.body) tdata->msg->body = pjsip_msg_body_clone(tdata->pool, body_);
+}
+
+void pass_through(const pjsip_rx_data* rdata, pjsip_tx_data* tdata, const header_policy::Options& options) {
+    header_policy::copy(&rdata->msg_info.msg->hdr, tdata->pool, tdata->msg, options);
+    if (options.body) tdata->msg->body = copy_body(tdata->pool, rdata);
+}
+
+TxPtr new_message(pjsip_msg_type_e type) {
+    pjsip_tx_data* tdata = nullptr;
+    if (pjsip_endpt_create_tdata(stack.endpoint, &tdata) != PJ_SUCCESS) return nullptr;
+    pjsip_tx_data_add_ref(tdata);
+    tdata->msg = pjsip_msg_create(tdata->pool, type);
+    return TxPtr(tdata);
+}
+
+ResponseBase::ResponseBase(const pjsip_rx_data* rdata, std::string_view to_tag) {
+    pjsip_tx_data* tdata = nullptr;
+    if (pjsip_endpt_create_response(stack.endpoint, rdata, 100, nullptr, &tdata) != PJ_SUCCESS) return;
+    base_.reset(tdata);
+    to_tag_ = copy(tdata->pool, to_tag);
+}
+
+TxPtr ResponseBase::make(int code, std::string_view phrase) const {
+    if (!base_) return nullptr;
+    TxPtr response = new_message(PJSIP_RESPONSE_MSG);
+    if (!response) return nullptr;
+    pjsip_msg* msg = response->msg;
+    msg->line.status.code = code;
+    msg->line.status.reason =
+        phrase.empty() ? *pjsip_get_status_text(code) : copy(response->pool, phrase);
+    const pjsip_hdr* head = &base_->msg->hdr;
+    for (const pjsip_hdr* header = head->next; header != head; header = header->next) {
+        auto* clone = static_cast<pjsip_hdr*>(pjsip_hdr_clone(response->pool, header));
+        if (code > 100 && header->type == PJSIP_H_TO) {
+            auto* to = reinterpret_cast<pjsip_to_hdr*>(clone);
+            if (to->tag.slen == 0) to->tag = copy(response->pool, view(to_tag_));
+        }
+        pjsip_msg_add_hdr(msg, clone);
+    }
+    if (code > 100 && !stack.settings.product.empty()) add_header(response.get(), "Server", stack.settings.product);
+    return response;
+}
+
+void add_header(pjsip_tx_data* tdata, const char* name, std::string_view value) {
+    const pj_str_t header_name = borrow(name), text = copy(tdata->pool, value);
+    auto* header = pjsip_generic_string_hdr_create(tdata->pool, &header_name, &text);
+    pjsip_msg_add_hdr(tdata->msg, reinterpret_cast<pjsip_hdr*>(header));
+}
+
+void add_reasons(pjsip_tx_data* tdata, const std::vector<std::string>& values) {
+    for (const auto& value : values) add_header(tdata, "Reason", value);
+}
+
+std::string our_reason(int q850_cause, std::string_view text) {
+    return "Q.850;cause=" + std::to_string(q850_cause) + ";text=\"" + std::string(text) + "\"";
+}
+
+const pjsip_hdr* find_header(const pjsip_msg* msg, const char* name) {
+    for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
+        if (same_text(header->name, name)) return header;
+    }
+    return nullptr;
+}
+
+namespace {
+
+constexpr std::size_t value_bytes_max = 512;
+constexpr std::size_t values_max = 16;
+
+}  // namespace
+
+std::vector<std::string> reasons_of(const pjsip_msg* msg) {
+    std::vector<std::string> values;
+    for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
+        if (header->type != PJSIP_H_OTHER || !same_text(header->name, "Reason")) continue;
+        if (values.size() == values_max) {
+            counters.add(Counter::texts_cut);
+            break;
+        }
+        values.push_back(header_value(header, value_bytes_max));
+    }
+    return values;
+}
+
+std::vector<std::string> wanted_headers_of(const pjsip_msg* msg) {
+    std::vector<std::string> found;
+    if (stack.settings.wanted_headers.empty()) return found;
+    for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
+        for (const auto& name : stack.settings.wanted_headers) {
+            if (!same_text(header->name, name)) continue;
+            if (found.size() == 2 * values_max) {
+                counters.add(Counter::texts_cut);
+                return found;
+            }
+            found.push_back(name);
+            found.push_back(header_value(header, value_bytes_max));
+        }
+    }
+    return found;
+}
+
+TxPtr cancel_of(const pjsip_tx_data* invite) {
+    TxPtr cancel = new_message(PJSIP_REQUEST_MSG);
+    if (!cancel) return nullptr;
+    pj_pool_t* pool = cancel->pool;
+    pjsip_msg* msg = cancel->msg;
+    msg->line.req.method = pjsip_cancel_method;
+    msg->line.req.uri = static_cast<pjsip_uri*>(pjsip_uri_clone(pool, invite->msg->line.req.uri));
+    bool top_via = true;
+    const pjsip_hdr* head = &invite->msg->hdr;
+    for (const pjsip_hdr* header = head->next; header != head; header = header->next) {
+        switch (header->type) {
+            case PJSIP_H_VIA:
+                if (!top_via) break;
+                top_via = false;
+                [[fallthrough]];
+            case PJSIP_H_ROUTE:
+            case PJSIP_H_FROM:
+            case PJSIP_H_TO:
+            case PJSIP_H_CALL_ID:
+            case PJSIP_H_MAX_FORWARDS:
+                pjsip_msg_add_hdr(msg, static_cast<pjsip_hdr*>(pjsip_hdr_clone(pool, header)));
+                break;
+            case PJSIP_H_CSEQ: {
+                auto* cseq = static_cast<pjsip_cseq_hdr*>(pjsip_hdr_clone(pool, header));
+                cseq->method = pjsip_cancel_method;
+                pjsip_msg_add_hdr(msg, reinterpret_cast<pjsip_hdr*>(cseq));
+                break;
+            }
+            default:
+                break;
+        }
+    }
+    cancel->dest_info = invite->dest_info;  // to the very address that has the INVITE
+    cancel->dest_info.name = copy(pool, view(invite->dest_info.name));
+    return cancel;
+}
+
+bool answer_request(pjsip_rx_data* rdata, int code, std::string_view to_tag, int retry_after_s) {
+    Tsx tsx;
+    if (!tsx.accept(rdata, nullptr)) return false;
+    TxPtr response = ResponseBase(rdata, to_tag).make(code);
+    if (response && retry_after_s > 0) add_header(response.get(), "Retry-After", std::to_string(retry_after_s));
+    if (response && tsx.respond(std::move(response)) && rdata->msg_info.msg->line.req.method.id != PJSIP_INVITE_METHOD) {
+        tsx.retire();  // INVITE: it repeats the response until its ACK
+    }
+    return true;
+}
+
+void respond_stateless(pjsip_rx_data* rdata, int code, int retry_after_s) {
+    pjsip_hdr extra;
+    pj_list_init(&extra);
+    if (retry_after_s > 0) {
+        pj_list_push_back(&extra, pjsip_retry_after_hdr_create(rdata->tp_info.pool, retry_after_s));
+    }
+    if (pjsip_endpt_respond_stateless(stack.endpoint, rdata, code, nullptr, &extra, nullptr) != PJ_SUCCESS) {
+        counters.add(Counter::send_failures);
+    }
+}
+
+}  // namespace sidecar

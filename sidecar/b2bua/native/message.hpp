@@ -1,0 +1,92 @@
+// Making messages, and what of a received message may pass to the other leg.
+#pragma once
+
+#include "text.hpp"
+#include "transaction.hpp"
+
+#include <pjsip.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace sidecar {
+
+struct PoolRelease {
+    void operator()(pj_pool_t* pool) const;
+};
+using PoolPtr = std::unique_ptr<pj_pool_t, PoolRelease>;  // owns a pool of the endpoint
+PoolPtr new_pool(const char* name, std::size_t initial, std::size_t increment);
+
+// Which headers a B2BUA keeps to itself. Each leg has its own dialog and its own hop, so what names either must not pass;
+// everything else must, above all what we do not know (RFC 3261 §16.6 asks that of proxies, and our peers expect it).
+namespace header_policy {
+struct Options {
+    bool body = true;           // false: without body, RSeq and 100rel (an 18x of a second branch)
+    bool retry_after = true;
+};
+bool passes(const pjsip_hdr* header, const Options& options);
+void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& options);
+}  // namespace header_policy
+
+// The body as it arrived, byte for byte, in `pool`. pjsip parses multipart bodies and would print its own version.
+pjsip_msg_body* copy_body(pj_pool_t* pool, const pjsip_rx_data* rdata);
+
+// False where the datagram ends before its Content-Length does (RFC 3261 §18.3).
+bool body_is_whole(const pjsip_rx_data* rdata);
+
+// Headers and body of a received message, kept while the decision about it is awaited. Owns its pool.
+class HeldMessage {
+public:
+    explicit HeldMessage(const pjsip_rx_data* rdata);
+
+    void put_into(pjsip_tx_data* tdata, const header_policy::Options& options = {}) const;
+    bool has_body() const { return body_ != nullptr; }
+    int code() const { return code_; }
+    std::string_view phrase() const { return view(phrase_); }
+
+private:
+    PoolPtr pool_;
+    pjsip_hdr headers_;  // list head; the items live in pool_
+    pjsip_msg_body* body_ = nullptr;
+    int code_ = 0;
+    pj_str_t phrase_{};
+};
+
+// Straight from a received message into one that leaves now.
+void pass_through(const pjsip_rx_data* rdata, pjsip_tx_data* tdata, const header_policy::Options& options = {});
+
+// What every response to one request has in common. Each response is made afresh from it, so that headers given to one
+// cannot leak into the next. Owns a reference to the message that holds the common headers.
+class ResponseBase {
+public:
+    ResponseBase() = default;
+    ResponseBase(const pjsip_rx_data* rdata, std::string_view to_tag);
+    explicit operator bool() const { return base_ != nullptr; }
+    TxPtr make(int code, std::string_view phrase = {}) const;  // null: out of memory
+
+private:
+    TxPtr base_;
+    pj_str_t to_tag_{};  // lives in base_'s pool
+};
+
+TxPtr new_message(pjsip_msg_type_e type);
+void add_header(pjsip_tx_data* tdata, const char* name, std::string_view value);
+void add_reasons(pjsip_tx_data* tdata, const std::vector<std::string>& values);
+std::string our_reason(int q850_cause, std::string_view text);
+
+std::vector<std::string> reasons_of(const pjsip_msg* msg);
+// Alternating names (lower case) and values of the wanted headers; bounded.
+std::vector<std::string> wanted_headers_of(const pjsip_msg* msg);
+const pjsip_hdr* find_header(const pjsip_msg* msg, const char* name);
+
+// CANCEL to an INVITE that was sent (RFC 3261 §9.1): same Request-URI, Via, Route, From, To, Call-ID, CSeq number.
+TxPtr cancel_of(const pjsip_tx_data* invite);
+
+// Answers a request for good, with a transaction that takes its repeats. False where pjsip refuses the transaction.
+bool answer_request(pjsip_rx_data* rdata, int code, std::string_view to_tag, int retry_after_s = 0);
+
+// A response outside any dialog or transaction. `retry_after_s` 0: none.
+void respond_stateless(pjsip_rx_data* rdata, int code, int retry_after_s = 0);
+
+}  // namespace sidecar

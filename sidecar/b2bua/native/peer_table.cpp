@@ -1,0 +1,86 @@
+#include "peer_table.hpp"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <charconv>
+#include <cstring>
+#include <stdexcept>
+
+namespace sidecar {
+namespace {
+
+constexpr int ipv4_offset_bits = 96;
+
+std::array<std::uint8_t, 16> mapped(const in_addr& address) {
+    std::array<std::uint8_t, 16> out{};
+    out[10] = out[11] = 0xff;
+    std::memcpy(&out[12], &address, 4);
+    return out;
+}
+
+}  // namespace
+
+bool PeerTable::parse(std::string_view text, Range& out) {
+    const auto slash = text.find('/');
+    const std::string host(text.substr(0, slash));
+    in_addr v4;
+    int offset = 0;
+    if (inet_pton(AF_INET, host.c_str(), &v4) == 1) {
+        out.first = mapped(v4);
+        offset = ipv4_offset_bits;
+    } else if (inet_pton(AF_INET6, host.c_str(), out.first.data()) != 1) {
+        return false;
+    }
+    out.bits = 128;
+    if (slash != std::string_view::npos) {
+        const auto digits = text.substr(slash + 1);
+        int bits = -1;
+        const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), bits);
+        if (error != std::errc() || end != digits.data() + digits.size() || bits < 0 || bits > 128 - offset) return false;
+        out.bits = bits + offset;
+    }
+    return true;
+}
+
+bool PeerTable::holds(const Range& range, const Address& address) {
+    const int whole = range.bits / 8;
+    if (std::memcmp(range.first.data(), address.data(), static_cast<std::size_t>(whole)) != 0) return false;
+    const int rest = range.bits % 8;
+    if (rest == 0) return true;
+    const int mask = 0xff << (8 - rest);
+    return ((range.first[static_cast<std::size_t>(whole)] ^ address[static_cast<std::size_t>(whole)]) & mask) == 0;
+}
+
+void PeerTable::add(std::string name, const std::vector<std::string>& cidrs, int port) {
+    Group group{std::move(name), port, {}};
+    for (const auto& text : cidrs) {
+        Range range{};
+        if (!parse(text, range)) throw std::invalid_argument("peer group " + group.name + ": not a CIDR: " + text);
+        group.ranges.push_back(range);
+    }
+    groups_.push_back(std::move(group));
+}
+
+int PeerTable::find(const pj_sockaddr_t* socket_address) const {
+    const auto* generic = static_cast<const pj_sockaddr*>(socket_address);
+    Address address{};
+    if (generic->addr.sa_family == pj_AF_INET6()) {
+        std::memcpy(address.data(), pj_sockaddr_get_addr(socket_address), 16);
+    } else {
+        in_addr v4;
+        std::memcpy(&v4, pj_sockaddr_get_addr(socket_address), 4);
+        address = mapped(v4);
+    }
+    const int port = pj_sockaddr_get_port(socket_address);
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        const Group& group = groups_[i];
+        if (group.port != 0 && group.port != port) continue;
+        for (const Range& range : group.ranges) {
+            if (holds(range, address)) return static_cast<int>(i);
+        }
+    }
+    return unlisted;
+}
+
+}  // namespace sidecar

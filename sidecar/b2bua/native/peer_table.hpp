@@ -1,0 +1,41 @@
+// Who may talk to us: named groups of addresses. Order counts: the first group that holds an address is its group.
+#pragma once
+
+#include <pjlib.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sidecar {
+
+class PeerTable {
+public:
+    static constexpr int unlisted = -1;
+
+    // Throws std::invalid_argument naming the CIDR that is none.
+    void add(std::string name, const std::vector<std::string>& cidrs, int port);
+
+    int find(const pj_sockaddr_t* address) const;  // index of the group, or `unlisted`
+    const std::string& name(int group) const { return groups_.at(static_cast<std::size_t>(group)).name; }
+
+private:
+    using Address = std::array<std::uint8_t, 16>;  // IPv4 as ::ffff:a.b.c.d
+    struct Range {
+        Address first;
+        int bits;
+    };
+    struct Group {
+        std::string name;
+        int port;  // 0: any
+        std::vector<Range> ranges;
+    };
+    static bool parse(std::string_view text, Range& out);
+    static bool holds(const Range& range, const Address& address);
+
+    std::vector<Group> groups_;
+};
+
+}  // namespace sidecar

@@ -1,0 +1,64 @@
+// One in-dialog request on its way from one leg to the other, and its responses on their way back.
+#pragma once
+
+#include "dialog.hpp"
+#include "event.hpp"
+#include "message.hpp"
+#include "transaction.hpp"
+
+#include <string>
+#include <vector>
+
+namespace sidecar {
+
+class Call;
+class Leg;
+
+// Borrows its call and both legs: the call owns it and frees it before them. It owns the base of its responses.
+class Relay final : public TsxUser {
+public:
+    Relay(Call& call, Leg& from, Leg& to) : call_(call), from_(from), to_(to) {}
+    Relay(const Relay&) = delete;
+    Relay& operator=(const Relay&) = delete;
+
+    bool start(pjsip_rx_data* request);  // false: it was answered at once, and is done
+
+    bool is_invite() const { return is_invite_; }
+    bool open() const { return static_cast<bool>(uas_) && !final_sent_; }  // a final response is still owed
+    bool awaits_ack(const Leg& leg, int cseq) const { return &from_ == &leg && answered_ && uas_cseq_ == cseq; }
+    const Leg& from() const { return from_; }
+    const Leg& to() const { return to_; }
+    int uas_cseq() const { return uas_cseq_; }
+    int uac_cseq() const { return uac_cseq_; }
+    bool refreshes() const { return is_invite_ || is_update_; }
+    const std::string& new_target() const { return new_target_; }
+
+    void on_ack(const pjsip_rx_data* ack);
+    void close();  // the call ends: answers what is still open
+
+    void on_tsx(pjsip_transaction* tsx, pjsip_event& event) override;
+    void on_cancel(pjsip_rx_data* cancel) override;
+
+private:
+    void answer(int code, const pjsip_rx_data* response);
+    void send_cancel();
+
+    Call& call_;
+    Leg& from_;
+    Leg& to_;
+    Tsx uas_;
+    Tsx uac_;
+    ResponseBase responses_;
+    bool is_invite_ = false;
+    bool is_update_ = false;
+    bool answered_ = false;  // 2xx to a re-INVITE: its ACK is awaited
+    bool final_sent_ = false;
+    bool heard_ = false;
+    bool cancel_wanted_ = false;
+    std::vector<std::string> cancel_reasons_;
+    int uas_cseq_ = 0;
+    int uac_cseq_ = 0;
+    std::string new_target_;  // Contact of a target refresh request
+};
+
+}  // namespace sidecar

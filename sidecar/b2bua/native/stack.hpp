@@ -1,0 +1,45 @@
+// pjsip's handles and our settings, as every class here needs them. One per process, because pjsip's layers are too;
+// set before the modules are registered, and used in pjsua's worker thread only.
+#pragma once
+
+#include "peer_table.hpp"
+
+#include <pjsip.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+namespace sidecar {
+
+enum class Transport : int { udp = 0, tcp = 1, tls = 2 };
+
+struct Settings {
+    std::array<std::string, 3> advertised;  // host:port for Contact, by Transport; empty: not listening
+    std::size_t calls_max = 20000;
+    std::size_t events_max = 100000;
+    int answer_hold_ms_max = 2000;
+    int retry_after_s = 5;
+    bool refuse_unlisted = false;  // 403 and InviteRefused; else dropped in silence
+    std::vector<std::string> wanted_headers;  // lower case
+    std::string product;                      // User-Agent and Server; empty: neither is sent
+    PeerTable peers;
+};
+
+struct Stack {
+    pjsip_endpoint* endpoint = nullptr;
+    pjsip_module* user = nullptr;  // the bridge's module: transaction user of every transaction of ours
+    Settings settings;
+};
+
+inline Stack stack;
+
+inline Transport transport_of(int pjsip_type) {
+    switch (pjsip_type & ~PJSIP_TRANSPORT_IPV6) {
+        case PJSIP_TRANSPORT_TCP: return Transport::tcp;
+        case PJSIP_TRANSPORT_TLS: return Transport::tls;
+        default: return Transport::udp;
+    }
+}
+
+}  // namespace sidecar

@@ -1,0 +1,45 @@
+// Strings across the border between pjsip (counted, borrowed) and C++.
+#pragma once
+
+#include <pjsip.h>
+
+#include <string>
+#include <string_view>
+
+namespace sidecar {
+
+inline std::string_view view(const pj_str_t& s) {
+    return s.slen > 0 ? std::string_view(s.ptr, static_cast<std::size_t>(s.slen)) : std::string_view();
+}
+
+// Borrows: the text must outlive every use. pj_str_t has no const pointer, pjsip does not write through it.
+inline pj_str_t borrow(std::string_view s) {
+    return {const_cast<char*>(s.data()), static_cast<pj_ssize_t>(s.size())};
+}
+
+inline pj_str_t copy(pj_pool_t* pool, std::string_view s) {
+    pj_str_t from = borrow(s), to{};
+    pj_strdup_with_null(pool, &to, &from);
+    return to;
+}
+
+inline bool same_text(const pj_str_t& a, std::string_view b) {  // header names: case does not matter
+    const pj_str_t other = borrow(b);
+    return pj_stricmp(&a, &other) == 0;
+}
+
+// As it stands in a Request-URI or Contact; empty where it does not fit PJSIP_MAX_URL_SIZE.
+std::string printed(const pjsip_uri* uri, pjsip_uri_context_e context);
+
+// The value of any header, without its name; at most `bytes_max`, and empty where the header does not fit the buffer.
+std::string header_value(const pjsip_hdr* header, std::size_t bytes_max);
+
+// "127.0.0.1:5080", "[::1]:5080"
+std::string host_port(std::string_view host, int port);
+
+// user part of a sip:, sips: or tel: URI as received; empty for every other scheme.
+std::string user_of(const pjsip_uri* uri);
+
+bool is_literal_address(std::string_view host);  // IPv4 or IPv6, brackets allowed
+
+}  // namespace sidecar

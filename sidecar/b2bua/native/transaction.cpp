@@ -1,0 +1,98 @@
+#include "transaction.hpp"
+
+#include "counters.hpp"
+#include "stack.hpp"
+
+namespace sidecar {
+namespace {
+
+constexpr unsigned linger_ms = 5000;  // T4: how long a repeat of what was answered may still arrive
+
+void*& user_slot(pjsip_transaction* tsx) { return tsx->mod_data[stack.user->id]; }
+
+// Sends with a new transaction. Its user is set afterwards: what fails at once is told by the return value, not by a
+// callback in the middle of the caller.
+pjsip_transaction* start(TxPtr request, TsxUser* user) {
+    pjsip_transaction* tsx = nullptr;
+    if (pjsip_tsx_create_uac2(stack.user, request.get(), nullptr, &tsx) != PJ_SUCCESS) {
+        counters.add(Counter::send_failures);
+        return nullptr;
+    }
+    pjsip_tsx_set_transport(tsx, &request->tp_sel);
+    if (pjsip_tsx_send_msg(tsx, request.get()) != PJ_SUCCESS) {
+        counters.add(Counter::send_failures);
+        Tsx::end(tsx, PJSIP_SC_TSX_TRANSPORT_ERROR);
+        return nullptr;
+    }
+    request.release();  // pjsip_tsx_send_msg took the reference
+    user_slot(tsx) = user;
+    return tsx;
+}
+
+}  // namespace
+
+void Tsx::end(pjsip_transaction* tsx, int code) {
+    if (tsx->state < PJSIP_TSX_STATE_TERMINATED) pjsip_tsx_terminate(tsx, code);
+}
+
+bool Tsx::accept(pjsip_rx_data* rdata, TsxUser* user) {
+    pjsip_transaction* tsx = nullptr;
+    if (pjsip_tsx_create_uas2(stack.user, rdata, nullptr, &tsx) != PJ_SUCCESS) return false;
+    if (transport_of(rdata->tp_info.transport->key.type) == Transport::udp) {
+        pjsip_tpselector from_here{};  // answer from the socket that was asked, where several listen
+        from_here.type = PJSIP_TPSELECTOR_TRANSPORT;
+        from_here.u.transport = rdata->tp_info.transport;
+        pjsip_tsx_set_transport(tsx, &from_here);
+    }
+    pjsip_tsx_recv_msg(tsx, rdata);
+    tsx_ = tsx;
+    user_slot(tsx) = user;
+    return true;
+}
+
+bool Tsx::send(TxPtr request, TsxUser* user) {
+    let_go();
+    tsx_ = start(std::move(request), user);
+    return tsx_ != nullptr;
+}
+
+bool Tsx::respond(TxPtr response) {
+    if (tsx_ == nullptr) return false;
+    pjsip_transaction* tsx = tsx_;
+    if (pjsip_tsx_send_msg(tsx, response.get()) == PJ_SUCCESS) {
+        response.release();
+        return true;
+    }
+    // pjsip leaves the transaction without any timer then: it would stay for ever.
+    counters.add(Counter::send_failures);
+    let_go();
+    end(tsx, PJSIP_SC_TSX_TRANSPORT_ERROR);
+    return false;
+}
+
+void Tsx::retire() {
+    if (tsx_ == nullptr) return;
+    pjsip_transaction* tsx = tsx_;
+    let_go();
+    if (tsx->state >= PJSIP_TSX_STATE_TERMINATED) return;
+    if (tsx->method.id == PJSIP_INVITE_METHOD) pjsip_tsx_stop_retransmit(tsx);
+    pjsip_tsx_terminate_async2(tsx, tsx->status_code >= 200 ? tsx->status_code : 500, nullptr, linger_ms);
+}
+
+void Tsx::let_go() {
+    if (tsx_ == nullptr) return;
+    user_slot(tsx_) = nullptr;
+    tsx_ = nullptr;
+}
+
+bool send_unattended(TxPtr request) { return start(std::move(request), nullptr) != nullptr; }
+
+void send_ack(TxPtr ack) {
+    if (pjsip_endpt_send_request_stateless(stack.endpoint, ack.get(), nullptr, nullptr) == PJ_SUCCESS) {
+        ack.release();
+    } else {
+        counters.add(Counter::send_failures);
+    }
+}
+
+}  // namespace sidecar

@@ -1,0 +1,62 @@
+// pjsip's transactions, borrowed. The transaction layer owns each of them and frees it some time after it ended; a Tsx
+// only holds the place where it is used, and lets go of it before its user dies, so pjsip never calls a dead user.
+#pragma once
+
+#include <pjsip.h>
+
+#include <memory>
+
+namespace sidecar {
+
+struct TxRelease {
+    void operator()(pjsip_tx_data* tdata) const { pjsip_tx_data_dec_ref(tdata); }
+};
+using TxPtr = std::unique_ptr<pjsip_tx_data, TxRelease>;  // owns one reference to a message on its way out
+
+class TsxUser {
+public:
+    virtual void on_tsx(pjsip_transaction* tsx, pjsip_event& event) = 0;
+    virtual void on_cancel(pjsip_rx_data* cancel) {}  // CANCEL for a transaction of this user
+
+protected:
+    ~TsxUser() = default;
+};
+
+class Tsx {
+public:
+    Tsx() = default;
+    ~Tsx() { let_go(); }
+    Tsx(const Tsx&) = delete;
+    Tsx& operator=(const Tsx&) = delete;
+
+    explicit operator bool() const { return tsx_ != nullptr; }
+    pjsip_transaction* get() const { return tsx_; }
+    bool is(const pjsip_transaction* tsx) const { return tsx != nullptr && tsx_ == tsx; }
+
+    // Takes the request up as UAS. False where pjsip refuses it (a branch used twice).
+    bool accept(pjsip_rx_data* rdata, TsxUser* user);
+
+    // Sends the request. False where it could not leave: nothing is left behind, and the user is not called.
+    bool send(TxPtr request, TsxUser* user);
+
+    // False where the response could not leave: the transaction has been ended.
+    bool respond(TxPtr response);
+
+    // The peer has what it needs: keep the transaction for its repeats, but not for the 32 s of Timers H and J, which
+    // would hold about 36 kB a call.
+    void retire();
+
+    void let_go();  // the user wants no more news of it
+    static void end(pjsip_transaction* tsx, int code);
+
+private:
+    pjsip_transaction* tsx_ = nullptr;
+};
+
+// A request that nobody waits for (CANCEL; BYE to an answer that was dropped). False where it could not leave.
+bool send_unattended(TxPtr request);
+
+// ACK to a 2xx: it has no transaction (RFC 3261 §13.2.2.4).
+void send_ack(TxPtr ack);
+
+}  // namespace sidecar

@@ -1,0 +1,268 @@
+"""The bridge's tuples and the core's values, one table for each direction.
+
+An event comes as (kind, bridge_id, leg, mono_ns, wall_ns, code, fields); the order of the fields is that of
+the builders in native/. Text is bytes from the network: decoded with `backslashreplace`, so nothing here can
+raise for what a peer sent. A command goes as (kind, bridge_id, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from sidecar.core.commands import (
+    ArmDeadline,
+    Reject,
+    RelayAnswer,
+    RelayFailure,
+    Release,
+    Route,
+    Snapshot,
+    WireCommand,
+)
+from sidecar.core.events import (
+    AckReceived,
+    AnswerDropped,
+    AnswerHeld,
+    AnswerRelayed,
+    ByeReceived,
+    CancelReceived,
+    DeadlineReached,
+    Event,
+    InviteReceived,
+    InviteRefused,
+    LegIdentity,
+    LegTerminated,
+    Life,
+    ProvisionalReceived,
+    RouteFailed,
+    SessionRefreshed,
+    SnapshotTaken,
+    TargetRefreshed,
+    TransportFailed,
+)
+from sidecar.core.terms import DeadlineKind, Detail, LegName, RouteFailure, TransportName
+
+NativeEvent = tuple[int, int, int, int, int, int, tuple[Any, ...]]
+
+_LEGS: Final = (LegName.A, LegName.B)
+_TRANSPORTS: Final = (TransportName.UDP, TransportName.TCP, TransportName.TLS)
+_TRANSPORT_NUMBERS: Final = {name: number for number, name in enumerate(_TRANSPORTS)}
+_IDENTITY_FIELDS: Final = 13
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _texts(raw: Sequence[bytes]) -> tuple[str, ...]:
+    return tuple(map(_text, raw))
+
+
+def _pairs(raw: Sequence[bytes]) -> tuple[tuple[str, str], ...]:
+    texts = _texts(raw)
+    return tuple(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _identity(f: Sequence[Any]) -> LegIdentity:
+    return LegIdentity(
+        sip_call_id=_text(f[0]),
+        local_tag=_text(f[1]),
+        remote_tag=_text(f[2]),
+        local_uri=_text(f[3]),
+        remote_uri=_text(f[4]),
+        remote_target=_text(f[5]),
+        route_set=_texts(f[6]),
+        local_cseq=f[7],
+        remote_cseq=f[8],
+        branch=_text(f[9]),
+        local_address=_text(f[10]),
+        remote_address=_text(f[11]),
+        transport=_TRANSPORTS[f[12]],
+    )
+
+
+def _invite_of(e: NativeEvent, f: Sequence[Any]) -> InviteReceived:
+    peer, request_uri, request_user, from_user, headers, tls_name, b_token = f[_IDENTITY_FIELDS:]
+    return InviteReceived(
+        mono_ns=e[3],
+        wall_ns=e[4],
+        bridge_id=e[1],
+        leg=_identity(f),
+        peer=_text(peer),
+        request_uri=_text(request_uri),
+        request_user=_text(request_user),
+        from_user=_text(from_user),
+        headers=_pairs(headers),
+        tls_name=_text(tls_name),
+        b_token=_text(b_token),
+    )
+
+
+def _invite_received(e: NativeEvent) -> Event:
+    return _invite_of(e, e[6])
+
+
+def _invite_refused(e: NativeEvent) -> Event:
+    detail, *invite = e[6]
+    return InviteRefused(
+        mono_ns=e[3],
+        wall_ns=e[4],
+        detail=Detail(_text(detail)),
+        sip_code=e[5],
+        invite=_invite_of(e, invite),
+    )
+
+
+def _provisional_received(e: NativeEvent) -> Event:
+    return ProvisionalReceived(mono_ns=e[3], wall_ns=e[4], bridge_id=e[1], attempt=e[6][0], sip_code=e[5])
+
+
+def _answer_held(e: NativeEvent) -> Event:
+    attempt, *leg = e[6]
+    return AnswerHeld(
+        mono_ns=e[3], wall_ns=e[4], bridge_id=e[1], attempt=attempt, sip_code=e[5], leg=_identity(leg)
+    )
+
+
+def _answer_dropped(e: NativeEvent) -> Event:
+    attempt, *leg = e[6]
+    return AnswerDropped(
+        mono_ns=e[3], wall_ns=e[4], bridge_id=e[1], attempt=attempt, sip_code=e[5], leg=_identity(leg)
+    )
+
+
+def _answer_relayed(e: NativeEvent) -> Event:
+    return AnswerRelayed(mono_ns=e[3], wall_ns=e[4], bridge_id=e[1])
+
+
+def _ack_received(e: NativeEvent) -> Event:
+    return AckReceived(mono_ns=e[3], wall_ns=e[4], bridge_id=e[1])
+
+
+def _cancel_received(e: NativeEvent) -> Event:
+    reasons, headers = e[6]
+    return CancelReceived(
+        mono_ns=e[3], wall_ns=e[4], bridge_id=e[1], reasons=_texts(reasons), headers=_pairs(headers)
+    )
+
+
+def _bye_received(e: NativeEvent) -> Event:
+    reasons, headers = e[6]
+    return ByeReceived(
+        mono_ns=e[3],
+        wall_ns=e[4],
+        bridge_id=e[1],
+        leg_name=_LEGS[e[2]],
+        reasons=_texts(reasons),
+        headers=_pairs(headers),
+    )
+
+
+def _route_failed(e: NativeEvent) -> Event:
+    attempt, cause, phrase, reasons, early_media_relayed = e[6]
+    return RouteFailed(
+        mono_ns=e[3],
+        wall_ns=e[4],
+        bridge_id=e[1],
+        attempt=attempt,
+        cause=RouteFailure(cause),
+        sip_code=e[5],
+        phrase=_text(phrase),
+        reasons=_texts(reasons),
+        early_media_relayed=bool(early_media_relayed),
+    )
+
+
+def _leg_terminated(e: NativeEvent) -> Event:
+    return LegTerminated(
+        mono_ns=e[3],
+        wall_ns=e[4],
+        bridge_id=e[1],
+        leg_name=_LEGS[e[2]],
+        sip_code=e[5],
+        alive=bool(e[6][0]),
+    )
+
+
+def _transport_failed(e: NativeEvent) -> Event:
+    return TransportFailed(mono_ns=e[3], wall_ns=e[4], bridge_id=e[1], leg_name=_LEGS[e[2]])
+
+
+def _deadline_reached(e: NativeEvent) -> Event:
+    kind, heard_code = e[6]
+    return DeadlineReached(
+        mono_ns=e[3], wall_ns=e[4], bridge_id=e[1], kind=DeadlineKind(kind), heard_code=heard_code
+    )
+
+
+def _target_refreshed(e: NativeEvent) -> Event:
+    remote_target, local_cseq, remote_cseq = e[6]
+    return TargetRefreshed(
+        mono_ns=e[3],
+        wall_ns=e[4],
+        bridge_id=e[1],
+        leg_name=_LEGS[e[2]],
+        remote_target=_text(remote_target),
+        local_cseq=local_cseq,
+        remote_cseq=remote_cseq,
+    )
+
+
+def _session_refreshed(e: NativeEvent) -> Event:
+    return SessionRefreshed(mono_ns=e[3], wall_ns=e[4], bridge_id=e[1], leg_name=_LEGS[e[2]])
+
+
+def _life(e: NativeEvent) -> Event:
+    return Life(mono_ns=e[3], wall_ns=e[4], bridge_id=e[1], leg_name=_LEGS[e[2]])
+
+
+def _snapshot_taken(e: NativeEvent) -> Event:
+    return SnapshotTaken(mono_ns=e[3], wall_ns=e[4], bridge_ids=frozenset(e[6][0]))
+
+
+_EVENTS: Final[Mapping[int, Callable[[NativeEvent], Event]]] = {
+    1: _invite_received,
+    2: _invite_refused,
+    3: _provisional_received,
+    4: _answer_held,
+    5: _answer_relayed,
+    6: _answer_dropped,
+    7: _ack_received,
+    8: _cancel_received,
+    9: _bye_received,
+    10: _route_failed,
+    11: _leg_terminated,
+    12: _transport_failed,
+    13: _deadline_reached,
+    14: _target_refreshed,
+    15: _session_refreshed,
+    16: _life,
+    17: _snapshot_taken,
+}
+
+
+def event_of(native: NativeEvent) -> Event:
+    return _EVENTS[native[0]](native)
+
+
+def tuple_of(command: WireCommand | Snapshot) -> tuple[Any, ...]:
+    match command:
+        case Route(bridge_id=i, attempt=n, host=host, port=port, transport=transport, user=user):
+            return (1, i, n, host, port, _TRANSPORT_NUMBERS[transport], user, command.no_response_ms)
+        case RelayAnswer(bridge_id=i):
+            return (2, i)
+        case RelayFailure(bridge_id=i, sip_code=code, keep_retry_after=keep):
+            return (3, i, code, keep)
+        case Reject(bridge_id=i, sip_code=code, q850_cause=cause, text=text, retry_after_s=retry_after_s):
+            return (4, i, code, cause, text, retry_after_s)
+        case Release(bridge_id=i, sip_code=code, q850_cause=cause, text=text):
+            return (5, i, code, cause, text)
+        case ArmDeadline(
+            bridge_id=i, kind=kind, after_ms=after_ms, sip_code=code, q850_cause=cause, text=text
+        ):
+            return (6, i, int(kind), after_ms, code, cause, text)
+        case Snapshot():
+            return (7, 0)
+        case _:
+            raise TypeError(f"not a command of the bridge: {type(command).__name__}")

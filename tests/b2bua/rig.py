@@ -1,0 +1,256 @@
+"""What a test of the bridge needs around the real hook: a caller, gateways, and the core's part, which the
+test plays."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from sidecar.b2bua.hook import BridgeHook, BridgeSettings, Listener, PeerGroup
+from sidecar.core.commands import RelayAnswer, RelayFailure, Route, Snapshot, WireCommand
+from sidecar.core.events import AnswerHeld, Event, InviteReceived, RouteFailed
+from sidecar.core.terms import TransportName
+from tests.b2bua.scripted_ua import PATIENCE_S, Message, ScriptedUA, sip
+
+OFFER: Final = (
+    b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 107\r\n"
+)
+ANSWER: Final = (
+    b"v=0\r\no=- 2 2 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\nm=audio 5000 RTP/AVP 107\r\n"
+)
+SDP: Final = "Content-Type: application/sdp"
+
+E = TypeVar("E", bound=Event)
+
+_numbers = itertools.count(1)
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+def own_network() -> str:
+    """127.x.y of this test alone."""
+    number = next(_numbers)
+    return f"127.{40 + _worker * 8 + number // 250}.{number % 250 + 1}"
+
+
+class Rig:
+    """127.x.y.1 is the bridge, .2 the caller, .3 and .4 the gateways, .9 a stranger."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.network = own_network()
+        self.host = f"{self.network}.1"
+        transports = settings.pop("transports", (TransportName.UDP,))
+        groups = (
+            PeerGroup(name="callers", cidrs=(f"{self.network}.2/32",)),
+            PeerGroup(name="gateways", cidrs=(f"{self.network}.3/32", f"{self.network}.4/32")),
+        )
+        self.settings = BridgeSettings(
+            listeners=tuple(Listener(transport=name, host=self.host, port=0) for name in transports),
+            peers=settings.pop("peers", groups),
+            **settings,
+        )
+        self.hook = BridgeHook(self.settings)
+        self.events: list[Event] = []
+        self._taken = 0
+        self._arrived = asyncio.Event()
+        self._agents: list[ScriptedUA] = []
+        self.hook.on_events(self._take)
+        self.on_event: Callable[[Event], Sequence[WireCommand]] | None = None
+
+    async def __aenter__(self) -> Rig:
+        await self.hook.start()
+        self.caller = await self.agent(2)
+        self.gateway = await self.agent(3)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for agent in self._agents:
+            agent.close()
+        await self.hook.stop()
+
+    async def agent(self, last: int) -> ScriptedUA:
+        agent = await ScriptedUA.udp(f"{self.network}.{last}")
+        agent.peer = self.address()
+        return self.adopt(agent)
+
+    def adopt(self, agent: ScriptedUA) -> ScriptedUA:
+        self._agents.append(agent)
+        return agent
+
+    def address(self, transport: str = "udp") -> tuple[str, int]:
+        for address in self.hook.addresses:
+            kind, host, port = address.split(":")
+            if kind == transport:
+                return host, int(port)
+        raise LookupError(transport)
+
+    # --- the core's part ---
+
+    def _take(self, events: Sequence[Event]) -> None:
+        self.events.extend(events)
+        if self.on_event is not None:
+            for event in events:
+                self.hook.send(self.on_event(event))
+        self._arrived.set()
+
+    async def event(self, kind: type[E]) -> E:
+        """The next event, which must be of this kind."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self._taken == len(self.events):
+                self._arrived.clear()
+                await self._arrived.wait()
+        event = self.events[self._taken]
+        self._taken += 1
+        assert isinstance(event, kind), f"expected {kind.__name__}, got {event}"
+        return event
+
+    async def until(self, kind: type[E]) -> E:
+        """The next event of this kind, past others."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                for index in range(self._taken, len(self.events)):
+                    event = self.events[index]
+                    if isinstance(event, kind):
+                        self._taken = index + 1
+                        return event
+                self._arrived.clear()
+                await self._arrived.wait()
+
+    def send(self, *commands: WireCommand | Snapshot) -> None:
+        self.hook.send(commands)
+
+    def route(self, invite: InviteReceived, attempt: int = 1, **changes: Any) -> Route:
+        given: dict[str, Any] = {
+            "gateway": "gw",
+            "host": self.gateway.host,
+            "port": self.gateway.port,
+            "transport": TransportName.UDP,
+            "user": invite.request_user,
+            "no_response_ms": 4000,
+        }
+        return Route(bridge_id=invite.bridge_id, attempt=attempt, **(given | changes))
+
+    def autopilot(self) -> None:
+        """Route at once, relay every answer and every failure."""
+
+        def act(event: Event) -> Sequence[WireCommand]:
+            match event:
+                case InviteReceived():
+                    return [self.route(event)]
+                case AnswerHeld(bridge_id=i):
+                    return [RelayAnswer(bridge_id=i)]
+                case RouteFailed(bridge_id=i):
+                    return [RelayFailure(bridge_id=i)]
+            return ()
+
+        self.on_event = act
+
+    # --- the caller's part ---
+
+    def invite(
+        self,
+        *headers: str,
+        number: str = "4930123",
+        body: bytes = OFFER,
+        cseq: int = 1,
+        tag: str = "from-a",
+        branch: str = "",
+        call_id: str = "",
+        max_forwards: int = 70,
+        agent: ScriptedUA | None = None,
+    ) -> Message:
+        """Sends it from the caller and returns it as sent."""
+        agent = agent or self.caller
+        host, port = agent.peer
+        data = sip(
+            f"INVITE sip:{number}@{host}:{port} SIP/2.0",
+            agent.via_line(branch or f"z9hG4bK-{next(_numbers)}"),
+            f"Max-Forwards: {max_forwards}",
+            f'From: "Alice" <sip:1000@{agent.host}>;tag={tag}',
+            f"To: <sip:{number}@{host}>",
+            f"Call-ID: {call_id or f'call-{next(_numbers)}@{agent.host}'}",
+            f"CSeq: {cseq} INVITE",
+            agent.contact(),
+            *headers,
+            *([SDP] if body else []),
+            body=body,
+        )
+        agent.send(data)
+        return Message(data, (agent.host, agent.port))
+
+    def in_dialog(
+        self, agent: ScriptedUA, method: str, dialog: Dialog, *headers: str, cseq: int, body: bytes = b""
+    ) -> Message:
+        data = sip(
+            f"{method} {dialog.target} SIP/2.0",
+            agent.via_line(f"z9hG4bK-{next(_numbers)}"),
+            "Max-Forwards: 70",
+            f"From: {dialog.local}",
+            f"To: {dialog.remote}",
+            f"Call-ID: {dialog.call_id}",
+            f"CSeq: {cseq} {method}",
+            *headers,
+            *([SDP] if body else []),
+            body=body,
+        )
+        agent.send(data)
+        return Message(data, (agent.host, agent.port))
+
+    def cancel(self, invite: Message, *headers: str, agent: ScriptedUA | None = None) -> None:
+        agent = agent or self.caller
+        same = [f"{name}: {invite[name]}" for name in ("Via", "From", "To", "Call-ID")]
+        agent.send(
+            sip(
+                f"CANCEL {invite.uri} SIP/2.0",
+                *same,
+                f"CSeq: {invite.cseq} CANCEL",
+                "Max-Forwards: 70",
+                *headers,
+            )
+        )
+
+    def ack_failure(self, invite: Message, response: Message) -> None:
+        same = [f"{name}: {invite[name]}" for name in ("Via", "From", "Call-ID")]
+        self.caller.send(
+            sip(
+                f"ACK {invite.uri} SIP/2.0",
+                *same,
+                f"To: {response['To']}",
+                f"CSeq: {invite.cseq} ACK",
+                "Max-Forwards: 70",
+            )
+        )
+
+    async def answered_call(self) -> tuple[InviteReceived, Dialog, Dialog]:
+        """A call that talks: the dialog as the caller sees it, and as the gateway does."""
+        sent = self.invite()
+        await self.caller.expect(100)
+        invite = await self.event(InviteReceived)
+        self.send(self.route(invite))
+        at_b = await self.gateway.expect("INVITE")
+        self.gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+        held = await self.event(AnswerHeld)
+        self.send(RelayAnswer(bridge_id=held.bridge_id))
+        ok = await self.caller.expect(200)
+        a = Dialog.of_caller(sent, ok)
+        self.in_dialog(self.caller, "ACK", a, cseq=1)
+        await self.gateway.expect("ACK")
+        self._taken = len(self.events)
+        return invite, a, Dialog.of_callee(at_b, "to-b")
+
+
+class Dialog:
+    def __init__(self, target: str, local: str, remote: str, call_id: str) -> None:
+        self.target, self.local, self.remote, self.call_id = target, local, remote, call_id
+
+    @classmethod
+    def of_caller(cls, invite: Message, response: Message) -> Dialog:
+        return cls(response["Contact"].strip("<>"), invite["From"], response["To"], invite["Call-ID"])
+
+    @classmethod
+    def of_callee(cls, invite: Message, tag: str) -> Dialog:
+        return cls(
+            invite["Contact"].strip("<>"), f"{invite['To']};tag={tag}", invite["From"], invite["Call-ID"]
+        )
