@@ -1,0 +1,242 @@
+"""Chooses the adapters from the settings and puts one node together: the only module that sees runtime and
+adapters.
+
+Read `serve` from top to bottom: it is the order in which things start, and, backwards, in which they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+from msgspec.structs import replace
+
+from sidecar.adapters.broker import BrokerSettings, EmbeddedBroker
+from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.control import ControlServer
+from sidecar.adapters.deck_files import DeckRefusedError, read_deck
+from sidecar.adapters.logs import LineWriter
+from sidecar.adapters.logs import ready as log_ready
+from sidecar.adapters.metrics import Metrics
+from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
+from sidecar.adapters.sqlite import SqliteStore
+from sidecar.b2bua.hook import BridgeHook, BridgeSettings, Listener, PeerGroup, TlsFiles
+from sidecar.config import Inputs, Loaded, Settings
+from sidecar.core.policy import Account, Policy
+from sidecar.core.records import utc
+from sidecar.core.tariff import Deck
+from sidecar.runtime.admin import Admin
+from sidecar.runtime.calls import Calls
+from sidecar.runtime.outbox import OutboxRelay, RelayLimits
+from sidecar.runtime.service import Service
+from sidecar.wire import topics
+from sidecar.wire.control import NodeStatus
+
+DISTRIBUTION = "sip-billing-sidecar"
+
+log = structlog.get_logger("sidecar")
+
+
+def inputs(
+    command_line: Mapping[str, object], environ: Mapping[str, str], config_file: Path | None
+) -> Inputs:
+    """What a start is made of on this machine; the boot id is new each time."""
+    return Inputs(
+        read_deck=deck_or_errors,
+        host_name=socket.gethostname(),
+        boot_id=secrets.token_hex(8),
+        command_line=command_line,
+        environ=environ,
+        config_file=config_file,
+    )
+
+
+def deck_or_errors(path: Path) -> Deck | Sequence[str]:
+    try:
+        return read_deck(path)
+    except DeckRefusedError as refused:
+        return [str(error) for error in refused.errors]
+
+
+async def serve(loaded: Loaded, writer: LineWriter) -> None:
+    """Run a node until SIGTERM or SIGINT. Errors at the start are raised before any call is taken."""
+    settings = loaded.settings
+    loop = asyncio.get_running_loop()
+    clock, metrics = SystemClock(), Metrics()
+    writer.attach(loop)
+    for warning in loaded.warnings:
+        log.warning("setting", text=str(warning))
+    async with AsyncExitStack() as stack:
+        store = SqliteStore.open(
+            settings.data_dir, node=loaded.policy.node, boot_id=loaded.policy.boot_id, clock=clock
+        )
+        stack.push_async_callback(store.close)
+        store.on_commit(lambda _steps, took_ns: metrics.commit_took(took_ns / 1e9))
+        store.on_defect(lambda call_id, error: _defect(metrics, call_id, error))
+        policy = await _with_stored_accounts(loaded.policy, store)
+
+        broker_host, broker_port = settings.mqtt.host, settings.mqtt.port
+        broker: EmbeddedBroker | None = None
+        if settings.mqtt.embedded:
+            broker = EmbeddedBroker(
+                BrokerSettings(directory=settings.data_dir / "broker", host=broker_host, port=broker_port)
+            )
+            await broker.start()
+            stack.push_async_callback(broker.stop)
+            broker_port = broker.port
+        publisher = MqttPublisher(_mqtt_settings(settings, policy, broker_host, broker_port), store.epoch)
+        publisher.check()
+        relay = OutboxRelay(
+            store.outbox,
+            store.outbox,
+            publisher,
+            limits=RelayLimits(status_interval_s=settings.mqtt.status_interval_s),
+        )
+
+        hook = BridgeHook(_bridge_settings(settings, policy))
+        calls = Calls(
+            policy=policy,
+            control=hook,
+            store=store,
+            clock=clock,
+            meter=metrics,
+            on_fault=_fault,
+        )
+        service = Service(
+            calls=calls,
+            hook=hook,
+            store=store,
+            relay=relay,
+            clock=clock,
+            heartbeat_ms=settings.heartbeat_ms,
+            watchers=[("broker", broker.watch)] if broker is not None else [],
+        )
+
+        metrics.watch_outbox(relay.counters, lambda: relay.state)
+        metrics.watch_bridge(hook.stats)
+        metrics_port = metrics.serve(settings.metrics_host, settings.metrics_port)
+        stack.callback(metrics.close)
+        metrics_place = f"{settings.metrics_host}:{metrics_port}"
+        broker_place = f"{broker_host}:{broker_port}"
+        started_at = utc(clock.wall_ns())
+
+        async def status() -> NodeStatus:
+            state = await store.outbox.outbox_state()
+            oldest_s = (clock.wall_ns() - state.oldest_wall_ns) / 1e9 if state.oldest_wall_ns else 0.0
+            return NodeStatus(
+                tenant=policy.tenant,
+                node=policy.node,
+                boot_id=policy.boot_id,
+                store_epoch=store.epoch,
+                version=version(DISTRIBUTION),
+                engine=hook.engine,
+                started_at=started_at,
+                state=calls.state or "accepting",
+                calls=calls.load.calls,
+                calls_max=policy.calls_max,
+                profile=settings.profile,
+                data_dir=str(settings.data_dir),
+                sip=tuple(hook.addresses),
+                metrics=metrics_place,
+                broker=broker_place,
+                broker_connected=relay.counters.connected,
+                outbox_head_seq=state.head_seq,
+                outbox_depth=state.depth,
+                outbox_oldest_s=round(oldest_s, 3),
+                dead_letters=state.dead,
+            )
+
+        admin = Admin(calls=calls, accounts=store.accounts, records=store.records, clock=clock, status=status)
+        socket_path = settings.data_dir / "control.sock"
+        await stack.enter_async_context(ControlServer(socket_path, admin.methods()).serving())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, service.stopping.set)
+            stack.callback(loop.remove_signal_handler, number)
+
+        def ready() -> None:
+            log_ready(
+                writer,
+                sip=tuple(hook.addresses),
+                metrics=metrics_place,
+                broker=broker_place,
+                socket=str(socket_path),
+                data_dir=str(settings.data_dir),
+                node=policy.node,
+                engine=hook.engine,
+                version=version(DISTRIBUTION),
+                pid=os.getpid(),
+            )
+
+        await service.run(ready)
+
+
+def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
+    bridge, tls = settings.bridge, settings.tls
+    return BridgeSettings(
+        listeners=tuple(
+            Listener(transport=one.transport, host=one.host, port=one.port) for one in settings.listen
+        ),
+        peers=tuple(
+            PeerGroup(name=peer.name, cidrs=peer.addresses, port=peer.port) for peer in policy.peers.values()
+        ),
+        unlisted="drop" if bridge.unlisted_source == "drop" else "refuse",
+        calls_max=bridge.calls_max,
+        events_max=bridge.events_max,
+        answer_hold_ms_max=bridge.answer_hold_ms_max,
+        retry_after_s=bridge.retry_after_s,
+        wanted_headers=bridge.headers,
+        tls=TlsFiles(
+            certificate=str(tls.certificate), private_key=str(tls.key), ca=str(tls.ca) if tls.ca else ""
+        )
+        if tls is not None
+        else None,
+    )
+
+
+async def _with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
+    """Accounts of the settings are known to the ledger, and accounts made by command are known to the
+    policy; where both name one, the settings hold."""
+    accounts = dict(policy.accounts)
+    for account in policy.accounts.values():
+        await store.accounts.create(account.name, account.currency, account.prepaid)
+    for stored in await store.accounts.all():
+        accounts.setdefault(
+            stored.name, Account(name=stored.name, currency=stored.currency, prepaid=stored.prepaid)
+        )
+    return replace(policy, accounts=accounts)
+
+
+def _mqtt_settings(settings: Settings, policy: Policy, host: str, port: int) -> MqttSettings:
+    mqtt = settings.mqtt
+    return MqttSettings(
+        host=host,
+        port=port,
+        tenant=policy.tenant,
+        node=policy.node,
+        status_topic=topics.status_topic(policy.tenant, policy.node),
+        username=mqtt.username or None,
+        password_file=mqtt.password_file,
+        tls=mqtt.tls,
+        ca_file=mqtt.ca_file,
+        certificate_file=mqtt.certificate_file,
+        key_file=mqtt.key_file,
+        in_flight_max=mqtt.in_flight_max,
+    )
+
+
+def _fault(call_id: UUID, error: Exception) -> None:
+    log.error("promise_broken", call_id=str(call_id), exc_info=error)
+
+
+def _defect(metrics: Metrics, call_id: UUID | None, error: BaseException) -> None:
+    metrics.promise_broken("store")
+    log.error("step_dropped", call_id=str(call_id), exc_info=error)
