@@ -75,7 +75,9 @@ class Known:
     def __init__(self) -> None:
         self.head_seq = 0
         self.next_slot = 1
-        self.open: dict[UUID, OpenCall] = {}
+        self.heartbeat_mono_ns = 0
+        self.head_bridge_id = 0  # of the calls that this boot admitted
+        self.open: dict[int, OpenCall] = {}  # by UUID.int: UUID hashes itself in Python
         self.account_seqs: dict[str, int | None] = {}
 
 
@@ -94,6 +96,7 @@ ADMITTED, CREDIT_REFUSED, ANSWER_RECORDED, STEP_FAILED = (
     "answer_recorded",
     "step_failed",
 )
+HEARTBEAT_AGE_NS_MAX = 100_000_000  # it rewrites a page: not in each of five hundred commits a second
 ACCOUNTS_KNOWN_MAX = 100_000
 
 
@@ -111,9 +114,11 @@ class Batch:
         self._mono_ns = mono_ns
         self._head_seq = known.head_seq
         self._next_slot = known.next_slot
-        self._open: dict[UUID, OpenCall | None] = {}  # changed in this batch; None: closed
+        self._head_bridge_id = known.head_bridge_id
+        self._heartbeat_mono_ns = known.heartbeat_mono_ns
+        self._open: dict[int, OpenCall | None] = {}  # changed in this batch; None: closed
         self._entries: dict[int, tuple[EntryKind, Call]] = {}  # by slot: only the last of a call is written
-        self._recorded: dict[UUID, int] = {}
+        self._recorded: dict[int, int] = {}
         self._account_seqs: dict[str, int] = {}
         self._cdrs: list[tuple[object, ...]] = []
         self._bodies: list[tuple[int, bytes]] = []
@@ -121,27 +126,29 @@ class Batch:
 
     def run(self, step: Sequence[StoreCommand]) -> None:
         """All of one step, or (refused, repeated) nothing of it."""
-        cdr = next((c.cdr for c in step if isinstance(c, (Publish, Suppress))), None)
-        if cdr is not None and self._is_recorded(cdr.call_id, cdr.revision):
-            return
-        reserve = None
+        cdr: Cdr | None = None
         for command in step:
-            match command:
-                case Append(kind=EntryKind.ADMITTED, call=call):
-                    if not self._admit(call, reserve):
-                        return
-                case Append(kind=kind, call=call):
-                    self._append(kind, call)
-                case Reserve():
-                    reserve = command
-                case Settle():
-                    self._settle(command, cdr.revision if cdr else 0)
-                case Publish(cdr=record):
-                    self._publish(record)
-                case Suppress(cdr=record):
-                    self._suppress(record)
-                case _:
-                    raise TypeError(f"not a store command: {type(command).__name__}")
+            if isinstance(command, (Publish, Suppress)):
+                cdr = command.cdr
+                if self._is_recorded(cdr.call_id, cdr.revision):
+                    return
+        reserve: Reserve | None = None
+        for command in step:
+            if isinstance(command, Append):
+                if command.kind is not EntryKind.ADMITTED:
+                    self._append(command.kind, command.call)
+                elif not self._admit(command.call, reserve):
+                    return
+            elif isinstance(command, Reserve):
+                reserve = command
+            elif isinstance(command, Settle):
+                self._settle(command, cdr.revision if cdr else 0)
+            elif isinstance(command, Publish):
+                self._publish(command.cdr)
+            elif isinstance(command, Suppress):
+                self._suppress(command.cdr)
+            else:
+                raise TypeError(f"not a store command: {type(command).__name__}")
 
     def forget(self, call_id: UUID) -> None:
         """Undo an admission that was reported as failed, in case its commit reached the disk all the same."""
@@ -151,12 +158,13 @@ class Batch:
             self._close(call_id)
 
     def flush(self) -> None:
-        """Write everything. The boot's heartbeat goes along: a commit proves that the node lived."""
+        """Write everything. A heartbeat goes along where the last is old: a commit proves that the node
+        lived."""
         connection = self._connection
         closed = [
-            self._known.open[call_id].slot
-            for call_id, now in self._open.items()
-            if now is None and call_id in self._known.open
+            self._known.open[key].slot
+            for key, now in self._open.items()
+            if now is None and key in self._known.open
         ]
         delete_keys(connection, "open_calls", "slot", closed)
         OPEN_CALLS.write(connection, self._open_rows())
@@ -169,21 +177,25 @@ class Batch:
         OUTBOX.write(connection, [(seq, self._wall_ns) for seq, _ in self._bodies])
         SUPPRESSED.write(connection, self._suppressed)
         self.books.flush()
-        connection.execute(
-            "UPDATE boots SET heartbeat_wall_ns = ?, heartbeat_mono_ns = ? WHERE boot = ?",
-            (self._wall_ns, self._mono_ns, self._boot.boot),
-        )
+        if self._mono_ns - self._known.heartbeat_mono_ns >= HEARTBEAT_AGE_NS_MAX:
+            self._heartbeat_mono_ns = self._mono_ns
+            connection.execute(
+                "UPDATE boots SET heartbeat_wall_ns = ?, heartbeat_mono_ns = ? WHERE boot = ?",
+                (self._wall_ns, self._mono_ns, self._boot.boot),
+            )
 
     def committed(self) -> None:
         """The transaction is on disk: what was found out in it holds."""
         known = self._known
         known.head_seq = self._head_seq
         known.next_slot = self._next_slot
-        for call_id, now in self._open.items():
+        known.head_bridge_id = self._head_bridge_id
+        known.heartbeat_mono_ns = self._heartbeat_mono_ns
+        for key, now in self._open.items():
             if now is None:
-                known.open.pop(call_id, None)
+                known.open.pop(key, None)
             else:
-                known.open[call_id] = now
+                known.open[key] = now
         if len(known.account_seqs) > ACCOUNTS_KNOWN_MAX:
             known.account_seqs.clear()
         known.account_seqs.update(self._account_seqs)
@@ -196,7 +208,9 @@ class Batch:
         if known is not None:
             self.outcomes.append(Outcome(call_id, ADMITTED, known.granted_s, known.reserved))
             return False
-        if self._is_recorded(call_id, 0):
+        if self._is_new(call):
+            pass  # the usual case, known without asking the file
+        elif self._is_recorded(call_id, 0):
             self.outcomes.append(Outcome(call_id, STEP_FAILED))
             return False
         granted_s, reserved = None, None
@@ -209,7 +223,7 @@ class Batch:
             call = msgspec.structs.replace(call, granted_s=granted_s, reserved=reserved)
         account = reserve.account if reserve else call.account.name
         slot, self._next_slot = self._next_slot, self._next_slot + 1
-        self._open[call_id] = OpenCall(slot=slot, account=account, granted_s=granted_s, reserved=reserved)
+        self._open[call_id.int] = OpenCall(slot=slot, account=account, granted_s=granted_s, reserved=reserved)
         self._entries[slot] = (EntryKind.ADMITTED, call)
         self.outcomes.append(Outcome(call_id, ADMITTED, granted_s, reserved))
         return True
@@ -217,7 +231,7 @@ class Batch:
     def _append(self, kind: EntryKind, call: Call) -> None:
         known = self._open_call(call.call_id)
         if known is not None:
-            self._open[call.call_id] = known
+            self._open[call.call_id.int] = known
             self._entries[known.slot] = (kind, call)
         if kind is EntryKind.ANSWERED:
             # Never admitted, or closed already: an answer that nobody recorded must not be let go.
@@ -234,7 +248,7 @@ class Batch:
     def _release(self, call_id: UUID, known: OpenCall) -> None:
         if known.reserved is not None:
             self.books.release(known.account, known.reserved, call_id)
-        self._open[call_id] = msgspec.structs.replace(known, reserved=None, fresh=False)
+        self._open[call_id.int] = msgspec.structs.replace(known, reserved=None, fresh=False)
 
     # --- records --------------------------------------------------------------------------------------------
 
@@ -260,7 +274,7 @@ class Batch:
         self._record(cdr)
 
     def _record(self, cdr: Cdr) -> None:
-        self._recorded[cdr.call_id] = cdr.revision
+        self._recorded[cdr.call_id.int] = cdr.revision
         self._close(cdr.call_id)
 
     def _close(self, call_id: UUID) -> None:
@@ -271,7 +285,7 @@ class Batch:
             # A record without a Settle would leak the reservation for ever.
             self._release(call_id, known)
         self._entries.pop(known.slot, None)
-        self._open[call_id] = None
+        self._open[call_id.int] = None
 
     def _searched(self, cdr: Cdr) -> tuple[object, ...]:
         return (
@@ -292,12 +306,20 @@ class Batch:
     # --- what is known, in this batch or before it ----------------------------------------------------------
 
     def _open_call(self, call_id: UUID) -> OpenCall | None:
-        if call_id in self._open:
-            return self._open[call_id]
-        return self._known.open.get(call_id)
+        key = call_id.int
+        if key in self._open:
+            return self._open[key]
+        return self._known.open.get(key)
+
+    def _is_new(self, call: Call) -> bool:
+        """The bridge counts its calls: one with a higher number than any before it has never been here."""
+        if call.boot_id != self._boot.boot_id or call.bridge_id <= self._head_bridge_id:
+            return False
+        self._head_bridge_id = call.bridge_id
+        return True
 
     def _is_recorded(self, call_id: UUID, revision: int) -> bool:
-        in_batch = self._recorded.get(call_id)
+        in_batch = self._recorded.get(call_id.int)
         if in_batch is not None and in_batch >= revision:
             return True
         if self._open_call(call_id) is not None:
@@ -329,7 +351,7 @@ class Batch:
 
     def _open_rows(self) -> list[tuple[object, ...]]:
         rows: list[tuple[object, ...]] = []
-        for call_id, known in self._open.items():
+        for known in self._open.values():
             if known is not None and known.slot in self._entries:
                 kind, call = self._entries[known.slot]
                 reserved = known.reserved
@@ -337,7 +359,7 @@ class Batch:
                     (
                         known.slot,
                         self._boot.boot,
-                        call_id.bytes,
+                        call.call_id.bytes,
                         kind.value,
                         known.account,
                         reserved.currency if reserved else None,

@@ -38,7 +38,7 @@ class Boot(NamedTuple):
     """What every row written by this process refers to."""
 
     boot: int
-    node: str
+    boot_id: str
     epoch: str
     epoch_base_seq: int
 
@@ -144,7 +144,7 @@ def begin_boot(connection: apsw.Connection, node: str, boot_id: str, clock: Cloc
             " VALUES (?, ?, ?, ?, ?, ?)",
             (node, epoch, boot_id, wall_ns, wall_ns, mono_ns),
         )
-    return Boot(connection.last_insert_rowid(), node, epoch, base)
+    return Boot(connection.last_insert_rowid(), boot_id, epoch, base)
 
 
 def renew_epoch(connection: apsw.Connection, wall_ns: int) -> str:

@@ -59,7 +59,7 @@ class Books:
         self._wall_ns = wall_ns
         self._balances: dict[tuple[str, str], Decimal] = {}
         self._moved: set[tuple[str, str]] = set()
-        self._charged: dict[UUID, Charged] = {}
+        self._charged: dict[int, Charged] = {}  # by UUID.int
         self._rows: list[tuple[object, ...]] = []
 
     def balance(self, account: str, currency: str) -> Decimal:
@@ -90,7 +90,7 @@ class Books:
     def charge(self, account: str, total: Money | None, call_id: UUID, revision: int, *, fresh: bool) -> None:
         """Post the difference between `total` and what the call was charged before. `fresh`: surely
         nothing."""
-        before = self._charged.get(call_id)
+        before = self._charged.get(call_id.int)
         if before is None:
             before = {} if fresh else self._read_charged(call_id)
         after: Charged = {} if total is None else {(account, total.currency): total.amount}
@@ -98,7 +98,7 @@ class Books:
             difference = EXACT.subtract(after.get(key, ZERO), before.get(key, ZERO))
             if difference:
                 self._move(key[0], Kind.CHARGE, -difference, key[1], call_id, revision)
-        self._charged[call_id] = after
+        self._charged[call_id.int] = after
 
     def top_up(self, account: str, amount: Money, reference: str) -> Money:
         """The balance after it; a reference that was booked before moves nothing."""

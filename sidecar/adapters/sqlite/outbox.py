@@ -70,7 +70,8 @@ class SqliteOutbox:
 
     async def pending(self, after_seq: int, rows_max: int) -> Sequence[OutboxRow]:
         at_hand = self._at_hand
-        # Forward only: rows that were never given out cannot have been settled; of others only the file knows.
+        # Forward only: rows that were never given out cannot have been settled; of others only the file
+        # knows.
         if at_hand and after_seq >= self._given_seq and at_hand[0].seq <= after_seq + 1:
             while at_hand and at_hand[0].seq <= after_seq:
                 at_hand.popleft()

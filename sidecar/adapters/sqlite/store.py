@@ -39,7 +39,7 @@ from sidecar.adapters.sqlite.file import (
 )
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
-from sidecar.adapters.sqlite.writer import Job, Report, Writer, waiting_call
+from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Job, Report, Writer, waiting_call
 from sidecar.core.call import Call
 from sidecar.core.commands import StoreCommand
 from sidecar.core.events import Admitted, AnswerRecorded, CallEvent, CallFoundOpen, CreditRefused, StepFailed
@@ -63,6 +63,7 @@ class SqliteStore:
         found: Sequence[FoundOpen],
         clock: Clock,
         queue_steps_max: int,
+        commit_interval_ms: int,
         vfs: str | None,
     ) -> None:
         self._data_dir = data_dir
@@ -90,6 +91,7 @@ class SqliteStore:
             boot=boot,
             clock=clock,
             report=self._report_soon,
+            commit_interval_ms=commit_interval_ms,
         )
         self._writer.start()
 
@@ -102,6 +104,7 @@ class SqliteStore:
         boot_id: str,
         clock: Clock,
         queue_steps_max: int = QUEUE_STEPS_MAX,
+        commit_interval_ms: int = COMMIT_INTERVAL_MS_MIN,
         vfs: str | None = None,
     ) -> SqliteStore:
         """Raises StoreError, with what to do, where the directory or the file cannot be used."""
@@ -113,7 +116,7 @@ class SqliteStore:
                 boot = begin_boot(connection, node, boot_id, clock)
             except apsw.Error as error:
                 raise StoreError(f"{held.file}: cannot be used ({error})") from error
-            return cls(held, connection, boot, found, clock, queue_steps_max, vfs)
+            return cls(held, connection, boot, found, clock, queue_steps_max, commit_interval_ms, vfs)
         except BaseException:
             held.release()
             raise
@@ -240,7 +243,7 @@ def recall(connection: apsw.Connection) -> Known:
         "SELECT slot, call_id, account, currency, reserved, granted_s FROM open_calls"
     ):
         known.next_slot = max(known.next_slot, slot + 1)
-        known.open[UUID(bytes=call_id)] = OpenCall(
+        known.open[UUID(bytes=call_id).int] = OpenCall(
             slot=slot,
             account=account,
             granted_s=granted_s,

@@ -1,7 +1,8 @@
 """The one thread that writes: takes what was submitted, commits it together, and reports on the event loop.
 
-While one commit waits for the disk the next one gathers, so the number of fsyncs adapts to the load and none
-is waited for in vain.
+While one commit waits for the disk the next one gathers. On a fast disk that alone would make a commit of
+nearly each step, so commits begin at least `commit_interval_ms` apart: an idle writer commits at once, a busy
+one has company.
 
 When SQLite reports an error, the transaction is rolled back and the writer is *failing*:
 - admissions and answers that wait for an outcome get StepFailed, and so do new ones, at once;
@@ -40,6 +41,7 @@ from sidecar.core.commands import Append, EntryKind, StoreCommand
 from sidecar.ports import Clock, OutboxRow
 
 STEPS_PER_COMMIT_MAX = 512
+COMMIT_INTERVAL_MS_MIN = 2
 RETRY_PAUSE_S_MIN = 0.02
 RETRY_PAUSE_S_MAX = 2.0
 WAL_PAGES_MAX = 2_000  # 8 MiB; then a checkpoint
@@ -104,6 +106,7 @@ class Writer:
         boot: Boot,
         clock: Clock,
         report: Callable[[Report], None],
+        commit_interval_ms: int,
     ) -> None:
         self._connection: apsw.Connection | None = None
         self._reopen = reopen
@@ -112,9 +115,11 @@ class Writer:
         self._boot = boot
         self._clock = clock
         self._report = report
+        self._commit_interval_s = commit_interval_ms / 1000
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="store-writer")
+        self._next_commit_s = 0.0
         self._wal_pages = 0
         self._checkpoint_at = WAL_PAGES_MAX
         self._adopt(connection)
@@ -157,6 +162,10 @@ class Writer:
         """All that waits, at least one; None in the queue means stop."""
         queue, works = self._queue, []
         work = queue.get()
+        early_s = self._next_commit_s - time.monotonic()
+        if early_s > 0 and work is not None:
+            time.sleep(early_s)
+        self._next_commit_s = time.monotonic() + self._commit_interval_s
         while work is not None:
             works.append(work)
             if len(works) == STEPS_PER_COMMIT_MAX:
@@ -276,7 +285,9 @@ class Writer:
                 connection.close(force=True)
             connection = self._reopen()
             self._adopt(connection)
+            head_bridge_id = self._known.head_bridge_id  # of this boot, not in the file
             self._known = self._recall(connection)
+            self._known.head_bridge_id = head_bridge_id
         # Room for more than the few pages of a heartbeat, or every other admission would fail again.
         with connection:
             connection.execute("INSERT INTO probe (body) VALUES (zeroblob(?))", (PROBE_BYTES,))
