@@ -47,7 +47,7 @@ WARNINGS = [
         PREPAID + "[billing]\nrecord_server_hang_up.timeout = false\n",
         "",
         (
-            "sidecar.toml:4: billing.record_server_hang_up.timeout: free calls: those that end by timeout are "
+            "billing.record_server_hang_up.timeout: free calls: those that end by timeout are "
             "neither recorded nor charged, and there are prepaid account card"
         ),
     ),

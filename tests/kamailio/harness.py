@@ -1,0 +1,127 @@
+"""A real Kamailio with our sample configuration, on loopback, without privileges.
+
+    with kamailio(folder, places) as proxy:
+        ...  # send it SIP at proxy.places.proxy
+
+Kamailio binds what it is told, and nothing else; it keeps its files in `folder`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+CONFIGURATION = Path(__file__).parents[2] / "sip_profiles" / "kamailio.cfg"
+START_ATTEMPTS_MAX = 50
+STOP_S = 10
+
+Address = tuple[str, int]
+
+
+class Places(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is where. Customers are known by their address alone."""
+
+    proxy: Address
+    sidecar: Address
+    carrier: Address
+    acme_host: str
+    bluebird_host: str = "127.99.99.99"
+    ring_ms: int = 120_000
+    call_s: int = 43_200
+
+
+class Proxy(msgspec.Struct, frozen=True, kw_only=True):
+    places: Places
+    folder: Path
+
+    def command(self, *words: str) -> str:
+        """What `kamcmd` answers."""
+        socket_name = f"unix:{self.folder / 'kamailio_ctl'}"
+        done = subprocess.run(
+            [executable("kamcmd"), "-s", socket_name, *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=STOP_S,
+        )
+        return done.stdout
+
+
+def free_udp_port(host: str) -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def arguments(places: Places) -> list[str]:
+    """The definitions that replace the addresses of the sample."""
+    carrier = f"sip:{places.carrier[0]}:{places.carrier[1]}"
+    given = {
+        "KAMAILIO_HOST": places.proxy[0],
+        "KAMAILIO_PORT": str(places.proxy[1]),
+        "SIDECAR_HOST": f'"{places.sidecar[0]}"',
+        "SIDECAR_PORT": str(places.sidecar[1]),
+        "CARRIER_URI": f'"{carrier}"',
+        "ACME_HOST": f'"{places.acme_host}"',
+        "BLUEBIRD_HOST": f'"{places.bluebird_host}"',
+        "RING_MS": str(places.ring_ms),
+        "CALL_S": str(places.call_s),
+    }
+    return [word for name, text in given.items() for word in ("-A", f"{name}={text}")]
+
+
+def executable(name: str = "kamailio") -> str:
+    """Debian keeps it in /usr/sbin, which is not on a user's PATH."""
+    found = shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin")
+    if found is None:
+        raise FileNotFoundError(f"{name} is missing: apt-get install -y kamailio")
+    return found
+
+
+@contextmanager
+def kamailio(folder: Path, places: Places) -> Iterator[Proxy]:
+    log = folder / "kamailio.log"
+    files = ["-w", str(folder), "-Y", str(folder), "-P", str(folder / "kamailio.pid")]
+    command = [executable(), "-DD", "-E", *files, *arguments(places), "-f", str(CONFIGURATION)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
+    try:
+        _wait_until_it_answers(process, places.proxy, log)
+        yield Proxy(places=places, folder=folder)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], proxy: Address, log: Path) -> None:
+    """OPTIONS until it is answered: each attempt waits for an answer, none waits for a time."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((proxy[0], 0))
+        probe.settimeout(0.2)
+        host, port = probe.getsockname()
+        for attempt in range(START_ATTEMPTS_MAX):
+            probe.sendto(
+                f"OPTIONS sip:{proxy[0]}:{proxy[1]} SIP/2.0\r\n"
+                f"Via: SIP/2.0/UDP {host}:{port};rport;branch=z9hG4bK-ready-{attempt}\r\n"
+                f"Max-Forwards: 70\r\nFrom: <sip:ready@{host}>;tag=ready\r\nTo: <sip:{proxy[0]}>\r\n"
+                f"Call-ID: ready-{attempt}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n".encode(),
+                proxy,
+            )
+            try:
+                probe.recv(65_536)
+            except (TimeoutError, ConnectionRefusedError):
+                if process.poll() is not None:
+                    break
+            else:
+                return
+    raise RuntimeError(f"Kamailio does not answer: {log.read_text(errors='replace')[-2_000:]}")
