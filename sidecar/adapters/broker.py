@@ -44,9 +44,10 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ready_timeout_s: float = 10.0
     stop_timeout_s: float = 5.0
     extra: tuple[str, ...] = ()  # further lines of mosquitto.conf
-    # Mosquitto writes its whole store after this many changes. Every change would cost a write of the whole
-    # backlog each.
+    # Mosquitto writes its whole store each time: after so many changes, and when we ask. Saving every change
+    # was measured at 72 messages/s with 5000 waiting for an absent subscriber, this at 5800.
     autosave_changes: int = 1_000
+    save_interval_s: float = 30.0
 
     def __post_init__(self) -> None:
         if not ipaddress.ip_address(self.host).is_loopback:
@@ -56,7 +57,11 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmbeddedBroker:
-    """`start`, then `watch` as a task (cancel it first), then `stop`."""
+    """`start`, then `watch` as a task (cancel it first), then `stop`.
+
+    A Mosquitto that is killed forgets what it had not saved: messages, and also who was subscribed, whose
+    session then misses everything until it subscribes again. `watch` has it saved every `save_interval_s`.
+    """
 
     def __init__(
         self, settings: BrokerSettings, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -103,7 +108,7 @@ class EmbeddedBroker:
         while True:
             began_s = loop.time()
             if self._child is not None:
-                status = await _exited(self._child)
+                status = await self._exited_while_saving(self._child)
                 self._child = None
                 log.error("broker_died", status=status, log=str(self._settings.directory / "mosquitto.log"))
             if loop.time() - began_s > 30:
@@ -124,12 +129,24 @@ class EmbeddedBroker:
         async with self._restarted:
             await self._restarted.wait_for(lambda: self.restarts > after_restarts)
 
+    def save(self) -> None:
+        """Have Mosquitto write its store now (mosquitto(8): SIGUSR1)."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(signal.SIGUSR1)
+
     async def stop(self) -> None:
         child, self._child = self._child, None
         if child is None:
             return
         await _end(child, self._settings.stop_timeout_s)
         (self._settings.directory / "mosquitto.pid").unlink(missing_ok=True)
+
+    async def _exited_while_saving(self, child: subprocess.Popen[bytes]) -> int:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.save_interval_s):
+                    return await _exited(child)
+            self.save()
 
     async def _launch(self) -> None:
         directory = self._settings.directory

@@ -22,6 +22,14 @@ class MemoryOutbox:
         self._notify: list[Callable[[], None]] = []
         self.dead: dict[int, int] = {}
 
+    @property
+    def head_seq(self) -> int:
+        return self._next_seq - 1
+
+    @property
+    def waiting(self) -> list[int]:
+        return list(self._rows)
+
     def add(self, topic: str, payload: bytes, message_id: str, content_version: int = 1) -> int:
         """One committed row; returns its sequence number."""
         seq = self._next_seq
@@ -57,7 +65,7 @@ class MemoryOutbox:
     async def outbox_state(self) -> OutboxState:
         return OutboxState(
             epoch=self._epoch,
-            head_seq=self._next_seq - 1,
+            head_seq=self.head_seq,
             published=self._next_seq - self._first_seq,
             depth=len(self._rows),
             dead=len(self.dead),

@@ -1,12 +1,14 @@
 """The way to the broker: MQTT 5, QoS 1, on aiomqtt. One attempt to connect when asked, rows out, reason codes
 back.
 
-Two things that aiomqtt 2.5.1 does not do are done in `_Client`, on two of its private methods, which is why
-the version is pinned and tests/adapters/test_mqtt.py pins what they get:
+Three things that aiomqtt 2.5.1 does not do are done in `_Client`, on private methods, which is why the
+version is pinned and tests/adapters/test_mqtt.py pins what they get:
 
 - aiomqtt releases a waiting `publish()` whatever the PUBACK says. `_on_publish` here looks at the reason code
   first and hands it on; nothing waits in a coroutine per message.
 - aiomqtt does not show the limits that the broker states in its CONNACK. `_on_connect` here keeps them.
+- paho, below it, drops the link at a PUBACK code that the standard does not list. Mosquitto answers a message
+  above its `message_size_limit` with such a one (0x95). `_read_puback` here lets it through.
 
 Which codes deliver, repeat or bury a row, and when to try again, is the business of `sidecar.runtime.outbox`.
 
@@ -22,11 +24,12 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiomqtt
 import msgspec
 import paho.mqtt.client as paho
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -36,6 +39,12 @@ from sidecar.ports import Link, LinkError, OutboxRow, OutboxState
 CONTENT_TYPE = "application/msgpack"
 PACKET_TOO_LARGE = 0x95
 _ENCODE = msgspec.msgpack.Encoder().encode
+
+_LISTED_CODES = frozenset(
+    code
+    for code, names in ReasonCode.names.items()
+    if any(PacketTypes.PUBACK in kinds for kinds in names.values())
+)
 
 # paho reports each lost connection on its logger as well; LinkError says it once, with the reason.
 _QUIET = logging.getLogger("sidecar.mqtt")
@@ -212,6 +221,8 @@ class _Client(aiomqtt.Client):
             int, tuple[int, Callable[[int, int], None]]
         ] = {}  # by packet id; bounded by the window
         self._server_code: int | None = None
+        self._paho_reads_puback = self._client._handle_pubackcomp
+        self._client._handle_pubackcomp = self._read_puback  # type: ignore[method-assign]
 
     def bound_connect(self, timeout_s: float) -> None:
         self._client.connect_timeout = timeout_s
@@ -281,6 +292,18 @@ class _Client(aiomqtt.Client):
             # certificate says so only now, after the handshake.
             self._connected.set_exception(aiomqtt.MqttCodeError(reason_code))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _read_puback(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
+        packet = self._client._in_packet["packet"]
+        if cmd != "PUBACK" or len(packet) < 3 or packet[2] in _LISTED_CODES:
+            return self._paho_reads_puback(cmd)
+        reason_code = ReasonCode(PacketTypes.PUBACK)
+        reason_code.value = packet[2]
+        packet_id = int.from_bytes(packet[:2], "big")
+        with self._client._out_message_mutex:
+            if packet_id in self._client._out_messages:
+                return self._client._do_on_publish(packet_id, reason_code, _no_properties())
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _on_publish(
         self, client: paho.Client, userdata: Any, mid: int, reason_code: ReasonCode, properties: Properties
@@ -353,6 +376,10 @@ def _publish_bytes(topic: str, payload: bytes, properties: _Packed) -> int:
     """The size of the whole PUBLISH packet, as Maximum Packet Size counts it (MQTT 5 §3.2.2.3.6)."""
     remaining = 2 + len(topic.encode()) + 2 + len(properties.pack()) + len(payload)
     return 1 + len(_varint(remaining)) + remaining
+
+
+def _no_properties() -> Properties:
+    return Properties(PacketTypes.PUBACK)  # type: ignore[no-untyped-call]
 
 
 def _will_properties(node: str) -> Properties:

@@ -122,9 +122,11 @@ class OutboxRelay:
         self._idle = asyncio.Event()
         self._link: Link | None = None
         self._lost: LinkError | None = None
+        self._told = ""  # the last failure to connect that was logged
         self._cursor = 0  # the last row read in this pass
         self._rows_waiting = True  # there may be rows behind the cursor
         self._refused = False  # a row of this pass is to be tried again
+        self._again = False  # rows may have come back behind the cursor
         self._careful_until = 0  # rows up to this one are sent alone
         self._in_flight: dict[int, float] = {}  # seq -> when it was sent; oldest first
         self._delivered: list[int] = []  # acknowledged, settle not yet asked for
@@ -150,6 +152,12 @@ class OutboxRelay:
         except TimeoutError:
             return False
         return True
+
+    def read_again(self) -> None:
+        """Rows came back under their old numbers (dead letters that are to be tried again). Without this call
+        they go out when the status is next renewed and nothing else is under way."""
+        self._again = True
+        self._rows_added()
 
     # --- the retry loop -------------------------------------------------------------------------------------
 
@@ -183,6 +191,7 @@ class OutboxRelay:
         link.on_lost(self._link_was_lost)
         self.counters.connected = True
         self.counters.connects += 1
+        self._told = ""
         log.info("broker_connected", window=link.window)
         await self._read_state()
         if self.state is not None:
@@ -195,10 +204,11 @@ class OutboxRelay:
             self._settle_some()
             window = 1 if self._cursor < self._careful_until else link.window
             room = window - len(self._in_flight)
-            if self._refused:
+            if self._refused or self._again:
                 if not self._in_flight:
                     await self._settle_all()
-                    await self._pause()
+                    if self._refused:
+                        await self._pause()
                     self._rewind()
                     continue
             elif self._rows_waiting and room * 2 >= window and self._unsettled < self._limits.unsettled_max:
@@ -213,7 +223,7 @@ class OutboxRelay:
         those rows would be read, and sent, again."""
         self._cursor = 0
         self._rows_waiting = True
-        self._refused = False
+        self._refused = self._again = False
 
     async def _send_page(self, link: Link, room: int) -> None:
         self._rows_waiting = False  # before the read: rows committed while it runs set it again
@@ -278,7 +288,10 @@ class OutboxRelay:
     def _note_link_lost(self, lost: LinkError) -> None:
         if self.counters.connected:
             self.counters.links_lost += 1
-        log.warning("broker_lost", error=str(lost), code=lost.code, in_flight=len(self._in_flight))
+            log.warning("broker_lost", error=str(lost), code=lost.code, in_flight=len(self._in_flight))
+        elif str(lost) != self._told:  # once per cause, however often it is tried
+            log.warning("broker_not_reached", error=str(lost), code=lost.code)
+            self._told = str(lost)
         if lost.code not in DEAD_CODES or not self._in_flight:
             return
         if len(self._in_flight) == 1 and self._cursor <= self._careful_until:
@@ -334,6 +347,8 @@ class OutboxRelay:
                 await self._read_state()
                 if self._link is not None and self.state is not None:
                     self._link.publish_status(self.state)
+                    if self._idle.is_set() and self.state.depth:
+                        self.read_again()
             except OutboxError as failed:
                 log.error("outbox_failed", error=str(failed))
             except LinkError:

@@ -56,18 +56,11 @@ class Subscriber:
     def __init__(self, host: str, port: int, topic: str = "sidecar/v1/#") -> None:
         self._host, self._port, self._topic = host, port, topic
         self.messages: list[aiomqtt.Message] = []
+        self.seqs: list[int] = []  # of CDRs, or of rows whose whole payload is their sequence number
+        self.statuses: list[dict[str, object]] = []
         self.connects = 0
         self._news = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def seqs(self) -> list[int]:
-        """The payload of a row is its sequence number, in these tests."""
-        return [msgpack.unpackb(as_bytes(m)) for m in self.messages if "/cdr/" in str(m.topic)]
-
-    @property
-    def statuses(self) -> list[dict[str, object]]:
-        return [msgpack.unpackb(as_bytes(m)) for m in self.messages if str(m.topic) == STATUS_TOPIC]
 
     async def until(self, holds: Callable[[], bool], within_s: float = WITHIN_S) -> None:
         async with asyncio.timeout(within_s), self._news:
@@ -113,6 +106,11 @@ class Subscriber:
                 self.connects += 1
             else:
                 self.messages.append(message)
+                content = msgpack.unpackb(as_bytes(message), timestamp=0)
+                if str(message.topic) == STATUS_TOPIC:
+                    self.statuses.append(content)
+                else:
+                    self.seqs.append(content["seq"] if isinstance(content, dict) else content)
             self._news.notify_all()
 
 

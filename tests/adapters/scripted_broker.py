@@ -37,6 +37,7 @@ class ScriptedBroker:
         self.received: list[int] = []
         self.unanswered_most = 0
         self.breaches: list[str] = []
+        self.seq_of: Callable[[bytes], int] = msgpack.unpackb
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         waiting: list[tuple[int, int]] = []
@@ -53,7 +54,7 @@ class ScriptedBroker:
                     packet_id = int.from_bytes(body[topic_end : topic_end + 2], "big")
                     # The properties are shorter than 128 bytes in these tests.
                     properties_end = topic_end + 3 + body[topic_end + 2]
-                    seq = msgpack.unpackb(body[properties_end:])
+                    seq = self.seq_of(body[properties_end:])
                     self.received.append(seq)
                     waiting.append((packet_id, seq))
                     self.unanswered_most = max(self.unanswered_most, len(waiting))

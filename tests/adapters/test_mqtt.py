@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiomqtt
+import msgpack
 import pytest
 
 from sidecar.adapters.broker import EmbeddedBroker
@@ -107,7 +108,7 @@ async def test_aiomqtt_itself_still_hides_a_refusal() -> None:
 # --- reason codes and limits --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99])
+@pytest.mark.parametrize("code", [0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x95, 0x97, 0x99, 0xEE])
 async def test_the_reason_code_of_the_puback_comes_back(code: int) -> None:
     async with scripted_broker(lambda _: Answer(puback=code)) as broker:
         publisher = MqttPublisher(
@@ -133,6 +134,12 @@ async def test_mosquitto_refuses_a_topic_that_its_acl_forbids(tmp_path: Path) ->
     async with linked(tmp_path, f"acl_file {acl}") as (_, link):
         assert await code_of(link, row(1, topic="sidecar/v1/_/node1/cdr/_/server")) == 0x87
         assert await code_of(link, row(2)) < 0x80
+
+
+async def test_mosquitto_refuses_what_is_above_its_message_size_limit(tmp_path: Path) -> None:
+    async with linked(tmp_path, "message_size_limit 1000") as (_, link):
+        assert await code_of(link, row(1, payload=bytes(1001))) == 0x95
+        assert await code_of(link, row(2, payload=bytes(1000))) < 0x80
 
 
 async def test_the_window_is_the_smaller_of_the_brokers_and_ours(tmp_path: Path) -> None:
@@ -180,7 +187,11 @@ async def test_a_row_carries_its_properties_and_never_expires(tmp_path: Path) ->
 
 async def test_a_long_message_id_and_payload_arrive_whole(tmp_path: Path) -> None:
     long = OutboxRow(
-        seq=1, topic=CDR_TOPIC, payload=b"\xff" * 300_000, message_id="m" * 300, content_version=1
+        seq=1,
+        topic=CDR_TOPIC,
+        payload=bytes(msgpack.packb(b"\xff" * 300_000)),
+        message_id="m" * 300,
+        content_version=1,
     )
     async with linked(tmp_path) as (broker, link), Subscriber(broker.host, broker.port) as subscriber:
         assert await code_of(link, long) == 0
