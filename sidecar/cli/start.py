@@ -28,6 +28,7 @@ def run(config: ConfigOption = None, settings: SetOption = None) -> None:
     from sidecar.adapters.logs import configure
     from sidecar.adapters.metrics import MetricsError
     from sidecar.adapters.sqlite import StoreError
+    from sidecar.b2bua.hook import HookError
     from sidecar.config import ConfigError, load, machine
 
     try:
@@ -39,7 +40,7 @@ def run(config: ConfigOption = None, settings: SetOption = None) -> None:
     writer = configure(loaded.settings.log_level.value)
     try:
         asyncio.run(wiring.serve(loaded, writer))
-    except* (BrokerError, ControlSocketError, MetricsError, StoreError) as group:
+    except* (BrokerError, ControlSocketError, HookError, MetricsError, StoreError) as group:
         fail(Exit.USAGE, "\n".join(map(str, _leaves(group))))
     finally:
         writer.close()

@@ -77,14 +77,14 @@ def gaps(cdrs: Sequence[Record]) -> list[str]:
 
 
 def print_table(console: Console, rows: Sequence[tuple[DemoCall, Record | None, list[str]]]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("call", "ended by", "why", "SIP", "Q.850", "dialled", "billed number"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in ("call", "ended by", "why", "SIP/Q.850", "dialled", "billed number"):
         table.add_column(name, overflow="fold")
     for name in ("talk s", "billed s", "charge", ""):
         table.add_column(name, justify="right")
     for call, cdr, wrong in rows:
         if cdr is None:
-            table.add_row(call.title, *["–"] * 9, Text("missing", style="red"))
+            table.add_row(call.title, *["–"] * 8, Text("missing", style="red"))
             continue
         sell: Record = next((line for line in cdr["charges"] if line["side"] == "sell"), {})
         why = cdr["detail"] if cdr["server_reason"] is None else f"{cdr['server_reason']}: {cdr['detail']}"
@@ -92,8 +92,7 @@ def print_table(console: Console, rows: Sequence[tuple[DemoCall, Record | None, 
             call.title,
             cdr["hangup_origin"],
             why,
-            cdr["sip_code"],
-            cdr["q850_cause"],
+            f"{cdr['sip_code']}/{cdr['q850_cause']}",
             cdr["callee"]["received"],
             cdr["callee"]["billed"],
             f"{cdr['talk_ms'] / 1000:.3f}",

@@ -1,0 +1,315 @@
+"""The `sidecar` command as a user runs it, against a node's real control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+
+from sidecar.adapters.control import ControlServer
+from tests.runtime.node_help import Node, a_node
+
+REPO = Path(__file__).resolve().parent.parent.parent
+
+
+class Done(NamedTuple):
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Without settings of the user's own, and without a terminal's width."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SIDECAR_", "SERVER_BILLING_", "COLUMNS"))
+    }
+    path = os.pathsep.join(filter(None, (str(REPO), kept.get("PYTHONPATH"))))
+    return kept | {"PYTHONPATH": path} | more
+
+
+async def sidecar(*words: str, cwd: Path | None = None, **more: str) -> Done:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-m", "sidecar.cli", *words),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(**more),
+        cwd=cwd,
+    )
+    out, err = await child.communicate()
+    assert child.returncode is not None
+    return Done(child.returncode, out.decode(), err.decode())
+
+
+class Served(NamedTuple):
+    node: Node
+    socket: Path
+
+    async def says(self, *words: str) -> Done:
+        return await sidecar(*words, "--socket", str(self.socket))
+
+
+@asynccontextmanager
+async def served_node(folder: Path) -> AsyncIterator[Served]:
+    async with a_node(folder) as node:
+        socket = folder / "data" / "control.sock"
+        async with ControlServer(socket, node.admin.methods()).serving():
+            yield Served(node, socket)
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    async with served_node(tmp_path) as served:
+        yield served
+
+
+# --- calls and the node -------------------------------------------------------------------------------------
+
+
+async def test_live_calls_are_a_plain_table_elsewhere_than_on_a_terminal(served: Served) -> None:
+    call_id = await served.node.up("0044123")
+    done = await served.says("call", "list")
+    assert done.exit_code == 0
+    header, row = done.out.splitlines()
+    assert header.split()[:3] == ["call", "id", "phase"]
+    assert row.split()[:6] == [str(call_id), "talking", "demo", "next_hop", "+4930123456", "0044123"]
+    listed = (await served.says("call", "list", "--json")).json
+    assert (listed["total"], listed["calls"][0]["callee"]) == (1, "0044123")
+
+
+async def test_text_from_the_network_cannot_drive_the_terminal(served: Served) -> None:
+    await served.node.up("00\x1b[2J44\n")
+    done = await served.says("call", "list")
+    assert "\x1b" not in done.out
+    assert r"00\x1b[2J44\n" in done.out
+    assert len(done.out.splitlines()) == 2
+
+
+async def test_a_call_is_released_by_its_id_and_a_second_time_it_is_not_found(served: Served) -> None:
+    call_id = await served.node.up()
+    words = ("call", "release", str(call_id), "--operator", "ann", "--text", "fraud")
+    assert (await served.says(*words)).out == f"released {call_id}\n"
+    again = await served.says(*words)
+    assert (again.exit_code, again.out) == (1, "")
+    assert "sidecar call list" in again.err
+    as_json = await served.says(*words, "--json")
+    assert as_json.exit_code == 1
+    assert json.loads(as_json.err)["error"]["exit"] == 1
+
+
+async def test_without_a_name_the_operator_is_the_user(served: Served) -> None:
+    call_id = await served.node.up()
+    done = await sidecar("call", "release", str(call_id), "--socket", str(served.socket), SUDO_USER="ann")
+    assert done.exit_code == 0
+    await served.node.closed(1)
+    assert (await served.says("cdr", "show", str(call_id), "--json")).json[0]["operator"] == "ann"
+
+
+async def test_drain_says_what_goes_on(served: Served) -> None:
+    await served.node.up()
+    assert "1 live calls go on" in (await served.says("node", "drain")).out
+    assert (await served.says("node", "status", "--json")).json["state"] == "drain"
+    status = (await served.says("node", "status")).out
+    assert [line.split()[-1] for line in status.splitlines() if line.startswith(("state", "sip"))] == [
+        "drain",
+        "udp:127.0.0.1:5080",
+    ]
+    assert (await served.says("node", "drain", "--release", "--json")).json["released"] == 1
+
+
+# --- accounts -----------------------------------------------------------------------------------------------
+
+
+async def test_an_account_from_its_making_to_its_movements(served: Served) -> None:
+    assert (await served.says("account", "create", "acme", "--prepaid")).exit_code == 0
+    booked = await served.says("account", "topup", "acme", "12.50", "--reference", "invoice 7")
+    assert booked.out == "acme: 12.50 EUR (reference invoice 7)\n"
+    again = await served.says("account", "topup", "acme", "12.50", "--reference", "invoice 7", "--json")
+    assert again.json["balance"] == {"currency": "EUR", "amount": "12.50"}
+    shown = await served.says("account", "show", "acme")
+    assert "12.50" in shown.out
+    assert "invoice 7" in shown.out
+    assert (await served.says("account", "create", "acme")).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("account", "topup", "acme", "NaN"),
+        ("account", "topup", "acme", "1e400"),
+        ("account", "topup", "acme", "1_0"),
+        ("account", "topup", "acme", "١"),
+        ("account", "topup", "acme", "0"),
+        ("account", "topup", "acme", "5", "--currency", "XXX"),
+        ("account", "create", "a" * 65),
+        ("account", "create", "a\nb"),
+        ("call", "release", "junk"),
+        ("call", "list", "--limit", "0"),
+        ("cdr", "search", "--origin", "somebody"),
+        ("cdr", "search", "--from", "2026-11-01"),
+        ("cdr", "search", "--from", "yesterday"),
+        ("cdr", "search", "--cursor", "junk"),
+        ("nothing",),
+        ("call", "list", "--nothing"),
+    ],
+    ids=" ".join,
+)
+async def test_bad_input_is_exit_code_2_and_says_what_is_wrong(
+    served: Served, words: tuple[str, ...]
+) -> None:
+    done = await served.says(*words)
+    assert (done.exit_code, done.out) == (2, "")
+    assert done.err
+    assert "Traceback" not in done.err
+
+
+# --- records ------------------------------------------------------------------------------------------------
+
+
+async def test_records_are_shown_searched_and_tailed(served: Served) -> None:
+    call_id = await served.node.whole("0044123", talk_ms=2_400)
+    tail = await served.says("cdr", "tail")
+    row = tail.out.splitlines()[1].split()
+    assert row[1:] == [
+        *(str(call_id), "demo", "+4930123456", "0044123", "0044123", "caller", "bye"),
+        *("200", "16", "2.400", "3", "0.030000", "EUR"),
+    ]
+    [line] = (await served.says("cdr", "tail", "--json")).out.splitlines()
+    assert json.loads(line)["call_id"] == str(call_id)
+    shown = await served.says("cdr", "show", str(call_id))
+    assert "charges[0].total" in shown.out
+    assert (await served.says("cdr", "show", str(call_id), "--json")).json[0]["talk_ms"] == 2_400
+    words = ("--origin", "caller", "--detail", "bye", "--account", "demo", "--number", "0044*")
+    found = (await served.says("cdr", "search", *words, "--from", "2026-01-01T00:00Z", "--json")).json
+    assert [one["call_id"] for one in found["records"]] == [str(call_id)]
+    assert found["cursor"] is None
+
+
+async def test_a_search_that_finds_nothing_is_exit_code_1(served: Served) -> None:
+    done = await served.says("cdr", "search", "--reason", "credit", "--json")
+    assert (done.exit_code, done.json["records"]) == (1, [])
+    unknown = await served.says("cdr", "show", str(UUID(int=7)))
+    assert (unknown.exit_code, unknown.out) == (1, "")
+
+
+async def test_follow_shows_records_as_they_come(served: Served) -> None:
+    before = await served.node.whole()
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-u", "-m", "sidecar.cli", "cdr", "tail", "--follow", "--json"),
+        *("--socket", str(served.socket)),
+        stdout=asyncio.subprocess.PIPE,
+        env=environment(),
+    )
+    assert child.stdout is not None
+    assert json.loads(await child.stdout.readline())["call_id"] == str(before)
+    later = await served.node.whole()
+    assert json.loads(await child.stdout.readline())["call_id"] == str(later)
+    child.terminate()
+    await child.wait()
+
+
+# --- where the daemon is ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("call", "list"),
+        ("call", "release", str(UUID(int=7))),
+        ("cdr", "tail"),
+        ("cdr", "show", str(UUID(int=7))),
+        ("cdr", "search"),
+        ("node", "status"),
+        ("node", "drain"),
+        ("account", "create", "acme"),
+        ("account", "show", "acme"),
+        ("account", "topup", "acme", "5"),
+    ],
+    ids=" ".join,
+)
+async def test_without_a_daemon_every_command_is_exit_code_3(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = await sidecar(*words, "--json", cwd=tmp_path)
+    assert (done.exit_code, done.out) == (3, "")
+    assert "sidecar run" in json.loads(done.err)["error"]["message"]
+
+
+async def test_the_daemon_is_found_where_the_settings_put_it(tmp_path: Path) -> None:
+    async with served_node(tmp_path) as served:
+        data_dir = str(served.socket.parent)
+        settings = tmp_path / "sidecar.toml"
+        settings.write_text(f'[node]\ndata_dir = "{data_dir}"\n[accounts]\nbroken = 1\n')
+        assert (await sidecar("node", "status", "--config", str(settings))).exit_code == 0
+        assert (await sidecar("node", "status", SIDECAR_NODE__DATA_DIR=data_dir)).exit_code == 0
+
+
+async def test_settings_that_cannot_be_read_are_exit_code_2(tmp_path: Path) -> None:
+    done = await sidecar("node", "status", "--config", str(tmp_path / "none.toml"))
+    assert done.exit_code == 2
+    assert "none.toml" in done.err
+
+
+# --- check and the rest -------------------------------------------------------------------------------------
+
+
+async def test_check_says_what_is_in_force(tmp_path: Path) -> None:
+    done = await sidecar("check", "--set", "sip.profile=demo", "--json", cwd=tmp_path)
+    assert done.exit_code == 0
+    assert done.json["errors"] == []
+    assert done.json["settings"]["gateways"]["next_hop"] == "udp 127.0.0.1 port 5090"
+
+
+async def test_check_names_the_mistake_and_what_was_meant(tmp_path: Path) -> None:
+    done = await sidecar("check", "--set", "sip.porfile=demo", cwd=tmp_path)
+    assert done.exit_code == 2
+    assert "sip.profile" in done.out
+    assert (await sidecar("check", "--set", "junk", cwd=tmp_path)).exit_code == 2
+
+
+async def test_help_lists_the_commands_and_the_exit_codes() -> None:
+    done = await sidecar("--help")
+    assert done.exit_code == 0
+    for word in ("run", "check", "call", "cdr", "node", "account", "Exit codes"):
+        assert word in done.out
+
+
+async def test_the_version_names_the_engine_too() -> None:
+    done = await sidecar("--version")
+    assert done.exit_code == 0
+    product, engine = done.out.splitlines()
+    assert product.startswith("sidecar ")
+    assert "pjproject 2." in engine
+    assert "build" in engine
+
+
+def test_the_command_starts_without_what_only_the_daemon_needs() -> None:
+    import subprocess
+
+    heavy = (
+        "asyncio",
+        "aiomqtt",
+        "apsw",
+        "rich",
+        "structlog",
+        "sidecar.b2bua",
+        "sidecar.wiring",
+        "prometheus_client",
+    )
+    code = f"import sys, sidecar.cli; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment()
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,236 @@
+"""A node without its SIP side: the real store, the real table of calls, and a bridge whose part the test
+plays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+from sidecar.adapters.deck_files import DeckRefusedError, read_deck
+from sidecar.adapters.metrics import Metrics
+from sidecar.adapters.sqlite import SqliteStore
+from sidecar.config import Inputs, load
+from sidecar.core.commands import RelayAnswer, Route, Snapshot, WireCommand
+from sidecar.core.events import (
+    AckReceived,
+    AnswerHeld,
+    AnswerRelayed,
+    ByeReceived,
+    CallEvent,
+    Event,
+    InviteReceived,
+    LegIdentity,
+    LegTerminated,
+)
+from sidecar.core.records import utc
+from sidecar.core.tariff import Deck
+from sidecar.core.terms import LegName, TransportName
+from sidecar.runtime.admin import Admin
+from sidecar.runtime.calls import Calls
+from sidecar.wire.control import NodeStatus
+
+WALL_NS = 1_790_000_000_000_000_000
+
+
+class StoppedClock:
+    """Stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.passed_ns = 0
+
+    def mono_ns(self) -> int:
+        return 5_000_000_000 + self.passed_ns
+
+    def wall_ns(self) -> int:
+        return WALL_NS + self.passed_ns
+
+    def pass_ms(self, ms: int) -> None:
+        self.passed_ns += ms * 1_000_000
+
+
+class Bridge:
+    """Takes the commands of the node."""
+
+    def __init__(self) -> None:
+        self.sent: list[WireCommand | Snapshot] = []
+        self.accepting = ""
+
+    def send(self, commands: Sequence[WireCommand | Snapshot]) -> None:
+        self.sent += commands
+
+    def set_accepting(self, detail: str) -> None:
+        self.accepting = detail
+
+
+class Node:
+    def __init__(self, store: SqliteStore, calls: Calls, bridge: Bridge, clock: StoppedClock) -> None:
+        self.store = store
+        self.calls = calls
+        self.bridge = bridge
+        self.clock = clock
+        self.admin = Admin(
+            calls=calls, accounts=store.accounts, records=store.records, clock=clock, status=self._status
+        )
+        self._news = asyncio.Event()
+        self._numbers = 0
+        store.on_outcome(self._outcome)
+        store.outbox.on_rows(self._news.set)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            self._news.clear()
+            await self._news.wait()
+
+    async def up(self, callee: str = "004412345678", *, account: str = "demo") -> UUID:
+        """A call that is talking."""
+        number = self._numbers = self._numbers + 1
+        before = {call.call_id for call in self.calls.live()}
+        self._bridge_says(self._invite(number, callee, account))
+        [call_id] = {call.call_id for call in self.calls.live()} - before
+        await self.until(lambda: self._has_sent(Route, number))
+        answer = AnswerHeld(
+            bridge_id=number,
+            attempt=1,
+            sip_code=200,
+            leg=_leg(f"b{number}"),
+            mono_ns=self._mono(),
+            wall_ns=self._wall(),
+        )
+        self._bridge_says(answer)
+        await self.until(lambda: self._has_sent(RelayAnswer, number))
+        self._bridge_says(
+            AnswerRelayed(bridge_id=number, mono_ns=self._mono(), wall_ns=self._wall()),
+            AckReceived(bridge_id=number, mono_ns=self._mono(), wall_ns=self._wall()),
+        )
+        return call_id
+
+    async def whole(
+        self, callee: str = "004412345678", *, talk_ms: int = 2_400, account: str = "demo"
+    ) -> UUID:
+        """A call that its caller has hung up, and whose record is written."""
+        call_id = await self.up(callee, account=account)
+        call = self.calls.find(call_id)
+        assert call is not None
+        self.clock.pass_ms(talk_ms)
+        self._bridge_says(
+            ByeReceived(
+                bridge_id=call.bridge_id, leg_name=LegName.A, mono_ns=self._mono(), wall_ns=self._wall()
+            )
+        )
+        await self.closed(call.bridge_id)
+        return call_id
+
+    async def closed(self, number: int) -> None:
+        """Both legs of the call are gone; its record is written."""
+        head_seq = (await self.store.outbox.outbox_state()).head_seq
+        self._bridge_says(
+            *(
+                LegTerminated(bridge_id=number, leg_name=leg, mono_ns=self._mono(), wall_ns=self._wall())
+                for leg in LegName
+            )
+        )
+        while (await self.store.outbox.outbox_state()).head_seq == head_seq:
+            await self._news.wait()
+
+    def _invite(self, number: int, callee: str, account: str) -> InviteReceived:
+        return InviteReceived(
+            bridge_id=number,
+            mono_ns=self._mono(),
+            wall_ns=self._wall(),
+            leg=_leg(f"a{number}"),
+            peer="local",
+            request_uri=f"sip:{callee}@127.0.0.1",
+            request_user=callee,
+            from_user="+4930123456",
+            headers=(("x-account", account),),
+            b_token=f"{number:064x}",
+        )
+
+    def _bridge_says(self, *events: Event) -> None:
+        self.calls.on_bridge_events(events)
+
+    def _outcome(self, events: Sequence[CallEvent]) -> None:
+        self.calls.on_store_events(events)
+        self._news.set()
+
+    def _has_sent(self, kind: type[WireCommand], number: int) -> bool:
+        return any(isinstance(one, kind) and one.bridge_id == number for one in self.bridge.sent)
+
+    def _mono(self) -> int:
+        return self.clock.mono_ns()
+
+    def _wall(self) -> int:
+        return self.clock.wall_ns()
+
+    async def _status(self) -> NodeStatus:
+        state = await self.store.outbox.outbox_state()
+        return NodeStatus(
+            tenant=self.calls.policy.tenant,
+            node=self.calls.policy.node,
+            boot_id=self.calls.policy.boot_id,
+            store_epoch=self.store.epoch,
+            version="0",
+            engine="none",
+            started_at=utc(WALL_NS),
+            state=self.calls.state or "accepting",
+            calls=self.calls.load.calls,
+            calls_max=self.calls.policy.calls_max,
+            sip=("udp:127.0.0.1:5080",),
+            outbox_head_seq=state.head_seq,
+            outbox_depth=state.depth,
+        )
+
+
+@asynccontextmanager
+async def a_node(folder: Path) -> AsyncIterator[Node]:
+    """On the `demo` profile; its data are in `folder`."""
+    loaded = load(
+        Inputs(
+            read_deck=_deck,
+            host_name="box",
+            boot_id="boot",
+            command_line={"sip.profile": "demo"},
+            system_file=folder / "none.toml",
+        )
+    )
+    clock, bridge = StoppedClock(), Bridge()
+    store = SqliteStore.open(folder / "data", node="box", boot_id="boot", clock=clock)
+    try:
+        faults: list[Exception] = []
+        calls = Calls(
+            policy=loaded.policy,
+            control=bridge,
+            store=store,
+            clock=clock,
+            meter=Metrics(),
+            on_fault=lambda _, error: faults.append(error),
+        )
+        yield Node(store, calls, bridge, clock)
+        assert faults == []
+        assert await store.ledger_check() == []
+    finally:
+        await store.close()
+
+
+def _deck(path: Path) -> Deck | Sequence[str]:
+    try:
+        return read_deck(path)
+    except DeckRefusedError as refused:
+        return [str(error) for error in refused.errors]
+
+
+def _leg(name: str) -> LegIdentity:
+    return LegIdentity(
+        sip_call_id=f"{name}@example.com",
+        local_tag=f"l{name}",
+        remote_tag=f"r{name}",
+        local_uri="sip:a@127.0.0.1",
+        remote_uri="sip:b@127.0.0.1",
+        branch=f"z9hG4bK{name}",
+        local_address="127.0.0.1:5080",
+        remote_address="127.0.0.1:5090",
+        transport=TransportName.UDP,
+    )

@@ -1,0 +1,258 @@
+"""What people ask of a node, on the real store and the real table of calls."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from sidecar.core.commands import Release
+from sidecar.core.records import utc
+from sidecar.core.terms import Detail, HangupOrigin, ServerReason
+from sidecar.runtime.admin import Admin
+from sidecar.wire import control as say
+from sidecar.wire.cdr_codec import decode_json
+from sidecar.wire.control import CommandError, ErrorCode
+from tests.runtime.node_help import WALL_NS, Node, a_node
+
+NOBODY = UUID(int=7)
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    async with a_node(tmp_path) as node:
+        yield node
+
+
+def balances(shown: say.AccountShown) -> list[tuple[str, str]]:
+    return [(one.amount, one.currency) for one in shown.balances]
+
+
+# --- calls --------------------------------------------------------------------------------------------------
+
+
+async def test_live_calls_are_listed_the_oldest_first_with_their_talk_time(node: Node) -> None:
+    first = await node.up("0044123")
+    node.clock.pass_ms(1_500)
+    second = await node.up("0044456")
+    node.clock.pass_ms(250)
+    found = await node.admin.call_list(say.CallListParams())
+    assert found.total == 2
+    assert [(call.call_id, call.callee, call.talk_s) for call in found.calls] == [
+        (first, "0044123", 1.75),
+        (second, "0044456", 0.25),
+    ]
+    assert {(call.phase, call.account, call.gateway) for call in found.calls} == {
+        ("talking", "demo", "next_hop")
+    }
+
+
+async def test_a_list_is_bounded_and_says_how_many_there_are(node: Node) -> None:
+    for number in range(3):
+        await node.up(f"004412{number}")
+    found = await node.admin.call_list(say.CallListParams(limit=2))
+    assert (found.total, len(found.calls)) == (3, 2)
+    assert (await node.admin.call_list(say.CallListParams(account="nobody"))).total == 0
+
+
+async def test_a_released_call_ends_as_admin_operator_with_his_name_and_reason(node: Node) -> None:
+    call_id = await node.up()
+    node.clock.pass_ms(3_000)
+    await node.admin.call_release(say.CallReleaseParams(call_id=call_id, operator="ann", text="fraud"))
+    assert [one for one in node.bridge.sent if isinstance(one, Release)] == [
+        Release(bridge_id=1, sip_code=480, q850_cause=31, text="operator")
+    ]
+    await node.closed(1)
+    [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id))).records
+    cdr = decode_json(bytes(record))
+    assert (cdr.hangup_origin, cdr.server_reason, cdr.detail) == (
+        HangupOrigin.SERVER,
+        ServerReason.ADMIN,
+        Detail.OPERATOR,
+    )
+    assert (cdr.operator, cdr.operator_text) == ("ann", "fraud")
+
+
+async def test_a_call_that_is_not_up_cannot_be_released(node: Node) -> None:
+    call_id = await node.whole()
+    for gone in (call_id, NOBODY):
+        with pytest.raises(CommandError, match="not up") as refused:
+            await node.admin.call_release(say.CallReleaseParams(call_id=gone, operator="ann"))
+        assert refused.value.code is ErrorCode.NOT_FOUND
+
+
+async def test_drain_refuses_new_calls_and_lets_live_ones_go_on(node: Node) -> None:
+    await node.up()
+    drained = await node.admin.node_drain(say.NodeDrainParams(operator="ann"))
+    assert (drained.live, drained.released) == (1, 0)
+    assert node.bridge.accepting == "drain"
+    assert len(node.calls.live()) == 1
+    status = await node.admin.node_status(say.Nothing())
+    assert (status.state, status.calls) == ("drain", 1)
+
+
+async def test_drain_with_release_ends_the_live_calls_as_drain(node: Node) -> None:
+    call_id = await node.up()
+    drained = await node.admin.node_drain(say.NodeDrainParams(operator="ann", release=True, text="upgrade"))
+    assert (drained.live, drained.released) == (1, 1)
+    await node.closed(1)
+    [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id))).records
+    cdr = decode_json(bytes(record))
+    assert (cdr.detail, cdr.operator, cdr.operator_text) == (Detail.DRAIN, "ann", "upgrade")
+
+
+# --- accounts -----------------------------------------------------------------------------------------------
+
+
+async def test_an_account_is_made_topped_up_and_used_by_the_next_call(node: Node) -> None:
+    made = await node.admin.account_create(say.AccountCreateParams(name="acme", prepaid=True))
+    assert (made.currency, made.prepaid, balances(made)) == ("EUR", True, [("0", "EUR")])
+    assert node.calls.policy.accounts["acme"].prepaid
+    booked = await node.admin.account_topup(
+        say.AccountTopupParams(name="acme", amount="12.50", reference="invoice 7")
+    )
+    assert (booked.balance.amount, booked.balance.currency) == ("12.50", "EUR")
+
+
+async def test_making_an_account_again_does_nothing_unless_the_terms_differ(node: Node) -> None:
+    await node.admin.account_create(say.AccountCreateParams(name="acme"))
+    await node.admin.account_create(say.AccountCreateParams(name="acme", currency="EUR"))
+    for other in (
+        say.AccountCreateParams(name="acme", prepaid=True),
+        say.AccountCreateParams(name="acme", currency="USD"),
+        say.AccountCreateParams(name="demo", prepaid=True),
+    ):
+        with pytest.raises(CommandError, match="other terms") as refused:
+            await node.admin.account_create(other)
+        assert refused.value.code is ErrorCode.REFUSED
+
+
+async def test_the_same_reference_is_booked_once(node: Node) -> None:
+    for _ in range(3):
+        booked = await node.admin.account_topup(
+            say.AccountTopupParams(name="prepaid", amount="5", reference="invoice 7")
+        )
+        assert booked.balance.amount == "5"
+
+
+async def test_a_prepaid_call_moves_the_balance_by_what_it_cost(node: Node) -> None:
+    await node.admin.account_topup(say.AccountTopupParams(name="prepaid", amount="0.04", reference="1"))
+    await node.up(account="prepaid")
+    shown = await node.admin.account_show(say.AccountShowParams(name="prepaid"))
+    assert balances(shown) == [("0.000000", "EUR")]
+    assert shown.live_calls == 1
+    node.calls.drain(release=True, operator="ann")
+    await node.closed(1)
+    await node.whole(account="prepaid", talk_ms=2_400)
+    shown = await node.admin.account_show(say.AccountShowParams(name="prepaid"))
+    assert balances(shown) == [("0.010000", "EUR")]
+    assert [(m.kind, m.amount) for m in shown.movements][:3] == [
+        ("charge", "-0.030000"),
+        ("release", "0.040000"),
+        ("reserve", "-0.040000"),
+    ]
+    assert (await node.admin.account_show(say.AccountShowParams(name="prepaid", movements=0))).movements == ()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code"),
+    [
+        (say.AccountTopupParams(name="nobody", amount="5", reference="1"), ErrorCode.NOT_FOUND),
+        (say.AccountTopupParams(name="prepaid", amount="0.00", reference="1"), ErrorCode.INVALID_PARAMS),
+        (
+            say.AccountTopupParams(name="prepaid", amount="5", currency="USD", reference="1"),
+            ErrorCode.REFUSED,
+        ),
+    ],
+)
+async def test_a_top_up_that_cannot_be_booked_says_why(
+    node: Node, wanted: say.AccountTopupParams, code: ErrorCode
+) -> None:
+    with pytest.raises(CommandError) as refused:
+        await node.admin.account_topup(wanted)
+    assert refused.value.code is code
+
+
+async def test_an_account_that_nobody_made_is_not_shown(node: Node) -> None:
+    with pytest.raises(CommandError, match="account create nobody") as refused:
+        await node.admin.account_show(say.AccountShowParams(name="nobody"))
+    assert refused.value.code is ErrorCode.NOT_FOUND
+
+
+# --- records ------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_without_a_record_is_said_to_be_up_or_unknown(node: Node) -> None:
+    call_id = await node.up()
+    with pytest.raises(CommandError, match="still up"):
+        await node.admin.cdr_show(say.CdrShowParams(call_id=call_id))
+    with pytest.raises(CommandError, match="cdr search"):
+        await node.admin.cdr_show(say.CdrShowParams(call_id=NOBODY))
+
+
+async def test_a_tail_begins_with_the_last_records_and_goes_on_where_it_was(node: Node) -> None:
+    assert (await node.admin.cdr_tail(say.CdrTailParams())).next_seq == 0
+    calls = [await node.whole(f"004412{number}") for number in range(4)]
+    tail = await node.admin.cdr_tail(say.CdrTailParams(limit=2))
+    assert ids(tail.records) == calls[2:]
+    assert tail.next_seq == 4
+    again = await node.admin.cdr_tail(say.CdrTailParams(after_seq=tail.next_seq))
+    assert (again.records, again.next_seq) == ((), 4)
+    calls.append(await node.whole())
+    assert ids((await node.admin.cdr_tail(say.CdrTailParams(after_seq=4))).records) == calls[4:]
+
+
+async def test_a_search_finds_by_every_condition_and_goes_on_with_its_cursor(node: Node) -> None:
+    await node.admin.account_topup(say.AccountTopupParams(name="prepaid", amount="5", reference="1"))
+    first = await node.whole("0044123", account="prepaid")
+    node.clock.pass_ms(60_000)
+    released = await node.up("0049456")
+    await node.admin.call_release(say.CallReleaseParams(call_id=released, operator="ann"))
+    await node.closed(2)
+    minute = utc(WALL_NS) + timedelta(seconds=60)
+
+    async def found(admin: Admin, **wanted: object) -> list[UUID]:
+        params = msgspec.convert(wanted, say.CdrSearchParams)
+        return ids((await admin.cdr_search(params)).records)
+
+    assert await found(node.admin) == [released, first]
+    for condition in (
+        {"origin": "caller"},
+        {"detail": "bye"},
+        {"account": "prepaid"},
+        {"number": "0044123"},
+        {"number": "0044*"},
+        {"ended_to": minute},
+    ):
+        assert await found(node.admin, **condition) == [first], condition
+    for condition in ({"origin": "server"}, {"reason": "admin"}, {"number": "0049*"}, {"ended_from": minute}):
+        assert await found(node.admin, **condition) == [released], condition
+    assert await found(node.admin, number="+4930123456", gateway="next_hop") == [released, first]
+    assert await found(node.admin, suppressed=True) == []
+    page = await node.admin.cdr_search(say.CdrSearchParams(limit=1))
+    assert ids(page.records) == [released]
+    page = await node.admin.cdr_search(say.CdrSearchParams(limit=1, cursor=page.cursor))
+    assert (ids(page.records), page.cursor) == ([first], None)
+
+
+def ids(records: tuple[msgspec.Raw, ...]) -> list[UUID]:
+    return [decode_json(bytes(record)).call_id for record in records]
+
+
+async def test_every_method_is_named_as_its_command(node: Node) -> None:
+    assert set(node.admin.methods()) == {
+        "call.list",
+        "call.release",
+        "node.drain",
+        "node.status",
+        "account.create",
+        "account.show",
+        "account.topup",
+        "cdr.show",
+        "cdr.tail",
+        "cdr.search",
+    }
