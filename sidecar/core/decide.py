@@ -80,7 +80,7 @@ TABLE: Mapping[Phase, Handlers] = {
         on.LegTerminated: setting_up.leg_closed,
         on.ReleaseRequested: ending.release_requested,
         on.WaitElapsed: ending.not_retried,
-        on.CallFoundOpen: ending.not_retried,
+        on.CallFoundOpen: ending.found_open,
     },
     Phase.ENDING: {
         on.Admitted: ending.late_admission,

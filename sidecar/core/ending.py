@@ -218,12 +218,15 @@ def not_retried(call: Call, event: WaitElapsed | CallFoundOpen, policy: Policy, 
     return record(ended, policy)
 
 
-def found_open(call: Call, event: CallFoundOpen, policy: Policy, _: Load) -> Decision:
+def found_open(call: Call, event: CallFoundOpen, policy: Policy, load: Load) -> Decision:
     """At start: no leg of this call is ours any more. A cause that was already journaled stays the cause."""
+    call = replace(call, state_a=DialogState.TERMINATED, state_b=DialogState.TERMINATED)
+    if call.phase is Phase.AWAITING_RETRY:
+        return not_retried(call, event, policy, load)
     if call.hangup is None:
         verdict = hangup(SERVER, Detail.CRASH_RECOVERED, Evidence.HEARTBEAT)
         call = replace(call, hangup=verdict, ended=_last_known(call, stamp_of(event)))
-    return record(replace(call, state_a=DialogState.TERMINATED, state_b=DialogState.TERMINATED), policy)
+    return record(call, policy)
 
 
 def _last_known(call: Call, heartbeat: Stamp) -> Stamp:

@@ -1,0 +1,288 @@
+"""Calls that a fault of ours ends, and calls that a trusted proxy says it ended."""
+
+from __future__ import annotations
+
+from sidecar.core.policy import RecordFlags
+from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario
+from tests.scenarios.world import account
+
+PREPAID = {"accounts": account(prepaid=True)}
+
+FAULT = (
+    Scenario(
+        name="server-journal-admission",
+        ladder="""
+            0      disk fails
+            0      A INVITE
+        """,
+        cdr="server/fault/journal 503 41 refused 0 message/observed",
+        wire="reject 503 41 journal retry-after 5",
+        refused=True,
+    ),
+    Scenario(
+        name="server-journal-admission-stalled",
+        ladder="""
+            0      disk stalls
+            0      A INVITE
+        """,
+        cdr="server/fault/journal 500 41 failed 0 timer/observed",
+        wire="",
+        also={"attempts": ()},
+    ),
+    Scenario(
+        name="server-journal-answer",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            1_000  disk fails
+            2_000  B 200
+        """,
+        cdr="server/fault/journal 500 41 failed 0 message/observed",
+        wire=f"{ROUTED}, release 500 41 journal",
+        also={"answered_at": None},
+    ),
+    Scenario(
+        name="server-journal-answer-stalled",  # held for longer than answer_hold_ms_max
+        ladder="""
+            0      A INVITE
+            20     B 180
+            1_000  disk stalls
+            2_000  B 200
+        """,
+        cdr="server/fault/journal 500 41 failed 0 timer/observed",
+        wire=ROUTED,
+        also={"answered_at": None},
+    ),
+    Scenario(
+        name="server-internal-error-ringing",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            1_000  node loses
+        """,
+        cdr="server/fault/internal_error 500 41 failed 0 message/observed",
+        wire=f"{ROUTED}, release 500 41 internal_error",
+    ),
+    Scenario(
+        name="server-internal-error-in-call",  # nobody can prove more than B's last message
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            7_001  B life
+            9_001  A life
+            20_000 node loses
+        """,
+        cdr="server/fault/internal_error 500 41 answered 5000 message/observed",
+        wire=f"{ANSWERED}, release 500 41 internal_error",
+        sold="0.005",
+        also={"talk_ms": 17_999},
+    ),
+    Scenario(
+        name="server-internal-error-suppressed",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            7_001  B life
+            9_001  A life
+            20_000 node loses
+        """,
+        policy={"flags": RecordFlags(record_fault=False)},
+        cdr="server/fault/internal_error 500 41 answered 5000 message/observed",
+        wire=f"{ANSWERED}, release 500 41 internal_error",
+        sold="-",
+        also={"suppressed_by": "record_fault"},
+    ),
+    Scenario(
+        name="server-transport-lost-caller",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            8_001  A life
+            10_000 A lost
+        """,
+        cdr="server/fault/transport_lost 500 38 answered 6000 message/observed",
+        wire=f"{ANSWERED}, release 500 38 transport_lost",
+        sold="0.006",
+    ),
+    Scenario(
+        name="server-transport-lost-callee",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            8_001  B life
+            10_000 B lost
+        """,
+        cdr="server/fault/transport_lost 500 38 answered 6000 message/observed",
+        wire=f"{ANSWERED}, release 500 38 transport_lost",
+        sold="0.006",
+    ),
+    Scenario(
+        name="server-transport-lost-ringing",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            1_000  A lost
+        """,
+        cdr="server/fault/transport_lost 500 38 failed 0 message/observed",
+        wire=f"{ROUTED}, release 500 38 transport_lost",
+    ),
+)
+
+CRASH = (
+    Scenario(
+        name="server-crash-recovered-before-any-provisional",
+        ladder="""
+            0      A INVITE
+            500    node crashes
+        """,
+        policy=PREPAID,
+        balance="1",
+        cdr="server/fault/crash_recovered 500 41 failed 0 heartbeat/inferred",
+        wire=ROUTED,
+    ),
+    Scenario(
+        name="server-crash-recovered-ringing",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            3_000  node crashes
+        """,
+        policy=PREPAID,
+        balance="1",
+        cdr="server/fault/crash_recovered 500 41 failed 0 heartbeat/inferred",
+        wire=ROUTED,
+        also={"granted_s": 1_000},
+    ),
+    Scenario(
+        name="server-crash-recovered-answer-held",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            2_000  B 200
+            2_000  node crashes
+        """,
+        cdr="server/fault/crash_recovered 500 41 failed 0 heartbeat/inferred",
+        wire=ROUTED,
+    ),
+    Scenario(
+        name="server-crash-recovered-in-call",  # billed to the node's last heartbeat
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            30_401 node crashes 400
+        """,
+        cdr="server/fault/crash_recovered 500 41 answered 28000 heartbeat/inferred",
+        wire=ANSWERED,
+        sold="0.028",
+    ),
+    Scenario(
+        name="server-crash-recovered-before-a-heartbeat",  # the call is younger than the last heartbeat
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_101  A ACK
+            2_401  node crashes 900
+        """,
+        cdr="server/fault/crash_recovered 500 41 answered 100 heartbeat/inferred",
+        wire=ANSWERED,
+        sold="0.001",
+    ),
+    Scenario(
+        name="server-crash-recovered-prepaid",  # never more than the grant
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            6_900  node crashes
+        """,
+        policy=PREPAID,
+        balance="0.0051",
+        cdr="server/fault/crash_recovered 500 41 answered 4899 heartbeat/inferred",
+        wire=f"{ROUTED}, arm grant_used_up 5000, answer",
+        sold="0.005",
+    ),
+    Scenario(
+        name="caller-hangs-up-and-node-crashes",  # the cause was on disk before the crash, and stays
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            5_000  B deaf
+            5_001  A BYE
+            5_500  node crashes
+        """,
+        cdr="caller/bye 200 16 answered 3000 message/observed",
+        wire=ANSWERED,
+        sold="0.003",
+    ),
+)
+
+PROXY = (
+    Scenario(
+        name="proxy-hangs-up-bye",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            3_001  B refreshed
+            5_001  A BYE reason=SIP;cause=408;text="dialog_timeout"
+        """,
+        cdr="server/timeout/session_timer 408 102 answered 1000 message/observed",
+        wire=ANSWERED,
+        sold="0.001",
+        also={"proxy": "carrier"},
+    ),
+    Scenario(
+        name="proxy-hangs-up-bye-credit",  # for us a cause of set-up only, for the proxy one in a call
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            5_001  A BYE x-ended-by=credit_control
+        """,
+        cdr="server/credit/no_credit 402 21 answered 3000 message/observed",
+        wire=ANSWERED,
+        sold="0.003",
+        also={"proxy": "carrier"},
+    ),
+    Scenario(
+        name="proxy-hangs-up-bye-callee-side",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            5_001  B BYE reason=Q.850;cause=31;text="max_call_time"
+        """,
+        cdr="server/timeout/max_duration 408 31 answered 3000 message/observed",
+        wire=ANSWERED,
+        sold="0.003",
+        also={"proxy": "alpha"},
+    ),
+    Scenario(
+        name="proxy-hangs-up-cancel",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            3_000  A CANCEL x-ended-by=credit_control
+        """,
+        cdr="server/credit/no_credit 402 21 failed 0 message/observed",
+        wire=ROUTED,
+        also={"proxy": "carrier"},
+    ),
+    Scenario(
+        name="proxy-hangs-up-final-response",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            3_000  B 480 reason=SIP;cause=480;text="max_call_time"
+        """,
+        cdr="server/timeout/max_duration 480 16 failed 0 message/observed",
+        wire=f"{ROUTED}, fail as received",
+        also={"proxy": "alpha"},
+    ),
+)

@@ -1,0 +1,106 @@
+"""Every row of the table of causes, played against the core: the record, the commands, the money."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+
+import pytest
+
+from sidecar.core.cdr import Cdr
+from sidecar.core.commands import EntryKind
+from sidecar.core.hangup import RING_ALERTED, RING_NOT_ALERTED, RING_SILENT, TABLE
+from sidecar.core.records import sell_total
+from sidecar.core.terms import ChargeSide, Detail
+from tests.scenarios.golden import GOLDEN, golden_text
+from tests.scenarios.scenario import Scenario, summary
+from tests.scenarios.table import BY_NAME, SCENARIOS
+
+each_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+
+
+@each_scenario
+def test_the_record_says_who_ended_the_call_and_why(scenario: Scenario) -> None:
+    ladder = scenario.play()
+    assert summary(ladder.record) == scenario.cdr
+    found = {field: getattr(ladder.record, field) for field in scenario.also}
+    assert found == scenario.also
+
+
+@each_scenario
+def test_the_records_are_the_golden_ones(scenario: Scenario) -> None:
+    """`python -m tests.scenarios.golden` writes them anew; the difference is for a person to read."""
+    assert golden_text(scenario) == (GOLDEN / f"{scenario.name}.json").read_text()
+
+
+def test_there_is_no_golden_file_without_its_scenario() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.json")} == set(BY_NAME)
+
+
+@each_scenario
+def test_the_bridge_is_told_what_the_ladder_needs(scenario: Scenario) -> None:
+    assert ", ".join(scenario.play().wire) == scenario.wire
+
+
+@each_scenario
+def test_the_account_pays_what_the_ladder_says(scenario: Scenario) -> None:
+    ladder = scenario.play()
+    total = sell_total(ladder.record)
+    assert (total.amount if total else Decimal(0)) == Decimal(scenario.sold.replace("-", "0"))
+    if scenario.sold == "-":
+        assert not ladder.record.recorded
+    if scenario.refused:
+        assert not ladder.settled
+    elif total is not None or ladder.call is None or ladder.call.account.prepaid:
+        assert ladder.settled[-1] == total
+
+
+@each_scenario
+def test_there_is_one_record_and_nothing_is_left_behind(scenario: Scenario) -> None:
+    ladder = scenario.play()
+    assert ladder.is_over
+    revisions = 0 if scenario.refused else scenario.revisions
+    assert [record.revision for record in ladder.records] == list(range(revisions))
+    assert len(ladder.refusals) == scenario.refused
+
+
+def test_every_row_of_the_table_has_a_scenario_with_its_codes() -> None:
+    played = {(cdr.hangup_origin, cdr.detail, cdr.sip_code, cdr.q850_cause) for cdr in _records()}
+    for (origin, detail), row in TABLE.items():
+        if detail is Detail.REJECTED:  # its codes are the received ones
+            assert any(one[:2] == (origin, detail) for one in played)
+        else:
+            assert (origin, detail, row.sip_code, row.q850_cause) in played, f"{origin}/{detail}"
+    for cause in (RING_ALERTED, RING_NOT_ALERTED, RING_SILENT):
+        assert any(one[1] is Detail.RING_TIMEOUT and one[3] == cause for one in played)
+
+
+def test_names_are_unique() -> None:
+    assert not [name for name, count in Counter(one.name for one in SCENARIOS).items() if count > 1]
+
+
+def test_a_held_answer_that_never_reaches_the_caller_is_bought_and_not_sold() -> None:
+    # The stalled journal held B's 2xx for two seconds, until the BYE on B.
+    sell, buy = BY_NAME["server-journal-answer-stalled"].play().record.charges
+    assert (sell.side, buy.side) == (ChargeSide.SELL, ChargeSide.BUY)
+    assert (sell.total, buy.total) == (Decimal(0), Decimal("0.001"))
+
+
+def test_a_suppressed_call_says_what_it_would_have_cost() -> None:
+    ladder = BY_NAME["server-max-duration-suppressed"].play()
+    assert not ladder.record.recorded
+    assert ladder.record.charges[0].total == Decimal("14.4")
+    assert ladder.settled == []
+
+
+def test_the_journal_hears_of_each_step_in_order() -> None:
+    assert BY_NAME["caller-hangs-up"].play().entries == [
+        EntryKind.ADMITTED,
+        EntryKind.ANSWERED,
+        EntryKind.ESTABLISHED,
+        EntryKind.ENDING,
+    ]
+
+
+def _records() -> list[Cdr]:
+    return [one.play().record for one in SCENARIOS]
