@@ -20,6 +20,7 @@ public:
     void arm(long long milliseconds) {
         disarm();
         if (milliseconds < 0) milliseconds = 0;
+        ++milliseconds;  // pj's clock counts whole milliseconds: without it a grant could end before its time
         const pj_time_val delay{static_cast<long>(milliseconds / 1000), static_cast<long>(milliseconds % 1000)};
         entry_.id = 1;
         if (pjsip_endpt_schedule_timer(stack.endpoint, &entry_, &delay) != PJ_SUCCESS) entry_.id = 0;
