@@ -33,24 +33,22 @@ from typing import TypeVar
 
 import msgspec
 
+from sidecar.core.amounts import (
+    SECONDS_MAX,
+    amount_of_e12,
+    check_currency,
+    parse_amount,
+    parse_integer,
+)
+from sidecar.core.steps import RateStep, format_steps, parse_steps, per_minute, per_minute_steps
 from sidecar.core.tariff import (
     OWN_PRICES,
     PREFIX_DIGITS_MAX,
-    SECONDS_MAX,
     Deck,
     DeckBuilder,
     Rate,
-    RateStep,
-    amount_of_e12,
-    check_currency,
     check_destination,
     check_prefix,
-    format_steps,
-    parse_amount,
-    parse_integer,
-    parse_steps,
-    per_minute,
-    per_minute_steps,
 )
 
 FILE_BYTES_MAX = 2**30

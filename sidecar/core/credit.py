@@ -8,8 +8,10 @@ from datetime import datetime
 from decimal import Decimal
 
 import msgspec
+from msgspec.structs import replace
 
 from sidecar.core.rating import RatingTerms, affordable_s, charge
+from sidecar.core.steps import dearest_steps
 from sidecar.core.tariff import Rate
 from sidecar.core.terms import Money
 
@@ -29,8 +31,12 @@ def grant(
     """The longest call that `balance` (free of reservations, in the rate's currency) pays; None means
     no_credit.
 
-    At most `max_duration_s` and the rate's own maximum. A free call needs a balance of 0 at least.
+    At most `max_duration_s` and the rate's own maximum. A free call needs a balance of 0 at least. When the
+    call will be answered is not known, so the windows of a rate count with their dearest price: whatever
+    the clock says then, the charge stays within the reservation.
     """
+    steps, fee = dearest_steps(rate.steps)
+    rate = replace(rate, steps=steps, connect_fee=rate.connect_fee + fee)
     longest_s = max_duration_s if rate.max_duration_s is None else min(max_duration_s, rate.max_duration_s)
     granted_s = affordable_s(balance, rate, terms, longest_s, at)
     if granted_s == 0:

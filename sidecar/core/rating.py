@@ -11,7 +11,7 @@ wrong in the last digit now and then: 1/3 has no decimal form, and rounding thre
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from fractions import Fraction
 from functools import lru_cache
@@ -20,7 +20,9 @@ from math import lcm
 import msgspec
 from msgspec.structs import force_setattr
 
-from sidecar.core.tariff import Rate, RateStep, amount_of_e12, plain_amount
+from sidecar.core.amounts import amount_of_e12, plain_amount
+from sidecar.core.steps import RateStep, WindowPrice
+from sidecar.core.tariff import Rate
 from sidecar.core.terms import RatingStatus, Rounding
 
 DECIMALS_MAX = 9
@@ -138,7 +140,7 @@ def charge(rate: Rate, hold_s: int, terms: RatingTerms, at: datetime | None = No
     chargeable_s = hold_s - terms.free_s
     if chargeable_s <= 0:
         return _nothing(rate, hold_s, terms, scale)
-    segments, billed_s, amount, per_s = _increments(rate.steps, chargeable_s)
+    segments, billed_s, amount, per_s = _increments(rate.steps, chargeable_s, at, terms)
     if rate.connect_fee:
         amount += int(rate.connect_fee.scaleb(12)) * per_s
     net = _rounded(amount, per_s, scale)
@@ -199,7 +201,9 @@ def _nothing(rate: Rate, hold_s: int, terms: RatingTerms, scale: _Scale) -> Char
     )
 
 
-def _increments(steps: tuple[RateStep, ...], chargeable_s: int) -> tuple[tuple[Segment, ...], int, int, int]:
+def _increments(
+    steps: tuple[RateStep, ...], chargeable_s: int, at: datetime | None, terms: RatingTerms
+) -> tuple[tuple[Segment, ...], int, int, int]:
     """(segments, billed_s, amount, per_s) of `chargeable_s` > 0 seconds: they cost amount / per_s, in 10^-12.
 
     Each step is billed whole up to the next, which starts on a multiple of its increment; the last one
@@ -211,6 +215,8 @@ def _increments(steps: tuple[RateStep, ...], chargeable_s: int) -> tuple[tuple[S
         start_s, increment_s = step.start_s, step.increment_s
         if start_s >= chargeable_s:
             break
+        if step.alternatives:
+            return _windowed_increments(steps, chargeable_s, at, terms)
         end_s = chargeable_s
         if number < len(steps) and steps[number].start_s < chargeable_s:
             end_s = steps[number].start_s
@@ -220,16 +226,52 @@ def _increments(steps: tuple[RateStep, ...], chargeable_s: int) -> tuple[tuple[S
             amount, per_s = amount * (common // per_s), common
         amount += step.price_e12 * seconds * (per_s // step.per_s)
         billed_s = start_s + seconds
-        segments.append(
-            Segment(
-                start_s=start_s,
-                seconds=seconds,
-                increment_s=increment_s,
-                price_e12=step.price_e12,
-                per_s=step.per_s,
-            )
-        )
+        segments.append(_segment(start_s, seconds, step))
     return tuple(segments), billed_s, amount, per_s
+
+
+def _windowed_increments(
+    steps: tuple[RateStep, ...], chargeable_s: int, at: datetime | None, terms: RatingTerms
+) -> tuple[tuple[Segment, ...], int, int, int]:
+    """As `_increments`, where the price depends on the time: the time at which an increment begins.
+
+    An increment that began is billed whole at its price, past the end of its window or step if need be.
+    """
+    if at is None or at.utcoffset() is None:
+        raise ValueError("a rate with time windows needs the time of the answer, with its zone")
+    begins_at = at + timedelta(seconds=terms.free_s)
+    segments: list[Segment] = []
+    billed_s, reached, last = 0, 0, (-1, -1, -1, -1)
+    while billed_s < chargeable_s:
+        while reached + 1 < len(steps) and steps[reached + 1].start_s <= billed_s:
+            reached += 1
+        step, now = steps[reached], begins_at + timedelta(seconds=billed_s)
+        price = step.price_at(now)
+        until_s = min(chargeable_s, steps[reached + 1].start_s if reached + 1 < len(steps) else chargeable_s)
+        for one in step.alternatives:
+            # The first whole second of the call at or after the change: a second is priced as it begins.
+            until_s = min(until_s, -((begins_at - one.window.next_change(now)) // timedelta(seconds=1)))
+        seconds = -((billed_s - until_s) // price.increment_s) * price.increment_s
+        kind = (reached, price.increment_s, price.price_e12, price.per_s)
+        if kind == last:
+            before = segments.pop()
+            segments.append(msgspec.structs.replace(before, seconds=before.seconds + seconds))
+        else:
+            segments.append(_segment(billed_s, seconds, price))
+        billed_s, last = billed_s + seconds, kind
+    per_s = lcm(*[one.per_s for one in segments])
+    amount = sum(one.price_e12 * one.seconds * (per_s // one.per_s) for one in segments)
+    return tuple(segments), billed_s, amount, per_s
+
+
+def _segment(start_s: int, seconds: int, price: RateStep | WindowPrice) -> Segment:
+    return Segment(
+        start_s=start_s,
+        seconds=seconds,
+        increment_s=price.increment_s,
+        price_e12=price.price_e12,
+        per_s=price.per_s,
+    )
 
 
 class _Scale(msgspec.Struct, frozen=True, kw_only=True):

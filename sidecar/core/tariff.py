@@ -7,7 +7,6 @@ tests.bench_rating`).
 
 from __future__ import annotations
 
-import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
@@ -18,62 +17,33 @@ from itertools import pairwise
 import msgspec
 from msgspec.structs import force_setattr
 
-AMOUNT_MAX = Decimal(10) ** 9  # exclusive; one price, fee or minimum
-AMOUNT_DECIMALS_MAX = 12
-AMOUNT_E12_MAX = 10**21  # AMOUNT_MAX in units of 10^-12
-OWN_PRICES = 2**64 - 1  # in the place of a row's price: its kind has the prices
-SECONDS_MAX = 86_400 * 366  # of a start, an increment, a unit or a maximum duration
-STEPS_MAX = 64
-PREFIX_DIGITS_MAX = 17  # E.164 has 15; 17 is what an 8-byte key holds (see Deck)
-TEXT_MAX = 200
-
-_AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?")
-_INTEGER = re.compile(r"[0-9]{1,8}")
-_STEP = re.compile(r"(?P<start>[^:/]*):(?P<price>[^:/]*)/(?P<per>[^:/]*)/(?P<increment>[^:/]*)")
-
-# ISO 4217 list one, without metals, funds codes and testing codes.
-# https://www.six-group.com/en/products-services/ financial-information/data-standards.html; codes withdrawn
-# since 2020 stay, because old decks are re-rated.
-CURRENCIES = frozenset(
-    """
-    AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD
-    CAD CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD
-    GNF GTQ GYD HKD HNL HRK HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD
-    KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK
-    NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SLL SOS
-    SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VED VES VND VUV WST
-    XAF XCD XCG XOF XPF YER ZAR ZMW ZWG ZWL
-    """.split()  # noqa: SIM905 - a table to be read, not a hundred quoted lines
+from sidecar.core.amounts import check_currency, check_seconds, parse_amount, parse_integer, plain_amount
+from sidecar.core.steps import (
+    RateStep,
+    check_steps,
+    format_steps,
+    parse_steps,
+    per_minute,
+    per_minute_steps,
 )
 
+__all__ = (
+    "Deck",
+    "DeckBuilder",
+    "Rate",
+    "RateStep",
+    "check_currency",
+    "format_steps",
+    "parse_amount",
+    "parse_integer",
+    "parse_steps",
+    "per_minute",
+    "per_minute_steps",
+)
 
-class RateStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """From second `start_s` of the call on: `price` per `per_s` seconds, counted in whole increments.
-
-    The price is kept as a whole number of 10^-12 of the currency unit, which is what `charge` reckons with.
-    """
-
-    start_s: int
-    price_e12: int
-    per_s: int
-    increment_s: int
-
-    @classmethod
-    def of(cls, start_s: int, price: Decimal, per_s: int, increment_s: int) -> RateStep:
-        return cls(
-            start_s=start_s, price_e12=amount_e12("price", price), per_s=per_s, increment_s=increment_s
-        )
-
-    def __post_init__(self) -> None:
-        _check_seconds("start_s", self.start_s, 0)
-        if not 0 <= self.price_e12 < AMOUNT_E12_MAX:
-            raise ValueError(f"price {self.price} is not within 0-{AMOUNT_MAX:f}")
-        _check_seconds("per_s", self.per_s, 1)
-        _check_seconds("increment_s", self.increment_s, 1)
-
-    @property
-    def price(self) -> Decimal:
-        return amount_of_e12(self.price_e12)
+OWN_PRICES = 2**64 - 1  # in the place of a row's price: its kind has the prices
+PREFIX_DIGITS_MAX = 17  # E.164 has 15; 17 is what an 8-byte key holds (see Deck)
+DESTINATION_MAX = 200
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -100,7 +70,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         check_steps(self.steps)
         check_period(self.effective_from, self.effective_to)
         if self.max_duration_s is not None:
-            _check_seconds("max_duration_s", self.max_duration_s, 1)
+            check_seconds("max_duration_s", self.max_duration_s, 1)
 
     def holds_at(self, at: datetime) -> bool:
         """Whether `at` (aware) lies in the half-open period of this rate."""
@@ -353,70 +323,6 @@ def _priced(step: RateStep, price_e12: int) -> RateStep:
     return priced
 
 
-def parse_steps(text: str) -> tuple[RateStep, ...]:
-    """`0:0.2/60/60;60:0.1/60/1` (start_s:price/per_s/increment_s) as steps. ValueError says which step and
-    why.
-    """
-    steps = []
-    for number, part in enumerate(text.split(";"), 1):
-        found = _STEP.fullmatch(part.strip())
-        if not found:
-            raise ValueError(f"step {number}: {part!r} is not start_s:price/per_s/increment_s")
-        try:
-            step = RateStep.of(
-                parse_integer(found["start"]),
-                parse_amount(found["price"]),
-                parse_integer(found["per"]),
-                parse_integer(found["increment"]),
-            )
-        except ValueError as error:
-            raise ValueError(f"step {number}: {error}") from None
-        steps.append(step)
-    check_steps(tuple(steps))
-    return tuple(steps)
-
-
-def format_steps(steps: tuple[RateStep, ...]) -> str:
-    """The text that `parse_steps` reads back to equal steps."""
-    return ";".join(f"{step.start_s}:{step.price:f}/{step.per_s}/{step.increment_s}" for step in steps)
-
-
-def per_minute_steps(price_per_minute: Decimal, initial_s: int, increment_s: int) -> tuple[RateStep, ...]:
-    """Steps of the usual notation "60/6": at least `initial_s` seconds, then increments of `increment_s`."""
-    first = RateStep.of(0, price_per_minute, 60, initial_s)
-    if initial_s == increment_s:
-        return (first,)
-    return (first, RateStep.of(initial_s, price_per_minute, 60, increment_s))
-
-
-def per_minute(steps: tuple[RateStep, ...]) -> tuple[int, int, int] | None:
-    """(price_e12, initial_s, increment_s) of steps that `per_minute_steps` could have made, else None."""
-    first, last = steps[0], steps[-1]
-    if len(steps) > 2 or first.price_e12 != last.price_e12 or first.per_s != 60 or last.per_s != 60:
-        return None
-    if len(steps) == 2 and last.start_s != first.increment_s:
-        return None
-    return first.price_e12, first.increment_s, last.increment_s
-
-
-def parse_amount(text: str) -> Decimal:
-    """A plain amount such as 0.015: ASCII digits with at most one point. No sign, exponent, group or
-    special value.
-    """
-    if not _AMOUNT.fullmatch(text):
-        raise ValueError(
-            f"{text!r} is not an amount (up to 9 digits, then up to {AMOUNT_DECIMALS_MAX} decimals)"
-        )
-    return Decimal(text)
-
-
-def parse_integer(text: str) -> int:
-    """A whole number of seconds: 1-8 ASCII digits."""
-    if not _INTEGER.fullmatch(text):
-        raise ValueError(f"{text!r} is not a whole number of up to 8 digits")
-    return int(text)
-
-
 def check_prefix(prefix: str) -> None:
     if prefix and not (prefix.isascii() and prefix.isdigit()):
         raise ValueError(f"prefix {prefix!r} has something else than the digits 0-9")
@@ -425,55 +331,10 @@ def check_prefix(prefix: str) -> None:
 
 
 def check_destination(destination: str) -> None:
-    if len(destination) > TEXT_MAX:
-        raise ValueError(f"destination has more than {TEXT_MAX} characters")
+    if len(destination) > DESTINATION_MAX:
+        raise ValueError(f"destination has more than {DESTINATION_MAX} characters")
     if not destination.isprintable():
         raise ValueError(f"destination {destination!r} has control characters")
-
-
-def check_currency(currency: str) -> None:
-    if currency not in CURRENCIES:
-        raise ValueError(f"currency {currency!r} is not a code of ISO 4217")
-
-
-def plain_amount(name: str, amount: Decimal) -> Decimal:
-    """`amount` without trailing zeros, so that equal amounts are equal texts; ValueError outside the
-    bounds.
-    """
-    if not amount.is_finite() or amount.is_signed() or amount >= AMOUNT_MAX:
-        raise ValueError(f"{name} {amount} is not within 0-{AMOUNT_MAX:f}")
-    exponent = amount.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -AMOUNT_DECIMALS_MAX:
-        raise ValueError(f"{name} {amount} has more than {AMOUNT_DECIMALS_MAX} decimals")
-    shortest = amount.normalize()
-    return shortest.quantize(Decimal(1)) if shortest == shortest.to_integral_value() else shortest
-
-
-def amount_e12(name: str, amount: Decimal) -> int:
-    """`amount` in units of 10^-12; ValueError outside the bounds."""
-    return int(plain_amount(name, amount).scaleb(AMOUNT_DECIMALS_MAX))
-
-
-def amount_of_e12(units: int) -> Decimal:
-    """The amount of so many units of 10^-12, without trailing zeros."""
-    return plain_amount("amount", Decimal(units).scaleb(-AMOUNT_DECIMALS_MAX))
-
-
-def check_steps(steps: tuple[RateStep, ...]) -> None:
-    if not 1 <= len(steps) <= STEPS_MAX:
-        raise ValueError(f"{len(steps)} steps: 1-{STEPS_MAX} are allowed")
-    if steps[0].start_s != 0:
-        raise ValueError(f"gap: the first step starts at {steps[0].start_s} s, not at 0")
-    for number, (before, step) in enumerate(pairwise(steps), 2):
-        if step.start_s <= before.start_s:
-            raise ValueError(
-                f"overlap: step {number} starts at {step.start_s} s, not after {before.start_s} s"
-            )
-        if (step.start_s - before.start_s) % before.increment_s:
-            raise ValueError(
-                f"step {number} starts at {step.start_s} s, not a whole number of "
-                f"{before.increment_s} s increments after {before.start_s} s"
-            )
 
 
 def check_period(effective_from: datetime | None, effective_to: datetime | None) -> None:
@@ -484,8 +345,3 @@ def check_period(effective_from: datetime | None, effective_to: datetime | None)
         raise ValueError(
             f"effective_from {effective_from.isoformat()} is not before {effective_to.isoformat()}"
         )
-
-
-def _check_seconds(name: str, seconds: int, least: int) -> None:
-    if not least <= seconds <= SECONDS_MAX:
-        raise ValueError(f"{name} {seconds} is not within {least}-{SECONDS_MAX}")
