@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sidecar.cli import accounts, calls, node, records, start
+from sidecar.cli import accounts, calls, cost, node, records, start
 
 app = typer.Typer(
     name="sidecar",
@@ -43,6 +43,7 @@ def _options(
 
 app.command("run")(start.run)
 app.command("check")(start.check)
+app.command("cost")(cost.cost)
 app.add_typer(calls.app, name="call")
 app.add_typer(records.app, name="cdr")
 app.add_typer(node.app, name="node")

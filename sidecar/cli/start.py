@@ -38,12 +38,15 @@ def run(config: ConfigOption = None, settings: SetOption = None) -> None:
     if problems := machine.problems(loaded.settings):
         fail(Exit.USAGE, "\n".join(map(str, problems)))
     writer = configure(loaded.settings.log_level.value)
+    errors: list[BaseException] = []
     try:
         asyncio.run(wiring.serve(loaded, writer))
     except* (BrokerError, ControlSocketError, HookError, MetricsError, StoreError) as group:
-        fail(Exit.USAGE, "\n".join(map(str, _leaves(group))))
+        errors = _leaves(group)
     finally:
         writer.close()
+    if errors:
+        fail(Exit.USAGE, "\n".join(map(str, errors)))
 
 
 def check(

@@ -15,7 +15,7 @@ from rich.text import Text
 from sidecar.demo.calls import CENTS_PER_SECOND, CURRENCY, OPERATOR_TEXT, STRIP_DIGITS, DemoCall
 from sidecar.demo.subscriber import Record
 
-WIDTH_MIN = 130
+WIDTH_MIN = 150
 
 
 def faults(call: DemoCall, cdr: Record) -> list[str]:
