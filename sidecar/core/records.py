@@ -214,24 +214,27 @@ def aggregate(template: Cdr, count: int, first: datetime, last: datetime) -> Cdr
 
 def sell_charge(call: Call, billable: int) -> ChargeRecord:
     """The line that the account pays, for `billable` milliseconds."""
-    return _line(
-        ChargeSide.SELL,
-        call.account.name,
-        call.pricing,
-        billable,
-        utc(call.answered.wall_ns) if call.answered else None,
-    )
+    account = call.account
+    return _line(ChargeSide.SELL, account.name, call.pricing, billable, call.answered, account.currency)
 
 
 def _buy_charges(call: Call, last: Attempt | None, ended: Stamp) -> Iterable[ChargeRecord]:
     """What the answering gateway is owed: from B's 2xx to the BYE on B, whatever A got of it."""
     if last is None or last.buy is None:
         return ()
-    at = utc(call.b_answered.wall_ns) if call.b_answered else None
-    return (_line(ChargeSide.BUY, last.gateway, last.buy, _ms(call.b_answered, ended), at),)
+    billable = _ms(call.b_answered, ended)
+    return (_line(ChargeSide.BUY, last.gateway, last.buy, billable, call.b_answered),)
 
 
-def _line(side: ChargeSide, party: str, pricing: Pricing, billable: int, at: datetime | None) -> ChargeRecord:
+def _line(
+    side: ChargeSide,
+    party: str,
+    pricing: Pricing,
+    billable: int,
+    answered: Stamp | None,
+    currency: str | None = None,
+) -> ChargeRecord:
+    """`currency` is that of a line without a rate: an amount of 0 has one, too."""
     terms, rate, number = pricing.terms, pricing.rate, pricing.number
     hold_s = hold_seconds(billable, terms.hold_time_precision_ms)
     cost: Charge | None = None
@@ -242,13 +245,13 @@ def _line(side: ChargeSide, party: str, pricing: Pricing, billable: int, at: dat
     elif rate is None:
         status, total = RatingStatus.NO_RATE, None
     else:
-        cost = charge(rate, hold_s, terms, at)
+        cost = charge(rate, hold_s, terms, utc(answered.wall_ns) if answered else None)
         status, total = cost.status, cost.total
     return ChargeRecord(
         side=side,
         party=party,
         rating_status=status,
-        currency=rate.currency if rate else None,
+        currency=rate.currency if rate else currency,
         deck_revision=pricing.deck_revision,
         strip_rule=number.rule,
         billed_number=number.billed,

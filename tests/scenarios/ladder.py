@@ -80,7 +80,7 @@ from sidecar.core.events import (
     WaitElapsed,
 )
 from sidecar.core.policy import Load, Policy
-from sidecar.core.terms import DeadlineKind, Detail, LegName, Money, RouteFailure, TransportName
+from sidecar.core.terms import DeadlineKind, Detail, LegName, Money, RouteFailure
 from tests.scenarios import world
 
 COMMIT_MS = 1
@@ -184,8 +184,8 @@ class Ladder:
             case "unreachable":
                 self._route_failed(RouteFailure.UNREACHABLE)
             case "late":
-                late = int(words[1]) if len(words) > 1 else attempt
-                self._happens(AnswerDropped(**self._here(), attempt=late, sip_code=200, leg=_b_leg()))
+                late = int(words[0]) if words else attempt
+                self._happens(AnswerDropped(**self._here(), attempt=late, sip_code=200, leg=self._b_leg()))
             case code if code.isdigit() and int(code) == 100:
                 self._heard_code = max(self._heard_code, 100)
             case code if code.isdigit() and int(code) < 200:
@@ -195,7 +195,9 @@ class Ladder:
                 self._answer_held = True
                 self._open.add(LegName.B)
                 self._at(self._now_ms + self.policy.timers.answer_hold_ms_max, self._hold_expired)
-                self._happens(AnswerHeld(**self._here(), attempt=attempt, sip_code=int(code), leg=_b_leg()))
+                self._happens(
+                    AnswerHeld(**self._here(), attempt=attempt, sip_code=int(code), leg=self._b_leg())
+                )
             case code if code.isdigit():
                 self._route_failed(
                     RouteFailure.FINAL_RESPONSE, int(code), reasons, headers, early_media="early" in words
@@ -452,6 +454,11 @@ class Ladder:
         assert self.call is not None
         return self.call.attempts[-1].number if self.call.attempts else 0
 
+    def _b_leg(self) -> LegIdentity:
+        """Leg B as its 2xx completes it."""
+        assert self.call is not None
+        return replace(self.call.attempts[-1].leg, remote_tag="callee", local_cseq=1)
+
     def _at(self, at_ms: int, action: Callable[[], object]) -> None:
         self._count += 1
         heapq.heappush(self._queue, (at_ms, self._count, action))  # type: ignore[misc]
@@ -467,18 +474,3 @@ class Ladder:
         return self.call is not None and (
             is_over(self.call) or (self._lost and self.call.phase is Phase.ENDED)
         )
-
-
-def _b_leg() -> LegIdentity:
-    """Leg B as its 2xx completes it."""
-    return LegIdentity(
-        sip_call_id="0123456789abcdef-1",
-        local_tag="fedcba9876543210-1",
-        remote_tag="callee",
-        local_uri="sip:49301112222@10.0.0.1",
-        remote_uri="sip:4930123456@10.0.1.1:5060",
-        remote_target="sip:4930123456@10.0.1.1:5060",
-        local_address="10.0.0.9:5080",
-        remote_address="10.0.1.1:5060",
-        transport=TransportName.UDP,
-    )
