@@ -48,6 +48,8 @@ def _name_formats(node: Any) -> None:
     elif isinstance(node, dict):
         if node.get("format") == "decimal":
             node["pattern"] = _AMOUNT
+        if isinstance(text := node.get("description"), str):
+            node["description"] = " ".join(text.split())  # however the docstring is wrapped
         for name, child in node.items():
             if name.endswith("_at") and isinstance(child, dict):
                 for text_type in child.get("anyOf", [child]):

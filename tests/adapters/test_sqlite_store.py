@@ -1,0 +1,348 @@
+"""Steps in, outcomes and records out, on a real file."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import cast
+
+import pytest
+from msgspec.structs import replace
+
+from sidecar.core.commands import EntryKind, Publish, Settle, StoreCommand, Suppress
+from sidecar.core.events import Admitted
+from sidecar.core.hangup import hangup
+from sidecar.core.records import cdr_of
+from sidecar.core.terms import Detail, Evidence, HangupOrigin, Money
+from tests.adapters.sqlite_stores import Watched, asked, opened
+from tests.adapters.store_calls import (
+    NO_SERVER_RECORDS,
+    POLICY,
+    admission,
+    admitted,
+    answered,
+    call_id,
+    ended,
+    ending,
+    entry,
+    whole_call,
+)
+
+
+def euros(amount: str) -> Money:
+    return Money(Decimal(amount), "EUR")
+
+
+async def with_balance(watched: Watched, amount: str, account: str = "acme") -> None:
+    await watched.store.accounts.create(account, "EUR", prepaid=True)
+    await watched.store.accounts.top_up(account, euros(amount), "first")
+
+
+async def test_a_call_is_admitted_answered_and_published(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1))
+        assert await watched.kinds() == ["Admitted", "AnswerRecorded"]
+        (cdr,) = await watched.store.records.show(str(call_id(1)))
+        assert (cdr.seq, cdr.account_prev_seq, cdr.store_epoch) == (1, None, watched.store.epoch)
+        assert replace(cdr, seq=None, store_epoch="") == cdr_of(ended(answered(admitted(1))), POLICY)
+        assert await watched.store.accounts.balance("acme") == (euros("-0.07259000"),)
+        await watched.proved()
+
+
+async def test_a_prepaid_call_reserves_what_the_balance_affords_and_gets_the_rest_back(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "1")
+        watched.submit(admission(admitted(1, prepaid=True)))
+        await watched.written()
+        event = cast("Admitted", watched.outcome(call_id(1)))
+        assert (event.granted_s, event.reserved) == (840, euros("0.99960000"))
+        assert await watched.store.accounts.balance("acme") == (euros("0.00040000"),)
+        await watched.proved()
+        watched.submit(*whole_call(1, prepaid=True)[1:])
+        await watched.written()
+        assert await watched.store.accounts.balance("acme") == (euros("0.92741000"),)
+        await watched.proved()
+
+
+async def test_the_journal_entry_of_a_prepaid_call_holds_its_grant(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "1")
+        watched.submit(admission(admitted(1, prepaid=True)))
+    async with opened(tmp_path, boot_id="next") as watched:
+        ((call, _),) = watched.store.found_open()
+        assert call == replace(admitted(1, prepaid=True), granted_s=840, reserved=euros("0.99960000"))
+
+
+async def test_a_balance_that_pays_no_second_refuses_and_nothing_is_written(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "0.0001")
+        watched.submit(admission(admitted(1, prepaid=True)))
+        assert await watched.kinds() == ["CreditRefused"]
+        assert len(await watched.store.accounts.ledger("acme")) == 1
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert watched.store.found_open() == []
+
+
+async def test_calls_of_one_commit_never_reserve_more_than_the_balance(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "10")
+        watched.submit(*(admission(admitted(n, prepaid=True)) for n in range(1, 41)))
+        kinds = await watched.kinds()
+        assert kinds.count("CreditRefused") == 37  # three get 4.284 EUR for an hour, or what is left
+        (left,) = await watched.store.accounts.balance("acme")
+        assert left.amount >= 0
+        await watched.proved()
+
+
+async def test_any_step_repeated_three_times_moves_the_balance_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "5")
+        for step in whole_call(1, prepaid=True):
+            watched.submit(step, step, step)
+        await watched.written()
+        for step in whole_call(1, prepaid=True):
+            watched.submit(step)
+        await watched.written()
+        movements = [entry.kind for entry in await watched.store.accounts.ledger("acme")]
+        assert movements == ["charge", "release", "reserve", "top_up"]
+        assert await watched.store.accounts.balance("acme") == (euros("4.92741000"),)
+        assert (await watched.store.outbox.outbox_state()).head_seq == 1
+        await watched.proved()
+
+
+async def test_an_admission_repeated_while_the_call_is_up_reports_the_same_grant(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "1")
+        step = admission(admitted(1, prepaid=True))
+        watched.submit(step)
+        await watched.written()
+        watched.submit(step)
+        await watched.written()
+        first, second = (cast("Admitted", event) for event in watched.events)
+        assert (first.granted_s, first.reserved) == (second.granted_s, second.reserved)
+        await watched.proved()
+
+
+async def test_an_admission_of_a_call_that_has_its_record_fails(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1), admission(admitted(1)))
+        assert await watched.kinds() == ["Admitted", "AnswerRecorded", "StepFailed"]
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert watched.store.found_open() == []
+
+
+async def test_an_answer_of_a_call_that_was_never_admitted_is_not_let_go(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(entry(EntryKind.ANSWERED, answered(admitted(1))))
+        assert await watched.kinds() == ["StepFailed"]
+
+
+async def test_a_suppressed_call_keeps_its_record_in_the_journal_and_takes_no_number(tmp_path: Path) -> None:
+    call = answered(admitted(1))
+    released = ended(call, origin=HangupOrigin.SERVER, detail=Detail.OPERATOR)
+    async with opened(tmp_path) as watched:
+        watched.submit(admission(admitted(1)), ending(released, NO_SERVER_RECORDS), *whole_call(2))
+        await watched.written()
+        (kept,) = await watched.store.records.show(str(call_id(1)))
+        assert not kept.recorded
+        assert kept.seq is None
+        assert kept.charges[0].total == Decimal("0.07259")
+        (other,) = await watched.store.records.show(str(call_id(2)))
+        assert other.seq == 1
+        await watched.proved()
+    assert asked(tmp_path, "SELECT count(*) FROM open_calls") == [(0,)]
+
+
+async def test_a_call_ends_once_whatever_the_second_record_says(tmp_path: Path) -> None:
+    call = answered(admitted(1))
+    async with opened(tmp_path) as watched:
+        watched.submit(admission(admitted(1)), ending(ended(call, 61_000)), ending(ended(call, 122_000)))
+        watched.submit(
+            ending(ended(call, origin=HangupOrigin.SERVER, detail=Detail.DRAIN), NO_SERVER_RECORDS)
+        )
+        await watched.written()
+        (cdr,) = await watched.store.records.show(str(call_id(1)))
+        assert cdr.talk_ms == 61_000
+        await watched.proved()
+
+
+async def test_a_revision_restates_the_call_and_posts_the_difference(tmp_path: Path) -> None:
+    call = answered(admitted(1))
+    revised = replace(ended(call, 30_000), revision=1)
+    async with opened(tmp_path) as watched:
+        watched.submit(admission(admitted(1)), ending(ended(call)), ending(revised), ending(ended(call)))
+        watched.submit(ending(revised))
+        await watched.written()
+        first, second = await watched.store.records.show(str(call_id(1)))
+        assert (first.seq, second.seq, second.account_prev_seq) == (1, 2, 1)
+        assert (second.revision, second.supersedes) == (1, 0)
+        back, charge = await watched.store.accounts.ledger("acme")
+        assert (back.amount, back.revision) == (euros("0.03689000"), 1)
+        assert (charge.amount, charge.revision) == (euros("-0.07259000"), 0)
+        await watched.proved()
+
+
+async def test_a_revision_may_move_the_charge_to_another_account_and_currency(tmp_path: Path) -> None:
+    cdr = cdr_of(ended(answered(admitted(1))), POLICY)
+    line = replace(cdr.charges[0], currency="USD", total=Decimal("0.08"))
+    revised = replace(cdr, revision=1, supersedes=0, account="other", charges=(line,))
+    async with opened(tmp_path) as watched:
+        settle = Settle(call_id=cdr.call_id, account="other", total=Money(Decimal("0.08"), "USD"))
+        watched.submit(admission(admitted(1)), ending(ended(answered(admitted(1)))))
+        watched.submit((settle, Publish(cdr=revised)))
+        await watched.written()
+        assert await watched.store.accounts.balance("acme") == (euros("0.00000000"),)
+        assert await watched.store.accounts.balance("other") == (Money(Decimal("-0.08"), "USD"),)
+        await watched.proved()
+
+
+async def test_a_void_revision_gives_everything_back(tmp_path: Path) -> None:
+    cdr = cdr_of(ended(answered(admitted(1))), POLICY)
+    void = replace(cdr, revision=1, supersedes=0, void=True)
+    async with opened(tmp_path) as watched:
+        watched.submit(admission(admitted(1)), ending(ended(answered(admitted(1)))))
+        watched.submit((Settle(call_id=cdr.call_id, account="acme", total=None), Publish(cdr=void)))
+        await watched.written()
+        assert await watched.store.accounts.balance("acme") == (euros("0.00000000"),)
+        await watched.proved()
+
+
+async def test_a_refused_call_has_its_record_without_ever_being_open(tmp_path: Path) -> None:
+    refused = replace(
+        admitted(1),
+        ended=admitted(1).attempts[0].started,
+        attempts=(),
+        hangup=hangup(HangupOrigin.SERVER, Detail.NO_CREDIT, Evidence.MESSAGE, refused=True),
+    )
+    async with opened(tmp_path) as watched:
+        watched.submit((Publish(cdr=cdr_of(refused, POLICY)),), (Publish(cdr=cdr_of(refused, POLICY)),))
+        await watched.written()
+        (cdr,) = await watched.store.records.show(str(call_id(1)))
+        assert cdr.seq == 1
+        await watched.proved()
+
+
+async def test_a_record_without_a_settlement_does_not_keep_the_reservation(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "1")
+        watched.submit(admission(admitted(1, prepaid=True)))
+        missed = ended(admitted(1, prepaid=True), detail=Detail.CANCEL)
+        watched.submit((Publish(cdr=cdr_of(missed, POLICY)),))
+        await watched.written()
+        assert await watched.store.accounts.balance("acme") == (euros("1.00000000"),)
+        await watched.proved()
+
+
+async def test_a_settlement_of_a_call_that_stays_open_returns_its_reservation_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "1")
+        watched.submit(admission(admitted(1, prepaid=True)))
+        nothing: tuple[StoreCommand, ...] = (Settle(call_id=call_id(1), account="acme", total=None),)
+        await watched.written()
+        watched.submit(nothing, nothing)
+        await watched.written()
+        await watched.proved()
+    async with opened(tmp_path, boot_id="next") as watched:
+        watched.submit(nothing)
+        await watched.written()
+        assert await watched.store.accounts.balance("acme") == (euros("1.00000000"),)
+        await watched.proved()
+
+
+async def test_numbers_are_gapless_over_boots_and_name_the_last_of_their_account(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1, "a"), *whole_call(2, "b"), *whole_call(3, "a"))
+    async with opened(tmp_path, boot_id="next") as watched:
+        watched.submit(*whole_call(4, "b"), *whole_call(5, "c"))
+        await watched.written()
+        records = await watched.store.records.tail(0)
+        found = [(cdr.seq, cdr.account, cdr.account_prev_seq) for cdr in records]
+        assert found == [(1, "a", None), (2, "b", None), (3, "a", 1), (4, "b", 2), (5, "c", None)]
+        assert len({cdr.store_epoch for cdr in records}) == 1
+
+
+async def test_calls_found_open_come_with_their_latest_entry_and_their_own_boots_last_heartbeat(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(admission(admitted(1)), entry(EntryKind.ANSWERED, answered(admitted(1))))
+        watched.submit(*whole_call(2))
+    ((wall_ns, mono_ns),) = asked(tmp_path, "SELECT heartbeat_wall_ns, heartbeat_mono_ns FROM boots")
+    async with opened(tmp_path, boot_id="second") as watched:
+        watched.submit(admission(replace(admitted(3), boot_id="second")))
+    async with opened(tmp_path, boot_id="third") as watched:
+        (first, seen), (second, _) = watched.store.found_open()
+        assert first == answered(admitted(1))
+        assert (seen.call_id, seen.wall_ns, seen.mono_ns) == (call_id(1), wall_ns, mono_ns)
+        assert second.call_id == call_id(3)
+        watched.submit(ending(ended(first, 1_000)), ending(ended(second, 1_000)))
+    async with opened(tmp_path, boot_id="fourth") as watched:
+        assert watched.store.found_open() == []
+        await watched.proved()
+
+
+async def test_a_heartbeat_is_written_by_itself(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        clock = watched.store._clock
+        began_ns = clock.wall_ns()
+        watched.store.heartbeat(clock.mono_ns(), clock.wall_ns())
+        await watched.written()
+        ((wall_ns,),) = asked(tmp_path, "SELECT heartbeat_wall_ns FROM boots")
+        assert cast("int", wall_ns) >= began_ns - 100_000_000
+
+
+async def test_a_step_that_cannot_be_worked_out_is_dropped_alone(tmp_path: Path) -> None:
+    broken = replace(admitted(2), bridge_id="not a number")
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1), admission(broken), *whole_call(3))
+        await watched.until(lambda: watched.defects == [call_id(2)])
+        assert (await watched.kinds()).count("StepFailed") == 1
+        assert [cdr.call_id for cdr in await watched.store.records.tail(0)] == [call_id(1), call_id(3)]
+        assert not watched.store.failing
+        await watched.proved()
+
+
+async def test_a_full_queue_refuses_admissions_and_takes_ends(tmp_path: Path) -> None:
+    async with opened(tmp_path, queue_steps_max=0) as watched:
+        watched.submit(admission(admitted(1)), ending(ended(admitted(2), detail=Detail.CANCEL)))
+        assert await watched.kinds() == ["StepFailed"]
+        assert len(await watched.store.records.tail(0)) == 1
+
+
+async def test_every_row_names_its_node_and_epoch(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "5")
+        watched.submit(*whole_call(1, prepaid=True), admission(admitted(2)))
+        drained = ended(admitted(3), origin=HangupOrigin.SERVER, detail=Detail.DRAIN)
+        watched.submit((Suppress(cdr=cdr_of(drained, NO_SERVER_RECORDS)),))
+        epoch = watched.store.epoch
+    for table in ("open_calls", "cdrs", "suppressed", "accounts", "balances", "ledger"):
+        rows = asked(tmp_path, f"SELECT DISTINCT node, epoch FROM {table} JOIN boots USING (boot)")
+        assert rows == [("n1", epoch)], table
+
+
+@pytest.mark.parametrize("statement", ["UPDATE ledger SET amount = '1'", "DELETE FROM ledger"])
+async def test_the_ledger_cannot_be_changed(tmp_path: Path, statement: str) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1))
+    with pytest.raises(Exception, match="never changed"):
+        asked(tmp_path, statement)
+
+
+async def test_the_check_finds_a_balance_and_a_charge_that_do_not_add_up(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1), admission(admitted(2)))
+        await watched.written()
+        asked(tmp_path, "UPDATE balances SET amount = '0'")
+        asked(tmp_path, "UPDATE open_calls SET account = 'acme', currency = 'EUR', reserved = '1'")
+        asked(tmp_path, "UPDATE cdr_bodies SET body = ?", b"\x80")
+        with pytest.raises(ValueError, match="no version"):
+            await watched.store.ledger_check()
+        asked(tmp_path, "DELETE FROM cdr_bodies")
+        found = await watched.store.ledger_check()
+        assert len(found) == 3
+        assert all(
+            part in fault for part, fault in zip(("balance 0", "holds 1", "says 0"), found, strict=True)
+        )
