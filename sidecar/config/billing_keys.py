@@ -141,7 +141,8 @@ PREVENT_OVERDRAFT_ADVANCE = Key(
     "prevent_overdraft_advance_min",
     Whole(1, 15),
     1,
-    "Minutes reserved per prepaid call. Accepted; not yet in force: all that the balance affords is.",
+    "Minutes reserved per prepaid call.",
+    not_yet="each prepaid call reserves all that the balance affords",
     unit="min",
     in_profile=True,
 )

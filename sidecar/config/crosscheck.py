@@ -5,7 +5,7 @@ Errors are what cannot work or would bill the wrong party; warnings are what wor
 
 from __future__ import annotations
 
-from sidecar.config import crosscheck_money, crosscheck_network, keys
+from sidecar.config import crosscheck_money, crosscheck_network, entries, keys
 from sidecar.config.key import BrokerKind
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings
@@ -19,6 +19,20 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     crosscheck_money.check(effective, tables, findings)
     _broker(effective, findings)
     _metrics(effective, findings)
+    _not_yet_in_force(effective, tables, findings)
+
+
+def _not_yet_in_force(effective: Effective, tables: Tables, findings: Findings) -> None:
+    """A setting that is accepted and does nothing must say so: somebody relies on it."""
+    for key in keys.KEYS:
+        if key.not_yet and effective.is_given(key):
+            text = f"is accepted, but not yet in force: {key.not_yet}"
+            findings.warn(effective.where(key), effective.name(key), text)
+    for peer in tables.peers.values():
+        for field in entries.PEERS.fields.values():
+            if field.not_yet and field.name in peer.given:
+                text = f"is accepted, but not yet in force: {field.not_yet}"
+                findings.warn(peer.where(field.name), peer.key(field.name), text)
 
 
 def _broker(effective: Effective, findings: Findings) -> None:

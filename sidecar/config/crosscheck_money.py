@@ -24,12 +24,6 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     _strip_rules(tables, findings)
     _trunk_trap(effective, tables, findings)
     _free_calls(effective, tables, findings)
-    if effective.is_given(billing_keys.PREVENT_OVERDRAFT_ADVANCE):
-        findings.warn(
-            effective.where(billing_keys.PREVENT_OVERDRAFT_ADVANCE),
-            effective.name(billing_keys.PREVENT_OVERDRAFT_ADVANCE),
-            "is accepted, but not yet in force: each prepaid call reserves all that the balance affords",
-        )
 
 
 # --- whose call ---------------------------------------------------------------------------------------------
@@ -38,8 +32,8 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
 def _account_rules(effective: Effective, tables: Tables, findings: Findings) -> None:
     seen: dict[tuple[str, str, str], Entry] = {}
     for rule in tables.account_rules:
-        _known(rule, "account", tables.accounts, "account", findings)
-        _known(rule, "peer", tables.peers, "peer", findings)
+        _known(rule, "account", tables.accounts, findings)
+        _known(rule, "peer", tables.peers, findings)
         matches = [field for field in _MATCHES if field in rule.given]
         if len(matches) != 1:
             found = " and ".join(matches) if matches else "none of them"
@@ -67,12 +61,11 @@ def _account_rules(effective: Effective, tables: Tables, findings: Findings) -> 
         )
 
 
-def _known(entry: Entry, field: str, names: Collection[str], what: str, findings: Findings) -> None:
+def _known(entry: Entry, field: str, names: Collection[str], findings: Findings) -> None:
     name = entry[field]
     if name is not None and name not in names:
-        findings.error(
-            entry.where(field), entry.key(field), f"there is no {what} {quoted(name)}", nearest(name, names)
-        )
+        text = f"there is no {field} {quoted(name)}: it needs a table, [{field}s.{name}]"
+        findings.error(entry.where(field), entry.key(field), text, nearest(name, names))
 
 
 # --- at what price ------------------------------------------------------------------------------------------

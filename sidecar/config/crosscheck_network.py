@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 from sidecar.config import keys
 from sidecar.config.entries import Entry
@@ -108,34 +108,56 @@ def _peers(effective: Effective, tables: Tables, findings: Findings) -> None:
                 findings.warn(
                     peer.where("addresses"), peer.key("addresses"), f"{text}: the whole internet may call"
                 )
-    for one, other in combinations(tables.peers.values(), 2):
-        _overlap(one, other, findings)
+    _overlaps(tables, findings)
 
 
-def _overlap(one: Entry, other: Entry, findings: Findings) -> None:
-    """Two groups may share addresses only if the port or the certificate tells them apart."""
-    if one["port"] and other["port"] and one["port"] != other["port"]:
-        return
-    names = set(one["tls_names"] or ()), set(other["tls_names"] or ())
-    if all(names) and not names[0] & names[1]:
-        return
-    for first in one["addresses"] or ():
-        for second in other["addresses"] or ():
-            if _networks_overlap(first, second):
-                findings.error(
-                    other.where("addresses"),
-                    other.key("addresses"),
-                    f"{second} overlaps {first} of {one.written} ({one.where('addresses')}): "
-                    f"whose call would it be?",
-                )
-                return
+class _Block(NamedTuple):
+    """Sorts so that a block comes directly after those that hold it."""
+
+    version: int
+    first: int
+    prefix_length: int
+    place: int  # of the peer in the profile
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _networks_overlap(first: str, second: str) -> bool:
-    one, other = ipaddress.ip_network(first), ipaddress.ip_network(second)
-    if isinstance(one, ipaddress.IPv4Network):
-        return isinstance(other, ipaddress.IPv4Network) and one.overlaps(other)
-    return isinstance(other, ipaddress.IPv6Network) and one.overlaps(other)
+def _overlaps(tables: Tables, findings: Findings) -> None:
+    """An address is in one group, unless ports tell two apart: the bridge takes the first group that fits,
+    and the call is billed by it. Blocks are nested or apart, so one pass in order meets every overlap."""
+    peers = list(tables.peers.values())
+    blocks = []
+    for place, peer in enumerate(peers):
+        for text in peer["addresses"] or ():
+            network = ipaddress.ip_network(text)
+            first = int(network.network_address)
+            blocks.append(_Block(network.version, first, network.prefixlen, place, network))
+    seen: set[tuple[int, int]] = set()
+    around: list[_Block] = []
+    for block in sorted(blocks, key=lambda block: block[:4]):
+        while around and not _holds(around[-1], block):
+            around.pop()
+        for outer in around:
+            pair = min(outer.place, block.place), max(outer.place, block.place)
+            if pair[0] == pair[1] or pair in seen or not _share_a_port(peers[pair[0]], peers[pair[1]]):
+                continue
+            seen.add(pair)
+            one, other = peers[pair[0]], peers[pair[1]]
+            in_one, in_other = (outer, block) if outer.place == pair[0] else (block, outer)
+            findings.error(
+                other.where("addresses"),
+                other.key("addresses"),
+                f"{in_other.network} overlaps {in_one.network} of {one.written} ({one.where('addresses')}): "
+                f"whose call would it be?",
+            )
+        around.append(block)
+
+
+def _holds(outer: _Block, inner: _Block) -> bool:
+    return outer.version == inner.version and int(outer.network.broadcast_address) >= inner.first
+
+
+def _share_a_port(one: Entry, other: Entry) -> bool:
+    return not one["port"] or not other["port"] or bool(one["port"] == other["port"])
 
 
 # --- gateways and routes ------------------------------------------------------------------------------------

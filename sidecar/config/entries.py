@@ -30,6 +30,7 @@ class Field:
         required: bool = False,
         unit: str = "",
         default_text: str = "",
+        not_yet: str = "",
     ) -> None:
         self.name = name
         self.kind = kind
@@ -38,6 +39,7 @@ class Field:
         self.required = required
         self.unit = unit
         self.default_text = default_text
+        self.not_yet = not_yet
 
 
 class Table:
@@ -97,7 +99,13 @@ PEERS = Table(
     (
         Field("addresses", values.NETWORKS, "CIDR blocks or addresses.", required=True),
         Field("port", Whole(0, 65535), "Its source port; 0: any.", default=0),
-        Field("tls_names", values.WORDS, "Names of its certificate, one of which must be there.", default=()),
+        Field(
+            "tls_names",
+            values.WORDS,
+            "Names of its certificate, one of which must be there.",
+            default=(),
+            not_yet="the address alone decides",
+        ),
         Field(
             "strip_digits",
             values.STRIP,

@@ -28,7 +28,8 @@ class LogLevel(StrEnum):
 
 
 class Key(Generic[T_co]):
-    """One setting. `default_text` is what the reference prints where the default depends on the machine."""
+    """One setting. `default_text` is what the reference prints where the default depends on the machine;
+    `not_yet` what holds instead, where the setting is accepted but not yet in force."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Key(Generic[T_co]):
         unit: str = "",
         in_profile: bool = False,
         default_text: str = "",
+        not_yet: str = "",
     ) -> None:
         self.path = (*section.split("."), name)
         self.kind = kind
@@ -49,6 +51,7 @@ class Key(Generic[T_co]):
         self.unit = unit
         self.in_profile = in_profile
         self.default_text = default_text
+        self.not_yet = not_yet
 
     @property
     def name(self) -> str:

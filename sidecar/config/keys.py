@@ -167,7 +167,8 @@ OPTIONS_INTERVAL = Key(
     "options_interval_s",
     Whole(5, 3_600),
     25,
-    "In-dialog OPTIONS, per leg. Accepted; not yet in force.",
+    "In-dialog OPTIONS, per leg.",
+    not_yet="none are sent",
     unit="s",
     in_profile=True,
 )

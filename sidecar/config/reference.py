@@ -38,7 +38,7 @@ def _sections() -> Iterable[str]:
                     key.kind.name,
                     _with_unit(key.default_text or _literal(key.default), key),
                     key.kind.bound,
-                    key.meaning,
+                    _meaning(key),
                 )
                 for key in keys
             ),
@@ -70,7 +70,7 @@ def _entry_tables() -> Iterable[str]:
                         if field.required
                         else _with_unit(field.default_text or _literal(field.default), field),
                         field.kind.bound,
-                        field.meaning,
+                        _meaning(field),
                     )
                     for field in table.fields.values()
                 ),
@@ -90,6 +90,10 @@ def _vos3000() -> Iterable[str]:
         ("name", "bound", "our key", "meaning"),
         ((f"`{one.name}`", one.kind.bound, f"`{one.key.dotted}`", one.meaning) for one in vos3000.NAMES),
     )
+
+
+def _meaning(item: Key[Any] | Field) -> str:
+    return f"{item.meaning} Accepted; not yet in force: {item.not_yet}." if item.not_yet else item.meaning
 
 
 def _rows(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:

@@ -75,7 +75,7 @@ NAMES: tuple[Vos3000Name[Any], ...] = (
         "PREVENT_OVERDRAFT_ADVANCE_TIME",
         billing_keys.PREVENT_OVERDRAFT_ADVANCE,
         Whole(1, 15),
-        "Minutes reserved per prepaid call. Accepted; not yet in force.",
+        "Minutes reserved per prepaid call.",
     ),
 )
 BY_NAME: dict[str, Vos3000Name[Any]] = {name.name: name for name in NAMES}

@@ -265,6 +265,16 @@ PROFILES = [
         '[peers.x]\naddresses = ["10.0.0.1"]\nport = 65536\n',
         "peers.x.port: 65536 is not within 0-65535",
     ),
+    (
+        "a block around another",
+        '[peers.x]\naddresses = ["10.9.0.0/16"]\n[peers.y]\naddresses = ["10.0.0.0/8"]\nport = 1\n',
+        f"profile.toml:{LAST + 4}: peers.y.addresses: 10.0.0.0/8 overlaps 10.9.0.0/16 of peers.x",
+    ),
+    (
+        "an IPv6 block",
+        '[peers.x]\naddresses = ["::1", "::/96"]\n[peers.y]\naddresses = ["::2"]\n',
+        "::2/128 overlaps ::/96",
+    ),
     ("blank in a peer name", '[peers."x y"]\naddresses = ["10.0.0.1"]\n', "as a name: expected 1-64 letters"),
     (
         "unknown proxy_hangups field",
@@ -366,7 +376,7 @@ PROFILES = [
     (
         "unknown peer",
         "[accounts.a]\n[[account_rules]]\naccount = 'a'\npeer = 'locale'\n",
-        "account_rules[0].peer: there is no peer 'locale'; did you mean 'local'?",
+        "account_rules[0].peer: there is no peer 'locale': it needs a table, [peers.locale]; did you mean",
     ),
     (
         "two matches",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
+from itertools import combinations
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.config.support import PROFILE, Start
 
@@ -74,6 +80,12 @@ WARNINGS = [
         "[billing]\nprevent_overdraft_advance_min = 2\n",
         "",
         "sidecar.toml:2: billing.prevent_overdraft_advance_min: is accepted, but not yet in force",
+    ),
+    (
+        "OPTIONS",
+        "[timers]\noptions_interval_s = 30\n",
+        "",
+        "sidecar.toml:2: timers.options_interval_s: is accepted, but not yet in force: none are sent",
     ),
     (
         "a gateway that no route reaches",
@@ -165,23 +177,49 @@ def test_an_account_without_a_deck_is_warned_of(start: Start) -> None:
     assert any("sidecar.toml:1: accounts.a: has no deck: its calls are unrated" in line for line in shown)
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ("port = 5060", "port = 5061"),
-        ("tls_names = ['a']", "tls_names = ['b']"),
-    ],
+def test_groups_that_a_port_tells_apart_may_share_addresses(start: Start) -> None:
+    added = "[peers.x]\naddresses = ['10.0.0.1']\nport = 1\n[peers.y]\naddresses = ['10.0.0.0/8']\nport = 2\n"
+    assert start.problems(profile=PROFILE + added) == ()
+
+
+def test_a_group_may_hold_a_block_twice_over(start: Start) -> None:
+    added = "[peers.x]\naddresses = ['10.0.0.0/8', '10.1.0.0/16', '10.1.1.1', '11.0.0.0/8']\n"
+    assert start.problems(profile=PROFILE + added) == ()
+
+
+def test_ten_thousand_addresses_in_ten_groups_are_checked_in_a_moment(start: Start) -> None:
+    groups = [
+        f"[peers.x{group}]\naddresses = {[f'10.{group}.{n // 256}.{n % 256}' for n in range(1_000)]}\n"
+        for group in range(10)
+    ]
+    problems = start.problems(profile=PROFILE + "".join(groups) + "[peers.y]\naddresses = ['10.9.3.231']\n")
+    assert len(problems) == 1
+    assert "peers.y.addresses: 10.9.3.231/32 overlaps 10.9.3.231/32 of peers.x9" in str(problems[0])
+
+
+NETWORKS = st.tuples(st.integers(0, 2**8 - 1), st.integers(24, 32)).map(
+    lambda pair: str(ipaddress.ip_network((0x0A000000 + pair[0], pair[1]), strict=False))
 )
-def test_groups_that_a_port_or_a_certificate_tells_apart_may_share_addresses(
-    start: Start, first: str, second: str
-) -> None:
-    tls = 'listen_tls = ["127.0.0.1:0"]\ntls_certificate_file = "x"\ntls_key_file = "x"\ntls_ca_file = "x"\n'
-    (start.folder / "x").write_text("")
-    profile = PROFILE.replace("[peers.local]", f"{tls}[peers.local]")
-    profile += (
-        f"[peers.x]\naddresses = ['10.0.0.1']\n{first}\n[peers.y]\naddresses = ['10.0.0.0/8']\n{second}\n"
-    )
-    assert start.problems(profile=profile) == ()
+
+
+@given(st.lists(st.lists(NETWORKS, min_size=1, max_size=4, unique=True), min_size=2, max_size=5))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_overlaps_are_those_that_comparing_every_pair_finds(start: Start, groups: list[list[str]]) -> None:
+    added = "".join(f"[peers.x{place}]\naddresses = {networks}\n" for place, networks in enumerate(groups))
+    found = {
+        (problem.key.split(".")[1], re.findall(r"of peers\.(x\d+)", problem.text)[0])
+        for problem in start.problems(profile=PROFILE + added)
+    }
+    expected = {
+        (f"x{second}", f"x{first}")
+        for first, second in combinations(range(len(groups)), 2)
+        if any(
+            ipaddress.ip_network(one).overlaps(ipaddress.ip_network(other))
+            for one in groups[first]
+            for other in groups[second]
+        )
+    }
+    assert found == expected
 
 
 def test_an_account_may_stand_in_the_settings_file_or_in_the_profile_but_not_in_both(start: Start) -> None:
