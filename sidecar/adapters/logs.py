@@ -33,6 +33,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 import structlog
 
 from sidecar.core.numbers import mask
@@ -61,7 +62,8 @@ _OWN_KEYS = frozenset(
 _DIGITS = re.compile(r"\+?\d{7,}", re.ASCII)
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
-_encode = json.JSONEncoder(ensure_ascii=True, check_circular=False, separators=(",", ":")).encode
+_quick = msgspec.json.Encoder().encode
+_ascii = json.JSONEncoder(ensure_ascii=True, check_circular=False, separators=(",", ":")).encode
 
 
 def configure(
@@ -92,7 +94,7 @@ class LineWriter:
     """Lines to a file descriptor, never waiting for its reader."""
 
     def __init__(self, fd: int, *, buffer_bytes_max: int = BUFFER_BYTES_MAX) -> None:
-        self._fd, self._write = _never_blocking(fd)
+        self._outlet = _outlet(fd)
         self._buffer_bytes_max = buffer_bytes_max
         self._lock = threading.Lock()  # the writer thread of the store and the metrics server log too
         self._buffer: deque[bytes] = deque()
@@ -108,10 +110,10 @@ class LineWriter:
 
     def write(self, line: bytes) -> None:
         with self._lock:
-            if self._buffer:
+            if self._buffer or self._unreported:
                 self._flush()
             if not self._buffer and not self._unreported:
-                taken = self._write(line)
+                taken = self._outlet.write(line)
                 if taken == len(line):
                     return
                 line = line[taken:]
@@ -122,8 +124,10 @@ class LineWriter:
         with self._lock:
             self._flush()
             if self._loop is not None and self._waiting and not self._loop.is_closed():
-                self._loop.remove_writer(self._fd)
+                self._loop.remove_writer(self._outlet.fd)
             self._loop = None
+            self._outlet.close()
+            self._outlet = _Outlet(-1, len)
 
     def _keep(self, line: bytes) -> None:
         if self._buffered_bytes + len(line) > self._buffer_bytes_max:
@@ -145,7 +149,7 @@ class LineWriter:
                 self._buffer.append(_line(time.time_ns(), "warning", "sidecar.logs", dropped))
                 self._buffered_bytes += len(self._buffer[0])
             line = self._buffer[0]
-            taken = self._write(line)
+            taken = self._outlet.write(line)
             self._buffered_bytes -= taken
             if taken < len(line):
                 self._buffer[0] = line[taken:]
@@ -156,7 +160,7 @@ class LineWriter:
         loop = self._loop
         if loop is not None:
             try:
-                loop.add_writer(self._fd, self._reader_is_back)
+                loop.add_writer(self._outlet.fd, self._reader_is_back)
             except OSError:  # a regular file cannot be waited for: the next line flushes
                 self._waiting = False
 
@@ -164,38 +168,46 @@ class LineWriter:
         with self._lock:
             self._flush()
             if not self._buffer and self._loop is not None:
-                self._loop.remove_writer(self._fd)
+                self._loop.remove_writer(self._outlet.fd)
                 self._waiting = False
 
 
-def _never_blocking(fd: int) -> tuple[int, Callable[[bytes], int]]:
-    """How many bytes were taken. O_NONBLOCK on the descriptor itself would change it for everybody who shares
-    it (the shell, the other programs of the terminal), so each kind has its own way."""
+class _Outlet:
+    """`write` says how many bytes were taken; `fd` can be waited for."""
+
+    def __init__(
+        self, fd: int, write: Callable[[bytes], int], close: Callable[[], None] = lambda: None
+    ) -> None:
+        self.fd = fd
+        self.write = write
+        self.close = close
+
+
+def _outlet(fd: int) -> _Outlet:
+    """O_NONBLOCK on the descriptor itself would change it for everybody who shares it (the shell, the other
+    programs of the terminal), so each kind has its own way."""
     try:
         mode = os.fstat(fd).st_mode
     except OSError:
-        return fd, len  # stderr is closed: nobody listens
-    if stat.S_ISSOCK(mode):
-        sock = socket.socket(fileno=os.dup(fd))  # journald
-
-        def send(line: bytes) -> int:
-            return sock.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-
-        return sock.fileno(), _errors_counted(send)
+        return _Outlet(-1, len)  # stderr is closed: nobody listens
+    if stat.S_ISSOCK(mode):  # journald
+        sock = socket.socket(fileno=os.dup(fd))
+        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        return _Outlet(sock.fileno(), _errors_taken(lambda line: sock.send(line, flags)), sock.close)
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         try:
-            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            own = os.open(f"/proc/self/fd/{fd}", flags)  # the same pipe or terminal, with flags of our own
+            # The same pipe or terminal, with flags of our own.
+            own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
             poll = select.poll()
             poll.register(fd, select.POLLOUT)
             # A pipe that polls writable takes PIPE_BUF bytes; a terminal nearly always takes a line.
-            return fd, _errors_counted(lambda line: os.write(fd, line) if poll.poll(0) else 0)
-        return own, _errors_counted(lambda line: os.write(own, line))
-    return fd, _errors_counted(lambda line: os.write(fd, line))  # a file waits for no reader
+            return _Outlet(fd, _errors_taken(lambda line: os.write(fd, line) if poll.poll(0) else 0))
+        return _Outlet(own, _errors_taken(lambda line: os.write(own, line)), lambda: os.close(own))
+    return _Outlet(fd, _errors_taken(lambda line: os.write(fd, line)))  # a file waits for no reader
 
 
-def _errors_counted(write: Callable[[bytes], int]) -> Callable[[bytes], int]:
+def _errors_taken(write: Callable[[bytes], int]) -> Callable[[bytes], int]:
     def taken(line: bytes) -> int:
         try:
             return write(line)
@@ -242,23 +254,29 @@ def _line(wall_ns: int, level: str, name: str, event: Mapping[str, Any]) -> byte
         fields["logger"] = name
     fields["event"] = None  # keeps its place
     for key, value in event.items():
-        kind = type(value)
-        if kind is int or kind is bool or value is None:
-            fields[key] = value
-        elif key == "exc_info":
+        if key == "exc_info":
             if value:
                 fields["exception"] = _safe(_trace(value), 2_500)
         else:
             fields[key] = _value(key, value, 1_000)
-    line = _encode(fields).encode()
+    line = _json(fields)
     for text_max in (200, 40):
         if len(line) < LINE_BYTES_MAX:
             break
-        line = _encode({k: _cut(v, text_max) for k, v in fields.items()}).encode()
+        line = _json({k: _cut(v, text_max) for k, v in fields.items()})
     if len(line) >= LINE_BYTES_MAX:  # too many fields
         kept = ("at", "level", "logger", "event", "call_id")
-        line = _encode({k: _cut(fields[k], 40) for k in kept if k in fields}).encode()
+        line = _json({k: _cut(fields[k], 40) for k in kept if k in fields})
     return line + b"\n"
+
+
+def _json(fields: dict[str, Any]) -> bytes:
+    """msgspec is six times quicker, but leaves what is not ASCII as it is."""
+    try:
+        line = _quick(fields)
+    except UnicodeEncodeError:  # a lone surrogate
+        return _ascii(fields).encode()
+    return line if line.isascii() else _ascii(fields).encode()
 
 
 _second = 0
@@ -276,6 +294,8 @@ def _stamp(wall_ns: int) -> str:
 
 def _value(key: str, value: object, text_max: int) -> Any:
     kind = type(value)
+    if kind is str:
+        return _text(key, value, text_max)  # type: ignore[arg-type]
     if kind is int or kind is bool or value is None:
         return value
     if kind is float:
@@ -285,9 +305,11 @@ def _value(key: str, value: object, text_max: int) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_value(key, item, text_max) for item in list(value)[:100]]
     if isinstance(value, bytes):
-        text = value[: text_max + 1].decode("ascii", "backslashreplace")
-    else:
-        text = str(value)
+        return _text(key, value[: text_max + 1].decode("ascii", "backslashreplace"), text_max)
+    return _text(key, str(value), text_max)
+
+
+def _text(key: str, text: str, text_max: int) -> str:
     if key in NUMBER_KEYS:
         return mask(text)
     if key in _OWN_KEYS:
@@ -302,7 +324,8 @@ def _safe(text: str, text_max: int) -> str:
         while end > 0 and text[end - 1].isdigit():
             end -= 1
         text = text[:end] + "..."
-    text = text.replace("\x7f", "?")  # DEL is the one control character that JSON leaves as it is
+    if "\x7f" in text:
+        text = text.replace("\x7f", "?")  # DEL is the one control character that JSON leaves as it is
     return text if len(text) < 7 else _DIGITS.sub(lambda run: mask(run.group()), text)
 
 

@@ -1,0 +1,322 @@
+"""Log lines: one event, one line, no number in it; and a reader that does not read."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.adapters.logs import LINE_BYTES_MAX, LineWriter, configure, ready
+
+WALL_NS = 1_790_000_000_123_456_789
+NUMBER = "+4915112345678"
+MASKED = "+4915112****78"
+
+
+class Log:
+    """Logging into a file, and the lines that came out."""
+
+    def __init__(self, path: Path, level: str = "info") -> None:
+        self._path = path
+        self._file = path.open("wb", buffering=0)
+        self.writer = configure(level, fd=self._file.fileno(), wall_ns=lambda: WALL_NS, cache=False)
+        self.log = structlog.get_logger("sidecar.test")
+
+    @property
+    def raw(self) -> list[bytes]:
+        return self._path.read_bytes().splitlines(keepends=True)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.raw]
+
+    def close(self) -> None:
+        self.writer.close()
+        self._file.close()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Iterator[Log]:
+    log = Log(tmp_path / "log")
+    yield log
+    log.close()
+
+
+# --- what a line looks like ---------------------------------------------------------------------------------
+
+
+def test_a_line_says_when_how_bad_who_and_what_first(out: Log) -> None:
+    call_id = uuid4()
+    out.log.bind(call_id=call_id).info("call_ended", detail="bye", talk_ms=61_000, glare=False, gateway=None)
+    assert out.raw == [
+        b'{"at":"2026-09-21T14:13:20.123456Z","level":"info","logger":"sidecar.test","event":"call_ended",'
+        b'"call_id":"%s","detail":"bye","talk_ms":61000,"glare":false,"gateway":null}\n'
+        % str(call_id).encode()
+    ]
+
+
+def test_what_is_below_the_level_is_not_written(out: Log) -> None:
+    out.log.debug("detail")
+    out.log.warning("trouble")
+    assert [line["event"] for line in out.lines] == ["trouble"]
+
+
+def test_the_ready_line_is_written_at_every_level(tmp_path: Path) -> None:
+    log = Log(tmp_path / "quiet", level="error")
+    ready(log.writer, sip=["udp 127.0.0.1:5080"], metrics="127.0.0.1:9494", broker="127.0.0.1:40001")
+    (line,) = log.lines
+    assert line["event"] == "ready"
+    assert line["sip"] == ["udp 127.0.0.1:5080"]
+    assert line["broker"] == "127.0.0.1:40001"
+    log.close()
+
+
+def test_an_exception_is_told_in_the_same_line(out: Log) -> None:
+    try:
+        raise RuntimeError(f"no such number {NUMBER}\nforged line")
+    except RuntimeError:
+        out.log.exception("promise_broken")
+    (line,) = out.lines
+    assert line["level"] == "error"
+    assert "RuntimeError" in line["exception"]
+    assert MASKED in line["exception"]
+
+
+def test_the_libraries_and_warnings_go_the_same_way(out: Log) -> None:
+    logging.getLogger("asyncio").error("task of %s failed", NUMBER)
+    logging.getLogger("paho").info("chatter")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    first, second = out.lines
+    assert (first["logger"], first["level"], first["text"]) == (
+        "asyncio",
+        "error",
+        f"task of {MASKED} failed",
+    )
+    assert second["logger"] == "py.warnings"
+
+
+# --- what the network must not do to it ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"Eve\r\n{"event":"ready"}',
+        "\x1b[2J\x1b]0;owned\x07",
+        "line\x85separator\u2028and\u2029paragraph",
+        "\x9b31m and \x7f",
+        "\udcff lone surrogate",
+        '{"event":"call_ended","origin":"server"}',
+    ],
+)
+def test_text_from_the_network_stays_inside_its_line(out: Log, text: str) -> None:
+    out.log.info(
+        "invite", display_name=text, nested={"reasons": (text,)}, raw=text.encode("utf-8", "replace")
+    )
+    (raw,) = out.raw
+    assert raw.endswith(b"\n")
+    assert all(0x20 <= byte < 0x7F for byte in raw[:-1])
+    assert json.loads(raw)["event"] == "invite"
+
+
+@given(st.text(), st.binary(), st.text(alphabet="+0123456789 \r\n-a", min_size=0, max_size=60))
+def test_no_text_breaks_a_line_or_leaks_a_number(text: str, raw: bytes, digits: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        writer = configure("info", fd=ours.fileno(), cache=False)
+        structlog.get_logger().info("event", text=text, raw=raw, digits=digits, both=[digits + text])
+        line = theirs.recv(2 * LINE_BYTES_MAX)
+        writer.close()
+    assert line.count(b"\n") == 1
+    assert all(0x20 <= byte < 0x7F for byte in line[:-1])
+    content = json.loads(line)
+    for run in digits.replace("+", " ").split():
+        if len(run) >= 7 and run.isdigit():
+            assert run not in content["digits"]
+
+
+@pytest.mark.parametrize(
+    "key", ["number", "dialled", "billed_number", "caller", "callee", "from_user", "request_user"]
+)
+@pytest.mark.parametrize("number", [NUMBER, "0049 (151) 1234-5678", "004915112345678;npdi", "110", "alice"])
+def test_a_key_that_holds_a_number_is_masked_whole(out: Log, key: str, number: str) -> None:
+    out.log.info("invite", **{key: number})
+    (line,) = out.lines
+    assert line[key] != number
+    assert "*" in line[key]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"sip:{NUMBER}@192.0.2.1:5060;user=phone", f"sip:{MASKED}@192.0.2.1:5060;user=phone"),
+        ("tel:004915112345678", "tel:0049151******78"),
+        ("q=1 rate 0.012345 at 127.0.0.1:5080", "q=1 rate 0.012345 at 127.0.0.1:5080"),
+        ("x" * 993 + "4915112345678", "x" * 993 + "..."),  # cut before the number, not inside it
+    ],
+)
+def test_numbers_in_other_texts_are_masked_too(out: Log, text: str, expected: str) -> None:
+    out.log.info("invite", text=text, nested=[{"deep": text}])
+    (line,) = out.lines
+    assert line["text"] == expected
+    assert line["nested"] == [{"deep": expected}]
+
+
+def test_the_ids_that_a_trace_is_searched_by_stay_whole(out: Log) -> None:
+    ids = {"call_id": "12345678-1234-5678-1234-567812345678", "sip_call_id": "20260921141320@pbx.example"}
+    out.log.info("invite", **ids)
+    (line,) = out.lines
+    assert ids.items() <= line.items()
+
+
+def test_a_line_fits_into_a_pipe_in_one_piece(out: Log) -> None:
+    out.log.info("invite", one="\x00" * 5_000, two="y" * 5_000, many={str(n): "z" * 500 for n in range(200)})
+    out.log.info("invite", call_id="c", **{f"field{n}": "z" * 900 for n in range(300)})
+    assert all(len(raw) <= LINE_BYTES_MAX for raw in out.raw)
+    assert [line["event"] for line in out.lines] == ["invite", "invite"]
+    assert out.lines[1]["call_id"] == "c"
+
+
+def test_odd_values_do_not_stop_the_logging(out: Log) -> None:
+    out.log.info(
+        "odd", nan=float("nan"), infinite=float("-inf"), number={1: 2}, path=Path("/x"), error=OSError("no")
+    )
+    (line,) = out.lines
+    assert line["nan"] == "nan"
+    assert line["error"] == "no"
+
+
+# --- a reader that does not read ----------------------------------------------------------------------------
+
+
+def numbered(number: int) -> bytes:
+    return b"%06d " % number + b"x" * 992 + b"\n"
+
+
+def drain(reader: int) -> bytes:
+    os.set_blocking(reader, False)
+    taken = b""
+    try:
+        while chunk := os.read(reader, 65_536):
+            taken += chunk
+    except BlockingIOError:
+        pass
+    return taken
+
+
+@pytest.fixture(params=["pipe", "socket"])
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+    """A reading and a writing end."""
+    if request.param == "pipe":
+        reader, writer = os.pipe()
+    else:
+        left, right = socket.socketpair()
+        reader, writer = left.detach(), right.detach()
+    yield reader, writer
+    for fd in (reader, writer):
+        os.close(fd)
+
+
+def test_a_blocked_reader_holds_nothing_up_and_loses_nothing_below_the_bound(ends: tuple[int, int]) -> None:
+    reader, fd = ends
+    writer = LineWriter(fd)
+    began_s = time.perf_counter()
+    for number in range(2_000):
+        writer.write(numbered(number))
+    assert time.perf_counter() - began_s < 5
+    assert writer.dropped == 0
+    taken = drain(reader)
+    while len(taken) < 2_000 * 1_000:
+        writer.write(b"")  # the next event
+        more = drain(reader)
+        assert more
+        taken += more
+    assert taken == b"".join(numbered(number) for number in range(2_000))
+    writer.close()
+
+
+def test_beyond_the_bound_the_newest_are_dropped_and_counted(ends: tuple[int, int]) -> None:
+    reader, fd = ends
+    writer = LineWriter(fd, buffer_bytes_max=10_000)
+    for number in range(2_000):
+        writer.write(numbered(number))
+    dropped = writer.dropped
+    assert dropped > 1_000
+    taken = drain(reader)
+    for _ in range(3):
+        writer.write(numbered(9_999))
+        taken += drain(reader)
+    lines = taken.splitlines(keepends=True)
+    kept = 2_000 - dropped
+    assert lines[:kept] == [numbered(number) for number in range(kept)]
+    report = json.loads(lines[kept])
+    assert (report["event"], report["count"]) == ("log_lines_dropped", dropped)
+    assert lines[kept + 1 :] == [numbered(9_999)] * 3
+    writer.close()
+
+
+async def test_buffered_lines_leave_by_themselves_once_the_reader_is_back(ends: tuple[int, int]) -> None:
+    reader, fd = ends
+    writer = LineWriter(fd)
+    loop = asyncio.get_running_loop()
+    writer.attach(loop)
+    for number in range(1_000):
+        writer.write(numbered(number))
+    os.set_blocking(reader, False)
+    taken = bytearray()
+    done = asyncio.Event()
+
+    def readable() -> None:
+        taken.extend(os.read(reader, 65_536))
+        if len(taken) >= 1_000 * 1_000:
+            done.set()
+
+    loop.add_reader(reader, readable)
+    async with asyncio.timeout(10):
+        await done.wait()
+    loop.remove_reader(reader)
+    assert bytes(taken) == b"".join(numbered(number) for number in range(1_000))
+    writer.close()
+
+
+def test_the_shared_descriptor_stays_as_it_was(ends: tuple[int, int]) -> None:
+    _, fd = ends
+    before = fcntl.fcntl(fd, fcntl.F_GETFL)
+    LineWriter(fd).close()
+    assert fcntl.fcntl(fd, fcntl.F_GETFL) == before
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    reader, fd = os.pipe()
+    writer = LineWriter(fd)
+    os.close(reader)
+    writer.write(numbered(1))
+    writer.close()
+    os.close(fd)
+    LineWriter(fd).write(numbered(2))  # closed: nobody listens
