@@ -181,6 +181,12 @@ def affordable_s(
     return low
 
 
+def net_of(exact: Fraction, terms: RatingTerms) -> Decimal:
+    """The net of an exact amount: the minimum and the one rounding, as `charge` does it."""
+    units = exact * E12
+    return _rounded(units.numerator, units.denominator, _scale(terms))
+
+
 def amount_text(amount: Decimal) -> str:
     """Plain notation with all decimals: str() writes a zero of nine decimals as 0E-9."""
     return f"{amount:f}"
