@@ -135,13 +135,13 @@ NO_RESPONSE_FAILOVER = Key(
     unit="s",
     in_profile=True,
 )
-NO_ACK = Key(
+T1 = Key(
     "timers",
-    "no_ack_s",
-    Whole(1, 32),
-    32,
-    "An answer not acknowledged by then is ended (RFC 3261: 64*T1).",
-    unit="s",
+    "t1_ms",
+    Whole(20, 2_000),
+    500,
+    "RFC 3261's T1: repeats begin after it, and an answer without ACK is ended after 64*T1 (32 s).",
+    unit="ms",
     in_profile=True,
 )
 ANSWER_HOLD_MAX = Key(
@@ -259,7 +259,7 @@ KEYS: tuple[Key[Any], ...] = (
     RING_TIMEOUT,
     MAX_DURATION,
     NO_RESPONSE_FAILOVER,
-    NO_ACK,
+    T1,
     ANSWER_HOLD_MAX,
     AUTH_RETRY,
     OPTIONS_INTERVAL,

@@ -46,8 +46,7 @@ class Bridge(msgspec.Struct, frozen=True, kw_only=True):
     calls_max: int
     events_max: int
     answer_hold_ms_max: int
-    no_ack_ms: int
-    auth_retry_s: int
+    t1_ms: int
     options_interval_s: int
     retry_after_s: int
     unlisted_source: UnlistedSource

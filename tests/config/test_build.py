@@ -41,10 +41,10 @@ def test_without_any_file_there_is_a_whole_node_on_loopback(tmp_path: Path) -> N
     assert (own.mqtt.embedded, own.mqtt.host, own.mqtt.port) == (True, "127.0.0.1", 0)
     assert own.data_dir == Path(".sidecar")
     assert (own.heartbeat_ms, own.bridge.options_interval_s, own.bridge.retry_after_s) == (1_000, 25, 5)
-    assert (own.bridge.calls_max, own.bridge.answer_hold_ms_max, own.bridge.no_ack_ms) == (
+    assert (own.bridge.calls_max, own.bridge.answer_hold_ms_max, own.bridge.t1_ms) == (
         20_000,
         2_000,
-        32_000,
+        500,
     )
     assert (own.bridge.unlisted_source, own.log_level) == (UnlistedSource.DROP, LogLevel.INFO)
     assert policy.timers == Timers()
