@@ -1,0 +1,259 @@
+"""Promises that hold for every stream of events, however it is repeated, reordered or cut."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import event as note
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.core.call import Call, Phase, Stamp, legs_closed
+from sidecar.core.commands import Publish, RelayAnswer, Route, Settle, Suppress
+from sidecar.core.credit import settle
+from sidecar.core.decide import TABLE, decide, is_over
+from sidecar.core.ending import end
+from sidecar.core.events import Admitted, AnswerRecorded, CallFoundOpen, InviteReceived
+from sidecar.core.hangup import CALLER, Hangup, hangup
+from sidecar.core.policy import Load, Policy, RecordFlags
+from sidecar.core.records import is_charged, sell_total
+from sidecar.core.terms import Detail, DialogState, Evidence, Money, ServerReason
+from tests.core.streams import (
+    ACK,
+    ADMITTED,
+    BEGINNINGS,
+    CHALLENGED,
+    CLOSE_A,
+    CLOSE_B,
+    HELD,
+    RECORDED,
+    RELAYED,
+    WAITED,
+    Maker,
+    Run,
+    streams,
+)
+from tests.scenarios import world
+from tests.scenarios.world import account, policy_of
+
+Stream = list[tuple[tuple[int, int], Maker]]
+
+policies = st.sampled_from(
+    [
+        policy_of(routes=("alpha", "beta")),
+        policy_of(routes=("alpha", "beta"), accounts=account(prepaid=True)),
+        policy_of(accounts=account(prepaid=True), flags=RecordFlags(record_server_hang_up=False)),
+        policy_of(flags=RecordFlags(record_server_hang_up_by_reason={ServerReason.TIMEOUT: False})),
+        policy_of(flags=RecordFlags(record_zero_hold_time=False, record_fault=False)),
+        policy_of(flags=RecordFlags(no_cdr_numbers=frozenset({"*"}))),
+    ]
+)
+
+
+def without_glare(verdict: Hangup) -> Hangup:
+    return msgspec.structs.replace(verdict, glare=False)
+
+
+@settings(max_examples=400, deadline=None)
+@given(policies, streams)
+def test_any_stream_of_events_gives_exactly_one_first_record(policy: Policy, stream: Stream) -> None:
+    run = Run(policy).play(stream)
+    assert [one.cdr.revision for one in run.records] == list(range(len(run.records)))
+    run.close()
+    revisions = [one.cdr.revision for one in run.records]
+    assert revisions == list(range(len(revisions)))
+    assert len(run.refusals) + revisions.count(0) == 1
+    assert is_over(run.call)
+    note(f"{run.records[-1].cdr.detail if run.records else 'refused'}")
+
+
+@settings(max_examples=300, deadline=None)
+@given(policies, streams)
+def test_the_first_cause_is_never_overwritten(policy: Policy, stream: Stream) -> None:
+    run = Run(policy).play(stream).close()
+    verdicts = [without_glare(step.call.hangup) for step in run.steps if step.call.hangup]
+    assert all(verdict == verdicts[0] for verdict in verdicts)
+    ends = {step.call.ended for step in run.steps if step.call.ended}
+    assert len(ends) == 1
+    first = verdicts[0]
+    for one in run.records:
+        cdr = one.cdr
+        told = (cdr.hangup_origin, cdr.detail, cdr.sip_code, cdr.q850_cause, cdr.evidence)
+        assert told == (first.origin, first.detail, first.sip_code, first.q850_cause, first.evidence)
+
+
+@settings(max_examples=300, deadline=None)
+@given(policies, streams)
+def test_no_more_is_billed_than_was_talked(policy: Policy, stream: Stream) -> None:
+    run = Run(policy).play(stream).close()
+    for one in run.records:
+        cdr = one.cdr
+        wall_ms = (cdr.ended_at - cdr.invited_at).total_seconds() * 1000
+        assert 0 <= cdr.billable_ms <= cdr.talk_ms <= wall_ms
+        assert cdr.overrun_ms >= 0
+        if cdr.granted_s is not None:
+            assert cdr.billable_ms <= cdr.granted_s * 1000
+        if cdr.answered_at is None:
+            assert cdr.talk_ms == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(policies, streams)
+def test_the_ledger_hears_of_a_call_exactly_when_something_is_due(policy: Policy, stream: Stream) -> None:
+    run = Run(policy).play(stream).close()
+    for step in run.steps:
+        closing = [one for one in step.commands if isinstance(one, (Publish, Suppress))]
+        settling = [one for one in step.commands if isinstance(one, Settle)]
+        due = [
+            one
+            for one in closing
+            if sell_total(one.cdr) is not None or step.call.account.prepaid or one.cdr.revision
+        ]
+        assert len(settling) == len(due)
+        for one, settled in zip(due, settling, strict=True):
+            assert settled.total == sell_total(one.cdr)
+            assert settled.total is None or is_charged(one.cdr.suppressed_by)
+
+
+@settings(max_examples=300, deadline=None)
+@given(streams)
+def test_what_was_reserved_is_posted_or_returned(stream: Stream) -> None:
+    run = Run(policy_of(routes=("alpha", "beta"), accounts=account(prepaid=True))).play(stream).close()
+    if run.granted is None or run.refusals:
+        return
+    reserved = run.granted.reserved
+    for settled in run.settles:
+        posted = settled.total or Money(Decimal(0), "EUR")
+        returned = settle(reserved, posted)
+        assert returned.amount >= 0
+        assert posted + returned == reserved
+
+
+@settings(max_examples=300, deadline=None)
+@given(policies, streams)
+def test_nothing_leaves_before_it_is_on_disk(policy: Policy, stream: Stream) -> None:
+    run = Run(policy).play(stream).close()
+    admitted = recorded = False
+    for step in run.steps:
+        admitted = admitted or isinstance(step.event, Admitted)
+        recorded = recorded or isinstance(step.event, AnswerRecorded)
+        for command in step.commands:
+            assert admitted or not isinstance(command, Route)
+            assert recorded or not isinstance(command, RelayAnswer)
+
+
+@settings(max_examples=100, deadline=None)
+@given(policies, streams)
+def test_a_call_is_read_back_from_the_journal_as_it_was_written(policy: Policy, stream: Stream) -> None:
+    for step in Run(policy).play(stream).close().steps:
+        body = msgspec.msgpack.encode(step.call)
+        assert msgspec.msgpack.decode(body, type=Call) == step.call
+
+
+@settings(max_examples=200, deadline=None)
+@given(policies, streams, st.integers(-3_000, 3_000))
+def test_a_call_found_open_gets_exactly_one_record(policy: Policy, stream: Stream, late_ms: int) -> None:
+    run = Run(policy).play(stream)
+    heartbeat_ms = max(0, run.at_ms + late_ms)
+    for step in run.steps:
+        if step.call.phase is Phase.ENDED:
+            break
+        found = CallFoundOpen(**world.stamps(heartbeat_ms), call_id=step.call.call_id)
+        call, commands = decide(step.call, found, policy, Load())
+        records = [one.cdr for one in commands if isinstance(one, (Publish, Suppress))]
+        assert len(records) == 1
+        assert records[0].revision == 0
+        assert is_over(call)
+        assert records[0].ended_at >= records[0].invited_at
+        if step.call.hangup is not None:
+            assert records[0].detail is step.call.hangup.detail
+
+
+@settings(max_examples=200, deadline=None)
+@given(policies, streams)
+def test_a_call_never_goes_back(policy: Policy, stream: Stream) -> None:
+    order = list(Phase)
+    for step in Run(policy).play(stream).close().steps:
+        if step.before is None or isinstance(step.event, InviteReceived):
+            continue
+        before, after = step.before.phase, step.call.phase
+        awaits = Phase.AWAITING_RETRY in (before, after)
+        assert awaits or order.index(after) >= order.index(before)
+
+
+# --- single promises ---------------------------------------------------------------------------------------
+
+
+def run_of(*makers: Maker, policy: Policy | None = None) -> Run:
+    return Run(policy or policy_of()).play([((10, 1), make) for make in makers])
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS, ids=lambda makers: f"{len(makers)}-events")
+def test_every_phase_is_reached_by_a_beginning(beginning: list[Maker]) -> None:
+    assert run_of(*beginning).call.phase in (
+        Phase.ADMITTING,
+        Phase.ROUTING,
+        Phase.ANSWERING,
+        Phase.TALKING,
+        Phase.AWAITING_RETRY,
+    )
+
+
+def test_every_phase_has_a_row() -> None:
+    assert set(TABLE) == set(Phase)
+
+
+def test_a_second_cause_is_a_broken_promise() -> None:
+    run = run_of(ADMITTED, HELD, RECORDED, RELAYED, ACK)
+    event = ACK(50, run.call, None)
+    verdict = hangup(CALLER, Detail.BYE, Evidence.MESSAGE)
+    ending, _ = end(run.call, event, verdict, run.policy)
+    with pytest.raises(AssertionError, match="a second cause"):
+        end(ending, event, verdict, run.policy)
+
+
+def test_an_answer_of_another_attempt_is_not_this_ones() -> None:
+    run = run_of(ADMITTED)
+    stale = HELD(20, run.call, None)
+    run.happens(msgspec.structs.replace(stale, attempt=7))
+    assert run.call.phase is Phase.ROUTING
+
+
+def test_a_challenged_call_keeps_the_moment_and_the_price_it_began_with() -> None:
+    run = run_of(ADMITTED, CHALLENGED)
+    before = run.call
+    run.happens(world.invite(500, bridge_id=2))
+    after = run.call
+    assert (after.phase, after.bridge_id, len(after.attempts)) == (Phase.ROUTING, 2, 2)
+    assert (after.invite.mono_ns, after.invite.leg.remote_cseq) == (before.invite.mono_ns, 2)
+    assert after.pricing == before.pricing
+
+
+@pytest.mark.parametrize("other", [{"request_user": "4990012345"}, {"peer": "alpha"}], ids=["number", "peer"])
+def test_a_challenged_caller_cannot_come_back_for_something_else(other: dict[str, str]) -> None:
+    run = run_of(ADMITTED, CHALLENGED)
+    run.happens(msgspec.structs.replace(world.invite(500, bridge_id=2), **other))
+    assert run.call.phase is Phase.AWAITING_RETRY
+
+
+def test_events_of_the_challenged_invite_do_not_touch_its_retry() -> None:
+    run = run_of(ADMITTED, CHALLENGED)
+    late = CLOSE_A(510, run.call, None)
+    run.happens(world.invite(500, bridge_id=2))
+    run.happens(late)
+    assert run.call.state_a is DialogState.PROCEEDING
+
+
+def test_a_challenged_call_waits_whatever_becomes_of_its_legs() -> None:
+    run = run_of(ADMITTED, CHALLENGED, CLOSE_A, CLOSE_B)
+    assert run.call.phase is Phase.AWAITING_RETRY
+    assert legs_closed(run.call)
+    run.happens(WAITED(10_000, run.call, None))
+    assert [one.cdr.ended_at for one in run.records] == [run.records[0].cdr.attempts[0].ended_at]
+
+
+def test_the_call_ends_where_its_event_says_not_where_it_is_read() -> None:
+    run = run_of(ADMITTED, HELD, RECORDED, RELAYED, ACK, CLOSE_A, CLOSE_B)
+    assert run.call.ended == Stamp(world.mono_ns(70), world.wall_ns(70))
