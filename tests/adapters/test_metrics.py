@@ -1,0 +1,187 @@
+"""The metrics as Prometheus reads them: over HTTP, as text."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+from msgspec.structs import replace
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidecar.adapters.metrics import Metrics, MetricsError
+from sidecar.core.call import Phase
+from sidecar.core.cdr import Cdr
+from sidecar.core.records import cdr_of
+from sidecar.core.terms import Detail, HangupOrigin
+from sidecar.ports import OutboxState, RelayCounters
+from tests.adapters.store_calls import NO_SERVER_RECORDS, POLICY, admitted, answered, ended
+
+WALL_NS = 1_790_000_000_000_000_000
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+class Page:
+    def __init__(self) -> None:
+        self.metrics = Metrics(wall_ns=lambda: WALL_NS)
+        self.port = self.metrics.serve("127.0.0.1", 0)
+
+    @property
+    def text(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as response:
+            return str(response.read().decode())
+
+    def value(self, name: str, **labels: str) -> float | None:
+        samples: Samples = {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(self.text)
+            for sample in family.samples
+        }
+        return samples.get((name, tuple(sorted(labels.items()))))
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    page = Page()
+    yield page
+    page.metrics.close()
+
+
+def caller_hung_up() -> Cdr:
+    return cdr_of(ended(answered(admitted(), after_ms=3_000)), POLICY)
+
+
+def credit_used_up() -> Cdr:
+    """Kept back by SERVER_BILLING_RECORD_SERVER_HANG_UP = 0."""
+    call = ended(answered(admitted()), detail=Detail.GRANT_USED_UP, origin=HangupOrigin.SERVER)
+    return cdr_of(call, NO_SERVER_RECORDS)
+
+
+def test_calls_are_counted_by_who_ended_them_and_why(page: Page) -> None:
+    page.metrics.call_ended(caller_hung_up())
+    page.metrics.call_ended(caller_hung_up())
+    page.metrics.call_ended(credit_used_up())
+    ended_total = "sidecar_calls_ended_total"
+    assert page.value(ended_total, origin="caller", reason="none", detail="bye", recorded="yes") == 2
+    assert (
+        page.value(ended_total, origin="server", reason="credit", detail="grant_used_up", recorded="no") == 1
+    )
+
+
+def test_calls_move_through_the_phases(page: Page) -> None:
+    metrics = page.metrics
+    for phase in Phase:
+        assert page.value("sidecar_calls", phase=phase.value) == 0
+    metrics.phase_changed(None, Phase.ADMITTING)
+    metrics.phase_changed(None, Phase.ADMITTING)
+    metrics.phase_changed(Phase.ADMITTING, Phase.ROUTING)
+    metrics.phase_changed(Phase.ROUTING, Phase.ROUTING)
+    assert page.value("sidecar_calls", phase="admitting") == 1
+    assert page.value("sidecar_calls", phase="routing") == 1
+    metrics.phase_changed(Phase.ROUTING, None)
+    assert page.value("sidecar_calls", phase="routing") == 0
+
+
+def test_the_post_dial_delay_and_the_overrun_come_from_the_record(page: Page) -> None:
+    cdr = caller_hung_up()
+    assert cdr.pdd_ms == 1_500
+    page.metrics.call_ended(replace(cdr, overrun_ms=250))
+    assert page.value("sidecar_post_dial_delay_seconds_bucket", le="1.0") == 0
+    assert page.value("sidecar_post_dial_delay_seconds_bucket", le="2.0") == 1
+    assert page.value("sidecar_overrun_ms_total") == 250
+
+
+def test_suppressed_money_is_told_by_currency_and_by_what_kept_it_back(page: Page) -> None:
+    cdr = credit_used_up()
+    total = cdr.charges[0].total
+    assert total is not None
+    assert total > Decimal(0)
+    page.metrics.call_ended(cdr)
+    assert page.value(
+        "sidecar_suppressed_money_total",
+        currency="EUR",
+        side="sell",
+        reason="credit",
+        setting="SERVER_BILLING_RECORD_SERVER_HANG_UP",
+    ) == pytest.approx(float(total))
+
+
+def test_refusals_commits_and_defects_are_counted(page: Page) -> None:
+    page.metrics.call_refused(Detail.NUMBER_BLOCKED)
+    page.metrics.call_refused(Detail.NUMBER_BLOCKED, 41)
+    page.metrics.commit_took(0.003)
+    page.metrics.promise_broken("decide")
+    page.metrics.row_unknown("hangup")
+    assert page.value("sidecar_calls_refused_total", detail="number_blocked") == 42
+    assert page.value("sidecar_commit_seconds_bucket", le="0.005") == 1
+    assert page.value("sidecar_commit_seconds_bucket", le="0.002") == 0
+    assert page.value("sidecar_broken_promises_total", where="decide") == 1
+    assert page.value("sidecar_unknown_rows_total", table="hangup") == 1
+
+
+def test_the_outbox_is_read_when_it_is_asked_for(page: Page) -> None:
+    counters, states = RelayCounters(), [OutboxState(epoch="e")]
+    page.metrics.watch_outbox(counters, lambda: states[-1])
+    assert page.value("sidecar_broker_connected") == 0
+    assert page.value("sidecar_outbox_oldest_age_seconds") == 0
+    counters.connected = True
+    counters.codes[0x00] = 7
+    counters.codes[0x87] = 1
+    states.append(
+        OutboxState(epoch="e", head_seq=9, depth=3, oldest_wall_ns=WALL_NS - 90_000_000_000, dead=1)
+    )
+    assert page.value("sidecar_broker_connected") == 1
+    assert page.value("sidecar_puback_total", code="0x00") == 7
+    assert page.value("sidecar_puback_total", code="0x87") == 1
+    assert page.value("sidecar_outbox_depth") == 3
+    assert page.value("sidecar_outbox_oldest_age_seconds") == 90
+    assert page.value("sidecar_outbox_dead_letters") == 1
+    assert page.value("sidecar_outbox_head_seq") == 9
+
+
+def test_before_the_first_look_at_the_store_there_is_no_depth_to_show(page: Page) -> None:
+    page.metrics.watch_outbox(RelayCounters(), lambda: None)
+    assert page.value("sidecar_broker_connected") == 0
+    assert page.value("sidecar_outbox_depth") is None
+
+
+def test_the_counters_of_the_bridge_are_shown_by_name(page: Page) -> None:
+    page.metrics.watch_bridge(lambda: {"invites": 3, "dropped_unlisted": 8})
+    assert page.value("sidecar_bridge_total", counter="invites") == 3
+    assert page.value("sidecar_bridge_total", counter="dropped_unlisted") == 8
+
+
+def test_no_number_account_or_address_is_shown(page: Page) -> None:
+    page.metrics.call_ended(caller_hung_up())
+    page.metrics.call_ended(credit_used_up())
+    text = page.text
+    for secret in ("4915112345678", "4930123456", "acme", "198.51.100"):
+        assert secret not in text
+
+
+def test_a_port_in_use_is_named_with_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            MetricsError, match=rf"metrics\.listen 127\.0\.0\.1:{port} is in use.*another port"
+        ):
+            Metrics().serve("127.0.0.1", port)
+
+
+def test_an_address_that_is_not_ours_is_named() -> None:
+    with pytest.raises(MetricsError, match=r"192\.0\.2\.1:9494"):
+        Metrics().serve("192.0.2.1", 9494)
+
+
+def test_closing_frees_the_port_and_ends_the_thread() -> None:
+    threads = threading.active_count()
+    metrics = Metrics()
+    port = metrics.serve("127.0.0.1", 0)
+    metrics.close()
+    metrics.close()
+    assert threading.active_count() == threads
+    with socket.create_server(("127.0.0.1", port)):
+        pass
