@@ -57,6 +57,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     events_max: int = 100_000
     answer_hold_ms_max: int = 2000
     retry_after_s: int = 5
+    t1_ms: int = 500  # RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
     wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL and BYE
     product: str = ""  # User-Agent and Server; empty: neither is sent
     tls: TlsFiles | None = None
@@ -149,6 +150,7 @@ class BridgeHook:
             "events_max": settings.events_max,
             "answer_hold_ms_max": settings.answer_hold_ms_max,
             "retry_after_s": settings.retry_after_s,
+            "t1_ms": settings.t1_ms,
             "refuse_unlisted": settings.unlisted == "refuse",
             "wanted_headers": [name.lower() for name in settings.wanted_headers],
             "product": settings.product,

@@ -66,6 +66,7 @@ class Rig:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        assert self.hook.stats()["exceptions"] == 0
         for agent in self._agents:
             agent.close()
         await self.hook.stop()

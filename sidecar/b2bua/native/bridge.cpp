@@ -97,6 +97,8 @@ void Bridge::start() {
     if (bridge != nullptr) throw std::runtime_error("a bridge runs in this process already");
     if (stack.endpoint == nullptr) throw std::runtime_error("pjsua has no endpoint");
     stack.user = &bridge_module;
+    // pjsip's "td" is all of 64*T1: Timers B, F, H and J too.
+    pjsip_tsx_set_timers(stack.settings.t1_ms, 8 * stack.settings.t1_ms, t4_ms(), timeout_ms());
     commands_ = std::make_unique<CommandQueue>(stack.endpoint, [this](auto& batch) {
         enter_from_pjsip([&] { run(batch); });
     });
@@ -398,6 +400,7 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
         return respond_stateless(rdata, late_bye ? PJSIP_SC_OK : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }
     Call* call = leg->call();
+    leg->dialog.heard_on(rdata->tp_info.transport);
     if (!body_is_whole(rdata)) {
         counters.add(Counter::refused_malformed);
         return respond_stateless(rdata, PJSIP_SC_BAD_REQUEST);

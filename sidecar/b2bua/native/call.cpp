@@ -143,7 +143,15 @@ void Call::begin_ending() {
     invite_.reset();
     answer_.reset();
     failure_.reset();
-    for (auto& relay : relays_) relay->close();
+    close_relays();
+}
+
+void Call::close_relays() {
+    for (auto& relay : relays_) {
+        relay->close();
+        bridge->retire(std::move(relay));
+    }
+    relays_.clear();
 }
 
 void Call::end_both(int sip_code, const std::vector<std::string>& reasons, int retry_after_s) {
@@ -277,6 +285,7 @@ void Call::on_failed(CalleeLeg& leg, RouteFailure cause, const pjsip_rx_data* re
 
 // Its last transactions may outlive the decision, and the call.
 void Call::give_up_attempt() {
+    close_relays();  // they hold on to this leg
     CalleeLeg* leg = b_.get();
     bridge->adopt(std::move(b_));
     leg->give_up();
@@ -373,14 +382,61 @@ void Call::heard(Leg& leg) {
     if (leg.life_due(now.mono_ns)) bridge->push(Event{EventKind::life, leg.side(), 0, id_, now, {}});
 }
 
-void Call::on_request(Leg& leg, pjsip_rx_data* request) {
-    (void)leg;
-    (void)request;
+bool Call::refused_in_dialog(Leg& leg, pjsip_rx_data* request) {
+    const auto refuse = [&](Counter counter, int code, int retry_after_s = 0) {
+        counters.add(counter);
+        answer_request(request, code, leg.dialog.local_tag(), retry_after_s);
+        return true;
+    };
+    const pjsip_method& method = request->msg_info.msg->line.req.method;
+    // A transfer would make a call that nobody pays for: REFER is refused unless a profile says otherwise, later.
+    if (view(method.name) == "REFER") return refuse(Counter::refused_refer, PJSIP_SC_DECLINE);
+    const Leg* peer = other(leg);
+    if (state_ == State::ending || peer == nullptr || peer->ended() || peer->dialog.remote_tag().empty()) {
+        return refuse(Counter::unmatched_requests, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
+    }
+    if (request->msg_info.max_fwd != nullptr && request->msg_info.max_fwd->ivalue <= 0) {
+        return refuse(Counter::refused_hops, PJSIP_SC_TOO_MANY_HOPS);
+    }
+    if (relays_.size() >= relays_max) return refuse(Counter::refused_relays, PJSIP_SC_INTERNAL_SERVER_ERROR, 1);
+    if (method.id != PJSIP_INVITE_METHOD) return false;
+
+    // RFC 3261 §14.2: a second INVITE before the first has its final response gets 500, one that meets ours gets 491.
+    const int retry_after_s = 1 + static_cast<int>(pj_rand() % 10);
+    if (waiting()) {
+        return leg.side() == Side::a ? refuse(Counter::refused_overlap, PJSIP_SC_INTERNAL_SERVER_ERROR, retry_after_s)
+                                     : refuse(Counter::refused_overlap, PJSIP_SC_REQUEST_PENDING);
+    }
+    if (a_.state() == LegState::answered) return refuse(Counter::refused_overlap, PJSIP_SC_REQUEST_PENDING);
+    for (const auto& relay : relays_) {
+        if (!relay->is_invite() || !relay->open()) continue;
+        if (&relay->to() == &leg) return refuse(Counter::refused_overlap, PJSIP_SC_REQUEST_PENDING);
+        return refuse(Counter::refused_overlap, PJSIP_SC_INTERNAL_SERVER_ERROR, retry_after_s);
+    }
+    return false;
 }
 
-void Call::on_relay_answered(Relay& relay, const pjsip_rx_data* response) {
-    (void)relay;
-    (void)response;
+void Call::on_request(Leg& leg, pjsip_rx_data* request) {
+    if (refused_in_dialog(leg, request)) return;
+    relays_.push_back(std::make_unique<Relay>(*this, leg, *other(leg)));
+    Relay& relay = *relays_.back();
+    if (!relay.start(request)) remove(relay);
+}
+
+void Call::on_refreshed(Relay& relay, const std::string& target_of_answer, const pjsip_rx_data* response) {
+    Leg& from = relay.from();
+    Leg& to = relay.to();
+    const auto refresh = [&](Leg& leg, const std::string& target) {
+        if (!leg.dialog.refresh_target(target)) return;
+        Fields fields;
+        fields.text(leg.dialog.target()).number(leg.dialog.local_cseq()).number(leg.dialog.remote_cseq());
+        emit(EventKind::target_refreshed, leg.side(), 0, std::move(fields));
+    };
+    refresh(from, relay.new_target());
+    refresh(to, target_of_answer);
+    if (find_header(response->msg_info.msg, "Session-Expires") == nullptr) return;  // RFC 4028 §7.2: no timer runs
+    emit(EventKind::session_refreshed, from.side());
+    emit(EventKind::session_refreshed, to.side());
 }
 
 void Call::remove(Relay& relay) {
@@ -390,6 +446,12 @@ void Call::remove(Relay& relay) {
     relays_.erase(found);
 }
 
-int Call::peer_cseq_of_invite(const Leg& from, int cseq) const { return cseq; }
+int Call::peer_cseq_of_invite(const Leg& from, int cseq) const {
+    if (from.side() == Side::a && cseq == a_.invite_cseq() && b_) return b_->invite_cseq();
+    for (const auto& relay : relays_) {
+        if (&relay->from() == &from && relay->is_invite() && relay->uas_cseq() == cseq) return relay->uac_cseq();
+    }
+    return cseq;
+}
 
 }  // namespace sidecar

@@ -52,7 +52,8 @@ public:
     void heard(Leg& leg);
 
     // From the relays.
-    void on_relay_answered(Relay& relay, const pjsip_rx_data* response);
+    // A 2xx to a re-INVITE or UPDATE passed: targets may have moved (RFC 3261 §12.2, RFC 6141 §4.9).
+    void on_refreshed(Relay& relay, const std::string& target_of_answer, const pjsip_rx_data* response);
     void on_relay_not_acknowledged();
     void remove(Relay& relay);
     int peer_cseq_of_invite(const Leg& from, int cseq) const;  // for RAck
@@ -71,6 +72,8 @@ private:
 
     void end_both(int sip_code, const std::vector<std::string>& reasons, int retry_after_s = 0);
     void begin_ending();
+    void close_relays();
+    bool refused_in_dialog(Leg& leg, pjsip_rx_data* request);
     void give_up_attempt();
     Leg* other(const Leg& leg);
     bool waiting() const { return state_ != State::answered && state_ != State::ending; }

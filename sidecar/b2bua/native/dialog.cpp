@@ -120,8 +120,18 @@ void Dialog::start_uas(const pjsip_rx_data* invite) {
     pj_sockaddr_cp(&peer_address_, &invite->pkt_info.src_addr);
     group_ = stack.settings.peers.find(&peer_address_);
     // The socket that the peer calls, or the connection it opened: behind NAT its Contact may not be reachable.
+    hold_connection(transport);
+}
+
+void Dialog::hold_connection(pjsip_transport* transport) {
+    if (transport == connection_) return;
+    if (connection_ != nullptr) pjsip_transport_dec_ref(connection_);
     pjsip_transport_add_ref(transport);
     connection_ = transport;
+}
+
+void Dialog::heard_on(pjsip_transport* transport) {
+    if (transport_ != Transport::udp && transport_of(transport->key.type) == transport_) hold_connection(transport);
 }
 
 bool Dialog::start_uac(const LegNames& names, const Destination& to, const pjsip_fromto_hdr* caller) {
@@ -229,11 +239,7 @@ void Dialog::learn(const pjsip_rx_data* response) {
     local_address_ = host_port(view(transport->local_name.host), transport->local_name.port);
     remote_address_ = host_port(response->pkt_info.src_name, response->pkt_info.src_port);
     transport_ = transport_of(transport->key.type);
-    if (transport != connection_) {
-        if (connection_ != nullptr) pjsip_transport_dec_ref(connection_);
-        pjsip_transport_add_ref(transport);
-        connection_ = transport;
-    }
+    hold_connection(transport);
 }
 
 TxPtr Dialog::make(const pjsip_method& method, int cseq) {

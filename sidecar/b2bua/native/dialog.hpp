@@ -49,7 +49,9 @@ public:
     void learn(const pjsip_rx_data* response);  // remote tag, target and route set from a 101-2xx to our INVITE
     bool refresh_target(const std::string& uri);  // true where it changed
 
-    TxPtr request(const pjsip_method& method);  // takes the next CSeq; ACK takes that of `ack` below
+    void heard_on(pjsip_transport* transport);  // the peer may have opened a new connection
+
+    TxPtr request(const pjsip_method& method);  // takes the next CSeq
     TxPtr ack(int cseq, std::string_view branch);
 
     void add_contact(pjsip_tx_data* tdata) const;
@@ -72,6 +74,7 @@ public:
 private:
     void set_local(const pjsip_fromto_hdr* from_or_to, std::string_view tag);
     void set_target(const pjsip_uri* uri);
+    void hold_connection(pjsip_transport* transport);
     TxPtr make(const pjsip_method& method, int cseq);
     void aim(pjsip_tx_data* tdata);
 

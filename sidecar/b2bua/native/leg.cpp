@@ -12,7 +12,6 @@ bool is_response(const pjsip_event& event) { return event.body.tsx_state.type ==
 
 const pjsip_rx_data* response_of(const pjsip_event& event) { return event.body.tsx_state.src.rdata; }
 
-constexpr unsigned timer_b_ms = 32000;  // 64*T1: how long a cancelled INVITE may go without its 487 (RFC 3261 §9.1)
 constexpr std::size_t branches_max = 8;
 constexpr std::int64_t life_interval_ns = 1'000'000'000;
 
@@ -239,7 +238,7 @@ void CalleeLeg::send_cancel() {
         add_reasons(request.get(), cancel_reasons_);
         send_unattended(std::move(request));
     }
-    pjsip_tsx_set_timeout(invite_.get(), timer_b_ms);
+    pjsip_tsx_set_timeout(invite_.get(), timeout_ms());  // RFC 3261 §9.1: without its 487 it is over then
 }
 
 void CalleeLeg::confirm(const pjsip_rx_data* from_a) {

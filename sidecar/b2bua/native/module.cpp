@@ -138,6 +138,7 @@ Settings to_settings(nb::dict d) {
     s.events_max = nb::cast<std::size_t>(get("events_max"));
     s.answer_hold_ms_max = nb::cast<int>(get("answer_hold_ms_max"));
     s.retry_after_s = nb::cast<int>(get("retry_after_s"));
+    s.t1_ms = nb::cast<unsigned>(get("t1_ms"));
     s.refuse_unlisted = nb::cast<bool>(get("refuse_unlisted"));
     s.wanted_headers = nb::cast<std::vector<std::string>>(get("wanted_headers"));
     s.product = nb::cast<std::string>(get("product"));

@@ -1,11 +1,152 @@
 #include "relay.hpp"
 
-namespace sidecar {
+#include "bridge.hpp"
+#include "call.hpp"
+#include "leg.hpp"
 
-bool Relay::start(pjsip_rx_data*) { return false; }
-void Relay::on_ack(const pjsip_rx_data*) {}
-void Relay::close() {}
-void Relay::on_tsx(pjsip_transaction*, pjsip_event&) {}
-void Relay::on_cancel(pjsip_rx_data*) {}
+#include <charconv>
+
+namespace sidecar {
+namespace {
+
+
+bool is_response(const pjsip_event& event) { return event.body.tsx_state.type == PJSIP_EVENT_RX_MSG; }
+
+std::string contact_of(const pjsip_msg* msg) {
+    const auto* contact = static_cast<const pjsip_contact_hdr*>(pjsip_msg_find_hdr(msg, PJSIP_H_CONTACT, nullptr));
+    if (contact == nullptr || contact->star || contact->uri == nullptr) return {};
+    if (!PJSIP_URI_SCHEME_IS_SIP(contact->uri) && !PJSIP_URI_SCHEME_IS_SIPS(contact->uri)) return {};
+    return printed(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(contact->uri)), PJSIP_URI_IN_REQ_URI);
+}
+
+// RAck: <RSeq> <CSeq number> <method> (RFC 3262 §7.2). The RSeq is B's own and passes; the CSeq is that of one leg.
+std::string rack_for(const Call& call, const Leg& from, std::string_view value) {
+    const auto first = value.find(' ');
+    const auto second = value.find(' ', first + 1);
+    if (first == std::string_view::npos || second == std::string_view::npos) return std::string(value);
+    int cseq = 0;
+    const auto [end, error] = std::from_chars(value.data() + first + 1, value.data() + second, cseq);
+    if (error != std::errc() || end != value.data() + second) return std::string(value);
+    return std::string(value.substr(0, first + 1)) + std::to_string(call.peer_cseq_of_invite(from, cseq)) +
+           std::string(value.substr(second));
+}
+
+}  // namespace
+
+bool Relay::start(pjsip_rx_data* request) {
+    const pjsip_msg* msg = request->msg_info.msg;
+    const pjsip_method& method = msg->line.req.method;
+    is_invite_ = method.id == PJSIP_INVITE_METHOD;
+    is_update_ = view(method.name) == "UPDATE";
+    uas_cseq_ = request->msg_info.cseq->cseq;
+    if (refreshes()) new_target_ = contact_of(msg);
+    if (!uas_.accept(request, this)) return false;
+    responses_ = ResponseBase(request, from_.dialog.local_tag());
+    if (is_invite_) uas_.respond(responses_.make(PJSIP_SC_TRYING));
+
+    TxPtr passed = to_.dialog.request(method);
+    uac_cseq_ = to_.dialog.local_cseq() - 1;
+    pass_through(request, passed.get());
+    if (request->msg_info.max_fwd != nullptr) {
+        auto* hops = static_cast<pjsip_max_fwd_hdr*>(pjsip_msg_find_hdr(passed->msg, PJSIP_H_MAX_FORWARDS, nullptr));
+        hops->ivalue = request->msg_info.max_fwd->ivalue - 1;
+    }
+    if (const pjsip_hdr* rack = find_header(msg, "RAck")) {
+        add_header(passed.get(), "RAck", rack_for(call_, from_, header_value(rack, 64)));
+    }
+    if (uac_.send(std::move(passed), this)) {
+        counters.add(Counter::requests_relayed);
+        return true;
+    }
+    uas_.respond(responses_.make(PJSIP_SC_INTERNAL_SERVER_ERROR));
+    uas_.retire();
+    return false;
+}
+
+void Relay::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
+    const int code = tsx->status_code;
+    if (uac_.is(tsx)) {
+        if (is_response(event)) {
+            call_.heard(to_);
+            heard_ = true;
+            if (code >= 200) return answer(code, event.body.tsx_state.src.rdata);
+            if (cancel_wanted_) send_cancel();
+            if (code > 100) answer(code, event.body.tsx_state.src.rdata);
+            return;
+        }
+        if (tsx->state != PJSIP_TSX_STATE_TERMINATED) return;
+        // RFC 4320 §4.2: no 408 to anything but INVITE, its sender has given up by then.
+        return answer(is_invite_ ? PJSIP_SC_REQUEST_TIMEOUT : PJSIP_SC_SERVER_TIMEOUT, nullptr);
+    }
+    if (!uas_.is(tsx) || tsx->state != PJSIP_TSX_STATE_TERMINATED) return;
+    uas_.let_go();
+    if (answered_) {
+        answered_ = false;
+        to_.acknowledge(uac_cseq_, nullptr);
+        return call_.on_relay_not_acknowledged();
+    }
+    call_.remove(*this);
+}
+
+void Relay::answer(int code, const pjsip_rx_data* response) {
+    const auto phrase = response != nullptr ? view(response->msg_info.msg->line.status.reason) : std::string_view();
+    TxPtr answer = responses_.make(code, phrase);
+    if (answer) {
+        if (refreshes() && code > 100 && code < 300) from_.dialog.add_contact(answer.get());
+        if (response != nullptr) pass_through(response, answer.get());
+        uas_.respond(std::move(answer));
+    }
+    if (code < 200) return;
+    final_sent_ = true;
+    uac_.let_go();
+    const bool success = code < 300;
+    answered_ = success && is_invite_ && uas_;
+    if (!is_invite_) {
+        uas_.retire();
+    } else if (!success) {
+        uas_.let_go();  // it repeats the response and takes the ACK by itself
+    }
+    if (success && refreshes() && response != nullptr) call_.on_refreshed(*this, contact_of(response->msg_info.msg), response);
+    if (!answered_) call_.remove(*this);
+}
+
+void Relay::on_ack(const pjsip_rx_data* ack) {
+    answered_ = false;
+    uas_.retire();
+    to_.acknowledge(uac_cseq_, ack);
+    call_.remove(*this);
+}
+
+void Relay::on_cancel(pjsip_rx_data* cancel) {
+    if (!from_.dialog.speaks_from(&cancel->pkt_info.src_addr)) return counters.add(Counter::dropped_foreign);
+    answer_request(cancel, PJSIP_SC_OK, from_.dialog.local_tag());
+    if (!open() || cancel_wanted_) return;
+    cancel_wanted_ = true;
+    cancel_reasons_ = reasons_of(cancel->msg_info.msg);
+    if (heard_) send_cancel();
+}
+
+void Relay::send_cancel() {
+    if (cancel_sent_ || !uac_) return;
+    cancel_sent_ = true;
+    if (TxPtr cancel = cancel_of(uac_.get()->last_tx)) {
+        add_reasons(cancel.get(), cancel_reasons_);
+        send_unattended(std::move(cancel));
+    }
+    pjsip_tsx_set_timeout(uac_.get(), timeout_ms());
+}
+
+void Relay::close() {
+    uac_.let_go();
+    if (answered_) {
+        answered_ = false;
+        to_.acknowledge(uac_cseq_, nullptr);
+    } else if (open()) {
+        final_sent_ = true;
+        uas_.respond(responses_.make(is_invite_ ? PJSIP_SC_REQUEST_TERMINATED : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST));
+        if (is_invite_) uas_.let_go();
+    }
+    uas_.retire();
+}
 
 }  // namespace sidecar

@@ -26,8 +26,8 @@ public:
     bool is_invite() const { return is_invite_; }
     bool open() const { return static_cast<bool>(uas_) && !final_sent_; }  // a final response is still owed
     bool awaits_ack(const Leg& leg, int cseq) const { return &from_ == &leg && answered_ && uas_cseq_ == cseq; }
-    const Leg& from() const { return from_; }
-    const Leg& to() const { return to_; }
+    Leg& from() const { return from_; }
+    Leg& to() const { return to_; }
     int uas_cseq() const { return uas_cseq_; }
     int uac_cseq() const { return uac_cseq_; }
     bool refreshes() const { return is_invite_ || is_update_; }
@@ -55,6 +55,7 @@ private:
     bool final_sent_ = false;
     bool heard_ = false;
     bool cancel_wanted_ = false;
+    bool cancel_sent_ = false;
     std::vector<std::string> cancel_reasons_;
     int uas_cseq_ = 0;
     int uac_cseq_ = 0;

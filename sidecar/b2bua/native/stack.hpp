@@ -20,6 +20,7 @@ struct Settings {
     std::size_t events_max = 100000;
     int answer_hold_ms_max = 2000;
     int retry_after_s = 5;
+    unsigned t1_ms = 500;  // RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
     bool refuse_unlisted = false;  // 403 and InviteRefused; else dropped in silence
     std::vector<std::string> wanted_headers;  // lower case
     std::string product;                      // User-Agent and Server; empty: neither is sent
@@ -33,6 +34,9 @@ struct Stack {
 };
 
 inline Stack stack;
+
+inline unsigned t4_ms() { return 10 * stack.settings.t1_ms; }       // how long a repeat may still arrive
+inline unsigned timeout_ms() { return 64 * stack.settings.t1_ms; }  // Timers B, F, H, J
 
 inline Transport transport_of(int pjsip_type) {
     switch (pjsip_type & ~PJSIP_TRANSPORT_IPV6) {

@@ -6,8 +6,6 @@
 namespace sidecar {
 namespace {
 
-constexpr unsigned linger_ms = 5000;  // T4: how long a repeat of what was answered may still arrive
-
 void*& user_slot(pjsip_transaction* tsx) { return tsx->mod_data[stack.user->id]; }
 
 // Sends with a new transaction. Its user is set afterwards: what fails at once is told by the return value, not by a
@@ -76,7 +74,7 @@ void Tsx::retire() {
     let_go();
     if (tsx->state >= PJSIP_TSX_STATE_TERMINATED) return;
     if (tsx->method.id == PJSIP_INVITE_METHOD) pjsip_tsx_stop_retransmit(tsx);
-    pjsip_tsx_terminate_async2(tsx, tsx->status_code >= 200 ? tsx->status_code : 500, nullptr, linger_ms);
+    pjsip_tsx_terminate_async2(tsx, tsx->status_code >= 200 ? tsx->status_code : 500, nullptr, t4_ms());
 }
 
 void Tsx::let_go() {

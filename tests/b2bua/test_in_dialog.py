@@ -1,0 +1,274 @@
+"""Requests inside the dialogs pass from end to end."""
+
+from __future__ import annotations
+
+import pytest
+
+from sidecar.core.commands import RelayAnswer
+from sidecar.core.events import (
+    AnswerHeld,
+    DeadlineReached,
+    InviteReceived,
+    LegTerminated,
+    Life,
+    SessionRefreshed,
+    TargetRefreshed,
+)
+from sidecar.core.terms import DeadlineKind, LegName
+from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
+from tests.b2bua.scripted_ua import ScriptedUA
+
+HOLD = OFFER + b"a=sendonly\r\n"
+
+
+def sides(rig: Rig, a: Dialog, b: Dialog, who: str) -> tuple[ScriptedUA, Dialog, ScriptedUA]:
+    return (rig.caller, a, rig.gateway) if who == "caller" else (rig.gateway, b, rig.caller)
+
+
+@pytest.mark.parametrize("who", ["caller", "callee"])
+async def test_a_re_invite_passes_with_body_headers_and_its_own_ack(who: str) -> None:
+    async with Rig() as rig:
+        _, a, b = await rig.answered_call()
+        near, dialog, far = sides(rig, a, b, who)
+        rig.in_dialog(near, "INVITE", dialog, near.contact(), "X-Hold: on", cseq=5, body=HOLD)
+        await near.expect(100)
+        passed = await far.expect("INVITE")
+        assert (passed.body, passed["X-Hold"]) == (HOLD, "on")
+        assert "tag=" in passed["To"]
+        far.reply(passed, 200, "X-Held: yes", body=ANSWER)
+        ok = await near.expect(200)
+        assert (ok.body, ok["X-Held"]) == (ANSWER, "yes")
+        rig.in_dialog(near, "ACK", dialog, cseq=5, body=ANSWER)
+        ack = await far.expect("ACK")
+        assert (ack.cseq, ack.body) == (passed.cseq, ANSWER)
+        far.reply(passed, 200, "X-Held: yes", body=ANSWER)
+        await far.until_repeated("ACK")
+
+
+async def test_a_refused_re_invite_leaves_the_call_as_it_was() -> None:
+    async with Rig() as rig:
+        _, a, b = await rig.answered_call()
+        sent = rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        await rig.caller.expect(100)
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 488)
+        await rig.gateway.expect("ACK")
+        refused = await rig.caller.expect(488)
+        rig.ack_failure(sent, refused)
+        rig.in_dialog(rig.gateway, "BYE", b, cseq=1)
+        await rig.gateway.expect(200)
+        await rig.caller.expect("BYE")
+
+
+async def test_re_invites_that_meet_get_491() -> None:
+    async with Rig() as rig:
+        _, a, b = await rig.answered_call()
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        await rig.caller.expect(100)
+        passed = await rig.gateway.expect("INVITE")
+        rig.in_dialog(rig.gateway, "INVITE", b, rig.gateway.contact(), cseq=1, body=HOLD)
+        await rig.gateway.expect(491)
+        rig.gateway.reply(passed, 491)
+        await rig.gateway.expect("ACK")
+        await rig.caller.expect(491)
+        assert rig.caller.quiet
+
+
+async def test_a_second_re_invite_before_the_first_is_answered_gets_500() -> None:
+    async with Rig() as rig:
+        _, a, _ = await rig.answered_call()
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        await rig.caller.expect(100)
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=6, body=HOLD)
+        overlap = await rig.caller.expect(500)
+        assert 0 <= int(overlap["Retry-After"]) <= 10
+
+
+async def test_a_re_invite_can_be_cancelled() -> None:
+    async with Rig() as rig:
+        _, a, _ = await rig.answered_call()
+        sent = rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        await rig.caller.expect(100)
+        passed = await rig.gateway.expect("INVITE")
+        rig.cancel(sent)
+        await rig.caller.expect(200, "CANCEL")
+        rig.gateway.reply(passed, 100)
+        cancel = await rig.gateway.expect("CANCEL")
+        rig.gateway.reply(cancel, 200)
+        rig.gateway.reply(passed, 487)
+        await rig.caller.expect(487)
+
+
+async def test_a_re_invite_that_is_not_acknowledged_ends_the_call() -> None:
+    async with Rig(t1_ms=10) as rig:
+        _, a, _ = await rig.answered_call()
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        await rig.caller.expect(100)
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 200, body=ANSWER)
+        await rig.caller.expect(200)
+        assert (await rig.until(DeadlineReached)).kind == DeadlineKind.NO_ACK
+        await rig.gateway.expect("ACK")
+        await rig.gateway.expect("BYE")
+        await rig.caller.expect("BYE")
+
+
+@pytest.mark.parametrize("who", ["caller", "callee"])
+@pytest.mark.parametrize("method", ["INFO", "UPDATE", "OPTIONS", "MESSAGE", "NOTIFY", "INVENTED"])
+async def test_other_requests_pass_with_body_and_headers(who: str, method: str) -> None:
+    async with Rig() as rig:
+        _, a, b = await rig.answered_call()
+        near, dialog, far = sides(rig, a, b, who)
+        rig.in_dialog(near, method, dialog, "X-This: passes", cseq=7, body=OFFER)
+        passed = await far.expect(method)
+        assert (passed.body, passed["X-This"], passed["Max-Forwards"]) == (OFFER, "passes", "69")
+        far.reply(passed, 202, "X-That: too", body=ANSWER)
+        answer = await near.expect(202)
+        assert (answer.body, answer["X-That"]) == (ANSWER, "too")
+
+
+async def test_refer_is_refused() -> None:
+    async with Rig() as rig:
+        _, a, _ = await rig.answered_call()
+        rig.in_dialog(rig.caller, "REFER", a, "Refer-To: <sip:elsewhere@192.0.2.7>", cseq=3)
+        await rig.caller.expect(603)
+        assert rig.gateway.quiet
+
+
+async def test_a_request_out_of_order_gets_500_but_bye_always_wins() -> None:
+    async with Rig() as rig:
+        _, a, _ = await rig.answered_call()
+        rig.in_dialog(rig.caller, "INFO", a, cseq=9)
+        rig.gateway.reply(await rig.gateway.expect("INFO"), 200)
+        await rig.caller.expect(200)
+        rig.in_dialog(rig.caller, "INFO", a, cseq=8)
+        await rig.caller.expect(500)
+        rig.in_dialog(rig.caller, "BYE", a, cseq=8)
+        await rig.caller.expect(200, "BYE")
+        await rig.gateway.expect("BYE")
+
+
+async def test_bye_ends_a_request_that_is_still_open() -> None:
+    async with Rig() as rig:
+        _, a, b = await rig.answered_call()
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        await rig.caller.expect(100)
+        await rig.gateway.expect("INVITE")
+        rig.in_dialog(rig.gateway, "BYE", b, cseq=1)
+        await rig.gateway.expect(200)
+        await rig.caller.expect(487)
+        rig.caller.reply(await rig.caller.expect("BYE"), 200)
+        await rig.until(LegTerminated)
+        await rig.until(LegTerminated)
+
+
+async def test_targets_move_with_a_re_invite() -> None:
+    async with Rig() as rig:
+        _, a, b = await rig.answered_call()
+        other = await rig.agent(2)
+        rig.in_dialog(rig.caller, "INVITE", a, other.contact(), cseq=5, body=HOLD)
+        await rig.caller.expect(100)
+        rig.gateway.reply(
+            await rig.gateway.expect("INVITE"), 200, "Session-Expires: 1800;refresher=uac", body=ANSWER
+        )
+        assert (await rig.caller.expect(200))["Session-Expires"] == "1800;refresher=uac"
+        moved = await rig.until(TargetRefreshed)
+        assert (moved.leg_name, moved.remote_target) == (LegName.A, f"sip:{other.host}:{other.port}")
+        assert moved.remote_cseq == 5
+        refreshed = {
+            (await rig.until(SessionRefreshed)).leg_name,
+            (await rig.until(SessionRefreshed)).leg_name,
+        }
+        assert refreshed == {LegName.A, LegName.B}
+        rig.in_dialog(rig.caller, "ACK", a, cseq=5)
+        await rig.gateway.expect("ACK")
+        rig.in_dialog(rig.gateway, "BYE", b, cseq=1)
+        await other.expect("BYE")
+
+
+async def test_reliable_provisionals_pass_and_prack_names_the_right_invite() -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        sent = rig.invite("Supported: 100rel", cseq=77)
+        at_b = await rig.gateway.expect("INVITE")
+        assert at_b["Supported"] == "100rel"
+        rig.gateway.reply(at_b, 183, "Require: 100rel", "RSeq: 4711", tag="to-b", body=ANSWER)
+        await rig.caller.expect(100)
+        early = await rig.caller.expect(183)
+        assert (early["RSeq"], early["Require"], early.body) == ("4711", "100rel", ANSWER)
+        a = Dialog.of_caller(sent, early)
+        rig.in_dialog(rig.caller, "PRACK", a, "RAck: 4711 77 INVITE", cseq=78)
+        prack = await rig.gateway.expect("PRACK")
+        assert prack["RAck"] == f"4711 {at_b.cseq} INVITE"
+        rig.gateway.reply(prack, 200)
+        await rig.caller.expect(200, "PRACK")
+        rig.in_dialog(rig.caller, "UPDATE", a, rig.caller.contact(), cseq=79, body=HOLD)
+        update = await rig.gateway.expect("UPDATE")
+        assert update.body == HOLD
+        rig.gateway.reply(update, 200, rig.gateway.contact(), body=ANSWER)
+        assert (await rig.caller.expect(200, "UPDATE")).body == ANSWER
+        rig.gateway.reply(at_b, 200, tag="to-b")
+        await rig.caller.expect(200, "INVITE")
+
+
+async def test_a_delayed_offer_is_answered_in_the_ack() -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        sent = rig.invite(body=b"")
+        at_b = await rig.gateway.expect("INVITE")
+        assert at_b.body == b""
+        assert "Content-Type" not in at_b
+        rig.gateway.reply(at_b, 200, tag="to-b", body=OFFER)
+        await rig.caller.expect(100)
+        ok = await rig.caller.expect(200)
+        assert ok.body == OFFER
+        a = Dialog.of_caller(sent, ok)
+        rig.in_dialog(rig.caller, "ACK", a, cseq=1, body=ANSWER)
+        ack = await rig.gateway.expect("ACK")
+        assert ack.body == ANSWER
+        rig.gateway.reply(at_b, 200, tag="to-b", body=OFFER)
+        await rig.gateway.until_repeated("ACK")
+
+
+async def test_a_repeated_answer_is_absorbed_while_it_is_held() -> None:
+    async with Rig() as rig:
+        rig.invite()
+        await rig.caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite))
+        at_b = await rig.gateway.expect("INVITE")
+        for _ in range(3):
+            rig.gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+        await rig.event(AnswerHeld)
+        rig.send(RelayAnswer(bridge_id=invite.bridge_id))
+        await rig.caller.expect(200)
+        assert rig.gateway.quiet
+        assert rig.hook.stats()["repeated_answers"] == 2
+
+
+async def test_an_answer_that_is_not_acknowledged_ends_both_legs() -> None:
+    async with Rig(t1_ms=10) as rig:
+        rig.autopilot()
+        rig.invite()
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 200, tag="to-b", body=ANSWER)
+        await rig.caller.expect(100)
+        await rig.caller.expect(200)
+        assert (await rig.until(DeadlineReached)).kind == DeadlineKind.NO_ACK
+        assert rig.caller.repeats
+        for agent in (rig.gateway, rig.caller):
+            if agent is rig.gateway:
+                await agent.expect("ACK")
+            bye = await agent.expect("BYE")
+            assert bye["Reason"] == 'Q.850;cause=102;text="no_ack"'
+            agent.reply(bye, 200)
+        assert (await rig.event(LegTerminated)).alive
+        assert (await rig.event(LegTerminated)).alive
+
+
+async def test_life_is_reported_at_most_once_a_second() -> None:
+    async with Rig() as rig:
+        _, a, _ = await rig.answered_call()
+        for number in range(3):
+            rig.in_dialog(rig.caller, "INFO", a, cseq=2 + number)
+            rig.gateway.reply(await rig.gateway.expect("INFO"), 200)
+            await rig.caller.expect(200)
+        lives = [event.leg_name for event in rig.events if isinstance(event, Life)]
+        assert sorted(lives) == [LegName.A, LegName.B]

@@ -1,0 +1,88 @@
+"""The same over connections."""
+
+from __future__ import annotations
+
+from sidecar.core.commands import RelayAnswer
+from sidecar.core.events import AnswerHeld, InviteReceived, LegTerminated, RouteFailed
+from sidecar.core.terms import RouteFailure, TransportName
+from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
+from tests.b2bua.scripted_ua import ScriptedUA
+
+BOTH = (TransportName.UDP, TransportName.TCP)
+
+
+async def test_a_call_from_tcp_to_udp() -> None:
+    async with Rig(transports=BOTH) as rig:
+        caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
+        sent = rig.invite(agent=caller)
+        await caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        assert invite.leg.transport == TransportName.TCP
+        rig.send(rig.route(invite))
+        at_b = await rig.gateway.expect("INVITE")
+        assert at_b["Via"].startswith("SIP/2.0/UDP")
+        rig.gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+        await rig.event(AnswerHeld)
+        rig.send(RelayAnswer(bridge_id=invite.bridge_id))
+        ok = await caller.expect(200)
+        assert "transport=tcp" in ok["Contact"]
+        a = Dialog.of_caller(sent, ok)
+        rig.in_dialog(caller, "ACK", a, cseq=1)
+        await rig.gateway.expect("ACK")
+        # The caller's Contact names a port that nobody listens on: the BYE takes the caller's own connection.
+        rig.in_dialog(rig.gateway, "BYE", Dialog.of_callee(at_b, "to-b"), cseq=1)
+        caller.reply(await caller.expect("BYE"), 200)
+        await rig.until(LegTerminated)
+        assert (await rig.until(LegTerminated)).alive
+
+
+async def test_a_call_from_udp_to_tcp() -> None:
+    async with Rig(transports=BOTH) as rig:
+        gateway = rig.adopt(await ScriptedUA.tcp_server(f"{rig.network}.3"))
+        sent = rig.invite(body=OFFER + b"a=x:" + b"y" * 9000 + b"\r\n")
+        await rig.caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite, port=gateway.port, transport=TransportName.TCP))
+        at_b = await gateway.expect("INVITE")
+        assert at_b.body == sent.body
+        assert "transport=tcp" in at_b["Contact"]
+        gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+        held = await rig.event(AnswerHeld)
+        assert held.leg.transport == TransportName.TCP
+        rig.send(RelayAnswer(bridge_id=invite.bridge_id))
+        ok = await rig.caller.expect(200)
+        a = Dialog.of_caller(sent, ok)
+        rig.in_dialog(rig.caller, "ACK", a, cseq=1)
+        await gateway.expect("ACK")
+        rig.in_dialog(rig.caller, "BYE", a, cseq=2)
+        gateway.reply(await gateway.expect("BYE"), 200)
+        await rig.until(LegTerminated)
+        assert (await rig.until(LegTerminated)).alive
+
+
+async def test_a_large_invite_moves_to_tcp_where_the_gateway_speaks_it() -> None:
+    async with Rig(transports=BOTH) as rig:
+        gateway = rig.adopt(await ScriptedUA.tcp_server(f"{rig.network}.3"))
+        rig.invite(body=OFFER + b"a=x:" + b"y" * 2000 + b"\r\n")
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite, port=gateway.port))
+        assert (await gateway.expect("INVITE"))["Via"].startswith("SIP/2.0/TCP")
+
+
+async def test_a_gateway_that_takes_no_connection_is_unreachable() -> None:
+    async with Rig(transports=BOTH) as rig:
+        rig.invite()
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite, transport=TransportName.TCP))
+        assert (await rig.event(RouteFailed)).cause == RouteFailure.UNREACHABLE
+
+
+async def test_a_lost_connection_of_the_gateway_fails_the_attempt() -> None:
+    async with Rig(transports=BOTH) as rig:
+        gateway = rig.adopt(await ScriptedUA.tcp_server(f"{rig.network}.3"))
+        rig.invite()
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite, port=gateway.port, transport=TransportName.TCP))
+        await gateway.expect("INVITE")
+        gateway.close()
+        assert (await rig.event(RouteFailed)).cause == RouteFailure.UNREACHABLE
