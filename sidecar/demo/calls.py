@@ -21,8 +21,8 @@ BLOCKED_NUMBERS = "0900*"
 
 class DemoCall(NamedTuple):
     """`scenario` names the SIPp files. `pause_ms` is what their pause lasts: talk, or ringing of a cancelled
-    call. `talk_ms` is how long A and B may have been connected: a timer may be a few milliseconds early, and
-    SIPp's own delays and a busy machine are in the upper bound."""
+    call. `talk_ms` is how long A and B may have been connected: no timer of ours may be early; SIPp's own
+    delays and a busy machine are in the upper bound."""
 
     scenario: str
     title: str
@@ -125,7 +125,7 @@ CALLS = (
         sip_code=408,
         q850_cause=16,
         disposition="answered",
-        talk_ms=(4980, 5500),
+        talk_ms=(5000, 5500),
     ),
     DemoCall(
         scenario="server-credit-exhausted-in-call",
@@ -139,7 +139,7 @@ CALLS = (
         sip_code=402,
         q850_cause=16,
         disposition="answered",
-        talk_ms=(2980, 3500),
+        talk_ms=(3000, 3500),
         account=PREPAID_ACCOUNT,
         billed_s=3,  # what was paid for: the delay of our own BYE is not the customer's
     ),
