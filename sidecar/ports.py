@@ -247,6 +247,7 @@ class RelayCounters(msgspec.Struct, kw_only=True):
     retried: int = 0
     dead: int = 0
     outbox_failures: int = 0
+    defects: int = 0  # exceptions of our own code
     in_flight: int = 0
     codes: dict[int, int] = {}  # PUBACK reason code -> how many
 

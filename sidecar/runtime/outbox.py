@@ -18,6 +18,7 @@ is the dead letter.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -123,6 +124,7 @@ class OutboxRelay:
         self._link: Link | None = None
         self._lost: LinkError | None = None
         self._told = ""  # the last failure to connect that was logged
+        self._nobody_told = False  # once per link
         self._cursor = 0  # the last row read in this pass
         self._rows_waiting = True  # there may be rows behind the cursor
         self._refused = False  # a row of this pass is to be tried again
@@ -146,12 +148,13 @@ class OutboxRelay:
 
     async def drained(self, within_s: float) -> bool:
         """Wait until every row is with the broker and out of the outbox, for a stop that repeats nothing."""
-        try:
+        with contextlib.suppress(TimeoutError, OutboxError):
             async with asyncio.timeout(within_s):
+                if not self.counters.connected and not self._unsettled and not await self._depth():
+                    return True  # no broker, but nothing for it either
                 await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
+                return True
+        return False
 
     def read_again(self) -> None:
         """Rows came back under their old numbers (dead letters that are to be tried again). Without this call
@@ -173,6 +176,11 @@ class OutboxRelay:
             except OutboxError as failed:
                 self.counters.outbox_failures += 1
                 log.error("outbox_failed", error=str(failed))
+            except Exception:
+                # A defect of ours must not end the calls with it: the rows are on disk, and nothing was
+                # settled.
+                self.counters.defects += 1
+                log.exception("relay_defect")
             finally:
                 self._link = None
                 self.counters.connected = False
@@ -192,6 +200,7 @@ class OutboxRelay:
         self.counters.connected = True
         self.counters.connects += 1
         self._told = ""
+        self._nobody_told = False
         log.info("broker_connected", window=link.window)
         await self._read_state()
         if self.state is not None:
@@ -263,13 +272,10 @@ class OutboxRelay:
             self._delivered.append(seq)
             counters.delivered += 1
             if code == NO_SUBSCRIBER:
-                if counters.no_subscriber == 0:
-                    log.warning(
-                        "no_subscriber",
-                        seq=seq,
-                        advice="the broker has the record; nobody listens to its topic",
-                    )
                 counters.no_subscriber += 1
+                if not self._nobody_told:
+                    self._nobody_told = True
+                    log.warning("no_subscriber", seq=seq, advice="the broker took the record; nobody listens")
             self._backoff.reset()
         elif outcome is Verdict.DEAD:
             self._bury(seq, code)
@@ -353,6 +359,10 @@ class OutboxRelay:
                 log.error("outbox_failed", error=str(failed))
             except LinkError:
                 pass  # the retry loop knows
+
+    async def _depth(self) -> int:
+        await self._read_state()
+        return self.state.depth if self.state is not None else 0
 
     async def _read_state(self) -> None:
         try:

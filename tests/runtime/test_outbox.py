@@ -442,6 +442,16 @@ async def test_a_stopped_broker_stops_nothing_and_gets_all_afterwards(tmp_path: 
             assert first_appearances(subscriber.seqs) == list(range(1, 551))
 
 
+async def test_with_no_broker_and_nothing_to_send_the_relay_counts_as_drained(tmp_path: Path) -> None:
+    outbox = MemoryOutbox()
+    async with running_broker(tmp_path) as gone:
+        settings = mqtt_settings(gone)
+    async with relaying(outbox, settings) as relay:
+        assert await relay.drained(WITHIN_S)
+        add_rows(outbox, 1)
+        assert not await relay.drained(0.05)
+
+
 # --- a store that fails -------------------------------------------------------------------------------------
 
 
