@@ -1,8 +1,10 @@
-"""What the store costs a call: `python -m tests.bench_store [--calls N] [--up N] [--rate N] [--prepaid] [--dir PATH]`.
+"""What the store costs a call: `python -m tests.bench_store [--calls N] [--up N] [--rate N] [--prepaid]
+[--dir PATH]`.
 
-Each call takes the five steps of an answered call, each submitted when the outcome of the one before is there, as the
-runtime does; its CDR is then taken from the outbox and settled in pages. Calls and CDRs are made beforehand and are not
-in the figures. `--up` keeps so many calls going (closed loop); `--rate` starts so many a second instead (open loop).
+Each call takes the five steps of an answered call, each submitted when the outcome of the one before is
+there, as the runtime does; its CDR is then taken from the outbox and settled in pages. Calls and CDRs are
+made beforehand and are not in the figures. `--up` keeps so many calls going (closed loop); `--rate` starts so
+many a second instead (open loop).
 """
 
 from __future__ import annotations
@@ -124,7 +126,8 @@ async def measure(arguments: argparse.Namespace, data_dir: Path) -> None:
     )
     print(
         f"  {len(driver.commits) / arguments.calls:.2f} commits/call, commit {_spread(driver.commits)},"
-        f" submit to Admitted {_spread(driver.admitted_ns)}, file {store_bytes(data_dir) / arguments.calls:.0f} B/call"
+        f" submit to Admitted {_spread(driver.admitted_ns)},"
+        f" files {store_bytes(data_dir) / arguments.calls:.0f} B/call"
     )
     if arguments.check:
         print("  ledger check:", await store.ledger_check() or "adds up")

@@ -67,6 +67,7 @@ class SqliteOutbox:
     def rows_doubtful(self) -> None:
         """Called by the store after a fault of the disk: only the file says what was written."""
         self._at_hand.clear()
+        self._notify()
 
     async def pending(self, after_seq: int, rows_max: int) -> Sequence[OutboxRow]:
         at_hand = self._at_hand
@@ -85,6 +86,8 @@ class SqliteOutbox:
     async def settle(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
         gone = ranges([*delivered, *(seq for seq, _ in dead)])
         died_wall_ns = self._clock.wall_ns()
+        if gone:
+            self._given_seq = max(self._given_seq, gone[-1][1])
 
         def run(_batch: Batch, connection: apsw.Connection) -> None:
             # A dead letter only while it waits: a repeated settlement must not bring back one that was

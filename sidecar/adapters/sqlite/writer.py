@@ -23,6 +23,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
@@ -138,7 +139,9 @@ class Writer:
         self._queue.put(None)
         self._thread.join()
         if self._connection is not None:
-            self._connection.close()
+            # All is committed: what remains of the WAL is taken up at the next start.
+            with suppress(apsw.Error):
+                self._connection.close(force=True)
 
     # --- the thread -----------------------------------------------------------------------------------------
 
@@ -282,7 +285,8 @@ class Writer:
         if connection is None or not isinstance(error, (apsw.FullError, apsw.BusyError)):
             if connection is not None:
                 self._connection = None
-                connection.close(force=True)
+                with suppress(apsw.Error):
+                    connection.close(force=True)
             connection = self._reopen()
             self._adopt(connection)
             head_bridge_id = self._known.head_bridge_id  # of this boot, not in the file

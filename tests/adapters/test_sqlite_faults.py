@@ -1,0 +1,190 @@
+"""The disk fails while calls are up: new ones are refused, nothing acknowledged is lost, ends come later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from sidecar.core.commands import EntryKind
+from sidecar.core.events import Admitted, AnswerRecorded, StepFailed
+from sidecar.core.terms import Money
+from tests.adapters.sqlite_faulty_disk import FSYNC, FULL, WRITE, Disk, faulty_disk
+from tests.adapters.sqlite_stores import Watched, asked, opened
+from tests.adapters.store_calls import (
+    admission,
+    admitted,
+    answered,
+    call_id,
+    ended,
+    ending,
+    entry,
+    whole_call,
+)
+
+FAULTS = pytest.mark.parametrize("code", [FULL, WRITE, FSYNC], ids=["full", "write", "fsync"])
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    with faulty_disk() as found:
+        yield found
+
+
+def outcome(watched: Watched, number: int) -> type:
+    return type(watched.outcome(call_id(number)))
+
+
+@FAULTS
+async def test_calls_that_wait_are_refused_and_ends_are_written_when_the_disk_is_back(
+    tmp_path: Path, disk: Disk, code: int
+) -> None:
+    async with opened(tmp_path, vfs="faulty") as watched:
+        store = watched.store
+        await store.accounts.create("acme", "EUR", prepaid=True)
+        await store.accounts.top_up("acme", Money(Decimal(100), "EUR"), "first")
+        up = [admitted(n, prepaid=True) for n in range(1, 6)]
+        watched.submit(*map(admission, up))
+        await watched.until(lambda: len(watched.events) == 5)
+        disk.break_down(code)
+        watched.submit(*(ending(ended(answered(call))) for call in up), admission(admitted(6, prepaid=True)))
+        watched.submit(entry(EntryKind.ANSWERED, answered(admitted(7))))
+        await watched.until(lambda: watched.failing == [True] and len(watched.events) == 7)
+        assert store.failing
+        assert store.failure
+        assert outcome(watched, 6) is StepFailed
+        assert outcome(watched, 7) is StepFailed
+        watched.submit(admission(admitted(8)))
+        await watched.until(lambda: len(watched.events) == 8)
+        assert outcome(watched, 8) is StepFailed
+        disk.repair()
+        await watched.until(lambda: watched.failing == [True, False])
+        watched.submit(*whole_call(9))
+        await watched.written()
+        assert outcome_kinds(watched, 9) == [Admitted, AnswerRecorded]
+        records = await store.records.tail(0)
+        assert [cdr.call_id for cdr in records] == [call_id(n) for n in (1, 2, 3, 4, 5, 9)]
+        assert [cdr.seq for cdr in records] == [1, 2, 3, 4, 5, 6]
+        assert [row.seq for row in await store.outbox.pending(0, 10)] == [1, 2, 3, 4, 5, 6]
+        await watched.proved()
+    assert disk.failed > 0
+    assert asked(tmp_path, "SELECT count(*) FROM open_calls") == [(0,)]
+
+
+def outcome_kinds(watched: Watched, number: int) -> list[type]:
+    return [type(event) for event in watched.events if event.call_id == call_id(number)]
+
+
+@FAULTS
+@pytest.mark.parametrize("errors", [1, 2, 3, 6])
+async def test_an_admission_that_was_reported_as_failed_leaves_nothing_behind(
+    tmp_path: Path, disk: Disk, code: int, errors: int
+) -> None:
+    """After a failed fsync the rows may be in the file all the same: they must be undone."""
+    async with opened(tmp_path, vfs="faulty") as watched:
+        await watched.store.accounts.create("acme", "EUR", prepaid=True)
+        await watched.store.accounts.top_up("acme", Money(Decimal(5), "EUR"), "first")
+        disk.break_down(code, errors)
+        watched.submit(admission(admitted(1, prepaid=True)))
+        await watched.until(lambda: len(watched.events) == 1 and watched.failing[-1:] == [False])
+        assert outcome(watched, 1) is StepFailed
+        watched.submit(admission(admitted(2, prepaid=True)))
+        await watched.until(lambda: len(watched.events) == 2)
+        await watched.written()
+        await watched.proved()
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert [call.call_id for call, _ in watched.store.found_open()] == [call_id(2)]
+
+
+@FAULTS
+async def test_an_end_survives_a_stop_while_the_disk_fails_as_a_call_found_open(
+    tmp_path: Path, disk: Disk, code: int
+) -> None:
+    async with opened(tmp_path, vfs="faulty") as watched:
+        watched.submit(admission(admitted(1)))
+        await watched.until(lambda: len(watched.events) == 1)
+        disk.break_down(code)
+        watched.submit(ending(ended(answered(admitted(1)))))
+        await watched.until(lambda: watched.failing == [True])
+    disk.repair()
+    async with opened(tmp_path, boot_id="next") as watched:
+        found = [call.call_id for call, _ in watched.store.found_open()]
+        records = await watched.store.records.tail(0)
+        # Exactly one of the two, whatever became of the failed commit: never both, never neither.
+        assert len(found) + len(records) == 1
+        await watched.proved()
+
+
+@FAULTS
+async def test_what_the_broker_acknowledged_is_not_forgotten(tmp_path: Path, disk: Disk, code: int) -> None:
+    async with opened(tmp_path, vfs="faulty") as watched:
+        watched.submit(*whole_call(1), *whole_call(2))
+        await watched.written()
+        disk.break_down(code, 4)
+        await watched.store.outbox.settle([1], [(2, 0x87)])
+        await watched.until(lambda: watched.failing == [True, False])
+        state = await watched.store.outbox.outbox_state()
+        assert (state.depth, state.dead) == (0, 1)
+
+
+async def test_a_top_up_fails_at_once_and_may_be_repeated(tmp_path: Path, disk: Disk) -> None:
+    async with opened(tmp_path, vfs="faulty") as watched:
+        accounts = watched.store.accounts
+        await accounts.create("acme", "EUR", prepaid=True)
+        disk.break_down(FSYNC, 3)
+        with pytest.raises(Exception, match="cannot write at present"):
+            await accounts.top_up("acme", Money(Decimal(5), "EUR"), "first")
+        await watched.until(lambda: watched.failing == [True, False])
+        assert await accounts.top_up("acme", Money(Decimal(5), "EUR"), "first") == Money(Decimal(5), "EUR")
+        await watched.proved()
+
+
+async def test_a_checkpoint_that_fails_is_not_passed_over(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite ignores the errors of automatic checkpoints; ours are asked for."""
+    monkeypatch.setattr("sidecar.adapters.sqlite.writer.WAL_PAGES_MAX", 1)
+    async with opened(tmp_path, vfs="faulty") as watched:
+        watched.submit(*whole_call(1))
+        await watched.written()
+        disk.break_down(FSYNC, 1)
+        synced = len(watched.failing)
+        for number in range(2, 5):
+            watched.submit(*whole_call(number))
+            await watched.written()
+        assert watched.failing[synced:] == [True, False]
+        assert disk.failed == 1
+        assert {cdr.call_id for cdr in await watched.store.records.tail(0)} >= {call_id(1)}
+        await watched.proved()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_nothing_acknowledged_is_ever_lost_on_a_disk_that_comes_and_goes(
+    tmp_path: Path, disk: Disk, seed: int
+) -> None:
+    codes = (FULL, WRITE, FSYNC)
+    acknowledged: set[UUID] = set()
+    async with opened(tmp_path, vfs="faulty") as watched:
+        for number in range(1, 61):
+            if number % 7 == seed:
+                disk.break_down(codes[(number + seed) % 3], 1 + (number * (seed + 3)) % 9)
+            watched.submit(admission(admitted(number)))
+            known = number
+            await watched.until(lambda known=known: bool(outcome_kinds(watched, known)))  # type: ignore[misc]
+            if outcome(watched, number) is Admitted:
+                acknowledged.add(call_id(number))
+                if number % 3:
+                    watched.submit(ending(ended(answered(admitted(number)))))
+        disk.repair()
+        await watched.written()
+        recorded = {cdr.call_id for cdr in await watched.store.records.tail(0)}
+        assert [cdr.seq for cdr in await watched.store.records.tail(0)] == list(range(1, len(recorded) + 1))
+        await watched.proved()
+    async with opened(tmp_path, boot_id="next") as watched:
+        still_open = {call.call_id for call, _ in watched.store.found_open()}
+    assert recorded | still_open == acknowledged
+    assert not recorded & still_open
+    assert disk.failed > 0

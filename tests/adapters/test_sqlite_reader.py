@@ -1,0 +1,139 @@
+"""Records are found again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from sidecar.core.cdr import Cdr
+from sidecar.core.commands import Publish
+from sidecar.core.records import cdr_of, utc
+from sidecar.core.terms import Detail, HangupOrigin, ServerReason
+from sidecar.ports import RecordFilter
+from tests.adapters.sqlite_stores import Watched, opened
+from tests.adapters.store_calls import (
+    NO_SERVER_RECORDS,
+    POLICY,
+    WALL_NS,
+    admitted,
+    answered,
+    call_id,
+    ended,
+    ending,
+    whole_call,
+)
+
+MINUTE_NS = 60_000_000_000
+
+
+def record(number: int, account: str = "acme", **change: object) -> Cdr:
+    call = admitted(number, account, at_ns=WALL_NS + number * MINUTE_NS)
+    return replace(cdr_of(ended(answered(call)), POLICY), **change)
+
+
+async def filled(watched: Watched) -> None:
+    """1, 2: acme; 3: other; 4: released by an operator; 5: other numbers and gateway; 6: suppressed."""
+    released = ended(
+        answered(admitted(4, at_ns=WALL_NS + 4 * MINUTE_NS)),
+        origin=HangupOrigin.SERVER,
+        detail=Detail.OPERATOR,
+    )
+    five = record(5)
+    for cdr in (
+        record(1),
+        record(2),
+        record(3, "other"),
+        cdr_of(released, POLICY),
+        replace(
+            five,
+            gateway="gw2",
+            caller=replace(five.caller, received="+33*1"),
+            callee=replace(five.callee, received="0033145", billed="33145"),
+        ),
+    ):
+        watched.submit((Publish(cdr=cdr),))
+    kept = ended(answered(admitted(6)), origin=HangupOrigin.SERVER, detail=Detail.OPERATOR)
+    watched.submit(ending(kept, NO_SERVER_RECORDS))
+    await watched.written()
+
+
+AT_3 = record(3).ended_at
+
+
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        (RecordFilter(), [5, 4, 3, 2, 1]),
+        (RecordFilter(account="other"), [3]),
+        (RecordFilter(origin=HangupOrigin.SERVER), [4]),
+        (RecordFilter(reason=ServerReason.ADMIN), [4]),
+        (RecordFilter(detail=Detail.BYE), [5, 3, 2, 1]),
+        (RecordFilter(gateway="gw2"), [5]),
+        (RecordFilter(number="004915112345678"), [4, 3, 2, 1]),
+        (RecordFilter(number="4915112345678"), [4, 3, 2, 1]),
+        (RecordFilter(number="4915*"), [4, 3, 2, 1]),
+        (RecordFilter(number="4915"), []),
+        (RecordFilter(number="+4930*"), [4, 3, 2, 1]),
+        (RecordFilter(number="+33*1"), [5]),
+        (RecordFilter(number="+33?1"), []),
+        (RecordFilter(number="[+]33*"), []),
+        (RecordFilter(since=AT_3), [5, 4, 3]),
+        (RecordFilter(until=AT_3), [2, 1]),
+        (RecordFilter(since=AT_3, until=AT_3 + timedelta(seconds=1)), [3]),
+        (RecordFilter(account="acme", number="33*", since=utc(WALL_NS)), [5]),
+        (RecordFilter(suppressed=True), [6]),
+        (RecordFilter(suppressed=True, account="nobody"), []),
+        (RecordFilter(account="' OR 1 --"), []),
+    ],
+)
+async def test_a_search_finds_what_fits_the_latest_first(
+    tmp_path: Path, wanted: RecordFilter, numbers: list[int]
+) -> None:
+    async with opened(tmp_path) as watched:
+        await filled(watched)
+        page = await watched.store.records.search(wanted)
+        assert [cdr.call_id for cdr in page.records] == [call_id(n) for n in numbers]
+        assert page.cursor is None
+
+
+async def test_pages_follow_one_another_also_where_ends_fall_together(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        at = record(1).ended_at
+        for number in range(1, 8):
+            watched.submit(
+                (Publish(cdr=record(number, ended_at=at if number < 5 else at + timedelta(hours=1))),)
+            )
+        await watched.written()
+        found: list[Cdr] = []
+        cursor = None
+        for _ in range(3):
+            page = await watched.store.records.search(RecordFilter(), 3, cursor)
+            found += page.records
+            cursor = page.cursor
+        assert cursor is None
+        assert [cdr.seq for cdr in found] == [7, 6, 5, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "1", "1.x", "1;2"])
+async def test_a_cursor_that_no_search_gave_is_refused(tmp_path: Path, cursor: str) -> None:
+    async with opened(tmp_path) as watched:
+        with pytest.raises(ValueError, match="cursor"):
+            await watched.store.records.search(RecordFilter(), 3, cursor)
+
+
+async def test_the_tail_goes_on_from_any_number(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        for number in range(1, 6):
+            watched.submit(*whole_call(number))
+        await watched.written()
+        assert [cdr.seq for cdr in await watched.store.records.tail(2, 2)] == [3, 4]
+        assert await watched.store.records.tail(5) == ()
+
+
+@pytest.mark.parametrize("name", ["", "no-uuid", "00000000-0000-0000-0000-000000000000"])
+async def test_a_call_that_is_not_known_has_no_records(tmp_path: Path, name: str) -> None:
+    async with opened(tmp_path) as watched:
+        assert await watched.store.records.show(name) == ()

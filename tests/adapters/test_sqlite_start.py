@@ -1,0 +1,126 @@
+"""What is checked before the store opens, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+
+from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.sqlite import SqliteStore, StoreError
+from sidecar.adapters.sqlite.file import FILE_NAME, LOCK_NAME, DataDir, connect, renew_epoch
+from tests.adapters.sqlite_stores import asked, opened
+from tests.adapters.store_calls import whole_call
+
+ROOT = Path(__file__).parents[2]
+
+
+async def refused(data_dir: Path) -> str:
+    with pytest.raises(StoreError) as found:
+        SqliteStore.open(data_dir, node="n1", boot_id="b", clock=SystemClock())
+    return str(found.value)
+
+
+async def test_the_directory_is_made_for_this_user_alone(tmp_path: Path) -> None:
+    data_dir = tmp_path / "a" / "b"
+    async with opened(data_dir):
+        assert data_dir.stat().st_mode & 0o777 == 0o700
+        assert (data_dir / LOCK_NAME).stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_directory_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    assert str(tmp_path / "data") in await refused(tmp_path / "data")
+    assert "not writable" in await refused(tmp_path / "data" / "below")
+
+
+def test_a_directory_that_is_not_writable_is_one_clear_error(tmp_path: Path) -> None:
+    # Root may write anywhere, so another user asks.
+    tmp_path.chmod(0o555)
+    script = (
+        "import os, sys; from pathlib import Path; "
+        "from sidecar.adapters.sqlite.file import DataDir, StoreError\n"
+        f"data_dir = Path({str(tmp_path)!r})\n"
+        "os.chdir('/')\n"
+        "if os.getuid() == 0: os.setuid(65534)\n"
+        "try: DataDir(data_dir)\n"
+        "except StoreError as error: sys.exit(str(error))\n"
+    )
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert re.search(r"data_dir .*: not writable \(Permission denied\); give it to this user", said.stderr)
+
+
+async def test_two_daemons_never_share_a_directory_and_the_second_names_the_first(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        said = await refused(tmp_path)
+    assert said == f"data_dir {tmp_path}: in use by process {os.getpid()}; stop it or choose another"
+    async with opened(tmp_path, boot_id="next"):
+        pass
+
+
+def test_the_lock_goes_with_the_process_that_held_it(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from sidecar.adapters.sqlite.file import DataDir\n"
+        f"held = DataDir(Path({str(tmp_path)!r})); os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == -9
+    DataDir(tmp_path).release()
+
+
+async def test_a_file_of_another_version_is_not_touched(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        pass
+    connection = apsw.Connection(str(tmp_path / FILE_NAME))
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    assert "written by another version (schema 99, ours is 1)" in await refused(tmp_path)
+
+
+async def test_a_file_of_another_program_is_not_touched(tmp_path: Path) -> None:
+    connection = apsw.Connection(str(tmp_path / FILE_NAME))
+    connection.execute("CREATE TABLE other (x)")
+    connection.close()
+    assert "another version" in await refused(tmp_path)
+
+
+async def test_an_open_call_that_cannot_be_read_stops_the_start_by_name(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(whole_call(1)[0])
+    asked(tmp_path, "UPDATE open_calls SET body = ?", b"\x02later")
+    assert "a journal entry of version 2; this program knows 1" in await refused(tmp_path)
+
+
+async def test_an_epoch_lasts_as_long_as_its_file(tmp_path: Path) -> None:
+    async with opened(tmp_path / "one") as watched:
+        first = watched.store.epoch
+    async with opened(tmp_path / "one", boot_id="next") as watched:
+        assert watched.store.epoch == first
+    async with opened(tmp_path / "two") as watched:
+        assert watched.store.epoch != first
+
+
+async def test_a_new_epoch_goes_on_with_the_numbers_and_counts_its_rows_anew(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1), *whole_call(2))
+        first = watched.store.epoch
+    connection = connect(tmp_path / FILE_NAME)
+    renewed = renew_epoch(connection, 1)
+    connection.close()
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert watched.store.epoch == renewed != first
+        watched.submit(*whole_call(3))
+        await watched.written()
+        state = await watched.store.outbox.outbox_state()
+        assert (state.head_seq, state.published) == (3, 1)
+        epochs = [cdr.store_epoch for cdr in await watched.store.records.tail(0)]
+        assert epochs == [first, first, renewed]
