@@ -1,48 +1,30 @@
-"""Reads a deck file, whole or not at all: one bad row refuses the deck, and every error is listed with row
-and column.
-
-Columns, in any order, named in the first row:
-
-    prefix            digits; empty only in the default row, which needs default = yes
-    destination       free text
-    currency          ISO 4217
-    connect_fee       amount, empty for none
-    price_per_minute, initial_s, increment_s    "0.05, 60, 6": per minute, at least 60 s, then by 6 s
-    steps             start_s:price/per_s/increment_s joined by ';', instead of the three before it
-    effective_from, effective_to                ISO 8601 with offset; half-open; empty for always
-    max_duration_s    longest call sold at this rate; empty for none
-    default           yes in the default row
-
-Rows are counted as a spreadsheet does: the names are row 1.
-"""
+"""Rows of text to a deck: whole or not at all. What is equal in many rows is parsed once."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
 from operator import itemgetter
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from sidecar.core.amounts import (
-    SECONDS_MAX,
-    amount_of_e12,
-    check_currency,
-    parse_amount,
-    parse_integer,
+from sidecar.adapters.deck_files.canonical import revision_of
+from sidecar.adapters.deck_files.columns import (
+    COLUMNS,
+    PER_MINUTE,
+    PRICES_KEPT_MAX,
+    REQUIRED,
+    ROW_BY_ROW,
+    ROWS_MAX,
 )
-from sidecar.core.steps import RateStep, format_steps, parse_steps, per_minute, per_minute_steps
+from sidecar.adapters.deck_files.errors import ERRORS_LISTED_MAX, DeckError, DeckRefusedError
+from sidecar.core.amounts import SECONDS_MAX, check_currency, parse_amount, parse_integer
+from sidecar.core.steps import RateStep, parse_steps, per_minute, per_minute_steps
 from sidecar.core.tariff import (
-    OWN_PRICES,
     PREFIX_DIGITS_MAX,
     Deck,
     DeckBuilder,
@@ -50,17 +32,6 @@ from sidecar.core.tariff import (
     check_destination,
     check_prefix,
 )
-
-FILE_BYTES_MAX = 2**30
-ROWS_MAX = 5_000_000
-ERRORS_LISTED_MAX = 1000
-
-REQUIRED = ("prefix", "destination", "currency", "connect_fee")
-PER_MINUTE = ("price_per_minute", "initial_s", "increment_s")
-OPTIONAL = ("steps", "effective_from", "effective_to", "max_duration_s", "default")
-COLUMNS = (*REQUIRED, *PER_MINUTE, *OPTIONAL)
-ROW_BY_ROW = ("prefix", "destination", "price_per_minute", "default")  # the others are the same in many rows
-PRICES_KEPT_MAX = 65_536
 
 _STAMP = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})"
@@ -72,76 +43,7 @@ _BAD, _NONE, _FINE = -1, -2, -3  # in place of a number: wrong, empty, more than
 _NO_FEE = Decimal(0)
 
 
-class DeckError(msgspec.Struct, frozen=True):
-    """One reason to refuse a deck. Row and column are None where the whole file or row is meant."""
-
-    file: str
-    row: int | None
-    column: str | None
-    reason: str
-
-    def __str__(self) -> str:
-        place = self.file
-        if self.row is not None:
-            place += f", row {self.row}"
-        if self.column is not None:
-            place += f", column {self.column}"
-        return f"{place}: {self.reason}"
-
-
-class DeckRefusedError(Exception):
-    """The deck has errors: `errors` lists the first ERRORS_LISTED_MAX of `count`."""
-
-    def __init__(self, errors: Sequence[DeckError], count: int) -> None:
-        super().__init__(errors, count)
-        self.errors = tuple(errors)
-        self.count = count
-
-    def __str__(self) -> str:
-        lines = [str(error) for error in self.errors]
-        if self.count > len(lines):
-            lines.append(f"and {self.count - len(lines)} more errors")
-        return "\n".join(lines)
-
-
-def read_deck(path: Path) -> Deck:
-    """The deck in a CSV file; DeckRefusedError lists what is wrong with it."""
-    reading = _Reading(str(path))
-    try:
-        if _file_is_good(path, reading):
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                reading.take(csv.reader(file, strict=True))
-    except OSError as error:
-        reading.refuse(None, None, f"cannot be read: {error.strerror or error}")
-    except UnicodeDecodeError:
-        _find_bad_bytes(path, reading)
-    except csv.Error as error:
-        reading.refuse(reading.row + 1, None, f"is not CSV: {error}")
-    return reading.deck()
-
-
-def canonical_chunks(deck: Deck) -> Iterator[bytes]:
-    """The deck as CSV in one spelling: rows sorted, amounts without trailing zeros, times in UTC, prices
-    per minute where that says it all and as steps elsewhere.
-
-    `deck.revision` is the SHA-256 of these bytes, and reading them gives an equal deck.
-    """
-    destinations = [_cells(text) for text in deck.destinations]
-    terms = [_canonical_terms(kind) for kind in deck.kinds]
-    yield (",".join(COLUMNS) + "\n").encode()
-    lines: list[str] = []
-    for prefix, destination, kind, price_e9 in deck.rows():
-        before, after = terms[kind]
-        price = "" if price_e9 == OWN_PRICES else _price_text(price_e9)
-        default = "" if prefix else "yes"
-        lines.append(f"{prefix},{destinations[destination]},{before},{price},{after},{default}\n")
-        if len(lines) == 10_000:
-            yield "".join(lines).encode()
-            lines.clear()
-    yield "".join(lines).encode()
-
-
-class _Reading:
+class Reading:
     """One reading of one file: collects rows in a builder, and errors."""
 
     def __init__(self, file: str) -> None:
@@ -238,10 +140,7 @@ class _Reading:
         if self._count:
             raise DeckRefusedError(sorted(self._errors, key=lambda error: error.row or 0), self._count)
         deck = Deck.built("", self._builder)
-        digest = hashlib.sha256()
-        for chunk in canonical_chunks(deck):
-            digest.update(chunk)
-        deck.revision = digest.hexdigest()
+        deck.revision = revision_of(deck)
         return deck
 
     def _names_are_good(self, names: list[str]) -> bool:
@@ -386,33 +285,6 @@ def _positive(text: str) -> int:
     return seconds
 
 
-def _file_is_good(path: Path, reading: _Reading) -> bool:
-    size = path.stat().st_size
-    if size > FILE_BYTES_MAX:
-        reading.refuse(None, None, f"has {size} bytes: at most {FILE_BYTES_MAX} are allowed")
-        return False
-    with path.open("rb") as file:
-        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            reading.refuse(None, None, "is UTF-16: save it as CSV UTF-8")
-            return False
-    return True
-
-
-def _find_bad_bytes(path: Path, reading: _Reading) -> None:
-    with path.open("rb") as file:
-        for row, line in enumerate(file, 1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                reading.refuse(row, None, f"byte {error.start + 1} of the line is not UTF-8")
-
-
-def _cells(*cells: str) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
-
-
 def _parse_e9(text: str) -> int:
     if not text:
         return _NONE
@@ -421,23 +293,3 @@ def _parse_e9(text: str) -> int:
     if len(decimals) > 9 and decimals[9:].strip("0"):
         return _FINE
     return int(whole + decimals[:9].ljust(9, "0"))
-
-
-@lru_cache(maxsize=PRICES_KEPT_MAX)
-def _price_text(price_e9: int) -> str:
-    return f"{amount_of_e12(price_e9 * 1000):f}"
-
-
-def _canonical_terms(kind: Rate) -> tuple[str, str]:
-    """The cells between destination and price, and those between price and default."""
-    found = per_minute(kind.steps)
-    plain = found is not None and found[0] == 0
-    after = _cells(
-        str(found[1]) if found and plain else "",
-        str(found[2]) if found and plain else "",
-        "" if plain else format_steps(kind.steps),
-        "" if kind.effective_from is None else kind.effective_from.isoformat(),
-        "" if kind.effective_to is None else kind.effective_to.isoformat(),
-        "" if kind.max_duration_s is None else str(kind.max_duration_s),
-    )
-    return f"{kind.currency},{kind.connect_fee:f}", after
