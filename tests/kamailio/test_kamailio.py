@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,55 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kamailio.harness import CONFIGURATION, Places, Proxy, executable, free_udp_port, kamailio
-
-NET = f"127.0.{100 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])}"  # each test worker has its own
-HOST, CUSTOMER, STRANGER, SIDECAR, CARRIER = (f"{NET}.{host}" for host in range(1, 6))
-SDP = f"v=0\r\no=- 1 1 IN IP4 {NET}.2\r\ns=-\r\nc=IN IP4 {NET}.2\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
-
-
-class Peer:
-    """A UDP socket that speaks just enough SIP."""
-
-    def __init__(self, host: str) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((host, 0))
-        self._socket.settimeout(5)
-        self.host, self.port = self._socket.getsockname()
-
-    def send(self, text: str, to: tuple[str, int]) -> None:
-        self._socket.sendto(text.encode(), to)
-
-    def receive(self, first_line: str) -> str:
-        """The next message that begins so; others are let go by."""
-        while True:
-            message = self._socket.recv(65_536).decode()
-            if message.startswith(first_line):
-                return message
-
-    def invite(self, number: str, to: tuple[str, int], *headers: str) -> None:
-        more = "".join(f"{header}\r\n" for header in headers)
-        self.send(
-            f"INVITE sip:{number}@{to[0]}:{to[1]} SIP/2.0\r\n"
-            f"Via: SIP/2.0/UDP {self.host}:{self.port};rport;branch=z9hG4bK-{number}\r\n"
-            f"Max-Forwards: 70\r\nFrom: <sip:caller@{self.host}>;tag=from-{number}\r\n"
-            f"To: <sip:{number}@{to[0]}>\r\nCall-ID: call-{number}@{self.host}\r\nCSeq: 1 INVITE\r\n"
-            f"Contact: <sip:caller@{self.host}:{self.port}>\r\n"
-            f"{more}Content-Type: application/sdp\r\nContent-Length: {len(SDP)}\r\n\r\n{SDP}",
-            to,
-        )
-
-    def answer(self, request: str, status: str, to: tuple[str, int]) -> None:
-        kept = re.findall(r"(?mi)^(?:Via|From|Call-ID|CSeq|Record-Route): .*\r\n", request)
-        to_header = re.search(r"(?mi)^To: (.*)\r\n", request)
-        assert to_header is not None
-        self.send(
-            f"SIP/2.0 {status}\r\n{''.join(kept)}To: {to_header[1]};tag=to\r\n"
-            f"Contact: <sip:{self.host}:{self.port}>\r\nContent-Length: 0\r\n\r\n",
-            to,
-        )
-
-    def close(self) -> None:
-        self._socket.close()
+from tests.kamailio.peer import CARRIER, CUSTOMER, HOST, SDP, SIDECAR, STRANGER, Peer
 
 
 @pytest.fixture
@@ -159,21 +109,10 @@ def test_a_bye_of_the_sidecar_reaches_the_customer_along_the_route(
 
 def answered_call(proxy: Proxy, peers: dict[str, Peer]) -> None:
     """The customer's call to the sidecar, up to the ACK."""
-    at, customer = proxy.places.proxy, peers[CUSTOMER]
-    customer.invite("00441234", at)
+    peers[CUSTOMER].invite("00441234", proxy.places.proxy)
     invite = peers[SIDECAR].receive("INVITE ")
-    peers[SIDECAR].answer(invite, "200 OK", at)
-    answer = customer.receive("SIP/2.0 200")
-    route = re.search(r"(?mi)^Record-Route: (.*)\r$", answer)
-    assert route is not None
-    customer.send(
-        f"ACK sip:{SIDECAR}:{peers[SIDECAR].port} SIP/2.0\r\n"
-        f"Via: SIP/2.0/UDP {customer.host}:{customer.port};rport;branch=z9hG4bK-ack\r\nMax-Forwards: 70\r\n"
-        f"Route: {route[1]}\r\nFrom: <sip:caller@{CUSTOMER}>;tag=from-00441234\r\n"
-        f"To: <sip:00441234@{HOST}>;tag=to\r\nCall-ID: call-00441234@{CUSTOMER}\r\nCSeq: 1 ACK\r\n"
-        f"Content-Length: 0\r\n\r\n",
-        at,
-    )
+    peers[SIDECAR].answer(invite, "200 OK", proxy.places.proxy)
+    peers[CUSTOMER].request("ACK", 1, peers[CUSTOMER].receive("SIP/2.0 200"))
     peers[SIDECAR].receive("ACK ")
 
 
