@@ -37,6 +37,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from sidecar.ports import Link, LinkError, OutboxRow, OutboxState
 
 CONTENT_TYPE = "application/msgpack"
+PACKET_BYTES_MAX = 268_435_460  # MQTT 5 §2.1.4: the largest packet that its length field can tell
+TOPIC_NAME_INVALID = 0x90
 PACKET_TOO_LARGE = 0x95
 _ENCODE = msgspec.msgpack.Encoder().encode
 
@@ -192,12 +194,16 @@ class _MqttLink:
             prefix += _user_property("node", self._node)
             self._row_prefix[row.content_version] = prefix
         properties = _Packed(prefix + _user_property("message_id", row.message_id))
-        bytes_max = self._client.packet_bytes_max
-        if bytes_max is not None and _publish_bytes(row.topic, row.payload, properties) > bytes_max:
+        if _publish_bytes(row.topic, row.payload, properties) > self._client.packet_bytes_max:
             # MQTT 5 §3.2.2.3.6: we must not send it; the broker would hang up, and so on every row after it.
             acknowledged(row.seq, PACKET_TOO_LARGE)
             return
-        self._client.send(row.topic, row.payload, properties, row.seq, acknowledged)
+        try:
+            self._client.send(row.topic, row.payload, properties, row.seq, acknowledged)
+        except (
+            ValueError
+        ):  # paho's: the topic has a wildcard in it or is too long; the broker would say the same
+            acknowledged(row.seq, TOPIC_NAME_INVALID)
 
     def publish_status(self, state: OutboxState) -> None:
         payload = _ENCODE({"epoch": state.epoch, "head_seq": state.head_seq, "published": state.published})
@@ -212,7 +218,7 @@ class _Client(aiomqtt.Client):
     """aiomqtt's client, with the reason codes and the limits of the broker made visible."""
 
     receive_max = 65_535
-    packet_bytes_max: int | None = None
+    packet_bytes_max = PACKET_BYTES_MAX
     qos_max = 2
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -273,7 +279,7 @@ class _Client(aiomqtt.Client):
         properties: Properties | None = None,
     ) -> None:
         self.receive_max = getattr(properties, "ReceiveMaximum", self.receive_max)
-        self.packet_bytes_max = getattr(properties, "MaximumPacketSize", None)
+        self.packet_bytes_max = getattr(properties, "MaximumPacketSize", self.packet_bytes_max)
         self.qos_max = getattr(properties, "MaximumQoS", self.qos_max)
         super()._on_connect(client, userdata, flags, reason_code, properties)
 

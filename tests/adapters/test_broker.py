@@ -71,6 +71,31 @@ async def test_a_killed_broker_comes_back_on_its_port(tmp_path: Path) -> None:
         assert accepts(broker.host, broker.port)
 
 
+async def test_a_broker_whose_port_is_taken_meanwhile_comes_back_when_it_is_free(tmp_path: Path) -> None:
+    pauses: list[float] = []
+    taken: list[socket.socket] = []
+
+    async def take_and_give_back(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            taken.append(socket.create_server((broker.host, broker.port)))
+        elif len(pauses) == 3:
+            taken.pop().close()
+
+    broker = EmbeddedBroker(BrokerSettings(directory=tmp_path / "broker"), sleep=take_and_give_back)
+    await broker.start()
+    async with asyncio.TaskGroup() as tasks:
+        watch = tasks.create_task(broker.watch(), name="broker")
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            await broker.started_again(after_restarts=0)
+        assert accepts(broker.host, broker.port)
+        watch.cancel()
+    await broker.stop()
+    assert pauses == [0.1, 0.2, 0.4]
+
+
 async def test_a_stopped_broker_ends_with_the_daemon_all_the_same(tmp_path: Path) -> None:
     broker = EmbeddedBroker(BrokerSettings(directory=tmp_path / "broker"))
     await broker.start()

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import time
+import tty
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -230,11 +231,14 @@ def drain(reader: int) -> bytes:
     return taken
 
 
-@pytest.fixture(params=["pipe", "socket"])
+@pytest.fixture(params=["pipe", "socket", "terminal"])
 def ends(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
     """A reading and a writing end."""
     if request.param == "pipe":
         reader, writer = os.pipe()
+    elif request.param == "terminal":
+        reader, writer = os.openpty()
+        tty.setraw(writer)
     else:
         left, right = socket.socketpair()
         reader, writer = left.detach(), right.detach()
@@ -320,3 +324,12 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     writer.close()
     os.close(fd)
     LineWriter(fd).write(numbered(2))  # closed: nobody listens
+
+
+def test_a_reader_that_had_gone_before_the_start_is_no_error_either() -> None:
+    reader, fd = os.pipe()
+    os.close(reader)
+    writer = LineWriter(fd)
+    writer.write(numbered(1))
+    writer.close()
+    os.close(fd)

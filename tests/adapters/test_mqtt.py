@@ -164,6 +164,13 @@ async def test_a_row_larger_than_the_brokers_maximum_packet_never_leaves(tmp_pat
         assert await code_of(link, row(1)) < 0x80
 
 
+@pytest.mark.parametrize("topic", ["sidecar/v1/#", "sidecar/+/x", "x" * 65_536])
+async def test_a_topic_that_cannot_be_published_to_never_leaves(tmp_path: Path, topic: str) -> None:
+    async with linked(tmp_path) as (_, link):
+        assert await code_of(link, row(1, topic=topic)) == 0x90
+        assert await code_of(link, row(2)) < 0x80
+
+
 # --- what a subscriber sees ---------------------------------------------------------------------------------
 
 
