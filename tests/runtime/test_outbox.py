@@ -498,6 +498,28 @@ async def test_a_read_that_fails_is_repeated() -> None:
     assert relay.counters.outbox_failures == 3
 
 
+class NonsenseOutbox(MemoryOutbox):
+    """Breaks its promise to give out rows, for the first so many reads."""
+
+    nonsense = 2
+
+    async def pending(self, after_seq: int, rows_max: int) -> Sequence[OutboxRow]:
+        if self.nonsense:
+            self.nonsense -= 1
+            return [None]  # type: ignore[list-item]
+        return await super().pending(after_seq, rows_max)
+
+
+async def test_a_defect_of_our_own_is_counted_and_does_not_end_the_relay() -> None:
+    outbox = NonsenseOutbox()
+    async with scripted_broker(lambda _: ACCEPT) as broker:
+        async with relaying(outbox, scripted_settings(broker)) as relay:
+            add_rows(outbox, 30)
+            assert await relay.drained(WITHIN_S)
+        assert first_appearances(broker.received) == list(range(1, 31))
+    assert relay.counters.defects == 2
+
+
 class HeldOutbox(MemoryOutbox):
     """Settles only when the test lets it."""
 
