@@ -147,8 +147,10 @@ class Reading:
         before = self._count
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.refuse(1, name, "is named twice")
-        for name in names:
-            if name not in COLUMNS:
+        for number, name in enumerate(names, 1):
+            if not name:
+                self.refuse(1, None, f"column {number} has no name")
+            elif name not in COLUMNS:
                 self.refuse(1, name, "is not a column of a deck")
         wanted = REQUIRED if "steps" in names else REQUIRED + PER_MINUTE
         missing = [name for name in wanted if name not in names]
