@@ -264,6 +264,12 @@ UNREADABLE: list[tuple[str, Callable[[Path], object], str]] = [
 ]
 
 
+def test_a_file_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
+    memory = Path("/proc/self/mem")  # a file whose first byte nobody may read, not even root
+    with pytest.raises(ConfigError, match=r"/proc/self/mem: cannot be read: Input/output error"):
+        load(msgspec.structs.replace(embedded(tmp_path), config_file=memory))
+
+
 @pytest.mark.parametrize(
     ("make", "expected"), [row[1:] for row in UNREADABLE], ids=[row[0] for row in UNREADABLE]
 )

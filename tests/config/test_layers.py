@@ -279,12 +279,12 @@ def test_every_key_reads_the_same_from_toml_and_from_text(key: Key[Any]) -> None
     assert key.kind.read(raw) == key.kind.read_text(text)
 
 
-@pytest.mark.parametrize(
-    "key", [key for key in KEYS if key.default not in (None, "", (), False, True)], ids=str
-)
-def test_every_default_is_within_its_own_bound(key: Key[Any]) -> None:
-    if isinstance(key.default, int):
-        assert key.kind.read(key.default) == key.default
+WHOLE_KEYS = [key for key in KEYS if type(key.default) is int]
+
+
+@pytest.mark.parametrize("key", WHOLE_KEYS, ids=lambda key: key.dotted)
+def test_every_default_is_within_its_own_bound(key: Key[int]) -> None:
+    assert key.kind.read(key.default) == key.default
 
 
 def test_a_path_in_a_file_is_relative_to_that_file_but_data_dir_is_not(start: Start) -> None:

@@ -1,0 +1,43 @@
+"""`sidecar check` in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sidecar.config.report import check
+from tests.config.support import Start
+
+QUIET = "[metrics]\nlisten = '127.0.0.1:0'\n"
+
+
+def test_the_report_has_the_settings_in_words(start: Start, tmp_path: Path) -> None:
+    report = check(start.inputs(QUIET + "[accounts.card]\nprepaid = true\n"), probe_machine=True)
+    assert (report.errors, report.warnings) == ((), ())
+    assert report.summary is not None
+    assert report.summary.accounts == {"card": "prepaid, EUR, deck demo"}
+    assert report.summary.gateways == {"carrier": "udp 127.0.0.1 port 5090"}
+    assert report.summary.listen == ("udp 127.0.0.1 port 0",)
+    lines = report.lines()
+    assert f"profile          {tmp_path}/profile.toml" in lines
+    assert any(line.startswith("deck demo        1 rates, revision ") for line in lines)
+    assert "broker           embedded, 127.0.0.1 port any free one" in lines
+
+
+def test_a_report_of_errors_has_no_summary(start: Start) -> None:
+    report = check(start.inputs("[biling]\n"))
+    assert report.summary is None
+    assert [line.partition(": ")[0] for line in report.lines()] == ["error"]
+
+
+def test_a_problem_of_the_machine_is_an_error_of_the_report(start: Start) -> None:
+    inputs = start.inputs(QUIET, command_line={"node.data_dir": "/proc/sidecar"})
+    assert check(inputs).errors == ()
+    assert len(check(inputs, probe_machine=True).errors) == 1
+
+
+def test_a_report_of_a_thousand_errors_is_a_hundred_lines(start: Start) -> None:
+    report = check(start.inputs("".join(f"[x{number}]\n" for number in range(1_000))))
+    lines = report.lines()
+    assert len(report.errors) == 1_000
+    assert len(lines) == 101
+    assert lines[-1] == "error: ... and 900 more"
