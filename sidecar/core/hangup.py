@@ -167,7 +167,7 @@ def q850_of_reasons(reasons: Iterable[str]) -> int | None:
     header field may hold several values."""
     for field in reasons:
         for value in _VALUES.findall(field):
-            protocol, *parameters = (part.strip() for part in _PARTS.findall(value))
+            protocol, *parameters = [part.strip() for part in _PARTS.findall(value)] or [""]
             if protocol.upper() == "Q.850" and (cause := _cause_of(parameters)):
                 return cause
     return None

@@ -45,9 +45,16 @@ PEERS = {
 }
 
 
-def deck(name: str, price_per_minute: Decimal, prefixes: tuple[str, ...] = ("49",)) -> Deck:
+def deck(
+    name: str,
+    price_per_minute: Decimal,
+    prefixes: tuple[str, ...] = ("49",),
+    connect_fee: Decimal = Decimal(0),
+) -> Deck:
+    """One price by the second for all prefixes."""
     steps = per_minute_steps(price_per_minute, 1, 1)
-    return Deck(name, [Rate(prefix=prefix, currency="EUR", steps=steps) for prefix in prefixes])
+    rates = [Rate(prefix=prefix, currency="EUR", steps=steps, connect_fee=connect_fee) for prefix in prefixes]
+    return Deck(name, rates)
 
 
 def account(**terms: Any) -> dict[str, Account]:

@@ -1,0 +1,282 @@
+"""From an INVITE to a call: whose it is, where it goes, what it will cost, or why it is refused."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from sidecar.core.admit import (
+    account_of,
+    max_duration_ms,
+    open_call,
+    refused_by_bridge,
+    side_terms,
+    talk_deadline,
+)
+from sidecar.core.call import Call, Phase
+from sidecar.core.commands import Append, EntryKind, NoteRefusal, Reject, Reserve
+from sidecar.core.events import InviteRefused
+from sidecar.core.policy import AccountRule, Load, Peer, Policy, ProxyHangup, RouteRule
+from sidecar.core.rating import RatingTerms
+from sidecar.core.tariff import Deck
+from sidecar.core.terms import DeadlineKind, Detail, DialogState, TransportName
+from tests.scenarios import world
+from tests.scenarios.world import account, gateways, policy_of
+
+
+def opened(policy: Policy, number: str = "4930123456", load: Load | None = None) -> Call:
+    return open_call(world.call_id(), world.invite(0, number=number), policy, load or Load())[0]
+
+
+def refusal(policy: Policy, number: str = "4930123456", load: Load | None = None) -> str | None:
+    """The detail of the refusal, None where the call is on its way to the store."""
+    call, commands = open_call(world.call_id(), world.invite(0, number=number), policy, load or Load())
+    if call.hangup is None:
+        assert isinstance(commands[-1], Append)
+        return None
+    assert call.phase is Phase.ENDED
+    assert [type(command) for command in commands] == [Reject, NoteRefusal]
+    return call.hangup.detail
+
+
+# --- whose call it is ---------------------------------------------------------------------------------------
+
+TRUSTED = {**world.PEERS, "carrier": replace(world.PEERS["carrier"], asserts_identity=True)}
+HEADER = AccountRule(account="by-header", header="x-account", header_value="42")
+RULES = (
+    AccountRule(account="by-peer", peer="alpha"),
+    HEADER,
+    AccountRule(account="by-tls", tls_name="sbc.example"),
+    AccountRule(account="by-prefix", called_prefix="9911"),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "account_name"),
+    [
+        ({}, None),
+        ({"peer": "alpha"}, "by-peer"),
+        ({"headers": (("x-account", "42"),)}, "by-header"),
+        ({"headers": (("x-account", "43"),)}, None),
+        ({"tls_name": "sbc.example"}, "by-tls"),
+        ({"request_user": "99114930123"}, "by-prefix"),
+        ({"request_user": "%39911-4930123"}, "by-prefix"),
+        ({"from_user": "9911"}, None),
+        ({"headers": (("p-asserted-identity", "9911"), ("diversion", "9911"))}, None),
+        ({"peer": "alpha", "tls_name": "sbc.example"}, "by-peer"),
+    ],
+)
+def test_the_first_rule_that_applies_names_the_account(
+    changes: dict[str, Any], account_name: str | None
+) -> None:
+    invite = replace(world.invite(0), **changes)
+    assert account_of(invite, policy_of(account_rules=RULES, peers=TRUSTED)) == account_name
+
+
+def test_a_header_names_no_account_where_its_peer_may_not_assert_one() -> None:
+    invite = replace(world.invite(0), headers=(("x-account", "42"),))
+    assert account_of(invite, policy_of(account_rules=(HEADER,))) is None
+    unknown = replace(invite, peer="nobody")
+    assert account_of(unknown, policy_of(account_rules=(HEADER,), peers=TRUSTED)) is None
+
+
+def test_a_call_that_nobody_claims_is_postpaid_without_limit() -> None:
+    call = opened(policy_of(account_rules=()), load=Load(by_account={"_": 10_000}))
+    assert (call.account.name, call.account.prepaid, call.account.calls_max) == ("_", False, None)
+    assert refusal(policy_of(account_rules=(), account_required=True)) == Detail.RULE
+
+
+@pytest.mark.parametrize("matches", [{}, {"peer": "a", "tls_name": "b"}, {"header": "x"}])
+def test_an_account_rule_has_exactly_one_match(matches: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"exactly one|go together"):
+        AccountRule(account="x", **matches)
+
+
+def test_a_proxy_can_only_have_ended_a_call_for_a_cause_of_a_server() -> None:
+    with pytest.raises(ValueError, match="no cause of a server"):
+        ProxyHangup(header="reason", contains="x", detail=Detail.CANCEL)
+
+
+# --- why it is refused --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "load", "detail"),
+    [
+        ({}, {}, None),
+        ({"account_rules": (), "account_required": True}, {}, Detail.RULE),
+        ({"blocked_numbers": frozenset({"4930*"})}, {}, Detail.NUMBER_BLOCKED),
+        ({"blocked_numbers": frozenset({"4930123456"})}, {}, Detail.NUMBER_BLOCKED),
+        ({"blocked_numbers": frozenset({"49301234567"})}, {}, None),
+        ({"calls_max": 5}, {"calls": 5}, Detail.NODE_FULL),
+        ({"calls_max": 5}, {"calls": 4}, None),
+        ({"accounts": account(calls_max=2)}, {"by_account": {"acme": 2}}, Detail.ACCOUNT_LIMIT),
+        ({"accounts": account(calls_max=2)}, {"by_account": {"acme": 1, "other": 9}}, None),
+        ({"routes": ()}, {}, Detail.NO_ROUTE),
+        ({"gateways": gateways({"calls_max": 1})}, {"by_gateway": {"alpha": 1}}, Detail.GATEWAY_LIMIT),
+        ({"decks": {}}, {}, None),
+        ({"decks": {}, "accounts": account(carry_without_rate=False)}, {}, Detail.NO_RATE),
+        ({"decks": {}, "accounts": account(prepaid=True)}, {}, Detail.NO_RATE),
+        ({"decks": {}, "accounts": account(prepaid=True, carry_without_rate=True)}, {}, None),
+    ],
+)
+def test_the_first_no_is_the_reason(policy: dict[str, Any], load: dict[str, Any], detail: str | None) -> None:
+    assert refusal(policy_of(**policy), load=Load(**load)) == detail
+
+
+@pytest.mark.parametrize("dialled", ["+4990012", "4990012", "49-900-12", "%34990012", "4990012;npdi"])
+def test_a_blocked_number_is_blocked_however_it_is_written(dialled: str) -> None:
+    assert refusal(policy_of(blocked_numbers=frozenset({"49900*"})), dialled) == Detail.NUMBER_BLOCKED
+
+
+def test_a_blocked_number_is_blocked_behind_its_prefix() -> None:
+    assert (
+        refusal(policy_of(blocked_numbers=frozenset({"49900*"}), strip_digits=2), "004990012")
+        == "number_blocked"
+    )
+
+
+@pytest.mark.parametrize("dialled", ["", "anna", "+", "anna.b", "49x30", "%00", "\\xff", "49" * 60])
+def test_no_number_from_the_network_raises(dialled: str) -> None:
+    assert refusal(policy_of(accounts=account(prepaid=True)), dialled) in (None, Detail.NO_RATE)
+
+
+@pytest.mark.parametrize(
+    ("detail", "name"), [(Detail.NODE_FULL, "acme"), (Detail.DRAIN, "acme"), (Detail.SOURCE_NOT_ALLOWED, "_")]
+)
+def test_what_the_bridge_refused_is_on_the_record(detail: Detail, name: str) -> None:
+    event = InviteRefused(**world.stamps(5), detail=detail, sip_code=503, invite=world.invite(0))
+    call, (note,) = refused_by_bridge(world.call_id(), event, policy_of())
+    assert isinstance(note, NoteRefusal)
+    assert (note.cdr.detail, note.cdr.sip_code, note.cdr.account) == (detail, 503, name)
+    assert (call.state_a, call.state_b) == (DialogState.TERMINATED, DialogState.TERMINATED)
+
+
+# --- where it goes ------------------------------------------------------------------------------------------
+
+ROUTES = (
+    RouteRule(prefix="", gateways=("alpha", "beta")),
+    RouteRule(prefix="49", gateways=("beta",)),
+    RouteRule(prefix="4930", gateways=("beta", "alpha")),
+    RouteRule(prefix="+", gateways=("alpha",)),
+)
+
+
+@pytest.mark.parametrize(
+    ("dialled", "first", "rest"),
+    [
+        ("33123", "alpha", ("beta",)),
+        ("4989123", "beta", ()),
+        ("4930123", "beta", ("alpha",)),
+        ("+4930123", "alpha", ()),
+    ],
+)
+def test_the_longest_route_prefix_of_the_number_as_dialled_wins(
+    dialled: str, first: str, rest: tuple[str, ...]
+) -> None:
+    call = opened(replace(policy_of(), routes=ROUTES), dialled)
+    assert (call.attempts[0].gateway, call.gateways) == (first, rest)
+
+
+def test_a_gateway_at_its_limit_is_passed_over() -> None:
+    policy = policy_of(routes=("alpha", "beta"), gateways=gateways({"calls_max": 1}))
+    assert opened(policy, load=Load(by_gateway={"alpha": 1})).attempts[0].gateway == "beta"
+
+
+def test_leg_b_is_named_before_its_invite_leaves() -> None:
+    leg = opened(policy_of()).attempts[0].leg
+    assert (leg.sip_call_id, leg.local_tag) == ("0123456789abcdef-1", "fedcba9876543210-1")
+    assert leg.branch == "z9hG4bKfedcba98765432101"
+
+
+def test_an_ipv6_gateway_is_written_in_brackets() -> None:
+    policy = policy_of(gateways=gateways({"host": "2001:db8::1", "transport": TransportName.TLS}))
+    attempt = opened(policy).attempts[0]
+    assert attempt.target == "sip:4930123456@[2001:db8::1]:5060;transport=tls"
+    assert attempt.leg.remote_address == "[2001:db8::1]:5060"
+
+
+# --- what it will cost --------------------------------------------------------------------------------------
+
+
+def reserve_of(policy: Policy) -> Reserve | None:
+    _, commands = open_call(world.call_id(), world.invite(0), policy, Load())
+    assert isinstance(commands[-1], Append)
+    assert commands[-1].kind is EntryKind.ADMITTED
+    return commands[0] if isinstance(commands[0], Reserve) else None
+
+
+def test_only_a_prepaid_call_that_costs_something_is_reserved_for() -> None:
+    prepaid = account(prepaid=True)
+    free = replace(policy_of().flags, free_numbers=frozenset({"49*"}))
+    assert reserve_of(policy_of()) is None
+    assert reserve_of(policy_of(accounts=prepaid)) is not None
+    assert reserve_of(policy_of(accounts=prepaid, flags=free)) is None
+
+
+@pytest.mark.parametrize(("max_duration_ms", "seconds"), [(5_000, 5), (5_001, 6), (500, 1)])
+def test_the_reservation_covers_the_longest_call(max_duration_ms: int, seconds: int) -> None:
+    timers = replace(policy_of().timers, max_duration_ms=max_duration_ms)
+    reserve = reserve_of(policy_of(accounts=account(prepaid=True), timers=timers))
+    assert reserve is not None
+    assert reserve.max_duration_s == seconds
+
+
+def test_the_rates_own_maximum_bounds_the_call() -> None:
+    rate = next(iter(world.deck("sell", Decimal("0.06"))))
+    short = Deck("short", [replace(rate, max_duration_s=60)])
+    policy = policy_of(decks={"sell": short})
+    call = opened(policy)
+    assert max_duration_ms(call, policy) == 60_000
+    assert talk_deadline(call, policy).after_ms == 60_000
+
+
+@pytest.mark.parametrize(
+    ("granted_s", "kind", "after_ms"),
+    [
+        (None, DeadlineKind.MAX_DURATION, 14_400_000),
+        (100, DeadlineKind.GRANT, 100_000),
+        (14_400, DeadlineKind.MAX_DURATION, 14_400_000),
+    ],
+)
+def test_the_shorter_of_grant_and_maximum_ends_the_call(
+    granted_s: int | None, kind: DeadlineKind, after_ms: int
+) -> None:
+    deadline = talk_deadline(replace(opened(policy_of()), granted_s=granted_s), policy_of())
+    assert (deadline.kind, deadline.after_ms) == (kind, after_ms)
+
+
+def test_tax_and_minimum_are_the_partys_own() -> None:
+    base = RatingTerms(decimals=2, free_s=5)
+    terms = side_terms(base, account(tax_rate=Decimal("0.19"))["acme"])
+    assert (terms.decimals, terms.free_s, terms.tax_rate) == (2, 5, Decimal("0.19"))
+    assert side_terms(base, account()["acme"]) is base
+
+
+def test_buy_strips_by_the_gateway_and_sell_by_the_account() -> None:
+    policy = policy_of(
+        accounts=account(strip_digits=2),
+        gateways=gateways({"strip_digits": 4}),
+        decks={
+            "sell": world.deck("s", Decimal(1), ("49",)),
+            "buy": world.deck("b", Decimal(1), ("30",)),
+        },
+    )
+    call = opened(policy, "004930123")
+    buy = call.attempts[0].buy
+    assert buy is not None
+    assert (call.pricing.number.billed, call.pricing.number.rule) == ("4930123", "account")
+    assert (buy.number.billed, buy.rate and buy.rate.prefix) == ("30123", "30")
+
+
+def test_a_missing_buy_rate_refuses_nobody() -> None:
+    policy = policy_of(decks={"sell": world.deck("s", Decimal(1))}, accounts=account(prepaid=True))
+    assert refusal(policy) is None
+
+
+def test_the_peers_strip_applies_where_the_account_has_none() -> None:
+    peers = {"carrier": Peer(name="carrier", addresses=("10.0.0.1",), strip_digits=3)}
+    assert opened(policy_of(peers=peers, strip_digits=1), "01149301").pricing.number.billed == "49301"

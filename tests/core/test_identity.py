@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.core.identity import call_id_of, leg_b_names
+
+tokens = st.text(alphabet="0123456789abcdef", min_size=32, max_size=32)
+# RFC 3261 §25.1: what a token may hold, and so a tag, a branch and (as one word of it) a Call-ID.
+TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
+
+
+@given(tokens, st.integers(1, 99), st.integers(1, 99))
+def test_every_attempt_has_names_of_its_own(token: str, one: int, other: int) -> None:
+    assert (leg_b_names(token, one) == leg_b_names(token, other)) == (one == other)
+    if one != other:
+        assert not set(leg_b_names(token, one)) & set(leg_b_names(token, other))
+
+
+@given(tokens, tokens)
+def test_two_calls_share_no_name(one: str, other: str) -> None:
+    if one[:16] != other[:16] and one[16:] != other[16:]:
+        assert not set(leg_b_names(one, 1)) & set(leg_b_names(other, 1))
+
+
+@given(tokens, st.integers(1, 99))
+def test_the_names_may_stand_in_a_message(token: str, attempt: int) -> None:
+    names = leg_b_names(token, attempt)
+    assert all(map(TOKEN.fullmatch, names))
+    assert names[2].startswith("z9hG4bK")  # RFC 3261 §8.1.1.7
+
+
+@given(tokens)
+def test_the_call_id_does_not_tell_the_tag(token: str) -> None:
+    sip_call_id, tag, _ = leg_b_names(token, 1)
+    assert sip_call_id == f"{token[:16]}-1"
+    assert tag == f"{token[16:]}-1"
+
+
+def test_names_are_derived_not_minted() -> None:
+    token = "0123456789abcdeffedcba9876543210"
+    assert leg_b_names(token, 2) == ("0123456789abcdef-2", "fedcba9876543210-2", "z9hG4bKfedcba98765432102")
+
+
+def test_the_id_of_a_call_is_derived_from_node_boot_and_counter() -> None:
+    base = ("_", "n1", "b1", 7)
+    assert call_id_of(*base) == call_id_of(*base)
+    others = [("x", "n1", "b1", 7), ("_", "n2", "b1", 7), ("_", "n1", "b2", 7), ("_", "n1", "b1", 8)]
+    assert len({call_id_of(*one) for one in [base, *others]}) == 5
+
+
+def test_a_slash_in_a_name_moves_no_border() -> None:
+    assert call_id_of("a/b", "c", "d", 1) != call_id_of("a", "b/c", "d", 1)

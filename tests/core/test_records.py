@@ -1,0 +1,332 @@
+"""Which record a call owes: one table, one test per cell. Then what stands in it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from sidecar.core.admit import begin_attempt, open_call
+from sidecar.core.call import Call, Phase, Stamp
+from sidecar.core.hangup import CALLEE, CALLER, SERVER, TABLE, BillableUntil, Hangup, hangup
+from sidecar.core.policy import Gateway, Load, Policy, RecordFlags
+from sidecar.core.records import aggregate, billable_ms, cdr_of, is_charged, sell_total, suppressed_by, utc
+from sidecar.core.terms import (
+    ChargeSide,
+    Detail,
+    Disposition,
+    Evidence,
+    RatingStatus,
+    ServerReason,
+)
+from tests.scenarios import world
+from tests.scenarios.world import account, gateways, policy_of
+
+TIMEOUT_ON = {"record_server_hang_up_by_reason": {ServerReason.TIMEOUT: True}}
+TIMEOUT_OFF = {"record_server_hang_up_by_reason": {ServerReason.TIMEOUT: False}}
+FAULT_ON = {"record_server_hang_up_by_reason": {ServerReason.FAULT: True}}
+FLAG_OFF = {"record_server_hang_up": False}
+NUMBER = frozenset({"4930*"})
+
+SETTINGS: dict[str, tuple[dict[str, Any], bool | None]] = {  # flags, the gateway's own setting
+    "defaults": ({}, None),
+    "flag 0": (FLAG_OFF, None),
+    "flag 0, timeout 1": (FLAG_OFF | TIMEOUT_ON, None),
+    "timeout 0": (TIMEOUT_OFF, None),
+    "gateway 0": ({}, False),
+    "flag 0, gateway 1": (FLAG_OFF, True),
+    "timeout 1, gateway 0": (TIMEOUT_ON, False),
+    "timeout 0, gateway 1": (TIMEOUT_OFF, True),
+    "fault 0": ({"record_fault": False}, None),
+    "fault 0, fault 1 by reason": ({"record_fault": False} | FAULT_ON, None),
+    "fault 0, gateway 1": ({"record_fault": False}, True),
+    "zero 0": ({"record_zero_hold_time": False}, None),
+    "zero 0, flag 0": ({"record_zero_hold_time": False} | FLAG_OFF, None),
+    "zero 0, flag 0, gateway 1": ({"record_zero_hold_time": False} | FLAG_OFF, True),
+    "illegal 0": ({"record_illegal_call": False}, None),
+    "no cdr": ({"no_cdr_numbers": NUMBER}, None),
+    "no cdr, flag 0": ({"no_cdr_numbers": NUMBER} | FLAG_OFF, None),
+    "no cdr, fault 0": ({"no_cdr_numbers": NUMBER, "record_fault": False}, None),
+    "free": ({"free_numbers": NUMBER}, None),
+    "free, flag 0": ({"free_numbers": NUMBER} | FLAG_OFF, None),
+    "free, no cdr": ({"free_numbers": NUMBER, "no_cdr_numbers": NUMBER}, None),
+}
+
+# R: recorded and charged. S: neither. C: charged, not recorded. r, s: recorded or not, and nothing to charge.
+TALKED = """
+                            caller callee timeout credit admin policy resource fault
+defaults                    R      R      R       R      R     R      R        R
+flag 0                      R      R      S       S      S     S      S        R
+flag 0, timeout 1           R      R      R       S      S     S      S        R
+timeout 0                   R      R      S       R      R     R      R        R
+gateway 0                   R      R      S       S      S     S      S        R
+flag 0, gateway 1           R      R      R       R      R     R      R        R
+timeout 1, gateway 0        R      R      S       S      S     S      S        R
+timeout 0, gateway 1        R      R      R       R      R     R      R        R
+fault 0                     R      R      R       R      R     R      R        S
+fault 0, fault 1 by reason  R      R      R       R      R     R      R        S
+fault 0, gateway 1          R      R      R       R      R     R      R        S
+zero 0                      R      R      R       R      R     R      R        R
+zero 0, flag 0              R      R      S       S      S     S      S        R
+zero 0, flag 0, gateway 1   R      R      R       R      R     R      R        R
+illegal 0                   R      R      R       R      R     R      R        R
+no cdr                      C      C      C       C      C     C      C        C
+no cdr, flag 0              C      C      S       S      S     S      S        C
+no cdr, fault 0             C      C      C       C      C     C      C        S
+free                        r      r      r       r      r     r      r        r
+free, flag 0                r      r      s       s      s     s      s        r
+free, no cdr                s      s      s       s      s     s      s        s
+"""
+NOT_TALKED = """
+                            caller callee timeout credit admin policy resource fault illegal
+defaults                    r      r      r       r      r     r      r        r     r
+flag 0                      r      r      s       s      s     s      s        r     s
+flag 0, timeout 1           r      r      r       s      s     s      s        r     s
+timeout 0                   r      r      s       r      r     r      r        r     r
+gateway 0                   r      r      s       s      s     s      s        r     s
+flag 0, gateway 1           r      r      r       r      r     r      r        r     r
+timeout 1, gateway 0        r      r      s       s      s     s      s        r     s
+timeout 0, gateway 1        r      r      r       r      r     r      r        r     r
+fault 0                     r      r      r       r      r     r      r        s     r
+fault 0, fault 1 by reason  r      r      r       r      r     r      r        s     r
+fault 0, gateway 1          r      r      r       r      r     r      r        s     r
+zero 0                      s      s      s       s      s     s      s        s     s
+zero 0, flag 0              s      s      s       s      s     s      s        s     s
+zero 0, flag 0, gateway 1   s      s      s       s      s     s      s        s     s
+illegal 0                   r      r      r       r      r     r      r        r     s
+no cdr                      s      s      s       s      s     s      s        s     s
+no cdr, flag 0              s      s      s       s      s     s      s        s     s
+no cdr, fault 0             s      s      s       s      s     s      s        s     s
+free                        r      r      r       r      r     r      r        r     r
+free, flag 0                r      r      s       s      s     s      s        r     s
+free, no cdr                s      s      s       s      s     s      s        s     s
+"""
+VERDICTS = {
+    "caller": hangup(CALLER, Detail.BYE, Evidence.MESSAGE),
+    "callee": hangup(CALLEE, Detail.BYE, Evidence.MESSAGE),
+    "timeout": hangup(SERVER, Detail.MAX_DURATION, Evidence.TIMER),
+    "credit": hangup(SERVER, Detail.GRANT_USED_UP, Evidence.TIMER),
+    "admin": hangup(SERVER, Detail.OPERATOR, Evidence.MESSAGE),
+    "policy": hangup(SERVER, Detail.RULE, Evidence.MESSAGE),
+    "resource": hangup(SERVER, Detail.GATEWAY_UNREACHABLE, Evidence.TIMER),
+    "fault": hangup(SERVER, Detail.INTERNAL_ERROR, Evidence.MESSAGE),
+    "illegal": hangup(SERVER, Detail.SOURCE_NOT_ALLOWED, Evidence.MESSAGE),
+}
+
+
+def cells(table: str) -> list[tuple[str, str, str]]:
+    head, *lines = table.strip("\n").splitlines()
+    columns = head.split()
+    return [
+        (line[:28].strip(), column, cell)
+        for line in lines
+        for column, cell in zip(columns, line[28:].split(), strict=True)
+    ]
+
+
+def call_that_ended(verdict: Hangup, talk_ms: int, policy: Policy, **changes: Any) -> Call:
+    """A call that rang for two seconds and, where `talk_ms` is not 0, was answered and talked."""
+    opened, _ = open_call(world.call_id(), world.invite(0), policy, Load())
+    assert opened.phase is Phase.ADMITTING
+    answered = at(2_001) if talk_ms else None
+    ended = at(2_001 + talk_ms)
+    called = replace(
+        opened,
+        hangup=verdict,
+        b_answered=at(2_000) if talk_ms else None,
+        answered=answered,
+        a_life=ended if talk_ms else None,
+        b_life=ended if talk_ms else None,
+        ended=ended,
+    )
+    return replace(called, **changes)
+
+
+def at(ms: int) -> Stamp:
+    return Stamp(world.mono_ns(ms), world.wall_ns(ms))
+
+
+@pytest.mark.parametrize(
+    ("talk_ms", "settings", "who", "expected"),
+    [
+        pytest.param(talk_ms, *cell, id=f"{'talked' if talk_ms else '0-s'}-{cell[0]}-{cell[1]}")
+        for talk_ms, table in ((3_000, TALKED), (0, NOT_TALKED))
+        for cell in cells(table)
+    ],
+)
+def test_the_record_decision(talk_ms: int, settings: str, who: str, expected: str) -> None:
+    flags, gateway = SETTINGS[settings]
+    policy = policy_of(flags=RecordFlags(**flags), gateways=gateways({"record_server_hang_up": gateway}))
+    cdr = cdr_of(call_that_ended(VERDICTS[who], talk_ms, policy), policy)
+    assert cdr.recorded == (expected in "Rr")
+    assert cdr.recorded == (cdr.suppressed_by is None)
+    assert (sell_total(cdr) is not None) == (expected in "RC")
+    if expected == "S":  # what it would have cost
+        assert cdr.charges[0].total == Decimal("0.003")
+
+
+def test_each_setting_is_in_both_tables() -> None:
+    assert {cell[0] for cell in cells(TALKED)} == {cell[0] for cell in cells(NOT_TALKED)} == set(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("who", "flags", "gateway", "hold_s", "name"),
+    [
+        ("timeout", FLAG_OFF, None, 3, "SERVER_BILLING_RECORD_SERVER_HANG_UP"),
+        ("timeout", TIMEOUT_OFF, None, 3, "SERVER_BILLING_RECORD_SERVER_HANG_UP (timeout)"),
+        ("timeout", {}, False, 3, "SERVER_BILLING_RECORD_SERVER_HANG_UP (gateway alpha)"),
+        ("fault", {"record_fault": False}, None, 3, "record_fault"),
+        ("caller", {"record_zero_hold_time": False}, None, 0, "SERVER_BILLING_RECORD_ZERO_HOLD_TIME"),
+        ("illegal", {"record_illegal_call": False}, None, 0, "SERVER_BILLING_RECORD_ILLEGAL_CALL"),
+        ("caller", {"no_cdr_numbers": NUMBER}, None, 3, "SERVER_BILLING_NO_CDR_E164S"),
+    ],
+)
+def test_a_suppressed_record_names_the_setting(
+    who: str, flags: dict[str, Any], gateway: bool | None, hold_s: int, name: str
+) -> None:
+    alpha = Gateway(name="alpha", host="10.0.1.1", port=5060, record_server_hang_up=gateway)
+    assert suppressed_by(VERDICTS[who], hold_s, "4930123456", alpha, RecordFlags(**flags)) == name
+
+
+def test_only_the_flags_for_server_hangups_and_faults_waive_the_charge() -> None:
+    waived = (
+        "SERVER_BILLING_RECORD_SERVER_HANG_UP",
+        "SERVER_BILLING_RECORD_SERVER_HANG_UP (credit)",
+        "record_fault",
+    )
+    charged = (None, "SERVER_BILLING_NO_CDR_E164S")
+    assert not any(map(is_charged, waived))
+    assert all(map(is_charged, charged))
+
+
+# --- until when it is billed --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("origin", "detail"), list(TABLE), ids=str)
+@pytest.mark.parametrize("proved", [True, False], ids=["proved", "unproved"])
+def test_an_answered_call_is_billed_until_its_row_says(origin: Any, detail: Detail, proved: bool) -> None:
+    verdict = hangup(origin, detail, Evidence.TIMER, sip_code=486)
+    call = call_that_ended(
+        verdict,
+        30_000,
+        policy_of(),
+        a_life=at(2_001 + 20_000) if proved else None,
+        b_life=at(2_001 + 10_000),
+        refreshed=at(2_001 + 5_000),
+    )
+    expected = {
+        BillableUntil.A_LIFE: 20_000,
+        BillableUntil.LAST_LIFE: 10_000,
+        BillableUntil.LAST_REFRESH: 5_000,
+    }.get(verdict.row.until, 30_000)
+    assert billable_ms(call, verdict) == (expected if proved else 0)
+
+
+def test_life_after_the_end_is_not_billed() -> None:
+    verdict = VERDICTS["fault"]
+    call = call_that_ended(verdict, 5_000, policy_of(), a_life=at(60_000), b_life=at(60_000))
+    assert billable_ms(call, verdict) == 5_000
+
+
+def test_b_that_was_never_heard_again_lived_until_its_answer() -> None:
+    verdict = VERDICTS["fault"]
+    assert billable_ms(call_that_ended(verdict, 5_000, policy_of(), b_life=None), verdict) == 0
+
+
+def test_a_session_that_was_never_refreshed_lasts_until_a_was_last_heard() -> None:
+    verdict = hangup(SERVER, Detail.SESSION_TIMER, Evidence.TIMER)
+    call = call_that_ended(verdict, 5_000, policy_of(), a_life=at(2_001 + 4_000))
+    assert billable_ms(call, verdict) == 4_000
+
+
+@pytest.mark.parametrize("who", ["caller", "callee", "timeout", "credit", "admin", "fault"])
+def test_no_origin_is_billed_beyond_the_grant(who: str) -> None:
+    policy = policy_of(accounts=account(prepaid=True))
+    cdr = cdr_of(call_that_ended(VERDICTS[who], 9_700, policy, granted_s=9), policy)
+    assert (cdr.talk_ms, cdr.billable_ms, cdr.overrun_ms, cdr.hold_s) == (9_700, 9_000, 700, 9)
+
+
+def test_buy_runs_from_bs_answer_to_the_bye_on_b() -> None:
+    policy = policy_of()
+    call = call_that_ended(VERDICTS["caller"], 9_999, policy, granted_s=2)
+    sell, buy = cdr_of(call, policy).charges
+    assert (sell.side, sell.billed_s) == (ChargeSide.SELL, 2)
+    assert (buy.side, buy.billed_s, buy.party) == (ChargeSide.BUY, 10, "alpha")
+
+
+def test_only_the_last_gateway_is_paid() -> None:
+    policy = policy_of(routes=("alpha", "beta"))
+    call = call_that_ended(VERDICTS["caller"], 3_000, policy)
+    call = begin_attempt(call, ("beta",), world.invite(0), policy)
+    assert [line.side for line in cdr_of(call, policy).charges] == [ChargeSide.SELL]  # beta has no deck
+
+
+# --- what stands in it --------------------------------------------------------------------------------------
+
+
+def test_a_zero_duration_call_costs_nothing_not_even_the_connect_fee() -> None:
+    policy = policy_of(decks={"sell": world.deck("s", Decimal(1), connect_fee=Decimal(5))})
+    cdr = cdr_of(call_that_ended(VERDICTS["caller"], 49, policy), policy)
+    assert cdr.disposition is Disposition.ANSWERED
+    assert (cdr.charges[0].rating_status, cdr.charges[0].total) == (RatingStatus.NOT_BILLABLE, Decimal(0))
+    assert sell_total(cdr) is None
+    dear = cdr_of(call_that_ended(VERDICTS["caller"], 50, policy), policy)
+    assert dear.charges[0].connect_fee == 5
+
+
+def test_an_unrated_call_has_null_amounts() -> None:
+    policy = policy_of(decks={})
+    line = cdr_of(call_that_ended(VERDICTS["caller"], 3_000, policy), policy).charges[0]
+    assert (line.rating_status, line.net, line.tax, line.total) == (RatingStatus.NO_RATE, None, None, None)
+    assert line.currency == "EUR"
+
+
+def test_tax_is_a_line_of_its_own_and_the_ledger_hears_of_the_total() -> None:
+    policy = policy_of(accounts=account(tax_rate=Decimal("0.19")))
+    cdr = cdr_of(call_that_ended(VERDICTS["caller"], 3_000, policy), policy)
+    line, total = cdr.charges[0], sell_total(cdr)
+    assert (line.net, line.tax, line.total) == (Decimal("0.003"), Decimal("0.00057"), Decimal("0.00357"))
+    assert total is not None
+    assert total.amount == Decimal("0.00357")
+
+
+def test_a_call_that_goes_on_has_no_record() -> None:
+    policy = policy_of()
+    call = call_that_ended(VERDICTS["caller"], 0, policy, hangup=None)
+    with pytest.raises(ValueError, match="has not ended"):
+        cdr_of(call, policy)
+
+
+def test_stamps_are_utc_to_the_microsecond() -> None:
+    assert utc(1_772_366_400_123_456_789) == datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
+
+
+def test_durations_come_from_the_monotonic_clock() -> None:
+    """The wall clock stepped back an hour in the middle of the call."""
+    policy = policy_of()
+    call = call_that_ended(VERDICTS["caller"], 3_000, policy)
+    assert call.ended is not None
+    stepped = replace(call, ended=Stamp(call.ended.mono_ns, call.ended.wall_ns - 3_600_000_000_000))
+    cdr = cdr_of(stepped, policy)
+    assert (cdr.talk_ms, cdr.billable_ms) == (3_000, 3_000)
+
+
+def test_the_headers_that_a_record_carries() -> None:
+    policy = policy_of()
+    headers = (("session-id", "ab30317f"), ("p-charging-vector", "icid-value=1"), ("x-other", "no"))
+    call = call_that_ended(VERDICTS["caller"], 0, policy, invite=replace(world.invite(0), headers=headers))
+    cdr = cdr_of(call, policy)
+    assert (cdr.session_id, cdr.p_charging_vector) == ("ab30317f", "icid-value=1")
+
+
+def test_a_minute_of_refusals_in_one_record() -> None:
+    policy = policy_of()
+    one = cdr_of(call_that_ended(VERDICTS["illegal"], 0, policy), policy)
+    last = one.ended_at + timedelta(seconds=59)
+    many = aggregate(one, 1_000, one.ended_at, last)
+    assert many.disposition is Disposition.REFUSED_AGGREGATE
+    assert (many.refused_count, many.first_refused_at, many.last_refused_at) == (1_000, one.ended_at, last)
+    assert (many.detail, many.talk_ms) == (one.detail, 0)
