@@ -8,10 +8,12 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from sidecar.adapters.control_client import ControlClient
 
 REPO = Path(__file__).resolve().parent.parent.parent
 SCENARIOS = REPO / "sipp_scenarios"
@@ -68,13 +70,21 @@ class Sipp:
 
     @classmethod
     async def start(
-        cls, name: str, folder: Path, host: str, port: int, control_port: int, *more: str, remote: str = ""
+        cls,
+        name: str,
+        folder: Path,
+        host: str,
+        port: int,
+        control_port: int,
+        *more: str,
+        remote: str = "",
+        patience_s: int = SIPP_S_MAX,
     ) -> Sipp:
         """`name` is that of a scenario file, without `.xml`."""
         command = ["sipp", *([remote] if remote else [])]
         command += ["-sf", str(SCENARIOS / f"{name}.xml"), "-i", host, "-p", str(port)]
         command += ["-ci", "127.0.0.1", "-cp", str(control_port), "-m", "1", "-nostdin"]
-        command += ["-timeout", str(SIPP_S_MAX), "-timeout_error"]
+        command += ["-timeout", str(patience_s), "-timeout_error"]
         command += ["-trace_err", "-error_file", str(folder / f"{name}.errors")]
         command += ["-trace_msg", "-message_file", str(folder / f"{name}.messages"), *more]
         try:
@@ -122,6 +132,10 @@ class Daemon:
         self._log = log
 
     @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
     def sip(self) -> tuple[str, int]:
         transport, _, place = self._ready["sip"][0].partition(":")
         assert transport == "udp", self._ready["sip"]
@@ -154,6 +168,15 @@ class Daemon:
             )
         return json.loads(said)
 
+    async def live_calls(self) -> Any:
+        """What `sidecar call list` would show, without the start of a Python for every look."""
+
+        def ask() -> Any:
+            with ControlClient(Path(self._ready["socket"])) as client:
+                return client.call("call.list")["calls"]
+
+        return await asyncio.to_thread(ask)
+
     async def stop(self) -> int:
         """SIGTERM, and its exit status."""
         await end(self._child)
@@ -162,10 +185,12 @@ class Daemon:
 
 
 @asynccontextmanager
-async def daemon(log: Path, settings: dict[str, str]) -> AsyncIterator[Daemon]:
+async def daemon(
+    log: Path, settings: dict[str, str], program: Sequence[str] = (sys.executable, "-m", "sidecar.cli")
+) -> AsyncIterator[Daemon]:
     """A sidecar with these settings, until the block is left."""
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sidecar.cli", "run"),
+        *(*program, "run"),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         env=environment(**settings),
