@@ -78,11 +78,18 @@ def load(inputs: Inputs) -> Loaded:
 
 def _settings_document(inputs: Inputs, findings: Findings) -> Document:
     path = inputs.config_file
-    if path is None and inputs.system_file.exists():
+    if path is None and _is_there(inputs.system_file):
         path = inputs.system_file
     if path is None:
         return empty_document()
     return read_document(path, findings) or empty_document()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # in a folder that this user may not look into: reading it will say so
+        return True
 
 
 def _profile_document(effective: Effective, settings: Document, findings: Findings) -> Document | None:
@@ -228,7 +235,7 @@ def _settings(effective: Effective, tables: Tables, inputs: Inputs, profile: str
 
 
 def _data_dir(effective: Effective, inputs: Inputs) -> Path:
-    is_system = inputs.config_file is None and inputs.system_file.exists()
+    is_system = inputs.config_file is None and _is_there(inputs.system_file)
     if is_system and not effective.is_given(keys.DATA_DIR):
         return places.SYSTEM_DATA_DIR
     return effective[keys.DATA_DIR]

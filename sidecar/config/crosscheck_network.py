@@ -36,10 +36,14 @@ def check_file(effective: Effective, key: Key[Path | None], findings: Findings) 
     path = effective[key]
     if path is None:
         return
-    if not path.is_file():
-        findings.error(effective.where(key), effective.name(key), f"there is no file {path}")
-    elif not os.access(path, os.R_OK):
-        findings.error(effective.where(key), effective.name(key), f"{path} cannot be read by this user")
+    try:
+        text = "" if path.is_file() else f"there is no file {path}"
+        if not text and not os.access(path, os.R_OK):
+            text = f"{path} cannot be read by this user"
+    except OSError as error:  # a folder that we may not look into, a name that is too long
+        text = f"{path} cannot be read: {error.strerror}"
+    if text:
+        findings.error(effective.where(key), effective.name(key), text)
 
 
 def _listening(effective: Effective, tables: Tables, findings: Findings) -> None:

@@ -215,6 +215,14 @@ SETTINGS = [
         '[mqtt]\nbroker = "external"\nhost = "b"\npassword_file = "sidecar.toml"\n',
         "mqtt.password_file: needs mqtt.username",
     ),
+    # files with impossible names
+    (
+        "a long name of a key file",
+        f"[sip]\ntls_key_file = '{'a' * 300}'\n",
+        "cannot be read: File name too long",
+    ),
+    ("a long name of a deck", f"[decks]\nsell = '{'a' * 300}.csv'\n", "File name too long"),
+    ("a folder for a key file", "[sip]\ntls_key_file = '.'\n", "sip.tls_key_file: there is no file "),
     # TOML itself
     ("no TOML", "[billing\n", "sidecar.toml:1: not TOML: "),
     (

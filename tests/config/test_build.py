@@ -287,6 +287,12 @@ def test_a_file_that_is_no_settings_file(
         load(inputs)
 
 
+def test_a_system_file_that_cannot_be_looked_at_is_an_error_and_not_left_out(tmp_path: Path) -> None:
+    system_file = tmp_path / ("a" * 300)
+    with pytest.raises(ConfigError, match="cannot be read: File name too long"):
+        load(msgspec.structs.replace(embedded(tmp_path), system_file=system_file))
+
+
 def test_an_empty_settings_file_is_the_defaults(start: Start) -> None:
     assert start.load("").policy.timers == Timers()
 
