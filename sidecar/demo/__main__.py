@@ -25,6 +25,7 @@ from sidecar.demo.subscriber import Record, Subscriber
 TOTAL_S_MAX = 45.0
 RECORDS_S_MAX = 10.0  # after the last call has ended
 LOOK_AGAIN_S = 0.1
+TALK_S = 1.0  # of the call that the operator ends
 
 
 class Stage:
@@ -129,11 +130,11 @@ async def _caller(stage: Stage, node: Daemon, call: DemoCall) -> Sipp:
 
 
 async def _operator(node: Daemon) -> None:
-    """Ends his call with `sidecar call release` as soon as it is answered."""
+    """Ends his call with `sidecar call release` when it has been up for a second."""
     call = next(call for call in CALLS if call.operator)
     while True:
         live = await node.live_calls()
-        found = next((one for one in live if one["callee"] == call.dialled and one["answered_at"]), None)
+        found = next((one for one in live if one["callee"] == call.dialled and one["talk_s"] >= TALK_S), None)
         if found is not None:
             break
         await asyncio.sleep(LOOK_AGAIN_S)

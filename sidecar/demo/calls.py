@@ -155,7 +155,7 @@ CALLS = (
         sip_code=480,
         q850_cause=31,
         disposition="answered",
-        talk_ms=(1, 4900),
+        talk_ms=(1000, 4990),
         operator=OPERATOR,
     ),
     DemoCall(

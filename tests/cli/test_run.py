@@ -1,0 +1,121 @@
+"""`sidecar run` as a process: where it says it is, how it ends, and one clear error where it cannot start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_commands import REPO, Done, environment, sidecar
+
+OWN = f"127.0.{os.getpid() % 200 + 20}.1"
+ANYWHERE = (
+    "--set",
+    f"sip.listen_udp={OWN}:0",
+    "--set",
+    "sip.listen_tcp=",
+    "--set",
+    f"metrics.listen={OWN}:0",
+)
+
+
+class Running:
+    """A daemon with its data in `folder`, from its ready line on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ready: dict[str, Any] = {}
+
+    async def __aenter__(self) -> Running:
+        import sys
+
+        self.child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sidecar.cli", "run", *ANYWHERE),
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(),
+            cwd=self.folder,
+        )
+        assert self.child.stderr is not None
+        async for line in self.child.stderr:
+            self.ready = json.loads(line)
+            if self.ready["event"] == "ready":
+                return self
+        raise AssertionError(f"not ready: {self.ready}")
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.child.returncode is None:
+            self.child.terminate()
+        await self.child.communicate()
+
+
+async def test_ready_names_the_real_places_and_the_end_is_clean(tmp_path: Path) -> None:
+    async with Running(tmp_path) as daemon:
+        [sip] = daemon.ready["sip"]
+        assert sip.startswith(f"udp:{OWN}:")
+        assert not sip.endswith(":0")
+        host, port = daemon.ready["broker"].rsplit(":", 1)
+        with socket.create_connection((host, int(port))):
+            pass
+        status = (await sidecar("node", "status", "--json", cwd=tmp_path)).json
+        assert (status["sip"], status["metrics"], status["broker"]) == (
+            daemon.ready["sip"],
+            daemon.ready["metrics"],
+            daemon.ready["broker"],
+        )
+        assert "pjproject 2." in status["engine"]
+    assert daemon.child.returncode == 0
+    assert not (tmp_path / ".sidecar" / "control.sock").exists()
+
+
+async def test_two_daemons_do_not_share_a_directory(tmp_path: Path) -> None:
+    async with Running(tmp_path):
+        second = await sidecar("run", *ANYWHERE, cwd=tmp_path)
+        assert (second.exit_code, second.out) == (2, "")
+        assert "in use" in second.err
+        assert (await sidecar("node", "status", cwd=tmp_path)).exit_code == 0
+
+
+def clear_error(done: Done, *words: str) -> None:
+    assert (done.exit_code, done.out) == (2, "")
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in done.err
+
+
+@pytest.mark.parametrize("key", ["sip.listen_udp", "sip.listen_tcp", "metrics.listen"])
+async def test_a_port_in_use_is_one_clear_error(tmp_path: Path, key: str) -> None:
+    kind = socket.SOCK_DGRAM if key == "sip.listen_udp" else socket.SOCK_STREAM
+    with socket.socket(type=kind) as taken:
+        taken.bind((OWN, 0))
+        if kind is socket.SOCK_STREAM:
+            taken.listen()
+        port = taken.getsockname()[1]
+        done = await sidecar("run", *ANYWHERE, "--set", f"{key}={OWN}:{port}", cwd=tmp_path)
+    clear_error(done, key, str(port), "in use")
+    assert len(done.err.splitlines()) == 1
+
+
+async def test_a_directory_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = await sidecar("run", *ANYWHERE, "--set", f"node.data_dir={tmp_path}/file/data", cwd=tmp_path)
+    clear_error(done, "node.data_dir", "file")
+
+
+async def test_a_mistyped_key_is_one_clear_error_with_what_was_meant(tmp_path: Path) -> None:
+    settings = tmp_path / "sidecar.toml"
+    settings.write_text('[sip]\nporfile = "demo"\n')
+    done = await sidecar("run", "--config", str(settings), cwd=tmp_path)
+    clear_error(done, "sidecar.toml:2", "sip.profile")
+    assert not (tmp_path / ".sidecar").exists()
+
+
+def test_the_tests_run_the_code_of_this_clone() -> None:
+    import sidecar.cli
+
+    assert sidecar.cli.__file__ is not None
+    assert Path(sidecar.cli.__file__).is_relative_to(REPO)
