@@ -7,9 +7,9 @@ written.
 
 The daemon never waits for whoever reads its stderr. A line is written at once if it can be taken at once;
 else it waits in memory, at most `BUFFER_BYTES_MAX`, and leaves when the reader is back; beyond that the
-newest lines are dropped and counted, and a line `log_lines_dropped` says how many. A line has at most
-`LINE_BYTES_MAX` bytes, so a pipe takes it whole or not at all (PIPE_BUF); longer texts are cut and end in
-`...`.
+newest lines are dropped and counted, and a line `log_lines_dropped` in their place says how many. A line has
+at most `LINE_BYTES_MAX` bytes, so a pipe takes it whole or not at all (PIPE_BUF); longer texts are cut, with
+`...` at the end.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ class LineWriter:
             self._outlet = _Outlet(-1, len)
 
     def _keep(self, line: bytes) -> None:
-        if self._buffered_bytes + len(line) > self._buffer_bytes_max:
+        # Once a line was dropped, all are until the reader has the rest and the report: one gap, told once.
+        if self._unreported or self._buffered_bytes + len(line) > self._buffer_bytes_max:
             self.dropped += 1
             self._unreported += 1
         else:
