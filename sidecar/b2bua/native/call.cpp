@@ -73,10 +73,14 @@ void Call::relay_answer() {
     hold_.disarm();
     ring_.disarm();
     const bool sent = a_.answer(*answer_);
+    const bool offered = invite_->has_body();
     answer_.reset();
     invite_.reset();
     if (!sent) return on_transport_failed(Side::a);
     state_ = State::answered;
+    // Where A made the offer its ACK has nothing to tell B. Waiting for it would have B give up an answer whose ACK was
+    // lost on A (RFC 3261 §13.3.1.4) before our own timer does, and the record would name the callee.
+    if (offered) b_->confirm(nullptr);
     counters.add(Counter::answers_relayed);
     const Moment now = Moment::now();
     answered_ns_ = now.mono_ns;
