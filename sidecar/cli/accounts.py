@@ -8,7 +8,7 @@ from uuid import uuid4
 import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask
-from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table, printable
+from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table, printable
 
 app = typer.Typer(help="Accounts and their balances.", no_args_is_help=True)
 
@@ -120,7 +120,7 @@ def _show(account: dict[str, Any], as_json: bool) -> None:
             ("booked", "kind", "amount>", "currency", "balance>", "call or reference"),
             [
                 (
-                    m["booked_at"],
+                    moment(m["booked_at"]),
                     m["kind"],
                     m["amount"],
                     m["currency"],

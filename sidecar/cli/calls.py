@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
-from sidecar.cli.output import print_json, print_table, printable
+from sidecar.cli.output import moment, print_json, print_table, printable
 
 app = typer.Typer(help="The calls that are up.", no_args_is_help=True)
 
@@ -36,7 +36,7 @@ def list_calls(
                 call["gateway"],
                 call["caller"],
                 call["callee"],
-                call["invited_at"],
+                moment(call["invited_at"]),
                 call["talk_s"] if call["answered_at"] else None,
                 call["granted_s"],
             )

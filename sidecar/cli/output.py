@@ -1,7 +1,8 @@
 """What commands print: tables for people, JSON for programs, errors for both.
 
-On a terminal a table is drawn by rich; elsewhere it is plain text in columns, never wrapped and never cut.
-Text that came from the network is shown with its control characters escaped: it must not drive the terminal.
+On a terminal wide enough a table is drawn by rich; elsewhere it is plain text in columns, never wrapped and
+never cut. Text that came from the network is shown with its control characters escaped: it must not drive the
+terminal.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from shutil import get_terminal_size
 from typing import NoReturn
 
 import msgspec
@@ -56,14 +58,20 @@ def cell(value: object) -> str:
             return printable(str(value))
 
 
+def moment(text: str | None) -> str | None:
+    """A time of a record to the second, for tables: `2026-11-21 14:13:22Z`."""
+    return None if text is None else f"{text[:19].replace('T', ' ')}Z"
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
     """A column whose name ends in `>` holds numbers: it is aligned to the right."""
     texts = [[cell(value) for value in row] for row in rows]
-    if sys.stdout.isatty():
-        _print_rich(columns, texts, title)
-        return
     names = [name.removesuffix(">") for name in columns]
     widths = [max(map(len, column)) for column in zip(names, *texts, strict=True)]
+    # A table that is wider than the terminal reads better as long lines than folded in every cell.
+    if sys.stdout.isatty() and sum(widths) + 2 * len(widths) <= get_terminal_size().columns:
+        _print_rich(columns, texts, title)
+        return
     if title:
         typer.echo(title)
     for line in (names, *texts):
@@ -85,7 +93,9 @@ def _print_rich(columns: Sequence[str], texts: Sequence[Sequence[str]], title: s
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, collapse_padding=True
+    )
     for name in columns:
         table.add_column(
             Text(name.removesuffix(">")), justify="right" if name.endswith(">") else "left", overflow="fold"

@@ -11,7 +11,7 @@ from uuid import UUID
 import typer
 
 from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption, ask
-from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table
+from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason
 
 app = typer.Typer(help="Call records.", no_args_is_help=True)
@@ -27,8 +27,7 @@ COLUMNS = (
     "ended by",
     "reason",
     "detail",
-    "SIP>",
-    "Q.850>",
+    "SIP/Q.850",
     "talk s>",
     "billed s>",
     "charge>",
@@ -154,7 +153,7 @@ def summary(record: dict[str, Any]) -> tuple[object, ...]:
     if sell is not None and sell["total"] is not None and sell["currency"] is not None:
         charge = f"{sell['total']} {sell['currency']}"
     return (
-        record["ended_at"],
+        moment(record["ended_at"]),
         record["call_id"],
         record["account"],
         record["caller"]["received"],
@@ -163,8 +162,7 @@ def summary(record: dict[str, Any]) -> tuple[object, ...]:
         record["hangup_origin"],
         record["server_reason"],
         record["detail"],
-        record["sip_code"],
-        record["q850_cause"],
+        f"{record['sip_code']}/{record['q850_cause']}",
         record["talk_ms"] / 1000,
         record["billed_s"],
         charge,
