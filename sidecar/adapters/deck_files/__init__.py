@@ -13,6 +13,7 @@ does: the names are row 1.
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 from sidecar.adapters.deck_files.canonical import canonical_chunks
@@ -43,9 +44,14 @@ __all__ = (
 )
 
 
-def read_deck(path: Path, template: Template | None = None) -> Deck:
-    """The deck in a CSV file or spreadsheet; DeckRefusedError lists what is wrong with it."""
-    reading = Reading(str(path))
+def read_deck(
+    path: Path, template: Template | None = None, name_of: Callable[[str], str] | None = None
+) -> Deck:
+    """The deck in a CSV file or spreadsheet; DeckRefusedError lists what is wrong with it.
+
+    `name_of` gives the destination of a prefix whose row names none.
+    """
+    reading = Reading(str(path), name_of)
     try:
         with open_rows(path, reading, template) as rows:
             reading.take(rows)

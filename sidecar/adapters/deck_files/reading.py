@@ -46,9 +46,10 @@ _NO_FEE = Decimal(0)
 class Reading:
     """One reading of one file: collects rows in a builder, and errors."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, name_of: Callable[[str], str] | None = None) -> None:
         self.row = 0
         self._file = file
+        self._name_of = name_of  # of a prefix, where the file gives it none
         self._errors: list[DeckError] = []
         self._count = 0
         self._builder = DeckBuilder()
@@ -107,6 +108,8 @@ class Reading:
     ) -> None:
         prefix = prefix.strip()
         good = self._prefix_is_good(prefix, default.strip())
+        if self._name_of is not None and good and not destination.strip():
+            destination = self._name_of(prefix)
         name = self._destinations.get(destination)
         if name is None:
             name = self._destination(destination)
@@ -181,7 +184,9 @@ class Reading:
         except ValueError as error:
             self.refuse(self.row, "destination", str(error))
             return _BAD
-        known = self._destinations[text] = self._builder.destination(text.strip())
+        known = self._builder.destination(text.strip())
+        if text.strip() or self._name_of is None:  # an empty cell may have another name in each row
+            self._destinations[text] = known
         return known
 
     def _price(self, text: str) -> int:
