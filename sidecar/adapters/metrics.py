@@ -24,7 +24,7 @@ from sidecar.core.call import Phase
 from sidecar.core.cdr import Cdr
 from sidecar.ports import OutboxState, RelayCounters
 
-# RFC 6076 §4.3 calls it session request delay; 11 s is the worst a subscriber is to see (ITU-T E.721).
+# RFC 6076 §4.3 calls it session request delay; 8 and 11 s are E.721's mean and 95 % of an international call.
 PDD_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 11, 20)
 COMMIT_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
