@@ -16,7 +16,7 @@ BYE, and the clock that says when a wait is over. Who does what:
     disk      fails, stalls
     node      crashes [ms since the last heartbeat], loses (the call), late MS (timers), refuses DETAIL CODE
     operator  releases [text], drains, rules
-    timer     dead_peer, session_timer
+    timer     ring, dead_peer, session_timer: now, whatever was armed
 
 `deaf`: our BYE stays unanswered. `reason=...` adds a Reason, NAME=... another header; _ stands for a space.
 """
@@ -25,103 +25,35 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from decimal import Decimal
-from typing import Any
+from functools import partial
 
-import msgspec
-from msgspec.structs import replace
-
-from sidecar.core.admit import open_call, refused_by_bridge
-from sidecar.core.call import Call, Phase
-from sidecar.core.cdr import Cdr
-from sidecar.core.commands import (
-    Append,
-    ArmDeadline,
-    Command,
-    EntryKind,
-    NoteRefusal,
-    Publish,
-    Reject,
-    RelayAnswer,
-    RelayFailure,
-    Release,
-    Reserve,
-    Route,
-    Settle,
-    Suppress,
-    WireCommand,
-)
-from sidecar.core.credit import Grant, grant
-from sidecar.core.decide import decide, is_over
+from sidecar.core.admit import refused_by_bridge
+from sidecar.core.call import Phase
+from sidecar.core.decide import decide
 from sidecar.core.events import (
     AckReceived,
-    Admitted,
     AnswerDropped,
     AnswerHeld,
-    AnswerRecorded,
-    AnswerRelayed,
-    ByeReceived,
     CallFoundOpen,
     CallLost,
     CancelReceived,
-    CreditRefused,
-    DeadlineReached,
-    Event,
     InviteRefused,
-    LegIdentity,
-    LegTerminated,
     Life,
     ProvisionalReceived,
     ReleaseRequested,
-    RouteFailed,
     SessionRefreshed,
-    StepFailed,
     TransportFailed,
-    WaitElapsed,
 )
-from sidecar.core.policy import Load, Policy
-from sidecar.core.terms import DeadlineKind, Detail, LegName, Money, RouteFailure
+from sidecar.core.terms import DeadlineKind, Detail, LegName, RouteFailure
 from tests.scenarios import world
-
-COMMIT_MS = 1
-ROUND_TRIP_MS = 10  # a peer's answer to what we send
-RECORD_WAIT_MS = 1_000
-TIMER_F_MS = 32_000  # 64*T1: a request of ours is given up
+from tests.scenarios.environment import Environment
 
 Reasons = tuple[str, ...]
 Headers = tuple[tuple[str, str], ...]
 
 
-class Ladder:
+class Ladder(Environment):
     """One call from its INVITE to the last event of its legs."""
-
-    def __init__(self, policy: Policy, *, balance: Decimal = Decimal(0), load: Load | None = None) -> None:
-        self.policy = policy
-        self.load = load or Load()
-        self.balance = balance
-        self.call: Call | None = None
-        self.wire: list[str] = []
-        self.entries: list[EntryKind] = []
-        self.settled: list[Money | None] = []
-        self.records: list[Cdr] = []
-        self.refusals: list[Cdr] = []
-        self._journal: Call | None = None
-        self._granted: Grant | None = None
-        self._now_ms = 0
-        self._queue: list[tuple[int, int, Callable[[], None]]] = []
-        self._count = 0
-        self._bridge_id = 1
-        self._disk = ""
-        self._late_ms = 0
-        self._deaf: set[LegName] = set()
-        self._open: set[LegName] = set()  # legs that the bridge still has to report
-        self._heard_code = 0
-        self._answer_held = False
-        self._answered = False
-        self._acknowledged = False
-        self._ended = False  # the wire knows that the call is over
-        self._crashed = False
-        self._lost = False  # the bridge holds it no more: its legs are never reported
 
     def play(self, text: str) -> Ladder:
         for line in text.strip().splitlines():
@@ -133,33 +65,64 @@ class Ladder:
                 action()
         return self
 
-    @property
-    def record(self) -> Cdr:
-        """The record that counts: of the highest revision, or of the refusal."""
-        return (*self.refusals, *self.records)[-1]
+    def _may(self, who: str, what: str) -> bool:
+        """Whether a peer can do this now: nobody answers an INVITE that was not sent. A ladder of ours that
+        asks for it is wrong; a random one goes on without it."""
+        possible = what == "deaf" or (self._caller_may(what) if who == "A" else self._callee_may(what))
+        if not possible and self.strict:
+            raise ValueError(f"{who} cannot {what} at {self._now_ms} ms")
+        return possible
 
-    # --- the script -----------------------------------------------------------------------------------------
+    def _caller_may(self, what: str) -> bool:
+        match what:
+            case "INVITE":
+                return self.call is None or self.call.phase is Phase.AWAITING_RETRY
+            case "BYE" | "lost":
+                return LegName.A in self._open
+            case "CANCEL":
+                return LegName.A in self._open and not self._answered and not self._ended
+            case _:
+                return LegName.A in self._open and self._answered
 
-    def _line(self, who: str, what: str, rest: Sequence[str]) -> Callable[[], None]:
+    def _callee_may(self, what: str) -> bool:
+        match what:
+            case "late":
+                return self._attempt() > 0
+            case "lost":
+                return LegName.B in self._open
+            case "200":
+                return LegName.B in self._open and not self._answer_held
+            case "BYE" | "life" | "refreshed":
+                return LegName.B in self._open and self._answer_held
+            case _:
+                return LegName.B in self._open and not self._answer_held and not self._ended
+
+    def _line(self, who: str, what: str, rest: Sequence[str]) -> Callable[[], object]:
         words = [word for word in rest if "=" not in word]
         pairs = [word.replace("_", " ").split("=", 1) for word in rest if "=" in word]
         reasons = tuple(value for name, value in pairs if name == "reason")
         headers = tuple((name, value) for name, value in pairs if name != "reason")
         match who:
             case "A":
-                return lambda: self._caller(what, words, reasons, headers)
+                act = partial(self._caller, what, words, reasons, headers)
             case "B":
-                return lambda: self._callee(what, words, reasons, headers)
+                act = partial(self._callee, what, words, reasons, headers)
             case "disk":
-                return lambda: setattr(self, "_disk", what)
+                return partial(setattr, self, "_disk", what)
             case "node":
-                return lambda: self._node(what, words)
+                return partial(self._node, what, words)
             case "operator":
-                return lambda: self._operator(what, " ".join(words))
+                return partial(self._operator, what, " ".join(words))
             case "timer":
-                return lambda: self._deadline(DeadlineKind[what.upper()])
+                return partial(self._deadline, DeadlineKind[what.upper()])
             case _:
                 raise ValueError(f"who is {who}?")
+
+        def move() -> None:
+            if self._may(who, what):
+                act()
+
+        return move
 
     def _caller(self, what: str, words: Sequence[str], reasons: Reasons, headers: Headers) -> None:
         match what:
@@ -254,223 +217,3 @@ class Ladder:
             found = CallFoundOpen(**world.stamps(heartbeat_ms), call_id=world.call_id())
             self.call, commands = decide(self._journal, found, self.policy, self.load)
             self._perform(commands)
-
-    # --- the bridge -----------------------------------------------------------------------------------------
-
-    def _invite(self, words: Sequence[str]) -> None:
-        self._open.add(LegName.A)
-        if words == ["again"]:
-            self._bridge_id += 1
-            self._ended = self._answered = False
-            self._happens(world.invite(self._now_ms, bridge_id=self._bridge_id))
-            return
-        number = words[0] if words else "4930123456"
-        invite = world.invite(self._now_ms, number=number)
-        self._at(self._now_ms + self.policy.timers.answer_hold_ms_max, self._admission_overdue)
-        self.call, commands = open_call(world.call_id(), invite, self.policy, self.load)
-        self._perform(commands)
-
-    def _bye(self, leg_name: LegName, reasons: Reasons, headers: Headers) -> None:
-        self._happens(ByeReceived(**self._here(), leg_name=leg_name, reasons=reasons, headers=headers))
-        self._close(leg_name, 0, alive=False)
-        self._end_wire()
-
-    def _route_failed(
-        self,
-        cause: RouteFailure,
-        sip_code: int = 0,
-        reasons: Reasons = (),
-        headers: Headers = (),
-        early_media: bool = False,
-    ) -> None:
-        self._open.discard(LegName.B)
-        self._happens(
-            RouteFailed(
-                **self._here(),
-                attempt=self._attempt(),
-                cause=cause,
-                sip_code=sip_code,
-                reasons=reasons,
-                headers=headers,
-                early_media_relayed=early_media,
-            )
-        )
-
-    def _end_wire(self) -> None:
-        """Final response, CANCEL or BYE went to each leg that is still up; the peers answer unless deaf."""
-        if self._ended:
-            return
-        self._ended = True
-        self._end_leg(LegName.A, self._answered, 0)
-        self._end_leg(LegName.B, self._answer_held, 0 if self._answer_held else 487)
-
-    def _end_leg(self, leg_name: LegName, confirmed: bool, sip_code: int) -> None:
-        if leg_name in self._deaf:
-            self._at(self._now_ms + TIMER_F_MS, lambda: self._close(leg_name, 0, alive=False))
-        else:
-            self._at(self._now_ms + ROUND_TRIP_MS, lambda: self._close(leg_name, sip_code, alive=confirmed))
-
-    def _close(self, leg_name: LegName, sip_code: int, alive: bool) -> None:
-        if leg_name in self._open:
-            self._open.discard(leg_name)
-            self._happens(LegTerminated(**self._here(), leg_name=leg_name, sip_code=sip_code, alive=alive))
-
-    def _deadline(self, kind: DeadlineKind) -> None:
-        if not self._ended and self._open:
-            self._happens(DeadlineReached(**self._here(), kind=kind, heard_code=self._heard_code))
-            if kind is not DeadlineKind.RING:
-                self._end_wire()
-
-    def _hold_expired(self) -> None:
-        if self._answer_held and not self._answered:
-            self._deadline(DeadlineKind.HOLD)
-
-    def _admission_overdue(self) -> None:
-        if self.call is not None and self.call.phase is Phase.ADMITTING:
-            self._deadline(DeadlineKind.HOLD)
-
-    def _relay_answer(self) -> None:
-        if self._ended:
-            return
-        self._answered = True
-        self._at(self._now_ms + TIMER_F_MS, self._unacknowledged)
-        self._happens(AnswerRelayed(**self._here()))
-
-    def _unacknowledged(self) -> None:
-        if not self._acknowledged:
-            self._deadline(DeadlineKind.NO_ACK)
-
-    def _arm(self, command: ArmDeadline) -> None:
-        def fire() -> None:
-            if (command.kind is DeadlineKind.RING) == (not self._answer_held):
-                self._deadline(command.kind)
-
-        self._at(self._now_ms + command.after_ms + self._late_ms, fire)
-
-    def _route(self, command: Route) -> None:
-        self._open.add(LegName.B)
-        self._heard_code = 0
-
-        def unheard() -> None:
-            heard = self._heard_code or self._answer_held or self._ended
-            if not heard and self._attempt() == command.attempt and LegName.B in self._open:
-                self._route_failed(RouteFailure.NO_RESPONSE)
-
-        self._at(self._now_ms + command.no_response_ms, unheard)
-
-    def _obey(self, command: WireCommand) -> None:
-        match command:
-            case Route():
-                self.wire.append(f"route {command.attempt} {command.gateway}")
-                self._route(command)
-            case RelayAnswer():
-                self.wire.append("answer")
-                self._relay_answer()
-            case RelayFailure():
-                self.wire.append(f"fail {command.sip_code or 'as received'}")
-                self._end_wire()
-            case Reject():
-                pause = f" retry-after {command.retry_after_s}" if command.retry_after_s else ""
-                self.wire.append(f"reject {command.sip_code} {command.q850_cause} {command.text}{pause}")
-                self._end_wire()
-            case Release():
-                self.wire.append(f"release {command.sip_code} {command.q850_cause} {command.text}")
-                self._end_wire()
-            case ArmDeadline():
-                self.wire.append(f"arm {command.text} {command.after_ms}")
-                self._arm(command)
-            case _:
-                raise ValueError(f"no such command: {command}")
-
-    # --- the store ------------------------------------------------------------------------------------------
-
-    def _submit(self, command: Append, reserve: Reserve | None) -> None:
-        self.entries.append(command.kind)
-        self._at(self._now_ms + COMMIT_MS, lambda: self._commit(command, reserve))
-
-    def _commit(self, command: Append, reserve: Reserve | None) -> None:
-        if self._disk == "stalls":
-            return
-        stamps = {**self._stamps(), "call_id": command.call.call_id}
-        if self._disk == "fails":
-            if command.kind in (EntryKind.ADMITTED, EntryKind.ANSWERED):
-                self._happens(StepFailed(**stamps))
-            return
-        if reserve is not None:
-            self._granted = grant(
-                self.balance, reserve.rate, reserve.terms, reserve.max_duration_s, reserve.at
-            )
-            if self._granted is None:
-                self._happens(CreditRefused(**stamps))
-                return
-        granted_s, reserved = (
-            (self._granted.granted_s, self._granted.reserved) if self._granted else (None, None)
-        )
-        if not self.records:
-            stored = replace(command.call, granted_s=granted_s, reserved=reserved)
-            self._journal = msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=Call)
-        if command.kind is EntryKind.ADMITTED:
-            self._happens(Admitted(**stamps, granted_s=granted_s, reserved=reserved))
-        elif command.kind is EntryKind.ANSWERED:
-            self._happens(AnswerRecorded(**stamps))
-
-    # --- one call -------------------------------------------------------------------------------------------
-
-    def _happens(self, event: Event) -> None:
-        assert self.call is not None, "an event before the INVITE"
-        before = self.call
-        self.call, commands = decide(before, event, self.policy, self.load)
-        if self.call.phase is not before.phase and self.call.phase in (Phase.ENDING, Phase.AWAITING_RETRY):
-            wait_ms = RECORD_WAIT_MS if self.call.phase is Phase.ENDING else self.policy.timers.auth_retry_ms
-            self._at(self._now_ms + wait_ms, self._wait_elapsed(self.call.phase))
-        self._perform(commands)
-
-    def _wait_elapsed(self, phase: Phase) -> Callable[[], None]:
-        def elapsed() -> None:
-            if self.call is not None and self.call.phase is phase:
-                self._happens(WaitElapsed(**self._stamps(), call_id=world.call_id()))
-
-        return elapsed
-
-    def _perform(self, commands: Sequence[Command]) -> None:
-        reserve = next((command for command in commands if isinstance(command, Reserve)), None)
-        for command in commands:
-            match command:
-                case WireCommand():
-                    self._obey(command)
-                case Append():
-                    self._submit(command, reserve)
-                case Settle():
-                    self.settled.append(command.total)
-                case Publish() | Suppress():
-                    self.records.append(command.cdr)
-                    self._journal = None
-                case NoteRefusal():
-                    self.refusals.append(command.cdr)
-                case _:
-                    assert isinstance(command, Reserve)
-
-    def _attempt(self) -> int:
-        assert self.call is not None
-        return self.call.attempts[-1].number if self.call.attempts else 0
-
-    def _b_leg(self) -> LegIdentity:
-        """Leg B as its 2xx completes it."""
-        assert self.call is not None
-        return replace(self.call.attempts[-1].leg, remote_tag="callee", local_cseq=1)
-
-    def _at(self, at_ms: int, action: Callable[[], object]) -> None:
-        self._count += 1
-        heapq.heappush(self._queue, (at_ms, self._count, action))  # type: ignore[misc]
-
-    def _stamps(self) -> dict[str, Any]:
-        return world.stamps(self._now_ms)
-
-    def _here(self) -> dict[str, Any]:
-        return {**self._stamps(), "bridge_id": self._bridge_id}
-
-    @property
-    def is_over(self) -> bool:
-        return self.call is not None and (
-            is_over(self.call) or (self._lost and self.call.phase is Phase.ENDED)
-        )

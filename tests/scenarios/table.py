@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from tests.scenarios import faults, parties, server
+from tests.scenarios import by_callee, by_caller, by_fault, by_limit, by_rule, crossings, suppressed
 from tests.scenarios.scenario import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
-    *parties.CALLER,
-    *parties.CALLEE,
-    *parties.GLARE,
-    *server.TIMEOUT,
-    *server.CREDIT,
-    *server.POLICY,
-    *server.ADMIN,
-    *server.RESOURCE,
-    *server.SUPPRESSED,
-    *faults.FAULT,
-    *faults.CRASH,
-    *faults.PROXY,
+    *by_caller.CALLER,
+    *by_callee.CALLEE,
+    *crossings.GLARE,
+    *by_limit.TIMEOUT,
+    *by_limit.CREDIT,
+    *by_rule.POLICY,
+    *by_rule.ADMIN,
+    *by_rule.RESOURCE,
+    *suppressed.SUPPRESSED,
+    *by_fault.FAULT,
+    *by_fault.CRASH,
+    *by_fault.PROXY,
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

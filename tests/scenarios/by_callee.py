@@ -1,0 +1,186 @@
+"""Calls that the callee ends."""
+
+from __future__ import annotations
+
+from tests.scenarios.scenario import ANSWERED, ARM, ARMED, ROUTED, Scenario
+
+BOTH = {"routes": ("alpha", "beta")}
+
+CALLEE = (
+    Scenario(
+        name="callee-hangs-up",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            2_000  B 200
+            2_020  A ACK
+            12_001 B BYE
+        """,
+        cdr="callee/bye 200 16 answered 10000 message/observed",
+        wire=ANSWERED,
+        sold="0.01",
+    ),
+    Scenario(
+        name="callee-hangs-up-before-the-ack",  # A answers our BYE: it had our 2xx
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            4_001  B BYE
+        """,
+        cdr="callee/bye 200 16 answered 2000 message/observed",
+        wire=ANSWERED,
+        sold="0.002",
+    ),
+    Scenario(
+        name="callee-hangs-up-and-the-caller-is-gone",  # nothing shows that A ever had our 2xx
+        ladder="""
+            0      A INVITE
+            0      A deaf
+            2_000  B 200
+            4_001  B BYE
+        """,
+        cdr="callee/bye 200 16 answered 0 message/observed",
+        wire=ANSWERED,
+        also={"talk_ms": 2_000},
+    ),
+    Scenario(
+        name="callee-hangs-up-while-answer-held",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_000  B BYE
+        """,
+        cdr="callee/bye 480 16 rejected 0 message/observed",
+        wire=ROUTED,
+    ),
+    Scenario(
+        name="callee-rejects-busy",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            1_000  B 486
+        """,
+        policy=BOTH,
+        cdr="callee/rejected 486 17 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail as received",
+    ),
+    Scenario(
+        name="callee-rejects-with-reason",
+        ladder="""
+            0      A INVITE
+            1_000  B 480 reason=Q.850;cause=20
+        """,
+        cdr="callee/rejected 480 20 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail as received",
+    ),
+    Scenario(
+        name="callee-rejects-mapped-by-setting",
+        ladder="""
+            0      A INVITE
+            1_000  B 480
+        """,
+        policy={"q850_of_sip": {480: 19}},
+        cdr="callee/rejected 480 19 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail as received",
+    ),
+    Scenario(
+        name="callee-rejects-after-failover",
+        ladder="""
+            0      A INVITE
+            50     B 503
+            900    B 180
+            1_000  B 486
+        """,
+        policy=BOTH,
+        cdr="callee/rejected 486 17 rejected 0 message/observed",
+        wire=f"{ROUTED}, route 2 beta, fail as received",
+        also={"gateway": "beta"},
+    ),
+    Scenario(
+        name="callee-rejects-after-early-media",  # A has heard alpha: beta cannot continue that
+        ladder="""
+            0      A INVITE
+            20     B 183
+            1_000  B 500 early
+        """,
+        policy=BOTH,
+        cdr="callee/rejected 500 41 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail as received",
+    ),
+    Scenario(
+        name="callee-rejects-unavailable",  # its 503 is not ours
+        ladder="""
+            0      A INVITE
+            50     B 503
+        """,
+        cdr="callee/rejected 503 41 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail 500",
+    ),
+    Scenario(
+        name="callee-rejects-unavailable-passed",
+        ladder="""
+            0      A INVITE
+            50     B 503
+        """,
+        policy={"pass_503": True},
+        cdr="callee/rejected 503 41 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail as received",
+    ),
+    Scenario(
+        name="callee-redirects",
+        ladder="""
+            0      A INVITE
+            50     B 302
+        """,
+        policy=BOTH,
+        cdr="callee/rejected 302 23 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail 480",
+    ),
+    Scenario(
+        name="callee-challenges-and-caller-retries",
+        ladder="""
+            0      A INVITE
+            50     B 407
+            90     A INVITE again
+            2_000  B 200
+            2_020  A ACK
+            5_001  A BYE
+        """,
+        cdr="caller/bye 200 16 answered 3000 message/observed",
+        wire=f"{ROUTED}, fail as received, {ARM}, route 2 alpha, {ARMED}, answer",
+        sold="0.003",
+        also={"pdd_ms": 2_000},
+    ),
+    Scenario(
+        name="callee-challenges-and-gateway-fails",  # the other gateway is still there after a challenge
+        ladder="""
+            0      A INVITE
+            50     B 401
+            90     A INVITE again
+            200    B 503
+            300    B 603
+        """,
+        policy=BOTH,
+        cdr="callee/rejected 603 21 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail as received, {ARM}, route 2 alpha, route 3 beta, fail as received",
+    ),
+    Scenario(
+        name="callee-challenges-and-caller-leaves",
+        ladder="""
+            0      A INVITE
+            50     B 407
+        """,
+        cdr="callee/rejected 407 21 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail as received",
+    ),
+    Scenario(
+        name="callee-challenges-and-node-crashes",
+        ladder="""
+            0      A INVITE
+            50     B 407
+            3_000  node crashes
+        """,
+        cdr="callee/rejected 407 21 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail as received",
+    ),
+)

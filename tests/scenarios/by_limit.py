@@ -1,0 +1,180 @@
+"""Calls that a limit of time or credit ends."""
+
+from __future__ import annotations
+
+from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario
+from tests.scenarios.world import account, gateways
+
+PREPAID = {"accounts": account(prepaid=True)}
+
+TIMEOUT = (
+    Scenario(
+        name="server-ring-timeout-alerted",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            50     B 183
+        """,
+        cdr="server/timeout/ring_timeout 408 19 no_answer 0 timer/observed",
+        wire=f"{ROUTED}, release 408 19 ring_timeout",
+        also={"ring_ms": 119_981},
+    ),
+    Scenario(
+        name="server-ring-timeout-not-alerted",
+        ladder="""
+            0      A INVITE
+            20     B 183
+        """,
+        cdr="server/timeout/ring_timeout 408 18 no_answer 0 timer/observed",
+        wire=f"{ROUTED}, release 408 18 ring_timeout",
+    ),
+    Scenario(
+        name="server-ring-timeout-trying",
+        ladder="""
+            0      A INVITE
+            20     B 100
+        """,
+        cdr="server/timeout/ring_timeout 408 18 no_answer 0 timer/observed",
+        wire=f"{ROUTED}, release 408 18 ring_timeout",
+    ),
+    Scenario(
+        name="server-ring-timeout-silent",
+        ladder="""
+            0      A INVITE
+        """,
+        policy={"gateways": gateways({"no_response_failover_ms": 200_000})},
+        cdr="server/timeout/ring_timeout 408 102 no_answer 0 timer/observed",
+        wire=f"{ROUTED}, release 408 102 ring_timeout",
+    ),
+    Scenario(
+        name="server-max-duration",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+        """,
+        cdr="server/timeout/max_duration 408 16 answered 14400000 timer/observed",
+        wire=ANSWERED,
+        sold="14.4",
+    ),
+    Scenario(
+        name="server-no-ack",
+        ladder="""
+            0      A INVITE
+            0      A deaf
+            2_000  B 200
+        """,
+        cdr="server/timeout/no_ack 408 102 answered 0 timer/observed",
+        wire=ANSWERED,
+        also={"talk_ms": 32_000},
+    ),
+    Scenario(
+        name="server-no-ack-caller-alive",  # every ACK was lost, yet A answers our BYE: it had our 2xx
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+        """,
+        cdr="server/timeout/no_ack 408 102 answered 32000 timer/observed",
+        wire=ANSWERED,
+        sold="0.032",
+    ),
+    Scenario(
+        name="server-no-ack-after-life",
+        ladder="""
+            0      A INVITE
+            0      A deaf
+            2_000  B 200
+            7_001  A life
+        """,
+        cdr="server/timeout/no_ack 408 102 answered 5000 timer/observed",
+        wire=ANSWERED,
+        sold="0.005",
+    ),
+    Scenario(
+        name="server-dead-peer-caller",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            27_001 A life
+            27_001 B life
+            30_000 A deaf
+            60_000 timer dead_peer
+        """,
+        cdr="server/timeout/dead_peer 408 102 answered 25000 timer/observed",
+        wire=ANSWERED,
+        sold="0.025",
+    ),
+    Scenario(
+        name="server-dead-peer-callee",  # A lives on, but it has had nobody to talk to since B's last life
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            27_001 B life
+            30_000 B deaf
+            52_000 A life
+            60_000 timer dead_peer
+        """,
+        cdr="server/timeout/dead_peer 408 102 answered 25000 timer/observed",
+        wire=ANSWERED,
+        sold="0.025",
+    ),
+    Scenario(
+        name="server-session-timer",
+        ladder="""
+            0       A INVITE
+            2_000   B 200
+            2_020   A ACK
+            92_001  A refreshed
+            120_000 A life
+            182_001 timer session_timer
+        """,
+        cdr="server/timeout/session_timer 408 102 answered 90000 timer/observed",
+        wire=ANSWERED,
+        sold="0.09",
+    ),
+)
+
+CREDIT = (
+    Scenario(
+        name="server-credit-exhausted-in-call",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+        """,
+        policy=PREPAID,
+        balance="0.0059",
+        cdr="server/credit/grant_used_up 402 16 answered 5000 timer/observed",
+        wire=f"{ROUTED}, arm grant_used_up 5000, answer",
+        sold="0.005",
+        also={"granted_s": 5, "overrun_ms": 0},
+    ),
+    Scenario(
+        name="server-credit-exhausted-bye-late",  # our timer fired 30 ms late: the grant is paid, no more
+        ladder="""
+            0      node late 30
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+        """,
+        policy=PREPAID,
+        balance="0.003",
+        cdr="server/credit/grant_used_up 402 16 answered 3000 timer/observed",
+        wire=f"{ROUTED}, arm grant_used_up 3000, answer",
+        sold="0.003",
+        also={"talk_ms": 3_030, "overrun_ms": 30},
+    ),
+    Scenario(
+        name="server-no-credit",
+        ladder="""
+            0      A INVITE
+        """,
+        policy=PREPAID,
+        balance="0.0009",
+        cdr="server/credit/no_credit 402 21 refused 0 message/observed",
+        wire="reject 402 21 no_credit",
+        refused=True,
+    ),
+)

@@ -1,0 +1,123 @@
+"""Messages that cross, and evidence that comes late."""
+
+from __future__ import annotations
+
+from tests.scenarios.scenario import ANSWERED, ARMED, ROUTED, Scenario
+from tests.scenarios.world import gateways
+
+BOTH = {"routes": ("alpha", "beta")}
+
+GLARE = (
+    Scenario(
+        name="glare-bye-bye",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            5_001  A BYE
+            5_005  B BYE
+        """,
+        cdr="caller/bye 200 16 answered 3000 message/observed",
+        wire=ANSWERED,
+        sold="0.003",
+        also={"glare": True},
+    ),
+    Scenario(
+        name="glare-bye-repeated",  # one side's BYE twice is no crossing
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            5_001  A BYE
+            5_005  A BYE
+        """,
+        cdr="caller/bye 200 16 answered 3000 message/observed",
+        wire=ANSWERED,
+        sold="0.003",
+        also={"glare": False},
+    ),
+    Scenario(
+        name="glare-bye-bye-after-the-record",  # B's BYE came when the record was out: a second revision
+        ladder="""
+            0      A INVITE
+            0      B deaf
+            2_000  B 200
+            2_020  A ACK
+            5_001  A BYE
+            7_000  B BYE
+        """,
+        cdr="caller/bye 200 16 answered 3000 message/observed",
+        wire=ANSWERED,
+        sold="0.003",
+        also={"glare": True, "revision": 1, "supersedes": 0, "revision_reason": "late_evidence"},
+        revisions=2,
+    ),
+    Scenario(
+        name="glare-bye-operator",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            5_001  operator releases
+            5_002  A BYE
+        """,
+        cdr="server/admin/operator 480 31 answered 3000 message/observed",
+        wire=f"{ANSWERED}, release 480 31 operator",
+        sold="0.003",
+        also={"glare": True},
+    ),
+    Scenario(
+        name="glare-cancel-answer",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            3_000  A CANCEL
+            3_004  B late
+        """,
+        cdr="caller/cancel 487 16 cancelled 0 message/observed",
+        wire=ROUTED,
+        also={"glare": True},
+    ),
+    Scenario(
+        name="glare-ring-timeout-answer",  # B's 2xx was on its way to us when we gave up
+        ladder="""
+            0      A INVITE
+            20     B 180
+            3_000  timer ring
+            3_001  B 200
+        """,
+        cdr="server/timeout/ring_timeout 408 19 no_answer 0 timer/observed",
+        wire=f"{ROUTED}, release 408 19 ring_timeout",
+    ),
+    Scenario(
+        name="late-answer-of-an-abandoned-attempt",
+        ladder="""
+            0      A INVITE
+            5_000  B 180
+            5_500  B late 1
+            6_000  B 200
+            6_020  A ACK
+            8_001  B BYE
+        """,
+        policy={**BOTH, "gateways": gateways({"no_response_failover_ms": 4_000})},
+        cdr="callee/bye 200 16 answered 2000 message/observed",
+        wire=f"{ROUTED}, route 2 beta, {ARMED}, answer",
+        sold="0.002",
+        also={"gateway": "beta"},
+    ),
+    Scenario(
+        name="late-life-after-the-record",  # A's 2xx to our BYE came when the record was out, and billed 0 s
+        ladder="""
+            0      A INVITE
+            0      A deaf
+            2_000  B 200
+            4_001  B BYE
+            6_000  A BYE
+        """,
+        cdr="callee/bye 200 16 answered 2000 message/observed",
+        wire=ANSWERED,
+        sold="0.002",
+        also={"revision": 1, "glare": True},
+        revisions=2,
+    ),
+)

@@ -1,0 +1,327 @@
+"""What surrounds one call, kept to its contract: the bridge, the store, the clock. The peers answer what we
+send them; what else they do is the ladder's script."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from sidecar.core.admit import open_call
+from sidecar.core.call import Call, Phase
+from sidecar.core.cdr import Cdr
+from sidecar.core.commands import (
+    Append,
+    ArmDeadline,
+    Command,
+    EntryKind,
+    NoteRefusal,
+    Publish,
+    Reject,
+    RelayAnswer,
+    RelayFailure,
+    Release,
+    Reserve,
+    Route,
+    Settle,
+    Suppress,
+    WireCommand,
+)
+from sidecar.core.credit import Grant, grant
+from sidecar.core.decide import decide, is_over
+from sidecar.core.events import (
+    Admitted,
+    AnswerRecorded,
+    AnswerRelayed,
+    ByeReceived,
+    CreditRefused,
+    DeadlineReached,
+    Event,
+    LegIdentity,
+    LegTerminated,
+    RouteFailed,
+    StepFailed,
+    WaitElapsed,
+)
+from sidecar.core.policy import Load, Policy
+from sidecar.core.terms import DeadlineKind, LegName, Money, RouteFailure
+from tests.scenarios import world
+
+COMMIT_MS = 1
+ROUND_TRIP_MS = 10  # a peer's answer to what we send
+RECORD_WAIT_MS = 1_000
+TIMER_F_MS = 32_000  # 64*T1: a request of ours is given up
+
+Reasons = tuple[str, ...]
+Headers = tuple[tuple[str, str], ...]
+
+
+class Environment:
+    """Wire commands are obeyed at once, store commands a millisecond later, deadlines when they are due."""
+
+    def __init__(self, policy: Policy, *, balance: Decimal = Decimal(0), load: Load | None = None) -> None:
+        self.policy = policy
+        self.load = load or Load()
+        self.strict = True  # a move that its peer cannot make raises
+        self.balance = balance
+        self.call: Call | None = None
+        self.wire: list[str] = []
+        self.entries: list[EntryKind] = []
+        self.settled: list[Money | None] = []
+        self.records: list[Cdr] = []
+        self.refusals: list[Cdr] = []
+        self._journal: Call | None = None
+        self._granted: Grant | None = None
+        self._now_ms = 0
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._count = 0
+        self._bridge_id = 1
+        self._disk = ""
+        self._late_ms = 0
+        self._deaf: set[LegName] = set()
+        self._open: set[LegName] = set()  # legs that the bridge still has to report
+        self._heard_code = 0
+        self._answer_held = False
+        self._answered = False
+        self._acknowledged = False
+        self._ended = False  # the wire knows that the call is over
+        self._crashed = False
+        self._lost = False  # the bridge holds it no more: its legs are never reported
+
+    @property
+    def record(self) -> Cdr:
+        """The record that counts: of the highest revision, or of the refusal."""
+        return (*self.refusals, *self.records)[-1]
+
+    # --- the bridge -----------------------------------------------------------------------------------------
+
+    def _invite(self, words: Sequence[str]) -> None:
+        self._open.add(LegName.A)
+        if words == ["again"]:
+            self._bridge_id += 1
+            self._ended = self._answered = False
+            self._happens(world.invite(self._now_ms, bridge_id=self._bridge_id))
+            return
+        number = words[0] if words else "4930123456"
+        invite = world.invite(self._now_ms, number=number)
+        self._at(self._now_ms + self.policy.timers.answer_hold_ms_max, self._admission_overdue)
+        self.call, commands = open_call(world.call_id(), invite, self.policy, self.load)
+        self._perform(commands)
+
+    def _bye(self, leg_name: LegName, reasons: Reasons, headers: Headers) -> None:
+        self._happens(ByeReceived(**self._here(), leg_name=leg_name, reasons=reasons, headers=headers))
+        self._end_wire(ended_by=leg_name)
+
+    def _route_failed(
+        self,
+        cause: RouteFailure,
+        sip_code: int = 0,
+        reasons: Reasons = (),
+        headers: Headers = (),
+        early_media: bool = False,
+    ) -> None:
+        self._open.discard(LegName.B)
+        self._happens(
+            RouteFailed(
+                **self._here(),
+                attempt=self._attempt(),
+                cause=cause,
+                sip_code=sip_code,
+                reasons=reasons,
+                headers=headers,
+                early_media_relayed=early_media,
+            )
+        )
+
+    def _end_wire(self, ended_by: LegName | None = None) -> None:
+        """Final response, CANCEL or BYE went to each leg that needs one; the peers answer unless deaf."""
+        if self._ended:
+            return
+        self._ended = True
+        self._end_leg(LegName.A, self._answered and ended_by is not LegName.A, 0)
+        self._end_leg(
+            LegName.B, self._answer_held and ended_by is not LegName.B, 0 if self._answer_held else 487
+        )
+
+    def _end_leg(self, leg_name: LegName, confirmed: bool, sip_code: int) -> None:
+        if leg_name in self._deaf:
+            self._at(self._now_ms + TIMER_F_MS, lambda: self._close(leg_name, 0, alive=False))
+        else:
+            self._at(self._now_ms + ROUND_TRIP_MS, lambda: self._close(leg_name, sip_code, alive=confirmed))
+
+    def _close(self, leg_name: LegName, sip_code: int, alive: bool) -> None:
+        if leg_name in self._open:
+            self._open.discard(leg_name)
+            self._happens(LegTerminated(**self._here(), leg_name=leg_name, sip_code=sip_code, alive=alive))
+
+    def _deadline(self, kind: DeadlineKind) -> None:
+        if not self._ended and self._open:
+            self._happens(DeadlineReached(**self._here(), kind=kind, heard_code=self._heard_code))
+            if kind is not DeadlineKind.RING:
+                self._end_wire()
+
+    def _hold_expired(self) -> None:
+        if self._answer_held and not self._answered:
+            self._deadline(DeadlineKind.HOLD)
+
+    def _admission_overdue(self) -> None:
+        if self.call is not None and self.call.phase is Phase.ADMITTING:
+            self._deadline(DeadlineKind.HOLD)
+
+    def _relay_answer(self) -> None:
+        if self._ended:
+            return
+        self._answered = True
+        self._at(self._now_ms + TIMER_F_MS, self._unacknowledged)
+        self._happens(AnswerRelayed(**self._here()))
+
+    def _unacknowledged(self) -> None:
+        if not self._acknowledged:
+            self._deadline(DeadlineKind.NO_ACK)
+
+    def _arm(self, command: ArmDeadline) -> None:
+        def fire() -> None:
+            if (command.kind is DeadlineKind.RING) == (not self._answer_held):
+                self._deadline(command.kind)
+
+        self._at(self._now_ms + command.after_ms + self._late_ms, fire)
+
+    def _route(self, command: Route) -> None:
+        self._open.add(LegName.B)
+        self._heard_code = 0
+
+        def unheard() -> None:
+            heard = self._heard_code or self._answer_held or self._ended
+            if not heard and self._attempt() == command.attempt and LegName.B in self._open:
+                self._route_failed(RouteFailure.NO_RESPONSE)
+
+        self._at(self._now_ms + command.no_response_ms, unheard)
+
+    def _obey(self, command: WireCommand) -> None:
+        match command:
+            case Route():
+                self.wire.append(f"route {command.attempt} {command.gateway}")
+                self._route(command)
+            case RelayAnswer():
+                self.wire.append("answer")
+                self._relay_answer()
+            case RelayFailure():
+                self.wire.append(f"fail {command.sip_code or 'as received'}")
+                self._end_wire()
+            case Reject():
+                pause = f" retry-after {command.retry_after_s}" if command.retry_after_s else ""
+                self.wire.append(f"reject {command.sip_code} {command.q850_cause} {command.text}{pause}")
+                self._end_wire()
+            case Release():
+                self.wire.append(f"release {command.sip_code} {command.q850_cause} {command.text}")
+                self._end_wire()
+            case ArmDeadline():
+                self.wire.append(f"arm {command.text} {command.after_ms}")
+                self._arm(command)
+            case _:
+                raise ValueError(f"no such command: {command}")
+
+    # --- the store ------------------------------------------------------------------------------------------
+
+    def _submit(self, command: Append, reserve: Reserve | None) -> None:
+        self.entries.append(command.kind)
+        self._at(self._now_ms + COMMIT_MS, lambda: self._commit(command, reserve))
+
+    def _commit(self, command: Append, reserve: Reserve | None) -> None:
+        if self._disk == "stalls":
+            return
+        stamps = {**self._stamps(), "call_id": command.call.call_id}
+        if self._disk == "fails":
+            if command.kind in (EntryKind.ADMITTED, EntryKind.ANSWERED):
+                self._happens(StepFailed(**stamps))
+            return
+        if reserve is not None:
+            self._granted = grant(
+                self.balance, reserve.rate, reserve.terms, reserve.max_duration_s, reserve.at
+            )
+            if self._granted is None:
+                self._happens(CreditRefused(**stamps))
+                return
+        granted_s, reserved = (
+            (self._granted.granted_s, self._granted.reserved) if self._granted else (None, None)
+        )
+        if not self.records:
+            stored = replace(command.call, granted_s=granted_s, reserved=reserved)
+            self._journal = msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=Call)
+        if command.kind is EntryKind.ADMITTED:
+            self._happens(Admitted(**stamps, granted_s=granted_s, reserved=reserved))
+        elif command.kind is EntryKind.ANSWERED:
+            self._happens(AnswerRecorded(**stamps))
+
+    # --- one call -------------------------------------------------------------------------------------------
+
+    def _happens(self, event: Event) -> None:
+        assert self.call is not None, "an event before the INVITE"
+        before = self.call
+        self.call, commands = decide(before, event, self.policy, self.load)
+        if self.call.phase is not before.phase and self.call.phase in (Phase.ENDING, Phase.AWAITING_RETRY):
+            wait_ms = RECORD_WAIT_MS if self.call.phase is Phase.ENDING else self.policy.timers.auth_retry_ms
+            self._at(self._now_ms + wait_ms, self._wait_elapsed(self.call.phase))
+        self._perform(commands)
+
+    def _wait_elapsed(self, phase: Phase) -> Callable[[], None]:
+        def elapsed() -> None:
+            if self.call is not None and self.call.phase is phase:
+                self._happens(WaitElapsed(**self._stamps(), call_id=world.call_id()))
+
+        return elapsed
+
+    def _perform(self, commands: Sequence[Command]) -> None:
+        reserve = next((command for command in commands if isinstance(command, Reserve)), None)
+        for command in commands:
+            match command:
+                case WireCommand():
+                    self._obey(command)
+                case Append():
+                    self._submit(command, reserve)
+                case Settle():
+                    self.settled.append(command.total)
+                case Publish() | Suppress():
+                    self.records.append(command.cdr)
+                    self._journal = None
+                case NoteRefusal():
+                    self.refusals.append(command.cdr)
+                case _:
+                    assert isinstance(command, Reserve)
+
+    def _attempt(self) -> int:
+        assert self.call is not None
+        return self.call.attempts[-1].number if self.call.attempts else 0
+
+    def _b_leg(self) -> LegIdentity:
+        """Leg B as its 2xx completes it."""
+        assert self.call is not None
+        return replace(self.call.attempts[-1].leg, remote_tag="callee", local_cseq=1)
+
+    def _at(self, at_ms: int, action: Callable[[], object]) -> None:
+        self._count += 1
+        heapq.heappush(self._queue, (at_ms, self._count, action))  # type: ignore[misc]
+
+    def _stamps(self) -> dict[str, Any]:
+        return world.stamps(self._now_ms)
+
+    def _here(self) -> dict[str, Any]:
+        return {**self._stamps(), "bridge_id": self._bridge_id}
+
+    @property
+    def crashed(self) -> bool:
+        return self._crashed
+
+    @property
+    def reserved(self) -> Money | None:
+        return self._granted.reserved if self._granted else None
+
+    @property
+    def is_over(self) -> bool:
+        return self.call is not None and (
+            is_over(self.call) or (self._lost and self.call.phase is Phase.ENDED)
+        )
