@@ -20,7 +20,7 @@ import msgspec
 
 from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.ledger import Books
-from sidecar.adapters.sqlite.rows import Table, delete_keys
+from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Append, EntryKind, Publish, Reserve, Settle, StoreCommand, Suppress
@@ -32,7 +32,7 @@ from sidecar.wire.topics import cdr_topic
 
 OPEN_CALLS = Table(
     "open_calls",
-    ("slot", "boot", "call_id", "kind", "account", "currency", "reserved", "granted_s", "body"),
+    ("slot", "boot", "call_id", "kind", "account", "currency", "reserved", "granted_s", "body", "crc"),
     replace=True,
 )
 _SEARCHED = (
@@ -50,8 +50,8 @@ _SEARCHED = (
     "ended_us",
 )
 CDRS = Table("cdrs", ["seq", *_SEARCHED])
-CDR_BODIES = Table("cdr_bodies", ["seq", "body"])
-SUPPRESSED = Table("suppressed", [*_SEARCHED, "body"])
+CDR_BODIES = Table("cdr_bodies", ["seq", "body", "crc"])
+SUPPRESSED = Table("suppressed", [*_SEARCHED, "body", "crc"])
 OUTBOX = Table("outbox", ["seq", "queued_wall_ns"])
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -121,7 +121,7 @@ class Batch:
         self._recorded: dict[int, int] = {}
         self._account_seqs: dict[str, int] = {}
         self._cdrs: list[tuple[object, ...]] = []
-        self._bodies: list[tuple[int, bytes]] = []
+        self._bodies: list[tuple[int, bytes, int]] = []
         self._suppressed: list[tuple[object, ...]] = []
 
     def run(self, step: Sequence[StoreCommand]) -> None:
@@ -174,7 +174,7 @@ class Batch:
             )
         CDRS.write(connection, self._cdrs)
         CDR_BODIES.write(connection, self._bodies)
-        OUTBOX.write(connection, [(seq, self._wall_ns) for seq, _ in self._bodies])
+        OUTBOX.write(connection, [(seq, self._wall_ns) for seq, _, _ in self._bodies])
         SUPPRESSED.write(connection, self._suppressed)
         self.books.flush()
         if self._mono_ns - self._known.heartbeat_mono_ns >= HEARTBEAT_AGE_NS_MAX:
@@ -257,7 +257,7 @@ class Batch:
         body = encode_published(cdr, self._boot.epoch, seq, self._account_seq(cdr.account))
         self._head_seq = self._account_seqs[cdr.account] = seq
         self._cdrs.append((seq, *self._searched(cdr)))
-        self._bodies.append((seq, body))
+        self._bodies.append((seq, body, crc_of(body)))
         self.outbox_rows.append(
             OutboxRow(
                 seq=seq,
@@ -270,7 +270,8 @@ class Batch:
         self._record(cdr)
 
     def _suppress(self, cdr: Cdr) -> None:
-        self._suppressed.append((*self._searched(cdr), encode(cdr)))
+        body = encode(cdr)
+        self._suppressed.append((*self._searched(cdr), body, crc_of(body)))
         self._record(cdr)
 
     def _record(self, cdr: Cdr) -> None:
@@ -354,6 +355,7 @@ class Batch:
         for known in self._open.values():
             if known is not None and known.slot in self._entries:
                 kind, call = self._entries[known.slot]
+                body = encode_call(call)
                 reserved = known.reserved
                 rows.append(
                     (
@@ -365,7 +367,8 @@ class Batch:
                         reserved.currency if reserved else None,
                         f"{reserved.amount:f}" if reserved else None,
                         known.granted_s,
-                        encode_call(call),
+                        body,
+                        crc_of(body),
                     )
                 )
         return rows

@@ -9,6 +9,7 @@ from uuid import UUID
 import apsw
 
 from sidecar.adapters.sqlite.ledger import EXACT, ZERO, Charged, Kind, plain
+from sidecar.adapters.sqlite.rows import sound
 from sidecar.core.records import sell_total
 from sidecar.wire.cdr_codec import decode
 
@@ -77,12 +78,12 @@ def _reservations(connection: apsw.Connection) -> list[str]:
 
 def _charges(connection: apsw.Connection) -> list[str]:
     owed: dict[bytes, tuple[int, Charged]] = {}
-    for call_id, revision, body in connection.execute(
-        "SELECT call_id, revision, body FROM cdrs JOIN cdr_bodies USING (seq)"
-        " UNION ALL SELECT call_id, revision, body FROM suppressed"
+    for call_id, revision, body, crc in connection.execute(
+        "SELECT call_id, revision, body, crc FROM cdrs JOIN cdr_bodies USING (seq)"
+        " UNION ALL SELECT call_id, revision, body, crc FROM suppressed"
     ):
         if call_id not in owed or owed[call_id][0] < revision:
-            cdr = decode(body)
+            cdr = decode(sound(body, crc))
             total = None if cdr.void else sell_total(cdr)
             owed[call_id] = (revision, {(cdr.account, total.currency): total.amount} if total else {})
     posted: dict[bytes, Charged] = defaultdict(dict)

@@ -50,6 +50,7 @@ class Kind(StrEnum):
     RESERVE = "reserve"
     RELEASE = "release"
     CHARGE = "charge"
+    LOST = "lost"  # stands for movements that a damaged file no longer holds, see `salvage`
 
 
 class Books:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import apsw
@@ -11,7 +12,7 @@ import apsw
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.reader import Reader
-from sidecar.adapters.sqlite.rows import Table, ranges
+from sidecar.adapters.sqlite.rows import DamagedError, Table, ranges, sound
 from sidecar.core.cdr import message_id
 from sidecar.core.terms import HangupOrigin
 from sidecar.ports import Clock, DeadLetter, OutboxRow, OutboxState
@@ -144,11 +145,13 @@ class SqliteOutbox:
 
 def _pending(connection: apsw.Connection, after_seq: int, rows_max: int) -> Sequence[OutboxRow]:
     rows = []
-    for seq, body in connection.execute(
-        "SELECT seq, body FROM outbox JOIN cdr_bodies USING (seq) WHERE seq > ? ORDER BY seq LIMIT ?",
+    for seq, body, crc in connection.execute(
+        "SELECT seq, body, crc FROM outbox JOIN cdr_bodies USING (seq) WHERE seq > ? ORDER BY seq LIMIT ?",
         (after_seq, rows_max),
     ):
-        rows.append(row_of(seq, body))
+        # A damaged record stays where it is, seen in the depth and age of the outbox, and delays no other.
+        with suppress(DamagedError):
+            rows.append(row_of(seq, sound(body, crc)))
     return tuple(rows)
 
 

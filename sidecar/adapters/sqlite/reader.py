@@ -14,6 +14,7 @@ from uuid import UUID
 import apsw
 
 from sidecar.adapters.sqlite.file import connect_reader
+from sidecar.adapters.sqlite.rows import sound
 from sidecar.core.cdr import Cdr
 from sidecar.ports import RecordFilter, RecordPage
 from sidecar.wire.cdr_codec import decode
@@ -74,39 +75,43 @@ class SqliteRecords:
 
     async def tail(self, after_seq: int, records_max: int = 100) -> Sequence[Cdr]:
         limit = max(1, min(records_max, RECORDS_PER_PAGE_MAX))
-        sql = "SELECT body FROM cdr_bodies WHERE seq > ? ORDER BY seq LIMIT ?"
+        sql = "SELECT body, crc FROM cdr_bodies WHERE seq > ? ORDER BY seq LIMIT ?"
         return await self._reader.ask(
-            lambda connection: tuple(decode(body) for (body,) in connection.execute(sql, (after_seq, limit)))
+            lambda connection: tuple(
+                decode(sound(body, crc)) for body, crc in connection.execute(sql, (after_seq, limit))
+            )
         )
 
 
 def _show(connection: apsw.Connection, call_id: bytes) -> tuple[Cdr, ...]:
     rows = connection.execute(
-        "SELECT revision, body FROM cdrs JOIN cdr_bodies USING (seq) WHERE call_id = ?1"
-        " UNION ALL SELECT revision, body FROM suppressed WHERE call_id = ?1 ORDER BY 1",
+        "SELECT revision, body, crc FROM cdrs JOIN cdr_bodies USING (seq) WHERE call_id = ?1"
+        " UNION ALL SELECT revision, body, crc FROM suppressed WHERE call_id = ?1 ORDER BY 1",
         (call_id,),
     )
-    return tuple(decode(body) for _, body in rows)
+    return tuple(decode(sound(body, crc)) for _, body, crc in rows)
 
 
 def _search(
     connection: apsw.Connection, wanted: RecordFilter, limit: int, after: tuple[int, int] | None
 ) -> RecordPage:
     """The latest first, by (end, row): a cursor names the last one that was given out."""
-    table, key = ("suppressed", "entry") if wanted.suppressed else ("cdrs", "seq")
+    key = "entry" if wanted.suppressed else "seq"
     conditions, values = _conditions(wanted)
     if after is not None:
         conditions.append(f"(ended_us, {key}) < (?, ?)")
         values += after
     where = " AND ".join(conditions) or "1"
-    body = "body" if wanted.suppressed else "(SELECT body FROM cdr_bodies b WHERE b.seq = cdrs.seq)"
-    rows: list[tuple[int, int, bytes]] = connection.execute(
-        f"SELECT ended_us, {key}, {body} FROM {table} WHERE {where}"  # noqa: S608 - names of ours alone
+    bodies = "suppressed" if wanted.suppressed else "cdrs CROSS JOIN cdr_bodies USING (seq)"
+    rows: list[tuple[int, int, bytes, int]] = connection.execute(
+        f"SELECT ended_us, {key}, body, crc FROM {bodies} WHERE {where}"  # noqa: S608 - names of ours alone
         f" ORDER BY ended_us DESC, {key} DESC LIMIT ?",
         (*values, limit + 1),
     ).fetchall()  # type: ignore[assignment]
     cursor = f"{rows[limit - 1][0]}.{rows[limit - 1][1]}" if len(rows) > limit else None
-    return RecordPage(records=tuple(decode(body) for _, _, body in rows[:limit]), cursor=cursor)
+    return RecordPage(
+        records=tuple(decode(sound(body, crc)) for _, _, body, crc in rows[:limit]), cursor=cursor
+    )
 
 
 def _conditions(wanted: RecordFilter) -> tuple[list[str], list[str | int]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TypeVar
+from zlib import crc32
 
 import apsw
 
@@ -32,6 +33,21 @@ class Table:
         for part in _parts(rows):
             bindings = part[0] if len(part) == 1 else [value for row in part for value in row]
             connection.execute(self._sql[len(part)], bindings)
+
+
+class DamagedError(ValueError):
+    """Bytes that are not those that were written."""
+
+
+def crc_of(body: bytes) -> int:
+    return crc32(body)
+
+
+def sound(body: bytes, crc: int) -> bytes:
+    """The body, if it is what was written. Whatever reads one asks: better no record than a wrong one."""
+    if crc32(body) != crc:
+        raise DamagedError("damaged on disk: its checksum is not that of its bytes")
+    return body
 
 
 def delete_keys(connection: apsw.Connection, table: str, column: str, keys: Sequence[int]) -> None:

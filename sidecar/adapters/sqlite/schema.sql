@@ -33,7 +33,8 @@ CREATE TABLE open_calls (
     currency TEXT,
     reserved TEXT,
     granted_s INTEGER,
-    body BLOB NOT NULL                  -- wire/entries
+    body BLOB NOT NULL,                 -- wire/entries
+    crc INTEGER NOT NULL                -- of the body: SQLite does not notice a flipped bit in it
 ) STRICT;
 
 -- Published records. The columns are for `cdr search`; the record itself is apart, so that a scan stays small.
@@ -58,7 +59,8 @@ CREATE INDEX cdrs_by_end ON cdrs (ended_us);
 
 CREATE TABLE cdr_bodies (
     seq INTEGER PRIMARY KEY,
-    body BLOB NOT NULL                  -- wire/cdr_codec, exactly as published
+    body BLOB NOT NULL,                 -- wire/cdr_codec, exactly as published
+    crc INTEGER NOT NULL
 ) STRICT;
 
 -- Records that were kept back: no sequence number, never published.
@@ -76,7 +78,8 @@ CREATE TABLE suppressed (
     callee TEXT NOT NULL,
     billed TEXT,
     ended_us INTEGER NOT NULL,
-    body BLOB NOT NULL
+    body BLOB NOT NULL,
+    crc INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX suppressed_by_call ON suppressed (call_id, revision);
 CREATE INDEX suppressed_by_end ON suppressed (ended_us);
@@ -112,7 +115,8 @@ CREATE TABLE balances (
     PRIMARY KEY (account, currency)
 ) STRICT, WITHOUT ROWID;
 
--- Every movement, never changed: top_up (+), reserve (-), release (+), charge (- as a rule; + where a revision is lower).
+-- Every movement, never changed: top_up (+), reserve (-), release (+), charge (- as a rule; + where a revision is
+-- lower), lost (what a damaged file no longer holds).
 CREATE TABLE ledger (
     entry INTEGER PRIMARY KEY,
     boot INTEGER NOT NULL REFERENCES boots,

@@ -29,6 +29,7 @@ from sidecar.adapters.sqlite.batch import (
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import (
     Boot,
+    DamagedFileError,
     DataDir,
     StoreError,
     begin_boot,
@@ -39,6 +40,8 @@ from sidecar.adapters.sqlite.file import (
 )
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
+from sidecar.adapters.sqlite.rows import DamagedError, sound
+from sidecar.adapters.sqlite.salvage import Salvage, salvaged
 from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Job, Report, Writer, waiting_call
 from sidecar.core.call import Call
 from sidecar.core.commands import StoreCommand
@@ -79,6 +82,7 @@ class SqliteStore:
         self._notify_failing: Callable[[bool], None] = _nobody
         self._notify_commit: Callable[[int, int], None] = _nobody
         self._notify_defect: Callable[[UUID | None, BaseException], None] = _nobody
+        self.salvage: Salvage | None = None  # what was saved of a damaged file at this start
         self.failure = ""  # what the disk said, while failing
         self.outbox = SqliteOutbox(self._reader, self._write, boot, clock)
         self.accounts = SqliteAccounts(self._reader, self._write, boot, clock)
@@ -109,17 +113,24 @@ class SqliteStore:
     ) -> SqliteStore:
         """Raises StoreError, with what to do, where the directory or the file cannot be used."""
         held = DataDir(data_dir)
+        salvage = None
         try:
-            connection = open_checked(held.file, vfs)
             try:
+                connection = open_checked(held.file, vfs)
                 found = _found_open(connection)
-                boot = begin_boot(connection, node, boot_id, clock)
-            except apsw.Error as error:
-                raise StoreError(f"{held.file}: cannot be used ({error})") from error
-            return cls(held, connection, boot, found, clock, queue_steps_max, commit_interval_ms, vfs)
+            except (DamagedFileError, DamagedError) as error:
+                connection, salvage = salvaged(held.file, str(error), clock.wall_ns(), vfs)
+                found = _found_open(connection)
+            boot = begin_boot(connection, node, boot_id, clock)
+            store = cls(held, connection, boot, found, clock, queue_steps_max, commit_interval_ms, vfs)
+        except apsw.Error as error:
+            held.release()
+            raise StoreError(f"{held.file}: cannot be used ({error})") from error
         except BaseException:
             held.release()
             raise
+        store.salvage = salvage
+        return store
 
     async def close(self) -> None:
         """Write what was submitted, then close. While the disk fails: one last try; the rest is recovered at
@@ -255,12 +266,15 @@ def recall(connection: apsw.Connection) -> Known:
 
 def _found_open(connection: apsw.Connection) -> Sequence[FoundOpen]:
     found = []
-    for call_id, body, mono_ns, wall_ns in connection.execute(
-        "SELECT call_id, body, heartbeat_mono_ns, heartbeat_wall_ns"
+    for call_id, body, crc, mono_ns, wall_ns in connection.execute(
+        "SELECT call_id, body, crc, heartbeat_mono_ns, heartbeat_wall_ns"
         " FROM open_calls JOIN boots USING (boot) ORDER BY slot"
     ):
         try:
-            call = decode_call(body)
+            call = decode_call(sound(body, crc))
+        except DamagedError:
+            connection.close(force=True)
+            raise
         except EntryError as error:
             raise StoreError(f"{connection.filename}: call {UUID(bytes=call_id)}: {error}") from error
         found.append((call, CallFoundOpen(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns)))

@@ -42,7 +42,7 @@ from sidecar.core.commands import Append, EntryKind, StoreCommand
 from sidecar.ports import Clock, OutboxRow
 
 STEPS_PER_COMMIT_MAX = 512
-COMMIT_INTERVAL_MS_MIN = 2
+COMMIT_INTERVAL_MS_MIN = 4
 RETRY_PAUSE_S_MIN = 0.02
 RETRY_PAUSE_S_MAX = 2.0
 WAL_PAGES_MAX = 2_000  # 8 MiB; then a checkpoint

@@ -1,0 +1,179 @@
+"""A damaged file: found at start, set aside, and what it still holds is right or missing, never wrong."""
+
+from __future__ import annotations
+
+import random
+from decimal import Decimal
+from pathlib import Path
+
+import apsw
+import pytest
+
+from sidecar.adapters.sqlite.file import FILE_NAME
+from sidecar.core.cdr import Cdr
+from sidecar.core.terms import Money
+from tests.adapters.sqlite_stores import Watched, asked, opened
+from tests.adapters.store_calls import admission, admitted, whole_call
+
+CALLS = 120
+PAGE = 4096
+
+
+async def filled(data_dir: Path) -> dict[int, Cdr]:
+    """A store of many pages; its records by number."""
+    async with opened(data_dir) as watched:
+        for name in ("a", "b"):
+            await watched.store.accounts.create(name, "EUR", prepaid=True)
+            await watched.store.accounts.top_up(name, Money(Decimal(1000), "EUR"), "first")
+        for number in range(1, CALLS + 1):
+            watched.submit(*whole_call(number, "ab"[number % 2], prepaid=True))
+        for number in range(1001, 1021):
+            watched.submit(admission(admitted(number, "ab"[number % 2], prepaid=True)))
+        await watched.written()
+        return await records(watched)
+
+
+async def records(watched: Watched) -> dict[int, Cdr]:
+    return {cdr.seq: cdr for cdr in await watched.store.records.tail(0, 1_000) if cdr.seq is not None}
+
+
+def overwritten(data_dir: Path, pages: list[int]) -> None:
+    with (data_dir / FILE_NAME).open("r+b") as file:
+        for page in pages:
+            file.seek(page * PAGE)
+            file.write(bytes(range(256)) * (PAGE // 256))
+
+
+def pages_of(data_dir: Path, table: str) -> list[int]:
+    """The leaves of one table, from 0."""
+    connection = apsw.Connection(str(data_dir / FILE_NAME))
+    rows = connection.execute("SELECT pageno - 1 FROM dbstat WHERE name = ? AND pagetype = 'leaf'", (table,))
+    found = [page for (page,) in rows]
+    connection.close()
+    return found
+
+
+async def proved(watched: Watched, before: dict[int, Cdr]) -> dict[int, Cdr]:
+    """Right or missing; and the store goes on."""
+    salvage = watched.store.salvage
+    assert salvage is not None
+    assert salvage.aside.exists()
+    after = await records(watched)
+    assert all(before[seq] == cdr for seq, cdr in after.items())
+    assert list(await watched.store.ledger_check()) == salvage.wrong
+    watched.submit(*whole_call(9_999, "c"))
+    await watched.written()
+    head = max(await records(watched))
+    assert head == max(after, default=0) + 1
+    assert (await records(watched))[head].store_epoch == watched.store.epoch
+    assert list(await watched.store.ledger_check()) == salvage.wrong
+    waiting = {row.seq for row in await watched.store.outbox.pending(0, 1_000)}
+    assert waiting == after.keys() | {head}
+    return after
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_pages_anywhere_are_overwritten(tmp_path: Path, seed: int) -> None:
+    before = await filled(tmp_path)
+    size = (tmp_path / FILE_NAME).stat().st_size // PAGE
+    overwritten(tmp_path, random.Random(seed).sample(range(1, size), 1 + seed % 4))
+    async with opened(tmp_path, boot_id="next") as watched:
+        if watched.store.salvage is None:
+            assert await records(watched) == before  # only free pages were hit
+            return
+        await proved(watched, before)
+
+
+async def test_a_lost_page_of_records_costs_only_the_records_on_it(tmp_path: Path) -> None:
+    before = await filled(tmp_path)
+    overwritten(tmp_path, pages_of(tmp_path, "cdr_bodies")[5:7])
+    async with opened(tmp_path, boot_id="next") as watched:
+        after = await proved(watched, before)
+        assert CALLS - 6 <= len(after) < CALLS
+        assert watched.store.salvage is not None
+        assert watched.store.salvage.lost_seqs == CALLS - len(after)
+        assert len(watched.store.found_open()) == 20
+        # The money of a call whose record is gone stays charged, and is named.
+        assert len(watched.store.salvage.wrong) == CALLS - len(after)
+
+
+async def test_a_lost_page_of_the_ledger_is_made_up_from_the_balances_around_it(tmp_path: Path) -> None:
+    before = await filled(tmp_path)
+    async with opened(tmp_path, boot_id="look") as watched:
+        balances = [await watched.store.accounts.balance(name) for name in "ab"]
+    overwritten(tmp_path, pages_of(tmp_path, "ledger")[2:3])
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert await proved(watched, before) == before
+        assert [await watched.store.accounts.balance(name) for name in "ab"] == balances
+        assert watched.store.salvage is not None
+        assert watched.store.salvage.mended
+
+
+async def test_a_lost_page_of_open_calls_gives_their_reservations_back(tmp_path: Path) -> None:
+    before = await filled(tmp_path)
+    overwritten(tmp_path, pages_of(tmp_path, "open_calls")[:3])
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert await proved(watched, before) == before
+        left = len(watched.store.found_open())
+        assert 0 < left < 20
+        assert watched.store.salvage is not None
+        assert not watched.store.salvage.wrong
+        assert (
+            len([line for line in watched.store.salvage.mended if "held by the lost call" in line])
+            == 20 - left
+        )
+
+
+async def test_a_flipped_bit_in_an_open_call_is_found_at_start(tmp_path: Path) -> None:
+    before = await filled(tmp_path)
+    ((slot, body),) = asked(tmp_path, "SELECT slot, body FROM open_calls ORDER BY slot DESC LIMIT 1")
+    assert isinstance(body, bytes)
+    flipped = body[:700] + bytes([body[700] ^ 1]) + body[701:]
+    asked(tmp_path, "UPDATE open_calls SET body = ? WHERE slot = ?", flipped, int(str(slot)))
+    async with opened(tmp_path, boot_id="next") as watched:
+        await proved(watched, before)
+        assert len(watched.store.found_open()) == 19
+
+
+async def test_a_flipped_bit_in_a_record_is_never_read_as_one(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    ((body,),) = asked(tmp_path, "SELECT body FROM cdr_bodies WHERE seq = 3")
+    assert isinstance(body, bytes)
+    at = body.index(b"0.07259") + 6
+    flipped = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+    asked(tmp_path, "UPDATE cdr_bodies SET body = ? WHERE seq = 3", flipped)
+    async with opened(tmp_path, boot_id="next") as watched:
+        with pytest.raises(ValueError, match="damaged on disk"):
+            await watched.store.records.tail(2, 1)
+        rows = await watched.store.outbox.pending(0, 5)
+        assert [row.seq for row in rows] == [1, 2, 4, 5]
+        assert (await watched.store.outbox.outbox_state()).depth == CALLS
+
+
+async def test_an_amount_that_is_no_number_is_made_up_from_the_balances_around_it(tmp_path: Path) -> None:
+    before = await filled(tmp_path)
+    asked(tmp_path, "DROP TRIGGER ledger_is_not_changed")
+    asked(tmp_path, "UPDATE ledger SET amount = '-0.0x259000' WHERE entry = 40")
+    overwritten(tmp_path, pages_of(tmp_path, "cdrs_by_end")[:1])
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert await proved(watched, before) == before
+
+
+@pytest.mark.parametrize("kept_pages", [0, 1, 40])
+async def test_a_truncated_file_gives_what_is_left_of_it(tmp_path: Path, kept_pages: int) -> None:
+    before = await filled(tmp_path)
+    with (tmp_path / FILE_NAME).open("r+b") as file:
+        file.truncate(kept_pages * PAGE + 7)
+    async with opened(tmp_path, boot_id="next") as watched:
+        await proved(watched, before)
+
+
+async def test_a_file_that_is_something_else_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"not a database at all\n" * 500)
+    async with opened(tmp_path) as watched:
+        await proved(watched, {})
+    assert (tmp_path / f"{FILE_NAME}.damaged-1").read_bytes().startswith(b"not a database")
+    (tmp_path / FILE_NAME).write_bytes(b"and again\n" * 500)
+    async with opened(tmp_path) as watched:
+        await proved(watched, {})
+    assert (tmp_path / f"{FILE_NAME}.damaged-2").exists()
