@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sidecar.cli import accounts, calls, cost, node, records, start
+from sidecar.cli import accounts, calls, cost, deck, node, records, start
 
 app = typer.Typer(
     name="sidecar",
@@ -48,6 +48,7 @@ app.add_typer(calls.app, name="call")
 app.add_typer(records.app, name="cdr")
 app.add_typer(node.app, name="node")
 app.add_typer(accounts.app, name="account")
+app.add_typer(deck.app, name="deck")
 
 
 def main() -> None:

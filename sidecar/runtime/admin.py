@@ -7,6 +7,7 @@ same doors as everything else: `Calls` for calls, the ledger for money.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Protocol
@@ -20,6 +21,7 @@ from sidecar.core.cdr import Cdr
 from sidecar.core.policy import Account, Policy
 from sidecar.core.rating import amount_text
 from sidecar.core.records import utc
+from sidecar.core.tariff import Deck
 from sidecar.core.terms import Detail, Money
 from sidecar.ports import AccountError, Accounts, Clock, LedgerEntry, RecordFilter, Records
 from sidecar.wire import control as say
@@ -27,6 +29,10 @@ from sidecar.wire.cdr_codec import encode_json
 from sidecar.wire.control import CommandError, ErrorCode, Method
 
 NodeState = Callable[[], Awaitable[say.NodeStatus]]
+# The deck that is in force under a name, or why there is none. It may take seconds: asked in a thread.
+DeckSource = Callable[[str], Deck | Sequence[str]]
+
+ERRORS_SHOWN_MAX = 10
 
 
 class LiveCalls(Protocol):
@@ -44,13 +50,21 @@ class Admin:
     """`methods()` is what the control socket serves."""
 
     def __init__(
-        self, *, calls: LiveCalls, accounts: Accounts, records: Records, clock: Clock, status: NodeState
+        self,
+        *,
+        calls: LiveCalls,
+        accounts: Accounts,
+        records: Records,
+        clock: Clock,
+        status: NodeState,
+        decks: DeckSource | None = None,
     ) -> None:
         self._calls = calls
         self._accounts = accounts
         self._records = records
         self._clock = clock
         self._status = status
+        self._decks = decks
 
     def methods(self) -> Mapping[str, Method]:
         return {
@@ -61,6 +75,7 @@ class Admin:
             "account.create": Method(say.AccountCreateParams, self.account_create),
             "account.show": Method(say.AccountShowParams, self.account_show),
             "account.topup": Method(say.AccountTopupParams, self.account_topup),
+            "deck.reload": Method(say.DeckReloadParams, self.deck_reload),
             "cdr.show": Method(say.CdrShowParams, self.cdr_show),
             "cdr.tail": Method(say.CdrTailParams, self.cdr_tail),
             "cdr.search": Method(say.CdrSearchParams, self.cdr_search),
@@ -166,6 +181,19 @@ class Admin:
             await self._accounts.create(account.name, account.currency, account.prepaid)
         except AccountError as error:
             raise CommandError(ErrorCode.REFUSED, str(error)) from error
+
+    # --- decks ----------------------------------------------------------------------------------------------
+
+    async def deck_reload(self, wanted: say.DeckReloadParams) -> say.DeckReloaded:
+        """From now on calls are rated by it; those that are up keep the rate that they began with."""
+        if self._decks is None:
+            raise CommandError(ErrorCode.REFUSED, "this node takes decks over only when it starts")
+        found = await asyncio.to_thread(self._decks, wanted.name)
+        if not isinstance(found, Deck):
+            raise CommandError(ErrorCode.REFUSED, "; ".join(found[:ERRORS_SHOWN_MAX]))
+        policy = self._calls.policy
+        self._calls.policy = replace(policy, decks={**policy.decks, wanted.name: found})
+        return say.DeckReloaded(name=wanted.name, revision=found.revision, rates=len(found))
 
     # --- records --------------------------------------------------------------------------------------------
 

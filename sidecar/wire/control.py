@@ -121,6 +121,12 @@ class AccountTopupParams(Params, frozen=True, kw_only=True):
     reference: Reference
 
 
+class DeckReloadParams(Params, frozen=True, kw_only=True):
+    """Take over the deck that is in force under this name now."""
+
+    name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+
+
 class CdrShowParams(Params, frozen=True, kw_only=True):
     call_id: UUID
 
@@ -247,6 +253,12 @@ class ToppedUp(Result, frozen=True, kw_only=True):
     name: str
     reference: str
     balance: Balance
+
+
+class DeckReloaded(Result, frozen=True, kw_only=True):
+    name: str
+    revision: str
+    rates: int
 
 
 class CdrRevisions(Result, frozen=True, kw_only=True):

@@ -71,8 +71,14 @@ class Node:
         self.calls = calls
         self.bridge = bridge
         self.clock = clock
+        self.decks: dict[str, Deck] = {}  # what is in force in the store of decks
         self.admin = Admin(
-            calls=calls, accounts=store.accounts, records=store.records, clock=clock, status=self._status
+            calls=calls,
+            accounts=store.accounts,
+            records=store.records,
+            clock=clock,
+            status=self._status,
+            decks=lambda name: self.decks.get(name, [f"no deck is in force as {name}"]),
         )
         self._news = asyncio.Event()
         self._numbers = 0

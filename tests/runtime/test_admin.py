@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from sidecar.adapters.deck_files import read_deck
 from sidecar.core.commands import Release
 from sidecar.core.records import utc
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason
@@ -183,6 +184,38 @@ async def test_an_account_that_nobody_made_is_not_shown(node: Node) -> None:
     assert refused.value.code is ErrorCode.NOT_FOUND
 
 
+# --- decks --------------------------------------------------------------------------------------------------
+
+
+async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
+    node: Node, tmp_path: Path
+) -> None:
+    dearer = tmp_path / "dearer.csv"
+    dearer.write_text(
+        "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s\n00,All,EUR,0,6,1,1\n"
+    )
+    before = await node.up("0044123")
+    node.decks["demo"] = read_deck(dearer)
+    taken = await node.admin.deck_reload(say.DeckReloadParams(name="demo"))
+    assert (taken.revision, taken.rates) == (node.decks["demo"].revision, 1)
+    after = await node.whole("0044123", talk_ms=1_000)
+    node.calls.drain(release=True, operator="ann")
+    await node.closed(1)
+    totals = {}
+    for call_id in (before, after):
+        [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id))).records
+        totals[call_id] = str(decode_json(bytes(record)).charges[0].total)
+    assert totals == {before: "0.010000", after: "0.100000"}
+
+
+async def test_a_deck_that_cannot_be_taken_over_changes_nothing(node: Node) -> None:
+    policy = node.calls.policy
+    with pytest.raises(CommandError, match="no deck is in force as retail") as refused:
+        await node.admin.deck_reload(say.DeckReloadParams(name="retail"))
+    assert refused.value.code is ErrorCode.REFUSED
+    assert node.calls.policy is policy
+
+
 # --- records ------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +285,7 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "account.create",
         "account.show",
         "account.topup",
+        "deck.reload",
         "cdr.show",
         "cdr.tail",
         "cdr.search",
