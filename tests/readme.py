@@ -20,7 +20,9 @@ from sidecar.core.cdr import AttemptRecord, Cdr, ChargeRecord, ChargeStep, LegRe
 from sidecar.core.hangup import TABLE, BillableUntil, Row
 from sidecar.core.terms import Detail, HangupOrigin
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+REPO = Path(__file__).resolve().parent.parent
+README = REPO / "README.md"
+SCENARIOS = REPO / "sipp_scenarios"
 
 STRUCTS: dict[str, type[msgspec.Struct]] = {
     "CDR": Cdr,
@@ -141,6 +143,18 @@ def _hangup_row(detail: Detail, row: Row, cause: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def scenario_table() -> list[str]:
+    """Every SIPp scenario, by the comment in each of its files."""
+    sides: dict[str, dict[str, str]] = {}
+    for path in sorted(SCENARIOS.glob("*.xml")):
+        name, side, _ = path.name.split(".")
+        comment = re.search(r"<!-- (.+?) -->", path.read_text(), re.DOTALL)
+        assert comment is not None, f"{path}: a comment says what it does"
+        sides.setdefault(name, {})[side] = " ".join(comment[1].split())
+    rows = (f"| `{name}` | {of.get('uac', '')} | {of.get('uas', '')} |" for name, of in sides.items())
+    return ["| scenario | the caller | the gateway |", "|---|---|---|", *rows]
+
+
 # --- reading and writing README.md --------------------------------------------------------------------------
 
 
@@ -172,9 +186,15 @@ def updated(text: str) -> str:
     return text.replace(block, _lines(hangup_table()))
 
 
+def updated_scenarios(text: str) -> str:
+    return text[: text.index("| scenario |")] + _lines(scenario_table())
+
+
 def _lines(lines: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
 if __name__ == "__main__":
     README.write_text(updated(README.read_text()))
+    scenarios = SCENARIOS / "README.md"
+    scenarios.write_text(updated_scenarios(scenarios.read_text()))

@@ -32,6 +32,8 @@ def test_every_word_that_a_field_may_hold_is_named(name: str) -> None:
 
 def test_the_tables_that_are_made_are_current() -> None:
     assert readme.updated(TEXT) == TEXT, "python -m tests.readme writes them anew"
+    scenarios = (readme.SCENARIOS / "README.md").read_text()
+    assert readme.updated_scenarios(scenarios) == scenarios, "python -m tests.readme writes them anew"
 
 
 def test_every_command_is_listed_and_no_other() -> None:
@@ -49,4 +51,4 @@ def test_every_command_is_listed_and_no_other() -> None:
 def test_it_names_no_file_that_is_not_there() -> None:
     named = set(re.findall(r"`((?:sidecar|sip_profiles|sipp_scenarios|tests)/[\w./-]*)`", TEXT))
     assert named
-    assert [path for path in named if not (readme.README.parent / path).exists()] == []
+    assert [path for path in named if not (readme.REPO / path).exists()] == []
