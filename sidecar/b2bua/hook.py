@@ -183,10 +183,10 @@ class BridgeHook:
             asyncio.get_running_loop().remove_reader(self._bridge.event_fd())
             self._bridge.stop()
             self._drain()
-            self._bridge = None
         if self._endpoint is not None:
             self._endpoint.libDestroy(pjsua2.PJSUA_DESTROY_NO_NETWORK)
             self._endpoint = None
+        self._bridge = None  # last: until the endpoint is gone its worker may be in the bridge's code
 
 
 def _endpoint_config() -> Any:

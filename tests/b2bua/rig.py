@@ -87,6 +87,24 @@ class Rig:
                 return host, int(port)
         raise LookupError(transport)
 
+    async def settled(self, agent: ScriptedUA) -> None:
+        """The bridge has dealt with all that this listed agent sent before. Nothing else may have come to it."""
+        host, port = self.address()
+        call_id = f"settled-{next(_numbers)}"
+        agent.send(
+            sip(
+                f"OPTIONS sip:{host}:{port} SIP/2.0",
+                agent.via_line(f"z9hG4bK-{call_id}"),
+                "Max-Forwards: 70",
+                f"From: <sip:{agent.host}>;tag=x",
+                f"To: <sip:{host}>",
+                f"Call-ID: {call_id}",
+                "CSeq: 1 OPTIONS",
+            )
+        )
+        answer = await agent.expect(200, "OPTIONS")
+        assert answer["Call-ID"] == call_id
+
     # --- the core's part ---
 
     def _take(self, events: Sequence[Event]) -> None:

@@ -14,13 +14,6 @@ from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig, own_network
 from tests.b2bua.scripted_ua import ScriptedUA, sip
 
 
-async def answers_options(rig: Rig) -> None:
-    """The bridge has handled all that was sent before: this proves that nothing came of it."""
-    rig.caller.send(request(rig, "OPTIONS", "sync"))
-    while (await rig.caller.receive())["Call-ID"] != "sync":
-        pass
-
-
 def request(rig: Rig, method: str, call_id: str = "x", *headers: str, to_tag: str = "") -> bytes:
     host, port = rig.address()
     return sip(
@@ -63,7 +56,7 @@ async def test_strangers_are_not_answered() -> None:
         stranger = await rig.agent(9)
         for method in ("OPTIONS", "REGISTER", "INVITE", "BYE"):
             stranger.send(request(rig, method))
-        await answers_options(rig)
+        await rig.settled(rig.caller)
         assert stranger.quiet
         assert rig.hook.stats()["dropped_unlisted"] == 4
         assert rig.events == []
@@ -87,7 +80,7 @@ async def test_the_right_tags_from_the_wrong_place_do_nothing() -> None:
         for forger, dialog in ((stranger, a), (rig.gateway, a), (rig.caller, b), (stranger, b)):
             for method in ("BYE", "INVITE", "INFO"):
                 rig.in_dialog(forger, method, dialog, cseq=50)
-        await answers_options(rig)
+        await rig.settled(rig.caller)
         assert rig.hook.stats()["dropped_foreign"] == 12
         assert all(agent.quiet for agent in (rig.caller, rig.gateway, stranger))
 
@@ -106,7 +99,7 @@ async def test_a_cancel_from_the_wrong_place_does_nothing() -> None:
                 "CSeq: 1 CANCEL",
             )
         )
-        await answers_options(rig)
+        await rig.settled(rig.caller)
         assert rig.hook.stats()["dropped_foreign"] == 1
         assert rig.gateway.quiet
 
@@ -247,7 +240,7 @@ def rig_invite(rig: Rig) -> bytes:
 async def test_junk_is_survived(junk: bytes) -> None:
     async with Rig() as rig:
         rig.caller.send(junk)
-        await answers_options(rig)
+        await rig.settled(rig.caller)
 
 
 async def test_bytes_that_are_no_text_reach_python_escaped() -> None:

@@ -238,9 +238,10 @@ async def test_a_repeated_answer_is_absorbed_while_it_is_held() -> None:
         for _ in range(3):
             rig.gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
         await rig.event(AnswerHeld)
+        assert rig.gateway.quiet
         rig.send(RelayAnswer(bridge_id=invite.bridge_id))
         await rig.caller.expect(200)
-        assert rig.gateway.quiet
+        await rig.gateway.expect("ACK")
         assert rig.hook.stats()["repeated_answers"] == 2
 
 

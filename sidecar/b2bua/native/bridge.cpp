@@ -1,5 +1,7 @@
 #include "bridge.hpp"
 
+#include <pjsua-lib/pjsua.h>
+
 #include <algorithm>
 #include <cstring>
 #include <exception>
@@ -17,6 +19,8 @@ void Bridge::enter_from_pjsip(F&& body) noexcept {
     }
     if (--depth_ == 0) sweep();
 }
+
+constexpr std::size_t pool_cache_bytes = 32 << 20;
 
 // --- the edge to pjsip -----------------------------------------------------------------------------------------------
 
@@ -97,6 +101,8 @@ void Bridge::start() {
     if (bridge != nullptr) throw std::runtime_error("a bridge runs in this process already");
     if (stack.endpoint == nullptr) throw std::runtime_error("pjsua has no endpoint");
     stack.user = &bridge_module;
+    // pjsua's factory gives every pool back to malloc at once. A call takes some twenty: keep what one burst needs.
+    reinterpret_cast<pj_caching_pool*>(pjsua_get_pool_factory())->max_capacity = pool_cache_bytes;
     // pjsip's "td" is all of 64*T1: Timers B, F, H and J too.
     pjsip_tsx_set_timers(stack.settings.t1_ms, 8 * stack.settings.t1_ms, t4_ms(), timeout_ms());
     commands_ = std::make_unique<CommandQueue>(stack.endpoint, [this](auto& batch) {
@@ -106,6 +112,7 @@ void Bridge::start() {
     if (pjsip_endpt_register_module(stack.endpoint, &bridge_module) != PJ_SUCCESS ||
         pjsip_endpt_register_module(stack.endpoint, &gate_module) != PJ_SUCCESS) {
         bridge = nullptr;
+        commands_->close();
         throw std::runtime_error("pjsip refused the modules");
     }
     pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), &on_dropped_data);
@@ -114,13 +121,12 @@ void Bridge::start() {
 
 void Bridge::stop() {
     if (!registered_) return;
-    registered_ = false;
     std::vector<Command> batch(1);
     batch[0].kind = CommandKind::stop;
     post(std::move(batch));
+    registered_ = false;
     std::unique_lock lock(stop_mutex_);
     stop_condition_.wait(lock, [this] { return stopped_; });
-    commands_.reset();
 }
 
 void Bridge::stop_here() {
@@ -140,7 +146,7 @@ void Bridge::stop_here() {
 }
 
 void Bridge::post(std::vector<Command>&& commands) {
-    if (commands_) commands_->post(std::move(commands));
+    if (registered_) commands_->post(std::move(commands));
 }
 
 void Bridge::run(std::vector<Command>& commands) {
@@ -236,10 +242,16 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
     const auto to_tag = view(rdata->msg_info.to->tag);
     if (!to_tag.empty()) {
         if (const Leg* leg = find(to_tag)) {
-            if (leg->dialog.speaks_from(&rdata->pkt_info.src_addr)) return false;
+            if (leg->dialog.speaks_from(&rdata->pkt_info.src_addr) && rdata->msg_info.from->tag.slen != 0) return false;
             counters.add(Counter::dropped_foreign);
             return true;
         }
+    }
+    if (listed && rdata->msg_info.from->tag.slen == 0) {
+        // RFC 2543 allowed it. pjsip makes keys of it that point to nothing, so it must not reach the transaction layer.
+        counters.add(Counter::refused_malformed);
+        if (rdata->msg_info.msg->line.req.method.id != PJSIP_ACK_METHOD) respond_stateless(rdata, PJSIP_SC_BAD_REQUEST);
+        return true;
     }
     if (listed) return false;
     const auto method = rdata->msg_info.msg->line.req.method.id;
@@ -312,7 +324,7 @@ bool Bridge::refused_as_malformed(pjsip_rx_data* rdata) {
     const auto* contact = static_cast<const pjsip_contact_hdr*>(pjsip_msg_find_hdr(info.msg, PJSIP_H_CONTACT, nullptr));
     const bool has_contact = contact != nullptr && !contact->star && contact->uri != nullptr &&
                              (PJSIP_URI_SCHEME_IS_SIP(contact->uri) || PJSIP_URI_SCHEME_IS_SIPS(contact->uri));
-    if (!has_contact || info.from->tag.slen == 0 || info.via->branch_param.slen == 0) {
+    if (!has_contact) {
         return refuse(Counter::refused_malformed, PJSIP_SC_BAD_REQUEST);
     }
     if (find_header(info.msg, "Replaces") != nullptr || find_header(info.msg, "Join") != nullptr) {

@@ -36,7 +36,9 @@ public:
 
     // Python thread (registered with pj).
     void start();
-    void stop();  // returns when the worker holds nothing of ours any more; nothing is sent to any peer
+    // Returns when no call is held any more; nothing is sent to any peer. The worker may still be on its way out of our
+    // code: the endpoint is destroyed next, which waits for it, and the bridge last.
+    void stop();
     int event_fd() const { return events_.fd(); }
     void drain(std::vector<Event>& out) { events_.drain(out); }
     void post(std::vector<Command>&& commands);

@@ -29,11 +29,7 @@ CommandQueue::CommandQueue(pjsip_endpoint* endpoint, Run run) : endpoint_(endpoi
     pj_ioqueue_recv(key_, &op_, wake_ups_, &size, PJ_IOQUEUE_ALWAYS_ASYNC);
 }
 
-CommandQueue::~CommandQueue() {
-    close();
-    ::close(writing_end_);
-    pjsip_endpt_release_pool(endpoint_, pool_);
-}
+CommandQueue::~CommandQueue() { ::close(static_cast<int>(writing_end_)); }
 
 void CommandQueue::close() {
     if (key_ == nullptr) return;

@@ -42,7 +42,8 @@ struct Command {  // each kind uses some of these; hook.py fills them
 };
 
 // A socket pair whose reading end is registered in pjsip's ioqueue: the worker sleeps in one place only, and commands
-// run in its thread, so nothing else of the bridge needs a lock. Unbounded, but its writer is our own process.
+// run in its thread, so nothing else of the bridge needs a lock. Unbounded, but its writer is our own process. To be
+// closed while the endpoint lives, and destroyed when the worker is gone: it runs in a callback of this object.
 class CommandQueue {
 public:
     using Run = std::function<void(std::vector<Command>&)>;
@@ -53,7 +54,7 @@ public:
     CommandQueue& operator=(const CommandQueue&) = delete;
 
     void post(std::vector<Command>&& commands);  // any thread; one wake-up for the batch
-    void close();                                // native thread
+    void close();                                // native thread; nothing is run any more when the callback returns
 
 private:
     static void on_read(pj_ioqueue_key_t* key, pj_ioqueue_op_key_t* op, pj_ssize_t bytes);
@@ -61,8 +62,8 @@ private:
 
     pjsip_endpoint* endpoint_;
     Run run_;
-    pj_pool_t* pool_ = nullptr;  // owned: what the ioqueue key lives in
-    pj_ioqueue_key_t* key_ = nullptr;  // owned: closing it closes the reading end
+    pj_pool_t* pool_ = nullptr;  // the endpoint's: it goes with it, because the closed key may still be read there
+    pj_ioqueue_key_t* key_ = nullptr;  // owned until close(), which closes the reading end
     pj_ioqueue_op_key_t op_{};
     pj_sock_t writing_end_ = -1;  // owned
     char wake_ups_[64];
