@@ -1,0 +1,106 @@
+"""Our own faults, real ones: a journal that another process holds locked, a daemon that is killed, a bug."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from sidecar.demo.subscriber import Record
+from tests.sipp.conftest import MakeRig
+from tests.sipp.rig import PERIOD_S, Rig
+from tests.sipp.test_limits import verdict
+
+
+@asynccontextmanager
+async def _journal_locked(rig: Rig) -> AsyncIterator[None]:
+    """Nothing can be committed in the block: the disk is there, but slower than any call can wait."""
+    connection = sqlite3.connect(rig.folder / "data" / "journal.db", timeout=10, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+    finally:
+        connection.close()
+
+
+async def _locked_from_ringing_to_the_end(rig: Rig, dialled: str) -> None:
+    await rig.live(dialled)
+    async with _journal_locked(rig):
+        while (await rig.node.command("call", "list"))["calls"]:  # noqa: ASYNC110
+            await asyncio.sleep(PERIOD_S)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "expected"),
+    [
+        ("server-journal-while-answering", ("server", "fault", "journal", 500, 41, "failed")),
+        ("callee-bye-while-held", ("callee", None, "bye", 480, 16, "rejected")),
+        ("caller-cancel-while-held", ("caller", None, "cancel", 487, 16, "cancelled")),
+    ],
+)
+async def test_an_answer_that_is_not_on_disk_is_not_sold(
+    make_rig: MakeRig, scenario: str, expected: tuple[Any, ...]
+) -> None:
+    async with make_rig() as rig:
+
+        async def lock(dialled: str) -> None:
+            await _locked_from_ringing_to_the_end(rig, dialled)
+
+        cdr = await rig.place(scenario, scenario, meanwhile=lock)
+    assert verdict(cdr) == expected
+    assert cdr["answered_at"] is None
+    assert cdr["b_answered_at"] is not None
+    assert (cdr["talk_ms"], cdr["billable_ms"], _total(cdr, "sell")) == (0, 0, "0")
+
+
+async def test_a_call_that_the_node_did_not_survive_is_recorded_at_the_next_start(make_rig: MakeRig) -> None:
+    async with make_rig(max_duration_s=20) as rig:
+
+        async def kill(dialled: str) -> None:
+            call = await rig.live(dialled, answered=True)
+            killed.append(call["call_id"])
+            await asyncio.sleep(1.5)  # past one heartbeat at the least
+            os.kill(rig.node.pid, signal.SIGKILL)
+
+        killed: list[str] = []
+        scenario = "server-crash-in-call"
+        sip_call_id = await rig.place_unrecorded(scenario, scenario, pause_ms=2500, meanwhile=kill)
+        async with rig.up():
+            cdr = (await rig.records(sip_call_id, 1))[-1]
+    assert verdict(cdr) == ("server", "fault", "crash_recovered", 500, 41, "answered")
+    assert (cdr["evidence"], cdr["confidence"]) == ("heartbeat", "inferred")
+    assert cdr["call_id"] == killed[0]
+    assert 400 <= cdr["talk_ms"] == cdr["billable_ms"] <= 3000
+    assert _total(cdr, "sell") == f"{cdr['billed_s'] / 100:.6f}"
+
+
+async def test_a_bug_ends_one_call_and_the_node_lives(make_rig: MakeRig) -> None:
+    """The daemon runs with a decision that raises when a session is refreshed; nothing else is changed."""
+    async with make_rig(program=(sys.executable, "-m", "tests.sipp.faulty_daemon")) as rig:
+        scenario = "server-internal-error-in-call"
+        cdr = await rig.place(scenario, "caller-bye-in-call")
+        later = await rig.place("callee-rejected-busy", "callee-rejected-busy")
+    assert verdict(cdr) == ("server", "fault", "internal_error", 500, 41, "answered")
+    assert verdict(later)[:3] == ("callee", None, "rejected")
+
+
+@pytest.mark.real_timer
+@pytest.mark.timeout(90)
+async def test_an_answer_that_is_never_acknowledged_ends_after_64_t1(make_rig: MakeRig) -> None:
+    async with make_rig(max_duration_s=60) as rig:
+        cdr = await rig.place("server-no-ack", "caller-bye-in-call", patience_s=45)
+    assert verdict(cdr) == ("server", "timeout", "no_ack", 408, 102, "answered")
+    assert 31_500 <= cdr["talk_ms"] <= 33_500
+    assert cdr["evidence"] == "timer"
+
+
+def _total(cdr: Record, side: str) -> str:
+    (line,) = (line for line in cdr["charges"] if line["side"] == side)
+    return str(line["total"])

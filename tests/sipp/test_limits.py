@@ -1,0 +1,109 @@
+"""Refusals for want of room, and what people do to calls: limits, drain, operator, sources that are not
+listed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sidecar.demo.subscriber import Record
+from tests.sipp.conftest import MakeRig
+from tests.sipp.rig import Rig
+
+TALKING = ("caller-bye-in-call", "caller-bye-in-call")
+
+
+def verdict(cdr: Record) -> tuple[Any, ...]:
+    return (
+        cdr["hangup_origin"],
+        cdr["server_reason"],
+        cdr["detail"],
+        cdr["sip_code"],
+        cdr["q850_cause"],
+        cdr["disposition"],
+    )
+
+
+async def _second_call(rig: Rig, first: dict[str, Any], second: str, **how: Any) -> tuple[Record, Record]:
+    """A call, and another one while it is up."""
+    refused: list[Record] = []
+
+    async def meanwhile(dialled: str) -> None:
+        await rig.live(dialled, answered=True)
+        refused.append(await rig.place(second, **how))
+
+    talked = await rig.place(*TALKING, pause_ms=1500, meanwhile=meanwhile, **first)
+    return talked, refused[0]
+
+
+async def test_a_full_node_refuses_and_says_so_in_a_record(make_rig: MakeRig) -> None:
+    async with make_rig(calls_max=1) as rig:
+        talked, refused = await _second_call(rig, {}, "server-node-full")
+    assert verdict(refused) == ("server", "resource", "node_full", 503, 42, "refused")
+    assert verdict(talked)[:3] == ("caller", None, "bye")
+
+
+async def test_an_account_has_so_many_calls_and_no_more(make_rig: MakeRig) -> None:
+    async with make_rig() as rig:
+        first = {"account": "single", "dialled": "0044123456789"}
+        talked, refused = await _second_call(
+            rig, first, "server-account-limit", account="single", dialled="0044123456780"
+        )
+        again = await rig.place("callee-rejected-busy", "callee-rejected-busy", account="single")
+    assert verdict(refused) == ("server", "resource", "account_limit", 480, 34, "refused")
+    assert refused["account"] == talked["account"] == "single"
+    assert verdict(again)[:3] == ("callee", None, "rejected")  # its place is free again
+
+
+async def test_a_gateway_has_so_many_calls_and_no_more(make_rig: MakeRig) -> None:
+    async with make_rig() as rig:
+        small = {"dialled": "0544123456789", "gateway": "small"}
+        talked, refused = await _second_call(rig, small, "server-gateway-limit", dialled="0544123456780")
+    assert verdict(refused) == ("server", "resource", "gateway_limit", 500, 34, "refused")
+    assert talked["gateway"] == "small"
+
+
+async def test_a_drained_node_ends_its_calls_and_refuses_new_ones(make_rig: MakeRig) -> None:
+    async with make_rig() as rig:
+
+        async def drain(dialled: str) -> None:
+            await rig.live(dialled, answered=True)
+            await rig.node.command("node", "drain", "--release", "--operator", "jane", "--text", "update")
+
+        ended = await rig.place("server-drain-in-call", "caller-bye-in-call", meanwhile=drain)
+        refused = await rig.place("server-node-full")
+    assert verdict(ended) == ("server", "admin", "drain", 480, 31, "answered")
+    assert (ended["operator"], ended["operator_text"]) == ("jane", "update")
+    assert verdict(refused)[:3] == ("server", "admin", "drain")
+    assert (refused["sip_code"], refused["disposition"]) == (503, "refused")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "answered", "disposition"),
+    [
+        ("server-operator-release-in-call", True, "answered"),
+        ("server-operator-release-while-ringing", False, "failed"),
+    ],
+)
+async def test_an_operator_ends_a_call(
+    make_rig: MakeRig, scenario: str, answered: bool, disposition: str
+) -> None:
+    async with make_rig() as rig:
+
+        async def release(dialled: str) -> None:
+            call = await rig.live(dialled, answered=answered)
+            words = ("--operator", "jane", "--text", "fraud desk, ticket 7")
+            await rig.node.command("call", "release", call["call_id"], *words)
+
+        cdr = await rig.place(scenario, scenario, meanwhile=release)
+    assert verdict(cdr) == ("server", "admin", "operator", 480, 31, disposition)
+    assert (cdr["operator"], cdr["operator_text"]) == ("jane", "fraud desk, ticket 7")
+
+
+async def test_a_source_that_is_not_listed_is_refused_with_a_record(make_rig: MakeRig) -> None:
+    async with make_rig(SIDECAR_SIP__UNLISTED_SOURCE="reject") as rig:
+        cdr = await rig.place("server-refused-by-source", host=rig.stranger)
+    assert verdict(cdr) == ("server", "policy", "source_not_allowed", 403, 21, "refused")
+    assert cdr["leg_a"]["remote_address"].startswith(f"{rig.stranger}:")
+    assert cdr["attempts"] == []
