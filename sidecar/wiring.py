@@ -118,6 +118,7 @@ async def serve(loaded: Loaded, writer: LineWriter) -> None:
             relay=relay,
             clock=clock,
             heartbeat_ms=settings.heartbeat_ms,
+            snapshot_interval_s=settings.snapshot_interval_s,
             watchers=[("broker", broker.watch)] if broker is not None else [],
         )
 
@@ -193,6 +194,7 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
         events_max=bridge.events_max,
         answer_hold_ms_max=bridge.answer_hold_ms_max,
         retry_after_s=bridge.retry_after_s,
+        t1_ms=bridge.t1_ms,
         wanted_headers=bridge.headers,
         tls=TlsFiles(
             certificate=str(tls.certificate), private_key=str(tls.key), ca=str(tls.ca) if tls.ca else ""

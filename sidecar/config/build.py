@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -108,7 +109,7 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         node=effective[keys.NODE_NAME] or _node_name(inputs.host_name),
         boot_id=inputs.boot_id,
         peers={name: _peer(entry, tables) for name, entry in tables.peers.items()},
-        gateways={name: _gateway(entry, effective) for name, entry in tables.gateways.items()},
+        gateways={name: _gateway(entry, effective, tables) for name, entry in tables.gateways.items()},
         routes=_routes(tables),
         accounts={name: _account(entry, effective) for name, entry in tables.accounts.items()},
         account_rules=tuple(AccountRule(**entry.values) for entry in tables.account_rules),
@@ -139,12 +140,21 @@ def _peer(entry: Entry, tables: Tables) -> Peer:
     return Peer(name=entry.name, proxy_hangups=hangups, **entry.values)
 
 
-def _gateway(entry: Entry, effective: Effective) -> Gateway:
+def _gateway(entry: Entry, effective: Effective, tables: Tables) -> Gateway:
     own: dict[str, Any] = dict(entry.values)
     failover_s = own.pop("no_response_failover_s")
     if failover_s is None:
         failover_s = effective[keys.NO_RESPONSE_FAILOVER]
+    own["peer"] = _peer_of(ipaddress.ip_address(own["host"]), tables)
     return Gateway(name=entry.name, no_response_failover_ms=failover_s * 1_000, **own)
+
+
+def _peer_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address, tables: Tables) -> str:
+    """The peer group that the address is in; groups do not overlap. Empty: in none."""
+    for name, entry in tables.peers.items():
+        if any(address in ipaddress.ip_network(block) for block in entry.values["addresses"]):
+            return name
+    return ""
 
 
 def _routes(tables: Tables) -> tuple[RouteRule, ...]:

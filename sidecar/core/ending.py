@@ -110,7 +110,7 @@ def bye(call: Call, event: ByeReceived, policy: Policy, _: Load) -> Decision:
         peer, verdict = call.invite.peer, hangup(CALLER, Detail.BYE, Evidence.MESSAGE)
     else:
         held = call.phase is Phase.ANSWERING  # A has no answer yet and was told 480
-        peer = call.attempts[-1].gateway
+        peer = _callee_peer(call, policy)
         verdict = hangup(CALLEE, Detail.BYE, Evidence.MESSAGE, sip_code=480 if held else 0)
     call = alive(call, event.leg_name, stamp_of(event))
     return end(call, event, _as_told(verdict, event, peer, policy), policy)
@@ -118,7 +118,13 @@ def bye(call: Call, event: ByeReceived, policy: Policy, _: Load) -> Decision:
 
 def rejected(call: Call, event: RouteFailed, policy: Policy) -> Decision:
     attempt = call.attempts[-1]
-    return end(call, event, _as_told(rejection(attempt, policy), event, attempt.gateway, policy), policy)
+    verdict = _as_told(rejection(attempt, policy), event, _callee_peer(call, policy), policy)
+    return end(call, event, verdict, policy)
+
+
+def _callee_peer(call: Call, policy: Policy) -> str:
+    gateway = policy.gateways.get(call.attempts[-1].gateway)
+    return gateway.peer if gateway is not None else ""
 
 
 def rejection(attempt: Attempt, policy: Policy) -> Hangup:

@@ -54,6 +54,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     transport: TransportName = TransportName.UDP
+    peer: str = ""  # the peer group that its address is in; its words are believed as that group's are
     strip_digits: int = 0  # of the number sent, before the buy rate is looked up
     calls_max: int | None = None
     no_response_failover_ms: int = 4_000

@@ -225,8 +225,8 @@ class DeckBuilder:
         order, terms = self._order(), self.terms
         self.keys = array("Q", map(self.keys.__getitem__, order))
         self.terms = array("Q", [0]) * len(terms)
-        self.terms[::2] = array("Q", map(terms[::2].__getitem__, order))
-        self.terms[1::2] = array("Q", map(terms[1::2].__getitem__, order))
+        self.terms[::2] = array("Q", (terms[2 * row] for row in order))
+        self.terms[1::2] = array("Q", (terms[2 * row + 1] for row in order))
         self._kind_ids.clear()
         self._destination_ids.clear()
         twice = [row for row, (key, after) in enumerate(pairwise(self.keys)) if key == after]

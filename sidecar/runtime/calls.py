@@ -216,7 +216,7 @@ class Calls:
 
     # --- the watch --------------------------------------------------------------------------------------
 
-    def tick(self) -> None:
+    def tick(self, *, snapshot: bool) -> None:
         """Once a heartbeat: waits that are over, aggregates that are due, and a look at what the bridge
         holds."""
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
@@ -227,7 +227,8 @@ class Calls:
             else:
                 self._apply(call, WaitElapsed(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns))
         self._publish_aggregates(all_of_them=False)
-        self._wire.append(Snapshot())
+        if snapshot:
+            self._wire.append(Snapshot())
         self._send()
 
     def _publish_aggregates(self, *, all_of_them: bool) -> None:

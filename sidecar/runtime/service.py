@@ -9,6 +9,7 @@ gets a moment, the rest of it waits on disk for the next start.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -45,6 +46,7 @@ class Service:
         relay: OutboxRelay,
         clock: Clock,
         heartbeat_ms: int,
+        snapshot_interval_s: int,
         watchers: Sequence[tuple[str, Callable[[], Awaitable[None]]]] = (),
     ) -> None:
         self._calls = calls
@@ -53,6 +55,7 @@ class Service:
         self._relay = relay
         self._clock = clock
         self._heartbeat_s = heartbeat_ms / 1000
+        self._beats_per_snapshot = max(1, snapshot_interval_s * 1000 // heartbeat_ms)
         self._watchers = watchers
         self.stopping = asyncio.Event()
 
@@ -85,9 +88,9 @@ class Service:
             log.warning("calls_recovered", count=len(found))
 
     async def _beat(self) -> None:
-        while True:
+        for beat in itertools.count():
             self._store.heartbeat(self._clock.mono_ns(), self._clock.wall_ns())
-            self._calls.tick()
+            self._calls.tick(snapshot=beat % self._beats_per_snapshot == 0)
             await asyncio.sleep(self._heartbeat_s)
 
     async def _wind_down(self) -> None:

@@ -37,8 +37,8 @@ PEERS = {
             ProxyHangup(header="x-ended-by", contains="credit", detail=Detail.NO_CREDIT),
         ),
     ),
-    "alpha": Peer(
-        name="alpha",
+    "vendor": Peer(
+        name="vendor",
         addresses=("10.0.1.1",),
         proxy_hangups=(ProxyHangup(header="reason", contains="max call time", detail=Detail.MAX_DURATION),),
     ),
@@ -63,10 +63,10 @@ def account(**terms: Any) -> dict[str, Account]:
 
 
 def gateways(alpha: Mapping[str, Any] = {}, beta: Mapping[str, Any] = {}) -> dict[str, Gateway]:
-    return {
-        "alpha": Gateway(**{"name": "alpha", "host": "10.0.1.1", "port": 5060, "deck": "buy", **alpha}),
-        "beta": Gateway(**{"name": "beta", "host": "10.0.2.1", "port": 5060, **beta}),
-    }
+    """Gateway alpha, of peer group `vendor` and with a buy deck, and gateway beta, with neither."""
+    sold_by_vendor = {"name": "alpha", "host": "10.0.1.1", "port": 5060, "peer": "vendor", "deck": "buy"}
+    other = {"name": "beta", "host": "10.0.2.1", "port": 5060}
+    return {"alpha": Gateway(**{**sold_by_vendor, **alpha}), "beta": Gateway(**{**other, **beta})}
 
 
 def policy_of(*, routes: tuple[str, ...] = ("alpha",), **changes: Any) -> Policy:
