@@ -47,7 +47,7 @@ def refusal(policy: Policy, number: str = "4930123456", load: Load | None = None
 TRUSTED = {**world.PEERS, "carrier": replace(world.PEERS["carrier"], asserts_identity=True)}
 HEADER = AccountRule(account="by-header", header="x-account", header_value="42")
 RULES = (
-    AccountRule(account="by-peer", peer="alpha"),
+    AccountRule(account="by-peer", peer="vendor"),
     HEADER,
     AccountRule(account="by-tls", tls_name="sbc.example"),
     AccountRule(account="by-prefix", called_prefix="9911"),
@@ -58,7 +58,7 @@ RULES = (
     ("changes", "account_name"),
     [
         ({}, None),
-        ({"peer": "alpha"}, "by-peer"),
+        ({"peer": "vendor"}, "by-peer"),
         ({"headers": (("x-account", "42"),)}, "by-header"),
         ({"headers": (("x-account", "43"),)}, None),
         ({"tls_name": "sbc.example"}, "by-tls"),
@@ -66,7 +66,7 @@ RULES = (
         ({"request_user": "%39911-4930123"}, "by-prefix"),
         ({"from_user": "9911"}, None),
         ({"headers": (("p-asserted-identity", "9911"), ("diversion", "9911"))}, None),
-        ({"peer": "alpha", "tls_name": "sbc.example"}, "by-peer"),
+        ({"peer": "vendor", "tls_name": "sbc.example"}, "by-peer"),
     ],
 )
 def test_the_first_rule_that_applies_names_the_account(

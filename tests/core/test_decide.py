@@ -231,7 +231,9 @@ def test_a_challenged_call_keeps_the_moment_and_the_price_it_began_with() -> Non
     assert after.pricing == before.pricing
 
 
-@pytest.mark.parametrize("other", [{"request_user": "4990012345"}, {"peer": "alpha"}], ids=["number", "peer"])
+@pytest.mark.parametrize(
+    "other", [{"request_user": "4990012345"}, {"peer": "vendor"}], ids=["number", "peer"]
+)
 def test_a_challenged_caller_cannot_come_back_for_something_else(other: dict[str, str]) -> None:
     run = run_of(ADMITTED, CHALLENGED)
     run.happens(msgspec.structs.replace(world.invite(500, bridge_id=2), **other))

@@ -261,7 +261,7 @@ PROXY = (
         cdr="server/timeout/max_duration 408 31 answered 3000 message/observed",
         wire=ANSWERED,
         sold="0.003",
-        also={"proxy": "alpha"},
+        also={"proxy": "vendor"},
     ),
     Scenario(
         name="proxy-hangs-up-cancel",
@@ -283,6 +283,6 @@ PROXY = (
         """,
         cdr="server/timeout/max_duration 480 16 failed 0 message/observed",
         wire=f"{ROUTED}, fail as received",
-        also={"proxy": "alpha"},
+        also={"proxy": "vendor"},
     ),
 )
