@@ -177,3 +177,24 @@ async def test_a_file_that_is_something_else_is_set_aside(tmp_path: Path) -> Non
     async with opened(tmp_path) as watched:
         await proved(watched, {})
     assert (tmp_path / f"{FILE_NAME}.damaged-2").exists()
+
+
+async def test_a_crash_while_rows_are_copied_begins_the_salvage_anew(tmp_path: Path) -> None:
+    before = await filled(tmp_path)
+    overwritten(tmp_path, pages_of(tmp_path, "ledger")[2:3])
+    (tmp_path / f"{FILE_NAME}.salvaged").write_bytes(b"half a copy")
+    (tmp_path / f"{FILE_NAME}.salvaged-wal").write_bytes(b"and its log")
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert await proved(watched, before) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        FILE_NAME,
+        f"{FILE_NAME}.damaged-1",
+        "journal.lock",
+    ]
+
+
+async def test_a_crash_before_the_copy_is_in_its_place_does_not_begin_an_empty_store(tmp_path: Path) -> None:
+    before = await filled(tmp_path)
+    (tmp_path / FILE_NAME).rename(tmp_path / f"{FILE_NAME}.salvaged")
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert await records(watched) == before

@@ -1,12 +1,16 @@
 """The store on one machine: journal, ledger, outbox and records in one SQLite file with one writer.
 
-`store` puts it together: `file` opens and checks, `writer` commits, `batch` is one transaction, `ledger` the
-money in it, `rows` many rows in one statement; `outbox`, `accounts` and `reader` are the other ports; `check`
-proves the sums.
+    submit -> writer (the thread: group commit, what to do when the disk fails; `work` is what it is given)
+           -> batch (one transaction, with `ledger` for its money and `known` for what need not be asked)
+           -> rows (many to a statement) -> commit -> report -> the event loop
+
+`store` is the Store port and puts it together; `outbox`, `accounts` and `reader` are the other ports. `file`
+opens and checks; `salvage` and `mend` save what a damaged file still holds; `check` proves the sums.
 """
 
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import StoreError
+from sidecar.adapters.sqlite.salvage import Salvage
 from sidecar.adapters.sqlite.store import SqliteStore
 
-__all__ = ["SqliteStore", "StoreError", "ledger_check"]
+__all__ = ["Salvage", "SqliteStore", "StoreError", "ledger_check"]

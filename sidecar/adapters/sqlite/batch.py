@@ -19,6 +19,7 @@ import apsw
 import msgspec
 
 from sidecar.adapters.sqlite.file import Boot
+from sidecar.adapters.sqlite.known import Known, OpenCall
 from sidecar.adapters.sqlite.ledger import Books
 from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys
 from sidecar.core.call import Call
@@ -56,29 +57,6 @@ OUTBOX = Table("outbox", ["seq", "queued_wall_ns"])
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
-
-
-class OpenCall(msgspec.Struct, frozen=True, kw_only=True):
-    """What the writer knows of a call that has no record yet."""
-
-    slot: int
-    account: str
-    granted_s: int | None = None
-    reserved: Money | None = None
-    fresh: bool = True  # surely nothing was charged yet: the ledger need not be asked
-
-
-class Known:
-    """What the writer remembers between transactions, so that it need not ask the file: all of it can be read
-    back."""
-
-    def __init__(self) -> None:
-        self.head_seq = 0
-        self.next_slot = 1
-        self.heartbeat_mono_ns = 0
-        self.head_bridge_id = 0  # of the calls that this boot admitted
-        self.open: dict[int, OpenCall] = {}  # by UUID.int: UUID hashes itself in Python
-        self.account_seqs: dict[str, int | None] = {}
 
 
 class Outcome(msgspec.Struct, frozen=True):

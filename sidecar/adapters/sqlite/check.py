@@ -55,7 +55,24 @@ def _running_balances(connection: apsw.Connection) -> list[str]:
 
 
 def _reservations(connection: apsw.Connection) -> list[str]:
-    """What was reserved and not given back is what open calls hold."""
+    return [
+        f"call {UUID(bytes=call_id)}: holds {plain(held)} {currency}, its movements {plain(booked)}"
+        for (call_id, _, currency), (held, booked) in wrong_reservations(connection).items()
+    ]
+
+
+def _charges(connection: apsw.Connection) -> list[str]:
+    return [
+        f"call {UUID(bytes=call_id)}: its record says {_text(owed or {})}, the ledger {_text(posted)}"
+        for call_id, (owed, posted) in wrong_charges(connection).items()
+    ]
+
+
+def wrong_reservations(
+    connection: apsw.Connection,
+) -> dict[tuple[bytes, str, str], tuple[Decimal, Decimal]]:
+    """(call, account, currency) -> (what the open call holds, what was reserved and not released), where the
+    two differ."""
     held: dict[tuple[bytes, str, str], Decimal] = {
         (call_id, account, currency): Decimal(reserved)
         for call_id, account, currency, reserved in connection.execute(
@@ -69,14 +86,16 @@ def _reservations(connection: apsw.Connection) -> list[str]:
     ):
         key = (call_id, account, currency)
         booked[key] = EXACT.subtract(booked[key], Decimal(amount))
-    return [
-        f"call {UUID(bytes=key[0])}: holds {held.get(key, ZERO)} {key[2]}, its movements {plain(booked[key])}"
+    return {
+        key: (held.get(key, ZERO), booked[key])
         for key in sorted(held.keys() | booked.keys())
         if held.get(key, ZERO) != booked[key]
-    ]
+    }
 
 
-def _charges(connection: apsw.Connection) -> list[str]:
+def wrong_charges(connection: apsw.Connection) -> dict[bytes, tuple[Charged | None, Charged]]:
+    """call -> (what its record of the highest revision says, None without one; what was posted), where they
+    differ."""
     owed: dict[bytes, tuple[int, Charged]] = {}
     for call_id, revision, body, crc in connection.execute(
         "SELECT call_id, revision, body, crc FROM cdrs JOIN cdr_bodies USING (seq)"
@@ -92,19 +111,15 @@ def _charges(connection: apsw.Connection) -> list[str]:
     ):
         sums = posted[call_id]
         sums[account, currency] = EXACT.subtract(sums.get((account, currency), ZERO), Decimal(amount))
-    found = []
+    found: dict[bytes, tuple[Charged | None, Charged]] = {}
     for call_id in sorted(owed.keys() | posted.keys()):
-        want = owed[call_id][1] if call_id in owed else {}
+        want = owed[call_id][1] if call_id in owed else None
         have = {key: amount for key, amount in posted.get(call_id, {}).items() if amount}
-        if want != have:
-            found.append(
-                f"call {UUID(bytes=call_id)}: its record says {_text(want)}, the ledger {_text(have)}"
-            )
+        if (want or {}) != have:
+            found[call_id] = (want, have)
     return found
 
 
 def _text(charged: Charged) -> str:
-    return (
-        ", ".join(f"{account} {plain(amount)} {currency}" for (account, currency), amount in charged.items())
-        or "0"
-    )
+    sums = [f"{account} {plain(amount)} {currency}" for (account, currency), amount in charged.items()]
+    return ", ".join(sums) or "0"

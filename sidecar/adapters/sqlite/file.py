@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -133,21 +134,20 @@ def move_wal(connection: apsw.Connection) -> None:
 def open_checked(file: Path, vfs: str | None = None) -> apsw.Connection:
     """Open or create the file, with its schema. DamagedFileError where its contents are not what SQLite
     wrote; StoreError for all else."""
+    connection = None
     try:
         connection = connect(file, vfs)
         verify(connection)
         _bring_schema(connection)
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise DamagedFileError(f"{file}: damaged ({error})") from error
-    except (
-        apsw.BusyError,
-        apsw.CantOpenError,
-        apsw.FullError,
-        apsw.IOError,
-        apsw.PermissionsError,
-        apsw.ReadOnlyError,
-    ) as error:
-        raise StoreError(f"{file}: cannot be opened for writing ({error})") from error
+    except BaseException as error:
+        if connection is not None:
+            with suppress(apsw.Error):
+                connection.close(force=True)
+        if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+            raise DamagedFileError(f"{file}: damaged ({error})") from error
+        if isinstance(error, apsw.Error):
+            raise StoreError(f"{file}: cannot be opened for writing ({error})") from error
+        raise
     return connection
 
 

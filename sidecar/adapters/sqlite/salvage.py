@@ -3,30 +3,27 @@
 A row is taken if SQLite can reach it, its types are right, and, where it holds a body, the checksum is that
 of the bytes: so a record is either as it was written or missing, and never wrong. Sequence numbers go on
 under a new epoch.
-
-Money: each ledger row says the balance after it. Where rows between two others are gone, their sum is known,
-and one row of kind `lost` stands for them. A reservation whose call is gone is released. What cannot be
-mended is named in the report, with the calls concerned: `ledger_check` names it too.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from uuid import UUID
 
 import apsw
 import msgspec
 
 from sidecar.adapters.sqlite.check import ledger_check
-from sidecar.adapters.sqlite.file import StoreError, connect, open_checked, renew_epoch
-from sidecar.adapters.sqlite.ledger import EXACT, ZERO, Kind, plain
+from sidecar.adapters.sqlite.file import StoreError, connect, move_wal, open_checked, renew_epoch
+from sidecar.adapters.sqlite.mend import Mender
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 
 PROBES_MAX = 200_000  # keys asked one by one behind a place that cannot be read
 
+_BESIDE = ("-wal", "-shm")
 _UNREADABLE = (apsw.CorruptError, apsw.IOError, apsw.NotADBError, apsw.SQLError)
 # (table, its integer key, whether its rows hold a body); those that others refer to come first.
 _TABLES = (
@@ -39,7 +36,6 @@ _TABLES = (
     ("outbox", "seq", False),
     ("dead_letters", "seq", False),
 )
-_LEDGER = "boot, account, currency, kind, amount, balance, call_id, revision, reference, booked_wall_ns"
 
 Row = tuple[object, ...]
 
@@ -57,42 +53,64 @@ class Salvage(msgspec.Struct, kw_only=True):
 
 
 def salvaged(file: Path, cause: str, wall_ns: int, vfs: str | None = None) -> tuple[apsw.Connection, Salvage]:
-    """A new file in the place of the damaged one. Nobody may have it open."""
-    salvage = Salvage(aside=_set_aside(file), cause=cause)
-    connection = open_checked(file, vfs)
-    source = connect_damaged(salvage.aside, vfs)
-    if source is not None:
-        _copy(source, connection, salvage, wall_ns)
-        source.close(force=True)
-    renew_epoch(connection, wall_ns)
-    return connection, salvage
+    """A new file in the place of the damaged one, which nobody may have open.
+
+    A crash while the rows are copied: the damaged file is still in its place, and the next start begins anew.
+    A crash between the two renames: `finish_salvage` does the second.
+    """
+    fresh = _fresh(file)
+    salvage = Salvage(aside=_aside(file), cause=cause)
+    try:
+        for suffix in ("", *_BESIDE):
+            fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+        target = open_checked(fresh, vfs)
+        source = _connect_damaged(file, vfs)
+        if source is not None:
+            _copy(source, target, salvage, wall_ns)
+            with suppress(apsw.Error):
+                source.close(force=True)
+        renew_epoch(target, wall_ns)
+        move_wal(target)
+        target.close()
+        for suffix in ("", *_BESIDE):
+            part = file.with_name(file.name + suffix)
+            if part.exists():
+                part.rename(file.with_name(salvage.aside.name + suffix))
+        finish_salvage(file)
+    except OSError as error:
+        raise StoreError(f"{file}: damaged, and cannot be set aside ({error.strerror})") from error
+    return open_checked(file, vfs), salvage
 
 
-def connect_damaged(file: Path, vfs: str | None) -> apsw.Connection | None:
+def finish_salvage(file: Path) -> None:
+    """Put the salvaged file in its place, if a crash did not let it get there."""
+    fresh = _fresh(file)
+    if fresh.exists() and not file.exists():
+        fresh.rename(file)
+        directory = os.open(file.parent, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+
+
+def _fresh(file: Path) -> Path:
+    return file.with_name(f"{file.name}.salvaged")
+
+
+def _aside(file: Path) -> Path:
+    number = 1
+    while (aside := file.with_name(f"{file.name}.damaged-{number}")).exists():
+        number += 1
+    return aside
+
+
+def _connect_damaged(file: Path, vfs: str | None) -> apsw.Connection | None:
     try:
         return connect(file, vfs)
     except apsw.Error:
         return None  # not even its first page: nothing can be reached
 
 
-def _set_aside(file: Path) -> Path:
-    number = 1
-    while (aside := file.with_name(f"{file.name}.damaged-{number}")).exists():
-        number += 1
-    try:
-        # The WAL first: a crash between the two leaves a file that is found damaged again, and no WAL that
-        # does not belong to it.
-        for suffix in ("-wal", "-shm", ""):
-            part = file.with_name(file.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-    except OSError as error:
-        raise StoreError(f"{file}: damaged, and cannot be set aside ({error.strerror})") from error
-    return aside
-
-
 def _copy(source: apsw.Connection, target: apsw.Connection, salvage: Salvage, wall_ns: int) -> None:
-    # One transaction: a crash in the middle leaves an empty store beside the damaged file that was set aside.
     with target:
         for table, key, has_body in _TABLES:
             _copy_table(source, target, salvage, table, key, has_body=has_body)
@@ -104,7 +122,7 @@ def _copy(source: apsw.Connection, target: apsw.Connection, salvage: Salvage, wa
             target.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM cdrs)")  # noqa: S608
         head, kept = target.execute("SELECT coalesce(max(seq), 0), count(*) FROM cdrs").fetchone() or (0, 0)
         salvage.lost_seqs = int(str(head)) - int(str(kept))
-        _mend_ledger(target, salvage, wall_ns)
+        salvage.mended = Mender(target, wall_ns).mend(_balances(source))
         salvage.wrong = ledger_check(target)
 
 
@@ -175,6 +193,19 @@ def _one(source: apsw.Connection, select: str, key: int) -> Row | None:
         return None
 
 
+def _balances(source: apsw.Connection) -> dict[tuple[str, str], Decimal]:
+    """Those that can be read."""
+    found: dict[tuple[str, str], Decimal] = {}
+    try:
+        for account, currency, amount in source.execute("SELECT account, currency, amount FROM balances"):
+            with suppress(DamagedError):
+                _amounts(amount)
+                found[str(account), str(currency)] = Decimal(str(amount))
+    except _UNREADABLE:
+        pass  # the ledger says what they were, but for what was lost at its end
+    return found
+
+
 def _copy_accounts(source: apsw.Connection, target: apsw.Connection) -> None:
     try:
         rows = source.execute(
@@ -188,67 +219,3 @@ def _copy_accounts(source: apsw.Connection, target: apsw.Connection) -> None:
         ).fetchall()
     for row in rows:
         target.execute("INSERT OR IGNORE INTO accounts VALUES (?, ?, ?, ?, ?)", row)
-
-
-def _mend_ledger(target: apsw.Connection, salvage: Salvage, wall_ns: int) -> None:
-    rows = target.execute(f"SELECT entry, {_LEDGER} FROM ledger ORDER BY entry").fetchall()  # noqa: S608
-    taken = {row[0] for row in rows}
-    balances: dict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
-    last_entry, boot = 0, 1
-    for row in rows:
-        entry, boot, account, currency, _, amount, balance, *_ = row  # type: ignore[assignment]
-        key = (str(account), str(currency))
-        lost = EXACT.subtract(EXACT.subtract(Decimal(str(balance)), Decimal(str(amount))), balances[key])
-        balances[key] = Decimal(str(balance))
-        if lost:
-            free = next((n for n in range(int(str(entry)) - 1, last_entry, -1) if n not in taken), None)
-            if free is not None:
-                taken.add(free)
-                before = plain(EXACT.subtract(Decimal(str(balance)), Decimal(str(amount))))
-                _book(target, free, boot, key, Kind.LOST, lost, before, None, wall_ns)
-                salvage.mended.append(f"{key[0]}: movements of {plain(lost)} {key[1]} before entry {entry}")
-        last_entry = int(str(entry))
-    _release_lost_reservations(target, salvage, balances, boot, wall_ns)
-    for (account, currency), amount in balances.items():
-        target.execute("INSERT INTO balances VALUES (?, ?, ?, ?)", (account, currency, boot, plain(amount)))
-    target.execute("INSERT OR IGNORE INTO balances SELECT name, currency, boot, '0' FROM accounts")
-
-
-def _release_lost_reservations(
-    target: apsw.Connection,
-    salvage: Salvage,
-    balances: dict[tuple[str, str], Decimal],
-    boot: int,
-    wall_ns: int,
-) -> None:
-    held: dict[tuple[bytes, str, str], Decimal] = defaultdict(lambda: ZERO)
-    for call_id, account, currency, amount in target.execute(
-        "SELECT call_id, account, currency, amount FROM ledger WHERE kind IN ('reserve', 'release')"
-        " AND call_id NOT IN (SELECT call_id FROM open_calls)"
-    ):
-        held[call_id, account, currency] = EXACT.subtract(held[call_id, account, currency], Decimal(amount))
-    for (call_id, account, currency), amount in held.items():
-        if amount:
-            key = (account, currency)
-            balances[key] = EXACT.add(balances[key], amount)
-            _book(target, None, boot, key, Kind.RELEASE, amount, plain(balances[key]), call_id, wall_ns)
-            salvage.mended.append(
-                f"{account}: {plain(amount)} {currency} held by the lost call {UUID(bytes=call_id)}"
-            )
-
-
-def _book(
-    target: apsw.Connection,
-    entry: int | None,
-    boot: int,
-    key: tuple[str, str],
-    kind: Kind,
-    amount: Decimal,
-    balance: str,
-    call_id: bytes | None,
-    wall_ns: int,
-) -> None:
-    target.execute(
-        f"INSERT INTO ledger (entry, {_LEDGER}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?)",  # noqa: S608
-        (entry, boot, *key, kind.value, plain(amount), balance, call_id, wall_ns),
-    )

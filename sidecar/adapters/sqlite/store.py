@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,8 +21,6 @@ from sidecar.adapters.sqlite.batch import (
     ANSWER_RECORDED,
     CREDIT_REFUSED,
     Batch,
-    Known,
-    OpenCall,
     Outcome,
 )
 from sidecar.adapters.sqlite.check import ledger_check
@@ -41,12 +38,12 @@ from sidecar.adapters.sqlite.file import (
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
 from sidecar.adapters.sqlite.rows import DamagedError, sound
-from sidecar.adapters.sqlite.salvage import Salvage, salvaged
-from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Job, Report, Writer, waiting_call
+from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
+from sidecar.adapters.sqlite.work import Job, Report, waiting_call
+from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
 from sidecar.core.call import Call
 from sidecar.core.commands import StoreCommand
 from sidecar.core.events import Admitted, AnswerRecorded, CallEvent, CallFoundOpen, CreditRefused, StepFailed
-from sidecar.core.terms import Money
 from sidecar.ports import Clock
 from sidecar.wire.entries import EntryError, decode_call
 
@@ -90,8 +87,6 @@ class SqliteStore:
         self._writer = Writer(
             connection,
             reopen=self._reopen,
-            known=recall(connection),
-            recall=recall,
             boot=boot,
             clock=clock,
             report=self._report_soon,
@@ -115,6 +110,7 @@ class SqliteStore:
         held = DataDir(data_dir)
         salvage = None
         try:
+            finish_salvage(held.file)
             try:
                 connection = open_checked(held.file, vfs)
                 found = _found_open(connection)
@@ -244,24 +240,6 @@ class SqliteStore:
 
     def _deliver_all(self, events: Sequence[CallEvent]) -> None:
         self._deliver(events)
-
-
-def recall(connection: apsw.Connection) -> Known:
-    """What the writer keeps in memory, read from the file."""
-    known = Known()
-    known.head_seq = connection.execute("SELECT coalesce(max(seq), 0) FROM cdrs").get
-    for slot, call_id, account, currency, reserved, granted_s in connection.execute(
-        "SELECT slot, call_id, account, currency, reserved, granted_s FROM open_calls"
-    ):
-        known.next_slot = max(known.next_slot, slot + 1)
-        known.open[UUID(bytes=call_id).int] = OpenCall(
-            slot=slot,
-            account=account,
-            granted_s=granted_s,
-            reserved=Money(Decimal(reserved), currency) if reserved is not None else None,
-            fresh=False,
-        )
-    return known
 
 
 def _found_open(connection: apsw.Connection) -> Sequence[FoundOpen]:

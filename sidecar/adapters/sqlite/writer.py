@@ -25,21 +25,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any
-from uuid import UUID
 
 import apsw
-import msgspec
 
-from sidecar.adapters.sqlite.batch import (
-    STEP_FAILED,
-    Batch,
-    Known,
-    Outcome,
-)
+from sidecar.adapters.sqlite.batch import STEP_FAILED, Batch, Outcome
 from sidecar.adapters.sqlite.file import Boot
-from sidecar.core.commands import Append, EntryKind, StoreCommand
-from sidecar.ports import Clock, OutboxRow
+from sidecar.adapters.sqlite.known import Known, recall
+from sidecar.adapters.sqlite.work import Job, Kept, Report, Work, call_of
+from sidecar.ports import Clock
 
 STEPS_PER_COMMIT_MAX = 512
 COMMIT_INTERVAL_MS_MIN = 4
@@ -48,7 +41,6 @@ RETRY_PAUSE_S_MAX = 2.0
 WAL_PAGES_MAX = 2_000  # 8 MiB; then a checkpoint
 PROBE_BYTES = 256 * 1024
 
-Step = tuple[StoreCommand, ...]
 # What the disk, or another process, can do to us; any other error of SQLite is a defect of ours.
 DISK_ERRORS = (
     apsw.FullError,
@@ -62,39 +54,6 @@ DISK_ERRORS = (
     apsw.ProtocolError,
     apsw.NoMemError,
 )
-_WAITING = (EntryKind.ADMITTED, EntryKind.ANSWERED)
-
-
-class UnavailableError(Exception):
-    """The store cannot write at present; nothing was changed."""
-
-
-class Job(msgspec.Struct, eq=False):
-    """Something other than a call's step that is to be written. `done` gets its result, or the error, on the
-    loop.
-
-    `lasting`: kept and tried again until written; others fail at once and may be asked for again.
-    """
-
-    run: Callable[[Batch, apsw.Connection], Any]
-    done: Callable[[Any, BaseException | None], None]
-    lasting: bool = False
-    result: Any = None
-
-
-Work = Step | Job
-
-
-class Report(msgspec.Struct):
-    """What one commit, or one failure, has to tell the event loop."""
-
-    outcomes: Sequence[Outcome] = ()
-    outbox_rows: Sequence[OutboxRow] = ()
-    jobs: Sequence[tuple[Job, BaseException | None]] = ()
-    steps: int = 0
-    commit_ns: int = 0
-    failing: str | None = None  # None: no change; empty: writing again
-    defects: Sequence[tuple[UUID | None, BaseException]] = ()
 
 
 class Writer:
@@ -102,8 +61,6 @@ class Writer:
         self,
         connection: apsw.Connection,
         reopen: Callable[[], apsw.Connection],
-        known: Known,
-        recall: Callable[[apsw.Connection], Known],
         boot: Boot,
         clock: Clock,
         report: Callable[[Report], None],
@@ -111,8 +68,7 @@ class Writer:
     ) -> None:
         self._connection: apsw.Connection | None = None
         self._reopen = reopen
-        self._known = known
-        self._recall = recall
+        self._known: Known = recall(connection)
         self._boot = boot
         self._clock = clock
         self._report = report
@@ -224,7 +180,7 @@ class Writer:
                 if isinstance(work, Job):
                     self._report(Report(jobs=[(work, error)]))
                 else:
-                    call_id = _call_id(work)
+                    call_id = call_of(work)
                     failed = [Outcome(call_id, STEP_FAILED)] if call_id else []
                     self._report(Report(outcomes=failed, defects=[(call_id, error)]))
 
@@ -250,7 +206,7 @@ class Writer:
 
     def _endure(self, works: Sequence[Work], error: apsw.Error) -> None:
         """Until everything that must be written is written."""
-        kept = _Kept()
+        kept = Kept()
         self._report(kept.take(works, failing=str(error) or type(error).__name__))
         pause_s = RETRY_PAUSE_S_MIN
         while True:
@@ -267,7 +223,7 @@ class Writer:
             self._report(Report(failing=""))
             return
 
-    def _pause(self, pause_s: float, kept: _Kept) -> bool:
+    def _pause(self, pause_s: float, kept: Kept) -> bool:
         """Wait, turning away what comes in meanwhile if it cannot wait; False if we are to stop."""
         until = time.monotonic() + pause_s
         while (left_s := until - time.monotonic()) > 0:
@@ -290,7 +246,7 @@ class Writer:
             connection = self._reopen()
             self._adopt(connection)
             head_bridge_id = self._known.head_bridge_id  # of this boot, not in the file
-            self._known = self._recall(connection)
+            self._known = recall(connection)
             self._known.head_bridge_id = head_bridge_id
         # Room for more than the few pages of a heartbeat, or every other admission would fail again.
         with connection:
@@ -298,7 +254,7 @@ class Writer:
         with connection:
             connection.execute("DELETE FROM probe")
 
-    def _drain(self, kept: _Kept) -> None:
+    def _drain(self, kept: Kept) -> None:
         while kept.works:
             part = kept.works[:STEPS_PER_COMMIT_MAX]
             try:
@@ -309,71 +265,3 @@ class Writer:
                 self._commit_apart(part)
             kept.written(len(part))
             self._checkpoint_if_due()
-
-
-class _Kept:
-    """What must still be written, in order. Of several entries of one call only the last is kept: each holds
-    the whole call, so the calls that are up bound the list."""
-
-    def __init__(self) -> None:
-        self.works: list[Work] = []
-        self._entry_at: dict[UUID, int] = {}
-
-    def take(self, works: Sequence[Work], failing: str | None = None) -> Report:
-        """Keep what can wait; the report says what could not."""
-        outcomes: list[Outcome] = []
-        jobs: list[tuple[Job, BaseException | None]] = []
-        for work in works:
-            if isinstance(work, Job):
-                if work.lasting:
-                    self.works.append(work)
-                else:
-                    jobs.append((work, UnavailableError("the store cannot write at present")))
-            elif (waiting := waiting_call(work)) is not None:
-                outcomes.append(Outcome(waiting, STEP_FAILED))
-                if any(isinstance(c, Append) and c.kind is EntryKind.ADMITTED for c in work):
-                    self.works.append(Job(run=_forgetting(waiting), done=_nobody, lasting=True))
-            else:
-                self._keep(work)
-        return Report(outcomes=outcomes, jobs=jobs, failing=failing)
-
-    def written(self, count: int) -> None:
-        del self.works[:count]
-        self._entry_at = {call_id: at - count for call_id, at in self._entry_at.items() if at >= count}
-
-    def _keep(self, step: Step) -> None:
-        if len(step) == 1 and isinstance(step[0], Append):
-            call_id = step[0].call.call_id
-            at = self._entry_at.get(call_id)
-            if at is not None:
-                self.works[at] = step
-                return
-            self._entry_at[call_id] = len(self.works)
-        self.works.append(step)
-
-
-def waiting_call(step: Step) -> UUID | None:
-    """The call that waits for the outcome of this step: it is to be admitted, or its answer is held."""
-    for command in step:
-        if isinstance(command, Append) and command.kind in _WAITING:
-            return command.call.call_id
-    return None
-
-
-def _forgetting(call_id: UUID) -> Callable[[Batch, apsw.Connection], None]:
-    return lambda batch, _connection: batch.forget(call_id)
-
-
-def _nobody(_result: Any, _error: BaseException | None) -> None:
-    pass
-
-
-def _call_id(step: Step) -> UUID | None:
-    for command in step:
-        if isinstance(command, Append):
-            return command.call.call_id
-        if hasattr(command, "call_id"):
-            return command.call_id  # type: ignore[no-any-return]
-        if hasattr(command, "cdr"):
-            return command.cdr.call_id  # type: ignore[no-any-return]
-    return None

@@ -1,0 +1,133 @@
+"""The books of a salvaged file: what its missing ledger rows came to, told by the rows around them.
+
+- Each ledger row says the balance after it. Where rows between two others are gone, their sum is known, and
+  one row of kind `lost` stands for it; the last balance is the one in the table of balances.
+- A call that has its record, or is still open, and misses a movement of its own gets that movement again,
+  beside a `lost` row of the opposite amount: the balance had it all along.
+- A reservation whose call is gone without a record is released.
+A charge whose record is gone stays, and is named by `ledger_check`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from decimal import Decimal
+from uuid import UUID
+
+import apsw
+
+from sidecar.adapters.sqlite.check import wrong_charges, wrong_reservations
+from sidecar.adapters.sqlite.ledger import EXACT, ZERO, Kind, plain
+from sidecar.adapters.sqlite.rows import Table
+
+_Key = tuple[str, str]  # account, currency
+# An entry that is None becomes the next one.
+_ENTRIES = Table(
+    "ledger",
+    ("entry", "boot", "account", "currency", "kind", "amount", "balance", "call_id", "booked_wall_ns"),
+)
+
+
+class Mender:
+    """Works inside the transaction of its caller."""
+
+    def __init__(self, target: apsw.Connection, wall_ns: int) -> None:
+        self._target = target
+        self._wall_ns = wall_ns
+        self._boot = target.execute("SELECT coalesce(max(boot), 0) FROM boots").get
+        self._balances: dict[_Key, Decimal] = defaultdict(lambda: ZERO)
+        self._said: list[str] = []
+
+    def mend(self, kept_balances: Mapping[_Key, Decimal]) -> list[str]:
+        """Returns what was done, for people."""
+        self._fill_gaps()
+        for key, balance in kept_balances.items():
+            if lost := EXACT.subtract(balance, self._balances[key]):
+                self._book(key, Kind.LOST, lost)
+                self._said.append(f"{key[0]}: movements of {plain(lost)} {key[1]} at the end")
+        self._mend_reservations()
+        self._mend_charges()
+        for (account, currency), amount in self._balances.items():
+            self._target.execute(
+                "INSERT INTO balances (account, currency, boot, amount) VALUES (?, ?, ?, ?)",
+                (account, currency, self._boot, plain(amount)),
+            )
+        self._target.execute(
+            "INSERT OR IGNORE INTO balances (account, currency, boot, amount)"
+            " SELECT name, currency, boot, '0' FROM accounts"
+        )
+        return self._said
+
+    def _fill_gaps(self) -> None:
+        rows: list[tuple[int, str, str, str, str]] = list(
+            self._target.execute(
+                "SELECT entry, account, currency, amount, balance FROM ledger ORDER BY entry"
+            )
+        )
+        taken = {row[0] for row in rows}
+        for entry, account, currency, amount, balance in rows:
+            key = (account, currency)
+            before = EXACT.subtract(Decimal(balance), Decimal(amount))
+            lost = EXACT.subtract(before, self._balances[key])
+            self._balances[key] = Decimal(balance)
+            if not lost:
+                continue
+            free = next((number for number in range(entry - 1, 0, -1) if number not in taken), None)
+            if free is None:
+                continue  # no row is missing before it, so the row itself is wrong: `ledger_check` names it
+            taken.add(free)
+            self._write(key, Kind.LOST, lost, before, None, free)
+            self._said.append(f"{account}: movements of {plain(lost)} {currency} before entry {entry}")
+
+    def _mend_reservations(self) -> None:
+        for (call_id, account, currency), (held, booked) in wrong_reservations(self._target).items():
+            key, difference = (account, currency), EXACT.subtract(booked, held)
+            kind = Kind.RELEASE if difference > 0 else Kind.RESERVE
+            if self._is_lost(call_id):
+                self._book(key, kind, difference, call_id)
+                self._said.append(
+                    f"{account}: {plain(difference)} {currency} held by the lost call {UUID(bytes=call_id)}"
+                )
+            else:
+                self._restore(key, kind, difference, call_id)
+
+    def _mend_charges(self) -> None:
+        for call_id, (owed, posted) in wrong_charges(self._target).items():
+            if owed is None:
+                continue
+            for key in sorted(owed.keys() | posted.keys()):
+                difference = EXACT.subtract(posted.get(key, ZERO), owed.get(key, ZERO))
+                if difference:
+                    self._restore(key, Kind.CHARGE, difference, call_id)
+
+    def _is_lost(self, call_id: bytes) -> bool:
+        """Neither open nor recorded nor charged: nothing but its reservation is left of it."""
+        return not self._target.execute(
+            "SELECT EXISTS (SELECT 1 FROM open_calls WHERE call_id = ?1)"
+            " OR EXISTS (SELECT 1 FROM cdrs WHERE call_id = ?1)"
+            " OR EXISTS (SELECT 1 FROM suppressed WHERE call_id = ?1)"
+            " OR EXISTS (SELECT 1 FROM ledger WHERE call_id = ?1 AND kind = 'charge')",
+            (call_id,),
+        ).get
+
+    def _restore(self, key: _Key, kind: Kind, amount: Decimal, call_id: bytes) -> None:
+        self._book(key, kind, amount, call_id)
+        self._book(key, Kind.LOST, -amount)
+        self._said.append(f"{key[0]}: {kind.value} of {plain(amount)} {key[1]}, call {UUID(bytes=call_id)}")
+
+    def _book(self, key: _Key, kind: Kind, amount: Decimal, call_id: bytes | None = None) -> None:
+        balance = self._balances[key] = EXACT.add(self._balances[key], amount)
+        self._write(key, kind, amount, balance, call_id, None)
+
+    def _write(
+        self,
+        key: _Key,
+        kind: Kind,
+        amount: Decimal,
+        balance: Decimal,
+        call_id: bytes | None,
+        entry: int | None,
+    ) -> None:
+        row = (entry, self._boot, *key, kind.value, plain(amount), plain(balance), call_id, self._wall_ns)
+        _ENTRIES.write(self._target, [row])
