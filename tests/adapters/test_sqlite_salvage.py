@@ -44,6 +44,10 @@ def overwritten(data_dir: Path, pages: list[int]) -> None:
             file.write(bytes(range(256)) * (PAGE // 256))
 
 
+def names(data_dir: Path) -> list[str]:
+    return sorted(path.name for path in data_dir.iterdir())
+
+
 def pages_of(data_dir: Path, table: str) -> list[int]:
     """The leaves of one table, from 0."""
     connection = apsw.Connection(str(data_dir / FILE_NAME))
@@ -186,11 +190,7 @@ async def test_a_crash_while_rows_are_copied_begins_the_salvage_anew(tmp_path: P
     (tmp_path / f"{FILE_NAME}.salvaged-wal").write_bytes(b"and its log")
     async with opened(tmp_path, boot_id="next") as watched:
         assert await proved(watched, before) == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        FILE_NAME,
-        f"{FILE_NAME}.damaged-1",
-        "journal.lock",
-    ]
+    assert names(tmp_path) == [FILE_NAME, f"{FILE_NAME}.damaged-1", "journal.lock"]
 
 
 async def test_a_crash_before_the_copy_is_in_its_place_does_not_begin_an_empty_store(tmp_path: Path) -> None:

@@ -346,3 +346,11 @@ async def test_the_check_finds_a_balance_and_a_charge_that_do_not_add_up(tmp_pat
         assert all(
             part in fault for part, fault in zip(("balance 0", "holds 1", "says 0"), found, strict=True)
         )
+
+
+async def test_a_store_that_is_closed_twice_is_closed_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1))
+        await watched.store.close()
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert len(await watched.store.records.tail(0)) == 1

@@ -75,6 +75,7 @@ class SqliteStore:
         self._loop = asyncio.get_running_loop()
         self._reader = Reader(data_dir.file, vfs)
         self._failing = False
+        self._closed = False
         self._deliver: Callable[[Sequence[CallEvent]], None] = _nobody
         self._notify_failing: Callable[[bool], None] = _nobody
         self._notify_commit: Callable[[int, int], None] = _nobody
@@ -129,8 +130,11 @@ class SqliteStore:
         return store
 
     async def close(self) -> None:
-        """Write what was submitted, then close. While the disk fails: one last try; the rest is recovered at
+        """Write what was submitted, then close; once. While the disk fails: one last try; the rest is recovered at
         the next start, because its calls are still open in the journal."""
+        if self._closed:
+            return
+        self._closed = True
         await asyncio.to_thread(self._writer.stop)
         self._reader.close()
         self._data_dir.release()
