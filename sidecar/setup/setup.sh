@@ -5,7 +5,6 @@ set -eu
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-/usr/bin/python3}      # Debian's: the first python3 on PATH may be anybody's
 venv=$PWD/.venv${PJ_SANITIZE:+-sanitize}
-build=.build/${PJ_SANITIZE:+sanitize-}{wheel_tag}
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 step() { echo "== $*" >&2; }
@@ -43,9 +42,16 @@ if ! made_from pjsua2 "$prefix"; then
     echo "$prefix" >"$venv/.made-pjsua2"
 fi
 
-native=$( (echo "$prefix"; find pyproject.toml sidecar/b2bua/native -type f | sort | xargs sha256sum) | hash)
+# The names of the modules count too: the editable install knows those that it was made with.
+native=$( (
+    echo "$prefix"
+    find pyproject.toml sidecar/b2bua/native -type f | sort | xargs sha256sum
+    find sidecar -name '*.py' | sort
+) | hash)
 if ! made_from native "$native"; then
     step "The native module, sidecar/b2bua/native (20 s the first time)"
+    # CMake remembers where it found pjproject: another pjproject has a build folder of its own.
+    build=.build/$(basename "$prefix")/{wheel_tag}
     PKG_CONFIG_PATH=$prefix/lib/pkgconfig "$venv/bin/python" -m pip install --quiet --no-index --no-deps \
         --no-build-isolation --config-settings build-dir="$build" \
         ${PJ_SANITIZE:+--config-settings cmake.define.SIDECAR_SANITIZE=ON} --editable . ||
