@@ -18,6 +18,7 @@ import msgpack
 import msgspec
 
 from sidecar.core.cdr import Cdr
+from sidecar.core.terms import HangupOrigin
 
 CONTENT_TYPE = "application/msgpack"
 CONTENT_VERSION = 1
@@ -25,6 +26,19 @@ CONTENT_VERSION = 1
 _KEPT = (datetime, Decimal)  # msgpack carries times itself; amounts are written by `_amount`
 _NATIVE = (datetime,)
 _DATETIME = 3  # msgpack's word for "timestamps become aware datetimes in UTC"
+
+
+class Address(msgspec.Struct, frozen=True):
+    """The fields of a CDR that decide where it is sent, and under which message id."""
+
+    tenant: str
+    node: str
+    account: str
+    hangup_origin: HangupOrigin
+    message_id: str
+
+
+_ADDRESS = msgspec.msgpack.Decoder(Address)
 
 
 class CdrError(ValueError):
@@ -55,6 +69,14 @@ def decode(payload: bytes) -> Cdr:
     except (ValueError, msgpack.UnpackException) as error:
         raise CdrError(f"not MessagePack: {error}") from error
     return _cdr(fields)
+
+
+def address_of(payload: bytes) -> Address:
+    """What a publisher must know of an encoded record: a tenth of the cost of decoding it."""
+    try:
+        return _ADDRESS.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise CdrError(f"not a CDR: {error}") from error
 
 
 def encode_json(cdr: Cdr) -> bytes:

@@ -16,6 +16,7 @@ from sidecar.core.cdr import Cdr
 from sidecar.core.records import cdr_of
 from sidecar.wire.cdr_codec import (
     CdrError,
+    address_of,
     decode,
     decode_json,
     encode,
@@ -51,6 +52,14 @@ def test_json_and_back_is_the_identity(cdr: Cdr) -> None:
 def test_the_outbox_fills_in_the_three_fields_that_only_it_knows_and_changes_no_other(cdr: Cdr) -> None:
     stamped = replace(cdr, store_epoch="e", seq=7, account_prev_seq=None)
     assert encode_published(cdr, "e", 7, None) == encode(stamped)
+
+
+@settings(max_examples=50)
+@given(cdrs())
+def test_the_address_of_a_record_is_read_without_the_rest(cdr: Cdr) -> None:
+    to = address_of(encode(cdr))
+    assert (to.tenant, to.node, to.account) == (cdr.tenant, cdr.node, cdr.account)
+    assert (to.hangup_origin, to.message_id) == (cdr.hangup_origin, str(cdr.message_id))
 
 
 def test_a_plain_reader_gets_strings_for_amounts_and_ids_and_aware_times() -> None:
@@ -97,8 +106,9 @@ def test_a_record_of_another_version_is_refused_by_name() -> None:
 
 @given(st.binary(max_size=40) | st.integers(1, 400).map(lambda n: encode(CDR)[:-n]))
 def test_bytes_that_are_no_record_raise_one_kind_of_error(payload: bytes) -> None:
-    with pytest.raises(CdrError):
-        decode(payload)
+    for read in (decode, address_of):
+        with pytest.raises(CdrError):
+            read(payload)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version":1}', '{"version":"x"}', "nul"])

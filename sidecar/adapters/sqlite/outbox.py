@@ -13,10 +13,8 @@ from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.reader import Reader
 from sidecar.adapters.sqlite.rows import DamagedError, Table, ranges, sound
-from sidecar.core.cdr import message_id
-from sidecar.core.terms import HangupOrigin
 from sidecar.ports import Clock, DeadLetter, OutboxRow, OutboxState
-from sidecar.wire.cdr_codec import CONTENT_VERSION, decode
+from sidecar.wire.cdr_codec import CONTENT_VERSION, address_of
 from sidecar.wire.topics import cdr_topic
 
 ROWS_AT_HAND_MAX = 10_000
@@ -156,12 +154,12 @@ def _pending(connection: apsw.Connection, after_seq: int, rows_max: int) -> Sequ
 
 
 def row_of(seq: int, body: bytes) -> OutboxRow:
-    cdr = decode(body)
+    to = address_of(body)
     return OutboxRow(
         seq=seq,
-        topic=cdr_topic(cdr.tenant, cdr.node, cdr.account, HangupOrigin(cdr.hangup_origin)),
+        topic=cdr_topic(to.tenant, to.node, to.account, to.hangup_origin),
         payload=body,
-        message_id=str(message_id(cdr.call_id, cdr.revision)),
+        message_id=to.message_id,
         content_version=CONTENT_VERSION,
     )
 

@@ -130,8 +130,8 @@ class SqliteStore:
         return store
 
     async def close(self) -> None:
-        """Write what was submitted, then close; once. While the disk fails: one last try; the rest is recovered at
-        the next start, because its calls are still open in the journal."""
+        """Write what was submitted, then close; once. While the disk fails: one last try; the rest is found open
+        at the next start, because those calls have no record."""
         if self._closed:
             return
         self._closed = True
