@@ -24,6 +24,7 @@ from sidecar.adapters.broker import BrokerSettings, EmbeddedBroker
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.control import ControlServer
 from sidecar.adapters.deck_files import DeckRefusedError, read_deck
+from sidecar.adapters.deck_store import DeckStore, DeckStoreError
 from sidecar.adapters.logs import LineWriter
 from sidecar.adapters.logs import ready as log_ready
 from sidecar.adapters.metrics import Metrics
@@ -39,7 +40,7 @@ from sidecar.runtime.calls import Calls
 from sidecar.runtime.outbox import OutboxRelay, RelayLimits
 from sidecar.runtime.service import Service
 from sidecar.wire import topics
-from sidecar.wire.control import NodeStatus
+from sidecar.wire.control import SOCKET_NAME, NodeStatus
 
 DISTRIBUTION = "sip-billing-sidecar"
 
@@ -82,7 +83,8 @@ async def serve(loaded: Loaded, writer: LineWriter) -> None:
         stack.push_async_callback(store.close)
         store.on_commit(lambda _steps, took_ns: metrics.commit_took(took_ns / 1e9))
         store.on_defect(lambda call_id, error: _defect(metrics, call_id, error))
-        policy = await _with_stored_accounts(loaded.policy, store)
+        decks = DeckStore(settings.data_dir / "decks")
+        policy = await _with_stored_accounts(_with_active_decks(loaded.policy, decks), store)
 
         broker_host, broker_port = settings.mqtt.host, settings.mqtt.port
         broker: EmbeddedBroker | None = None
@@ -156,8 +158,15 @@ async def serve(loaded: Loaded, writer: LineWriter) -> None:
                 dead_letters=state.dead,
             )
 
-        admin = Admin(calls=calls, accounts=store.accounts, records=store.records, clock=clock, status=status)
-        socket_path = settings.data_dir / "control.sock"
+        admin = Admin(
+            calls=calls,
+            accounts=store.accounts,
+            records=store.records,
+            clock=clock,
+            status=status,
+            decks=lambda name: _active_deck(decks, name),
+        )
+        socket_path = settings.data_dir.absolute() / SOCKET_NAME
         await stack.enter_async_context(ControlServer(socket_path, admin.methods()).serving())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, service.stopping.set)
@@ -170,7 +179,7 @@ async def serve(loaded: Loaded, writer: LineWriter) -> None:
                 metrics=metrics_place,
                 broker=broker_place,
                 socket=str(socket_path),
-                data_dir=str(settings.data_dir),
+                data_dir=str(settings.data_dir.absolute()),
                 node=policy.node,
                 engine=hook.engine,
                 version=version(DISTRIBUTION),
@@ -202,6 +211,25 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
         if tls is not None
         else None,
     )
+
+
+def _active_deck(decks: DeckStore, name: str) -> Deck | Sequence[str]:
+    """The revision that `sidecar deck activate` put in force under this name."""
+    try:
+        return deck_or_errors(decks.path(decks.find(name)))
+    except DeckStoreError as error:
+        return [str(error)]
+
+
+def _with_active_decks(policy: Policy, decks: DeckStore) -> Policy:
+    """Decks that were put in force by command outlast a restart; they stand before those of the profile."""
+    active: dict[str, Deck] = {}
+    for name in decks.active():
+        found = _active_deck(decks, name)
+        if not isinstance(found, Deck):
+            raise DeckStoreError(f"deck {name} cannot be read: {'; '.join(found)}")
+        active[name] = found
+    return replace(policy, decks={**policy.decks, **active})
 
 
 async def _with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:

@@ -25,6 +25,7 @@ def run(config: ConfigOption = None, settings: SetOption = None) -> None:
     from sidecar import wiring
     from sidecar.adapters.broker import BrokerError
     from sidecar.adapters.control import ControlSocketError
+    from sidecar.adapters.deck_store import DeckStoreError
     from sidecar.adapters.logs import configure
     from sidecar.adapters.metrics import MetricsError
     from sidecar.adapters.sqlite import StoreError
@@ -41,7 +42,7 @@ def run(config: ConfigOption = None, settings: SetOption = None) -> None:
     errors: list[BaseException] = []
     try:
         asyncio.run(wiring.serve(loaded, writer))
-    except* (BrokerError, ControlSocketError, HookError, MetricsError, StoreError) as group:
+    except* (BrokerError, ControlSocketError, DeckStoreError, HookError, MetricsError, StoreError) as group:
         errors = _leaves(group)
     finally:
         writer.close()

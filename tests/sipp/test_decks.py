@@ -1,0 +1,36 @@
+"""A deck put in force by command: for the next call at once, never for the call that is up, still after a
+restart."""
+
+from __future__ import annotations
+
+from sidecar.demo.subscriber import Record
+from tests.sipp.conftest import MakeRig
+
+HEADER = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s,steps\n"
+
+
+def _sold(cdr: Record) -> tuple[str, str]:
+    (sell,) = (line for line in cdr["charges"] if line["side"] == "sell")
+    return sell["deck_revision"], sell["total"]
+
+
+async def test_a_deck_in_force_rates_the_next_call_and_outlasts_a_restart(make_rig: MakeRig) -> None:
+    pair = ("caller-bye-in-call", "caller-bye-in-call")
+    async with make_rig() as rig:
+        deck = rig.folder / "dear.csv"
+        deck.write_text(HEADER + "44,United Kingdom,EUR,0.50,0.60,60,60,\n")
+
+        async def activate(dialled: str) -> None:
+            await rig.live(dialled, answered=True)
+            imported = await rig.node.command("deck", "import", str(deck), "--activate", "demo")
+            revisions.append(imported["revision"])
+
+        revisions: list[str] = []
+        begun_before = _sold(await rig.place(*pair, meanwhile=activate))
+        begun_after = _sold(await rig.place(*pair))
+        await rig.node.stop()
+        async with rig.up():
+            after_restart = _sold(await rig.place(*pair))
+    assert begun_before[0] != revisions[0]
+    assert begun_before[1] == "0.010000"
+    assert begun_after == after_restart == (revisions[0], "1.100000")
