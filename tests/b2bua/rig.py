@@ -88,7 +88,7 @@ class Rig:
         raise LookupError(transport)
 
     async def settled(self, agent: ScriptedUA) -> None:
-        """The bridge has dealt with all that this listed agent sent before. Nothing else may have come to it."""
+        """The bridge has dealt with all that this agent sent before. Nothing else may have come to it."""
         host, port = self.address()
         call_id = f"settled-{next(_numbers)}"
         agent.send(

@@ -20,7 +20,7 @@ void Bridge::enter_from_pjsip(F&& body) noexcept {
     if (--depth_ == 0) sweep();
 }
 
-constexpr std::size_t pool_cache_bytes = 32 << 20;
+[[maybe_unused]] constexpr std::size_t pool_cache_bytes = 32 << 20;
 
 // --- the edge to pjsip -----------------------------------------------------------------------------------------------
 
@@ -101,8 +101,10 @@ void Bridge::start() {
     if (bridge != nullptr) throw std::runtime_error("a bridge runs in this process already");
     if (stack.endpoint == nullptr) throw std::runtime_error("pjsua has no endpoint");
     stack.user = &bridge_module;
+#if !PJ_POOL_DEBUG  // the sanitizer build has no such pool
     // pjsua's factory gives every pool back to malloc at once. A call takes some twenty: keep what one burst needs.
     reinterpret_cast<pj_caching_pool*>(pjsua_get_pool_factory())->max_capacity = pool_cache_bytes;
+#endif
     // pjsip's "td" is all of 64*T1: Timers B, F, H and J too.
     pjsip_tsx_set_timers(stack.settings.t1_ms, 8 * stack.settings.t1_ms, t4_ms(), timeout_ms());
     commands_ = std::make_unique<CommandQueue>(stack.endpoint, [this](auto& batch) {
@@ -202,6 +204,7 @@ void Bridge::retire(Call& call) {
 void Bridge::adopt(std::unique_ptr<CalleeLeg> abandoned) {
     CalleeLeg* key = abandoned.get();
     abandoned_.emplace(key, std::move(abandoned));
+    abandoned_legs_.store(abandoned_.size(), std::memory_order_relaxed);
 }
 
 void Bridge::forget(CalleeLeg& leg) {
@@ -209,6 +212,7 @@ void Bridge::forget(CalleeLeg& leg) {
     if (found == abandoned_.end()) return;
     retired_legs_.push_back(std::move(found->second));
     abandoned_.erase(found);
+    abandoned_legs_.store(abandoned_.size(), std::memory_order_relaxed);
 }
 
 void Bridge::retire(std::unique_ptr<Relay> relay) { retired_relays_.push_back(std::move(relay)); }

@@ -43,6 +43,7 @@ public:
     void drain(std::vector<Event>& out) { events_.drain(out); }
     void post(std::vector<Command>&& commands);
     std::size_t live_calls() const { return live_calls_.load(std::memory_order_relaxed); }
+    std::size_t abandoned_legs() const { return abandoned_legs_.load(std::memory_order_relaxed); }
 
     // Native thread.
     void push(Event&& event) { events_.push(std::move(event)); }
@@ -88,6 +89,7 @@ private:
     std::vector<std::unique_ptr<CalleeLeg>> retired_legs_;
     std::vector<std::unique_ptr<Relay>> retired_relays_;
     std::atomic<std::size_t> live_calls_{0};
+    std::atomic<std::size_t> abandoned_legs_{0};
     std::uint64_t next_id_ = 1;
     std::string not_accepting_;  // the detail of the refusal; empty: accepting
     int depth_ = 0;
