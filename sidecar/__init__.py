@@ -1,0 +1,20 @@
+"""A billing sidecar for SIP: the way of a call, from its first message to the biller, and where each step lives.
+
+    SIP message       b2bua/native     bridges two dialogs in pjsip's thread; keeps deadlines, holds answers
+    dialog event      b2bua/hook       translates: native tuples to core.events, core.commands to tuples
+    call              runtime/calls    the table of calls: asks `decide`, and carries out what it says
+    call state        core/decide      decide(call, event, policy, load) -> (call, commands); a table
+    hangup origin     core/hangup      who ended it, why, until when it is billed; a table
+    rating            core/rating      charge(), over core/numbers (stripping) and core/tariff (prefixes)
+    record decision   core/records     which record is owed and what keeps it back; the CDR of a call
+    journal, outbox   adapters/sqlite  entry, ledger movement and outbox row in one transaction
+    MQTT              runtime/outbox   rows to the broker, in order, until their PUBACK (adapters/mqtt)
+
+Imports run one way, and `make check` proves it:
+
+    demo > cli > wiring > runtime | adapters | b2bua | config > ports > wire > core
+
+The core is pure: no IO, no clock, no chance, no asyncio; time is an argument. Its words are in core/terms, what
+happens in core/events, what is to be done in core/commands, the record in core/cdr. `wiring.serve` puts a node
+together; read it from top to bottom.
+"""
