@@ -1,4 +1,4 @@
-"""A billing sidecar for SIP: the way of a call, from its first message to the biller, and where each step lives.
+"""A billing sidecar for SIP. The way of a call, from its first message to the biller, and where each step is:
 
     SIP message       b2bua/native     bridges two dialogs in pjsip's thread; keeps deadlines, holds answers
     dialog event      b2bua/hook       translates: native tuples to core.events, core.commands to tuples
@@ -14,7 +14,7 @@ Imports run one way, and `make check` proves it:
 
     demo > cli > wiring > runtime | adapters | b2bua | config > ports > wire > core
 
-The core is pure: no IO, no clock, no chance, no asyncio; time is an argument. Its words are in core/terms, what
-happens in core/events, what is to be done in core/commands, the record in core/cdr. `wiring.serve` puts a node
-together; read it from top to bottom.
+The core is pure: no IO, no clock, no chance, no asyncio; time is an argument. Its words are in core/terms,
+what happens in core/events, what is to be done in core/commands, the record in core/cdr. `wiring.serve` puts
+a node together; read it from top to bottom.
 """

@@ -3,9 +3,8 @@
 A call moves along its phases, left to right, and never back (but for a challenged caller, who tries again):
 
     admitting ─Admitted─> routing ─AnswerHeld─> answering ─AnswerRelayed─> talking ─┐
-        └──────────┴─────────────────┴───────────── first cause ────────────────────┴─> ending ─legs
-        closed─> ended
-                   └─401─> awaiting_retry ─InviteReceived─> routing
+        └────────────────────┴────────────────────┴───────── first cause ───────────┴─> ending ─> ended
+                             └─401─> awaiting_retry ─InviteReceived─> routing
 
 TABLE says which events each phase knows, and names the handler: `setting_up`, `talking` and `ending` hold
 them. What it does not name is ignored there, because on the wire anything may come late or twice.
