@@ -168,7 +168,7 @@ async def test_an_account_is_made_once_and_never_on_other_terms(tmp_path: Path) 
         accounts = watched.store.accounts
         await accounts.create("a", "EUR", prepaid=True)
         await accounts.create("a", "EUR", prepaid=True)
-        with pytest.raises(AccountError, match="account a: exists with other terms"):
+        with pytest.raises(AccountError, match="account a: exists with other terms, EUR prepaid"):
             await accounts.create("a", "USD", prepaid=True)
         (account,) = await accounts.all()
         assert (account.name, account.currency, account.prepaid) == ("a", "EUR", True)

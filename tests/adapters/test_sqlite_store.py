@@ -283,6 +283,19 @@ async def test_calls_found_open_come_with_their_latest_entry_and_their_own_boots
         await watched.proved()
 
 
+async def test_a_call_that_came_after_the_last_heartbeat_is_known_to_have_lived_till_its_own_entry(
+    tmp_path: Path,
+) -> None:
+    call = answered(admitted(1))
+    async with opened(tmp_path) as watched:
+        watched.submit(admission(admitted(1)), entry(EntryKind.ANSWERED, call))
+    asked(tmp_path, "UPDATE boots SET heartbeat_mono_ns = 1, heartbeat_wall_ns = 1")
+    async with opened(tmp_path, boot_id="next") as watched:
+        ((_, seen),) = watched.store.found_open()
+        assert call.answered is not None
+        assert (seen.mono_ns, seen.wall_ns) == (call.answered.mono_ns, call.answered.wall_ns)
+
+
 async def test_a_heartbeat_is_written_by_itself(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
         clock = watched.store._clock

@@ -35,7 +35,10 @@ class SqliteAccounts:
                 "SELECT currency, prepaid FROM accounts WHERE name = ?", (name,)
             ).fetchone()
             if found is not None:
-                return None if found == wanted else f"account {name}: exists with other terms"
+                if found == wanted:
+                    return None
+                kind = "prepaid" if found[1] else "postpaid"
+                return f"account {name}: exists with other terms, {found[0]} {kind}"
             connection.execute(
                 "INSERT INTO accounts (name, currency, prepaid, boot, created_wall_ns)"
                 " VALUES (?, ?, ?, ?, ?)",

@@ -7,7 +7,7 @@ per commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
 from sidecar.adapters.sqlite.work import Job, Report, waiting_call
 from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
-from sidecar.core.call import Call
+from sidecar.core.call import Call, Stamp
 from sidecar.core.commands import StoreCommand
 from sidecar.core.events import Admitted, AnswerRecorded, CallEvent, CallFoundOpen, CreditRefused, StepFailed
 from sidecar.ports import Clock
@@ -130,8 +130,11 @@ class SqliteStore:
         return store
 
     async def close(self) -> None:
-        """Write what was submitted, then close; once. While the disk fails: one last try; the rest is found open
-        at the next start, because those calls have no record."""
+        """Write what was submitted, then close; once.
+
+        While the disk fails there is one last try: calls whose end could not be written are found open at the
+        next start.
+        """
         if self._closed:
             return
         self._closed = True
@@ -259,8 +262,28 @@ def _found_open(connection: apsw.Connection) -> Sequence[FoundOpen]:
             raise
         except EntryError as error:
             raise StoreError(f"{connection.filename}: call {UUID(bytes=call_id)}: {error}") from error
-        found.append((call, CallFoundOpen(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns)))
+        last = max(Stamp(mono_ns, wall_ns), *_stamps(call), key=lambda stamp: stamp.mono_ns)
+        event = CallFoundOpen(call_id=call.call_id, mono_ns=last.mono_ns, wall_ns=last.wall_ns)
+        found.append((call, event))
     return found
+
+
+def _stamps(call: Call) -> Iterator[Stamp]:
+    """Every moment that the entry itself proves: a call may have come after the last heartbeat."""
+    yield Stamp(call.invite.mono_ns, call.invite.wall_ns)
+    for attempt in call.attempts:
+        yield attempt.started
+    for stamp in (
+        call.ringing,
+        call.b_answered,
+        call.answered,
+        call.a_life,
+        call.b_life,
+        call.refreshed,
+        call.ended,
+    ):
+        if stamp is not None:
+            yield stamp
 
 
 def _event(outcome: Outcome, mono_ns: int, wall_ns: int) -> CallEvent:

@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import apsw
@@ -102,20 +103,29 @@ class Writer:
     # --- the thread -----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        with suppress(OSError):
+            Path("/proc/thread-self/comm").write_text(
+                self._thread.name, "utf-8"
+            )  # for `top -H` and profilers
         while not self._stopping:
             works = self._gather()
-            if not works:
-                continue
             try:
-                self._commit(works)
-            except DISK_ERRORS as error:
-                self._endure(works, error)
-            except Exception:  # noqa: BLE001 - whatever it is, the other steps are not to suffer
-                self._commit_apart(works)
-            try:
-                self._checkpoint_if_due()
-            except apsw.Error as error:
-                self._endure((), error)
+                if works:
+                    self._write(works)
+            except Exception as error:  # noqa: BLE001 - without this thread nothing is ever written again
+                self._report(Report(defects=[(None, error)]))
+
+    def _write(self, works: Sequence[Work]) -> None:
+        try:
+            self._commit(works)
+        except DISK_ERRORS as error:
+            self._endure(works, error)
+        except Exception:  # noqa: BLE001 - whatever it is, the other steps are not to suffer
+            self._commit_apart(works)
+        try:
+            self._checkpoint_if_due()
+        except apsw.Error as error:
+            self._endure((), error)
 
     def _gather(self) -> list[Work]:
         """All that waits, at least one; None in the queue means stop."""
