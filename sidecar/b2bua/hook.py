@@ -41,12 +41,14 @@ class PeerGroup(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     cidrs: tuple[str, ...]
     port: int = 0  # 0: any
+    tls_names: tuple[str, ...] = ()  # of which the peer's verified certificate must hold one; empty: any peer
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
     certificate: str
     private_key: str
-    ca: str = ""
+    ca: str = ""  # whose certificates are trusted; without it no peer has a verified name
+    verify_gateways: bool = True  # with `ca`: connect to no gateway whose certificate does not verify
 
 
 class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +132,8 @@ class BridgeHook:
             config.tlsConfig.certFile = self._settings.tls.certificate
             config.tlsConfig.privKeyFile = self._settings.tls.private_key
             config.tlsConfig.CaListFile = self._settings.tls.ca
+            config.tlsConfig.verifyClient = bool(self._settings.tls.ca)
+            config.tlsConfig.verifyServer = bool(self._settings.tls.ca) and self._settings.tls.verify_gateways
         kind = _PJ_TRANSPORT[listener.transport]
         if ":" in listener.host:
             kind |= pjsua2.PJSIP_TRANSPORT_IPV6
@@ -154,7 +158,9 @@ class BridgeHook:
             "refuse_unlisted": settings.unlisted == "refuse",
             "wanted_headers": [name.lower() for name in settings.wanted_headers],
             "product": settings.product,
-            "peers": [(group.name, list(group.cidrs), group.port) for group in settings.peers],
+            "peers": [
+                (group.name, list(group.cidrs), group.port, list(group.tls_names)) for group in settings.peers
+            ],
         }
 
     def _drain(self) -> None:

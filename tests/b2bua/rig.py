@@ -73,7 +73,8 @@ class Rig:
 
     async def agent(self, last: int) -> ScriptedUA:
         agent = await ScriptedUA.udp(f"{self.network}.{last}")
-        agent.peer = self.address()
+        if any(kind.startswith("udp:") for kind in self.hook.addresses):
+            agent.peer = self.address()
         return self.adopt(agent)
 
     def adopt(self, agent: ScriptedUA) -> ScriptedUA:

@@ -5,6 +5,7 @@ library, no state machine. Duplicates (retransmissions) are kept apart, so that 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -108,10 +109,12 @@ class ScriptedUA(asyncio.DatagramProtocol):
     # --- TCP ---
 
     @classmethod
-    async def tcp_client(cls, peer: tuple[str, int], host: str) -> ScriptedUA:
+    async def tcp_client(
+        cls, peer: tuple[str, int], host: str, tls: ssl.SSLContext | None = None
+    ) -> ScriptedUA:
         agent = cls()
-        agent.via = "TCP"
-        reader, writer = await asyncio.open_connection(*peer, local_addr=(host, 0))
+        agent.via = "TLS" if tls else "TCP"
+        reader, writer = await asyncio.open_connection(*peer, local_addr=(host, 0), ssl=tls)
         agent._attach(reader, writer)
         agent.host, agent.port = writer.get_extra_info("sockname")[:2]
         agent.peer = peer
@@ -203,7 +206,7 @@ class ScriptedUA(asyncio.DatagramProtocol):
     # --- messages ---
 
     def contact(self) -> str:
-        suffix = ";transport=tcp" if self.via == "TCP" else ""
+        suffix = "" if self.via == "UDP" else f";transport={self.via.lower()}"
         return f"Contact: <sip:{self.host}:{self.port}{suffix}>"
 
     def via_line(self, branch: str) -> str:

@@ -1,5 +1,7 @@
 #include "bridge.hpp"
 
+#include "tls_names.hpp"
+
 #include <pjsua-lib/pjsua.h>
 
 #include <algorithm>
@@ -118,6 +120,7 @@ void Bridge::start() {
         throw std::runtime_error("pjsip refused the modules");
     }
     pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), &on_dropped_data);
+    tls_names::watch(stack.endpoint);
     registered_ = true;
 }
 
@@ -133,6 +136,7 @@ void Bridge::stop() {
 
 void Bridge::stop_here() {
     pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), nullptr);
+    tls_names::unwatch(stack.endpoint);
     pjsip_endpt_unregister_module(stack.endpoint, &gate_module);
     calls_.clear();
     abandoned_.clear();
@@ -237,16 +241,20 @@ Leg* Bridge::find_dialog(const pjsip_rx_data* request) const {
     return leg;
 }
 
+static int group_of(const pjsip_rx_data* message) {
+    return stack.settings.peers.find(&message->pkt_info.src_addr, tls_names::of(message->tp_info.transport));
+}
+
 // --- requests --------------------------------------------------------------------------------------------------------
 
 bool Bridge::gate_request(pjsip_rx_data* rdata) {
     pjsip_via_hdr* via = rdata->msg_info.via;
     via->maddr_param.slen = 0;  // RFC 3261 §18.2.2 would have us answer to an address of the sender's choice
-    const bool listed = stack.settings.peers.find(&rdata->pkt_info.src_addr) != PeerTable::unlisted;
+    const bool listed = group_of(rdata) != PeerTable::unlisted;
     const auto to_tag = view(rdata->msg_info.to->tag);
     if (!to_tag.empty()) {
         if (const Leg* leg = find(to_tag)) {
-            if (leg->dialog.speaks_from(&rdata->pkt_info.src_addr) && rdata->msg_info.from->tag.slen != 0) return false;
+            if (leg->dialog.speaks_from(rdata) && rdata->msg_info.from->tag.slen != 0) return false;
             counters.add(Counter::dropped_foreign);
             return true;
         }
@@ -372,7 +380,7 @@ void Bridge::report_refused(const pjsip_rx_data* rdata, int code, std::string_vi
 
 void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_token) {
     const auto& info = invite->msg_info;
-    const int group = stack.settings.peers.find(&invite->pkt_info.src_addr);
+    const int group = group_of(invite);
     fields.text(group == PeerTable::unlisted ? std::string_view() : std::string_view(stack.settings.peers.name(group)));
     const auto* request_uri = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.msg->line.req.uri));
     fields.text(printed(request_uri, PJSIP_URI_IN_REQ_URI)).text(user_of(request_uri));
@@ -380,7 +388,8 @@ void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_
     const auto headers = wanted_headers_of(info.msg);
     fields.list(headers.size());
     for (const auto& text : headers) fields.text(text);
-    fields.text("").text(b_token);  // the name in the TLS certificate is not known here yet
+    const auto& names = tls_names::of(invite->tp_info.transport);
+    fields.text(names.empty() ? std::string_view() : std::string_view(names.front())).text(b_token);
 }
 
 void Bridge::on_initial_invite(pjsip_rx_data* rdata) {
@@ -443,7 +452,7 @@ bool Bridge::on_response(pjsip_rx_data* rdata) {
     }
     const auto& line = rdata->msg_info.msg->line.status;
     if (rdata->msg_info.cseq->method.id != PJSIP_INVITE_METHOD || line.code / 100 != 2) return true;
-    if (!leg->dialog.speaks_from(&rdata->pkt_info.src_addr)) {
+    if (!leg->dialog.speaks_from(rdata)) {
         counters.add(Counter::dropped_foreign);
         return true;
     }

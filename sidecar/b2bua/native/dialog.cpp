@@ -1,6 +1,7 @@
 #include "dialog.hpp"
 
 #include "counters.hpp"
+#include "tls_names.hpp"
 
 #include <sys/random.h>
 
@@ -111,6 +112,7 @@ void Dialog::start_uas(const pjsip_rx_data* invite) {
     local_cseq_ = static_cast<int>(pj_rand() & 0x7fff) + 1;
     remote_cseq_ = invite->msg_info.cseq->cseq;
     branch_ = view(invite->msg_info.via->branch_param);
+    local_is_uas_ = true;
 
     pjsip_transport* transport = invite->tp_info.transport;
     transport_ = transport_of(transport->key.type);
@@ -118,7 +120,7 @@ void Dialog::start_uas(const pjsip_rx_data* invite) {
     local_address_ = host_port(view(transport->local_name.host), transport->local_name.port);
     remote_address_ = host_port(invite->pkt_info.src_name, invite->pkt_info.src_port);
     pj_sockaddr_cp(&peer_address_, &invite->pkt_info.src_addr);
-    group_ = stack.settings.peers.find(&peer_address_);
+    group_ = stack.settings.peers.find(&peer_address_, tls_names::of(transport));
     // The socket that the peer calls, or the connection it opened: behind NAT its Contact may not be reachable.
     hold_connection(transport);
 }
@@ -191,7 +193,7 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const pjsip
     pj_str_t host = borrow(to.host);
     if (pj_sockaddr_parse(pj_AF_UNSPEC(), 0, &host, &peer_address_) != PJ_SUCCESS) return false;
     pj_sockaddr_set_port(&peer_address_, static_cast<pj_uint16_t>(to.port));
-    group_ = stack.settings.peers.find(&peer_address_);
+    group_ = stack.settings.peers.find(&peer_address_, {});
     return true;
 }
 
@@ -319,12 +321,15 @@ void Dialog::add_contact(pjsip_tx_data* tdata) const {
     pjsip_msg_add_hdr(tdata->msg, static_cast<pjsip_hdr*>(pjsip_hdr_clone(tdata->pool, contact_)));
 }
 
-bool Dialog::speaks_from(const pj_sockaddr_t* source) const {
-    if (group_ != PeerTable::unlisted && stack.settings.peers.find(source) == group_) return true;
-    const auto* address = static_cast<const pj_sockaddr*>(source);
-    return address->addr.sa_family == peer_address_.addr.sa_family &&
-           std::memcmp(pj_sockaddr_get_addr(source), pj_sockaddr_get_addr(&peer_address_),
-                       pj_sockaddr_get_addr_len(source)) == 0;
+bool Dialog::speaks_from(const pjsip_rx_data* message) const {
+    const pj_sockaddr& source = message->pkt_info.src_addr;
+    if (group_ != PeerTable::unlisted) {
+        const bool same_group = stack.settings.peers.find(&source, tls_names::of(message->tp_info.transport)) == group_;
+        if (same_group || local_is_uas_) return same_group;
+    }
+    return source.addr.sa_family == peer_address_.addr.sa_family &&
+           std::memcmp(pj_sockaddr_get_addr(&source), pj_sockaddr_get_addr(&peer_address_),
+                       pj_sockaddr_get_addr_len(&source)) == 0;
 }
 
 void Dialog::put_identity(Fields& fields) const {

@@ -68,8 +68,8 @@ public:
     const pjsip_fromto_hdr* remote() const { return remote_; }
     const pj_sockaddr& peer_address() const { return peer_address_; }
     int group() const { return group_; }
-    // May this source speak for the peer? Its group, or the very address that we call.
-    bool speaks_from(const pj_sockaddr_t* source) const;
+    // May the sender of this message speak for the peer? On leg A its group; on leg B also the very address we called.
+    bool speaks_from(const pjsip_rx_data* message) const;
 
 private:
     void set_local(const pjsip_fromto_hdr* from_or_to, std::string_view tag);
@@ -96,6 +96,7 @@ private:
     Transport transport_ = Transport::udp;
     pj_sockaddr peer_address_{};
     int group_ = PeerTable::unlisted;
+    bool local_is_uas_ = false;
     pjsip_transport* connection_ = nullptr;  // a reference is held
 };
 

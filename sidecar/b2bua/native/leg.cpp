@@ -177,7 +177,7 @@ void CallerLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
 }
 
 void CallerLeg::on_cancel(pjsip_rx_data* cancel) {
-    if (!dialog.speaks_from(&cancel->pkt_info.src_addr)) return counters.add(Counter::dropped_foreign);
+    if (!dialog.speaks_from(cancel)) return counters.add(Counter::dropped_foreign);
     answer_request(cancel, PJSIP_SC_OK, dialog.local_tag());
     if (state_ == LegState::inviting || state_ == LegState::early) call_->on_cancel(cancel);
 }

@@ -144,7 +144,8 @@ Settings to_settings(nb::dict d) {
     s.product = nb::cast<std::string>(get("product"));
     for (nb::handle item : nb::cast<nb::list>(get("peers"))) {
         const auto group = nb::cast<nb::tuple>(item);
-        s.peers.add(nb::cast<std::string>(group[0]), nb::cast<std::vector<std::string>>(group[1]), nb::cast<int>(group[2]));
+        s.peers.add(nb::cast<std::string>(group[0]), nb::cast<std::vector<std::string>>(group[1]), nb::cast<int>(group[2]),
+                    nb::cast<std::vector<std::string>>(group[3]));
     }
     return s;
 }

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <stdexcept>
@@ -17,6 +18,10 @@ std::array<std::uint8_t, 16> mapped(const in_addr& address) {
     out[10] = out[11] = 0xff;
     std::memcpy(&out[12], &address, 4);
     return out;
+}
+
+bool shares_name(const std::vector<std::string>& wanted, const std::vector<std::string>& given) {
+    return std::find_first_of(given.begin(), given.end(), wanted.begin(), wanted.end()) != given.end();
 }
 
 }  // namespace
@@ -52,8 +57,9 @@ bool PeerTable::holds(const Range& range, const Address& address) {
     return ((range.first[static_cast<std::size_t>(whole)] ^ address[static_cast<std::size_t>(whole)]) & mask) == 0;
 }
 
-void PeerTable::add(std::string name, const std::vector<std::string>& cidrs, int port) {
-    Group group{std::move(name), port, {}};
+void PeerTable::add(std::string name, const std::vector<std::string>& cidrs, int port,
+                    std::vector<std::string> tls_names) {
+    Group group{std::move(name), port, {}, std::move(tls_names)};
     for (const auto& text : cidrs) {
         Range range{};
         if (!parse(text, range)) throw std::invalid_argument("peer group " + group.name + ": not a CIDR: " + text);
@@ -62,7 +68,7 @@ void PeerTable::add(std::string name, const std::vector<std::string>& cidrs, int
     groups_.push_back(std::move(group));
 }
 
-int PeerTable::find(const pj_sockaddr_t* socket_address) const {
+int PeerTable::find(const pj_sockaddr_t* socket_address, const std::vector<std::string>& tls_names) const {
     const auto* generic = static_cast<const pj_sockaddr*>(socket_address);
     Address address{};
     if (generic->addr.sa_family == pj_AF_INET6()) {
@@ -76,6 +82,7 @@ int PeerTable::find(const pj_sockaddr_t* socket_address) const {
     for (std::size_t i = 0; i < groups_.size(); ++i) {
         const Group& group = groups_[i];
         if (group.port != 0 && group.port != port) continue;
+        if (!group.tls_names.empty() && !shares_name(group.tls_names, tls_names)) continue;
         for (const Range& range : group.ranges) {
             if (holds(range, address)) return static_cast<int>(i);
         }

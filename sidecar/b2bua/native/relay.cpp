@@ -118,7 +118,7 @@ void Relay::on_ack(const pjsip_rx_data* ack) {
 }
 
 void Relay::on_cancel(pjsip_rx_data* cancel) {
-    if (!from_.dialog.speaks_from(&cancel->pkt_info.src_addr)) return counters.add(Counter::dropped_foreign);
+    if (!from_.dialog.speaks_from(cancel)) return counters.add(Counter::dropped_foreign);
     answer_request(cancel, PJSIP_SC_OK, from_.dialog.local_tag());
     if (!open() || cancel_wanted_) return;
     cancel_wanted_ = true;
