@@ -147,7 +147,7 @@ async def test_a_flipped_bit_in_a_record_is_never_read_as_one(tmp_path: Path) ->
     flipped = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
     asked(tmp_path, "UPDATE cdr_bodies SET body = ? WHERE seq = 3", flipped)
     async with opened(tmp_path, boot_id="next") as watched:
-        with pytest.raises(ValueError, match="damaged on disk"):
+        with pytest.raises(ValueError, match="record 3: damaged on disk"):
             await watched.store.records.tail(2, 1)
         rows = await watched.store.outbox.pending(0, 5)
         assert [row.seq for row in rows] == [1, 2, 4, 5]

@@ -351,14 +351,10 @@ async def test_the_check_finds_a_balance_and_a_charge_that_do_not_add_up(tmp_pat
         asked(tmp_path, "UPDATE balances SET amount = '0'")
         asked(tmp_path, "UPDATE open_calls SET account = 'acme', currency = 'EUR', reserved = '1'")
         asked(tmp_path, "UPDATE cdr_bodies SET body = ?", b"\x80")
-        with pytest.raises(ValueError, match="damaged on disk"):
-            await watched.store.ledger_check()
-        asked(tmp_path, "DELETE FROM cdr_bodies")
         found = await watched.store.ledger_check()
-        assert len(found) == 3
-        assert all(
-            part in fault for part, fault in zip(("balance 0", "holds 1", "says 0"), found, strict=True)
-        )
+        parts = ("balance 0", "holds 1", "says 0", "revision 0: damaged on disk")
+        assert len(found) == len(parts)
+        assert all(part in fault for part, fault in zip(parts, found, strict=True))
 
 
 async def test_a_store_that_is_closed_twice_is_closed_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 import apsw
 
 from sidecar.adapters.sqlite.ledger import EXACT, ZERO, Charged, Kind, plain
-from sidecar.adapters.sqlite.rows import sound
+from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.core.records import sell_total
 from sidecar.wire.cdr_codec import decode
 
@@ -62,10 +62,11 @@ def _reservations(connection: apsw.Connection) -> list[str]:
 
 
 def _charges(connection: apsw.Connection) -> list[str]:
+    damaged: list[str] = []
     return [
         f"call {UUID(bytes=call_id)}: its record says {_text(owed or {})}, the ledger {_text(posted)}"
-        for call_id, (owed, posted) in wrong_charges(connection).items()
-    ]
+        for call_id, (owed, posted) in wrong_charges(connection, damaged).items()
+    ] + damaged
 
 
 def wrong_reservations(
@@ -93,16 +94,22 @@ def wrong_reservations(
     }
 
 
-def wrong_charges(connection: apsw.Connection) -> dict[bytes, tuple[Charged | None, Charged]]:
+def wrong_charges(
+    connection: apsw.Connection, damaged: list[str]
+) -> dict[bytes, tuple[Charged | None, Charged]]:
     """call -> (what its record of the highest revision says, None without one; what was posted), where they
-    differ."""
+    differ. Records that are not what was written go to `damaged`."""
     owed: dict[bytes, tuple[int, Charged]] = {}
     for call_id, revision, body, crc in connection.execute(
         "SELECT call_id, revision, body, crc FROM cdrs JOIN cdr_bodies USING (seq)"
         " UNION ALL SELECT call_id, revision, body, crc FROM suppressed"
     ):
         if call_id not in owed or owed[call_id][0] < revision:
-            cdr = decode(sound(body, crc))
+            try:
+                cdr = decode(sound(body, crc, f"record of call {UUID(bytes=call_id)}, revision {revision}"))
+            except DamagedError as error:
+                damaged.append(str(error))
+                continue
             total = None if cdr.void else sell_total(cdr)
             owed[call_id] = (revision, {(cdr.account, total.currency): total.amount} if total else {})
     posted: dict[bytes, Charged] = defaultdict(dict)

@@ -93,7 +93,7 @@ class Mender:
                 self._restore(key, kind, difference, call_id)
 
     def _mend_charges(self) -> None:
-        for call_id, (owed, posted) in wrong_charges(self._target).items():
+        for call_id, (owed, posted) in wrong_charges(self._target, []).items():
             if owed is None:
                 continue
             for key in sorted(owed.keys() | posted.keys()):

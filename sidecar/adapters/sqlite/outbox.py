@@ -149,7 +149,7 @@ def _pending(connection: apsw.Connection, after_seq: int, rows_max: int) -> Sequ
     ):
         # A damaged record stays where it is, seen in the depth and age of the outbox, and delays no other.
         with suppress(DamagedError):
-            rows.append(row_of(seq, sound(body, crc)))
+            rows.append(row_of(seq, sound(body, crc, f"record {seq}")))
     return tuple(rows)
 
 

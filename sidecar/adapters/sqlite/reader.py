@@ -75,21 +75,23 @@ class SqliteRecords:
 
     async def tail(self, after_seq: int, records_max: int = 100) -> Sequence[Cdr]:
         limit = max(1, min(records_max, RECORDS_PER_PAGE_MAX))
-        sql = "SELECT body, crc FROM cdr_bodies WHERE seq > ? ORDER BY seq LIMIT ?"
+        sql = "SELECT seq, body, crc FROM cdr_bodies WHERE seq > ? ORDER BY seq LIMIT ?"
         return await self._reader.ask(
-            lambda connection: tuple(
-                decode(sound(body, crc)) for body, crc in connection.execute(sql, (after_seq, limit))
-            )
+            lambda connection: tuple(_record(*row) for row in connection.execute(sql, (after_seq, limit)))
         )
 
 
 def _show(connection: apsw.Connection, call_id: bytes) -> tuple[Cdr, ...]:
     rows = connection.execute(
-        "SELECT revision, body, crc FROM cdrs JOIN cdr_bodies USING (seq) WHERE call_id = ?1"
-        " UNION ALL SELECT revision, body, crc FROM suppressed WHERE call_id = ?1 ORDER BY 1",
+        "SELECT seq, body, crc, revision FROM cdrs JOIN cdr_bodies USING (seq) WHERE call_id = ?1"
+        " UNION ALL SELECT entry, body, crc, revision FROM suppressed WHERE call_id = ?1 ORDER BY revision",
         (call_id,),
     )
-    return tuple(decode(sound(body, crc)) for _, body, crc in rows)
+    return tuple(_record(key, body, crc) for key, body, crc, _ in rows)
+
+
+def _record(key: int, body: bytes, crc: int) -> Cdr:
+    return decode(sound(body, crc, f"record {key}"))
 
 
 def _search(
@@ -109,9 +111,8 @@ def _search(
         (*values, limit + 1),
     ).fetchall()  # type: ignore[assignment]
     cursor = f"{rows[limit - 1][0]}.{rows[limit - 1][1]}" if len(rows) > limit else None
-    return RecordPage(
-        records=tuple(decode(sound(body, crc)) for _, _, body, crc in rows[:limit]), cursor=cursor
-    )
+    records = tuple(_record(number, body, crc) for _, number, body, crc in rows[:limit])
+    return RecordPage(records=records, cursor=cursor)
 
 
 def _conditions(wanted: RecordFilter) -> tuple[list[str], list[str | int]]:

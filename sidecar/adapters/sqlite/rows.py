@@ -43,10 +43,10 @@ def crc_of(body: bytes) -> int:
     return crc32(body)
 
 
-def sound(body: bytes, crc: int) -> bytes:
+def sound(body: bytes, crc: int, name: str) -> bytes:
     """The body, if it is what was written. Whatever reads one asks: better no record than a wrong one."""
     if crc32(body) != crc:
-        raise DamagedError("damaged on disk: its checksum is not that of its bytes")
+        raise DamagedError(f"{name}: damaged on disk, its checksum is not that of its bytes")
     return body
 
 

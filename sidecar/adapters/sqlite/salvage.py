@@ -143,7 +143,7 @@ def _copy_table(
     for row in _readable(source, select, key, at):
         try:
             if has_body:
-                sound(row[columns.index("body")], row[columns.index("crc")])  # type: ignore[arg-type]
+                sound(row[columns.index("body")], row[columns.index("crc")], table)  # type: ignore[arg-type]
             if table == "ledger":
                 _amounts(row[columns.index("amount")], row[columns.index("balance")])
             target.execute(insert, row)

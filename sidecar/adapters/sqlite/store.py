@@ -256,7 +256,7 @@ def _found_open(connection: apsw.Connection) -> Sequence[FoundOpen]:
         " FROM open_calls JOIN boots USING (boot) ORDER BY slot"
     ):
         try:
-            call = decode_call(sound(body, crc))
+            call = decode_call(sound(body, crc, f"open call {UUID(bytes=call_id)}"))
         except DamagedError:
             connection.close(force=True)
             raise
