@@ -5,6 +5,7 @@ sources     CSV, XLSX and column templates to rows of text
 reading     rows of text to a deck, or to errors
 errors      the errors
 canonical   the deck as the one file that its revision names
+exchange    exchange rates, read by the same rules
 
 One bad row refuses the deck, and every error is listed with row and column. Rows are counted as a spreadsheet
 does: the names are row 1.
@@ -19,6 +20,7 @@ from pathlib import Path
 from sidecar.adapters.deck_files.canonical import canonical_chunks
 from sidecar.adapters.deck_files.columns import COLUMNS
 from sidecar.adapters.deck_files.errors import DeckError, DeckRefusedError
+from sidecar.adapters.deck_files.exchange import read_exchange_rates
 from sidecar.adapters.deck_files.reading import Reading, parse_stamp
 from sidecar.adapters.deck_files.sources import (
     Template,
@@ -39,6 +41,7 @@ __all__ = (
     "canonical_chunks",
     "parse_stamp",
     "read_deck",
+    "read_exchange_rates",
     "read_template",
     "template_text",
 )
