@@ -6,12 +6,17 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidecar.cli.output import Exit, fail, print_json, printable
-from sidecar.core.terms import Rounding
+from sidecar.cli.output import Exit, fail, print_fields, print_json, printable
+from sidecar.core.terms import ChargeSide, Rounding
+
+if TYPE_CHECKING:
+    from sidecar.core.numbers import BilledNumber
+    from sidecar.core.rating import Charge
+    from sidecar.core.tariff import Rate
 
 TALK = re.compile(r"[0-9]{1,8}(\.[0-9]{1,9})?")
 STRIP_MAX = 32
@@ -32,6 +37,9 @@ def cost(
     at: Annotated[
         str | None, typer.Option("--at", metavar="TIME", help="ISO 8601 with offset; now if not given.")
     ] = None,
+    explained: Annotated[
+        bool, typer.Option("--explain", help="Show how the charge comes about, from the digits on.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """What a call to NUMBER of so many seconds costs by a deck file. Exit code 1: no rate."""
@@ -68,8 +76,51 @@ def cost(
     if as_json:
         print_json(answer)
         return
+    if explained:
+        candidates = [one.prefix for one in rates.candidates(dialled.billed or "", when)]
+        print_fields(_explanation(dialled, rates.revision, rate, result, candidates))
+        return
     for name, value in answer.items():
         typer.echo(printable(f"{name:<14} {value}"))
+
+
+def _explanation(
+    number: BilledNumber, revision: str, rate: Rate, result: Charge, candidates: list[str]
+) -> tuple[tuple[str, str], ...]:
+    """What `sidecar cdr explain` shows of a recorded call, for one that was not made."""
+    from sidecar.core.cdr import ChargeRecord, ChargeStep
+    from sidecar.core.explain import exact_text, explain
+
+    record = ChargeRecord(
+        side=ChargeSide.SELL,
+        party="",
+        rating_status=result.status,
+        currency=result.currency,
+        deck_revision=revision,
+        strip_rule=number.rule,
+        billed_number=number.billed,
+        prefix=rate.prefix,
+        destination=rate.destination,
+        steps=tuple(
+            ChargeStep(
+                start_s=one.start_s,
+                billed_s=one.seconds,
+                increment_s=one.increment_s,
+                price=one.price,
+                per_s=one.per_s,
+                amount=exact_text(one.amount),
+            )
+            for one in result.segments
+        ),
+        connect_fee=result.connect_fee,
+        billed_s=result.billed_s,
+        net=result.net,
+        tax=result.tax,
+        total=result.total,
+        rounding=result.rounding,
+        decimals=result.decimals,
+    )
+    return explain(number.received, record, hold_s=result.hold_s, candidates=candidates).lines
 
 
 def _talk_ms(seconds: str, *, as_json: bool) -> int:

@@ -52,6 +52,13 @@ def test_without_json_the_same_is_said_to_a_reader(deck: Path) -> None:
     assert "charge         0.300000" in result.stdout.splitlines()
 
 
+def test_an_explanation_leads_from_the_digits_to_the_charge(deck: Path) -> None:
+    result = run("00442012345", "--strip", 2, "--seconds", 91, "--deck", deck, "--explain")
+    assert result.exit_code == 0
+    for text in ("candidates", "4420, 44", "0.1 per 60 s = 31/600", "exact sum", "half_up, to 6 decimals"):
+        assert text in result.stdout
+
+
 @pytest.mark.parametrize(
     ("talk", "billed_s"), [("21.049", 21), ("21.050", 22), ("21.0499999", 21), ("0", 0), ("0.05", 1)]
 )
