@@ -48,6 +48,12 @@ NativeEvent = tuple[int, int, int, int, int, int, tuple[Any, ...]]
 _LEGS: Final = (LegName.A, LegName.B)
 _TRANSPORTS: Final = (TransportName.UDP, TransportName.TCP, TransportName.TLS)
 _TRANSPORT_NUMBERS: Final = {name: number for number, name in enumerate(_TRANSPORTS)}
+_ROUTE_FAILURES: Final = {
+    1: RouteFailure.FINAL_RESPONSE,
+    2: RouteFailure.NO_RESPONSE,
+    3: RouteFailure.UNREACHABLE,
+    4: RouteFailure.TRANSACTION_TIMEOUT,
+}
 _IDENTITY_FIELDS: Final = 13
 
 
@@ -166,7 +172,7 @@ def _route_failed(e: NativeEvent) -> Event:
         wall_ns=e[4],
         bridge_id=e[1],
         attempt=attempt,
-        cause=RouteFailure(cause),
+        cause=_ROUTE_FAILURES[cause],
         sip_code=e[5],
         phrase=_text(phrase),
         reasons=_texts(reasons),

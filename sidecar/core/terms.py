@@ -161,13 +161,13 @@ class DeadlineKind(IntEnum):
     SESSION_TIMER = 7  # RFC 4028 §10: no refresh within the session interval
 
 
-class RouteFailure(IntEnum):
-    """Why an attempt on leg B ended without a 2xx. The numbers are the ones the bridge uses."""
+class RouteFailure(StrEnum):
+    """Why an attempt on leg B ended without a 2xx."""
 
-    FINAL_RESPONSE = 1  # a final response >= 300 arrived
-    NO_RESPONSE = 2  # not even a 100 within no_response_failover_s
-    UNREACHABLE = 3  # the request could not be sent, or the transport broke
-    TRANSACTION_TIMEOUT = 4  # Timer B (RFC 3261 §17.1.1.2)
+    FINAL_RESPONSE = "final_response"  # a final response >= 300 arrived
+    NO_RESPONSE = "no_response"  # not even a 100 within no_response_failover_s
+    UNREACHABLE = "unreachable"  # the request could not be sent, or the transport broke
+    TRANSACTION_TIMEOUT = "transaction_timeout"  # Timer B (RFC 3261 §17.1.1.2)
 
 
 class TransportName(StrEnum):

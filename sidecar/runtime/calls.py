@@ -38,6 +38,7 @@ from sidecar.core.identity import call_id_of
 from sidecar.core.policy import Load, Policy
 from sidecar.core.records import utc
 from sidecar.core.refusals import RefusalWindow
+from sidecar.core.setting_up import is_retry
 from sidecar.core.terms import Detail
 from sidecar.ports import Clock, Control, Meter, Store
 
@@ -106,7 +107,7 @@ class Calls:
     def _on_invite(self, invite: InviteReceived) -> None:
         caller = (invite.leg.sip_call_id, invite.leg.remote_tag)
         known = self._calls.get(self._by_caller.get(caller, _NOBODY))
-        if known is not None and invite.leg.remote_cseq > known.invite.leg.remote_cseq:
+        if known is not None and is_retry(known, invite):
             del self._by_bridge_id[known.bridge_id]
             self._by_bridge_id[invite.bridge_id] = known.call_id
             self._apply(known, invite)

@@ -115,8 +115,12 @@ ANYTHING: Sequence[Maker] = (
     *(
         _bridge(RouteFailed, attempt=attempt, cause=cause, sip_code=sip_code)
         for attempt in (1, 2)
-        for cause, sip_code in ((RouteFailure.NO_RESPONSE, 0), (1, 503), (1, 486), (1, 401))
-        for cause in (RouteFailure(cause),)
+        for cause, sip_code in (
+            (RouteFailure.NO_RESPONSE, 0),
+            (RouteFailure.FINAL_RESPONSE, 503),
+            (RouteFailure.FINAL_RESPONSE, 486),
+            (RouteFailure.FINAL_RESPONSE, 401),
+        )
     ),
     *(_bridge(CancelReceived, reasons=reasons) for reasons in ((), ("Q.850;cause=41",))),
     *(
