@@ -13,7 +13,7 @@ from sidecar.b2bua.hook import BridgeHook, BridgeSettings, Listener, PeerGroup
 from sidecar.core.commands import RelayAnswer, RelayFailure, Route, Snapshot, WireCommand
 from sidecar.core.events import AnswerHeld, Event, InviteReceived, RouteFailed
 from sidecar.core.terms import TransportName
-from tests.b2bua.scripted_ua import PATIENCE_S, Message, ScriptedUA, sip
+from tests.b2bua.scripted_ua import PATIENCE_S, Message, ScriptedUA, bracketed, sip
 
 OFFER: Final = (
     b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 107\r\n"
@@ -40,7 +40,7 @@ class Rig:
 
     def __init__(self, **settings: Any) -> None:
         self.network = own_network()
-        self.host = f"{self.network}.1"
+        self.host = settings.pop("host", f"{self.network}.1")
         transports = settings.pop("transports", (TransportName.UDP,))
         groups = (
             PeerGroup(name="callers", cidrs=(f"{self.network}.2/32",)),
@@ -83,9 +83,10 @@ class Rig:
 
     def address(self, transport: str = "udp") -> tuple[str, int]:
         for address in self.hook.addresses:
-            kind, host, port = address.split(":")
+            kind, _, rest = address.partition(":")
+            host, _, port = rest.rpartition(":")
             if kind == transport:
-                return host, int(port)
+                return host.strip("[]"), int(port)
         raise LookupError(transport)
 
     async def settled(self, agent: ScriptedUA) -> None:
@@ -183,12 +184,13 @@ class Rig:
     ) -> Message:
         """Sends it from the caller and returns it as sent."""
         agent = agent or self.caller
-        host, port = agent.peer
+        port = agent.peer[1]
+        host = bracketed(agent.peer[0])
         data = sip(
             f"INVITE sip:{number}@{host}:{port} SIP/2.0",
             agent.via_line(branch or f"z9hG4bK-{next(_numbers)}"),
             f"Max-Forwards: {max_forwards}",
-            f'From: "Alice" <sip:1000@{agent.host}>;tag={tag}',
+            f'From: "Alice" <sip:1000@{bracketed(agent.host)}>;tag={tag}',
             f"To: <sip:{number}@{host}>",
             f"Call-ID: {call_id or f'call-{next(_numbers)}@{agent.host}'}",
             f"CSeq: {cseq} INVITE",

@@ -72,6 +72,11 @@ def parameter(value: str, name: str) -> str:
     return ""
 
 
+def bracketed(host: str) -> str:
+    """As a URI or Via needs it."""
+    return f"[{host}]" if ":" in host else host
+
+
 def sip(start: str, *headers: str, body: bytes = b"") -> bytes:
     lines = [start, *headers, f"Content-Length: {len(body)}", "", ""]
     return "\r\n".join(lines).encode() + body
@@ -104,7 +109,7 @@ class ScriptedUA(asyncio.DatagramProtocol):
         return agent
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self._take(data, addr)
+        self._take(data, addr[:2])
 
     # --- TCP ---
 
@@ -207,10 +212,10 @@ class ScriptedUA(asyncio.DatagramProtocol):
 
     def contact(self) -> str:
         suffix = "" if self.via == "UDP" else f";transport={self.via.lower()}"
-        return f"Contact: <sip:{self.host}:{self.port}{suffix}>"
+        return f"Contact: <sip:{bracketed(self.host)}:{self.port}{suffix}>"
 
     def via_line(self, branch: str) -> str:
-        return f"Via: SIP/2.0/{self.via} {self.host}:{self.port};rport;branch={branch}"
+        return f"Via: SIP/2.0/{self.via} {bracketed(self.host)}:{self.port};rport;branch={branch}"
 
     def response(self, request: Message, code: int, *headers: str, tag: str = "", body: bytes = b"") -> bytes:
         """To a request that arrived; `tag` is added to To where it has none."""

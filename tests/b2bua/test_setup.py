@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sidecar.b2bua.hook import PeerGroup
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import (
     AckReceived,
@@ -15,6 +16,7 @@ from sidecar.core.events import (
 from sidecar.core.identity import leg_b_names
 from sidecar.core.terms import LegName
 from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
+from tests.b2bua.scripted_ua import ScriptedUA
 
 
 async def test_a_call_is_set_up_and_ended_by_the_caller() -> None:
@@ -72,3 +74,78 @@ async def test_a_call_is_set_up_and_ended_by_the_caller() -> None:
         ended = [await rig.event(LegTerminated), await rig.event(LegTerminated)]
         assert [(one.leg_name, one.alive) for one in ended] == [(LegName.A, False), (LegName.B, True)]
         assert rig.hook.stats()["live_calls"] == 0
+
+
+async def test_compact_forms_folded_lines_and_several_vias_are_understood() -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        host, port = rig.address()
+        me = f"{rig.caller.host}:{rig.caller.port}"
+        rig.caller.send(
+            (
+                f"INVITE sip:+4930;phone-context=x@{host}:{port};transport=UDP SIP/2.0\r\n"
+                f"v: SIP/2.0/UDP {me};branch=z9hG4bKone\r\n"
+                "v: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bKtwo, SIP/2.0/UDP 192.0.2.8;branch=z9hG4bKthree\r\n"
+                "mAX-fORWARDS: 70\r\n"
+                f"f: Alice <sip:1000@{me}>;tag=compact\r\n"
+                "Subject: one\r\n two\r\n"
+                f"t: sip:4930@{host}\r\n"
+                "i: compact@x\r\n"
+                "CSeq:  1   INVITE\r\n"
+                f"m: <sip:1000@{me};TRANSPORT=udp>\r\n"
+                "k: timer\r\n"
+                "c: application/sdp\r\n"
+                f"l: {len(OFFER)}\r\n\r\n"
+            ).encode()
+            + OFFER
+        )
+        await rig.caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        assert (invite.request_user, invite.from_user) == ("+4930;phone-context=x", "1000")
+        at_b = await rig.gateway.expect("INVITE")
+        assert (at_b.body, at_b["Supported"], len(at_b.all("Via"))) == (OFFER, "timer", 1)
+        rig.gateway.reply(at_b, 486, tag="b")
+        busy = await rig.caller.expect(486)
+        assert sum(len(value.split(",")) for value in busy.all("Via")) == 3
+
+
+async def test_a_tel_uri_is_a_number() -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        sent = rig.invite()
+        await rig.caller.expect(100)
+        rig.caller.send(
+            sent.raw.replace(sent.uri.encode(), b"tel:+4930123")
+            .replace(sent["Call-ID"].encode(), b"tel")
+            .replace(sent.branch.encode(), b"z9hG4bK-tel")
+            .replace(sent["From"].encode(), b'"Alice" <tel:+491234>;tag=from-t')
+        )
+        await rig.gateway.expect("INVITE")
+        at_b = await rig.gateway.expect("INVITE")
+        assert at_b["From"].startswith('"Alice" <sip:+491234@')
+        invites = [event for event in rig.events if isinstance(event, InviteReceived)]
+        assert (invites[1].request_uri, invites[1].request_user) == ("tel:+4930123", "+4930123")
+
+
+async def test_ipv6() -> None:
+    peers = (PeerGroup(name="all", cidrs=("::1/128",)),)
+    async with Rig(host="::1", peers=peers) as rig:
+        caller, gateway = [rig.adopt(await ScriptedUA.udp("::1")) for _ in range(2)]
+        caller.peer = gateway.peer = rig.address()
+        sent = rig.invite(agent=caller)
+        await caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        assert invite.leg.remote_address == f"[::1]:{caller.port}"
+        rig.send(rig.route(invite, host="::1", port=gateway.port))
+        at_b = await gateway.expect("INVITE")
+        assert at_b.uri == f"sip:4930123@[::1]:{gateway.port}"
+        gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+        await rig.until(AnswerHeld)
+        rig.send(RelayAnswer(bridge_id=invite.bridge_id))
+        ok = await caller.expect(200)
+        a = Dialog.of_caller(sent, ok)
+        rig.in_dialog(caller, "ACK", a, cseq=1)
+        await gateway.expect("ACK")
+        rig.in_dialog(gateway, "BYE", Dialog.of_callee(at_b, "to-b"), cseq=1)
+        await gateway.expect(200)
+        await caller.expect("BYE")

@@ -16,7 +16,7 @@ void Bridge::enter_from_pjsip(F&& body) noexcept {
     ++depth_;
     try {
         body();
-    } catch (const std::exception&) {  // out of memory, or a broken promise of ours: this message is lost, not the node
+    } catch (...) {  // out of memory, or a broken promise of ours: this message is lost, not the node
         counters.add(Counter::exceptions);
     }
     if (--depth_ == 0) sweep();
@@ -32,6 +32,13 @@ pj_bool_t gate_on_request(pjsip_rx_data* rdata) {
     if (bridge == nullptr) return PJ_FALSE;
     bool dropped = true;
     bridge->enter_from_pjsip([&] { dropped = bridge->gate_request(rdata); });
+    return dropped ? PJ_TRUE : PJ_FALSE;
+}
+
+pj_bool_t gate_on_response(pjsip_rx_data* rdata) {
+    if (bridge == nullptr) return PJ_FALSE;
+    bool dropped = true;
+    bridge->enter_from_pjsip([&] { dropped = bridge->gate_response(rdata); });
     return dropped ? PJ_TRUE : PJ_FALSE;
 }
 
@@ -71,6 +78,7 @@ pjsip_module make_module(const char* name, int priority) {
 pjsip_module gate_module = [] {
     auto module = make_module("mod-sidecar-gate", PJSIP_MOD_PRIORITY_TSX_LAYER - 2);
     module.on_rx_request = &gate_on_request;
+    module.on_rx_response = &gate_on_response;
     return module;
 }();
 
@@ -277,6 +285,14 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
     return true;
 }
 
+bool Bridge::gate_response(const pjsip_rx_data* rdata) {
+    // We send none without. pjsip makes keys of such responses that point to nothing.
+    const bool ours = rdata->msg_info.from->tag.slen != 0 &&
+                      view(rdata->msg_info.via->branch_param).starts_with(PJSIP_RFC3261_BRANCH_ID);
+    if (!ours) counters.add(Counter::unmatched_responses);
+    return !ours;
+}
+
 void Bridge::on_request(pjsip_rx_data* rdata) {
     const pjsip_method& method = rdata->msg_info.msg->line.req.method;
     if (method.id == PJSIP_CANCEL_METHOD) return on_cancel(rdata);
@@ -395,15 +411,12 @@ void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_
 void Bridge::on_initial_invite(pjsip_rx_data* rdata) {
     if (refused_as_malformed(rdata) || refused_for_load(rdata)) return;
     const std::uint64_t id = next_id_++;
-    auto& call = calls_[id] = std::make_unique<Call>(id);
+    auto call = std::make_unique<Call>(id);
+    if (!call->start(rdata)) return counters.add(Counter::refused_malformed);
+    call->announce(rdata);
+    calls_.emplace(id, std::move(call));
     live_calls_.store(calls_.size(), std::memory_order_relaxed);
-    if (call->start(rdata)) {
-        counters.add(Counter::invites);
-        return;
-    }
-    calls_.erase(id);
-    live_calls_.store(calls_.size(), std::memory_order_relaxed);
-    counters.add(Counter::refused_malformed);
+    counters.add(Counter::invites);
 }
 
 void Bridge::on_in_dialog(pjsip_rx_data* rdata) {

@@ -59,7 +59,8 @@ public:
     template <typename F>
     void enter_from_pjsip(F&& body) noexcept;
 
-    bool gate_request(pjsip_rx_data* rdata);  // true: dropped
+    bool gate_request(pjsip_rx_data* rdata);         // true: dropped
+    bool gate_response(const pjsip_rx_data* rdata);  // true: dropped
     void on_request(pjsip_rx_data* rdata);
     bool on_response(pjsip_rx_data* rdata);
     void on_dropped(int status);

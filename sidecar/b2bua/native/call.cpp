@@ -29,11 +29,14 @@ bool Call::start(pjsip_rx_data* invite) {
         max_forwards_ = static_cast<int>(hops->ivalue) - 1;
     }
     hold_.arm(stack.settings.answer_hold_ms_max);
+    return true;
+}
+
+void Call::announce(const pjsip_rx_data* invite) {
     Fields fields;
     a_.dialog.put_identity(fields);
     put_invite(fields, invite, b_token_);
     emit(EventKind::invite_received, Side::a, 0, std::move(fields));
-    return true;
 }
 
 void Call::emit(EventKind kind, Side side, int code, Fields fields) {

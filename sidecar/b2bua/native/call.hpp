@@ -32,7 +32,8 @@ public:
     Call& operator=(const Call&) = delete;
 
     std::uint64_t id() const { return id_; }
-    bool start(pjsip_rx_data* invite);
+    bool start(pjsip_rx_data* invite);  // false: it could not be answered, and is no call
+    void announce(const pjsip_rx_data* invite);
 
     void run(const Command& command);
 

@@ -168,7 +168,7 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const pjsip
     name->display = copy(pool, view(reinterpret_cast<const pjsip_name_addr*>(caller->uri)->display));  // pjsip parses From so
     from->user = copy(pool, user_of(received));
     const auto colon = here.rfind(':');
-    from->host = copy(pool, std::string_view(here).substr(0, colon));
+    from->host = copy(pool, without_brackets(std::string_view(here).substr(0, colon)));
     from->port = std::stoi(here.substr(colon + 1));
     if (PJSIP_URI_SCHEME_IS_SIP(received) || PJSIP_URI_SCHEME_IS_SIPS(received)) {
         const auto* sip = reinterpret_cast<const pjsip_sip_uri*>(received);
@@ -190,9 +190,12 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const pjsip
     branch_ = names.branch;
     local_address_ = here;
     remote_address_ = host_port(to.host, to.port);
-    pj_str_t host = borrow(to.host);
-    if (pj_sockaddr_parse(pj_AF_UNSPEC(), 0, &host, &peer_address_) != PJ_SUCCESS) return false;
-    pj_sockaddr_set_port(&peer_address_, static_cast<pj_uint16_t>(to.port));
+    const pj_str_t host = borrow(to.host);
+    const int family = to.host.find(':') == std::string::npos ? pj_AF_INET() : pj_AF_INET6();
+    if (!is_literal_address(to.host) ||
+        pj_sockaddr_init(family, &peer_address_, &host, static_cast<pj_uint16_t>(to.port)) != PJ_SUCCESS) {
+        return false;
+    }
     group_ = stack.settings.peers.find(&peer_address_, {});
     return true;
 }

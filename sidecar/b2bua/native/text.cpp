@@ -5,7 +5,7 @@
 namespace sidecar {
 
 std::string printed(const pjsip_uri* uri, pjsip_uri_context_e context) {
-    char buffer[PJSIP_MAX_URL_SIZE];
+    char buffer[uri_bytes_max];
     const int length = pjsip_uri_print(context, uri, buffer, sizeof buffer);
     return length > 0 ? std::string(buffer, static_cast<std::size_t>(length)) : std::string();
 }
@@ -44,9 +44,12 @@ std::string user_of(const pjsip_uri* uri) {
     return {};
 }
 
+std::string_view without_brackets(std::string_view host) {
+    return host.size() > 2 && host.front() == '[' ? host.substr(1, host.size() - 2) : host;
+}
+
 bool is_literal_address(std::string_view host) {
-    if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
-    const pj_str_t text = borrow(host);
+    const pj_str_t text = borrow(without_brackets(host));
     pj_in6_addr scratch;
     return pj_inet_pton(pj_AF_INET(), &text, &scratch) == PJ_SUCCESS ||
            pj_inet_pton(pj_AF_INET6(), &text, &scratch) == PJ_SUCCESS;

@@ -28,7 +28,9 @@ inline bool same_text(const pj_str_t& a, std::string_view b) {  // header names:
     return pj_stricmp(&a, &other) == 0;
 }
 
-// As it stands in a Request-URI or Contact; empty where it does not fit PJSIP_MAX_URL_SIZE.
+inline constexpr std::size_t uri_bytes_max = 2048;
+
+// As it stands in a Request-URI or Contact; empty where it is longer than uri_bytes_max.
 std::string printed(const pjsip_uri* uri, pjsip_uri_context_e context);
 
 // The value of any header, without its name; at most `bytes_max`, and empty where the header does not fit the buffer.
@@ -40,6 +42,7 @@ std::string host_port(std::string_view host, int port);
 // user part of a sip:, sips: or tel: URI as received; empty for every other scheme.
 std::string user_of(const pjsip_uri* uri);
 
+std::string_view without_brackets(std::string_view host);  // [::1] -> ::1, as pjsip keeps it
 bool is_literal_address(std::string_view host);  // IPv4 or IPv6, brackets allowed
 
 }  // namespace sidecar
