@@ -104,12 +104,16 @@ def _search(
         conditions.append(f"(ended_us, {key}) < (?, ?)")
         values += after
     where = " AND ".join(conditions) or "1"
-    bodies = "suppressed" if wanted.suppressed else "cdrs CROSS JOIN cdr_bodies USING (seq)"
-    rows: list[tuple[int, int, bytes, int]] = connection.execute(
-        f"SELECT ended_us, {key}, body, crc FROM {bodies} WHERE {where}"  # noqa: S608 - names of ours alone
-        f" ORDER BY ended_us DESC, {key} DESC LIMIT ?",
-        (*values, limit + 1),
-    ).fetchall()  # type: ignore[assignment]
+    heads, bodies = ("suppressed", "suppressed") if wanted.suppressed else ("cdrs", "cdr_bodies")
+    # The bodies are read of the rows of this page alone, not of all that are sorted to find it.
+    rows: list[tuple[int, int, bytes, int]] = list(
+        connection.execute(
+            f"SELECT found.ended_us, {key}, body, crc FROM"  # noqa: S608 - names of ours alone
+            f" (SELECT ended_us, {key} FROM {heads} WHERE {where} ORDER BY ended_us DESC, {key} DESC LIMIT ?)"
+            f" AS found CROSS JOIN {bodies} USING ({key}) ORDER BY found.ended_us DESC, {key} DESC",
+            (*values, limit + 1),
+        )
+    )
     cursor = f"{rows[limit - 1][0]}.{rows[limit - 1][1]}" if len(rows) > limit else None
     records = tuple(_record(number, body, crc) for _, number, body, crc in rows[:limit])
     return RecordPage(records=records, cursor=cursor)

@@ -130,7 +130,7 @@ CREATE TABLE ledger (
     reference TEXT,                     -- of a top-up: the same reference is booked once
     booked_wall_ns INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX ledger_by_call ON ledger (call_id) WHERE call_id IS NOT NULL;
+CREATE INDEX charges_by_call ON ledger (call_id) WHERE kind = 'charge';
 CREATE UNIQUE INDEX ledger_by_reference ON ledger (account, reference) WHERE reference IS NOT NULL;
 CREATE TRIGGER ledger_is_not_changed BEFORE UPDATE ON ledger
 BEGIN SELECT RAISE(ABORT, 'the ledger is never changed'); END;
