@@ -1,4 +1,4 @@
-"""Names of countries and regions for prefixes that a deck gives no name, from the tables of phonenumbers.
+"""Names of countries and regions for prefixes, and which numbers can exist, from the tables of phonenumbers.
 
     4930   Germany, Berlin        1416   Canada, Ontario        4912   Germany
 
@@ -26,6 +26,20 @@ def destination_name(prefix: str) -> str:
     country = _country(prefix, code)
     area = _area(prefix, code)
     return f"{country}, {area}" if area and area != country else country
+
+
+def is_plausible(number: str) -> bool:
+    """Whether the digits are a number that could exist: an assigned country code and a length possible
+    there.
+    """
+    if not (number.isascii() and number.isdigit()) or number.startswith("0"):
+        return False
+    try:
+        parsed = phonenumbers.parse(f"+{number}")
+    except phonenumbers.NumberParseException:
+        return False
+    possible: bool = phonenumbers.is_possible_number(parsed)
+    return possible
 
 
 def _regions(code: str) -> tuple[str, ...]:
