@@ -76,7 +76,8 @@ class Writer:
         self._commit_interval_s = commit_interval_ms / 1000
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="store-writer")
+        # A daemon thread: a process that ends without `stop` is a crash, which the file survives, not a hang.
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._next_commit_s = 0.0
         self._wal_pages = 0
         self._checkpoint_at = WAL_PAGES_MAX
