@@ -22,6 +22,7 @@ void Bridge::enter_from_pjsip(F&& body) noexcept {
     if (--depth_ == 0) sweep();
 }
 
+constexpr long long tick_ms = 1000;
 [[maybe_unused]] constexpr std::size_t pool_cache_bytes = 32 << 20;
 
 // --- the edge to pjsip -----------------------------------------------------------------------------------------------
@@ -129,6 +130,7 @@ void Bridge::start() {
     }
     pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), &on_dropped_data);
     tls_names::watch(stack.endpoint);
+    tick_.arm(tick_ms);
     registered_ = true;
 }
 
@@ -142,7 +144,14 @@ void Bridge::stop() {
     stop_condition_.wait(lock, [this] { return stopped_; });
 }
 
+void Bridge::ticked(void* self) { static_cast<Bridge*>(self)->tick_.arm(tick_ms); }  // and sweep() does the rest
+
+void Bridge::count_transactions() noexcept {
+    transactions_.store(pjsip_tsx_layer_get_tsx_count(), std::memory_order_relaxed);
+}
+
 void Bridge::stop_here() {
+    tick_.disarm();
     pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), nullptr);
     tls_names::unwatch(stack.endpoint);
     pjsip_endpt_unregister_module(stack.endpoint, &gate_module);
@@ -233,6 +242,7 @@ void Bridge::sweep() noexcept {
     retired_relays_.clear();
     retired_calls_.clear();
     retired_legs_.clear();
+    count_transactions();
 }
 
 Leg* Bridge::find(std::string_view local_tag) const {

@@ -44,6 +44,7 @@ public:
     void post(std::vector<Command>&& commands);
     std::size_t live_calls() const { return live_calls_.load(std::memory_order_relaxed); }
     std::size_t abandoned_legs() const { return abandoned_legs_.load(std::memory_order_relaxed); }
+    std::size_t transactions() const { return transactions_.load(std::memory_order_relaxed); }  // a second old at most
 
     // Native thread.
     void push(Event&& event) { events_.push(std::move(event)); }
@@ -77,6 +78,8 @@ private:
     void snapshot();
     void stop_here();
     void sweep() noexcept;
+    void count_transactions() noexcept;
+    static void ticked(void* self);
 
     Leg* find(std::string_view local_tag) const;
     Leg* find_dialog(const pjsip_rx_data* request) const;
@@ -91,6 +94,8 @@ private:
     std::vector<std::unique_ptr<Relay>> retired_relays_;
     std::atomic<std::size_t> live_calls_{0};
     std::atomic<std::size_t> abandoned_legs_{0};
+    std::atomic<std::size_t> transactions_{0};  // whoever reads the statistics may be a thread that pj does not know
+    Deadline tick_{this, &ticked};
     std::uint64_t next_id_ = 1;
     std::string not_accepting_;  // the detail of the refusal; empty: accepting
     int depth_ = 0;

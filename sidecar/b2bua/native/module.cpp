@@ -155,7 +155,7 @@ nb::dict stats(const Bridge& self) {
     for (std::size_t i = 0; i < std::size(counter_names); ++i) out[counter_names[i]] = counters.get(i);
     out["live_calls"] = self.live_calls();
     out["abandoned_legs"] = self.abandoned_legs();
-    out["transactions"] = pjsip_tsx_layer_get_tsx_count();
+    out["transactions"] = self.transactions();
     return out;
 }
 

@@ -1,0 +1,45 @@
+"""SIPp as both ends: a few hundred calls at once, none of which may fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+
+from sidecar.core.events import AnswerRelayed, InviteReceived, LegTerminated
+from tests.b2bua.rig import Rig
+
+CALLS = 300
+
+
+async def test_sipp_places_300_calls() -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        rig.gateway.close()
+        caller, gateway = f"{rig.network}.2", f"{rig.network}.3"
+        callee = await sipp("-sn", "uas", "-i", gateway, "-p", str(rig.gateway.port), "-cp", "18931")
+        try:
+            host, port = rig.address()
+            places = ("-i", caller, "-p", "6071", "-cp", "18932")
+            load = ("-r", "150", "-m", str(CALLS), "-d", "200")
+            process = await sipp("-sn", "uac", f"{host}:{port}", *places, *load)
+            assert await asyncio.wait_for(process.wait(), 30) == 0
+        finally:
+            with suppress(ProcessLookupError):
+                callee.kill()
+            await callee.wait()
+        for _ in range(2 * CALLS):
+            await rig.until(LegTerminated)
+        kinds = Counter(type(event) for event in rig.events)
+        assert (kinds[InviteReceived], kinds[AnswerRelayed], kinds[LegTerminated]) == (
+            CALLS,
+            CALLS,
+            2 * CALLS,
+        )
+
+
+async def sipp(*arguments: str) -> asyncio.subprocess.Process:
+    quiet = asyncio.subprocess.DEVNULL
+    return await asyncio.create_subprocess_exec(
+        "sipp", *arguments, "-ci", "127.0.0.1", "-nostdin", stdout=quiet, stderr=quiet
+    )
