@@ -20,6 +20,8 @@ from enum import StrEnum
 
 import msgspec
 
+from sidecar.core.cdr import Cdr
+from sidecar.core.numbers import normalise
 from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import ChargeSide, RatingStatus
@@ -94,6 +96,31 @@ class _Need(msgspec.Struct, frozen=True, kw_only=True):
     strip: int
     digits: str
     trunk: bool = False
+
+
+def observed_of(cdr: Cdr) -> list[Observed]:
+    """The charges of one record as the doctor looks at them."""
+    billed = {line.side: line.billed_number for line in cdr.charges}
+    found = []
+    for line in cdr.charges:
+        sold = line.side is ChargeSide.SELL
+        user = cdr.callee.received if sold else cdr.callee.sent
+        rule = line.strip_rule or "global"
+        if user is not None:
+            found.append(
+                Observed(
+                    side=line.side,
+                    party=line.party if rule == "account" or not sold else cdr.peer,
+                    rule=rule,
+                    number=normalise(user),
+                    billed=line.billed_number,
+                    other=billed.get(ChargeSide.BUY if sold else ChargeSide.SELL),
+                    status=line.rating_status,
+                    hold_s=cdr.hold_s,
+                    at=cdr.invited_at,
+                )
+            )
+    return found
 
 
 def diagnose(observed: Iterable[Observed], plausible: Plausible, area: Callable[[str], str]) -> list[Finding]:
