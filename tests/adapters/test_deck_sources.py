@@ -42,7 +42,8 @@ def workbook(path: Path, sheets: dict[str, list[list[Cell]]]) -> Path:
             "[Content_Types].xml",
             f'<Types xmlns="{packages}/content-types"><Default Extension="rels" '
             'ContentType="application/'
-            'vnd.openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml" ContentType='
+            'vnd.openxmlformats-package.relationships+xml"/>'
+            '<Override PartName="/xl/workbook.xml" ContentType='
             '"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/>'
             f"{kinds}</Types>",
         )
