@@ -18,7 +18,7 @@ from pathlib import Path
 from uuid import UUID
 
 import structlog
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from sidecar.adapters.broker import BrokerSettings, EmbeddedBroker
 from sidecar.adapters.clock import SystemClock
@@ -81,6 +81,8 @@ async def serve(loaded: Loaded, writer: LineWriter) -> None:
             settings.data_dir, node=loaded.policy.node, boot_id=loaded.policy.boot_id, clock=clock
         )
         stack.push_async_callback(store.close)
+        if store.salvage is not None:
+            log.error("journal_salvaged", **asdict(store.salvage))
         store.on_commit(lambda _steps, took_ns: metrics.commit_took(took_ns / 1e9))
         store.on_defect(lambda call_id, error: _defect(metrics, call_id, error))
         decks = DeckStore(settings.data_dir / "decks")

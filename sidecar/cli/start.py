@@ -31,7 +31,17 @@ def run(config: ConfigOption = None, settings: SetOption = None) -> None:
     from sidecar.adapters.sqlite import StoreError
     from sidecar.b2bua.hook import HookError
     from sidecar.config import ConfigError, load, machine
+    from sidecar.ports import AccountError
 
+    expected = (
+        AccountError,
+        BrokerError,
+        ControlSocketError,
+        DeckStoreError,
+        HookError,
+        MetricsError,
+        StoreError,
+    )
     try:
         loaded = load(wiring.inputs(_command_line(settings), os.environ, config))
     except ConfigError as error:
@@ -42,7 +52,7 @@ def run(config: ConfigOption = None, settings: SetOption = None) -> None:
     errors: list[BaseException] = []
     try:
         asyncio.run(wiring.serve(loaded, writer))
-    except* (BrokerError, ControlSocketError, DeckStoreError, HookError, MetricsError, StoreError) as group:
+    except* expected as group:
         errors = _leaves(group)
     finally:
         writer.close()

@@ -74,9 +74,8 @@ class Calls:
         self._by_caller: dict[tuple[str, str], UUID] = {}  # challenged callers that may come back
         self._waiting: dict[UUID, int] = {}  # calls in ENDING or AWAITING_RETRY: until when, monotonic
         self._wire: list[WireCommand | Snapshot] = []
-        self._orphans: frozenset[int] = (
-            frozenset()
-        )  # unknown here in the last snapshot: released if still in the next
+        # What the bridge held in the last snapshot and nobody here knew: released if still there in the next.
+        self._orphans: frozenset[int] = frozenset()
 
     # --- events -----------------------------------------------------------------------------------------
 
@@ -141,9 +140,11 @@ class Calls:
         try:
             return decide(call, lost, self.policy, self.load)
         except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
-            # Even the end of the call is broken: free the line. Its open journal entry is closed at the
-            # next start.
+            # Even the end of the call is broken: free the line and forget the call. Its journal entry is
+            # still open, so the next start writes its record.
             self._on_fault(call.call_id, error)
+            self._count(call, -1)
+            self._forget(call)
             return call, (_release(call.bridge_id),)
 
     # --- the table --------------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ class Node:
         self.calls = calls
         self.bridge = bridge
         self.clock = clock
+        self.faults: list[Exception] = []
         self.decks: dict[str, Deck] = {}  # what is in force in the store of decks
         self.admin = Admin(
             calls=calls,
@@ -94,7 +95,7 @@ class Node:
         """A call that is talking."""
         number = self._numbers = self._numbers + 1
         before = {call.call_id for call in self.calls.live()}
-        self._bridge_says(self._invite(number, callee, account))
+        self._bridge_says(self.invite(number, callee, account))
         [call_id] = {call.call_id for call in self.calls.live()} - before
         await self.until(lambda: self._has_sent(Route, number))
         answer = AnswerHeld(
@@ -141,7 +142,7 @@ class Node:
         while (await self.store.outbox.outbox_state()).head_seq == head_seq:
             await self._news.wait()
 
-    def _invite(self, number: int, callee: str, account: str) -> InviteReceived:
+    def invite(self, number: int, callee: str, account: str) -> InviteReceived:
         return InviteReceived(
             bridge_id=number,
             mono_ns=self._mono(),
@@ -205,7 +206,7 @@ async def a_node(folder: Path) -> AsyncIterator[Node]:
     clock, bridge = StoppedClock(), Bridge()
     store = SqliteStore.open(folder / "data", node="box", boot_id="boot", clock=clock)
     try:
-        faults: list[Exception] = []
+        faults: list[Exception] = []  # a test that causes one takes it out
         calls = Calls(
             policy=loaded.policy,
             control=bridge,
@@ -214,7 +215,9 @@ async def a_node(folder: Path) -> AsyncIterator[Node]:
             meter=Metrics(),
             on_fault=lambda _, error: faults.append(error),
         )
-        yield Node(store, calls, bridge, clock)
+        node = Node(store, calls, bridge, clock)
+        node.faults = faults
+        yield node
         assert faults == []
         assert await store.ledger_check() == []
     finally:
