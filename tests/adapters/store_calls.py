@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid5
 
 from msgspec.structs import replace
@@ -34,7 +35,7 @@ TERMS = RatingTerms(tax_rate=Decimal("0.19"))
 HEADERS = (("session-id", "ab30317f1a784dc48ff824d0d3715d86;remote=00000000000000000000000000000000"),)
 
 
-def leg(sip_call_id: str, **fields: object) -> LegIdentity:
+def leg(sip_call_id: str, **fields: Any) -> LegIdentity:
     plain = LegIdentity(
         sip_call_id=sip_call_id,
         local_tag="4f1ca9d2",
@@ -50,7 +51,7 @@ def leg(sip_call_id: str, **fields: object) -> LegIdentity:
         remote_address="198.51.100.7:5060",
         transport=TransportName.UDP,
     )
-    return replace(plain, **fields)  # type: ignore[arg-type]
+    return replace(plain, **fields)
 
 
 def call_id(number: int) -> UUID:
