@@ -1,8 +1,14 @@
 """Rates, and the deck that finds the one for a number: the longest prefix whose period holds.
 
-A deck of a million prefixes is four flat arrays sorted by prefix (see `Deck`), not a million objects.
-Measured on two shared cores with 1,000,000 prefixes of 4-9 digits, random 12-digit numbers (`python -m
-tests.bench_rating`).
+A deck of a million prefixes is a few flat arrays sorted by prefix (see `Deck`), not a million objects.
+Measured with 1,000,000 prefixes of 4-9 digits and random longer numbers, on two busy cores, a look-up of
+the row alone:
+
+    these arrays           1.2 µs    33 MB, prices and names of destinations included
+    marisa-trie            2.0 µs    51 MB, row numbers only
+    dict of prefixes       2.5 µs   153 MB, row numbers only (each length asked, longest first)
+
+`python -m tests.bench_rating` measures the whole: import, memory, ratings per second.
 """
 
 from __future__ import annotations
