@@ -1,0 +1,174 @@
+"""`make bench`: the whole product under load, the same calls through others, and the single benchmarks.
+
+It is red where a call that went well has no CDR, two, or a wrong one, at whatever rate; and where the first
+rate is already too much. Targets that are not reached are shown and are not red: machines differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from sidecar.demo.children import REPO, DemoError, leaves
+from tests.bench import places, report, rivals
+from tests.bench.load import Load
+from tests.bench.product import Held, Step, product
+from tests.bench.report import Figures, Single
+
+HOLD_MS = 200
+WARM_UP = Load(rate=100, calls=300, hold_ms=HOLD_MS)
+RAMP = 700  # calls/s, for those that stay up
+BESIDE_RATE = 300
+RIVAL_RATES = {"kamailio": (500, 1000), "sippy": (50, 100, 200)}
+SINGLES = {
+    "store": ("tests.bench_store", "--calls", "5000"),
+    "store, prepaid": ("tests.bench_store", "--calls", "5000", "--prepaid"),
+    "relay": ("tests.bench_relay", "--rows", "10000"),
+    "rating": ("tests.bench_rating", "100000"),
+}
+SINGLE_S_MAX = 120
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def load_of(rate: int, seconds: float) -> Load:
+    return Load(rate=rate, calls=max(1, int(rate * seconds)), hold_ms=HOLD_MS)
+
+
+async def under_load(folder: Path, rates: list[int], seconds: float) -> list[Step]:
+    """Step by step up, until one is too much."""
+    found: list[Step] = []
+    async with product(folder) as node:
+        await node.place(WARM_UP)
+        for rate in rates:
+            found.append(await node.step(load_of(rate, seconds)))
+            step = found[-1]
+            say(f"{rate} calls/s: {step.failed} failed, {step.daemon_ms:.3f} ms CPU per call")
+            if not step.green:
+                break
+    return found
+
+
+async def with_calls_up(folder: Path, counts: list[int], seconds: float) -> list[Held]:
+    """Each count on a daemon of its own, so that none profits from memory that the one before has left."""
+    found: list[Held] = []
+    for count in counts:
+        async with product(folder / str(count)) as node:
+            await node.place(WARM_UP)
+            found.append(await node.held(count, RAMP, load_of(BESIDE_RATE, seconds)))
+            say(f"{count} calls up: {found[-1].rss_mb:.0f} MB")
+    return found
+
+
+def singles(folder: Path) -> list[Single]:
+    found = []
+    for name, (module, *words) in SINGLES.items():
+        where = [] if module.endswith("rating") else ["--dir", str(folder)]
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words, *where],
+            cwd=REPO,
+            capture_output=True,
+            text=True,
+            timeout=SINGLE_S_MAX,
+            check=False,
+        )
+        lines = done.stdout.splitlines()
+        if done.returncode:
+            lines.append(f"failed: {done.stderr.strip()[-300:]}")
+        found.append(Single(name=name, lines=lines))
+        say(f"{name}: done")
+    return found
+
+
+async def measure(folder: Path, arguments: argparse.Namespace) -> Figures:
+    settings = places.surroundings(folder)
+    steps = await under_load(folder / "steps", arguments.rates, arguments.seconds)
+    held = await with_calls_up(folder, arguments.up, arguments.seconds)
+    others: list[rivals.RivalStep] = []
+    if "kamailio" in arguments.rivals:
+        others += await rivals.kamailio(
+            folder / "kamailio", [load_of(rate, arguments.seconds) for rate in RIVAL_RATES["kamailio"]]
+        )
+    if "sippy" in arguments.rivals:
+        others += await rivals.sippy(
+            folder / "sippy", [load_of(rate, arguments.seconds) for rate in RIVAL_RATES["sippy"]]
+        )
+    alone = [] if arguments.no_singles else await asyncio.to_thread(singles, folder)
+    return Figures(settings=settings, steps=steps, held=held, rivals=others, singles=alone)
+
+
+def numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",") if word]
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description="What a call costs.")
+    parser.add_argument(
+        "--rates",
+        type=numbers,
+        default=[500, 1000, 1500, 2000, 2500],
+        metavar="N,N,...",
+        help="calls per second, until one is too much (default: 500 to 2500)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=6.0, help="how long each rate is kept up (default: 6)"
+    )
+    parser.add_argument(
+        "--up",
+        type=numbers,
+        default=[1000, 5000],
+        metavar="N,N,...",
+        help="calls that are up at once, for memory (default: 1000,5000; empty: none)",
+    )
+    parser.add_argument(
+        "--rivals",
+        default="kamailio",
+        metavar="NAME,...",
+        help="kamailio, sippy (installed from PyPI for the run), or empty (default: kamailio)",
+    )
+    parser.add_argument("--no-singles", action="store_true", help="leave out store, relay and rating alone")
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        default=REPO / ".build",
+        help="where data directories are made and removed; its disk is what is measured (default: .build)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures as JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="CPU and delays over the rate, as SVG")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parsed()
+    arguments.dir.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=arguments.dir))
+    began_s = time.monotonic()
+    figures: Figures | None = None
+    try:
+        figures = asyncio.run(measure(folder, arguments))
+    except* DemoError as group:
+        for error in leaves(group):
+            say(f"bench: {error}")
+    if figures is None:
+        say(f"bench: logs are in {folder}")
+        return 1
+    shutil.rmtree(folder)
+    print(report.text(figures))
+    report.write(figures, arguments.json, arguments.plot)
+    steps = figures.steps + [held.beside for held in figures.held]
+    wrong = [step for step in steps if not step.right] + [held for held in figures.held if held.missing]
+    green = not wrong and all(step.green for step in figures.steps[:1])
+    print(f"\n{'green' if green else 'RED'} after {time.monotonic() - began_s:.0f} s")
+    return 0 if green else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""The figures as tables for people, as JSON for programs, as an SVG for a look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tests.bench.product import Held, Step
+from tests.bench.rivals import RivalStep
+
+Row = Sequence[str]
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    wanted: str
+    found: str
+    reached: bool
+
+
+class Single(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the single benchmarks: what it printed."""
+
+    name: str
+    lines: list[str]
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    settings: dict[str, str]
+    steps: list[Step] = []
+    held: list[Held] = []
+    rivals: list[RivalStep] = []
+    singles: list[Single] = []
+
+
+RATE_WANTED = 1500
+CPU_MS_WANTED = 0.5
+DELAY_MS_WANTED, DELAY_AT_RATE = 20.0, 500
+KB_WANTED = 40.0
+SIPPY_TIMES_WANTED = 7.0
+
+
+def highest_rate(steps: Sequence[Step]) -> int:
+    """The highest rate up to which every step was green."""
+    highest = 0
+    for step in steps:
+        if not step.green:
+            break
+        highest = step.rate
+    return highest
+
+
+def targets(figures: Figures) -> list[Target]:
+    found: list[Target] = []
+
+    def add(name: str, wanted: str, value: str, reached: bool) -> None:
+        found.append(Target(name=name, wanted=wanted, found=value, reached=reached))
+
+    green = [step for step in figures.steps if step.green]
+    if green:
+        highest = highest_rate(figures.steps)
+        add("calls/s with none failed", f">= {RATE_WANTED}", str(highest), highest >= RATE_WANTED)
+        costs = {step.daemon_ms: step.rate for step in green}
+        text = f"{min(costs):.2f} at {costs[min(costs)]}/s, {green[0].daemon_ms:.2f} at {green[0].rate}/s"
+        add("daemon, CPU ms per call", f"<= {CPU_MS_WANTED}", text, min(costs) <= CPU_MS_WANTED)
+    for step in green:
+        if step.rate == DELAY_AT_RATE:
+            p99 = step.bye_to_cdr.p99
+            wanted = f"< {DELAY_MS_WANTED:.0f}"
+            add(f"BYE to CDR, p99 ms at {DELAY_AT_RATE}/s", wanted, f"{p99:.1f}", p99 < DELAY_MS_WANTED)
+    if figures.held:
+        most = max(figures.held, key=lambda held: held.calls)
+        reached = most.kb_per_call <= KB_WANTED and most.green
+        add(f"kB per call, {most.calls} up", f"<= {KB_WANTED:.0f}", f"{most.kb_per_call:.1f}", reached)
+    sippy = [step for step in figures.rivals if step.name.startswith("Sippy") and step.green]
+    if sippy and green:
+        times = min(step.cpu_ms for step in sippy) / min(step.daemon_ms for step in green)
+        wanted = f">= {SIPPY_TIMES_WANTED:.0f}"
+        add("times less CPU than Sippy", wanted, f"{times:.1f}", times >= SIPPY_TIMES_WANTED)
+    return found
+
+
+def text(figures: Figures) -> str:
+    parts = ["\n".join(f"{name:12} {value}" for name, value in figures.settings.items())]
+    if figures.steps:
+        parts.append(_steps(figures.steps))
+    if figures.held:
+        parts.append(_held(figures.held))
+    if figures.rivals:
+        parts.append(_rivals(figures.rivals))
+    parts += ["\n  ".join([f"{single.name} alone", *single.lines]) for single in figures.singles]
+    if wanted := targets(figures):
+        rows = [(one.name, one.wanted, one.found, "yes" if one.reached else "NO") for one in wanted]
+        parts.append(_table("", ("wanted", "", "found", "reached"), rows))
+    return "\n\n".join(parts)
+
+
+def _steps(steps: Sequence[Step]) -> str:
+    threads = sorted({name for step in steps for name in step.threads_ms})
+    head = ("calls/s", "calls", "failed", "repeats", "CDRs", "daemon", *threads, "broker")
+    head += ("setup 50", "99", "BYE-200 99", "BYE-CDR 50", "99", "most")
+    rows = []
+    for step in steps:
+        cpu = [step.daemon_ms, *(step.threads_ms.get(name, 0.0) for name in threads), step.broker_ms]
+        delays = (step.setup.p50, step.setup.p99, step.bye.p99)
+        cdr = (step.bye_to_cdr.p50, step.bye_to_cdr.p99, step.bye_to_cdr.most)
+        rows.append(
+            (
+                *map(str, (step.rate, step.calls, step.failed, step.repeats)),
+                _records(step),
+                *(f"{ms:.3f}" for ms in cpu),
+                *(f"{ms:.0f}" for ms in delays),
+                *(f"{ms:.1f}" for ms in cdr),
+            )
+        )
+    return _table("The product: CPU in ms per call, delays in ms, 50th and 99th percentile", head, rows)
+
+
+def _records(step: Step) -> str:
+    wrongs = {"missing": step.missing, "twice": step.duplicate, "wrong": step.wrong}
+    told = [f"{count} {name}" for name, count in wrongs.items() if count]
+    if step.late_s >= 1:
+        told.append(f"{step.late_s:.0f} s late")
+    return ", ".join(told) or "right"
+
+
+def _held(rows: Sequence[Held]) -> str:
+    head = ("calls up", "failed", "RSS MB", "kB per call", "files", "beside them", "daemon", "BYE-CDR 99")
+    return _table(
+        "Calls that are up, and what others cost beside them",
+        head,
+        [
+            (
+                *map(str, (held.calls, held.failed)),
+                f"{held.rss_mb:.0f}",
+                f"{held.kb_per_call:.1f}",
+                str(held.open_files),
+                f"{held.beside.rate}/s, {_records(held.beside)}",
+                f"{held.beside.daemon_ms:.3f}",
+                f"{held.beside.bye_to_cdr.p99:.1f}",
+            )
+            for held in rows
+        ],
+    )
+
+
+def _rivals(steps: Sequence[RivalStep]) -> str:
+    rows = [
+        (
+            step.name,
+            *map(str, (step.rate, step.calls, step.failed, step.repeats)),
+            f"{step.cpu_ms:.3f}",
+            f"{step.setup.p50:.0f}",
+            f"{step.setup.p99:.0f}",
+        )
+        for step in steps
+    ]
+    head = ("", "calls/s", "calls", "failed", "repeats", "CPU", "setup 50", "99")
+    return _table("The same calls through others", head, rows)
+
+
+def _table(title: str, head: Row, rows: Sequence[Row]) -> str:
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows)
+    ]
+    return "\n".join([title, *lines] if title else lines)
+
+
+# --- the plot -----------------------------------------------------------------------------------------------
+
+WIDTH, HEIGHT, MARGIN = 460, 300, 60
+COLOURS = ("#1f6f8b", "#d1495b", "#edae49", "#66a182", "#8d6a9f")
+
+Points = Sequence[tuple[float, float]]
+
+
+def svg(figures: Figures) -> str:
+    """CPU per call and delays over the rate of calls."""
+    steps = [step for step in figures.steps if not step.failed]
+    cpu: dict[str, Points] = {"daemon": [(step.rate, step.daemon_ms) for step in steps]}
+    for name in sorted({name for step in steps for name in step.threads_ms}):
+        cpu[name] = [(step.rate, step.threads_ms.get(name, 0.0)) for step in steps]
+    delays: dict[str, Points] = {
+        "BYE to CDR, p50": [(step.rate, step.bye_to_cdr.p50) for step in steps],
+        "BYE to CDR, p99": [(step.rate, step.bye_to_cdr.p99) for step in steps],
+        "setup, p99": [(step.rate, step.setup.p99) for step in steps],
+    }
+    panels = _panel("CPU, ms per call", cpu, 0) + _panel("delay, ms", delays, WIDTH)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * WIDTH}" height="{HEIGHT}"'
+        f' font-family="sans-serif" font-size="11">{panels}</svg>\n'
+    )
+
+
+def _panel(title: str, curves: dict[str, Points], left: int) -> str:
+    points = [point for curve in curves.values() for point in curve] or [(1.0, 1.0)]
+    x_most, y_most = max(x for x, _ in points), max(y for _, y in points) * 1.1 or 1.0
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = left + MARGIN + x / x_most * (WIDTH - 2 * MARGIN)
+        return round(across, 1), round(HEIGHT - MARGIN - y / y_most * (HEIGHT - 2 * MARGIN), 1)
+
+    parts = [f'<text x="{left + MARGIN}" y="20">{title}, by calls/s</text>']
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        (x0, y0), (x1, _) = at(0, y_most * share), at(x_most, 0)
+        parts.append(f'<path d="M{x0} {y0}H{x1}" stroke="#ccc"/>')
+        parts.append(f'<text x="{x0 - 6}" y="{y0 + 4}" text-anchor="end">{y_most * share:.3g}</text>')
+    for x in sorted({x for x, _ in points}):
+        across, down = at(x, 0)
+        parts.append(f'<text x="{across}" y="{down + 16}" text-anchor="middle">{x:g}</text>')
+    for number, (name, curve) in enumerate(curves.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        path = " ".join(f"{x},{y}" for x, y in (at(*point) for point in curve))
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(
+            f'<text x="{left + MARGIN + 8}" y="{MARGIN + 14 * number}" fill="{colour}">{name}</text>'
+        )
+    return "".join(parts)
+
+
+def write(figures: Figures, json_file: Path | None, plot_file: Path | None) -> None:
+    if json_file is not None:
+        whole = {"settings": figures.settings, "targets": targets(figures)} | msgspec.structs.asdict(figures)
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(whole)) + b"\n")
+    if plot_file is not None:
+        plot_file.write_text(svg(figures))
