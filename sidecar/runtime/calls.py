@@ -71,7 +71,7 @@ class Calls:
         self._refusals = RefusalWindow(policy.refused_cdr_per_s)
         self._calls: dict[UUID, Call] = {}
         self._by_bridge_id: dict[int, UUID] = {}
-        self._by_caller: dict[tuple[str, str], UUID] = {}  # challenged callers that may come back
+        self._challenged: dict[tuple[str, ...], UUID] = {}  # by `_caller`: those that may come back
         self._waiting: dict[UUID, int] = {}  # calls in ENDING or AWAITING_RETRY: until when, monotonic
         self._wire: list[WireCommand | Snapshot] = []
         # What the bridge held in the last snapshot and nobody here knew: released if still there in the next.
@@ -104,8 +104,7 @@ class Calls:
         self._send()
 
     def _on_invite(self, invite: InviteReceived) -> None:
-        caller = (invite.leg.sip_call_id, invite.leg.remote_tag)
-        known = self._calls.get(self._by_caller.get(caller, _NOBODY))
+        known = self._calls.get(self._challenged.get(_caller(invite), _NOBODY))
         if known is not None and is_retry(known, invite):
             del self._by_bridge_id[known.bridge_id]
             self._by_bridge_id[invite.bridge_id] = known.call_id
@@ -171,12 +170,11 @@ class Calls:
 
     def _on_phase(self, before: Call | None, call: Call) -> None:
         self._meter.phase_changed(before.phase if before else None, call.phase)
-        caller = (call.invite.leg.sip_call_id, call.invite.leg.remote_tag)
         if before is not None and before.phase in (Phase.AWAITING_RETRY, Phase.ENDING):
             self._waiting.pop(call.call_id, None)
-            self._by_caller.pop(caller, None)
+            self._challenged.pop(_caller(call.invite), None)
         if call.phase is Phase.AWAITING_RETRY:
-            self._by_caller[caller] = call.call_id
+            self._challenged[_caller(call.invite)] = call.call_id
             self._waiting[call.call_id] = self._clock.mono_ns() + self.policy.timers.auth_retry_ms * 1_000_000
         elif call.phase is Phase.ENDING:
             self._waiting[call.call_id] = self._clock.mono_ns() + RECORD_WAIT_NS
@@ -319,6 +317,12 @@ class Calls:
             if call.phase in (Phase.ENDING, Phase.AWAITING_RETRY):
                 self._apply(call, WaitElapsed(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns))
         self._publish_aggregates(all_of_them=True)
+
+
+def _caller(invite: InviteReceived) -> tuple[str, ...]:
+    """What a challenged INVITE and its retry have in common. One dialog may hold several challenged calls:
+    each number is a call of its own."""
+    return invite.peer, invite.leg.sip_call_id, invite.leg.remote_tag, invite.request_user
 
 
 def _release(bridge_id: int) -> Release:
