@@ -40,8 +40,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def callee(folder: Path, place: tuple[str, int]) -> AsyncIterator[None]:
-    child = await _sipp(folder, "callee.uas", place)
+async def callee(folder: Path, place: tuple[str, int], ringing_ms: int = 0) -> AsyncIterator[None]:
+    child = await _sipp(folder, "callee.uas", place, "-d", str(ringing_ms))
     try:
         async with asyncio.timeout(LISTEN_S_MAX):
             while not listens(*place):
@@ -63,7 +63,7 @@ async def call(folder: Path, host: str, remote: tuple[str, int], load: Load) -> 
         f"{remote[0]}:{remote[1]}",
         *("-r", str(load.rate), "-m", str(load.calls), "-l", str(load.calls), "-d", str(load.hold_ms)),
         *("-s", DIALLED, "-timeout", str(int(load.lasts_s) + ENDING_S_MAX)),
-        *("-trace_stat", "-fd", "1", "-stf", str(statistics), "-trace_rtt", "-rtt_freq", "1000"),
+        *("-trace_stat", "-fd", "1", "-stf", str(statistics), "-trace_rtt", "-rtt_freq", "10"),
     )
     try:
         await child.wait()
