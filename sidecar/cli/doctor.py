@@ -13,7 +13,8 @@ from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption
 from sidecar.cli.output import Exit, fail, print_json, printable
 
 if TYPE_CHECKING:
-    from sidecar.core.doctor import Effect, Finding, Observed
+    from sidecar.core.cdr import Cdr
+    from sidecar.core.doctor import Effect, Finding
 
 RECORDS_MAX = 200_000  # the latest so many of the period
 PAGE = 1000
@@ -39,7 +40,7 @@ def doctor(
     """
     from sidecar.adapters.deck_files import DeckRefusedError, parse_stamp, read_deck
     from sidecar.adapters.destinations import destination_name, is_plausible
-    from sidecar.core.doctor import diagnose, what_if
+    from sidecar.core.doctor import diagnose, observed_of, what_if
     from sidecar.core.rating import RatingTerms
 
     try:
@@ -48,7 +49,7 @@ def doctor(
     except (ValueError, DeckRefusedError) as error:
         fail(Exit.USAGE, str(error), as_json=as_json)
     with Daemon(socket, config, as_json) as daemon:
-        observed = list(_observed(daemon, start, gateway))
+        observed = [one for cdr in records_since(daemon, start, gateway=gateway) for one in observed_of(cdr)]
     findings = diagnose(observed, is_plausible, destination_name)
     said: list[tuple[Finding, Effect | None]] = []
     for finding in findings:
@@ -71,19 +72,19 @@ def doctor(
         raise typer.Exit(Exit.NO.value)
 
 
-def _observed(daemon: Daemon, start: datetime, gateway: str | None) -> Iterator[Observed]:
+def records_since(daemon: Daemon, start: datetime, **conditions: object) -> Iterator[Cdr]:
+    """The records that hold of calls that ended at `start` or later, the latest first."""
     import msgspec
 
-    from sidecar.core.doctor import observed_of
     from sidecar.wire.cdr_codec import decode_json
 
     cursor: str | None = None
     for _ in range(RECORDS_MAX // PAGE):
         page: dict[str, Any] = daemon.ask(
-            "cdr.search", ended_from=start.isoformat(), gateway=gateway, limit=PAGE, cursor=cursor
+            "cdr.search", ended_from=start.isoformat(), limit=PAGE, cursor=cursor, **conditions
         )
         for record in page["records"]:
-            yield from observed_of(decode_json(msgspec.json.encode(record)))
+            yield decode_json(msgspec.json.encode(record))
         cursor = page.get("cursor")
         if cursor is None:
             return
