@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
+import pytest
+
 from sidecar.b2bua.hook import PeerGroup
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import (
@@ -12,9 +16,10 @@ from sidecar.core.events import (
     InviteReceived,
     LegTerminated,
     ProvisionalReceived,
+    RouteFailed,
 )
 from sidecar.core.identity import leg_b_names
-from sidecar.core.terms import LegName
+from sidecar.core.terms import LegName, RouteFailure
 from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
 from tests.b2bua.scripted_ua import ScriptedUA
 
@@ -149,3 +154,26 @@ async def test_ipv6() -> None:
         rig.in_dialog(gateway, "BYE", Dialog.of_callee(at_b, "to-b"), cseq=1)
         await gateway.expect(200)
         await caller.expect("BYE")
+
+
+@pytest.mark.parametrize("user", ["x%40192.0.2.9%3A1", "x%0D%0AX-Evil%3A%201", "a;b=c", "%23123%2A"])
+async def test_escapes_in_the_number_stay_escaped(user: str) -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        rig.invite(number=user)
+        at_b = await rig.gateway.expect("INVITE")
+        invite = rig.events[0]
+        assert isinstance(invite, InviteReceived)
+        assert invite.request_user.lower() == user.lower()
+        assert unquote(at_b.uri) == unquote(f"sip:{user}@{rig.gateway.host}:{rig.gateway.port}")
+        assert "X-Evil" not in at_b
+
+
+@pytest.mark.parametrize("user", ["x@192.0.2.9", "x@192.0.2.9:5060;a", "x>\r\nX-Evil: 1"])
+async def test_a_user_that_would_change_the_target_is_not_sent(user: str) -> None:
+    async with Rig() as rig:
+        rig.invite()
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite, user=user))
+        assert (await rig.event(RouteFailed)).cause == RouteFailure.UNREACHABLE
+        await rig.settled(rig.gateway)

@@ -335,7 +335,9 @@ void Bridge::on_cancel(pjsip_rx_data* rdata) {
     if (user != nullptr) {
         user->on_cancel(rdata);
     } else {
-        answer_request(rdata, PJSIP_SC_OK, "");  // RFC 3261 §9.2: too late to have an effect
+        const auto* to = invite->last_tx != nullptr ? PJSIP_MSG_TO_HDR(invite->last_tx->msg) : nullptr;
+        // RFC 3261 §9.2: too late to have an effect.
+        answer_request(rdata, PJSIP_SC_OK, to != nullptr ? view(to->tag) : std::string_view());
     }
     pj_grp_lock_dec_ref(invite->grp_lock);
 }
@@ -408,9 +410,9 @@ void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_
     const auto& info = invite->msg_info;
     const int group = group_of(invite);
     fields.text(group == PeerTable::unlisted ? std::string_view() : std::string_view(stack.settings.peers.name(group)));
-    const auto* request_uri = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.msg->line.req.uri));
-    fields.text(printed(request_uri, PJSIP_URI_IN_REQ_URI)).text(user_of(request_uri));
-    fields.text(user_of(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.from->uri))));
+    const auto request_uri = request_uri_of(invite);
+    fields.text(request_uri).text(user_in(request_uri));
+    fields.text(user_in(printed(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.from->uri)), PJSIP_URI_IN_REQ_URI)));
     const auto headers = wanted_headers_of(info.msg);
     fields.list(headers.size());
     for (const auto& text : headers) fields.text(text);

@@ -33,6 +33,13 @@ pjsip_contact_hdr* make_contact(pj_pool_t* pool, Transport transport) {
     return static_cast<pjsip_contact_hdr*>(contact);
 }
 
+std::string_view raw_user(const pjsip_uri* uri) {  // pjsip escapes it when it prints
+    if (PJSIP_URI_SCHEME_IS_SIP(uri) || PJSIP_URI_SCHEME_IS_SIPS(uri)) {
+        return view(reinterpret_cast<const pjsip_sip_uri*>(uri)->user);
+    }
+    return PJSIP_URI_SCHEME_IS_TEL(uri) ? view(reinterpret_cast<const pjsip_tel_uri*>(uri)->number) : std::string_view();
+}
+
 const pjsip_uri* contact_uri(const pjsip_msg* msg) {
     const void* from = nullptr;
     for (;;) {
@@ -153,6 +160,8 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const pjsip
     pj_str_t target = copy(pool, uri);
     const pjsip_uri* full = pjsip_parse_uri(pool, target.ptr, static_cast<pj_size_t>(target.slen), 0);
     if (plain == nullptr || full == nullptr) return false;
+    const auto* parsed = static_cast<const pjsip_sip_uri*>(pjsip_uri_get_uri(full));
+    if (view(parsed->host) != without_brackets(to.host) || parsed->port != to.port) return false;  // the user held an @
     set_target(full);
 
     remote_ = pjsip_to_hdr_create(pool);
@@ -166,7 +175,7 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const pjsip
     auto* from = pjsip_sip_uri_create(pool, PJ_FALSE);
     const pjsip_uri* received = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(caller->uri));
     name->display = copy(pool, view(reinterpret_cast<const pjsip_name_addr*>(caller->uri)->display));  // pjsip parses From so
-    from->user = copy(pool, user_of(received));
+    from->user = copy(pool, raw_user(received));
     const auto colon = here.rfind(':');
     from->host = copy(pool, without_brackets(std::string_view(here).substr(0, colon)));
     from->port = std::stoi(here.substr(colon + 1));

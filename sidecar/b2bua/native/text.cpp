@@ -34,14 +34,23 @@ std::string host_port(std::string_view host, int port) {
     return out;
 }
 
-std::string user_of(const pjsip_uri* uri) {
-    if (PJSIP_URI_SCHEME_IS_SIP(uri) || PJSIP_URI_SCHEME_IS_SIPS(uri)) {
-        return std::string(view(static_cast<pjsip_sip_uri*>(pjsip_uri_get_uri(uri))->user));
-    }
-    if (PJSIP_URI_SCHEME_IS_TEL(uri)) {
-        return std::string(view(static_cast<pjsip_tel_uri*>(pjsip_uri_get_uri(uri))->number));
-    }
-    return {};
+std::string_view user_in(std::string_view uri) {
+    const auto colon = uri.find(':');
+    if (colon == std::string_view::npos) return {};
+    const bool tel = colon == 3 && pj_ansi_strnicmp(uri.data(), "tel", 3) == 0;
+    const std::string_view rest = uri.substr(colon + 1);
+    if (tel) return rest.substr(0, rest.find(';'));
+    const auto at = rest.find('@');
+    if (at == std::string_view::npos) return {};
+    return rest.substr(0, std::min(at, rest.find(':')));  // without the password
+}
+
+std::string_view request_uri_of(const pjsip_rx_data* request) {
+    const std::string_view message(request->msg_info.msg_buf, static_cast<std::size_t>(request->msg_info.len));
+    const std::string_view line = message.substr(0, message.find_first_of("\r\n"));
+    const auto start = line.find(' ');
+    const auto end = line.rfind(' ');
+    return start < end && end != std::string_view::npos ? line.substr(start + 1, end - start - 1) : std::string_view();
 }
 
 std::string_view without_brackets(std::string_view host) {

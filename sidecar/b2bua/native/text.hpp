@@ -39,8 +39,11 @@ std::string header_value(const pjsip_hdr* header, std::size_t bytes_max);
 // "127.0.0.1:5080", "[::1]:5080"
 std::string host_port(std::string_view host, int port);
 
-// user part of a sip:, sips: or tel: URI as received; empty for every other scheme.
-std::string user_of(const pjsip_uri* uri);
+// As it stands in the first line. pjsip decodes the escapes of a user and does not know any more which they were.
+std::string_view request_uri_of(const pjsip_rx_data* request);
+
+// User part of a sip:, sips: or tel: URI, its escapes left alone.
+std::string_view user_in(std::string_view uri);
 
 std::string_view without_brackets(std::string_view host);  // [::1] -> ::1, as pjsip keeps it
 bool is_literal_address(std::string_view host);  // IPv4 or IPv6, brackets allowed
