@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from sidecar.b2bua.hook import BridgeHook, BridgeSettings, Listener, PeerGroup
 from sidecar.core.commands import RelayAnswer, RelayFailure, Route, Snapshot, WireCommand
-from sidecar.core.events import AnswerHeld, Event, InviteReceived, RouteFailed
+from sidecar.core.events import AckReceived, AnswerHeld, Event, InviteReceived, RouteFailed
 from sidecar.core.terms import TransportName
 from tests.b2bua.scripted_ua import PATIENCE_S, Message, ScriptedUA, bracketed, sip
 
@@ -258,8 +258,8 @@ class Rig:
         ok = await self.caller.expect(200)
         a = Dialog.of_caller(sent, ok)
         self.in_dialog(self.caller, "ACK", a, cseq=1)
-        await self.gateway.expect("ACK")
-        self._taken = len(self.events)
+        await self.gateway.expect("ACK")  # B has it before A's own is in
+        await self.until(AckReceived)
         return invite, a, Dialog.of_callee(at_b, "to-b")
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import suppress
 
 from sidecar.core.events import AnswerRelayed, InviteReceived, LegTerminated
+from sidecar.demo.children import free_ports
 from tests.b2bua.rig import Rig
 
 CALLS = 300
@@ -17,10 +18,12 @@ async def test_sipp_places_300_calls() -> None:
         rig.autopilot()
         rig.gateway.close()
         caller, gateway = f"{rig.network}.2", f"{rig.network}.3"
-        callee = await sipp("-sn", "uas", "-i", gateway, "-p", str(rig.gateway.port), "-cp", "18931")
+        [port_a] = free_ports(caller, 1)
+        control_a, control_b = map(str, free_ports("127.0.0.1", 2))
+        callee = await sipp("-sn", "uas", "-i", gateway, "-p", str(rig.gateway.port), "-cp", control_b)
         try:
             host, port = rig.address()
-            places = ("-i", caller, "-p", "6071", "-cp", "18932")
+            places = ("-i", caller, "-p", str(port_a), "-cp", control_a)
             load = ("-r", "150", "-m", str(CALLS), "-d", "200")
             process = await sipp("-sn", "uac", f"{host}:{port}", *places, *load)
             assert await asyncio.wait_for(process.wait(), 30) == 0

@@ -16,7 +16,7 @@ from typing import Any
 from sidecar.demo.children import Daemon, Sipp, daemon, free_ports
 from sidecar.demo.subscriber import Record, Subscriber
 
-RECORD_S_MAX = 5.0  # from the end of the SIPp pair to its CDR at the subscriber
+RECORD_S_MAX = 15.0  # from the end of the SIPp pair to its CDR at the subscriber
 PERIOD_S = 0.02
 
 _numbers = itertools.count(1)
