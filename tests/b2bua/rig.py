@@ -245,6 +245,12 @@ class Rig:
             )
         )
 
+    async def idle(self) -> None:
+        """Until the bridge holds no call; it frees one just after its last event."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.hook.stats()["live_calls"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
     async def answered_call(self) -> tuple[InviteReceived, Dialog, Dialog]:
         """A call that talks: the dialog as the caller sees it, and as the gateway does."""
         sent = self.invite()
