@@ -299,8 +299,15 @@ bool Bridge::gate_response(const pjsip_rx_data* rdata) {
     // We send none without. pjsip makes keys of such responses that point to nothing.
     const bool ours = rdata->msg_info.from->tag.slen != 0 &&
                       view(rdata->msg_info.via->branch_param).starts_with(PJSIP_RFC3261_BRANCH_ID);
-    if (!ours) counters.add(Counter::unmatched_responses);
-    return !ours;
+    if (!ours) {
+        counters.add(Counter::unmatched_responses);
+        return true;
+    }
+    // A transaction takes any response with its branch, wherever that was seen: a forged 2xx would be billed.
+    const Leg* leg = find(view(rdata->msg_info.from->tag));
+    if (leg == nullptr || leg->dialog.speaks_from(rdata)) return false;
+    counters.add(Counter::dropped_foreign);
+    return true;
 }
 
 void Bridge::on_request(pjsip_rx_data* rdata) {
