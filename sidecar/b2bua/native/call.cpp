@@ -175,19 +175,18 @@ void Call::end_both(int sip_code, const std::vector<std::string>& reasons, int r
 
 void Call::settle() {
     if (state_ != State::ending) return;
-    if (a_.ended() && !a_reported_) {
-        a_reported_ = true;
-        emit(EventKind::leg_terminated, Side::a, a_.last_code(), std::move(Fields().number(a_.alive())));
-    }
     if (b_ && b_->ended()) {
         b_code_ = b_->last_code();
         b_alive_ = b_->alive();
     }
-    if (b_existed_ && !b_reported_ && (!b_ || b_->ended())) {
-        b_reported_ = true;
-        emit(EventKind::leg_terminated, Side::b, b_code_, std::move(Fields().number(b_alive_)));
-    }
+    const bool report_a = a_.ended() && !a_reported_;
+    const bool report_b = b_existed_ && !b_reported_ && (!b_ || b_->ended());
+    a_reported_ |= report_a;
+    b_reported_ |= report_b;
+    // Before the last report: who has read it finds the slot free.
     if (a_reported_ && (b_reported_ || !b_existed_)) bridge->retire(*this);
+    if (report_a) emit(EventKind::leg_terminated, Side::a, a_.last_code(), std::move(Fields().number(a_.alive())));
+    if (report_b) emit(EventKind::leg_terminated, Side::b, b_code_, std::move(Fields().number(b_alive_)));
 }
 
 void Call::on_transport_failed(Side side) {
