@@ -7,12 +7,16 @@ An amount is exact: a Decimal of at most 12 decimals, or a whole number of 10^-1
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation
 
 AMOUNT_MAX = Decimal(10) ** 9  # exclusive; one price, fee or minimum
 AMOUNT_DECIMALS_MAX = 12
 AMOUNT_E12_MAX = 10**21  # AMOUNT_MAX in units of 10^-12
+AMOUNT_LARGEST = Decimal("999999999.999999999999")
 SECONDS_MAX = 86_400 * 366  # of a start, an increment, a unit or a maximum duration
+
+# Whatever the caller's own context is: a digit lost raises. A net has at most 26 digits, a tax rate 13.
+EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
 
 _AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?")
 _INTEGER = re.compile(r"[0-9]{1,8}")
@@ -60,18 +64,18 @@ def plain_amount(name: str, amount: Decimal) -> Decimal:
     exponent = amount.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -AMOUNT_DECIMALS_MAX:
         raise ValueError(f"{name} {amount} has more than {AMOUNT_DECIMALS_MAX} decimals")
-    shortest = amount.normalize()
-    return shortest.quantize(Decimal(1)) if shortest == shortest.to_integral_value() else shortest
+    shortest = EXACT.normalize(amount)
+    return EXACT.quantize(shortest, Decimal(1)) if shortest == shortest.to_integral_value() else shortest
 
 
 def amount_e12(name: str, amount: Decimal) -> int:
     """`amount` in units of 10^-12; ValueError outside the bounds."""
-    return int(plain_amount(name, amount).scaleb(AMOUNT_DECIMALS_MAX))
+    return int(EXACT.scaleb(plain_amount(name, amount), AMOUNT_DECIMALS_MAX))
 
 
 def amount_of_e12(units: int) -> Decimal:
     """The amount of so many units of 10^-12, without trailing zeros."""
-    return plain_amount("amount", Decimal(units).scaleb(-AMOUNT_DECIMALS_MAX))
+    return plain_amount("amount", EXACT.scaleb(Decimal(units), -AMOUNT_DECIMALS_MAX))
 
 
 def check_currency(currency: str) -> None:

@@ -10,6 +10,7 @@ from decimal import Decimal
 import msgspec
 from msgspec.structs import replace
 
+from sidecar.core.amounts import AMOUNT_LARGEST, EXACT
 from sidecar.core.rating import RatingTerms, affordable_s, charge
 from sidecar.core.steps import dearest_steps
 from sidecar.core.tariff import Rate
@@ -36,7 +37,7 @@ def grant(
     the clock says then, the charge stays within the reservation.
     """
     steps, fee = dearest_steps(rate.steps)
-    rate = replace(rate, steps=steps, connect_fee=rate.connect_fee + fee)
+    rate = replace(rate, steps=steps, connect_fee=min(EXACT.add(rate.connect_fee, fee), AMOUNT_LARGEST))
     longest_s = max_duration_s if rate.max_duration_s is None else min(max_duration_s, rate.max_duration_s)
     granted_s = affordable_s(balance, rate, terms, longest_s, at)
     if granted_s == 0:

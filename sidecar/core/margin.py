@@ -9,14 +9,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import datetime
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import Decimal
 
 import msgspec
 
-from sidecar.core.amounts import check_currency, plain_amount
+from sidecar.core.amounts import EXACT, check_currency, plain_amount
 from sidecar.core.terms import Money
-
-_EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
 
 
 class ExchangeRate(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +49,10 @@ class ExchangeTable:
                 )
             known.append(rate)
 
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        """(base, quote) of all rates, whenever they hold."""
+        return frozenset(self._rates)
+
     def rate(self, base: str, quote: str, at: datetime) -> ExchangeRate | None:
         """The rate that holds at `at` (aware): the latest that is valid by then."""
         rates = self._rates.get((base, quote), [])
@@ -73,8 +75,8 @@ def margin(sold: Money, bought: Money, at: datetime, table: ExchangeTable) -> Ma
         exchange = table.rate(bought.currency, sold.currency, at)
         if exchange is None:
             return None
-        cost = _EXACT.multiply(cost, exchange.rate)
-    return Margin(amount=Money(_EXACT.subtract(sold.amount, cost), sold.currency), exchange=exchange)
+        cost = EXACT.multiply(cost, exchange.rate)
+    return Margin(amount=Money(EXACT.subtract(sold.amount, cost), sold.currency), exchange=exchange)
 
 
 def reaches_floor(found: Margin | None, sold: Money, floor: Decimal) -> bool:
@@ -83,4 +85,4 @@ def reaches_floor(found: Margin | None, sold: Money, floor: Decimal) -> bool:
     Asked before a call with the prices of its first minute, and for each gateway: one that fails is not
     tried.
     """
-    return found is not None and found.amount.amount >= _EXACT.multiply(sold.amount, floor)
+    return found is not None and found.amount.amount >= EXACT.multiply(sold.amount, floor)

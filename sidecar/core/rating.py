@@ -12,7 +12,7 @@ wrong in the last digit now and then: 1/3 has no decimal form, and rounding thre
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 from math import lcm
@@ -20,7 +20,7 @@ from math import lcm
 import msgspec
 from msgspec.structs import force_setattr
 
-from sidecar.core.amounts import amount_of_e12, plain_amount
+from sidecar.core.amounts import EXACT, amount_of_e12, plain_amount
 from sidecar.core.steps import RateStep, WindowPrice
 from sidecar.core.tariff import Rate
 from sidecar.core.terms import RatingStatus, Rounding
@@ -32,8 +32,6 @@ SCALES_MAX = 4096
 E12 = 10**12
 
 _ZERO = Decimal(0)
-# Net has at most 26 digits and a tax rate 13: 100 always suffice, and a digit lost would raise.
-_EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
 
 
 class RatingTerms(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, gc=False):
@@ -142,9 +140,9 @@ def charge(rate: Rate, hold_s: int, terms: RatingTerms, at: datetime | None = No
         return _nothing(rate, hold_s, terms, scale)
     segments, billed_s, amount, per_s = _increments(rate.steps, chargeable_s, at, terms)
     if rate.connect_fee:
-        amount += int(rate.connect_fee.scaleb(12)) * per_s
+        amount += int(EXACT.scaleb(rate.connect_fee, 12)) * per_s
     net = _rounded(amount, per_s, scale)
-    tax = _EXACT.multiply(net, terms.tax_rate) if scale.taxed else _ZERO
+    tax = EXACT.multiply(net, terms.tax_rate) if scale.taxed else _ZERO
     return Charge(
         status=RatingStatus.RATED,
         hold_s=hold_s,
@@ -152,7 +150,7 @@ def charge(rate: Rate, hold_s: int, terms: RatingTerms, at: datetime | None = No
         connect_fee=rate.connect_fee,
         net=net,
         tax=tax,
-        total=_EXACT.add(net, tax) if scale.taxed else net,
+        total=EXACT.add(net, tax) if scale.taxed else net,
         currency=rate.currency,
         segments=segments,
         terms=terms,
@@ -293,12 +291,12 @@ class _Scale(msgspec.Struct, frozen=True, kw_only=True):
 
 @lru_cache(maxsize=SCALES_MAX)  # a pure memo: a node has a few terms and millions of charges
 def _scale(terms: RatingTerms) -> _Scale:
-    unit = terms.fee_unit if terms.fee_unit is not None else Decimal(1).scaleb(-terms.decimals)
+    unit = terms.fee_unit if terms.fee_unit is not None else Decimal((0, (1,), -terms.decimals))
     return _Scale(
         rounding=terms.rounding,
         unit=unit,
-        unit_e12=int(unit.scaleb(12)),
-        minimum_e12=int(terms.minimum_charge.scaleb(12)),
+        unit_e12=int(EXACT.scaleb(unit, 12)),
+        minimum_e12=int(EXACT.scaleb(terms.minimum_charge, 12)),
         zero=unit * 0,
         taxed=bool(terms.tax_rate),
     )
@@ -317,4 +315,4 @@ def _rounded(amount: int, per_s: int, scale: _Scale) -> Decimal:
         units, rest = divmod(amount, unit)
         if rounding is Rounding.HALF_EVEN and (2 * rest > unit or (2 * rest == unit and units % 2 == 1)):
             units += 1
-    return _EXACT.multiply(scale.unit, units)
+    return EXACT.multiply(scale.unit, units)

@@ -21,6 +21,7 @@ import msgspec
 from sidecar.core.amounts import (
     AMOUNT_E12_MAX,
     AMOUNT_MAX,
+    EXACT,
     amount_e12,
     amount_of_e12,
     check_seconds,
@@ -148,7 +149,7 @@ def dearest_steps(steps: tuple[RateStep, ...]) -> tuple[tuple[RateStep, ...], De
                 increment_s=step.increment_s if len(increments) == 1 else 1,
             )
         )
-    return tuple(bounds), amount_of_e12(-(-fee.numerator // fee.denominator))
+    return tuple(bounds), EXACT.scaleb(Decimal(-(-fee.numerator // fee.denominator)), -12)
 
 
 def check_steps(steps: tuple[RateStep, ...]) -> None:

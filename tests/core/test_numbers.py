@@ -30,7 +30,9 @@ TECH = StripRule(name="tech", prefix="#77*", strip=4)
 )
 def test_the_global_length_strips_as_the_reference_table_says(dialled: str, strip: int, billed: str) -> None:
     number = billed_number(dialled, StripPlan(global_strip=strip))
-    assert number == BilledNumber(received=dialled, normalised=dialled, billed=billed, rule="global")
+    assert number == BilledNumber(
+        received=dialled, normalised=dialled, billed=billed, rule="global", stripped=strip
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,3 +192,13 @@ def test_stripping_a_trunk_zero_without_a_country_code_is_warned_of() -> None:
     trap = StripRule(name="trap", prefix="0", strip=1)
     assert "trap" in plan_warnings(StripPlan(rules=(trap,)))[0]
     assert "account strip 1" in plan_warnings(StripPlan(account_strip=1))[0]
+
+
+@given(
+    st.text("0123456789+#*-.", max_size=12),
+    st.sampled_from([StripPlan(), StripPlan(global_strip=2), StripPlan(rules=(TRUNK,), account_strip=1)]),
+)
+def test_what_was_taken_off_and_put_in_front_leads_to_the_billed_number(user: str, plan: StripPlan) -> None:
+    number = billed_number(user, plan)
+    if number.billed is not None:
+        assert number.billed == number.added + number.normalised[number.stripped :]

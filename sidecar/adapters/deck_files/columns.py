@@ -19,4 +19,5 @@ OPTIONAL = ("steps", "effective_from", "effective_to", "max_duration_s", "defaul
 COLUMNS = (*REQUIRED, *PER_MINUTE, *OPTIONAL)
 ROW_BY_ROW = ("prefix", "destination", "price_per_minute", "default")  # the others are the same in many rows
 ROWS_MAX = 5_000_000
-PRICES_KEPT_MAX = 65_536
+PRICES_KEPT_MAX = 65_536  # texts of which the value is remembered while reading
+KINDS_KEPT_MAX = 65_536

@@ -15,6 +15,7 @@ import msgspec
 from sidecar.adapters.deck_files.canonical import revision_of
 from sidecar.adapters.deck_files.columns import (
     COLUMNS,
+    KINDS_KEPT_MAX,
     PER_MINUTE,
     PRICES_KEPT_MAX,
     REQUIRED,
@@ -239,6 +240,8 @@ class Reading:
             max_duration_s=longest_s,
         )
         kind, price_e9 = self._builder.kind(rate)
+        if len(self._kinds) == KINDS_KEPT_MAX:
+            self._kinds.clear()
         known = self._kinds[cells] = (kind, price_e9 if values.get("steps") else _NONE)
         return known
 
