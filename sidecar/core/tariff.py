@@ -141,7 +141,11 @@ class Deck:
 
     def match(self, billed: str, at: datetime) -> Rate | None:
         """The rate of the longest prefix of `billed` (ASCII digits) whose period holds at `at` (aware)."""
-        digits, key = _number_key(billed)
+        length = len(billed)
+        if length > PREFIX_DIGITS_MAX:
+            billed, length = billed[:PREFIX_DIGITS_MAX], PREFIX_DIGITS_MAX
+        digits = int(billed or "0") * _SCALE[length]
+        key = digits * _BASE + length
         keys, table, lead = self._keys, self._table, key // self._lead
         row = bisect_right(keys, key, table[lead], table[lead + 1]) - 1
         while row >= 0:
@@ -270,14 +274,6 @@ _BASE = PREFIX_DIGITS_MAX + 1
 _SCALE = tuple(10 ** (PREFIX_DIGITS_MAX - length) for length in range(_BASE))
 _KEY_SCALE = tuple(scale * _BASE for scale in _SCALE)
 _LOW = 2**32 - 1
-
-
-def _number_key(billed: str) -> tuple[int, int]:
-    length = len(billed)
-    if length > PREFIX_DIGITS_MAX:
-        billed, length = billed[:PREFIX_DIGITS_MAX], PREFIX_DIGITS_MAX
-    digits = int(billed or "0") * _SCALE[length]
-    return digits, digits * _BASE + length
 
 
 def _rate(kind: Rate, prefix: str, destination: str, price_e9: int) -> Rate:

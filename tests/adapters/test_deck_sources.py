@@ -116,7 +116,10 @@ def test_the_numbers_of_a_workbook_are_the_decimals_that_it_shows(tmp_path: Path
     [
         ([49, "x", "EUR", 0, 1, 1, 1], "row 2, column prefix: is the number 49, not text"),
         ([4.9151e11, "x", "EUR", 0, 1, 1, 1], "row 2, column prefix: is the number 491510000000, not text"),
-        (["4.9E+11", "x", "EUR", 0, 1, 1, 1], "row 2, column prefix: prefix '4.9E+11'"),
+        (
+            ["4.9E+11", "x", "EUR", 0, 1, 1, 1],
+            "row 2, column prefix: prefix '4.9E+11' has something else than the digits 0-9; this is a spread",
+        ),
         (["49", "x", "EUR", 0, "NaN", 1, 1], "row 2, column price_per_minute"),
         (["49", "x", "EUR", 0, -0.5, 1, 1], "row 2, column price_per_minute"),
         (["49", "x", "EUR", 0, 1e15, 1, 1], "row 2, column price_per_minute"),

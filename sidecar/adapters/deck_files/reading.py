@@ -39,6 +39,7 @@ _STAMP = re.compile(
 )
 
 
+_SCIENTIFIC = re.compile(r"[0-9]+([.,][0-9]+)?[eE][+-]?[0-9]+")
 _T = TypeVar("_T")
 _BAD, _NONE, _FINE = -1, -2, -3  # in place of a number: wrong, empty, more than 9 decimals
 _NO_FEE = Decimal(0)
@@ -170,7 +171,8 @@ class Reading:
         try:
             check_prefix(prefix)
         except ValueError as error:
-            self.refuse(self.row, "prefix", str(error))
+            lost = "; this is a spreadsheet's scientific notation, digits are lost: store the column as text"
+            self.refuse(self.row, "prefix", f"{error}{lost if _SCIENTIFIC.fullmatch(prefix) else ''}")
         if default not in ("", "yes", "no"):
             self.refuse(self.row, "default", f"{default!r} is neither yes nor no nor empty")
         elif not prefix and default != "yes":
