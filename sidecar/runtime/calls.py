@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
+import structlog
+
 from sidecar.core.admit import open_call, refused_by_bridge
 from sidecar.core.call import Call, Phase
+from sidecar.core.cdr import Cdr
 from sidecar.core.commands import (
     Command,
     NoteRefusal,
@@ -50,6 +53,8 @@ SNAPSHOT_GRACE_NS = 2_000_000_000
 _UP = frozenset({Phase.ADMITTING, Phase.ROUTING, Phase.ANSWERING, Phase.TALKING, Phase.AWAITING_RETRY})
 
 _NOBODY = UUID(int=0)
+
+log = structlog.get_logger("sidecar.calls")
 
 Fault = Callable[[UUID, Exception], None]
 
@@ -118,6 +123,7 @@ class Calls:
             self._on_fault(call_id, error)
             self._wire.append(_release(invite.bridge_id))
             return
+        log.debug("call_begun", call_id=str(call_id), peer=invite.peer, callee=invite.request_user)
         self._by_bridge_id[invite.bridge_id] = call_id
         self._keep(None, call)
         self._perform(commands, invite)
@@ -199,6 +205,7 @@ class Calls:
             last = step[-1]
             if isinstance(last, (Publish, Suppress)):
                 self._meter.call_ended(last.cdr)
+                _log_end(last.cdr)
             self._store.submit(step)
 
     def _note_refusal(self, command: NoteRefusal, invite: InviteReceived) -> None:
@@ -323,6 +330,20 @@ def _caller(invite: InviteReceived) -> tuple[str, ...]:
     """What a challenged INVITE and its retry have in common. One dialog may hold several challenged calls:
     each number is a call of its own."""
     return invite.peer, invite.leg.sip_call_id, invite.leg.remote_tag, invite.request_user
+
+
+def _log_end(cdr: Cdr) -> None:
+    """At level debug: the CDR says all this and more, and a busy node ends a thousand calls a second."""
+    log.debug(
+        "call_ended",
+        call_id=str(cdr.call_id),
+        account=cdr.account,
+        callee=cdr.callee.received,
+        origin=cdr.hangup_origin.value,
+        detail=cdr.detail.value,
+        talk_ms=cdr.talk_ms,
+        suppressed_by=cdr.suppressed_by,
+    )
 
 
 def _release(bridge_id: int) -> Release:
