@@ -23,7 +23,7 @@ from msgspec.structs import asdict, replace
 from sidecar.adapters.broker import BrokerSettings, EmbeddedBroker
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.control import ControlServer
-from sidecar.adapters.deck_files import DeckRefusedError, read_deck
+from sidecar.adapters.deck_files import DeckRefusedError, read_deck, read_exchange_rates
 from sidecar.adapters.deck_store import DeckStore, DeckStoreError
 from sidecar.adapters.logs import LineWriter
 from sidecar.adapters.logs import ready as log_ready
@@ -32,6 +32,7 @@ from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.b2bua.hook import BridgeHook, BridgeSettings, Listener, PeerGroup, TlsFiles
 from sidecar.config import Inputs, Loaded, Settings
+from sidecar.core.margin import ExchangeTable
 from sidecar.core.policy import Account, Policy
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
@@ -53,6 +54,7 @@ def inputs(
     """What a start is made of on this machine; the boot id is new each time."""
     return Inputs(
         read_deck=deck_or_errors,
+        read_exchange=exchange_or_errors,
         host_name=socket.gethostname(),
         boot_id=secrets.token_hex(8),
         command_line=command_line,
@@ -64,6 +66,13 @@ def inputs(
 def deck_or_errors(path: Path) -> Deck | Sequence[str]:
     try:
         return read_deck(path)
+    except DeckRefusedError as refused:
+        return [str(error) for error in refused.errors]
+
+
+def exchange_or_errors(path: Path) -> ExchangeTable | Sequence[str]:
+    try:
+        return read_exchange_rates(path)
     except DeckRefusedError as refused:
         return [str(error) for error in refused.errors]
 

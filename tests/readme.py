@@ -16,8 +16,9 @@ import msgspec
 from msgspec import inspect as mi
 
 from sidecar.config import reference
-from sidecar.core.cdr import AttemptRecord, Cdr, ChargeRecord, ChargeStep, LegRecord, Party
+from sidecar.core.cdr import AttemptRecord, Cdr, ChargeRecord, ChargeStep, LegRecord, MarginRecord, Party
 from sidecar.core.hangup import TABLE, BillableUntil, Row
+from sidecar.core.margin import ExchangeRate
 from sidecar.core.terms import Detail, HangupOrigin
 
 REPO = Path(__file__).resolve().parent.parent
@@ -31,6 +32,8 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "attempt": AttemptRecord,
     "charge": ChargeRecord,
     "step": ChargeStep,
+    "margin": MarginRecord,
+    "exchange": ExchangeRate,
 }
 UNTIL = {
     BillableUntil.NEVER: "–",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from sidecar.config import values
@@ -90,6 +91,28 @@ DEFAULT_DECK = Key(
     default_text="the only deck there is",
     in_profile=True,
 )
+_NO_FLOOR: Decimal | None = None
+MARGIN_FLOOR = Key(
+    "billing",
+    "margin_floor",
+    values.SHARE,
+    _NO_FLOOR,
+    "Gateways at which the first minute is expected to leave less than this share of its sale are not tried; "
+    'with none left, 403. `"0"` forbids losses.',
+    default_text="no floor",
+    in_profile=True,
+)
+_NO_FILE: Path | None = None
+EXCHANGE_RATES = Key(
+    "billing",
+    "exchange_rates",
+    values.PATH,
+    _NO_FILE,
+    "CSV of `base,quote,rate,valid_from` (1 base = rate quote): how purchases in another currency count in a "
+    "margin.",
+    default_text="none: such margins are unknown",
+    in_profile=True,
+)
 RECORD_SERVER_HANG_UP = Key(
     "billing",
     "record_server_hang_up",
@@ -158,6 +181,8 @@ KEYS: tuple[Key[Any], ...] = (
     STRIP_DIGITS,
     CURRENCY,
     DEFAULT_DECK,
+    MARGIN_FLOOR,
+    EXCHANGE_RATES,
     RECORD_SERVER_HANG_UP,
     *RECORD_BY_REASON.values(),
     RECORD_FAULT,

@@ -17,7 +17,8 @@ from sidecar.config.layers import Effective, command_line_layer, environment_lay
 from sidecar.config.problems import ConfigError, Findings, Problem
 from sidecar.config.settings import Bridge, Listen, Mqtt, Settings, TlsFiles
 from sidecar.config.source import Document, empty_document, read_document
-from sidecar.config.tables import DeckReader, Tables, read_tables
+from sidecar.config.tables import DeckReader, ExchangeReader, Tables, read_tables
+from sidecar.core.margin import ExchangeTable
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import (
     Account,
@@ -33,6 +34,7 @@ from sidecar.core.policy import (
 from sidecar.core.rating import RatingTerms
 from sidecar.core.terms import TransportName
 
+NO_EXCHANGE = ExchangeTable()
 HEADERS_ALWAYS = ("session-id", "p-charging-vector")  # the CDR has a field for each
 
 
@@ -40,6 +42,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     """All that a start is made of. No `config_file`: /etc/sidecar/sidecar.toml if there, else defaults."""
 
     read_deck: DeckReader
+    read_exchange: ExchangeReader
     host_name: str
     boot_id: str = ""
     command_line: Mapping[str, object] = {}
@@ -68,6 +71,7 @@ def load(inputs: Inputs) -> Loaded:
         raise ConfigError(findings.errors, findings.warnings)
     effective = Effective([*given, file_layer(profile, findings, is_profile=True)])
     tables = read_tables(settings_document, profile, inputs.read_deck, places.packaged_decks(), findings)
+    tables = msgspec.structs.replace(tables, exchange=_exchange(effective, inputs, findings))
     crosscheck.check(effective, tables, findings)
     findings.raise_if_any()
     return Loaded(
@@ -100,6 +104,17 @@ def _profile_document(effective: Effective, settings: Document, findings: Findin
     return None if path is None else read_document(path, findings)
 
 
+def _exchange(effective: Effective, inputs: Inputs, findings: Findings) -> ExchangeTable:
+    path = effective[billing_keys.EXCHANGE_RATES]
+    read = NO_EXCHANGE if path is None else inputs.read_exchange(path)
+    if isinstance(read, ExchangeTable):
+        return read
+    for problem in read:
+        where = effective.where(billing_keys.EXCHANGE_RATES)
+        findings.error(where, effective.name(billing_keys.EXCHANGE_RATES), problem)
+    return NO_EXCHANGE
+
+
 # --- the policy ---------------------------------------------------------------------------------------------
 
 
@@ -124,6 +139,8 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         default_currency=effective[billing_keys.CURRENCY],
         decks={name: named.deck for name, named in tables.decks.items() if named.deck is not None},
         default_deck=crosscheck.default_deck(effective, tables),
+        margin_floor=effective[billing_keys.MARGIN_FLOOR],
+        exchange=tables.exchange,
         flags=_flags(effective),
         q850_of_sip=effective.q850(),
         prevent_overdraft_advance_min=effective[billing_keys.PREVENT_OVERDRAFT_ADVANCE],

@@ -21,6 +21,7 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
         _account(account, effective, tables, findings)
     for gateway in tables.gateways.values():
         _known_deck(gateway, tables, findings)
+    _margin_floor(effective, tables, findings)
     _strip_rules(tables, findings)
     _trunk_trap(effective, tables, findings)
     _free_calls(effective, tables, findings)
@@ -139,6 +140,33 @@ def _account(account: Entry, effective: Effective, tables: Tables, findings: Fin
             account.key("on_no_rate"),
             "free calls: a prepaid call without a rate costs nothing",
         )
+
+
+def _margin_floor(effective: Effective, tables: Tables, findings: Findings) -> None:
+    """Where two currencies have no exchange rate the margin is unknown, and no call reaches its floor."""
+    in_force = effective[billing_keys.MARGIN_FLOOR] is not None
+    base = effective[billing_keys.CURRENCY]
+    sold_in = {base} if in_force and not effective[keys.ACCOUNT_REQUIRED] else set()
+    for account in tables.accounts.values():
+        if in_force or account["margin_floor"] is not None:
+            sold_in.add(account["currency"] or base)
+    if not sold_in:
+        return
+    for gateway in tables.gateways.values():
+        named = tables.decks.get(gateway["deck"] or "")
+        if gateway["deck"] is None:
+            text = "has no deck: what is bought here is not held against the margin floor"
+            findings.warn(gateway.where(), gateway.written, text)
+        elif named is not None and named.deck is not None:
+            bought_in = {kind.currency for kind in named.deck.kinds}
+            pairs = {(bought, sold) for bought in bought_in for sold in sold_in if bought != sold}
+            for bought, sold in sorted(pairs - tables.exchange.pairs()):
+                findings.warn(
+                    gateway.where("deck"),
+                    gateway.key("deck"),
+                    f"is in {bought}: calls sold in {sold} that have a margin floor never come here, because "
+                    f"{billing_keys.EXCHANGE_RATES.dotted} has no rate of {bought} in {sold}",
+                )
 
 
 # --- which number -------------------------------------------------------------------------------------------

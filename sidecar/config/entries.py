@@ -232,6 +232,12 @@ ACCOUNTS = Table(
             "What happens to a call without a rate: `refuse` (403) or `carry` (unrated).",
             default_text="`refuse` if prepaid, else `carry`",
         ),
+        Field(
+            "margin_floor",
+            values.SHARE,
+            "The least margin, as a share of the sale.",
+            default_text="`billing.margin_floor`",
+        ),
         _TAX,
         _MINIMUM,
     ),

@@ -13,11 +13,16 @@ from sidecar.config.entries import Entry, read_proxy_hangups, read_table
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.source import Document
 from sidecar.config.values import NAME, PATH, BadValueError
+from sidecar.core.margin import ExchangeTable
 from sidecar.core.tariff import Deck
 
 DeckReader: TypeAlias = Callable[[Path], Deck | Sequence[str]]
 """Gives the deck in a CSV file, or what is wrong with it, a line each. (The adapter that reads decks stands
 beside this layer, so whoever starts us passes it in.)"""
+
+
+ExchangeReader: TypeAlias = Callable[[Path], ExchangeTable | Sequence[str]]
+"""The same for a file of exchange rates."""
 
 
 class NamedDeck(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +41,7 @@ class Tables(msgspec.Struct, frozen=True, kw_only=True):
     accounts: Mapping[str, Entry]
     decks: Mapping[str, NamedDeck]
     profile: Where
+    exchange: ExchangeTable = ExchangeTable()
 
 
 def read_tables(

@@ -12,18 +12,25 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from sidecar.core.call import Attempt, Call, Phase, Pricing, stamp_of
-from sidecar.core.commands import Append, ArmDeadline, Command, EntryKind, NoteRefusal, Reject, Reserve, Route
+from sidecar.core.commands import Append, Command, EntryKind, NoteRefusal, Reject, Reserve, Route
+from sidecar.core.deadlines import max_duration_ms
 from sidecar.core.dialog import Signal, after
 from sidecar.core.events import Event, InviteReceived, InviteRefused, LegIdentity
-from sidecar.core.hangup import SERVER, TABLE, hangup
+from sidecar.core.hangup import SERVER, hangup
 from sidecar.core.identity import leg_b_names
+from sidecar.core.margin import margin, reaches_floor
 from sidecar.core.numbers import BilledNumber, StripPlan, billed_number, matches_list, normalise
 from sidecar.core.policy import NO_ACCOUNT, Account, AccountRule, Gateway, Load, Policy
-from sidecar.core.rating import RatingTerms
+from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.records import cdr_of, utc
-from sidecar.core.terms import DeadlineKind, Detail, DialogState, Evidence
+from sidecar.core.terms import Detail, DialogState, Evidence, Money
 
 Decision = tuple[Call, tuple[Command, ...]]
+
+# The rules that refuse, as records name them.
+ACCOUNT_REQUIRED = "account_required"
+MARGIN_FLOOR = "margin_floor"
+FLOOR_S = 60  # a margin is expected of the first minute that is charged
 
 # RFC 3261 §21.5.4: only a node that can serve nobody answers 503 and asks for a pause.
 _SERVES_NOBODY = frozenset({Detail.NODE_FULL, Detail.DRAIN, Detail.JOURNAL})
@@ -49,7 +56,11 @@ def open_call(call_id: UUID, invite: InviteReceived, policy: Policy, load: Load)
     free = free_gateways(gateways, policy, load)
     refusal = _refusal(call, name is not None, bool(free), policy, load)
     if refusal is not None:
-        return refuse(call, refusal, policy, invite)
+        rule = ACCOUNT_REQUIRED if refusal is Detail.RULE else None
+        return refuse(call, refusal, policy, invite, rule)
+    free = worthwhile(free, call, policy, invite)
+    if not free:
+        return refuse(call, Detail.RULE, policy, invite, MARGIN_FLOOR)
     call = begin_attempt(call, free, invite, policy)
     admit = Append(kind=EntryKind.ADMITTED, call=call)
     if account.prepaid and pricing.rate is not None and not pricing.free:
@@ -90,10 +101,10 @@ def refused_by_bridge(call_id: UUID, event: InviteRefused, policy: Policy) -> De
     return call, (NoteRefusal(cdr=cdr_of(call, policy)),)
 
 
-def refuse(call: Call, detail: Detail, policy: Policy, event: Event) -> Decision:
+def refuse(call: Call, detail: Detail, policy: Policy, event: Event, rule: str | None = None) -> Decision:
     """Refuse a call that was not admitted: the reply first, its record after it."""
     nobody = detail in _SERVES_NOBODY
-    verdict = hangup(SERVER, detail, Evidence.MESSAGE, sip_code=503 if nobody else 0, refused=True)
+    verdict = hangup(SERVER, detail, Evidence.MESSAGE, sip_code=503 if nobody else 0, refused=True, rule=rule)
     ended = replace(
         call,
         phase=Phase.ENDED,
@@ -218,12 +229,38 @@ def _has_place(gateway: Gateway, load: Load) -> bool:
     return gateway.calls_max is None or load.by_gateway.get(gateway.name, 0) < gateway.calls_max
 
 
-def max_duration_ms(call: Call, policy: Policy) -> int:
-    """The node's maximum, or the rate's own where that is shorter."""
-    rate = call.pricing.rate
-    if rate is None or rate.max_duration_s is None:
-        return policy.timers.max_duration_ms
-    return min(policy.timers.max_duration_ms, rate.max_duration_s * 1000)
+def worthwhile(names: tuple[str, ...], call: Call, policy: Policy, event: Event) -> tuple[str, ...]:
+    """Those of `names` at which the call is expected to reach its margin floor.
+
+    A call that is sold at no known price (a free number, or carried unrated) has no floor, and a gateway
+    without a buy rate passes: a missing buy rate never refuses. Where the two prices are in currencies that
+    have no exchange rate the margin is unknown, which is not above the floor.
+    """
+    floor = call.account.margin_floor
+    if floor is None:
+        floor = policy.margin_floor
+    if floor is None or call.pricing.rate is None or call.pricing.free:
+        return names
+    at = utc(event.wall_ns)
+    sold = _first_minute(call.pricing, at)
+    passing = []
+    for name in names:
+        buy = buy_pricing(call.invite.request_user, policy.gateways[name], policy, at)
+        bought = None if buy is None else _first_minute(buy, at)
+        if (
+            sold is None
+            or bought is None
+            or reaches_floor(margin(sold, bought, at, policy.exchange), sold, floor)
+        ):
+            passing.append(name)
+    return tuple(passing)
+
+
+def _first_minute(pricing: Pricing, at: datetime) -> Money | None:
+    if pricing.rate is None:
+        return None
+    cost = charge(pricing.rate, FLOOR_S + pricing.terms.free_s, pricing.terms, at)
+    return Money(cost.net, cost.currency)
 
 
 def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Policy) -> Call:
@@ -280,33 +317,4 @@ def route_command(call: Call, policy: Policy) -> Route:
         transport=gateway.transport,
         user=attempt.sent_user,
         no_response_ms=gateway.no_response_failover_ms,
-    )
-
-
-def ring_deadline(call: Call, policy: Policy) -> ArmDeadline:
-    """How long the whole set-up may take, over all attempts."""
-    row = TABLE[SERVER, Detail.RING_TIMEOUT]
-    return ArmDeadline(
-        bridge_id=call.bridge_id,
-        kind=DeadlineKind.RING,
-        after_ms=policy.timers.ring_timeout_ms,
-        sip_code=row.sip_code,
-        q850_cause=row.q850_cause,
-        text=Detail.RING_TIMEOUT.value,
-    )
-
-
-def talk_deadline(call: Call, policy: Policy) -> ArmDeadline:
-    """The shorter of the grant and the maximum duration, counted by the bridge from our 2xx on leg A."""
-    after_ms, kind, detail = max_duration_ms(call, policy), DeadlineKind.MAX_DURATION, Detail.MAX_DURATION
-    if call.granted_s is not None and call.granted_s * 1000 < after_ms:
-        after_ms, kind, detail = call.granted_s * 1000, DeadlineKind.GRANT, Detail.GRANT_USED_UP
-    row = TABLE[SERVER, detail]
-    return ArmDeadline(
-        bridge_id=call.bridge_id,
-        kind=kind,
-        after_ms=after_ms,
-        sip_code=row.sip_code,
-        q850_cause=row.q850_cause,
-        text=detail.value,
     )

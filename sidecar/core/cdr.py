@@ -14,6 +14,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
+from sidecar.core.margin import ExchangeRate
 from sidecar.core.terms import (
     ChargeSide,
     Confidence,
@@ -74,6 +75,10 @@ class ChargeStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of the bill, with all that it is computed from: `explain` computes it again without a deck.
+    The fields from `stripped` on are null in records of earlier writers.
+    """
+
     side: ChargeSide
     party: str  # the account (sell) or the gateway (buy)
     rating_status: RatingStatus
@@ -91,6 +96,24 @@ class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True):
     total: Decimal | None = None
     rounding: Rounding
     decimals: int
+    stripped: int | None = None  # characters off the front of the number, the + of E.164 among them
+    added: str | None = None  # digits put there instead
+    rate: str | None = None  # the steps of the row that matched, as a deck writes them
+    billable_ms: int | None = None
+    hold_s: int | None = None
+    hold_time_precision_ms: int | None = None
+    free_s: int | None = None
+    minimum_charge: Decimal | None = None
+    fee_unit: Decimal | None = None  # null: 10^-decimals
+    tax_rate: Decimal | None = None
+
+
+class MarginRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Net sold minus net bought. `exchange` is the rate by which another currency was taken into account."""
+
+    currency: str
+    amount: Decimal
+    exchange: ExchangeRate | None = None
 
 
 class Cdr(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +129,8 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 0
     supersedes: int | None = None
     revision_reason: RevisionReason | None = None
+    revised_by: str | None = None  # who had the call re-rated, and why
+    revised_text: str | None = None
     void: bool = False
     message_id: UUID
     # who and where
@@ -144,10 +169,12 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None = None
     operator: str | None = None
     operator_text: str | None = None
+    rule: str | None = None  # which rule, where the detail is `rule` and a setting made it
     # what it costs
     recorded: bool = True
     suppressed_by: str | None = None  # the setting that kept the record back
     charges: tuple[ChargeRecord, ...] = ()
+    margin: MarginRecord | None = None  # null where a side has no amount, or two currencies no rate
     granted_s: int | None = None
     overrun_ms: int = 0
     # refused_aggregate only: what the minute held

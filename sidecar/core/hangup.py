@@ -95,6 +95,7 @@ class Hangup(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None = None
     operator: str | None = None
     operator_text: str | None = None
+    rule: str | None = None  # which one, of a refusal by a rule
 
     def __post_init__(self) -> None:
         if (self.origin, self.detail) not in TABLE:
@@ -120,6 +121,7 @@ def hangup(
     proxy: str | None = None,
     operator: str | None = None,
     operator_text: str | None = None,
+    rule: str | None = None,
 ) -> Hangup:
     """The verdict with the table's codes, where no better ones (received ones) are given."""
     row = TABLE[origin, detail]
@@ -133,6 +135,7 @@ def hangup(
         proxy=proxy,
         operator=operator,
         operator_text=operator_text,
+        rule=rule,
     )
 
 

@@ -81,26 +81,31 @@ class BilledNumber(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`billed` is None where the number cannot be rated (rating_status no_rate): empty, lettered, or
     stripped away.
 
-    `rule` names what was applied: e164, rule:NAME, account, peer or global.
+    `rule` names what was applied: e164, rule:NAME, account, peer or global. It took `stripped` characters off
+    the front of `normalised` (the `+` of e164 is one) and put the digits `added` there.
     """
 
     received: str
     normalised: str
     billed: str | None
     rule: str
+    stripped: int = 0
+    added: str = ""
 
 
 def billed_number(user: str, plan: StripPlan) -> BilledNumber:
     """The number to rate for the user part of a Request-URI, as text of any content. Never raises."""
     number = user if user.isascii() and user.isdigit() else normalise(user)
     if number.startswith("+"):
-        rule, rest = "e164", number[1:] if _is_digits(number[1:]) else None
+        strip, add, rule = 1, "", "e164"
+        rest = number[1:] if _is_digits(number[1:]) else None
     elif plan.rules or plan.account_strip is not None or plan.peer_strip is not None:
         strip, add, rule = _strip_for(number, plan)
         rest = _stripped(number, strip, add)
     else:
-        rule, rest = "global", _stripped(number, plan.global_strip, "")
-    return BilledNumber(received=user, normalised=number, billed=rest, rule=rule)
+        strip, add, rule = plan.global_strip, "", "global"
+        rest = _stripped(number, strip, add)
+    return BilledNumber(received=user, normalised=number, billed=rest, rule=rule, stripped=strip, added=add)
 
 
 def normalise(user: str) -> str:

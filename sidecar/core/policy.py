@@ -13,6 +13,7 @@ from decimal import Decimal
 import msgspec
 
 from sidecar.core.hangup import TABLE
+from sidecar.core.margin import ExchangeTable
 from sidecar.core.numbers import StripRule
 from sidecar.core.rating import RatingTerms
 from sidecar.core.tariff import Deck
@@ -79,6 +80,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     strip_digits: int | None = None
     calls_max: int | None = None
     carry_without_rate: bool | None = None  # None: refused if prepaid, carried otherwise
+    margin_floor: Decimal | None = None  # least margin, as a share of the sale; None: the node's
     tax_rate: Decimal = Decimal(0)
     minimum_charge: Decimal = Decimal(0)
 
@@ -144,6 +146,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     default_currency: str = "EUR"
     decks: Mapping[str, Deck] = {}
     default_deck: str = ""
+    margin_floor: Decimal | None = None
+    exchange: ExchangeTable = ExchangeTable()
     flags: RecordFlags = RecordFlags()
     q850_of_sip: Mapping[int, int] = {}  # overrides RFC 3398's mapping, code by code
     prevent_overdraft_advance_min: int = 1  # accepted and reported; not yet in force

@@ -20,17 +20,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import assert_never
 
 import msgspec
 
 from sidecar.core.call import Attempt, Call, Pricing, Stamp
-from sidecar.core.cdr import AttemptRecord, Cdr, ChargeRecord, ChargeStep, LegRecord, Party, message_id
+from sidecar.core.cdr import (
+    AttemptRecord,
+    Cdr,
+    ChargeRecord,
+    ChargeStep,
+    LegRecord,
+    MarginRecord,
+    Party,
+    message_id,
+)
 from sidecar.core.events import LegIdentity
 from sidecar.core.hangup import BillableUntil, Hangup, disposition, q850_of_reasons
+from sidecar.core.margin import ExchangeTable, margin
 from sidecar.core.numbers import StripPlan, billed_number, matches_list
 from sidecar.core.policy import Gateway, Policy, RecordFlags
 from sidecar.core.rating import Charge, Segment, charge, hold_seconds
+from sidecar.core.steps import RateStep, format_steps
 from sidecar.core.terms import (
     CONFIDENCE_OF,
     ChargeSide,
@@ -45,6 +57,7 @@ from sidecar.core.terms import (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING = Decimal(0)
 _NO_STRIP = StripPlan()
+RATE_TEXTS_MAX = 4096
 SERVER_HANG_UP = "SERVER_BILLING_RECORD_SERVER_HANG_UP"
 ZERO_HOLD_TIME = "SERVER_BILLING_RECORD_ZERO_HOLD_TIME"
 ILLEGAL_CALL = "SERVER_BILLING_RECORD_ILLEGAL_CALL"
@@ -145,6 +158,7 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
     gateway = policy.gateways.get(last.gateway) if last else None
     suppressed = suppressed_by(verdict, hold_s, call.pricing.number.billed, gateway, policy.flags)
     headers = dict(invite.headers)
+    charges = (sell, *_buy_charges(call, last, ended))
     return Cdr(
         tenant=policy.tenant,
         node=policy.node,
@@ -191,9 +205,11 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         proxy=verdict.proxy,
         operator=verdict.operator,
         operator_text=verdict.operator_text,
+        rule=verdict.rule,
         recorded=suppressed is None,
         suppressed_by=suppressed,
-        charges=(sell, *_buy_charges(call, last, ended)),
+        charges=charges,
+        margin=margin_of(charges, utc(invite.wall_ns), policy.exchange),
         granted_s=call.granted_s,
         overrun_ms=until_ms - granted_ms,
     )
@@ -215,7 +231,9 @@ def aggregate(template: Cdr, count: int, first: datetime, last: datetime) -> Cdr
 def sell_charge(call: Call, billable: int) -> ChargeRecord:
     """The line that the account pays, for `billable` milliseconds."""
     account = call.account
-    return _line(ChargeSide.SELL, account.name, call.pricing, billable, call.answered, account.currency)
+    return charge_line(
+        ChargeSide.SELL, account.name, call.pricing, billable, _at(call.answered), account.currency
+    )
 
 
 def _buy_charges(call: Call, last: Attempt | None, ended: Stamp) -> Iterable[ChargeRecord]:
@@ -223,18 +241,38 @@ def _buy_charges(call: Call, last: Attempt | None, ended: Stamp) -> Iterable[Cha
     if last is None or last.buy is None:
         return ()
     billable = _ms(call.b_answered, ended)
-    return (_line(ChargeSide.BUY, last.gateway, last.buy, billable, call.b_answered),)
+    return (charge_line(ChargeSide.BUY, last.gateway, last.buy, billable, _at(call.b_answered)),)
 
 
-def _line(
+def margin_of(charges: Iterable[ChargeRecord], at: datetime, table: ExchangeTable) -> MarginRecord | None:
+    """What is left of the sale; None where a side has no amount or the two currencies no rate at `at`."""
+    nets: dict[ChargeSide, Money] = {}
+    for line in charges:
+        if line.net is None or line.currency is None:
+            return None
+        nets[line.side] = Money(line.net, line.currency)
+    if len(nets) != len(ChargeSide):
+        return None
+    found = margin(nets[ChargeSide.SELL], nets[ChargeSide.BUY], at, table)
+    if found is None:
+        return None
+    return MarginRecord(currency=found.amount.currency, amount=found.amount.amount, exchange=found.exchange)
+
+
+def _at(stamp: Stamp | None) -> datetime | None:
+    return None if stamp is None else utc(stamp.wall_ns)
+
+
+def charge_line(
     side: ChargeSide,
     party: str,
     pricing: Pricing,
     billable: int,
-    answered: Stamp | None,
+    answered_at: datetime | None,
     currency: str | None = None,
 ) -> ChargeRecord:
-    """`currency` is that of a line without a rate: an amount of 0 has one, too."""
+    """One side's line for `billable` milliseconds. `currency` is that of a line without a rate: an amount of
+    0 has one, too."""
     terms, rate, number = pricing.terms, pricing.rate, pricing.number
     hold_s = hold_seconds(billable, terms.hold_time_precision_ms)
     cost: Charge | None = None
@@ -245,7 +283,7 @@ def _line(
     elif rate is None:
         status, total = RatingStatus.NO_RATE, None
     else:
-        cost = charge(rate, hold_s, terms, utc(answered.wall_ns) if answered else None)
+        cost = charge(rate, hold_s, terms, answered_at)
         status, total = cost.status, cost.total
     return ChargeRecord(
         side=side,
@@ -265,7 +303,22 @@ def _line(
         total=total,
         rounding=terms.rounding,
         decimals=terms.decimals,
+        stripped=number.stripped,
+        added=number.added,
+        rate=_rate_text(rate.steps) if rate else None,
+        billable_ms=billable,
+        hold_s=hold_s,
+        hold_time_precision_ms=terms.hold_time_precision_ms,
+        free_s=terms.free_s,
+        minimum_charge=terms.minimum_charge,
+        fee_unit=terms.fee_unit,
+        tax_rate=terms.tax_rate,
     )
+
+
+@lru_cache(maxsize=RATE_TEXTS_MAX)  # a pure memo: many calls, few prices
+def _rate_text(steps: tuple[RateStep, ...]) -> str:
+    return format_steps(steps)
 
 
 def _step(segment: Segment) -> ChargeStep:

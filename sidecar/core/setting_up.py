@@ -12,12 +12,12 @@ from sidecar.core.admit import (
     begin_attempt,
     free_gateways,
     refuse,
-    ring_deadline,
     route_command,
-    talk_deadline,
+    worthwhile,
 )
 from sidecar.core.call import Call, Phase, closed, stamp_of, with_attempt
 from sidecar.core.commands import Append, Command, EntryKind, RelayAnswer, RelayFailure
+from sidecar.core.deadlines import ring_deadline, talk_deadline
 from sidecar.core.dialog import Signal, after
 from sidecar.core.ending import answer_dropped, failed, rejected, unreachable
 from sidecar.core.events import (
@@ -110,7 +110,9 @@ def route_failed(call: Call, event: RouteFailed, policy: Policy, load: Load) -> 
         return call, _NONE
     call = with_attempt(call, failed(attempt, event))
     call = replace(call, state_b=after(call.state_b, Signal.CLOSED))
-    free = free_gateways(call.gateways, policy, load) if _may_fail_over(event) else ()
+    free: tuple[str, ...] = ()
+    if _may_fail_over(event):
+        free = worthwhile(free_gateways(call.gateways, policy, load), call, policy, event)
     if free:
         call = begin_attempt(call, free, event, policy)
         return call, (route_command(call, policy), Append(kind=EntryKind.ATTEMPT, call=call))

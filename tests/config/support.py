@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sidecar.adapters.deck_files import DeckRefusedError, read_deck
+from sidecar.adapters.deck_files import DeckRefusedError, read_deck, read_exchange_rates
 from sidecar.config import ConfigError, Inputs, Loaded, Problem, load
+from sidecar.core.margin import ExchangeTable
 from sidecar.core.tariff import Deck
 
 PROFILE = """\
@@ -29,6 +30,13 @@ demo = "demo"
 def deck_or_errors(path: Path) -> Deck | Sequence[str]:
     try:
         return read_deck(path)
+    except DeckRefusedError as refused:
+        return [str(error) for error in refused.errors]
+
+
+def exchange_or_errors(path: Path) -> ExchangeTable | Sequence[str]:
+    try:
+        return read_exchange_rates(path)
     except DeckRefusedError as refused:
         return [str(error) for error in refused.errors]
 
@@ -57,6 +65,7 @@ class Start:
             words.setdefault("sip.profile", str(self.profile_file))
         return Inputs(
             read_deck=deck_or_errors,
+            read_exchange=exchange_or_errors,
             host_name="box",
             boot_id="boot",
             command_line=words,

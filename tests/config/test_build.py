@@ -18,13 +18,17 @@ from sidecar.config.key import LogLevel, UnlistedSource
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import Account, AccountRule, Gateway, Peer, ProxyHangup, RouteRule, Timers
 from sidecar.core.terms import Detail, TransportName
-from tests.config.support import PROFILE, Start, deck_or_errors
+from tests.config.support import PROFILE, Start, deck_or_errors, exchange_or_errors
 
 
 def embedded(tmp_path: Path) -> Inputs:
     """No settings file at all."""
     return Inputs(
-        read_deck=deck_or_errors, host_name="box", boot_id="boot", system_file=tmp_path / "none.toml"
+        read_deck=deck_or_errors,
+        read_exchange=exchange_or_errors,
+        host_name="box",
+        boot_id="boot",
+        system_file=tmp_path / "none.toml",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from decimal import Decimal
 from itertools import combinations
 
 import pytest
@@ -226,3 +227,59 @@ def test_an_account_may_stand_in_the_settings_file_or_in_the_profile_but_not_in_
     assert start.shown(start.problems("[accounts.a]\n", PROFILE + "[accounts.a]\n")) == [
         f"profile.toml:{LAST + 1}: accounts.a: is an account of sidecar.toml:1 too"
     ]
+
+
+# --- the margin floor ---------------------------------------------------------------------------------------
+
+FLOOR = "[billing]\nmargin_floor = '0.1'\nexchange_rates = 'rates.csv'\n"
+BUYING = PROFILE.replace("port = 5090", "port = 5090\ndeck = 'usd'") + "usd = 'usd.csv'\n"
+USD_DECK = (
+    "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s\n"
+    "49,Germany,USD,0,0.01,1,1\n"
+)
+
+
+def with_rates(start: Start, base: str) -> Start:
+    (start.folder / "usd.csv").write_text(USD_DECK)
+    (start.folder / "rates.csv").write_text(
+        f"base,quote,rate,valid_from\n{base},EUR,0.9,2026-01-01T00:00:00Z\n"
+    )
+    return start
+
+
+def test_exchange_rates_and_floors_reach_the_policy(start: Start) -> None:
+    accounts = "[accounts.acme]\nmargin_floor = '0'\ndeck = 'demo'\n[accounts.plain]\ndeck = 'demo'\n"
+    more = FLOOR.replace("[billing]\n", "[billing]\ndeck = 'demo'\n")
+    loaded = with_rates(start, "USD").load(more + accounts, BUYING)
+    assert loaded.warnings == ()
+    policy = loaded.policy
+    assert policy.margin_floor == Decimal("0.1")
+    assert [policy.accounts[name].margin_floor for name in ("acme", "plain")] == [Decimal(0), None]
+    assert policy.exchange.pairs() == {("USD", "EUR")}
+
+
+def test_a_floor_without_an_exchange_rate_is_warned_of(start: Start) -> None:
+    settings = FLOOR.replace("[billing]\n", "[billing]\ndeck = 'demo'\n")
+    [shown] = start.shown(with_rates(start, "GBP").load(settings, BUYING).warnings)
+    assert (
+        "gateways.carrier.deck: is in USD: calls sold in EUR that have a margin floor never come here"
+        in shown
+    )
+
+
+def test_a_floor_without_a_buy_deck_is_warned_of(start: Start) -> None:
+    [shown] = start.shown(start.load("[billing]\nmargin_floor = '0'\n").warnings)
+    assert "gateways.carrier: has no deck: what is bought here is not held against" in shown
+
+
+def test_bad_exchange_rates_are_named_with_their_row(start: Start) -> None:
+    with_rates(start, "EUR")
+    [shown] = start.shown(start.problems(FLOOR))
+    assert "sidecar.toml:3: billing.exchange_rates: rates.csv" in shown
+    assert "EUR against itself" in shown
+
+
+@pytest.mark.parametrize("floor", ["0.1", "'-0.1'", "'1.1'", "'NaN'"])
+def test_a_floor_is_a_share(start: Start, floor: str) -> None:
+    [shown] = start.shown(start.problems(f"[accounts.acme]\nmargin_floor = {floor}\n"))
+    assert "accounts.acme.margin_floor" in shown

@@ -10,19 +10,21 @@ from msgspec.structs import replace
 
 from sidecar.core.admit import (
     account_of,
-    max_duration_ms,
     open_call,
     refused_by_bridge,
     side_terms,
-    talk_deadline,
 )
 from sidecar.core.call import Call, Phase
 from sidecar.core.commands import Append, EntryKind, NoteRefusal, Reject, Reserve
-from sidecar.core.events import InviteRefused
+from sidecar.core.deadlines import max_duration_ms, talk_deadline
+from sidecar.core.decide import decide
+from sidecar.core.events import Admitted, InviteRefused, RouteFailed
+from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.policy import AccountRule, Load, Peer, Policy, ProxyHangup, RouteRule
 from sidecar.core.rating import RatingTerms
-from sidecar.core.tariff import Deck
-from sidecar.core.terms import DeadlineKind, Detail, DialogState, TransportName
+from sidecar.core.records import utc
+from sidecar.core.tariff import Deck, Rate, per_minute_steps
+from sidecar.core.terms import DeadlineKind, Detail, DialogState, RouteFailure, TransportName
 from tests.scenarios import world
 from tests.scenarios.world import account, gateways, policy_of
 
@@ -279,3 +281,85 @@ def test_a_missing_buy_rate_refuses_nobody() -> None:
 def test_the_peers_strip_applies_where_the_account_has_none() -> None:
     peers = {"carrier": Peer(name="carrier", addresses=("10.0.0.1",), strip_digits=3)}
     assert opened(policy_of(peers=peers, strip_digits=1), "01149301").pricing.number.billed == "49301"
+
+
+# --- the margin floor ---------------------------------------------------------------------------------------
+
+# Sold at 0.06 a minute; bought from alpha at 0.03, from beta at 0.05 or in another currency.
+DEAR = {"sell": world.deck("sell", Decimal("0.06")), "buy": world.deck("buy", Decimal("0.03"))}
+DECKS = {**DEAR, "dear": world.deck("dear", Decimal("0.05"))}
+USD = Deck(
+    "usd", [Rate(prefix="49", currency="USD", steps=per_minute_steps(Decimal("0.05"), 1, 1), destination="")]
+)
+BOTH: dict[str, Any] = {
+    "routes": ("alpha", "beta"),
+    "gateways": gateways(beta={"deck": "dear"}),
+    "decks": DECKS,
+}
+
+
+def tried(floor: str | None = None, **changes: Any) -> list[str]:
+    """The gateways of the call, in order; none where it is refused."""
+    policy = policy_of(**{**BOTH, **changes}, margin_floor=None if floor is None else Decimal(floor))
+    call = opened(policy)
+    if call.hangup is not None:
+        assert (call.hangup.detail, call.hangup.rule) == (Detail.RULE, "margin_floor")
+        return []
+    return [call.attempts[0].gateway, *call.gateways]
+
+
+@pytest.mark.parametrize(
+    ("floor", "names"),
+    [
+        (None, ["alpha", "beta"]),
+        ("0", ["alpha", "beta"]),
+        ("0.16", ["alpha", "beta"]),
+        ("0.17", ["alpha"]),
+        ("0.5", ["alpha"]),
+        ("0.51", []),
+    ],
+)
+def test_gateways_below_the_margin_floor_are_not_tried(floor: str | None, names: list[str]) -> None:
+    assert tried(floor) == names
+
+
+def test_a_first_gateway_below_the_floor_is_passed_over() -> None:
+    assert tried("0.5", routes=("beta", "alpha")) == ["alpha"]
+
+
+def test_an_account_has_a_floor_of_its_own() -> None:
+    own = account(margin_floor=Decimal(0))
+    assert tried("0.9", accounts=own) == ["alpha", "beta"]
+    assert tried(None, accounts=account(margin_floor=Decimal("0.3"))) == ["alpha"]
+
+
+def test_a_missing_buy_rate_never_refuses() -> None:
+    assert tried("0.4", gateways=gateways()) == ["alpha", "beta"], "beta has no buy deck"
+    other = {**DECKS, "dear": world.deck("dear", Decimal(9), prefixes=("33",))}
+    assert tried("0.4", decks=other) == ["alpha", "beta"], "its deck has no rate for the number"
+
+
+def test_what_is_sold_at_no_price_has_no_floor() -> None:
+    free = replace(policy_of().flags, free_numbers=frozenset({"49*"}))
+    assert tried("0.9", flags=free) == ["alpha", "beta"]
+    assert tried("0.9", decks={"buy": DECKS["buy"], "dear": DECKS["dear"]}) == ["alpha", "beta"]
+
+
+def test_another_currency_needs_an_exchange_rate() -> None:
+    decks = {**DECKS, "dear": USD}
+    assert tried("0", decks=decks) == ["alpha"]
+    rate = ExchangeRate(base="USD", quote="EUR", rate=Decimal("0.9"), valid_from=utc(0))
+    assert tried("0", decks=decks, exchange=ExchangeTable([rate])) == ["alpha", "beta"]
+    assert tried("0.3", decks=decks, exchange=ExchangeTable([rate])) == ["alpha"]
+
+
+def test_fail_over_asks_the_floor_by_the_decks_in_force_then() -> None:
+    policy = policy_of(**BOTH, margin_floor=Decimal(0))
+    call, _ = open_call(world.call_id(), world.invite(), policy, Load())
+    call, _ = decide(call, Admitted(**world.stamps(1), call_id=call.call_id), policy, Load())
+    failed = RouteFailed(
+        **world.stamps(20), bridge_id=1, attempt=1, cause=RouteFailure.FINAL_RESPONSE, sip_code=503
+    )
+    dearer = replace(policy, decks={**DECKS, "dear": world.deck("dearer", Decimal("0.07"))})
+    assert [one.gateway for one in decide(call, failed, policy, Load())[0].attempts] == ["alpha", "beta"]
+    assert [one.gateway for one in decide(call, failed, dearer, Load())[0].attempts] == ["alpha"]

@@ -11,9 +11,20 @@ from msgspec.structs import replace
 
 from sidecar.core.admit import begin_attempt, open_call
 from sidecar.core.call import Call, Phase, Stamp
+from sidecar.core.cdr import MarginRecord
 from sidecar.core.hangup import CALLEE, CALLER, SERVER, TABLE, BillableUntil, Hangup, hangup
+from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.policy import Gateway, Load, Policy, RecordFlags
-from sidecar.core.records import aggregate, billable_ms, cdr_of, is_charged, sell_total, suppressed_by, utc
+from sidecar.core.records import (
+    aggregate,
+    billable_ms,
+    cdr_of,
+    is_charged,
+    margin_of,
+    sell_total,
+    suppressed_by,
+    utc,
+)
 from sidecar.core.terms import (
     ChargeSide,
     Detail,
@@ -23,6 +34,7 @@ from sidecar.core.terms import (
     ServerReason,
 )
 from tests.scenarios import world
+from tests.scenarios.table import BY_NAME
 from tests.scenarios.world import account, gateways, policy_of
 
 TIMEOUT_ON = {"record_server_hang_up_by_reason": {ServerReason.TIMEOUT: True}}
@@ -330,3 +342,32 @@ def test_a_minute_of_refusals_in_one_record() -> None:
     assert many.disposition is Disposition.REFUSED_AGGREGATE
     assert (many.refused_count, many.first_refused_at, many.last_refused_at) == (1_000, one.ended_at, last)
     assert (many.detail, many.talk_ms) == (one.detail, 0)
+
+
+# --- what is left -------------------------------------------------------------------------------------------
+
+
+def test_the_margin_stands_beside_the_charges() -> None:
+    record = BY_NAME["caller-hangs-up"].play().record
+    assert record.margin == MarginRecord(currency="EUR", amount=Decimal("0.0055"))
+
+
+def test_a_margin_between_currencies_copies_the_rate_of_the_invite() -> None:
+    record = BY_NAME["caller-hangs-up"].play().record
+    sell, buy = record.charges
+    charges = (sell, replace(buy, currency="USD"))
+    before, after = (
+        ExchangeRate(base="USD", quote="EUR", rate=Decimal(text), valid_from=at)
+        for text, at in (("0.9", record.invited_at), ("0.8", record.ended_at))
+    )
+    table = ExchangeTable([before, after])
+    found = margin_of(charges, record.invited_at, table)
+    assert found == MarginRecord(currency="EUR", amount=Decimal("0.00605"), exchange=before)
+    assert margin_of(charges, record.invited_at, ExchangeTable([after])) is None
+
+
+def test_a_side_without_an_amount_leaves_no_margin() -> None:
+    sell, buy = BY_NAME["caller-hangs-up"].play().record.charges
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    for charges in ((sell,), (sell, replace(buy, net=None)), (replace(sell, currency=None), buy)):
+        assert margin_of(charges, at, ExchangeTable()) is None

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
-from sidecar.adapters.deck_files import DeckRefusedError, read_deck
+from sidecar.adapters.deck_files import DeckRefusedError, read_deck, read_exchange_rates
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.config import Inputs, load
@@ -197,6 +197,7 @@ async def a_node(folder: Path) -> AsyncIterator[Node]:
     loaded = load(
         Inputs(
             read_deck=_deck,
+            read_exchange=read_exchange_rates,
             host_name="box",
             boot_id="boot",
             command_line={"sip.profile": "demo"},

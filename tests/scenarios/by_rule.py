@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario
 from tests.scenarios.world import account, gateways
 
@@ -50,6 +52,17 @@ POLICY = (
         cdr="server/policy/rule 403 21 refused 0 message/observed",
         wire="reject 403 21 rule",
         also={"account": "_"},
+        refused=True,
+    ),
+    Scenario(
+        name="server-margin-floor",
+        ladder="""
+            0      A INVITE
+        """,
+        policy={"margin_floor": Decimal("0.6")},
+        cdr="server/policy/rule 403 21 refused 0 message/observed",
+        wire="reject 403 21 rule",
+        also={"rule": "margin_floor", "margin": None},
         refused=True,
     ),
     Scenario(
