@@ -146,6 +146,11 @@ class Daemon:
         return _host_port(self._ready["broker"])
 
     @property
+    def metrics(self) -> str:
+        """Where they are read."""
+        return f"http://{self._ready['metrics']}/metrics"
+
+    @property
     def engine(self) -> str:
         return str(self._ready["engine"])
 
