@@ -215,6 +215,7 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
         answer_hold_ms_max=bridge.answer_hold_ms_max,
         retry_after_s=bridge.retry_after_s,
         t1_ms=bridge.t1_ms,
+        options_interval_ms=bridge.options_interval_s * 1_000,
         wanted_headers=bridge.headers,
         tls=TlsFiles(
             certificate=str(tls.certificate), private_key=str(tls.key), ca=str(tls.ca) if tls.ca else ""

@@ -60,6 +60,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     answer_hold_ms_max: int = 2000
     retry_after_s: int = 5
     t1_ms: int = 500  # RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
+    options_interval_ms: int = 0  # in-dialog OPTIONS for each leg; 0: none
     wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL and BYE
     product: str = ""  # User-Agent and Server; empty: neither is sent
     tls: TlsFiles | None = None
@@ -155,6 +156,7 @@ class BridgeHook:
             "answer_hold_ms_max": settings.answer_hold_ms_max,
             "retry_after_s": settings.retry_after_s,
             "t1_ms": settings.t1_ms,
+            "options_interval_ms": settings.options_interval_ms,
             "refuse_unlisted": settings.unlisted == "refuse",
             "wanted_headers": [name.lower() for name in settings.wanted_headers],
             "product": settings.product,

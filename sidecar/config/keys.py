@@ -165,10 +165,9 @@ AUTH_RETRY = Key(
 OPTIONS_INTERVAL = Key(
     "timers",
     "options_interval_s",
-    Whole(5, 3_600),
+    Whole(0, 3_600),
     25,
-    "In-dialog OPTIONS, per leg.",
-    not_yet="none are sent",
+    "How often each side of a call is asked by OPTIONS whether it is there; 0: never.",
     unit="s",
     in_profile=True,
 )

@@ -84,6 +84,7 @@ class Sipp:
         command = ["sipp", *([remote] if remote else [])]
         command += ["-sf", str(SCENARIOS / f"{name}.xml"), "-i", host, "-p", str(port)]
         command += ["-ci", "127.0.0.1", "-cp", str(control_port), "-m", "1", "-nostdin"]
+        command += ["-aa"]  # 200 to OPTIONS where the scenario does not wait for it
         command += ["-timeout", str(patience_s), "-timeout_error"]
         command += ["-trace_err", "-error_file", str(folder / f"{name}.errors")]
         command += ["-trace_msg", "-message_file", str(folder / f"{name}.messages"), *more]

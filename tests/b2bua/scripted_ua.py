@@ -198,6 +198,11 @@ class ScriptedUA(asyncio.DatagramProtocol):
     def quiet(self) -> bool:
         return self._arrived.empty()
 
+    def hang_up(self) -> None:
+        """Break the connection; a server takes the next one."""
+        assert self._streams is not None
+        self._streams[1].transport.abort()
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()

@@ -91,7 +91,7 @@ async def _sipp(
 ) -> asyncio.subprocess.Process:
     (control,) = free_ports("127.0.0.1", 1)
     return await asyncio.create_subprocess_exec(
-        *("sipp", "-sf", str(HERE / f"{scenario}.xml"), "-i", place[0], "-p", str(place[1])),
+        *("sipp", "-sf", str(HERE / f"{scenario}.xml"), "-i", place[0], "-p", str(place[1]), "-aa"),
         *("-ci", "127.0.0.1", "-cp", str(control), "-nostdin"),
         # Every millisecond a few calls instead of a burst every ten; no memory of calls that are over.
         *("-timer_resol", "1", "-deadcall_wait", "0", "-buff_size", "1048576"),

@@ -83,12 +83,6 @@ WARNINGS = [
         "sidecar.toml:2: billing.prevent_overdraft_advance_min: is accepted, but not yet in force",
     ),
     (
-        "OPTIONS",
-        "[timers]\noptions_interval_s = 30\n",
-        "",
-        "sidecar.toml:2: timers.options_interval_s: is accepted, but not yet in force: none are sent",
-    ),
-    (
         "a gateway that no route reaches",
         "",
         GATEWAY + "[[routes]]\nprefix = ''\ngateways = ['carrier']\n",

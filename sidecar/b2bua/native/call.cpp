@@ -90,6 +90,7 @@ void Call::relay_answer() {
     bridge->push(Event{EventKind::answer_relayed, Side::a, 0, id_, now, {}});
     if (duration_ms_ >= 0) duration_.arm(duration_ms_);
     if (grant_ms_ >= 0) grant_.arm(grant_ms_);
+    liveness_.start(a_, *b_);
 }
 
 void Call::relay_failure(const Command& command) {
@@ -134,7 +135,9 @@ void Call::arm(const Command& command) {
             if (state_ == State::answered) grant_.arm(delay);
             return;
         case DeadlineKind::hold:
-        case DeadlineKind::no_ack:  // these two are the bridge's own
+        case DeadlineKind::no_ack:
+        case DeadlineKind::dead_peer:
+        case DeadlineKind::session_timer:  // these four are the bridge's own
             return counters.add(Counter::commands_unmatched);
     }
 }
@@ -147,6 +150,7 @@ void Call::begin_ending() {
     ring_.disarm();
     duration_.disarm();
     grant_.disarm();
+    liveness_.stop();
     invite_.reset();
     answer_.reset();
     failure_.reset();
@@ -227,6 +231,12 @@ void Call::grant_fired(void* self) {
     call->on_limit_deadline(DeadlineKind::grant, call->grant_reasons_);
 }
 
+void Call::on_dead_peer() { on_limit_deadline(DeadlineKind::dead_peer, {our_reason(q850_timer_expired, "dead_peer")}); }
+
+void Call::on_session_expired() {
+    on_limit_deadline(DeadlineKind::session_timer, {our_reason(q850_timer_expired, "session_timer")});
+}
+
 void Call::on_not_acknowledged() {
     if (state_ == State::ending) {
         a_.leave({});  // the BYE that was due
@@ -240,6 +250,8 @@ void Call::on_not_acknowledged() {
 void Call::on_relay_not_acknowledged() {
     if (state_ == State::answered) on_not_acknowledged();
 }
+
+void Call::on_relay_not_sent(Leg& to) { liveness_.doubt(to); }
 
 // --- from leg B ------------------------------------------------------------------------------------------------------
 
@@ -258,6 +270,7 @@ void Call::on_provisional(CalleeLeg& leg, const pjsip_rx_data* response, bool ot
 void Call::on_answer(CalleeLeg& leg, const pjsip_rx_data* response) {
     const int code = response->msg_info.msg->line.status.code;
     answer_ = std::make_unique<HeldMessage>(response);
+    liveness_.agreed(response->msg_info.msg);
     state_ = State::holding;
     hold_.arm(stack.settings.answer_hold_ms_max);
     Fields fields;
@@ -440,6 +453,7 @@ void Call::on_refreshed(Relay& relay, const std::string& target_of_answer, const
     };
     refresh(from, relay.new_target());
     refresh(to, target_of_answer);
+    liveness_.refreshed(response->msg_info.msg);
     if (find_header(response->msg_info.msg, "Session-Expires") == nullptr) return;  // RFC 4028 §7.2: no timer runs
     emit(EventKind::session_refreshed, from.side());
     emit(EventKind::session_refreshed, to.side());

@@ -3,6 +3,7 @@
 
 #include "command_queue.hpp"
 #include "leg.hpp"
+#include "liveness.hpp"
 #include "relay.hpp"
 
 #include <memory>
@@ -11,7 +12,7 @@
 
 namespace sidecar {
 
-enum class DeadlineKind : int { ring = 1, max_duration = 2, grant = 3, hold = 4, no_ack = 5 };
+enum class DeadlineKind : int { ring = 1, max_duration = 2, grant = 3, hold = 4, no_ack = 5, dead_peer = 6, session_timer = 7 };
 enum class RouteFailure : int { final_response = 1, no_response = 2, unreachable = 3, transaction_timeout = 4 };
 
 // The states of a call, and what ends each:
@@ -56,8 +57,13 @@ public:
     // A 2xx to a re-INVITE or UPDATE passed: targets may have moved (RFC 3261 §12.2, RFC 6141 §4.9).
     void on_refreshed(Relay& relay, const std::string& target_of_answer, const pjsip_rx_data* response);
     void on_relay_not_acknowledged();
+    void on_relay_not_sent(Leg& to);
     void remove(Relay& relay);
     int peer_cseq_of_invite(const Leg& from, int cseq) const;  // for RAck
+
+    // From the liveness.
+    void on_dead_peer();
+    void on_session_expired();
 
     void emit(EventKind kind, Side side = Side::a, int code = 0, Fields fields = {});
 
@@ -115,6 +121,7 @@ private:
     Deadline ring_{this, &ring_fired};
     Deadline duration_{this, &duration_fired};
     Deadline grant_{this, &grant_fired};
+    Liveness liveness_{*this};
 };
 
 }  // namespace sidecar

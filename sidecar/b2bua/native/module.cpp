@@ -139,6 +139,7 @@ Settings to_settings(nb::dict d) {
     s.answer_hold_ms_max = nb::cast<int>(get("answer_hold_ms_max"));
     s.retry_after_s = nb::cast<int>(get("retry_after_s"));
     s.t1_ms = nb::cast<unsigned>(get("t1_ms"));
+    s.options_interval_ms = nb::cast<int>(get("options_interval_ms"));
     s.refuse_unlisted = nb::cast<bool>(get("refuse_unlisted"));
     s.wanted_headers = nb::cast<std::vector<std::string>>(get("wanted_headers"));
     s.product = nb::cast<std::string>(get("product"));

@@ -60,6 +60,7 @@ bool Relay::start(pjsip_rx_data* request) {
     }
     uas_.respond(responses_.make(PJSIP_SC_INTERNAL_SERVER_ERROR));
     uas_.retire();
+    call_.on_relay_not_sent(to_);
     return false;
 }
 
@@ -76,7 +77,9 @@ void Relay::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
         }
         if (tsx->state != PJSIP_TSX_STATE_TERMINATED) return;
         // RFC 4320 §4.2: no 408 to anything but INVITE, its sender has given up by then.
-        return answer(is_invite_ ? PJSIP_SC_REQUEST_TIMEOUT : PJSIP_SC_SERVER_TIMEOUT, nullptr);
+        answer(is_invite_ ? PJSIP_SC_REQUEST_TIMEOUT : PJSIP_SC_SERVER_TIMEOUT, nullptr);
+        if (event.body.tsx_state.type == PJSIP_EVENT_TRANSPORT_ERROR) call_.on_relay_not_sent(to_);
+        return;
     }
     if (!uas_.is(tsx) || tsx->state != PJSIP_TSX_STATE_TERMINATED) return;
     uas_.let_go();

@@ -1,0 +1,253 @@
+"""Peers that vanish: OPTIONS inside the dialogs, session timers, connections that break."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from sidecar.core.commands import RelayAnswer
+from sidecar.core.events import (
+    AnswerHeld,
+    DeadlineReached,
+    InviteReceived,
+    LegTerminated,
+    Life,
+    SessionRefreshed,
+    TransportFailed,
+)
+from sidecar.core.terms import DeadlineKind, LegName, TransportName
+from tests.b2bua.rig import ANSWER, Dialog, Rig
+from tests.b2bua.scripted_ua import ScriptedUA
+
+BOTH = (TransportName.UDP, TransportName.TCP)
+INTERVAL_MS = 300
+
+
+async def answered_call(
+    rig: Rig, *headers: str, caller: ScriptedUA | None = None, gateway: ScriptedUA | None = None
+) -> tuple[Dialog, Dialog]:
+    """As rig.answered_call, with headers in B's answer and over any transport."""
+    caller, gateway = caller or rig.caller, gateway or rig.gateway
+    transport = TransportName(gateway.via.lower())
+    sent = rig.invite("Supported: timer", agent=caller)
+    await caller.expect(100)
+    invite = await rig.event(InviteReceived)
+    rig.send(rig.route(invite, port=gateway.port, transport=transport))
+    at_b = await gateway.expect("INVITE")
+    gateway.reply(at_b, 200, *headers, tag="to-b", body=ANSWER)
+    await rig.event(AnswerHeld)
+    rig.send(RelayAnswer(bridge_id=invite.bridge_id))
+    ok = await caller.expect(200)
+    a = Dialog.of_caller(sent, ok)
+    rig.in_dialog(caller, "ACK", a, cseq=1)
+    await gateway.expect("ACK")
+    return a, Dialog.of_callee(at_b, "to-b")
+
+
+# --- OPTIONS ------------------------------------------------------------------------------------------------
+
+
+async def test_both_sides_are_asked_at_the_interval_and_every_answer_is_a_sign_of_life() -> None:
+    async with Rig(options_interval_ms=1000) as rig:
+        await rig.answered_call()
+        answered = time.monotonic()
+        for agent in (rig.caller, rig.gateway):
+            asked = await agent.expect("OPTIONS")
+            assert "tag=" in asked["From"]
+            assert "tag=" in asked["To"]
+            agent.reply(asked, 200)
+        assert 0.4 <= time.monotonic() - answered <= 1.2
+        assert {(await rig.until(Life)).leg_name for _ in range(2)} == set(LegName)
+        for agent in (rig.caller, rig.gateway):
+            agent.reply(await agent.expect("OPTIONS"), 200)
+        assert 1.4 <= time.monotonic() - answered <= 2.2
+        assert {(await rig.until(Life)).leg_name for _ in range(2)} == set(LegName)
+        assert not [event for event in rig.events if isinstance(event, DeadlineReached)]
+
+
+@pytest.mark.parametrize("code", [401, 405, 488, 500, 501, 603])
+async def test_a_refusal_is_a_sign_of_life_too(code: int) -> None:
+    async with Rig(options_interval_ms=INTERVAL_MS) as rig:
+        await rig.answered_call()
+        for _ in range(2):
+            rig.caller.reply(await rig.caller.expect("OPTIONS"), 200)
+            rig.gateway.reply(await rig.gateway.expect("OPTIONS"), code)
+        await rig.until(Life)
+
+
+@pytest.mark.parametrize("code", [408, 481])
+@pytest.mark.parametrize("who", ["caller", "callee"])
+async def test_a_peer_that_does_not_know_the_dialog_is_dead(who: str, code: int) -> None:
+    async with Rig(options_interval_ms=INTERVAL_MS) as rig:
+        await rig.answered_call()
+        near, far = (rig.caller, rig.gateway) if who == "caller" else (rig.gateway, rig.caller)
+        near.reply(await near.expect("OPTIONS"), code)
+        assert (await rig.until(DeadlineReached)).kind is DeadlineKind.DEAD_PEER
+        far.reply(await far.expect("OPTIONS"), 200)
+        for agent in (near, far):
+            bye = await agent.expect("BYE")
+            assert bye["Reason"] == 'Q.850;cause=102;text="dead_peer"'
+            agent.reply(bye, 200)
+        await rig.until(LegTerminated)
+        await rig.until(LegTerminated)
+        assert rig.hook.stats()["live_calls"] == 0
+
+
+@pytest.mark.parametrize("who", ["caller", "callee"])
+async def test_a_peer_that_answers_nothing_for_64_t1_is_dead(who: str) -> None:
+    async with Rig(options_interval_ms=INTERVAL_MS, t1_ms=10) as rig:
+        await rig.answered_call()
+        living, dead = (rig.gateway, rig.caller) if who == "caller" else (rig.caller, rig.gateway)
+        asked_at = 0.0
+
+        async def answer_all() -> None:
+            nonlocal asked_at
+            while (asked := await living.receive()).method == "OPTIONS":
+                asked_at = asked_at or time.monotonic()
+                living.reply(asked, 200)
+            assert asked.method == "BYE"
+            living.reply(asked, 200)
+
+        await answer_all()
+        assert 0.6 <= time.monotonic() - asked_at <= 0.9  # 64*T1: Timer F
+        assert (await rig.until(DeadlineReached)).kind is DeadlineKind.DEAD_PEER
+        await dead.expect("OPTIONS")
+        await dead.expect("BYE")  # one OPTIONS: no second transaction while the first is open
+        legs = [await rig.until(LegTerminated) for _ in range(2)]
+        assert [leg.alive for leg in legs] == [True, False]
+
+
+async def test_an_open_options_goes_no_further_once_the_call_has_ended() -> None:
+    async with Rig(options_interval_ms=INTERVAL_MS, t1_ms=20) as rig:
+        _, _, b = await rig.answered_call()
+        await rig.caller.expect("OPTIONS")
+        await rig.gateway.expect("OPTIONS")
+        rig.in_dialog(rig.gateway, "BYE", b, cseq=1)
+        await rig.gateway.expect(200)
+        rig.caller.reply(await rig.caller.expect("BYE"), 200)
+        await rig.until(LegTerminated)
+        await rig.until(LegTerminated)
+        repeats = len(rig.caller.repeats)
+        await asyncio.sleep(0.3)
+        assert len(rig.caller.repeats) == repeats
+
+
+async def test_without_an_interval_nobody_is_asked() -> None:
+    async with Rig() as rig:
+        await rig.answered_call()
+        await asyncio.sleep(0.3)
+        assert rig.caller.quiet
+        assert rig.gateway.quiet
+
+
+# --- RFC 4028 -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Session-Expires", "x"])
+async def test_a_session_that_nobody_refreshes_ends_at_its_interval(name: str) -> None:
+    async with Rig() as rig:
+        await answered_call(rig, f"{name}: 1;refresher=uac")
+        began = time.monotonic()
+        assert (await rig.until(DeadlineReached)).kind is DeadlineKind.SESSION_TIMER
+        assert 0.8 <= time.monotonic() - began <= 1.3
+        for agent in (rig.caller, rig.gateway):
+            bye = await agent.expect("BYE")
+            assert bye["Reason"] == 'Q.850;cause=102;text="session_timer"'
+            agent.reply(bye, 200)
+
+
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+@pytest.mark.parametrize("who", ["caller", "callee"])
+async def test_a_refresh_of_either_side_begins_the_interval_anew(who: str, method: str) -> None:
+    async with Rig() as rig:
+        a, b = await answered_call(rig, "Session-Expires: 1;refresher=uac")
+        began = time.monotonic()
+        near, dialog, far = (rig.caller, a, rig.gateway) if who == "caller" else (rig.gateway, b, rig.caller)
+        await asyncio.sleep(0.6)
+        rig.in_dialog(near, method, dialog, near.contact(), "Session-Expires: 1;refresher=uac", cseq=5)
+        if method == "INVITE":
+            await near.expect(100)
+        asked = await far.expect(method)
+        assert asked["Session-Expires"].replace(" ", "") == "1;refresher=uac"
+        far.reply(asked, 200, "Session-Expires: 1;refresher=uac", "Require: timer")
+        assert (await near.expect(200))["Session-Expires"].startswith("1")
+        if method == "INVITE":
+            rig.in_dialog(near, "ACK", dialog, cseq=5)
+            await far.expect("ACK")
+        assert {(await rig.until(SessionRefreshed)).leg_name for _ in range(2)} == set(LegName)
+        assert (await rig.until(DeadlineReached)).kind is DeadlineKind.SESSION_TIMER
+        assert 1.5 <= time.monotonic() - began <= 2.0
+
+
+async def test_a_refresh_that_is_refused_refreshes_nothing() -> None:
+    async with Rig() as rig:
+        a, _ = await answered_call(rig, "Session-Expires: 1;refresher=uac")
+        began = time.monotonic()
+        await asyncio.sleep(0.5)
+        rig.in_dialog(rig.caller, "UPDATE", a, "Session-Expires: 1", cseq=5)
+        rig.gateway.reply(await rig.gateway.expect("UPDATE"), 491)
+        await rig.caller.expect(491)
+        assert (await rig.until(DeadlineReached)).kind is DeadlineKind.SESSION_TIMER
+        assert time.monotonic() - began <= 1.3
+
+
+async def test_an_answer_without_session_expires_ends_the_timer() -> None:
+    async with Rig() as rig:
+        a, _ = await answered_call(rig, "Session-Expires: 1;refresher=uac")
+        rig.in_dialog(rig.caller, "UPDATE", a, rig.caller.contact(), cseq=5)
+        rig.gateway.reply(await rig.gateway.expect("UPDATE"), 200)
+        await rig.caller.expect(200)
+        await asyncio.sleep(1.3)
+        assert not [event for event in rig.events if isinstance(event, DeadlineReached)]
+        assert rig.caller.quiet
+
+
+# --- connections --------------------------------------------------------------------------------------------
+
+
+async def test_a_connection_that_breaks_does_not_end_the_call_where_another_can_be_opened() -> None:
+    async with Rig(transports=BOTH, options_interval_ms=400, t1_ms=20) as rig:
+        gateway = rig.adopt(await ScriptedUA.tcp_server(f"{rig.network}.3"))
+        await answered_call(rig, gateway=gateway)
+        gateway.hang_up()
+        for _ in range(2):
+            rig.caller.reply(await rig.caller.expect("OPTIONS"), 200)
+            gateway.reply(await gateway.expect("OPTIONS"), 200)
+        assert not [event for event in rig.events if isinstance(event, TransportFailed)]
+
+
+async def test_a_peer_that_no_connection_leads_to_any_more_is_a_lost_transport() -> None:
+    async with Rig(transports=BOTH, options_interval_ms=400, t1_ms=20) as rig:
+        caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
+        await answered_call(rig, caller=caller)
+        caller.close()  # its Contact names the port of the connection, where nobody listens
+        assert (await rig.until(TransportFailed)).leg_name is LegName.A
+        while (asked := await rig.gateway.receive()).method == "OPTIONS":
+            rig.gateway.reply(asked, 200)
+        assert asked["Reason"] == 'Q.850;cause=38;text="transport_lost"'
+
+
+async def test_a_peer_that_opens_the_new_connection_itself_is_asked_there() -> None:
+    async with Rig(transports=BOTH, options_interval_ms=600, t1_ms=20) as rig:
+        caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
+        a, _ = await answered_call(rig, caller=caller)
+        caller.close()
+        again = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
+        rig.in_dialog(again, "INFO", a, cseq=2)
+        rig.gateway.reply(await rig.gateway.expect("INFO"), 200)
+        await again.expect(200)
+        again.reply(await again.expect("OPTIONS"), 200)
+        assert not [event for event in rig.events if isinstance(event, TransportFailed)]
+
+
+async def test_a_request_that_cannot_be_passed_on_has_the_peer_asked_and_the_call_ended() -> None:
+    async with Rig(transports=BOTH, t1_ms=20) as rig:
+        caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
+        _, b = await answered_call(rig, caller=caller)
+        caller.close()
+        rig.in_dialog(rig.gateway, "INFO", b, cseq=1)
+        assert (await rig.gateway.receive()).code in (500, 503, 504)
+        assert (await rig.until(TransportFailed)).leg_name is LegName.A
+        assert (await rig.gateway.expect("BYE"))["Reason"] == 'Q.850;cause=38;text="transport_lost"'
