@@ -65,7 +65,7 @@ class Store(Protocol):
     def epoch(self) -> str: ...
 
 
-class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
+class OutboxRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seq: int
     topic: str
     payload: bytes

@@ -7,6 +7,7 @@ Read `serve` from top to bottom: it is the order in which things start, and, bac
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -197,6 +198,8 @@ async def serve(loaded: Loaded, writer: LineWriter) -> None:
                 pid=os.getpid(),
             )
 
+        gc.collect()
+        gc.freeze()  # what the start has made stays: no collection among the calls needs to walk it again
         await service.run(ready)
 
 

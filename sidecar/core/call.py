@@ -34,14 +34,14 @@ class Phase(StrEnum):
     ENDED = "ended"  # the record was handed to the store; legs may still close
 
 
-class Stamp(msgspec.Struct, frozen=True):
+class Stamp(msgspec.Struct, frozen=True, gc=False):
     """One moment on both clocks: durations come from `mono_ns`, what people read from `wall_ns`."""
 
     mono_ns: int
     wall_ns: int
 
 
-class Pricing(msgspec.Struct, frozen=True, kw_only=True):
+class Pricing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one side of the call costs, frozen when that side began; the charge is computed from this
     alone."""
 
@@ -52,7 +52,7 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True):
     free: bool = False  # the billed number is on the FREE list
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     number: int  # from 1
     gateway: str
     target: str
@@ -68,7 +68,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     late_answer: Stamp | None = None
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     call_id: UUID
     boot_id: str
     bridge_id: int

@@ -31,7 +31,7 @@ from sidecar.core.terms import (
 )
 
 
-class Party(msgspec.Struct, frozen=True, kw_only=True):
+class Party(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One party's number: as received on leg A, as sent on leg B, and as billed (null where it gives no
     rate)."""
 
@@ -40,7 +40,7 @@ class Party(msgspec.Struct, frozen=True, kw_only=True):
     billed: str | None = None
 
 
-class LegRecord(msgspec.Struct, frozen=True, kw_only=True):
+class LegRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sip_call_id: str
     local_tag: str
     remote_tag: str
@@ -49,7 +49,7 @@ class LegRecord(msgspec.Struct, frozen=True, kw_only=True):
     transport: TransportName
 
 
-class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One INVITE on leg B."""
 
     gateway: str
@@ -63,7 +63,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     late_answer_at: datetime | None = None  # a 2xx that came too late; it got ACK and BYE
 
 
-class ChargeStep(msgspec.Struct, frozen=True, kw_only=True):
+class ChargeStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one step of the rate came to; the amount is exact: a decimal or a fraction `n/d`."""
 
     start_s: int
@@ -74,7 +74,7 @@ class ChargeStep(msgspec.Struct, frozen=True, kw_only=True):
     amount: str
 
 
-class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True):
+class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One side of the bill, with all that it is computed from: `explain` computes it again without a deck.
     The fields from `stripped` on are null in records of earlier writers.
     """
@@ -108,7 +108,7 @@ class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True):
     tax_rate: Decimal | None = None
 
 
-class MarginRecord(msgspec.Struct, frozen=True, kw_only=True):
+class MarginRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Net sold minus net bought. `exchange` is the rate by which another currency was taken into account."""
 
     currency: str
@@ -116,7 +116,7 @@ class MarginRecord(msgspec.Struct, frozen=True, kw_only=True):
     exchange: ExchangeRate | None = None
 
 
-class Cdr(msgspec.Struct, frozen=True, kw_only=True):
+class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     version: int = 1
     # identity
     tenant: str

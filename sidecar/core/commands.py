@@ -19,7 +19,7 @@ from sidecar.core.tariff import Rate
 from sidecar.core.terms import DeadlineKind, Money, TransportName
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+class Command(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     pass
 
 

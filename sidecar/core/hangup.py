@@ -82,7 +82,7 @@ TABLE: Mapping[tuple[HangupOrigin, Detail], Row] = {
 }
 
 
-class Hangup(msgspec.Struct, frozen=True, kw_only=True):
+class Hangup(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The verdict on one call."""
 
     origin: HangupOrigin

@@ -176,7 +176,7 @@ class TransportName(StrEnum):
     TLS = "tls"
 
 
-class Money(msgspec.Struct, frozen=True):
+class Money(msgspec.Struct, frozen=True, gc=False):
     """An exact amount in one currency (ISO 4217 code). Amounts of two currencies are never added."""
 
     amount: Decimal

@@ -13,7 +13,7 @@ import msgspec
 from sidecar.core.terms import Money
 
 
-class OpenCall(msgspec.Struct, frozen=True, kw_only=True):
+class OpenCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the writer knows of a call that has no record yet."""
 
     slot: int
