@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.node import Node
+
+MakeNode = Callable[..., Node]
+
+
+@pytest.fixture
+def make_node(tmp_path: Path) -> MakeNode:
+    """`make_node(timers="ring_timeout_s = 2")` writes the profile; `async with node.up()` starts it."""
+
+    def make(**profile: str) -> Node:
+        node = Node(tmp_path, **profile)
+        node.write_profile()
+        return node
+
+    return make
