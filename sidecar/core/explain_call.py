@@ -1,0 +1,239 @@
+"""Why a call costs what its record says: the record is reckoned again from the digits that were dialled, and
+from nothing but itself. Every figure that comes out otherwise is named.
+
+    dialled -> stripped -> billed number -> matched row -> hold time -> steps -> net, tax, total -> margin
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from sidecar.core.cdr import Cdr, ChargeRecord
+from sidecar.core.explain import explain
+from sidecar.core.margin import ExchangeTable
+from sidecar.core.numbers import StripPlan, billed_number, normalise
+from sidecar.core.rating import RatingTerms, amount_text, charge, hold_seconds
+from sidecar.core.records import margin_of
+from sidecar.core.tariff import Rate, parse_steps
+from sidecar.core.terms import ChargeSide, RatingStatus
+
+NO_DECK = "not known: the deck is not here"
+
+Lines = tuple[tuple[str, str], ...]
+
+
+class LineExplanation(msgspec.Struct, frozen=True, kw_only=True):
+    """`lines`: (what, text) in the order of reckoning; `differences`: what the record should say instead."""
+
+    side: ChargeSide
+    party: str
+    lines: Lines
+    differences: tuple[str, ...]
+
+
+class CallExplanation(msgspec.Struct, frozen=True, kw_only=True):
+    charges: tuple[LineExplanation, ...]
+    margin: Lines
+    differences: tuple[str, ...]  # of the call as a whole
+
+    @property
+    def all_differences(self) -> tuple[str, ...]:
+        return (*(text for line in self.charges for text in line.differences), *self.differences)
+
+
+def explain_call(
+    cdr: Cdr, candidates: Mapping[ChargeSide, Iterable[str] | None] | None = None
+) -> CallExplanation:
+    """`candidates` are the prefixes that could have matched, which only the deck knows; None: it is not
+    here."""
+    known = candidates or {}
+    margin, differences = _margin(cdr)
+    return CallExplanation(
+        charges=tuple(_line(cdr, line, known.get(line.side)) for line in cdr.charges),
+        margin=margin,
+        differences=differences,
+    )
+
+
+def rated_at(cdr: Cdr, side: ChargeSide) -> datetime:
+    """The time by which the row of the deck was chosen."""
+    if side is ChargeSide.BUY and cdr.attempts:
+        return cdr.attempts[-1].started_at
+    return cdr.invited_at
+
+
+def answered_at(cdr: Cdr, side: ChargeSide) -> datetime | None:
+    """The time from which this side is billed: what prices by time of day go by."""
+    return cdr.answered_at if side is ChargeSide.SELL else cdr.b_answered_at
+
+
+def received_number(cdr: Cdr, side: ChargeSide) -> str:
+    """The digits that this side's strip rule was applied to."""
+    return cdr.callee.received if side is ChargeSide.SELL else cdr.callee.sent or ""
+
+
+def terms_of(line: ChargeRecord) -> RatingTerms | None:
+    """The terms of a line; None in a record that does not hold them yet."""
+    if line.hold_time_precision_ms is None:
+        return None
+    return RatingTerms(
+        rounding=line.rounding,
+        decimals=line.decimals,
+        fee_unit=line.fee_unit,
+        hold_time_precision_ms=line.hold_time_precision_ms,
+        free_s=line.free_s or 0,
+        minimum_charge=line.minimum_charge or Decimal(0),
+        tax_rate=line.tax_rate or Decimal(0),
+    )
+
+
+def _line(cdr: Cdr, line: ChargeRecord, candidates: Iterable[str] | None) -> LineExplanation:
+    received, terms = received_number(cdr, line.side), terms_of(line)
+    hold_s = line.hold_s if line.hold_s is not None else cdr.hold_s if line.side is ChargeSide.SELL else None
+    found = explain(received, line, hold_s=hold_s, terms=terms, candidates=candidates or ())
+    texts = dict(found.lines)
+    more: dict[str, list[tuple[str, str]]] = {
+        "received": [("normalised", normalise(received))],
+        "strip rule": _taken_off(line),
+        "deck": [("candidates", NO_DECK)] if line.deck_revision and candidates is None else [],
+        "matched prefix": [("rate", line.rate)] if line.rate else [],
+        "hold time": _free(line),
+    }
+    lines: list[tuple[str, str]] = []
+    for name, text in texts.items():
+        if name == "hold time":
+            lines += _times(cdr, line, terms)
+        lines += [(name, text), *more.get(name, [])]
+    again = (*_number(received, line), *_hold(cdr, line, terms), *_again(cdr, line, terms))
+    return LineExplanation(
+        side=line.side,
+        party=line.party,
+        lines=tuple(lines),
+        differences=(*again, *found.differences),
+    )
+
+
+def _taken_off(line: ChargeRecord) -> list[tuple[str, str]]:
+    if line.stripped is None:
+        return []
+    added = f", {line.added} put in front" if line.added else ""
+    return [("stripped", f"{line.stripped} off the front{added}")]
+
+
+def _free(line: ChargeRecord) -> list[tuple[str, str]]:
+    return [("free seconds", f"{line.free_s} s")] if line.free_s else []
+
+
+def _times(cdr: Cdr, line: ChargeRecord, terms: RatingTerms | None) -> list[tuple[str, str]]:
+    if line.billable_ms is None or terms is None:
+        return []
+    begun = answered_at(cdr, line.side)
+    since = f" from {begun.isoformat()} on" if begun is not None else ""
+    return [
+        (
+            "billable time",
+            f"{line.billable_ms} ms{since}, a second more from {terms.hold_time_precision_ms} ms on",
+        )
+    ]
+
+
+def _number(received: str, line: ChargeRecord) -> list[str]:
+    if line.stripped is None:
+        return []
+    e164 = line.strip_rule == "e164"
+    number = billed_number(received, StripPlan(global_strip=0 if e164 else min(line.stripped, 32))).billed
+    if number is not None and not e164:
+        number = (line.added or "") + number
+    if number != line.billed_number:
+        return [f"billed number {line.billed_number}, {received} gives {number}"]
+    return []
+
+
+def _hold(cdr: Cdr, line: ChargeRecord, terms: RatingTerms | None) -> list[str]:
+    if terms is None or line.billable_ms is None or line.hold_s is None:
+        return []
+    differences = []
+    hold_s = hold_seconds(line.billable_ms, terms.hold_time_precision_ms)
+    if hold_s != line.hold_s:
+        differences.append(f"hold time {line.hold_s} s, {line.billable_ms} ms give {hold_s} s")
+    if line.side is not ChargeSide.SELL:
+        return differences
+    for name, of_call, of_line in (
+        ("billable_ms", cdr.billable_ms, line.billable_ms),
+        ("hold_s", cdr.hold_s, line.hold_s),
+        ("billed_s", cdr.billed_s, line.billed_s),
+        ("callee.billed", cdr.callee.billed, line.billed_number),
+    ):
+        if of_call != of_line:
+            differences.append(f"{name} of the call is {of_call}, of its charge {of_line}")
+    longest_ms = cdr.talk_ms if cdr.granted_s is None else min(cdr.talk_ms, cdr.granted_s * 1000)
+    if line.billable_ms > longest_ms:
+        differences.append(f"{line.billable_ms} ms are billed, of at most {longest_ms}")
+    return differences
+
+
+def _again(cdr: Cdr, line: ChargeRecord, terms: RatingTerms | None) -> list[str]:
+    """The steps and all amounts, by the one function that makes charges."""
+    if terms is None or line.rating_status is not RatingStatus.RATED:
+        return []
+    if line.rate is None or line.hold_s is None or line.currency is None:
+        return ["rated, but the record names no rate"]
+    try:
+        rate = Rate(
+            prefix=line.prefix or "",
+            currency=line.currency,
+            steps=parse_steps(line.rate),
+            connect_fee=line.connect_fee or Decimal(0),
+        )
+        cost = charge(rate, line.hold_s, terms, answered_at(cdr, line.side))
+    except ValueError as error:
+        return [f"the rate {line.rate!r} gives no charge: {error}"]
+    said = [(one.start_s, one.billed_s, one.increment_s, one.price, one.per_s) for one in line.steps]
+    made = [(one.start_s, one.seconds, one.increment_s, one.price, one.per_s) for one in cost.segments]
+    differences = []
+    if said != made:
+        differences.append(f"steps {_steps(said)}, the rate gives {_steps(made)}")
+    for name, of_record, again in (
+        ("net", line.net, cost.net),
+        ("tax", line.tax, cost.tax),
+        ("total", line.total, cost.total),
+    ):
+        if of_record != again:
+            text = "null" if of_record is None else amount_text(of_record)
+            differences.append(f"{name} {text}, the rate gives {amount_text(again)}")
+    return differences
+
+
+def _steps(steps: list[tuple[int, int, int, Decimal, int]]) -> str:
+    return (
+        "; ".join(f"{start}: {s} s at {price:f}/{per}/{inc}" for start, s, inc, price, per in steps) or "none"
+    )
+
+
+def _margin(cdr: Cdr) -> tuple[Lines, tuple[str, ...]]:
+    said = cdr.margin
+    table = ExchangeTable([said.exchange] if said and said.exchange else [])
+    again = margin_of(cdr.charges, cdr.invited_at, table)
+    if said is None:
+        written = any(line.hold_s is not None for line in cdr.charges)
+        missing = again is not None and written
+        return (), (f"no margin, the charges give {amount_text(again.amount)}",) if again and missing else ()
+    nets = [(f"{'sold' if one.side is ChargeSide.SELL else 'bought'}, net", one) for one in cdr.charges]
+    lines = [(name, f"{amount_text(one.net)} {one.currency}") for name, one in nets if one.net is not None]
+    if said.exchange is not None:
+        one = said.exchange
+        lines.append(
+            (
+                "exchange rate",
+                f"1 {one.base} = {one.rate:f} {one.quote} from {one.valid_from.isoformat()} on",
+            )
+        )
+    lines.append(("margin", f"{amount_text(said.amount)} {said.currency}"))
+    if again is None or (again.amount, again.currency) != (said.amount, said.currency):
+        text = "none" if again is None else f"{amount_text(again.amount)} {again.currency}"
+        return tuple(lines), (f"margin {amount_text(said.amount)} {said.currency}, the charges give {text}",)
+    return tuple(lines), ()
