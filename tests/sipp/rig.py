@@ -203,10 +203,13 @@ class Rig:
         pause_ms: int = 600,
         patience_s: int = 20,
         others: dict[str, str] | None = None,
+        remote: str = "",
+        transport: str = "u1",
         meanwhile: Callable[[str], Awaitable[object]] | None = None,
     ) -> str:
         """Run the pair and return its SIP Call-ID. `others` are more callees, by gateway; `host` is the
-        caller's, if not that of the rig; `meanwhile` is given the number and runs beside the call."""
+        caller's, if not that of the rig; `remote` where it calls, if not by UDP, and `transport` is SIPp's
+        `-t`; `meanwhile` is given the number and runs beside the call."""
         callees = {} if callee is None else {gateway: callee}
         sip_call_id = f"{caller}-{next(_numbers)}-{self.host}"
         ports = free_ports(host or self.host, 1)
@@ -237,7 +240,8 @@ class Rig:
                     next(control),
                     *("-s", dialled, "-d", str(pause_ms), "-key", "account", account),
                     *("-cid_str", sip_call_id),
-                    remote=":".join(map(str, self.node.sip)),
+                    *("-t", transport),
+                    remote=remote or ":".join(map(str, self.node.sip)),
                     patience_s=patience_s,
                 )
             )

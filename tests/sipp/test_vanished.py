@@ -1,0 +1,86 @@
+"""Peers that vanish in the call: real SIPp calls through the real daemon, asserted on the CDR that a
+subscriber received."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from sidecar.demo.children import free_ports
+from sidecar.demo.subscriber import Record
+from tests.sipp.conftest import MakeRig, own_host
+from tests.sipp.rig import Rig
+from tests.sipp.test_limits import verdict
+
+SHORT = {"SIDECAR_TIMERS__T1_MS": "40", "SIDECAR_TIMERS__OPTIONS_INTERVAL_S": "2"}
+TIMER_F_MS = 64 * 40
+
+DEAD_PEER = ("server", "timeout", "dead_peer", 408, 102, "answered")
+SESSION_TIMER = ("server", "timeout", "session_timer", 408, 102, "answered")
+TRANSPORT_LOST = ("server", "fault", "transport_lost", 500, 38, "answered")
+
+
+def assert_charged_as_billable(cdr: Record) -> None:
+    (sell,) = (line for line in cdr["charges"] if line["side"] == "sell")
+    assert Decimal(sell["total"]) == Decimal(cdr["billed_s"]) / 100
+    assert abs(cdr["billed_s"] * 1000 - cdr["billable_ms"]) <= 1000
+
+
+@pytest.mark.parametrize("scenario", ["server-dead-caller-in-call", "server-dead-callee-in-call"])
+async def test_a_peer_that_answers_no_options_is_billed_to_its_last_answer(
+    make_rig: MakeRig, scenario: str
+) -> None:
+    async with make_rig(max_duration_s=60, **SHORT) as rig:
+        cdr = await rig.place(scenario, scenario)
+    assert verdict(cdr) == DEAD_PEER
+    assert (cdr["evidence"], cdr["confidence"]) == ("timer", "observed")
+    # Its first OPTIONS after 1-2 s was the last that it answered; the next came 2 s later and had Timer F.
+    assert 1000 <= cdr["billable_ms"] <= 2300
+    assert TIMER_F_MS + 2000 <= cdr["talk_ms"] - cdr["billable_ms"] <= TIMER_F_MS + 2700
+    assert_charged_as_billable(cdr)
+
+
+async def test_a_peer_that_has_forgotten_the_call_is_billed_to_its_last_answer(make_rig: MakeRig) -> None:
+    async with make_rig(max_duration_s=60, **SHORT) as rig:
+        cdr = await rig.place("server-dead-callee-in-call", "server-dead-dialog-in-call")
+    assert verdict(cdr) == DEAD_PEER
+    assert 1000 <= cdr["billable_ms"] <= 2300
+    assert 1900 <= cdr["talk_ms"] - cdr["billable_ms"] <= 2400
+    assert_charged_as_billable(cdr)
+
+
+async def test_a_session_that_is_not_refreshed_is_billed_to_its_last_refresh(make_rig: MakeRig) -> None:
+    async with make_rig(max_duration_s=60) as rig:
+        scenario = "server-session-timer-in-call"
+        cdr = await rig.place(scenario, scenario, pause_ms=1200)
+    assert verdict(cdr) == SESSION_TIMER
+    assert 1150 <= cdr["billable_ms"] <= 1600
+    assert 1950 <= cdr["talk_ms"] - cdr["billable_ms"] <= 2300
+    assert_charged_as_billable(cdr)
+
+
+async def test_a_caller_that_no_connection_leads_to_is_billed_to_its_last_life(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, own_host())
+    rig.write_profile(calls_max=100, max_duration_s=60)
+    remote = f"{rig.host}:{free_ports(rig.host, 1)[0]}"
+    async with rig.up(SIDECAR_SIP__LISTEN_TCP=remote, **SHORT):
+        scenario = "server-transport-lost-in-call"
+        cdr = await rig.place(scenario, scenario, remote=remote, transport="t1")
+    assert verdict(cdr) == TRANSPORT_LOST
+    assert cdr["leg_a"]["transport"] == "tcp"
+    # Nothing was heard of it after its ACK, and the first OPTIONS came after 1-2 s.
+    assert cdr["billable_ms"] <= 300
+    assert 1000 <= cdr["talk_ms"] <= 2700
+    assert_charged_as_billable(cdr)
+
+
+async def test_a_living_call_is_asked_and_goes_on(make_rig: MakeRig) -> None:
+    async with make_rig(max_duration_s=60, SIDECAR_TIMERS__OPTIONS_INTERVAL_S="1") as rig:
+        cdr = await rig.place("caller-bye-in-call", "caller-bye-in-call", pause_ms=3000)
+        messages = await asyncio.to_thread((rig.folder / "caller-bye-in-call.uac.messages").read_text)
+    assert verdict(cdr)[:3] == ("caller", None, "bye")
+    assert 3000 <= cdr["billable_ms"] <= 3600
+    assert messages.count("\nOPTIONS sip:") >= 2
