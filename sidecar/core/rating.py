@@ -213,8 +213,13 @@ def _increments(
     Each step is billed whole up to the next, which starts on a multiple of its increment; the last one
     reached is billed in begun increments.
     """
+    step = steps[0]
+    if (len(steps) == 1 or chargeable_s <= steps[1].start_s) and not step.alternatives:
+        # What follows would say the same; it is here because most calls end in the first step.
+        seconds = -(-chargeable_s // step.increment_s) * step.increment_s
+        return (_segment(0, seconds, step),), seconds, step.price_e12 * seconds, step.per_s
     segments = []
-    billed_s, amount, per_s = 0, 0, steps[0].per_s
+    billed_s, amount, per_s = 0, 0, step.per_s
     for number, step in enumerate(steps, 1):
         start_s, increment_s = step.start_s, step.increment_s
         if start_s >= chargeable_s:
