@@ -204,13 +204,18 @@ void Bridge::snapshot() {
 
 // --- tables ----------------------------------------------------------------------------------------------------------
 
+static std::string dialog_name(std::string_view local_tag, std::string_view remote_tag, std::string_view call_id) {
+    std::string name;
+    name.reserve(local_tag.size() + remote_tag.size() + call_id.size() + 2);
+    return name.append(local_tag).append(1, '\0').append(remote_tag).append(1, '\0').append(call_id);
+}
+
 void Bridge::enter(Leg& leg) { legs_.emplace(leg.dialog.local_tag(), &leg); }
 
 void Bridge::leave(Leg& leg) {
     legs_.erase(leg.dialog.local_tag());
     if (ended_dialogs_.size() == ended_dialogs_max) ended_dialogs_.pop_front();
-    ended_dialogs_.push_back({std::string(leg.dialog.local_tag()), std::string(leg.dialog.remote_tag()),
-                              std::string(leg.dialog.call_id())});
+    ended_dialogs_.push_back(dialog_name(leg.dialog.local_tag(), leg.dialog.remote_tag(), leg.dialog.call_id()));
 }
 
 void Bridge::retire(Call& call) {
@@ -446,13 +451,11 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
         return leg->call()->on_ack(*leg, rdata);
     }
     if (leg == nullptr || leg->call() == nullptr) {
+        const auto& info = rdata->msg_info;
+        const auto name = dialog_name(view(info.to->tag), view(info.from->tag), view(info.cid->id));
         const bool late_bye =
             method.id == PJSIP_BYE_METHOD &&
-            (leg != nullptr || std::any_of(ended_dialogs_.rbegin(), ended_dialogs_.rend(), [&](const EndedDialog& ended) {
-                 return ended.local_tag == view(rdata->msg_info.to->tag) &&
-                        ended.remote_tag == view(rdata->msg_info.from->tag) &&
-                        ended.call_id == view(rdata->msg_info.cid->id);
-             }));
+            (leg != nullptr || std::find(ended_dialogs_.rbegin(), ended_dialogs_.rend(), name) != ended_dialogs_.rend());
         counters.add(late_bye ? Counter::late_byes : Counter::unmatched_requests);
         return respond_stateless(rdata, late_bye ? PJSIP_SC_OK : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }

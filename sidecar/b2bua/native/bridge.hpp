@@ -100,11 +100,8 @@ private:
     std::string not_accepting_;  // the detail of the refusal; empty: accepting
     int depth_ = 0;
 
-    struct EndedDialog {
-        std::string local_tag, remote_tag, call_id;
-    };
     static constexpr std::size_t ended_dialogs_max = 4096;
-    std::deque<EndedDialog> ended_dialogs_;  // the last to end: a BYE that crossed ours is answered 200, not 481
+    std::deque<std::string> ended_dialogs_;  // names of the last to end: a BYE that crossed ours gets 200, not 481
 
     bool registered_ = false;
     std::mutex stop_mutex_;

@@ -103,8 +103,7 @@ bool CallerLeg::accept(pjsip_rx_data* invite) {
     responses_ = ResponseBase(invite, dialog.local_tag());
     if (!responses_ || !invite_.accept(invite, this)) return false;
     enter_table();
-    TxPtr trying = responses_.make(PJSIP_SC_TRYING);
-    return trying && invite_.respond(std::move(trying));
+    return invite_.respond(responses_.trying());
 }
 
 void CallerLeg::provisional(const pjsip_rx_data* from_b, const header_policy::Options& options) {

@@ -156,6 +156,11 @@ ResponseBase::ResponseBase(const pjsip_rx_data* rdata, std::string_view to_tag) 
     to_tag_ = copy(tdata->pool, to_tag);
 }
 
+TxPtr ResponseBase::trying() const {
+    pjsip_tx_data_add_ref(base_.get());
+    return TxPtr(base_.get());
+}
+
 TxPtr ResponseBase::make(int code, std::string_view phrase) const {
     if (!base_) return nullptr;
     TxPtr response = new_message(PJSIP_RESPONSE_MSG);
@@ -275,7 +280,11 @@ TxPtr cancel_of(const pjsip_tx_data* invite) {
 bool answer_request(pjsip_rx_data* rdata, int code, std::string_view to_tag, int retry_after_s) {
     Tsx tsx;
     if (!tsx.accept(rdata, nullptr)) return false;
-    TxPtr response = ResponseBase(rdata, to_tag).make(code);
+    pjsip_tx_data* tdata = nullptr;
+    pjsip_endpt_create_response(stack.endpoint, rdata, code, nullptr, &tdata);
+    TxPtr response(tdata);
+    if (response && rdata->msg_info.to->tag.slen == 0) PJSIP_MSG_TO_HDR(tdata->msg)->tag = copy(tdata->pool, to_tag);
+    if (response && !stack.settings.product.empty()) add_header(tdata, "Server", stack.settings.product);
     if (response && retry_after_s > 0) add_header(response.get(), "Retry-After", std::to_string(retry_after_s));
     if (response && tsx.respond(std::move(response)) && rdata->msg_info.msg->line.req.method.id != PJSIP_INVITE_METHOD) {
         tsx.retire();  // INVITE: it repeats the response until its ACK

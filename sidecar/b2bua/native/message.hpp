@@ -63,6 +63,7 @@ public:
     ResponseBase() = default;
     ResponseBase(const pjsip_rx_data* rdata, std::string_view to_tag);
     explicit operator bool() const { return base_ != nullptr; }
+    TxPtr trying() const;  // 100: the base itself
     TxPtr make(int code, std::string_view phrase = {}) const;  // null: out of memory
 
 private:

@@ -42,7 +42,8 @@ bool Relay::start(pjsip_rx_data* request) {
     if (refreshes()) new_target_ = contact_of(msg);
     if (!uas_.accept(request, this)) return false;
     responses_ = ResponseBase(request, from_.dialog.local_tag());
-    if (is_invite_) uas_.respond(responses_.make(PJSIP_SC_TRYING));
+    if (!responses_) return false;
+    if (is_invite_) uas_.respond(responses_.trying());
 
     TxPtr passed = to_.dialog.request(method);
     uac_cseq_ = to_.dialog.local_cseq() - 1;
