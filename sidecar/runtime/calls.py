@@ -155,8 +155,9 @@ class Calls:
     # --- the table --------------------------------------------------------------------------------------
 
     def _keep(self, before: Call | None, call: Call) -> None:
-        self._count(before, -1)
-        self._count(call, +1)
+        if before is None or before.phase is not call.phase or before.attempts is not call.attempts:
+            self._count(before, -1)
+            self._count(call, +1)
         if before is None or before.phase is not call.phase:
             self._on_phase(before, call)
         if is_over(call):
