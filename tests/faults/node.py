@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import sys
 import urllib.request
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -29,7 +30,7 @@ from paho.mqtt.properties import Properties
 
 from sidecar.adapters.control_client import ControlClient
 from sidecar.adapters.sqlite.check import ledger_check
-from sidecar.demo.children import Daemon, daemon, end, free_ports
+from sidecar.demo.children import Daemon, daemon, end, environment, free_ports
 from tests.faults.phone import Phone, Script
 
 Record = dict[str, Any]
@@ -143,7 +144,14 @@ class Node:
     ) -> AsyncIterator[Daemon]:
         """May be entered again: a restart on the same data, and with the same settings."""
         self.more = self.more if settings is None else settings
-        environment = {
+        how = {"program": program} if program else {}
+        self.log = self.folder / f"daemon-{next(self._logs)}.log"
+        async with daemon(self.log, self._settings(), **how) as child:
+            self.child = child
+            yield child
+
+    def _settings(self) -> dict[str, str]:
+        return {
             "SIDECAR_NODE__NAME": "node",
             "SIDECAR_NODE__DATA_DIR": str(self.data),
             "SIDECAR_SIP__PROFILE": str(self.folder / "node.toml"),
@@ -151,11 +159,17 @@ class Node:
             "SIDECAR_LOG__LEVEL": "debug",
             **self.more,
         }
-        how = {"program": program} if program else {}
-        self.log = self.folder / f"daemon-{next(self._logs)}.log"
-        async with daemon(self.log, environment, **how) as child:
-            self.child = child
-            yield child
+
+    async def killed_while_it_starts(self, after_s: float) -> None:
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sidecar.cli", "run"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=environment(**self._settings()),
+        )
+        await asyncio.sleep(after_s)
+        child.kill()
+        await child.wait()
 
     def kill(self) -> None:
         os.kill(self.child.pid, signal.SIGKILL)
@@ -168,11 +182,7 @@ class Node:
         return 0.0
 
     async def status(self) -> Record:
-        def ask() -> Record:
-            with ControlClient(self.data / "control.sock") as client:
-                return dict(client.call("node.status"))
-
-        return await asyncio.to_thread(ask)
+        return await asyncio.to_thread(self._ask, "node.status")
 
     async def empty(self, within_s: float = WITHIN_S) -> None:
         """Until the bridge holds no call and no leg, and the node has closed all of its own."""
@@ -206,6 +216,18 @@ class Node:
             yield
         finally:
             connection.close()
+
+    async def top_up(self, account: str, amount: str) -> None:
+        """As the command does it; the socket may lie in a mount namespace that only the daemon sees."""
+        await asyncio.to_thread(self._ask, "account.topup", name=account, amount=amount, reference="test")
+
+    def _ask(self, method: str, **words: Any) -> Record:
+        folder = os.open(f"/proc/{self.child.pid}/root{self.data}", os.O_PATH)
+        try:
+            with ControlClient(Path(f"/proc/self/fd/{folder}/control.sock")) as client:
+                return dict(client.call(method, words))
+        finally:
+            os.close(folder)
 
     async def account(self, name: str) -> Decimal:
         shown = await self.child.command("account", "show", name)

@@ -4,6 +4,7 @@ order."""
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import statistics
 from collections.abc import Sequence
@@ -127,4 +128,17 @@ async def test_a_broker_that_is_killed_gets_the_backlog_when_it_is_back(make_nod
             await broker.start()
             sides += more
             await _all_arrived(node, listener, sides)
+    node.check_books()
+
+
+async def test_the_broker_of_the_node_itself_is_started_again(make_node: MakeNode) -> None:
+    node = make_node()
+    async with phones(node) as (caller, _), node.up() as child, listening(*child.broker) as listener:
+        caller.peer = child.sip
+        sides = await _calls(caller, 10, 0)
+        await listener.of([side.call_id for side in sides])
+        os.kill(int((node.data / "broker" / "mosquitto.pid").read_text()), signal.SIGKILL)
+        sides += await _calls(caller, 10, 100)
+        await _all_arrived(node, listener, sides)
+        assert listener.connects > 1
     node.check_books()

@@ -73,7 +73,7 @@ async def _through_the_fault(
             await side.over.wait()
             assert side.bye_code == 200
         for n in range(5):
-            refused = await caller.place(f"13{n:02}", BYE)
+            refused = await caller.place(f"13{n:02}", BYE, account="prepaid")
             assert refused.final == 503
             assert refused.final_response is not None
             assert refused.final_response["Retry-After"] == "5"
@@ -109,6 +109,7 @@ async def test_a_disk_that_takes_nothing_ends_no_call_and_loses_none(
         node.up(broker.settings(), program) as child,
     ):
         caller.peer = callee.peer = child.sip
+        await node.top_up("prepaid", "1")
         ended, lasting = await _through_the_fault(node, caller, callee, faulty_disk)
         records = await listener.of([side.call_id for side in ended])
         assert {(one["hangup_origin"], one["detail"]) for one in records} == {("caller", "bye")}
@@ -124,6 +125,7 @@ async def test_a_disk_that_takes_nothing_ends_no_call_and_loses_none(
         shutil.copytree(f"/proc/{child.pid}/root{node.data}", copy, ignore=shutil.ignore_patterns("*.sock"))
     node.data = copy
     assert node.open_entries() == 0
+    assert node.balance("prepaid") == 1  # what a refused call had reserved is back
     node.check_books()
 
 
@@ -131,10 +133,11 @@ async def test_a_journal_that_is_locked_for_long_refuses_and_keeps(make_node: Ma
     node = make_node()
     async with phones(node) as (caller, callee), node.up() as child, listening(*child.broker) as listener:
         caller.peer = callee.peer = child.sip
+        await node.top_up("prepaid", "1")
         ending, lasting = caller.dial("1000", Plan(caller_bye_s=1.0)), caller.dial("1001", Plan())
         await until(lambda: ending.final == lasting.final == 200)
         async with node.journal_locked():
-            held = caller.dial("1002", BYE)
+            held = caller.dial("1002", BYE, account="prepaid")
             await ending.over.wait()
             await held.over.wait()
             assert held.final == 500  # nobody knew yet that the lock would stay
@@ -153,5 +156,6 @@ async def test_a_journal_that_is_locked_for_long_refuses_and_keeps(make_node: Ma
         (record,) = await listener.of([lasting.call_id])
         assert record["hangup_origin"] == "callee"
         await node.empty()
+    assert node.balance("prepaid") == 1
     check_sequences(listener.records)
     node.check_books()

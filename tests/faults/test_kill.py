@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -58,13 +59,19 @@ async def test_a_node_that_is_killed_loses_no_call_and_tells_none_twice(make_nod
         phones(node, lambda invite: plans[invite.uri[4:10]]) as (caller, callee),
     ):
         found_open: list[int] = []
+        killed_at: list[datetime] = []
+        boots: list[str] = []
         for _ in range(ROUNDS):
             async with node.up(broker.settings()) as child:
                 caller.peer = callee.peer = child.sip
                 for account in ("prepaid", "other"):
                     await child.command("account", "topup", account, "1")
+                boots.append((await node.status())["boot_id"])
                 await _dial_until_killed(node, caller, chance, plans)
+            killed_at.append(datetime.now(UTC))
             found_open.append(node.open_entries())
+            # Killed again and again while it writes the records of those calls, or before, or after.
+            await node.killed_while_it_starts(0.3 + chance.random())
         async with node.up() as child:
             head = (await child.command("node", "status"))["outbox_head_seq"]
             await listener.until(lambda: len(listener.records) + listener.again >= head, 15)
@@ -88,6 +95,14 @@ async def test_a_node_that_is_killed_loses_no_call_and_tells_none_twice(make_nod
     # An entry may hold a cause already, when the node dies while the legs close.
     assert sum(found_open) * 0.5 < len(recovered) <= sum(found_open)
     assert all((one["hangup_origin"], one["server_reason"]) == ("server", "fault") for one in recovered)
+    for one in recovered:
+        # Billed to the last sign of life of the node, which is at most a heartbeat old: never too much.
+        (age_s,) = (
+            (at - one["ended_at"]).total_seconds()
+            for at, boot in zip(killed_at, boots, strict=True)
+            if boot == one["boot_id"]
+        )
+        assert 0 <= age_s < 1.5, age_s
     # Leg B's INVITE is the proof that a call was admitted.
     told = Counter(one["callee"]["received"] for one in listener.records if one["revision"] == 0)
     missing = {side.number for side in callee.sides.values()} - told.keys()
@@ -100,4 +115,38 @@ async def test_a_node_that_is_killed_loses_no_call_and_tells_none_twice(make_nod
     for account in ("prepaid", "other"):
         charged = sum(Decimal(sell(o)["total"] or 0) for o in highest.values() if o["account"] == account)
         assert node.balance(account) == ROUNDS - charged >= 0
+    node.check_books()
+
+
+async def test_a_node_that_is_told_to_stop_ends_its_calls_and_records_them(make_node: MakeNode) -> None:
+    """In whatever phase they are: the peers hear of it, and the next start finds nothing to recover."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    plans = {f"1{n:05}": any_plan(chance) for n in range(80)}
+    node = make_node(timers="max_duration_s = 60\nt1_ms = 50")
+    async with (
+        mosquitto(node.folder) as broker,
+        listening(broker.host, broker.port) as listener,
+        phones(node, lambda invite: plans[invite.uri[4:10]]) as (caller, callee),
+    ):
+        async with node.up(broker.settings()) as child:
+            caller.peer = callee.peer = child.sip
+            await child.command("account", "topup", "prepaid", "100")
+            for number, plan in plans.items():
+                caller.dial(number, plan, account=chance.choice(("prepaid", "")))
+                await asyncio.sleep(chance.expovariate(CALLS_PER_S))
+            assert await child.stop() == 0
+        records = await listener.of([side.call_id for side in caller.sides.values() if side.codes])
+        assert node.open_entries() == 0
+        await caller.all_over(5)
+        await callee.all_over(5)
+    drained = [one for one in records if one["detail"] == "drain"]
+    print(Counter(f"{one['hangup_origin']} {one['detail']}" for one in records))
+    assert len(drained) > 10
+    assert all(one["server_reason"] == "admin" for one in drained)
+    assert all(side.ended_by for side in callee.sides.values() if side.final == 200)
+    charged = sum(Decimal(sell(o)["total"] or 0) for o in records if o["account"] == "prepaid")
+    assert node.balance("prepaid") == 100 - charged
+    check_sequences(listener.records)
     node.check_books()
