@@ -51,6 +51,18 @@ class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
     verify_gateways: bool = True  # with `ca`: connect to no gateway whose certificate does not verify
 
 
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway's challenges are answered with."""
+
+    gateway: str
+    username: str
+    password: str
+    realm: str = ""  # the only one that they are for; empty: any
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.gateway})"  # settings may be printed, passwords never
+
+
 class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     listeners: tuple[Listener, ...]
     peers: tuple[PeerGroup, ...]  # the first group that holds an address is its group
@@ -64,6 +76,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL and BYE
     product: str = ""  # User-Agent and Server; empty: neither is sent
     tls: TlsFiles | None = None
+    credentials: tuple[Credentials, ...] = ()  # none for a gateway: its challenges go to the caller
 
 
 _PJ_TRANSPORT: Mapping[TransportName, int] = {
@@ -160,6 +173,9 @@ class BridgeHook:
             "refuse_unlisted": settings.unlisted == "refuse",
             "wanted_headers": [name.lower() for name in settings.wanted_headers],
             "product": settings.product,
+            "credentials": [
+                (one.gateway, one.username, one.password, one.realm) for one in settings.credentials
+            ],
             "peers": [
                 (group.name, list(group.cidrs), group.port, list(group.tls_names)) for group in settings.peers
             ],

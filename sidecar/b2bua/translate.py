@@ -255,7 +255,8 @@ def event_of(native: NativeEvent) -> Event:
 def tuple_of(command: WireCommand | Snapshot) -> tuple[Any, ...]:
     match command:
         case Route(bridge_id=i, attempt=n, host=host, port=port, transport=transport, user=user):
-            return (1, i, n, host, port, _TRANSPORT_NUMBERS[transport], user, command.no_response_ms)
+            kind = _TRANSPORT_NUMBERS[transport]
+            return (1, i, n, host, port, kind, user, command.no_response_ms, command.gateway)
         case RelayAnswer(bridge_id=i):
             return (2, i)
         case RelayFailure(bridge_id=i, sip_code=code, keep_retry_after=keep):

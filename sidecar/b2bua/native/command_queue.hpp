@@ -39,6 +39,7 @@ struct Command {  // each kind uses some of these; hook.py fills them
     std::string host;
     std::string user;
     std::string text;
+    std::string gateway;  // whose credentials it takes
 };
 
 // A socket pair whose reading end is registered in pjsip's ioqueue: the worker sleeps in one place only, and commands

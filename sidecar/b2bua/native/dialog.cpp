@@ -319,13 +319,43 @@ void Dialog::aim(pjsip_tx_data* tdata) {
     }
 }
 
-TxPtr Dialog::request(const pjsip_method& method) { return make(method, local_cseq_++); }
+TxPtr Dialog::request(const pjsip_method& method) {
+    TxPtr tdata = make(method, local_cseq_++);
+    if (tdata && digest_) digest_->sign(tdata.get(), target_text_);
+    return tdata;
+}
+
+void Dialog::answer_challenges_of(const std::string& gateway) {
+    const auto found = stack.settings.credentials.find(gateway);
+    if (found != stack.settings.credentials.end()) digest_ = std::make_unique<Digest>(found->second);
+}
+
+TxPtr Dialog::again(const pjsip_tx_data* sent, const pjsip_rx_data* response, int& tries) {
+    constexpr int tries_max = 2;  // a proxy and the peer behind it, or a nonce that has become stale
+    const bool challenged = digest_ && Digest::is_challenge(response->msg_info.msg->line.status.code);
+    if (!challenged || tries == tries_max || !digest_->learn(response, sent->msg)) return nullptr;
+    ++tries;
+    TxPtr tdata = request(sent->msg->line.req.method);
+    if (!tdata) return nullptr;
+    for (const pjsip_hdr* header = sent->msg->hdr.next; header != &sent->msg->hdr; header = header->next) {
+        const bool passes = header_policy::passes(header, {}) || same_text(header->name, "RAck");
+        if (!passes || Digest::is_credentials(header)) continue;
+        pjsip_msg_add_hdr(tdata->msg, static_cast<pjsip_hdr*>(pjsip_hdr_clone(tdata->pool, header)));
+    }
+    const auto hops = [](const pjsip_msg* msg) {
+        return static_cast<pjsip_max_fwd_hdr*>(pjsip_msg_find_hdr(msg, PJSIP_H_MAX_FORWARDS, nullptr));
+    };
+    hops(tdata->msg)->ivalue = hops(sent->msg)->ivalue;
+    if (sent->msg->body != nullptr) tdata->msg->body = pjsip_msg_body_clone(tdata->pool, sent->msg->body);
+    return tdata;
+}
 
 TxPtr Dialog::ack(int cseq, std::string_view branch) {
     TxPtr tdata = make(pjsip_ack_method, cseq);
     if (!tdata) return nullptr;
     auto* via = static_cast<pjsip_via_hdr*>(pjsip_msg_find_hdr(tdata->msg, PJSIP_H_VIA, nullptr));
     via->branch_param = copy(tdata->pool, branch);
+    if (digest_) digest_->sign_ack(tdata.get());
     return tdata;
 }
 

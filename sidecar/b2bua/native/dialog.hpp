@@ -5,6 +5,7 @@
 // requests that are refused later, and costs 4 kB and two locks. What is needed of it is this file.
 #pragma once
 
+#include "digest.hpp"
 #include "event.hpp"
 #include "message.hpp"
 #include "stack.hpp"
@@ -12,6 +13,7 @@
 #include <pjsip.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -53,6 +55,12 @@ public:
 
     TxPtr request(const pjsip_method& method);  // takes the next CSeq
     TxPtr ack(int cseq, std::string_view branch);
+    // Leg B alone: challenges of this gateway are ours to answer, where its profile has credentials.
+    void answer_challenges_of(const std::string& gateway);
+    bool answers_challenges() const { return digest_ != nullptr; }
+    // The same request with the next CSeq and an answer to the challenge that it got; null where there is none to give.
+    // `tries` counts them for one request.
+    TxPtr again(const pjsip_tx_data* sent, const pjsip_rx_data* response, int& tries);
 
     void add_contact(pjsip_tx_data* tdata) const;
     void put_identity(Fields& fields) const;  // the fields of core.events.LegIdentity, in order
@@ -91,6 +99,7 @@ private:
     int local_cseq_ = 0;
     int remote_cseq_ = -1;
     std::string branch_;
+    std::unique_ptr<Digest> digest_;  // null: no credentials
     std::string local_address_;
     std::string remote_address_;
     Transport transport_ = Transport::udp;

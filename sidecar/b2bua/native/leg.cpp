@@ -64,6 +64,10 @@ void Leg::peer_left(int code) {
 bool Leg::on_bye_tsx(pjsip_transaction* tsx, pjsip_event& event) {
     if (!bye_.is(tsx)) return false;
     if (tsx->status_code < 200) return true;
+    if (is_response(event)) {
+        TxPtr again = dialog.again(tsx->last_tx, response_of(event), bye_tries_);
+        if (again && bye_.send(std::move(again), this)) return true;
+    }
     alive_ = is_response(event) && tsx->status_code < 300;
     finish(tsx->status_code);
     return true;
@@ -197,6 +201,7 @@ bool CalleeLeg::start(const Command& route, const HeldMessage& invite, const pjs
         state_ = LegState::ended;
         return false;
     }
+    dialog.answer_challenges_of(route.gateway);
     TxPtr request = dialog.request(pjsip_invite_method);
     invite_cseq_ = dialog.local_cseq() - 1;
     pjsip_msg* msg = request->msg;
@@ -211,7 +216,8 @@ bool CalleeLeg::start(const Command& route, const HeldMessage& invite, const pjs
         finish(PJSIP_SC_SERVICE_UNAVAILABLE);
         return false;
     }
-    if (route.milliseconds > 0) no_response_.arm(route.milliseconds);
+    no_response_ms_ = route.milliseconds;
+    if (no_response_ms_ > 0) no_response_.arm(no_response_ms_);
     return true;
 }
 
@@ -275,6 +281,7 @@ void CalleeLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
     if (is_response(event)) {
         const pjsip_rx_data* response = response_of(event);
         if (code < 200) return on_provisional(response);
+        if (tried_again(response)) return;
         invite_.let_go();  // pjsip acknowledges what is not 2xx, and forgets what is
         if (code < 300) return on_answer(response);
         return on_failure(static_cast<int>(RouteFailure::final_response), response);
@@ -283,6 +290,17 @@ void CalleeLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
     invite_.let_go();
     const bool broken = event.body.tsx_state.type == PJSIP_EVENT_TRANSPORT_ERROR;
     on_failure(static_cast<int>(broken ? RouteFailure::unreachable : RouteFailure::transaction_timeout), nullptr);
+}
+
+// RFC 3261 §22.2: the same Call-ID, To and From, the next CSeq.
+bool CalleeLeg::tried_again(const pjsip_rx_data* challenge) {
+    if (cancel_wanted_ || call_ == nullptr || state_ != LegState::inviting) return false;
+    TxPtr again = dialog.again(invite_.get()->last_tx, challenge, invite_tries_);
+    if (!again || !invite_.send(std::move(again), this)) return false;
+    invite_cseq_ = dialog.local_cseq() - 1;
+    heard_code_ = 0;  // of this INVITE nothing was heard yet: a CANCEL waits for it
+    if (no_response_ms_ > 0) no_response_.arm(no_response_ms_);
+    return true;
 }
 
 void CalleeLeg::on_provisional(const pjsip_rx_data* response) {

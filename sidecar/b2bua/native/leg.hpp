@@ -71,6 +71,7 @@ protected:
     bool alive_ = false;
 
 private:
+    int bye_tries_ = 0;  // answers to challenges
     struct SentAck {  // made again where it must be repeated, with the same branch: no message is kept for it
         int cseq = -1;
         std::string branch;
@@ -133,6 +134,7 @@ private:
     static void no_response(void* self);
     void on_provisional(const pjsip_rx_data* response);
     void on_answer(const pjsip_rx_data* response);
+    bool tried_again(const pjsip_rx_data* challenge);
     void on_failure(int cause, const pjsip_rx_data* response);
     void report_dropped(int code, const Dialog& of);
     void send_cancel();
@@ -146,6 +148,8 @@ private:
     std::bitset<100> codes_seen_;
     std::vector<std::string> branches_dropped_;  // remote tags of other branches that got ACK and BYE; bounded
     Deadline no_response_;
+    int no_response_ms_ = 0;
+    int invite_tries_ = 0;  // answers to challenges
 };
 
 }  // namespace sidecar

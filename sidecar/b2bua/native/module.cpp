@@ -83,6 +83,7 @@ Command to_command(nb::tuple t) {
             command.transport = nb::cast<int>(t[5]);
             command.user = nb::cast<std::string>(t[6]);
             command.milliseconds = nb::cast<int>(t[7]);
+            command.gateway = nb::cast<std::string>(t[8]);
             if (command.transport < 0 || command.transport > 2) throw nb::value_error("transport is 0, 1 or 2");
             break;
         case CommandKind::relay_failure:
@@ -143,6 +144,11 @@ Settings to_settings(nb::dict d) {
     s.refuse_unlisted = nb::cast<bool>(get("refuse_unlisted"));
     s.wanted_headers = nb::cast<std::vector<std::string>>(get("wanted_headers"));
     s.product = nb::cast<std::string>(get("product"));
+    for (nb::handle item : nb::cast<nb::list>(get("credentials"))) {
+        const auto one = nb::cast<nb::tuple>(item);
+        s.credentials[nb::cast<std::string>(one[0])] = {nb::cast<std::string>(one[1]), nb::cast<std::string>(one[2]),
+                                                       nb::cast<std::string>(one[3])};
+    }
     for (nb::handle item : nb::cast<nb::list>(get("peers"))) {
         const auto group = nb::cast<nb::tuple>(item);
         s.peers.add(nb::cast<std::string>(group[0]), nb::cast<std::vector<std::string>>(group[1]), nb::cast<int>(group[2]),

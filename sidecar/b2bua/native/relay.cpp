@@ -71,6 +71,10 @@ void Relay::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
         if (is_response(event)) {
             call_.heard(to_);
             heard_ = true;
+            if (tried_again(tsx, event.body.tsx_state.src.rdata)) return;
+            // That the gateway does not believe us is no question to the other side, whose credentials are not at issue.
+            const bool refused = Digest::is_challenge(code) && to_.dialog.answers_challenges();
+            if (refused) return answer(PJSIP_SC_INTERNAL_SERVER_ERROR, nullptr);
             if (code >= 200) return answer(code, event.body.tsx_state.src.rdata);
             if (cancel_wanted_) send_cancel();
             if (code > 100) answer(code, event.body.tsx_state.src.rdata);
@@ -90,6 +94,15 @@ void Relay::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
         return call_.on_relay_not_acknowledged();
     }
     call_.remove(*this);
+}
+
+bool Relay::tried_again(const pjsip_transaction* tsx, const pjsip_rx_data* challenge) {
+    if (cancel_wanted_) return false;
+    TxPtr again = to_.dialog.again(tsx->last_tx, challenge, tries_);
+    if (!again || !uac_.send(std::move(again), this)) return false;
+    uac_cseq_ = to_.dialog.local_cseq() - 1;
+    heard_ = false;  // of this one: a CANCEL waits for it
+    return true;
 }
 
 void Relay::answer(int code, const pjsip_rx_data* response) {

@@ -40,6 +40,7 @@ public:
     void on_cancel(pjsip_rx_data* cancel) override;
 
 private:
+    bool tried_again(const pjsip_transaction* tsx, const pjsip_rx_data* challenge);
     void answer(int code, const pjsip_rx_data* response);
     void send_cancel();
 
@@ -57,6 +58,7 @@ private:
     bool cancel_wanted_ = false;
     bool cancel_sent_ = false;
     std::vector<std::string> cancel_reasons_;
+    int tries_ = 0;  // answers to challenges
     int uas_cseq_ = 0;
     int uac_cseq_ = 0;
     std::string new_target_;  // Contact of a target refresh request

@@ -2,12 +2,14 @@
 // set before the modules are registered, and used in pjsua's worker thread only.
 #pragma once
 
+#include "digest.hpp"
 #include "peer_table.hpp"
 
 #include <pjsip.h>
 
 #include <array>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace sidecar {
@@ -26,6 +28,7 @@ struct Settings {
     std::vector<std::string> wanted_headers;  // lower case
     std::string product;                      // User-Agent and Server; empty: neither is sent
     PeerTable peers;
+    std::unordered_map<std::string, Credentials> credentials;  // by gateway
 };
 
 struct Stack {
