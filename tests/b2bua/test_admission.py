@@ -401,3 +401,25 @@ async def test_a_port_in_use_is_one_clear_error() -> None:
     with pytest.raises(HookError, match=rf"^cannot listen on udp {holder.host}:{holder.port}: .*in use"):
         await hook.start()
     holder.close()
+
+
+async def test_bytes_after_the_content_length_are_not_the_body() -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        rig.caller.send(rig_invite(rig) + b"a=not:ours\r\n")
+        assert (await rig.gateway.expect("INVITE")).body == OFFER
+
+
+async def test_a_cancel_after_the_final_response_is_answered_and_changes_nothing() -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        sent = rig.invite()
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 200, tag="to-b", body=ANSWER)
+        await rig.caller.expect(100)
+        ok = await rig.caller.expect(200)
+        rig.in_dialog(rig.caller, "ACK", Dialog.of_caller(sent, ok), cseq=1)
+        await rig.gateway.expect("ACK")
+        rig.cancel(sent)
+        await rig.caller.expect(200, "CANCEL")
+        await rig.settled(rig.gateway)
+        assert rig.hook.stats()["live_calls"] == 1
