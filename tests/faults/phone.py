@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tests.b2bua.scripted_ua import Message, sip
 
@@ -76,13 +76,14 @@ class Phone(asyncio.DatagramProtocol):
         self._running: set[asyncio.Task[None]] = set()
         self._count = 0
         self.sides: dict[str, Side] = {}  # by Call-ID
+        self.deaf = False
         self.stray: Counter[str] = Counter()
         self.host, self.port = "", 0
         self.advertised: tuple[str, int] = ("", 0)
         self.peer: tuple[str, int] = ("", 0)
 
     @classmethod
-    async def listen(cls, host: str, port: int = 0, script: Script | None = None) -> Phone:
+    async def listen(cls, host: str, port: int = 0, script: Script | None = None) -> Self:
         loop = asyncio.get_running_loop()
         transport, phone = await loop.create_datagram_endpoint(lambda: cls(script), local_addr=(host, port))
         phone._transport = transport
@@ -90,7 +91,7 @@ class Phone(asyncio.DatagramProtocol):
         phone.advertised = (phone.host, phone.port)
         return phone
 
-    async def __aenter__(self) -> Phone:
+    async def __aenter__(self) -> Self:
         self._tasks = asyncio.TaskGroup()
         await self._tasks.__aenter__()
         return self
@@ -107,7 +108,7 @@ class Phone(asyncio.DatagramProtocol):
         self._transport.sendto(data, to or self.peer)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if not data.strip():
+        if self.deaf or not data.strip():
             return
         message = Message(data, addr)
         if message.is_response:

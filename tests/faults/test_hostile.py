@@ -271,3 +271,25 @@ async def test_a_flood_of_refusals_is_a_few_records_and_one_sum(make_node: MakeN
     assert sums[0]["first_refused_at"] < sums[0]["last_refused_at"]
     assert len(found["records"]) == len(blocked) + 1
     node.check_books()
+
+
+async def test_a_flood_of_a_stranger_costs_no_call_of_a_peer(make_node: MakeNode) -> None:
+    node = make_node()
+    async with phones(node) as (caller, callee), node.up() as child, listening(*child.broker) as listener:
+        caller.peer = child.sip
+        async with await Phone.listen(f"{node.network}.9") as stranger:
+            stranger.peer = child.sip
+            datagram = _request(stranger, "INVITE").replace(b"INVITE-stray", b"@@@@@@")
+            sides = []
+            for number in range(6000):
+                stranger.send(datagram.replace(b"@@@@@@", f"{number:06}".encode()))
+                if number % 60 == 0:
+                    sides.append(caller.dial(f"1{number:04}", BYE))
+                    await asyncio.sleep(0.005)
+            for side in sides:
+                await side.over.wait()
+            await listener.of([side.call_id for side in sides])
+    assert {side.final for side in sides} == {200}
+    assert len(callee.sides) == len(sides)
+    assert len(listener.records) == len(sides)
+    node.check_books()

@@ -150,3 +150,27 @@ async def test_a_node_that_is_told_to_stop_ends_its_calls_and_records_them(make_
     assert node.balance("prepaid") == 100 - charged
     check_sequences(listener.records)
     node.check_books()
+
+
+async def test_a_node_stops_in_time_though_nobody_answers(make_node: MakeNode) -> None:
+    """Peers that have gone, a broker that is not there: the records wait on disk for the next start."""
+    node = make_node()
+    async with mosquitto(node.folder) as broker, listening(broker.host, broker.port) as listener:
+        await broker.stop()
+        async with phones(node) as (caller, callee), node.up(broker.settings()) as child:
+            caller.peer = child.sip
+            sides = [caller.dial(f"1{n:03}", Plan()) for n in range(20)]
+            await until(lambda: all(side.final == 200 for side in sides))
+            for phone in (caller, callee):
+                phone.deaf = True
+            began_s = asyncio.get_running_loop().time()
+            assert await child.stop() == 0
+            assert asyncio.get_running_loop().time() - began_s < 8
+        assert node.open_entries() == 0
+        await broker.start()
+        async with node.up():
+            records = await listener.of([side.call_id for side in sides])
+    assert {one["detail"] for one in records} == {"drain"}
+    assert len({one["boot_id"] for one in records}) == 1
+    check_sequences(listener.records)
+    node.check_books()
