@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from sidecar.core import refusals
+from sidecar.core.cdr import Cdr
+from sidecar.core.hangup import SERVER, hangup
+from sidecar.core.records import cdr_of
+from sidecar.core.refusals import RefusalWindow
+from sidecar.core.terms import Detail, Disposition, Evidence
+from tests.adapters.store_calls import POLICY, admitted
+from tests.adapters.store_calls import ended as ended_call
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def refusal(
+    number: int, after_s: float = 0.0, *, source: str = "192.0.2.1", detail: Detail = Detail.NUMBER_BLOCKED
+) -> Cdr:
+    call = replace(ended_call(admitted(1)), hangup=hangup(SERVER, detail, Evidence.MESSAGE, refused=True))
+    cdr = cdr_of(call, POLICY)
+    leg = replace(cdr.leg_a, sip_call_id=f"c{number}", remote_address=f"{source}:{5000 + number % 1000}")
+    return replace(cdr, call_id=UUID(int=number), leg_a=leg, ended_at=NOON + timedelta(seconds=after_s))
+
+
+def noted(window: RefusalWindow, *cdrs: Cdr) -> list[Cdr]:
+    return [one for cdr in cdrs if (one := window.note(cdr, "branch", 1)) is not None]
+
+
+def test_a_second_has_ten_records_of_one_source_and_the_next_second_ten_more() -> None:
+    window = RefusalWindow(10)
+    assert len(noted(window, *(refusal(n, 0.01 * n) for n in range(30)))) == 10
+    assert len(noted(window, *(refusal(100 + n, 1.0) for n in range(30)))) == 10
+
+
+def test_sources_do_not_share_their_ten() -> None:
+    window = RefusalWindow(10)
+    noted(window, *(refusal(n) for n in range(30)))
+    assert len(noted(window, *(refusal(n, source="192.0.2.2") for n in range(30)))) == 10
+
+
+def test_the_same_refusal_again_is_no_refusal() -> None:
+    window = RefusalWindow(1)
+    assert len(noted(window, *[refusal(1)] * 50)) == 1
+    assert window.due(NOON, all_of_them=True) == []
+    assert window.note(refusal(1, 1.0), "another branch", 1) is not None
+    assert window.note(refusal(1, 2.0), "branch", 2) is not None
+
+
+def test_the_rest_of_a_minute_is_one_record_by_source_and_reason() -> None:
+    window = RefusalWindow(10)
+    noted(window, *(refusal(n, 0.001 * n) for n in range(40)))
+    noted(window, *(refusal(n, 0.1 + 0.001 * n, detail=Detail.NO_RATE) for n in range(100, 120)))
+    noted(window, *(refusal(n, 30 + 0.001 * n) for n in range(200, 240)))
+    assert window.due(NOON + timedelta(seconds=59)) == []
+    blocked, unrated = window.due(NOON + timedelta(seconds=61))
+    assert (blocked.detail, blocked.refused_count) == (Detail.NUMBER_BLOCKED, 30 + 30)
+    assert (unrated.detail, unrated.refused_count) == (Detail.NO_RATE, 20)
+    assert blocked.disposition is Disposition.REFUSED_AGGREGATE
+    assert blocked.first_refused_at == NOON + timedelta(milliseconds=10)
+    assert blocked.last_refused_at == blocked.ended_at == NOON + timedelta(seconds=30, milliseconds=239)
+    assert window.due(NOON + timedelta(seconds=200)) == []
+
+
+def test_a_minute_that_follows_has_a_record_of_its_own() -> None:
+    window = RefusalWindow(1)
+    noted(window, *(refusal(n) for n in range(5)))
+    first = window.due(NOON + timedelta(seconds=60))
+    noted(window, *(refusal(n, 61) for n in range(10, 13)))
+    second = window.due(NOON + timedelta(seconds=121.5))
+    assert [one.refused_count for one in (*first, *second)] == [4, 2]
+    assert len({one.call_id for one in (*first, *second)}) == 2
+
+
+def test_past_their_maximum_strangers_share_one_row() -> None:
+    window = RefusalWindow(1)
+    sources = refusals.SOURCES_MAX
+    told = noted(window, *(refusal(n, source=f"s{n}") for n in range(sources + 50)))
+    assert len(told) == sources + 1
+    (rest,) = window.due(NOON, all_of_them=True)
+    assert rest.refused_count == 49
+
+
+def test_a_clock_that_steps_back_opens_no_flood() -> None:
+    window = RefusalWindow(10)
+    noted(window, *(refusal(n, 100) for n in range(20)))
+    assert len(noted(window, *(refusal(100 + n, 0.001 * n) for n in range(20)))) == 10
