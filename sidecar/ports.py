@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from decimal import Decimal
 from typing import Protocol
 
 import msgspec
@@ -17,7 +18,7 @@ from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Snapshot, StoreCommand, WireCommand
 from sidecar.core.events import CallEvent, CallFoundOpen, Event
-from sidecar.core.terms import Detail, HangupOrigin, Money, ServerReason
+from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, Money, ServerReason
 
 
 class Clock(Protocol):
@@ -156,6 +157,29 @@ class RecordFilter(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None  # aware; calls that ended then or later
     until: datetime | None = None  # calls that ended before
     suppressed: bool = False  # look among the records that were kept back instead
+    currency: str | None = None  # of what the account pays; amounts of two currencies are not compared
+    charge_min: Decimal | None = None  # what it pays, tax included; both bounds belong to it
+    charge_max: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        if self.currency is None and (self.charge_min is not None or self.charge_max is not None):
+            raise ValueError("a charge has a currency: name it")
+
+    def has_charge(self, cdr: Cdr) -> bool:
+        """Whether the record's charge is within the bounds: the one condition that its columns cannot
+        tell."""
+        if self.currency is None:
+            return True
+        totals = [
+            line.total
+            for line in cdr.charges
+            if line.side is ChargeSide.SELL and line.total is not None and line.currency == self.currency
+        ]
+        return any(
+            (self.charge_min is None or total >= self.charge_min)
+            and (self.charge_max is None or total <= self.charge_max)
+            for total in totals
+        )
 
 
 class RecordPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,10 +196,19 @@ class Records(Protocol):
     def search(
         self, wanted: RecordFilter, records_max: int = 100, cursor: str | None = None
     ) -> Awaitable[RecordPage]:
-        """The latest end first. Raises ValueError for a cursor that no search has given."""
+        """The latest end first. Where charges are asked for a page may hold fewer, or none, and yet a cursor:
+        so much was looked at. Raises ValueError for a cursor that no search has given."""
 
     def tail(self, after_seq: int, records_max: int = 100) -> Awaitable[Sequence[Cdr]]:
         """Published records in the order of `seq`."""
+
+
+class Revisions(Protocol):
+    """Restating records after the fact: the record, its place in the outbox and the difference in the ledger,
+    together."""
+
+    def revise(self, cdrs: Sequence[Cdr]) -> Awaitable[Sequence[bool]]:
+        """Write each, if the newest revision of its call is the one before; False where it is not."""
 
 
 # --- the publisher ------------------------------------------------------------------------------------------

@@ -174,6 +174,7 @@ async def serve(loaded: Loaded, writer: LineWriter) -> None:
             calls=calls,
             accounts=store.accounts,
             records=store.records,
+            revisions=store.revisions,
             clock=clock,
             status=status,
             decks=lambda name: _active_deck(decks, name),

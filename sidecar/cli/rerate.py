@@ -1,78 +1,153 @@
-"""`sidecar rerate`: what recorded calls would be sold for otherwise. Nothing is changed."""
+"""`sidecar rerate`: what recorded calls would cost otherwise; with --apply, what they cost from now on."""
 
 from __future__ import annotations
 
 import csv
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption
-from sidecar.cli.doctor import records_since
+from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption, operator_name, socket_path
 from sidecar.cli.output import Exit, fail, print_json, print_table
-from sidecar.core.terms import Rounding
+from sidecar.core.terms import ChargeSide, Rounding
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from sidecar.core.rerate import Rerated
+    from sidecar.core.tariff import Deck
 
+PROGRESS_CALLS = 10_000
 COLUMNS = ("account", "destination", "gateway", "currency", "calls>", "before>", "after>", "difference>")
 EXPORTED = (
-    *("call_id", "account", "gateway", "received", "billed_before", "prefix_before", "total_before"),
-    *("currency_before", "billed_after", "prefix_after", "total_after", "currency_after"),
+    *("call_id", "revision", "ended_at", "account", "gateway", "received", "destination"),
+    *("billed_before", "prefix_before", "total_before", "currency_before"),
+    *("billed_after", "prefix_after", "total_after", "currency_after", "outcome"),
 )
+SHOWN = "shown"
 
 
 def rerate(
-    deck: Annotated[Path, typer.Option("--deck", metavar="FILE", help="The deck to rate with.")],
+    deck: Annotated[
+        str,
+        typer.Option(
+            "--deck", metavar="FILE|NAME", help="A file, or an imported deck: its name or revision."
+        ),
+    ],
     strip: Annotated[
         int | None,
-        typer.Option("--strip", metavar="N", min=0, max=32, help="Digits to strip, if otherwise than then."),
+        typer.Option(
+            "--strip",
+            metavar="N",
+            min=0,
+            max=32,
+            help="Digits to strip, if otherwise than then. Numbers with a named rule keep it.",
+        ),
     ] = None,
-    rounding: Annotated[Rounding, typer.Option("--rounding")] = Rounding.HALF_UP,
-    decimals: Annotated[int, typer.Option("--decimals", min=0, max=9, help="Of each charge.")] = 6,
+    side: Annotated[ChargeSide, typer.Option(help="What accounts pay, or what gateways are paid.")] = (
+        ChargeSide.SELL
+    ),
+    rounding: Annotated[Rounding | None, typer.Option("--rounding", show_default="as recorded")] = None,
+    decimals: Annotated[
+        int | None,
+        typer.Option("--decimals", min=0, max=9, help="Of each charge.", show_default="as recorded"),
+    ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="ISO 8601 with offset; a day ago if not given.")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Ended then or later; ISO 8601 with offset.", show_default="a day ago"
+        ),
     ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Ended before.")] = None,
     account: Annotated[str | None, typer.Option(help="Only calls of this account.")] = None,
     gateway: Annotated[str | None, typer.Option(help="Only calls whose last attempt went there.")] = None,
     export: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="Write the calls that differ, one a row.")
+        Path | None,
+        typer.Option("--export", metavar="FILE", help="Write the calls that differ, CSV, one a row."),
     ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply/--dry-run", help="Revise the calls, or only show what would change.")
+    ] = False,
+    operator: Annotated[
+        str | None, typer.Option(help="Who applies it, for the records.", show_default="the user")
+    ] = None,
+    text: Annotated[str | None, typer.Option(metavar="WHY", help="Why, for the records.")] = None,
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Rate recorded calls with another deck or strip length, and show by account, destination and gateway
     what would change. Exit code 1 where something would.
+
+    With --apply each call that differs gets a revision of its record, published like the first, and its
+    account's ledger the difference. Calls that the deck has no rate for, or one in another currency, are
+    left as they are. Repeated, it changes nothing; exit code 1 where a call could not be revised.
     """
     from msgspec import structs
 
-    from sidecar.adapters.deck_files import DeckRefusedError, parse_stamp, read_deck
+    from sidecar.adapters.deck_files import parse_stamp
+    from sidecar.adapters.sqlite import StoreError, newest_records
     from sidecar.core.numbers import StripPlan
-    from sidecar.core.rating import RatingTerms, amount_text
+    from sidecar.core.rating import amount_text
     from sidecar.core.rerate import changes
     from sidecar.core.rerate import rerate as again
 
+    if apply and not text:
+        fail(Exit.USAGE, "--apply needs --text: it stands in every revised record", as_json=as_json)
     try:
         start = datetime.now(UTC) - timedelta(days=1) if since is None else parse_stamp(since)
-        rates = read_deck(deck)
-    except (ValueError, DeckRefusedError) as error:
+        end = None if until is None else parse_stamp(until)
+    except ValueError as error:
         fail(Exit.USAGE, str(error), as_json=as_json)
-    terms = RatingTerms(rounding=rounding, decimals=decimals)
+    data_dir = socket_path(socket, config, as_json=as_json).parent
+    rates = _deck(deck, data_dir / "decks", apply, as_json)
     plan = None if strip is None else StripPlan(global_strip=strip)
-    with Daemon(socket, config, as_json) as daemon:
-        records = records_since(daemon, start, account=account, gateway=gateway)
-        calls = [found for cdr in records if (found := again(cdr, rates, plan, terms))]
-    rows = changes(calls)
-    if export is not None:
-        _write(export, calls)
+    outcomes: Counter[str] = Counter()
+
+    def found() -> Iterator[Rerated]:
+        records = newest_records(data_dir, since=start, until=end, account=account, gateway=gateway)
+        for number, cdr in enumerate(records, 1):
+            if number % PROGRESS_CALLS == 0:
+                typer.echo(f"{number} calls read, {outcomes['differ']} differ", err=True)
+            one = again(cdr, rates, plan, _terms(cdr, side, rounding, decimals), side)
+            if one is not None:
+                outcomes["calls"] += 1
+                outcomes["differ"] += one.differs
+                yield one
+
+    try:
+        with ExitStack() as stack:
+            calls: Iterator[tuple[Rerated, str]] = ((one, SHOWN) for one in found())
+            if apply:
+                daemon = stack.enter_context(Daemon(socket, config, as_json))
+                calls = _applied(found(), daemon, operator or operator_name(), text or "")
+            table = None
+            if export is not None:
+                table = csv.writer(stack.enter_context(export.open("w", encoding="utf-8", newline="")))
+                table.writerow(EXPORTED)
+            rows = changes(_noted(calls, outcomes, table))
+    except StoreError as error:
+        fail(Exit.UNREACHABLE, str(error), as_json=as_json)
+    except OSError as error:
+        fail(Exit.USAGE, f"{error.filename}: {error.strerror}", as_json=as_json)
+    left = {word: count for word, count in sorted(outcomes.items()) if word not in _COUNTED}
     if as_json:
         said = [{**structs.asdict(one), "difference": one.difference} for one in rows]
-        print_json({"calls": len(calls), "changes": said})
+        print_json(
+            {
+                "calls": outcomes["calls"],
+                "differ": outcomes["differ"],
+                "revised": outcomes["revised"],
+                "left": left,
+                "deck_revision": rates.revision,
+                "changes": said,
+            }
+        )
     else:
         print_table(
             COLUMNS,
@@ -84,27 +159,110 @@ def rerate(
                 for one in rows
             ],
         )
-        typer.echo(f"{sum(one.differs for one in calls)} of {len(calls)} calls differ")
-    if rows:
+        typer.echo(f"{outcomes['differ']} of {outcomes['calls']} calls differ")
+        if apply:
+            typer.echo(f"{outcomes['revised']} revised")
+        for word, count in left.items():
+            typer.echo(f"{count} {'left as they are' if apply else 'would be left as they are'}: {word}")
+    if rows if not apply else outcomes["changed"] or outcomes["busy"]:
         raise typer.Exit(Exit.NO.value)
 
 
-def _write(path: Path, calls: list[Rerated]) -> None:
+_COUNTED = ("calls", "differ", "revised", SHOWN)
+
+
+def _deck(text: str, folder: Path, keep: bool, as_json: bool) -> Deck:
+    """The deck of a file, or an imported one. What is applied is kept: records name it."""
+    from sidecar.adapters.deck_files import DeckRefusedError, canonical_chunks, read_deck
+    from sidecar.adapters.deck_store import DeckStore, DeckStoreError
+    from sidecar.adapters.destinations import destination_name
+
+    store = DeckStore(folder)
+    file = Path(text)
+    try:
+        if not file.is_file():
+            return read_deck(store.path(store.find(text)))
+        deck = read_deck(file, None, destination_name)
+        if keep:
+            now = datetime.now(UTC)
+            store.put(deck.revision, canonical_chunks(deck), rates=len(deck), source=file.name, at=now)
+    except (DeckStoreError, DeckRefusedError) as error:
+        fail(Exit.USAGE, f"--deck {text}: {error}", as_json=as_json)
+    return deck
+
+
+def _terms(cdr: Any, side: ChargeSide, rounding: Rounding | None, decimals: int | None) -> Any:
+    """The terms of the record with what the command line says otherwise; None: nothing."""
+    if rounding is None and decimals is None:
+        return None
+    from msgspec.structs import replace
+
+    from sidecar.core.explain_call import terms_of
+    from sidecar.core.rating import RatingTerms
+
+    line = next((one for one in cdr.charges if one.side is side), None)
+    own = (line and terms_of(line)) or RatingTerms()
+    return replace(
+        own,
+        rounding=own.rounding if rounding is None else rounding,
+        decimals=own.decimals if decimals is None else decimals,
+    )
+
+
+def _applied(
+    found: Iterator[Rerated], daemon: Daemon, operator: str, text: str
+) -> Iterator[tuple[Rerated, str]]:
+    """Each call with what became of it. The daemon gets a few at a time, and the next when those are on
+    disk: calls that are up never wait for more."""
+    from msgspec import Raw
+    from msgspec.json import encode
+
+    from sidecar.wire.control import REQUEST_BYTES_MAX, RERATED_MAX
+
+    waiting: list[tuple[Rerated, Raw]] = []
+
+    def sent() -> list[tuple[Rerated, str]]:
+        said = [said for _, said in waiting]
+        answer = daemon.ask("rerate.apply", operator=operator, text=text, calls=said) if said else {}
+        done = list(zip((one for one, _ in waiting), answer.get("outcomes", ()), strict=True))
+        waiting.clear()
+        return done
+
+    for one in found:
+        if not one.differs or one.hindrance is not None:
+            yield one, SHOWN
+            continue
+        said = Raw(encode({"call_id": one.cdr.call_id, "revision": one.cdr.revision, "charge": one.after}))
+        if sum(len(bytes(other)) for _, other in waiting) + len(bytes(said)) > REQUEST_BYTES_MAX // 2:
+            yield from sent()
+        waiting.append((one, said))
+        if len(waiting) == RERATED_MAX:
+            yield from sent()
+    yield from sent()
+
+
+def _noted(calls: Iterator[tuple[Rerated, str]], outcomes: Counter[str], table: Any) -> Iterator[Rerated]:
+    """The calls, counted by what became of them, and written into the table."""
+    for one, word in calls:
+        if one.differs:
+            outcome = one.hindrance or word
+            outcomes[outcome] += 1
+            if table is not None:
+                table.writerow(_row(one, outcome))
+        yield one
+
+
+def _row(one: Rerated, outcome: str) -> tuple[object, ...]:
+    cdr, before, after = one.cdr, one.before, one.after
+    return (
+        *(cdr.call_id, cdr.revision, cdr.ended_at.isoformat(), cdr.account, cdr.gateway or ""),
+        *(cdr.callee.received, after.destination or before.destination or ""),
+        *(before.billed_number or "", before.prefix or "", _text(before.total), before.currency or ""),
+        *(after.billed_number or "", after.prefix or "", _text(after.total), after.currency or "", outcome),
+    )
+
+
+def _text(amount: Decimal | None) -> str:
     from sidecar.core.rating import amount_text
 
-    def text(amount: Decimal | None) -> str:
-        return "" if amount is None else amount_text(amount)
-
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(EXPORTED)
-        for one in calls:
-            if one.differs:
-                table.writerow(
-                    (
-                        *(one.cdr.call_id, one.cdr.account, one.cdr.gateway or "", one.cdr.callee.received),
-                        *(one.before.billed_number or "", one.before.prefix or "", text(one.before.total)),
-                        *(one.before.currency or "", one.billed or "", one.prefix or "", text(one.total)),
-                        one.currency or "",
-                    )
-                )
+    return "" if amount is None else amount_text(amount)

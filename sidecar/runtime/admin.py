@@ -18,12 +18,14 @@ from msgspec.structs import replace
 
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
+from sidecar.core.explain_call import explain_call
 from sidecar.core.policy import Account, Policy
 from sidecar.core.rating import amount_text
 from sidecar.core.records import utc
+from sidecar.core.rerate import revised
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import Detail, Money
-from sidecar.ports import AccountError, Accounts, Clock, LedgerEntry, RecordFilter, Records
+from sidecar.ports import AccountError, Accounts, Clock, LedgerEntry, RecordFilter, Records, Revisions
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import encode_json
 from sidecar.wire.control import CommandError, ErrorCode, Method
@@ -42,6 +44,7 @@ class LiveCalls(Protocol):
 
     def live(self) -> Sequence[Call]: ...
     def find(self, call_id: UUID) -> Call | None: ...
+    def holds(self, call_id: UUID) -> bool: ...
     def release(self, call_id: UUID, detail: Detail, operator: str, text: str) -> bool: ...
     def drain(self, *, release: bool = False, operator: str = "", text: str = "") -> None: ...
 
@@ -55,6 +58,7 @@ class Admin:
         calls: LiveCalls,
         accounts: Accounts,
         records: Records,
+        revisions: Revisions,
         clock: Clock,
         status: NodeState,
         decks: DeckSource | None = None,
@@ -62,6 +66,7 @@ class Admin:
         self._calls = calls
         self._accounts = accounts
         self._records = records
+        self._revisions = revisions
         self._clock = clock
         self._status = status
         self._decks = decks
@@ -77,6 +82,7 @@ class Admin:
             "account.topup": Method(say.AccountTopupParams, self.account_topup),
             "deck.reload": Method(say.DeckReloadParams, self.deck_reload),
             "deck.candidates": Method(say.DeckCandidatesParams, self.deck_candidates),
+            "rerate.apply": Method(say.RerateApplyParams, self.rerate_apply),
             "cdr.show": Method(say.CdrShowParams, self.cdr_show),
             "cdr.tail": Method(say.CdrTailParams, self.cdr_tail),
             "cdr.search": Method(say.CdrSearchParams, self.cdr_search),
@@ -203,6 +209,40 @@ class Admin:
                 return say.DeckCandidates(found=True, prefixes=tuple(rate.prefix for rate in rates))
         return say.DeckCandidates(found=False)
 
+    # --- rerating -------------------------------------------------------------------------------------------
+
+    async def rerate_apply(self, wanted: say.RerateApplyParams) -> say.RerateApplied:
+        """Restate calls with charges that were computed elsewhere. Each must come out of its own record
+        again, or nothing is written."""
+        outcomes = [say.RerateOutcome.CHANGED] * len(wanted.calls)
+        made: dict[int, Cdr] = {}
+        for place, one in enumerate(wanted.calls):
+            if self._calls.holds(one.call_id):
+                outcomes[place] = say.RerateOutcome.BUSY
+                continue
+            known = await self._records.show(str(one.call_id))
+            if known and known[-1].revision == one.revision:
+                made[place] = self._restated(known[-1], one, wanted)
+        for place, written in zip(made, await self._revisions.revise([*made.values()]), strict=True):
+            if written:
+                outcomes[place] = say.RerateOutcome.REVISED
+        return say.RerateApplied(outcomes=tuple(outcomes))
+
+    def _restated(self, cdr: Cdr, one: say.Restated, wanted: say.RerateApplyParams) -> Cdr:
+        line = one.charge
+        if not any(
+            (line.side, line.party) == (known.side, known.party)
+            and known.billable_ms in (None, line.billable_ms)
+            for known in cdr.charges
+        ):
+            text = f"call {one.call_id} has no such charge: its party and its time stay as they are"
+            raise CommandError(ErrorCode.INVALID_PARAMS, text)
+        restated = revised(cdr, line, self._calls.policy.exchange, wanted.operator, wanted.text)
+        known = explain_call(cdr).all_differences
+        if differences := [text for text in explain_call(restated).all_differences if text not in known]:
+            raise CommandError(ErrorCode.INVALID_PARAMS, f"call {one.call_id}: {'; '.join(differences)}")
+        return restated
+
     # --- records --------------------------------------------------------------------------------------------
 
     async def cdr_show(self, wanted: say.CdrShowParams) -> say.CdrRevisions:
@@ -221,6 +261,8 @@ class Admin:
         return say.CdrTail(records=_records(found), next_seq=after_seq if last_seq is None else last_seq)
 
     async def cdr_search(self, wanted: say.CdrSearchParams) -> say.CdrFound:
+        if wanted.currency is None and (wanted.charge_min or wanted.charge_max):
+            raise CommandError(ErrorCode.INVALID_PARAMS, "charge_min and charge_max need a currency")
         asked = RecordFilter(
             origin=wanted.origin,
             reason=wanted.reason,
@@ -231,6 +273,9 @@ class Admin:
             since=wanted.ended_from,
             until=wanted.ended_to,
             suppressed=wanted.suppressed,
+            currency=wanted.currency,
+            charge_min=None if wanted.charge_min is None else Decimal(wanted.charge_min),
+            charge_max=None if wanted.charge_max is None else Decimal(wanted.charge_max),
         )
         page = await self._records.search(asked, wanted.limit, wanted.cursor)
         return say.CdrFound(records=_records(page.records), cursor=page.cursor)

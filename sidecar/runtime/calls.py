@@ -273,6 +273,10 @@ class Calls:
         call = self._calls.get(call_id)
         return call if call is not None and call.phase in _UP else None
 
+    def holds(self, call_id: UUID) -> bool:
+        """Whether anything may still happen to the call: until then only it may revise its record."""
+        return call_id in self._calls
+
     def release(self, call_id: UUID, detail: Detail, operator: str, text: str) -> bool:
         """End a live call for an operator; False where it is not live."""
         call = self.find(call_id)

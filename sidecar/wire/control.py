@@ -11,18 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 
+from sidecar.core.cdr import ChargeRecord
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason
 
 SOCKET_NAME = "control.sock"
 REQUEST_BYTES_MAX = 65_536  # one request line, its newline included
 ANSWER_BYTES_MAX = 33_554_432
 ROWS_MAX = 1_000  # of one answer: a CDR is 2 to 6 kB
+RERATED_MAX = 16  # calls of one request: live ones do not wait for more
 
 
 class ErrorCode(IntEnum):
@@ -135,6 +137,21 @@ class DeckCandidatesParams(Params, frozen=True, kw_only=True):
     at: Moment
 
 
+class Restated(Params, frozen=True, kw_only=True):
+    """One line of the charges of a call, anew: `charge` as in a CDR. `revision` is the one that it was made
+    from."""
+
+    call_id: UUID
+    revision: Annotated[int, msgspec.Meta(ge=0)]
+    charge: ChargeRecord
+
+
+class RerateApplyParams(Params, frozen=True, kw_only=True):
+    operator: Operator
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTABLE)]
+    calls: Annotated[tuple[Restated, ...], msgspec.Meta(min_length=1, max_length=RERATED_MAX)]
+
+
 class CdrShowParams(Params, frozen=True, kw_only=True):
     call_id: UUID
 
@@ -149,7 +166,9 @@ class CdrTailParams(Params, frozen=True, kw_only=True):
 class CdrSearchParams(Params, frozen=True, kw_only=True):
     """All that are given must hold. The period is half-open and asks when the call ended. `number` is the
     caller's or the callee's, as received or as billed. The latest first; `cursor` continues a search.
-    `suppressed` asks for the records that were kept back instead of those that were published."""
+    `suppressed` asks for the records that were kept back instead of those that were published. `charge_min` and
+    `charge_max` bound what the account pays, in `currency`: an answer may then hold fewer records than
+    `limit`, and yet a cursor, because only so many are looked at for one answer."""
 
     origin: HangupOrigin | None = None
     reason: ServerReason | None = None
@@ -160,6 +179,9 @@ class CdrSearchParams(Params, frozen=True, kw_only=True):
     ended_from: Moment | None = None
     ended_to: Moment | None = None
     suppressed: bool = False
+    currency: Currency | None = None
+    charge_min: Amount | None = None
+    charge_max: Amount | None = None
     cursor: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}[.][0-9]{1,19}$")] | None = None
     limit: Rows = 100
 
@@ -272,6 +294,16 @@ class DeckReloaded(Result, frozen=True, kw_only=True):
 class DeckCandidates(Result, frozen=True, kw_only=True):
     found: bool  # whether a deck of this revision is in force
     prefixes: tuple[str, ...] = ()  # the longest first: the first one applies
+
+
+class RerateOutcome(StrEnum):
+    REVISED = "revised"
+    CHANGED = "changed"  # there is a later revision, or none at all
+    BUSY = "busy"  # the call is not quite over: late evidence may still come
+
+
+class RerateApplied(Result, frozen=True, kw_only=True):
+    outcomes: tuple[RerateOutcome, ...]  # in the order of the calls
 
 
 class CdrRevisions(Result, frozen=True, kw_only=True):

@@ -77,6 +77,7 @@ class Node:
             calls=calls,
             accounts=store.accounts,
             records=store.records,
+            revisions=store.revisions,
             clock=clock,
             status=self._status,
             decks=lambda name: self.decks.get(name, [f"no deck is in force as {name}"]),

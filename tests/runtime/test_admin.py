@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from sidecar.adapters.deck_files import read_deck
 from sidecar.core.commands import Release
 from sidecar.core.records import utc
-from sidecar.core.terms import Detail, HangupOrigin, ServerReason
+from sidecar.core.rerate import rerate
+from sidecar.core.tariff import Deck, Rate, per_minute_steps
+from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, ServerReason
 from sidecar.runtime.admin import Admin
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode_json
@@ -289,4 +294,69 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "cdr.show",
         "cdr.tail",
         "cdr.search",
+        "deck.candidates",
+        "rerate.apply",
     }
+
+
+# --- rating again -------------------------------------------------------------------------------------------
+
+
+async def dearer(node: Node, call_id: UUID, **changes: Any) -> say.RerateApplyParams:
+    """A request to double the price of a call, and to change its line so."""
+    cdr = (await node.store.records.show(str(call_id)))[-1]
+    rate = Rate(prefix="", currency="EUR", steps=per_minute_steps(Decimal("1.2"), 1, 1))
+    found = rerate(cdr, Deck("dear", [rate]), None)
+    assert found is not None
+    one = say.Restated(call_id=call_id, revision=cdr.revision, charge=replace(found.after, **changes))
+    return say.RerateApplyParams(operator="ann", text="wrong deck", calls=(one,))
+
+
+async def test_a_call_is_restated_once_and_its_account_gets_the_difference(node: Node) -> None:
+    request = await dearer(node, await node.whole())
+    for outcome in ("revised", "changed"):
+        assert [*(await node.admin.rerate_apply(request)).outcomes] == [outcome]
+        shown = await node.admin.account_show(say.AccountShowParams(name="demo"))
+        assert balances(shown) == [("-0.060000", "EUR")]
+    assert await node.store.ledger_check() == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"net": Decimal(1)},
+        {"total": Decimal("0.01")},
+        {"billable_ms": 60_000, "hold_s": 60},
+        {"party": "prepaid"},
+        {"side": ChargeSide.BUY},
+        {"billed_number": "49123"},
+    ],
+)
+async def test_a_charge_that_does_not_come_out_of_its_record_is_refused(
+    node: Node, changes: dict[str, Any]
+) -> None:
+    request = await dearer(node, await node.whole(), **changes)
+    with pytest.raises(CommandError) as refused:
+        await node.admin.rerate_apply(request)
+    assert refused.value.code is ErrorCode.INVALID_PARAMS
+    assert len(await node.store.records.show(str(request.calls[0].call_id))) == 1
+
+
+async def test_a_call_whose_legs_are_still_closing_is_not_restated(node: Node) -> None:
+    call_id = await node.whole()
+    request = await dearer(node, call_id)
+    up = await node.up()
+    held = replace(request, calls=(replace(request.calls[0], call_id=up),))
+    assert [*(await node.admin.rerate_apply(held)).outcomes] == ["busy"]
+    unknown = replace(request, calls=(replace(request.calls[0], call_id=NOBODY),))
+    assert [*(await node.admin.rerate_apply(unknown)).outcomes] == ["changed"]
+
+
+async def test_a_deck_in_force_names_the_prefixes_that_could_match(node: Node) -> None:
+    [deck] = node.calls.policy.decks.values()
+    asked = say.DeckCandidatesParams(revision=deck.revision, number="44123", at=utc(WALL_NS))
+    found = await node.admin.deck_candidates(asked)
+    assert found.found
+    assert found.prefixes == ("",)
+    other = await node.admin.deck_candidates(replace(asked, revision="other"))
+    assert other == say.DeckCandidates(found=False)

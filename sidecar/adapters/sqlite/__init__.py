@@ -4,13 +4,14 @@
            -> batch (one transaction, with `ledger` for its money and `known` for what need not be asked)
            -> rows (many to a statement) -> commit -> report -> the event loop
 
-`store` is the Store port and puts it together; `outbox`, `accounts` and `reader` are the other ports. `file`
-opens and checks; `salvage` and `mend` save what a damaged file still holds; `check` proves the sums.
+`store` is the Store port and puts it together; `outbox`, `accounts`, `reader` and `revisions` are the others.
+`file` opens and checks; `salvage` and `mend` save what a damaged file still holds; `check` proves the sums.
 """
 
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import StoreError
+from sidecar.adapters.sqlite.revisions import newest_records
 from sidecar.adapters.sqlite.salvage import Salvage
 from sidecar.adapters.sqlite.store import SqliteStore
 
-__all__ = ["Salvage", "SqliteStore", "StoreError", "ledger_check"]
+__all__ = ["Salvage", "SqliteStore", "StoreError", "ledger_check", "newest_records"]

@@ -128,6 +128,11 @@ class Batch:
             else:
                 raise TypeError(f"not a store command: {type(command).__name__}")
 
+    def is_newest(self, call_id: UUID, revision: int) -> bool:
+        """Whether the call is closed, and this the revision of its record that holds."""
+        is_closed = self._open_call(call_id) is None and self._is_recorded(call_id, revision)
+        return is_closed and not self._is_recorded(call_id, revision + 1)
+
     def forget(self, call_id: UUID) -> None:
         """Undo an admission that was reported as failed, in case its commit reached the disk all the same."""
         known = self._open_call(call_id)

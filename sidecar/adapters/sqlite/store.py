@@ -37,6 +37,7 @@ from sidecar.adapters.sqlite.file import (
 )
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
+from sidecar.adapters.sqlite.revisions import SqliteRevisions
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
 from sidecar.adapters.sqlite.work import Job, Report, waiting_call
@@ -85,6 +86,7 @@ class SqliteStore:
         self.outbox = SqliteOutbox(self._reader, self._write, boot, clock)
         self.accounts = SqliteAccounts(self._reader, self._write, boot, clock)
         self.records = SqliteRecords(self._reader)
+        self.revisions = SqliteRevisions(self._write)
         self._writer = Writer(
             connection,
             reopen=self._reopen,
