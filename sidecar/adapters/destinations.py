@@ -14,37 +14,53 @@ from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 from phonenumbers.geodata import GEOCODE_DATA, GEOCODE_LONGEST_PREFIX
 from phonenumbers.geodata.locale import LOCALE_DATA
 
+from sidecar.core.doctor import NumberingPlan, Standing
+
 NATIONAL_DIGITS = 10  # of a number that is made up to ask which country of a shared code a prefix is in
 
 
 @lru_cache(maxsize=100_000)
 def destination_name(prefix: str) -> str:
     """`Country, Region` for a prefix in E.164 without `+`; "" where the code is not assigned."""
-    code = next((prefix[:size] for size in (1, 2, 3) if _regions(prefix[:size])), None)
-    if code is None:
+    code = country_code(prefix)
+    if not code:
         return ""
     country = _country(prefix, code)
     area = _area(prefix, code)
     return f"{country}, {area}" if area and area != country else country
 
 
-def is_plausible(number: str) -> bool:
-    """Whether the digits are a number that could exist: an assigned country code and a length possible
-    there.
-    """
+@lru_cache(maxsize=200_000)
+def standing(number: str) -> Standing:
+    """How well the digits read as a number in E.164 without `+`."""
     if not (number.isascii() and number.isdigit()) or number.startswith("0"):
-        return False
+        return Standing.NONE
     try:
         parsed = phonenumbers.parse(f"+{number}")
     except phonenumbers.NumberParseException:
-        return False
-    possible: bool = phonenumbers.is_possible_number(parsed)
-    return possible
+        return Standing.NONE
+    if phonenumbers.is_valid_number(parsed):
+        return Standing.VALID
+    # Not IS_POSSIBLE_LOCAL_ONLY: a subscriber's number without its area code is none of E.164.
+    reason = phonenumbers.is_possible_number_with_reason(parsed)
+    return Standing.POSSIBLE if reason == phonenumbers.ValidationResult.IS_POSSIBLE else Standing.NONE
+
+
+def country_code(number: str) -> str:
+    """The assigned country code that the digits begin with, or ""."""
+    return next((number[:size] for size in (1, 2, 3) if _regions(number[:size])), "")
+
+
+NUMBERING_PLAN = NumberingPlan(
+    standing=standing, country_code=country_code, area=destination_name
+)
 
 
 def _regions(code: str) -> tuple[str, ...]:
-    regions: tuple[str, ...] = COUNTRY_CODE_TO_REGION_CODE.get(int(code), ()) if code else ()
-    return regions if not code.startswith("0") else ()
+    if not (code.isascii() and code.isdigit()) or code.startswith("0"):
+        return ()
+    regions: tuple[str, ...] = COUNTRY_CODE_TO_REGION_CODE.get(int(code), ())
+    return regions
 
 
 def _country(prefix: str, code: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sidecar.cli import accounts, calls, cost, deck, explain, node, records, rerate, start
+from sidecar.cli import accounts, calls, cost, deck, doctor, explain, node, records, rerate, start
 
 app = typer.Typer(
     name="sidecar",
@@ -45,6 +45,7 @@ app.command("run")(start.run)
 app.command("check")(start.check)
 app.command("cost")(cost.cost)
 app.command("rerate")(rerate.rerate)
+app.command("doctor")(doctor.doctor)
 app.add_typer(calls.app, name="call")
 records.app.command("explain")(explain.explain)
 app.add_typer(records.app, name="cdr")

@@ -59,10 +59,11 @@ def ask(socket: Path | None, config: Path | None, as_json: bool, method: str, **
 def socket_path(socket: Path | None, config: Path | None, *, as_json: bool = False) -> Path:
     """Where the daemon of these settings has its socket. Only `node.data_dir` is looked at: whether all else
     is right is the daemon's business, and decks may be large."""
-    return socket if socket is not None else _data_dir(config, os.environ, as_json) / SOCKET_NAME
+    return socket if socket is not None else data_dir(config, as_json=as_json) / SOCKET_NAME
 
 
-def _data_dir(config: Path | None, environ: Mapping[str, str], as_json: bool) -> Path:
+def data_dir(config: Path | None, environ: Mapping[str, str] = os.environ, *, as_json: bool = False) -> Path:
+    """Where the node of these settings keeps its journal."""
     from sidecar.config import keys, places
     from sidecar.config.layers import Effective, environment_layer, file_layer
     from sidecar.config.problems import Findings

@@ -1,110 +1,126 @@
-"""`sidecar doctor`: what the recorded calls say about strip lengths and missing rates."""
+"""`sidecar doctor`: what the recorded calls say about strip lengths and rates."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption
+from sidecar.cli.daemon import ConfigOption, JsonOption
+from sidecar.cli.journal import AccountOption, GatewayOption, UntilOption, moment_of, snapshot
 from sidecar.cli.output import Exit, fail, print_json, printable
 
 if TYPE_CHECKING:
-    from sidecar.core.cdr import Cdr
-    from sidecar.core.doctor import Effect, Finding
+    from decimal import Decimal
 
-RECORDS_MAX = 200_000  # the latest so many of the period
-PAGE = 1000
+    from sidecar.core.doctor import Finding
+    from sidecar.core.policy import Policy
+
+CHARGES_MAX = 200_000  # the latest so many are examined: 100 MB, and far more than a verdict needs
 
 
 def doctor(
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="ISO 8601 with offset; a day ago if not given.")
+        str | None,
+        typer.Option(metavar="TIME", help="Calls that ended then or later; a day ago if not given."),
     ] = None,
-    gateway: Annotated[str | None, typer.Option(help="Only calls whose last attempt went there.")] = None,
-    deck: Annotated[
-        Path | None,
-        typer.Option(
-            "--deck", metavar="FILE", help="Tell what a fix would change, in calls and money, by it."
-        ),
-    ] = None,
+    until: UntilOption = None,
+    gateway: GatewayOption = None,
+    account: AccountOption = None,
     as_json: JsonOption = False,
-    socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Find numbers that were stripped wrongly, cannot exist, or have no rate; each with the fix. Exit code
-    1 where something was found.
-    """
-    from sidecar.adapters.deck_files import DeckRefusedError, parse_stamp, read_deck
-    from sidecar.adapters.destinations import destination_name, is_plausible
-    from sidecar.core.doctor import diagnose, observed_of, what_if
-    from sidecar.core.rating import RatingTerms
+    """Find numbers that are stripped wrongly, cannot exist or have no rate; each with evidence, the fix, and
+    what the fix would change in calls and money. Reads the journal; the daemon need not run. Exit code 1
+    where something was found."""
+    from sidecar.adapters.destinations import NUMBERING_PLAN
+    from sidecar.core.doctor import Observed, book_of, diagnose, observed_of
+    from sidecar.ports import RecordFilter
 
-    try:
-        start = datetime.now(UTC) - timedelta(days=1) if since is None else parse_stamp(since)
-        rates = None if deck is None else read_deck(deck)
-    except (ValueError, DeckRefusedError) as error:
-        fail(Exit.USAGE, str(error), as_json=as_json)
-    with Daemon(socket, config, as_json) as daemon:
-        observed = [one for cdr in records_since(daemon, start, gateway=gateway) for one in observed_of(cdr)]
-    findings = diagnose(observed, is_plausible, destination_name)
-    said: list[tuple[Finding, Effect | None]] = []
-    for finding in findings:
-        effect = None
-        if rates is not None and finding.strip is not None:
-            concerned = [
-                one
-                for one in observed
-                if (one.side, one.party, one.rule) == (finding.side, finding.party, finding.rule)
-            ]
-            effect = what_if(concerned, finding.strip, rates, RatingTerms())
-        said.append((finding, effect))
+    begin = moment_of("--since", since, as_json=as_json) or datetime.now(UTC) - timedelta(days=1)
+    end = moment_of("--until", until, as_json=as_json)
+    policy = _policy(config, as_json)
+    charges: deque[Observed] = deque(maxlen=CHARGES_MAX)
+    records = 0
+    with snapshot(config, as_json=as_json) as journal:
+        # A call that was refused for want of a rate may have been kept back: it shows what is wrong all the
+        # same.
+        for suppressed in (True, False):
+            wanted = RecordFilter(
+                account=account, gateway=gateway, since=begin, until=end, suppressed=suppressed
+            )
+            for cdr in journal.records(wanted):
+                records += 1
+                charges.extend(observed_of(cdr))
+    findings = diagnose(charges, NUMBERING_PLAN, book_of(policy))
     if as_json:
-        print_json([{"finding": finding, "effect": effect} for finding, effect in said])
+        from sidecar.wire.plain import plain
+
+        said = [{**plain(one), "share": round(one.share, 4)} for one in findings]
+        print_json(
+            {"since": begin, "until": end, "calls": records, "charges": len(charges), "findings": said}
+        )
     else:
-        for finding, effect in said:
-            typer.echo(printable("\n".join(_lines(finding, effect)), keep="\n"))
-        typer.echo(f"{len(findings)} findings in {len(observed)} charges since {start.isoformat()}")
+        for finding in findings:
+            typer.echo(printable("\n".join(_lines(finding)), keep="\n"))
+        only = ", the latest of them" if len(charges) == CHARGES_MAX else ""
+        typer.echo(
+            f"{len(findings)} findings in {len(charges)} charges{only}, of {records} calls "
+            f"since {begin.isoformat()}"
+        )
     if findings:
         raise typer.Exit(Exit.NO.value)
 
 
-def records_since(daemon: Daemon, start: datetime, **conditions: object) -> Iterator[Cdr]:
-    """The records that hold of calls that ended at `start` or later, the latest first."""
-    import msgspec
+def _policy(config: Path | None, as_json: bool) -> Policy:
+    """The settings as a start would take them, with the decks that commands have put in force."""
+    import os
 
-    from sidecar.wire.cdr_codec import decode_json
+    from msgspec.structs import replace
 
-    cursor: str | None = None
-    for _ in range(RECORDS_MAX // PAGE):
-        page: dict[str, Any] = daemon.ask(
-            "cdr.search", ended_from=start.isoformat(), limit=PAGE, cursor=cursor, **conditions
+    from sidecar import wiring
+    from sidecar.adapters.deck_store import DeckStore, DeckStoreError
+    from sidecar.config import ConfigError, load
+    from sidecar.core.tariff import Deck
+
+    try:
+        loaded = load(wiring.inputs({}, os.environ, config))
+        store = DeckStore(loaded.settings.data_dir / "decks")
+        active: dict[str, Deck] = {}
+        for name in store.active():
+            found = wiring.deck_or_errors(store.path(store.find(name)))
+            if not isinstance(found, Deck):
+                fail(Exit.USAGE, f"deck {name} cannot be read: {'; '.join(found)}", as_json=as_json)
+            active[name] = found
+    except (ConfigError, DeckStoreError) as error:
+        fail(Exit.USAGE, str(error), as_json=as_json)
+    return replace(loaded.policy, decks={**loaded.policy.decks, **active})
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    yield (
+        f"{finding.symptom.replace('_', ' ')}: {finding.side} side, {finding.subject}: {finding.calls} of "
+        f"{finding.of} calls ({finding.share:.0%}) to {finding.numbers} numbers, "
+        f"{finding.first_at:%Y-%m-%d %H:%M} to {finding.last_at:%Y-%m-%d %H:%M}"
+    )
+    yield f"    {finding.text}"
+    for one in finding.examples:
+        meant = f", should be {one.should_be}" if one.should_be else ""
+        prefix = "no rate" if one.prefix is None else f"prefix {one.prefix or '(default)'}"
+        yield f"    {one.call_id}  {one.number} billed as {one.billed or 'nothing'} ({prefix}){meant}"
+    for fix in finding.fixes:
+        yield f"    fix: {fix.text}"
+    if (effect := finding.effect) is not None:
+        yield (
+            f"    then {effect.changed} of {effect.calls} calls are rated otherwise; "
+            f"{effect.rated_after} have a rate (now {effect.rated_before}): "
+            f"{_money(effect.after)} instead of {_money(effect.before)}"
         )
-        for record in page["records"]:
-            yield decode_json(msgspec.json.encode(record))
-        cursor = page.get("cursor")
-        if cursor is None:
-            return
 
 
-def _lines(finding: Finding, effect: Effect | None) -> list[str]:
-    examples = ", ".join(f"{number} billed as {billed or 'nothing'}" for number, billed in finding.examples)
-    what = finding.symptom.replace("_", " ")
-    lines = [
-        f"{what}: {finding.calls} of {finding.of} calls, {finding.side} side, {finding.party}",
-        f"    such as {examples}",
-        f"    {finding.fix}",
-    ]
-    if effect is not None:
-        lines.append(
-            f"    with {effect.strip} digits stripped {effect.rated_after} of {effect.calls} calls are rated "
-            f"(now {effect.rated_before}): {_money(effect.after)} instead of {_money(effect.before)}"
-        )
-    return lines
-
-
-def _money(totals: dict[str, Any]) -> str:
+def _money(totals: dict[str, Decimal]) -> str:
     return " + ".join(f"{amount:f} {currency}" for currency, amount in sorted(totals.items())) or "nothing"

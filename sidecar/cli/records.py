@@ -86,9 +86,19 @@ def search(
     ] = None,
     gateway: Annotated[str | None, typer.Option(help="The gateway of the last attempt.")] = None,
     ended_from: Annotated[
-        str | None, typer.Option("--from", help="Ended at or after, with an offset: 2026-11-01T00:00Z.")
+        str | None,
+        typer.Option("--from", "--since", help="Ended at or after, with an offset: 2026-11-01T00:00Z."),
     ] = None,
-    ended_to: Annotated[str | None, typer.Option("--to", help="Ended before.")] = None,
+    ended_to: Annotated[str | None, typer.Option("--to", "--until", help="Ended before.")] = None,
+    charge_min: Annotated[
+        str | None, typer.Option("--charge-min", metavar="AMOUNT", help="The account pays at least so much.")
+    ] = None,
+    charge_max: Annotated[
+        str | None, typer.Option("--charge-max", metavar="AMOUNT", help="The account pays at most so much.")
+    ] = None,
+    currency: Annotated[
+        str | None, typer.Option("--currency", metavar="CODE", help="Of both bounds, and of the calls found.")
+    ] = None,
     suppressed: Annotated[
         bool, typer.Option("--suppressed", help="Records that were kept back, instead of published ones.")
     ] = False,
@@ -99,23 +109,29 @@ def search(
     config: ConfigOption = None,
 ) -> None:
     """Find records: all conditions that are given must hold. Exit code 1 where there are none."""
-    found = ask(
-        socket,
-        config,
-        as_json,
-        "cdr.search",
-        origin=origin,
-        reason=reason,
-        detail=detail,
-        account=account,
-        number=number,
-        gateway=gateway,
-        ended_from=_moment("--from", ended_from, as_json),
-        ended_to=_moment("--to", ended_to, as_json),
-        suppressed=suppressed,
-        limit=limit,
-        cursor=cursor,
-    )
+    if currency is None and (charge_min is not None or charge_max is not None):
+        fail(Exit.USAGE, "--charge-min and --charge-max need --currency", as_json=as_json)
+    conditions = {
+        "origin": origin,
+        "reason": reason,
+        "detail": detail,
+        "account": account,
+        "number": number,
+        "gateway": gateway,
+        "ended_from": _moment("--from", ended_from, as_json),
+        "ended_to": _moment("--to", ended_to, as_json),
+        "suppressed": suppressed,
+        "charge_min": charge_min,
+        "charge_max": charge_max,
+        "currency": currency,
+    }
+    with Daemon(socket, config, as_json) as daemon:
+        found = daemon.ask("cdr.search", **conditions, limit=limit, cursor=cursor)
+        # Of calls by their charge one answer may hold too few: the daemon looks at so many at a time.
+        while found["cursor"] is not None and len(found["records"]) < limit:
+            left = limit - len(found["records"])
+            more = daemon.ask("cdr.search", **conditions, limit=left, cursor=found["cursor"])
+            found = {"records": found["records"] + more["records"], "cursor": more["cursor"]}
     if as_json:
         print_json(found)
     else:

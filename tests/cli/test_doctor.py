@@ -1,72 +1,110 @@
+"""`sidecar doctor` on a journal that the product's own store has written."""
+
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from sidecar.adapters.control import ControlServer
-from tests.runtime.node_help import a_node
+import pytest
 
-DECK = (
-    "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s\n44,UK,EUR,0,0.6,60,60\n"
+from sidecar.core.cdr import Cdr
+from sidecar.core.commands import Publish, Suppress
+from tests.adapters.sqlite_stores import opened
+from tests.cli.test_commands import Done, sidecar
+from tests.core.doctor_traffic import calls, e164, in_front, policy
+
+SINCE = ("--since", "2026-11-01T00:00:00Z")
+DECK = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s\n" + "".join(
+    f"{digit},zone {digit},EUR,0,0.6,60,60\n" for digit in range(1, 10)
 )
-SINCE = ("--since", "2000-01-01T00:00:00Z")
-
-PROGRAM = "import typer; from sidecar.cli.doctor import doctor; typer.run(doctor)"
-
-
-class Done(NamedTuple):
-    exit_code: int
-    stdout: str
-
-
-async def run(*words: object) -> Done:
-    """In a process of its own: the node's log goes to this one's standard output."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM, *map(str, words)), stdout=PIPE, stderr=DEVNULL
-    )
-    stdout, _ = await child.communicate()
-    assert child.returncode is not None
-    return Done(child.returncode, stdout.decode())
+SETTINGS = """
+[node]
+data_dir = "{data_dir}"
+[billing]
+deck = "zones"
+[decks]
+zones = "zones.csv"
+"""
 
 
-async def examined(folder: Path, callees: list[str], *words: object) -> Done:
-    """What the doctor says of a node that has carried calls to these numbers."""
-    async with a_node(folder) as node:
-        for callee in callees:
-            await node.whole(callee)
-        socket = folder / "data" / "control.sock"
-        async with ControlServer(socket, node.admin.methods()).serving():
-            return await run(*words, *SINCE, "--socket", socket)
+async def journal(folder: Path, records: Sequence[Cdr]) -> Path:
+    """Settings whose data directory holds the records."""
+    async with opened(folder / "data") as watched:
+        for cdr in records:
+            watched.submit((Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr),))
+        await watched.written()
+    (folder / "zones.csv").write_text(DECK)
+    settings = folder / "sidecar.toml"
+    settings.write_text(SETTINGS.format(data_dir=folder / "data"))
+    return settings
 
 
-async def test_numbers_that_were_not_stripped_are_named_with_the_fix(tmp_path: Path) -> None:
-    deck = tmp_path / "deck.csv"
-    deck.write_text(DECK)
-    result = await examined(tmp_path, [f"00442012345{n}" for n in range(670, 675)], "--deck", deck)
-    assert result.exit_code == 1
-    assert "not stripped: 5 of 5 calls" in result.stdout
-    assert "GATEWAY_ROUTE_PREFIX to 2" in result.stdout
-    assert "with 2 digits stripped 5 of 5 calls are rated (now 0)" in result.stdout
+async def doctor(settings: Path, *words: str) -> Done:
+    return await sidecar("doctor", *words, "--config", str(settings))
+
+
+async def test_a_finding_has_its_evidence_the_fix_and_what_it_changes(tmp_path: Path) -> None:
+    settings = await journal(tmp_path, calls(in_front("00", e164(40)), policy()))
+    done = await doctor(settings, *SINCE)
+    assert done.exit_code == 1, done.err
+    first, *rest = done.out.splitlines()
+    assert first.startswith("not stripped: sell side, peer proxy: 40 of 40 calls (100%) to 40 numbers")
+    assert "    fix: set billing.strip_digits to 2 (SERVER_BILLING_GATEWAY_ROUTE_PREFIX)" in rest
+    assert any("40 have a rate (now 0)" in line and "EUR instead of nothing" in line for line in rest)
+    assert rest[-1].startswith("1 findings in 40 charges, of 40 calls")
 
 
 async def test_findings_are_told_to_programs_too(tmp_path: Path) -> None:
-    result = await examined(tmp_path, [f"00442012345{n}" for n in range(670, 675)], "--json")
-    ((finding,),) = [[one["finding"] for one in json.loads(result.stdout)]]
-    assert (finding["symptom"], finding["strip"], finding["calls"]) == ("not_stripped", 2, 5)
+    records = calls(in_front("00", e164(40)), policy())
+    settings = await journal(tmp_path, records)
+    done = await doctor(settings, *SINCE, "--json")
+    assert done.exit_code == 1
+    [finding] = done.json["findings"]
+    assert (finding["symptom"], finding["should_strip"], finding["share"]) == ("not_stripped", 2, 1.0)
+    assert {one["call_id"] for one in finding["examples"]} <= {str(cdr.call_id) for cdr in records}
+    after: Any = finding["effect"]["after"]
+    assert list(after) == ["EUR"]
+    assert isinstance(after["EUR"], str)
 
 
-async def test_a_healthy_node_is_passed_over_in_silence(tmp_path: Path) -> None:
-    result = await examined(tmp_path, [f"+442012345{n}" for n in range(670, 675)])
-    assert result.exit_code == 0
-    assert result.stdout.startswith("0 findings in 5 charges")
+async def test_a_healthy_journal_is_passed_over_in_silence(tmp_path: Path) -> None:
+    settings = await journal(tmp_path, calls(in_front("00", e164(200)), policy(strip=2)))
+    done = await doctor(settings, *SINCE)
+    assert (done.exit_code, done.err) == (0, "")
+    assert done.out.startswith("0 findings in 200 charges")
 
 
-async def test_bad_input_and_no_daemon_have_their_exit_codes(tmp_path: Path) -> None:
-    socket = ("--socket", tmp_path / "none.sock")
-    assert (await run("--since", "yesterday", *socket)).exit_code == 2
-    assert (await run("--deck", tmp_path / "none.csv", *socket)).exit_code == 2
-    assert (await run(*socket)).exit_code == 3
+async def test_only_the_calls_that_are_asked_for_are_examined(tmp_path: Path) -> None:
+    world = policy(peers={"a": 2, "b": 0}, gateways={"g1": 0, "g2": 0}, accounts={"acme": None, "bell": None})
+    right = calls(in_front("00", e164(30)), world, peer="a", gateway="g1")
+    wrong = calls(in_front("00", e164(30, 1)), world, peer="b", gateway="g2", account="bell")
+    settings = await journal(tmp_path, right + wrong)
+    answers = await asyncio.gather(
+        doctor(settings, *SINCE),
+        doctor(settings, *SINCE, "--gateway", "g1"),
+        doctor(settings, *SINCE, "--account", "acme"),
+        doctor(settings, *SINCE, "--until", "2026-11-01T00:00:00Z"),
+        doctor(settings),
+    )
+    assert [done.exit_code for done in answers] == [1, 0, 0, 0, 0]
+    assert answers[1].out.startswith("0 findings in 30 charges")
+
+
+async def test_bad_input_and_no_journal_have_their_exit_codes(tmp_path: Path) -> None:
+    settings = await journal(tmp_path, [])
+    assert (await doctor(settings, "--since", "yesterday")).exit_code == 2
+    assert (await doctor(settings, "--since", "2026-11-01T00:00:00")).exit_code == 2
+    assert (await doctor(settings)).exit_code == 0
+    (tmp_path / "data" / "journal.db").unlink()
+    done = await doctor(settings)
+    assert done.exit_code == 3
+    assert "there is no journal" in done.err
+    (tmp_path / "zones.csv").write_text("nonsense\n")
+    assert (await doctor(settings)).exit_code == 2
+
+
+@pytest.mark.parametrize("words", [("doctor", "--help")])
+async def test_it_is_a_command(words: tuple[str, ...]) -> None:
+    assert (await sidecar(*words)).exit_code == 0

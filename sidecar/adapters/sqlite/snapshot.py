@@ -1,0 +1,81 @@
+"""The records of a data directory as they stand at one moment, for programs beside the daemon: exports, sums,
+the doctor.
+
+Read from the file itself, in one read transaction: what is counted and what is written out are the same
+calls, however many are made meanwhile, and the daemon need not run, nor does it notice. (Only its WAL cannot
+be begun anew while a snapshot is open.) Nothing here can change the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import apsw
+
+from sidecar.adapters.sqlite.file import FILE_NAME, SCHEMA_VERSION, StoreError, connect_reader
+from sidecar.adapters.sqlite.reader import conditions_of
+from sidecar.adapters.sqlite.rows import sound
+from sidecar.core.cdr import Cdr
+from sidecar.ports import RecordFilter
+from sidecar.wire.cdr_codec import decode
+
+# A call counts by its highest revision alone, wherever that stands: it may have been kept back, and an
+# earlier one published, or the other way round.
+_HIGHEST = (
+    "NOT EXISTS (SELECT 1 FROM cdrs AS later"
+    " WHERE later.call_id = found.call_id AND later.revision > found.revision)"
+    " AND NOT EXISTS (SELECT 1 FROM suppressed AS later"
+    " WHERE later.call_id = found.call_id AND later.revision > found.revision)"
+)
+# By the index on the end of calls: no sorter, so memory does not grow with what is asked.
+_PUBLISHED = (
+    "SELECT found.seq, body, crc FROM cdrs AS found INDEXED BY cdrs_by_end CROSS JOIN cdr_bodies USING (seq)"
+    " WHERE {} ORDER BY found.ended_us, found.seq"
+)
+_SUPPRESSED = (
+    "SELECT found.entry, body, crc FROM suppressed AS found INDEXED BY suppressed_by_end"
+    " WHERE {} ORDER BY found.ended_us, found.entry"
+)
+_EVER = "found.ended_us >= -9223372036854775808"
+
+
+class Snapshot:
+    """StoreError says why a data directory has no journal that could be read."""
+
+    def __init__(self, data_dir: Path) -> None:
+        file = data_dir / FILE_NAME
+        if not file.exists():
+            raise StoreError(f"{file}: there is no journal; `sidecar run` makes one, --config names another")
+        try:
+            self._connection = connect_reader(file)
+            # Whoever closes a file last would write the WAL into it: that is the daemon's to do.
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._connection.execute("BEGIN")
+            version = self._connection.pragma("user_version")
+        except apsw.Error as error:
+            raise StoreError(f"{file}: cannot be read ({error})") from error
+        if version != SCHEMA_VERSION:
+            self._connection.close(force=True)
+            raise StoreError(f"{file}: of another version (schema {version}, ours is {SCHEMA_VERSION})")
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close(force=True)
+
+    def records(self, wanted: RecordFilter) -> Iterator[Cdr]:
+        """The calls that fit, each by its highest revision, unless that is void; by their end, the earliest
+        first. DamagedError names a record whose bytes are not those that were written."""
+        conditions, values = conditions_of(wanted)
+        sql = _SUPPRESSED if wanted.suppressed else _PUBLISHED
+        # sql: names and texts of ours alone; what is asked for is bound.
+        for key, body, crc in self._connection.execute(
+            sql.format(" AND ".join((_EVER, *conditions, _HIGHEST))), values
+        ):
+            cdr = decode(sound(body, crc, f"record {key}"))
+            if not cdr.void and wanted.has_charge(cdr):
+                yield cdr
