@@ -10,8 +10,11 @@ from typing import Any
 
 import aiomqtt
 import msgpack
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 TOPIC = "sidecar/v1/+/+/cdr/#"
+SESSION_S = 3600
 
 Record = dict[str, Any]
 
@@ -29,8 +32,16 @@ class Subscriber:
         self._news = asyncio.Event()
 
     async def run(self) -> None:
+        # What is published while nobody listens is kept for a session that outlives its connection.
+        kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        kept.SessionExpiryInterval = SESSION_S
         client = aiomqtt.Client(
-            self._host, self._port, identifier="sidecar-demo", protocol=aiomqtt.ProtocolVersion.V5
+            self._host,
+            self._port,
+            identifier="sidecar-demo",
+            protocol=aiomqtt.ProtocolVersion.V5,
+            clean_start=False,
+            properties=kept,
         )
         try:
             async with client:
