@@ -31,8 +31,17 @@ from sidecar.adapters.logs import ready as log_ready
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
 from sidecar.adapters.sqlite import SqliteStore
-from sidecar.b2bua.hook import BridgeHook, BridgeSettings, Listener, PeerGroup, TlsFiles
+from sidecar.b2bua.hook import (
+    BridgeHook,
+    BridgeSettings,
+    Credentials,
+    HookError,
+    Listener,
+    PeerGroup,
+    TlsFiles,
+)
 from sidecar.config import Inputs, Loaded, Settings
+from sidecar.config.settings import GatewayCredentials
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.policy import Account, Policy
 from sidecar.core.records import utc
@@ -221,12 +230,22 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
         t1_ms=bridge.t1_ms,
         options_interval_ms=bridge.options_interval_s * 1_000,
         wanted_headers=bridge.headers,
+        credentials=tuple(map(_credentials, bridge.credentials)),
         tls=TlsFiles(
             certificate=str(tls.certificate), private_key=str(tls.key), ca=str(tls.ca) if tls.ca else ""
         )
         if tls is not None
         else None,
     )
+
+
+def _credentials(of: GatewayCredentials) -> Credentials:
+    """With the password, which is read at the start and is in no log and no record."""
+    try:
+        password = of.password_file.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+    except UnicodeDecodeError:
+        raise HookError(f"gateways.{of.gateway}.password_file: {of.password_file} is not UTF-8") from None
+    return Credentials(gateway=of.gateway, username=of.username, password=password, realm=of.realm)
 
 
 def _active_deck(decks: DeckStore, name: str) -> Deck | Sequence[str]:

@@ -15,7 +15,7 @@ from sidecar.config.entries import Entry
 from sidecar.config.key import BrokerKind
 from sidecar.config.layers import Effective, command_line_layer, environment_layer, file_layer
 from sidecar.config.problems import ConfigError, Findings, Problem
-from sidecar.config.settings import Bridge, Listen, Mqtt, Settings, TlsFiles
+from sidecar.config.settings import Bridge, GatewayCredentials, Listen, Mqtt, Settings, TlsFiles
 from sidecar.config.source import Document, empty_document, read_document
 from sidecar.config.tables import DeckReader, ExchangeReader, Tables, read_tables
 from sidecar.core.margin import ExchangeTable
@@ -163,6 +163,7 @@ def _gateway(entry: Entry, effective: Effective, tables: Tables) -> Gateway:
     if failover_s is None:
         failover_s = effective[keys.NO_RESPONSE_FAILOVER]
     own["peer"] = _peer_of(ipaddress.ip_address(own["host"]), tables)
+    del own["password_file"], own["realm"]  # of the settings
     return Gateway(name=entry.name, no_response_failover_ms=failover_s * 1_000, **own)
 
 
@@ -251,6 +252,7 @@ def _settings(effective: Effective, tables: Tables, inputs: Inputs, profile: str
             retry_after_s=effective[keys.RETRY_AFTER],
             unlisted_source=effective[keys.UNLISTED_SOURCE],
             headers=_headers(tables),
+            credentials=_credentials(tables),
         ),
         mqtt=_mqtt(effective),
         metrics_host=metrics_host,
@@ -273,6 +275,16 @@ def _tls(effective: Effective) -> TlsFiles | None:
     if certificate is None or key is None:
         return None
     return TlsFiles(certificate=certificate, key=key, ca=effective[keys.TLS_CA])
+
+
+def _credentials(tables: Tables) -> tuple[GatewayCredentials, ...]:
+    return tuple(
+        GatewayCredentials(
+            gateway=name, username=entry["username"], password_file=password_file, realm=entry["realm"]
+        )
+        for name, entry in tables.gateways.items()
+        if (password_file := entry.path("password_file")) is not None
+    )
 
 
 def _headers(tables: Tables) -> tuple[str, ...]:

@@ -34,16 +34,19 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
 
 def check_file(effective: Effective, key: Key[Path | None], findings: Findings) -> None:
     path = effective[key]
-    if path is None:
-        return
+    if path is not None and (text := _unreadable(path)):
+        findings.error(effective.where(key), effective.name(key), text)
+
+
+def _unreadable(path: Path) -> str:
+    """Why the file cannot be read; empty where it can."""
     try:
         text = "" if path.is_file() else f"there is no file {path}"
         if not text and not os.access(path, os.R_OK):
             text = f"{path} cannot be read by this user"
     except OSError as error:  # a folder that we may not look into, a name that is too long
         text = f"{path} cannot be read: {error.strerror}"
-    if text:
-        findings.error(effective.where(key), effective.name(key), text)
+    return text
 
 
 def _listening(effective: Effective, tables: Tables, findings: Findings) -> None:
@@ -171,6 +174,7 @@ def _gateways(effective: Effective, tables: Tables, findings: Findings) -> None:
     if not tables.gateways:
         findings.error(tables.profile, "gateways", "calls can go nowhere: give at least one [gateways.NAME]")
     for gateway in tables.gateways.values():
+        _credentials(gateway, findings)
         host, port, transport = gateway["host"], gateway["port"], gateway["transport"]
         if host is None or port is None:
             continue
@@ -190,6 +194,15 @@ def _gateways(effective: Effective, tables: Tables, findings: Findings) -> None:
                 gateway.key("host"),
                 f"needs an {version} address in sip.listen_{transport.value}",
             )
+
+
+def _credentials(gateway: Entry, findings: Findings) -> None:
+    path = gateway.path("password_file")
+    if path is not None and (text := _unreadable(path)):
+        findings.error(gateway.where("password_file"), gateway.key("password_file"), text)
+    for field, other in (("username", "password_file"), ("password_file", "username"), ("realm", "username")):
+        if gateway[field] and not gateway[other]:
+            findings.error(gateway.where(field), gateway.key(field), f"needs {other} beside it")
 
 
 def _routes(tables: Tables, findings: Findings) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from sidecar.config import values
@@ -143,6 +144,24 @@ GATEWAYS = Table(
             "Not even a 100 by then: the next gateway.",
             unit="s",
             default_text="`timers.no_response_failover_s`",
+        ),
+        Field(
+            "username",
+            values.Text(r'[^"\\\x00-\x1f\x7f]{0,255}', 'printable characters but " and \\'),
+            "Ours there: its 401 and 407 are answered by us. Without one they go to the caller.",
+            default="",
+        ),
+        Field(
+            "password_file",
+            values.PATH,
+            "A file that holds its password on the first line; relative to the profile.",
+        ),
+        Field(
+            "realm",
+            values.Text(r"[^\x00-\x1f\x7f]{0,255}", "printable characters"),
+            "The only realm that gets it.",
+            default="",
+            default_text="any",
         ),
         Field(
             "record_server_hang_up",
@@ -282,6 +301,11 @@ class Entry:
 
     def where(self, field: str = "") -> Where:
         return self._document.where((*self._path, field) if field else self._path)
+
+    def path(self, field: str) -> Path | None:
+        """A path that is written in it, relative to the folder of its document."""
+        value = self.values[field]
+        return None if value is None else self._document.folder / value
 
     def key(self, field: str) -> str:
         return f"{self.written}.{field}"

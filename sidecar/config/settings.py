@@ -40,6 +40,15 @@ class Mqtt(msgspec.Struct, frozen=True, kw_only=True):
     status_interval_s: int = 10
 
 
+class GatewayCredentials(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway's challenges are answered with. The password stays in its file until the start."""
+
+    gateway: str
+    username: str
+    password_file: Path
+    realm: str = ""  # the only one that gets it; empty: any
+
+
 class Bridge(msgspec.Struct, frozen=True, kw_only=True):
     """What the native module is told at its start."""
 
@@ -50,9 +59,9 @@ class Bridge(msgspec.Struct, frozen=True, kw_only=True):
     options_interval_s: int
     retry_after_s: int
     unlisted_source: UnlistedSource
-    headers: tuple[
-        str, ...
-    ]  # those an InviteReceived, CancelReceived or ByeReceived is to carry, in lower case
+    # Those an InviteReceived, CancelReceived or ByeReceived is to carry, in lower case.
+    headers: tuple[str, ...]
+    credentials: tuple[GatewayCredentials, ...] = ()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,6 +59,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     strip_digits: int = 0  # of the number sent, before the buy rate is looked up
     calls_max: int | None = None
     no_response_failover_ms: int = 4_000
+    username: str = ""  # ours there: its challenges are answered by us; without one they are the caller's
     record_server_hang_up: bool | None = None  # overrides the flag for calls whose last attempt went here
     deck: str | None = None
     tax_rate: Decimal = Decimal(0)

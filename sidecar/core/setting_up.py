@@ -111,27 +111,36 @@ def route_failed(call: Call, event: RouteFailed, policy: Policy, load: Load) -> 
     call = with_attempt(call, failed(attempt, event))
     call = replace(call, state_b=after(call.state_b, Signal.CLOSED))
     free: tuple[str, ...] = ()
-    if _may_fail_over(event):
+    in_vain = _challenged_us(call, event, policy)
+    if _may_fail_over(event, in_vain):
         free = worthwhile(free_gateways(call.gateways, policy, load), call, policy, event)
     if free:
         call = begin_attempt(call, free, event, policy)
         return call, (route_command(call, policy), Append(kind=EntryKind.ATTEMPT, call=call))
     if event.cause is not RouteFailure.FINAL_RESPONSE:
         return unreachable(call, event, policy)
-    if event.sip_code in _CHALLENGES:
+    if event.sip_code in _CHALLENGES and not in_vain:
         call = replace(call, phase=Phase.AWAITING_RETRY)
         return call, (_relay_failure(call, event, policy), Append(kind=EntryKind.ATTEMPT, call=call))
     ending, commands = rejected(call, event, policy)
+    if in_vain:  # not shown as it is: the caller has nothing to answer it with
+        return ending, (RelayFailure(bridge_id=call.bridge_id, sip_code=500), *commands)
     return ending, (_relay_failure(call, event, policy), *commands)
 
 
-def _may_fail_over(event: RouteFailed) -> bool:
-    """Another gateway can help where this one failed, not where the callee answered: no answer at all, or
-    5xx. Never after A has heard early media or a reliable provisional, whose offer and answer another
-    gateway cannot continue."""
+def _challenged_us(call: Call, event: RouteFailed, policy: Policy) -> bool:
+    """The gateway refuses the credentials that its profile has for it, and that the bridge has tried."""
+    gateway = policy.gateways.get(call.attempts[-1].gateway)
+    return event.sip_code in (401, 407) and gateway is not None and gateway.username != ""
+
+
+def _may_fail_over(event: RouteFailed, in_vain: bool) -> bool:
+    """Another gateway can help where this one failed, not where the callee answered: no answer at all, 5xx,
+    or our credentials in vain. Never after A has heard early media or a reliable provisional, whose offer and
+    answer another gateway cannot continue."""
     if event.early_media_relayed:
         return False
-    return event.cause is not RouteFailure.FINAL_RESPONSE or 500 <= event.sip_code <= 599
+    return event.cause is not RouteFailure.FINAL_RESPONSE or in_vain or 500 <= event.sip_code <= 599
 
 
 def _relay_failure(call: Call, event: RouteFailed, policy: Policy) -> RelayFailure:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from sidecar.b2bua.hook import BridgeSettings, Credentials
-from sidecar.core.commands import RelayAnswer
+from sidecar.core.commands import RelayAnswer, RelayFailure
 from sidecar.core.events import AnswerHeld, InviteReceived, LegTerminated, RouteFailed
 from sidecar.core.terms import LegName, RouteFailure
 from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
@@ -237,6 +237,17 @@ async def test_a_wrong_password_is_tried_once_and_fails_the_attempt() -> None:
         failed = await rig.event(RouteFailed)
         assert (failed.cause, failed.sip_code) == (RouteFailure.FINAL_RESPONSE, 401)
         assert rig.gateway.quiet
+
+
+async def test_a_challenge_that_is_shown_as_another_code_is_not_shown() -> None:
+    async with Rig(credentials=CREDENTIALS) as rig:
+        _, invite, _, second = await challenged(rig, 401, challenge("n1", QOP))
+        rig.gateway.reply(second, 401, challenge("n2", QOP), "X-Why: so", tag="of-401")
+        await rig.event(RouteFailed)
+        rig.send(RelayFailure(bridge_id=invite.bridge_id, sip_code=500))
+        refused = await rig.caller.expect(500)
+        assert "WWW-Authenticate" not in refused
+        assert refused["X-Why"] == "so"
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,49 @@ sell = "demo"
 """
 
 
+CREDENTIALS = """
+[gateways.trunk]
+host = "127.0.0.2"
+port = 5091
+username = "us"
+password_file = "secret"
+realm = "carrier.example"
+"""
+
+
+def test_a_gateways_credentials_are_a_name_for_the_core_and_a_file_for_the_bridge(start: Start) -> None:
+    (start.folder / "secret").write_text("s3cret\n")
+    loaded = start.load(profile=PROFILE + CREDENTIALS)
+    assert loaded.policy.gateways["trunk"].username == "us"
+    (credentials,) = loaded.settings.bridge.credentials
+    assert credentials.password_file == start.folder / "secret"
+    assert (credentials.gateway, credentials.username, credentials.realm) == (
+        "trunk",
+        "us",
+        "carrier.example",
+    )
+    assert "s3cret" not in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (CREDENTIALS, "gateways.trunk.password_file: there is no file"),
+        (
+            CREDENTIALS.replace('password_file = "secret"\n', ""),
+            "gateways.trunk.username: needs password_file",
+        ),
+        (
+            CREDENTIALS.replace('username = "us"\n', ""),
+            "gateways.trunk.password_file: needs username beside it",
+        ),
+        (CREDENTIALS.replace('"us"', "'u\"s'"), "gateways.trunk.username: "),
+    ],
+)
+def test_half_a_pair_of_credentials_is_an_error(start: Start, text: str, expected: str) -> None:
+    assert any(expected in str(problem) for problem in start.problems(profile=PROFILE + text))
+
+
 def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
     loaded = start.load(profile=FULL)
     policy = loaded.policy

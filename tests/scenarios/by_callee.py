@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.scenarios import world
 from tests.scenarios.scenario import ANSWERED, ARM, ARMED, ROUTED, Scenario
 
 BOTH = {"routes": ("alpha", "beta")}
@@ -150,6 +151,30 @@ CALLEE = (
         wire=f"{ROUTED}, fail as received, {ARM}, route 2 alpha, {ARMED}, answer",
         sold="0.003",
         also={"pdd_ms": 2_000},
+    ),
+    Scenario(
+        name="callee-refuses-our-credentials",  # the caller has none that would help: it hears 500
+        ladder="""
+            0      A INVITE
+            50     B 407
+        """,
+        policy={"gateways": world.gateways(alpha={"username": "us"})},
+        cdr="callee/rejected 407 21 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail 500",
+    ),
+    Scenario(
+        name="callee-refuses-our-credentials-and-the-next-answers",
+        ladder="""
+            0      A INVITE
+            50     B 401
+            200    B 200
+            220    A ACK
+            1_201  A BYE
+        """,
+        policy={**BOTH, "gateways": world.gateways(alpha={"username": "us"})},
+        cdr="caller/bye 200 16 answered 1000 message/observed",
+        wire=f"{ROUTED}, route 2 beta, {ARMED}, answer",
+        sold="0.001",
     ),
     Scenario(
         name="callee-challenges-and-gateway-fails",  # the other gateway is still there after a challenge

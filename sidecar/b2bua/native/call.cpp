@@ -99,6 +99,7 @@ void Call::relay_failure(const Command& command) {
     if (code == 0) code = failure_ ? failure_->code() : no_answer_code_;
     header_policy::Options options;
     options.retry_after = command.keep_retry_after;
+    options.challenges = failure_ && failure_->code() == code;
     const auto failure = std::move(failure_);
     begin_ending();
     a_.refuse(code, {}, failure.get(), options);

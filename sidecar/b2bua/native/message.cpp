@@ -45,6 +45,9 @@ bool passes(const pjsip_hdr* header, const Options& options) {
             return false;
         case PJSIP_H_RETRY_AFTER:
             return options.retry_after;
+        case PJSIP_H_WWW_AUTHENTICATE:
+        case PJSIP_H_PROXY_AUTHENTICATE:
+            return options.challenges;
         case PJSIP_H_REQUIRE:
             return options.body;
         case PJSIP_H_OTHER:

@@ -24,6 +24,7 @@ namespace header_policy {
 struct Options {
     bool body = true;           // false: without body, RSeq and 100rel (an 18x of a second branch)
     bool retry_after = true;
+    bool challenges = true;     // false: shown with another code than its own
 };
 bool passes(const pjsip_hdr* header, const Options& options);
 void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& options);
