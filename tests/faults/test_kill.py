@@ -15,7 +15,7 @@ from tests.faults.conftest import MakeNode
 from tests.faults.node import Node, check_sequences, listening, mosquitto, phones, sell, until
 from tests.faults.phone import Phone, Plan
 
-ROUNDS = 4
+ROUNDS = 3
 CALLS_PER_S = 80
 
 

@@ -14,7 +14,7 @@ from tests.faults.conftest import MakeNode
 from tests.faults.node import Node, check_sequences, listening, phones
 from tests.faults.phone import Phone, Plan, user_of
 
-MESSAGES = 1200
+MESSAGES = 800
 PER_S = 400
 LAST = "1999999"  # the call that shows that all is well
 ODD = (
