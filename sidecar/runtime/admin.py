@@ -238,9 +238,10 @@ class Admin:
             text = f"call {one.call_id} has no such charge: its party and its time stay as they are"
             raise CommandError(ErrorCode.INVALID_PARAMS, text)
         restated = revised(cdr, line, self._calls.policy.exchange, wanted.operator, wanted.text)
-        known = explain_call(cdr).all_differences
-        if differences := [text for text in explain_call(restated).all_differences if text not in known]:
-            raise CommandError(ErrorCode.INVALID_PARAMS, f"call {one.call_id}: {'; '.join(differences)}")
+        if differences := explain_call(restated).all_differences:
+            known = explain_call(cdr).all_differences  # what was wrong before is not this revision's doing
+            if new := [text for text in differences if text not in known]:
+                raise CommandError(ErrorCode.INVALID_PARAMS, f"call {one.call_id}: {'; '.join(new)}")
         return restated
 
     # --- records --------------------------------------------------------------------------------------------
