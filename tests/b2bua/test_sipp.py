@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import suppress
 
 from sidecar.core.events import AnswerRelayed, InviteReceived, LegTerminated
-from sidecar.demo.children import free_ports
+from sidecar.demo.children import free_ports, listens
 from tests.b2bua.rig import Rig
 
 CALLS = 300
@@ -22,17 +22,19 @@ async def test_sipp_places_300_calls() -> None:
         control_a, control_b = map(str, free_ports("127.0.0.1", 2))
         callee = await sipp("-sn", "uas", "-i", gateway, "-p", str(rig.gateway.port), "-cp", control_b)
         try:
+            while not listens(gateway, rig.gateway.port):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
             host, port = rig.address()
             places = ("-i", caller, "-p", str(port_a), "-cp", control_a)
             load = ("-r", "150", "-m", str(CALLS), "-d", "200")
             process = await sipp("-sn", "uac", f"{host}:{port}", *places, *load)
             assert await asyncio.wait_for(process.wait(), 30) == 0
+            for _ in range(2 * CALLS):
+                await rig.until(LegTerminated)
         finally:
             with suppress(ProcessLookupError):
                 callee.kill()
             await callee.wait()
-        for _ in range(2 * CALLS):
-            await rig.until(LegTerminated)
         kinds = Counter(type(event) for event in rig.events)
         assert (kinds[InviteReceived], kinds[AnswerRelayed], kinds[LegTerminated]) == (
             CALLS,
