@@ -6,6 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sidecar.core.admit import (
@@ -363,3 +365,18 @@ def test_fail_over_asks_the_floor_by_the_decks_in_force_then() -> None:
     dearer = replace(policy, decks={**DECKS, "dear": world.deck("dearer", Decimal("0.07"))})
     assert [one.gateway for one in decide(call, failed, policy, Load())[0].attempts] == ["alpha", "beta"]
     assert [one.gateway for one in decide(call, failed, dearer, Load())[0].attempts] == ["alpha"]
+
+
+cents = st.integers(0, 200).map(lambda number: Decimal(number) / 1000)
+
+
+@given(cents, cents, cents, st.integers(0, 100).map(lambda percent: Decimal(percent) / 100))
+def test_no_gateway_is_tried_at_which_a_minute_leaves_less(
+    sold: Decimal, first: Decimal, second: Decimal, floor: Decimal
+) -> None:
+    decks = {
+        name: world.deck(name, price) for name, price in (("sell", sold), ("buy", first), ("dear", second))
+    }
+    prices = {"alpha": first, "beta": second}
+    kept = [name for name, bought in prices.items() if sold - bought >= floor * sold]
+    assert tried(str(floor), decks=decks) == kept
