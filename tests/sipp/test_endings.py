@@ -67,7 +67,7 @@ CASES = (
         200,
         16,
         "answered",
-        talk_ms=(600, 1500),
+        talk_ms=(600, 1990),
     ),
     Case(
         "callee-bye-in-call",
@@ -78,7 +78,7 @@ CASES = (
         200,
         16,
         "answered",
-        talk_ms=(600, 1500),
+        talk_ms=(600, 1990),
     ),
     Case(
         "caller-cancel-while-ringing",
@@ -186,7 +186,7 @@ CASES = (
         16,
         "answered",
         "timer",
-        talk_ms=(2000, 2100),
+        talk_ms=(2000, 2500),
         cents=2,
     ),
     Case(
@@ -200,7 +200,7 @@ CASES = (
         "answered",
         "timer",
         account="prepaid",
-        talk_ms=(1000, 1100),
+        talk_ms=(1000, 1500),
         cents=1,
     ),
     Case(
@@ -285,7 +285,7 @@ CASES = (
         200,
         16,
         "answered",
-        talk_ms=(600, 1500),
+        talk_ms=(600, 1990),
         glare=True,
     ),
     Case(
@@ -308,7 +308,7 @@ CASES = (
         408,
         102,
         "answered",
-        talk_ms=(600, 1500),
+        talk_ms=(600, 1990),
         proxy="local",
     ),
 )
