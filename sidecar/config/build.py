@@ -184,6 +184,7 @@ def _routes(tables: Tables) -> tuple[RouteRule, ...]:
 def _account(entry: Entry, effective: Effective) -> Account:
     own: dict[str, Any] = dict(entry.values)
     on_no_rate = own.pop("on_no_rate")
+    del own["group"]
     own["currency"] = own["currency"] or effective[billing_keys.CURRENCY]
     carry = None if on_no_rate is None else on_no_rate == "carry"
     return Account(name=entry.name, carry_without_rate=carry, **own)

@@ -17,7 +17,10 @@ _MATCHES = ("peer", "header", "tls_name", "called_prefix")
 def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     _account_rules(effective, tables, findings)
     _default_deck(effective, tables, findings)
+    for group in tables.groups.values():
+        _known_deck(group, tables, findings)
     for account in tables.accounts.values():
+        _known(account, "group", tables.groups, findings)
         _account(account, effective, tables, findings)
     for gateway in tables.gateways.values():
         _known_deck(gateway, tables, findings)
@@ -101,7 +104,7 @@ def _known_deck(entry: Entry, tables: Tables, findings: Findings) -> NamedDeck |
     name = entry["deck"]
     if name is None:
         return None
-    if name not in tables.decks:
+    if name not in tables.decks and "deck" in entry.given:  # else it is its group's, and said there
         findings.error(
             entry.where("deck"),
             entry.key("deck"),

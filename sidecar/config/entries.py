@@ -229,6 +229,17 @@ STRIP_RULES = Table(
     ),
     listed=True,
 )
+_MARGIN_FLOOR_MEANING = "The least margin, as a share of the sale."
+
+GROUPS = Table(
+    "groups",
+    "[groups.NAME]",
+    "What several accounts have in common, where an account says nothing itself.",
+    (
+        Field("deck", values.NAME, "The sell deck.", default_text="`billing.deck`"),
+        Field("margin_floor", values.SHARE, _MARGIN_FLOOR_MEANING, default_text="`billing.margin_floor`"),
+    ),
+)
 ACCOUNTS = Table(
     "accounts",
     "[accounts.NAME]",
@@ -236,7 +247,8 @@ ACCOUNTS = Table(
     (
         Field("currency", values.CURRENCY, "Code of ISO 4217.", default_text="`billing.currency`"),
         Field("prepaid", values.FLAG, "Calls only as far as the balance goes.", default=False),
-        Field("deck", values.NAME, "The sell deck.", default_text="`billing.deck`"),
+        Field("group", values.NAME, "The group of accounts that it belongs to."),
+        Field("deck", values.NAME, "The sell deck.", default_text="the group's, else `billing.deck`"),
         Field(
             "strip_digits",
             values.STRIP,
@@ -254,8 +266,8 @@ ACCOUNTS = Table(
         Field(
             "margin_floor",
             values.SHARE,
-            "The least margin, as a share of the sale.",
-            default_text="`billing.margin_floor`",
+            _MARGIN_FLOOR_MEANING,
+            default_text="the group's, else `billing.margin_floor`",
         ),
         _TAX,
         _MINIMUM,
@@ -270,9 +282,10 @@ DECKS = Table(
 )
 
 PROFILE_TABLES = {
-    table.name: table for table in (PEERS, GATEWAYS, ROUTES, ACCOUNT_RULES, STRIP_RULES, ACCOUNTS, DECKS)
+    table.name: table
+    for table in (PEERS, GATEWAYS, ROUTES, ACCOUNT_RULES, STRIP_RULES, GROUPS, ACCOUNTS, DECKS)
 }
-SETTINGS_TABLES = {table.name: table for table in (ACCOUNTS, DECKS)}
+SETTINGS_TABLES = {table.name: table for table in (GROUPS, ACCOUNTS, DECKS)}
 
 
 class Entry:

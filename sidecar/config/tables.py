@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from sidecar.config import entries
-from sidecar.config.entries import Entry, read_proxy_hangups, read_table
+from sidecar.config.entries import Entry, Table, read_proxy_hangups, read_table
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.source import Document
 from sidecar.config.values import NAME, PATH, BadValueError
@@ -38,6 +38,7 @@ class Tables(msgspec.Struct, frozen=True, kw_only=True):
     routes: Sequence[Entry]
     account_rules: Sequence[Entry]
     strip_rules: Sequence[Entry]
+    groups: Mapping[str, Entry]
     accounts: Mapping[str, Entry]
     decks: Mapping[str, NamedDeck]
     profile: Where
@@ -52,15 +53,12 @@ def read_tables(
     findings: Findings,
 ) -> Tables:
     peers = {entry.name: entry for entry in read_table(profile, entries.PEERS, findings)}
-    accounts: dict[str, Entry] = {}
-    for document in (settings, profile):
-        for entry in read_table(document, entries.ACCOUNTS, findings):
-            other = accounts.setdefault(entry.name, entry)
-            if other is not entry:
-                findings.error(entry.where(), entry.written, f"is an account of {other.where()} too")
+    groups = _of_both(settings, profile, entries.GROUPS, "a group", findings)
+    accounts = _of_both(settings, profile, entries.ACCOUNTS, "an account", findings)
     decks: dict[str, NamedDeck] = {}
     for document in (settings, profile):
         _read_decks(document, read_deck, packaged_decks, decks, findings)
+    _inherit(accounts, groups)
     return Tables(
         peers=peers,
         proxy_hangups={name: read_proxy_hangups(profile, peer, findings) for name, peer in peers.items()},
@@ -68,10 +66,32 @@ def read_tables(
         routes=read_table(profile, entries.ROUTES, findings),
         account_rules=read_table(profile, entries.ACCOUNT_RULES, findings),
         strip_rules=read_table(profile, entries.STRIP_RULES, findings),
+        groups=groups,
         accounts=accounts,
         decks=decks,
         profile=Where(profile.source),
     )
+
+
+def _of_both(
+    settings: Document, profile: Document, table: Table, what: str, findings: Findings
+) -> dict[str, Entry]:
+    """The named entries of both documents; none may be in both."""
+    found: dict[str, Entry] = {}
+    for document in (settings, profile):
+        for entry in read_table(document, table, findings):
+            other = found.setdefault(entry.name, entry)
+            if other is not entry:
+                findings.error(entry.where(), entry.written, f"is {what} of {other.where()} too")
+    return found
+
+
+def _inherit(accounts: Mapping[str, Entry], groups: Mapping[str, Entry]) -> None:
+    """Give each account what its group says and it does not."""
+    for account in accounts.values():
+        group = groups.get(account["group"] or "")
+        if group is not None:
+            account.values.update({name: group[name] for name in group.given - account.given})
 
 
 def _read_decks(

@@ -277,3 +277,47 @@ def test_bad_exchange_rates_are_named_with_their_row(start: Start) -> None:
 def test_a_floor_is_a_share(start: Start, floor: str) -> None:
     [shown] = start.shown(start.problems(f"[accounts.acme]\nmargin_floor = {floor}\n"))
     assert "accounts.acme.margin_floor" in shown
+
+
+# --- groups of accounts -------------------------------------------------------------------------------------
+
+GROUPED = """
+[billing]
+deck = 'demo'
+[groups.wholesale]
+deck = 'usd'
+margin_floor = '0.2'
+[accounts.member]
+currency = 'USD'
+group = 'wholesale'
+[accounts.own]
+group = 'wholesale'
+deck = 'demo'
+margin_floor = '0'
+[accounts.single]
+"""
+
+
+def test_an_account_has_what_its_group_says_and_it_does_not(start: Start) -> None:
+    loaded = with_rates(start, "USD").load(GROUPED, BUYING)
+    accounts = loaded.policy.accounts
+    assert {name: (one.deck, one.margin_floor) for name, one in accounts.items()} == {
+        "member": ("usd", Decimal("0.2")),
+        "own": ("demo", Decimal(0)),
+        "single": (None, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        (GROUPED.replace("group = 'wholesale'", "group = 'wholesail'", 1), "there is no group 'wholesail'"),
+        (GROUPED.replace("deck = 'usd'", "deck = 'usb'"), "groups.wholesale.deck: there is no deck 'usb'"),
+        (GROUPED.replace("currency = 'USD'\n", ""), "accounts.member: is in EUR, but its deck usd.csv"),
+    ],
+)
+def test_what_is_wrong_with_a_group_is_said_where_it_stands(start: Start, settings: str, shown: str) -> None:
+    found = start.shown(with_rates(start, "USD").problems(settings, BUYING))
+    assert any(shown in line for line in found), found
+    if "usb" in shown:
+        assert len(found) == 1
