@@ -218,7 +218,8 @@ async def test_the_topmost_challenge_that_we_know_is_answered() -> None:
 
 async def test_the_callers_own_credentials_do_not_stand_in_the_way() -> None:
     async with Rig(credentials=CREDENTIALS) as rig:
-        rig.invite('Authorization: Digest username="1000", realm="r", nonce="z", uri="sip:x", nc=00000001')
+        theirs = 'username="1000", realm="r", nonce="z", uri="sip:x", response="0", nc=00000001'
+        rig.invite(f"Authorization: Digest {theirs}, qop=auth, cnonce=y, algorithm=MD5")
         invite = await rig.event(InviteReceived)
         rig.send(rig.route(invite))
         rig.gateway.reply(await rig.gateway.expect("INVITE"), 401, challenge("n1", QOP), tag="x")
