@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sidecar.cli import accounts, calls, cost, deck, doctor, explain, node, records, rerate, start
+from sidecar.cli import accounts, calls, cost, deck, doctor, explain, handover, node, records, rerate, start
 
 app = typer.Typer(
     name="sidecar",
@@ -48,6 +48,8 @@ app.command("rerate")(rerate.rerate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(calls.app, name="call")
 records.app.command("explain")(explain.explain)
+records.app.command("export")(handover.export)
+records.app.command("summary")(handover.summary)
 app.add_typer(records.app, name="cdr")
 app.add_typer(node.app, name="node")
 app.add_typer(accounts.app, name="account")

@@ -290,15 +290,16 @@ def finding(
 
 def _text(wrong: Wrong) -> str:
     cohort, strip = wrong.cohort, wrong.strip
-    took = "with nothing left to bill" if strip is None else f"with {strip} digits stripped"
+    were = "and nothing was left to bill" if strip is None else f"{strip} were"
     if cohort.kind is Kind.TRUNK:
         return (
-            f"{_front(cohort)} are national: {took} and no country code in place of the trunk prefix, they "
-            f"are read as numbers of another country, or as none"
+            f"{_front(cohort)} are national: without a country code in place of the trunk prefix they are "
+            f"read as numbers of another country, or as none"
         )
     if wrong.symptom is Symptom.OVER_STRIPPED:
-        return f"{_front(cohort)} want {_wanted(cohort)}: {took} they have lost digits of the number itself"
-    return f"{_front(cohort)} want {_wanted(cohort)}: {took} digits are left that are not of the number"
+        return f"{_front(cohort)} want {_wanted(cohort)}, {were}: digits of the number itself are gone"
+    left = "digits that are not the number's own were left on it"
+    return f"{_front(cohort)} want {_wanted(cohort)}, {were}: {left}"
 
 
 def _front(cohort: Cohort) -> str:

@@ -1,0 +1,162 @@
+"""`sidecar cdr export` and `sidecar cdr summary`: records for other programs, and what they come to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sidecar.cli.daemon import ConfigOption, JsonOption
+from sidecar.cli.journal import AccountOption, GatewayOption, SinceOption, UntilOption, moment_of, snapshot
+from sidecar.cli.output import Exit, fail, print_json, print_table
+from sidecar.core.terms import HangupOrigin, ServerReason
+from sidecar.core.totals import GroupBy
+
+if TYPE_CHECKING:
+    from sidecar.core.totals import Amounts, Revenue
+
+FORMATS = ("csv", "jsonl", "parquet")
+COLUMNS = (
+    "group",
+    "origin",
+    "reason",
+    "calls>",
+    "talk s>",
+    "billed s>",
+    "unrated>",
+    "revenue>",
+    "cost>",
+    "not charged>",
+    "talk s>",
+    "would have cost>",
+    "kept back by",
+)
+
+
+def export(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="A folder without an export; made if need be.")
+    ],
+    wanted: Annotated[str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))] = "csv",
+    since: SinceOption = None,
+    until: UntilOption = None,
+    account: AccountOption = None,
+    gateway: GatewayOption = None,
+    origin: Annotated[HangupOrigin | None, typer.Option(help="Who ended the call.")] = None,
+    reason: Annotated[ServerReason | None, typer.Option(help="Why the server ended it.")] = None,
+    number: Annotated[
+        str | None, typer.Option(help="The caller's or callee's; `49151*` is a beginning.")
+    ] = None,
+    suppressed: Annotated[
+        bool, typer.Option("--suppressed", help="Records that were kept back, instead of published ones.")
+    ] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Write records to files, each call by its highest revision, with a manifest and control totals. Reads
+    the journal; the daemon need not run."""
+    from sidecar.adapters.exports import ExportError, Format
+    from sidecar.adapters.exports import export as write
+    from sidecar.cli.version import product_version
+    from sidecar.ports import RecordFilter
+    from sidecar.wire.plain import plain
+
+    if wanted not in FORMATS:
+        fail(Exit.USAGE, f"--format {wanted}: one of {', '.join(FORMATS)}", as_json=as_json)
+    asked = RecordFilter(
+        account=account,
+        gateway=gateway,
+        origin=origin,
+        reason=reason,
+        number=number,
+        since=moment_of("--since", since, as_json=as_json),
+        until=moment_of("--until", until, as_json=as_json),
+        suppressed=suppressed,
+    )
+    filters = {name: value for name, value in plain(asked).items() if value is not None}
+    with snapshot(config, as_json=as_json) as journal:
+        try:
+            manifest = write(
+                journal.records(asked),
+                out,
+                Format(wanted),
+                filters=filters,
+                product=f"sidecar {product_version()}",
+                generated_at=datetime.now(UTC),
+            )
+        except ExportError as error:
+            fail(Exit.USAGE, str(error), as_json=as_json)
+    if as_json:
+        print_json(plain(manifest))
+        return
+    totals = manifest.control_totals.all
+    typer.echo(
+        f"{totals.records} records, {totals.talk_ms / 1000:.3f} s talked, {totals.billed_s} s billed; "
+        f"sold for {_money(totals.sell)}, bought for {_money(totals.buy)}"
+    )
+    for file in manifest.files:
+        typer.echo(f"{out / file.name}  {file.records} records, {file.bytes} bytes")
+    typer.echo(f"check: cd {out} && sha256sum -c SHA256SUMS")
+
+
+def summary(
+    since: SinceOption = None,
+    until: UntilOption = None,
+    by: Annotated[GroupBy | None, typer.Option("--by", help="One row for each of these.")] = None,
+    account: AccountOption = None,
+    gateway: GatewayOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """What calls brought in, by who ended them and why; and what those would have cost that a record flag
+    kept free. Reads the journal; the daemon need not run."""
+    from itertools import chain
+
+    from sidecar.core.totals import revenue
+    from sidecar.ports import RecordFilter
+    from sidecar.wire.plain import plain
+
+    begin, end = moment_of("--since", since, as_json=as_json), moment_of("--until", until, as_json=as_json)
+    with snapshot(config, as_json=as_json) as journal:
+        records = chain.from_iterable(
+            journal.records(
+                RecordFilter(account=account, gateway=gateway, since=begin, until=end, suppressed=suppressed)
+            )
+            for suppressed in (False, True)
+        )
+        rows = revenue(records, by)
+    if as_json:
+        print_json({"since": begin, "until": end, "by": by, "rows": plain(rows)})
+        return
+    columns = COLUMNS if by is not None else COLUMNS[1:]
+    print_table(
+        [by.value if by is not None and name == "group" else name for name in columns],
+        [_cells(row)[-len(columns) :] for row in rows],
+    )
+
+
+def _cells(row: Revenue) -> tuple[object, ...]:
+    charged, waived = row.charged, row.waived
+    return (
+        row.group,
+        row.origin,
+        row.reason,
+        charged.calls,
+        charged.talk_ms / 1000,
+        charged.billed_s,
+        charged.unrated,
+        _money(charged.sell),
+        _money(charged.buy),
+        waived.calls or None,
+        waived.talk_ms / 1000 if waived.calls else None,
+        _money(waived.sell) if waived.calls else None,
+        ", ".join(f"{setting}: {calls}" for setting, calls in sorted(row.waived_by.items())),
+    )
+
+
+def _money(amounts: dict[str, Amounts]) -> str:
+    """Each currency by itself."""
+    shown = [f"{one.total:f} {currency}" for currency, one in sorted(amounts.items()) if one.total]
+    return " + ".join(shown) or "0"
