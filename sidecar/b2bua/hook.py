@@ -73,7 +73,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: int = 5
     t1_ms: int = 500  # RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
     options_interval_ms: int = 0  # in-dialog OPTIONS for each leg; 0: none
-    wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL and BYE
+    wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL, BYE and final failures
     product: str = ""  # User-Agent and Server; empty: neither is sent
     tls: TlsFiles | None = None
     credentials: tuple[Credentials, ...] = ()  # none for a gateway: its challenges go to the caller

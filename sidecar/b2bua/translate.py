@@ -166,7 +166,7 @@ def _bye_received(e: NativeEvent) -> Event:
 
 
 def _route_failed(e: NativeEvent) -> Event:
-    attempt, cause, phrase, reasons, early_media_relayed = e[6]
+    attempt, cause, phrase, reasons, headers, early_media_relayed = e[6]
     return RouteFailed(
         mono_ns=e[3],
         wall_ns=e[4],
@@ -176,6 +176,7 @@ def _route_failed(e: NativeEvent) -> Event:
         sip_code=e[5],
         phrase=_text(phrase),
         reasons=_texts(reasons),
+        headers=_pairs(headers),
         early_media_relayed=bool(early_media_relayed),
     )
 

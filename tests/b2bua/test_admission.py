@@ -66,7 +66,7 @@ async def test_strangers_may_be_refused_with_a_record() -> None:
     async with Rig(unlisted="refuse") as rig:
         stranger = await rig.agent(9)
         rig.invite(agent=stranger)
-        await stranger.expect(403)
+        assert (await stranger.expect(403))["Reason"] == 'Q.850;cause=21;text="source_not_allowed"'
         refused = await rig.event(InviteRefused)
         assert (refused.detail, refused.sip_code) == (Detail.SOURCE_NOT_ALLOWED, 403)
         assert (refused.invite.peer, refused.invite.request_user) == ("", "4930123")
@@ -123,7 +123,9 @@ async def test_a_full_node_refuses_with_retry_after_and_a_record() -> None:
         await rig.caller.expect(100)
         await rig.event(InviteReceived)
         rig.invite(number="555")
-        assert (await rig.caller.expect(503))["Retry-After"] == "5"
+        refusal = await rig.caller.expect(503)
+        assert refusal["Retry-After"] == "5"
+        assert refusal["Reason"] == 'Q.850;cause=42;text="node_full"'
         refused = await rig.event(InviteRefused)
         assert (refused.detail, refused.sip_code, refused.invite.request_user) == (
             Detail.NODE_FULL,
@@ -133,12 +135,13 @@ async def test_a_full_node_refuses_with_retry_after_and_a_record() -> None:
         assert refused.invite.bridge_id == 2
 
 
-@pytest.mark.parametrize("detail", [Detail.DRAIN, Detail.JOURNAL])
-async def test_python_can_close_the_door_and_open_it_again(detail: Detail) -> None:
+@pytest.mark.parametrize(("detail", "cause"), [(Detail.DRAIN, 31), (Detail.JOURNAL, 41)])
+async def test_python_can_close_the_door_and_open_it_again(detail: Detail, cause: int) -> None:
     async with Rig() as rig:
         rig.hook.set_accepting(detail.value)
         rig.invite()
-        await rig.caller.expect(503)
+        refusal = await rig.caller.expect(503)
+        assert refusal["Reason"] == f'Q.850;cause={cause};text="{detail.value}"'
         assert (await rig.event(InviteRefused)).detail == detail
         rig.hook.set_accepting("")
         rig.invite()

@@ -87,6 +87,14 @@ async def test_a_failure_is_held_and_then_relayed_with_its_headers_but_no_retry_
         await both_legs_end(rig)
 
 
+async def test_a_failure_is_reported_with_the_headers_that_the_profile_names() -> None:
+    async with Rig(wanted_headers=("X-Ended-By",)) as rig:
+        _, _, at_b = await routed(rig)
+        rig.gateway.reply(at_b, 480, "X-Ended-By: limit", "X-Other: 1", "X-Ended-By: twice", tag="to-b")
+        failed = await rig.event(RouteFailed)
+        assert failed.headers == (("x-ended-by", "limit"), ("x-ended-by", "twice"))
+
+
 async def test_a_relayed_failure_may_carry_another_code() -> None:
     async with Rig() as rig:
         _, invite, at_b = await routed(rig)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AnswerHeld, InviteReceived, LegTerminated, RouteFailed
 from sidecar.core.terms import RouteFailure, TransportName
 from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
-from tests.b2bua.scripted_ua import ScriptedUA
+from tests.b2bua.scripted_ua import PATIENCE_S, ScriptedUA, sip
 
 BOTH = (TransportName.UDP, TransportName.TCP)
 
@@ -86,3 +90,50 @@ async def test_a_lost_connection_of_the_gateway_fails_the_attempt() -> None:
         await gateway.expect("INVITE")
         gateway.close()
         assert (await rig.event(RouteFailed)).cause == RouteFailure.UNREACHABLE
+
+
+async def test_a_connection_may_bring_more_than_a_buffer_of_messages_at_once() -> None:
+    async with Rig(transports=BOTH) as rig:
+        caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
+        whole = rig.invite(agent=caller, body=OFFER + b"a=x:" + b"y" * 600 + b"\r\n").raw
+        await caller.expect(100)
+        copies = [
+            whole.replace(b"Call-ID: ", f"Call-ID: {number}-".encode()).replace(
+                b"branch=z9hG4bK-", f"branch=z9hG4bK-{number}-".encode()
+            )
+            for number in range(150)  # 170 kB, where a message may have 64
+        ]
+        caller.send(b"".join(copies))
+        for _ in copies:
+            await caller.expect(100)
+        assert rig.hook.stats()["refused_too_large"] == 0
+
+
+async def test_a_message_that_fits_no_buffer_is_refused_and_never_parsed_in_part() -> None:
+    async with Rig(transports=BOTH) as rig:
+        caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
+        rig.invite(agent=caller, body=OFFER + b"a=x:" + b"y" * 70_000 + b"\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            while not rig.hook.stats()["refused_too_large"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        await rig.settled(rig.caller)
+        assert rig.events == []
+
+
+@pytest.mark.parametrize(("size", "code"), [(65_534, 100), (65_535, 513)])
+async def test_a_message_that_fills_the_buffer_gets_513(size: int, code: int) -> None:
+    async with Rig(transports=BOTH) as rig:
+        caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
+        head = [
+            f"INVITE sip:4930123@{rig.host} SIP/2.0",
+            caller.via_line("z9hG4bK-large"),
+            f"From: <sip:1000@{rig.host}>;tag=a",
+            f"To: <sip:4930123@{rig.host}>",
+            "Call-ID: large",
+            "CSeq: 1 INVITE",
+            caller.contact(),
+            "Content-Type: text/plain",
+        ]
+        spare = size - len(sip(*head, body=b"x" * 10_000)) + 10_000
+        caller.send(sip(*head, body=b"x" * spare))
+        await caller.expect(code)

@@ -292,8 +292,7 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
     const auto method = rdata->msg_info.msg->line.req.method.id;
     if (stack.settings.refuse_unlisted && method == PJSIP_INVITE_METHOD && to_tag.empty()) {
         counters.add(Counter::refused_unlisted);
-        report_refused(rdata, PJSIP_SC_FORBIDDEN, "source_not_allowed");
-        respond_stateless(rdata, PJSIP_SC_FORBIDDEN);
+        refuse_with_record(rdata, PJSIP_SC_FORBIDDEN, "source_not_allowed");
     } else {
         counters.add(Counter::dropped_unlisted);
     }
@@ -361,7 +360,7 @@ bool Bridge::refused_as_malformed(pjsip_rx_data* rdata) {
         respond_stateless(rdata, code);
         return true;
     };
-    if (static_cast<std::size_t>(rdata->pkt_info.len) >= PJSIP_MAX_PKT_LEN - 1) {
+    if (info.len >= PJSIP_MAX_PKT_LEN - 1) {  // not pkt_info.len: one read of a stream holds many messages
         return refuse(Counter::refused_too_large, PJSIP_SC_MESSAGE_TOO_LARGE);
     }
     if (!body_is_whole(rdata)) return refuse(Counter::refused_malformed, PJSIP_SC_BAD_REQUEST);
@@ -396,9 +395,20 @@ bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
     } else {
         return false;
     }
-    report_refused(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, detail);
-    respond_stateless(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, stack.settings.retry_after_s);
+    refuse_with_record(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, detail, stack.settings.retry_after_s);
     return true;
+}
+
+static int q850_cause_of(std::string_view detail) {  // as core/hangup says; these refusals leave before Python knows
+    if (detail == "node_full") return 42;
+    if (detail == "drain") return 31;
+    if (detail == "source_not_allowed") return 21;
+    return 41;  // journal
+}
+
+void Bridge::refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s) {
+    report_refused(rdata, code, detail);
+    respond_stateless(rdata, code, retry_after_s, our_reason(q850_cause_of(detail), detail));
 }
 
 void Bridge::report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail) {

@@ -75,6 +75,7 @@ private:
     bool refused_as_malformed(pjsip_rx_data* rdata);
     bool refused_for_load(pjsip_rx_data* rdata);
     void report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail);
+    void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
     void snapshot();
     void stop_here();
     void sweep() noexcept;

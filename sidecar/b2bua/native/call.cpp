@@ -286,15 +286,18 @@ void Call::on_failed(CalleeLeg& leg, RouteFailure cause, const pjsip_rx_data* re
     hold_.arm(stack.settings.answer_hold_ms_max);
     Fields fields;
     fields.number(leg.attempt()).number(static_cast<int>(cause));
-    std::vector<std::string> reasons;
+    std::vector<std::string> reasons, headers;
     int code = 0;
     if (response != nullptr) {
         failure_ = std::make_unique<HeldMessage>(response);
         code = response->msg_info.msg->line.status.code;
         reasons = reasons_of(response->msg_info.msg);
+        headers = wanted_headers_of(response->msg_info.msg);
     }
     fields.text(failure_ ? failure_->phrase() : std::string_view()).list(reasons.size());
     for (const auto& reason : reasons) fields.text(reason);
+    fields.list(headers.size());
+    for (const auto& text : headers) fields.text(text);
     fields.number(early_media_relayed_);
     b_code_ = code;
     b_alive_ = response != nullptr;

@@ -295,11 +295,15 @@ bool answer_request(pjsip_rx_data* rdata, int code, std::string_view to_tag, int
     return true;
 }
 
-void respond_stateless(pjsip_rx_data* rdata, int code, int retry_after_s) {
+void respond_stateless(pjsip_rx_data* rdata, int code, int retry_after_s, const std::string& reason) {
     pjsip_hdr extra;
     pj_list_init(&extra);
     pj_pool_t* pool = rdata->tp_info.pool;
     if (retry_after_s > 0) pj_list_push_back(&extra, pjsip_retry_after_hdr_create(pool, retry_after_s));
+    if (!reason.empty()) {
+        const pj_str_t name = borrow("Reason"), value = copy(pool, reason);
+        pj_list_push_back(&extra, pjsip_generic_string_hdr_create(pool, &name, &value));
+    }
     if (code == PJSIP_SC_OK || code == PJSIP_SC_METHOD_NOT_ALLOWED) {  // RFC 3261 §8.2.1, §11.2
         const pj_str_t name = borrow("Allow"), methods = borrow("INVITE, ACK, CANCEL, BYE, OPTIONS");
         pj_list_push_back(&extra, pjsip_generic_string_hdr_create(pool, &name, &methods));

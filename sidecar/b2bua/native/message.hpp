@@ -89,6 +89,6 @@ TxPtr cancel_of(const pjsip_tx_data* invite);
 bool answer_request(pjsip_rx_data* rdata, int code, std::string_view to_tag, int retry_after_s = 0);
 
 // A response outside any dialog or transaction. `retry_after_s` 0: none.
-void respond_stateless(pjsip_rx_data* rdata, int code, int retry_after_s = 0);
+void respond_stateless(pjsip_rx_data* rdata, int code, int retry_after_s = 0, const std::string& reason = {});
 
 }  // namespace sidecar
