@@ -4,7 +4,7 @@ lists (`attempts`, a charge's `steps`) are JSON in one column."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -24,7 +24,7 @@ _KEPT = (datetime, Decimal)
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
-    """`path`: the keys that lead to the value in the record as a tree."""
+    """`path`: the one or two keys that lead to the value in the record as a tree."""
 
     name: str
     kind: Kind
@@ -38,25 +38,14 @@ def row_of(cdr: Cdr) -> list[Value]:
     lines: list[dict[str, Any]] = tree.pop(CHARGES)
     for side in ChargeSide:
         tree[side.value] = next((line for line in lines if line[SIDE] == side.value), None)
-    return [_value(tree, column) for column in COLUMNS]
-
-
-def _value(tree: dict[str, Any], column: Column) -> Value:
-    found: Any = tree
-    for key in column.path:
-        if found is None:
-            return None
-        found = found[key]
-    match found:
-        case Decimal():
-            return format(found, "f")
-        case datetime():
-            return time_text(found)
-        case dict() | list() | tuple():
-            return msgspec.json.encode(_plain(found)).decode()
-        case _:
-            value: Value = found
-            return value
+    row: list[Value] = []
+    for first, second in _PATHS:
+        found = tree[first]
+        if second is not None and found is not None:
+            found = found[second]
+        text = _TEXTS.get(type(found))
+        row.append(found if text is None else text(found))
+    return row
 
 
 def time_text(at: datetime) -> str:
@@ -114,4 +103,18 @@ def _kind(kind: mi.Type) -> Kind:
             return "json"
 
 
+def _json(value: object) -> str:
+    return msgspec.json.encode(_plain(value)).decode()
+
+
 COLUMNS: tuple[Column, ...] = tuple(_columns(Cdr))
+
+_PATHS = tuple((column.path[0], column.path[1] if len(column.path) > 1 else None) for column in COLUMNS)
+# By type, not by pattern: a row has a hundred values, and most are text or nothing.
+_TEXTS: dict[type, Callable[[Any], str]] = {
+    Decimal: lambda amount: format(amount, "f"),
+    datetime: time_text,
+    dict: _json,
+    list: _json,
+    tuple: _json,
+}

@@ -5,8 +5,8 @@
            -> rows (many to a statement) -> commit -> report -> the event loop
 
 `store` is the Store port and puts it together; `outbox`, `accounts`, `reader` and `revisions` are the others.
-`file` opens and checks; `salvage` and `mend` save what a damaged file still holds; `check` proves the sums.
-"""
+`snapshot` reads beside the daemon. `file` opens and checks; `salvage` and `mend` save what a damaged file
+still holds; `check` proves the sums. """
 
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import StoreError
