@@ -51,9 +51,7 @@ def country_code(number: str) -> str:
     return next((number[:size] for size in (1, 2, 3) if _regions(number[:size])), "")
 
 
-NUMBERING_PLAN = NumberingPlan(
-    standing=standing, country_code=country_code, area=destination_name
-)
+NUMBERING_PLAN = NumberingPlan(standing=standing, country_code=country_code, area=destination_name)
 
 
 def _regions(code: str) -> tuple[str, ...]:

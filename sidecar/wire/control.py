@@ -166,8 +166,8 @@ class CdrTailParams(Params, frozen=True, kw_only=True):
 class CdrSearchParams(Params, frozen=True, kw_only=True):
     """All that are given must hold. The period is half-open and asks when the call ended. `number` is the
     caller's or the callee's, as received or as billed. The latest first; `cursor` continues a search.
-    `suppressed` asks for the records that were kept back instead of those that were published. `charge_min` and
-    `charge_max` bound what the account pays, in `currency`: an answer may then hold fewer records than
+    `suppressed` asks for the records that were kept back instead of those that were published. `charge_min`
+    and `charge_max` bound what the account pays, in `currency`: an answer may then hold fewer records than
     `limit`, and yet a cursor, because only so many are looked at for one answer."""
 
     origin: HangupOrigin | None = None

@@ -6,7 +6,8 @@
 
 `store` is the Store port and puts it together; `outbox`, `accounts`, `reader` and `revisions` are the others.
 `snapshot` reads beside the daemon. `file` opens and checks; `salvage` and `mend` save what a damaged file
-still holds; `check` proves the sums. """
+still holds; `check` proves the sums.
+"""
 
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import StoreError
