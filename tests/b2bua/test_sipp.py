@@ -23,6 +23,7 @@ async def test_sipp_places_300_calls() -> None:
         callee = await sipp("-sn", "uas", "-i", gateway, "-p", str(rig.gateway.port), "-cp", control_b)
         try:
             while not listens(gateway, rig.gateway.port):  # noqa: ASYNC110
+                assert callee.returncode is None
                 await asyncio.sleep(0.02)
             host, port = rig.address()
             places = ("-i", caller, "-p", str(port_a), "-cp", control_a)
