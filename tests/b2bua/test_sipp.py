@@ -22,7 +22,7 @@ async def test_sipp_places_300_calls() -> None:
         control_a, control_b = map(str, free_ports("127.0.0.1", 2))
         callee = await sipp("-sn", "uas", "-i", gateway, "-p", str(rig.gateway.port), "-cp", control_b)
         try:
-            while not listens(gateway, rig.gateway.port):  # noqa: ASYNC110
+            while not listens(gateway, rig.gateway.port):
                 assert callee.returncode is None
                 await asyncio.sleep(0.02)
             host, port = rig.address()
