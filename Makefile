@@ -18,7 +18,7 @@ UNDER = env LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-n
     ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 endif
 
-.PHONY: help setup demo run check test sipp bench clean
+.PHONY: help setup demo run check test sipp bench fuzz clean
 
 help:
 	@echo 'make demo    real SIP calls through the sidecar to CDRs on MQTT, and a table of them (under a minute)'
@@ -28,6 +28,7 @@ help:
 	@echo 'make check   formatting, lint, types, import contract'
 	@echo 'make sipp    the SIPp scenarios alone'
 	@echo 'make bench   what a call costs: calls per second, CPU per call, delay until the CDR arrives'
+	@echo 'make fuzz    mutated SIP at the bridge for SECONDS=30 from SEED=n; PJ_SANITIZE=1 to see more'
 	@echo
 	@echo 'make setup   only what all of the above do first: Debian packages, .venv, pjproject, native module'
 	@echo 'make clean   remove what was made in this clone; the pjproject builds in ~/.cache/sidecar stay'
@@ -57,6 +58,9 @@ sipp: setup
 
 bench: setup
 	@$(VENV)/bin/python -m tests.bench
+
+fuzz: setup
+	@$(UNDER) $(VENV)/bin/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv .venv-sanitize .build .sidecar .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -314,8 +314,32 @@ bool Bridge::gate_response(const pjsip_rx_data* rdata) {
     return true;
 }
 
+// What pjsip's parser lets through and RFC 4475 does not (§3.1.2, §3.3.8): two readers could take it for two messages.
+static bool is_ambiguous(const pjsip_rx_data* rdata) {
+    const auto& info = rdata->msg_info;
+    const std::string_view message(info.msg_buf, static_cast<std::size_t>(info.len));
+    const auto line = message.substr(0, message.find_first_of("\r\n"));
+    if (std::count(line.begin(), line.end(), ' ') != 2) return true;
+    if (pjsip_method_cmp(&info.cseq->method, &info.msg->line.req.method) != 0) return true;
+    if (info.max_fwd != nullptr && info.max_fwd->ivalue > 255) return true;
+    int singles = 0;
+    for (const pjsip_hdr* header = info.msg->hdr.next; header != &info.msg->hdr; header = header->next) {
+        singles += header->type == PJSIP_H_FROM || header->type == PJSIP_H_TO || header->type == PJSIP_H_CALL_ID ||
+                   header->type == PJSIP_H_CSEQ;
+    }
+    if (singles != 4) return true;
+    const auto* uri = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.msg->line.req.uri));
+    if (!PJSIP_URI_SCHEME_IS_SIP(uri) && !PJSIP_URI_SCHEME_IS_SIPS(uri)) return false;
+    return !pj_list_empty(&reinterpret_cast<const pjsip_sip_uri*>(uri)->header_param);
+}
+
 void Bridge::on_request(pjsip_rx_data* rdata) {
     const pjsip_method& method = rdata->msg_info.msg->line.req.method;
+    if (is_ambiguous(rdata)) {
+        counters.add(Counter::refused_malformed);
+        if (method.id != PJSIP_ACK_METHOD) respond_stateless(rdata, PJSIP_SC_BAD_REQUEST);
+        return;
+    }
     if (method.id == PJSIP_CANCEL_METHOD) return on_cancel(rdata);
     if (rdata->msg_info.to->tag.slen != 0) return on_in_dialog(rdata);
     if (method.id == PJSIP_INVITE_METHOD) return on_initial_invite(rdata);

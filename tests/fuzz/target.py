@@ -1,0 +1,385 @@
+"""The real hook with a live dialog and a crowd of calls, and messages thrown at it over UDP and TCP.
+
+All of it is in one process. A sanitizer's report ends that process; `python -m tests.fuzz` is another one,
+and says which messages were the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sidecar.b2bua.hook import Credentials
+from sidecar.core.commands import ArmDeadline, RelayAnswer, RelayFailure, Release, WireCommand
+from sidecar.core.events import AnswerHeld, DeadlineReached, Event, InviteReceived, RouteFailed
+from sidecar.core.terms import DeadlineKind, TransportName
+from tests.b2bua.rig import ANSWER, Dialog, Rig
+from tests.b2bua.scripted_ua import Message, ScriptedUA, sip
+from tests.fuzz import corpus
+from tests.fuzz.mutate import mutated
+
+BATCH: Final = 20  # messages between two OPTIONS that must be answered
+PROBE_EVERY: Final = 400  # messages between two whole calls that must work; each has a live dialog of its own
+TCP_BATCH: Final = 8  # batches on one connection: once its framing is lost, the rest of it is noise
+PATIENCE_S: Final = 8.0
+OURS: Final = "777"  # numbers of the calls that must work
+
+
+class Lost(Exception):  # noqa: N818
+    """The bridge lives, but does not do its work any more."""
+
+
+@dataclass
+class Tally:
+    messages: int = 0
+    probes: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+
+
+class FuzzRig(Rig):
+    """Routes every call at once, to the crowd or to the callee of a probe, and lets none last long."""
+
+    callee: ScriptedUA
+    crowd: Crowd
+
+    def _take(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.hook.send(self._decide(event))
+
+    def _decide(self, event: Event) -> Sequence[WireCommand]:
+        match event:
+            case InviteReceived(bridge_id=i, request_user=user):
+                if user.startswith(OURS):  # slow is not lost
+                    to = self.callee
+                    return (self.route(event, host=to.host, port=to.port, no_response_ms=4000),)
+                ring = ArmDeadline(
+                    bridge_id=i,
+                    kind=DeadlineKind.RING,
+                    after_ms=400,
+                    sip_code=408,
+                    q850_cause=19,
+                    text="ring_timeout",
+                )
+                return (
+                    ring,
+                    self.route(event, host=self.crowd.host, port=self.crowd.port, no_response_ms=200),
+                )
+            case AnswerHeld(bridge_id=i):
+                longest = ArmDeadline(
+                    bridge_id=i,
+                    kind=DeadlineKind.MAX_DURATION,
+                    after_ms=800,
+                    sip_code=408,
+                    q850_cause=16,
+                    text="max_duration",
+                )
+                return (longest, RelayAnswer(bridge_id=i))
+            case RouteFailed(bridge_id=i):
+                return (RelayFailure(bridge_id=i),)
+            case DeadlineReached(bridge_id=i, kind=DeadlineKind.RING):
+                return (Release(bridge_id=i, sip_code=408, q850_cause=19, text="ring_timeout"),)
+        return ()
+
+
+class Crowd(asyncio.DatagramProtocol):
+    """A gateway that answers whatever reaches it, at times with a mutated answer."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.host, self.port = "", 0
+        self._transport: asyncio.DatagramTransport | None = None
+        self._words = ScriptedUA()
+
+    @classmethod
+    async def at(cls, host: str, rng: random.Random) -> Crowd:
+        loop = asyncio.get_running_loop()
+        transport, crowd = await loop.create_datagram_endpoint(lambda: cls(rng), local_addr=(host, 0))
+        crowd._transport = transport
+        crowd.host, crowd.port = transport.get_extra_info("sockname")[:2]
+        crowd._words.host, crowd._words.port = crowd.host, crowd.port
+        return crowd
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if data.startswith((b"SIP/2.0 ", b"ACK ")) or not data.strip():
+            return
+        with contextlib.suppress(AssertionError, ValueError, IndexError):  # it passes what a mutation made
+            for answer in self._answers(Message(data, addr)):
+                made = mutated(self.rng, answer, (answer, data)) if self.rng.random() < 0.3 else answer
+                assert self._transport is not None
+                self._transport.sendto(made, addr)
+
+    def _answers(self, request: Message) -> list[bytes]:
+        rng, words = self.rng, self._words
+        if not request.start.startswith("INVITE "):
+            return [words.response(request, rng.choice((200, 200, 481, 491, 500)), tag="t")]
+        challenge = 'WWW-Authenticate: Digest realm="r", nonce="n", qop="auth", algorithm=SHA-256'
+        made = []
+        for code in rng.sample((100, 180, 183, 200, 401, 486, 503), rng.randint(0, 3)):
+            extra = [challenge] if code == 401 else ["Require: 100rel", "RSeq: 7"] if code == 183 else []
+            if code < 300:
+                extra += [
+                    words.contact(),
+                    "Content-Type: application/sdp",
+                    "Session-Expires: 90;refresher=uas",
+                ]
+            tag = rng.choice(("t", "t", "u"))
+            made.append(
+                words.response(request, code, *extra, tag=tag, body=ANSWER if code in (183, 200) else b"")
+            )
+        return made
+
+
+class Fuzzer:
+    def __init__(self, seed: int, last: Path) -> None:
+        self.rng = random.Random(seed)
+        self.tally = Tally()
+        self._last = last.open("wb", buffering=0)  # what was written outlives the process
+        self._words: dict[str, str] = {}
+        self._filled: tuple[bytes, ...] = ()
+
+    async def run(self, seconds: float) -> None:
+        began = time.monotonic()
+        rig = FuzzRig(
+            transports=(TransportName.UDP, TransportName.TCP),
+            t1_ms=20,
+            answer_hold_ms_max=2000,
+            options_interval_ms=150,
+            unlisted="refuse",
+            wanted_headers=("X-Account", "P-Asserted-Identity", "Session-ID", "Reason"),
+            product="fuzzed",
+            credentials=(Credentials(gateway="gw", username="u", password="p"),),
+        )
+        async with rig:
+            rig.crowd = await Crowd.at(f"{rig.network}.3", self.rng)
+            senders = Senders(rig)
+            try:
+                while time.monotonic() - began < seconds:
+                    await self._round(rig, senders)
+                    self.tally.calls = rig.hook.stats()["invites"]
+                    self.tally.seconds = time.monotonic() - began
+                await self._nothing_stays(rig)
+            finally:
+                senders.close()
+                rig.crowd.close()
+                self._last.close()
+
+    async def _round(self, rig: FuzzRig, senders: Senders) -> None:
+        """A whole call that must work; then its dialog is held open, and messages fly at it and past it."""
+        self._last.seek(0)
+        self._last.truncate()
+        caller, rig.callee = await self._agents(rig)
+        try:
+            await self._call(rig, caller, hang_up=True)
+            self.tally.probes += 1
+            a, b, at_b = await self._call(rig, caller, hang_up=False)
+            self._fill(rig, senders, a, b, at_b)
+            async with asyncio.TaskGroup() as tasks:
+                polite = [
+                    tasks.create_task(answers_everything(agent), name="party")
+                    for agent in (caller, rig.callee)
+                ]
+                for batch in range(PROBE_EVERY // BATCH):
+                    if batch % TCP_BATCH == 0:
+                        await senders.connect()
+                    await self._batch(senders)
+                for task in polite:
+                    # Until Python 3.12 wait_for loses a cancellation that meets a message.
+                    while not task.done():
+                        task.cancel()
+                        await asyncio.sleep(0)
+        finally:
+            caller.close()
+            rig.callee.close()
+        if rig.hook.stats()["exceptions"]:
+            raise Lost("the bridge caught an exception of its own")
+
+    async def _agents(self, rig: FuzzRig) -> tuple[ScriptedUA, ScriptedUA]:
+        caller = await ScriptedUA.udp(f"{rig.network}.2")
+        callee = await ScriptedUA.udp(f"{rig.network}.4")
+        caller.peer = callee.peer = rig.address()
+        return caller, callee
+
+    async def _call(
+        self, rig: FuzzRig, caller: ScriptedUA, *, hang_up: bool
+    ) -> tuple[Dialog, Dialog, Message]:
+        callee = rig.callee
+        number = self._number()
+        try:
+            sent = rig.invite(number=f"{OURS}{number}", tag=f"probe{number}", agent=caller)
+            at_b = await self._past_options(callee, "INVITE")
+            callee.reply(at_b, 200, tag=f"b{number}", body=ANSWER)
+            ok = await self._past_options(caller, 200)
+            a, b = Dialog.of_caller(sent, ok), Dialog.of_callee(at_b, f"b{number}")
+            rig.in_dialog(caller, "ACK", a, cseq=1)
+            await self._past_options(callee, "ACK")
+            if hang_up:
+                rig.in_dialog(caller, "BYE", a, cseq=2)
+                callee.reply(await self._past_options(callee, "BYE"), 200)
+                await self._past_options(caller, 200, "BYE")
+        except (TimeoutError, AssertionError) as error:
+            raise Lost(f"a call that must work did not: {error!r}; {rig.hook.stats()}") from error
+        return a, b, at_b
+
+    async def _past_options(self, agent: ScriptedUA, what: str | int, method: str = "INVITE") -> Message:
+        """The next such message; keep-alives before it are answered."""
+        while True:
+            message = await agent.receive()
+            if message.method == "OPTIONS" and not message.is_response:
+                agent.reply(message, 200)
+                continue
+            got = (message.code, message.method) if message.is_response else message.method
+            if got == (what if isinstance(what, str) else (what, method)):
+                return message
+            if not 100 <= message.code < 200:
+                raise AssertionError(f"expected {what}, got {message.start}")
+
+    def _fill(self, rig: FuzzRig, senders: Senders, a: Dialog, b: Dialog, at_b: Message) -> None:
+        host, port = rig.address()
+        self._words = {"host": host, "port": str(port), "caller": senders.a_name, "gateway": senders.b_name}
+        for side, dialog in (("a", a), ("b", b)):
+            self._words |= {
+                f"{side}_target": dialog.target,
+                f"{side}_local": dialog.local,
+                f"{side}_remote": dialog.remote,
+                f"{side}_call_id": dialog.call_id,
+            }
+        self._words["b_branch"] = at_b.branch
+        self._filled = tuple(filled(text, self._words | {"n": "0", "via": "UDP"}) for text in corpus.ALL)
+
+    def _number(self) -> int:
+        self.tally.messages += 1
+        return self.tally.messages
+
+    async def _batch(self, senders: Senders) -> None:
+        for _ in range(BATCH):
+            way = self.rng.choice(("a", "a", "b", "tcp"))
+            text = self.rng.choice(corpus.ALL)
+            words = self._words | {"n": str(self._number()), "via": "TCP" if way == "tcp" else "UDP"}
+            message = filled(text, words)
+            if self.rng.random() < 0.9:
+                message = mutated(self.rng, message, self._filled)
+            self._last.write(b"%s %r\n" % (way.encode(), message))
+            await senders.send(way, message)
+        await senders.heard()
+
+    async def _nothing_stays(self, rig: FuzzRig) -> None:
+        """All calls have a longest time, so a slot that is taken after it is lost."""
+        held: dict[str, int] = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    stats = rig.hook.stats()
+                    held = {name: stats[name] for name in ("live_calls", "transactions", "abandoned_legs")}
+                    if not any(held.values()):
+                        return
+                    await asyncio.sleep(0.1)
+        raise Lost(f"all calls are over, but there are {held}")
+
+
+class Senders:
+    """Sockets of the caller's and the gateway's address, apart from those of the live dialog's parties."""
+
+    def __init__(self, rig: FuzzRig) -> None:
+        self._udp, self._tcp = rig.address("udp"), rig.address("tcp")
+        self._a, self._b = (_socket(f"{rig.network}.{last}", socket.SOCK_DGRAM) for last in (2, 3))
+        self._pulse = _socket(f"{rig.network}.2", socket.SOCK_DGRAM)
+        self._stream: socket.socket | None = None
+        self._host = f"{rig.network}.2"
+        self.a_name, self.b_name, self._pulse_name = (
+            _name_of(one) for one in (self._a, self._b, self._pulse)
+        )
+        self._pulses = 0
+
+    def close(self) -> None:
+        for one in (self._a, self._b, self._pulse, self._stream):
+            if one is not None:
+                one.close()
+
+    async def connect(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = _socket(self._host, socket.SOCK_STREAM)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.get_running_loop().sock_connect(self._stream, self._tcp)
+        except OSError as error:  # TimeoutError too
+            raise Lost(f"it takes no connection: {error!r}") from error
+
+    async def send(self, way: str, message: bytes) -> None:
+        with contextlib.suppress(
+            BlockingIOError, ConnectionError
+        ):  # a connection it closed: the next is soon made
+            if way == "tcp":
+                assert self._stream is not None
+                self._stream.send(message)
+            else:
+                (self._a if way == "a" else self._b).sendto(message, self._udp)
+
+    async def heard(self) -> None:
+        """It has dealt with what was sent before: OPTIONS is answered, at the third try at the latest."""
+        loop = asyncio.get_running_loop()
+        for one in (self._a, self._b, self._stream):
+            _forget_what_came(one)
+        self._pulses += 1
+        call_id = f"pulse-{self._pulses}"
+        asked = sip(
+            "OPTIONS sip:x SIP/2.0",
+            f"Via: SIP/2.0/UDP {self._pulse_name};rport;branch=z9hG4bK-{call_id}",
+            "Max-Forwards: 70",
+            f"From: <sip:x@{self._host}>;tag=p",
+            f"To: <sip:{self._udp[0]}>",
+            f"Call-ID: {call_id}",
+            "CSeq: 1 OPTIONS",
+        )
+        for _ in range(3):
+            self._pulse.sendto(asked, self._udp)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S / 3):
+                    while call_id.encode() + b"\r\n" not in await loop.sock_recv(self._pulse, 65536):
+                        pass
+                    return
+        raise Lost("OPTIONS is not answered any more")
+
+
+def _socket(host: str, kind: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, kind)
+    made.setblocking(False)
+    made.bind((host, 0))
+    return made
+
+
+def _name_of(one: socket.socket) -> str:
+    host, port = one.getsockname()
+    return f"{host}:{port}"
+
+
+def _forget_what_came(one: socket.socket | None) -> None:
+    with contextlib.suppress(OSError):
+        while one is not None and one.recv(65536):
+            pass
+
+
+async def answers_everything(agent: ScriptedUA) -> None:
+    while True:
+        with contextlib.suppress(TimeoutError, AssertionError, ValueError, IndexError):
+            message = await agent.receive()
+            if not message.is_response and message.method != "ACK":
+                agent.reply(message, 200)
+
+
+def filled(text: str, words: dict[str, str]) -> bytes:
+    for name, value in words.items():
+        text = text.replace("{" + name + "}", value)
+    return text.encode("utf-8", "surrogateescape")
