@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/sbin:/sbin# where Debian keeps mosquitto and kamaili
 # The sanitizers must be loaded before Python is; Python itself leaks at exit by design.
 ifdef PJ_SANITIZE
 UNDER = env LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:suppressions=$(CURDIR)/sidecar/b2bua/pjproject/ubsan.suppressions
 endif
 
 .PHONY: help setup demo run check test sipp bench fuzz clean
