@@ -247,8 +247,12 @@ class Rig:
 
     async def idle(self) -> None:
         """Until the bridge holds no call; it frees one just after its last event."""
+        await self.counted("live_calls", 0)
+
+    async def counted(self, counter: str, value: int) -> None:
+        """Until a counter of the bridge has this value."""
         async with asyncio.timeout(PATIENCE_S):
-            while self.hook.stats()["live_calls"]:  # noqa: ASYNC110
+            while self.hook.stats()[counter] != value:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
     async def answered_call(self) -> tuple[InviteReceived, Dialog, Dialog]:
