@@ -9,7 +9,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Final
 
-PATIENCE_S: Final = 5.0  # how long a script waits for what must come
+PATIENCE_S: Final = 15.0  # how long a script waits for what must come
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ async def test_a_refresh_that_is_refused_refreshes_nothing() -> None:
         rig.gateway.reply(await rig.gateway.expect("UPDATE"), 491)
         await rig.caller.expect(491)
         assert (await rig.until(DeadlineReached)).kind is DeadlineKind.SESSION_TIMER
-        assert time.monotonic() - began <= 1.3 + BUSY_S
+        assert time.monotonic() - began < 1.5  # refreshed, it would have lasted until then
 
 
 async def test_an_answer_without_session_expires_ends_the_timer() -> None:
