@@ -123,6 +123,7 @@ async def test_what_was_reserved_comes_back_however_the_call_ends(
 
 async def test_what_was_reserved_comes_back_after_a_crash(make_node: MakeNode) -> None:
     node = make_node()
+    heartbeat = "SELECT max(heartbeat_mono_ns) FROM boots"
     async with (
         mosquitto(node.folder) as broker,
         listening(broker.host, broker.port) as listener,
@@ -137,6 +138,8 @@ async def test_what_was_reserved_comes_back_after_a_crash(make_node: MakeNode) -
             await node.live("1000", answered=True)
             await until(lambda: node.ask("SELECT 1 FROM open_calls WHERE kind = 'established'"))
             assert await node.account("prepaid") == await node.account("other") == 0
+            [(begun_ns,)] = node.ask(heartbeat)
+            await until(lambda: node.ask(heartbeat)[0][0] > begun_ns + 100_000_000)  # enough to be charged
             node.kill()
         async with node.up():
             await listener.until(lambda: len(listener.records) == 2)
