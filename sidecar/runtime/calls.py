@@ -95,10 +95,7 @@ class Calls:
             elif isinstance(event, SnapshotTaken):
                 self._on_snapshot(event)
             elif isinstance(event, InviteRefused):
-                call_id = call_id_of(
-                    self.policy.tenant, self.policy.node, self.policy.boot_id, event.invite.bridge_id
-                )
-                self._perform(refused_by_bridge(call_id, event, self.policy)[1], event.invite)
+                self._on_refused(event)
         self._send()
 
     def on_store_events(self, events: Sequence[CallEvent]) -> None:
@@ -115,7 +112,7 @@ class Calls:
             self._by_bridge_id[invite.bridge_id] = known.call_id
             self._apply(known, invite)
             return
-        call_id = call_id_of(self.policy.tenant, self.policy.node, self.policy.boot_id, invite.bridge_id)
+        call_id = self._call_id(invite)
         try:
             call, commands = open_call(call_id, invite, self.policy, self.load)
         except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
@@ -127,6 +124,19 @@ class Calls:
         self._by_bridge_id[invite.bridge_id] = call_id
         self._keep(None, call)
         self._perform(commands, invite)
+
+    def _on_refused(self, event: InviteRefused) -> None:
+        call_id = self._call_id(event.invite)
+        try:
+            _, commands = refused_by_bridge(call_id, event, self.policy)
+        except Exception as error:  # noqa: BLE001  # a broken promise is counted, and costs one record
+            self._meter.promise_broken("refused_by_bridge")
+            self._on_fault(call_id, error)
+            return
+        self._perform(commands, event.invite)
+
+    def _call_id(self, invite: InviteReceived) -> UUID:
+        return call_id_of(self.policy.tenant, self.policy.node, self.policy.boot_id, invite.bridge_id)
 
     def _apply(self, call: Call, event: Event) -> None:
         try:

@@ -22,6 +22,7 @@ from sidecar.core.events import (
 )
 from sidecar.core.terms import Detail, LegName, RouteFailure
 from sidecar.ports import RecordFilter
+from sidecar.runtime import calls
 from tests.runtime.node_help import Node, a_node
 
 
@@ -186,3 +187,23 @@ async def test_a_call_that_cannot_even_be_ended_is_forgotten_and_freed(
     assert [type(fault) for fault in node.faults] == [ZeroDivisionError, ZeroDivisionError]
     node.faults.clear()
     node.calls.on_bridge_events([_bye(node, 1)])
+
+
+async def test_a_refusal_without_a_record_costs_no_other_event(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Decision:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(calls, "refused_by_bridge", broken)
+    refused = InviteRefused(
+        detail=Detail.NODE_FULL,
+        sip_code=503,
+        invite=node.invite(1, "004412345678", "demo"),
+        mono_ns=node.clock.mono_ns(),
+        wall_ns=node.clock.wall_ns(),
+    )
+    node.calls.on_bridge_events([refused, node.invite(2, "004412345678", "demo")])
+    assert len(node.calls.live()) == 1
+    assert [type(fault) for fault in node.faults] == [ZeroDivisionError]
+    node.faults.clear()

@@ -192,9 +192,6 @@ class SqliteStore:
         """See `check.ledger_check`: empty where everything adds up."""
         return await self._reader.ask(ledger_check)
 
-    def steps_waiting(self) -> int:
-        return self._writer.waiting()
-
     # --- from and to the writer's thread --------------------------------------------------------------------
 
     async def _write(self, run: Callable[[Batch, apsw.Connection], Any], *, lasting: bool = False) -> Any:
