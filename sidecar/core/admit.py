@@ -221,8 +221,10 @@ def route_of(number: BilledNumber, policy: Policy) -> tuple[str, ...]:
 
 
 def free_gateways(names: tuple[str, ...], policy: Policy, load: Load) -> tuple[str, ...]:
-    """Those of `names` that may take one more call."""
-    return tuple(name for name in names if _has_place(policy.gateways[name], load))
+    """Those of `names` that may take one more call: in their order, but those that are down last. They are
+    tried all the same, because a probe may be wrong and the call would be lost."""
+    free = (name for name in names if _has_place(policy.gateways[name], load))
+    return tuple(sorted(free, key=load.gateways_down.__contains__))
 
 
 def _has_place(gateway: Gateway, load: Load) -> bool:

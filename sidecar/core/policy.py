@@ -160,7 +160,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load(msgspec.Struct, kw_only=True):
-    """How many calls are up: kept by the runtime, read by `decide`. Mutable on purpose, one per node.
+    """How many calls are up, and which gateways are down: kept by the runtime, read by `decide`. Mutable on
+    purpose, one per node.
 
     A call counts until its first cause, on the gateway of its last attempt; a challenged caller keeps its
     place.
@@ -169,3 +170,4 @@ class Load(msgspec.Struct, kw_only=True):
     calls: int = 0
     by_account: dict[str, int] = {}
     by_gateway: dict[str, int] = {}
+    gateways_down: set[str] = set()  # those that do not answer our OPTIONS: tried after all that do

@@ -22,7 +22,7 @@ from sidecar.core.deadlines import max_duration_ms, talk_deadline
 from sidecar.core.decide import decide
 from sidecar.core.events import Admitted, InviteRefused, RouteFailed
 from sidecar.core.margin import ExchangeRate, ExchangeTable
-from sidecar.core.policy import AccountRule, Load, Peer, Policy, ProxyHangup, RouteRule
+from sidecar.core.policy import AccountRule, Gateway, Load, Peer, Policy, ProxyHangup, RouteRule
 from sidecar.core.rating import RatingTerms
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
@@ -184,9 +184,51 @@ def test_the_longest_route_prefix_of_the_number_as_dialled_wins(
     assert (call.attempts[0].gateway, call.gateways) == (first, rest)
 
 
+THREE = {**gateways(), "gamma": Gateway(name="gamma", host="10.0.3.1", port=5060)}
+
+
 def test_a_gateway_at_its_limit_is_passed_over() -> None:
     policy = policy_of(routes=("alpha", "beta"), gateways=gateways({"calls_max": 1}))
     assert opened(policy, load=Load(by_gateway={"alpha": 1})).attempts[0].gateway == "beta"
+
+
+@pytest.mark.parametrize(
+    ("down", "tried"),
+    [
+        (set(), ["alpha", "beta", "gamma"]),
+        ({"alpha"}, ["beta", "gamma", "alpha"]),
+        ({"alpha", "beta"}, ["gamma", "alpha", "beta"]),
+        ({"alpha", "beta", "gamma"}, ["alpha", "beta", "gamma"]),
+        ({"no longer a gateway"}, ["alpha", "beta", "gamma"]),
+    ],
+)
+def test_gateways_that_are_down_are_tried_after_those_that_are_up(down: set[str], tried: list[str]) -> None:
+    policy = policy_of(routes=("alpha", "beta", "gamma"), gateways=THREE)
+    call = opened(policy, load=Load(gateways_down=down))
+    assert [call.attempts[0].gateway, *call.gateways] == tried
+
+
+def test_a_gateway_that_goes_down_while_another_is_tried_moves_to_the_end() -> None:
+    policy, load = policy_of(routes=("alpha", "beta", "gamma"), gateways=THREE), Load()
+    call, _ = open_call(world.call_id(), world.invite(0), policy, load)
+    call, _ = decide(call, Admitted(**world.stamps(1), call_id=call.call_id), policy, load)
+    load.gateways_down.add("beta")
+    for expected in ("gamma", "beta"):
+        failed = RouteFailed(
+            **world.stamps(2),
+            bridge_id=call.bridge_id,
+            attempt=call.attempts[-1].number,
+            cause=RouteFailure.NO_RESPONSE,
+            sip_code=0,
+        )
+        call, _ = decide(call, failed, policy, load)
+        assert call.attempts[-1].gateway == expected
+
+
+def test_a_gateway_that_is_down_is_tried_where_the_others_are_at_their_limit() -> None:
+    policy = policy_of(routes=("alpha", "beta"), gateways=gateways({"calls_max": 1}))
+    call = opened(policy, load=Load(by_gateway={"alpha": 1}, gateways_down={"beta"}))
+    assert [one.gateway for one in call.attempts] == ["beta"]
 
 
 def test_leg_b_is_named_before_its_invite_leaves() -> None:
