@@ -28,7 +28,7 @@ help:
 	@echo 'make check   formatting, lint, types, import contract'
 	@echo 'make sipp    the SIPp scenarios alone'
 	@echo 'make bench   what a call costs: calls per second, CPU per call, delay until the CDR arrives'
-	@echo 'make fuzz    mutated SIP at the bridge for SECONDS=30 from SEED=n; PJ_SANITIZE=1 to see more'
+	@echo 'make fuzz    mutated SIP at the bridge for SECONDS=30; REPLAY=file MINIMISE=1: a finding; PJ_SANITIZE=1 sees more'
 	@echo
 	@echo 'make setup   only what all of the above do first: Debian packages, .venv, pjproject, native module'
 	@echo 'make clean   remove what was made in this clone; the pjproject builds in ~/.cache/sidecar stay'
@@ -60,7 +60,8 @@ bench: setup
 	@$(VENV)/bin/python -m tests.bench
 
 fuzz: setup
-	@$(UNDER) $(VENV)/bin/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED))
+	@$(UNDER) $(VENV)/bin/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(REPLAY),--replay $(REPLAY) $(if $(MINIMISE),--minimise))
 
 clean:
 	rm -rf .venv .venv-sanitize .build .sidecar .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -1,7 +1,7 @@
 """The real hook with a live dialog and a crowd of calls, and messages thrown at it over UDP and TCP.
 
 All of it is in one process. A sanitizer's report ends that process; `python -m tests.fuzz` is another one,
-and says which messages were the last.
+and says where the messages since the last call that worked are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import random
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from tests.b2bua.rig import ANSWER, Dialog, Rig
 from tests.b2bua.scripted_ua import Message, ScriptedUA, sip
 from tests.fuzz import corpus
 from tests.fuzz.mutate import mutated
+from tests.fuzz.recording import Recorder, Recording, Sent
 
 BATCH: Final = 20  # messages between two OPTIONS that must be answered
 PROBE_EVERY: Final = 400  # messages between two whole calls that must work; each has a live dialog of its own
@@ -41,6 +42,7 @@ class Tally:
     messages: int = 0
     probes: int = 0
     calls: int = 0
+    relayed: int = 0  # in-dialog requests that reached the other side
     seconds: float = 0.0
 
 
@@ -90,18 +92,19 @@ class FuzzRig(Rig):
 
 
 class Crowd(asyncio.DatagramProtocol):
-    """A gateway that answers whatever reaches it, at times with a mutated answer."""
+    """A gateway that answers whatever reaches it, at times with a mutated answer. With the same seed the same
+    request gets the same, whatever came before it."""
 
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
         self.host, self.port = "", 0
         self._transport: asyncio.DatagramTransport | None = None
         self._words = ScriptedUA()
 
     @classmethod
-    async def at(cls, host: str, rng: random.Random) -> Crowd:
+    async def at(cls, host: str, seed: int) -> Crowd:
         loop = asyncio.get_running_loop()
-        transport, crowd = await loop.create_datagram_endpoint(lambda: cls(rng), local_addr=(host, 0))
+        transport, crowd = await loop.create_datagram_endpoint(lambda: cls(seed), local_addr=(host, 0))
         crowd._transport = transport
         crowd.host, crowd.port = transport.get_extra_info("sockname")[:2]
         crowd._words.host, crowd._words.port = crowd.host, crowd.port
@@ -115,13 +118,17 @@ class Crowd(asyncio.DatagramProtocol):
         if data.startswith((b"SIP/2.0 ", b"ACK ")) or not data.strip():
             return
         with contextlib.suppress(AssertionError, ValueError, IndexError):  # it passes what a mutation made
-            for answer in self._answers(Message(data, addr)):
-                made = mutated(self.rng, answer, (answer, data)) if self.rng.random() < 0.3 else answer
+            request = Message(data, addr)
+            rng = random.Random(
+                f"{self._seed} {request.method} {request.cseq} {request['To'].partition('@')[0]}"
+            )
+            for answer in self._answers(request, rng):
+                made = mutated(rng, answer, (answer, data)) if rng.random() < 0.3 else answer
                 assert self._transport is not None
                 self._transport.sendto(made, addr)
 
-    def _answers(self, request: Message) -> list[bytes]:
-        rng, words = self.rng, self._words
+    def _answers(self, request: Message, rng: random.Random) -> list[bytes]:
+        words = self._words
         if not request.start.startswith("INVITE "):
             return [words.response(request, rng.choice((200, 200, 481, 491, 500)), tag="t")]
         challenge = 'WWW-Authenticate: Digest realm="r", nonce="n", qop="auth", algorithm=SHA-256'
@@ -142,15 +149,34 @@ class Crowd(asyncio.DatagramProtocol):
 
 
 class Fuzzer:
-    def __init__(self, seed: int, last: Path) -> None:
+    """`kept`: where the messages since the last call that worked are."""
+
+    def __init__(self, seed: int, kept: Path) -> None:
+        self._seed = seed
         self.rng = random.Random(seed)
         self.tally = Tally()
-        self._last = last.open("wb", buffering=0)  # what was written outlives the process
+        self._recorder = Recorder(kept)
         self._words: dict[str, str] = {}
         self._filled: tuple[bytes, ...] = ()
 
     async def run(self, seconds: float) -> None:
         began = time.monotonic()
+        async with self._started() as (rig, senders):
+            while time.monotonic() - began < seconds:
+                await self._round(rig, senders, self._invented())
+                self.tally.seconds = time.monotonic() - began
+            await self._nothing_stays(rig)
+
+    async def replay(self, recording: Recording) -> None:
+        began = time.monotonic()
+        async with self._started() as (rig, senders):
+            await self._round(rig, senders, self._recorded(recording))
+            await self._round(rig, senders, iter(()))  # whole calls still work
+            await self._nothing_stays(rig)
+        self.tally.seconds = time.monotonic() - began
+
+    @contextlib.asynccontextmanager
+    async def _started(self) -> AsyncIterator[tuple[FuzzRig, Senders]]:
         rig = FuzzRig(
             transports=(TransportName.UDP, TransportName.TCP),
             t1_ms=20,
@@ -162,38 +188,36 @@ class Fuzzer:
             credentials=(Credentials(gateway="gw", username="u", password="p"),),
         )
         async with rig:
-            rig.crowd = await Crowd.at(f"{rig.network}.3", self.rng)
+            rig.crowd = await Crowd.at(f"{rig.network}.3", self._seed)
             senders = Senders(rig)
             try:
-                while time.monotonic() - began < seconds:
-                    await self._round(rig, senders)
-                    self.tally.calls = rig.hook.stats()["invites"]
-                    self.tally.seconds = time.monotonic() - began
-                await self._nothing_stays(rig)
+                yield rig, senders
             finally:
                 senders.close()
                 rig.crowd.close()
-                self._last.close()
+                self._recorder.close()
 
-    async def _round(self, rig: FuzzRig, senders: Senders) -> None:
+    async def _round(self, rig: FuzzRig, senders: Senders, batches: Iterator[Sequence[Sent]]) -> None:
         """A whole call that must work; then its dialog is held open, and messages fly at it and past it."""
-        self._last.seek(0)
-        self._last.truncate()
         caller, rig.callee = await self._agents(rig)
         try:
             await self._call(rig, caller, hang_up=True)
             self.tally.probes += 1
             a, b, at_b = await self._call(rig, caller, hang_up=False)
             self._fill(rig, senders, a, b, at_b)
+            self._recorder.begin(self._seed, self._words)
             async with asyncio.TaskGroup() as tasks:
                 polite = [
                     tasks.create_task(answers_everything(agent), name="party")
                     for agent in (caller, rig.callee)
                 ]
-                for batch in range(PROBE_EVERY // BATCH):
-                    if batch % TCP_BATCH == 0:
+                for number, batch in enumerate(batches):
+                    if number % TCP_BATCH == 0:
                         await senders.connect()
-                    await self._batch(senders)
+                    for way, message in batch:
+                        self._recorder.add(way, message)
+                        await senders.send(way, message)
+                    await senders.heard()
                 for task in polite:
                     # Until Python 3.12 wait_for loses a cancellation that meets a message.
                     while not task.done():
@@ -202,7 +226,9 @@ class Fuzzer:
         finally:
             caller.close()
             rig.callee.close()
-        if rig.hook.stats()["exceptions"]:
+        stats = rig.hook.stats()
+        self.tally.calls, self.tally.relayed = stats["invites"], stats["requests_relayed"]
+        if stats["exceptions"]:
             raise Lost("the bridge caught an exception of its own")
 
     async def _agents(self, rig: FuzzRig) -> tuple[ScriptedUA, ScriptedUA]:
@@ -254,6 +280,8 @@ class Fuzzer:
                 f"{side}_local": dialog.local,
                 f"{side}_remote": dialog.remote,
                 f"{side}_call_id": dialog.call_id,
+                f"{side}_local_tag": dialog.local.rpartition("tag=")[2],  # for a recording: where the rest of
+                f"{side}_remote_tag": dialog.remote.rpartition("tag=")[2],  # the header field was mutated
             }
         self._words["b_branch"] = at_b.branch
         self._filled = tuple(filled(text, self._words | {"n": "0", "via": "UDP"}) for text in corpus.ALL)
@@ -262,17 +290,25 @@ class Fuzzer:
         self.tally.messages += 1
         return self.tally.messages
 
-    async def _batch(self, senders: Senders) -> None:
-        for _ in range(BATCH):
-            way = self.rng.choice(("a", "a", "b", "tcp"))
-            text = self.rng.choice(corpus.ALL)
-            words = self._words | {"n": str(self._number()), "via": "TCP" if way == "tcp" else "UDP"}
-            message = filled(text, words)
-            if self.rng.random() < 0.9:
-                message = mutated(self.rng, message, self._filled)
-            self._last.write(b"%s %r\n" % (way.encode(), message))
-            await senders.send(way, message)
-        await senders.heard()
+    def _invented(self) -> Iterator[Sequence[Sent]]:
+        for _ in range(PROBE_EVERY // BATCH):
+            yield [self._invent() for _ in range(BATCH)]
+
+    def _invent(self) -> Sent:
+        way = self.rng.choice(("a", "a", "b", "tcp"))
+        text = self.rng.choice(corpus.ALL)
+        words = self._words | {"n": str(self._number()), "via": "TCP" if way == "tcp" else "UDP"}
+        message = filled(text, words)
+        if self.rng.random() < 0.9:
+            message = mutated(self.rng, message, self._filled)
+        return way, message
+
+    def _recorded(self, recording: Recording) -> Iterator[Sequence[Sent]]:
+        sent = recording.addressed(self._words)
+        for first in range(0, len(sent), BATCH):
+            batch = sent[first : first + BATCH]
+            self.tally.messages += len(batch)
+            yield batch
 
     async def _nothing_stays(self, rig: FuzzRig) -> None:
         """All calls have a longest time, so a slot that is taken after it is lost."""
