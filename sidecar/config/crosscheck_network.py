@@ -14,6 +14,7 @@ from sidecar.config.key import Key
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, nearest, quoted
 from sidecar.config.tables import Tables
+from sidecar.core.policy import Share
 from sidecar.core.terms import TransportName
 
 _LISTEN_KEYS = {
@@ -211,8 +212,13 @@ def _routes(tables: Tables, findings: Findings) -> None:
     for route in tables.routes:
         if "gateways" in route.given and route["gateways"] == ():
             findings.error(route.where("gateways"), route.key("gateways"), "is empty")
-        for name in route["gateways"] or ():
+        names = [name for one in route["gateways"] or () for name in _names(one)]
+        for name in dict.fromkeys(names):
             reached.add(name)
+            if names.count(name) > 1:
+                findings.error(
+                    route.where("gateways"), route.key("gateways"), f"{quoted(name)} is given twice"
+                )
             if name not in tables.gateways:
                 findings.error(
                     route.where("gateways"),
@@ -234,6 +240,10 @@ def _routes(tables: Tables, findings: Findings) -> None:
                 findings.warn(gateway.where(), gateway.written, "no route leads to it")
         if tables.gateways and not reached & set(tables.gateways):
             findings.error(tables.routes[0].where(), "routes", "no gateway is reached by any route")
+
+
+def _names(one: str | tuple[Share, ...]) -> tuple[str, ...]:
+    return (one,) if isinstance(one, str) else tuple(share.gateway for share in one)
 
 
 def _timers(effective: Effective, tables: Tables, findings: Findings) -> None:

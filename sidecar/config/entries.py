@@ -182,7 +182,13 @@ ROUTES = Table(
         Field(
             "prefix", values.PREFIX, 'How the received number begins; `""` is every number.', required=True
         ),
-        Field("gateways", values.ListOf(values.NAME), "Tried in this order.", required=True),
+        Field(
+            "gateways",
+            values.GATEWAYS,
+            "Tried in this order. Over the gateways of a group calls are spread by weight; one that fails is "
+            "followed by the others of its group, then by what comes after it.",
+            required=True,
+        ),
     ),
     listed=True,
 )

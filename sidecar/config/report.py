@@ -7,6 +7,7 @@ import msgspec
 from sidecar.config import machine
 from sidecar.config.build import Inputs, Loaded, load
 from sidecar.config.problems import ConfigError, Problem, lines
+from sidecar.core.policy import Share
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +70,11 @@ def check(inputs: Inputs, *, probe_machine: bool = False) -> Report:
     return Report(errors=errors, warnings=loaded.warnings, summary=None if errors else summary(loaded))
 
 
+def _written(one: str | tuple[Share, ...]) -> str:
+    """A gateway of a route, or a group, as the profile has it."""
+    return one if isinstance(one, str) else f"[{', '.join(f'{s.gateway}={s.weight}' for s in one)}]"
+
+
 def summary(loaded: Loaded) -> Summary:
     policy, settings = loaded.policy, loaded.settings
     mqtt = settings.mqtt
@@ -84,7 +90,7 @@ def summary(loaded: Loaded) -> Summary:
             name: f"{gateway.transport.value} {gateway.host} port {gateway.port}"
             for name, gateway in policy.gateways.items()
         },
-        routes={route.prefix: route.gateways for route in policy.routes},
+        routes={route.prefix: tuple(map(_written, route.gateways)) for route in policy.routes},
         accounts={
             name: f"{'prepaid' if account.prepaid else 'postpaid'}, {account.currency}, "
             f"deck {account.deck or policy.default_deck or 'none'}"

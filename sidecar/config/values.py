@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from sidecar.config.problems import nearest, quoted
+from sidecar.core.policy import Share
 from sidecar.core.tariff import check_currency, parse_amount
 
 T_co = TypeVar("T_co", covariant=True)
@@ -22,6 +23,7 @@ E = TypeVar("E", bound=Enum)
 
 TEXT_MAX = 1_000
 LIST_MAX = 10_000
+WEIGHT_MAX = 1_000
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -296,6 +298,33 @@ class ListOf(Generic[T_co]):
         return tuple(items)
 
 
+class GatewayOrGroup:
+    """What a route lists: a gateway, or a group of them with weights, over which calls are spread."""
+
+    name = "name or group"
+    bound = f'`"NAME"`, or a group, `["NAME=WEIGHT", ...]`; weights 1–{WEIGHT_MAX}, 1 where none is given'
+
+    def read(self, raw: object) -> str | tuple[Share, ...]:
+        if not isinstance(raw, list):
+            return self.read_text(raw) if isinstance(raw, str) else NAME.read(raw)
+        if not raw:
+            raise BadValueError("an empty group")
+        return tuple(map(self._share, raw))
+
+    def read_text(self, text: str) -> str:
+        if "=" in text:
+            raise BadValueError(
+                f"{quoted(text)}: a weight stands in a group, a list within the list", f"[[{text}]]"
+            )
+        return NAME.read_text(text)
+
+    def _share(self, raw: object) -> Share:
+        if not isinstance(raw, str):
+            raise BadValueError(f'expected "NAME" or "NAME=WEIGHT" in a group, not {quoted(raw)}')
+        name, equals, weight = raw.partition("=")
+        return Share(gateway=NAME.read_text(name), weight=_WEIGHT.read_text(weight) if equals else 1)
+
+
 class NumberList(ListOf[str]):
     """A VOS3000 list of numbers: a string, or an array."""
 
@@ -318,6 +347,7 @@ def literal_address(text: str) -> str:
     return str(address)
 
 
+_WEIGHT = Whole(1, WEIGHT_MAX)
 FLAG = Flag()
 VOS_FLAG = ZeroOrOne()
 PATH = FilePath()
@@ -338,4 +368,5 @@ VOS_NUMBERS = NumberList(BILLED_PATTERN, separators=",;")
 HOST_PORT = HostPort()
 HOST_PORTS = ListOf(HOST_PORT)
 NETWORKS = ListOf(Network())
+GATEWAYS = ListOf(GatewayOrGroup())
 WORDS = ListOf(Text(r"[!-~]{1,255}", "1-255 printable characters without blanks"))

@@ -23,6 +23,7 @@ from sidecar.core.numbers import BilledNumber, StripPlan, billed_number, matches
 from sidecar.core.policy import NO_ACCOUNT, Account, AccountRule, Gateway, Load, Policy
 from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.records import cdr_of, utc
+from sidecar.core.routing import free_gateways, route_of
 from sidecar.core.terms import Detail, DialogState, Evidence, Money
 
 Decision = tuple[Call, tuple[Command, ...]]
@@ -42,7 +43,7 @@ def open_call(call_id: UUID, invite: InviteReceived, policy: Policy, load: Load)
     account = policy.account_terms(name or NO_ACCOUNT)
     number = _number(invite, account, policy)
     pricing = sell_pricing(number, account, policy, utc(invite.wall_ns))
-    gateways = route_of(number, policy)
+    gateways = route_of(number, call_id, policy)
     call = Call(
         call_id=call_id,
         boot_id=policy.boot_id,
@@ -212,23 +213,6 @@ def side_terms(base: RatingTerms, party: Account | Gateway) -> RatingTerms:
     if not party.tax_rate and not party.minimum_charge:
         return base
     return replace(base, minimum_charge=party.minimum_charge, tax_rate=party.tax_rate)
-
-
-def route_of(number: BilledNumber, policy: Policy) -> tuple[str, ...]:
-    """The gateways of the longest route prefix of the number as dialled, in order."""
-    matching = [rule for rule in policy.routes if number.normalised.startswith(rule.prefix)]
-    return max(matching, key=lambda rule: len(rule.prefix)).gateways if matching else ()
-
-
-def free_gateways(names: tuple[str, ...], policy: Policy, load: Load) -> tuple[str, ...]:
-    """Those of `names` that may take one more call: in their order, but those that are down last. They are
-    tried all the same, because a probe may be wrong and the call would be lost."""
-    free = (name for name in names if _has_place(policy.gateways[name], load))
-    return tuple(sorted(free, key=load.gateways_down.__contains__))
-
-
-def _has_place(gateway: Gateway, load: Load) -> bool:
-    return gateway.calls_max is None or load.by_gateway.get(gateway.name, 0) < gateway.calls_max
 
 
 def worthwhile(names: tuple[str, ...], call: Call, policy: Policy, event: Event) -> tuple[str, ...]:

@@ -66,11 +66,23 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     minimum_charge: Decimal = Decimal(0)
 
 
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway's part of the calls of its group: `weight` of the sum of all weights in it."""
+
+    gateway: str
+    weight: int = 1
+
+    def __post_init__(self) -> None:
+        if self.weight < 1:
+            raise ValueError(f"weight {self.weight} of {self.gateway}: at least 1")
+
+
 class RouteRule(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls whose received number begins with `prefix` try `gateways` in order; the longest prefix wins."""
+    """Calls whose received number begins with `prefix` try `gateways` in order; the longest prefix wins.
+    A tuple in their place is a group: calls are spread over it by weight (`routing`)."""
 
     prefix: str
-    gateways: tuple[str, ...]
+    gateways: tuple[str | tuple[Share, ...], ...]
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from sidecar.core.admit import (
     Decision,
     begin_attempt,
-    free_gateways,
     refuse,
     route_command,
     worthwhile,
@@ -33,6 +32,7 @@ from sidecar.core.events import (
     StepFailed,
 )
 from sidecar.core.policy import Load, Policy
+from sidecar.core.routing import free_gateways
 from sidecar.core.terms import Detail, DialogState, RouteFailure
 
 _NONE: tuple[Command, ...] = ()

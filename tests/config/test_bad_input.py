@@ -363,6 +363,52 @@ PROFILES = [
         '[[routes]]\nprefix = ""\ngateways = ["carrier", "carrier"]\n',
         "'carrier' is given twice",
     ),
+    (
+        "gateway twice in a group",
+        '[[routes]]\nprefix = ""\ngateways = [["carrier=1", "carrier=2"]]\n',
+        f"profile.toml:{LAST + 3}: routes[0].gateways: 'carrier' is given twice",
+    ),
+    (
+        "gateway in a group and after it",
+        '[[routes]]\nprefix = ""\ngateways = [["carrier"], "carrier"]\n',
+        "routes[0].gateways: 'carrier' is given twice",
+    ),
+    (
+        "unknown gateway in a group",
+        '[[routes]]\nprefix = ""\ngateways = [["carrier", "carier=2"]]\n',
+        "routes[0].gateways: there is no gateway 'carier'; did you mean 'carrier'?",
+    ),
+    ("empty group", '[[routes]]\nprefix = ""\ngateways = [[]]\n', "routes[0].gateways: an empty group"),
+    (
+        "weight without a group",
+        '[[routes]]\nprefix = ""\ngateways = ["carrier=2"]\n',
+        "a weight stands in a group, a list within the list",
+    ),
+    (
+        "weight zero",
+        '[[routes]]\nprefix = ""\ngateways = [["carrier=0"]]\n',
+        "routes[0].gateways: 0 is not within 1-1000",
+    ),
+    (
+        "weight in letters",
+        '[[routes]]\nprefix = ""\ngateways = [["carrier=half"]]\n',
+        "routes[0].gateways: expected a whole number, not 'half'",
+    ),
+    (
+        "no weight after all",
+        '[[routes]]\nprefix = ""\ngateways = [["carrier="]]\n',
+        "routes[0].gateways: expected a whole number, not ''",
+    ),
+    (
+        "group in a group",
+        '[[routes]]\nprefix = ""\ngateways = [[["carrier=1"]]]\n',
+        'expected "NAME" or "NAME=WEIGHT" in a group',
+    ),
+    (
+        "gateway as a number",
+        '[[routes]]\nprefix = ""\ngateways = [1]\n',
+        "routes[0].gateways: expected a string, not 1",
+    ),
     ("route without a prefix", '[[routes]]\ngateways = ["carrier"]\n', "routes[0].prefix: is missing"),
     (
         "letters in a prefix",

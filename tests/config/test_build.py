@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sidecar.config import ConfigError, Inputs, Listen, entries, keys, load, places
 from sidecar.config.key import LogLevel, UnlistedSource
 from sidecar.core.numbers import StripRule
-from sidecar.core.policy import Account, AccountRule, Gateway, Peer, ProxyHangup, RouteRule, Timers
+from sidecar.core.policy import Account, AccountRule, Gateway, Peer, ProxyHangup, RouteRule, Share, Timers
 from sidecar.core.terms import Detail, TransportName
 from tests.config.support import PROFILE, Start, deck_or_errors, exchange_or_errors
 
@@ -265,6 +265,17 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
 def test_without_routes_every_number_tries_every_gateway_in_the_order_of_the_file(start: Start) -> None:
     profile = PROFILE + "[gateways.a]\nhost = '127.0.0.2'\nport = 1\n"
     assert start.load(profile=profile).policy.routes == (RouteRule(prefix="", gateways=("carrier", "a")),)
+
+
+def test_a_group_of_a_route_has_a_weight_for_each_gateway(start: Start) -> None:
+    more = "".join(
+        f"[gateways.{name}]\nhost = '127.0.0.2'\nport = {port}\n" for port, name in enumerate("ab", 1)
+    )
+    profile = PROFILE + more + "[[routes]]\nprefix = ''\ngateways = [['a=90', 'carrier'], 'b']\n"
+    loaded = start.load(profile=profile)
+    share = (Share(gateway="a", weight=90), Share(gateway="carrier", weight=1))
+    assert loaded.policy.routes == (RouteRule(prefix="", gateways=(share, "b")),)
+    assert loaded.warnings == ()
 
 
 def test_an_account_takes_its_currency_from_the_default(start: Start) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sidecar.config.report import check
-from tests.config.support import Start
+from tests.config.support import PROFILE, Start
 
 QUIET = "[metrics]\nlisten = '127.0.0.1:0'\n"
 
@@ -21,6 +21,14 @@ def test_the_report_has_the_settings_in_words(start: Start, tmp_path: Path) -> N
     assert f"profile          {tmp_path}/profile.toml" in lines
     assert any(line.startswith("deck demo        1 rates, revision ") for line in lines)
     assert "broker           embedded, 127.0.0.1 port any free one" in lines
+
+
+def test_the_report_has_routes_as_they_are_written(start: Start) -> None:
+    gateway = "[gateways.{0}]\nhost = '127.0.0.2'\nport = {1}\n"
+    route = "[[routes]]\nprefix = '49'\ngateways = [['carrier=2', 'a'], 'b']\n"
+    report = check(start.inputs(QUIET, PROFILE + gateway.format("a", 1) + gateway.format("b", 2) + route))
+    assert report.summary is not None
+    assert report.summary.routes == {"49": ("[carrier=2, a=1]", "b")}
 
 
 def test_a_report_of_errors_has_no_summary(start: Start) -> None:

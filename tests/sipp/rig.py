@@ -93,6 +93,9 @@ gateways = ["closed"]
 prefix = "05"
 gateways = ["small"]
 [[routes]]
+prefix = "07"
+gateways = [["main=3", "second=1"]]
+[[routes]]
 prefix = "0900"
 gateways = ["main"]
 
@@ -121,7 +124,7 @@ calls_max = 1
 """
 ACCOUNTS = ("demo", "prepaid", "empty", "narrow", "single")
 # What nobody's header claims is demo's; a number that begins otherwise is nobody's.
-CLAIMED_PREFIXES = ("00", "01", "02", "03", "04", "05", "09")
+CLAIMED_PREFIXES = ("00", "01", "02", "03", "04", "05", "07", "09")
 # Rates numbers that begin with 49 alone.
 NARROW_DECK = (
     "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s,steps\n"
@@ -258,6 +261,50 @@ class Rig:
             for one in running:
                 await one.stop()
         return sip_call_id
+
+    async def place_many(
+        self, calls: int, caller: str, callees: dict[str, str], *, dialled: str, pause_ms: int = 50
+    ) -> list[Record]:
+        """So many calls at once, and the CDR of each. `callees` are by gateway; each answers all calls that
+        it gets."""
+        prefix = f"{caller}-{next(_numbers)}-"
+        control = iter(free_ports("127.0.0.1", 1 + len(callees)))
+        more = ("-m", str(calls), "-d", str(pause_ms))
+        running: list[Sipp] = []
+        try:
+            for name, scenario in callees.items():
+                port = self.gateways[name]
+                running.append(
+                    await Sipp.start(f"{scenario}.uas", self.folder, self.host, port, next(control), *more)
+                )
+                await running[-1].listening(self.host, port)
+            [port] = free_ports(self.host, 1)
+            running.append(
+                await Sipp.start(
+                    f"{caller}.uac",
+                    self.folder,
+                    self.host,
+                    port,
+                    next(control),
+                    *more,
+                    *("-s", dialled, "-key", "account", "demo", "-cid_str", f"{prefix}%u", "-r", "20"),
+                    remote=":".join(map(str, self.node.sip)),
+                )
+            )
+            said = await running[-1].ended()
+            assert not said, said
+            async with asyncio.timeout(RECORD_S_MAX):
+                while len(found := self._of_many(prefix)) < calls:  # noqa: ASYNC110
+                    await asyncio.sleep(PERIOD_S)
+            return found
+        finally:
+            for one in running:
+                await one.stop()
+
+    def _of_many(self, prefix: str) -> list[Record]:
+        return [
+            one for one in self.subscriber.first.values() if one["leg_a"]["sip_call_id"].startswith(prefix)
+        ]
 
     async def records(self, sip_call_id: str, count: int) -> list[Record]:
         """The revisions of one call, once there are `count` of them."""

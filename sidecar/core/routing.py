@@ -1,0 +1,59 @@
+"""Where a call may go, in which order: the groups of its route, the draw within a group, and who is free.
+
+Chance is an argument: the call's id as a number. Of a group whose weights sum to w, the gateway drawn is the
+one that holds point `number mod w` when the weights are laid end to end in the order of the profile; `number
+div w` draws the next one from those that are left, until none is, and goes on to the next group. So a record
+explains itself, and the same call is always routed in the same way.
+
+Who is drawn second is what would have been drawn first without the first (Luce's choice axiom): passing over
+a gateway that is full or down leaves the proportions of the others as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from sidecar.core.numbers import BilledNumber
+from sidecar.core.policy import Gateway, Load, Policy, Share
+
+
+def route_of(number: BilledNumber, call_id: UUID, policy: Policy) -> tuple[str, ...]:
+    """The gateways of the longest route prefix of the number as dialled, in the order that this call tries
+    them; none where no route matches."""
+    matching = [rule for rule in policy.routes if number.normalised.startswith(rule.prefix)]
+    if not matching:
+        return ()
+    return tuple(_in_order(max(matching, key=lambda rule: len(rule.prefix)).gateways, call_id.int))
+
+
+def _in_order(gateways: tuple[str | tuple[Share, ...], ...], chance: int) -> Iterator[str]:
+    for one in gateways:
+        if isinstance(one, str):
+            yield one
+            continue
+        left = list(one)
+        while left:
+            chance, point = divmod(chance, sum(share.weight for share in left))
+            drawn = _at(left, point)
+            left.remove(drawn)
+            yield drawn.gateway
+
+
+def _at(shares: list[Share], point: int) -> Share:
+    for share in shares:
+        if point < share.weight:
+            return share
+        point -= share.weight
+    raise AssertionError("a point beyond the sum of the weights")
+
+
+def free_gateways(names: tuple[str, ...], policy: Policy, load: Load) -> tuple[str, ...]:
+    """Those of `names` that may take one more call: in their order, but those that are down last. They are
+    tried all the same, because a probe may be wrong and the call would be lost."""
+    free = (name for name in names if _has_place(policy.gateways[name], load))
+    return tuple(sorted(free, key=load.gateways_down.__contains__))
+
+
+def _has_place(gateway: Gateway, load: Load) -> bool:
+    return gateway.calls_max is None or load.by_gateway.get(gateway.name, 0) < gateway.calls_max

@@ -1,0 +1,115 @@
+"""In which order the gateways of a route are tried: a group is spread by weight, the rest is as written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import sqrt
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from sidecar.core.identity import call_id_of
+from sidecar.core.numbers import StripPlan, billed_number
+from sidecar.core.policy import RouteRule, Share
+from sidecar.core.routing import route_of
+from tests.scenarios.world import policy_of
+
+CALLS = 2_000
+SIGMAS_MAX = 6  # chance alone goes beyond it once in 500 million times
+WEIGHTS = st.lists(st.integers(1, 1_000), min_size=1, max_size=6)
+POLICY = policy_of()
+NUMBER = billed_number("4930123456", StripPlan())
+
+
+def group(*weights: int, name: str = "g") -> tuple[Share, ...]:
+    return tuple(Share(gateway=f"{name}{place}", weight=weight) for place, weight in enumerate(weights))
+
+
+def order(call_id: UUID, *gateways: str | tuple[Share, ...]) -> tuple[str, ...]:
+    return route_of(NUMBER, call_id, replace(POLICY, routes=(RouteRule(prefix="49", gateways=gateways),)))
+
+
+def orders(boot_id: str, *gateways: str | tuple[Share, ...]) -> list[tuple[str, ...]]:
+    """Those of a node's first calls, whose ids follow one another."""
+    policy = replace(POLICY, routes=(RouteRule(prefix="49", gateways=gateways),))
+    return [route_of(NUMBER, call_id_of("_", "n1", boot_id, number), policy) for number in range(CALLS)]
+
+
+def assert_near(found: int, calls: int, share: float) -> None:
+    sigma = sqrt(calls * share * (1 - share))
+    assert abs(found - calls * share) <= SIGMAS_MAX * sigma + 1, f"{found} of {calls}, not {share:.3f}"
+
+
+@settings(max_examples=10)
+@given(weights=WEIGHTS, boot_id=st.text("0123456789abcdef", min_size=32, max_size=32))
+def test_a_group_gets_calls_by_weight_and_so_does_what_is_left_of_it(
+    weights: list[int], boot_id: str
+) -> None:
+    share = group(*weights)
+    tried = orders(boot_id, share)
+    first = Counter(one[0] for one in tried)
+    for one in share:
+        assert_near(first[one.gateway], CALLS, one.weight / sum(weights))
+        after = Counter(names[1] for names in tried if names[0] == one.gateway and len(names) > 1)
+        for other in share:
+            if other is not one:
+                left = sum(weights) - one.weight
+                assert_near(after[other.gateway], first[one.gateway], other.weight / left)
+
+
+@settings(max_examples=10)
+@given(weights=st.lists(st.integers(1, 1_000), min_size=3, max_size=6))
+def test_passing_over_a_gateway_keeps_the_proportions_of_the_others(weights: list[int]) -> None:
+    tried = orders("b1", group(*weights))
+    first = Counter(next(name for name in names if name != "g0") for names in tried)
+    for place, weight in enumerate(weights[1:], 1):
+        assert_near(first[f"g{place}"], CALLS, weight / sum(weights[1:]))
+
+
+@given(call_id=st.uuids(), weights=WEIGHTS, others=WEIGHTS)
+def test_every_gateway_is_tried_once_and_groups_keep_their_places(
+    call_id: UUID, weights: list[int], others: list[int]
+) -> None:
+    one, other = group(*weights), group(*others, name="h")
+    tried = order(call_id, "before", one, "between", other, "after")
+    ends = (1, 1 + len(one), 2 + len(one), 2 + len(one) + len(other))
+    assert (tried[0], tried[ends[1]], tried[ends[3]]) == ("before", "between", "after")
+    assert sorted(tried[ends[0] : ends[1]]) == [share.gateway for share in one]
+    assert sorted(tried[ends[2] : ends[3]]) == [share.gateway for share in other]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (0, ("a", "b", "c")),
+        (59, ("a", "b", "c")),  # point 59 of 100 is still of a; 0 of 40 is of b
+        (60, ("b", "a", "c")),
+        (89, ("b", "a", "c")),
+        (90, ("c", "a", "b")),
+        (30 * 100 + 7, ("a", "c", "b")),  # 7 of 100: a; then 30 of the 40 that are left: c
+        (64 * 100 + 70, ("b", "c", "a")),  # 70 of 100: b; then 64 of 70: c
+        ((60 * 90 + 5) * 100 + 99, ("c", "a", "b")),
+    ],
+)
+def test_the_draw_can_be_done_by_hand_from_the_call_id(number: int, expected: tuple[str, ...]) -> None:
+    share = (Share(gateway="a", weight=60), Share(gateway="b", weight=30), Share(gateway="c", weight=10))
+    assert order(UUID(int=number), share) == expected
+
+
+def test_a_second_group_goes_on_with_what_the_first_has_left() -> None:
+    one, other = group(1, 1), group(1, 1, name="h")
+    assert order(UUID(int=0), one, other) == ("g0", "g1", "h0", "h1")
+    assert order(UUID(int=2), one, other) == ("g0", "g1", "h1", "h0")
+
+
+def test_the_same_call_is_always_routed_in_the_same_way() -> None:
+    share, call_id = group(5, 3, 2, 1), call_id_of("_", "n1", "b1", 77)
+    assert len({order(call_id, share, "last") for _ in range(100)}) == 1
+
+
+def test_a_weight_is_at_least_one() -> None:
+    with pytest.raises(ValueError, match="weight 0 of g0: at least 1"):
+        group(0)

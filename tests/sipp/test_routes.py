@@ -1,0 +1,43 @@
+"""Where calls go: spread by weight, and on to the next gateway where one fails."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import sqrt
+from uuid import UUID
+
+from sidecar.demo.subscriber import Record
+from tests.sipp.conftest import MakeRig
+
+CALLS = 60
+SPREAD = "0744123456789"  # main=3, second=1
+
+
+def drawn_first(cdr: Record) -> str:
+    """By hand, as README has it: the call's id as a number, modulo the sum of the weights."""
+    return "main" if UUID(cdr["call_id"]).int % 4 < 3 else "second"
+
+
+def gateways(cdr: Record) -> list[str]:
+    return [attempt["gateway"] for attempt in cdr["attempts"]]
+
+
+async def test_calls_are_spread_over_a_group_by_weight(make_rig: MakeRig) -> None:
+    async with make_rig() as rig:
+        callees = dict.fromkeys(("main", "second"), "caller-bye-in-call")
+        cdrs = await rig.place_many(CALLS, "caller-bye-in-call", callees, dialled=SPREAD)
+    assert [gateways(cdr) for cdr in cdrs] == [[drawn_first(cdr)] for cdr in cdrs]
+    spread = Counter(cdr["gateway"] for cdr in cdrs)
+    assert abs(spread["main"] - CALLS * 0.75) <= 6 * sqrt(CALLS * 0.75 * 0.25), spread
+    assert {cdr["disposition"] for cdr in cdrs} == {"answered"}
+
+
+async def test_a_gateway_of_a_group_that_fails_leaves_its_calls_to_the_others(make_rig: MakeRig) -> None:
+    async with make_rig() as rig:
+        callees = {"main": "gateway-unavailable", "second": "caller-bye-in-call"}
+        cdrs = await rig.place_many(CALLS, "caller-bye-in-call", callees, dialled=SPREAD)
+    assert {cdr["gateway"] for cdr in cdrs} == {"second"}
+    assert {cdr["disposition"] for cdr in cdrs} == {"answered"}
+    for cdr in cdrs:
+        assert gateways(cdr) == (["main", "second"] if drawn_first(cdr) == "main" else ["second"])
+        assert all(one["sip_code"] == 503 for one in cdr["attempts"][:-1])
