@@ -18,8 +18,8 @@ import msgspec
 import pjsua2
 
 from sidecar.b2bua import _bridge
-from sidecar.b2bua.translate import event_of, tuple_of
-from sidecar.core.commands import Snapshot, WireCommand
+from sidecar.b2bua.translate import event_of, request_of, tuple_of
+from sidecar.core.commands import AskGateway, Snapshot, WireCommand
 from sidecar.core.events import Event
 from sidecar.core.terms import TransportName
 
@@ -192,6 +192,11 @@ class BridgeHook:
         """Never blocks. Commands for a call that is gone are ignored and counted."""
         if self._bridge is not None and commands:
             self._bridge.post([tuple_of(command) for command in commands])
+
+    def ask(self, requests: Sequence[AskGateway]) -> None:
+        """Never blocks. RequestEnded follows for each while the hook runs."""
+        if self._bridge is not None and requests:
+            self._bridge.post([request_of(request) for request in requests])
 
     def set_accepting(self, detail: str) -> None:
         """An empty detail accepts calls; `drain` or `journal` refuses new ones with it."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sidecar.core.commands import (
     ArmDeadline,
+    AskGateway,
     Reject,
     RelayAnswer,
     RelayFailure,
@@ -35,6 +36,7 @@ from sidecar.core.events import (
     LegTerminated,
     Life,
     ProvisionalReceived,
+    RequestEnded,
     RouteFailed,
     SessionRefreshed,
     SnapshotTaken,
@@ -228,6 +230,22 @@ def _snapshot_taken(e: NativeEvent) -> Event:
     return SnapshotTaken(mono_ns=e[3], wall_ns=e[4], bridge_ids=frozenset(e[6][0]))
 
 
+def _request_ended(e: NativeEvent) -> Event:
+    cause, sent_mono_ns, *seconds = e[6]
+    granted_s, min_expires_s, retry_after_s = (None if one < 0 else one for one in seconds)
+    return RequestEnded(
+        mono_ns=e[3],
+        wall_ns=e[4],
+        request_id=e[1],
+        cause=_ROUTE_FAILURES[cause],
+        sip_code=e[5],
+        sent_mono_ns=sent_mono_ns,
+        granted_s=granted_s,
+        min_expires_s=min_expires_s,
+        retry_after_s=retry_after_s,
+    )
+
+
 _EVENTS: Final[Mapping[int, Callable[[NativeEvent], Event]]] = {
     1: _invite_received,
     2: _invite_refused,
@@ -246,6 +264,7 @@ _EVENTS: Final[Mapping[int, Callable[[NativeEvent], Event]]] = {
     15: _session_refreshed,
     16: _life,
     17: _snapshot_taken,
+    18: _request_ended,
 }
 
 
@@ -274,3 +293,21 @@ def tuple_of(command: WireCommand | Snapshot) -> tuple[Any, ...]:
             return (7, 0)
         case _:
             raise TypeError(f"not a command of the bridge: {type(command).__name__}")
+
+
+def request_of(ask: AskGateway) -> tuple[Any, ...]:
+    return (
+        9,
+        ask.request_id,
+        ask.gateway,
+        ask.host,
+        ask.port,
+        _TRANSPORT_NUMBERS[ask.transport],
+        ask.contact_user,
+        ask.timeout_ms,
+        ask.target,
+        ask.identity,
+        ask.call_id,
+        ask.cseq,
+        -1 if ask.expires_s is None else ask.expires_s,
+    )

@@ -85,6 +85,24 @@ class Snapshot(Command, frozen=True, kw_only=True):
     """Ask the bridge which calls it holds."""
 
 
+class AskGateway(Command, frozen=True, kw_only=True):
+    """Send a request of our own to a gateway, outside any dialog: OPTIONS, or REGISTER where `expires_s` is
+    given. Its challenges are answered with the gateway's credentials. RequestEnded follows, once."""
+
+    request_id: int  # of the caller's choice
+    gateway: str
+    host: str  # a literal address, IPv4 or IPv6: where it is sent to, whatever `target` is
+    port: int
+    transport: TransportName
+    timeout_ms: int  # for all of it; at most 64*T1 for each try (Timer F)
+    target: str  # the Request-URI
+    identity: str = ""  # From, and To of a REGISTER: the address of record; empty: our address
+    contact_user: str = ""
+    call_id: str = ""  # empty: a new one
+    cseq: int = 1  # answers to challenges, two at most, take the next ones
+    expires_s: int | None = None  # 0 takes a registration back
+
+
 # --- store --------------------------------------------------------------------------------------------------
 
 

@@ -174,6 +174,19 @@ class SnapshotTaken(Event, frozen=True, kw_only=True):
     bridge_ids: frozenset[int]
 
 
+class RequestEnded(Event, frozen=True, kw_only=True):
+    """Our OPTIONS or REGISTER to a gateway got its final response, or none. Seconds are None where the
+    response does not tell them."""
+
+    request_id: int
+    cause: RouteFailure  # FINAL_RESPONSE, NO_RESPONSE or UNREACHABLE
+    sip_code: int = 0  # 0: there was no response
+    sent_mono_ns: int = 0
+    granted_s: int | None = None  # how long the registrar keeps our binding
+    min_expires_s: int | None = None
+    retry_after_s: int | None = None
+
+
 # --- from the store -----------------------------------------------------------------------------------------
 
 

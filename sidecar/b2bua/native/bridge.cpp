@@ -158,6 +158,7 @@ void Bridge::stop_here() {
     calls_.clear();
     abandoned_.clear();
     legs_.clear();
+    gateway_requests_.clear();
     sweep();
     bridge = nullptr;
     // bridge_module stays registered: the transactions that end later still name it as their user.
@@ -181,6 +182,9 @@ void Bridge::run(std::vector<Command>& commands) {
             case CommandKind::set_accepting:
                 not_accepting_ = command.text;
                 break;
+            case CommandKind::ask_gateway:
+                enter_from_pjsip([&] { ask_gateway(command); });
+                break;
             case CommandKind::stop:
                 return stop_here();
             default: {
@@ -200,6 +204,21 @@ void Bridge::snapshot() {
     event.fields.list(calls_.size());
     for (const auto& [id, call] : calls_) event.fields.number(static_cast<std::int64_t>(id));
     push(std::move(event));
+}
+
+void Bridge::ask_gateway(const Command& command) {
+    auto made = std::make_unique<GatewayRequest>(command.bridge_id);
+    if (gateway_requests_.size() >= gateway_requests_max || !made->prepare(command)) return made->not_sent();
+    GatewayRequest& request = *made;
+    gateway_requests_.emplace(request.dialog().local_tag(), std::move(made));
+    request.send();
+}
+
+void Bridge::forget(GatewayRequest& ended) {
+    const auto found = gateway_requests_.find(ended.dialog().local_tag());
+    if (found == gateway_requests_.end()) return;
+    retired_requests_.push_back(std::move(found->second));
+    gateway_requests_.erase(found);
 }
 
 // --- tables ----------------------------------------------------------------------------------------------------------
@@ -247,6 +266,7 @@ void Bridge::sweep() noexcept {
     retired_relays_.clear();
     retired_calls_.clear();
     retired_legs_.clear();
+    retired_requests_.clear();
     count_transactions();
 }
 
@@ -262,6 +282,12 @@ Leg* Bridge::find_dialog(const pjsip_rx_data* request) const {
         return nullptr;
     }
     return leg;
+}
+
+const Dialog* Bridge::asker(std::string_view local_tag) const {
+    if (const Leg* leg = find(local_tag)) return &leg->dialog;
+    const auto found = gateway_requests_.find(local_tag);
+    return found == gateway_requests_.end() ? nullptr : &found->second->dialog();
 }
 
 static int group_of(const pjsip_rx_data* message) {
@@ -308,8 +334,8 @@ bool Bridge::gate_response(const pjsip_rx_data* rdata) {
         return true;
     }
     // A transaction takes any response with its branch, wherever that was seen: a forged 2xx would be billed.
-    const Leg* leg = find(view(rdata->msg_info.from->tag));
-    if (leg == nullptr || leg->dialog.speaks_from(rdata)) return false;
+    const Dialog* dialog = asker(view(rdata->msg_info.from->tag));
+    if (dialog == nullptr || dialog->speaks_from(rdata)) return false;
     counters.add(Counter::dropped_foreign);
     return true;
 }

@@ -6,6 +6,7 @@
 #include "command_queue.hpp"
 #include "counters.hpp"
 #include "event_queue.hpp"
+#include "gateway_request.hpp"
 #include "leg.hpp"
 
 #include <condition_variable>
@@ -54,6 +55,7 @@ public:
     void adopt(std::unique_ptr<CalleeLeg> abandoned);  // an attempt whose call goes on without it
     void forget(CalleeLeg& abandoned);                 // freed when the current callback returns
     void retire(std::unique_ptr<Relay> relay);         // likewise
+    void forget(GatewayRequest& ended);                // likewise
 
     // Every way from pjsip into our code goes through here: no exception gets out, and what was retired is freed last,
     // when nothing of it is on the stack any more.
@@ -77,6 +79,7 @@ private:
     void report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail);
     void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
     void snapshot();
+    void ask_gateway(const Command& command);
     void stop_here();
     void sweep() noexcept;
     void count_transactions() noexcept;
@@ -84,6 +87,7 @@ private:
 
     Leg* find(std::string_view local_tag) const;
     Leg* find_dialog(const pjsip_rx_data* request) const;
+    const Dialog* asker(std::string_view local_tag) const;  // whose request a response is to
 
     EventQueue events_;
     std::unique_ptr<CommandQueue> commands_;
@@ -93,6 +97,9 @@ private:
     std::vector<std::unique_ptr<Call>> retired_calls_;
     std::vector<std::unique_ptr<CalleeLeg>> retired_legs_;
     std::vector<std::unique_ptr<Relay>> retired_relays_;
+    static constexpr std::size_t gateway_requests_max = 1000;
+    std::unordered_map<std::string_view, std::unique_ptr<GatewayRequest>> gateway_requests_;  // by local tag, as legs_
+    std::vector<std::unique_ptr<GatewayRequest>> retired_requests_;
     std::atomic<std::size_t> live_calls_{0};
     std::atomic<std::size_t> abandoned_legs_{0};
     std::atomic<std::size_t> transactions_{0};  // whoever reads the statistics may be a thread that pj does not know

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -21,7 +22,16 @@ enum class CommandKind : int {
     arm_deadline,
     snapshot,
     set_accepting,
+    ask_gateway,
     stop,
+};
+
+struct Request {  // of our own, to a gateway
+    std::string target;    // Request-URI
+    std::string identity;  // From, and To of a REGISTER: a URI; empty: our address
+    std::string call_id;   // empty: a new one
+    int cseq = 0;          // its first; answers to challenges take the next ones
+    int expires_s = -1;    // of a REGISTER; -1: an OPTIONS
 };
 
 struct Command {  // each kind uses some of these; hook.py fills them
@@ -40,6 +50,7 @@ struct Command {  // each kind uses some of these; hook.py fills them
     std::string user;
     std::string text;
     std::string gateway;  // whose credentials it takes
+    std::unique_ptr<Request> request;  // ask_gateway
 };
 
 // A socket pair whose reading end is registered in pjsip's ioqueue: the worker sleeps in one place only, and commands

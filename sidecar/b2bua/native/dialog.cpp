@@ -21,8 +21,9 @@ std::string hex(const unsigned char* bytes, std::size_t count) {
     return out;
 }
 
-pjsip_contact_hdr* make_contact(pj_pool_t* pool, Transport transport) {
-    std::string text = "<sip:" + stack.settings.advertised.at(static_cast<std::size_t>(transport));
+pjsip_contact_hdr* make_contact(pj_pool_t* pool, Transport transport, const std::string& user = {}) {
+    std::string text = "<sip:" + (user.empty() ? user : user + "@");
+    text += stack.settings.advertised.at(static_cast<std::size_t>(transport));
     if (transport == Transport::tcp) text += ";transport=tcp";
     if (transport == Transport::tls) text += ";transport=tls";
     text += '>';
@@ -198,15 +199,47 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const pjsip
     local_cseq_ = static_cast<int>(pj_rand() & 0x7fff) + 1;
     branch_ = names.branch;
     local_address_ = here;
-    remote_address_ = host_port(to.host, to.port);
-    const pj_str_t host = borrow(to.host);
-    const int family = to.host.find(':') == std::string::npos ? pj_AF_INET() : pj_AF_INET6();
-    if (!is_literal_address(to.host) ||
-        pj_sockaddr_init(family, &peer_address_, &host, static_cast<pj_uint16_t>(to.port)) != PJ_SUCCESS) {
+    return set_peer(to.host, to.port);
+}
+
+bool Dialog::set_peer(const std::string& host, int port) {
+    remote_address_ = host_port(host, port);
+    const pj_str_t text = borrow(host);
+    const int family = host.find(':') == std::string::npos ? pj_AF_INET() : pj_AF_INET6();
+    if (!is_literal_address(host) ||
+        pj_sockaddr_init(family, &peer_address_, &text, static_cast<pj_uint16_t>(port)) != PJ_SUCCESS) {
         return false;
     }
     group_ = stack.settings.peers.find(&peer_address_, {});
     return true;
+}
+
+bool Dialog::start_alone(const LegNames& names, const Destination& to, const std::string& target,
+                         const std::string& local, const std::string& remote, int cseq) {
+    alone_ = true;
+    pool_ = new_pool("alone", 1024, 512);
+    pj_pool_t* pool = pool_.get();
+    transport_ = to.transport;
+    const std::string& here = stack.settings.advertised.at(static_cast<std::size_t>(transport_));
+    if (here.empty()) return false;
+    const auto parsed = [&](const std::string& uri) {
+        pj_str_t text = copy(pool, uri);
+        return pjsip_parse_uri(pool, text.ptr, static_cast<pj_size_t>(text.slen), PJSIP_PARSE_URI_AS_NAMEADDR);
+    };
+    local_ = pjsip_from_hdr_create(pool);
+    local_->uri = parsed(local.empty() ? "sip:" + here : local);
+    local_->tag = copy(pool, names.tag);
+    remote_ = pjsip_to_hdr_create(pool);
+    remote_->uri = parsed(remote);
+    const pjsip_uri* request_uri = parsed(target);
+    if (local_->uri == nullptr || remote_->uri == nullptr || request_uri == nullptr) return false;
+    set_target(request_uri);
+    call_id_ = pjsip_cid_hdr_create(pool);
+    call_id_->id = copy(pool, names.call_id);
+    contact_ = make_contact(pool, transport_, to.user);
+    pj_list_init(&routes_);
+    local_cseq_ = cseq;
+    return set_peer(to.host, to.port);
 }
 
 void Dialog::start_fork(const Dialog& original, const pjsip_rx_data* answer) {
@@ -290,9 +323,9 @@ TxPtr Dialog::make(const pjsip_method& method, int cseq) {
 void Dialog::aim(pjsip_tx_data* tdata) {
     pjsip_host_info next{};
     const bool known = pjsip_get_request_dest(tdata, &next) == PJ_SUCCESS;
-    if (!known || !is_literal_address(view(next.addr.host))) {
+    if (alone_ || !known || !is_literal_address(view(next.addr.host))) {
         // A name. pjsip would ask the resolver of libc and block every call meanwhile: send it where the peer speaks from.
-        counters.add(Counter::unresolved_targets);
+        if (!alone_) counters.add(Counter::unresolved_targets);
         auto& destination = tdata->dest_info;
         destination.addr.count = 1;
         auto& entry = destination.addr.entry[0];

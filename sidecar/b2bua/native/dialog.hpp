@@ -45,6 +45,10 @@ public:
 
     void start_uas(const pjsip_rx_data* invite);                      // §12.1.1
     bool start_uac(const LegNames& names, const Destination& to, const pjsip_fromto_hdr* caller);  // §12.1.2
+    // No dialog: the names of a request outside any, which goes to `to` whatever its Request-URI `target` is. `to.user` is
+    // that of our Contact; `local` and `remote` are URIs.
+    bool start_alone(const LegNames& names, const Destination& to, const std::string& target, const std::string& local,
+                     const std::string& remote, int cseq);
     // The dialog that another branch made with its own 2xx: ours with other remote tag, target and routes.
     void start_fork(const Dialog& original, const pjsip_rx_data* answer);
 
@@ -63,6 +67,7 @@ public:
     TxPtr again(const pjsip_tx_data* sent, const pjsip_rx_data* response, int& tries);
 
     void add_contact(pjsip_tx_data* tdata) const;
+    const pjsip_contact_hdr* contact() const { return contact_; }
     void put_identity(Fields& fields) const;  // the fields of core.events.LegIdentity, in order
 
     std::string_view call_id() const { return view(call_id_->id); }
@@ -85,6 +90,7 @@ private:
     void hold_connection(pjsip_transport* transport);
     TxPtr make(const pjsip_method& method, int cseq);
     void aim(pjsip_tx_data* tdata);
+    bool set_peer(const std::string& host, int port);
 
     PoolPtr pool_;
     PoolPtr target_pool_;
@@ -106,6 +112,7 @@ private:
     pj_sockaddr peer_address_{};
     int group_ = PeerTable::unlisted;
     bool local_is_uas_ = false;
+    bool alone_ = false;  // see start_alone
     pjsip_transport* connection_ = nullptr;  // a reference is held
 };
 

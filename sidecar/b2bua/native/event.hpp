@@ -25,6 +25,7 @@ enum class EventKind : std::uint8_t {
     session_refreshed,
     life,
     snapshot_taken,
+    request_ended,
 };
 
 enum class Side : std::uint8_t { a = 0, b = 1 };

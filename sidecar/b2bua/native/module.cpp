@@ -71,6 +71,12 @@ nb::list drain(Bridge& self) {
 
 // --- commands: (kind, bridge_id, ...) -> Command ---------------------------------------------------------------------
 
+int to_transport(nb::handle number) {
+    const int transport = nb::cast<int>(number);
+    if (transport < 0 || transport > 2) throw nb::value_error("transport is 0, 1 or 2");
+    return transport;
+}
+
 Command to_command(nb::tuple t) {
     Command command;
     command.kind = static_cast<CommandKind>(nb::cast<int>(t[0]));
@@ -80,11 +86,10 @@ Command to_command(nb::tuple t) {
             command.attempt = nb::cast<int>(t[2]);
             command.host = nb::cast<std::string>(t[3]);
             command.port = nb::cast<int>(t[4]);
-            command.transport = nb::cast<int>(t[5]);
+            command.transport = to_transport(t[5]);
             command.user = nb::cast<std::string>(t[6]);
             command.milliseconds = nb::cast<int>(t[7]);
             command.gateway = nb::cast<std::string>(t[8]);
-            if (command.transport < 0 || command.transport > 2) throw nb::value_error("transport is 0, 1 or 2");
             break;
         case CommandKind::relay_failure:
             command.sip_code = nb::cast<int>(t[2]);
@@ -107,6 +112,17 @@ Command to_command(nb::tuple t) {
             break;
         case CommandKind::set_accepting:
             command.text = nb::cast<std::string>(t[2]);
+            break;
+        case CommandKind::ask_gateway:
+            command.gateway = nb::cast<std::string>(t[2]);
+            command.host = nb::cast<std::string>(t[3]);
+            command.port = nb::cast<int>(t[4]);
+            command.transport = to_transport(t[5]);
+            command.user = nb::cast<std::string>(t[6]);
+            command.milliseconds = nb::cast<int>(t[7]);
+            command.request = std::make_unique<Request>(
+                Request{nb::cast<std::string>(t[8]), nb::cast<std::string>(t[9]), nb::cast<std::string>(t[10]),
+                        nb::cast<int>(t[11]), nb::cast<int>(t[12])});
             break;
         case CommandKind::relay_answer:
         case CommandKind::snapshot:
