@@ -179,6 +179,45 @@ INVALID: Final = (
     _changed("contact-unterminated", "Contact: <sip:1000@{caller}>", "Contact: <sip:1000@{caller}"),
     _changed("header-without-colon", "Max-Forwards: 70", "Max-Forwards 70"),
     _changed("header-without-name", "Max-Forwards: 70", ": 70"),
+    _changed("via-extra-separators", ";rport;branch=", ";;,;,,;rport;branch="),
+    _changed(
+        "contact-extra-separators", "sip:1000@{caller}>\r\nContent", "sip:1000@{caller}>;;;;\r\nContent"
+    ),
+    _changed(
+        "contact-with-headers-and-no-brackets",
+        "<sip:1000@{caller}>\r\nContent",
+        "sip:1000@{caller}?Route=%3Csip:x%3E\r\nContent",
+    ),
+    _changed(
+        "to-with-spaces-in-brackets", "To: <sip:4930{n}@{host}>", "To: < sip:4930{n}@{host} >", _OPTIONS
+    ),
+    _changed("from-with-a-bare-comma", '"Caller"', "Caller, The", _OPTIONS),
+    _changed("from-with-a-bare-comma-in-an-invite", '"Caller"', "Caller, The"),
+    _changed(
+        "date-of-another-zone", "Max-Forwards: 70", "Date: Fri, 01 Jan 2010 16:00:00 EST\r\nMax-Forwards: 70"
+    ),
+    _changed("content-length-twice", "Content-Type:", "Content-Length: 5\r\nContent-Type:"),
+    _changed("content-type-twice", "Content-Type:", "Content-Type: text/plain\r\nContent-Type:"),
+    _changed("max-forwards-twice", "Max-Forwards: 70", "Max-Forwards: 70\r\nMax-Forwards: 5"),
+    _changed("max-forwards-negative", "Max-Forwards: 70", "Max-Forwards: -1"),
+    _changed(
+        "extension-that-nobody-knows", "Max-Forwards: 70", "Require: unheard-of\r\nMax-Forwards: 70", _OPTIONS
+    ),
+    _changed(
+        "proxy-extension-that-nobody-knows",
+        "Max-Forwards: 70",
+        "Proxy-Require: unheard-of\r\nMax-Forwards: 70",
+    ),
+    _changed(
+        "request-uri-novel-scheme", "INVITE sip:4930{n}@{host}:{port}", "INVITE soap.beep://192.0.2.103:3002"
+    ),
+    _changed("request-uri-without-host", "INVITE sip:4930{n}@{host}:{port}", "INVITE sip:4930{n}@"),
+    _changed("method-and-cseq-differ", "INVITE sip:", "OPTIONS sip:"),
+    _changed("sdp-is-no-sdp", "v=0\r\n", "hello\r\n"),
+    _changed("sdp-without-version", "v=0\r\n", ""),
+    _changed("sdp-line-without-equals", "t=0 0\r\n", "t 0 0\r\n"),
+    _changed("sdp-with-a-null-byte", "s=-\r\n", "s=\x00-\r\n"),
+    _changed("sdp-in-upper-case", "c=IN", "C=IN"),
     _changed("start-line-only", _INVITE[_INVITE.index("\r\n") :], "\r\n\r\n"),
 )
 

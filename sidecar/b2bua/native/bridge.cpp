@@ -1,6 +1,7 @@
 #include "bridge.hpp"
 
 #include "tls_names.hpp"
+#include "validity.hpp"
 
 #include <pjsua-lib/pjsua.h>
 
@@ -340,34 +341,27 @@ bool Bridge::gate_response(const pjsip_rx_data* rdata) {
     return true;
 }
 
-// What pjsip's parser lets through and RFC 4475 does not (§3.1.2, §3.3.8): two readers could take it for two messages.
-static bool is_ambiguous(const pjsip_rx_data* rdata) {
-    const auto& info = rdata->msg_info;
-    const std::string_view message(info.msg_buf, static_cast<std::size_t>(info.len));
-    const auto line = message.substr(0, message.find_first_of("\r\n"));
-    if (std::count(line.begin(), line.end(), ' ') != 2) return true;
-    if (pjsip_method_cmp(&info.cseq->method, &info.msg->line.req.method) != 0) return true;
-    if (info.max_fwd != nullptr && info.max_fwd->ivalue > 255) return true;
-    int singles = 0;
-    for (const pjsip_hdr* header = info.msg->hdr.next; header != &info.msg->hdr; header = header->next) {
-        singles += header->type == PJSIP_H_FROM || header->type == PJSIP_H_TO || header->type == PJSIP_H_CALL_ID ||
-                   header->type == PJSIP_H_CSEQ;
-    }
-    if (singles != 4) return true;
-    const auto* uri = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.msg->line.req.uri));
-    if (!PJSIP_URI_SCHEME_IS_SIP(uri) && !PJSIP_URI_SCHEME_IS_SIPS(uri)) return false;
-    return !pj_list_empty(&reinterpret_cast<const pjsip_sip_uri*>(uri)->header_param);
+static bool refused_as_unsupported(pjsip_rx_data* rdata, const char* name) {
+    const pjsip_hdr* required = find_header(rdata->msg_info.msg, name);
+    if (required == nullptr || rdata->msg_info.msg->line.req.method.id == PJSIP_ACK_METHOD) return false;
+    counters.add(Counter::refused_extension);
+    respond_unsupported(rdata, header_value(required, 256));
+    return true;
 }
 
 void Bridge::on_request(pjsip_rx_data* rdata) {
     const pjsip_method& method = rdata->msg_info.msg->line.req.method;
-    if (is_ambiguous(rdata)) {
+    const bool outside = rdata->msg_info.to->tag.slen == 0 && method.id != PJSIP_CANCEL_METHOD;
+    if (validity::is_ambiguous(rdata) || (outside && validity::is_malformed(rdata))) {
         counters.add(Counter::refused_malformed);
         if (method.id != PJSIP_ACK_METHOD) respond_stateless(rdata, PJSIP_SC_BAD_REQUEST);
         return;
     }
     if (method.id == PJSIP_CANCEL_METHOD) return on_cancel(rdata);
-    if (rdata->msg_info.to->tag.slen != 0) return on_in_dialog(rdata);
+    if (!outside) return on_in_dialog(rdata);
+    // RFC 3261 §16.3: no extension that a hop must know passes here. Require is for the other leg to judge, but where we
+    // are the one who answers.
+    if (refused_as_unsupported(rdata, "Proxy-Require")) return;
     if (method.id == PJSIP_INVITE_METHOD) return on_initial_invite(rdata);
     on_other(rdata);
 }
@@ -376,6 +370,7 @@ void Bridge::on_other(pjsip_rx_data* rdata) {
     const pjsip_method& method = rdata->msg_info.msg->line.req.method;
     if (method.id == PJSIP_ACK_METHOD) return counters.add(Counter::acks_unmatched);
     if (method.id == PJSIP_OPTIONS_METHOD) {
+        if (refused_as_unsupported(rdata, "Require")) return;
         counters.add(Counter::options_answered);
         return respond_stateless(rdata, PJSIP_SC_OK);
     }
@@ -413,7 +408,9 @@ bool Bridge::refused_as_malformed(pjsip_rx_data* rdata) {
     if (info.len >= PJSIP_MAX_PKT_LEN - 1) {  // not pkt_info.len: one read of a stream holds many messages
         return refuse(Counter::refused_too_large, PJSIP_SC_MESSAGE_TOO_LARGE);
     }
-    if (!body_is_whole(rdata)) return refuse(Counter::refused_malformed, PJSIP_SC_BAD_REQUEST);
+    if (!body_is_whole(rdata) || validity::has_broken_sdp(rdata)) {
+        return refuse(Counter::refused_malformed, PJSIP_SC_BAD_REQUEST);
+    }
     if (info.max_fwd != nullptr && info.max_fwd->ivalue <= 0) return refuse(Counter::refused_hops, PJSIP_SC_TOO_MANY_HOPS);
     if (find(view(info.from->tag)) != nullptr || pjsip_tsx_detect_merged_requests(rdata) != nullptr) {
         return refuse(Counter::refused_loop, PJSIP_SC_LOOP_DETECTED);
@@ -521,7 +518,7 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
     }
     Call* call = leg->call();
     leg->dialog.heard_on(rdata->tp_info.transport);
-    if (!body_is_whole(rdata)) {
+    if (!body_is_whole(rdata) || (method.id != PJSIP_BYE_METHOD && validity::has_broken_sdp(rdata))) {
         counters.add(Counter::refused_malformed);
         return respond_stateless(rdata, PJSIP_SC_BAD_REQUEST);
     }

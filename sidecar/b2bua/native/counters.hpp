@@ -19,6 +19,7 @@ namespace sidecar {
     X(dropped_foreign)            /* right tags, but from outside the leg's own group */                     \
     X(dropped_unparsable)         /* pjsip could not read it */                                              \
     X(refused_malformed)          /* 400 */                                                                  \
+    X(refused_extension)          /* 420: Proxy-Require, or Require in an OPTIONS */                        \
     X(refused_scheme)             /* 416 */                                                                  \
     X(refused_loop)               /* 482: our own INVITE came back, or two copies of one came in */          \
     X(refused_hops)               /* 483 */                                                                  \

@@ -66,9 +66,6 @@ void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& 
 
 }  // namespace header_policy
 
-namespace {
-
-// Where the body of a received message lies. A datagram may hold more than Content-Length says: the rest is not ours.
 std::string_view raw_body(const pjsip_rx_data* rdata) {
     const pjsip_msg* msg = rdata->msg_info.msg;
     if (msg->body == nullptr && rdata->msg_info.ctype == nullptr) return {};
@@ -86,6 +83,8 @@ std::string_view raw_body(const pjsip_rx_data* rdata) {
     const auto* length = rdata->msg_info.clen;
     return length != nullptr && length->len >= 0 ? body.substr(0, static_cast<std::size_t>(length->len)) : body;
 }
+
+namespace {
 
 pjsip_msg_body* make_body(pj_pool_t* pool, const pjsip_media_type& type, std::string_view bytes) {
     auto* body = PJ_POOL_ZALLOC_T(pool, pjsip_msg_body);
@@ -309,6 +308,17 @@ void respond_stateless(pjsip_rx_data* rdata, int code, int retry_after_s, const 
         pj_list_push_back(&extra, pjsip_generic_string_hdr_create(pool, &name, &methods));
     }
     if (pjsip_endpt_respond_stateless(stack.endpoint, rdata, code, nullptr, &extra, nullptr) != PJ_SUCCESS) {
+        counters.add(Counter::send_failures);
+    }
+}
+
+void respond_unsupported(pjsip_rx_data* rdata, std::string_view extensions) {
+    pjsip_hdr extra;
+    pj_list_init(&extra);
+    pj_pool_t* pool = rdata->tp_info.pool;
+    const pj_str_t name = borrow("Unsupported"), value = copy(pool, extensions);
+    pj_list_push_back(&extra, pjsip_generic_string_hdr_create(pool, &name, &value));
+    if (pjsip_endpt_respond_stateless(stack.endpoint, rdata, PJSIP_SC_BAD_EXTENSION, nullptr, &extra, nullptr) != PJ_SUCCESS) {
         counters.add(Counter::send_failures);
     }
 }

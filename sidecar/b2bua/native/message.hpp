@@ -30,6 +30,9 @@ bool passes(const pjsip_hdr* header, const Options& options);
 void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& options);
 }  // namespace header_policy
 
+// Where the body of a received message lies. A datagram may hold more than Content-Length says: the rest is not ours.
+std::string_view raw_body(const pjsip_rx_data* rdata);
+
 // The body as it arrived, byte for byte, in `pool`. pjsip parses multipart bodies and would print its own version.
 pjsip_msg_body* copy_body(pj_pool_t* pool, const pjsip_rx_data* rdata);
 
@@ -90,5 +93,6 @@ bool answer_request(pjsip_rx_data* rdata, int code, std::string_view to_tag, int
 
 // A response outside any dialog or transaction. `retry_after_s` 0: none.
 void respond_stateless(pjsip_rx_data* rdata, int code, int retry_after_s = 0, const std::string& reason = {});
+void respond_unsupported(pjsip_rx_data* rdata, std::string_view extensions);  // 420
 
 }  // namespace sidecar

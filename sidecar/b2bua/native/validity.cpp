@@ -1,0 +1,124 @@
+#include "validity.hpp"
+
+#include "message.hpp"
+#include "text.hpp"
+
+#include <algorithm>
+#include <string_view>
+
+namespace sidecar::validity {
+namespace {
+
+std::string_view text_of(const pjsip_rx_data* message) {
+    return {message->msg_info.msg_buf, static_cast<std::size_t>(message->msg_info.len)};
+}
+
+int count(const pjsip_msg* msg, std::initializer_list<pjsip_hdr_e> types) {
+    int found = 0;
+    for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
+        found += std::find(types.begin(), types.end(), header->type) != types.end();
+    }
+    return found;
+}
+
+bool is_blank(char c) { return c == ' ' || c == '\t'; }
+
+// RFC 4475 §3.1.2.14 and §3.1.2.15, of the value of From or To as it was written: blanks within the brackets, or a display
+// name without quotes that holds a separator. pjsip keeps neither.
+bool is_odd_name_addr(std::string_view value) {
+    const std::size_t quoted = value.find_first_not_of(" \t");
+    std::size_t at = quoted == std::string_view::npos ? value.size() : quoted;
+    if (at < value.size() && value[at] == '"') {
+        for (++at; at < value.size() && value[at] != '"'; ++at) {
+            if (value[at] == '\\') ++at;
+        }
+    }
+    const std::size_t open = value.find('<', at);
+    if (open == std::string_view::npos) return false;  // an addr-spec: what follows it are parameters
+    const auto name = value.substr(at, open - at);
+    if (name.find_first_of(",;") != std::string_view::npos) return true;
+    const std::size_t close = value.find('>', open);
+    if (close == std::string_view::npos) return true;
+    return is_blank(value[open + 1]) || is_blank(value[close - 1]);
+}
+
+bool names(std::string_view line, std::string_view name, char compact) {
+    std::size_t length = line.find(':');
+    if (length == std::string_view::npos) return false;
+    while (length > 0 && is_blank(line[length - 1])) --length;
+    if (length == 1) return (line[0] | 0x20) == compact;
+    const pj_str_t written = borrow(line.substr(0, length));
+    return same_text(written, name);
+}
+
+// One header field, the lines that continue it among it; `rest` is what follows.
+std::string_view next_line(std::string_view& rest) {
+    std::size_t end = 0;
+    do {
+        end = rest.find_first_of("\r\n", end);
+        if (end == std::string_view::npos) end = rest.size();
+        const std::size_t next = end + (rest.substr(end, 2) == "\r\n" ? 2 : end < rest.size() ? 1 : 0);
+        if (end == 0 || next >= rest.size() || !is_blank(rest[next])) {
+            const auto line = rest.substr(0, end);
+            rest.remove_prefix(next);
+            return line;
+        }
+        end = next;
+    } while (true);
+}
+
+bool has_odd_names(std::string_view rest) {
+    next_line(rest);
+    while (!rest.empty()) {
+        const auto line = next_line(rest);
+        if (line.empty()) break;
+        if ((names(line, "From", 'f') || names(line, "To", 't')) && is_odd_name_addr(line.substr(line.find(':') + 1))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool has_foreign_date(const pjsip_msg* msg) {  // RFC 3261 §20.17: GMT and no other zone
+    const pjsip_hdr* header = find_header(msg, "Date");
+    return header != nullptr && !header_value(header, 64).ends_with("GMT");
+}
+
+}  // namespace
+
+bool is_ambiguous(const pjsip_rx_data* request) {
+    const auto& info = request->msg_info;
+    const auto message = text_of(request);
+    const auto line = message.substr(0, message.find_first_of("\r\n"));
+    if (std::count(line.begin(), line.end(), ' ') != 2) return true;
+    if (pjsip_method_cmp(&info.cseq->method, &info.msg->line.req.method) != 0) return true;
+    if (info.max_fwd != nullptr && info.max_fwd->ivalue > 255) return true;
+    if (count(info.msg, {PJSIP_H_FROM, PJSIP_H_TO, PJSIP_H_CALL_ID, PJSIP_H_CSEQ}) != 4) return true;
+    if (count(info.msg, {PJSIP_H_CONTENT_LENGTH}) > 1) return true;
+    const auto* uri = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.msg->line.req.uri));
+    if (!PJSIP_URI_SCHEME_IS_SIP(uri) && !PJSIP_URI_SCHEME_IS_SIPS(uri)) return false;
+    return !pj_list_empty(&reinterpret_cast<const pjsip_sip_uri*>(uri)->header_param);
+}
+
+bool is_malformed(const pjsip_rx_data* request) {
+    const pjsip_msg* msg = request->msg_info.msg;
+    return count(msg, {PJSIP_H_MAX_FORWARDS}) > 1 || count(msg, {PJSIP_H_CONTENT_TYPE}) > 1 || has_foreign_date(msg) ||
+           has_odd_names(text_of(request));
+}
+
+bool has_broken_sdp(const pjsip_rx_data* message) {
+    const auto* type = message->msg_info.ctype;
+    if (type == nullptr || !same_text(type->media.type, "application") || !same_text(type->media.subtype, "sdp")) return false;
+    auto rest = raw_body(message);
+    if (rest.empty()) return false;
+    if (!rest.starts_with("v=") || rest.find('\0') != std::string_view::npos) return true;
+    while (!rest.empty()) {
+        const std::size_t end = std::min(rest.find_first_of("\r\n"), rest.size());
+        const auto line = rest.substr(0, end);
+        if (!line.empty() && (line.size() < 2 || line[0] < 'a' || line[0] > 'z' || line[1] != '=')) return true;
+        rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+    return false;
+}
+
+}  // namespace sidecar::validity
