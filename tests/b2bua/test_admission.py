@@ -32,7 +32,33 @@ def request(rig: Rig, method: str, call_id: str = "x", *headers: str, to_tag: st
 async def test_options_of_a_listed_peer_is_answered() -> None:
     async with Rig() as rig:
         rig.caller.send(request(rig, "OPTIONS"))
+        assert "INVITE" in (await rig.caller.expect(200))["Allow"]
+        assert rig.events == []
+
+
+@pytest.mark.parametrize(("detail", "cause"), [(Detail.DRAIN, 31), (Detail.JOURNAL, 41)])
+async def test_options_of_a_listed_peer_gets_503_while_no_calls_are_taken(detail: Detail, cause: int) -> None:
+    async with Rig(retry_after_s=5) as rig:
+        rig.hook.set_accepting(detail.value)
+        rig.caller.send(request(rig, "OPTIONS", "closed"))
+        refusal = await rig.caller.expect(503)
+        assert (refusal["Retry-After"], refusal["Reason"]) == (
+            "5",
+            f'Q.850;cause={cause};text="{detail.value}"',
+        )
+        rig.hook.set_accepting("")
+        rig.caller.send(request(rig, "OPTIONS", "open"))
         await rig.caller.expect(200)
+        assert rig.events == []
+
+
+async def test_options_at_a_full_node_gets_503() -> None:
+    async with Rig(calls_max=1) as rig:
+        rig.invite()
+        await rig.caller.expect(100)
+        await rig.event(InviteReceived)
+        rig.caller.send(request(rig, "OPTIONS"))
+        assert (await rig.caller.expect(503))["Reason"] == 'Q.850;cause=42;text="node_full"'
 
 
 @pytest.mark.parametrize("method", ["REGISTER", "SUBSCRIBE", "MESSAGE", "PUBLISH", "NOTIFY", "INVENTED"])

@@ -366,13 +366,24 @@ void Bridge::on_request(pjsip_rx_data* rdata) {
     on_other(rdata);
 }
 
+static int q850_cause_of(std::string_view detail) {  // as core/hangup says; these refusals leave before Python knows
+    if (detail == "node_full") return 42;
+    if (detail == "drain") return 31;
+    if (detail == "source_not_allowed") return 21;
+    return 41;  // journal
+}
+
 void Bridge::on_other(pjsip_rx_data* rdata) {
     const pjsip_method& method = rdata->msg_info.msg->line.req.method;
     if (method.id == PJSIP_ACK_METHOD) return counters.add(Counter::acks_unmatched);
     if (method.id == PJSIP_OPTIONS_METHOD) {
         if (refused_as_unsupported(rdata, "Require")) return;
         counters.add(Counter::options_answered);
-        return respond_stateless(rdata, PJSIP_SC_OK);
+        const auto detail = refusing();
+        if (detail.empty()) return respond_stateless(rdata, PJSIP_SC_OK);
+        // RFC 3261 §11.2: as if it were an INVITE. A proxy that probes us looks for another node meanwhile.
+        return respond_stateless(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, stack.settings.retry_after_s,
+                                 our_reason(q850_cause_of(detail), detail));
     }
     counters.add(Counter::unmatched_requests);
     respond_stateless(rdata, method.id == PJSIP_BYE_METHOD ? PJSIP_SC_CALL_TSX_DOES_NOT_EXIST
@@ -431,26 +442,17 @@ bool Bridge::refused_as_malformed(pjsip_rx_data* rdata) {
     return false;
 }
 
-bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
-    std::string_view detail;
-    if (!not_accepting_.empty()) {
-        detail = not_accepting_;
-        counters.add(Counter::refused_not_accepting);
-    } else if (calls_.size() >= stack.settings.calls_max || events_.nearly_full()) {
-        detail = "node_full";
-        counters.add(Counter::refused_node_full);
-    } else {
-        return false;
-    }
-    refuse_with_record(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, detail, stack.settings.retry_after_s);
-    return true;
+std::string_view Bridge::refusing() const {
+    if (!not_accepting_.empty()) return not_accepting_;
+    return calls_.size() >= stack.settings.calls_max || events_.nearly_full() ? "node_full" : "";
 }
 
-static int q850_cause_of(std::string_view detail) {  // as core/hangup says; these refusals leave before Python knows
-    if (detail == "node_full") return 42;
-    if (detail == "drain") return 31;
-    if (detail == "source_not_allowed") return 21;
-    return 41;  // journal
+bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
+    const auto detail = refusing();
+    if (detail.empty()) return false;
+    counters.add(not_accepting_.empty() ? Counter::refused_node_full : Counter::refused_not_accepting);
+    refuse_with_record(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, detail, stack.settings.retry_after_s);
+    return true;
 }
 
 void Bridge::refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s) {

@@ -75,6 +75,7 @@ private:
     void on_cancel(pjsip_rx_data* rdata);
     void on_other(pjsip_rx_data* rdata);
     bool refused_as_malformed(pjsip_rx_data* rdata);
+    std::string_view refusing() const;  // the detail that a new call would be refused with; empty: it would be taken
     bool refused_for_load(pjsip_rx_data* rdata);
     void report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail);
     void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
