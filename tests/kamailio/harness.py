@@ -8,6 +8,7 @@ Kamailio binds what it is told, and nothing else; it keeps its files in `folder`
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -17,22 +18,29 @@ from pathlib import Path
 
 import msgspec
 
-CONFIGURATION = Path(__file__).parents[2] / "sip_profiles" / "kamailio.cfg"
-START_ATTEMPTS_MAX = 50
+SAMPLES = Path(__file__).parents[2] / "sip_profiles"
+CONFIGURATION = SAMPLES / "kamailio.cfg"
+SIDECARS = SAMPLES / "kamailio-sidecars.list"
+PROFILE = SAMPLES / "beside-kamailio.toml"
+START_ATTEMPTS_MAX = 150
 STOP_S = 10
 
 Address = tuple[str, int]
 
 
 class Places(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is where. Customers are known by their address alone."""
+    """Who is where, and the timers. Customers are known by their address alone."""
 
     proxy: Address
-    sidecar: Address
+    sidecars: tuple[Address, ...]  # one or two, the preferred one first
     carrier: Address
     acme_host: str
     bluebird_host: str = "127.99.99.99"
-    ring_ms: int = 120_000
+    probe_s: int = 1
+    sidecar_ms: int = 5_000  # a busy machine is no dead node
+    carrier_ms: int = 5_000
+    carrier_ring_ms: int = 110_000
+    ring_s: int = 120
     call_s: int = 43_200
 
 
@@ -59,21 +67,42 @@ def free_udp_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def arguments(places: Places) -> list[str]:
-    """The definitions that replace the addresses of the sample."""
+def arguments(places: Places, sidecars: Path) -> list[str]:
+    """The definitions that replace the addresses and the timers of the sample."""
     carrier = f"sip:{places.carrier[0]}:{places.carrier[1]}"
     given = {
         "KAMAILIO_HOST": places.proxy[0],
         "KAMAILIO_PORT": str(places.proxy[1]),
-        "SIDECAR_HOST": f'"{places.sidecar[0]}"',
-        "SIDECAR_PORT": str(places.sidecar[1]),
+        "SIDECARS_LIST": f'"{sidecars}"',
         "CARRIER_URI": f'"{carrier}"',
         "ACME_HOST": f'"{places.acme_host}"',
         "BLUEBIRD_HOST": f'"{places.bluebird_host}"',
-        "RING_MS": str(places.ring_ms),
+        "PROBE_S": str(places.probe_s),
+        "SIDECAR_MS": str(places.sidecar_ms),
+        "CARRIER_MS": str(places.carrier_ms),
+        "CARRIER_RING_MS": str(places.carrier_ring_ms),
+        "RING_S": str(places.ring_s),
         "CALL_S": str(places.call_s),
     }
     return [word for name, text in given.items() for word in ("-A", f"{name}={text}")]
+
+
+def sidecars_list(places: Places) -> str:
+    """The sample with our addresses; of its two nodes the second only where there is one."""
+    lines = SIDECARS.read_text().splitlines(keepends=True)
+    for number, sample in enumerate(("192.0.2.10:5080", "192.0.2.11:5080")):
+        [line] = (line for line in lines if sample in line)
+        where = ":".join(map(str, places.sidecars[number])) if number < len(places.sidecars) else ""
+        lines[lines.index(line)] = line.replace(sample, where) if where else ""
+    return "".join(lines)
+
+
+def profile(places: Places, number: int = 0) -> str:
+    """The profile as it is shipped, with our addresses: that of the node `number`."""
+    text = PROFILE.read_text()
+    text = text.replace("192.0.2.10:5080", ":".join(map(str, places.sidecars[number])))
+    text = text.replace("192.0.2.10", places.proxy[0])
+    return re.sub(r"(?m)^port = 5060$", f"port = {places.proxy[1]}", text)
 
 
 def executable(name: str = "kamailio") -> str:
@@ -88,7 +117,9 @@ def executable(name: str = "kamailio") -> str:
 def kamailio(folder: Path, places: Places) -> Iterator[Proxy]:
     log = folder / "kamailio.log"
     files = ["-w", str(folder), "-Y", str(folder), "-P", str(folder / "kamailio.pid")]
-    command = [executable(), "-DD", "-E", *files, *arguments(places), "-f", str(CONFIGURATION)]
+    sidecars = folder / SIDECARS.name
+    sidecars.write_text(sidecars_list(places))
+    command = [executable(), "-DD", "-E", *files, *arguments(places, sidecars), "-f", str(CONFIGURATION)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
     try:

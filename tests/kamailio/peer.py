@@ -17,7 +17,7 @@ class Peer:
     def __init__(self, host: str) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((host, 0))
-        self._socket.settimeout(5)
+        self._socket.settimeout(20)  # a busy machine
         self.host, self.port = self._socket.getsockname()
 
     def send(self, text: str, to: tuple[str, int]) -> None:
@@ -42,24 +42,26 @@ class Peer:
             to,
         )
 
-    def cancel(self, number: str, to: tuple[str, int]) -> None:
+    def cancel(self, number: str, to: tuple[str, int], *headers: str) -> None:
         """Of the INVITE to `number`: the same branch (RFC 3261 §9.1)."""
+        more = "".join(f"{header}\r\n" for header in headers)
         self.send(
             f"CANCEL sip:{number}@{to[0]}:{to[1]} SIP/2.0\r\n"
             f"Via: SIP/2.0/UDP {self.host}:{self.port};rport;branch=z9hG4bK-{number}\r\n"
             f"Max-Forwards: 70\r\nFrom: <sip:caller@{self.host}>;tag=from-{number}\r\n"
             f"To: <sip:{number}@{to[0]}>\r\nCall-ID: call-{number}@{self.host}\r\nCSeq: 1 CANCEL\r\n"
-            f"Content-Length: 0\r\n\r\n",
+            f"{more}Content-Length: 0\r\n\r\n",
             to,
         )
 
-    def answer(self, request: str, status: str, to: tuple[str, int]) -> None:
+    def answer(self, request: str, status: str, to: tuple[str, int], *headers: str) -> None:
+        more = "".join(f"{header}\r\n" for header in headers)
         kept = re.findall(r"(?mi)^(?:Via|From|Call-ID|CSeq|Record-Route): .*\r\n", request)
         to_header = re.search(r"(?mi)^To: (.*)\r\n", request)
         assert to_header is not None
         self.send(
             f"SIP/2.0 {status}\r\n{''.join(kept)}To: {to_header[1]};tag=to\r\n"
-            f"Contact: <sip:{self.host}:{self.port}>\r\nContent-Length: 0\r\n\r\n",
+            f"Contact: <sip:{self.host}:{self.port}>\r\n{more}Content-Length: 0\r\n\r\n",
             to,
         )
 

@@ -326,6 +326,11 @@ class Rig:
             await asyncio.sleep(PERIOD_S)
 
 
+def begun_seconds(billable_ms: int) -> int:
+    """VOS3000's hold time precision: from 50 ms above a whole second on, a second more."""
+    return (billable_ms + 950) // 1000
+
+
 async def _run(meanwhile: Callable[[str], Awaitable[object]], dialled: str) -> None:
     await meanwhile(dialled)
 

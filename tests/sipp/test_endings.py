@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from sidecar.demo.subscriber import Record
 from tests.sipp.conftest import rig_in
-from tests.sipp.rig import Rig, nobody_answers
+from tests.sipp.rig import Rig, begun_seconds, nobody_answers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -338,7 +338,7 @@ async def test_the_record_says_who_ended_the_call_and_why(rig: Rig, case: Case) 
     low, high = case.talk_ms
     assert low <= cdr["talk_ms"] <= high
     assert _charged(cdr) == (
-        CENT * (case.cents if case.cents is not None else _begun_seconds(cdr["billable_ms"]))
+        CENT * (case.cents if case.cents is not None else begun_seconds(cdr["billable_ms"]))
     )
     await _nothing_comes_twice(rig, cdr)
 
@@ -383,11 +383,6 @@ def _said(cdr: Record) -> dict[str, Any]:
 def _charged(cdr: Record) -> Decimal:
     (sell,) = (line for line in cdr["charges"] if line["side"] == "sell")
     return Decimal(sell["total"] or 0)
-
-
-def _begun_seconds(billable_ms: int) -> int:
-    """VOS3000's hold time precision: from 50 ms above a whole second on, a second more."""
-    return (billable_ms + 950) // 1000
 
 
 async def _nothing_comes_twice(rig: Rig, cdr: Record) -> None:

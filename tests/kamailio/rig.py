@@ -1,0 +1,75 @@
+"""SIPp -> Kamailio -> sidecar -> Kamailio -> SIPp, with the profile and the kamailio.cfg that are shipped.
+
+The node, its broker, its subscriber and the SIPp pairs are those of tests/sipp; what is new is the proxy on
+both its sides. A Kamailio lives as long as its test: its timers are the test's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sidecar.demo.children import free_ports
+from sidecar.demo.subscriber import Record
+from tests.kamailio.harness import Places, Proxy, kamailio, profile
+from tests.sipp.rig import Rig
+
+
+class Network:
+    """The addresses of one test: `own_host()` is the carrier's, the others are its neighbours."""
+
+    def __init__(self, carrier: str) -> None:
+        net = carrier.removesuffix(".1")
+        self.carrier, self.stranger, self.proxy = carrier, f"{net}.2", f"{net}.3"
+        self.acme, self.bluebird = f"{net}.4", f"{net}.5"
+        self.sidecars = (f"{net}.6", f"{net}.7")
+
+
+class Node(Rig):
+    """A node beside the Kamailio of `places`, its first or second sidecar."""
+
+    def __init__(self, folder: Path, places: Places, number: int = 0) -> None:
+        super().__init__(folder, places.carrier[0])
+        self.gateways["main"] = places.carrier[1]  # where the callee of `place` listens
+        self.places = places
+        (folder / "rig.toml").write_text(profile(places, number))
+
+    def settings(self, **more: str) -> dict[str, str]:
+        settings = super().settings(**more)
+        del settings["SERVER_BILLING_GATEWAY_ROUTE_PREFIX"]  # the profile as it is
+        return settings
+
+    async def call(self, caller: str, callee: str | None, **how: Any) -> Record:
+        """One call of the customer acme, or of the one at `host`, by way of Kamailio."""
+        return await self.place(caller, callee, **self.by_kamailio(how))
+
+    def by_kamailio(self, how: dict[str, Any]) -> dict[str, Any]:
+        """SIPp claims to be `account`, which Kamailio must not believe."""
+        remote = ":".join(map(str, self.places.proxy))
+        return {"remote": remote, "host": self.places.acme_host, "account": "bluebird", **how}
+
+
+def places_of(network: Network, *, sidecars: int = 1) -> Places:
+    def free(host: str) -> tuple[str, int]:
+        return host, free_ports(host, 1)[0]
+
+    return Places(
+        proxy=free(network.proxy),
+        sidecars=tuple(free(host) for host in network.sidecars[:sidecars]),
+        carrier=free(network.carrier),
+        acme_host=network.acme,
+        bluebird_host=network.bluebird,
+    )
+
+
+@asynccontextmanager
+async def proxy_at(folder: Path, places: Places) -> AsyncIterator[Proxy]:
+    with ExitStack() as stack:
+        running = await asyncio.to_thread(stack.enter_context, kamailio(folder, places))
+        try:
+            yield running
+        finally:
+            await asyncio.to_thread(stack.close)

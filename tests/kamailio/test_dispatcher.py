@@ -1,0 +1,126 @@
+"""Two sidecars behind Kamailio's dispatcher: it asks both by OPTIONS whether they take calls, sends each call
+to the preferred one that does, and to the other one meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from msgspec.structs import replace
+
+from sidecar.demo.subscriber import Record
+from tests.kamailio.harness import Places, Proxy
+from tests.kamailio.peer import Peer, fields
+from tests.kamailio.rig import Network, Node, places_of, proxy_at
+from tests.sipp.conftest import own_host
+
+pytestmark = pytest.mark.timeout(300)
+
+PERIOD_S = 0.1
+UP, DOWN, UNKNOWN = "AP", "IP", "AX"
+STATE_S_MAX = 60  # probes each second, and five until a silent node is one that failed; the rest is patience
+PATIENCE_S = 60
+PAIR = "caller-bye-in-call"
+
+
+class Pair(NamedTuple):
+    first: Node
+    second: Node
+    places: Places
+
+
+def pair_in(folder: Path) -> Pair:
+    network = Network(own_host())
+    places = places_of(network, sidecars=2)
+    nodes = []
+    for number in range(2):
+        (folder / f"node-{number}").mkdir()
+        nodes.append(Node(folder / f"node-{number}", places, number))
+    return Pair(nodes[0], nodes[1], places)
+
+
+def states(proxy: Proxy) -> dict[str, str]:
+    """Each sidecar's flags, as an operator sees them: Active, Inactive; Probed, or X: not yet."""
+    listed = proxy.command("dispatcher.list")
+    found = re.findall(r"URI: (sip:[\d.]+:\d+)\s+FLAGS: (\w+)", listed)
+    assert found, listed
+    return dict(found)
+
+
+async def until(proxy: Proxy, *expected: str) -> None:
+    """Until Kamailio knows this of the first and the second."""
+    names = [f"sip:{host}:{port}" for host, port in proxy.places.sidecars]
+    wanted = dict(zip(names, expected, strict=True))
+    async with asyncio.timeout(STATE_S_MAX):
+        while (await asyncio.to_thread(states, proxy)) != wanted:  # noqa: ASYNC110
+            await asyncio.sleep(PERIOD_S)
+
+
+async def call(pair: Pair, by: Node) -> Record:
+    """A call that is answered, and its record at the node that carried it."""
+    how = pair.first.by_kamailio({"patience_s": PATIENCE_S})
+    sip_call_id = await pair.first.place_unrecorded(PAIR, PAIR, **how)
+    [cdr] = await by.records(sip_call_id, 1)
+    return cdr
+
+
+def refused(pair: Pair) -> str:
+    """What a caller hears when there is nobody to take the call."""
+    with closing(Peer(pair.places.acme_host)) as caller:
+        caller.invite("00441234", pair.places.proxy)
+        return caller.receive("SIP/2.0 5")
+
+
+async def test_a_drained_node_gets_no_calls_and_gets_them_again_when_it_is_back(tmp_path: Path) -> None:
+    pair = pair_in(tmp_path)
+    async with proxy_at(tmp_path, pair.places) as proxy, pair.second.up():
+        async with pair.first.up():
+            await until(proxy, UP, UP)
+            await call(pair, by=pair.first)
+            await pair.first.node.command("node", "drain")
+            await until(proxy, DOWN, UP)
+            await call(pair, by=pair.second)
+            assert len(pair.first.subscriber.first) == 1
+        async with pair.first.up():
+            await until(proxy, UP, UP)
+            await call(pair, by=pair.first)
+        assert len(pair.second.subscriber.first) == 1
+
+
+async def test_a_node_that_dies_is_replaced_by_the_other_and_without_any_callers_hear_503(
+    tmp_path: Path,
+) -> None:
+    pair = pair_in(tmp_path)
+    async with proxy_at(tmp_path, pair.places) as proxy, AsyncExitStack() as second:
+        await second.enter_async_context(pair.second.up())
+        async with pair.first.up():
+            await until(proxy, UP, UP)
+        await call(pair, by=pair.second)  # Kamailio may not know it yet
+        await until(proxy, DOWN, UP)
+        await second.aclose()
+        await until(proxy, DOWN, DOWN)
+        refusal = await asyncio.to_thread(refused, pair)
+        assert refusal.startswith("SIP/2.0 503 ")
+        assert fields(refusal, "Retry-After")
+        async with pair.first.up():
+            await until(proxy, UP, DOWN)
+            await call(pair, by=pair.first)
+
+
+async def test_what_a_node_refuses_before_its_next_probe_goes_to_the_other(tmp_path: Path) -> None:
+    pair = pair_in(tmp_path)
+    places = replace(pair.places, probe_s=3_600)
+    async with proxy_at(tmp_path, places) as proxy, pair.first.up(), pair.second.up():
+        await until(proxy, UNKNOWN, UNKNOWN)
+        await pair.first.node.command("node", "drain")
+        cdr = await call(pair, by=pair.second)
+        await until(proxy, DOWN, UNKNOWN)
+        [refusal] = await pair.first.records(cdr["leg_a"]["sip_call_id"], 1)
+        assert (refusal["disposition"], refusal["detail"], refusal["sip_code"]) == ("refused", "drain", 503)
+        await pair.second.node.command("node", "drain")
+        assert (await asyncio.to_thread(refused, pair)).startswith("SIP/2.0 503 ")
+        await until(proxy, DOWN, DOWN)

@@ -1,0 +1,263 @@
+"""Beside a real proxy: SIPp -> Kamailio -> sidecar -> Kamailio -> SIPp. What the CDR says of each ending, and
+above all of those that Kamailio made."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import pytest_asyncio
+from msgspec.structs import replace
+
+from sidecar.demo.subscriber import Record
+from tests.kamailio.harness import Proxy
+from tests.kamailio.rig import Network, Node, places_of, proxy_at
+from tests.sipp.conftest import own_host
+from tests.sipp.rig import begun_seconds, nobody_answers
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+RETAIL_44 = Decimal("0.011")  # per minute, sidecar/decks/retail.csv
+MILLIONTH = Decimal("0.000001")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
+    made = Node(tmp_path_factory.mktemp("beside"), places_of(Network(own_host())))
+    async with made.up():
+        await made.node.command("account", "topup", "bluebird", "1")
+        yield made
+
+
+class Case(NamedTuple):
+    """What is placed, and what the record of it must say."""
+
+    name: str
+    caller: str
+    callee: str | None
+    origin: str
+    reason: str | None
+    detail: str
+    sip_code: int
+    q850_cause: int
+    disposition: str
+    talk_ms: int = 0  # at the least
+    proxy: str | None = None
+    dialled: str = "0044123456789"
+    timers: tuple[tuple[str, int], ...] = ()  # Kamailio's
+    failure: str | None = None  # of the attempt
+
+
+CASES = (
+    Case(
+        "the-caller-hangs-up",
+        "caller-bye-in-call",
+        "caller-bye-in-call",
+        "caller",
+        None,
+        "bye",
+        200,
+        16,
+        "answered",
+        talk_ms=600,
+    ),
+    Case(
+        "the-callee-hangs-up",
+        "callee-bye-in-call",
+        "callee-bye-in-call",
+        "callee",
+        None,
+        "bye",
+        200,
+        16,
+        "answered",
+        talk_ms=600,
+    ),
+    Case(
+        "the-caller-gives-up",
+        "caller-cancel-while-ringing",
+        "caller-cancel-while-ringing",
+        "caller",
+        None,
+        "cancel",
+        487,
+        16,
+        "cancelled",
+    ),
+    Case(
+        "the-callee-is-busy",
+        "callee-rejected-busy",
+        "callee-rejected-busy",
+        "callee",
+        None,
+        "rejected",
+        486,
+        17,
+        "rejected",
+        failure="final_response",
+    ),
+    Case(
+        "kamailio-ends-the-dialog",
+        "proxy-bye-in-call",
+        "caller-bye-in-call",  # waits to be hung up on
+        "server",
+        "timeout",
+        "max_duration",
+        408,
+        16,
+        "answered",
+        talk_ms=1_000,
+        proxy="kamailio",
+        timers=(("call_s", 2),),
+    ),
+    Case(
+        "kamailio-cancels-what-rings-too-long",
+        "proxy-ring-timeout",
+        "caller-cancel-while-ringing",
+        "server",
+        "timeout",
+        "ring_timeout",
+        408,
+        19,
+        "no_answer",
+        proxy="kamailio",
+        timers=(("ring_s", 2),),
+    ),
+    Case(
+        "kamailio-gives-up-the-ringing-carrier",
+        "proxy-ring-timeout",
+        "caller-cancel-while-ringing",
+        "server",
+        "timeout",
+        "ring_timeout",
+        408,
+        19,
+        "no_answer",
+        proxy="kamailio",
+        timers=(("carrier_ring_ms", 2_000),),
+        failure="final_response",
+    ),
+    Case(
+        "kamailio-gives-up-the-silent-carrier",
+        "proxy-ring-timeout",
+        None,
+        "server",
+        "resource",
+        "gateway_unreachable",
+        408,
+        38,
+        "failed",
+        proxy="kamailio",
+        timers=(("carrier_ms", 1_000),),
+        failure="final_response",
+    ),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_the_record_says_who_ended_the_call_beside_kamailio(
+    node: Node, tmp_path: Path, case: Case
+) -> None:
+    places = replace(node.places, **dict(case.timers))
+    async with proxy_at(tmp_path, places):
+        if case.callee is None:
+            with nobody_answers(*places.carrier):
+                cdr = await node.call(case.caller, None, dialled=case.dialled)
+        else:
+            cdr = await node.call(case.caller, case.callee, dialled=case.dialled)
+    assert _said(cdr) == {
+        "hangup_origin": case.origin,
+        "server_reason": case.reason,
+        "detail": case.detail,
+        "sip_code": case.sip_code,
+        "q850_cause": case.q850_cause,
+        "disposition": case.disposition,
+        "proxy": case.proxy,
+        "evidence": "message",
+        "glare": False,
+        "revision": 0,
+        "recorded": True,
+    }
+    assert cdr["talk_ms"] >= case.talk_ms
+    assert (cdr["talk_ms"] > 0) is (case.disposition == "answered")
+    _both_sides_are_kamailios(cdr, node, case)
+    _seconds_are_charged(cdr)
+
+
+def _said(cdr: Record) -> dict[str, Any]:
+    keys = ("hangup_origin", "server_reason", "detail", "sip_code", "q850_cause", "disposition", "proxy")
+    return {key: cdr[key] for key in (*keys, "evidence", "glare", "revision", "recorded")}
+
+
+def _both_sides_are_kamailios(cdr: Record, node: Node, case: Case) -> None:
+    proxy, sidecar = (":".join(map(str, at)) for at in (node.places.proxy, node.places.sidecars[0]))
+    assert (cdr["account"], cdr["peer"], cdr["gateway"]) == ("acme", "kamailio", "kamailio")
+    for leg in (cdr["leg_a"], cdr["leg_b"]):
+        assert (leg["local_address"], leg["remote_address"], leg["transport"]) == (sidecar, proxy, "udp")
+    assert cdr["leg_a"]["sip_call_id"] != cdr["leg_b"]["sip_call_id"]
+    [attempt] = cdr["attempts"]
+    assert (attempt["gateway"], attempt["target"]) == ("kamailio", f"sip:{case.dialled}@{proxy}")
+    assert attempt["failure"] == case.failure
+    if case.failure is not None:
+        assert attempt["sip_code"] == case.sip_code
+
+
+def _seconds_are_charged(cdr: Record) -> None:
+    sell, buy = cdr["charges"]
+    assert (sell["side"], buy["side"]) == ("sell", "buy")
+    assert cdr["callee"]["billed"] == "44123456789"
+    seconds = begun_seconds(cdr["billable_ms"])
+    assert cdr["billable_ms"] == cdr["talk_ms"]
+    assert cdr["billed_s"] == sell["billed_s"] == seconds
+    assert Decimal(sell["total"] or 0) == (RETAIL_44 * seconds / 60).quantize(MILLIONTH)
+    assert (sell["prefix"], buy["prefix"]) == (("44", "44") if seconds else (sell["prefix"], buy["prefix"]))
+
+
+async def test_what_kamailios_operator_ends_is_the_servers(node: Node, tmp_path: Path) -> None:
+    async with proxy_at(tmp_path, node.places) as proxy:
+        cdr = await node.call(
+            "proxy-bye-in-call", "caller-bye-in-call", meanwhile=_operator_ends(node, proxy)
+        )
+    assert (cdr["hangup_origin"], cdr["server_reason"], cdr["detail"], cdr["proxy"]) == (
+        "server",
+        "admin",
+        "operator",
+        "kamailio",
+    )
+
+
+def _operator_ends(node: Node, proxy: Proxy) -> Callable[[str], Awaitable[None]]:
+    async def end(dialled: str) -> None:
+        await node.live(dialled, answered=True)
+        listed = await asyncio.to_thread(proxy.command, "dlg.list")
+        entry, number = (re.search(rf"{name}: (\d+)", listed) for name in ("h_entry", "h_id"))
+        assert entry is not None
+        assert number is not None
+        words = ("dlg.end_dlg", entry[1], number[1], "X-Proxy-Hangup: operator\r\n")
+        await asyncio.to_thread(proxy.command, *words)
+
+    return end
+
+
+async def test_a_prepaid_customers_national_number_is_sold_and_bought_by_its_country_code(
+    node: Node, tmp_path: Path
+) -> None:
+    async with proxy_at(tmp_path, node.places):
+        cdr = await node.call(
+            "caller-bye-in-call",
+            "caller-bye-in-call",
+            dialled="01511234567",
+            host=node.places.bluebird_host,
+            account="acme",
+        )
+    assert cdr["account"] == "bluebird"
+    assert cdr["granted_s"] > 0
+    assert (cdr["callee"]["received"], cdr["callee"]["billed"]) == ("00491511234567", "491511234567")
+    assert [charge["prefix"] for charge in cdr["charges"]] == ["4915", "4915"]
+    [balance] = (await node.node.command("account", "show", "bluebird"))["balances"]
+    assert Decimal(balance["amount"]) == 1 - Decimal(cdr["charges"][0]["total"])
