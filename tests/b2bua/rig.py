@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from sidecar.b2bua.hook import BridgeHook, BridgeSettings, Listener, PeerGroup
 from sidecar.core.commands import RelayAnswer, RelayFailure, Route, Snapshot, WireCommand
-from sidecar.core.events import AckReceived, AnswerHeld, Event, InviteReceived, RouteFailed
+from sidecar.core.events import AckReceived, AnswerHeld, Event, InviteReceived, RouteFailed, SnapshotTaken
 from sidecar.core.terms import TransportName
 from tests.b2bua.scripted_ua import PATIENCE_S, Message, ScriptedUA, bracketed, sip
 
@@ -141,6 +141,12 @@ class Rig:
 
     def send(self, *commands: WireCommand | Snapshot) -> None:
         self.hook.send(commands)
+
+    async def accepting(self, detail: str) -> None:
+        """`set_accepting`, once the bridge has heard it: commands are carried out in order."""
+        self.hook.set_accepting(detail)
+        self.send(Snapshot())
+        await self.event(SnapshotTaken)
 
     def route(self, invite: InviteReceived, attempt: int = 1, **changes: Any) -> Route:
         given: dict[str, Any] = {
