@@ -18,6 +18,7 @@ from sidecar.config.problems import ConfigError, Findings, Problem
 from sidecar.config.settings import Bridge, GatewayCredentials, Listen, Mqtt, Settings, TlsFiles
 from sidecar.config.source import Document, empty_document, read_document
 from sidecar.config.tables import DeckReader, ExchangeReader, Tables, read_tables
+from sidecar.config.values import final_codes
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import (
@@ -162,6 +163,8 @@ def _gateway(entry: Entry, effective: Effective, tables: Tables) -> Gateway:
     failover_s = own.pop("no_response_failover_s")
     if failover_s is None:
         failover_s = effective[keys.NO_RESPONSE_FAILOVER]
+    codes = own.pop("failover_codes")
+    own["failover_codes"] = final_codes(effective[keys.FAILOVER_CODES] if codes is None else codes)
     own["peer"] = _peer_of(ipaddress.ip_address(own["host"]), tables)
     del own["password_file"], own["realm"]  # of the settings
     return Gateway(name=entry.name, no_response_failover_ms=failover_s * 1_000, **own)

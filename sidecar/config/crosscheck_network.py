@@ -12,8 +12,9 @@ from sidecar.config import keys
 from sidecar.config.entries import Entry
 from sidecar.config.key import Key
 from sidecar.config.layers import Effective
-from sidecar.config.problems import Findings, nearest, quoted
+from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.tables import Tables
+from sidecar.config.values import final_codes
 from sidecar.core.policy import Share
 from sidecar.core.terms import TransportName
 
@@ -22,6 +23,8 @@ _LISTEN_KEYS = {
     TransportName.TCP: keys.LISTEN_TCP,
     TransportName.TLS: keys.LISTEN_TLS,
 }
+# RFC 3261 §21.4.18, §21.4.24, §21.6: the callee was reached, or is known everywhere.
+_OF_THE_CALLEE = frozenset({480, 486, *range(600, 700)})
 
 
 def check(effective: Effective, tables: Tables, findings: Findings) -> None:
@@ -29,6 +32,7 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     _tls(effective, tables, findings)
     _peers(effective, tables, findings)
     _gateways(effective, tables, findings)
+    _failover_codes(effective, tables, findings)
     _routes(tables, findings)
     _timers(effective, tables, findings)
 
@@ -204,6 +208,25 @@ def _credentials(gateway: Entry, findings: Findings) -> None:
     for field, other in (("username", "password_file"), ("password_file", "username"), ("realm", "username")):
         if gateway[field] and not gateway[other]:
             findings.error(gateway.where(field), gateway.key(field), f"needs {other} beside it")
+
+
+def _failover_codes(effective: Effective, tables: Tables, findings: Findings) -> None:
+    key = keys.FAILOVER_CODES
+    _callee_codes(effective.where(key), effective.name(key), effective[key], findings)
+    for gateway in tables.gateways.values():
+        field = "failover_codes"
+        _callee_codes(gateway.where(field), gateway.key(field), gateway[field] or (), findings)
+
+
+def _callee_codes(where: Where, key: str, words: Sequence[str], findings: Findings) -> None:
+    for word in words:
+        if final_codes([word]) & _OF_THE_CALLEE:
+            findings.warn(
+                where,
+                key,
+                f"{word}: so the callee answers (480, 486, 6xx), not the gateway: the next one rings whoever "
+                f"has just refused the call",
+            )
 
 
 def _routes(tables: Tables, findings: Findings) -> None:

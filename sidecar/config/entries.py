@@ -146,6 +146,12 @@ GATEWAYS = Table(
             default_text="`timers.no_response_failover_s`",
         ),
         Field(
+            "failover_codes",
+            values.FINAL_CODES,
+            "Its final responses that send the call to the next gateway.",
+            default_text="`sip.failover_codes`",
+        ),
+        Field(
             "username",
             values.Text(r'[^"\\\x00-\x1f\x7f]{0,255}', 'printable characters but " and \\'),
             "Ours there: its 401 and 407 are answered by us. Without one they go to the caller.",

@@ -88,6 +88,15 @@ PASS_503 = Key(
     "Relay a gateway's 503 as 503; otherwise the caller sees 500.",
     in_profile=True,
 )
+FAILOVER_CODES = Key(
+    "sip",
+    "failover_codes",
+    values.FINAL_CODES,
+    ("5xx",),
+    "Final responses of a gateway that send the call to the next one. Each gateway may have its own.",
+    default_text="`5xx`",
+    in_profile=True,
+)
 BLOCKED_NUMBERS = Key(
     "sip",
     "blocked_numbers",
@@ -252,6 +261,7 @@ KEYS: tuple[Key[Any], ...] = (
     UNLISTED_SOURCE,
     ACCOUNT_REQUIRED,
     PASS_503,
+    FAILOVER_CODES,
     BLOCKED_NUMBERS,
     REFUSED_CDR_PER_S,
     EVENTS_MAX,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
@@ -325,6 +325,37 @@ class GatewayOrGroup:
         return Share(gateway=NAME.read_text(name), weight=_WEIGHT.read_text(weight) if equals else 1)
 
 
+class FinalCode:
+    """A final response that is a failure, or a class of them; read as `503` or `5xx`. Neither may be one that
+    is dealt with otherwise, and a class leaves those out."""
+
+    name = "code"
+    bound = "`404`, or a class such as `5xx`; 300–699 but 401, 407, 422, 487"
+
+    def read(self, raw: object) -> str:
+        if isinstance(raw, bool) or not isinstance(raw, int | str):
+            raise BadValueError(f'expected a code such as 503, or a class such as "5xx", not {quoted(raw)}')
+        return self.read_text(str(raw))
+
+    def read_text(self, text: str) -> str:
+        code = text.lower()
+        if not re.fullmatch(r"[3-6](xx|[0-9]{2})", code, re.ASCII):
+            raise BadValueError(f"expected a code of 300-699, or a class such as 5xx, not {quoted(text)}")
+        if code in _CHALLENGES:
+            raise BadValueError(f"{code} goes to the caller, who tries again, or is answered by us")
+        if code == _CANCELLED:
+            raise BadValueError(f"{code} is what a gateway says to our own CANCEL")
+        return code
+
+
+def final_codes(words: Iterable[str]) -> frozenset[int]:
+    """The codes that words of `FinalCode` stand for."""
+    codes: set[int] = set()
+    for word in words:
+        codes |= {code for code in range(300, 700) if word in (str(code), f"{code // 100}xx")}
+    return frozenset(codes - {int(code) for code in (*_CHALLENGES, _CANCELLED)})
+
+
 class NumberList(ListOf[str]):
     """A VOS3000 list of numbers: a string, or an array."""
 
@@ -347,6 +378,8 @@ def literal_address(text: str) -> str:
     return str(address)
 
 
+_CHALLENGES = ("401", "407", "422")
+_CANCELLED = "487"
 _WEIGHT = Whole(1, WEIGHT_MAX)
 FLAG = Flag()
 VOS_FLAG = ZeroOrOne()
@@ -368,5 +401,6 @@ VOS_NUMBERS = NumberList(BILLED_PATTERN, separators=",;")
 HOST_PORT = HostPort()
 HOST_PORTS = ListOf(HOST_PORT)
 NETWORKS = ListOf(Network())
+FINAL_CODES = ListOf(FinalCode())
 GATEWAYS = ListOf(GatewayOrGroup())
 WORDS = ListOf(Text(r"[!-~]{1,255}", "1-255 printable characters without blanks"))

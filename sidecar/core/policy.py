@@ -20,6 +20,7 @@ from sidecar.core.tariff import Deck
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason, TransportName
 
 NO_ACCOUNT = "_"
+SERVER_FAILURES = frozenset(range(500, 600))  # RFC 3261 §21.5
 
 
 class ProxyHangup(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +60,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     strip_digits: int = 0  # of the number sent, before the buy rate is looked up
     calls_max: int | None = None
     no_response_failover_ms: int = 4_000
+    failover_codes: frozenset[int] = SERVER_FAILURES  # final responses that send the call to the next gateway
     username: str = ""  # ours there: its challenges are answered by us; without one they are the caller's
     record_server_hang_up: bool | None = None  # overrides the flag for calls whose last attempt went here
     deck: str | None = None

@@ -31,7 +31,7 @@ from sidecar.core.events import (
     RouteFailed,
     StepFailed,
 )
-from sidecar.core.policy import Load, Policy
+from sidecar.core.policy import SERVER_FAILURES, Load, Policy
 from sidecar.core.routing import free_gateways
 from sidecar.core.terms import Detail, DialogState, RouteFailure
 
@@ -112,7 +112,7 @@ def route_failed(call: Call, event: RouteFailed, policy: Policy, load: Load) -> 
     call = replace(call, state_b=after(call.state_b, Signal.CLOSED))
     free: tuple[str, ...] = ()
     in_vain = _challenged_us(call, event, policy)
-    if _may_fail_over(event, in_vain):
+    if _may_fail_over(call, event, in_vain, policy):
         free = worthwhile(free_gateways(call.gateways, policy, load), call, policy, event)
     if free:
         call = begin_attempt(call, free, event, policy)
@@ -134,13 +134,16 @@ def _challenged_us(call: Call, event: RouteFailed, policy: Policy) -> bool:
     return event.sip_code in (401, 407) and gateway is not None and gateway.username != ""
 
 
-def _may_fail_over(event: RouteFailed, in_vain: bool) -> bool:
-    """Another gateway can help where this one failed, not where the callee answered: no answer at all, 5xx,
-    or our credentials in vain. Never after A has heard early media or a reliable provisional, whose offer and
-    answer another gateway cannot continue."""
+def _may_fail_over(call: Call, event: RouteFailed, in_vain: bool, policy: Policy) -> bool:
+    """Another gateway can help where this one failed, not where the callee answered: no answer at all, a code
+    that the gateway's setting lists, or our credentials in vain. Never after A has heard early media or a
+    reliable provisional, whose offer and answer another gateway cannot continue."""
     if event.early_media_relayed:
         return False
-    return event.cause is not RouteFailure.FINAL_RESPONSE or in_vain or 500 <= event.sip_code <= 599
+    if event.cause is not RouteFailure.FINAL_RESPONSE or in_vain:
+        return True
+    gateway = policy.gateways.get(call.attempts[-1].gateway)
+    return event.sip_code in (SERVER_FAILURES if gateway is None else gateway.failover_codes)
 
 
 def _relay_failure(call: Call, event: RouteFailed, policy: Policy) -> RelayFailure:

@@ -346,6 +346,41 @@ PROFILES = [
         "[gateways.x]\nhost = '10.0.0.1'\nport = 1\ndeck = 'x'\n",
         "gateways.x.deck: there is no deck 'x'",
     ),
+    (
+        "fail-over by a success",
+        "[gateways.x]\nhost = '10.0.0.1'\nport = 1\nfailover_codes = [200]\n",
+        f"profile.toml:{LAST + 4}: gateways.x.failover_codes: expected a code of 300-699",
+    ),
+    (
+        "fail-over by an unknown class",
+        "[gateways.x]\nhost = '10.0.0.1'\nport = 1\nfailover_codes = ['7xx']\n",
+        "expected a code of 300-699, or a class such as 5xx, not '7xx'",
+    ),
+    (
+        "fail-over by half a class",
+        "[gateways.x]\nhost = '10.0.0.1'\nport = 1\nfailover_codes = ['50x']\n",
+        "expected a code of 300-699, or a class such as 5xx, not '50x'",
+    ),
+    (
+        "fail-over by a challenge",
+        "[gateways.x]\nhost = '10.0.0.1'\nport = 1\nfailover_codes = [407]\n",
+        "gateways.x.failover_codes: 407 goes to the caller, who tries again, or is answered by us",
+    ),
+    (
+        "fail-over by our own CANCEL",
+        "[gateways.x]\nhost = '10.0.0.1'\nport = 1\nfailover_codes = ['487']\n",
+        "gateways.x.failover_codes: 487 is what a gateway says to our own CANCEL",
+    ),
+    (
+        "fail-over by a float",
+        "[gateways.x]\nhost = '10.0.0.1'\nport = 1\nfailover_codes = [503.0]\n",
+        'expected a code such as 503, or a class such as "5xx", not 503.0',
+    ),
+    (
+        "fail-over by a code twice",
+        "[gateways.x]\nhost = '10.0.0.1'\nport = 1\nfailover_codes = [503, '503']\n",
+        "'503' is given twice",
+    ),
     # routes
     (
         "unknown gateway",

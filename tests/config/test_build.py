@@ -129,6 +129,7 @@ transport = "tcp"
 strip_digits = 4
 calls_max = 30
 no_response_failover_s = 2
+failover_codes = [503, "404", "3xx"]
 record_server_hang_up = false
 deck = "sell"
 tax_rate = "0.07"
@@ -229,6 +230,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             strip_digits=4,
             calls_max=30,
             no_response_failover_ms=2_000,
+            failover_codes=frozenset({503, 404, *range(300, 400)}),
             record_server_hang_up=False,
             deck="sell",
             tax_rate=Decimal("0.07"),
@@ -276,6 +278,20 @@ def test_a_group_of_a_route_has_a_weight_for_each_gateway(start: Start) -> None:
     share = (Share(gateway="a", weight=90), Share(gateway="carrier", weight=1))
     assert loaded.policy.routes == (RouteRule(prefix="", gateways=(share, "b")),)
     assert loaded.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "codes"),
+    [
+        ("", set()),
+        ("5xx", set(range(500, 600))),
+        ("404,5XX,503", {404, *range(500, 600)}),
+        ("4xx", set(range(400, 500)) - {401, 407, 422, 487}),
+    ],
+)
+def test_every_gateway_fails_over_by_the_codes_of_the_node(start: Start, words: str, codes: set[int]) -> None:
+    loaded = start.load(environ={"SIDECAR_SIP__FAILOVER_CODES": words})
+    assert loaded.policy.gateways["carrier"].failover_codes == codes
 
 
 def test_an_account_takes_its_currency_from_the_default(start: Start) -> None:

@@ -89,6 +89,24 @@ WARNINGS = [
         f"profile.toml:{LAST + 1}: gateways.other: no route leads to it",
     ),
     (
+        "fail-over although the callee has answered",
+        "[sip]\nfailover_codes = ['5xx', 486]\n",
+        "",
+        "sidecar.toml:2: sip.failover_codes: 486: so the callee answers (480, 486, 6xx), not the gateway",
+    ),
+    (
+        "fail-over although the callee has answered, at one gateway",
+        "",
+        GATEWAY + "failover_codes = ['603']\n",
+        f"profile.toml:{LAST + 4}: gateways.other.failover_codes: 603: so the callee answers",
+    ),
+    (
+        "fail-over although the callee has answered, by class",
+        "",
+        GATEWAY + "failover_codes = ['4xx']\n",
+        f"profile.toml:{LAST + 4}: gateways.other.failover_codes: 4xx: so the callee answers",
+    ),
+    (
         "the whole internet",
         "",
         "[peers.all]\naddresses = ['::/0']\n",

@@ -249,6 +249,7 @@ OTHER_VALUES: dict[str, tuple[str, str]] = {  # TOML and text of a value that is
     "address:port": ('"127.0.0.9:7"', "127.0.0.9:7"),
     "list of address:port": ('["127.0.0.9:7"]', "127.0.0.9:7"),
     "list of string": ('["491*", "492"]', "491*,492"),
+    "list of code": ('[404, "5xx"]', "404,5xx"),
 }
 WORDS = {
     "node.tenant": "t",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from sidecar.core.policy import Share
 from tests.scenarios import world
 from tests.scenarios.scenario import ANSWERED, ARM, ARMED, ROUTED, Scenario
 
 BOTH = {"routes": ("alpha", "beta")}
+THREE_TO_ONE = (Share(gateway="alpha", weight=3), Share(gateway="beta", weight=1))
 
 CALLEE = (
     Scenario(
@@ -96,6 +98,53 @@ CALLEE = (
         cdr="callee/rejected 486 17 rejected 0 message/observed",
         wire=f"{ROUTED}, route 2 beta, fail as received",
         also={"gateway": "beta"},
+    ),
+    Scenario(
+        name="callee-rejects-after-failover-by-code",  # alpha knows not all numbers, beta believes its callee
+        ladder="""
+            0      A INVITE
+            50     B 404 reason=Q.850;cause=1
+            1_000  B 486
+        """,
+        policy={**BOTH, "gateways": world.gateways(alpha={"failover_codes": {404}})},
+        cdr="callee/rejected 486 17 rejected 0 message/observed",
+        wire=f"{ROUTED}, route 2 beta, fail as received",
+        also={"gateway": "beta"},
+    ),
+    Scenario(
+        name="callee-rejects-with-a-code-that-ends-the-call",  # a 503 of alpha is the caller's
+        ladder="""
+            0      A INVITE
+            50     B 503
+        """,
+        policy={**BOTH, "gateways": world.gateways(alpha={"failover_codes": {404}})},
+        cdr="callee/rejected 503 41 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail 500",
+    ),
+    Scenario(
+        name="callee-rejects-at-the-second-of-a-group",  # the call id is 3 modulo 4: beta is drawn first
+        ladder="""
+            0      A INVITE
+            50     B 503 reason=Q.850;cause=34
+            1_000  B 404
+        """,
+        policy={"routes": (THREE_TO_ONE,)},
+        cdr="callee/rejected 404 1 rejected 0 message/observed",
+        wire=f"{ARM}, route 1 beta, route 2 alpha, fail as received",
+        also={"gateway": "alpha"},
+    ),
+    Scenario(
+        name="callee-rejects-at-the-only-gateway-that-is-up",
+        ladder="""
+            0      A INVITE
+            50     B 503
+            1_000  B 404
+        """,
+        policy=BOTH,
+        load={"gateways_down": {"alpha"}},
+        cdr="callee/rejected 404 1 rejected 0 message/observed",
+        wire=f"{ARM}, route 1 beta, route 2 alpha, fail as received",
+        also={"gateway": "alpha"},
     ),
     Scenario(
         name="callee-rejects-after-early-media",  # A has heard alpha: beta cannot continue that

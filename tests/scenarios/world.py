@@ -18,6 +18,7 @@ from sidecar.core.policy import (
     ProxyHangup,
     RecordFlags,
     RouteRule,
+    Share,
 )
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import Detail, TransportName
@@ -69,7 +70,7 @@ def gateways(alpha: Mapping[str, Any] = {}, beta: Mapping[str, Any] = {}) -> dic
     return {"alpha": Gateway(**{**sold_by_vendor, **alpha}), "beta": Gateway(**{**other, **beta})}
 
 
-def policy_of(*, routes: tuple[str, ...] = ("alpha",), **changes: Any) -> Policy:
+def policy_of(*, routes: tuple[str | tuple[Share, ...], ...] = ("alpha",), **changes: Any) -> Policy:
     values: dict[str, Any] = {
         "tenant": "_",
         "node": "n1",

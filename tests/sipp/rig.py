@@ -59,6 +59,11 @@ host = "{host}"
 port = {small}
 calls_max = 1
 
+[gateways.elsewhere]
+host = "{host}"
+port = {elsewhere}
+failover_codes = [404]
+
 [gateways.silent]
 host = "{host}"
 port = {silent}
@@ -96,6 +101,9 @@ gateways = ["small"]
 prefix = "07"
 gateways = [["main=3", "second=1"]]
 [[routes]]
+prefix = "08"
+gateways = ["elsewhere", "second"]
+[[routes]]
 prefix = "0900"
 gateways = ["main"]
 
@@ -124,7 +132,7 @@ calls_max = 1
 """
 ACCOUNTS = ("demo", "prepaid", "empty", "narrow", "single")
 # What nobody's header claims is demo's; a number that begins otherwise is nobody's.
-CLAIMED_PREFIXES = ("00", "01", "02", "03", "04", "05", "07", "09")
+CLAIMED_PREFIXES = ("00", "01", "02", "03", "04", "05", "07", "08", "09")
 # Rates numbers that begin with 49 alone.
 NARROW_DECK = (
     "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s,steps\n"
@@ -141,8 +149,8 @@ class Rig:
         self.stranger = host.removesuffix(".1") + ".2"  # an address in no peer group
         self._program = program
         self._more: dict[str, str] = {}
-        ports = free_ports(host, 5)
-        self.gateways = dict(zip(("main", "second", "small", "silent", "closed"), ports, strict=True))
+        names = ("main", "second", "small", "elsewhere", "silent", "closed")
+        self.gateways = dict(zip(names, free_ports(host, len(names)), strict=True))
         self.node: Daemon
         self.subscriber: Subscriber
 

@@ -41,3 +41,29 @@ async def test_a_gateway_of_a_group_that_fails_leaves_its_calls_to_the_others(ma
     for cdr in cdrs:
         assert gateways(cdr) == (["main", "second"] if drawn_first(cdr) == "main" else ["second"])
         assert all(one["sip_code"] == 503 for one in cdr["attempts"][:-1])
+
+
+async def test_a_code_that_the_gateway_lists_sends_the_call_to_the_next(make_rig: MakeRig) -> None:
+    async with make_rig() as rig:
+        cdr = await rig.place(
+            "caller-bye-in-call",
+            "gateway-not-found",
+            gateway="elsewhere",
+            others={"second": "caller-bye-in-call"},
+            dialled="0844123456789",
+        )
+    first, second = cdr["attempts"]
+    assert (cdr["gateway"], cdr["disposition"]) == ("second", "answered")
+    assert (first["gateway"], first["sip_code"], first["failure"]) == ("elsewhere", 404, "final_response")
+    assert (first["q850_cause"], first["reasons"]) == (1, ['Q.850;cause=1;text="unallocated"'])
+    assert (second["gateway"], second["sip_code"], second["reasons"]) == ("second", 200, [])
+    assert first["started_at"] < first["ended_at"] <= second["started_at"]
+
+
+async def test_a_code_that_the_gateway_does_not_list_ends_the_call(make_rig: MakeRig) -> None:
+    async with make_rig() as rig:
+        cdr = await rig.place(
+            "callee-rejected-unavailable", "gateway-unavailable", gateway="elsewhere", dialled="0844123456789"
+        )
+    assert (cdr["hangup_origin"], cdr["detail"], cdr["sip_code"]) == ("callee", "rejected", 503)
+    assert gateways(cdr) == ["elsewhere"]
