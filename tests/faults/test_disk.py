@@ -113,7 +113,7 @@ async def test_a_disk_that_takes_nothing_ends_no_call_and_loses_none(
         ended, lasting = await _through_the_fault(node, caller, callee, faulty_disk)
         records = await listener.of([side.call_id for side in ended])
         assert {(one["hangup_origin"], one["detail"]) for one in records} == {("caller", "bye")}
-        assert all(950 <= one["talk_ms"] <= 1500 for one in records[:3])
+        assert all(one["talk_ms"] >= 950 for one in records[:3])
         assert await node.metric("sidecar_calls{", '"talking"') == len(lasting)
         # A callee that hangs up now is heard: those calls are as alive as they were.
         for side in callee.sides.values():

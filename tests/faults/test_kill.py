@@ -16,6 +16,7 @@ from tests.faults.node import Node, check_sequences, listening, mosquitto, phone
 from tests.faults.phone import Phone, Plan
 
 ROUNDS = 3
+BUSY_S = 3.0  # by how much a heartbeat may be late on a busy machine
 CALLS_PER_S = 80
 
 
@@ -102,7 +103,7 @@ async def test_a_node_that_is_killed_loses_no_call_and_tells_none_twice(make_nod
             for at, boot in zip(killed_at, boots, strict=True)
             if boot == one["boot_id"]
         )
-        assert 0 <= age_s < 1.5, age_s
+        assert 0 <= age_s < 1.0 + BUSY_S, age_s
     # Leg B's INVITE is the proof that a call was admitted.
     told = Counter(one["callee"]["received"] for one in listener.records if one["revision"] == 0)
     missing = {side.number for side in callee.sides.values()} - told.keys()

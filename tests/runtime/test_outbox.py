@@ -10,16 +10,13 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import aiomqtt
 import msgpack
 import pytest
 
-from sidecar.adapters.broker import EmbeddedBroker
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.memory import MemoryOutbox
 from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
@@ -211,39 +208,6 @@ async def test_the_window_is_used_in_full_and_never_exceeded() -> None:
             assert await relay.drained(WITHIN_S)
         assert broker.received == list(range(1, 51))
         assert broker.unanswered_most == 5
-
-
-async def test_the_relay_keeps_pace_with_a_bare_client(tmp_path: Path) -> None:
-    outbox, rows = MemoryOutbox(), 4_000
-    payload = os.urandom(1_500)
-    for seq in range(rows):
-        outbox.add(CDR_TOPIC, payload, f"message-{seq}")
-    async with running_broker(tmp_path) as broker:
-        began_s = time.perf_counter()
-        async with relaying(outbox, mqtt_settings(broker)) as relay:
-            assert await relay.drained(WITHIN_S)
-            relay_s = time.perf_counter() - began_s
-        bare_s = await bare_client_takes_s(broker, payload, rows)
-    print(f"relay {rows / relay_s:.0f}/s, bare aiomqtt {rows / bare_s:.0f}/s")
-    assert bare_s / relay_s >= 0.7
-
-
-async def bare_client_takes_s(broker: EmbeddedBroker, payload: bytes, rows: int) -> float:
-    numbers = iter(range(rows))
-    async with aiomqtt.Client(
-        broker.host, broker.port, protocol=aiomqtt.ProtocolVersion.V5, max_inflight_messages=100
-    ) as client:
-        client.pending_calls_threshold = rows
-
-        async def publish() -> None:
-            for _ in numbers:
-                await client.publish(CDR_TOPIC, payload, qos=1)
-
-        began_s = time.perf_counter()
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(100):
-                tasks.create_task(publish(), name=f"publish-{number}")
-        return time.perf_counter() - began_s
 
 
 # --- a broker that refuses ----------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from sidecar.demo.subscriber import Record, Subscriber
 
 RECORD_S_MAX = 15.0  # from the end of the SIPp pair to its CDR at the subscriber
 PERIOD_S = 0.02
+EARLY_MS = 100  # two processes' clocks, and the way of a message between them
+BUSY_MS = 3000  # SIPp and the node share two cores with the other tests
 
 _numbers = itertools.count(1)
 

@@ -15,7 +15,7 @@ import pytest
 
 from sidecar.demo.subscriber import Record
 from tests.sipp.conftest import MakeRig
-from tests.sipp.rig import PERIOD_S, Rig
+from tests.sipp.rig import BUSY_MS, PERIOD_S, Rig
 from tests.sipp.test_limits import verdict
 
 
@@ -66,18 +66,18 @@ async def test_a_call_that_the_node_did_not_survive_is_recorded_at_the_next_star
         async def kill(dialled: str) -> None:
             call = await rig.live(dialled, answered=True)
             killed.append(call["call_id"])
-            await asyncio.sleep(1.5)  # past one heartbeat at the least
+            await asyncio.sleep(3.0)  # past one heartbeat at the least, on the busiest machine
             os.kill(rig.node.pid, signal.SIGKILL)
 
         killed: list[str] = []
         scenario = "server-crash-in-call"
-        sip_call_id = await rig.place_unrecorded(scenario, scenario, pause_ms=2500, meanwhile=kill)
+        sip_call_id = await rig.place_unrecorded(scenario, scenario, pause_ms=5000, meanwhile=kill)
         async with rig.up():
             cdr = (await rig.records(sip_call_id, 1))[-1]
     assert verdict(cdr) == ("server", "fault", "crash_recovered", 500, 41, "answered")
     assert (cdr["evidence"], cdr["confidence"]) == ("heartbeat", "inferred")
     assert cdr["call_id"] == killed[0]
-    assert 400 <= cdr["talk_ms"] == cdr["billable_ms"] <= 3000
+    assert 400 <= cdr["talk_ms"] == cdr["billable_ms"] <= 3000 + BUSY_MS
     assert _total(cdr, "sell") == f"{cdr['billed_s'] / 100:.6f}"
 
 
@@ -97,7 +97,7 @@ async def test_an_answer_that_is_never_acknowledged_ends_after_64_t1(make_rig: M
     async with make_rig(max_duration_s=60) as rig:
         cdr = await rig.place("server-no-ack", "caller-bye-in-call", patience_s=45)
     assert verdict(cdr) == ("server", "timeout", "no_ack", 408, 102, "answered")
-    assert 31_500 <= cdr["talk_ms"] <= 33_500
+    assert 31_500 <= cdr["talk_ms"] <= 33_500 + BUSY_MS
     assert cdr["evidence"] == "timer"
 
 
