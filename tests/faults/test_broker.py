@@ -13,6 +13,7 @@ from tests.faults.conftest import MakeNode
 from tests.faults.node import Listener, Node, check_sequences, listening, mosquitto, phones, until
 from tests.faults.phone import Phone, Plan, Side
 
+BUSY_MS = 100  # a call that waited for the broker would wait for seconds
 TALK = Plan(answer_s=0.0, caller_bye_s=0.02)
 
 
@@ -105,7 +106,7 @@ async def test_a_broker_that_is_stopped_in_mid_run_slows_no_call(make_node: Make
         broker.signal(signal.SIGCONT)
         await _all_arrived(node, listener, [*before, *stopped, *later])
         print(setup_ms(before), setup_ms(stopped), setup_ms(later), listener.again)
-    assert max(setup_ms(stopped), setup_ms(later)) < 1.5 * setup_ms(before) + 5
+    assert max(setup_ms(stopped), setup_ms(later)) < 1.5 * setup_ms(before) + BUSY_MS
     node.check_books()
 
 

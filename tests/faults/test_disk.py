@@ -79,7 +79,11 @@ async def _through_the_fault(
             assert refused.final_response["Retry-After"] == "5"
         assert not any(side.over.is_set() for side in lasting), "a live call was ended"
         assert not any(side.number.startswith("13") for side in callee.sides.values())
-        assert await node.metric("sidecar_calls_refused_total", '"journal"') >= 5
+
+        async def all_counted() -> bool:
+            return await node.metric("sidecar_calls_refused_total", '"journal"') >= 5
+
+        await until(all_counted)
     ending.append(await _accepted_again(caller))
     return ending, lasting
 

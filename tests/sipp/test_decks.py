@@ -3,6 +3,8 @@ restart."""
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from sidecar.demo.subscriber import Record
 from tests.sipp.conftest import MakeRig
 
@@ -16,21 +18,23 @@ def _sold(cdr: Record) -> tuple[str, str]:
 
 async def test_a_deck_in_force_rates_the_next_call_and_outlasts_a_restart(make_rig: MakeRig) -> None:
     pair = ("caller-bye-in-call", "caller-bye-in-call")
-    async with make_rig() as rig:
+    async with make_rig(max_duration_s=30) as rig:
         deck = rig.folder / "dear.csv"
         deck.write_text(HEADER + "44,United Kingdom,EUR,0.50,0.60,60,60,\n")
 
         async def activate(dialled: str) -> None:
-            await rig.live(dialled, answered=True)
+            call = await rig.live(dialled, answered=True)
             imported = await rig.node.command("deck", "import", str(deck), "--activate", "demo")
             revisions.append(imported["revision"])
+            await rig.node.command("call", "release", call["call_id"], "--operator", "jane")
 
         revisions: list[str] = []
-        begun_before = _sold(await rig.place(*pair, meanwhile=activate))
+        released = ("server-operator-release-in-call", "server-operator-release-in-call")
+        before = await rig.place(*released, meanwhile=activate)
         begun_after = _sold(await rig.place(*pair))
         await rig.node.stop()
         async with rig.up():
             after_restart = _sold(await rig.place(*pair))
-    assert begun_before[0] != revisions[0]
-    assert begun_before[1] == "0.010000"
+    assert _sold(before)[0] != revisions[0]
+    assert Decimal(_sold(before)[1]) == Decimal(before["billed_s"]) / 100
     assert begun_after == after_restart == (revisions[0], "1.100000")

@@ -48,7 +48,7 @@ async def _locked_from_ringing_to_the_end(rig: Rig, dialled: str) -> None:
 async def test_an_answer_that_is_not_on_disk_is_not_sold(
     make_rig: MakeRig, scenario: str, expected: tuple[Any, ...]
 ) -> None:
-    async with make_rig() as rig:
+    async with make_rig(SIDECAR_TIMERS__RING_TIMEOUT_S="30") as rig:
 
         async def lock(dialled: str) -> None:
             await _locked_from_ringing_to_the_end(rig, dialled)

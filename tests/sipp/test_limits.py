@@ -11,7 +11,8 @@ from sidecar.demo.subscriber import Record
 from tests.sipp.conftest import MakeRig
 from tests.sipp.rig import Rig
 
-TALKING = ("caller-bye-in-call", "caller-bye-in-call")
+UNTIL_RELEASED = ("server-operator-release-in-call", "server-operator-release-in-call")
+LONG_S = 30  # nobody waits for it
 
 
 def verdict(cdr: Record) -> tuple[Any, ...]:
@@ -26,26 +27,27 @@ def verdict(cdr: Record) -> tuple[Any, ...]:
 
 
 async def _second_call(rig: Rig, first: dict[str, Any], second: str, **how: Any) -> tuple[Record, Record]:
-    """A call, and another one while it is up."""
+    """A call, and another one while it is up. The operator ends the first, when the second is over."""
     refused: list[Record] = []
 
     async def meanwhile(dialled: str) -> None:
-        await rig.live(dialled, answered=True)
+        call = await rig.live(dialled, answered=True)
         refused.append(await rig.place(second, **how))
+        await rig.node.command("call", "release", call["call_id"], "--operator", "jane")
 
-    talked = await rig.place(*TALKING, pause_ms=1500, meanwhile=meanwhile, **first)
+    talked = await rig.place(*UNTIL_RELEASED, meanwhile=meanwhile, **first)
     return talked, refused[0]
 
 
 async def test_a_full_node_refuses_and_says_so_in_a_record(make_rig: MakeRig) -> None:
-    async with make_rig(calls_max=1) as rig:
+    async with make_rig(calls_max=1, max_duration_s=LONG_S) as rig:
         talked, refused = await _second_call(rig, {}, "server-node-full")
     assert verdict(refused) == ("server", "resource", "node_full", 503, 42, "refused")
-    assert verdict(talked)[:3] == ("caller", None, "bye")
+    assert verdict(talked)[:3] == ("server", "admin", "operator")
 
 
 async def test_an_account_has_so_many_calls_and_no_more(make_rig: MakeRig) -> None:
-    async with make_rig() as rig:
+    async with make_rig(max_duration_s=LONG_S) as rig:
         first = {"account": "single", "dialled": "0044123456789"}
         talked, refused = await _second_call(
             rig, first, "server-account-limit", account="single", dialled="0044123456780"
@@ -57,7 +59,7 @@ async def test_an_account_has_so_many_calls_and_no_more(make_rig: MakeRig) -> No
 
 
 async def test_a_gateway_has_so_many_calls_and_no_more(make_rig: MakeRig) -> None:
-    async with make_rig() as rig:
+    async with make_rig(max_duration_s=LONG_S) as rig:
         small = {"dialled": "0544123456789", "gateway": "small"}
         talked, refused = await _second_call(rig, small, "server-gateway-limit", dialled="0544123456780")
     assert verdict(refused) == ("server", "resource", "gateway_limit", 500, 34, "refused")
@@ -65,7 +67,7 @@ async def test_a_gateway_has_so_many_calls_and_no_more(make_rig: MakeRig) -> Non
 
 
 async def test_a_drained_node_ends_its_calls_and_refuses_new_ones(make_rig: MakeRig) -> None:
-    async with make_rig() as rig:
+    async with make_rig(max_duration_s=LONG_S) as rig:
 
         async def drain(dialled: str) -> None:
             await rig.live(dialled, answered=True)
@@ -89,7 +91,7 @@ async def test_a_drained_node_ends_its_calls_and_refuses_new_ones(make_rig: Make
 async def test_an_operator_ends_a_call(
     make_rig: MakeRig, scenario: str, answered: bool, disposition: str
 ) -> None:
-    async with make_rig() as rig:
+    async with make_rig(max_duration_s=LONG_S, SIDECAR_TIMERS__RING_TIMEOUT_S=str(LONG_S)) as rig:
 
         async def release(dialled: str) -> None:
             call = await rig.live(dialled, answered=answered)
