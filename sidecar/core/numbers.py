@@ -95,16 +95,17 @@ class BilledNumber(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def billed_number(user: str, plan: StripPlan) -> BilledNumber:
     """The number to rate for the user part of a Request-URI, as text of any content. Never raises."""
-    number = user if user.isascii() and user.isdigit() else normalise(user)
-    if number.startswith("+"):
+    plain = user.isascii() and user.isdigit()
+    number = user if plain else normalise(user)
+    if not plain and number.startswith("+"):
         strip, add, rule = 1, "", "e164"
         rest = number[1:] if _is_digits(number[1:]) else None
-    elif plan.rules or plan.account_strip is not None or plan.peer_strip is not None:
-        strip, add, rule = _strip_for(number, plan)
-        rest = _stripped(number, strip, add)
     else:
-        strip, add, rule = plan.global_strip, "", "global"
-        rest = _stripped(number, strip, add)
+        strip, add, rule = _strip_for(number, plan)
+        if plain:
+            rest = add + number[strip:] if strip < len(number) else None
+        else:
+            rest = _stripped(number, strip, add)
     return BilledNumber(received=user, normalised=number, billed=rest, rule=rule, stripped=strip, added=add)
 
 

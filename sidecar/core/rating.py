@@ -21,7 +21,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from sidecar.core.amounts import EXACT, amount_of_e12, plain_amount
-from sidecar.core.steps import RateStep, WindowPrice
+from sidecar.core.steps import RateStep
 from sidecar.core.tariff import Rate
 from sidecar.core.terms import RatingStatus, Rounding
 
@@ -32,6 +32,8 @@ SCALES_MAX = 4096
 E12 = 10**12
 
 _ZERO = Decimal(0)
+_RATED = RatingStatus.RATED  # a global is found sooner than a member of an enum
+_multiply = EXACT.multiply
 
 
 class RatingTerms(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, gc=False):
@@ -142,15 +144,18 @@ def charge(rate: Rate, hold_s: int, terms: RatingTerms, at: datetime | None = No
     if rate.connect_fee:
         amount += int(EXACT.scaleb(rate.connect_fee, 12)) * per_s
     net = _rounded(amount, per_s, scale)
-    tax = EXACT.multiply(net, terms.tax_rate) if scale.taxed else _ZERO
+    tax, total = _ZERO, net
+    if scale.taxed:
+        tax = EXACT.multiply(net, terms.tax_rate)
+        total = EXACT.add(net, tax)
     return Charge(
-        status=RatingStatus.RATED,
+        status=_RATED,
         hold_s=hold_s,
         billed_s=billed_s,
         connect_fee=rate.connect_fee,
         net=net,
         tax=tax,
-        total=EXACT.add(net, tax) if scale.taxed else net,
+        total=total,
         currency=rate.currency,
         segments=segments,
         terms=terms,
@@ -213,30 +218,26 @@ def _increments(
     Each step is billed whole up to the next, which starts on a multiple of its increment; the last one
     reached is billed in begun increments.
     """
-    step = steps[0]
-    if (len(steps) == 1 or chargeable_s <= steps[1].start_s) and not step.alternatives:
-        # What follows would say the same; it is here because most calls end in the first step.
-        seconds = -(-chargeable_s // step.increment_s) * step.increment_s
-        return (_segment(0, seconds, step),), seconds, step.price_e12 * seconds, step.per_s
-    segments = []
-    billed_s, amount, per_s = 0, 0, step.per_s
-    for number, step in enumerate(steps, 1):
-        start_s, increment_s = step.start_s, step.increment_s
-        if start_s >= chargeable_s:
-            break
+    segments: tuple[Segment, ...] = ()
+    billed_s, amount, per_s, end_s = 0, 0, 1, chargeable_s
+    for step in reversed(steps):
+        start_s, increment_s, price_e12 = step.start_s, step.increment_s, step.price_e12
+        if start_s >= end_s:
+            continue
         if step.alternatives:
             return _windowed_increments(steps, chargeable_s, at, terms)
-        end_s = chargeable_s
-        if number < len(steps) and steps[number].start_s < chargeable_s:
-            end_s = steps[number].start_s
         seconds = -((start_s - end_s) // increment_s) * increment_s
-        if step.per_s != per_s:
-            common = lcm(per_s, step.per_s)
-            amount, per_s = amount * (common // per_s), common
-        amount += step.price_e12 * seconds * (per_s // step.per_s)
-        billed_s = start_s + seconds
-        segments.append(_segment(start_s, seconds, step))
-    return tuple(segments), billed_s, amount, per_s
+        segment = Segment(
+            start_s=start_s, seconds=seconds, increment_s=increment_s, price_e12=price_e12, per_s=step.per_s
+        )
+        if not segments:
+            segments, billed_s, amount, per_s = (segment,), start_s + seconds, price_e12 * seconds, step.per_s
+        else:
+            common = per_s if step.per_s == per_s else lcm(per_s, step.per_s)
+            amount = amount * (common // per_s) + price_e12 * seconds * (common // step.per_s)
+            segments, per_s = (segment, *segments), common
+        end_s = start_s
+    return segments, billed_s, amount, per_s
 
 
 def _windowed_increments(
@@ -266,27 +267,26 @@ def _windowed_increments(
             before = segments.pop()
             segments.append(msgspec.structs.replace(before, seconds=before.seconds + seconds))
         else:
-            segments.append(_segment(billed_s, seconds, price))
+            segments.append(
+                Segment(
+                    start_s=billed_s,
+                    seconds=seconds,
+                    increment_s=price.increment_s,
+                    price_e12=price.price_e12,
+                    per_s=price.per_s,
+                )
+            )
         billed_s, last = billed_s + seconds, kind
     per_s = lcm(*[one.per_s for one in segments])
     amount = sum(one.price_e12 * one.seconds * (per_s // one.per_s) for one in segments)
     return tuple(segments), billed_s, amount, per_s
 
 
-def _segment(start_s: int, seconds: int, price: RateStep | WindowPrice) -> Segment:
-    return Segment(
-        start_s=start_s,
-        seconds=seconds,
-        increment_s=price.increment_s,
-        price_e12=price.price_e12,
-        per_s=price.per_s,
-    )
-
-
 class _Scale(msgspec.Struct, frozen=True, kw_only=True):
     """What the rounding needs of the terms, as integers of 10^-12."""
 
     rounding: Rounding
+    half_up: bool
     unit: Decimal
     unit_e12: int
     minimum_e12: int
@@ -299,6 +299,7 @@ def _scale(terms: RatingTerms) -> _Scale:
     unit = terms.fee_unit if terms.fee_unit is not None else Decimal((0, (1,), -terms.decimals))
     return _Scale(
         rounding=terms.rounding,
+        half_up=terms.rounding is Rounding.HALF_UP,
         unit=unit,
         unit_e12=int(EXACT.scaleb(unit, 12)),
         minimum_e12=int(EXACT.scaleb(terms.minimum_charge, 12)),
@@ -310,14 +311,15 @@ def _scale(terms: RatingTerms) -> _Scale:
 def _rounded(amount: int, per_s: int, scale: _Scale) -> Decimal:
     """The one rounding: `amount` / `per_s` (10^-12), at least the minimum, to a multiple of the unit."""
     unit = scale.unit_e12 * per_s
-    amount = max(amount, scale.minimum_e12 * per_s)
+    if scale.minimum_e12:
+        amount = max(amount, scale.minimum_e12 * per_s)
     rounding = scale.rounding
-    if rounding is Rounding.HALF_UP:
-        units = (2 * amount + unit) // (2 * unit)
+    if scale.half_up:
+        units = (amount + amount + unit) // (unit + unit)
     elif rounding is Rounding.UP:
         units = -(-amount // unit)
     else:
         units, rest = divmod(amount, unit)
         if rounding is Rounding.HALF_EVEN and (2 * rest > unit or (2 * rest == unit and units % 2 == 1)):
             units += 1
-    return EXACT.multiply(scale.unit, units)
+    return _multiply(scale.unit, units)

@@ -74,6 +74,14 @@ def test_a_million_random_look_ups_equal_a_table_of_all_numbers() -> None:
         assert (found and found.prefix) == expected, number
 
 
+@pytest.mark.parametrize("number", ["0", "00", "12", "120", "9", "9" * 17, "0" * 17, "9" * 16 + "8"])
+def test_only_what_a_number_begins_with_is_its_prefix(number: str) -> None:
+    # Those that are padded alike, that sort next to the number, and those at the ends of all keys.
+    prefixes = ("0", "000", "1", "1199999", "120", "1200", "13", "99", "9" * 16, "9" * 17, "0" * 17)
+    rates = [rate(prefix) for prefix in prefixes]
+    assert Deck("r", rates).match(number, AT) == naive_match(rates, number, AT)
+
+
 def test_periods_are_half_open_and_follow_each_other_without_a_gap() -> None:
     change = datetime(2026, 7, 1, tzinfo=UTC)
     deck = Deck("r", [rate("49", "old", effective_to=change), rate("49", "new", effective_from=change)])
