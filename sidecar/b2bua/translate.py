@@ -276,7 +276,8 @@ def tuple_of(command: WireCommand | Snapshot) -> tuple[Any, ...]:
     match command:
         case Route(bridge_id=i, attempt=n, host=host, port=port, transport=transport, user=user):
             kind = _TRANSPORT_NUMBERS[transport]
-            return (1, i, n, host, port, kind, user, command.no_response_ms, command.gateway)
+            caller = (command.from_user, command.anonymous, command.add_headers, command.withheld_headers)
+            return (1, i, n, host, port, kind, user, command.no_response_ms, command.gateway, *caller)
         case RelayAnswer(bridge_id=i):
             return (2, i)
         case RelayFailure(bridge_id=i, sip_code=code, keep_retry_after=keep):

@@ -19,6 +19,7 @@ from sidecar.config.settings import Bridge, GatewayCredentials, Listen, Mqtt, Se
 from sidecar.config.source import Document, empty_document, read_document
 from sidecar.config.tables import DeckReader, ExchangeReader, Tables, read_tables
 from sidecar.config.values import final_codes
+from sidecar.core import caller_id, header_names
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import (
@@ -33,7 +34,7 @@ from sidecar.core.policy import (
     Timers,
 )
 from sidecar.core.rating import RatingTerms
-from sidecar.core.terms import TransportName
+from sidecar.core.terms import CallerIdForm, TransportName
 
 NO_EXCHANGE = ExchangeTable()
 HEADERS_ALWAYS = ("session-id", "p-charging-vector")  # the CDR has a field for each
@@ -166,6 +167,9 @@ def _gateway(entry: Entry, effective: Effective, tables: Tables) -> Gateway:
     codes = own.pop("failover_codes")
     own["failover_codes"] = final_codes(effective[keys.FAILOVER_CODES] if codes is None else codes)
     own["peer"] = _peer_of(ipaddress.ip_address(own["host"]), tables)
+    own["remove_headers"] = tuple(
+        every for name in own["remove_headers"] for every in header_names.with_compact(name)
+    )
     del own["password_file"], own["realm"]  # of the settings
     return Gateway(name=entry.name, no_response_failover_ms=failover_s * 1_000, **own)
 
@@ -293,6 +297,8 @@ def _credentials(tables: Tables) -> tuple[GatewayCredentials, ...]:
 
 def _headers(tables: Tables) -> tuple[str, ...]:
     named = [entry["header"] for entry in tables.account_rules if entry["header"] is not None]
+    if any(gateway["caller_id"] is not CallerIdForm.PASS for gateway in tables.gateways.values()):
+        named += caller_id.HEADERS_READ
     named += [hangup["header"] for hangups in tables.proxy_hangups.values() for hangup in hangups]
     return tuple(dict.fromkeys((*HEADERS_ALWAYS, *named)))
 

@@ -16,7 +16,7 @@ from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.tables import Tables
 from sidecar.config.values import final_codes
 from sidecar.core.policy import Share
-from sidecar.core.terms import TransportName
+from sidecar.core.terms import CallerIdForm, TransportName
 
 _LISTEN_KEYS = {
     TransportName.UDP: keys.LISTEN_UDP,
@@ -180,6 +180,7 @@ def _gateways(effective: Effective, tables: Tables, findings: Findings) -> None:
         findings.error(tables.profile, "gateways", "calls can go nowhere: give at least one [gateways.NAME]")
     for gateway in tables.gateways.values():
         _credentials(gateway, findings)
+        _caller_id(gateway, tables, findings)
         host, port, transport = gateway["host"], gateway["port"], gateway["transport"]
         if host is None or port is None:
             continue
@@ -227,6 +228,16 @@ def _callee_codes(where: Where, key: str, words: Sequence[str], findings: Findin
                 f"{word}: so the callee answers (480, 486, 6xx), not the gateway: the next one rings whoever "
                 f"has just refused the call",
             )
+
+
+def _caller_id(gateway: Entry, tables: Tables, findings: Findings) -> None:
+    asserts = gateway["caller_id"] in (CallerIdForm.PAI, CallerIdForm.RPID)
+    if asserts and not any(peer["asserts_identity"] for peer in tables.peers.values()):
+        findings.warn(
+            gateway.where("caller_id"),
+            gateway.key("caller_id"),
+            "nothing is asserted of anyone: no peer has asserts_identity = true",
+        )
 
 
 def _routes(tables: Tables, findings: Findings) -> None:

@@ -15,7 +15,7 @@ from sidecar.config import values
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.source import Document
 from sidecar.config.values import BadValueError, Choice, Kind, Whole
-from sidecar.core.terms import Detail, TransportName
+from sidecar.core.terms import CallerIdForm, Detail, NumberForm, TransportName
 
 ENTRIES_MAX = 10_000
 
@@ -114,7 +114,13 @@ PEERS = Table(
             unit="digits",
             default_text="`billing.strip_digits`",
         ),
-        Field("asserts_identity", values.FLAG, "Its headers may name the account (RFC 3325).", default=False),
+        Field(
+            "asserts_identity",
+            values.FLAG,
+            "Inside the trust domain (RFC 3325): its headers may name the account, and its "
+            "P-Asserted-Identity and Remote-Party-ID pass.",
+            default=False,
+        ),
     ),
 )
 GATEWAYS = Table(
@@ -168,6 +174,32 @@ GATEWAYS = Table(
             "The only realm that gets it.",
             default="",
             default_text="any",
+        ),
+        Field(
+            "caller_id",
+            Choice(CallerIdForm),
+            "How it is told who calls: `pass` as received, `from` the asserted number in From alone, `pai` "
+            "in P-Asserted-Identity, `rpid` in Remote-Party-ID.",
+            default=CallerIdForm.PASS,
+        ),
+        Field(
+            "caller_number",
+            Choice(NumberForm),
+            "How From, and what `caller_id` makes, write it: `plus` puts a + before a number that begins "
+            "with 1-9, `no_plus` takes it off.",
+            default=NumberForm.AS_IS,
+        ),
+        Field(
+            "add_headers",
+            values.HEADER_LINES,
+            "Added to each INVITE that begins a call there; received ones of that name do not pass.",
+            default=(),
+        ),
+        Field(
+            "remove_headers",
+            values.HEADER_NAMES,
+            "Taken out of every message that passes to it, in-dialog requests and responses included.",
+            default=(),
         ),
         Field(
             "record_server_hang_up",

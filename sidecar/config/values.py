@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from sidecar.config.problems import nearest, quoted
+from sidecar.core import header_names
 from sidecar.core.policy import Share
 from sidecar.core.tariff import check_currency, parse_amount
 
@@ -363,6 +364,44 @@ class NumberList(ListOf[str]):
         return self.read_text(raw) if isinstance(raw, str) else super().read(raw)
 
 
+class HeaderName:
+    """A header that may be withheld, in lower case."""
+
+    name = "string"
+    bound = "a SIP header that is not written by us alone"
+
+    def read(self, raw: object) -> str:
+        name = HEADER.read(raw)
+        if text := header_names.refused(name, to_add=False):
+            raise BadValueError(text)
+        return name
+
+    def read_text(self, text: str) -> str:
+        return self.read(text)
+
+
+class HeaderLine:
+    """`Name: value`, as it will stand in a message: no byte of it may end the line."""
+
+    name = "string"
+    bound = "`Name: value`, the value of 1–500 printable characters"
+    _value = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,500}")
+
+    def read(self, raw: object) -> tuple[str, str]:
+        if not isinstance(raw, str):
+            raise BadValueError(f'expected "Name: value", not {quoted(raw)}')
+        return self.read_text(raw)
+
+    def read_text(self, text: str) -> tuple[str, str]:
+        name, colon, value = (part.strip(" ") for part in text.partition(":"))
+        if not colon or not self._value.fullmatch(value):
+            raise BadValueError(f"expected Name: value on one line, not {quoted(text)}")
+        HEADER.read(name)
+        if refusal := header_names.refused(name, to_add=True):
+            raise BadValueError(refusal)
+        return name, value
+
+
 def literal_address(text: str) -> str:
     """The canonical notation of an address that a packet can be sent to."""
     try:
@@ -392,6 +431,8 @@ SHARE = Amount("1")
 NAME = Text(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters, digits, '_', '.', '-'")
 ACCOUNT_NAME = Text(r"[^\s\x00-\x1f\x7f]{1,64}", "1-64 characters without blanks")
 HEADER = Text(r"[a-z0-9!%*_+`'~.-]{1,64}", "the name of a SIP header", folded=True)
+HEADER_NAMES = ListOf(HeaderName())
+HEADER_LINES = ListOf(HeaderLine())
 PREFIX = Text(r"\+?[0-9*#]{0,32}", "up to 32 of 0-9 * #, with or without a leading +")
 NUMBER_PATTERN = Text(r"\+?[0-9#]{1,32}\*?|\*", "a number, or the beginning of one and '*'")
 NUMBERS = ListOf(NUMBER_PATTERN)

@@ -12,6 +12,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from sidecar.core.call import Attempt, Call, Phase, Pricing, stamp_of
+from sidecar.core.caller_id import ANONYMOUS, Presentation, present
 from sidecar.core.commands import Append, Command, EntryKind, NoteRefusal, Reject, Reserve, Route
 from sidecar.core.deadlines import max_duration_ms
 from sidecar.core.dialog import Signal, after
@@ -278,6 +279,7 @@ def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Polic
         gateway=gateway.name,
         target=target,
         sent_user=invite.request_user,
+        sent_caller=_sent_caller(presentation(invite, gateway, policy)),
         leg=leg,
         buy=buy_pricing(invite.request_user, gateway, policy, utc(event.wall_ns)),
         started=stamp_of(event),
@@ -290,10 +292,21 @@ def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Polic
     )
 
 
+def presentation(invite: InviteReceived, gateway: Gateway, policy: Policy) -> Presentation:
+    """What this gateway is told of the caller."""
+    peer = policy.peers.get(invite.peer)
+    return present(invite, gateway, trusted=peer is not None and peer.asserts_identity)
+
+
+def _sent_caller(shown: Presentation) -> str:
+    return ANONYMOUS if shown.anonymous else shown.user
+
+
 def route_command(call: Call, policy: Policy) -> Route:
     """The command that sends the last attempt's INVITE."""
     attempt = call.attempts[-1]
     gateway = policy.gateways[attempt.gateway]
+    shown = presentation(call.invite, gateway, policy)
     return Route(
         bridge_id=call.bridge_id,
         attempt=attempt.number,
@@ -303,4 +316,8 @@ def route_command(call: Call, policy: Policy) -> Route:
         transport=gateway.transport,
         user=attempt.sent_user,
         no_response_ms=gateway.no_response_failover_ms,
+        from_user=shown.user,
+        anonymous=shown.anonymous,
+        add_headers=shown.add,
+        withheld_headers=shown.withhold,
     )

@@ -57,6 +57,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     gateway: str
     target: str
     sent_user: str
+    sent_caller: str = ""  # the user of From; empty: as received
     leg: LegIdentity
     buy: Pricing | None = None  # None: the gateway has no buy deck
     started: Stamp

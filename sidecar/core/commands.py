@@ -40,6 +40,10 @@ class Route(WireCommand, frozen=True, kw_only=True):
     transport: TransportName
     user: str  # the user part of the Request-URI on leg B
     no_response_ms: int  # fail over when not even a 100 has come by then
+    from_user: str = ""  # the user part of From on leg B; empty: as received
+    anonymous: bool = False  # From is anonymous (RFC 3323 §4.1.1.3)
+    add_headers: tuple[tuple[str, str], ...] = ()  # to this INVITE
+    withheld_headers: tuple[str, ...] = ()  # lower case; from every message to this gateway
 
 
 class RelayAnswer(WireCommand, frozen=True, kw_only=True):

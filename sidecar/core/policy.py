@@ -17,7 +17,14 @@ from sidecar.core.margin import ExchangeTable
 from sidecar.core.numbers import StripRule
 from sidecar.core.rating import RatingTerms
 from sidecar.core.tariff import Deck
-from sidecar.core.terms import Detail, HangupOrigin, ServerReason, TransportName
+from sidecar.core.terms import (
+    CallerIdForm,
+    Detail,
+    HangupOrigin,
+    NumberForm,
+    ServerReason,
+    TransportName,
+)
 
 NO_ACCOUNT = "_"
 SERVER_FAILURES = frozenset(range(500, 600))  # RFC 3261 §21.5
@@ -45,7 +52,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0  # 0: any source port
     tls_names: tuple[str, ...] = ()
     strip_digits: int | None = None
-    asserts_identity: bool = False  # its headers may name the account (RFC 3325: inside the trust domain)
+    asserts_identity: bool = False  # inside the trust domain (RFC 3325): its headers say who calls and pays
     proxy_hangups: tuple[ProxyHangup, ...] = ()
 
 
@@ -62,6 +69,10 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     no_response_failover_ms: int = 4_000
     failover_codes: frozenset[int] = SERVER_FAILURES  # final responses that send the call to the next gateway
     username: str = ""  # ours there: its challenges are answered by us; without one they are the caller's
+    caller_id: CallerIdForm = CallerIdForm.PASS
+    caller_number: NumberForm = NumberForm.AS_IS
+    add_headers: tuple[tuple[str, str], ...] = ()  # name, value
+    remove_headers: tuple[str, ...] = ()  # lower case, with their compact forms
     record_server_hang_up: bool | None = None  # overrides the flag for calls whose last attempt went here
     deck: str | None = None
     tax_rate: Decimal = Decimal(0)

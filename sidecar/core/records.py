@@ -173,7 +173,7 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         gateway=last.gateway if last else None,
         leg_a=_leg(invite.leg),
         leg_b=_leg(last.leg) if last else None,
-        caller=_caller(invite.from_user),
+        caller=_caller(invite.from_user, last),
         callee=Party(
             received=invite.request_user,
             sent=last.sent_user if last else None,
@@ -357,5 +357,6 @@ def _attempt(attempt: Attempt) -> AttemptRecord:
     )
 
 
-def _caller(from_user: str) -> Party:
-    return Party(received=from_user, sent=from_user, billed=billed_number(from_user, _NO_STRIP).billed)
+def _caller(from_user: str, last: Attempt | None) -> Party:
+    sent = last.sent_caller if last is not None and last.sent_caller else from_user
+    return Party(received=from_user, sent=sent, billed=billed_number(from_user, _NO_STRIP).billed)

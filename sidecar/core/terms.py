@@ -176,6 +176,23 @@ class TransportName(StrEnum):
     TLS = "tls"
 
 
+class CallerIdForm(StrEnum):
+    """How a gateway is told who calls; core/caller_id has the table."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    FROM = "from"
+    PAI = "pai"
+    RPID = "rpid"
+
+
+class NumberForm(StrEnum):
+    """How the caller's number is written to a gateway."""
+
+    AS_IS = "as_is"
+    PLUS = "plus"
+    NO_PLUS = "no_plus"
+
+
 class Money(msgspec.Struct, frozen=True, gc=False):
     """An exact amount in one currency (ISO 4217 code). Amounts of two currencies are never added."""
 

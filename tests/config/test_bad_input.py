@@ -319,6 +319,64 @@ PROFILES = [
         "is not a literal IPv4 or IPv6 address",
     ),
     ("gateway without a port", '[gateways.x]\nhost = "10.0.0.1"\n', "gateways.x.port: is missing"),
+    *(
+        (
+            f"header: {what}",
+            f"[gateways.x]\nhost = '10.0.0.1'\nport = 1\n{line}\n",
+            f"profile.toml:{LAST + 4}: gateways.x.{line.split()[0]}: {expected}",
+        )
+        for what, line, expected in (
+            (
+                "a line break",
+                'add_headers = ["X-A: 1\\r\\nVia: 2"]',
+                "expected Name: value on one line",
+            ),
+            (
+                "another line break",
+                'add_headers = ["X-A: 1\\u2028"]',
+                "expected Name: value on one line",
+            ),
+            ("no value", 'add_headers = ["X-A:"]', "expected Name: value on one line, not 'X-A:'"),
+            ("no name", 'add_headers = [": 1"]', "expected the name of a SIP header"),
+            (
+                "a blank in the name",
+                'add_headers = ["X Y: 1"]',
+                "expected the name of a SIP header",
+            ),
+            ("no colon", 'add_headers = ["X-A"]', "expected Name: value on one line, not 'X-A'"),
+            ("no string", "add_headers = [1]", 'expected "Name: value", not 1'),
+            ("no list", 'add_headers = "X-A: 1"', "expected a list"),
+            ("ours", 'add_headers = ["CONTACT: <sip:x@y>"]', "contact is written by us alone"),
+            ("ours, in short", 'add_headers = ["v: SIP/2.0/UDP x"]', "v is written by us alone"),
+            (
+                "of the body",
+                'add_headers = ["Content-ID: x"]',
+                "content-id is written by us alone",
+            ),
+            (
+                "not ours to say",
+                'add_headers = ["Allow: BYE"]',
+                "allow is for the caller to say",
+            ),
+            ("short", 'remove_headers = ["s"]', "s is a short name: give the long one"),
+            (
+                "not to be removed",
+                'remove_headers = ["Max-Forwards"]',
+                "max-forwards is written",
+            ),
+            ("twice", 'remove_headers = ["X-A", "x-a"]', "'x-a' is given twice"),
+            (
+                "unknown form",
+                'caller_id = "p_a_i"',
+                "expected one of pass, from, pai, rpid, not 'p_a_i'",
+            ),
+            (
+                "unknown number form",
+                'caller_number = "+"',
+                "expected one of as_is, plus, no_plus",
+            ),
+        )
+    ),
     ("gateway port 0", '[gateways.x]\nhost = "10.0.0.1"\nport = 0\n', "0 is not within 1-65535"),
     (
         "gateway field",

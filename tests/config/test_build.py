@@ -17,7 +17,7 @@ from sidecar.config import ConfigError, Inputs, Listen, entries, keys, load, pla
 from sidecar.config.key import LogLevel, UnlistedSource
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import Account, AccountRule, Gateway, Peer, ProxyHangup, RouteRule, Share, Timers
-from sidecar.core.terms import Detail, TransportName
+from sidecar.core.terms import CallerIdForm, Detail, NumberForm, TransportName
 from tests.config.support import PROFILE, Start, deck_or_errors, exchange_or_errors
 
 
@@ -130,6 +130,10 @@ strip_digits = 4
 calls_max = 30
 no_response_failover_s = 2
 failover_codes = [503, "404", "3xx"]
+caller_id = "pai"
+caller_number = "no_plus"
+add_headers = ["X-Trunk:  a: b", "P-Charge-Info: <sip:1@x>"]
+remove_headers = ["Subject", "x-internal"]
 record_server_hang_up = false
 deck = "sell"
 tax_rate = "0.07"
@@ -231,6 +235,10 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             calls_max=30,
             no_response_failover_ms=2_000,
             failover_codes=frozenset({503, 404, *range(300, 400)}),
+            caller_id=CallerIdForm.PAI,
+            caller_number=NumberForm.NO_PLUS,
+            add_headers=(("X-Trunk", "a: b"), ("P-Charge-Info", "<sip:1@x>")),
+            remove_headers=("subject", "s", "x-internal"),
             record_server_hang_up=False,
             deck="sell",
             tax_rate=Decimal("0.07"),
@@ -260,7 +268,15 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
     assert (policy.blocked_numbers, policy.refused_cdr_per_s) == (frozenset({"0900*", "+4990"}), 3)
     assert policy.default_deck == "sell"
     assert loaded.settings.bridge.calls_max == 100
-    assert loaded.settings.bridge.headers == ("session-id", "p-charging-vector", "x-account", "reason")
+    assert loaded.settings.bridge.headers == (
+        "session-id",
+        "p-charging-vector",
+        "x-account",
+        "p-asserted-identity",
+        "remote-party-id",
+        "privacy",
+        "reason",
+    )
     assert loaded.settings.bridge.unlisted_source is UnlistedSource.REJECT
 
 

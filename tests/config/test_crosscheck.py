@@ -339,3 +339,10 @@ def test_what_is_wrong_with_a_group_is_said_where_it_stands(start: Start, settin
     assert any(shown in line for line in found), found
     if "usb" in shown:
         assert len(found) == 1
+
+
+def test_a_gateway_that_wants_an_assertion_needs_a_peer_who_may_make_one(start: Start) -> None:
+    profile = PROFILE + GATEWAY + "caller_id = 'pai'\n"
+    assert start.load(profile=profile).warnings == ()
+    shown = start.shown(start.load(profile=profile.replace("asserts_identity = true", "")).warnings)
+    assert [line for line in shown if "gateways.other.caller_id: nothing is asserted of anyone" in line]

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace sidecar {
@@ -51,6 +52,10 @@ struct Command {  // each kind uses some of these; hook.py fills them
     std::string text;
     std::string gateway;  // whose credentials it takes
     std::unique_ptr<Request> request;  // ask_gateway
+    std::string from_user;  // of From on leg B; empty: as received
+    bool anonymous = false;
+    std::vector<std::pair<std::string, std::string>> add_headers;
+    std::vector<std::string> withheld_headers;  // lower case
 };
 
 // A socket pair whose reading end is registered in pjsip's ioqueue: the worker sleeps in one place only, and commands

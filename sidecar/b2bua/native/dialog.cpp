@@ -144,7 +144,46 @@ void Dialog::heard_on(pjsip_transport* transport) {
     if (transport_ != Transport::udp && transport_of(transport->key.type) == transport_) hold_connection(transport);
 }
 
-bool Dialog::start_uac(const LegNames& names, const Destination& to, const pjsip_fromto_hdr* caller) {
+// The caller's name and user, at our address. An anonymous host says nothing and stays (RFC 3323 §4.1.1.3).
+bool Dialog::set_caller(const ShownCaller& caller, const std::string& here, std::string_view tag) {
+    pj_pool_t* pool = pool_.get();
+    const auto* received = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(caller.received->uri));
+    const bool is_sip = PJSIP_URI_SCHEME_IS_SIP(received) || PJSIP_URI_SCHEME_IS_SIPS(received);
+    const auto* sip = reinterpret_cast<const pjsip_sip_uri*>(received);
+    auto* name = pjsip_name_addr_create(pool);
+    auto* from = pjsip_sip_uri_create(pool, PJ_FALSE);
+    const auto colon = here.rfind(':');
+    from->host = copy(pool, without_brackets(std::string_view(here).substr(0, colon)));
+    from->port = std::stoi(here.substr(colon + 1));
+    if (caller.anonymous || (caller.user.empty() && is_sip && same_text(sip->host, "anonymous.invalid"))) {
+        from->host = copy(pool, "anonymous.invalid");
+        from->port = 0;
+    }
+    if (caller.anonymous) {
+        name->display = copy(pool, "Anonymous");
+        from->user = copy(pool, "anonymous");
+    } else {
+        // pjsip parses From so
+        name->display = copy(pool, view(reinterpret_cast<const pjsip_name_addr*>(caller.received->uri)->display));
+        from->user = copy(pool, raw_user(received));
+        if (is_sip) from->user_param = copy(pool, view(sip->user_param));
+    }
+    if (!caller.user.empty()) {
+        pj_str_t text = copy(pool, "sip:" + caller.user + "@" + here);
+        const auto* parsed = pjsip_parse_uri(pool, text.ptr, static_cast<pj_size_t>(text.slen), 0);
+        if (parsed == nullptr) return false;
+        const auto* shown = static_cast<const pjsip_sip_uri*>(pjsip_uri_get_uri(parsed));
+        if (pj_strcmp(&shown->host, &from->host) != 0) return false;  // the user held an @
+        from->user = shown->user;
+    }
+    name->uri = reinterpret_cast<pjsip_uri*>(from);
+    local_ = pjsip_from_hdr_create(pool);
+    local_->uri = reinterpret_cast<pjsip_uri*>(name);
+    local_->tag = copy(pool, tag);
+    return true;
+}
+
+bool Dialog::start_uac(const LegNames& names, const Destination& to, const ShownCaller& caller) {
     pool_ = new_pool("dialog", 1024, 512);
     pj_pool_t* pool = pool_.get();
     transport_ = to.transport;
@@ -170,27 +209,7 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const pjsip
     callee->uri = static_cast<pjsip_uri*>(pjsip_uri_clone(pool, plain));
     remote_->uri = reinterpret_cast<pjsip_uri*>(callee);
 
-    // The caller's name and user, at our address. An anonymous host says nothing and stays (RFC 3323 §4.1.1.3).
-    local_ = pjsip_from_hdr_create(pool);
-    auto* name = pjsip_name_addr_create(pool);
-    auto* from = pjsip_sip_uri_create(pool, PJ_FALSE);
-    const pjsip_uri* received = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(caller->uri));
-    name->display = copy(pool, view(reinterpret_cast<const pjsip_name_addr*>(caller->uri)->display));  // pjsip parses From so
-    from->user = copy(pool, raw_user(received));
-    const auto colon = here.rfind(':');
-    from->host = copy(pool, without_brackets(std::string_view(here).substr(0, colon)));
-    from->port = std::stoi(here.substr(colon + 1));
-    if (PJSIP_URI_SCHEME_IS_SIP(received) || PJSIP_URI_SCHEME_IS_SIPS(received)) {
-        const auto* sip = reinterpret_cast<const pjsip_sip_uri*>(received);
-        from->user_param = copy(pool, view(sip->user_param));
-        if (same_text(sip->host, "anonymous.invalid")) {
-            from->host = copy(pool, "anonymous.invalid");
-            from->port = 0;
-        }
-    }
-    name->uri = reinterpret_cast<pjsip_uri*>(from);
-    local_->uri = reinterpret_cast<pjsip_uri*>(name);
-    local_->tag = copy(pool, names.tag);
+    if (!set_caller(caller, here, names.tag)) return false;
 
     call_id_ = pjsip_cid_hdr_create(pool);
     call_id_->id = copy(pool, names.call_id);

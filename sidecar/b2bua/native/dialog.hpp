@@ -34,6 +34,12 @@ struct Destination {
     std::string user;
 };
 
+struct ShownCaller {
+    const pjsip_fromto_hdr* received;
+    std::string user;  // instead of the received one, escaped as a URI wants it; empty: that one
+    bool anonymous = false;
+};
+
 // Owns a pool with its names, which never change, and one with the remote target, which a refresh replaces whole: a peer
 // that refreshes for hours costs no memory. Holds a reference to the peer's connection where it is TCP or TLS.
 class Dialog {
@@ -44,7 +50,7 @@ public:
     Dialog& operator=(const Dialog&) = delete;
 
     void start_uas(const pjsip_rx_data* invite);                      // §12.1.1
-    bool start_uac(const LegNames& names, const Destination& to, const pjsip_fromto_hdr* caller);  // §12.1.2
+    bool start_uac(const LegNames& names, const Destination& to, const ShownCaller& caller);  // §12.1.2
     // No dialog: the names of a request outside any, which goes to `to` whatever its Request-URI `target` is. `to.user` is
     // that of our Contact; `local` and `remote` are URIs.
     bool start_alone(const LegNames& names, const Destination& to, const std::string& target, const std::string& local,
@@ -86,6 +92,7 @@ public:
 
 private:
     void set_local(const pjsip_fromto_hdr* from_or_to, std::string_view tag);
+    bool set_caller(const ShownCaller& caller, const std::string& here, std::string_view tag);
     void set_target(const pjsip_uri* uri);
     void hold_connection(pjsip_transport* transport);
     TxPtr make(const pjsip_method& method, int cseq);

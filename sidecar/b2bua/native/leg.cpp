@@ -49,7 +49,7 @@ void Leg::hang_up(const std::vector<std::string>& reasons, const pjsip_rx_data* 
     TxPtr request = dialog.request(pjsip_bye_method);
     if (!request) return finish(PJSIP_SC_INTERNAL_SERVER_ERROR);
     if (bye != nullptr) {
-        pass_through(bye, request.get());
+        pass_through(bye, request.get(), passing());
     } else {
         add_reasons(request.get(), reasons);
     }
@@ -84,7 +84,7 @@ void Leg::acknowledge(int cseq, const pjsip_rx_data* from) {
 void Leg::send_last_ack() {
     TxPtr ack = dialog.ack(last_ack_.cseq, last_ack_.branch);
     if (!ack) return;
-    if (last_ack_.body) last_ack_.body->put_into(ack.get());
+    if (last_ack_.body) last_ack_.body->put_into(ack.get(), passing());
     send_ack(std::move(ack));
 }
 
@@ -97,6 +97,12 @@ bool Leg::life_due(std::int64_t mono_ns) {
     if (mono_ns - last_life_ns_ < life_interval_ns) return false;
     last_life_ns_ = mono_ns;
     return true;
+}
+
+header_policy::Options Leg::passing() const {
+    header_policy::Options options;
+    if (!withheld_.empty()) options.withheld = &withheld_;
+    return options;
 }
 
 // --- A ---------------------------------------------------------------------------------------------------------------
@@ -197,7 +203,8 @@ bool CalleeLeg::start(const Command& route, const HeldMessage& invite, const pjs
                       std::string_view b_token) {
     const LegNames names = leg_b_names(b_token, attempt_);
     const Destination to{route.host, route.port, static_cast<Transport>(route.transport), route.user};
-    if (!dialog.start_uac(names, to, caller)) {
+    withheld_ = route.withheld_headers;
+    if (!dialog.start_uac(names, to, {caller, route.from_user, route.anonymous})) {
         state_ = LegState::ended;
         return false;
     }
@@ -209,7 +216,8 @@ bool CalleeLeg::start(const Command& route, const HeldMessage& invite, const pjs
     via->branch_param = copy(request->pool, names.branch);
     auto* hops = static_cast<pjsip_max_fwd_hdr*>(pjsip_msg_find_hdr(msg, PJSIP_H_MAX_FORWARDS, nullptr));
     hops->ivalue = max_forwards;
-    invite.put_into(request.get());
+    invite.put_into(request.get(), passing());
+    for (const auto& [name, value] : route.add_headers) add_header(request.get(), name, value);
     add_header(request.get(), "Request-Disposition", "no-fork");  // RFC 3841 §9.1: we bill one callee
     enter_table();
     if (!invite_.send(std::move(request), this)) {

@@ -53,6 +53,8 @@ public:
     void acknowledge(int cseq, const pjsip_rx_data* from);
     void on_repeated_answer(const pjsip_rx_data* answer);  // a 2xx without transaction: its ACK again, once there was one
     bool life_due(std::int64_t mono_ns);  // true at most once a second
+    // What of a message of the other side may pass to this peer.
+    header_policy::Options passing() const;
 
 protected:
     void enter_table();
@@ -69,6 +71,7 @@ protected:
     int invite_cseq_ = 0;
     int last_code_ = 0;
     bool alive_ = false;
+    std::vector<std::string> withheld_;  // names of headers, lower case
 
 private:
     int bye_tries_ = 0;  // answers to challenges

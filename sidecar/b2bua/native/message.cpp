@@ -30,6 +30,10 @@ bool kept_to_ourselves(const pjsip_hdr* header) {
 }  // namespace
 
 bool passes(const pjsip_hdr* header, const Options& options) {
+    if (options.withheld != nullptr) {
+        const auto is_it = [&](const std::string& name) { return same_text(header->name, name); };
+        if (std::any_of(options.withheld->begin(), options.withheld->end(), is_it)) return false;
+    }
     switch (header->type) {
         case PJSIP_H_VIA:
         case PJSIP_H_ROUTE:
@@ -184,8 +188,8 @@ TxPtr ResponseBase::make(int code, std::string_view phrase) const {
     return response;
 }
 
-void add_header(pjsip_tx_data* tdata, const char* name, std::string_view value) {
-    const pj_str_t header_name = borrow(name), text = copy(tdata->pool, value);
+void add_header(pjsip_tx_data* tdata, std::string_view name, std::string_view value) {
+    const pj_str_t header_name = copy(tdata->pool, name), text = copy(tdata->pool, value);
     auto* header = pjsip_generic_string_hdr_create(tdata->pool, &header_name, &text);
     pjsip_msg_add_hdr(tdata->msg, reinterpret_cast<pjsip_hdr*>(header));
 }

@@ -25,6 +25,7 @@ struct Options {
     bool body = true;           // false: without body, RSeq and 100rel (an 18x of a second branch)
     bool retry_after = true;
     bool challenges = true;     // false: shown with another code than its own
+    const std::vector<std::string>* withheld = nullptr;  // names, lower case; borrowed for the call
 };
 bool passes(const pjsip_hdr* header, const Options& options);
 void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& options);
@@ -76,7 +77,7 @@ private:
 };
 
 TxPtr new_message(pjsip_msg_type_e type);
-void add_header(pjsip_tx_data* tdata, const char* name, std::string_view value);
+void add_header(pjsip_tx_data* tdata, std::string_view name, std::string_view value);  // copies both
 void add_reasons(pjsip_tx_data* tdata, const std::vector<std::string>& values);
 std::string our_reason(int q850_cause, std::string_view text);
 

@@ -47,7 +47,7 @@ bool Relay::start(pjsip_rx_data* request) {
 
     TxPtr passed = to_.dialog.request(method);
     uac_cseq_ = to_.dialog.local_cseq() - 1;
-    pass_through(request, passed.get());
+    pass_through(request, passed.get(), to_.passing());
     if (request->msg_info.max_fwd != nullptr) {
         auto* hops = static_cast<pjsip_max_fwd_hdr*>(pjsip_msg_find_hdr(passed->msg, PJSIP_H_MAX_FORWARDS, nullptr));
         hops->ivalue = request->msg_info.max_fwd->ivalue - 1;
@@ -110,7 +110,7 @@ void Relay::answer(int code, const pjsip_rx_data* response) {
     TxPtr answer = responses_.make(code, phrase);
     if (answer) {
         if (refreshes() && code > 100 && code < 300) from_.dialog.add_contact(answer.get());
-        if (response != nullptr) pass_through(response, answer.get());
+        if (response != nullptr) pass_through(response, answer.get(), from_.passing());
         uas_.respond(std::move(answer));
     }
     if (code < 200) return;
