@@ -14,6 +14,7 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from uuid import UUID
@@ -40,13 +41,13 @@ from sidecar.b2bua.hook import (
     PeerGroup,
     TlsFiles,
 )
-from sidecar.config import Inputs, Loaded, Settings
+from sidecar.config import ConfigError, Inputs, Loaded, Settings, load
 from sidecar.config.settings import GatewayCredentials
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.policy import Account, Policy
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
-from sidecar.runtime.admin import Admin
+from sidecar.runtime.admin import Admin, Reread
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.outbox import OutboxRelay, RelayLimits
 from sidecar.runtime.service import Service
@@ -61,9 +62,9 @@ log = structlog.get_logger("sidecar")
 def inputs(
     command_line: Mapping[str, object], environ: Mapping[str, str], config_file: Path | None
 ) -> Inputs:
-    """What a start is made of on this machine; the boot id is new each time."""
+    """What a start is made of on this machine; the boot id is new each time. Each deck is read once."""
     return Inputs(
-        read_deck=deck_or_errors,
+        read_deck=cache(deck_or_errors),
         read_exchange=exchange_or_errors,
         host_name=socket.gethostname(),
         boot_id=secrets.token_hex(8),
@@ -87,8 +88,18 @@ def exchange_or_errors(path: Path) -> ExchangeTable | Sequence[str]:
         return [str(error) for error in refused.errors]
 
 
-async def serve(loaded: Loaded, writer: LineWriter) -> None:
-    """Run a node until SIGTERM or SIGINT. Errors at the start are raised before any call is taken."""
+def reread(given: Inputs) -> Reread | Sequence[str]:
+    """What `given` would start with now, but for decks, which are put in force by name."""
+    try:
+        loaded = load(given)
+    except ConfigError as error:
+        return str(error).splitlines()
+    return Reread(policy=loaded.policy, warnings=[str(warning) for warning in loaded.warnings])
+
+
+async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
+    """Run a node until SIGTERM or SIGINT. `loaded` is what was `given`. Errors at the start are raised before
+    any call is taken."""
     settings = loaded.settings
     loop = asyncio.get_running_loop()
     clock, metrics = SystemClock(), Metrics()
@@ -187,6 +198,7 @@ async def serve(loaded: Loaded, writer: LineWriter) -> None:
             clock=clock,
             status=status,
             decks=lambda name: _active_deck(decks, name),
+            settings=lambda: reread(given),
         )
         socket_path = settings.data_dir.absolute() / SOCKET_NAME
         await stack.enter_async_context(ControlServer(socket_path, admin.methods()).serving())

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
-from sidecar.cli.output import print_fields, print_json
+from sidecar.cli.output import print_fields, print_json, printable
 
 app = typer.Typer(help="The node as a whole.", no_args_is_help=True)
 
@@ -25,6 +25,30 @@ def status(
         return
     found["sip"] = ", ".join(found["sip"])
     print_fields((name.replace("_", " "), value) for name, value in found.items())
+
+
+@app.command("reload")
+def reload(
+    operator: Annotated[
+        str | None, typer.Option(help="Who reloads, for the log.", show_default="the user")
+    ] = None,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Read the settings again and take over exchange rates and margin floors, for the next calls. All else
+    waits for the next start; a mistake anywhere leaves all as it was (exit code 1)."""
+    found = ask(socket, config, as_json, "node.reload", operator=operator or operator_name())
+    if as_json:
+        print_json(found)
+        return
+    for warning in found["warnings"]:
+        typer.echo(printable(f"warning: {warning}"))
+    rates, floors = found["exchange_rates"], found["margin_floors"]
+    typer.echo(f"{'in force' if found['changed'] else 'nothing changed'}: {rates} exchange rates")
+    for name, floor in floors.items():
+        whose = "of the node" if name == "*" else f"of account {name}"
+        typer.echo(printable(f"margin floor {whose}: {'none' if floor is None else floor}"))
 
 
 @app.command("drain")

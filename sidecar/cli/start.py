@@ -43,7 +43,8 @@ def run(config: ConfigOption = None, settings: SetOption = None) -> None:
         StoreError,
     )
     try:
-        loaded = load(wiring.inputs(_command_line(settings), os.environ, config))
+        given = wiring.inputs(_command_line(settings), os.environ, config)
+        loaded = load(given)
     except ConfigError as error:
         fail(Exit.USAGE, str(error))
     if problems := machine.problems(loaded.settings):
@@ -51,7 +52,7 @@ def run(config: ConfigOption = None, settings: SetOption = None) -> None:
     writer = configure(loaded.settings.log_level.value)
     errors: list[BaseException] = []
     try:
-        asyncio.run(wiring.serve(loaded, writer))
+        asyncio.run(wiring.serve(given, loaded, writer))
     except* expected as group:
         errors = _leaves(group)
     finally:

@@ -19,7 +19,7 @@ from sidecar.core.dialog import Signal, after
 from sidecar.core.events import Event, InviteReceived, InviteRefused, LegIdentity
 from sidecar.core.hangup import SERVER, hangup
 from sidecar.core.identity import leg_b_names
-from sidecar.core.margin import margin, reaches_floor
+from sidecar.core.margin import ExchangeRate, margin, reaches_floor
 from sidecar.core.numbers import BilledNumber, StripPlan, billed_number, matches_list, normalise
 from sidecar.core.policy import NO_ACCOUNT, Account, AccountRule, Gateway, Load, Policy
 from sidecar.core.rating import RatingTerms, charge
@@ -224,8 +224,6 @@ def worthwhile(names: tuple[str, ...], call: Call, policy: Policy, event: Event)
     have no exchange rate the margin is unknown, which is not above the floor.
     """
     floor = call.account.margin_floor
-    if floor is None:
-        floor = policy.margin_floor
     if floor is None or call.pricing.rate is None or call.pricing.free:
         return names
     at = utc(event.wall_ns)
@@ -274,6 +272,7 @@ def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Polic
         remote_address=f"{host}:{gateway.port}",
         transport=gateway.transport,
     )
+    buy = buy_pricing(invite.request_user, gateway, policy, utc(event.wall_ns))
     attempt = Attempt(
         number=number,
         gateway=gateway.name,
@@ -281,7 +280,8 @@ def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Polic
         sent_user=invite.request_user,
         sent_caller=_sent_caller(presentation(invite, gateway, policy)),
         leg=leg,
-        buy=buy_pricing(invite.request_user, gateway, policy, utc(event.wall_ns)),
+        buy=buy,
+        exchange=_exchange(call, buy, policy),
         started=stamp_of(event),
     )
     return replace(
@@ -300,6 +300,16 @@ def presentation(invite: InviteReceived, gateway: Gateway, policy: Policy) -> Pr
 
 def _sent_caller(shown: Presentation) -> str:
     return ANONYMOUS if shown.anonymous else shown.user
+
+
+def _exchange(call: Call, buy: Pricing | None, policy: Policy) -> ExchangeRate | None:
+    """The rate that held at the INVITE, by the table that is in force as the attempt begins."""
+    if buy is None or buy.rate is None:
+        return None
+    sold_in = call.pricing.rate.currency if call.pricing.rate else call.account.currency
+    if sold_in == buy.rate.currency:
+        return None
+    return policy.exchange.rate(buy.rate.currency, sold_in, utc(call.invite.wall_ns))
 
 
 def route_command(call: Call, policy: Policy) -> Route:

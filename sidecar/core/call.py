@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from sidecar.core.dialog import Signal, after
 from sidecar.core.events import Event, InviteReceived, LegIdentity, LegTerminated
 from sidecar.core.hangup import Hangup
+from sidecar.core.margin import ExchangeRate
 from sidecar.core.numbers import BilledNumber
 from sidecar.core.policy import Account
 from sidecar.core.rating import RatingTerms
@@ -60,6 +61,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sent_caller: str = ""  # the user of From; empty: as received
     leg: LegIdentity
     buy: Pricing | None = None  # None: the gateway has no buy deck
+    exchange: ExchangeRate | None = None  # from the currency bought in to the one sold in, where they differ
     started: Stamp
     ended: Stamp | None = None
     heard_code: int = 0  # 180 once it rang, else the highest provisional

@@ -49,6 +49,14 @@ class ExchangeTable:
                 )
             known.append(rate)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ExchangeTable) and self._rates == other._rates
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._rates.values()))
+
     def pairs(self) -> frozenset[tuple[str, str]]:
         """(base, quote) of all rates, whenever they hold."""
         return frozenset(self._rates)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 import msgspec
+from msgspec.structs import replace
 
 from sidecar.core.hangup import TABLE
 from sidecar.core.margin import ExchangeTable
@@ -180,8 +181,27 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     refused_cdr_per_s: int = 10
 
     def account_terms(self, name: str) -> Account:
-        """The account's terms; calls that nobody claims are account `_`: postpaid, without limit."""
-        return self.accounts.get(name) or Account(name=name, currency=self.default_currency)
+        """The account's terms, with the node's margin floor where it has none; calls that nobody claims are
+        account `_`: postpaid, without limit."""
+        account = self.accounts.get(name) or Account(name=name, currency=self.default_currency)
+        if account.margin_floor is None and self.margin_floor is not None:
+            return replace(account, margin_floor=self.margin_floor)
+        return account
+
+    def with_margin_terms(self, read: Policy) -> Policy:
+        """This policy with the exchange rates and margin floors of another: those of the node and, of the
+        accounts that both know, theirs."""
+        return replace(
+            self,
+            exchange=read.exchange,
+            margin_floor=read.margin_floor,
+            accounts={
+                name: replace(account, margin_floor=read.accounts[name].margin_floor)
+                if name in read.accounts
+                else account
+                for name, account in self.accounts.items()
+            },
+        )
 
 
 class Load(msgspec.Struct, kw_only=True):

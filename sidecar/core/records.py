@@ -57,6 +57,7 @@ from sidecar.core.terms import (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING = Decimal(0)
 _NO_STRIP = StripPlan()
+_NO_EXCHANGE = ExchangeTable()
 RATE_TEXTS_MAX = 4096
 SERVER_HANG_UP = "SERVER_BILLING_RECORD_SERVER_HANG_UP"
 ZERO_HOLD_TIME = "SERVER_BILLING_RECORD_ZERO_HOLD_TIME"
@@ -209,7 +210,7 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         recorded=suppressed is None,
         suppressed_by=suppressed,
         charges=charges,
-        margin=margin_of(charges, utc(invite.wall_ns), policy.exchange),
+        margin=margin_of(charges, utc(invite.wall_ns), _exchange(last)),
         granted_s=call.granted_s,
         overrun_ms=until_ms - granted_ms,
     )
@@ -242,6 +243,11 @@ def _buy_charges(call: Call, last: Attempt | None, ended: Stamp) -> Iterable[Cha
         return ()
     billable = _ms(call.b_answered, ended)
     return (charge_line(ChargeSide.BUY, last.gateway, last.buy, billable, _at(call.b_answered)),)
+
+
+def _exchange(last: Attempt | None) -> ExchangeTable:
+    """What the call took with it: a table that is read anew meanwhile is for later calls."""
+    return ExchangeTable([last.exchange]) if last is not None and last.exchange is not None else _NO_EXCHANGE
 
 
 def margin_of(charges: Iterable[ChargeRecord], at: datetime, table: ExchangeTable) -> MarginRecord | None:

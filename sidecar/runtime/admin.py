@@ -14,6 +14,7 @@ from typing import Protocol
 from uuid import UUID
 
 import msgspec
+import structlog
 from msgspec.structs import replace
 
 from sidecar.core.call import Call
@@ -34,7 +35,19 @@ NodeState = Callable[[], Awaitable[say.NodeStatus]]
 # The deck that is in force under a name, or why there is none. It may take seconds: asked in a thread.
 DeckSource = Callable[[str], Deck | Sequence[str]]
 
+# The settings as they are now, or what is wrong with them. Asked in a thread.
+SettingsSource = Callable[[], "Reread | Sequence[str]"]
+
 ERRORS_SHOWN_MAX = 10
+
+log = structlog.get_logger("sidecar.admin")
+
+
+class Reread(msgspec.Struct, frozen=True, kw_only=True):
+    """What a start would find in the settings now."""
+
+    policy: Policy
+    warnings: Sequence[str] = ()
 
 
 class LiveCalls(Protocol):
@@ -62,6 +75,7 @@ class Admin:
         clock: Clock,
         status: NodeState,
         decks: DeckSource | None = None,
+        settings: SettingsSource | None = None,
     ) -> None:
         self._calls = calls
         self._accounts = accounts
@@ -70,12 +84,14 @@ class Admin:
         self._clock = clock
         self._status = status
         self._decks = decks
+        self._settings = settings
 
     def methods(self) -> Mapping[str, Method]:
         return {
             "call.list": Method(say.CallListParams, self.call_list),
             "call.release": Method(say.CallReleaseParams, self.call_release),
             "node.drain": Method(say.NodeDrainParams, self.node_drain),
+            "node.reload": Method(say.NodeReloadParams, self.node_reload),
             "node.status": Method(say.Nothing, self.node_status),
             "account.create": Method(say.AccountCreateParams, self.account_create),
             "account.show": Method(say.AccountShowParams, self.account_show),
@@ -107,6 +123,32 @@ class Admin:
         live = len(self._calls.live())
         self._calls.drain(release=wanted.release, operator=wanted.operator, text=wanted.text)
         return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
+
+    async def node_reload(self, wanted: say.NodeReloadParams) -> say.NodeReloaded:
+        """Exchange rates and margin floors, for calls and attempts that begin from now on. What is wrong in
+        the settings refuses them whole."""
+        if self._settings is None:
+            raise CommandError(ErrorCode.REFUSED, "this node reads its settings only when it starts")
+        found = await asyncio.to_thread(self._settings)
+        if not isinstance(found, Reread):
+            raise CommandError(ErrorCode.REFUSED, "; ".join(found[:ERRORS_SHOWN_MAX]))
+        before = self._calls.policy
+        after = self._calls.policy = before.with_margin_terms(found.policy)
+        floors = _margin_floors(after)
+        changed = floors != _margin_floors(before) or after.exchange != before.exchange
+        log.info(
+            "margin_terms_reloaded",
+            operator=wanted.operator,
+            changed=changed,
+            exchange_rates=len(after.exchange),
+            margin_floors=floors,
+        )
+        return say.NodeReloaded(
+            exchange_rates=len(after.exchange),
+            margin_floors=floors,
+            changed=changed,
+            warnings=tuple(found.warnings),
+        )
 
     async def node_status(self, _: say.Nothing) -> say.NodeStatus:
         return await self._status()
@@ -284,6 +326,15 @@ class Admin:
 
 def _records(cdrs: Sequence[Cdr]) -> tuple[msgspec.Raw, ...]:
     return tuple(msgspec.Raw(encode_json(cdr)) for cdr in cdrs)
+
+
+def _margin_floors(policy: Policy) -> dict[str, str | None]:
+    floors = {name: account.margin_floor for name, account in policy.accounts.items()}
+    return {
+        name: None if floor is None else amount_text(floor)
+        for name, floor in {"*": policy.margin_floor, **floors}.items()
+        if name == "*" or floor is not None
+    }
 
 
 def _balance(money: Money) -> say.Balance:

@@ -102,6 +102,12 @@ class NodeDrainParams(Params, frozen=True, kw_only=True):
     text: Text = ""
 
 
+class NodeReloadParams(Params, frozen=True, kw_only=True):
+    """Read the settings anew and take over exchange rates and margin floors."""
+
+    operator: Operator
+
+
 class AccountCreateParams(Params, frozen=True, kw_only=True):
     name: AccountName
     currency: Currency | None = None  # None: the currency of the settings
@@ -248,6 +254,15 @@ class NodeStatus(Result, frozen=True, kw_only=True):
     outbox_depth: int = 0
     outbox_oldest_s: float = 0.0
     dead_letters: int = 0
+
+
+class NodeReloaded(Result, frozen=True, kw_only=True):
+    """`margin_floors`: by account, with that of the node as `*`; null where there is none."""
+
+    exchange_rates: int
+    margin_floors: dict[str, str | None]
+    changed: bool  # whether anything differs from what was in force
+    warnings: tuple[str, ...] = ()
 
 
 class Balance(Result, frozen=True, kw_only=True):

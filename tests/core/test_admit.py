@@ -21,12 +21,21 @@ from sidecar.core.commands import Append, EntryKind, NoteRefusal, Reject, Reserv
 from sidecar.core.deadlines import max_duration_ms, talk_deadline
 from sidecar.core.decide import decide
 from sidecar.core.events import Admitted, InviteRefused, RouteFailed
+from sidecar.core.hangup import hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.policy import AccountRule, Gateway, Load, Peer, Policy, ProxyHangup, RouteRule
 from sidecar.core.rating import RatingTerms
-from sidecar.core.records import utc
+from sidecar.core.records import cdr_of, utc
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
-from sidecar.core.terms import DeadlineKind, Detail, DialogState, RouteFailure, TransportName
+from sidecar.core.terms import (
+    DeadlineKind,
+    Detail,
+    DialogState,
+    Evidence,
+    HangupOrigin,
+    RouteFailure,
+    TransportName,
+)
 from tests.scenarios import world
 from tests.scenarios.world import account, gateways, policy_of
 
@@ -422,3 +431,24 @@ def test_no_gateway_is_tried_at_which_a_minute_leaves_less(
     prices = {"alpha": first, "beta": second}
     kept = [name for name, bought in prices.items() if sold - bought >= floor * sold]
     assert tried(str(floor), decks=decks) == kept
+
+
+def test_a_call_keeps_the_floor_and_the_exchange_rate_that_it_began_under() -> None:
+    rates = [
+        ExchangeRate(base="USD", quote="EUR", rate=Decimal(text), valid_from=utc(0)) for text in ("0.9", "9")
+    ]
+    policy = policy_of(**{**BOTH, "routes": ("beta",)}, margin_floor=Decimal(0)).with_margin_terms(
+        policy_of(margin_floor=Decimal("0.1"), exchange=ExchangeTable(rates[:1]))
+    )
+    policy = replace(policy, decks={**DECKS, "dear": USD})
+    call = opened(policy)
+    assert (call.account.margin_floor, call.attempts[0].exchange) == (Decimal("0.1"), rates[0])
+    later = policy.with_margin_terms(policy_of(margin_floor=None, exchange=ExchangeTable(rates[1:])))
+    assert opened(later).account.margin_floor is None
+    assert opened(later).attempts[0].exchange == rates[1]
+    ended = hangup(HangupOrigin.CALLER, Detail.BYE, Evidence.MESSAGE)
+    one = replace(call, hangup=ended, ended=call.attempts[0].started)
+    assert cdr_of(one, later) == cdr_of(one, policy)
+    margin = cdr_of(replace(one, answered=one.ended, b_answered=one.ended), later).margin
+    assert margin is not None
+    assert margin.exchange == rates[0]

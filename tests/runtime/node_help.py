@@ -28,7 +28,7 @@ from sidecar.core.events import (
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import LegName, TransportName
-from sidecar.runtime.admin import Admin
+from sidecar.runtime.admin import Admin, Reread
 from sidecar.runtime.calls import Calls
 from sidecar.wire.control import NodeStatus
 
@@ -73,6 +73,7 @@ class Node:
         self.clock = clock
         self.faults: list[Exception] = []
         self.decks: dict[str, Deck] = {}  # what is in force in the store of decks
+        self.settings: Reread | list[str] = ["there are no settings"]  # as they would be read now
         self.admin = Admin(
             calls=calls,
             accounts=store.accounts,
@@ -81,6 +82,7 @@ class Node:
             clock=clock,
             status=self._status,
             decks=lambda name: self.decks.get(name, [f"no deck is in force as {name}"]),
+            settings=lambda: self.settings,
         )
         self._news = asyncio.Event()
         self._numbers = 0

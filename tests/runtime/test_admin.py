@@ -15,11 +15,12 @@ from msgspec.structs import replace
 
 from sidecar.adapters.deck_files import read_deck
 from sidecar.core.commands import Release
+from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.records import utc
 from sidecar.core.rerate import rerate
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, ServerReason
-from sidecar.runtime.admin import Admin
+from sidecar.runtime.admin import Admin, Reread
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode_json
 from sidecar.wire.control import CommandError, ErrorCode
@@ -109,6 +110,39 @@ async def test_drain_with_release_ends_the_live_calls_as_drain(node: Node) -> No
     [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id))).records
     cdr = decode_json(bytes(record))
     assert (cdr.detail, cdr.operator, cdr.operator_text) == (Detail.DRAIN, "ann", "upgrade")
+
+
+async def test_margin_terms_are_taken_over_whole_and_nothing_else_is(node: Node) -> None:
+    before = node.calls.policy
+    await node.admin.account_create(say.AccountCreateParams(name="made"))
+    rate = ExchangeRate(base="USD", quote="EUR", rate=Decimal("0.9"), valid_from=utc(0))
+    demo = replace(before.accounts["demo"], margin_floor=Decimal("0.2"), calls_max=1)
+    read = replace(
+        before,
+        exchange=ExchangeTable([rate]),
+        margin_floor=Decimal("0.10"),
+        accounts={"demo": demo},
+        calls_max=1,
+    )
+    node.settings = Reread(policy=read, warnings=["a warning"])
+    asked = say.NodeReloadParams(operator="ann")
+    found = await node.admin.node_reload(asked)
+    assert found == say.NodeReloaded(
+        exchange_rates=1,
+        margin_floors={"*": "0.10", "demo": "0.2"},
+        changed=True,
+        warnings=("a warning",),
+    )
+    policy = node.calls.policy
+    assert (policy.margin_floor, policy.exchange) == (Decimal("0.10"), ExchangeTable([rate]))
+    assert (policy.calls_max, policy.accounts["demo"].calls_max) == (before.calls_max, None)
+    assert policy.account_terms("made").margin_floor == Decimal("0.10")
+    assert not (await node.admin.node_reload(asked)).changed
+    node.settings = ["a.toml, line 3: wrong"]
+    with pytest.raises(CommandError, match="line 3") as refused:
+        await node.admin.node_reload(asked)
+    assert refused.value.code is ErrorCode.REFUSED
+    assert node.calls.policy.exchange == ExchangeTable([rate])
 
 
 # --- accounts -----------------------------------------------------------------------------------------------
@@ -286,6 +320,7 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "call.list",
         "call.release",
         "node.drain",
+        "node.reload",
         "node.status",
         "account.create",
         "account.show",

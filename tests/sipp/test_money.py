@@ -77,6 +77,40 @@ async def test_the_gateway_that_answers_is_paid_its_own_price_from_its_own_answe
     assert dollars["margin"]["exchange"]["rate"] == "0.75"
 
 
+async def test_exchange_rates_and_floors_change_while_calls_run(tmp_path: Path) -> None:
+    dollars: dict[str, Any] = {"dialled": "0544123456789", "gateway": "small"}
+    rates = tmp_path / "rates.csv"
+
+    async with buying_rig(tmp_path) as rig:
+
+        async def reload(dialled: str) -> None:
+            call = await rig.live(dialled, answered=True)
+            rates.write_text("base,quote,rate,valid_from\nUSD,EUR,0.5,2026-01-01T00:00:00Z\n")
+            done.append(await rig.node.command("node", "reload", "--operator", "ann"))
+            await rig.node.command("call", "release", call["call_id"], "--operator", "ann")
+
+        done: list[Record] = []
+        released = ("server-operator-release-in-call", "server-operator-release-in-call")
+        before = await rig.place(*released, **dollars, meanwhile=reload)
+        after = await rig.place(*PAIR, **dollars)
+        profile = tmp_path / "rig.toml"
+        profile.write_text(profile.read_text().replace("[billing]\n", '[billing]\nmargin_floor = "0.9"\n'))
+        done.append(await rig.node.command("node", "reload", "--operator", "ann"))
+        refused = await rig.place("server-refused-by-policy", dialled="0544123456789")
+    assert [(one["changed"], one["exchange_rates"], one["margin_floors"]) for one in done] == [
+        (True, 1, {"*": None}),
+        (True, 1, {"*": "0.9"}),
+    ]
+    assert before["margin"]["exchange"]["rate"] == "0.75"
+    assert after["margin"]["exchange"]["rate"] == "0.5"
+    assert (refused["detail"], refused["rule"]) == ("rule", "margin_floor")
+    log = [
+        line for line in (tmp_path / "daemon.log").read_text().splitlines() if "margin_terms_reloaded" in line
+    ]
+    assert len(log) == 2
+    assert all('"operator":"ann"' in line.replace(": ", ":") for line in log)
+
+
 async def test_gateways_below_the_margin_floor_are_neither_tried_nor_failed_over_to(tmp_path: Path) -> None:
     async with buying_rig(tmp_path, floor="0.75") as rig:
         kept = await rig.place(*PAIR, dialled="0144123456789")
