@@ -36,7 +36,7 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     carrier: Address
     acme_host: str
     bluebird_host: str = "127.99.99.99"
-    probe_s: int = 1
+    probe_s: int = 3_600  # not in this test
     sidecar_ms: int = 5_000  # a busy machine is no dead node
     carrier_ms: int = 5_000
     carrier_ring_ms: int = 110_000
@@ -97,9 +97,13 @@ def sidecars_list(places: Places) -> str:
     return "".join(lines)
 
 
-def profile(places: Places, number: int = 0) -> str:
-    """The profile as it is shipped, with our addresses: that of the node `number`."""
+def profile(places: Places, number: int = 0, behind: str = "") -> str:
+    """The profile as it is shipped, with our addresses: that of the node `number`. `behind` is the host of
+    another Kamailio, with the same port, that leads to the carrier."""
     text = PROFILE.read_text()
+    if behind:
+        text = text.replace('addresses = ["192.0.2.10"]', f'addresses = ["192.0.2.10", "{behind}"]')
+        text = text.replace('host = "192.0.2.10"', f'host = "{behind}"')
     text = text.replace("192.0.2.10:5080", ":".join(map(str, places.sidecars[number])))
     text = text.replace("192.0.2.10", places.proxy[0])
     return re.sub(r"(?m)^port = 5060$", f"port = {places.proxy[1]}", text)

@@ -14,9 +14,9 @@ SDP = f"v=0\r\no=- 1 1 IN IP4 {NET}.2\r\ns=-\r\nc=IN IP4 {NET}.2\r\nt=0 0\r\nm=a
 class Peer:
     """A UDP socket that speaks just enough SIP."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, port: int = 0) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((host, 0))
+        self._socket.bind((host, port))
         self._socket.settimeout(20)  # a busy machine
         self.host, self.port = self._socket.getsockname()
 

@@ -26,16 +26,17 @@ class Network:
         self.carrier, self.stranger, self.proxy = carrier, f"{net}.2", f"{net}.3"
         self.acme, self.bluebird = f"{net}.4", f"{net}.5"
         self.sidecars = (f"{net}.6", f"{net}.7")
+        self.behind = f"{net}.8"  # a second Kamailio
 
 
 class Node(Rig):
     """A node beside the Kamailio of `places`, its first or second sidecar."""
 
-    def __init__(self, folder: Path, places: Places, number: int = 0) -> None:
+    def __init__(self, folder: Path, places: Places, number: int = 0, behind: str = "") -> None:
         super().__init__(folder, places.carrier[0])
         self.gateways["main"] = places.carrier[1]  # where the callee of `place` listens
         self.places = places
-        (folder / "rig.toml").write_text(profile(places, number))
+        (folder / "rig.toml").write_text(profile(places, number, behind))
 
     def settings(self, **more: str) -> dict[str, str]:
         settings = super().settings(**more)

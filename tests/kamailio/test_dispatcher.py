@@ -35,7 +35,7 @@ class Pair(NamedTuple):
 
 def pair_in(folder: Path) -> Pair:
     network = Network(own_host())
-    places = places_of(network, sidecars=2)
+    places = replace(places_of(network, sidecars=2), probe_s=1)
     nodes = []
     for number in range(2):
         (folder / f"node-{number}").mkdir()
@@ -124,3 +124,33 @@ async def test_what_a_node_refuses_before_its_next_probe_goes_to_the_other(tmp_p
         await pair.second.node.command("node", "drain")
         assert (await asyncio.to_thread(refused, pair)).startswith("SIP/2.0 503 ")
         await until(proxy, DOWN, DOWN)
+
+
+async def test_a_full_node_gets_no_calls_until_one_of_its_calls_ends(tmp_path: Path) -> None:
+    pair = pair_in(tmp_path)
+    at = pair.places.proxy
+    with closing(Peer(pair.places.acme_host)) as caller, closing(Peer(*pair.places.carrier)) as carrier:
+        async with (
+            proxy_at(tmp_path, pair.places) as proxy,
+            pair.first.up(SIDECAR_NODE__CALLS_MAX="1"),
+            pair.second.up(),
+        ):
+            await until(proxy, UP, UP)
+            invites = {}
+            for number in ("00441", "00442"):
+                caller.invite(number, at)
+                invites[number] = await asyncio.to_thread(carrier.receive, f"INVITE sip:{number}@")
+                carrier.answer(invites[number], "180 Ringing", at)
+                await asyncio.to_thread(caller.receive, "SIP/2.0 180", f"call-{number}@")
+            assert await called(pair.first) == ["00441"]
+            assert await called(pair.second) == ["00442"]
+            await until(proxy, DOWN, UP)
+            for number, invite in invites.items():
+                caller.cancel(number, at)
+                await asyncio.to_thread(carrier.receive, f"CANCEL sip:{number}@")
+                carrier.answer(invite, "487 Request Terminated", at)
+            await until(proxy, UP, UP)
+
+
+async def called(node: Node) -> list[str]:
+    return [one["callee"] for one in await node.node.live_calls()]

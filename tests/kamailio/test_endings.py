@@ -111,7 +111,7 @@ CASES = (
         408,
         16,
         "answered",
-        talk_ms=1_000,
+        talk_ms=500,  # Kamailio counts ticks of a second
         proxy="kamailio",
         timers=(("call_s", 2),),
     ),
