@@ -168,7 +168,7 @@ def _bye_received(e: NativeEvent) -> Event:
 
 
 def _route_failed(e: NativeEvent) -> Event:
-    attempt, cause, phrase, reasons, headers, early_media_relayed = e[6]
+    attempt, cause, phrase, reasons, headers, early_media_relayed, heard_code = e[6]
     return RouteFailed(
         mono_ns=e[3],
         wall_ns=e[4],
@@ -180,17 +180,20 @@ def _route_failed(e: NativeEvent) -> Event:
         reasons=_texts(reasons),
         headers=_pairs(headers),
         early_media_relayed=bool(early_media_relayed),
+        heard_code=heard_code,
     )
 
 
 def _leg_terminated(e: NativeEvent) -> Event:
+    alive, reasons = e[6]
     return LegTerminated(
         mono_ns=e[3],
         wall_ns=e[4],
         bridge_id=e[1],
         leg_name=_LEGS[e[2]],
         sip_code=e[5],
-        alive=bool(e[6][0]),
+        alive=bool(alive),
+        reasons=_texts(reasons),
     )
 
 
@@ -276,8 +279,9 @@ def tuple_of(command: WireCommand | Snapshot) -> tuple[Any, ...]:
     match command:
         case Route(bridge_id=i, attempt=n, host=host, port=port, transport=transport, user=user):
             kind = _TRANSPORT_NUMBERS[transport]
+            to = (host, port, kind, user, command.no_response_ms, command.gateway, command.no_progress_ms)
             caller = (command.from_user, command.anonymous, command.add_headers, command.withheld_headers)
-            return (1, i, n, host, port, kind, user, command.no_response_ms, command.gateway, *caller)
+            return (1, i, n, *to, *caller)
         case RelayAnswer(bridge_id=i):
             return (2, i)
         case RelayFailure(bridge_id=i, sip_code=code, keep_retry_after=keep):

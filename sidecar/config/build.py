@@ -164,6 +164,8 @@ def _gateway(entry: Entry, effective: Effective, tables: Tables) -> Gateway:
     failover_s = own.pop("no_response_failover_s")
     if failover_s is None:
         failover_s = effective[keys.NO_RESPONSE_FAILOVER]
+    progress_s = own.pop("no_progress_failover_s")
+    own["no_progress_failover_ms"] = None if progress_s is None else progress_s * 1_000
     codes = own.pop("failover_codes")
     own["failover_codes"] = final_codes(effective[keys.FAILOVER_CODES] if codes is None else codes)
     own["peer"] = _peer_of(ipaddress.ip_address(own["host"]), tables)

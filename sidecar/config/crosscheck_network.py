@@ -292,3 +292,11 @@ def _timers(effective: Effective, tables: Tables, findings: Findings) -> None:
                 f"waits {failover_s} s for a first response, but the call ends after {ring_s} s "
                 f"(timers.ring_timeout_s): the next gateway is never tried",
             )
+        progress_s = gateway["no_progress_failover_s"]
+        if progress_s is not None and progress_s >= ring_s:
+            field = "no_progress_failover_s"
+            findings.warn(
+                gateway.where(field),
+                gateway.key(field),
+                f"{progress_s} s are never reached: the call ends after {ring_s} s (timers.ring_timeout_s)",
+            )

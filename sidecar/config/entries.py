@@ -152,6 +152,13 @@ GATEWAYS = Table(
             default_text="`timers.no_response_failover_s`",
         ),
         Field(
+            "no_progress_failover_s",
+            Whole(1, 180),
+            "Nothing but a 100 by then, no 18x: the next gateway, while one is left.",
+            unit="s",
+            default_text="off",
+        ),
+        Field(
             "failover_codes",
             values.FINAL_CODES,
             "Its final responses that send the call to the next gateway.",

@@ -64,7 +64,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     exchange: ExchangeRate | None = None  # from the currency bought in to the one sold in, where they differ
     started: Stamp
     ended: Stamp | None = None
-    heard_code: int = 0  # 180 once it rang, else the highest provisional
+    heard_code: int = 0  # 180 once it rang, else the highest provisional; 100 is known only where it failed
     sip_code: int = 0
     failure: RouteFailure | None = None
     reasons: tuple[str, ...] = ()
@@ -121,7 +121,9 @@ def closed(call: Call, event: LegTerminated) -> Call:
     if event.leg_name is LegName.A:
         return replace(call, state_a=after(call.state_a, Signal.CLOSED))
     if call.attempts and call.attempts[-1].ended is None:
-        attempt = replace(call.attempts[-1], ended=stamp_of(event), sip_code=event.sip_code)
+        attempt = replace(
+            call.attempts[-1], ended=stamp_of(event), sip_code=event.sip_code, reasons=event.reasons
+        )
         call = with_attempt(call, attempt)
     return replace(call, state_b=after(call.state_b, Signal.CLOSED))
 

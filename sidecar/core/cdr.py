@@ -60,6 +60,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     failure: RouteFailure | None = None
     q850_cause: int | None = None
     reasons: tuple[str, ...] = ()
+    heard_code: int = 0  # 180 once it rang, else the highest provisional heard
     late_answer_at: datetime | None = None  # a 2xx that came too late; it got ACK and BYE
 
 

@@ -40,6 +40,7 @@ class Route(WireCommand, frozen=True, kw_only=True):
     transport: TransportName
     user: str  # the user part of the Request-URI on leg B
     no_response_ms: int  # fail over when not even a 100 has come by then
+    no_progress_ms: int = 0  # fail over when nothing but a 100 has come by then; 0: a 100 is enough
     from_user: str = ""  # the user part of From on leg B; empty: as received
     anonymous: bool = False  # From is anonymous (RFC 3323 §4.1.1.3)
     add_headers: tuple[tuple[str, str], ...] = ()  # to this INVITE

@@ -181,7 +181,10 @@ def deadline(call: Call, event: DeadlineReached, policy: Policy, _: Load) -> Dec
 
 
 def _ring_timeout(call: Call, event: DeadlineReached, policy: Policy) -> Decision:
-    cause = ring_timeout_cause(call.attempts[-1].heard_code or event.heard_code)
+    attempt = call.attempts[-1]
+    heard_code = attempt.heard_code or event.heard_code
+    call = with_attempt(call, replace(attempt, heard_code=heard_code))
+    cause = ring_timeout_cause(heard_code)
     verdict = hangup(SERVER, Detail.RING_TIMEOUT, Evidence.TIMER, q850_cause=cause)
     return release(call, event, verdict, policy)
 
@@ -290,6 +293,7 @@ def failed(attempt: Attempt, event: RouteFailed) -> Attempt:
         sip_code=event.sip_code,
         failure=event.cause,
         reasons=event.reasons,
+        heard_code=attempt.heard_code or event.heard_code,
     )
 
 

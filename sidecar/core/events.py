@@ -128,15 +128,18 @@ class RouteFailed(BridgeEvent, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     early_media_relayed: bool = False  # an 18x with SDP or RSeq went to A: no other gateway can be tried
+    heard_code: int = 0  # the highest provisional of the attempt, 100 included
 
 
 class LegTerminated(BridgeEvent, frozen=True, kw_only=True):
     """No more events of this leg will come: not after a single attempt, but after the last. `alive`: its peer
-    answered our BYE with a 2xx. `sip_code`: the final response to the INVITE, 0 where none came."""
+    answered our BYE with a 2xx. `sip_code`: the final response to the INVITE, 0 where none came; `reasons`:
+    the values of its Reason header fields where we had cancelled it."""
 
     leg_name: LegName
     sip_code: int = 0
     alive: bool = False
+    reasons: tuple[str, ...] = ()
 
 
 class TransportFailed(BridgeEvent, frozen=True, kw_only=True):

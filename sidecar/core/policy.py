@@ -68,6 +68,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     strip_digits: int = 0  # of the number sent, before the buy rate is looked up
     calls_max: int | None = None
     no_response_failover_ms: int = 4_000
+    no_progress_failover_ms: int | None = None  # None: a 100 is waited on until the ring timeout
     failover_codes: frozenset[int] = SERVER_FAILURES  # final responses that send the call to the next gateway
     username: str = ""  # ours there: its challenges are answered by us; without one they are the caller's
     caller_id: CallerIdForm = CallerIdForm.PASS

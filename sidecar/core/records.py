@@ -359,6 +359,7 @@ def _attempt(attempt: Attempt) -> AttemptRecord:
         failure=attempt.failure,
         q850_cause=q850_of_reasons(attempt.reasons),
         reasons=attempt.reasons,
+        heard_code=attempt.heard_code,
         late_answer_at=utc(attempt.late_answer.wall_ns) if attempt.late_answer else None,
     )
 

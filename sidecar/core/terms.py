@@ -165,7 +165,8 @@ class RouteFailure(StrEnum):
     """Why an attempt on leg B ended without a 2xx."""
 
     FINAL_RESPONSE = "final_response"  # a final response >= 300 arrived
-    NO_RESPONSE = "no_response"  # not even a 100 within no_response_failover_s
+    # not even a 100 within no_response_failover_s, or nothing but a 100 within no_progress_failover_s
+    NO_RESPONSE = "no_response"
     UNREACHABLE = "unreachable"  # the request could not be sent, or the transport broke
     TRANSACTION_TIMEOUT = "transaction_timeout"  # Timer B (RFC 3261 §17.1.1.2)
 

@@ -102,7 +102,8 @@ def decisions(rig: Rig, rng: random.Random) -> None:
         match event:
             case InviteReceived():
                 attempts[i] = 1
-                return (rig.route(event, no_response_ms=rng.choice((20, 100))),)
+                silence_ms = {"no_response_ms": rng.choice((20, 100)), "no_progress_ms": rng.choice((0, 50))}
+                return (rig.route(event, **silence_ms),)
             case RouteFailed() if attempts[i] < 3 and rng.random() < 0.5:
                 attempts[i] += 1
                 invite = next(e for e in rig.events if isinstance(e, InviteReceived) and e.bridge_id == i)

@@ -23,11 +23,11 @@ from tests.b2bua.rig import ANSWER, Dialog, Rig
 from tests.b2bua.scripted_ua import Message
 
 
-async def routed(rig: Rig) -> tuple[Message, InviteReceived, Message]:
+async def routed(rig: Rig, **route: int) -> tuple[Message, InviteReceived, Message]:
     sent = rig.invite()
     await rig.caller.expect(100)
     invite = await rig.event(InviteReceived)
-    rig.send(rig.route(invite))
+    rig.send(rig.route(invite, **route))
     return sent, invite, await rig.gateway.expect("INVITE")
 
 
@@ -149,6 +149,60 @@ async def test_a_gateway_that_says_nothing_is_given_up_and_its_late_answer_dropp
         rig.gateway.reply(bye, 200)
         dropped = await rig.event(AnswerDropped)
         assert (dropped.attempt, dropped.sip_code, dropped.leg.remote_tag) == (1, 200, "to-b")
+
+
+async def test_a_gateway_that_says_only_100_is_cancelled_and_the_next_one_tried() -> None:
+    async with Rig() as rig:
+        second = await rig.agent(4)
+        rig.invite()
+        await rig.caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite, no_progress_ms=300))
+        at_b = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(at_b, 100)
+        failed = await rig.event(RouteFailed)
+        assert (failed.cause, failed.sip_code, failed.heard_code) == (RouteFailure.NO_RESPONSE, 0, 100)
+        assert not failed.early_media_relayed
+        cancel = await rig.gateway.expect("CANCEL")
+        assert cancel.branch == at_b.branch
+        rig.send(rig.route(invite, 2, host=second.host, port=second.port, no_progress_ms=300))
+        again = await second.expect("INVITE")
+        second.reply(again, 200, tag="to-b2", body=ANSWER)
+        assert (await rig.event(AnswerHeld)).attempt == 2
+
+
+async def test_a_gateway_that_rings_in_time_may_ring_on() -> None:
+    async with Rig() as rig:
+        _, invite, at_b = await routed(rig, no_progress_ms=1500)
+        for code in (100, 183, 100):  # a 100 that was overtaken begins nothing anew
+            rig.gateway.reply(at_b, code, tag="to-b" if code > 100 else "")
+        await rig.event(ProvisionalReceived)
+        sent = rig.invite()  # its time is up after that of the call before
+        await rig.caller.expect(183)
+        await rig.caller.expect(100)
+        later = await rig.event(InviteReceived)
+        rig.send(rig.route(later, no_progress_ms=1500))
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 100)
+        failed = await rig.event(RouteFailed)
+        assert failed.bridge_id == later.bridge_id != invite.bridge_id
+        rig.send(RelayFailure(bridge_id=later.bridge_id))
+        rig.ack_failure(sent, await rig.caller.expect(408))
+
+
+async def test_the_reason_in_the_answer_to_our_cancel_is_reported() -> None:
+    async with Rig() as rig:
+        sent, _, at_b = await ringing(rig)
+        rig.cancel(sent)
+        await rig.caller.expect(200, "CANCEL")
+        rig.ack_failure(sent, await rig.caller.expect(487))
+        rig.gateway.reply(await rig.gateway.expect("CANCEL"), 200)
+        rig.gateway.reply(at_b, 487, "Reason: Q.850;cause=31, SIP;cause=487", tag="to-b")
+        await rig.gateway.expect("ACK")
+        await rig.event(CancelReceived)
+        legs = {leg.leg_name: leg for leg in (await rig.event(LegTerminated), await rig.event(LegTerminated))}
+        assert legs[LegName.A].reasons == ()
+        assert legs[LegName.B].sip_code == 487
+        assert ", ".join(legs[LegName.B].reasons) == "Q.850;cause=31, SIP;cause=487"
 
 
 async def test_an_attempt_that_was_given_up_is_cancelled_once_it_is_heard() -> None:

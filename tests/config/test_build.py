@@ -129,6 +129,7 @@ transport = "tcp"
 strip_digits = 4
 calls_max = 30
 no_response_failover_s = 2
+no_progress_failover_s = 8
 failover_codes = [503, "404", "3xx"]
 caller_id = "pai"
 caller_number = "no_plus"
@@ -234,6 +235,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             strip_digits=4,
             calls_max=30,
             no_response_failover_ms=2_000,
+            no_progress_failover_ms=8_000,
             failover_codes=frozenset({503, 404, *range(300, 400)}),
             caller_id=CallerIdForm.PAI,
             caller_number=NumberForm.NO_PLUS,

@@ -107,6 +107,12 @@ WARNINGS = [
         f"profile.toml:{LAST + 4}: gateways.other.failover_codes: 4xx: so the callee answers",
     ),
     (
+        "a gateway that has longer to ring than the call",
+        "[timers]\nring_timeout_s = 20\n",
+        GATEWAY + "no_progress_failover_s = 20\n",
+        f"profile.toml:{LAST + 4}: gateways.other.no_progress_failover_s: 20 s are never reached",
+    ),
+    (
         "the whole internet",
         "",
         "[peers.all]\naddresses = ['::/0']\n",

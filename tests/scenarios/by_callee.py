@@ -122,6 +122,35 @@ CALLEE = (
         wire=f"{ROUTED}, fail 500",
     ),
     Scenario(
+        name="callee-rejects-after-failover-by-time",  # alpha only says 100; beta is the last, and may
+        ladder="""
+            0      A INVITE
+            20     B 100
+            8_000  B 100
+            20_000 B 183
+            21_000 B 486
+        """,
+        policy={**BOTH, "gateways": world.gateways(*[{"no_progress_failover_ms": 6_000}] * 2)},
+        cdr="callee/rejected 486 17 rejected 0 message/observed",
+        wire=f"{ROUTED}, route 2 beta, fail as received",
+        also={"gateway": "beta"},
+    ),
+    Scenario(
+        name="callee-rings-late-at-a-gateway-with-a-limit",  # 18x in time: it may ring as long as it likes
+        ladder="""
+            0      A INVITE
+            20     B 100
+            5_000  B 180
+            30_000 B 200
+            30_020 A ACK
+            31_001 B BYE
+        """,
+        policy={**BOTH, "gateways": world.gateways({"no_progress_failover_ms": 6_000})},
+        cdr="callee/bye 200 16 answered 1000 message/observed",
+        wire=ANSWERED,
+        sold="0.001",
+    ),
+    Scenario(
         name="callee-rejects-at-the-second-of-a-group",  # the call id is 3 modulo 4: beta is drawn first
         ladder="""
             0      A INVITE

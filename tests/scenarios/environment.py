@@ -134,6 +134,7 @@ class Environment:
                 reasons=reasons,
                 headers=headers,
                 early_media_relayed=early_media,
+                heard_code=self._heard_code,
             )
         )
 
@@ -194,12 +195,17 @@ class Environment:
         self._open.add(LegName.B)
         self._heard_code = 0
 
-        def unheard() -> None:
-            heard = self._heard_code or self._answer_held or self._ended
-            if not heard and self._attempt() == command.attempt and LegName.B in self._open:
-                self._route_failed(RouteFailure.NO_RESPONSE)
+        def silent(heard_code: int) -> Callable[[], None]:
+            def give_up() -> None:
+                heard = self._heard_code > heard_code or self._answer_held or self._ended
+                if not heard and self._attempt() == command.attempt and LegName.B in self._open:
+                    self._route_failed(RouteFailure.NO_RESPONSE)
 
-        self._at(self._now_ms + command.no_response_ms, unheard)
+            return give_up
+
+        self._at(self._now_ms + command.no_response_ms, silent(0))
+        if command.no_progress_ms:
+            self._at(self._now_ms + command.no_progress_ms, silent(100))
 
     def _obey(self, command: WireCommand) -> None:
         match command:

@@ -66,6 +66,11 @@ host = "{host}"
 port = {elsewhere}
 failover_codes = [404]
 
+[gateways.slow]
+host = "{host}"
+port = {slow}
+no_progress_failover_s = 1
+
 [gateways.silent]
 host = "{host}"
 port = {silent}
@@ -106,6 +111,9 @@ gateways = [["main=3", "second=1"]]
 prefix = "08"
 gateways = ["elsewhere", "second"]
 [[routes]]
+prefix = "10"
+gateways = ["slow", "second"]
+[[routes]]
 prefix = "0900"
 gateways = ["main"]
 
@@ -134,7 +142,7 @@ calls_max = 1
 """
 ACCOUNTS = ("demo", "prepaid", "empty", "narrow", "single")
 # What nobody's header claims is demo's; a number that begins otherwise is nobody's.
-CLAIMED_PREFIXES = ("00", "01", "02", "03", "04", "05", "07", "08", "09")
+CLAIMED_PREFIXES = ("00", "01", "02", "03", "04", "05", "07", "08", "09", "10")
 # Rates numbers that begin with 49 alone.
 NARROW_DECK = (
     "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s,steps\n"
@@ -151,7 +159,7 @@ class Rig:
         self.stranger = host.removesuffix(".1") + ".2"  # an address in no peer group
         self._program = program
         self._more: dict[str, str] = {}
-        names = ("main", "second", "small", "elsewhere", "silent", "closed")
+        names = ("main", "second", "small", "elsewhere", "slow", "silent", "closed")
         self.gateways = dict(zip(names, free_ports(host, len(names)), strict=True))
         self.node: Daemon
         self.subscriber: Subscriber

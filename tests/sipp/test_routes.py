@@ -67,3 +67,27 @@ async def test_a_code_that_the_gateway_does_not_list_ends_the_call(make_rig: Mak
         )
     assert (cdr["hangup_origin"], cdr["detail"], cdr["sip_code"]) == ("callee", "rejected", 503)
     assert gateways(cdr) == ["elsewhere"]
+
+
+async def test_a_gateway_that_only_ever_says_100_loses_the_call_to_the_next(make_rig: MakeRig) -> None:
+    async with make_rig() as rig:
+        cdr = await rig.place(
+            "caller-bye-in-call",
+            "gateway-slow",
+            gateway="slow",
+            others={"second": "caller-bye-in-call"},
+            dialled="1044123456789",
+        )
+    first, second = cdr["attempts"]
+    assert (cdr["gateway"], cdr["disposition"]) == ("second", "answered")
+    assert (first["failure"], first["sip_code"], first["heard_code"]) == ("no_response", 0, 100)
+    assert (second["failure"], second["sip_code"], second["heard_code"]) == (None, 200, 180)
+
+
+async def test_what_the_gateway_says_to_a_cancel_is_in_its_attempt(make_rig: MakeRig) -> None:
+    async with make_rig() as rig:
+        cdr = await rig.place("caller-cancel-before-provisional", "gateway-slow")
+    assert (cdr["hangup_origin"], cdr["detail"], cdr["q850_cause"]) == ("caller", "cancel", 16)
+    (attempt,) = cdr["attempts"]
+    assert (attempt["sip_code"], attempt["failure"]) == (487, None)
+    assert (attempt["q850_cause"], attempt["reasons"]) == (31, ["Q.850;cause=31"])

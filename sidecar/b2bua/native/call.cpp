@@ -183,6 +183,7 @@ void Call::settle() {
     if (b_ && b_->ended()) {
         b_code_ = b_->last_code();
         b_alive_ = b_->alive();
+        b_reasons_ = b_->last_reasons();
     }
     const bool report_a = a_.ended() && !a_reported_;
     const bool report_b = b_existed_ && !b_reported_ && (!b_ || b_->ended());
@@ -190,8 +191,12 @@ void Call::settle() {
     b_reported_ |= report_b;
     // Before the last report: who has read it finds the slot free.
     if (a_reported_ && (b_reported_ || !b_existed_)) bridge->retire(*this);
-    if (report_a) emit(EventKind::leg_terminated, Side::a, a_.last_code(), std::move(Fields().number(a_.alive())));
-    if (report_b) emit(EventKind::leg_terminated, Side::b, b_code_, std::move(Fields().number(b_alive_)));
+    if (report_a) emit(EventKind::leg_terminated, Side::a, a_.last_code(), std::move(Fields().number(a_.alive()).list(0)));
+    if (!report_b) return;
+    Fields fields;
+    fields.number(b_alive_).list(b_reasons_.size());
+    for (const auto& reason : b_reasons_) fields.text(reason);
+    emit(EventKind::leg_terminated, Side::b, b_code_, std::move(fields));
 }
 
 void Call::on_transport_failed(Side side) {
@@ -298,7 +303,7 @@ void Call::on_failed(CalleeLeg& leg, RouteFailure cause, const pjsip_rx_data* re
     for (const auto& reason : reasons) fields.text(reason);
     fields.list(headers.size());
     for (const auto& text : headers) fields.text(text);
-    fields.number(early_media_relayed_);
+    fields.number(early_media_relayed_).number(leg.heard_code());
     b_code_ = code;
     b_alive_ = response != nullptr;
     no_answer_code_ = cause == RouteFailure::unreachable ? PJSIP_SC_INTERNAL_SERVER_ERROR : PJSIP_SC_REQUEST_TIMEOUT;

@@ -42,6 +42,7 @@ struct Command {  // each kind uses some of these; hook.py fills them
     int port = 0;
     int transport = 0;
     int milliseconds = 0;  // route: no_response_ms; arm_deadline: after_ms
+    int no_progress_ms = 0;  // route
     int sip_code = 0;
     int q850_cause = 0;
     int deadline = 0;

@@ -195,7 +195,7 @@ void CallerLeg::on_finished() { call_->settle(); }
 
 // --- B ---------------------------------------------------------------------------------------------------------------
 
-CalleeLeg::CalleeLeg(Call& call, int attempt) : Leg(call, Side::b), attempt_(attempt), no_response_(this, &no_response) {}
+CalleeLeg::CalleeLeg(Call& call, int attempt) : Leg(call, Side::b), attempt_(attempt), silence_(this, &silent) {}
 
 CalleeLeg::~CalleeLeg() = default;
 
@@ -225,8 +225,18 @@ bool CalleeLeg::start(const Command& route, const HeldMessage& invite, const pjs
         return false;
     }
     no_response_ms_ = route.milliseconds;
-    if (no_response_ms_ > 0) no_response_.arm(no_response_ms_);
+    no_progress_ms_ = route.no_progress_ms;
+    await_response();
     return true;
+}
+
+void CalleeLeg::await_response() {
+    sent_ns_ = Moment::now().mono_ns;
+    if (no_response_ms_ > 0) silence_.arm(no_response_ms_);
+}
+
+void CalleeLeg::await_progress() {
+    if (no_progress_ms_ > 0) silence_.arm(no_progress_ms_ - (Moment::now().mono_ns - sent_ns_) / 1'000'000);
 }
 
 bool CalleeLeg::first_of_its_code(int code) {
@@ -240,7 +250,7 @@ void CalleeLeg::cancel(const std::vector<std::string>& reasons) {
     if (!invite_ || cancel_wanted_) return;
     cancel_wanted_ = true;
     cancel_reasons_ = reasons;
-    no_response_.disarm();
+    silence_.disarm();
     if (heard_code_ > 0) send_cancel();  // else it waits for a provisional (RFC 3261 §9.1), or for Timer B
 }
 
@@ -278,7 +288,7 @@ void CalleeLeg::leave(const std::vector<std::string>& reasons, const pjsip_rx_da
 
 void CalleeLeg::give_up() {
     call_ = nullptr;
-    no_response_.disarm();
+    silence_.disarm();
     leave({});
     if (ended()) bridge->forget(*this);
 }
@@ -307,15 +317,16 @@ bool CalleeLeg::tried_again(const pjsip_rx_data* challenge) {
     if (!again || !invite_.send(std::move(again), this)) return false;
     invite_cseq_ = dialog.local_cseq() - 1;
     heard_code_ = 0;  // of this INVITE nothing was heard yet: a CANCEL waits for it
-    if (no_response_ms_ > 0) no_response_.arm(no_response_ms_);
+    await_response();
     return true;
 }
 
 void CalleeLeg::on_provisional(const pjsip_rx_data* response) {
     const int code = response->msg_info.msg->line.status.code;
     heard_code_ = std::max(heard_code_, code);
-    no_response_.disarm();
+    silence_.disarm();
     if (cancel_wanted_) return send_cancel();
+    if (call_ != nullptr && heard_code_ == PJSIP_SC_TRYING) await_progress();
     if (call_ == nullptr || code == PJSIP_SC_TRYING) return;
     const auto tag = view(response->msg_info.to->tag);
     const bool other_branch = !dialog.remote_tag().empty() && tag != dialog.remote_tag();
@@ -328,7 +339,7 @@ void CalleeLeg::on_provisional(const pjsip_rx_data* response) {
 
 void CalleeLeg::on_answer(const pjsip_rx_data* response) {
     const int code = response->msg_info.msg->line.status.code;
-    no_response_.disarm();
+    silence_.disarm();
     dialog.learn(response);
     state_ = LegState::answered;
     last_code_ = code;
@@ -340,13 +351,14 @@ void CalleeLeg::on_answer(const pjsip_rx_data* response) {
 }
 
 void CalleeLeg::on_failure(int cause, const pjsip_rx_data* response) {
-    no_response_.disarm();
+    silence_.disarm();
     alive_ = response != nullptr;
     if (call_ != nullptr) call_->on_failed(*this, static_cast<RouteFailure>(cause), response);
+    if (call_ != nullptr && response != nullptr) last_reasons_ = reasons_of(response->msg_info.msg);  // it was cancelled
     finish(response != nullptr ? response->msg_info.msg->line.status.code : 0);
 }
 
-void CalleeLeg::no_response(void* self) {
+void CalleeLeg::silent(void* self) {
     auto* leg = static_cast<CalleeLeg*>(self);
     if (leg->call_ != nullptr) leg->call_->on_failed(*leg, RouteFailure::no_response, nullptr);
 }

@@ -129,12 +129,15 @@ public:
 
     int attempt() const { return attempt_; }
     int heard_code() const { return heard_code_; }
+    const std::vector<std::string>& last_reasons() const { return last_reasons_; }  // of a final response that settles
     bool first_of_its_code(int code);
 
     void on_tsx(pjsip_transaction* tsx, pjsip_event& event) override;
 
 private:
-    static void no_response(void* self);
+    static void silent(void* self);
+    void await_response();
+    void await_progress();
     void on_provisional(const pjsip_rx_data* response);
     void on_answer(const pjsip_rx_data* response);
     bool tried_again(const pjsip_rx_data* challenge);
@@ -150,8 +153,11 @@ private:
     std::vector<std::string> cancel_reasons_;
     std::bitset<100> codes_seen_;
     std::vector<std::string> branches_dropped_;  // remote tags of other branches that got ACK and BYE; bounded
-    Deadline no_response_;
+    Deadline silence_;  // of the gateway: first of all, then of whoever is behind its 100
     int no_response_ms_ = 0;
+    int no_progress_ms_ = 0;  // 0: a 100 is enough
+    std::int64_t sent_ns_ = 0;
+    std::vector<std::string> last_reasons_;
     int invite_tries_ = 0;  // answers to challenges
 };
 

@@ -91,10 +91,11 @@ Command to_command(nb::tuple t) {
             command.user = nb::cast<std::string>(t[6]);
             command.milliseconds = nb::cast<int>(t[7]);
             command.gateway = nb::cast<std::string>(t[8]);
-            command.from_user = nb::cast<std::string>(t[9]);
-            command.anonymous = nb::cast<bool>(t[10]);
-            command.add_headers = nb::cast<std::vector<std::pair<std::string, std::string>>>(t[11]);
-            command.withheld_headers = nb::cast<std::vector<std::string>>(t[12]);
+            command.no_progress_ms = nb::cast<int>(t[9]);
+            command.from_user = nb::cast<std::string>(t[10]);
+            command.anonymous = nb::cast<bool>(t[11]);
+            command.add_headers = nb::cast<std::vector<std::pair<std::string, std::string>>>(t[12]);
+            command.withheld_headers = nb::cast<std::vector<std::string>>(t[13]);
             break;
         case CommandKind::relay_failure:
             command.sip_code = nb::cast<int>(t[2]);
