@@ -198,6 +198,11 @@ class ScriptedUA(asyncio.DatagramProtocol):
     def quiet(self) -> bool:
         return self._arrived.empty()
 
+    async def until_closed(self) -> None:
+        """Until the peer has closed the connection."""
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*self._reading)
+
     def hang_up(self) -> None:
         """Break the connection; a server takes the next one."""
         assert self._streams is not None

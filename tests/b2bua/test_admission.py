@@ -230,6 +230,40 @@ async def test_what_is_wrong_is_refused_before_it_is_a_call(change: tuple[bytes,
         assert rig.events == []
 
 
+@pytest.mark.parametrize("method", ["OPTIONS", "MESSAGE", "BYE"])
+async def test_a_datagram_that_ends_early_gets_400_whatever_it_asks(method: str) -> None:
+    async with Rig() as rig:
+        rig.caller.send(request(rig, method).replace(b"Content-Length: 0", b"Content-Length: 1"))
+        await rig.caller.expect(400)
+        rig.caller.send(request(rig, "ACK").replace(b"Content-Length: 0", b"Content-Length: 1"))
+        await rig.settled(rig.caller)
+
+
+@pytest.mark.parametrize("length", ["-1", "99999999999", "many"])
+async def test_a_content_length_that_is_none_gets_no_answer(length: str) -> None:
+    async with Rig() as rig:
+        rig.caller.send(rig_invite(rig).replace(b"Content-Length: ", f"Content-Length: {length}".encode()))
+        await rig.settled(rig.caller)
+        assert rig.hook.stats()["dropped_unparsable"] == 1
+        assert rig.events == []
+
+
+async def test_an_answer_that_ends_early_is_not_heard_until_it_comes_whole() -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        rig.invite()
+        at_b = await rig.gateway.expect("INVITE")
+        contact = rig.gateway.contact()
+        whole = rig.gateway.response(
+            at_b, 200, contact, "Content-Type: application/sdp", tag="to-b", body=ANSWER
+        )
+        rig.gateway.send(whole[:-10])
+        rig.gateway.send(whole)
+        await rig.caller.expect(100)
+        assert (await rig.caller.expect(200)).body == ANSWER
+        assert rig.hook.stats()["dropped_unparsable"] == 1
+
+
 def rig_invite(rig: Rig) -> bytes:
     return sip(
         f"INVITE sip:4930123@{rig.host} SIP/2.0",

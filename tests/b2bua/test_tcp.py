@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AnswerHeld, InviteReceived, LegTerminated, RouteFailed
 from sidecar.core.terms import RouteFailure, TransportName
 from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
-from tests.b2bua.scripted_ua import PATIENCE_S, ScriptedUA, sip
+from tests.b2bua.scripted_ua import ScriptedUA, sip
 
 BOTH = (TransportName.UDP, TransportName.TCP)
 
@@ -109,15 +107,106 @@ async def test_a_connection_may_bring_more_than_a_buffer_of_messages_at_once() -
         assert rig.hook.stats()["refused_too_large"] == 0
 
 
-async def test_a_message_that_fits_no_buffer_is_refused_and_never_parsed_in_part() -> None:
+def large(caller: ScriptedUA, rig: Rig, *headers: str, method: str = "INVITE", body: bytes = b"") -> bytes:
+    return sip(
+        f"{method} sip:4930123@{rig.host} SIP/2.0",
+        caller.via_line("z9hG4bK-large"),
+        "v: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK-before",
+        f"f: <sip:1000@{rig.host}>;tag=a",
+        f"t: <sip:4930123@{rig.host}>",
+        "i: large",
+        f"CSeq: 1 {method}",
+        caller.contact(),
+        "Content-Type: text/plain",
+        *headers,
+        body=body or b"x" * 70_000,
+    )
+
+
+async def over_tcp(rig: Rig, last: int = 2) -> ScriptedUA:
+    return rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.{last}"))
+
+
+async def test_a_message_that_fits_no_buffer_gets_513_and_its_connection_is_closed() -> None:
     async with Rig(transports=BOTH) as rig:
-        caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
-        rig.invite(agent=caller, body=OFFER + b"a=x:" + b"y" * 70_000 + b"\r\n")
-        async with asyncio.timeout(PATIENCE_S):
-            while not rig.hook.stats()["refused_too_large"]:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+        caller = await over_tcp(rig)
+        body = b"x" * 65_536
+        for number in range(9):  # as a third party would hide them in its body
+            body += large(caller, rig, body=b"x").replace(b"large", b"hidden-%d" % number)
+        caller.send(large(caller, rig, body=body))
+        refusal = await caller.expect(513)
+        assert (len(refusal.all("Via")), refusal["Call-ID"], refusal["CSeq"]) == (2, "large", "1 INVITE")
+        assert ";tag=" in refusal["To"]
+        await caller.until_closed()
+        caller.send(large(caller, rig, body=b"x").replace(b"large", b"late"))
         await rig.settled(rig.caller)
+        assert (rig.hook.stats()["refused_too_large"], rig.hook.stats()["invites"]) == (1, 0)
+
+
+async def test_headers_that_fit_no_buffer_get_513_too() -> None:
+    async with Rig(transports=BOTH) as rig:
+        caller = await over_tcp(rig)
+        caller.send(large(caller, rig, *(f"X-{number}: {'x' * 500}" for number in range(140)), body=b"x"))
+        await caller.expect(513)
+        await caller.until_closed()
+
+
+async def test_a_large_ack_or_response_gets_no_answer_and_its_connection_is_closed() -> None:
+    async with Rig(transports=BOTH) as rig:
+        for change in (
+            (b"INVITE sip:4930123@" + rig.host.encode() + b" SIP/2.0", b"SIP/2.0 200 OK"),
+            (b"INVITE", b"ACK"),
+            (b"CSeq", b"X-CSeq"),
+        ):
+            caller = await over_tcp(rig)
+            caller.send(large(caller, rig).replace(*change))
+            await caller.until_closed()
+            assert caller.quiet
+
+
+async def test_a_stranger_is_not_told_that_its_message_is_too_large() -> None:
+    async with Rig(transports=BOTH) as rig:
+        stranger = await over_tcp(rig, 9)
+        stranger.send(large(stranger, rig))
+        await stranger.until_closed()
+        assert stranger.quiet
+
+
+@pytest.mark.parametrize(
+    ("length", "code"),
+    [("-1", 400), ("many", 400), ("", 400), ("99999999999", 513), ("4294967296", 513), (None, 400)],
+)
+async def test_a_stream_whose_next_message_cannot_be_found_is_closed(length: str | None, code: int) -> None:
+    async with Rig(transports=BOTH) as rig:
+        caller = await over_tcp(rig)
+        line = b"" if length is None else b"Content-Length: " + length.encode() + b"\r\n"
+        caller.send(large(caller, rig, body=b"xyz").replace(b"Content-Length: 3\r\n", line))
+        assert (await caller.expect(code))["Call-ID"] == "large"
+        await caller.until_closed()
         assert rig.events == []
+
+
+async def test_a_call_outlives_the_connection_that_a_large_message_cost() -> None:
+    async with Rig(transports=BOTH) as rig:
+        rig.autopilot()
+        caller = await over_tcp(rig)
+        sent = rig.invite(agent=caller)
+        at_b = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+        await caller.expect(100)
+        a = Dialog.of_caller(sent, await caller.expect(200))
+        rig.in_dialog(caller, "ACK", a, cseq=1)
+        await rig.gateway.expect("ACK")
+        caller.send(large(caller, rig))
+        await caller.expect(513)
+        await caller.until_closed()
+        again = await over_tcp(rig)
+        rig.in_dialog(again, "INFO", a, cseq=2)
+        rig.gateway.reply(await rig.gateway.expect("INFO"), 200)
+        await again.expect(200, "INFO")
+        rig.in_dialog(rig.gateway, "BYE", Dialog.of_callee(at_b, "to-b"), cseq=1)
+        again.reply(await again.expect("BYE"), 200)
+        await rig.idle()
 
 
 @pytest.mark.parametrize(("size", "code"), [(65_534, 100), (65_535, 513)])

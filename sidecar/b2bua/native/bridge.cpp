@@ -65,7 +65,12 @@ void on_tsx_state(pjsip_transaction* tsx, pjsip_event* event) {
 }
 
 void on_dropped_data(pjsip_tp_dropped_data* data) {
-    if (bridge != nullptr) bridge->enter_from_pjsip([&] { bridge->on_dropped(data->status); });
+    if (bridge != nullptr) bridge->enter_from_pjsip([&] { bridge->on_dropped(*data); });
+}
+
+pj_status_t on_received_data(pjsip_tp_rx_data* data) {
+    if (bridge != nullptr && !bridge->hears(data->tp)) data->len = 0;
+    return PJ_SUCCESS;
 }
 
 // They outlive the bridge: transactions that pjsip still holds when the endpoint goes down point to them.
@@ -130,6 +135,7 @@ void Bridge::start() {
         throw std::runtime_error("pjsip refused the modules");
     }
     pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), &on_dropped_data);
+    pjsip_tpmgr_set_recv_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), &on_received_data);
     tls_names::watch(stack.endpoint);
     tick_.arm(tick_ms);
     registered_ = true;
@@ -145,7 +151,11 @@ void Bridge::stop() {
     stop_condition_.wait(lock, [this] { return stopped_; });
 }
 
-void Bridge::ticked(void* self) { static_cast<Bridge*>(self)->tick_.arm(tick_ms); }  // and sweep() does the rest
+void Bridge::ticked(void* self) {  // and sweep() does the rest
+    auto* of = static_cast<Bridge*>(self);
+    of->tick_.arm(tick_ms);
+    of->broken_streams_.tick();
+}
 
 void Bridge::count_transactions() noexcept {
     transactions_.store(pjsip_tsx_layer_get_tsx_count(), std::memory_order_relaxed);
@@ -154,6 +164,8 @@ void Bridge::count_transactions() noexcept {
 void Bridge::stop_here() {
     tick_.disarm();
     pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), nullptr);
+    pjsip_tpmgr_set_recv_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), nullptr);
+    broken_streams_.clear();
     tls_names::unwatch(stack.endpoint);
     pjsip_endpt_unregister_module(stack.endpoint, &gate_module);
     calls_.clear();
@@ -334,6 +346,10 @@ bool Bridge::gate_response(const pjsip_rx_data* rdata) {
         counters.add(Counter::unmatched_responses);
         return true;
     }
+    if (!body_is_whole(rdata)) {  // RFC 3261 §18.3; its sender repeats it, or its transaction ends
+        counters.add(Counter::dropped_unparsable);
+        return true;
+    }
     // A transaction takes any response with its branch, wherever that was seen: a forged 2xx would be billed.
     const Dialog* dialog = asker(view(rdata->msg_info.from->tag));
     if (dialog == nullptr || dialog->speaks_from(rdata)) return false;
@@ -419,9 +435,7 @@ bool Bridge::refused_as_malformed(pjsip_rx_data* rdata) {
     if (info.len >= PJSIP_MAX_PKT_LEN - 1) {  // not pkt_info.len: one read of a stream holds many messages
         return refuse(Counter::refused_too_large, PJSIP_SC_MESSAGE_TOO_LARGE);
     }
-    if (!body_is_whole(rdata) || validity::has_broken_sdp(rdata)) {
-        return refuse(Counter::refused_malformed, PJSIP_SC_BAD_REQUEST);
-    }
+    if (validity::has_broken_sdp(rdata)) return refuse(Counter::refused_malformed, PJSIP_SC_BAD_REQUEST);
     if (info.max_fwd != nullptr && info.max_fwd->ivalue <= 0) return refuse(Counter::refused_hops, PJSIP_SC_TOO_MANY_HOPS);
     if (find(view(info.from->tag)) != nullptr || pjsip_tsx_detect_merged_requests(rdata) != nullptr) {
         return refuse(Counter::refused_loop, PJSIP_SC_LOOP_DETECTED);
@@ -520,7 +534,7 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
     }
     Call* call = leg->call();
     leg->dialog.heard_on(rdata->tp_info.transport);
-    if (!body_is_whole(rdata) || (method.id != PJSIP_BYE_METHOD && validity::has_broken_sdp(rdata))) {
+    if (method.id != PJSIP_BYE_METHOD && validity::has_broken_sdp(rdata)) {
         counters.add(Counter::refused_malformed);
         return respond_stateless(rdata, PJSIP_SC_BAD_REQUEST);
     }
@@ -558,9 +572,14 @@ bool Bridge::on_response(pjsip_rx_data* rdata) {
     return true;
 }
 
-void Bridge::on_dropped(int status) {
-    if (status == PJ_EIGNORED) return;  // a keep-alive
-    counters.add(status == PJSIP_ERXOVERFLOW ? Counter::refused_too_large : Counter::dropped_unparsable);
+void Bridge::on_dropped(const pjsip_tp_dropped_data& dropped) {
+    if (dropped.status == PJ_EIGNORED) return;  // a keep-alive
+    const int code = BrokenStreams::code_for(dropped);
+    counters.add(code == PJSIP_SC_MESSAGE_TOO_LARGE ? Counter::refused_too_large : Counter::dropped_unparsable);
+    if (code == 0) return;
+    for (const auto& [tag, leg] : legs_) leg->dialog.let_go_of(dropped.tp);
+    const int group = stack.settings.peers.find(&dropped.tp->key.rem_addr, tls_names::of(dropped.tp));
+    broken_streams_.give_up(dropped, code, group != PeerTable::unlisted);
 }
 
 }  // namespace sidecar

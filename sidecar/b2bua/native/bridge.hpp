@@ -2,6 +2,7 @@
 // queues to Python.
 #pragma once
 
+#include "broken_streams.hpp"
 #include "call.hpp"
 #include "command_queue.hpp"
 #include "counters.hpp"
@@ -66,7 +67,8 @@ public:
     bool gate_response(const pjsip_rx_data* rdata);  // true: dropped
     void on_request(pjsip_rx_data* rdata);
     bool on_response(pjsip_rx_data* rdata);
-    void on_dropped(int status);
+    void on_dropped(const pjsip_tp_dropped_data& dropped);
+    bool hears(const pjsip_transport* transport) const { return !broken_streams_.holds(transport); }
 
 private:
     void run(std::vector<Command>& commands);
@@ -104,6 +106,7 @@ private:
     std::atomic<std::size_t> live_calls_{0};
     std::atomic<std::size_t> abandoned_legs_{0};
     std::atomic<std::size_t> transactions_{0};  // whoever reads the statistics may be a thread that pj does not know
+    BrokenStreams broken_streams_;
     Deadline tick_{this, &ticked};
     std::uint64_t next_id_ = 1;
     std::string not_accepting_;  // the detail of the refusal; empty: accepting

@@ -140,6 +140,12 @@ void Dialog::hold_connection(pjsip_transport* transport) {
     connection_ = transport;
 }
 
+void Dialog::let_go_of(const pjsip_transport* transport) {
+    if (transport != connection_) return;
+    pjsip_transport_dec_ref(connection_);
+    connection_ = nullptr;
+}
+
 void Dialog::heard_on(pjsip_transport* transport) {
     if (transport_ != Transport::udp && transport_of(transport->key.type) == transport_) hold_connection(transport);
 }

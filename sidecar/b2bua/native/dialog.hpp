@@ -62,6 +62,7 @@ public:
     bool refresh_target(const std::string& uri);  // true where it changed
 
     void heard_on(pjsip_transport* transport);  // the peer may have opened a new connection
+    void let_go_of(const pjsip_transport* transport);  // it is no way to the peer any more
 
     TxPtr request(const pjsip_method& method);  // takes the next CSeq
     TxPtr ack(int cseq, std::string_view branch);

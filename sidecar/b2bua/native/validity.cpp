@@ -93,6 +93,7 @@ bool is_ambiguous(const pjsip_rx_data* request) {
     if (std::count(line.begin(), line.end(), ' ') != 2) return true;
     if (pjsip_method_cmp(&info.cseq->method, &info.msg->line.req.method) != 0) return true;
     if (info.max_fwd != nullptr && info.max_fwd->ivalue > 255) return true;
+    if (!body_is_whole(request)) return true;
     if (count(info.msg, {PJSIP_H_FROM, PJSIP_H_TO, PJSIP_H_CALL_ID, PJSIP_H_CSEQ}) != 4) return true;
     if (count(info.msg, {PJSIP_H_CONTENT_LENGTH}) > 1) return true;
     const auto* uri = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.msg->line.req.uri));
