@@ -1,4 +1,4 @@
-"""`sidecar cdr export` and `sidecar cdr summary`: records for other programs, and what they come to."""
+"""`sidecar cdr export`, `verify` and `summary`: records for other programs, and what they come to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption
 from sidecar.cli.journal import AccountOption, GatewayOption, SinceOption, UntilOption, moment_of, snapshot
-from sidecar.cli.output import Exit, fail, print_json, print_table
+from sidecar.cli.output import Exit, fail, print_json, print_table, printable
 from sidecar.core.terms import HangupOrigin, ServerReason
 from sidecar.core.totals import GroupBy
 
@@ -98,7 +98,31 @@ def export(
     )
     for file in manifest.files:
         typer.echo(f"{out / file.name}  {file.records} records, {file.bytes} bytes")
-    typer.echo(f"check: cd {out} && sha256sum -c SHA256SUMS")
+    typer.echo(f"check: sidecar cdr verify {out}, or cd {out} && sha256sum -c SHA256SUMS")
+
+
+def verify(
+    place: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of an export, or its manifest.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check an export: digests, records and control totals, made again from its files, against its manifest.
+    Exit code 1 where anything differs. Needs neither journal nor daemon."""
+    from sidecar.adapters.exports import ExportError
+    from sidecar.adapters.exports import verify as read_back
+
+    try:
+        found = read_back(place)
+    except ExportError as error:
+        fail(Exit.USAGE, str(error), as_json=as_json)
+    if as_json:
+        print_json(found)
+    else:
+        for text in found.findings:
+            typer.echo(printable(text))
+        verdict = f"{len(found.findings)} findings" if found.findings else "as its manifest says"
+        typer.echo(f"{found.records} records in {found.files} files: {verdict}")
+    if found.findings:
+        raise typer.Exit(Exit.NO.value)
 
 
 def summary(

@@ -34,6 +34,11 @@ class Amounts(msgspec.Struct, kw_only=True):
         self.tax = _EXACT.add(self.tax, line.tax or _NOTHING)
         self.total = _EXACT.add(self.total, line.total or _NOTHING)
 
+    def merge(self, other: Amounts) -> None:
+        self.net = _EXACT.add(self.net, other.net)
+        self.tax = _EXACT.add(self.tax, other.tax)
+        self.total = _EXACT.add(self.total, other.total)
+
 
 class Totals(msgspec.Struct, kw_only=True):
     """Sums over records. `calls` counts each refusal of a record that stands for many; `unrated` are the
@@ -64,6 +69,19 @@ class Totals(msgspec.Struct, kw_only=True):
             self.unrated += sold and line.rating_status is RatingStatus.NO_RATE
             if line.currency is not None and line.total is not None:
                 (self.sell if sold else self.buy).setdefault(line.currency, Amounts()).add(line)
+
+    def merge(self, other: Totals) -> None:
+        self.records += other.records
+        self.calls += other.calls
+        self.answered += other.answered
+        self.unrated += other.unrated
+        self.talk_ms += other.talk_ms
+        self.billable_ms += other.billable_ms
+        self.hold_s += other.hold_s
+        self.billed_s += other.billed_s
+        for mine, theirs in ((self.sell, other.sell), (self.buy, other.buy)):
+            for currency, amounts in theirs.items():
+                mine.setdefault(currency, Amounts()).merge(amounts)
 
 
 class ControlTotals(msgspec.Struct, kw_only=True):

@@ -64,6 +64,21 @@ async def test_an_export_holds_the_calls_asked_for_and_adds_up(
     assert "holds an export already" in again.err
 
 
+async def test_an_export_is_verified_by_its_manifest(tmp_path: Path, config: tuple[str, str]) -> None:
+    out = tmp_path / "out"
+    await sidecar("cdr", "export", "--out", str(out), *config)
+    right = await sidecar("cdr", "verify", str(out))
+    assert (right.exit_code, right.out) == (0, "50 records in 1 files: as its manifest says\n")
+    with (out / "cdrs-00001.csv").open("a") as file:
+        file.write("more\n")
+    wrong = await sidecar("cdr", "verify", str(out / "manifest.json"), "--json")
+    assert wrong.exit_code == 1
+    assert any("SHA-256" in text for text in wrong.json["findings"])
+    assert any("record 51 cannot be read" in text for text in wrong.json["findings"])
+    none = await sidecar("cdr", "verify", str(tmp_path))
+    assert (none.exit_code, none.out) == (2, "")
+
+
 @pytest.mark.parametrize("wanted", ["jsonl", "parquet"])
 async def test_other_formats_and_suppressed_records(
     tmp_path: Path, config: tuple[str, str], wanted: str

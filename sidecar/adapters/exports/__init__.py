@@ -9,6 +9,7 @@ columns    a CDR as one flat row: made from its definition
 files      one file of rows, hashed as it is written
 parquet    the same through duckdb, an optional extra
 export     all of it together
+verify     the same read back, digests and sums against the manifest
 
 The manifest comes last: a folder that has none is an export that did not end. The same records give the same
 files, byte for byte; only `generated_at` differs. Memory does not grow with the number of records.
@@ -16,5 +17,16 @@ files, byte for byte; only `generated_at` differs. Memory does not grow with the
 
 from sidecar.adapters.exports.columns import COLUMNS, Column, row_of
 from sidecar.adapters.exports.export import ExportError, Format, Manifest, export
+from sidecar.adapters.exports.verify import Verification, verify
 
-__all__ = ["COLUMNS", "Column", "ExportError", "Format", "Manifest", "export", "row_of"]
+__all__ = [
+    "COLUMNS",
+    "Column",
+    "ExportError",
+    "Format",
+    "Manifest",
+    "Verification",
+    "export",
+    "row_of",
+    "verify",
+]

@@ -45,11 +45,11 @@ class EpochRange(msgspec.Struct, kw_only=True):
     first_seq: int | None = None
     last_seq: int | None = None
 
-    def add(self, cdr: Cdr) -> None:
+    def add(self, seq: int | None) -> None:
         self.records += 1
-        if cdr.seq is not None:
-            self.first_seq = cdr.seq if self.first_seq is None else min(self.first_seq, cdr.seq)
-            self.last_seq = cdr.seq if self.last_seq is None else max(self.last_seq, cdr.seq)
+        if seq is not None:
+            self.first_seq = seq if self.first_seq is None else min(self.first_seq, seq)
+            self.last_seq = seq if self.last_seq is None else max(self.last_seq, seq)
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +98,7 @@ def export(
                 current.add(cdr)
                 rows += 1
                 totals.add(cdr)
-                epochs.setdefault(cdr.store_epoch, EpochRange(store_epoch=cdr.store_epoch)).add(cdr)
+                epochs.setdefault(cdr.store_epoch, EpochRange(store_epoch=cdr.store_epoch)).add(cdr.seq)
                 if rows == rows_per_file:
                     files.append(current.finish())
                     current, rows = None, 0

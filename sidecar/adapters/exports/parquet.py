@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -16,6 +18,7 @@ from sidecar.core.cdr import Cdr
 
 EXTRA = "sip-billing-sidecar[parquet]"
 MEMORY = "512MB"
+ROWS_FETCHED = 2_000
 # A net has at most 12 decimals and a tax 12 more; of 38 digits, the most that Parquet has, 17 are left in
 # front.
 DECIMALS_MAX = 21
@@ -87,6 +90,22 @@ class ParquetFile:
     def abandon(self) -> None:
         self._rows.abandon()
         self._path.with_name(self._path.name + PART).unlink(missing_ok=True)
+
+
+def rows(path: Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The named columns of a file, row by row."""
+    if not is_available():
+        raise ParquetError(f"needs duckdb, which is not installed: pip install '{EXTRA}'")
+    import duckdb  # noqa: PLC0415 - the extra may be missing
+
+    wanted = [column.name for column in COLUMNS if column.name in set(names)]
+    try:
+        with duckdb.connect(":memory:", config={"threads": 1, "memory_limit": MEMORY}) as connection:
+            connection.execute(f"SELECT {', '.join(wanted)} FROM read_parquet(?)", [str(path)])  # noqa: S608
+            while found := connection.fetchmany(ROWS_FETCHED):
+                yield from (dict(zip(wanted, row, strict=True)) for row in found)
+    except duckdb.Error as error:
+        raise ParquetError(str(error)) from error
 
 
 def _check(amount: str, name: str, cdr: Cdr) -> None:
