@@ -8,8 +8,10 @@ Kamailio binds what it is told, and nothing else; it keeps its files in `folder`
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ CONFIGURATION = SAMPLES / "kamailio.cfg"
 SIDECARS = SAMPLES / "kamailio-sidecars.list"
 PROFILE = SAMPLES / "beside-kamailio.toml"
 START_ATTEMPTS_MAX = 150
+COMMAND_S = 30
 STOP_S = 10
 
 Address = tuple[str, int]
@@ -56,7 +59,7 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
             capture_output=True,
             text=True,
             check=True,
-            timeout=STOP_S,
+            timeout=COMMAND_S,
         )
         return done.stdout
 
@@ -125,7 +128,7 @@ def kamailio(folder: Path, places: Places) -> Iterator[Proxy]:
     sidecars.write_text(sidecars_list(places))
     command = [executable(), "-DD", "-E", *files, *arguments(places, sidecars), "-f", str(CONFIGURATION)]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, start_new_session=True)
     try:
         _wait_until_it_answers(process, places.proxy, log)
         yield Proxy(places=places, folder=folder)
@@ -134,7 +137,7 @@ def kamailio(folder: Path, places: Places) -> Iterator[Proxy]:
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # its own session: it and its children
             process.wait()
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from tests.sipp.rig import begun_seconds, nobody_answers
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RETAIL_44 = Decimal("0.011")  # per minute, sidecar/decks/retail.csv
+CONFIRMED = "4"  # Kamailio's word for it
 MILLIONTH = Decimal("0.000001")
 
 
@@ -234,14 +236,35 @@ async def test_what_kamailios_operator_ends_is_the_servers(node: Node, tmp_path:
 def _operator_ends(node: Node, proxy: Proxy) -> Callable[[str], Awaitable[None]]:
     async def end(dialled: str) -> None:
         await node.live(dialled, answered=True)
-        listed = await asyncio.to_thread(proxy.command, "dlg.list")
-        entry, number = (re.search(rf"{name}: (\d+)", listed) for name in ("h_entry", "h_id"))
-        assert entry is not None
-        assert number is not None
-        words = ("dlg.end_dlg", entry[1], number[1], "X-Proxy-Hangup: operator\r\n")
-        await asyncio.to_thread(proxy.command, *words)
+        while (found := _dialog(await asyncio.to_thread(proxy.command, "dlg.list"))) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        await asyncio.to_thread(proxy.command, "dlg.end_dlg", *found, "X-Proxy-Hangup: operator\r\n")
 
     return end
+
+
+def _dialog(listed: str) -> tuple[str, str] | None:
+    """How Kamailio calls the only dialog, once that has had its ACK."""
+    entry, number, state = (re.search(rf"\b{name}: (\d+)", listed) for name in ("h_entry", "h_id", "state"))
+    if entry is None or number is None or state is None or state[1] != CONFIRMED:
+        return None
+    return entry[1], number[1]
+
+
+async def test_what_our_own_operator_ends_reaches_both_through_kamailio(node: Node, tmp_path: Path) -> None:
+    async def release(dialled: str) -> None:
+        live = await node.live(dialled, answered=True)
+        await node.node.command("call", "release", live["call_id"], "--operator", "ops")
+
+    pair = "server-operator-release-in-call"  # both want our Reason in their BYE
+    async with proxy_at(tmp_path, node.places):
+        cdr = await node.call(pair, pair, meanwhile=release)
+    assert (cdr["server_reason"], cdr["detail"], cdr["proxy"], cdr["operator"]) == (
+        "admin",
+        "operator",
+        None,
+        "ops",
+    )
 
 
 async def test_a_prepaid_customers_national_number_is_sold_and_bought_by_its_country_code(
@@ -261,3 +284,19 @@ async def test_a_prepaid_customers_national_number_is_sold_and_bought_by_its_cou
     assert [charge["prefix"] for charge in cdr["charges"]] == ["4915", "4915"]
     [balance] = (await node.node.command("account", "show", "bluebird"))["balances"]
     assert Decimal(balance["amount"]) == 1 - Decimal(cdr["charges"][0]["total"])
+
+
+async def test_a_kamailio_that_restarts_in_a_call_changes_nothing(node: Node, tmp_path: Path) -> None:
+    """What it knew of the dialog is gone; the recorded route is enough."""
+    async with AsyncExitStack() as before, AsyncExitStack() as after:
+        await before.enter_async_context(proxy_at(tmp_path, node.places))
+
+        async def restart(dialled: str) -> None:
+            await node.live(dialled, answered=True)
+            await before.aclose()
+            await after.enter_async_context(proxy_at(tmp_path, node.places))
+
+        pair = "caller-bye-in-call"
+        cdr = await node.call(pair, pair, pause_ms=3_000, patience_s=40, meanwhile=restart)
+    assert (cdr["hangup_origin"], cdr["detail"], cdr["proxy"]) == ("caller", "bye", None)
+    assert cdr["talk_ms"] >= 2_900
