@@ -235,6 +235,7 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
             PeerGroup(name=peer.name, cidrs=peer.addresses, port=peer.port) for peer in policy.peers.values()
         ),
         unlisted="drop" if bridge.unlisted_source == "drop" else "refuse",
+        refer="pass" if bridge.refer == "pass" else "refuse",
         calls_max=bridge.calls_max,
         events_max=bridge.events_max,
         answer_hold_ms_max=bridge.answer_hold_ms_max,

@@ -67,6 +67,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     listeners: tuple[Listener, ...]
     peers: tuple[PeerGroup, ...]  # the first group that holds an address is its group
     unlisted: Literal["drop", "refuse"] = "drop"
+    refer: Literal["refuse", "pass"] = "refuse"  # REFER, and INVITEs with Replaces or Join
     calls_max: int = 20_000
     events_max: int = 100_000
     answer_hold_ms_max: int = 2000
@@ -170,6 +171,7 @@ class BridgeHook:
             "retry_after_s": settings.retry_after_s,
             "t1_ms": settings.t1_ms,
             "options_interval_ms": settings.options_interval_ms,
+            "pass_refer": settings.refer == "pass",
             "refuse_unlisted": settings.unlisted == "refuse",
             "wanted_headers": [name.lower() for name in settings.wanted_headers],
             "product": settings.product,

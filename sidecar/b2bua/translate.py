@@ -28,6 +28,7 @@ from sidecar.core.events import (
     AnswerRelayed,
     ByeReceived,
     CancelReceived,
+    Contact,
     DeadlineReached,
     Event,
     InviteReceived,
@@ -72,6 +73,19 @@ def _pairs(raw: Sequence[bytes]) -> tuple[tuple[str, str], ...]:
     return tuple(zip(texts[::2], texts[1::2], strict=True))
 
 
+def _contacts(raw: Sequence[Any]) -> tuple[Contact, ...]:
+    return tuple(
+        Contact(
+            user=_text(raw[at]),
+            host=_text(raw[at + 1]),
+            port=raw[at + 2],
+            transport=_text(raw[at + 3]),
+            q_thousandths=raw[at + 4],
+        )
+        for at in range(0, len(raw), 5)
+    )
+
+
 def _identity(f: Sequence[Any]) -> LegIdentity:
     return LegIdentity(
         sip_call_id=_text(f[0]),
@@ -91,7 +105,7 @@ def _identity(f: Sequence[Any]) -> LegIdentity:
 
 
 def _invite_of(e: NativeEvent, f: Sequence[Any]) -> InviteReceived:
-    peer, request_uri, request_user, from_user, headers, tls_name, b_token = f[_IDENTITY_FIELDS:]
+    peer, request_uri, request_user, from_user, headers, tls_name, b_token, claim = f[_IDENTITY_FIELDS:]
     return InviteReceived(
         mono_ns=e[3],
         wall_ns=e[4],
@@ -104,6 +118,7 @@ def _invite_of(e: NativeEvent, f: Sequence[Any]) -> InviteReceived:
         headers=_pairs(headers),
         tls_name=_text(tls_name),
         b_token=_text(b_token),
+        claimed_peer=_text(claim[0]) if claim else None,
     )
 
 
@@ -168,7 +183,7 @@ def _bye_received(e: NativeEvent) -> Event:
 
 
 def _route_failed(e: NativeEvent) -> Event:
-    attempt, cause, phrase, reasons, headers, early_media_relayed, heard_code = e[6]
+    attempt, cause, phrase, reasons, headers, early_media_relayed, heard_code, contacts = e[6]
     return RouteFailed(
         mono_ns=e[3],
         wall_ns=e[4],
@@ -181,6 +196,7 @@ def _route_failed(e: NativeEvent) -> Event:
         headers=_pairs(headers),
         early_media_relayed=bool(early_media_relayed),
         heard_code=heard_code,
+        contacts=_contacts(contacts),
     )
 
 
@@ -284,8 +300,8 @@ def tuple_of(command: WireCommand | Snapshot) -> tuple[Any, ...]:
             return (1, i, n, *to, *caller)
         case RelayAnswer(bridge_id=i):
             return (2, i)
-        case RelayFailure(bridge_id=i, sip_code=code, keep_retry_after=keep):
-            return (3, i, code, keep)
+        case RelayFailure(bridge_id=i, sip_code=code, keep_retry_after=keep, keep_contacts=contacts):
+            return (3, i, code, keep, contacts)
         case Reject(bridge_id=i, sip_code=code, q850_cause=cause, text=text, retry_after_s=retry_after_s):
             return (4, i, code, cause, text, retry_after_s)
         case Release(bridge_id=i, sip_code=code, q850_cause=cause, text=text):

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from sidecar.config import keys
 from sidecar.config.entries import Entry
-from sidecar.config.key import Key
+from sidecar.config.key import Key, ReferPolicy
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.tables import Tables
 from sidecar.config.values import final_codes
 from sidecar.core.policy import Share
-from sidecar.core.terms import CallerIdForm, TransportName
+from sidecar.core.terms import CallerIdForm, Redirection, TransportName
 
 _LISTEN_KEYS = {
     TransportName.UDP: keys.LISTEN_UDP,
@@ -33,6 +33,7 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     _peers(effective, tables, findings)
     _gateways(effective, tables, findings)
     _failover_codes(effective, tables, findings)
+    _past_the_bill(effective, tables, findings)
     _routes(tables, findings)
     _timers(effective, tables, findings)
 
@@ -200,6 +201,21 @@ def _gateways(effective: Effective, tables: Tables, findings: Findings) -> None:
                 gateway.key("host"),
                 f"needs an {version} address in sip.listen_{transport.value}",
             )
+
+
+def _past_the_bill(effective: Effective, tables: Tables, findings: Findings) -> None:
+    redirected = "callers are sent where a 3xx says: those calls may go past the bill"
+    if effective[keys.REDIRECT] is Redirection.PASS:
+        findings.warn(effective.where(keys.REDIRECT), effective.name(keys.REDIRECT), redirected)
+    for gateway in tables.gateways.values():
+        if gateway["redirect"] is Redirection.PASS:
+            findings.warn(gateway.where("redirect"), gateway.key("redirect"), redirected)
+    if effective[keys.REFER] is ReferPolicy.PASS:
+        findings.warn(
+            effective.where(keys.REFER),
+            effective.name(keys.REFER),
+            "parties are sent where a REFER says: those calls may go past the bill",
+        )
 
 
 def _credentials(gateway: Entry, findings: Findings) -> None:

@@ -15,7 +15,7 @@ from sidecar.config import values
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.source import Document
 from sidecar.config.values import BadValueError, Choice, Kind, Whole
-from sidecar.core.terms import CallerIdForm, Detail, NumberForm, TransportName
+from sidecar.core.terms import CallerIdForm, Detail, NumberForm, Redirection, TransportName
 
 ENTRIES_MAX = 10_000
 
@@ -213,6 +213,12 @@ GATEWAYS = Table(
             values.FLAG,
             "Overrides the flag, and its reasons, for calls whose last attempt went here.",
             default_text="`billing.record_server_hang_up`",
+        ),
+        Field(
+            "redirect",
+            Choice(Redirection),
+            "What becomes of its 3xx: `reject`, `pass` or `follow`.",
+            default_text="`sip.redirect`",
         ),
         Field("deck", values.NAME, "The buy deck.", default_text="none: nothing is bought"),
         _TAX,

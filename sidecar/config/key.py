@@ -15,6 +15,11 @@ class UnlistedSource(StrEnum):
     REJECT = "reject"
 
 
+class ReferPolicy(StrEnum):
+    REFUSE = "refuse"
+    PASS = "pass"  # noqa: S105  # no password
+
+
 class BrokerKind(StrEnum):
     EMBEDDED = "embedded"
     EXTERNAL = "external"

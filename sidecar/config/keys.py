@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.config import billing_keys, values
-from sidecar.config.key import BrokerKind, Key, LogLevel, UnlistedSource
+from sidecar.config.key import BrokerKind, Key, LogLevel, ReferPolicy, UnlistedSource
 from sidecar.config.values import Choice, Text, Whole
+from sidecar.core.terms import Redirection
 
 _NO_FILE: Path | None = None
 
@@ -95,6 +96,24 @@ FAILOVER_CODES = Key(
     ("5xx",),
     "Final responses of a gateway that send the call to the next one. Each gateway may have its own.",
     default_text="`5xx`",
+    in_profile=True,
+)
+REFER = Key(
+    "sip",
+    "refer",
+    Choice(ReferPolicy),
+    ReferPolicy.REFUSE,
+    "Transfers (REFER in a call, INVITE with Replaces or Join): 603 and 481 (`refuse`), or end to end "
+    "(`pass`): the call that comes of it is billed as its own where it comes here.",
+    in_profile=True,
+)
+REDIRECT = Key(
+    "sip",
+    "redirect",
+    Choice(Redirection),
+    Redirection.REJECT,
+    "A 3xx of a gateway: the caller hears 480 (`reject`) or is sent there, perhaps past the bill (`pass`); "
+    "or we call the Contacts that are gateways of ours (`follow`). Each gateway may have its own.",
     in_profile=True,
 )
 BLOCKED_NUMBERS = Key(
@@ -262,6 +281,8 @@ KEYS: tuple[Key[Any], ...] = (
     ACCOUNT_REQUIRED,
     PASS_503,
     FAILOVER_CODES,
+    REFER,
+    REDIRECT,
     BLOCKED_NUMBERS,
     REFUSED_CDR_PER_S,
     EVENTS_MAX,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from sidecar.config.key import LogLevel, UnlistedSource
+from sidecar.config.key import LogLevel, ReferPolicy, UnlistedSource
 from sidecar.core.terms import TransportName
 
 
@@ -59,6 +59,7 @@ class Bridge(msgspec.Struct, frozen=True, kw_only=True):
     options_interval_s: int
     retry_after_s: int
     unlisted_source: UnlistedSource
+    refer: ReferPolicy
     # Those an InviteReceived, CancelReceived or ByeReceived is to carry, in lower case.
     headers: tuple[str, ...]
     credentials: tuple[GatewayCredentials, ...] = ()

@@ -44,7 +44,9 @@ def open_call(call_id: UUID, invite: InviteReceived, policy: Policy, load: Load)
     account = policy.account_terms(name or NO_ACCOUNT)
     number = _number(invite, account, policy)
     pricing = sell_pricing(number, account, policy, utc(invite.wall_ns))
-    gateways = route_of(number, call_id, policy)
+    gateways = tuple(
+        name for name in route_of(number, call_id, policy) if may_carry(policy.gateways[name], invite)
+    )
     call = Call(
         call_id=call_id,
         boot_id=policy.boot_id,
@@ -129,10 +131,7 @@ def _refusal(call: Call, known: bool, gateway_free: bool, policy: Policy, load: 
     account, number = call.account, call.pricing.number
     if not known and policy.account_required:
         return Detail.RULE
-    if any(
-        matches_list(candidate, policy.blocked_numbers)
-        for candidate in (number.normalised.removeprefix("+"), number.billed)
-    ):
+    if _blocked(number, policy):
         return Detail.NUMBER_BLOCKED
     if load.calls >= policy.calls_max:
         return Detail.NODE_FULL
@@ -145,6 +144,17 @@ def _refusal(call: Call, known: bool, gateway_free: bool, policy: Policy, load: 
     if call.pricing.rate is None and not call.pricing.free and not _carries_unrated(account):
         return Detail.NO_RATE
     return None
+
+
+def _blocked(number: BilledNumber, policy: Policy) -> bool:
+    candidates = (number.normalised.removeprefix("+"), number.billed)
+    return any(matches_list(candidate, policy.blocked_numbers) for candidate in candidates)
+
+
+def may_be_sent(user: str, call: Call, policy: Policy) -> bool:
+    """Whether a number that is not the one dialled (a redirection's) may be called in its place."""
+    number = _number(replace(call.invite, request_user=user), call.account, policy)
+    return user != "" and not _blocked(number, policy)
 
 
 def _carries_unrated(account: Account) -> bool:
@@ -216,8 +226,16 @@ def side_terms(base: RatingTerms, party: Account | Gateway) -> RatingTerms:
     return replace(base, minimum_charge=party.minimum_charge, tax_rate=party.tax_rate)
 
 
-def worthwhile(names: tuple[str, ...], call: Call, policy: Policy, event: Event) -> tuple[str, ...]:
-    """Those of `names` at which the call is expected to reach its margin floor.
+def may_carry(gateway: Gateway, invite: InviteReceived) -> bool:
+    """Whether the gateway's peer knows the dialog that the INVITE wants to replace or join."""
+    return invite.claimed_peer is None or gateway.peer == invite.claimed_peer
+
+
+def worthwhile(
+    names: tuple[str, ...], call: Call, policy: Policy, event: Event, user: str = ""
+) -> tuple[str, ...]:
+    """Those of `names` at which the call is expected to reach its margin floor. `user` is the number to send,
+    where it is not the one dialled.
 
     A call that is sold at no known price (a free number, or carried unrated) has no floor, and a gateway
     without a buy rate passes: a missing buy rate never refuses. Where the two prices are in currencies that
@@ -230,7 +248,7 @@ def worthwhile(names: tuple[str, ...], call: Call, policy: Policy, event: Event)
     sold = _first_minute(call.pricing, at)
     passing = []
     for name in names:
-        buy = buy_pricing(call.invite.request_user, policy.gateways[name], policy, at)
+        buy = buy_pricing(user or call.invite.request_user, policy.gateways[name], policy, at)
         bought = None if buy is None else _first_minute(buy, at)
         if (
             sold is None
@@ -248,16 +266,18 @@ def _first_minute(pricing: Pricing, at: datetime) -> Money | None:
     return Money(cost.net, cost.currency)
 
 
-def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Policy) -> Call:
-    """The call with its next attempt, on the first of `free`; what is left of them may be tried later.
+def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Policy, user: str = "") -> Call:
+    """The call with its next attempt, on the first of `free`; what is left of them may be tried later. `user`
+    is the number to send, where it is not the one dialled.
 
     Leg B's names are known before its INVITE leaves, so that the journal entry can hold them.
     """
     gateway = policy.gateways[free[0]]
     number = len(call.attempts) + 1
     invite = call.invite
+    user = user or invite.request_user
     host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
-    target = f"sip:{invite.request_user}@{host}:{gateway.port}"
+    target = f"sip:{user}@{host}:{gateway.port}"
     if gateway.transport.value != "udp":
         target += f";transport={gateway.transport}"
     sip_call_id, local_tag, branch = leg_b_names(invite.b_token, number)
@@ -272,12 +292,12 @@ def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Polic
         remote_address=f"{host}:{gateway.port}",
         transport=gateway.transport,
     )
-    buy = buy_pricing(invite.request_user, gateway, policy, utc(event.wall_ns))
+    buy = buy_pricing(user, gateway, policy, utc(event.wall_ns))
     attempt = Attempt(
         number=number,
         gateway=gateway.name,
         target=target,
-        sent_user=invite.request_user,
+        sent_user=user,
         sent_caller=_sent_caller(presentation(invite, gateway, policy)),
         leg=leg,
         buy=buy,

@@ -71,6 +71,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     late_answer: Stamp | None = None
 
 
+class Redirect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where a 3xx sends the call: a gateway of ours, and the number to send there."""
+
+    gateway: str
+    user: str
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     call_id: UUID
     boot_id: str
@@ -80,6 +87,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     account: Account
     pricing: Pricing
     gateways: tuple[str, ...]  # those still to be tried after the current attempt
+    redirects: tuple[Redirect, ...] = ()  # to be tried before them
+    redirects_taken: int = 0  # in the whole call
     state_a: DialogState = DialogState.PROCEEDING
     state_b: DialogState = DialogState.TERMINATED
     attempts: tuple[Attempt, ...] = ()

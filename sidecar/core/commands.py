@@ -56,6 +56,7 @@ class RelayFailure(WireCommand, frozen=True, kw_only=True):
 
     sip_code: int = 0
     keep_retry_after: bool = False
+    keep_contacts: bool = False  # of a 3xx: the caller is sent there
 
 
 class Reject(WireCommand, frozen=True, kw_only=True):

@@ -61,6 +61,8 @@ class InviteReceived(BridgeEvent, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str], ...] = ()  # those the profile asks for, names in lower case
     tls_name: str = ""
     b_token: str  # unguessable; leg B's Call-ID, From tag and branch of every attempt are derived from it
+    # The peer group of the dialog that its Replaces or Join names: nobody else may be sent the name.
+    claimed_peer: str | None = None
 
 
 class InviteRefused(Event, frozen=True, kw_only=True):
@@ -118,6 +120,16 @@ class ByeReceived(BridgeEvent, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class Contact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A SIP address that a 3xx names."""
+
+    user: str  # escapes and parameters still in it
+    host: str  # as written; IPv6 without brackets
+    port: int = 0  # 0: none is given
+    transport: str = ""  # of its `transport` parameter, `tls` for sips:; empty: none is given
+    q_thousandths: int = 1_000
+
+
 class RouteFailed(BridgeEvent, frozen=True, kw_only=True):
     """The current attempt ended without a 2xx. Its failure is held until Route, RelayFailure or Release."""
 
@@ -129,6 +141,7 @@ class RouteFailed(BridgeEvent, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str], ...] = ()
     early_media_relayed: bool = False  # an 18x with SDP or RSeq went to A: no other gateway can be tried
     heard_code: int = 0  # the highest provisional of the attempt, 100 included
+    contacts: tuple[Contact, ...] = ()  # of a 3xx, as they stand there
 
 
 class LegTerminated(BridgeEvent, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from sidecar.core.terms import (
     Detail,
     HangupOrigin,
     NumberForm,
+    Redirection,
     ServerReason,
     TransportName,
 )
@@ -76,6 +77,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     add_headers: tuple[tuple[str, str], ...] = ()  # name, value
     remove_headers: tuple[str, ...] = ()  # lower case, with their compact forms
     record_server_hang_up: bool | None = None  # overrides the flag for calls whose last attempt went here
+    redirect: Redirection | None = None  # None: the node's
     deck: str | None = None
     tax_rate: Decimal = Decimal(0)
     minimum_charge: Decimal = Decimal(0)
@@ -168,6 +170,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     timers: Timers = Timers()
     blocked_numbers: frozenset[str] = frozenset()  # normalised numbers; a `*` suffix makes a prefix of it
     pass_503: bool = False
+    redirect: Redirection = Redirection.REJECT
     strip_digits: int = 0  # SERVER_BILLING_GATEWAY_ROUTE_PREFIX
     strip_rules: tuple[StripRule, ...] = ()
     rating: RatingTerms = RatingTerms()

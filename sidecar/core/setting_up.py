@@ -32,8 +32,9 @@ from sidecar.core.events import (
     StepFailed,
 )
 from sidecar.core.policy import SERVER_FAILURES, Load, Policy
+from sidecar.core.redirect import redirection, taken_up
 from sidecar.core.routing import free_gateways
-from sidecar.core.terms import Detail, DialogState, RouteFailure
+from sidecar.core.terms import Detail, DialogState, Redirection, RouteFailure
 
 _NONE: tuple[Command, ...] = ()
 _CHALLENGES = frozenset({401, 407, 422})
@@ -110,13 +111,13 @@ def route_failed(call: Call, event: RouteFailed, policy: Policy, load: Load) -> 
         return call, _NONE
     call = with_attempt(call, failed(attempt, event))
     call = replace(call, state_b=after(call.state_b, Signal.CLOSED))
-    free: tuple[str, ...] = ()
     in_vain = _challenged_us(call, event, policy)
-    if _may_fail_over(call, event, in_vain, policy):
-        free = worthwhile(free_gateways(call.gateways, policy, load), call, policy, event)
-    if free:
-        call = begin_attempt(call, free, event, policy)
-        return call, (route_command(call, policy), Append(kind=EntryKind.ATTEMPT, call=call))
+    following = _next_attempt(taken_up(call, event, policy), event, in_vain, policy, load)
+    if following is not None:
+        return following, (
+            route_command(following, policy),
+            Append(kind=EntryKind.ATTEMPT, call=following),
+        )
     if event.cause is not RouteFailure.FINAL_RESPONSE:
         return unreachable(call, event, policy)
     if event.sip_code in _CHALLENGES and not in_vain:
@@ -126,6 +127,28 @@ def route_failed(call: Call, event: RouteFailed, policy: Policy, load: Load) -> 
     if in_vain:  # not shown as it is: the caller has nothing to answer it with
         return ending, (RelayFailure(bridge_id=call.bridge_id, sip_code=500), *commands)
     return ending, (_relay_failure(call, event, policy), *commands)
+
+
+def _next_attempt(call: Call, event: RouteFailed, in_vain: bool, policy: Policy, load: Load) -> Call | None:
+    """The call at the next place that may help, where there is one: first where a 3xx has sent it, then the
+    rest of its route."""
+    if _may_try_contact(event, in_vain):
+        for place, target in enumerate(call.redirects, start=1):
+            gateway = free_gateways((target.gateway,), policy, load)
+            if worthwhile(gateway, call, policy, event, target.user):
+                call = replace(call, redirects=call.redirects[place:])
+                return begin_attempt(call, (*gateway, *call.gateways), event, policy, target.user)
+    free: tuple[str, ...] = ()
+    if _may_fail_over(call, event, in_vain, policy):
+        free = worthwhile(free_gateways(call.gateways, policy, load), call, policy, event)
+    return begin_attempt(call, free, event, policy) if free else None
+
+
+def _may_try_contact(event: RouteFailed, in_vain: bool) -> bool:
+    """RFC 3261 §8.1.3.4: the next Contact is tried after any failure but a global one; here, nor after a
+    question to the caller, nor when A has heard early media."""
+    asked = event.sip_code in _CHALLENGES and not in_vain
+    return not (event.early_media_relayed or event.sip_code >= 600 or asked)
 
 
 def _challenged_us(call: Call, event: RouteFailed, policy: Policy) -> bool:
@@ -148,9 +171,16 @@ def _may_fail_over(call: Call, event: RouteFailed, in_vain: bool, policy: Policy
 
 def _relay_failure(call: Call, event: RouteFailed, policy: Policy) -> RelayFailure:
     # RFC 3261 §21.5.4: a 503 of B says nothing about this node, so A sees a 500 and goes on sending calls
-    # here. A redirection is not followed and not shown: its Contact would take the call past the bill.
-    shown = 480 if event.sip_code < 400 else 500 if event.sip_code == 503 and not policy.pass_503 else 0
-    return RelayFailure(bridge_id=call.bridge_id, sip_code=shown, keep_retry_after=not shown)
+    # here. A redirection is not shown unless a setting says so: its Contact may take the call past the bill.
+    sent_there = event.sip_code < 400 and redirection(call, policy) is Redirection.PASS
+    shown = 0
+    if event.sip_code < 400 and not sent_there:
+        shown = 480
+    elif event.sip_code == 503 and not policy.pass_503:
+        shown = 500
+    return RelayFailure(
+        bridge_id=call.bridge_id, sip_code=shown, keep_retry_after=not shown, keep_contacts=sent_there
+    )
 
 
 # --- a challenge ----------------------------------------------------------------------------------------
@@ -164,6 +194,7 @@ def is_retry(call: Call, invite: InviteReceived) -> bool:
         call.phase is Phase.AWAITING_RETRY
         and invite.peer == first.peer
         and invite.request_user == first.request_user
+        and invite.claimed_peer == first.claimed_peer
         and invite.leg.sip_call_id == first.leg.sip_call_id
         and invite.leg.remote_tag == first.leg.remote_tag
         and invite.leg.remote_cseq > first.leg.remote_cseq
@@ -183,7 +214,8 @@ def retried(call: Call, event: InviteReceived, policy: Policy, _: Load) -> Decis
         invite=invite,
         state_a=DialogState.PROCEEDING,
     )
-    call = begin_attempt(call, (call.attempts[-1].gateway, *call.gateways), event, policy)
+    last = call.attempts[-1]
+    call = begin_attempt(call, (last.gateway, *call.gateways), event, policy, last.sent_user)
     return call, (
         ring_deadline(call, policy),
         route_command(call, policy),

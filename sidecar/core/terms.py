@@ -171,6 +171,14 @@ class RouteFailure(StrEnum):
     TRANSACTION_TIMEOUT = "transaction_timeout"  # Timer B (RFC 3261 §17.1.1.2)
 
 
+class Redirection(StrEnum):
+    """What is done with a 3xx of B: the caller hears 480, or is sent there itself, or we go there."""
+
+    REJECT = "reject"
+    PASS = "pass"  # noqa: S105  # no password
+    FOLLOW = "follow"
+
+
 class TransportName(StrEnum):
     UDP = "udp"
     TCP = "tcp"

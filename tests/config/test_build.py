@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidecar.config import ConfigError, Inputs, Listen, entries, keys, load, places
-from sidecar.config.key import LogLevel, UnlistedSource
+from sidecar.config.key import LogLevel, ReferPolicy, UnlistedSource
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import Account, AccountRule, Gateway, Peer, ProxyHangup, RouteRule, Share, Timers
-from sidecar.core.terms import CallerIdForm, Detail, NumberForm, TransportName
+from sidecar.core.terms import CallerIdForm, Detail, NumberForm, Redirection, TransportName
 from tests.config.support import PROFILE, Start, deck_or_errors, exchange_or_errors
 
 
@@ -110,6 +110,8 @@ listen_udp = ["192.0.2.1:5080"]
 listen_tcp = ["192.0.2.1:5080"]
 unlisted_source = "reject"
 pass_503 = true
+redirect = "follow"
+refer = "pass"
 account_required = true
 blocked_numbers = ["0900*", "+4990"]
 refused_cdr_per_s = 3
@@ -136,6 +138,7 @@ caller_number = "no_plus"
 add_headers = ["X-Trunk:  a: b", "P-Charge-Info: <sip:1@x>"]
 remove_headers = ["Subject", "x-internal"]
 record_server_hang_up = false
+redirect = "reject"
 deck = "sell"
 tax_rate = "0.07"
 minimum_charge = "0.01"
@@ -242,6 +245,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             add_headers=(("X-Trunk", "a: b"), ("P-Charge-Info", "<sip:1@x>")),
             remove_headers=("subject", "s", "x-internal"),
             record_server_hang_up=False,
+            redirect=Redirection.REJECT,
             deck="sell",
             tax_rate=Decimal("0.07"),
             minimum_charge=Decimal("0.01"),
@@ -267,9 +271,11 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
         )
     }
     assert (policy.calls_max, policy.pass_503, policy.account_required) == (100, True, True)
+    assert policy.redirect is Redirection.FOLLOW
     assert (policy.blocked_numbers, policy.refused_cdr_per_s) == (frozenset({"0900*", "+4990"}), 3)
     assert policy.default_deck == "sell"
     assert loaded.settings.bridge.calls_max == 100
+    assert loaded.settings.bridge.refer is ReferPolicy.PASS
     assert loaded.settings.bridge.headers == (
         "session-id",
         "p-charging-vector",

@@ -119,6 +119,24 @@ WARNINGS = [
         f"profile.toml:{LAST + 2}: peers.all.addresses: ::/0: the whole internet may call",
     ),
     (
+        "parties sent past the bill",
+        "[sip]\nrefer = 'pass'\n",
+        "",
+        "sidecar.toml:2: sip.refer: parties are sent where a REFER says: those calls may go past the bill",
+    ),
+    (
+        "callers sent past the bill",
+        "[sip]\nredirect = 'pass'\n",
+        "",
+        "sidecar.toml:2: sip.redirect: callers are sent where a 3xx says: those calls may go past the bill",
+    ),
+    (
+        "callers of one gateway sent past the bill",
+        "",
+        GATEWAY + "redirect = 'pass'\n",
+        f"profile.toml:{LAST + 4}: gateways.other.redirect: callers are sent where a 3xx says",
+    ),
+    (
         "metrics for everybody",
         "[metrics]\nlisten = '10.0.0.1:9494'\n",
         "",

@@ -256,6 +256,8 @@ WORDS = {
     "node.name": "n",
     "sip.profile": "demo",
     "sip.unlisted_source": "reject",
+    "sip.redirect": "follow",
+    "sip.refer": "pass",
     "billing.rounding": "up",
     "billing.currency": "USD",
     "billing.deck": "demo",

@@ -20,12 +20,13 @@ from sidecar.core.call import Call, Phase
 from sidecar.core.commands import Append, EntryKind, NoteRefusal, Reject, Reserve
 from sidecar.core.deadlines import max_duration_ms, talk_deadline
 from sidecar.core.decide import decide
-from sidecar.core.events import Admitted, InviteRefused, RouteFailed
+from sidecar.core.events import Admitted, Contact, InviteRefused, RouteFailed
 from sidecar.core.hangup import hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.policy import AccountRule, Gateway, Load, Peer, Policy, ProxyHangup, RouteRule
 from sidecar.core.rating import RatingTerms
 from sidecar.core.records import cdr_of, utc
+from sidecar.core.redirect import taken_up
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import (
     DeadlineKind,
@@ -33,6 +34,7 @@ from sidecar.core.terms import (
     DialogState,
     Evidence,
     HangupOrigin,
+    Redirection,
     RouteFailure,
     TransportName,
 )
@@ -238,6 +240,32 @@ def test_a_gateway_that_is_down_is_tried_where_the_others_are_at_their_limit() -
     policy = policy_of(routes=("alpha", "beta"), gateways=gateways({"calls_max": 1}))
     call = opened(policy, load=Load(by_gateway={"alpha": 1}, gateways_down={"beta"}))
     assert [one.gateway for one in call.attempts] == ["beta"]
+
+
+def test_a_claim_on_a_dialog_goes_to_the_peer_that_knows_it_and_nobody_else() -> None:
+    policy = policy_of(routes=("beta", "alpha"))
+    for claimed, expected in ((None, "beta"), ("vendor", "alpha"), ("carrier", None)):
+        invite = replace(world.invite(0), claimed_peer=claimed)
+        call, _ = open_call(world.call_id(), invite, policy, Load())
+        assert [one.gateway for one in call.attempts] == ([expected] if expected else [])
+        assert (call.hangup is not None and call.hangup.detail is Detail.NO_ROUTE) == (expected is None)
+        assert call.gateways == (("alpha",) if claimed is None else ())
+
+
+def test_a_redirected_claim_stays_with_the_peer_that_knows_it() -> None:
+    policy = policy_of(redirect=Redirection.FOLLOW)
+    invite = replace(world.invite(0), claimed_peer="vendor")
+    call, _ = open_call(world.call_id(), invite, policy, Load())
+    contacts = tuple(Contact(user="4930999", host=host) for host in ("10.0.2.1", "10.0.1.1"))
+    failed = RouteFailed(
+        **world.stamps(9),
+        bridge_id=call.bridge_id,
+        attempt=1,
+        cause=RouteFailure.FINAL_RESPONSE,
+        sip_code=302,
+        contacts=contacts,
+    )
+    assert [one.gateway for one in taken_up(call, failed, policy).redirects] == ["alpha"]
 
 
 def test_leg_b_is_named_before_its_invite_leaves() -> None:

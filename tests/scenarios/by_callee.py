@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidecar.core.policy import Share
+from sidecar.core.terms import Redirection
 from tests.scenarios import world
 from tests.scenarios.scenario import ANSWERED, ARM, ARMED, ROUTED, Scenario
 
@@ -212,6 +213,130 @@ CALLEE = (
             50     B 302
         """,
         policy=BOTH,
+        cdr="callee/rejected 302 23 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail 480",
+    ),
+    Scenario(
+        name="callee-redirects-and-the-caller-is-sent-there",
+        ladder="""
+            0      A INVITE
+            50     B 302 contact=4930999@192.0.2.7
+        """,
+        policy={**BOTH, "redirect": Redirection.PASS},
+        cdr="callee/rejected 302 23 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail as received with contacts",
+    ),
+    Scenario(
+        name="callee-redirects-and-a-contact-answers",  # sold as dialled, bought as sent: beta sells nothing
+        ladder="""
+            0      A INVITE
+            50     B 302 contact=4930999@10.0.2.1:5060
+            100    B 180
+            2_000  B 200
+            2_020  A ACK
+            5_001  A BYE
+        """,
+        policy={"redirect": Redirection.FOLLOW},
+        cdr="caller/bye 200 16 answered 3000 message/observed",
+        wire=f"{ROUTED}, route 2 beta 4930999, {ARMED}, answer",
+        sold="0.003",
+        also={"gateway": "beta"},
+    ),
+    Scenario(
+        name="callee-redirects-in-order",  # the highest q first, busy is no end; then the rest of the route
+        ladder="""
+            0      A INVITE
+            50     B 300 contact=4930111@10.0.2.1;q=0.2 contact=4930222@10.0.1.1;q=0.7
+            100    B 486
+            150    B 503
+            200    B 180
+            300    B 486
+        """,
+        policy={**BOTH, "redirect": Redirection.FOLLOW},
+        cdr="callee/rejected 486 17 rejected 0 message/observed",
+        wire=f"{ROUTED}, route 2 alpha 4930222, route 3 beta 4930111, route 4 beta, fail as received",
+    ),
+    Scenario(
+        name="callee-redirects-to-a-stranger",  # nor to our own gateway at another port, nor to a name
+        ladder="""
+            0      A INVITE
+            50     B 302 contact=4930999@192.0.2.7 contact=4930999@10.0.2.1:5099 contact=4930999@beta.example
+        """,
+        policy={"redirect": Redirection.FOLLOW},
+        cdr="callee/rejected 302 23 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail 480",
+    ),
+    Scenario(
+        name="callee-redirects-in-a-circle",
+        ladder="""
+            0      A INVITE
+            50     B 302 contact=4930123456@10.0.1.1 contact=4930999@10.0.2.1
+            100    B 302 contact=4930123456@10.0.1.1 contact=4930999@10.0.2.1
+        """,
+        policy={"redirect": Redirection.FOLLOW},
+        cdr="callee/rejected 302 23 rejected 0 message/observed",
+        wire=f"{ROUTED}, route 2 beta 4930999, fail 480",
+    ),
+    Scenario(
+        name="callee-redirects-without-end",
+        ladder="""
+            0      A INVITE
+            50     B 302 contact=49301@10.0.1.1 contact=49302@10.0.1.1 contact=49303@10.0.1.1
+            100    B 302 contact=49304@10.0.1.1 contact=49305@10.0.1.1 contact=49306@10.0.1.1
+            150    B 302 contact=49307@10.0.1.1
+            200    B 302 contact=49308@10.0.1.1
+            250    B 302 contact=49309@10.0.1.1
+            300    B 302 contact=49310@10.0.1.1
+        """,
+        policy={"redirect": Redirection.FOLLOW},
+        cdr="callee/rejected 302 23 rejected 0 message/observed",
+        wire=f"{ROUTED}, route 2 alpha 49301, route 3 alpha 49304, route 4 alpha 49305, "
+        "route 5 alpha 49302, route 6 alpha 49303, fail 480",
+    ),
+    Scenario(
+        name="callee-redirects-and-the-contact-challenges",  # the caller's answer goes to the number it is of
+        ladder="""
+            0      A INVITE
+            50     B 302 contact=4930999@10.0.2.1 contact=4930888@10.0.2.1
+            100    B 407
+            150    A INVITE again
+            200    B 404
+            250    B 603
+        """,
+        policy={"redirect": Redirection.FOLLOW},
+        cdr="callee/rejected 603 21 rejected 0 message/observed",
+        wire=f"{ROUTED}, route 2 beta 4930999, fail as received, {ARM}, route 3 beta 4930999, "
+        "route 4 beta 4930888, fail as received",
+    ),
+    Scenario(
+        name="callee-redirects-to-a-blocked-number",
+        ladder="""
+            0      A INVITE
+            50     B 302 contact=0900123@10.0.2.1
+        """,
+        policy={"redirect": Redirection.FOLLOW, "blocked_numbers": frozenset({"0900*"})},
+        cdr="callee/rejected 302 23 rejected 0 message/observed",
+        wire=f"{ROUTED}, fail 480",
+    ),
+    Scenario(
+        name="callee-redirects-as-its-gateway-may",  # the node refuses, this gateway may
+        ladder="""
+            0      A INVITE
+            50     B 302 contact=4930999@10.0.2.1
+            100    B 302 contact=4930888@10.0.2.1
+        """,
+        policy={"gateways": world.gateways(alpha={"redirect": Redirection.FOLLOW})},
+        cdr="callee/rejected 302 23 rejected 0 message/observed",
+        wire=f"{ROUTED}, route 2 beta 4930999, fail 480",
+    ),
+    Scenario(
+        name="callee-redirects-after-early-media",
+        ladder="""
+            0      A INVITE
+            20     B 183
+            1_000  B 302 early contact=4930999@10.0.2.1
+        """,
+        policy={"redirect": Redirection.FOLLOW},
         cdr="callee/rejected 302 23 rejected 0 message/observed",
         wire=f"{ROUTED}, fail 480",
     ),

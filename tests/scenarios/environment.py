@@ -38,6 +38,7 @@ from sidecar.core.events import (
     AnswerRecorded,
     AnswerRelayed,
     ByeReceived,
+    Contact,
     CreditRefused,
     DeadlineReached,
     Event,
@@ -122,6 +123,7 @@ class Environment:
         sip_code: int = 0,
         reasons: Reasons = (),
         headers: Headers = (),
+        contacts: tuple[Contact, ...] = (),
         early_media: bool = False,
     ) -> None:
         self._open.discard(LegName.B)
@@ -135,6 +137,7 @@ class Environment:
                 headers=headers,
                 early_media_relayed=early_media,
                 heard_code=self._heard_code,
+                contacts=contacts,
             )
         )
 
@@ -210,13 +213,17 @@ class Environment:
     def _obey(self, command: WireCommand) -> None:
         match command:
             case Route():
-                self.wire.append(f"route {command.attempt} {command.gateway}")
+                dialled = self.call is None or command.user == self.call.invite.request_user
+                self.wire.append(
+                    f"route {command.attempt} {command.gateway}{'' if dialled else ' ' + command.user}"
+                )
                 self._route(command)
             case RelayAnswer():
                 self.wire.append("answer")
                 self._relay_answer()
             case RelayFailure():
-                self.wire.append(f"fail {command.sip_code or 'as received'}")
+                contacts = " with contacts" if command.keep_contacts else ""
+                self.wire.append(f"fail {command.sip_code or 'as received'}{contacts}")
                 self._end_wire()
             case Reject():
                 pause = f" retry-after {command.retry_after_s}" if command.retry_after_s else ""

@@ -18,7 +18,8 @@ BYE, and the clock that says when a wait is over. Who does what:
     operator  releases [text], drains, rules
     timer     ring, dead_peer, session_timer: now, whatever was armed
 
-`deaf`: our BYE stays unanswered. `reason=...` adds a Reason, NAME=... another header; _ stands for a space.
+`deaf`: our BYE stays unanswered. `reason=...` adds a Reason,
+`contact=USER@HOST[:PORT][;q=0.5]` a Contact to a 3xx, NAME=... another header; _ stands for a space.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from sidecar.core.events import (
     CallFoundOpen,
     CallLost,
     CancelReceived,
+    Contact,
     InviteRefused,
     Life,
     ProvisionalReceived,
@@ -50,6 +52,15 @@ from tests.scenarios.environment import Environment
 
 Reasons = tuple[str, ...]
 Headers = tuple[tuple[str, str], ...]
+Contacts = tuple[Contact, ...]
+
+
+def _contact(text: str) -> Contact:
+    address, *parameters = text.split(";")
+    user, _, host_port = address.rpartition("@")
+    host, _, port = host_port.partition(":")
+    q = next((value for name, _, value in (one.partition("=") for one in parameters) if name == "q"), "1")
+    return Contact(user=user, host=host, port=int(port or 0), q_thousandths=round(float(q) * 1000))
 
 
 class Ladder(Environment):
@@ -101,12 +112,13 @@ class Ladder(Environment):
         words = [word for word in rest if "=" not in word]
         pairs = [word.replace("_", " ").split("=", 1) for word in rest if "=" in word]
         reasons = tuple(value for name, value in pairs if name == "reason")
-        headers = tuple((name, value) for name, value in pairs if name != "reason")
+        headers = tuple((name, value) for name, value in pairs if name not in ("reason", "contact"))
+        contacts = tuple(_contact(value) for name, value in pairs if name == "contact")
         match who:
             case "A":
                 act = partial(self._caller, what, words, reasons, headers)
             case "B":
-                act = partial(self._callee, what, words, reasons, headers)
+                act = partial(self._callee, what, words, reasons, headers, contacts)
             case "disk":
                 return partial(setattr, self, "_disk", what)
             case "node":
@@ -139,7 +151,9 @@ class Ladder(Environment):
             case _:
                 self._either(LegName.A, what)
 
-    def _callee(self, what: str, words: Sequence[str], reasons: Reasons, headers: Headers) -> None:
+    def _callee(
+        self, what: str, words: Sequence[str], reasons: Reasons, headers: Headers, contacts: Contacts
+    ) -> None:
         attempt = self._attempt()
         match what:
             case "BYE":
@@ -163,7 +177,7 @@ class Ladder(Environment):
                 )
             case code if code.isdigit():
                 self._route_failed(
-                    RouteFailure.FINAL_RESPONSE, int(code), reasons, headers, early_media="early" in words
+                    RouteFailure.FINAL_RESPONSE, int(code), reasons, headers, contacts, "early" in words
                 )
             case _:
                 self._either(LegName.B, what)

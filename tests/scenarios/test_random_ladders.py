@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sidecar.core.credit import settle
 from sidecar.core.policy import Policy
 from sidecar.core.records import is_charged
-from sidecar.core.terms import Money
+from sidecar.core.terms import Money, Redirection
 from tests.scenarios.ladder import Ladder
 from tests.scenarios.world import account, policy_of
 
@@ -23,6 +23,7 @@ OPENINGS = (
     ("B 180", "B 200", "A ACK"),
     ("B 407", "A INVITE again"),
     ("B 503", "B 180"),
+    ("B 300 contact=4930999@10.0.2.1 contact=4930888@10.0.1.1", "B 180"),
 )
 ANYTHING = (
     "A ACK",
@@ -35,6 +36,7 @@ ANYTHING = (
     "B 180",
     "B 183",
     "B 200",
+    "B 302 contact=4930999@10.0.2.1",
     "B 486",
     "B 503",
     "B BYE",
@@ -62,6 +64,7 @@ policies = st.sampled_from(
     [
         policy_of(routes=("alpha", "beta")),
         policy_of(routes=("alpha", "beta"), accounts=account(prepaid=True)),
+        policy_of(redirect=Redirection.FOLLOW),
     ]
 )
 

@@ -239,7 +239,8 @@ class Rig:
         try:
             for name, scenario in {**callees, **(others or {})}.items():
                 port = self.gateways[name]
-                more = ("-d", str(pause_ms))
+                second = f"{self.host}:{self.gateways['second']}"
+                more = ("-d", str(pause_ms), "-key", "second", second)
                 running.append(
                     await Sipp.start(
                         f"{scenario}.uas",

@@ -288,12 +288,9 @@ Leg* Bridge::find(std::string_view local_tag) const {
     return found == legs_.end() ? nullptr : found->second;
 }
 
-Leg* Bridge::find_dialog(const pjsip_rx_data* request) const {
-    Leg* leg = find(view(request->msg_info.to->tag));
-    if (leg == nullptr || view(request->msg_info.cid->id) != leg->dialog.call_id() ||
-        view(request->msg_info.from->tag) != leg->dialog.remote_tag()) {
-        return nullptr;
-    }
+Leg* Bridge::find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const {
+    Leg* leg = find(local_tag);
+    if (leg == nullptr || call_id != leg->dialog.call_id() || remote_tag != leg->dialog.remote_tag()) return nullptr;
     return leg;
 }
 
@@ -450,10 +447,14 @@ bool Bridge::refused_as_malformed(pjsip_rx_data* rdata) {
     if (!has_contact) {
         return refuse(Counter::refused_malformed, PJSIP_SC_BAD_REQUEST);
     }
-    if (find_header(info.msg, "Replaces") != nullptr || find_header(info.msg, "Join") != nullptr) {
-        return refuse(Counter::refused_replaces, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);  // RFC 3891 §3: no dialog it may take
-    }
     return false;
+}
+
+bool Bridge::refused_for_claim(pjsip_rx_data* rdata, const std::optional<Claim>& claim) {
+    if (!claim || claim->refused == 0) return false;
+    counters.add(Counter::refused_replaces);
+    respond_stateless(rdata, claim->refused);
+    return true;
 }
 
 std::string_view Bridge::refusing() const {
@@ -491,7 +492,7 @@ void Bridge::report_refused(const pjsip_rx_data* rdata, int code, std::string_vi
     push(std::move(event));
 }
 
-void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_token) {
+void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_token, const Claim* claim) {
     const auto& info = invite->msg_info;
     const int group = group_of(invite);
     fields.text(group == PeerTable::unlisted ? std::string_view() : std::string_view(stack.settings.peers.name(group)));
@@ -503,13 +504,17 @@ void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_
     for (const auto& text : headers) fields.text(text);
     const auto& names = tls_names::of(invite->tp_info.transport);
     fields.text(names.empty() ? std::string_view() : std::string_view(names.front())).text(b_token);
+    fields.list(claim != nullptr);
+    if (claim != nullptr) fields.text(stack.settings.peers.name(claim->group));
 }
 
 void Bridge::on_initial_invite(pjsip_rx_data* rdata) {
-    if (refused_as_malformed(rdata) || refused_for_load(rdata)) return;
+    if (refused_as_malformed(rdata)) return;
+    auto claim = claim_of(rdata);
+    if (refused_for_claim(rdata, claim) || refused_for_load(rdata)) return;
     const std::uint64_t id = next_id_++;
     auto call = std::make_unique<Call>(id);
-    if (!call->start(rdata)) return counters.add(Counter::refused_malformed);
+    if (!call->start(rdata, std::move(claim))) return counters.add(Counter::refused_malformed);
     call->announce(rdata);
     calls_.emplace(id, std::move(call));
     live_calls_.store(calls_.size(), std::memory_order_relaxed);
@@ -518,7 +523,7 @@ void Bridge::on_initial_invite(pjsip_rx_data* rdata) {
 
 void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
     const pjsip_method& method = rdata->msg_info.msg->line.req.method;
-    Leg* leg = find_dialog(rdata);
+    Leg* leg = find_dialog(view(rdata->msg_info.cid->id), view(rdata->msg_info.to->tag), view(rdata->msg_info.from->tag));
     if (method.id == PJSIP_ACK_METHOD) {
         if (leg == nullptr || leg->call() == nullptr) return counters.add(Counter::acks_unmatched);
         return leg->call()->on_ack(*leg, rdata);

@@ -69,6 +69,7 @@ public:
     bool on_response(pjsip_rx_data* rdata);
     void on_dropped(const pjsip_tp_dropped_data& dropped);
     bool hears(const pjsip_transport* transport) const { return !broken_streams_.holds(transport); }
+    Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const;
 
 private:
     void run(std::vector<Command>& commands);
@@ -78,6 +79,7 @@ private:
     void on_other(pjsip_rx_data* rdata);
     bool refused_as_malformed(pjsip_rx_data* rdata);
     std::string_view refusing() const;  // the detail that a new call would be refused with; empty: it would be taken
+    bool refused_for_claim(pjsip_rx_data* rdata, const std::optional<Claim>& claim);
     bool refused_for_load(pjsip_rx_data* rdata);
     void report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail);
     void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
@@ -89,7 +91,6 @@ private:
     static void ticked(void* self);
 
     Leg* find(std::string_view local_tag) const;
-    Leg* find_dialog(const pjsip_rx_data* request) const;
     const Dialog* asker(std::string_view local_tag) const;  // whose request a response is to
 
     EventQueue events_;
@@ -124,6 +125,6 @@ private:
 inline Bridge* bridge = nullptr;  // the one of this process; set while its modules are registered
 
 // Fields of core.events.InviteReceived after the identity; `b_token` empty where the INVITE was refused.
-void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_token);
+void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_token, const Claim* claim = nullptr);
 
 }  // namespace sidecar

@@ -9,10 +9,37 @@ namespace {
 
 constexpr int q850_temporary_failure = 41;
 constexpr int q850_timer_expired = 102;
+constexpr std::size_t contacts_max = 16;  // of one 3xx
+constexpr std::size_t referrals_max = 16;
 constexpr std::size_t relays_max = 16;  // in-dialog requests open at once in one call
 
 bool has_early_media(const pjsip_rx_data* response) {
     return response->msg_info.msg->body != nullptr || find_header(response->msg_info.msg, "RSeq") != nullptr;
+}
+
+// The SIP addresses of a 3xx, five fields each, in order; bounded.
+void put_contacts(Fields& fields, const pjsip_msg* msg) {
+    std::vector<const pjsip_contact_hdr*> found;
+    const bool redirects = msg != nullptr && msg->line.status.code / 100 == 3;
+    for (const pjsip_hdr* header = msg != nullptr ? msg->hdr.next : nullptr; redirects && header != &msg->hdr;
+         header = header->next) {
+        const auto* contact = reinterpret_cast<const pjsip_contact_hdr*>(header);
+        if (header->type != PJSIP_H_CONTACT || contact->star || contact->uri == nullptr) continue;
+        if (!PJSIP_URI_SCHEME_IS_SIP(contact->uri) && !PJSIP_URI_SCHEME_IS_SIPS(contact->uri)) continue;
+        if (found.size() == contacts_max) {
+            counters.add(Counter::texts_cut);
+            break;
+        }
+        found.push_back(contact);
+    }
+    fields.list(5 * found.size());
+    for (const auto* contact : found) {
+        const auto* uri = static_cast<const pjsip_sip_uri*>(pjsip_uri_get_uri(contact->uri));
+        const auto text = printed(reinterpret_cast<const pjsip_uri*>(uri), PJSIP_URI_IN_CONTACT_HDR);
+        fields.text(user_in(text)).text(view(uri->host)).number(uri->port);
+        fields.text(PJSIP_URI_SCHEME_IS_SIPS(uri) ? std::string_view("tls") : view(uri->transport_param));
+        fields.number(contact->q1000 > 0 ? contact->q1000 : 1000);  // none: pjsip says 0
+    }
 }
 
 }  // namespace
@@ -21,8 +48,9 @@ Call::Call(std::uint64_t id) : id_(id), b_token_(random_hex(16)), a_(*this) {}
 
 Call::~Call() = default;
 
-bool Call::start(pjsip_rx_data* invite) {
+bool Call::start(pjsip_rx_data* invite, std::optional<Claim> claim) {
     if (!a_.accept(invite)) return false;
+    claim_ = std::move(claim);
     invite_ = std::make_unique<HeldMessage>(invite);
     if (const auto* hops = static_cast<const pjsip_max_fwd_hdr*>(
             pjsip_msg_find_hdr(invite->msg_info.msg, PJSIP_H_MAX_FORWARDS, nullptr))) {
@@ -35,7 +63,7 @@ bool Call::start(pjsip_rx_data* invite) {
 void Call::announce(const pjsip_rx_data* invite) {
     Fields fields;
     a_.dialog.put_identity(fields);
-    put_invite(fields, invite, b_token_);
+    put_invite(fields, invite, b_token_, claim_ ? &*claim_ : nullptr);
     emit(EventKind::invite_received, Side::a, 0, std::move(fields));
 }
 
@@ -66,7 +94,7 @@ void Call::route(const Command& command) {
     state_ = State::calling;
     b_existed_ = true;
     b_ = std::make_unique<CalleeLeg>(*this, command.attempt);
-    if (!b_->start(command, *invite_, a_.dialog.remote(), max_forwards_, b_token_)) {
+    if (!b_->start(command, *invite_, a_.dialog.remote(), max_forwards_, b_token_, claim_ ? &claim_->header : nullptr)) {
         on_failed(*b_, RouteFailure::unreachable, nullptr);
     }
 }
@@ -100,6 +128,7 @@ void Call::relay_failure(const Command& command) {
     header_policy::Options options;
     options.retry_after = command.keep_retry_after;
     options.challenges = failure_ && failure_->code() == code;
+    options.contacts = command.keep_contacts;
     const auto failure = std::move(failure_);
     begin_ending();
     a_.refuse(code, {}, failure.get(), options);
@@ -304,6 +333,7 @@ void Call::on_failed(CalleeLeg& leg, RouteFailure cause, const pjsip_rx_data* re
     fields.list(headers.size());
     for (const auto& text : headers) fields.text(text);
     fields.number(early_media_relayed_).number(leg.heard_code());
+    put_contacts(fields, response != nullptr ? response->msg_info.msg : nullptr);
     b_code_ = code;
     b_alive_ = response != nullptr;
     no_answer_code_ = cause == RouteFailure::unreachable ? PJSIP_SC_INTERNAL_SERVER_ERROR : PJSIP_SC_REQUEST_TIMEOUT;
@@ -417,8 +447,7 @@ bool Call::refused_in_dialog(Leg& leg, pjsip_rx_data* request) {
         return true;
     };
     const pjsip_method& method = request->msg_info.msg->line.req.method;
-    // A transfer would make a call that nobody pays for: REFER is refused unless a profile says otherwise, later.
-    if (view(method.name) == "REFER") return refuse(Counter::refused_refer, PJSIP_SC_DECLINE);
+    if (view(method.name) == "REFER" && !stack.settings.pass_refer) return refuse(Counter::refused_refer, PJSIP_SC_DECLINE);
     const Leg* peer = other(leg);
     if (state_ == State::ending || peer == nullptr || peer->ended() || peer->dialog.remote_tag().empty()) {
         return refuse(Counter::unmatched_requests, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
@@ -446,9 +475,15 @@ bool Call::refused_in_dialog(Leg& leg, pjsip_rx_data* request) {
 
 void Call::on_request(Leg& leg, pjsip_rx_data* request) {
     if (refused_in_dialog(leg, request)) return;
+    const Translation translation = translate(*this, leg, request);
+    if (translation.refused != 0) {
+        counters.add(Counter::refused_replaces);
+        answer_request(request, translation.refused, leg.dialog.local_tag());
+        return;
+    }
     relays_.push_back(std::make_unique<Relay>(*this, leg, *other(leg)));
     Relay& relay = *relays_.back();
-    if (!relay.start(request)) remove(relay);
+    if (!relay.start(request, translation.headers)) remove(relay);
 }
 
 void Call::on_refreshed(Relay& relay, const std::string& target_of_answer, const pjsip_rx_data* response) {
@@ -481,6 +516,26 @@ int Call::peer_cseq_of_invite(const Leg& from, int cseq) const {
         if (&relay->from() == &from && relay->is_invite() && relay->uas_cseq() == cseq) return relay->uac_cseq();
     }
     return cseq;
+}
+
+void Call::note_refer(const Leg& from, int uas_cseq, int uac_cseq) {
+    for (auto& referral : referrals_) {
+        if (referral.from == from.side() && referral.uas_cseq == uas_cseq) {
+            referral.uac_cseq = uac_cseq;  // sent again, for a challenge
+            return;
+        }
+    }
+    if (referrals_.size() == referrals_max) referrals_.erase(referrals_.begin());
+    referrals_.push_back({from.side(), uas_cseq, uac_cseq});
+}
+
+std::optional<int> Call::peer_cseq_of_refer(const Leg& from, bool notify, int cseq) const {
+    for (const auto& referral : referrals_) {
+        const bool by_sender = referral.from == from.side();
+        if (by_sender == notify || (by_sender ? referral.uas_cseq : referral.uac_cseq) != cseq) continue;
+        return by_sender ? referral.uac_cseq : referral.uas_cseq;
+    }
+    return std::nullopt;
 }
 
 }  // namespace sidecar

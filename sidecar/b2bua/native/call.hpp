@@ -5,8 +5,10 @@
 #include "leg.hpp"
 #include "liveness.hpp"
 #include "relay.hpp"
+#include "translation.hpp"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,10 +35,12 @@ public:
     Call& operator=(const Call&) = delete;
 
     std::uint64_t id() const { return id_; }
-    bool start(pjsip_rx_data* invite);  // false: it could not be answered, and is no call
+    // With what it claims of another call. False: it could not be answered, and is no call.
+    bool start(pjsip_rx_data* invite, std::optional<Claim> claim);
     void announce(const pjsip_rx_data* invite);
 
     void run(const Command& command);
+    Leg* other(const Leg& leg);
 
     // From the legs.
     void on_provisional(CalleeLeg& leg, const pjsip_rx_data* response, bool other_branch);
@@ -60,6 +64,10 @@ public:
     void on_relay_not_sent(Leg& to);
     void remove(Relay& relay);
     int peer_cseq_of_invite(const Leg& from, int cseq) const;  // for RAck
+    void note_refer(const Leg& from, int uas_cseq, int uac_cseq);
+    // What the other leg calls the subscription that a REFER made, by its CSeq; none: there was no such REFER. Notified by
+    // whom it was sent to, and asked for by its sender.
+    std::optional<int> peer_cseq_of_refer(const Leg& from, bool notify, int cseq) const;
 
     // From the liveness.
     void on_dead_peer();
@@ -82,7 +90,6 @@ private:
     void close_relays();
     bool refused_in_dialog(Leg& leg, pjsip_rx_data* request);
     void give_up_attempt();
-    Leg* other(const Leg& leg);
     bool waiting() const { return state_ != State::answered && state_ != State::ending; }
 
     void on_hold_deadline();
@@ -104,6 +111,13 @@ private:
     int max_forwards_ = 70;
     bool early_media_relayed_ = false;
     std::vector<std::unique_ptr<Relay>> relays_;
+    struct Referral {
+        Side from;
+        int uas_cseq;
+        int uac_cseq;
+    };
+    std::vector<Referral> referrals_;  // the last of the call
+    std::optional<Claim> claim_;       // what leg B's INVITE says of another call
 
     bool a_reported_ = false;
     bool b_existed_ = false;

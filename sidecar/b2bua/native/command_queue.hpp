@@ -48,6 +48,7 @@ struct Command {  // each kind uses some of these; hook.py fills them
     int deadline = 0;
     int retry_after_s = 0;
     bool keep_retry_after = false;
+    bool keep_contacts = false;
     std::string host;
     std::string user;
     std::string text;

@@ -24,7 +24,7 @@ namespace sidecar {
     X(refused_loop)               /* 482: our own INVITE came back, or two copies of one came in */          \
     X(refused_hops)               /* 483 */                                                                  \
     X(refused_too_large)          /* 513 */                                                                  \
-    X(refused_replaces)           /* 481: an INVITE with Replaces or Join */                                 \
+    X(refused_replaces)           /* 481 or 400: it names no dialog of ours */                                \
     X(refused_refer)              /* 603 */                                                                  \
     X(refused_overlap)            /* 491 or 500: a second re-INVITE */                                       \
     X(refused_out_of_order)       /* 500: CSeq not above the last one */                                     \

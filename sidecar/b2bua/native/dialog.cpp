@@ -21,9 +21,18 @@ std::string hex(const unsigned char* bytes, std::size_t count) {
     return out;
 }
 
-pjsip_contact_hdr* make_contact(pj_pool_t* pool, Transport transport, const std::string& user = {}) {
-    std::string text = "<sip:" + (user.empty() ? user : user + "@");
-    text += stack.settings.advertised.at(static_cast<std::size_t>(transport));
+std::string_view raw_user(const pjsip_uri* uri) {  // pjsip escapes it when it prints
+    if (PJSIP_URI_SCHEME_IS_SIP(uri) || PJSIP_URI_SCHEME_IS_SIPS(uri)) {
+        return view(reinterpret_cast<const pjsip_sip_uri*>(uri)->user);
+    }
+    return PJSIP_URI_SCHEME_IS_TEL(uri) ? view(reinterpret_cast<const pjsip_tel_uri*>(uri)->number) : std::string_view();
+}
+
+// Where transfers pass, a transfer to our Contact is to reach whom the dialog is with on its other side.
+std::string_view transferred_to(std::string_view user) { return stack.settings.pass_refer ? user : std::string_view(); }
+
+pjsip_contact_hdr* make_contact(pj_pool_t* pool, Transport transport, std::string_view user) {
+    std::string text = "<sip:" + stack.settings.advertised.at(static_cast<std::size_t>(transport));
     if (transport == Transport::tcp) text += ";transport=tcp";
     if (transport == Transport::tls) text += ";transport=tls";
     text += '>';
@@ -31,14 +40,9 @@ pjsip_contact_hdr* make_contact(pj_pool_t* pool, Transport transport, const std:
     pj_str_t value = copy(pool, text);
     auto* contact = pjsip_parse_hdr(pool, &name, value.ptr, static_cast<pj_size_t>(value.slen), nullptr);
     if (contact == nullptr) throw std::runtime_error("advertised address makes no Contact: " + text);
-    return static_cast<pjsip_contact_hdr*>(contact);
-}
-
-std::string_view raw_user(const pjsip_uri* uri) {  // pjsip escapes it when it prints
-    if (PJSIP_URI_SCHEME_IS_SIP(uri) || PJSIP_URI_SCHEME_IS_SIPS(uri)) {
-        return view(reinterpret_cast<const pjsip_sip_uri*>(uri)->user);
-    }
-    return PJSIP_URI_SCHEME_IS_TEL(uri) ? view(reinterpret_cast<const pjsip_tel_uri*>(uri)->number) : std::string_view();
+    auto* made = static_cast<pjsip_contact_hdr*>(contact);
+    static_cast<pjsip_sip_uri*>(pjsip_uri_get_uri(made->uri))->user = copy(pool, user);
+    return made;
 }
 
 const pjsip_uri* contact_uri(const pjsip_msg* msg) {
@@ -124,7 +128,8 @@ void Dialog::start_uas(const pjsip_rx_data* invite) {
 
     pjsip_transport* transport = invite->tp_info.transport;
     transport_ = transport_of(transport->key.type);
-    contact_ = make_contact(pool, transport_);
+    const auto* dialled = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(msg->line.req.uri));
+    contact_ = make_contact(pool, transport_, transferred_to(raw_user(dialled)));
     local_address_ = host_port(view(transport->local_name.host), transport->local_name.port);
     remote_address_ = host_port(invite->pkt_info.src_name, invite->pkt_info.src_port);
     pj_sockaddr_cp(&peer_address_, &invite->pkt_info.src_addr);
@@ -219,7 +224,8 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const Shown
 
     call_id_ = pjsip_cid_hdr_create(pool);
     call_id_->id = copy(pool, names.call_id);
-    contact_ = make_contact(pool, transport_);
+    const auto* shown = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(local_->uri));
+    contact_ = make_contact(pool, transport_, transferred_to(raw_user(shown)));
     pj_list_init(&routes_);
     local_cseq_ = static_cast<int>(pj_rand() & 0x7fff) + 1;
     branch_ = names.branch;
@@ -338,7 +344,8 @@ TxPtr Dialog::make(const pjsip_method& method, int cseq) {
     if (!stack.settings.product.empty()) add_header(tdata.get(), "User-Agent", stack.settings.product);
     // Target refresh requests carry it (RFC 3311 §5.1), and SUBSCRIBE makes a dialog of its own.
     const auto name = view(method.name);
-    if (method.id == PJSIP_INVITE_METHOD || name == "UPDATE" || name == "SUBSCRIBE" || name == "NOTIFY") {
+    if (method.id == PJSIP_INVITE_METHOD || name == "UPDATE" || name == "SUBSCRIBE" || name == "NOTIFY" ||
+        name == "REFER") {
         add(pjsip_hdr_clone(pool, contact_));
     }
     aim(tdata.get());
@@ -396,7 +403,7 @@ TxPtr Dialog::again(const pjsip_tx_data* sent, const pjsip_rx_data* response, in
     TxPtr tdata = request(sent->msg->line.req.method);
     if (!tdata) return nullptr;
     for (const pjsip_hdr* header = sent->msg->hdr.next; header != &sent->msg->hdr; header = header->next) {
-        const bool passes = header_policy::passes(header, {}) || same_text(header->name, "RAck");
+        const bool passes = header_policy::passes(header, {}) || header_policy::is_translated(header);
         if (!passes || Digest::is_credentials(header)) continue;
         pjsip_msg_add_hdr(tdata->msg, static_cast<pjsip_hdr*>(pjsip_hdr_clone(tdata->pool, header)));
     }

@@ -200,7 +200,7 @@ CalleeLeg::CalleeLeg(Call& call, int attempt) : Leg(call, Side::b), attempt_(att
 CalleeLeg::~CalleeLeg() = default;
 
 bool CalleeLeg::start(const Command& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
-                      std::string_view b_token) {
+                      std::string_view b_token, const NamedHeader* claim) {
     const LegNames names = leg_b_names(b_token, attempt_);
     const Destination to{route.host, route.port, static_cast<Transport>(route.transport), route.user};
     withheld_ = route.withheld_headers;
@@ -218,6 +218,7 @@ bool CalleeLeg::start(const Command& route, const HeldMessage& invite, const pjs
     hops->ivalue = max_forwards;
     invite.put_into(request.get(), passing());
     for (const auto& [name, value] : route.add_headers) add_header(request.get(), name, value);
+    if (claim != nullptr) add_header(request.get(), claim->name, claim->value);
     add_header(request.get(), "Request-Disposition", "no-fork");  // RFC 3841 §9.1: we bill one callee
     enter_table();
     if (!invite_.send(std::move(request), this)) {

@@ -7,6 +7,7 @@
 #include "event.hpp"
 #include "message.hpp"
 #include "transaction.hpp"
+#include "translation.hpp"
 
 #include <bitset>
 #include <memory>
@@ -119,7 +120,7 @@ public:
     ~CalleeLeg();
 
     bool start(const Command& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
-               std::string_view b_token);
+               std::string_view b_token, const NamedHeader* claim);
     void cancel(const std::vector<std::string>& reasons);
     void confirm(const pjsip_rx_data* from_a);  // ACK to its 2xx
     // Ends it whatever its state: CANCEL, or ACK (where it is owed) and BYE.

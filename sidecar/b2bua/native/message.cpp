@@ -20,14 +20,19 @@ namespace {
 bool named(const pjsip_hdr* header, const char* name) { return same_text(header->name, name); }
 
 bool kept_to_ourselves(const pjsip_hdr* header) {
-    // RAck and Event ids name a CSeq, Replaces and its kin a dialog: of this leg, unknown on the other.
     // Timestamp measures one hop. User-Agent and Server tell who we are, or nothing.
-    static constexpr const char* names[] = {"RAck",       "Replaces", "Join",         "Target-Dialog", "Timestamp",
-                                            "User-Agent", "Server",   "Max-Breadth"};
-    return std::any_of(std::begin(names), std::end(names), [&](const char* name) { return named(header, name); });
+    static constexpr const char* names[] = {"Timestamp", "User-Agent", "Server", "Max-Breadth"};
+    return is_translated(header) ||
+           std::any_of(std::begin(names), std::end(names), [&](const char* name) { return named(header, name); });
 }
 
 }  // namespace
+
+bool is_translated(const pjsip_hdr* header) {
+    static constexpr const char* names[] = {"RAck", "Event", "o", "Replaces", "Join", "Target-Dialog", "Refer-To", "r"};
+    return header->type == PJSIP_H_OTHER &&
+           std::any_of(std::begin(names), std::end(names), [&](const char* name) { return named(header, name); });
+}
 
 bool passes(const pjsip_hdr* header, const Options& options) {
     if (options.withheld != nullptr) {
@@ -134,11 +139,15 @@ HeldMessage::HeldMessage(const pjsip_rx_data* rdata) : pool_(new_pool("held", 20
     if (msg->type == PJSIP_RESPONSE_MSG) {
         code_ = msg->line.status.code;
         phrase_ = copy(pool_.get(), view(msg->line.status.reason));
+        if (code_ / 100 == 3) contacts_ = raw_values(rdata, "Contact", "m");
     }
 }
 
 void HeldMessage::put_into(pjsip_tx_data* tdata, const header_policy::Options& options) const {
     header_policy::copy(&headers_, tdata->pool, tdata->msg, options);
+    if (options.contacts) {
+        for (const auto& contact : contacts_) add_header(tdata, "Contact", contact);
+    }
     if (body_ != nullptr && options.body) tdata->msg->body = pjsip_msg_body_clone(tdata->pool, body_);
 }
 
@@ -215,6 +224,42 @@ constexpr std::size_t value_bytes_max = 512;
 constexpr std::size_t values_max = 16;
 
 }  // namespace
+
+std::vector<std::string> raw_values(const pjsip_rx_data* rdata, std::string_view name, std::string_view short_name) {
+    std::string_view rest(rdata->msg_info.msg_buf, static_cast<std::size_t>(rdata->msg_info.len));
+    const auto line_of = [&] {
+        const auto end = rest.find('\n');
+        auto line = rest.substr(0, end);
+        rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+        if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+        return line;
+    };
+    const auto is_blank = [](char c) { return c == ' ' || c == '\t'; };
+    const auto trimmed = [&](std::string_view text) {
+        while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
+        while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
+        return text;
+    };
+    std::vector<std::string> values;
+    line_of();
+    for (auto line = line_of(); !line.empty();) {
+        const auto colon = line.find(':');
+        const pj_str_t field = borrow(trimmed(line.substr(0, colon)));
+        const bool wanted = colon != std::string_view::npos &&
+                            (same_text(field, name) || (!short_name.empty() && same_text(field, short_name)));
+        std::string value(wanted ? trimmed(line.substr(colon + 1)) : std::string_view());
+        for (line = line_of(); !line.empty() && is_blank(line.front()); line = line_of()) {
+            if (wanted) value.append(1, ' ').append(trimmed(line));
+        }
+        if (!wanted) continue;
+        if (values.size() == values_max) {
+            counters.add(Counter::texts_cut);
+            break;
+        }
+        values.push_back(std::move(value));
+    }
+    return values;
+}
 
 std::vector<std::string> reasons_of(const pjsip_msg* msg) {
     std::vector<std::string> values;

@@ -26,8 +26,10 @@ struct Options {
     bool retry_after = true;
     bool challenges = true;     // false: shown with another code than its own
     const std::vector<std::string>* withheld = nullptr;  // names, lower case; borrowed for the call
+    bool contacts = false;      // true: those of a held 3xx
 };
 bool passes(const pjsip_hdr* header, const Options& options);
+bool is_translated(const pjsip_hdr* header);  // passes in the other leg's names alone: see translation.hpp
 void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& options);
 }  // namespace header_policy
 
@@ -56,6 +58,7 @@ private:
     pjsip_msg_body* body_ = nullptr;
     int code_ = 0;
     pj_str_t phrase_{};
+    std::vector<std::string> contacts_;  // of a 3xx
 };
 
 // Straight from a received message into one that leaves now.
@@ -85,6 +88,9 @@ std::vector<std::string> reasons_of(const pjsip_msg* msg);
 // Alternating names (lower case) and values of the wanted headers; bounded.
 std::vector<std::string> wanted_headers_of(const pjsip_msg* msg);
 const pjsip_hdr* find_header(const pjsip_msg* msg, const char* name);
+// The values of a header as they arrived, a field each, unfolded; bounded. pjsip prints some of what it has parsed
+// otherwise (0.05 as 0.5). `short_name`: its compact form, or empty.
+std::vector<std::string> raw_values(const pjsip_rx_data* rdata, std::string_view name, std::string_view short_name);
 
 // CANCEL to an INVITE that was sent (RFC 3261 §9.1): same Request-URI, Via, Route, From, To, Call-ID, CSeq number.
 TxPtr cancel_of(const pjsip_tx_data* invite);

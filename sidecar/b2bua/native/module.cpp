@@ -100,6 +100,7 @@ Command to_command(nb::tuple t) {
         case CommandKind::relay_failure:
             command.sip_code = nb::cast<int>(t[2]);
             command.keep_retry_after = nb::cast<bool>(t[3]);
+            command.keep_contacts = nb::cast<bool>(t[4]);
             break;
         case CommandKind::reject:
             command.retry_after_s = nb::cast<int>(t[5]);
@@ -163,6 +164,7 @@ Settings to_settings(nb::dict d) {
     s.retry_after_s = nb::cast<int>(get("retry_after_s"));
     s.t1_ms = nb::cast<unsigned>(get("t1_ms"));
     s.options_interval_ms = nb::cast<int>(get("options_interval_ms"));
+    s.pass_refer = nb::cast<bool>(get("pass_refer"));
     s.refuse_unlisted = nb::cast<bool>(get("refuse_unlisted"));
     s.wanted_headers = nb::cast<std::vector<std::string>>(get("wanted_headers"));
     s.product = nb::cast<std::string>(get("product"));

@@ -4,11 +4,8 @@
 #include "call.hpp"
 #include "leg.hpp"
 
-#include <charconv>
-
 namespace sidecar {
 namespace {
-
 
 bool is_response(const pjsip_event& event) { return event.body.tsx_state.type == PJSIP_EVENT_RX_MSG; }
 
@@ -19,25 +16,14 @@ std::string contact_of(const pjsip_msg* msg) {
     return printed(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(contact->uri)), PJSIP_URI_IN_REQ_URI);
 }
 
-// RAck: <RSeq> <CSeq number> <method> (RFC 3262 §7.2). The RSeq is B's own and passes; the CSeq is that of one leg.
-std::string rack_for(const Call& call, const Leg& from, std::string_view value) {
-    const auto first = value.find(' ');
-    const auto second = value.find(' ', first + 1);
-    if (first == std::string_view::npos || second == std::string_view::npos) return std::string(value);
-    int cseq = 0;
-    const auto [end, error] = std::from_chars(value.data() + first + 1, value.data() + second, cseq);
-    if (error != std::errc() || end != value.data() + second) return std::string(value);
-    return std::string(value.substr(0, first + 1)) + std::to_string(call.peer_cseq_of_invite(from, cseq)) +
-           std::string(value.substr(second));
-}
-
 }  // namespace
 
-bool Relay::start(pjsip_rx_data* request) {
+bool Relay::start(pjsip_rx_data* request, const std::vector<NamedHeader>& translated) {
     const pjsip_msg* msg = request->msg_info.msg;
     const pjsip_method& method = msg->line.req.method;
     is_invite_ = method.id == PJSIP_INVITE_METHOD;
     is_update_ = view(method.name) == "UPDATE";
+    is_refer_ = view(method.name) == "REFER";
     uas_cseq_ = request->msg_info.cseq->cseq;
     if (refreshes()) new_target_ = contact_of(msg);
     if (!uas_.accept(request, this)) return false;
@@ -52,10 +38,9 @@ bool Relay::start(pjsip_rx_data* request) {
         auto* hops = static_cast<pjsip_max_fwd_hdr*>(pjsip_msg_find_hdr(passed->msg, PJSIP_H_MAX_FORWARDS, nullptr));
         hops->ivalue = request->msg_info.max_fwd->ivalue - 1;
     }
-    if (const pjsip_hdr* rack = find_header(msg, "RAck")) {
-        add_header(passed.get(), "RAck", rack_for(call_, from_, header_value(rack, 64)));
-    }
+    for (const auto& header : translated) add_header(passed.get(), header.name, header.value);
     if (uac_.send(std::move(passed), this)) {
+        note_refer();
         counters.add(Counter::requests_relayed);
         return true;
     }
@@ -102,7 +87,12 @@ bool Relay::tried_again(const pjsip_transaction* tsx, const pjsip_rx_data* chall
     if (!again || !uac_.send(std::move(again), this)) return false;
     uac_cseq_ = to_.dialog.local_cseq() - 1;
     heard_ = false;  // of this one: a CANCEL waits for it
+    note_refer();
     return true;
+}
+
+void Relay::note_refer() const {
+    if (is_refer_) call_.note_refer(from_, uas_cseq_, uac_cseq_);
 }
 
 void Relay::answer(int code, const pjsip_rx_data* response) {

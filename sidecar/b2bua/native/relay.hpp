@@ -5,6 +5,7 @@
 #include "event.hpp"
 #include "message.hpp"
 #include "transaction.hpp"
+#include "translation.hpp"
 
 #include <string>
 #include <vector>
@@ -21,7 +22,8 @@ public:
     Relay(const Relay&) = delete;
     Relay& operator=(const Relay&) = delete;
 
-    bool start(pjsip_rx_data* request);  // false: it was answered at once, and is done
+    // With the headers that were translated for it. False: it was answered at once, and is done.
+    bool start(pjsip_rx_data* request, const std::vector<NamedHeader>& translated);
 
     bool is_invite() const { return is_invite_; }
     bool open() const { return static_cast<bool>(uas_) && !final_sent_; }  // a final response is still owed
@@ -41,6 +43,7 @@ public:
 
 private:
     bool tried_again(const pjsip_transaction* tsx, const pjsip_rx_data* challenge);
+    void note_refer() const;
     void answer(int code, const pjsip_rx_data* response);
     void send_cancel();
 
@@ -52,6 +55,7 @@ private:
     ResponseBase responses_;
     bool is_invite_ = false;
     bool is_update_ = false;
+    bool is_refer_ = false;
     bool answered_ = false;  // 2xx to a re-INVITE: its ACK is awaited
     bool final_sent_ = false;
     bool heard_ = false;

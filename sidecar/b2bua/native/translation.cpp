@@ -1,0 +1,266 @@
+#include "translation.hpp"
+
+#include "bridge.hpp"
+#include "call.hpp"
+#include "leg.hpp"
+#include "message.hpp"
+#include "stack.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
+namespace sidecar {
+namespace {
+
+constexpr std::string_view unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.!~*";
+
+bool same_name(std::string_view a, std::string_view b) { return same_text(borrow(a), b); }
+
+std::string_view trimmed(std::string_view text) {
+    const auto first = text.find_first_not_of(" \t");
+    if (first == std::string_view::npos) return {};
+    return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+std::string_view take_until(std::string_view& rest, char end) {
+    const auto part = rest.substr(0, rest.find(end));
+    rest.remove_prefix(std::min(part.size() + 1, rest.size()));
+    return part;
+}
+
+std::optional<int> number_in(std::string_view text) {
+    int value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+    return value;
+}
+
+int hex_digit(char c) {
+    const auto place = std::string_view("0123456789abcdef").find(static_cast<char>(c | 0x20));
+    return place == std::string_view::npos || c < '0' ? -1 : static_cast<int>(place);
+}
+
+std::string decoded(std::string_view text) {
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const bool escaped = text[i] == '%' && i + 2 < text.size() && hex_digit(text[i + 1]) >= 0 && hex_digit(text[i + 2]) >= 0;
+        if (!escaped) {
+            out += text[i];
+            continue;
+        }
+        out += static_cast<char>(hex_digit(text[i + 1]) * 16 + hex_digit(text[i + 2]));
+        i += 2;
+    }
+    return out;
+}
+
+std::string encoded(std::string_view text) {
+    static constexpr char digits[] = "0123456789ABCDEF";
+    std::string out;
+    for (const char c : text) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (unreserved.find(c) != std::string_view::npos) {
+            out += c;
+        } else {
+            out.append(1, '%').append(1, digits[byte >> 4]).append(1, digits[byte & 15]);
+        }
+    }
+    return out;
+}
+
+// --- dialogs ---------------------------------------------------------------------------------------------------------
+
+struct DialogName {
+    std::string_view call_id;
+    std::string_view there;  // the tag of whom the message is for
+    std::string_view here;   // and of the other end
+    std::string_view more;   // other parameters, from their `;` on
+    bool targets = false;    // Target-Dialog has its own words for the tags
+};
+
+bool names_dialog(std::string_view header) {
+    return same_name(header, "Replaces") || same_name(header, "Join") || same_name(header, "Target-Dialog");
+}
+
+// `kept` holds what the parameters that are not tags are put together from.
+DialogName dialog_name_of(std::string_view header, std::string_view value, std::string& kept) {
+    DialogName name;
+    name.targets = same_name(header, "Target-Dialog");
+    std::string_view rest = value;
+    name.call_id = trimmed(take_until(rest, ';'));
+    while (!rest.empty()) {
+        const auto parameter = trimmed(take_until(rest, ';'));
+        auto text = parameter;
+        const auto key = trimmed(take_until(text, '='));
+        if (same_name(key, name.targets ? "remote-tag" : "to-tag")) {
+            name.there = trimmed(text);
+        } else if (same_name(key, name.targets ? "local-tag" : "from-tag")) {
+            name.here = trimmed(text);
+        } else {
+            kept.append(1, ';').append(parameter);
+        }
+    }
+    name.more = kept;
+    return name;
+}
+
+// The other leg of a call of ours, if messages of its dialog reach anybody.
+const Leg* far_leg(const Leg* near) {
+    const auto talks = [](const Leg* leg) {
+        return leg != nullptr && !leg->ended() && leg->state() != LegState::leaving && !leg->dialog.remote_tag().empty();
+    };
+    if (!talks(near) || near->call() == nullptr) return nullptr;
+    const Leg* far = near->call()->other(*near);
+    return talks(far) ? far : nullptr;
+}
+
+// The far leg of the dialog that is named as its peer names it to us.
+const Leg* far_leg_of(const DialogName& name) {
+    return far_leg(bridge->find_dialog(name.call_id, name.there, name.here));
+}
+
+std::string written_for(const Leg& leg, const DialogName& name) {
+    const char* there = name.targets ? ";remote-tag=" : ";to-tag=";
+    const char* here = name.targets ? ";local-tag=" : ";from-tag=";
+    std::string value(leg.dialog.call_id());
+    value.append(there).append(leg.dialog.remote_tag()).append(here).append(leg.dialog.local_tag());
+    return value.append(name.more);
+}
+
+std::optional<std::string> with_far_dialog(std::string_view header, std::string_view value) {
+    std::string kept;
+    const DialogName name = dialog_name_of(header, value, kept);
+    const Leg* far = far_leg_of(name);
+    if (far == nullptr) return std::nullopt;
+    return written_for(*far, name);
+}
+
+// The URI keeps all but the dialogs among its headers; a display name in quotes may hold anything.
+std::optional<std::string> refer_to_for_the_other_leg(std::string_view value) {
+    std::size_t start = 0;
+    if (!value.empty() && value.front() == '"') {
+        for (start = 1; start < value.size() && value[start] != '"'; ++start) start += value[start] == '\\';
+        if (start >= value.size()) return std::nullopt;
+    }
+    const auto bracket = value.find('<', start);
+    const auto end = bracket == std::string_view::npos ? value.size() : value.find('>', bracket);
+    if (end == std::string_view::npos || value.find('<', end) != std::string_view::npos) return std::nullopt;
+    const auto question = value.find('?', bracket == std::string_view::npos ? 0 : bracket);
+    if (question >= end) return std::string(value);
+
+    std::string out(value.substr(0, question + 1));
+    std::string_view rest = value.substr(question + 1, end - question - 1);
+    while (!rest.empty()) {
+        const auto piece = take_until(rest, '&');
+        auto text = piece;
+        const auto name = decoded(take_until(text, '='));
+        if (!names_dialog(name)) {
+            out += piece;
+        } else {
+            const auto named = with_far_dialog(name, decoded(text));
+            if (!named) return std::nullopt;
+            out.append(name).append(1, '=').append(encoded(*named));
+        }
+        if (!rest.empty()) out += '&';
+    }
+    return out.append(value.substr(end));
+}
+
+// --- CSeqs -----------------------------------------------------------------------------------------------------------
+
+// RAck: <RSeq> <CSeq number> <method>. The RSeq is the callee's own and passes.
+std::string rack_for(const Call& call, const Leg& from, std::string_view value) {
+    std::string_view rest = value;
+    const auto rseq = take_until(rest, ' ');
+    const auto cseq = number_in(take_until(rest, ' '));
+    if (!cseq) return std::string(value);
+    return std::string(rseq) + ' ' + std::to_string(call.peer_cseq_of_invite(from, *cseq)) + ' ' + std::string(rest);
+}
+
+std::optional<std::string> event_for(const Call& call, const Leg& from, bool notify, std::string_view value) {
+    std::string_view rest = value;
+    std::string out(trimmed(take_until(rest, ';')));
+    const bool refer = same_name(out, "refer");
+    while (!rest.empty()) {
+        const auto parameter = trimmed(take_until(rest, ';'));
+        auto text = parameter;
+        if (!refer || !same_name(trimmed(take_until(text, '=')), "id")) {
+            out.append(1, ';').append(parameter);
+            continue;
+        }
+        const auto id = number_in(trimmed(text));
+        const auto peer_id = id ? call.peer_cseq_of_refer(from, notify, *id) : std::nullopt;
+        if (!peer_id) return std::nullopt;
+        out.append(";id=").append(std::to_string(*peer_id));
+    }
+    return out;
+}
+
+}  // namespace
+
+Translation translate(const Call& call, const Leg& from, const pjsip_rx_data* request) {
+    const auto method = view(request->msg_info.msg->line.req.method.name);
+    const bool refers = method == "REFER";
+    Translation result;
+    const auto refuse = [&](int code) {
+        result.refused = code;
+        return result;
+    };
+    if (const pjsip_hdr* rack = find_header(request->msg_info.msg, "RAck")) {
+        result.headers.push_back({"RAck", rack_for(call, from, header_value(rack, 64))});
+    }
+    const auto events = raw_values(request, "Event", "o");
+    const auto targets = raw_values(request, "Refer-To", "r");
+    if (events.size() > 1 || targets.size() > 1 || (refers && targets.empty())) return refuse(PJSIP_SC_BAD_REQUEST);
+    if (!events.empty()) {
+        auto event = event_for(call, from, method == "NOTIFY", events.front());
+        if (!event) return refuse(PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);  // no such subscription
+        result.headers.push_back({"Event", std::move(*event)});
+    }
+    if (!targets.empty()) {
+        auto target = refer_to_for_the_other_leg(targets.front());
+        if (!target) return refuse(PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
+        result.headers.push_back({"Refer-To", std::move(*target)});
+    }
+    if (!refers) return result;
+    // RFC 3891 §3, RFC 3911 §4: in an INVITE and nowhere else.
+    if (find_header(request->msg_info.msg, "Replaces") != nullptr || find_header(request->msg_info.msg, "Join") != nullptr) {
+        return refuse(PJSIP_SC_BAD_REQUEST);
+    }
+    for (const auto& value : raw_values(request, "Target-Dialog", {})) {
+        auto named = with_far_dialog("Target-Dialog", value);
+        if (!named) return refuse(PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
+        result.headers.push_back({"Target-Dialog", std::move(*named)});
+    }
+    return result;
+}
+
+std::optional<Claim> claim_of(const pjsip_rx_data* invite) {
+    const auto replaces = raw_values(invite, "Replaces", {}), joins = raw_values(invite, "Join", {});
+    if (replaces.empty() && joins.empty()) return std::nullopt;
+    Claim claim;
+    if (replaces.size() + joins.size() > 1) {  // RFC 3891 §3, RFC 3911 §4
+        claim.refused = PJSIP_SC_BAD_REQUEST;
+        return claim;
+    }
+    claim.refused = PJSIP_SC_CALL_TSX_DOES_NOT_EXIST;
+    if (!stack.settings.pass_refer) return claim;
+    claim.header.name = replaces.empty() ? "Join" : "Replaces";
+    const std::string& value = replaces.empty() ? joins.front() : replaces.front();
+    std::string kept;
+    const DialogName name = dialog_name_of(claim.header.name, value, kept);
+    const Leg* far = far_leg_of(name);
+    if (far == nullptr) {
+        // As a Refer-To that we have translated says it: in the names of the peer that it is to reach.
+        const Leg* said = bridge->find_dialog(name.call_id, name.here, name.there);
+        far = far_leg(said) != nullptr ? said : nullptr;
+    }
+    if (far == nullptr || far->dialog.group() == PeerTable::unlisted) return claim;
+    claim.refused = 0;
+    claim.header.value = written_for(*far, name);
+    claim.group = far->dialog.group();
+    return claim;
+}
+
+}  // namespace sidecar

@@ -1,0 +1,65 @@
+"""Where a 3xx sends a call, as far as we go along (RFC 3261 §8.1.3.4).
+
+Whoever answers an INVITE could have us call anybody on the account's money. So a Contact counts only where it
+is one of our gateways, which is then called at its own address; no number goes to one gateway twice in a
+call, which ends every loop; and a call takes up a few Contacts and no more. What is sold is the number that
+was dialled, wherever the call goes; what is bought is the number that was sent.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from msgspec.structs import replace
+
+from sidecar.core.admit import may_be_sent, may_carry
+from sidecar.core.call import Call, Redirect
+from sidecar.core.events import Contact, RouteFailed
+from sidecar.core.policy import Gateway, Policy
+from sidecar.core.terms import Redirection, RouteFailure
+
+REDIRECTS_MAX = 5  # Contacts taken up in one call
+
+
+def redirection(call: Call, policy: Policy) -> Redirection:
+    """What is done with a 3xx of the last attempt: as its gateway's setting says, else as the node's."""
+    gateway = policy.gateways.get(call.attempts[-1].gateway)
+    return policy.redirect if gateway is None or gateway.redirect is None else gateway.redirect
+
+
+def taken_up(call: Call, event: RouteFailed, policy: Policy) -> Call:
+    """The call with the Contacts that the failure names and we follow, the highest q first, before those that
+    it still had."""
+    redirected = event.cause is RouteFailure.FINAL_RESPONSE and 300 <= event.sip_code <= 399
+    if not redirected or redirection(call, policy) is not Redirection.FOLLOW:
+        return call
+    known = {(one.gateway, one.sent_user) for one in call.attempts}
+    known |= {(one.gateway, one.user) for one in call.redirects}
+    found: dict[tuple[str, str], Redirect] = {}
+    for contact in sorted(event.contacts, key=lambda contact: -contact.q_thousandths):
+        name = _gateway_at(contact, call, policy)
+        if name is not None and (name, contact.user) not in known and may_be_sent(contact.user, call, policy):
+            found.setdefault((name, contact.user), Redirect(gateway=name, user=contact.user))
+    new = tuple(found.values())[: REDIRECTS_MAX - call.redirects_taken]
+    return replace(call, redirects=(*new, *call.redirects), redirects_taken=call.redirects_taken + len(new))
+
+
+def _gateway_at(contact: Contact, call: Call, policy: Policy) -> str | None:
+    """The first gateway at the address; a port or transport that the Contact does not name may be any."""
+    return next(
+        (
+            name
+            for name, gateway in policy.gateways.items()
+            if _is_at(contact, gateway) and may_carry(gateway, call.invite)
+        ),
+        None,
+    )
+
+
+def _is_at(contact: Contact, gateway: Gateway) -> bool:
+    try:
+        same_host = ip_address(contact.host) == ip_address(gateway.host)
+    except ValueError:  # a name: nobody vouches for where it leads
+        return False
+    same_transport = contact.transport.lower() in ("", gateway.transport.value)
+    return same_host and contact.port in (0, gateway.port) and same_transport

@@ -1,0 +1,41 @@
+"""What becomes of a 3xx: shown, refused, or followed to a gateway of ours; on the whole node."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+from tests.sipp.conftest import own_host
+from tests.sipp.rig import Rig
+
+STRANGER, NUMBER = "192.0.2.7", "0144999"
+
+
+def rig_at(folder: Path) -> Rig:
+    rig = Rig(folder, own_host())
+    rig.write_profile(calls_max=100, max_duration_s=5)
+    return rig
+
+
+async def test_a_caller_is_sent_elsewhere_and_the_call_is_over(tmp_path: Path) -> None:
+    rig = rig_at(tmp_path)
+    async with rig.up(SIDECAR_SIP__REDIRECT="pass"):
+        cdr = await rig.place("callee-redirects", "callee-redirects")
+    assert (cdr["hangup_origin"], cdr["detail"], cdr["sip_code"]) == ("callee", "rejected", 302)
+    assert len(cdr["attempts"]) == 1
+
+
+async def test_a_redirected_call_is_carried_by_the_gateway_that_the_contact_names(tmp_path: Path) -> None:
+    rig = rig_at(tmp_path)
+    async with rig.up(SIDECAR_SIP__REDIRECT="follow"):
+        cdr = await rig.place(
+            "caller-bye-in-call", "callee-redirects", others={"second": "caller-bye-in-call"}
+        )
+    first, second = cdr["attempts"]
+    assert (first["gateway"], first["sip_code"]) == ("main", 302)
+    assert (second["gateway"], second["sip_code"]) == ("second", 200)
+    assert second["target"] == f"sip:{NUMBER}@{rig.host}:{rig.gateways['second']}"
+    assert STRANGER not in str(cdr)
+    assert (cdr["callee"]["received"], cdr["callee"]["sent"]) == ("0044123456789", NUMBER)
+    [sold] = [one for one in cdr["charges"] if one["side"] == "sell"]
+    assert (sold["billed_number"], Decimal(sold["total"]) > 0) == ("44123456789", True)

@@ -1,0 +1,45 @@
+"""Transfers on the whole node: refused, or passed, and the call that comes of it is billed as its own."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from sidecar.demo.subscriber import Record
+from tests.sipp.conftest import own_host
+from tests.sipp.rig import Rig
+
+TARGET = "004930999"  # whom the scenario transfers to
+
+
+def rig_at(folder: Path) -> Rig:
+    rig = Rig(folder, own_host())
+    rig.write_profile(calls_max=100, max_duration_s=5)
+    return rig
+
+
+def sold(cdr: Record) -> dict[str, Any]:
+    [one] = [one for one in cdr["charges"] if one["side"] == "sell"]
+    return dict(one)
+
+
+async def test_a_transfer_passes_and_the_call_it_makes_is_billed_as_its_own(tmp_path: Path) -> None:
+    rig = rig_at(tmp_path)
+    async with rig.up(SIDECAR_SIP__REFER="pass"):
+        transferred = await rig.place("caller-refers-in-call", "caller-refers-in-call")
+        # What the callee does with the Refer-To that it was given.
+        made = await rig.place("caller-bye-in-call", "caller-bye-in-call", dialled=TARGET)
+    assert (transferred["hangup_origin"], transferred["detail"]) == ("caller", "bye")
+    assert made["call_id"] != transferred["call_id"]
+    assert made["callee"]["received"] == TARGET
+    for cdr, number in ((transferred, "44123456789"), (made, "4930999")):
+        assert sold(cdr)["billed_number"] == number
+        assert Decimal(sold(cdr)["total"]) > 0
+
+
+async def test_a_transfer_is_refused_unless_a_setting_says_otherwise(tmp_path: Path) -> None:
+    rig = rig_at(tmp_path)
+    async with rig.up():
+        cdr = await rig.place("caller-refers-in-vain", "caller-bye-in-call")
+    assert (cdr["hangup_origin"], cdr["detail"], cdr["disposition"]) == ("caller", "bye", "answered")
