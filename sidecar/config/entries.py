@@ -75,7 +75,7 @@ _MINIMUM = Field(
 PROXY_HANGUPS = Table(
     "proxy_hangups",
     "[[peers.NAME.proxy_hangups]]",
-    "How a trusted proxy says in its BYE or CANCEL that *it* ended the call.",
+    "How a trusted proxy says in its BYE, CANCEL or final response that *it* ended the call.",
     (
         Field("header", values.HEADER, "The header to look at; `reason` too.", required=True),
         Field(

@@ -44,6 +44,10 @@ asserts_identity = true
 header = "reason"
 contains = "dialog timeout"
 detail = "session_timer"
+[[peers.local.proxy_hangups]]
+header = "reason"
+contains = "no credit"
+detail = "no_credit"
 
 [gateways.main]
 host = "{host}"

@@ -187,7 +187,6 @@ CASES = (
         "answered",
         "timer",
         talk_ms=(2000, 2500),
-        cents=2,
     ),
     Case(
         "server-credit-exhausted-in-call",
@@ -309,6 +308,17 @@ CASES = (
         102,
         "answered",
         talk_ms=(600, 1990),
+        proxy="local",
+    ),
+    Case(
+        "proxy-rejects-no-credit",
+        "proxy-rejects-no-credit",
+        "server",
+        "credit",
+        "no_credit",
+        403,
+        21,
+        "failed",
         proxy="local",
     ),
 )
