@@ -88,8 +88,9 @@ def _explanation(
     number: BilledNumber, revision: str, rate: Rate, result: Charge, candidates: list[str]
 ) -> tuple[tuple[str, str], ...]:
     """What `sidecar cdr explain` shows of a recorded call, for one that was not made."""
+    from sidecar.core.amounts import exact_text
     from sidecar.core.cdr import ChargeRecord, ChargeStep
-    from sidecar.core.explain import exact_text, explain
+    from sidecar.core.explain import explain
 
     record = ChargeRecord(
         side=ChargeSide.SELL,
@@ -119,8 +120,9 @@ def _explanation(
         total=result.total,
         rounding=result.rounding,
         decimals=result.decimals,
+        candidates=tuple(candidates),
     )
-    return explain(number.received, record, hold_s=result.hold_s, candidates=candidates).lines
+    return explain(number.received, record, hold_s=result.hold_s).lines
 
 
 def _talk_ms(seconds: str, *, as_json: bool) -> int:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption, socket_path
+from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption
 from sidecar.cli.output import Exit, fail, print_fields, print_json, printable
 
 if TYPE_CHECKING:
-    from sidecar.core.cdr import Cdr, ChargeRecord
+    pass
 
 
 def explain(
@@ -25,8 +24,7 @@ def explain(
     config: ConfigOption = None,
 ) -> None:
     """Show how the charges of a call come about, step by step from the digits on. They are computed again
-    from the record alone; a difference is shown, and gives exit code 1. Only the other prefixes that could
-    have matched are looked up in the deck, if it is still here."""
+    from the record alone; a difference is shown, and gives exit code 1."""
     from msgspec.json import encode
 
     from sidecar.core.explain_call import explain_call
@@ -38,9 +36,7 @@ def explain(
         cdr = records.get(max(records) if revision is None else revision)
         if cdr is None:
             fail(Exit.NO, f"call {call_id} has no revision {revision}", as_json=as_json)
-        decks = socket_path(socket, config, as_json=as_json).parent / "decks"
-        candidates = {line.side: _candidates(cdr, line, decks, daemon) for line in cdr.charges}
-    explained = explain_call(cdr, candidates)
+    explained = explain_call(cdr)
     if as_json:
         print_json(
             {
@@ -65,28 +61,3 @@ def explain(
             typer.echo(f"revision {cdr.revision}: every figure comes out again")
     if explained.all_differences:
         raise typer.Exit(Exit.NO.value)
-
-
-def _candidates(cdr: Cdr, line: ChargeRecord, folder: Path, daemon: Daemon) -> list[str] | None:
-    """The prefixes that could have matched, the longest first; None where the deck is not here: neither among
-    those that were imported, nor in force."""
-    from sidecar.adapters.deck_files import DeckRefusedError, read_deck
-    from sidecar.adapters.deck_store import DeckStore, DeckStoreError
-    from sidecar.core.explain_call import rated_at
-
-    if line.deck_revision is None or line.billed_number is None:
-        return None
-    at = rated_at(cdr, line.side)
-    known = daemon.ask(
-        "deck.candidates",
-        revision=line.deck_revision,
-        number=line.billed_number,
-        at=at.isoformat(),
-    )
-    if known["found"]:
-        return list(known["prefixes"])
-    try:
-        deck = read_deck(DeckStore(folder).path(line.deck_revision))
-    except (DeckStoreError, DeckRefusedError):
-        return None
-    return [rate.prefix for rate in deck.candidates(line.billed_number, at)]

@@ -209,11 +209,12 @@ def _pricing(
     number: BilledNumber, terms: RatingTerms, deck_name: str, policy: Policy, at: datetime, sell: bool = True
 ) -> Pricing:
     deck = policy.decks.get(deck_name)
-    rate = deck.match(number.billed, at) if deck is not None and number.billed is not None else None
+    found = deck.candidates(number.billed, at) if deck is not None and number.billed is not None else ()
     return Pricing(
         number=number,
         terms=terms,
-        rate=rate,
+        rate=found[0] if found else None,
+        candidates=tuple(rate.prefix for rate in found),
         deck_revision=deck.revision if deck is not None else None,
         free=sell and matches_list(number.billed, policy.flags.free_numbers),
     )

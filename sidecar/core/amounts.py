@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from decimal import Context, Decimal, Inexact, InvalidOperation
+from fractions import Fraction
 
 AMOUNT_MAX = Decimal(10) ** 9  # exclusive; one price, fee or minimum
 AMOUNT_DECIMALS_MAX = 12
@@ -76,6 +77,21 @@ def amount_e12(name: str, amount: Decimal) -> int:
 def amount_of_e12(units: int) -> Decimal:
     """The amount of so many units of 10^-12, without trailing zeros."""
     return plain_amount("amount", EXACT.scaleb(Decimal(units), -AMOUNT_DECIMALS_MAX))
+
+
+def exact_text(amount: Fraction) -> str:
+    """A decimal where there is one, else the fraction: 0.05, 31/600."""
+    rest = amount.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    if rest != 1:
+        return f"{amount.numerator}/{amount.denominator}"
+    decimals = 0
+    while amount.denominator != 1:
+        amount, decimals = amount * 10, decimals + 1
+    digits = str(amount.numerator).zfill(decimals + 1)
+    return f"{digits[: len(digits) - decimals]}.{digits[len(digits) - decimals :]}" if decimals else digits
 
 
 def check_currency(currency: str) -> None:

@@ -50,6 +50,7 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     terms: RatingTerms
     rate: Rate | None = None  # None: no rate found, the call is carried unrated
     deck_revision: str | None = None
+    candidates: tuple[str, ...] = ()  # prefixes that could apply, the longest first: that of `rate`
     free: bool = False  # the billed number is on the FREE list
 
 

@@ -107,6 +107,9 @@ class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     minimum_charge: Decimal | None = None
     fee_unit: Decimal | None = None  # null: 10^-decimals
     tax_rate: Decimal | None = None
+    candidates: tuple[str, ...] | None = (
+        None  # prefixes that could apply, longest first: `prefix` is the first
+    )
 
 
 class MarginRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):

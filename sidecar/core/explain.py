@@ -1,18 +1,16 @@
 """Why a charge is what it is, from the charge's own record: no deck, no settings.
 
-Each figure is computed again from those before it, and a figure that comes out otherwise is named. What a
-record cannot show by itself is which other prefixes could have matched: whoever has the deck passes them as
-`candidates`.
+Each figure is computed again from those before it, and a figure that comes out otherwise is named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 
 import msgspec
 
+from sidecar.core.amounts import exact_text
 from sidecar.core.cdr import ChargeRecord, ChargeStep
 from sidecar.core.rating import RatingTerms, amount_text, net_of
 from sidecar.core.terms import RatingStatus
@@ -37,7 +35,6 @@ def explain(
     *,
     hold_s: int | None = None,
     terms: RatingTerms | None = None,
-    candidates: Iterable[str] = (),
 ) -> Explanation:
     """How the digits `received` became `record`.
 
@@ -50,8 +47,8 @@ def explain(
         ("billed number", record.billed_number or "none"),
         ("deck", record.deck_revision or "-"),
     ]
-    if others := list(candidates):
-        lines.append(("candidates", ", ".join(prefix or "(default)" for prefix in others)))
+    if record.candidates:
+        lines.append(("candidates", ", ".join(prefix or "(default)" for prefix in record.candidates)))
     if record.prefix is not None:
         matched = f"{record.prefix or '(default)'} {record.destination or ''}".rstrip()
         lines.append(("matched prefix", matched))
@@ -62,21 +59,6 @@ def explain(
         return Explanation(lines=tuple(lines), differences=tuple(_unpriced_differences(record)))
     priced, differences = _priced(record, terms)
     return Explanation(lines=(*lines, *priced), differences=(*_number_differences(record), *differences))
-
-
-def exact_text(amount: Fraction) -> str:
-    """A decimal where there is one, else the fraction: 0.05, 31/600."""
-    rest = amount.denominator
-    for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    if rest != 1:
-        return f"{amount.numerator}/{amount.denominator}"
-    decimals = 0
-    while amount.denominator != 1:
-        amount, decimals = amount * 10, decimals + 1
-    digits = str(amount.numerator).zfill(decimals + 1)
-    return f"{digits[: len(digits) - decimals]}.{digits[len(digits) - decimals :]}" if decimals else digits
 
 
 def _priced(record: ChargeRecord, terms: RatingTerms | None) -> tuple[list[tuple[str, str]], list[str]]:
@@ -146,6 +128,8 @@ def _amount_differences(record: ChargeRecord, net: Decimal, terms: RatingTerms |
 def _number_differences(record: ChargeRecord) -> list[str]:
     if not (record.billed_number or "").startswith(record.prefix or ""):
         return [f"the matched prefix {record.prefix} does not begin the billed number {record.billed_number}"]
+    if record.candidates and record.prefix != record.candidates[0]:
+        return [f"the matched prefix {record.prefix} is not the longest, {record.candidates[0]}"]
     return []
 
 

@@ -6,7 +6,6 @@ from nothing but itself. Every figure that comes out otherwise is named.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 
@@ -20,8 +19,6 @@ from sidecar.core.rating import RatingTerms, amount_text, charge, hold_seconds
 from sidecar.core.records import margin_of
 from sidecar.core.tariff import Rate, parse_steps
 from sidecar.core.terms import ChargeSide, RatingStatus
-
-NO_DECK = "not known: the deck is not here"
 
 Lines = tuple[tuple[str, str], ...]
 
@@ -45,15 +42,10 @@ class CallExplanation(msgspec.Struct, frozen=True, kw_only=True):
         return (*(text for line in self.charges for text in line.differences), *self.differences)
 
 
-def explain_call(
-    cdr: Cdr, candidates: Mapping[ChargeSide, Iterable[str] | None] | None = None
-) -> CallExplanation:
-    """`candidates` are the prefixes that could have matched, which only the deck knows; None: it is not
-    here."""
-    known = candidates or {}
+def explain_call(cdr: Cdr) -> CallExplanation:
     margin, differences = _margin(cdr)
     return CallExplanation(
-        charges=tuple(_line(cdr, line, known.get(line.side)) for line in cdr.charges),
+        charges=tuple(_line(cdr, line) for line in cdr.charges),
         margin=margin,
         differences=differences,
     )
@@ -91,15 +83,14 @@ def terms_of(line: ChargeRecord) -> RatingTerms | None:
     )
 
 
-def _line(cdr: Cdr, line: ChargeRecord, candidates: Iterable[str] | None) -> LineExplanation:
+def _line(cdr: Cdr, line: ChargeRecord) -> LineExplanation:
     received, terms = received_number(cdr, line.side), terms_of(line)
     hold_s = line.hold_s if line.hold_s is not None else cdr.hold_s if line.side is ChargeSide.SELL else None
-    found = explain(received, line, hold_s=hold_s, terms=terms, candidates=candidates or ())
+    found = explain(received, line, hold_s=hold_s, terms=terms)
     texts = dict(found.lines)
     more: dict[str, list[tuple[str, str]]] = {
         "received": [("normalised", normalise(received))],
         "strip rule": _taken_off(line),
-        "deck": [("candidates", NO_DECK)] if line.deck_revision and candidates is None else [],
         "matched prefix": [("rate", line.rate)] if line.rate else [],
         "hold time": _free(line),
     }

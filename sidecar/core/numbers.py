@@ -120,27 +120,6 @@ def normalise(user: str) -> str:
     return number.translate(_SEPARATORS)
 
 
-def plan_warnings(plan: StripPlan) -> tuple[str, ...]:
-    """The trunk trap, for `sidecar check`: a national 0 stripped without a country code in its place."""
-    warnings = [
-        f"strip rule {rule.name}: strips the trunk prefix 0 and adds no country code; "
-        f"01511234567 would be rated as 1511234567, a number in North America"
-        for rule in plan.rules
-        if rule.prefix.startswith("0") and rule.strip == 1 and not rule.add
-    ]
-    for name, strip in (
-        ("account", plan.account_strip),
-        ("peer", plan.peer_strip),
-        ("global", plan.global_strip),
-    ):
-        if strip == 1:
-            warnings.append(
-                f"{name} strip 1: if the digit is a trunk prefix 0, the rest is a national number without "
-                f"country code; use a strip rule with prefix 0 and add"
-            )
-    return tuple(warnings)
-
-
 def matches_list(billed: str | None, patterns: Collection[str]) -> bool:
     """Whether a FREE, NO_CDR or blocked list names the number; `49151*` is a prefix, `*` alone is everything.
 

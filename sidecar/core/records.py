@@ -25,6 +25,7 @@ from typing import assert_never
 
 import msgspec
 
+from sidecar.core.amounts import exact_text
 from sidecar.core.call import Attempt, Call, Pricing, Stamp
 from sidecar.core.cdr import (
     AttemptRecord,
@@ -319,6 +320,7 @@ def charge_line(
         minimum_charge=terms.minimum_charge,
         fee_unit=terms.fee_unit,
         tax_rate=terms.tax_rate,
+        candidates=pricing.candidates,
     )
 
 
@@ -334,7 +336,7 @@ def _step(segment: Segment) -> ChargeStep:
         increment_s=segment.increment_s,
         price=segment.price,
         per_s=segment.per_s,
-        amount=str(segment.amount),
+        amount=exact_text(segment.amount),
     )
 
 

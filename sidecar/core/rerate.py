@@ -114,10 +114,12 @@ def rerate(
         return None
     number = _number(cdr, line, plan)
     own = terms or terms_of(line) or RatingTerms(rounding=line.rounding, decimals=line.decimals)
+    found = () if number.billed is None else deck.candidates(number.billed, rated_at(cdr, side))
     pricing = Pricing(
         number=number,
         terms=own,
-        rate=None if number.billed is None else deck.match(number.billed, rated_at(cdr, side)),
+        rate=found[0] if found else None,
+        candidates=tuple(rate.prefix for rate in found),
         deck_revision=deck.revision,
     )
     billable_ms = line.billable_ms

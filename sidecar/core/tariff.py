@@ -163,8 +163,12 @@ class Deck:
 
     def candidates(self, billed: str, at: datetime) -> tuple[Rate, ...]:
         """Every rate that could apply to `billed` at `at`, longest prefix first: the first is `match`."""
-        found = (self.match(billed[:length], at) for length in range(len(billed), -1, -1))
-        return tuple({rate.prefix: rate for rate in found if rate is not None}.values())
+        found = []
+        rate = self.match(billed, at)
+        while rate is not None:
+            found.append(rate)
+            rate = self.match(rate.prefix[:-1], at) if rate.prefix else None
+        return tuple(found)
 
     def __len__(self) -> int:
         return len(self._keys)

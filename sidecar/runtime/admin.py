@@ -97,7 +97,6 @@ class Admin:
             "account.show": Method(say.AccountShowParams, self.account_show),
             "account.topup": Method(say.AccountTopupParams, self.account_topup),
             "deck.reload": Method(say.DeckReloadParams, self.deck_reload),
-            "deck.candidates": Method(say.DeckCandidatesParams, self.deck_candidates),
             "rerate.apply": Method(say.RerateApplyParams, self.rerate_apply),
             "cdr.show": Method(say.CdrShowParams, self.cdr_show),
             "cdr.tail": Method(say.CdrTailParams, self.cdr_tail),
@@ -243,13 +242,6 @@ class Admin:
         policy = self._calls.policy
         self._calls.policy = replace(policy, decks={**policy.decks, wanted.name: found})
         return say.DeckReloaded(name=wanted.name, revision=found.revision, rates=len(found))
-
-    async def deck_candidates(self, wanted: say.DeckCandidatesParams) -> say.DeckCandidates:
-        for deck in self._calls.policy.decks.values():
-            if deck.revision == wanted.revision:
-                rates = deck.candidates(wanted.number, wanted.at)
-                return say.DeckCandidates(found=True, prefixes=tuple(rate.prefix for rate in rates))
-        return say.DeckCandidates(found=False)
 
     # --- rerating -------------------------------------------------------------------------------------------
 

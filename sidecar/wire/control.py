@@ -135,14 +135,6 @@ class DeckReloadParams(Params, frozen=True, kw_only=True):
     name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
 
 
-class DeckCandidatesParams(Params, frozen=True, kw_only=True):
-    """The rates of a deck in force that could apply to a number at a time."""
-
-    revision: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
-    number: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,64}$")]
-    at: Moment
-
-
 class Restated(Params, frozen=True, kw_only=True):
     """One line of the charges of a call, anew: `charge` as in a CDR. `revision` is the one that it was made
     from."""
@@ -304,11 +296,6 @@ class DeckReloaded(Result, frozen=True, kw_only=True):
     name: str
     revision: str
     rates: int
-
-
-class DeckCandidates(Result, frozen=True, kw_only=True):
-    found: bool  # whether a deck of this revision is in force
-    prefixes: tuple[str, ...] = ()  # the longest first: the first one applies
 
 
 class RerateOutcome(StrEnum):

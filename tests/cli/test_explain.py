@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from sidecar.adapters.deck_files import canonical_chunks
-from sidecar.adapters.deck_store import DeckStore
 from sidecar.core.commands import Publish, Settle
 from sidecar.core.terms import Money, RevisionReason
 from tests.cli.test_commands import Served, served_node
@@ -64,23 +61,10 @@ async def test_what_is_not_there_is_said(served: Served) -> None:
     assert (await served.says("cdr", "explain", str(call_id), "--revision", "7")).exit_code == 1
     other = await served.says("cdr", "explain", "00000000-0000-0000-0000-000000000007")
     assert other.exit_code == 1
-    served.node.calls.policy = replace(served.node.calls.policy, decks={})
-    done = await served.says("cdr", "explain", str(call_id))
-    assert done.exit_code == 0
-    assert "not known: the deck is not here" in done.out
 
 
-async def test_the_other_prefixes_come_from_the_deck_that_was_imported(served: Served) -> None:
+async def test_the_deck_is_not_needed(served: Served) -> None:
     call_id = await served.node.whole("+4412345678")
-    policy = served.node.calls.policy
-    [deck] = policy.decks.values()
-    served.node.calls.policy = replace(policy, decks={})
-    DeckStore(served.socket.parent / "decks").put(
-        deck.revision,
-        canonical_chunks(deck),
-        rates=len(deck),
-        source="demo.csv",
-        at=datetime(2026, 3, 1, tzinfo=UTC),
-    )
+    served.node.calls.policy = replace(served.node.calls.policy, decks={})
     done = await served.says("cdr", "explain", str(call_id), "--json")
     assert ["candidates", "(default)"] in done.json["charges"][0]["lines"]

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from sidecar.core.amounts import exact_text
 from sidecar.core.cdr import ChargeRecord, ChargeStep
-from sidecar.core.explain import exact_text, explain
+from sidecar.core.explain import explain
 from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.tariff import Rate, parse_steps
 from sidecar.core.terms import ChargeSide, RatingStatus, Rounding
@@ -43,7 +44,7 @@ def record(hold_s: int, terms: RatingTerms) -> ChargeRecord:
                 increment_s=one.increment_s,
                 price=one.price,
                 per_s=one.per_s,
-                amount=str(one.amount),
+                amount=exact_text(one.amount),
             )
             for one in cost.segments
         ),
@@ -54,13 +55,12 @@ def record(hold_s: int, terms: RatingTerms) -> ChargeRecord:
         total=cost.total,
         rounding=terms.rounding,
         decimals=terms.decimals,
+        candidates=("44", "4", ""),
     )
 
 
 def test_an_explanation_leads_from_the_digits_to_the_charge() -> None:
-    found = explain(
-        "0044123456789", record(91, RatingTerms(decimals=4)), hold_s=91, candidates=("44", "4", "")
-    )
+    found = explain("0044123456789", record(91, RatingTerms(decimals=4)), hold_s=91)
     assert found.differences == ()
     assert found.lines == (
         ("received", "0044123456789"),
@@ -135,3 +135,8 @@ def test_a_call_without_a_price_says_why(status: RatingStatus) -> None:
 @given(st.fractions(min_value=0, max_value=1000))
 def test_exact_amounts_are_read_back(amount: Fraction) -> None:
     assert Fraction(exact_text(amount)) == amount
+
+
+def test_a_longer_prefix_that_was_passed_over_is_named() -> None:
+    wrong = replace(record(91, RatingTerms()), candidates=("4412", "44"))
+    assert explain("0044123456789", wrong).differences == ("the matched prefix 44 is not the longest, 4412",)

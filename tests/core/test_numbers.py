@@ -11,7 +11,6 @@ from sidecar.core.numbers import (
     billed_number,
     mask,
     matches_list,
-    plan_warnings,
 )
 
 TRUNK = StripRule(name="trunk-de", prefix="0", strip=1, add="49")
@@ -185,13 +184,6 @@ def test_a_star_at_the_end_of_a_list_entry_matches_any_rest(
 def test_an_illegal_plan_cannot_be_built(make: object) -> None:
     with pytest.raises(ValueError, match="strip"):
         make()  # type: ignore[operator]
-
-
-def test_stripping_a_trunk_zero_without_a_country_code_is_warned_of() -> None:
-    assert plan_warnings(StripPlan(rules=(TRUNK, INTERNATIONAL), global_strip=2)) == ()
-    trap = StripRule(name="trap", prefix="0", strip=1)
-    assert "trap" in plan_warnings(StripPlan(rules=(trap,)))[0]
-    assert "account strip 1" in plan_warnings(StripPlan(account_strip=1))[0]
 
 
 @given(

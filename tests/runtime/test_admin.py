@@ -329,7 +329,6 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "cdr.show",
         "cdr.tail",
         "cdr.search",
-        "deck.candidates",
         "rerate.apply",
     }
 
@@ -385,13 +384,3 @@ async def test_a_call_whose_legs_are_still_closing_is_not_restated(node: Node) -
     assert [*(await node.admin.rerate_apply(held)).outcomes] == ["busy"]
     unknown = replace(request, calls=(replace(request.calls[0], call_id=NOBODY),))
     assert [*(await node.admin.rerate_apply(unknown)).outcomes] == ["changed"]
-
-
-async def test_a_deck_in_force_names_the_prefixes_that_could_match(node: Node) -> None:
-    [deck] = node.calls.policy.decks.values()
-    asked = say.DeckCandidatesParams(revision=deck.revision, number="44123", at=utc(WALL_NS))
-    found = await node.admin.deck_candidates(asked)
-    assert found.found
-    assert found.prefixes == ("",)
-    other = await node.admin.deck_candidates(replace(asked, revision="other"))
-    assert other == say.DeckCandidates(found=False)
