@@ -348,7 +348,7 @@ def route_command(call: Call, policy: Policy) -> Route:
         user=attempt.sent_user,
         no_response_ms=gateway.no_response_failover_ms,
         # The last gateway may take its time: to give it up would end a call that may still ring.
-        no_progress_ms=(gateway.no_progress_failover_ms or 0) if call.gateways else 0,
+        no_progress_ms=(gateway.no_progress_failover_ms or 0) if call.gateways or call.redirects else 0,
         from_user=shown.user,
         anonymous=shown.anonymous,
         add_headers=shown.add,

@@ -14,6 +14,7 @@ from sidecar.core.admit import (
     account_of,
     open_call,
     refused_by_bridge,
+    route_command,
     side_terms,
 )
 from sidecar.core.call import Call, Phase
@@ -234,6 +235,42 @@ def test_a_gateway_that_goes_down_while_another_is_tried_moves_to_the_end() -> N
         )
         call, _ = decide(call, failed, policy, load)
         assert call.attempts[-1].gateway == expected
+
+
+NAMES = ("alpha", "beta", "gamma")
+
+
+@given(downs=st.lists(st.sets(st.sampled_from(NAMES)), min_size=3, max_size=3))
+def test_every_gateway_is_tried_once_and_none_that_is_down_before_one_that_is_up(
+    downs: list[set[str]],
+) -> None:
+    policy, load = policy_of(routes=NAMES, gateways=THREE), Load(gateways_down=downs[0])
+    call, _ = open_call(world.call_id(), world.invite(0), policy, load)
+    call, _ = decide(call, Admitted(**world.stamps(1), call_id=call.call_id), policy, load)
+    left = set(NAMES)
+    for down in (*downs[1:], set[str]()):
+        tried = call.attempts[-1].gateway
+        assert tried not in load.gateways_down or left <= load.gateways_down
+        left.remove(tried)
+        load.gateways_down = down
+        failed = RouteFailed(
+            **world.stamps(2),
+            bridge_id=call.bridge_id,
+            attempt=call.attempts[-1].number,
+            cause=RouteFailure.UNREACHABLE,
+            sip_code=0,
+        )
+        call, _ = decide(call, failed, policy, load)
+    assert left == set()
+    assert call.hangup is not None
+    assert (len(call.attempts), call.hangup.detail) == (3, Detail.GATEWAY_UNREACHABLE)
+
+
+def test_the_last_gateway_has_as_long_as_the_call_to_ring() -> None:
+    policy = policy_of(routes=("alpha", "beta"), gateways=gateways(*[{"no_progress_failover_ms": 6_000}] * 2))
+    call = opened(policy)
+    assert route_command(call, policy).no_progress_ms == 6_000
+    assert route_command(replace(call, gateways=()), policy).no_progress_ms == 0
 
 
 def test_a_gateway_that_is_down_is_tried_where_the_others_are_at_their_limit() -> None:
