@@ -102,6 +102,9 @@ class DeadLetters(Protocol):
         """Put them (None: all) back into the outbox under their old numbers, which lie below the reader's
         cursor: it finds them when it next reads from 0. Returns how many."""
 
+    def drop_dead(self, seqs: Sequence[int]) -> Awaitable[int]:
+        """Forget that they are to be sent; their records stay. Returns how many."""
+
 
 class AccountError(Exception):
     """The account is not known, or not on these terms; the message says what to do."""

@@ -197,6 +197,8 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
             revisions=store.revisions,
             clock=clock,
             status=status,
+            dead_letters=store.outbox,
+            read_again=relay.read_again,
             decks=lambda name: _active_deck(decks, name),
             settings=lambda: reread(given),
         )

@@ -44,7 +44,7 @@ def test_every_command_is_listed_and_no_other() -> None:
         for sub in getattr(command, "commands", {"": None})
     }
     [listed] = [found[1:] for found in readme.tables(TEXT) if found[0][0] == "command"]
-    named = [re.match(r"`sidecar ([a-z ]*[a-z])", row[0]) for row in listed]
+    named = [re.match(r"`sidecar ([a-z]+(?:-[a-z]+)?(?: [a-z]+)?)", row[0]) for row in listed]
     assert sorted(match[1] for match in named if match) == sorted(commands)
 
 

@@ -11,7 +11,20 @@ from typing import Annotated
 
 import typer
 
-from sidecar.cli import accounts, calls, cost, deck, doctor, explain, handover, node, records, rerate, start
+from sidecar.cli import (
+    accounts,
+    calls,
+    cost,
+    dead_letters,
+    deck,
+    doctor,
+    explain,
+    handover,
+    node,
+    records,
+    rerate,
+    start,
+)
 
 app = typer.Typer(
     name="sidecar",
@@ -53,6 +66,7 @@ records.app.command("verify")(handover.verify)
 records.app.command("summary")(handover.summary)
 app.add_typer(records.app, name="cdr")
 app.add_typer(node.app, name="node")
+app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(accounts.app, name="account")
 app.add_typer(deck.app, name="deck")
 

@@ -26,9 +26,19 @@ from sidecar.core.records import utc
 from sidecar.core.rerate import revised
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import Detail, Money
-from sidecar.ports import AccountError, Accounts, Clock, LedgerEntry, RecordFilter, Records, Revisions
+from sidecar.ports import (
+    AccountError,
+    Accounts,
+    Clock,
+    DeadLetter,
+    DeadLetters,
+    LedgerEntry,
+    RecordFilter,
+    Records,
+    Revisions,
+)
 from sidecar.wire import control as say
-from sidecar.wire.cdr_codec import encode_json
+from sidecar.wire.cdr_codec import decode, encode_json
 from sidecar.wire.control import CommandError, ErrorCode, Method
 
 NodeState = Callable[[], Awaitable[say.NodeStatus]]
@@ -74,6 +84,8 @@ class Admin:
         revisions: Revisions,
         clock: Clock,
         status: NodeState,
+        dead_letters: DeadLetters,
+        read_again: Callable[[], None],
         decks: DeckSource | None = None,
         settings: SettingsSource | None = None,
     ) -> None:
@@ -83,6 +95,8 @@ class Admin:
         self._revisions = revisions
         self._clock = clock
         self._status = status
+        self._dead_letters = dead_letters
+        self._read_again = read_again
         self._decks = decks
         self._settings = settings
 
@@ -97,6 +111,10 @@ class Admin:
             "account.show": Method(say.AccountShowParams, self.account_show),
             "account.topup": Method(say.AccountTopupParams, self.account_topup),
             "deck.reload": Method(say.DeckReloadParams, self.deck_reload),
+            "dead-letter.list": Method(say.DeadLetterListParams, self.dead_letter_list),
+            "dead-letter.show": Method(say.DeadLetterShowParams, self.dead_letter_show),
+            "dead-letter.retry": Method(say.DeadLetterRetryParams, self.dead_letter_retry),
+            "dead-letter.drop": Method(say.DeadLetterDropParams, self.dead_letter_drop),
             "rerate.apply": Method(say.RerateApplyParams, self.rerate_apply),
             "cdr.show": Method(say.CdrShowParams, self.cdr_show),
             "cdr.tail": Method(say.CdrTailParams, self.cdr_tail),
@@ -243,6 +261,38 @@ class Admin:
         self._calls.policy = replace(policy, decks={**policy.decks, wanted.name: found})
         return say.DeckReloaded(name=wanted.name, revision=found.revision, rates=len(found))
 
+    # --- dead letters ---------------------------------------------------------------------------------------
+
+    async def dead_letter_list(self, wanted: say.DeadLetterListParams) -> say.DeadLetterList:
+        found = await self._dead_letters.dead_letters(wanted.after_seq, wanted.limit)
+        return say.DeadLetterList(letters=tuple(map(_letter, found)))
+
+    async def dead_letter_show(self, wanted: say.DeadLetterShowParams) -> say.DeadLetterRecord:
+        for letter in await self._dead_letters.dead_letters(wanted.seq - 1, 1):
+            if letter.seq == wanted.seq:
+                record = msgspec.Raw(encode_json(decode(letter.payload)))
+                return say.DeadLetterRecord(letter=_letter(letter), record=record)
+        raise CommandError(ErrorCode.NOT_FOUND, f"{wanted.seq} is no dead letter")
+
+    async def dead_letter_retry(self, wanted: say.DeadLetterRetryParams) -> say.DeadLettersDone:
+        """Into the outbox again, under their old numbers, so that subscribers see no number twice."""
+        count = await self._dead_letters.retry_dead(wanted.seqs)
+        self._read_again()
+        log.info("dead_letters_retried", operator=wanted.operator, count=count, seqs=wanted.seqs or "all")
+        return say.DeadLettersDone(count=count)
+
+    async def dead_letter_drop(self, wanted: say.DeadLetterDropParams) -> say.DeadLettersDone:
+        """Never sent: subscribers see the gap. The records themselves stay in the journal."""
+        count = await self._dead_letters.drop_dead(wanted.seqs)
+        log.warning(
+            "dead_letters_dropped",
+            operator=wanted.operator,
+            text=wanted.text,
+            count=count,
+            seqs=wanted.seqs,
+        )
+        return say.DeadLettersDone(count=count)
+
     # --- rerating -------------------------------------------------------------------------------------------
 
     async def rerate_apply(self, wanted: say.RerateApplyParams) -> say.RerateApplied:
@@ -327,6 +377,19 @@ def _margin_floors(policy: Policy) -> dict[str, str | None]:
         for name, floor in {"*": policy.margin_floor, **floors}.items()
         if name == "*" or floor is not None
     }
+
+
+def _letter(letter: DeadLetter) -> say.DeadLetterShown:
+    cdr = decode(letter.payload)
+    return say.DeadLetterShown(
+        seq=letter.seq,
+        died_at=utc(letter.died_wall_ns),
+        reason_code=letter.reason_code,
+        reason=letter.reason_name,
+        bytes=len(letter.payload),
+        call_id=cdr.call_id,
+        account=cdr.account,
+    )
 
 
 def _balance(money: Money) -> say.Balance:

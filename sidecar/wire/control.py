@@ -135,6 +135,28 @@ class DeckReloadParams(Params, frozen=True, kw_only=True):
     name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
 
 
+class DeadLetterListParams(Params, frozen=True, kw_only=True):
+    after_seq: Seq = 0
+    limit: Rows = 100
+
+
+class DeadLetterShowParams(Params, frozen=True, kw_only=True):
+    seq: Seq
+
+
+class DeadLetterRetryParams(Params, frozen=True, kw_only=True):
+    """Without `seqs`: all of them."""
+
+    operator: Operator
+    seqs: Annotated[tuple[Seq, ...], msgspec.Meta(min_length=1, max_length=ROWS_MAX)] | None = None
+
+
+class DeadLetterDropParams(Params, frozen=True, kw_only=True):
+    operator: Operator
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTABLE)]
+    seqs: Annotated[tuple[Seq, ...], msgspec.Meta(min_length=1, max_length=ROWS_MAX)]
+
+
 class Restated(Params, frozen=True, kw_only=True):
     """One line of the charges of a call, anew: `charge` as in a CDR. `revision` is the one that it was made
     from."""
@@ -296,6 +318,31 @@ class DeckReloaded(Result, frozen=True, kw_only=True):
     name: str
     revision: str
     rates: int
+
+
+class DeadLetterShown(Result, frozen=True, kw_only=True):
+    """`reason` is the broker's, with its code of MQTT 5."""
+
+    seq: int
+    died_at: datetime
+    reason_code: int
+    reason: str
+    bytes: int
+    call_id: UUID
+    account: str
+
+
+class DeadLetterList(Result, frozen=True, kw_only=True):
+    letters: tuple[DeadLetterShown, ...]  # by seq
+
+
+class DeadLetterRecord(Result, frozen=True, kw_only=True):
+    letter: DeadLetterShown
+    record: msgspec.Raw
+
+
+class DeadLettersDone(Result, frozen=True, kw_only=True):
+    count: int  # of those that were dead letters
 
 
 class RerateOutcome(StrEnum):

@@ -90,6 +90,16 @@ async def test_a_dead_letter_leaves_the_outbox_can_be_seen_and_tried_again(tmp_p
         assert await seqs(watched) == [2, 3]
 
 
+async def test_a_dead_letter_that_is_dropped_is_not_tried_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await published(watched, 1, 2, 3)
+        outbox = watched.store.outbox
+        await outbox.settle([], [(2, 0x87), (3, 0x87)])
+        assert await outbox.drop_dead([1, 2, 99]) == 1, "1 is no dead letter: it waits"
+        assert await outbox.retry_dead() == 1
+        assert await seqs(watched) == [1, 3]
+
+
 async def test_a_settlement_repeated_after_a_retry_does_not_bury_the_row_twice(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
         await published(watched, 1)

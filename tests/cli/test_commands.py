@@ -313,3 +313,26 @@ def test_the_command_starts_without_what_only_the_daemon_needs() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment()
     )
     assert done.stdout == "[]\n"
+
+
+# --- dead letters -------------------------------------------------------------------------------------------
+
+
+async def test_dead_letters_are_listed_retried_and_dropped(served: Served) -> None:
+    calls = [await served.node.whole() for _ in range(2)]
+    outbox = served.node.store.outbox
+    await outbox.settle([], [(1, 0x87), (2, 0x95)])
+    listed = await served.says("dead-letter", "list")
+    assert "Not authorized (0x87)" in listed.out
+    assert str(calls[1]) in listed.out
+    shown = await served.says("dead-letter", "show", "2", "--json")
+    assert shown.json["record"]["call_id"] == str(calls[1])
+    for words in (("retry",), ("retry", "1", "--all"), ("drop", "1")):
+        assert (await served.says("dead-letter", *words)).exit_code == 2
+    retried = await served.says("dead-letter", "retry", "1", "--operator", "ann")
+    assert (retried.exit_code, retried.out) == (0, "1 dead letters are sent again\n")
+    assert served.node.read_again == 1
+    dropped = await served.says("dead-letter", "drop", "2", "--text", "too large")
+    assert (dropped.exit_code, dropped.out) == (0, "1 dead letters are dropped\n")
+    assert (await served.says("dead-letter", "retry", "--all")).exit_code == 1
+    assert [row.seq for row in await outbox.pending(0, 9)] == [1]

@@ -73,6 +73,7 @@ class Node:
         self.clock = clock
         self.faults: list[Exception] = []
         self.decks: dict[str, Deck] = {}  # what is in force in the store of decks
+        self.read_again = 0  # how often the relay was told to
         self.settings: Reread | list[str] = ["there are no settings"]  # as they would be read now
         self.admin = Admin(
             calls=calls,
@@ -81,6 +82,8 @@ class Node:
             revisions=store.revisions,
             clock=clock,
             status=self._status,
+            dead_letters=store.outbox,
+            read_again=self._read_again,
             decks=lambda name: self.decks.get(name, [f"no deck is in force as {name}"]),
             settings=lambda: self.settings,
         )
@@ -174,6 +177,9 @@ class Node:
 
     def _wall(self) -> int:
         return self.clock.wall_ns()
+
+    def _read_again(self) -> None:
+        self.read_again += 1
 
     async def _status(self) -> NodeStatus:
         state = await self.store.outbox.outbox_state()

@@ -330,7 +330,41 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "cdr.tail",
         "cdr.search",
         "rerate.apply",
+        "dead-letter.list",
+        "dead-letter.show",
+        "dead-letter.retry",
+        "dead-letter.drop",
     }
+
+
+# --- dead letters -------------------------------------------------------------------------------------------
+
+
+async def test_dead_letters_are_shown_tried_again_and_dropped(node: Node) -> None:
+    calls = [await node.whole(f"+44123{number}") for number in range(3)]
+    await node.store.outbox.settle([], [(1, 0x87), (2, 0x95), (3, 0x87)])
+    listed = (await node.admin.dead_letter_list(say.DeadLetterListParams())).letters
+    assert [(one.seq, one.reason_code, one.call_id, one.account) for one in listed] == [
+        (1, 0x87, calls[0], "demo"),
+        (2, 0x95, calls[1], "demo"),
+        (3, 0x87, calls[2], "demo"),
+    ]
+    after = await node.admin.dead_letter_list(say.DeadLetterListParams(after_seq=1, limit=1))
+    assert after.letters == listed[1:2]
+    shown = await node.admin.dead_letter_show(say.DeadLetterShowParams(seq=2))
+    assert (shown.letter, decode_json(bytes(shown.record)).call_id) == (listed[1], calls[1])
+    with pytest.raises(CommandError, match="7 is no dead letter"):
+        await node.admin.dead_letter_show(say.DeadLetterShowParams(seq=7))
+
+    retried = await node.admin.dead_letter_retry(say.DeadLetterRetryParams(operator="ann", seqs=(2, 7)))
+    assert (retried.count, node.read_again) == (1, 1)
+    assert [row.seq for row in await node.store.outbox.pending(0, 9)] == [2]
+    drop = say.DeadLetterDropParams(operator="ann", text="too large", seqs=(2, 3))
+    assert (await node.admin.dead_letter_drop(drop)).count == 1, "2 waits to be sent again"
+    assert (await node.admin.cdr_show(say.CdrShowParams(call_id=calls[2]))).records, "the record stays"
+    assert (await node.admin.dead_letter_retry(say.DeadLetterRetryParams(operator="ann"))).count == 1
+    assert [row.seq for row in await node.store.outbox.pending(0, 9)] == [1, 2]
+    assert (await node.admin.dead_letter_list(say.DeadLetterListParams())).letters == ()
 
 
 # --- rating again -------------------------------------------------------------------------------------------

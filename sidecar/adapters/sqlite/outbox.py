@@ -137,6 +137,17 @@ class SqliteOutbox:
             self._notify()
         return count
 
+    async def drop_dead(self, seqs: Sequence[int]) -> int:
+        def run(_batch: Batch, connection: apsw.Connection) -> int:
+            dead = {seq for (seq,) in connection.execute("SELECT seq FROM dead_letters")}
+            chosen = ranges(sorted(dead.intersection(seqs)))
+            for first, last in chosen:
+                connection.execute("DELETE FROM dead_letters WHERE seq BETWEEN ? AND ?", (first, last))
+            return sum(last - first + 1 for first, last in chosen)
+
+        count: int = await self._write(run)
+        return count
+
     async def outbox_state(self) -> OutboxState:
         return await self._reader.ask(lambda connection: _state(connection, self._boot))
 
