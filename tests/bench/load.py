@@ -41,7 +41,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 @asynccontextmanager
 async def callee(folder: Path, place: tuple[str, int], ringing_ms: int = 0) -> AsyncIterator[None]:
-    child = await _sipp(folder, "callee.uas", place, "-d", str(ringing_ms))
+    child = await sipp(folder, HERE / "callee.uas.xml", place, "-d", str(ringing_ms))
     try:
         async with asyncio.timeout(LISTEN_S_MAX):
             while not listens(*place):
@@ -56,9 +56,9 @@ async def call(folder: Path, host: str, remote: tuple[str, int], load: Load) -> 
     folder.mkdir()
     (port,) = free_ports(host, 1)
     statistics = folder / "statistics.csv"
-    child = await _sipp(
+    child = await sipp(
         folder,
-        "caller.uac",
+        HERE / "caller.uac.xml",
         (host, port),
         f"{remote[0]}:{remote[1]}",
         *("-r", str(load.rate), "-m", str(load.calls), "-l", str(load.calls), "-d", str(load.hold_ms)),
@@ -69,10 +69,7 @@ async def call(folder: Path, host: str, remote: tuple[str, int], load: Load) -> 
         await child.wait()
     finally:
         await end(child)
-    if not statistics.exists():
-        raise DemoError(f"SIPp did not run: status {child.returncode}, see {folder}")
-    with statistics.open() as file:
-        last = list(csv.DictReader(file, delimiter=";"))[-1]
+    last = _last_row(statistics)
     good = int(last["SuccessfulCall(C)"])
     hours, minutes, seconds = map(int, last["ElapsedTime(C)"].split(":")[:3])
     delays = _delays(folder)
@@ -86,22 +83,35 @@ async def call(folder: Path, host: str, remote: tuple[str, int], load: Load) -> 
     )
 
 
-async def _sipp(
-    folder: Path, scenario: str, place: tuple[str, int], *more: str
+async def sipp(
+    folder: Path, scenario: Path, place: tuple[str, int], *more: str
 ) -> asyncio.subprocess.Process:
+    """SIPp for many calls; `folder` is where its files go."""
     (control,) = free_ports("127.0.0.1", 1)
     return await asyncio.create_subprocess_exec(
-        *("sipp", "-sf", str(HERE / f"{scenario}.xml"), "-i", place[0], "-p", str(place[1]), "-aa"),
+        *("sipp", "-sf", str(scenario), "-i", place[0], "-p", str(place[1]), "-aa"),
         *("-ci", "127.0.0.1", "-cp", str(control), "-nostdin"),
         # Every millisecond a few calls instead of a burst every ten; no memory of calls that are over.
         *("-timer_resol", "1", "-deadcall_wait", "0", "-buff_size", "1048576"),
-        *("-trace_err", "-error_file", str(folder / f"{scenario}.errors")),
+        *("-trace_err", "-error_file", str(folder / f"{scenario.stem}.errors")),
         *more,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
         cwd=folder,
     )
+
+
+def succeeded(statistics: Path) -> int:
+    """How many calls went as the scenario says: the last row of what SIPp's -trace_stat has written."""
+    return int(_last_row(statistics)["SuccessfulCall(C)"])
+
+
+def _last_row(statistics: Path) -> dict[str, str]:
+    if not statistics.exists():
+        raise DemoError(f"SIPp did not run: see {statistics.parent}")
+    with statistics.open() as file:
+        return list(csv.DictReader(file, delimiter=";"))[-1]
 
 
 def _delays(folder: Path) -> dict[str, list[float]]:

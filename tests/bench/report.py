@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -173,6 +173,7 @@ def _table(title: str, head: Row, rows: Sequence[Row]) -> str:
 # --- the plot -----------------------------------------------------------------------------------------------
 
 WIDTH, HEIGHT, MARGIN = 460, 300, 60
+TICKS_MAX = 12
 COLOURS = ("#1f6f8b", "#d1495b", "#edae49", "#66a182", "#8d6a9f")
 
 Points = Sequence[tuple[float, float]]
@@ -189,14 +190,20 @@ def svg(figures: Figures) -> str:
         "BYE to CDR, p99": [(step.rate, step.bye_to_cdr.p99) for step in steps],
         "setup, p99": [(step.rate, step.setup.p99) for step in steps],
     }
-    panels = _panel("CPU, ms per call", cpu, 0) + _panel("delay, ms", delays, WIDTH)
+    return picture(panel("CPU, ms per call, by calls/s", cpu, 0), panel("delay, ms, by calls/s", delays, 1))
+
+
+def picture(*panels: str) -> str:
+    """The panels as one SVG, side by side."""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{2 * WIDTH}" height="{HEIGHT}"'
-        f' font-family="sans-serif" font-size="11">{panels}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{len(panels) * WIDTH}" height="{HEIGHT}"'
+        f' font-family="sans-serif" font-size="11">{"".join(panels)}</svg>\n'
     )
 
 
-def _panel(title: str, curves: dict[str, Points], left: int) -> str:
+def panel(title: str, curves: Mapping[str, Points], column: int) -> str:
+    """One diagram; a tick at each x that has a point, up to a dozen."""
+    left = column * WIDTH
     points = [point for curve in curves.values() for point in curve] or [(1.0, 1.0)]
     x_most, y_most = max(x for x, _ in points), max(y for _, y in points) * 1.1 or 1.0
 
@@ -204,12 +211,13 @@ def _panel(title: str, curves: dict[str, Points], left: int) -> str:
         across = left + MARGIN + x / x_most * (WIDTH - 2 * MARGIN)
         return round(across, 1), round(HEIGHT - MARGIN - y / y_most * (HEIGHT - 2 * MARGIN), 1)
 
-    parts = [f'<text x="{left + MARGIN}" y="20">{title}, by calls/s</text>']
+    parts = [f'<text x="{left + MARGIN}" y="20">{title}</text>']
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         (x0, y0), (x1, _) = at(0, y_most * share), at(x_most, 0)
         parts.append(f'<path d="M{x0} {y0}H{x1}" stroke="#ccc"/>')
         parts.append(f'<text x="{x0 - 6}" y="{y0 + 4}" text-anchor="end">{y_most * share:.3g}</text>')
-    for x in sorted({x for x, _ in points}):
+    ticks = sorted({x for x, _ in points})
+    for x in ticks[:: len(ticks) // TICKS_MAX + 1]:
         across, down = at(x, 0)
         parts.append(f'<text x="{across}" y="{down + 16}" text-anchor="middle">{x:g}</text>')
     for number, (name, curve) in enumerate(curves.items()):

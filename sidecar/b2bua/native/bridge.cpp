@@ -157,8 +157,12 @@ void Bridge::ticked(void* self) {  // and sweep() does the rest
     of->broken_streams_.tick();
 }
 
-void Bridge::count_transactions() noexcept {
+void Bridge::count_holdings() noexcept {
     transactions_.store(pjsip_tsx_layer_get_tsx_count(), std::memory_order_relaxed);
+#if !PJ_POOL_DEBUG
+    const auto* pools = reinterpret_cast<const pj_caching_pool*>(pjsua_get_pool_factory());
+    pools_.store(pools->used_count, std::memory_order_relaxed);
+#endif
 }
 
 void Bridge::stop_here() {
@@ -280,7 +284,7 @@ void Bridge::sweep() noexcept {
     retired_calls_.clear();
     retired_legs_.clear();
     retired_requests_.clear();
-    count_transactions();
+    count_holdings();
 }
 
 Leg* Bridge::find(std::string_view local_tag) const {

@@ -47,6 +47,7 @@ public:
     std::size_t live_calls() const { return live_calls_.load(std::memory_order_relaxed); }
     std::size_t abandoned_legs() const { return abandoned_legs_.load(std::memory_order_relaxed); }
     std::size_t transactions() const { return transactions_.load(std::memory_order_relaxed); }  // a second old at most
+    std::size_t pools() const { return pools_.load(std::memory_order_relaxed); }                // likewise
 
     // Native thread.
     void push(Event&& event) { events_.push(std::move(event)); }
@@ -87,7 +88,7 @@ private:
     void ask_gateway(const Command& command);
     void stop_here();
     void sweep() noexcept;
-    void count_transactions() noexcept;
+    void count_holdings() noexcept;
     static void ticked(void* self);
 
     Leg* find(std::string_view local_tag) const;
@@ -106,7 +107,9 @@ private:
     std::vector<std::unique_ptr<GatewayRequest>> retired_requests_;
     std::atomic<std::size_t> live_calls_{0};
     std::atomic<std::size_t> abandoned_legs_{0};
-    std::atomic<std::size_t> transactions_{0};  // whoever reads the statistics may be a thread that pj does not know
+    // Whoever reads the statistics may be a thread that pj does not know.
+    std::atomic<std::size_t> transactions_{0};
+    std::atomic<std::size_t> pools_{0};  // in use, not those that are kept for the next call
     BrokenStreams broken_streams_;
     Deadline tick_{this, &ticked};
     std::uint64_t next_id_ = 1;

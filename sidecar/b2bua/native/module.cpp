@@ -187,6 +187,7 @@ nb::dict stats(const Bridge& self) {
     out["live_calls"] = self.live_calls();
     out["abandoned_legs"] = self.abandoned_legs();
     out["transactions"] = self.transactions();
+    out["pools"] = self.pools();
     return out;
 }
 

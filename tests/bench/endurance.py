@@ -1,0 +1,349 @@
+"""Calls of every ending for a long time, does anything grow: `python -m tests.bench.endurance [--calls N]`.
+
+One daemon, its embedded Mosquitto, a live subscriber, the journal on a disk, and for each kind of ending a
+SIPp pair of sipp_scenarios/ that places its share of the calls. Every few seconds a line of the curve:
+memory, open files, and what the bridge holds. Red where a call failed, where its record is missing, there
+twice or wrong, where the bridge holds anything once all is over, or where memory still grows in the second
+half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from sidecar.demo.children import REPO, SCENARIOS, Daemon, DemoError, daemon, end, free_ports, leaves, listens
+from tests.bench import places, process, report
+from tests.bench.listener import Listener, Record
+from tests.bench.load import sipp, succeeded
+
+SAMPLE_S = 5.0
+TALK_MS = 300
+RING_TIMEOUT_S = 2
+MAX_DURATION_S = 40  # more than the 32 s after which a call without ACK ends
+# A call without ACK ends after 32 s, its last transaction 32 s later; refusals are summed up by the minute.
+OVER_S_MAX = 150.0
+RSS_GROWTH_MAX = 0.05  # of the last quarter over the second: the allocator's own unrest is less
+NOTHING_HELD = ("live_calls", "abandoned_legs", "transactions")
+
+Ending = tuple[str, str, str]
+
+
+class Kind(NamedTuple):
+    """Calls of one ending: the scenario of the caller, those of the callees in the order that they are tried,
+    and their share of all calls in percent."""
+
+    caller: str
+    callees: tuple[str, ...]
+    share: int
+    ending: Ending
+
+
+KINDS = (
+    Kind("caller-bye-in-call", ("caller-bye-in-call",), 34, ("caller", "", "bye")),
+    Kind("callee-bye-in-call", ("callee-bye-in-call",), 20, ("callee", "", "bye")),
+    Kind("caller-cancel-while-ringing", ("caller-cancel-while-ringing",), 15, ("caller", "", "cancel")),
+    Kind("callee-rejected-busy", ("callee-rejected-busy",), 10, ("callee", "", "rejected")),
+    Kind(
+        "callee-rejected-busy-after-failover",
+        ("gateway-unavailable", "callee-rejected-busy-after-failover"),
+        5,
+        ("callee", "", "rejected"),
+    ),
+    Kind("server-ring-timeout", ("server-ring-timeout",), 8, ("server", "timeout", "ring_timeout")),
+    Kind(
+        "server-max-duration-in-call",
+        ("server-max-duration-in-call",),
+        4,
+        ("server", "timeout", "max_duration"),
+    ),
+    Kind("server-no-ack", ("caller-bye-in-call",), 2, ("server", "timeout", "no_ack")),
+    Kind("server-number-blocked", (), 2, ("server", "policy", "number_blocked")),
+)
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """`pools` are those of pjsip that are in use."""
+
+    at_s: float
+    records: int
+    rss_mb: float
+    open_files: int
+    live_calls: int
+    abandoned_legs: int
+    transactions: int
+    pools: int
+    journal_mb: float
+
+
+def number(kind: int) -> str:
+    return f"0044{kind}123456"
+
+
+def profile(host: str, ports: dict[tuple[int, int], int]) -> str:
+    text = f"""
+[sip]
+listen_udp = ["{host}:0"]
+blocked_numbers = ["{number(len(KINDS) - 1)}"]
+[timers]
+ring_timeout_s = {RING_TIMEOUT_S}
+max_duration_s = {MAX_DURATION_S}
+[peers.local]
+addresses = ["{host}/32"]
+[decks]
+demo = "demo"
+[billing]
+deck = "demo"
+[accounts.demo]
+currency = "EUR"
+[[account_rules]]
+account = "demo"
+peer = "local"
+"""
+    for (kind, attempt), port in ports.items():
+        text += f'[gateways.g{kind}-{attempt}]\nhost = "{host}"\nport = {port}\nno_response_failover_s = 10\n'
+    for kind, one in enumerate(KINDS):
+        names = ", ".join(f'"g{kind}-{attempt}"' for attempt in range(len(one.callees))) or '"g0-0"'
+        text += f'[[routes]]\nprefix = "{number(kind)}"\ngateways = [{names}]\n'
+    return text
+
+
+# --- the run ------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def node(folder: Path) -> AsyncIterator[tuple[Daemon, Listener]]:
+    """The daemon and all callees."""
+    host = places.host(1)
+    places_of = [(kind, attempt) for kind, one in enumerate(KINDS) for attempt in range(len(one.callees))]
+    ports = dict(zip(places_of, free_ports(host, len(places_of)), strict=True))
+    (folder / "endurance.toml").write_text(profile(host, ports))
+    async with AsyncExitStack() as stack:
+        for (kind, attempt), port in ports.items():
+            scenario = SCENARIOS / f"{KINDS[kind].callees[attempt]}.uas.xml"
+            own = folder / f"callee-{kind}-{attempt}"
+            own.mkdir()
+            child = await sipp(own, scenario, (host, port), "-d", str(TALK_MS))
+            stack.push_async_callback(end, child)
+            while not listens(host, port):
+                if child.returncode is not None:
+                    raise DemoError(f"SIPp ended at once: see {own}")
+                await asyncio.sleep(0.02)
+        settings = {
+            "SIDECAR_NODE__NAME": "endurance",
+            "SIDECAR_NODE__DATA_DIR": str(folder / "data"),
+            "SIDECAR_SIP__PROFILE": str(folder / "endurance.toml"),
+            "SIDECAR_METRICS__LISTEN": f"{host}:0",
+            "SERVER_BILLING_GATEWAY_ROUTE_PREFIX": str(places.STRIP_DIGITS),
+        }
+        up = await stack.enter_async_context(daemon(folder / "daemon.log", settings))
+        yield up, stack.enter_context(Listener(*up.broker))
+
+
+async def placed(folder: Path, up: Daemon, kind: int, calls: int, rate: float) -> int:
+    """Place the calls of one kind, and return how many went as their scenario says."""
+    own = folder / f"caller-{kind}"
+    own.mkdir()
+    host = places.host(1)
+    child = await sipp(
+        own,
+        SCENARIOS / f"{KINDS[kind].caller}.uac.xml",
+        (host, free_ports(host, 1)[0]),
+        f"{up.sip[0]}:{up.sip[1]}",
+        # SIPp's rate is whole: so many calls in so many milliseconds instead.
+        *("-r", "10", "-rp", str(max(1, round(10_000 / rate))), "-m", str(calls), "-l", str(calls)),
+        *("-s", number(kind), "-d", str(TALK_MS), "-key", "account", "demo"),
+        *("-trace_stat", "-fd", "5", "-stf", str(own / "statistics.csv")),
+    )
+    try:
+        await child.wait()
+    finally:
+        await end(child)
+    return succeeded(own / "statistics.csv")
+
+
+def sample(began_s: float, up: Daemon, listener: Listener, data: Path) -> Sample:
+    with urllib.request.urlopen(up.metrics, timeout=5) as answer:
+        page = answer.read().decode()
+    held = {
+        line.split('"')[1]: int(float(line.rsplit(" ", 1)[1]))
+        for line in page.splitlines()
+        if line.startswith("sidecar_bridge_total{")
+    }
+    return Sample(
+        at_s=round(time.monotonic() - began_s, 1),
+        records=listener.count,
+        rss_mb=round(process.rss_bytes(up.pid) / 1e6, 1),
+        open_files=process.open_files(up.pid),
+        live_calls=held["live_calls"],
+        abandoned_legs=held["abandoned_legs"],
+        transactions=held["transactions"],
+        pools=held["pools"],
+        journal_mb=round(sum(one.stat().st_size for one in data.glob("journal.db*")) / 1e6, 1),
+    )
+
+
+HEAD = ("s", "CDRs", "RSS MB", "files", "calls", "legs left", "transactions", "pools", "journal MB")
+
+
+def row(one: Sample) -> str:
+    return "  ".join(
+        str(value).rjust(len(head)) for value, head in zip(asdict(one).values(), HEAD, strict=True)
+    )
+
+
+def asdict(one: Sample) -> dict[str, float]:
+    return msgspec.structs.asdict(one)
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    calls: int
+    curve: list[Sample]
+    wrongs: list[str]
+
+
+async def run(folder: Path, calls: int, rate: int) -> Finding:
+    curve: list[Sample] = []
+    async with node(folder) as (up, listener):
+        began_s = time.monotonic()
+
+        async def watch() -> None:
+            while True:
+                curve.append(await asyncio.to_thread(sample, began_s, up, listener, folder / "data"))
+                print(row(curve[-1]), flush=True)
+                await asyncio.sleep(SAMPLE_S)
+
+        print("  ".join(HEAD))
+        counts = [calls * one.share // 100 for one in KINDS]
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch(), name="watch")
+            runs = [
+                tasks.create_task(
+                    placed(folder, up, kind, count, rate * KINDS[kind].share / 100), name=str(kind)
+                )
+                for kind, count in enumerate(counts)
+            ]
+            await asyncio.wait(runs)
+            good = [one.result() for one in runs]
+            until_s = time.monotonic() + OVER_S_MAX
+            while time.monotonic() < until_s and not (_told(listener) >= sum(good) and _is_empty(curve[-1])):
+                await asyncio.sleep(SAMPLE_S)
+            watching.cancel()
+        wrongs = _growth(curve, sum(counts)) + _wrong_records(listener, counts, good)
+    return Finding(calls=sum(counts), curve=curve, wrongs=wrongs)
+
+
+# --- what it must say ---------------------------------------------------------------------------------------
+
+
+def _told(listener: Listener) -> int:
+    """Calls that a record tells of. Refusals beyond ten a second are summed up within a minute."""
+    return sum(record["refused_count"] or 1 for _, record in listener.records() if not record["revision"])
+
+
+def _is_empty(one: Sample) -> bool:
+    return not any(asdict(one)[name] for name in NOTHING_HELD)
+
+
+def _growth(curve: list[Sample], calls: int) -> list[str]:
+    found = [
+        f"{name}: {asdict(curve[-1])[name]} at the end" for name in NOTHING_HELD if asdict(curve[-1])[name]
+    ]
+    under_load = [one for one in curve if 0 < one.records < calls]
+    if len(under_load) < 8:
+        return [*found, "too few samples: more calls, or a lower rate"]
+    quarter = len(under_load) // 4
+    early, late = under_load[quarter : 2 * quarter], under_load[-quarter:]
+    for name, allowed in (("rss_mb", RSS_GROWTH_MAX), ("open_files", 0.0)):
+        before, after = (max(asdict(one)[name] for one in part) for part in (early, late))
+        if after > before * (1 + allowed):
+            found.append(f"{name}: {before} in the second quarter, {after} in the last")
+    return found
+
+
+def _wrong_records(listener: Listener, counts: list[int], good: list[int]) -> list[str]:
+    found = [
+        f"{KINDS[kind].caller}: {count - good[kind]} of {count} calls failed"
+        for kind, count in enumerate(counts)
+        if good[kind] < count
+    ]
+    records = [record for _, record in listener.records()]
+    twice = [
+        key for key, count in Counter((r["call_id"], r["revision"]) for r in records).items() if count > 1
+    ]
+    if twice:
+        found.append(f"{len(twice)} records came twice")
+    told: Counter[tuple[str, Ending]] = Counter()
+    for record in records:
+        if not record["revision"]:
+            told[record["callee"]["received"], _ending(record)] += record["refused_count"] or 1
+    expected = Counter({(number(kind), KINDS[kind].ending): count for kind, count in enumerate(counts)})
+    found += [f"{key}: {count} records are missing" for key, count in (expected - told).items()]
+    found += [f"{key}: {count} records too many" for key, count in (told - expected).items()]
+    return found
+
+
+def _ending(record: Record) -> Ending:
+    return record["hangup_origin"], record["server_reason"] or "", record["detail"]
+
+
+def svg(curve: list[Sample]) -> str:
+    over_time = {name: [(one.at_s, asdict(one)[name]) for one in curve] for name in ("rss_mb", "open_files")}
+    held = {
+        name: [(one.at_s, asdict(one)[name]) for one in curve]
+        for name in ("live_calls", "transactions", "pools")
+    }
+    return report.picture(report.panel("memory and files", over_time, 0), report.panel("held", held, 1))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.endurance", description=__doc__)
+    parser.add_argument("--calls", type=int, default=100_000, help="of all kinds together (default: 100000)")
+    parser.add_argument("--rate", type=int, default=400, help="calls per second (default: 400)")
+    parser.add_argument(
+        "--dir", type=Path, default=REPO / ".build", help="whose disk is used (default: .build)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the curve as JSON")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="the curve as SVG")
+    arguments = parser.parse_args()
+    arguments.dir.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="endurance-", dir=arguments.dir))
+    for name, value in places.surroundings(folder).items():
+        print(f"{name:12} {value}")
+    finding: Finding | None = None
+    try:
+        finding = asyncio.run(run(folder, arguments.calls, arguments.rate))
+    except* DemoError as group:
+        for error in leaves(group):
+            print(f"endurance: {error}", file=sys.stderr)
+    if finding is None:
+        print(f"endurance: logs are in {folder}", file=sys.stderr)
+        return 1
+    if arguments.json is not None:
+        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(finding)) + b"\n")
+    if arguments.plot is not None:
+        arguments.plot.write_text(svg(finding.curve))
+    for wrong in finding.wrongs:
+        print(wrong)
+    first, last = finding.curve[0], finding.curve[-1]
+    print(f"{finding.calls} calls, {last.records} records: RSS {first.rss_mb} to {last.rss_mb} MB,", end=" ")
+    print(f"{first.open_files} to {last.open_files} files: {'RED' if finding.wrongs else 'green'}")
+    if not finding.wrongs:
+        shutil.rmtree(folder)
+    return 1 if finding.wrongs else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
