@@ -50,6 +50,11 @@ pj_bool_t bridge_on_request(pjsip_rx_data* rdata) {
     return PJ_TRUE;  // pjsua's own layers never get a request
 }
 
+pj_status_t gate_on_sending(pjsip_tx_data* tdata) {
+    fit_buffer(tdata);
+    return PJ_SUCCESS;
+}
+
 pj_bool_t bridge_on_response(pjsip_rx_data* rdata) {
     if (bridge == nullptr || pjsip_rdata_get_tsx(rdata) != nullptr) return PJ_FALSE;  // on_tsx_state tells of those
     bool taken = true;
@@ -86,6 +91,7 @@ pjsip_module gate_module = [] {
     auto module = make_module("mod-sidecar-gate", PJSIP_MOD_PRIORITY_TSX_LAYER - 2);
     module.on_rx_request = &gate_on_request;
     module.on_rx_response = &gate_on_response;
+    module.on_tx_request = module.on_tx_response = &gate_on_sending;  // before pjsip prints
     return module;
 }();
 

@@ -8,22 +8,6 @@
 namespace sidecar {
 namespace {
 
-// pjsip would take PJSIP_MAX_PKT_LEN (64 kB) for the printed form of every message, and keep it as long as the
-// transaction lives. Print it here and keep what it needs; `slack` is for the Via, which is completed when the transport is
-// known, and for which pjsip prints again into the same buffer.
-void fit_buffer(pjsip_tx_data* tdata) {
-    static char scratch[PJSIP_MAX_PKT_LEN];  // one thread sends
-    constexpr std::size_t slack = 512;
-    const pj_ssize_t size = pjsip_msg_print(tdata->msg, scratch, sizeof scratch);
-    if (tdata->buf.start != nullptr || size <= 0) return;  // too long: pjsip will say so
-    const std::size_t length = static_cast<std::size_t>(size);
-    tdata->buf.start = static_cast<char*>(pj_pool_alloc(tdata->pool, length + slack + 1));
-    std::memcpy(tdata->buf.start, scratch, length);
-    tdata->buf.cur = tdata->buf.start + length;
-    *tdata->buf.cur = '\0';
-    tdata->buf.end = tdata->buf.start + length + slack;
-}
-
 void*& user_slot(pjsip_transaction* tsx) { return tsx->mod_data[stack.user->id]; }
 
 // Sends with a new transaction. Its user is set afterwards: what fails at once is told by the return value, not by a
@@ -35,7 +19,6 @@ pjsip_transaction* start(TxPtr request, TsxUser* user) {
         return nullptr;
     }
     pjsip_tsx_set_transport(tsx, &request->tp_sel);
-    fit_buffer(request.get());
     if (pjsip_tsx_send_msg(tsx, request.get()) != PJ_SUCCESS) {
         counters.add(Counter::send_failures);
         Tsx::end(tsx, PJSIP_SC_TSX_TRANSPORT_ERROR);
@@ -47,6 +30,20 @@ pjsip_transaction* start(TxPtr request, TsxUser* user) {
 }
 
 }  // namespace
+
+void fit_buffer(pjsip_tx_data* tdata) {
+    static char scratch[PJSIP_MAX_PKT_LEN];  // one thread sends
+    constexpr std::size_t slack = 512;
+    if (tdata->buf.start != nullptr) return;  // sent before
+    const pj_ssize_t size = pjsip_msg_print(tdata->msg, scratch, sizeof scratch);
+    if (size <= 0) return;  // too long: pjsip will say so
+    const std::size_t length = static_cast<std::size_t>(size);
+    tdata->buf.start = static_cast<char*>(pj_pool_alloc(tdata->pool, length + slack + 1));
+    std::memcpy(tdata->buf.start, scratch, length);
+    tdata->buf.cur = tdata->buf.start + length;
+    *tdata->buf.cur = '\0';
+    tdata->buf.end = tdata->buf.start + length + slack;
+}
 
 void Tsx::end(pjsip_transaction* tsx, int code) {
     if (tsx->state < PJSIP_TSX_STATE_TERMINATED) pjsip_tsx_terminate(tsx, code);
@@ -76,7 +73,6 @@ bool Tsx::send(TxPtr request, TsxUser* user) {
 bool Tsx::respond(TxPtr response) {
     if (tsx_ == nullptr) return false;
     pjsip_transaction* tsx = tsx_;
-    fit_buffer(response.get());
     if (pjsip_tsx_send_msg(tsx, response.get()) == PJ_SUCCESS) {
         response.release();
         return true;
@@ -106,7 +102,6 @@ void Tsx::let_go() {
 bool send_unattended(TxPtr request) { return start(std::move(request), nullptr) != nullptr; }
 
 void send_ack(TxPtr ack) {
-    fit_buffer(ack.get());
     if (pjsip_endpt_send_request_stateless(stack.endpoint, ack.get(), nullptr, nullptr) == PJ_SUCCESS) {
         ack.release();
     } else {

@@ -13,6 +13,11 @@ struct TxRelease {
 };
 using TxPtr = std::unique_ptr<pjsip_tx_data, TxRelease>;  // owns one reference to a message on its way out
 
+// pjsip would take PJSIP_MAX_PKT_LEN (64 kB) for the printed form of every message, and keep it as long as the transaction
+// lives: 32 s for each ACK to a failure, which pjsip makes itself. Print it here and keep what it needs; the slack is for
+// another Via, where pjsip has to take another transport and prints again into the same buffer.
+void fit_buffer(pjsip_tx_data* tdata);
+
 class TsxUser {
 public:
     virtual void on_tsx(pjsip_transaction* tsx, pjsip_event& event) = 0;
