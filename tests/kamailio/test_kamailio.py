@@ -75,6 +75,20 @@ def test_a_customers_call_goes_to_the_sidecar_with_its_account_and_a_recorded_ro
     assert invite.endswith(SDP)
 
 
+ASSERTED = ("P-Asserted-Identity: <sip:+4930@x>", "Remote-Party-ID: <sip:+4930@x>;party=calling")
+
+
+def test_customers_assert_nothing_to_the_sidecar_and_the_sidecar_does_to_the_carrier(
+    proxy: Proxy, peers: dict[str, Peer]
+) -> None:
+    peers[CUSTOMER].invite("00441234", proxy.places.proxy, *ASSERTED)
+    invite = peers[SIDECAR].receive("INVITE ")
+    assert not any(line in invite for line in ASSERTED)
+    peers[SIDECAR].invite("00441234", proxy.places.proxy, *ASSERTED)
+    invite = peers[CARRIER].receive("INVITE ")
+    assert all(line in invite for line in ASSERTED)
+
+
 def test_a_national_number_reaches_the_sidecar_as_an_international_one(
     proxy: Proxy, peers: dict[str, Peer]
 ) -> None:
