@@ -16,8 +16,10 @@ import msgspec
 
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
-from sidecar.core.commands import Snapshot, StoreCommand, WireCommand
+from sidecar.core.commands import AskGateway, Snapshot, StoreCommand, WireCommand
 from sidecar.core.events import CallEvent, CallFoundOpen, Event
+from sidecar.core.gateway_health import Health
+from sidecar.core.registration import RegistrationState
 from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, Money, ServerReason
 
 
@@ -39,6 +41,28 @@ class Control(Protocol):
     def send(self, commands: Sequence[WireCommand | Snapshot]) -> None: ...
     def set_accepting(self, detail: str) -> None:
         """An empty detail accepts calls; `drain` or `journal` refuses new ones with it."""
+
+
+class GatewayDoor(Protocol):
+    """Requests of our own to gateways. `ask` never blocks; RequestEnded follows for each."""
+
+    def ask(self, requests: Sequence[AskGateway]) -> None: ...
+
+
+class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a gateway that is probed, or that we register at."""
+
+    gateway: str
+    health: Health = Health.UNKNOWN
+    since_wall_ns: int | None = None  # None: it never changed
+    is_probed: bool = False
+    answer: str = ""  # to the last probe: its code, `no_response` or `unreachable`; empty: none is over
+    probe_ms: float | None = None  # the last that was answered well: from OPTIONS to the final response
+    probes: int = 0
+    probes_failed: int = 0
+    registration: RegistrationState | None = None  # None: it wants none
+    register_answer: str = ""
+    registered_until_wall_ns: int | None = None
 
 
 class Store(Protocol):

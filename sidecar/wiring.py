@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from random import SystemRandom
 from uuid import UUID
 
 import structlog
@@ -49,6 +50,7 @@ from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
 from sidecar.runtime.admin import Admin, Reread
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.gateways import Gateways
 from sidecar.runtime.outbox import OutboxRelay, RelayLimits
 from sidecar.runtime.service import Service
 from sidecar.wire import topics
@@ -145,8 +147,18 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
             meter=metrics,
             on_fault=_fault,
         )
+        gateways = Gateways(
+            gateways=policy.gateways,
+            load=calls.load,
+            door=hook,
+            clock=clock,
+            meter=metrics,
+            boot_id=policy.boot_id,
+            chance=SystemRandom().random,
+        )
         service = Service(
             calls=calls,
+            gateways=gateways,
             hook=hook,
             store=store,
             relay=relay,
@@ -158,6 +170,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
 
         metrics.watch_outbox(relay.counters, lambda: relay.state)
         metrics.watch_bridge(hook.stats)
+        metrics.watch_gateways(gateways.statuses)
         metrics_port = metrics.serve(settings.metrics_host, settings.metrics_port)
         stack.callback(metrics.close)
         metrics_place = f"{settings.metrics_host}:{metrics_port}"
@@ -199,6 +212,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
             status=status,
             dead_letters=store.outbox,
             read_again=relay.read_again,
+            gateways=gateways.statuses,
             decks=lambda name: _active_deck(decks, name),
             settings=lambda: reread(given),
         )

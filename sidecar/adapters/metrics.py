@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from threading import Thread
 from typing import Generic, TypeVar
@@ -23,7 +23,9 @@ from prometheus_client.registry import Collector
 
 from sidecar.core.call import Phase
 from sidecar.core.cdr import Cdr
-from sidecar.ports import OutboxState, RelayCounters
+from sidecar.core.gateway_health import Health
+from sidecar.core.registration import RegistrationState
+from sidecar.ports import GatewayStatus, OutboxState, RelayCounters
 
 # RFC 6076 §4.3 calls it session request delay; 8 and 11 s are E.721's mean and 95 % of an international call.
 PDD_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 11, 20)
@@ -144,6 +146,10 @@ class Metrics:
         """`stats` is called from the exposition's thread."""
         self.registry.register(_BridgeCollector(stats))
 
+    def watch_gateways(self, statuses: Callable[[], Sequence[GatewayStatus]]) -> None:
+        """`statuses` is called from the exposition's thread."""
+        self.registry.register(_GatewayCollector(statuses))
+
     # --- the page -------------------------------------------------------------------------------------------
 
     def serve(self, host: str = "127.0.0.1", port: int = 9494) -> int:
@@ -238,6 +244,41 @@ class _BridgeCollector(Collector):
         for name, count in self._stats().items():
             family.add_metric([name], count)
         yield family
+
+
+class _GatewayCollector(Collector):
+    """Gateways that are neither probed nor registered at have no line."""
+
+    def __init__(self, statuses: Callable[[], Sequence[GatewayStatus]]) -> None:
+        self._statuses = statuses
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        up = _of_gateways(GaugeMetricFamily, "up", "0 while it is down: it is tried after all others.")
+        probes = _of_gateways(CounterMetricFamily, "probes", "OPTIONS whose answer came, or did not.")
+        failed = _of_gateways(CounterMetricFamily, "probes_failed", "Those without a good answer.")
+        took = _of_gateways(GaugeMetricFamily, "probe_seconds", "Round trip of the last good probe.")
+        registered = _of_gateways(GaugeMetricFamily, "registered", "1 while it holds our registration.")
+        for status in self._statuses():
+            name = [status.gateway]
+            up.add_metric(name, status.health is not Health.DOWN)
+            if status.is_probed:
+                probes.add_metric(name, status.probes)
+                failed.add_metric(name, status.probes_failed)
+            if status.probe_ms is not None:
+                took.add_metric(name, status.probe_ms / 1000)
+            if status.registration is not None:
+                registered.add_metric(name, status.registration is RegistrationState.REGISTERED)
+        yield from (up, probes, failed, took, registered)
+
+
+F = TypeVar("F", GaugeMetricFamily, CounterMetricFamily)
+
+
+def _of_gateways(kind: type[F], name: str, text: str) -> F:
+    return kind(f"sidecar_gateway_{name}", text, labels=["gateway"])
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

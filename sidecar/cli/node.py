@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
-from sidecar.cli.output import print_fields, print_json, printable
+from sidecar.cli.output import moment, print_fields, print_json, print_table, printable
 
 app = typer.Typer(help="The node as a whole.", no_args_is_help=True)
 
@@ -25,6 +25,38 @@ def status(
         return
     found["sip"] = ", ".join(found["sip"])
     print_fields((name.replace("_", " "), value) for name, value in found.items())
+
+
+@app.command("gateways")
+def gateways(
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show the gateways: which are up or down, since when, and what they answered to probes and
+    registrations."""
+    found = ask(socket, config, as_json, "node.gateways")
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("gateway", "address", "state", "since", "calls>", "of>", "probe", "ms>", "registration", "until"),
+        [
+            (
+                gateway["gateway"],
+                f"{gateway['transport']}:{gateway['address']}",
+                gateway["state"],
+                moment(gateway["since"]),
+                gateway["calls"],
+                gateway["calls_max"],
+                gateway["probe_answer"] if gateway["probed"] else "off",
+                gateway["probe_ms"],
+                " ".join(filter(None, (gateway["registration"], gateway["register_answer"]))),
+                moment(gateway["registered_until"]),
+            )
+            for gateway in found["gateways"]
+        ],
+    )
 
 
 @app.command("reload")

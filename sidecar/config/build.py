@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from sidecar.config import billing_keys, crosscheck, keys, places
+from sidecar.config import billing_keys, crosscheck, gateway_watch, keys, places
 from sidecar.config.entries import Entry
 from sidecar.config.key import BrokerKind
 from sidecar.config.layers import Effective, command_line_layer, environment_layer, file_layer
@@ -174,6 +174,7 @@ def _gateway(entry: Entry, effective: Effective, tables: Tables) -> Gateway:
         every for name in own["remove_headers"] for every in header_names.with_compact(name)
     )
     del own["password_file"], own["realm"]  # of the settings
+    own["probe"], own["register"] = gateway_watch.terms(own)
     return Gateway(name=entry.name, no_response_failover_ms=failover_s * 1_000, **own)
 
 

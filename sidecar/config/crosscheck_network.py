@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sidecar.config import keys
+from sidecar.config import gateway_watch, keys
 from sidecar.config.entries import Entry
 from sidecar.config.key import Key, ReferPolicy
 from sidecar.config.layers import Effective
@@ -182,6 +182,7 @@ def _gateways(effective: Effective, tables: Tables, findings: Findings) -> None:
     for gateway in tables.gateways.values():
         _credentials(gateway, findings)
         _caller_id(gateway, tables, findings)
+        gateway_watch.check(gateway, findings)
         host, port, transport = gateway["host"], gateway["port"], gateway["transport"]
         if host is None or port is None:
             continue

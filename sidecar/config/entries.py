@@ -209,6 +209,46 @@ GATEWAYS = Table(
             default=(),
         ),
         Field(
+            "probe_interval_s",
+            Whole(0, 3600),
+            "How often OPTIONS asks whether it is there; 0: never. While down, it is tried after all others.",
+            default=0,
+            unit="s",
+        ),
+        Field("probe_timeout_s", Whole(1, 32), "Such a probe has failed by then.", default=4, unit="s"),
+        Field("probe_down_after", Whole(1, 100), "So many failed in a row: it is down.", default=2),
+        Field("probe_up_after", Whole(1, 100), "So many good ones in a row: it is up again.", default=1),
+        Field(
+            "probe_alive",
+            values.ListOf(values.Text(r"[2-6](xx|[0-9]{2})", '`"200"`–`"699"`, `"2xx"`–`"6xx"`')),
+            "The answers that are good.",
+            default=(),
+            default_text="all but 408, 500, 502, 503, 504",
+        ),
+        Field(
+            "register",
+            values.FLAG,
+            "We register there, and take that back when the node stops. While it fails, the gateway is down.",
+            default=False,
+        ),
+        Field(
+            "register_expires_s", Whole(60, 86_400), "The interval that we ask for.", default=3600, unit="s"
+        ),
+        Field(
+            "register_user",
+            values.URI_USER,
+            "Of our address of record there, and of our Contact.",
+            default="",
+            default_text="`username`",
+        ),
+        Field(
+            "register_domain",
+            values.Text(r"[A-Za-z0-9.-]{1,255}|\[[0-9A-Fa-f:.]+\]", "a host name or an address"),
+            "The registrar's domain: of the address of record, and what is asked. It is not looked up.",
+            default="",
+            default_text="`host`",
+        ),
+        Field(
             "record_server_hang_up",
             values.FLAG,
             "Overrides the flag, and its reasons, for calls whose last attempt went here.",

@@ -7,7 +7,7 @@ import msgspec
 from sidecar.config import machine
 from sidecar.config.build import Inputs, Loaded, load
 from sidecar.config.problems import ConfigError, Problem, lines
-from sidecar.core.policy import Share
+from sidecar.core.policy import Gateway, Share
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +75,11 @@ def _written(one: str | tuple[Share, ...]) -> str:
     return one if isinstance(one, str) else f"[{', '.join(f'{s.gateway}={s.weight}' for s in one)}]"
 
 
+def _watch(gateway: Gateway) -> str:
+    probed = f", probed every {gateway.probe.interval_ms // 1_000} s" if gateway.probe else ""
+    return probed + (f", registered as {gateway.register.identity}" if gateway.register else "")
+
+
 def summary(loaded: Loaded) -> Summary:
     policy, settings = loaded.policy, loaded.settings
     mqtt = settings.mqtt
@@ -87,7 +92,7 @@ def summary(loaded: Loaded) -> Summary:
         listen=tuple(f"{one.transport.value} {one.host} port {one.port}" for one in settings.listen),
         peers={name: peer.addresses for name, peer in policy.peers.items()},
         gateways={
-            name: f"{gateway.transport.value} {gateway.host} port {gateway.port}"
+            name: f"{gateway.transport.value} {gateway.host} port {gateway.port}{_watch(gateway)}"
             for name, gateway in policy.gateways.items()
         },
         routes={route.prefix: tuple(map(_written, route.gateways)) for route in policy.routes},

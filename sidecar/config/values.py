@@ -417,6 +417,13 @@ def literal_address(text: str) -> str:
     return str(address)
 
 
+def is_uri_user(text: str) -> bool:
+    try:
+        return bool(URI_USER.read_text(text))
+    except BadValueError:
+        return False
+
+
 _CHALLENGES = ("401", "407", "422")
 _CANCELLED = "487"
 _WEIGHT = Whole(1, WEIGHT_MAX)
@@ -430,6 +437,8 @@ STRIP = Whole(0, 32)
 SHARE = Amount("1")
 NAME = Text(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters, digits, '_', '.', '-'")
 ACCOUNT_NAME = Text(r"[^\s\x00-\x1f\x7f]{1,64}", "1-64 characters without blanks")
+# RFC 3261 §25.1: `user`, without escapes, and without what some peers take for the end of it.
+URI_USER = Text(r"[A-Za-z0-9_.!~*'()&=+$,-]{1,64}", "the user of a SIP URI, 1-64 characters")
 HEADER = Text(r"[a-z0-9!%*_+`'~.-]{1,64}", "the name of a SIP header", folded=True)
 HEADER_NAMES = ListOf(HeaderName())
 HEADER_LINES = ListOf(HeaderLine())

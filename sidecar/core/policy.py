@@ -13,10 +13,12 @@ from decimal import Decimal
 import msgspec
 from msgspec.structs import replace
 
+from sidecar.core.gateway_health import ProbeTerms
 from sidecar.core.hangup import TABLE
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.numbers import StripRule
 from sidecar.core.rating import RatingTerms
+from sidecar.core.registration import RegisterTerms
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import (
     CallerIdForm,
@@ -76,6 +78,8 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     caller_number: NumberForm = NumberForm.AS_IS
     add_headers: tuple[tuple[str, str], ...] = ()  # name, value
     remove_headers: tuple[str, ...] = ()  # lower case, with their compact forms
+    probe: ProbeTerms | None = None  # None: it is not probed
+    register: RegisterTerms | None = None  # None: it wants no registration
     record_server_hang_up: bool | None = None  # overrides the flag for calls whose last attempt went here
     redirect: Redirection | None = None  # None: the node's
     deck: str | None = None
@@ -219,4 +223,4 @@ class Load(msgspec.Struct, kw_only=True):
     calls: int = 0
     by_account: dict[str, int] = {}
     by_gateway: dict[str, int] = {}
-    gateways_down: set[str] = set()  # those that do not answer our OPTIONS: tried after all that do
+    gateways_down: set[str] = set()  # by their probes or their registration: tried after all that are not

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
@@ -20,7 +21,7 @@ from msgspec.structs import replace
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
 from sidecar.core.explain_call import explain_call
-from sidecar.core.policy import Account, Policy
+from sidecar.core.policy import Account, Gateway, Load, Policy
 from sidecar.core.rating import amount_text
 from sidecar.core.records import utc
 from sidecar.core.rerate import revised
@@ -32,6 +33,7 @@ from sidecar.ports import (
     Clock,
     DeadLetter,
     DeadLetters,
+    GatewayStatus,
     LedgerEntry,
     RecordFilter,
     Records,
@@ -64,6 +66,7 @@ class LiveCalls(Protocol):
     """What `Calls` offers to people."""
 
     policy: Policy
+    load: Load
 
     def live(self) -> Sequence[Call]: ...
     def find(self, call_id: UUID) -> Call | None: ...
@@ -86,6 +89,7 @@ class Admin:
         status: NodeState,
         dead_letters: DeadLetters,
         read_again: Callable[[], None],
+        gateways: Callable[[], Sequence[GatewayStatus]],
         decks: DeckSource | None = None,
         settings: SettingsSource | None = None,
     ) -> None:
@@ -97,6 +101,7 @@ class Admin:
         self._status = status
         self._dead_letters = dead_letters
         self._read_again = read_again
+        self._gateways = gateways
         self._decks = decks
         self._settings = settings
 
@@ -107,6 +112,7 @@ class Admin:
             "node.drain": Method(say.NodeDrainParams, self.node_drain),
             "node.reload": Method(say.NodeReloadParams, self.node_reload),
             "node.status": Method(say.Nothing, self.node_status),
+            "node.gateways": Method(say.Nothing, self.node_gateways),
             "account.create": Method(say.AccountCreateParams, self.account_create),
             "account.show": Method(say.AccountShowParams, self.account_show),
             "account.topup": Method(say.AccountTopupParams, self.account_topup),
@@ -169,6 +175,36 @@ class Admin:
 
     async def node_status(self, _: say.Nothing) -> say.NodeStatus:
         return await self._status()
+
+    async def node_gateways(self, _: say.Nothing) -> say.GatewayList:
+        watched = {status.gateway: status for status in self._gateways()}
+        return say.GatewayList(
+            gateways=tuple(
+                self._gateway(gateway, watched.get(name, GatewayStatus(gateway=name)))
+                for name, gateway in self._calls.policy.gateways.items()
+            )
+        )
+
+    def _gateway(self, gateway: Gateway, status: GatewayStatus) -> say.GatewayShown:
+        return say.GatewayShown(
+            gateway=gateway.name,
+            address=f"[{gateway.host}]:{gateway.port}"
+            if ":" in gateway.host
+            else f"{gateway.host}:{gateway.port}",
+            transport=gateway.transport.value,
+            state=status.health.value,
+            since=_moment(status.since_wall_ns),
+            calls=self._calls.load.by_gateway.get(gateway.name, 0),
+            calls_max=gateway.calls_max,
+            probed=status.is_probed,
+            probe_answer=status.answer,
+            probe_ms=None if status.probe_ms is None else round(status.probe_ms, 3),
+            probes=status.probes,
+            probes_failed=status.probes_failed,
+            registration=status.registration.value if status.registration is not None else None,
+            register_answer=status.register_answer,
+            registered_until=_moment(status.registered_until_wall_ns),
+        )
 
     def _live_call(self, call: Call) -> say.LiveCall:
         talked_ns = self._clock.mono_ns() - call.answered.mono_ns if call.answered else 0
@@ -390,6 +426,10 @@ def _letter(letter: DeadLetter) -> say.DeadLetterShown:
         call_id=cdr.call_id,
         account=cdr.account,
     )
+
+
+def _moment(wall_ns: int | None) -> datetime | None:
+    return None if wall_ns is None else utc(wall_ns)
 
 
 def _balance(money: Money) -> say.Balance:

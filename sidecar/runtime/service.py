@@ -15,11 +15,14 @@ from typing import Protocol
 
 import structlog
 
+from sidecar.core.events import Event
 from sidecar.ports import Clock, Control, Store, Watch
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.gateways import Gateways
 from sidecar.runtime.outbox import OutboxRelay
 
-# How long the end of the node waits: for the legs of the calls that it released, and for the broker.
+# How long the end of the node waits: for the legs of the calls that it released and for the gateways that it
+# is registered at, and for the broker.
 LEGS_CLOSE_S = 2.0
 OUTBOX_DRAIN_S = 2.0
 _LOOK_AGAIN_S = 0.02
@@ -41,6 +44,7 @@ class Service:
         self,
         *,
         calls: Calls,
+        gateways: Gateways,
         hook: Hook,
         store: Store,
         relay: OutboxRelay,
@@ -50,6 +54,7 @@ class Service:
         watchers: Sequence[tuple[str, Callable[[], Awaitable[None]]]] = (),
     ) -> None:
         self._calls = calls
+        self._gateways = gateways
         self._hook = hook
         self._store = store
         self._relay = relay
@@ -63,13 +68,14 @@ class Service:
         self._store.on_outcome(self._calls.on_store_events)
         self._store.on_failing(self._calls.on_store_failing)
         self._recover()
-        self._hook.on_events(self._calls.on_bridge_events)
+        self._hook.on_events(self._on_events)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(self._relay.run(), name="relay")]
             running += [tasks.create_task(_run(watch), name=name) for name, watch in self._watchers]
             try:
                 await self._hook.start()
                 running.append(tasks.create_task(self._beat(), name="heartbeat"))
+                running.append(tasks.create_task(self._gateways.run(), name="gateways"))
                 ready()
                 await self.stopping.wait()
                 await self._wind_down()
@@ -77,6 +83,10 @@ class Service:
                 await self._hook.stop()
                 for task in running:
                     task.cancel()
+
+    def _on_events(self, events: Sequence[Event]) -> None:
+        self._calls.on_bridge_events(events)
+        self._gateways.on_events(events)
 
     def _recover(self) -> None:
         """Calls that the journal holds open have lost their node: each gets the record that its entry
@@ -95,8 +105,9 @@ class Service:
 
     async def _wind_down(self) -> None:
         self._calls.drain(release=True, operator="sidecar", text="the node stops")
+        self._gateways.leave()
         with_legs = self._clock.mono_ns() + int(LEGS_CLOSE_S * 1e9)
-        while self._calls.open_count() and self._clock.mono_ns() < with_legs:  # noqa: ASYNC110
+        while (self._calls.open_count() or self._gateways.is_leaving()) and self._clock.mono_ns() < with_legs:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_AGAIN_S)
         self._calls.close()
         await self._relay.drained(OUTBOX_DRAIN_S)

@@ -279,6 +279,30 @@ class NodeReloaded(Result, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
+class GatewayShown(Result, frozen=True, kw_only=True):
+    """One gateway of the profile. `state` is `unknown` where it is not probed, and not registered at."""
+
+    gateway: str
+    address: str
+    transport: str
+    state: str  # up, down, unknown
+    since: datetime | None  # of that state; null: it never had another
+    calls: int
+    calls_max: int | None
+    probed: bool
+    probe_answer: str  # to the last probe: its code, no_response or unreachable
+    probe_ms: float | None  # the round trip of the last good one
+    probes: int
+    probes_failed: int
+    registration: str | None  # unregistered, registered, failed, ended; null: it wants none
+    register_answer: str
+    registered_until: datetime | None
+
+
+class GatewayList(Result, frozen=True, kw_only=True):
+    gateways: tuple[GatewayShown, ...]
+
+
 class Balance(Result, frozen=True, kw_only=True):
     currency: str
     amount: str

@@ -15,9 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.adapters.metrics import Metrics, MetricsError
 from sidecar.core.call import Phase
 from sidecar.core.cdr import Cdr
+from sidecar.core.gateway_health import Health
 from sidecar.core.records import cdr_of
+from sidecar.core.registration import RegistrationState
 from sidecar.core.terms import Detail, HangupOrigin
-from sidecar.ports import OutboxState, RelayCounters
+from sidecar.ports import GatewayStatus, OutboxState, RelayCounters
 from tests.adapters.store_calls import NO_SERVER_RECORDS, POLICY, admitted, answered, ended
 
 WALL_NS = 1_790_000_000_000_000_000
@@ -152,6 +154,27 @@ def test_the_counters_of_the_bridge_are_shown_by_name(page: Page) -> None:
     page.metrics.watch_bridge(lambda: {"invites": 3, "dropped_unlisted": 8})
     assert page.value("sidecar_bridge_total", counter="invites") == 3
     assert page.value("sidecar_bridge_total", counter="dropped_unlisted") == 8
+
+
+def test_gateways_that_are_watched_have_a_line_each(page: Page) -> None:
+    watched = [
+        GatewayStatus(gateway="new", is_probed=True),
+        GatewayStatus(
+            gateway="lost", health=Health.DOWN, is_probed=True, probe_ms=12.5, probes=9, probes_failed=3
+        ),
+        GatewayStatus(gateway="ours", health=Health.UP, registration=RegistrationState.REGISTERED),
+        GatewayStatus(gateway="theirs", health=Health.DOWN, registration=RegistrationState.FAILED),
+    ]
+    page.metrics.watch_gateways(lambda: watched)
+    for name, up in {"new": 1, "lost": 0, "ours": 1, "theirs": 0}.items():
+        assert page.value("sidecar_gateway_up", gateway=name) == up
+    assert page.value("sidecar_gateway_probes_total", gateway="lost") == 9
+    assert page.value("sidecar_gateway_probes_failed_total", gateway="lost") == 3
+    assert page.value("sidecar_gateway_probe_seconds", gateway="lost") == 0.0125
+    assert page.value("sidecar_gateway_probe_seconds", gateway="new") is None
+    assert page.value("sidecar_gateway_registered", gateway="ours") == 1
+    assert page.value("sidecar_gateway_registered", gateway="theirs") == 0
+    assert page.value("sidecar_gateway_registered", gateway="lost") is None
 
 
 def test_no_number_account_or_address_is_shown(page: Page) -> None:

@@ -15,7 +15,10 @@ from uuid import UUID
 import pytest
 
 from sidecar.adapters.control import ControlServer
-from tests.runtime.node_help import Node, a_node
+from sidecar.core.gateway_health import Health
+from sidecar.core.registration import RegistrationState
+from sidecar.ports import GatewayStatus
+from tests.runtime.node_help import WALL_NS, Node, a_node
 
 REPO = Path(__file__).resolve().parent.parent.parent
 
@@ -129,6 +132,33 @@ async def test_drain_says_what_goes_on(served: Served) -> None:
         "udp:127.0.0.1:5080",
     ]
     assert (await served.says("node", "drain", "--release", "--json")).json["released"] == 1
+
+
+async def test_gateways_are_listed_with_what_is_known_of_them(served: Served) -> None:
+    await served.node.up()
+    shown = (await served.says("node", "gateways", "--json")).json["gateways"]
+    assert [(one["gateway"], one["state"], one["probed"], one["calls"]) for one in shown] == [
+        ("next_hop", "unknown", False, 1)
+    ]
+    served.node.gateways.append(
+        GatewayStatus(
+            gateway="next_hop",
+            health=Health.DOWN,
+            since_wall_ns=WALL_NS,
+            is_probed=True,
+            answer="no_response",
+            probe_ms=1.5,
+            registration=RegistrationState.REGISTERED,
+            register_answer="200",
+            registered_until_wall_ns=WALL_NS + 60_000_000_000,
+        )
+    )
+    header, row = (await served.says("node", "gateways")).out.splitlines()
+    assert header.split()[:3] == ["gateway", "address", "state"]
+    since, until = "2026-09-21 14:13:20Z", "2026-09-21 14:14:20Z"
+    assert row.split() == (
+        f"next_hop udp:127.0.0.1:5090 down {since} 1 no_response 1.500 registered 200 {until}".split()
+    )
 
 
 # --- accounts -----------------------------------------------------------------------------------------------

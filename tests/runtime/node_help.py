@@ -28,6 +28,7 @@ from sidecar.core.events import (
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import LegName, TransportName
+from sidecar.ports import GatewayStatus
 from sidecar.runtime.admin import Admin, Reread
 from sidecar.runtime.calls import Calls
 from sidecar.wire.control import NodeStatus
@@ -72,6 +73,7 @@ class Node:
         self.bridge = bridge
         self.clock = clock
         self.faults: list[Exception] = []
+        self.gateways: list[GatewayStatus] = []
         self.decks: dict[str, Deck] = {}  # what is in force in the store of decks
         self.read_again = 0  # how often the relay was told to
         self.settings: Reread | list[str] = ["there are no settings"]  # as they would be read now
@@ -84,6 +86,7 @@ class Node:
             status=self._status,
             dead_letters=store.outbox,
             read_again=self._read_again,
+            gateways=lambda: self.gateways,
             decks=lambda name: self.decks.get(name, [f"no deck is in force as {name}"]),
             settings=lambda: self.settings,
         )

@@ -321,6 +321,7 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "call.release",
         "node.drain",
         "node.reload",
+        "node.gateways",
         "node.status",
         "account.create",
         "account.show",

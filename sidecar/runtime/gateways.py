@@ -1,0 +1,278 @@
+"""Keeps watch over the gateways: sends their probes and registrations when they are due, and tells routing
+which of them are down.
+
+What an answer means is said in core/gateway_health and core/registration; here are the clock and the door.
+Nothing of it stands in the way of a call: no call waits for it, and a gateway whose watch has a fault is
+called as if nobody watched it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from sidecar.core import gateway_health, registration
+from sidecar.core.commands import AskGateway
+from sidecar.core.events import Event, RequestEnded
+from sidecar.core.gateway_health import Health, Probing, Sign
+from sidecar.core.policy import Gateway, Load
+from sidecar.core.registration import Registration, RegistrationState
+from sidecar.core.terms import RouteFailure
+from sidecar.ports import Clock, GatewayDoor, GatewayStatus, Meter
+
+TICK_S = 0.25
+OPEN_MAX = 500  # requests under way at one time; the others wait for their turn
+REGISTER_TIMEOUT_MS = 32_000  # 64*T1
+LEAVE_TIMEOUT_MS = 2_000
+# The bridge says in time how a request ended. Where it has not said so long after, it will not.
+LOST_MS = 5_000
+
+log = structlog.get_logger("sidecar.gateways")
+
+
+class _Watched:
+    """One gateway. Its status is replaced whole: the metrics read it from another thread."""
+
+    def __init__(self, gateway: Gateway, now_ns: int, chance: Callable[[], float]) -> None:
+        self.gateway = gateway
+        self.probing: Probing | None = None
+        self.registration: Registration | None = None
+        if gateway.probe is not None:
+            self.probing = gateway_health.begin(gateway.probe, now_ns, chance())
+        if gateway.register is not None:
+            self.registration = registration.begin(gateway.register, now_ns, chance())
+        self.status = GatewayStatus(gateway=gateway.name, is_probed=self.probing is not None)
+        if self.registration is not None:
+            self.status = replace(self.status, registration=self.registration.state)
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request under way."""
+
+    watched: _Watched
+    is_register: bool
+    lost_ns: int  # monotonic
+
+
+class Gateways:
+    """`gateways` are all of the policy; those that are neither probed nor registered at cost nothing. `load`
+    is the one that routing reads. `chance` gives numbers from 0 to below 1."""
+
+    def __init__(
+        self,
+        *,
+        gateways: Mapping[str, Gateway],
+        load: Load,
+        door: GatewayDoor,
+        clock: Clock,
+        meter: Meter,
+        boot_id: str,
+        chance: Callable[[], float],
+    ) -> None:
+        self._load = load
+        self._door = door
+        self._clock = clock
+        self._meter = meter
+        self._boot_id = boot_id
+        self._chance = chance
+        self._watched = {
+            name: _Watched(gateway, clock.mono_ns(), chance)
+            for name, gateway in gateways.items()
+            if gateway.probe is not None or gateway.register is not None
+        }
+        self._numbers = itertools.count(1)
+        self._open: dict[int, _Asked] = {}
+        self._leaving = False
+
+    def statuses(self) -> Sequence[GatewayStatus]:
+        """Of those that are watched. From any thread."""
+        return [watched.status for watched in list(self._watched.values())]
+
+    async def run(self) -> None:
+        while self._watched:
+            self.tick()
+            await asyncio.sleep(TICK_S)
+
+    def tick(self) -> None:
+        now_ns = self._clock.mono_ns()
+        for request_id in [one for one, asked in self._open.items() if asked.lost_ns <= now_ns]:
+            self._close(
+                RequestEnded(
+                    mono_ns=now_ns,
+                    wall_ns=self._clock.wall_ns(),
+                    request_id=request_id,
+                    cause=RouteFailure.NO_RESPONSE,
+                )
+            )
+        for watched in list(self._watched.values()):
+            self._guarded(watched, self._look)
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, RequestEnded):
+                self._close(event)
+
+    def leave(self) -> None:
+        """The node stops: take our registrations back. `is_leaving` until that is done, or in vain."""
+        self._leaving = True
+        for watched in list(self._watched.values()):
+            if watched.registration is not None:
+                watched.registration = registration.leave(watched.registration, self._clock.mono_ns())
+                self._guarded(watched, self._look)
+
+    def is_leaving(self) -> bool:
+        all_of_them = (watched.registration for watched in self._watched.values())
+        return self._leaving and any(
+            one is not None and one.state is not RegistrationState.ENDED for one in all_of_them
+        )
+
+    # --- one gateway ----------------------------------------------------------------------------------------
+
+    def _guarded(self, watched: _Watched, act: Callable[[_Watched], None]) -> None:
+        try:
+            act(watched)
+        except Exception as error:  # ours, whatever it is: this watch ends, calls go on
+            name = watched.gateway.name
+            self._meter.promise_broken("gateways")
+            log.error("gateway_watch_broken", gateway=name, exc_info=error)
+            self._watched.pop(name, None)
+            self._load.gateways_down.discard(name)
+
+    def _close(self, event: RequestEnded) -> None:
+        asked = self._open.pop(event.request_id, None)
+        if asked is not None and asked.watched.gateway.name in self._watched:
+            heard = self._registered if asked.is_register else self._probed
+            self._guarded(asked.watched, lambda watched: heard(watched, event))
+
+    def _look(self, watched: _Watched) -> None:
+        now_ns = self._clock.mono_ns()
+        if watched.registration is not None:
+            aged = registration.aged(watched.registration, now_ns)
+            if aged is not watched.registration:
+                watched.registration = aged
+                self._tell(watched, "REGISTER: expired")
+        if len(self._open) < OPEN_MAX:
+            self._register(watched, now_ns)
+            self._probe(watched, now_ns)
+
+    def _register(self, watched: _Watched, now_ns: int) -> None:
+        gateway, terms, now = watched.gateway, watched.gateway.register, watched.registration
+        if terms is None or now is None or not registration.is_due(now, now_ns):
+            return
+        watched.registration = now = registration.sent(now, now_ns)
+        self._ask(
+            watched,
+            AskGateway(
+                request_id=next(self._numbers),
+                gateway=gateway.name,
+                host=gateway.host,
+                port=gateway.port,
+                transport=gateway.transport,
+                timeout_ms=LEAVE_TIMEOUT_MS if now.leaving else REGISTER_TIMEOUT_MS,
+                target=terms.target,
+                identity=terms.identity,
+                contact_user=terms.contact_user,
+                call_id=f"{self._boot_id}-{gateway.name}",  # one for all of a boot (RFC 3261 §10.2.4)
+                cseq=now.cseq,
+                expires_s=now.sent_s,
+            ),
+        )
+
+    def _probe(self, watched: _Watched, now_ns: int) -> None:
+        gateway, terms, now = watched.gateway, watched.gateway.probe, watched.probing
+        if terms is None or now is None or self._leaving or not gateway_health.is_due(now, now_ns):
+            return
+        watched.probing = gateway_health.sent(now, now_ns)
+        host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
+        self._ask(
+            watched,
+            AskGateway(
+                request_id=next(self._numbers),
+                gateway=gateway.name,
+                host=gateway.host,
+                port=gateway.port,
+                transport=gateway.transport,
+                timeout_ms=terms.timeout_ms,
+                target=f"sip:{host}:{gateway.port}",
+                identity=gateway.register.identity if gateway.register is not None else "",
+            ),
+        )
+
+    def _ask(self, watched: _Watched, ask: AskGateway) -> None:
+        lost_ns = self._clock.mono_ns() + (ask.timeout_ms + LOST_MS) * 1_000_000
+        is_register = ask.expires_s is not None
+        self._open[ask.request_id] = _Asked(watched=watched, is_register=is_register, lost_ns=lost_ns)
+        self._door.ask([ask])
+
+    # --- what was heard -------------------------------------------------------------------------------------
+
+    def _probed(self, watched: _Watched, event: RequestEnded) -> None:
+        terms, probing = watched.gateway.probe, watched.probing
+        assert terms is not None
+        assert probing is not None
+        watched.probing = gateway_health.answered(
+            probing, terms, event.sip_code, self._clock.mono_ns(), self._chance()
+        )
+        is_good = gateway_health.sign_of(event.sip_code, terms.alive) is Sign.GOOD
+        known = watched.status
+        watched.status = replace(
+            known,
+            answer=_answer(event),
+            probe_ms=(event.mono_ns - event.sent_mono_ns) / 1e6 if is_good else known.probe_ms,
+            probes=known.probes + 1,
+            probes_failed=known.probes_failed + (not is_good),
+        )
+        self._tell(watched, f"OPTIONS: {_answer(event)}")
+        self._look(watched)
+
+    def _registered(self, watched: _Watched, event: RequestEnded) -> None:
+        assert watched.registration is not None
+        watched.registration = registration.answered(
+            watched.registration,
+            sip_code=event.sip_code,
+            granted_s=event.granted_s,
+            min_expires_s=event.min_expires_s,
+            retry_after_s=event.retry_after_s,
+            now_ns=self._clock.mono_ns(),
+            chance=self._chance(),
+        )
+        watched.status = replace(watched.status, register_answer=_answer(event))
+        self._tell(watched, f"REGISTER: {_answer(event)}")
+        self._look(watched)
+
+    def _tell(self, watched: _Watched, why: str) -> None:
+        """Routing first, then people: a line for each change."""
+        name, known, registering = watched.gateway.name, watched.status, watched.registration
+        probed = watched.probing.health if watched.probing is not None else None
+        state = registering.state if registering is not None else None
+        health = gateway_health.overall(probed, state)
+        if health is Health.DOWN:
+            self._load.gateways_down.add(name)
+        else:
+            self._load.gateways_down.discard(name)
+        until_wall_ns = None
+        if registering is not None and registering.until_ns is not None:
+            until_wall_ns = self._clock.wall_ns() + registering.until_ns - self._clock.mono_ns()
+        since_wall_ns = self._clock.wall_ns() if health is not known.health else known.since_wall_ns
+        watched.status = replace(
+            known,
+            health=health,
+            since_wall_ns=since_wall_ns,
+            registration=state,
+            registered_until_wall_ns=until_wall_ns,
+        )
+        if state is not known.registration and registering is not None:
+            say = log.warning if state is RegistrationState.FAILED else log.info
+            say("gateway_registration", gateway=name, state=registering.state.value, why=why)
+        if health is not known.health:
+            say = log.warning if health is Health.DOWN else log.info
+            say(f"gateway_{health.value}", gateway=name, why=why)
+
+
+def _answer(event: RequestEnded) -> str:
+    return str(event.sip_code) if event.sip_code else event.cause.value
