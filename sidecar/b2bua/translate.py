@@ -246,7 +246,10 @@ def _life(e: NativeEvent) -> Event:
 
 
 def _snapshot_taken(e: NativeEvent) -> Event:
-    return SnapshotTaken(mono_ns=e[3], wall_ns=e[4], bridge_ids=frozenset(e[6][0]))
+    held, given_up = e[6]
+    return SnapshotTaken(
+        mono_ns=e[3], wall_ns=e[4], bridge_ids=frozenset(held), given_up_ids=frozenset(given_up)
+    )
 
 
 def _request_ended(e: NativeEvent) -> Event:

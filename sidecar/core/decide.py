@@ -23,6 +23,7 @@ from sidecar.core import events as on
 from sidecar.core.admit import Decision
 from sidecar.core.call import Call, Phase, legs_closed
 from sidecar.core.policy import Load, Policy
+from sidecar.core.terms import RouteFailure
 
 Handler = Callable[[Call, Any, Policy, Load], Decision]
 Handlers = Mapping[type[on.Event], Handler]
@@ -116,6 +117,12 @@ def _is_stale(call: Call, event: on.Event) -> bool:
     if not isinstance(event, on.BridgeEvent) or isinstance(event, on.InviteReceived):
         return False
     return event.bridge_id != call.bridge_id
+
+
+def may_answer_late(call: Call) -> bool:
+    """Whether an attempt was given up without a final response: its 2xx may still come, and belongs in the
+    record."""
+    return any(one.failure is RouteFailure.NO_RESPONSE and one.late_answer is None for one in call.attempts)
 
 
 def is_over(call: Call) -> bool:

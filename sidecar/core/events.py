@@ -188,6 +188,9 @@ class SnapshotTaken(Event, frozen=True, kw_only=True):
     """The calls that the bridge holds, for the watchdog."""
 
     bridge_ids: frozenset[int]
+    given_up_ids: frozenset[int] = (
+        frozenset()
+    )  # of which it holds attempts that were given up, and may yet be answered
 
 
 class RequestEnded(Event, frozen=True, kw_only=True):

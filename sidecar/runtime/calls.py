@@ -24,7 +24,7 @@ from sidecar.core.commands import (
     Suppress,
     WireCommand,
 )
-from sidecar.core.decide import decide, is_over
+from sidecar.core.decide import decide, is_over, may_answer_late
 from sidecar.core.events import (
     BridgeEvent,
     CallEvent,
@@ -170,7 +170,7 @@ class Calls:
             self._count(call, +1)
         if before is None or before.phase is not call.phase:
             self._on_phase(before, call)
-        if is_over(call):
+        if is_over(call) and not may_answer_late(call):  # then until the bridge has given up too
             self._forget(call)
         else:
             self._calls[call.call_id] = call
@@ -260,7 +260,8 @@ class Calls:
             if event.mono_ns - call.invite.mono_ns < SNAPSHOT_GRACE_NS or call.phase is Phase.AWAITING_RETRY:
                 continue
             if call.phase is Phase.ENDED:
-                self._forget(call)
+                if bridge_id not in event.given_up_ids:
+                    self._forget(call)
             elif call.phase is not Phase.ENDING:
                 self._meter.promise_broken("call lost")
                 self._apply(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -14,13 +17,14 @@ from sidecar.core.admit import Decision
 from sidecar.core.call import Phase
 from sidecar.core.commands import RelayFailure, Release, Route
 from sidecar.core.events import (
+    AnswerDropped,
     ByeReceived,
     InviteReceived,
     InviteRefused,
     RouteFailed,
     SnapshotTaken,
 )
-from sidecar.core.terms import Detail, LegName, RouteFailure
+from sidecar.core.terms import Detail, LegName, RevisionReason, RouteFailure
 from sidecar.ports import RecordFilter
 from sidecar.runtime import calls
 from tests.runtime.node_help import Node, a_node
@@ -91,6 +95,46 @@ async def test_a_record_waits_a_second_for_the_legs_and_no_longer(node: Node) ->
         await node.until(lambda: True)
     [cdr] = await node.store.records.show(str(call_id))
     assert (cdr.detail, cdr.talk_ms) == (Detail.BYE, 2_000)
+
+
+async def _given_up(node: Node) -> UUID:
+    """A call whose only gateway said nothing, and whose record is written."""
+    node.calls.on_bridge_events([node.invite(1, "004412345678", "demo")])
+    [call] = node.calls.live()
+    await node.until(lambda: any(isinstance(one, Route) for one in node.bridge.sent))
+    stamps: dict[str, Any] = {"mono_ns": node.clock.mono_ns(), "wall_ns": node.clock.wall_ns()}
+    silent = RouteFailed(bridge_id=1, attempt=1, cause=RouteFailure.NO_RESPONSE, sip_code=0, **stamps)
+    node.calls.on_bridge_events([silent])
+    await node.closed(1)
+    return call.call_id
+
+
+def _late_answer(node: Node) -> AnswerDropped:
+    stamps: dict[str, Any] = {"mono_ns": node.clock.mono_ns(), "wall_ns": node.clock.wall_ns()}
+    return AnswerDropped(bridge_id=1, attempt=1, sip_code=200, leg=node.invite(1, "0", "").leg, **stamps)
+
+
+async def test_an_answer_after_the_record_is_a_revision_of_it(node: Node) -> None:
+    call_id = await _given_up(node)
+    node.clock.pass_ms(20_000)
+    given_up = replace(_snapshot(node), given_up_ids=frozenset({1}))
+    node.calls.on_bridge_events([given_up, given_up, _late_answer(node), _late_answer(node)])
+    while len(records := await node.store.records.show(str(call_id))) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    first, second = sorted(records, key=lambda one: one.revision)
+    assert (first.attempts[0].late_answer_at, second.revision_reason) == (None, RevisionReason.LATE_EVIDENCE)
+    assert second.attempts[0].late_answer_at is not None
+    assert not node.calls.holds(call_id)
+    assert _released(node) == [1]  # when its gateway failed
+
+
+async def test_a_call_is_forgotten_once_the_bridge_holds_nothing_of_it(node: Node) -> None:
+    call_id = await _given_up(node)
+    assert node.calls.holds(call_id)
+    node.clock.pass_ms(20_000)
+    node.calls.on_bridge_events([_snapshot(node)])
+    assert not node.calls.holds(call_id)
+    assert (node.calls.load.calls, node.calls.open_count()) == (0, 0)
 
 
 async def test_events_of_a_call_that_is_gone_are_ignored(node: Node) -> None:

@@ -106,6 +106,32 @@ GLARE = (
         also={"gateway": "beta"},
     ),
     Scenario(
+        name="late-answer-of-a-second-branch",  # one answer is sold and bought, the other hung up on
+        ladder="""
+            0      A INVITE
+            20     B 180
+            2_000  B 200
+            2_020  A ACK
+            2_500  B late
+            5_001  A BYE
+        """,
+        cdr="caller/bye 200 16 answered 3000 message/observed",
+        wire=ANSWERED,
+        sold="0.003",
+        also={"glare": False},
+    ),
+    Scenario(
+        name="late-answer-after-the-record",  # of a gateway that had been silent for too long
+        ladder="""
+            0      A INVITE
+            9_000  B late 1
+        """,
+        cdr="server/resource/gateway_unreachable 500 38 failed 0 timer/observed",
+        wire=f"{ROUTED}, release 500 38 gateway_unreachable",
+        also={"revision": 1, "revision_reason": "late_evidence"},
+        revisions=2,
+    ),
+    Scenario(
         name="late-life-after-the-record",  # A's 2xx to our BYE came when the record was out, and billed 0 s
         ladder="""
             0      A INVITE

@@ -226,6 +226,8 @@ void Bridge::snapshot() {
     Event event{EventKind::snapshot_taken, Side::a, 0, 0, Moment::now(), {}};
     event.fields.list(calls_.size());
     for (const auto& [id, call] : calls_) event.fields.number(static_cast<std::int64_t>(id));
+    event.fields.list(abandoned_.size());
+    for (const auto& [leg, owned] : abandoned_) event.fields.number(static_cast<std::int64_t>(leg->bridge_id()));
     push(std::move(event));
 }
 
@@ -248,16 +250,36 @@ void Bridge::forget(GatewayRequest& ended) {
 
 static std::string dialog_name(std::string_view local_tag, std::string_view remote_tag, std::string_view call_id) {
     std::string name;
-    name.reserve(local_tag.size() + remote_tag.size() + call_id.size() + 2);
-    return name.append(local_tag).append(1, '\0').append(remote_tag).append(1, '\0').append(call_id);
+    name.reserve(local_tag.size() + remote_tag.size() + call_id.size() + 3);  // none is the beginning of another
+    return name.append(local_tag).append(1, '\0').append(remote_tag).append(1, '\0').append(call_id).append(1, '\0');
 }
 
 void Bridge::enter(Leg& leg) { legs_.emplace(leg.dialog.local_tag(), &leg); }
 
 void Bridge::leave(Leg& leg) {
     legs_.erase(leg.dialog.local_tag());
+    const Dialog& dialog = leg.dialog;
+    EndedDialog ended{dialog_name(dialog.local_tag(), dialog.remote_tag(), dialog.call_id())};
+    if (const auto* callee = dynamic_cast<const CalleeLeg*>(&leg)) {
+        ended.bridge_id = callee->bridge_id();
+        ended.attempt = callee->attempt();
+        ended.invite_cseq = callee->invite_cseq();
+        ended.answered = callee->was_answered();
+        ended.group = dialog.group();
+        ended.peer_address = dialog.peer_address();
+    }
+    remember(std::move(ended));
+}
+
+void Bridge::remember(EndedDialog&& ended) {
     if (ended_dialogs_.size() == ended_dialogs_max) ended_dialogs_.pop_front();
-    ended_dialogs_.push_back(dialog_name(leg.dialog.local_tag(), leg.dialog.remote_tag(), leg.dialog.call_id()));
+    ended_dialogs_.push_back(std::move(ended));
+}
+
+Bridge::EndedDialog* Bridge::find_ended(std::string_view name_or_its_beginning) {
+    const auto is_it = [&](const EndedDialog& ended) { return ended.name.starts_with(name_or_its_beginning); };
+    const auto found = std::find_if(ended_dialogs_.rbegin(), ended_dialogs_.rend(), is_it);
+    return found == ended_dialogs_.rend() ? nullptr : &*found;
 }
 
 void Bridge::retire(Call& call) {
@@ -359,7 +381,9 @@ bool Bridge::gate_response(const pjsip_rx_data* rdata) {
     }
     // A transaction takes any response with its branch, wherever that was seen: a forged 2xx would be billed.
     const Dialog* dialog = asker(view(rdata->msg_info.from->tag));
-    if (dialog == nullptr || dialog->speaks_from(rdata)) return false;
+    // Before pjsip sees it: a transaction that had another final response would take a late 2xx for that one again.
+    if (dialog == nullptr) return took_late_answer(rdata);
+    if (dialog->speaks_from(rdata)) return false;
     counters.add(Counter::dropped_foreign);
     return true;
 }
@@ -543,7 +567,7 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
         const auto name = dialog_name(view(info.to->tag), view(info.from->tag), view(info.cid->id));
         const bool late_bye =
             method.id == PJSIP_BYE_METHOD &&
-            (leg != nullptr || std::find(ended_dialogs_.rbegin(), ended_dialogs_.rend(), name) != ended_dialogs_.rend());
+            (leg != nullptr || find_ended(name) != nullptr);
         counters.add(late_bye ? Counter::late_byes : Counter::unmatched_requests);
         return respond_stateless(rdata, late_bye ? PJSIP_SC_OK : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }
@@ -566,6 +590,52 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
 }
 
 // --- responses without a transaction ---------------------------------------------------------------------------------
+
+// A 2xx to an INVITE whose leg has ended, of that branch or another (RFC 3261 §13.2.2.4): whoever sends it is off the
+// hook and waits for its ACK.
+bool Bridge::took_late_answer(const pjsip_rx_data* rdata) {
+    const auto& info = rdata->msg_info;
+    const int code = info.msg->line.status.code;
+    if (info.cseq->method.id != PJSIP_INVITE_METHOD || code / 100 != 2) return false;
+    const auto local_tag = view(info.from->tag), remote_tag = view(info.to->tag), call_id = view(info.cid->id);
+    EndedDialog* ended = find_ended(std::string(local_tag) + '\0');
+    if (ended == nullptr || ended->attempt == 0) return false;
+    Dialog late;
+    if (!late.start_late(rdata, ended->group, ended->peer_address)) {
+        counters.add(Counter::dropped_foreign);
+        return true;
+    }
+    const auto name = dialog_name(local_tag, remote_tag, call_id);
+    const EndedDialog* known = find_ended(name);
+    const bool repeated = known != nullptr && known->answered;
+    const bool same_call_id = ended->name.ends_with(std::string(1, '\0').append(call_id).append(1, '\0'));
+    const bool ours = same_call_id && info.cseq->cseq == ended->invite_cseq;
+    if (!ours || (!repeated && ended->branches == branches_max)) {
+        counters.add(Counter::unmatched_responses);
+        return true;
+    }
+    if (TxPtr ack = late.ack(ended->invite_cseq, "z9hG4bK" + random_hex(12))) send_ack(std::move(ack));
+    if (repeated) {  // its BYE is on the way
+        counters.add(Counter::repeated_answers);
+        return true;
+    }
+    EndedDialog branch = *ended;
+    branch.name = name;
+    branch.answered = true;
+    ++branch.branches;
+    if (TxPtr bye = late.request(pjsip_bye_method)) send_unattended(std::move(bye));
+    report_dropped(branch.bridge_id, branch.attempt, code, late);
+    remember(std::move(branch));
+    return true;
+}
+
+void Bridge::report_dropped(std::uint64_t bridge_id, int attempt, int code, const Dialog& answered) {
+    counters.add(Counter::dropped_answers);
+    Event event{EventKind::answer_dropped, Side::b, code, bridge_id, Moment::now(), {}};
+    event.fields.number(attempt);
+    answered.put_identity(event.fields);
+    push(std::move(event));
+}
 
 bool Bridge::on_response(pjsip_rx_data* rdata) {
     Leg* leg = find(view(rdata->msg_info.from->tag));

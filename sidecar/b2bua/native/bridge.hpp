@@ -68,6 +68,7 @@ public:
     bool gate_response(const pjsip_rx_data* rdata);  // true: dropped
     void on_request(pjsip_rx_data* rdata);
     bool on_response(pjsip_rx_data* rdata);
+    void report_dropped(std::uint64_t bridge_id, int attempt, int code, const Dialog& answered);
     void on_dropped(const pjsip_tp_dropped_data& dropped);
     bool hears(const pjsip_transport* transport) const { return !broken_streams_.holds(transport); }
     Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const;
@@ -76,6 +77,7 @@ private:
     void run(std::vector<Command>& commands);
     void on_initial_invite(pjsip_rx_data* rdata);
     void on_in_dialog(pjsip_rx_data* rdata);
+    bool took_late_answer(const pjsip_rx_data* rdata);
     void on_cancel(pjsip_rx_data* rdata);
     void on_other(pjsip_rx_data* rdata);
     bool refused_as_malformed(pjsip_rx_data* rdata);
@@ -116,8 +118,21 @@ private:
     std::string not_accepting_;  // the detail of the refusal; empty: accepting
     int depth_ = 0;
 
+    // The last to end: a BYE that crossed ours gets 200, not 481; a 2xx that comes too late gets ACK and BYE.
+    struct EndedDialog {
+        std::string name;
+        std::uint64_t bridge_id = 0;
+        int attempt = 0;  // 0: leg A
+        int invite_cseq = 0;
+        bool answered = false;
+        int branches = 0;  // that answered too late
+        int group = 0;
+        pj_sockaddr peer_address{};
+    };
     static constexpr std::size_t ended_dialogs_max = 4096;
-    std::deque<std::string> ended_dialogs_;  // names of the last to end: a BYE that crossed ours gets 200, not 481
+    std::deque<EndedDialog> ended_dialogs_;
+    void remember(EndedDialog&& ended);
+    EndedDialog* find_ended(std::string_view name_or_its_beginning);
 
     bool registered_ = false;
     std::mutex stop_mutex_;

@@ -292,6 +292,24 @@ void Dialog::start_fork(const Dialog& original, const pjsip_rx_data* answer) {
     learn(answer);
 }
 
+bool Dialog::start_late(const pjsip_rx_data* answer, int group, const pj_sockaddr& peer_address) {
+    group_ = group;
+    peer_address_ = peer_address;
+    if (!speaks_from(answer)) return false;
+    pool_ = new_pool("dialog", 1024, 512);
+    pj_pool_t* pool = pool_.get();
+    const auto& info = answer->msg_info;
+    local_ = static_cast<pjsip_from_hdr*>(pjsip_hdr_clone(pool, info.from));
+    remote_ = static_cast<pjsip_to_hdr*>(pjsip_hdr_clone(pool, info.to));
+    call_id_ = static_cast<pjsip_cid_hdr*>(pjsip_hdr_clone(pool, info.cid));
+    pj_list_init(&routes_);
+    set_target(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.to->uri)));  // unless it has a Contact
+    local_cseq_ = info.cseq->cseq + 1;
+    branch_ = view(info.via->branch_param);
+    learn(answer);
+    return true;
+}
+
 void Dialog::learn(const pjsip_rx_data* response) {
     const pjsip_msg* msg = response->msg_info.msg;
     const auto tag = view(response->msg_info.to->tag);

@@ -58,6 +58,9 @@ public:
     // The dialog that another branch made with its own 2xx: ours with other remote tag, target and routes.
     void start_fork(const Dialog& original, const pjsip_rx_data* answer);
 
+    // The same where ours is gone: all that is left of it is whom it was with. False: the answer is not from there.
+    bool start_late(const pjsip_rx_data* answer, int group, const pj_sockaddr& peer_address);
+
     void learn(const pjsip_rx_data* response);  // remote tag, target and route set from a 101-2xx to our INVITE
     bool refresh_target(const std::string& uri);  // true where it changed
 

@@ -12,7 +12,6 @@ bool is_response(const pjsip_event& event) { return event.body.tsx_state.type ==
 
 const pjsip_rx_data* response_of(const pjsip_event& event) { return event.body.tsx_state.src.rdata; }
 
-constexpr std::size_t branches_max = 8;
 constexpr std::int64_t life_interval_ns = 1'000'000'000;
 
 }  // namespace
@@ -343,9 +342,10 @@ void CalleeLeg::on_answer(const pjsip_rx_data* response) {
     silence_.disarm();
     dialog.learn(response);
     state_ = LegState::answered;
+    was_answered_ = true;
     last_code_ = code;
     if (cancel_wanted_ || call_ == nullptr) {  // it crossed our CANCEL
-        report_dropped(code, dialog);
+        bridge->report_dropped(bridge_id_, attempt_, code, dialog);
         return leave(cancel_reasons_);
     }
     call_->on_answer(*this, response);
@@ -368,22 +368,15 @@ void CalleeLeg::on_branch_answer(const pjsip_rx_data* answer) {
     if (answer->msg_info.cseq->cseq != invite_cseq_) return;
     const std::string tag(view(answer->msg_info.to->tag));
     const bool known = std::find(branches_dropped_.begin(), branches_dropped_.end(), tag) != branches_dropped_.end();
-    if (!known && branches_dropped_.size() == branches_max) return counters.add(Counter::unmatched_responses);
+    const bool too_many = branches_dropped_.size() == static_cast<std::size_t>(branches_max);
+    if (!known && too_many) return counters.add(Counter::unmatched_responses);
     Dialog branch;
     branch.start_fork(dialog, answer);
     if (TxPtr ack = branch.ack(invite_cseq_, "z9hG4bK" + random_hex(12))) send_ack(std::move(ack));
     if (known) return;  // its BYE is on the way
     branches_dropped_.push_back(tag);
     if (TxPtr bye = branch.request(pjsip_bye_method)) send_unattended(std::move(bye));
-    report_dropped(answer->msg_info.msg->line.status.code, branch);
-}
-
-void CalleeLeg::report_dropped(int code, const Dialog& of) {
-    counters.add(Counter::dropped_answers);
-    Event event{EventKind::answer_dropped, Side::b, code, bridge_id_, Moment::now(), {}};
-    event.fields.number(attempt_);
-    of.put_identity(event.fields);
-    bridge->push(std::move(event));
+    bridge->report_dropped(bridge_id_, attempt_, answer->msg_info.msg->line.status.code, branch);
 }
 
 void CalleeLeg::on_finished() {

@@ -28,6 +28,8 @@ enum class LegState {
     ended,      // nothing more is expected of it
 };
 
+inline constexpr int branches_max = 8;  // 2xx of other branches of one INVITE that get ACK and BYE
+
 // Owns its dialog. Its transactions are pjsip's and borrowed (see Tsx). Owned by its call; a leg B that was given up for
 // another attempt is handed to the bridge until its last transaction ends, and then has no call.
 class Leg : public TsxUser {
@@ -40,6 +42,7 @@ public:
     Dialog dialog;
 
     Call* call() const { return call_; }
+    std::uint64_t bridge_id() const { return bridge_id_; }
     Side side() const { return side_; }
     LegState state() const { return state_; }
     bool ended() const { return state_ == LegState::ended; }
@@ -130,6 +133,7 @@ public:
 
     int attempt() const { return attempt_; }
     int heard_code() const { return heard_code_; }
+    bool was_answered() const { return was_answered_; }
     const std::vector<std::string>& last_reasons() const { return last_reasons_; }  // of a final response that settles
     bool first_of_its_code(int code);
 
@@ -143,12 +147,12 @@ private:
     void on_answer(const pjsip_rx_data* response);
     bool tried_again(const pjsip_rx_data* challenge);
     void on_failure(int cause, const pjsip_rx_data* response);
-    void report_dropped(int code, const Dialog& of);
     void send_cancel();
     void on_finished() override;
 
     const int attempt_;
     int heard_code_ = 0;
+    bool was_answered_ = false;
     bool cancel_wanted_ = false;
     bool cancel_sent_ = false;
     std::vector<std::string> cancel_reasons_;
