@@ -30,7 +30,8 @@ SINGLES = {
     "store": ("tests.bench_store", "--calls", "5000"),
     "store, prepaid": ("tests.bench_store", "--calls", "5000", "--prepaid"),
     "relay": ("tests.bench_relay", "--rows", "10000"),
-    "rating": ("tests.bench_rating", "100000"),
+    "rating": ("tests.bench_rating",),
+    "records": ("tests.bench_records", "--calls", "5000"),
 }
 SINGLE_S_MAX = 120
 
@@ -134,7 +135,7 @@ def parsed() -> argparse.Namespace:
         metavar="NAME,...",
         help="kamailio, sippy (installed from PyPI for the run), or empty (default: kamailio)",
     )
-    parser.add_argument("--no-singles", action="store_true", help="leave out store, relay and rating alone")
+    parser.add_argument("--no-singles", action="store_true", help="leave out the parts alone")
     parser.add_argument(
         "--dir",
         type=Path,
