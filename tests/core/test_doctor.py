@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -322,6 +323,20 @@ def test_a_right_setting_is_passed_over_in_silence_whatever_a_few_callers_dial(n
 @pytest.mark.parametrize(("front", "strip"), [("", 0), ("00", 2), ("011", 3), ("9955", 4), ("77#", 3)])
 def test_traffic_to_one_country_alone_is_no_finding(country: str, front: str, strip: int) -> None:
     assert sold(in_front(front, e164(300, 0, (country,))), policy(strip=strip)) == []
+
+
+# A code and a deck of one country alone, whose ranges the tables know badly or not at all: Solomon Islands,
+# Niue, Tonga, Palau, Saint Helena. Germans who dial 067740000 may mean Nochern, but here nobody sells it.
+@pytest.mark.parametrize("number", ["67740000", "6834000", "67620000", "6807750000", "29022000"])
+@pytest.mark.parametrize("caller", ["+493012345678", "anonymous"])
+def test_an_outside_line_0_to_one_island_is_no_finding(number: str, caller: str) -> None:
+    made = random.Random(number)
+    digits = len(number) - 4
+    numbers = {number[:4] + "".join(made.choices("0123456789", k=digits)) for _ in range(200)}
+    world = policy(strip=1, sell=deck("island", prices={number[:3]: "0.90"}))
+    records = calls(in_front("0", sorted(numbers)), world, callers=(caller,))
+    assert len(numbers) >= FLOOR
+    assert examined(records, world) == []
 
 
 def test_several_carriers_each_in_its_own_way_are_passed_over_in_silence() -> None:

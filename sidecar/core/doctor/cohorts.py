@@ -120,7 +120,7 @@ def _reading(number: str, plan: NumberingPlan) -> Cohort | None:
 def _national(trunk: Sequence[Observed], plan: NumberingPlan) -> Cohort | None:
     """What a single 0 in front means: an outside line, if E.164 follows; else the trunk prefix of the country
     from which the callers call, if its numbers follow; else of one that we cannot name, unless many of the
-    numbers are E.164 after all."""
+    numbers are E.164 after all, or may be those of one small country."""
     outside = _valid_share([one.number[1:] for one in trunk], plan)
     if outside >= RIGHT_SHARE:
         return Cohort(kind=Kind.TECHNICAL, digits="0", strip=1)
@@ -138,7 +138,16 @@ def _national(trunk: Sequence[Observed], plan: NumberingPlan) -> Cohort | None:
                 return Cohort(kind=Kind.TRUNK, digits="0", strip=strip, add=code)
     if _learned([one.number for one in trunk], RIGHT_SHARE * len(trunk), plan):
         return None  # 010 and 0011 are access codes, too, where they are
-    return Cohort(kind=Kind.TRUNK, digits="0", strip=1) if outside <= WRONG_SHARE else None
+    if outside > WRONG_SHARE or _small_country([one.number[1:] for one in trunk], plan):
+        return None
+    return Cohort(kind=Kind.TRUNK, digits="0", strip=1)
+
+
+def _small_country(numbers: Sequence[str], plan: NumberingPlan) -> bool:
+    """Whether nearly all begin with the same code of three digits and may be so long there: an outside line
+    and an island whose ranges we do not know, rather than one city of a country that we do not know."""
+    codes = Counter(plan.country_code(number) for number in numbers if plan.standing(number))
+    return any(len(code) == 3 and count >= POSSIBLE_SHARE * len(numbers) for code, count in codes.items())
 
 
 def _valid_share(numbers: Sequence[str], plan: NumberingPlan) -> float:

@@ -114,8 +114,16 @@ def strip_findings(sender: Sender, plan: NumberingPlan, book: Book) -> tuple[lis
         rest = [one for one in wrong if one not in merged]
     else:
         rest = wrong
-    findings += [_single(sender, one, book) for one in rest]
+    findings += [found for one in rest if not _leads_nowhere(found := _single(sender, one, book))]
     return findings, [*_keyed(sender, known), *(one for part in wrong for one in part.calls)]
+
+
+def _leads_nowhere(found: Finding) -> bool:
+    """A country code that leaves every call without a rate, where the calls have one now: the deck sells the
+    country that the numbers lead to as they are, and not the one that they would lead to."""
+    effect = found.effect
+    trunk = found.symptom is Symptom.TRUNK_WITHOUT_COUNTRY_CODE
+    return trunk and effect is not None and effect.rated_after == 0 < effect.rated_before
 
 
 def contradictions(sender: Sender, plan: NumberingPlan, book: Book) -> tuple[list[Finding], list[Observed]]:
