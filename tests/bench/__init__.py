@@ -7,5 +7,6 @@ process     what the kernel knows of a process: CPU by thread, memory
 listener    an MQTT subscriber that only notes what came and when
 product     the daemon under load: steps, delays, memory per call
 rivals      the same calls through Kamailio and Sippy
+endurance   calls of every ending for long, and whether anything grows (a command of its own)
 report      figures as a table, as JSON, as a plot
 """

@@ -25,7 +25,9 @@ HOLD_MS = 200
 WARM_UP = Load(rate=100, calls=300, hold_ms=HOLD_MS)
 RAMP = 700  # calls/s, for those that stay up
 BESIDE_RATE = 300
-RIVAL_RATES = {"kamailio": (500, 1000), "sippy": (50, 100, 200)}
+OPTIONS_INTERVAL_S = 25  # the default
+PLACES_MORE = 2_000  # for those beside them
+RIVAL_RATES = {"kamailio": (100, 500, 1000, 2000), "sippy": (50, 100, 200)}
 SINGLES = {
     "store": ("tests.bench_store", "--calls", "5000"),
     "store, prepaid": ("tests.bench_store", "--calls", "5000", "--prepaid"),
@@ -59,13 +61,20 @@ async def under_load(folder: Path, rates: list[int], seconds: float) -> list[Ste
 
 
 async def with_calls_up(folder: Path, counts: list[int], seconds: float) -> list[Held]:
-    """Each count on a daemon of its own, so that none profits from memory that the one before has left."""
+    """Each on a daemon of its own, so that none profits from memory that the one before has left; the highest
+    count also without OPTIONS in the calls."""
     found: list[Held] = []
-    for count in counts:
-        async with product(folder / str(count)) as node:
+    for count, interval_s in [(count, OPTIONS_INTERVAL_S) for count in counts] + [(max(counts), 0)] * bool(
+        counts
+    ):
+        more = {
+            "SIDECAR_TIMERS__OPTIONS_INTERVAL_S": str(interval_s),
+            "SIDECAR_NODE__CALLS_MAX": str(max(20_000, count + PLACES_MORE)),
+        }
+        async with product(folder / f"{count}-{interval_s}", **more) as node:
             await node.place(WARM_UP)
-            found.append(await node.held(count, RAMP, load_of(BESIDE_RATE, seconds)))
-            say(f"{count} calls up: {found[-1].rss_mb:.0f} MB")
+            found.append(await node.held(count, interval_s, RAMP, load_of(BESIDE_RATE, seconds)))
+            say(f"{count} calls up, OPTIONS {interval_s} s: {found[-1].rss_mb:.0f} MB")
     return found
 
 
@@ -115,9 +124,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--rates",
         type=numbers,
-        default=[500, 1000, 1500, 2000, 2500],
+        default=[100, 500, 1000, 1500, 2000, 2500],
         metavar="N,N,...",
-        help="calls per second, until one is too much (default: 500 to 2500)",
+        help="calls per second, until one is too much (default: 100 to 2500)",
     )
     parser.add_argument(
         "--seconds", type=float, default=6.0, help="how long each rate is kept up (default: 6)"
@@ -125,15 +134,15 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--up",
         type=numbers,
-        default=[1000, 5000],
+        default=[5000, 10_000, 20_000],
         metavar="N,N,...",
-        help="calls that are up at once, for memory (default: 1000,5000; empty: none)",
+        help="calls that are up at once, for memory (default: 5000,10000,20000; empty: none)",
     )
     parser.add_argument(
         "--rivals",
-        default="kamailio",
+        default="kamailio,sippy",
         metavar="NAME,...",
-        help="kamailio, sippy (installed from PyPI for the run), or empty (default: kamailio)",
+        help="kamailio, sippy (installed from PyPI for the run), both, or empty (default: both)",
     )
     parser.add_argument("--no-singles", action="store_true", help="leave out the parts alone")
     parser.add_argument(

@@ -72,6 +72,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     """So many calls up, and a step beside them."""
 
     calls: int
+    options_interval_s: int  # 0: nobody is asked whether he is there
     failed: int
     missing: int
     rss_mb: float
@@ -138,7 +139,7 @@ class Product:
             bye_to_cdr=spread([_delay_ms(at_ns, record) for at_ns, record in records]),
         )
 
-    async def held(self, calls: int, ramp: int, beside: Load) -> Held:
+    async def held(self, calls: int, options_interval_s: int, ramp: int, beside: Load) -> Held:
         """So many calls are up and stay up: what they occupy, and what others cost beside them."""
         empty, seen = process.rss_bytes(self.node.pid), self._listener.count
         hold_s = calls / ramp + beside.lasts_s + HELD_S_MORE
@@ -157,6 +158,7 @@ class Product:
         await self._arrived(expected)
         return Held(
             calls=calls,
+            options_interval_s=options_interval_s,
             failed=outcome.failed,
             missing=max(0, expected - self._listener.count),
             rss_mb=round(rss / 1e6, 1),
@@ -198,12 +200,13 @@ def _delay_ms(at_ns: int, record: Record) -> float:
 
 
 @asynccontextmanager
-async def product(folder: Path) -> AsyncIterator[Product]:
+async def product(folder: Path, **more: str) -> AsyncIterator[Product]:
+    """`more` are settings, as variables of the environment."""
     folder.mkdir()
     at = (places.host(2), free_ports(places.host(2), 1)[0])
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(callee(folder, at))
         settings = places.sidecar_settings(folder, places.host(3), at)
-        node = await stack.enter_async_context(daemon(folder / "daemon.log", settings))
+        node = await stack.enter_async_context(daemon(folder / "daemon.log", settings | more))
         listener = stack.enter_context(Listener(*node.broker))
         yield Product(folder, node, listener)
