@@ -86,7 +86,21 @@ IN_DIALOG: Final = tuple(
         _inside(side, "ACK"),
         _inside(side, "PRACK", "RAck: 1 1 INVITE"),
         _inside(side, "REFER", "Refer-To: <sip:1@{host}>"),
+        _inside(
+            side,
+            "REFER",
+            f'r: "<?" <sip:1@{{host}}?X=1&Replaces={{{side}_call_id}}%3Bto-tag%3D{{{side}_remote_tag}}'
+            f"%3Bfrom-tag%3D{{{side}_local_tag}}%3Bearly-only&Require=replaces>",
+            f"Target-Dialog: {{{side}_call_id}};local-tag={{{side}_local_tag}}"
+            f";remote-tag={{{side}_remote_tag}}",
+        ),
         _inside(side, "NOTIFY", "Event: refer;id=1", "Subscription-State: active"),
+        _outside(
+            "INVITE",
+            f"Replaces: {{{side}_call_id}};to-tag={{{side}_remote_tag}};from-tag={{{side}_local_tag}}",
+            _TYPE,
+            body=_SDP,
+        ),
         _inside(
             side, "MESSAGE", "Content-Type: multipart/mixed;boundary=x", body="--x\r\n\r\n1\r\n--x--\r\n"
         ),

@@ -183,6 +183,7 @@ class Fuzzer:
             answer_hold_ms_max=2000,
             options_interval_ms=150,
             unlisted="refuse",
+            refer="pass",
             wanted_headers=("X-Account", "P-Asserted-Identity", "Session-ID", "Reason"),
             product="fuzzed",
             credentials=(Credentials(gateway="gw", username="u", password="p"),),
