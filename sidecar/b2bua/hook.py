@@ -2,10 +2,10 @@
 module translates between the two of them and the core. It is the only one that imports either.
 
 Threads: pjsua runs one worker (`threadCnt=1`), in which everything SIP happens, off the GIL: a stall of
-Python delays no message. This side only drains batches of events when the event loop finds the bridge's file
-descriptor readable, and posts batches of commands. Everything here belongs to the thread that called
-`start`, which pjsua registers with pj; pj objects are dropped in `stop`, in that thread, and are part of no
-reference cycle (a collector that destroys one in an unregistered thread hangs for ever).
+Python delays no message. This side only drains batches of events, the first when the event loop finds the
+bridge's file descriptor readable, and posts batches of commands. Everything here belongs to the thread that
+called `start`, which pjsua registers with pj; pj objects are dropped in `stop`, in that thread, and are part
+of no reference cycle (a collector that destroys one in an unregistered thread hangs for ever).
 """
 
 from __future__ import annotations
@@ -73,6 +73,9 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     answer_hold_ms_max: int = 2000
     retry_after_s: int = 5
     t1_ms: int = 500  # RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
+    drain_interval_ms: int = (
+        6  # between two batches of events: each one costs a commit, and one more waits so long
+    )
     options_interval_ms: int = 0  # in-dialog OPTIONS for each leg; 0: none
     wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL, BYE and final failures
     product: str = ""  # User-Agent and Server; empty: neither is sent
@@ -184,11 +187,13 @@ class BridgeHook:
         }
 
     def _drain(self) -> None:
-        if self._bridge is None:
+        """A call's events come close together, and to wake up and commit costs more than an event: batches
+        are taken drain_interval_ms apart until one is empty, and the next event then wakes us at once."""
+        if self._bridge is None or not (natives := self._bridge.drain()):
             return
-        events = [event_of(native) for native in self._bridge.drain()]
-        if events and self._deliver is not None:
-            self._deliver(events)
+        asyncio.get_running_loop().call_later(self._settings.drain_interval_ms / 1000, self._drain)
+        if self._deliver is not None:
+            self._deliver([event_of(native) for native in natives])
 
     def send(self, commands: Sequence[WireCommand | Snapshot]) -> None:
         """Never blocks. Commands for a call that is gone are ignored and counted."""

@@ -48,6 +48,10 @@ DEAD_CODES = frozenset(
     }
 )
 
+# Between two settlements. What the broker acknowledges meanwhile is settled together; a crash sends it again,
+# under the same message ids.
+SETTLE_INTERVAL_S = 0.05
+
 log = structlog.get_logger("sidecar.outbox")
 
 
@@ -133,7 +137,8 @@ class OutboxRelay:
         self._in_flight: dict[int, float] = {}  # seq -> when it was sent; oldest first
         self._delivered: list[int] = []  # acknowledged, settle not yet asked for
         self._dead: list[tuple[int, int]] = []
-        self._settling_rows = 0  # in the one settle that is under way
+        self._settling = False  # one settle is under way, or its interval
+        self._settling_rows = 0  # in it
         self._settled = asyncio.Event()
         self._settle_error: Exception | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -317,9 +322,10 @@ class OutboxRelay:
         if self._settle_error is not None:
             error, self._settle_error = self._settle_error, None
             raise OutboxError(f"settling: {error}") from error
-        if self._settling_rows == 0 and (self._delivered or self._dead):
+        if not self._settling and (self._delivered or self._dead):
             delivered, self._delivered = self._delivered, []
             dead, self._dead = self._dead, []
+            self._settling = True
             self._settling_rows = len(delivered) + len(dead)
             self._settled.clear()
             assert self._tasks is not None
@@ -328,12 +334,16 @@ class OutboxRelay:
     async def _settle(self, delivered: list[int], dead: list[tuple[int, int]]) -> None:
         try:
             await self._outbox.settle(delivered, dead)
+            self._settling_rows = 0
+            self._wake.set()
+            await asyncio.sleep(SETTLE_INTERVAL_S)
         except Exception as error:  # noqa: BLE001
             # Kept, and asked for again by the retry loop; a repeated settle changes nothing.
             self._delivered[:0] = delivered
             self._dead[:0] = dead
             self._settle_error = error
         finally:
+            self._settling = False
             self._settling_rows = 0
             self._settled.set()
             self._wake.set()

@@ -49,6 +49,7 @@ class Rig:
         self.settings = BridgeSettings(
             listeners=tuple(Listener(transport=name, host=self.host, port=0) for name in transports),
             peers=settings.pop("peers", groups),
+            drain_interval_ms=0,
             **settings,
         )
         self.hook = BridgeHook(self.settings)

@@ -1,7 +1,7 @@
 """The Store port on SQLite, and the three that share its file: `outbox`, `accounts`, `records`.
 
-The event loop only puts steps into a bounded queue; the writer's thread works, commits and reports back once
-per commit.
+The event loop only puts steps into a bounded queue, all those of one turn together; the writer's thread
+works, commits and reports back once per commit.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
-from sidecar.adapters.sqlite.work import Job, Report, waiting_call
+from sidecar.adapters.sqlite.work import Job, Report, Work, waiting_call
 from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
 from sidecar.core.call import Call, Stamp
 from sidecar.core.commands import StoreCommand
@@ -77,6 +77,7 @@ class SqliteStore:
         self._reader = Reader(data_dir.file, vfs)
         self._failing = False
         self._closed = False
+        self._turn: list[Work] = []  # submitted in this turn of the event loop
         self._deliver: Callable[[Sequence[CallEvent]], None] = _nobody
         self._notify_failing: Callable[[bool], None] = _nobody
         self._notify_commit: Callable[[int, int], None] = _nobody
@@ -140,6 +141,7 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
+        self._hand_over()
         await asyncio.to_thread(self._writer.stop)
         self._reader.close()
         self._data_dir.release()
@@ -157,12 +159,15 @@ class SqliteStore:
 
     def submit(self, step: Sequence[StoreCommand]) -> None:
         work = tuple(step)
-        if self._writer.waiting() >= self._queue_steps_max and (call_id := waiting_call(work)) is not None:
+        if (
+            self._writer.waiting() + len(self._turn) >= self._queue_steps_max
+            and (call_id := waiting_call(work)) is not None
+        ):
             # Only what can be refused is refused: ends are as many as the calls that are up.
             event = StepFailed(call_id=call_id, mono_ns=self._clock.mono_ns(), wall_ns=self._clock.wall_ns())
             self._loop.call_soon(self._deliver_all, (event,))
             return
-        self._writer.submit(work)
+        self._submit(work)
 
     def on_outcome(self, deliver: Callable[[Sequence[CallEvent]], None]) -> None:
         self._deliver = deliver
@@ -186,7 +191,7 @@ class SqliteStore:
 
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
         """Every commit writes the clocks as they stood when it began; this makes sure that there is one."""
-        self._writer.submit(Job(run=_nothing, done=_nobody))
+        self._submit(Job(run=_nothing, done=_nobody))
 
     async def ledger_check(self) -> Sequence[str]:
         """See `check.ledger_check`: empty where everything adds up."""
@@ -205,8 +210,20 @@ class SqliteStore:
             else:
                 future.set_exception(error)
 
-        self._writer.submit(Job(run=run, done=done, lasting=lasting))
+        self._submit(Job(run=run, done=done, lasting=lasting))
         return await future
+
+    def _submit(self, work: Work) -> None:
+        # One wake-up of the writer for the turn, when the interpreter is about to be free: woken by the first
+        # step it would commit that alone.
+        if not self._turn:
+            self._loop.call_soon(self._hand_over)
+        self._turn.append(work)
+
+    def _hand_over(self) -> None:
+        if self._turn:
+            works, self._turn = self._turn, []
+            self._writer.submit(works)
 
     def _reopen(self) -> apsw.Connection:
         """In the writer's thread, after a fault of the disk: a connection to a file that was synced and

@@ -2,7 +2,7 @@
 
 While one commit waits for the disk the next one gathers. On a fast disk that alone would make a commit of
 nearly each step, so commits begin at least `commit_interval_ms` apart: an idle writer commits at once, a busy
-one has company.
+one has company. The bridge's batches come further apart than that, so they do not wait for it.
 
 When SQLite reports an error, the transaction is rolled back and the writer is *failing*:
 - admissions and answers that wait for an outcome get StepFailed, and so do new ones, at once;
@@ -36,7 +36,7 @@ from sidecar.adapters.sqlite.work import Job, Kept, Report, Work, call_of
 from sidecar.ports import Clock
 
 STEPS_PER_COMMIT_MAX = 512
-COMMIT_INTERVAL_MS_MIN = 4
+COMMIT_INTERVAL_MS_MIN = 3
 RETRY_PAUSE_S_MIN = 0.02
 RETRY_PAUSE_S_MAX = 2.0
 WAL_PAGES_MAX = 2_000  # 8 MiB; then a checkpoint
@@ -74,7 +74,9 @@ class Writer:
         self._clock = clock
         self._report = report
         self._commit_interval_s = commit_interval_ms / 1000
-        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[Work] | None] = SimpleQueue()
+        self._submitted = 0  # counted by the event loop
+        self._taken = 0  # counted by the thread
         self._stopping = False
         # A daemon thread: a process that ends without `stop` is a crash, which the file survives, not a hang.
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -86,11 +88,13 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    def submit(self, work: Work) -> None:
-        self._queue.put(work)
+    def submit(self, works: Sequence[Work]) -> None:
+        self._submitted += len(works)
+        for start in range(0, len(works), STEPS_PER_COMMIT_MAX):
+            self._queue.put(works[start : start + STEPS_PER_COMMIT_MAX])
 
     def waiting(self) -> int:
-        return self._queue.qsize()
+        return self._submitted - self._taken
 
     def stop(self) -> None:
         """Write what was submitted, then end the thread. Blocks; a disk that fails is given one last try."""
@@ -129,19 +133,21 @@ class Writer:
             self._endure((), error)
 
     def _gather(self) -> list[Work]:
-        """All that waits, at least one; None in the queue means stop."""
-        queue, works = self._queue, []
-        work = queue.get()
+        """All that waits, at least one, and less than twice STEPS_PER_COMMIT_MAX; None in the queue means
+        stop."""
+        queue, works = self._queue, list[Work]()
+        more = queue.get()
         early_s = self._next_commit_s - time.monotonic()
-        if early_s > 0 and work is not None:
+        if early_s > 0 and more is not None:
             time.sleep(early_s)
         self._next_commit_s = time.monotonic() + self._commit_interval_s
-        while work is not None:
-            works.append(work)
-            if len(works) == STEPS_PER_COMMIT_MAX:
+        while more is not None:
+            works += more
+            self._taken += len(more)
+            if len(works) >= STEPS_PER_COMMIT_MAX:
                 return works
             try:
-                work = queue.get_nowait()
+                more = queue.get_nowait()
             except Empty:
                 return works
         self._stopping = True
@@ -239,12 +245,13 @@ class Writer:
         until = time.monotonic() + pause_s
         while (left_s := until - time.monotonic()) > 0:
             try:
-                work = self._queue.get(timeout=left_s)
+                works = self._queue.get(timeout=left_s)
             except Empty:
                 return True
-            if work is None:
+            if works is None:
                 return False
-            self._report(kept.take([work]))
+            self._taken += len(works)
+            self._report(kept.take(works))
         return True
 
     def _recover(self, error: apsw.Error) -> None:

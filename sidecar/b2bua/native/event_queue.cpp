@@ -9,6 +9,7 @@
 #include <cstring>
 #include <ctime>
 #include <system_error>
+#include <utility>
 
 namespace sidecar {
 
@@ -64,20 +65,20 @@ bool EventQueue::essential(EventKind kind) {
 }
 
 void EventQueue::push(Event&& event) {
-    bool was_empty;
+    bool wake;
     {
         const std::lock_guard lock(mutex_);
         if (events_.size() >= events_max_ && !essential(event.kind)) {
             counters.add(Counter::events_dropped);
             return;
         }
-        was_empty = events_.empty();
+        wake = std::exchange(awaited_, false);
         events_.push_back(std::move(event));
         size_.store(events_.size(), std::memory_order_relaxed);
     }
-    if (was_empty) {
+    if (wake) {
         const std::uint64_t one = 1;
-        [[maybe_unused]] const auto written = write(fd_, &one, sizeof one);  // EAGAIN: it is readable already
+        [[maybe_unused]] const auto written = write(fd_, &one, sizeof one);
     }
 }
 
@@ -85,11 +86,12 @@ bool EventQueue::nearly_full() const { return size_.load(std::memory_order_relax
 
 void EventQueue::drain(std::vector<Event>& out) {
     std::uint64_t ignored;
-    [[maybe_unused]] const auto got = read(fd_, &ignored, sizeof ignored);  // before the swap: a push after it wakes again
+    [[maybe_unused]] const auto got = read(fd_, &ignored, sizeof ignored);  // before the swap: a push after it may wake
     const std::lock_guard lock(mutex_);
     out.swap(events_);
     events_.reserve(out.size());
     size_.store(0, std::memory_order_relaxed);
+    awaited_ = out.empty();
 }
 
 }  // namespace sidecar

@@ -1,4 +1,5 @@
-// The way of events from the native thread to Python: bounded, drained in batches, one wake-up for each batch.
+// The way of events from the native thread to Python: bounded, drained in batches. The reader is woken by the first event
+// after a drain that found nothing; after any other it comes again by itself, and nobody is woken for a single event.
 #pragma once
 
 #include "event.hpp"
@@ -22,7 +23,7 @@ public:
     void push(Event&& event);                   // native thread
     bool nearly_full() const;                   // native thread
     void drain(std::vector<Event>& out);        // Python thread; `out` is empty before
-    int fd() const { return fd_; }              // readable while there is something to drain
+    int fd() const { return fd_; }              // readable: what was awaited since the last, empty drain is there
 
 private:
     static bool essential(EventKind kind);
@@ -31,6 +32,7 @@ private:
     std::atomic<std::size_t> size_{0};
     std::mutex mutex_;
     std::vector<Event> events_;
+    bool awaited_ = true;
     int fd_;
 };
 
