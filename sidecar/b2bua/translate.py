@@ -1,8 +1,8 @@
 """The bridge's tuples and the core's values, one table for each direction.
 
 An event comes as (kind, bridge_id, leg, mono_ns, wall_ns, code, fields); the order of the fields is that of
-the builders in native/. Text is bytes from the network: decoded with `backslashreplace`, so nothing here can
-raise for what a peer sent. A command goes as (kind, bridge_id, ...).
+the builders in native/. Text from the network has been decoded there with `backslashreplace`, so nothing here
+can raise for what a peer sent. A command goes as (kind, bridge_id, ...).
 """
 
 from __future__ import annotations
@@ -60,26 +60,17 @@ _ROUTE_FAILURES: Final = {
 _IDENTITY_FIELDS: Final = 13
 
 
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "backslashreplace")
-
-
-def _texts(raw: Sequence[bytes]) -> tuple[str, ...]:
-    return tuple(map(_text, raw))
-
-
-def _pairs(raw: Sequence[bytes]) -> tuple[tuple[str, str], ...]:
-    texts = _texts(raw)
-    return tuple(zip(texts[::2], texts[1::2], strict=True))
+def _pairs(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    return tuple(zip(texts[::2], texts[1::2], strict=True)) if texts else ()
 
 
 def _contacts(raw: Sequence[Any]) -> tuple[Contact, ...]:
     return tuple(
         Contact(
-            user=_text(raw[at]),
-            host=_text(raw[at + 1]),
+            user=raw[at],
+            host=raw[at + 1],
             port=raw[at + 2],
-            transport=_text(raw[at + 3]),
+            transport=raw[at + 3],
             q_thousandths=raw[at + 4],
         )
         for at in range(0, len(raw), 5)
@@ -88,18 +79,18 @@ def _contacts(raw: Sequence[Any]) -> tuple[Contact, ...]:
 
 def _identity(f: Sequence[Any]) -> LegIdentity:
     return LegIdentity(
-        sip_call_id=_text(f[0]),
-        local_tag=_text(f[1]),
-        remote_tag=_text(f[2]),
-        local_uri=_text(f[3]),
-        remote_uri=_text(f[4]),
-        remote_target=_text(f[5]),
-        route_set=_texts(f[6]),
+        sip_call_id=f[0],
+        local_tag=f[1],
+        remote_tag=f[2],
+        local_uri=f[3],
+        remote_uri=f[4],
+        remote_target=f[5],
+        route_set=f[6],
         local_cseq=f[7],
         remote_cseq=f[8],
-        branch=_text(f[9]),
-        local_address=_text(f[10]),
-        remote_address=_text(f[11]),
+        branch=f[9],
+        local_address=f[10],
+        remote_address=f[11],
         transport=_TRANSPORTS[f[12]],
     )
 
@@ -111,14 +102,14 @@ def _invite_of(e: NativeEvent, f: Sequence[Any]) -> InviteReceived:
         wall_ns=e[4],
         bridge_id=e[1],
         leg=_identity(f),
-        peer=_text(peer),
-        request_uri=_text(request_uri),
-        request_user=_text(request_user),
-        from_user=_text(from_user),
+        peer=peer,
+        request_uri=request_uri,
+        request_user=request_user,
+        from_user=from_user,
         headers=_pairs(headers),
-        tls_name=_text(tls_name),
-        b_token=_text(b_token),
-        claimed_peer=_text(claim[0]) if claim else None,
+        tls_name=tls_name,
+        b_token=b_token,
+        claimed_peer=claim[0] if claim else None,
     )
 
 
@@ -131,7 +122,7 @@ def _invite_refused(e: NativeEvent) -> Event:
     return InviteRefused(
         mono_ns=e[3],
         wall_ns=e[4],
-        detail=Detail(_text(detail)),
+        detail=Detail(detail),
         sip_code=e[5],
         invite=_invite_of(e, invite),
     )
@@ -166,7 +157,7 @@ def _ack_received(e: NativeEvent) -> Event:
 def _cancel_received(e: NativeEvent) -> Event:
     reasons, headers = e[6]
     return CancelReceived(
-        mono_ns=e[3], wall_ns=e[4], bridge_id=e[1], reasons=_texts(reasons), headers=_pairs(headers)
+        mono_ns=e[3], wall_ns=e[4], bridge_id=e[1], reasons=reasons, headers=_pairs(headers)
     )
 
 
@@ -177,7 +168,7 @@ def _bye_received(e: NativeEvent) -> Event:
         wall_ns=e[4],
         bridge_id=e[1],
         leg_name=_LEGS[e[2]],
-        reasons=_texts(reasons),
+        reasons=reasons,
         headers=_pairs(headers),
     )
 
@@ -191,8 +182,8 @@ def _route_failed(e: NativeEvent) -> Event:
         attempt=attempt,
         cause=_ROUTE_FAILURES[cause],
         sip_code=e[5],
-        phrase=_text(phrase),
-        reasons=_texts(reasons),
+        phrase=phrase,
+        reasons=reasons,
         headers=_pairs(headers),
         early_media_relayed=bool(early_media_relayed),
         heard_code=heard_code,
@@ -209,7 +200,7 @@ def _leg_terminated(e: NativeEvent) -> Event:
         leg_name=_LEGS[e[2]],
         sip_code=e[5],
         alive=bool(alive),
-        reasons=_texts(reasons),
+        reasons=reasons,
     )
 
 
@@ -231,7 +222,7 @@ def _target_refreshed(e: NativeEvent) -> Event:
         wall_ns=e[4],
         bridge_id=e[1],
         leg_name=_LEGS[e[2]],
-        remote_target=_text(remote_target),
+        remote_target=remote_target,
         local_cseq=local_cseq,
         remote_cseq=remote_cseq,
     )

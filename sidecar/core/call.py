@@ -6,7 +6,6 @@ everything that a later recovery or a CDR needs is a field here, and nothing els
 
 from __future__ import annotations
 
-from enum import StrEnum
 from uuid import UUID
 
 import msgspec
@@ -20,10 +19,10 @@ from sidecar.core.numbers import BilledNumber
 from sidecar.core.policy import Account
 from sidecar.core.rating import RatingTerms
 from sidecar.core.tariff import Rate
-from sidecar.core.terms import DialogState, LegName, Money, RouteFailure
+from sidecar.core.terms import DialogState, LegName, Money, RouteFailure, Word
 
 
-class Phase(StrEnum):
+class Phase(Word):
     """Where the call is on its way; `decide.TABLE` says which events each phase knows."""
 
     ADMITTING = "admitting"  # the admitted entry is being written

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
 
+from sidecar.core.identity import name_id
 from sidecar.core.margin import ExchangeRate
 from sidecar.core.terms import (
     ChargeSide,
@@ -195,4 +196,4 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def message_id(call_id: UUID, revision: int) -> UUID:
     """The id of one revision: derived, so a repeated publication carries the same one."""
-    return uuid5(call_id, str(revision))
+    return name_id(call_id, str(revision))

@@ -7,7 +7,6 @@ promises can be read off `decide`, and tested without a disk.
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
 import msgspec
@@ -16,7 +15,7 @@ from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
 from sidecar.core.rating import RatingTerms
 from sidecar.core.tariff import Rate
-from sidecar.core.terms import DeadlineKind, Money, TransportName
+from sidecar.core.terms import DeadlineKind, Money, TransportName, Word
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -112,7 +111,7 @@ class AskGateway(Command, frozen=True, kw_only=True):
 # --- store --------------------------------------------------------------------------------------------------
 
 
-class EntryKind(StrEnum):
+class EntryKind(Word):
     """Kinds of journal entries. Each but the last two holds the whole call as it stood after the step, so
     that recovery reads one entry and replays nothing; `ended` and `suppressed` hold the CDR."""
 

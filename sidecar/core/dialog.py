@@ -4,12 +4,11 @@ is, because on the wire anything may come twice or late, and only the first of i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 
-from sidecar.core.terms import DialogState
+from sidecar.core.terms import DialogState, Word
 
 
-class Signal(Enum):
+class Signal(Word):
     INVITE = "invite"
     PROVISIONAL = "provisional"  # 101-199
     ANSWER = "answer"  # 2xx relayed (A) or received (B)

@@ -141,7 +141,7 @@ def _as_told(
     cause = q850_of_reasons(event.reasons) or 0
     proxy = _proxy_hangup(peer, event, policy)
     if proxy is None:
-        return replace(verdict, q850_cause=cause or verdict.q850_cause)
+        return replace(verdict, q850_cause=cause) if cause else verdict
     sip_code = event.sip_code if isinstance(event, RouteFailed) else 0
     told = hangup(SERVER, proxy.detail, Evidence.MESSAGE, sip_code=sip_code, q850_cause=cause, proxy=peer)
     return replace(told, glare=verdict.glare)
@@ -151,7 +151,7 @@ def _proxy_hangup(
     peer: str, event: CancelReceived | ByeReceived | RouteFailed, policy: Policy
 ) -> ProxyHangup | None:
     trusted = policy.peers.get(peer)
-    if trusted is None:
+    if trusted is None or not trusted.proxy_hangups:
         return None
     headers = (*event.headers, *(("reason", value) for value in event.reasons))
     return next(

@@ -25,7 +25,7 @@ from typing import assert_never
 
 import msgspec
 
-from sidecar.core.amounts import exact_text
+from sidecar.core.amounts import amount_of_e12, exact_text
 from sidecar.core.call import Attempt, Call, Pricing, Stamp
 from sidecar.core.cdr import (
     AttemptRecord,
@@ -69,7 +69,7 @@ RECORD_FAULT = "record_fault"
 
 def utc(wall_ns: int) -> datetime:
     """UTC with microseconds; no float is involved."""
-    return _EPOCH + timedelta(microseconds=wall_ns // 1000)
+    return _EPOCH + timedelta(0, 0, wall_ns // 1000)
 
 
 def suppressed_by(
@@ -329,14 +329,22 @@ def _rate_text(steps: tuple[RateStep, ...]) -> str:
     return format_steps(steps)
 
 
+_price = lru_cache(maxsize=RATE_TEXTS_MAX)(amount_of_e12)
+
+
+@lru_cache(maxsize=RATE_TEXTS_MAX)
+def _amount_text(segment: Segment) -> str:
+    return exact_text(segment.amount)
+
+
 def _step(segment: Segment) -> ChargeStep:
     return ChargeStep(
         start_s=segment.start_s,
         billed_s=segment.seconds,
         increment_s=segment.increment_s,
-        price=segment.price,
+        price=_price(segment.price_e12),
         per_s=segment.per_s,
-        amount=exact_text(segment.amount),
+        amount=_amount_text(segment),
     )
 
 

@@ -52,7 +52,7 @@ RECORD_WAIT_NS = 1_000_000_000
 SNAPSHOT_GRACE_NS = 2_000_000_000
 _UP = frozenset({Phase.ADMITTING, Phase.ROUTING, Phase.ANSWERING, Phase.TALKING, Phase.AWAITING_RETRY})
 
-_NOBODY = UUID(int=0)
+_NOBODY = 0
 
 log = structlog.get_logger("sidecar.calls")
 
@@ -74,10 +74,11 @@ class Calls:
         self._meter = meter
         self._on_fault = on_fault
         self._refusals = RefusalWindow(policy.refused_cdr_per_s)
-        self._calls: dict[UUID, Call] = {}
-        self._by_bridge_id: dict[int, UUID] = {}
-        self._challenged: dict[tuple[str, ...], UUID] = {}  # by `_caller`: those that may come back
-        self._waiting: dict[UUID, int] = {}  # calls in ENDING or AWAITING_RETRY: until when, monotonic
+        # Calls are found by UUID.int: a UUID hashes and compares itself in Python.
+        self._calls: dict[int, Call] = {}
+        self._by_bridge_id: dict[int, int] = {}
+        self._challenged: dict[tuple[str, ...], int] = {}  # by `_caller`: those that may come back
+        self._waiting: dict[int, int] = {}  # calls in ENDING or AWAITING_RETRY: until when, monotonic
         self._wire: list[WireCommand | Snapshot] = []
         # What the bridge held in the last snapshot and nobody here knew: released if still there in the next.
         self._orphans: frozenset[int] = frozenset()
@@ -86,12 +87,12 @@ class Calls:
 
     def on_bridge_events(self, events: Sequence[Event]) -> None:
         for event in events:
-            if isinstance(event, InviteReceived):
-                self._on_invite(event)
-            elif isinstance(event, BridgeEvent):
-                call_id = self._by_bridge_id.get(event.bridge_id)
-                if call_id is not None:
-                    self._apply(self._calls[call_id], event)
+            if isinstance(event, BridgeEvent):
+                key = self._by_bridge_id.get(event.bridge_id)
+                if key is not None:
+                    self._apply(self._calls[key], event)
+                elif isinstance(event, InviteReceived):
+                    self._on_invite(event)
             elif isinstance(event, SnapshotTaken):
                 self._on_snapshot(event)
             elif isinstance(event, InviteRefused):
@@ -100,7 +101,7 @@ class Calls:
 
     def on_store_events(self, events: Sequence[CallEvent]) -> None:
         for event in events:
-            call = self._calls.get(event.call_id)
+            call = self._calls.get(event.call_id.int)
             if call is not None:
                 self._apply(call, event)
         self._send()
@@ -109,7 +110,7 @@ class Calls:
         known = self._calls.get(self._challenged.get(_caller(invite), _NOBODY))
         if known is not None and is_retry(known, invite):
             del self._by_bridge_id[known.bridge_id]
-            self._by_bridge_id[invite.bridge_id] = known.call_id
+            self._by_bridge_id[invite.bridge_id] = known.call_id.int
             self._apply(known, invite)
             return
         call_id = self._call_id(invite)
@@ -121,7 +122,7 @@ class Calls:
             self._wire.append(_release(invite.bridge_id))
             return
         log.debug("call_begun", call_id=str(call_id), peer=invite.peer, callee=invite.request_user)
-        self._by_bridge_id[invite.bridge_id] = call_id
+        self._by_bridge_id[invite.bridge_id] = call_id.int
         self._keep(None, call)
         self._perform(commands, invite)
 
@@ -165,7 +166,7 @@ class Calls:
     # --- the table --------------------------------------------------------------------------------------
 
     def _keep(self, before: Call | None, call: Call) -> None:
-        if before is None or before.phase is not call.phase or before.attempts is not call.attempts:
+        if before is None or _place(before) != _place(call):
             self._count(before, -1)
             self._count(call, +1)
         if before is None or before.phase is not call.phase:
@@ -173,7 +174,7 @@ class Calls:
         if is_over(call) and not may_answer_late(call):  # then until the bridge has given up too
             self._forget(call)
         else:
-            self._calls[call.call_id] = call
+            self._calls[call.call_id.int] = call
 
     def _count(self, call: Call | None, step: int) -> None:
         if call is None or call.phase not in _UP:
@@ -188,16 +189,18 @@ class Calls:
     def _on_phase(self, before: Call | None, call: Call) -> None:
         self._meter.phase_changed(before.phase if before else None, call.phase)
         if before is not None and before.phase in (Phase.AWAITING_RETRY, Phase.ENDING):
-            self._waiting.pop(call.call_id, None)
+            self._waiting.pop(call.call_id.int, None)
             self._challenged.pop(_caller(call.invite), None)
         if call.phase is Phase.AWAITING_RETRY:
-            self._challenged[_caller(call.invite)] = call.call_id
-            self._waiting[call.call_id] = self._clock.mono_ns() + self.policy.timers.auth_retry_ms * 1_000_000
+            self._challenged[_caller(call.invite)] = call.call_id.int
+            self._waiting[call.call_id.int] = (
+                self._clock.mono_ns() + self.policy.timers.auth_retry_ms * 1_000_000
+            )
         elif call.phase is Phase.ENDING:
-            self._waiting[call.call_id] = self._clock.mono_ns() + RECORD_WAIT_NS
+            self._waiting[call.call_id.int] = self._clock.mono_ns() + RECORD_WAIT_NS
 
     def _forget(self, call: Call) -> None:
-        self._calls.pop(call.call_id, None)
+        self._calls.pop(call.call_id.int, None)
         self._by_bridge_id.pop(call.bridge_id, None)
         self._meter.phase_changed(call.phase, None)
 
@@ -238,12 +241,12 @@ class Calls:
         """Once a heartbeat: waits that are over, aggregates that are due, and a look at what the bridge
         holds."""
         mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
-        for call_id in [call_id for call_id, until in self._waiting.items() if until <= mono_ns]:
-            call = self._calls.get(call_id)
+        for key in [key for key, until in self._waiting.items() if until <= mono_ns]:
+            call = self._calls.get(key)
             if call is None:
-                del self._waiting[call_id]
+                del self._waiting[key]
             else:
-                self._apply(call, WaitElapsed(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns))
+                self._apply(call, WaitElapsed(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns))
         self._publish_aggregates(all_of_them=False)
         if snapshot:
             self._wire.append(Snapshot())
@@ -281,12 +284,12 @@ class Calls:
         return sum(call.phase is not Phase.ENDED for call in self._calls.values())
 
     def find(self, call_id: UUID) -> Call | None:
-        call = self._calls.get(call_id)
+        call = self._calls.get(call_id.int)
         return call if call is not None and call.phase in _UP else None
 
     def holds(self, call_id: UUID) -> bool:
         """Whether anything may still happen to the call: until then only it may revise its record."""
-        return call_id in self._calls
+        return call_id.int in self._calls
 
     def release(self, call_id: UUID, detail: Detail, operator: str, text: str) -> bool:
         """End a live call for an operator; False where it is not live."""
@@ -340,6 +343,13 @@ class Calls:
             if call.phase in (Phase.ENDING, Phase.AWAITING_RETRY):
                 self._apply(call, WaitElapsed(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns))
         self._publish_aggregates(all_of_them=True)
+
+
+def _place(call: Call) -> str | None:
+    """What the call occupies beside a place of the node and of its account; None: nothing at all."""
+    if call.phase not in _UP:
+        return None
+    return call.attempts[-1].gateway if call.attempts else ""
 
 
 def _caller(invite: InviteReceived) -> tuple[str, ...]:

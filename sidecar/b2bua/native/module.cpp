@@ -26,9 +26,10 @@ public:
                 return nb::int_(take<std::int64_t>());
             case 't': {
                 const auto size = take<std::uint32_t>();
-                nb::bytes text(at_, size);
+                PyObject* text = PyUnicode_DecodeUTF8(at_, static_cast<Py_ssize_t>(size), "backslashreplace");
+                if (text == nullptr) throw nb::python_error();
                 at_ += size;
-                return text;
+                return nb::steal(text);
             }
             default: {  // 'l'
                 const auto count = take<std::uint32_t>();
