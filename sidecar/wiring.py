@@ -255,6 +255,7 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
         calls_max=bridge.calls_max,
         events_max=bridge.events_max,
         answer_hold_ms_max=bridge.answer_hold_ms_max,
+        admission_wait_ms_max=bridge.admission_wait_ms_max,
         retry_after_s=bridge.retry_after_s,
         t1_ms=bridge.t1_ms,
         options_interval_ms=bridge.options_interval_s * 1_000,

@@ -71,6 +71,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     calls_max: int = 20_000
     events_max: int = 100_000
     answer_hold_ms_max: int = 2000
+    admission_wait_ms_max: int = 1000
     retry_after_s: int = 5
     t1_ms: int = 500  # RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
     drain_interval_ms: int = (
@@ -171,6 +172,7 @@ class BridgeHook:
             "calls_max": settings.calls_max,
             "events_max": settings.events_max,
             "answer_hold_ms_max": settings.answer_hold_ms_max,
+            "admission_wait_ms_max": settings.admission_wait_ms_max,
             "retry_after_s": settings.retry_after_s,
             "t1_ms": settings.t1_ms,
             "options_interval_ms": settings.options_interval_ms,

@@ -259,6 +259,7 @@ def _settings(effective: Effective, tables: Tables, inputs: Inputs, profile: str
             calls_max=effective[keys.CALLS_MAX],
             events_max=effective[keys.EVENTS_MAX],
             answer_hold_ms_max=effective[keys.ANSWER_HOLD_MAX],
+            admission_wait_ms_max=effective[keys.ADMISSION_WAIT_MAX],
             t1_ms=effective[keys.T1],
             options_interval_s=effective[keys.OPTIONS_INTERVAL],
             retry_after_s=effective[keys.RETRY_AFTER],

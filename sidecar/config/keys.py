@@ -181,6 +181,15 @@ ANSWER_HOLD_MAX = Key(
     unit="ms",
     in_profile=True,
 )
+ADMISSION_WAIT_MAX = Key(
+    "timers",
+    "admission_wait_ms_max",
+    Whole(50, 30_000),
+    1_000,
+    "While a call has waited so long to be admitted, new ones get 503: a node that is starved refuses early.",
+    unit="ms",
+    in_profile=True,
+)
 AUTH_RETRY = Key(
     "timers",
     "auth_retry_s",
@@ -291,6 +300,7 @@ KEYS: tuple[Key[Any], ...] = (
     NO_RESPONSE_FAILOVER,
     T1,
     ANSWER_HOLD_MAX,
+    ADMISSION_WAIT_MAX,
     AUTH_RETRY,
     OPTIONS_INTERVAL,
     RETRY_AFTER,

@@ -55,6 +55,7 @@ class Bridge(msgspec.Struct, frozen=True, kw_only=True):
     calls_max: int
     events_max: int
     answer_hold_ms_max: int
+    admission_wait_ms_max: int
     t1_ms: int
     options_interval_s: int
     retry_after_s: int

@@ -160,6 +160,24 @@ async def test_a_full_node_refuses_with_retry_after_and_a_record() -> None:
         assert refused.invite.bridge_id == 2
 
 
+async def test_while_a_call_waits_too_long_for_its_decision_new_ones_are_refused() -> None:
+    async with Rig(admission_wait_ms_max=50, answer_hold_ms_max=30_000, retry_after_s=5) as rig:
+        rig.invite()
+        await rig.caller.expect(100)
+        first = await rig.event(InviteReceived)
+        await asyncio.sleep(0.1)
+        rig.invite(number="555")
+        refusal = await rig.caller.expect(503)
+        assert (refusal["Retry-After"], refusal["Reason"]) == ("5", 'Q.850;cause=42;text="node_full"')
+        assert (await rig.event(InviteRefused)).detail is Detail.NODE_FULL
+        assert rig.hook.stats()["refused_overload"] == 1
+        rig.send(rig.route(first))  # late, and not too late
+        await rig.gateway.expect("INVITE")
+        rig.invite(number="556")
+        await rig.caller.expect(100)
+        assert (await rig.event(InviteReceived)).request_user == "556"
+
+
 @pytest.mark.parametrize(("detail", "cause"), [(Detail.DRAIN, 31), (Detail.JOURNAL, 41)])
 async def test_python_can_close_the_door_and_open_it_again(detail: Detail, cause: int) -> None:
     async with Rig() as rig:

@@ -497,11 +497,31 @@ std::string_view Bridge::refusing() const {
 }
 
 bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
-    const auto detail = refusing();
-    if (detail.empty()) return false;
-    counters.add(not_accepting_.empty() ? Counter::refused_node_full : Counter::refused_not_accepting);
+    auto detail = refusing();
+    if (!detail.empty()) {
+        counters.add(not_accepting_.empty() ? Counter::refused_node_full : Counter::refused_not_accepting);
+    } else if (decisions_are_late()) {
+        detail = "node_full";
+        counters.add(Counter::refused_overload);
+    } else {
+        return false;
+    }
     refuse_with_record(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, detail, stack.settings.retry_after_s);
     return true;
+}
+
+// Overload shows here first, wherever it is: in Python, in the journal, or in the whole starved process. Refused early, a
+// caller is free to go elsewhere, and those who came before are decided about before answer_hold_ms_max fails them.
+bool Bridge::decisions_are_late() {
+    while (!undecided_.empty()) {
+        const auto& [id, since_ns] = undecided_.front();
+        const auto found = calls_.find(id);
+        if (found != calls_.end() && found->second->undecided()) {
+            return Moment::now().mono_ns - since_ns > stack.settings.admission_wait_ms_max * 1'000'000LL;
+        }
+        undecided_.pop_front();
+    }
+    return false;
 }
 
 void Bridge::refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s) {
@@ -551,6 +571,7 @@ void Bridge::on_initial_invite(pjsip_rx_data* rdata) {
     if (!call->start(rdata, std::move(claim))) return counters.add(Counter::refused_malformed);
     call->announce(rdata);
     calls_.emplace(id, std::move(call));
+    undecided_.emplace_back(id, Moment::now().mono_ns);
     live_calls_.store(calls_.size(), std::memory_order_relaxed);
     counters.add(Counter::invites);
 }

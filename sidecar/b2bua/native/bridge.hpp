@@ -84,6 +84,7 @@ private:
     std::string_view refusing() const;  // the detail that a new call would be refused with; empty: it would be taken
     bool refused_for_claim(pjsip_rx_data* rdata, const std::optional<Claim>& claim);
     bool refused_for_load(pjsip_rx_data* rdata);
+    bool decisions_are_late();
     void report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail);
     void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
     void snapshot();
@@ -99,6 +100,8 @@ private:
     EventQueue events_;
     std::unique_ptr<CommandQueue> commands_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Call>> calls_;
+    // The calls in the order of their INVITEs, and when those came; the first is undecided, of the others some are.
+    std::deque<std::pair<std::uint64_t, std::int64_t>> undecided_;
     std::unordered_map<std::string_view, Leg*> legs_;  // by local tag; the key lives in the leg's dialog
     std::unordered_map<CalleeLeg*, std::unique_ptr<CalleeLeg>> abandoned_;
     std::vector<std::unique_ptr<Call>> retired_calls_;

@@ -35,6 +35,7 @@ public:
     Call& operator=(const Call&) = delete;
 
     std::uint64_t id() const { return id_; }
+    bool undecided() const { return state_ == State::deciding; }
     // With what it claims of another call. False: it could not be answered, and is no call.
     bool start(pjsip_rx_data* invite, std::optional<Claim> claim);
     void announce(const pjsip_rx_data* invite);

@@ -162,6 +162,7 @@ Settings to_settings(nb::dict d) {
     s.calls_max = nb::cast<std::size_t>(get("calls_max"));
     s.events_max = nb::cast<std::size_t>(get("events_max"));
     s.answer_hold_ms_max = nb::cast<int>(get("answer_hold_ms_max"));
+    s.admission_wait_ms_max = nb::cast<int>(get("admission_wait_ms_max"));
     s.retry_after_s = nb::cast<int>(get("retry_after_s"));
     s.t1_ms = nb::cast<unsigned>(get("t1_ms"));
     s.options_interval_ms = nb::cast<int>(get("options_interval_ms"));

@@ -21,6 +21,7 @@ struct Settings {
     std::size_t calls_max = 20000;
     std::size_t events_max = 100000;
     int answer_hold_ms_max = 2000;
+    int admission_wait_ms_max = 1000;  // where a new call has waited so long for its first decision, others are refused
     int retry_after_s = 5;
     int options_interval_ms = 0;  // in-dialog OPTIONS for each leg; 0: none
     unsigned t1_ms = 500;  // RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
