@@ -39,7 +39,7 @@ async def _backlog(node: Node, count: int) -> None:
         status = await node.status()
         return not status["broker_connected"] and status["outbox_depth"] == count
 
-    await until(is_told, within_s=20)
+    await until(is_told, within_s=60)
     status = await node.status()
     assert status["state"] == "accepting"
     assert status["outbox_oldest_s"] > 0
@@ -52,7 +52,7 @@ async def _backlog(node: Node, count: int) -> None:
 
 
 async def _all_arrived(node: Node, listener: Listener, sides: Sequence[Side]) -> None:
-    records = await listener.of([side.call_id for side in sides], within_s=20)
+    records = await listener.of([side.call_id for side in sides], within_s=60)
     assert len(listener.records) == len(records)
     seqs = [one["seq"] for one in listener.records]
     assert seqs == sorted(seqs), "the backlog did not drain in order"

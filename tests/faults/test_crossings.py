@@ -51,7 +51,7 @@ async def test_crossing_messages_have_one_outcome(make_node: MakeNode, crossing:
             calls = [tasks.create_task(call(number), name=number) for number in plans]
         sides = [one.result() for one in calls]
         records = await listener.of([side.call_id for side in sides])
-        await callee.all_over(10)
+        await callee.all_over(30)
         await node.empty()
         broken = await node.metric("sidecar_promises_broken_total")
     assert len({one["call_id"] for one in listener.records}) == CALLS

@@ -89,7 +89,7 @@ async def _through_the_fault(
 
 
 async def _accepted_again(caller: Phone) -> Side:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (side := await caller.place("1400", BYE)).final != 200:
             assert side.final == 503
             await asyncio.sleep(0.05)
@@ -149,7 +149,7 @@ async def test_a_journal_that_is_locked_for_long_refuses_and_keeps(make_node: Ma
             async def is_refused() -> bool:
                 return (await caller.place("1003", BYE)).final == 503
 
-            await until(is_refused, 12)
+            await until(is_refused, 30)
             assert not lasting.over.is_set()
         after = await _accepted_again(caller)
         ended, failed, last = await listener.of([ending.call_id, held.call_id, after.call_id])

@@ -75,7 +75,7 @@ async def test_a_node_that_is_killed_loses_no_call_and_tells_none_twice(make_nod
             await node.killed_while_it_starts(0.3 + chance.random())
         async with node.up() as child:
             head = (await child.command("node", "status"))["outbox_head_seq"]
-            await listener.until(lambda: len(listener.records) + listener.again >= head, 15)
+            await listener.until(lambda: len(listener.records) + listener.again >= head, 40)
             await until(lambda: node.open_entries() == 0)
             status = await child.command("node", "status")
             assert (status["outbox_depth"], status["outbox_head_seq"]) == (0, head)
@@ -140,8 +140,8 @@ async def test_a_node_that_is_told_to_stop_ends_its_calls_and_records_them(make_
             assert await child.stop() == 0
         records = await listener.of([side.call_id for side in caller.sides.values() if side.codes])
         assert node.open_entries() == 0
-        await caller.all_over(5)
-        await callee.all_over(5)
+        await caller.all_over(30)
+        await callee.all_over(30)
     drained = [one for one in records if one["detail"] == "drain"]
     print(Counter(f"{one['hangup_origin']} {one['detail']}" for one in records))
     assert len(drained) > 10

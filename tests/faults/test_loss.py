@@ -76,8 +76,8 @@ async def test_a_lossy_network_charges_nothing_twice(make_node: MakeNode, loss: 
         admitted = {side.number for side in callee.sides.values()}
         # Each call that reached the node was admitted: its INVITE was repeated until it was answered.
         reached = [side.call_id for side in sides if side.codes or side.number in admitted]
-        records = await listener.of(reached, within_s=15)
-        await node.empty(within_s=15)
+        records = await listener.of(reached, within_s=40)
+        await node.empty(within_s=40)
         print(near.counts, far.counts, finals(sides), Counter(str(one["detail"]) for one in records))
         broken = await node.metric("sidecar_promises_broken_total")
     assert broken == 0

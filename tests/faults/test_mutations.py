@@ -82,7 +82,7 @@ async def _still_right(node: Node, caller: Phone) -> None:
     side = await caller.place(LAST, Plan(caller_bye_s=0.05))
     assert side.final == 200
     # Calls whose INVITE has lost its way home end when their 486 is not acknowledged.
-    await node.empty(within_s=15)
+    await node.empty(within_s=40)
     assert await node.metric("sidecar_bridge_total", '"exceptions"') == 0
     assert await node.metric("sidecar_promises_broken_total") == 0
 
