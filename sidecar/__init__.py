@@ -11,6 +11,9 @@
     journal, outbox   adapters/sqlite  entry, ledger movement and outbox row in one transaction
     MQTT              runtime/outbox   rows to the broker, in order, until their PUBACK (adapters/mqtt)
 
+Beside the calls, runtime/gateways watches where they go: core/gateway_health by OPTIONS, and
+core/registration by REGISTER.
+
 Imports run one way, and `make check` proves it:
 
     demo > cli > wiring > runtime | adapters | b2bua | config > ports > wire > core
