@@ -343,7 +343,7 @@ class Rig:
     async def live(self, dialled: str, *, answered: bool = False) -> dict[str, Any]:
         """The call as `sidecar call list` shows it, once it is there (and answered)."""
         while True:
-            for one in (await self.node.command("call", "list"))["calls"]:
+            for one in await self.node.live_calls():
                 if one["callee"] == dialled and (one["answered_at"] or not answered):
                     return dict(one)
             await asyncio.sleep(PERIOD_S)

@@ -33,7 +33,7 @@ async def _journal_locked(rig: Rig) -> AsyncIterator[None]:
 async def _locked_from_ringing_to_the_end(rig: Rig, dialled: str) -> None:
     await rig.live(dialled)
     async with _journal_locked(rig):
-        while (await rig.node.command("call", "list"))["calls"]:  # noqa: ASYNC110
+        while await rig.node.live_calls():  # noqa: ASYNC110
             await asyncio.sleep(PERIOD_S)
 
 
