@@ -248,10 +248,14 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
             Listener(transport=one.transport, host=one.host, port=one.port) for one in settings.listen
         ),
         peers=tuple(
-            PeerGroup(name=peer.name, cidrs=peer.addresses, port=peer.port) for peer in policy.peers.values()
+            PeerGroup(
+                name=peer.name, cidrs=peer.addresses, port=peer.port, requests_per_s=peer.requests_per_s
+            )
+            for peer in policy.peers.values()
         ),
         unlisted="drop" if bridge.unlisted_source == "drop" else "refuse",
         refer="pass" if bridge.refer == "pass" else "refuse",
+        unlisted_refused_per_s=bridge.unlisted_refused_per_s,
         calls_max=bridge.calls_max,
         events_max=bridge.events_max,
         answer_hold_ms_max=bridge.answer_hold_ms_max,

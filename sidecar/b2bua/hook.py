@@ -24,6 +24,7 @@ from sidecar.core.events import Event
 from sidecar.core.terms import TransportName
 
 _SET_ACCEPTING = 8
+TLS_HANDSHAKE_MS_MAX = 10_000  # pjsip would wait for ever, and a connection is not counted before
 
 
 class HookError(Exception):
@@ -42,6 +43,7 @@ class PeerGroup(msgspec.Struct, frozen=True, kw_only=True):
     cidrs: tuple[str, ...]
     port: int = 0  # 0: any
     tls_names: tuple[str, ...] = ()  # of which the peer's verified certificate must hold one; empty: any peer
+    requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +70,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[PeerGroup, ...]  # the first group that holds an address is its group
     unlisted: Literal["drop", "refuse"] = "drop"
     refer: Literal["refuse", "pass"] = "refuse"  # REFER, and INVITEs with Replaces or Join
+    unlisted_refused_per_s: int = 100  # INVITEs of one source; the rest is dropped
     calls_max: int = 20_000
     events_max: int = 100_000
     answer_hold_ms_max: int = 2000
@@ -151,6 +154,7 @@ class BridgeHook:
             config.tlsConfig.certFile = self._settings.tls.certificate
             config.tlsConfig.privKeyFile = self._settings.tls.private_key
             config.tlsConfig.CaListFile = self._settings.tls.ca
+            config.tlsConfig.msecTimeout = TLS_HANDSHAKE_MS_MAX
             config.tlsConfig.verifyClient = bool(self._settings.tls.ca)
             config.tlsConfig.verifyServer = bool(self._settings.tls.ca) and self._settings.tls.verify_gateways
         kind = _PJ_TRANSPORT[listener.transport]
@@ -178,13 +182,15 @@ class BridgeHook:
             "options_interval_ms": settings.options_interval_ms,
             "pass_refer": settings.refer == "pass",
             "refuse_unlisted": settings.unlisted == "refuse",
+            "unlisted_refused_per_s": settings.unlisted_refused_per_s,
             "wanted_headers": [name.lower() for name in settings.wanted_headers],
             "product": settings.product,
             "credentials": [
                 (one.gateway, one.username, one.password, one.realm) for one in settings.credentials
             ],
             "peers": [
-                (group.name, list(group.cidrs), group.port, list(group.tls_names)) for group in settings.peers
+                (group.name, list(group.cidrs), group.port, list(group.tls_names), group.requests_per_s)
+                for group in settings.peers
             ],
         }
 

@@ -265,6 +265,7 @@ def _settings(effective: Effective, tables: Tables, inputs: Inputs, profile: str
             retry_after_s=effective[keys.RETRY_AFTER],
             unlisted_source=effective[keys.UNLISTED_SOURCE],
             refer=effective[keys.REFER],
+            unlisted_refused_per_s=effective[keys.UNLISTED_REFUSED_PER_S],
             headers=_headers(tables),
             credentials=_credentials(tables),
         ),

@@ -115,6 +115,14 @@ PEERS = Table(
             default_text="`billing.strip_digits`",
         ),
         Field(
+            "requests_per_s",
+            Whole(0, 100_000),
+            "Requests of one of its addresses that belong to no call, with repeats; the rest is dropped. "
+            "0: no limit.",
+            default=0,
+            unit="1/s",
+        ),
+        Field(
             "asserts_identity",
             values.FLAG,
             "Inside the trust domain (RFC 3325): its headers may name the account, and its "

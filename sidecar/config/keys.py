@@ -32,7 +32,12 @@ DATA_DIR = Key(
     default_text="`./.sidecar`; `/var/lib/sidecar` where the settings are `/etc/sidecar/sidecar.toml`",
 )
 CALLS_MAX = Key(
-    "node", "calls_max", Whole(1, 100_000), 20_000, "Calls at one time; above it, 503.", in_profile=True
+    "node",
+    "calls_max",
+    Whole(1, 100_000),
+    20_000,
+    "Calls at one time, and INVITEs whose refusal nobody acknowledged; above it, 503.",
+    in_profile=True,
 )
 
 # --- [sip] --------------------------------------------------------------------------------------------------
@@ -71,6 +76,15 @@ UNLISTED_SOURCE = Key(
     Choice(UnlistedSource),
     UnlistedSource.DROP,
     "What a source in no peer group gets: nothing, or 403.",
+    in_profile=True,
+)
+UNLISTED_REFUSED_PER_S = Key(
+    "sip",
+    "unlisted_refused_per_s",
+    Whole(1, 10_000),
+    100,
+    "INVITEs of one unlisted source that get the 403; the rest gets nothing.",
+    unit="1/s",
     in_profile=True,
 )
 ACCOUNT_REQUIRED = Key(
@@ -287,6 +301,7 @@ KEYS: tuple[Key[Any], ...] = (
     TLS_KEY,
     TLS_CA,
     UNLISTED_SOURCE,
+    UNLISTED_REFUSED_PER_S,
     ACCOUNT_REQUIRED,
     PASS_503,
     FAILOVER_CODES,

@@ -61,6 +61,7 @@ class Bridge(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: int
     unlisted_source: UnlistedSource
     refer: ReferPolicy
+    unlisted_refused_per_s: int
     # Those an InviteReceived, CancelReceived or ByeReceived is to carry, in lower case.
     headers: tuple[str, ...]
     credentials: tuple[GatewayCredentials, ...] = ()

@@ -58,6 +58,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     strip_digits: int | None = None
     asserts_identity: bool = False  # inside the trust domain (RFC 3325): its headers say who calls and pays
     proxy_hangups: tuple[ProxyHangup, ...] = ()
+    requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):

@@ -185,6 +185,14 @@ class ScriptedUA(asyncio.DatagramProtocol):
             assert message.method == method, f"expected {what} to {method}, got one to {message.method}"
         return message
 
+    async def until(self, what: str | int, method: str = "") -> Message:
+        """The next such message, past others."""
+        while True:
+            message = await self.receive()
+            got: str | int = message.code if message.is_response else message.method
+            if got == what and method in ("", message.method):
+                return message
+
     async def until_repeated(self, what: str | int, times: int = 1) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while self._repeated(what) < times:

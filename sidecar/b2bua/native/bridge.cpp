@@ -1,5 +1,6 @@
 #include "bridge.hpp"
 
+#include "connections.hpp"
 #include "tls_names.hpp"
 #include "validity.hpp"
 
@@ -57,9 +58,8 @@ pj_status_t gate_on_sending(pjsip_tx_data* tdata) {
 
 pj_bool_t bridge_on_response(pjsip_rx_data* rdata) {
     if (bridge == nullptr || pjsip_rdata_get_tsx(rdata) != nullptr) return PJ_FALSE;  // on_tsx_state tells of those
-    bool taken = true;
-    bridge->enter_from_pjsip([&] { taken = bridge->on_response(rdata); });
-    return taken ? PJ_TRUE : PJ_FALSE;
+    bridge->enter_from_pjsip([&] { bridge->on_response(rdata); });
+    return PJ_TRUE;  // nor a response that no transaction of ours waits for
 }
 
 void on_tsx_state(pjsip_transaction* tsx, pjsip_event* event) {
@@ -116,6 +116,7 @@ void Deadline::fired(pj_timer_heap_t*, pj_timer_entry* entry) {
 Bridge::Bridge(Settings settings) : events_(settings.events_max) {
     stack.settings = std::move(settings);
     counters.reset();
+    unacknowledged.reset();
 }
 
 Bridge::~Bridge() = default;
@@ -143,6 +144,7 @@ void Bridge::start() {
     pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), &on_dropped_data);
     pjsip_tpmgr_set_recv_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), &on_received_data);
     tls_names::watch(stack.endpoint);
+    connections::watch(stack.endpoint);
     tick_.arm(tick_ms);
     registered_ = true;
 }
@@ -161,6 +163,7 @@ void Bridge::ticked(void* self) {  // and sweep() does the rest
     auto* of = static_cast<Bridge*>(self);
     of->tick_.arm(tick_ms);
     of->broken_streams_.tick();
+    connections::close_overdue();
 }
 
 void Bridge::count_holdings() noexcept {
@@ -176,6 +179,7 @@ void Bridge::stop_here() {
     pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), nullptr);
     pjsip_tpmgr_set_recv_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), nullptr);
     broken_streams_.clear();
+    connections::unwatch(stack.endpoint);
     tls_names::unwatch(stack.endpoint);
     pjsip_endpt_unregister_module(stack.endpoint, &gate_module);
     calls_.clear();
@@ -336,19 +340,29 @@ static int group_of(const pjsip_rx_data* message) {
     return stack.settings.peers.find(&message->pkt_info.src_addr, tls_names::of(message->tp_info.transport));
 }
 
+static Address source_of(const pjsip_rx_data* message) { return as_source(address_of(&message->pkt_info.src_addr)); }
+
 // --- requests --------------------------------------------------------------------------------------------------------
 
 bool Bridge::gate_request(pjsip_rx_data* rdata) {
     pjsip_via_hdr* via = rdata->msg_info.via;
     via->maddr_param.slen = 0;  // RFC 3261 §18.2.2 would have us answer to an address of the sender's choice
-    const bool listed = group_of(rdata) != PeerTable::unlisted;
+    const int group = group_of(rdata);
+    const bool listed = group != PeerTable::unlisted;
     const auto to_tag = view(rdata->msg_info.to->tag);
     if (!to_tag.empty()) {
         if (const Leg* leg = find(to_tag)) {
-            if (leg->dialog.speaks_from(rdata) && rdata->msg_info.from->tag.slen != 0) return false;
+            if (leg->dialog.speaks_from(rdata) && rdata->msg_info.from->tag.slen != 0) {
+                connections::heard(rdata->tp_info.transport);
+                return false;
+            }
             counters.add(Counter::dropped_foreign);
             return true;
         }
+    }
+    if (listed && is_over_rate(rdata, group)) {
+        counters.add(Counter::dropped_over_rate);
+        return true;
     }
     if (listed && rdata->msg_info.from->tag.slen == 0) {
         // RFC 2543 allowed it. pjsip makes keys of it that point to nothing, so it must not reach the transaction layer.
@@ -358,13 +372,22 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
     }
     if (listed) return false;
     const auto method = rdata->msg_info.msg->line.req.method.id;
-    if (stack.settings.refuse_unlisted && method == PJSIP_INVITE_METHOD && to_tag.empty()) {
+    if (stack.settings.refuse_unlisted && method == PJSIP_INVITE_METHOD && to_tag.empty() &&
+        strangers_limit_.allows(source_of(rdata), stack.settings.unlisted_refused_per_s, Moment::now().mono_ns)) {
         counters.add(Counter::refused_unlisted);
         refuse_with_record(rdata, PJSIP_SC_FORBIDDEN, "source_not_allowed");
     } else {
         counters.add(Counter::dropped_unlisted);
     }
     return true;
+}
+
+// What belongs to a call of ours has passed before; ACK and CANCEL end what would else go on.
+bool Bridge::is_over_rate(const pjsip_rx_data* rdata, int group) {
+    const int per_s = stack.settings.peers.requests_per_s(group);
+    const auto method = rdata->msg_info.msg->line.req.method.id;
+    if (per_s == 0 || method == PJSIP_ACK_METHOD || method == PJSIP_CANCEL_METHOD) return false;
+    return !peers_limit_.allows(source_of(rdata), per_s, Moment::now().mono_ns);
 }
 
 bool Bridge::gate_response(const pjsip_rx_data* rdata) {
@@ -493,7 +516,8 @@ bool Bridge::refused_for_claim(pjsip_rx_data* rdata, const std::optional<Claim>&
 
 std::string_view Bridge::refusing() const {
     if (!not_accepting_.empty()) return not_accepting_;
-    return calls_.size() >= stack.settings.calls_max || events_.nearly_full() ? "node_full" : "";
+    const bool full = calls_.size() + unacknowledged.count() >= stack.settings.calls_max;
+    return full || events_.nearly_full() ? "node_full" : "";
 }
 
 bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
@@ -658,24 +682,21 @@ void Bridge::report_dropped(std::uint64_t bridge_id, int attempt, int code, cons
     push(std::move(event));
 }
 
-bool Bridge::on_response(pjsip_rx_data* rdata) {
+void Bridge::on_response(pjsip_rx_data* rdata) {
     Leg* leg = find(view(rdata->msg_info.from->tag));
     if (leg == nullptr || view(rdata->msg_info.cid->id) != leg->dialog.call_id()) {
-        counters.add(Counter::unmatched_responses);
-        return false;  // pjsua's registrations may know it
+        return counters.add(Counter::unmatched_responses);
     }
     const auto& line = rdata->msg_info.msg->line.status;
-    if (rdata->msg_info.cseq->method.id != PJSIP_INVITE_METHOD || line.code / 100 != 2) return true;
+    if (rdata->msg_info.cseq->method.id != PJSIP_INVITE_METHOD || line.code / 100 != 2) return;
     if (!leg->dialog.speaks_from(rdata)) {
-        counters.add(Counter::dropped_foreign);
-        return true;
+        return counters.add(Counter::dropped_foreign);
     }
     if (view(rdata->msg_info.to->tag) == leg->dialog.remote_tag()) {
         leg->on_repeated_answer(rdata);
     } else if (auto* callee = dynamic_cast<CalleeLeg*>(leg)) {
         callee->on_branch_answer(rdata);
     }
-    return true;
 }
 
 void Bridge::on_dropped(const pjsip_tp_dropped_data& dropped) {

@@ -9,6 +9,7 @@
 #include "event_queue.hpp"
 #include "gateway_request.hpp"
 #include "leg.hpp"
+#include "source_limit.hpp"
 
 #include <condition_variable>
 #include <deque>
@@ -67,14 +68,15 @@ public:
     bool gate_request(pjsip_rx_data* rdata);         // true: dropped
     bool gate_response(const pjsip_rx_data* rdata);  // true: dropped
     void on_request(pjsip_rx_data* rdata);
-    bool on_response(pjsip_rx_data* rdata);
     void report_dropped(std::uint64_t bridge_id, int attempt, int code, const Dialog& answered);
+    void on_response(pjsip_rx_data* rdata);
     void on_dropped(const pjsip_tp_dropped_data& dropped);
     bool hears(const pjsip_transport* transport) const { return !broken_streams_.holds(transport); }
     Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const;
 
 private:
     void run(std::vector<Command>& commands);
+    bool is_over_rate(const pjsip_rx_data* rdata, int group);
     void on_initial_invite(pjsip_rx_data* rdata);
     void on_in_dialog(pjsip_rx_data* rdata);
     bool took_late_answer(const pjsip_rx_data* rdata);
@@ -117,6 +119,8 @@ private:
     std::atomic<std::size_t> pools_{0};  // in use, not those that are kept for the next call
     BrokenStreams broken_streams_;
     Deadline tick_{this, &ticked};
+    SourceLimit peers_limit_;
+    SourceLimit strangers_limit_;  // of its own: no stranger may crowd a peer out
     std::uint64_t next_id_ = 1;
     std::string not_accepting_;  // the detail of the refusal; empty: accepting
     int depth_ = 0;

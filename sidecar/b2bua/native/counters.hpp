@@ -17,6 +17,8 @@ namespace sidecar {
     X(refused_not_accepting)      /* 503: Python said so (drain, journal) */                                 \
     X(refused_unlisted)           /* 403 to an unlisted source */                                            \
     X(dropped_unlisted)           /* any request of an unlisted source */                                    \
+    X(dropped_over_rate)          /* requests of a source above its requests_per_s */                        \
+    X(refused_connections)        /* closed: too many, or of a stranger who said nothing that counts */      \
     X(dropped_foreign)            /* right tags, but from outside the leg's own group */                     \
     X(dropped_unparsable)         /* pjsip could not read it */                                              \
     X(refused_malformed)          /* 400 */                                                                  \

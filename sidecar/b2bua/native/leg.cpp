@@ -147,7 +147,7 @@ void CallerLeg::refuse(int code, const std::vector<std::string>& reasons, const 
         if (retry_after_s > 0) add_header(response.get(), "Retry-After", std::to_string(retry_after_s));
         invite_.respond(std::move(response));
     }
-    invite_.let_go();  // it repeats the response and takes the ACK by itself
+    invite_.wait_for_ack();
     responses_ = {};
     finish(code);
 }

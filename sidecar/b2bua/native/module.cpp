@@ -167,6 +167,7 @@ Settings to_settings(nb::dict d) {
     s.t1_ms = nb::cast<unsigned>(get("t1_ms"));
     s.options_interval_ms = nb::cast<int>(get("options_interval_ms"));
     s.pass_refer = nb::cast<bool>(get("pass_refer"));
+    s.unlisted_refused_per_s = nb::cast<int>(get("unlisted_refused_per_s"));
     s.refuse_unlisted = nb::cast<bool>(get("refuse_unlisted"));
     s.wanted_headers = nb::cast<std::vector<std::string>>(get("wanted_headers"));
     s.product = nb::cast<std::string>(get("product"));
@@ -178,7 +179,7 @@ Settings to_settings(nb::dict d) {
     for (nb::handle item : nb::cast<nb::list>(get("peers"))) {
         const auto group = nb::cast<nb::tuple>(item);
         s.peers.add(nb::cast<std::string>(group[0]), nb::cast<std::vector<std::string>>(group[1]), nb::cast<int>(group[2]),
-                    nb::cast<std::vector<std::string>>(group[3]));
+                    nb::cast<std::vector<std::string>>(group[3]), nb::cast<int>(group[4]));
     }
     return s;
 }

@@ -13,8 +13,8 @@ namespace {
 
 constexpr int ipv4_offset_bits = 96;
 
-std::array<std::uint8_t, 16> mapped(const in_addr& address) {
-    std::array<std::uint8_t, 16> out{};
+Address mapped(const in_addr& address) {
+    Address out{};
     out[10] = out[11] = 0xff;
     std::memcpy(&out[12], &address, 4);
     return out;
@@ -25,6 +25,17 @@ bool shares_name(const std::vector<std::string>& wanted, const std::vector<std::
 }
 
 }  // namespace
+
+Address address_of(const pj_sockaddr_t* socket_address) {
+    if (static_cast<const pj_sockaddr*>(socket_address)->addr.sa_family == pj_AF_INET6()) {
+        Address address;
+        std::memcpy(address.data(), pj_sockaddr_get_addr(socket_address), address.size());
+        return address;
+    }
+    in_addr v4;
+    std::memcpy(&v4, pj_sockaddr_get_addr(socket_address), 4);
+    return mapped(v4);
+}
 
 bool PeerTable::parse(std::string_view text, Range& out) {
     const auto slash = text.find('/');
@@ -58,8 +69,8 @@ bool PeerTable::holds(const Range& range, const Address& address) {
 }
 
 void PeerTable::add(std::string name, const std::vector<std::string>& cidrs, int port,
-                    std::vector<std::string> tls_names) {
-    Group group{std::move(name), port, {}, std::move(tls_names)};
+                    std::vector<std::string> tls_names, int requests_per_s) {
+    Group group{std::move(name), port, {}, std::move(tls_names), requests_per_s};
     for (const auto& text : cidrs) {
         Range range{};
         if (!parse(text, range)) throw std::invalid_argument("peer group " + group.name + ": not a CIDR: " + text);
@@ -69,15 +80,7 @@ void PeerTable::add(std::string name, const std::vector<std::string>& cidrs, int
 }
 
 int PeerTable::find(const pj_sockaddr_t* socket_address, const std::vector<std::string>& tls_names) const {
-    const auto* generic = static_cast<const pj_sockaddr*>(socket_address);
-    Address address{};
-    if (generic->addr.sa_family == pj_AF_INET6()) {
-        std::memcpy(address.data(), pj_sockaddr_get_addr(socket_address), 16);
-    } else {
-        in_addr v4;
-        std::memcpy(&v4, pj_sockaddr_get_addr(socket_address), 4);
-        address = mapped(v4);
-    }
+    const Address address = address_of(socket_address);
     const int port = pj_sockaddr_get_port(socket_address);
     for (std::size_t i = 0; i < groups_.size(); ++i) {
         const Group& group = groups_[i];

@@ -1,30 +1,33 @@
 // Who may talk to us: named groups of addresses. Order counts: the first group that holds an address is its group.
 #pragma once
 
+#include "address.hpp"
+
 #include <pjlib.h>
 
-#include <array>
-#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace sidecar {
 
+Address address_of(const pj_sockaddr_t* socket_address);
+
 class PeerTable {
 public:
     static constexpr int unlisted = -1;
 
     // Throws std::invalid_argument naming the CIDR that is none.
-    void add(std::string name, const std::vector<std::string>& cidrs, int port, std::vector<std::string> tls_names);
+    void add(std::string name, const std::vector<std::string>& cidrs, int port, std::vector<std::string> tls_names,
+             int requests_per_s);
 
     // Index of the group, or `unlisted`. `tls_names`: those in the verified certificate of the connection; a group that
     // asks for names holds nobody who has none of them.
     int find(const pj_sockaddr_t* address, const std::vector<std::string>& tls_names) const;
     const std::string& name(int group) const { return groups_.at(static_cast<std::size_t>(group)).name; }
+    int requests_per_s(int group) const { return groups_.at(static_cast<std::size_t>(group)).requests_per_s; }
 
 private:
-    using Address = std::array<std::uint8_t, 16>;  // IPv4 as ::ffff:a.b.c.d
     struct Range {
         Address first;
         int bits;
@@ -34,6 +37,7 @@ private:
         int port;  // 0: any
         std::vector<Range> ranges;
         std::vector<std::string> tls_names;  // empty: none is asked for
+        int requests_per_s;  // of each address; 0: no limit
     };
     static bool parse(std::string_view text, Range& out);
     static bool holds(const Range& range, const Address& address);

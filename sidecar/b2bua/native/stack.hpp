@@ -27,6 +27,7 @@ struct Settings {
     unsigned t1_ms = 500;  // RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
     bool pass_refer = false;  // REFER, and INVITEs that take a place in a call; else refused
     bool refuse_unlisted = false;  // 403 and InviteRefused; else dropped in silence
+    int unlisted_refused_per_s = 10;  // of one source; the rest is dropped in silence
     std::vector<std::string> wanted_headers;  // lower case
     std::string product;                      // User-Agent and Server; empty: neither is sent
     PeerTable peers;

@@ -93,6 +93,24 @@ void Tsx::retire() {
     pjsip_tsx_terminate_async2(tsx, tsx->status_code >= 200 ? tsx->status_code : 500, nullptr, t4_ms());
 }
 
+void Tsx::wait_for_ack() {
+    if (tsx_ == nullptr) return;
+    pjsip_transaction* tsx = tsx_;
+    let_go();
+    if (tsx->state < PJSIP_TSX_STATE_CONFIRMED) unacknowledged.take(tsx);
+}
+
+void Unacknowledged::take(pjsip_transaction* invite) {
+    user_slot(invite) = this;
+    ++count_;
+}
+
+void Unacknowledged::on_tsx(pjsip_transaction* invite, pjsip_event&) {
+    if (invite->state < PJSIP_TSX_STATE_CONFIRMED) return;
+    user_slot(invite) = nullptr;
+    --count_;
+}
+
 void Tsx::let_go() {
     if (tsx_ == nullptr) return;
     user_slot(tsx_) = nullptr;

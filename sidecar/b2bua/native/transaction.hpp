@@ -51,12 +51,31 @@ public:
     // would hold about 36 kB a call.
     void retire();
 
+    // An INVITE that was refused: pjsip repeats the response and takes the ACK; it is counted until then.
+    void wait_for_ack();
+
     void let_go();  // the user wants no more news of it
     static void end(pjsip_transaction* tsx, int code);
 
 private:
     pjsip_transaction* tsx_ = nullptr;
 };
+
+// INVITEs that were refused and whose ACK is awaited, 32 s at most. They belong to no call any more, but they take as much
+// memory as one: whoever never acknowledges must not have any number of them.
+class Unacknowledged final : public TsxUser {
+public:
+    void take(pjsip_transaction* invite);
+    void reset() { count_ = 0; }
+    std::size_t count() const { return count_; }
+
+    void on_tsx(pjsip_transaction* invite, pjsip_event& event) override;
+
+private:
+    std::size_t count_ = 0;
+};
+
+inline Unacknowledged unacknowledged;  // in the native thread only
 
 // A request that nobody waits for (CANCEL; BYE to an answer that was dropped). False where it could not leave.
 bool send_unattended(TxPtr request);
