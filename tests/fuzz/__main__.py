@@ -105,7 +105,7 @@ def child(seed: int, seconds: float, kept: Path, replayed: Path | None) -> int:
     try:
         asyncio.run(fuzzer.run(seconds) if recording is None else fuzzer.replay(recording))
     except Lost as lost:
-        print(f"lost: {lost}", flush=True)
+        print(f"lost after {fuzzer.tally.messages} messages: {lost}", flush=True)
         return _LOST
     tally = fuzzer.tally
     print(
