@@ -16,6 +16,7 @@ export PATH := $(PATH):/usr/sbin:/sbin# where Debian keeps mosquitto and kamaili
 ifdef PJ_SANITIZE
 UNDER = env LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
     ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:suppressions=$(CURDIR)/sidecar/b2bua/pjproject/ubsan.suppressions
+REPORT = --tb=native# pytest's own wants the syntax tree of a test that failed, and Python 3.11 may fail to make it here
 endif
 
 .PHONY: help setup demo run check test sipp bench fuzz clean
@@ -51,10 +52,10 @@ check: setup
 	$(VENV)/bin/lint-imports
 
 test: check
-	$(UNDER) $(VENV)/bin/pytest -n $(JOBS)
+	$(UNDER) $(VENV)/bin/pytest -n $(JOBS) $(REPORT)
 
 sipp: setup
-	$(UNDER) $(VENV)/bin/pytest -n $(JOBS) tests/sipp
+	$(UNDER) $(VENV)/bin/pytest -n $(JOBS) $(REPORT) tests/sipp
 
 bench: setup
 	@$(VENV)/bin/python -m tests.bench
