@@ -27,7 +27,7 @@ help:
 	@echo
 	@echo 'make test    everything that must pass: check, then all tests'
 	@echo 'make check   formatting, lint, types, import contract'
-	@echo 'make sipp    the SIPp scenarios alone'
+	@echo 'make sipp    the SIPp scenarios alone; PJ_SANITIZE=1 make sipp: under address and undefined-behaviour sanitizers'
 	@echo 'make bench   what a call costs: calls per second, CPU per call, delay until the CDR arrives'
 	@echo 'make fuzz    mutated SIP at the bridge for SECONDS=30; REPLAY=file MINIMISE=1: a finding; PJ_SANITIZE=1 sees more'
 	@echo

@@ -21,6 +21,7 @@ from tests.b2bua.test_tls import openssl
 
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[1] / "sidecar" / "b2bua" / "native"
+CHUNK = 50  # datagrams that a socket's buffer holds in any case
 BOTH = (TransportName.UDP, TransportName.TCP)
 
 
@@ -51,15 +52,16 @@ async def test_a_source_above_its_rate_is_not_heard_and_its_call_goes_on() -> No
         _, a, _ = await rig.answered_call()
         for number in range(500):
             rig.caller.send(request(rig, "OPTIONS", f"flood-{number}"))
+            if number % CHUNK == 0:
+                await rig.settled(rig.gateway)
         rig.in_dialog(rig.caller, "BYE", a, cseq=2)  # belongs to a call
         rig.gateway.reply(await rig.gateway.expect("BYE"), 200)
         await rig.caller.until(200, "BYE")
         stats = rig.hook.stats()
-        assert stats["dropped_over_rate"] + stats["options_answered"] == 500
+        assert stats["dropped_over_rate"] + stats["options_answered"] == 500 + 500 // CHUNK
         assert stats["dropped_over_rate"] >= 250  # a second's worth, and what comes back while 500 are sent
-        for number in range(200):
-            rig.gateway.send(request(rig, "OPTIONS", f"free-{number}"))
-        await rig.counted("options_answered", stats["options_answered"] + 200)
+        for _ in range(100):
+            await rig.settled(rig.gateway)  # has no limit
 
 
 async def test_a_call_that_is_set_up_can_be_cancelled_above_the_rate() -> None:
@@ -79,9 +81,10 @@ async def test_a_call_that_is_set_up_can_be_cancelled_above_the_rate() -> None:
 async def test_strangers_are_refused_so_often_and_then_dropped() -> None:
     async with Rig(unlisted="refuse", unlisted_refused_per_s=5) as rig:
         stranger = await rig.agent(9)
-        for _ in range(300):
+        for number in range(300):
             rig.invite(agent=stranger)
-        await rig.settled(rig.caller)
+            if number % CHUNK == CHUNK - 1:
+                await rig.settled(rig.caller)
         stats = rig.hook.stats()
         assert stats["refused_unlisted"] + stats["dropped_unlisted"] == 300
         assert 5 <= stats["refused_unlisted"] <= 100
