@@ -110,6 +110,7 @@ calls_max = 100
 listen_udp = ["192.0.2.1:5080"]
 listen_tcp = ["192.0.2.1:5080"]
 unlisted_source = "reject"
+unlisted_refused_per_s = 5
 pass_503 = true
 redirect = "follow"
 refer = "pass"
@@ -120,6 +121,7 @@ refused_cdr_per_s = 3
 addresses = ["198.51.100.0/24", "2001:db8::1"]
 port = 5060
 strip_digits = 3
+requests_per_s = 250
 asserts_identity = true
 [[peers.proxy.proxy_hangups]]
 header = "Reason"
@@ -227,6 +229,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             port=5060,
             strip_digits=3,
             asserts_identity=True,
+            requests_per_s=250,
             proxy_hangups=(ProxyHangup(header="reason", contains="admin", detail=Detail.OPERATOR),),
         )
     }
@@ -287,6 +290,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
         "reason",
     )
     assert loaded.settings.bridge.unlisted_source is UnlistedSource.REJECT
+    assert loaded.settings.bridge.unlisted_refused_per_s == 5
 
 
 def test_without_routes_every_number_tries_every_gateway_in_the_order_of_the_file(start: Start) -> None:

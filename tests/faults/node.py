@@ -52,6 +52,7 @@ listen_udp = ["{host}:0"]
 [peers.callers]
 addresses = ["{network}.2/32"]
 asserts_identity = true
+{callers}
 [peers.gateways]
 addresses = ["{network}.3/32"]
 [peers.others]
@@ -132,7 +133,7 @@ class Node:
     def write_profile(self, gateway_port: int = 0) -> None:
         deck = self.folder / "deck.csv"
         deck.write_text(DECK)
-        parts = dict.fromkeys(("sip", "timers", "second", "billing"), "") | self._profile
+        parts = dict.fromkeys(("sip", "timers", "callers", "second", "billing"), "") | self._profile
         text = PROFILE.format(
             network=self.network, host=self.host, main=gateway_port or self.gateway_port, deck=deck, **parts
         )

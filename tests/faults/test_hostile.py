@@ -296,3 +296,17 @@ async def test_a_flood_of_a_stranger_costs_no_call_of_a_peer(make_node: MakeNode
     assert len(callee.sides) == len(sides)
     assert len(listener.records) == len(sides)
     node.check_books()
+
+
+async def test_a_peer_is_heard_as_often_as_its_group_may_speak(make_node: MakeNode) -> None:
+    node = make_node(callers="requests_per_s = 5")
+    async with phones(node) as (caller, _), node.up() as child:
+        caller.peer = child.sip
+        for number in range(60):
+            caller.send(_request(caller, "OPTIONS").replace(b"stray", b"%d" % number))
+        async with asyncio.timeout(20):
+            dropped = answered = 0.0
+            while dropped + answered < 60:
+                dropped = await node.metric("sidecar_bridge_total", '"dropped_over_rate"')
+                answered = await node.metric("sidecar_bridge_total", '"options_answered"')
+    assert 5 <= answered <= 40
