@@ -20,7 +20,7 @@ async def test_sipp_places_300_calls() -> None:
         caller, gateway = f"{rig.network}.2", f"{rig.network}.3"
         [port_a] = free_ports(caller, 1)
         control_a, control_b = map(str, free_ports("127.0.0.1", 2))
-        while listens(gateway, rig.gateway.port):  # asyncio closes a socket a moment later
+        while listens(gateway, rig.gateway.port):  # noqa: ASYNC110  # asyncio closes a socket a moment later
             await asyncio.sleep(0.01)
         callee = await sipp("-sn", "uas", "-i", gateway, "-p", str(rig.gateway.port), "-cp", control_b)
         try:
