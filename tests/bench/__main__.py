@@ -64,9 +64,8 @@ async def with_calls_up(folder: Path, counts: list[int], seconds: float) -> list
     """Each on a daemon of its own, so that none profits from memory that the one before has left; the highest
     count also without OPTIONS in the calls."""
     found: list[Held] = []
-    for count, interval_s in [(count, OPTIONS_INTERVAL_S) for count in counts] + [(max(counts), 0)] * bool(
-        counts
-    ):
+    without = [(max(counts), 0)] if counts else []
+    for count, interval_s in [*((count, OPTIONS_INTERVAL_S) for count in counts), *without]:
         more = {
             "SIDECAR_TIMERS__OPTIONS_INTERVAL_S": str(interval_s),
             "SIDECAR_NODE__CALLS_MAX": str(max(20_000, count + PLACES_MORE)),
