@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 
 from sidecar.demo.children import REPO, DemoError, leaves
-from tests.bench import places, report, rivals
+from tests.bench import places, process, report, rivals
 from tests.bench.load import Load
 from tests.bench.product import Held, Step, product
 from tests.bench.report import Figures, Single
@@ -99,6 +100,7 @@ def singles(folder: Path) -> list[Single]:
 
 async def measure(folder: Path, arguments: argparse.Namespace) -> Figures:
     settings = places.surroundings(folder)
+    began_s, stolen_s = time.monotonic(), process.stolen_s()
     steps = await under_load(folder / "steps", arguments.rates, arguments.seconds)
     held = await with_calls_up(folder, arguments.up, arguments.seconds)
     others: list[rivals.RivalStep] = []
@@ -111,6 +113,8 @@ async def measure(folder: Path, arguments: argparse.Namespace) -> Figures:
             folder / "sippy", [load_of(rate, arguments.seconds) for rate in RIVAL_RATES["sippy"]]
         )
     alone = [] if arguments.no_singles else await asyncio.to_thread(singles, folder)
+    share = (process.stolen_s() - stolen_s) / (time.monotonic() - began_s) / (os.cpu_count() or 1)
+    settings["stolen"] = f"{share:.0%} of the CPU time went to other machines of the host meanwhile"
     return Figures(settings=settings, steps=steps, held=held, rivals=others, singles=alone)
 
 

@@ -24,6 +24,11 @@ def cpu_by_thread_s(pid: int) -> dict[str, float]:
     return found
 
 
+def stolen_s() -> float:
+    """CPU time that the machine's host gave to others, since the start."""
+    return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) * _TICK_S
+
+
 def rss_bytes(pid: int) -> int:
     return _status(pid, "VmRSS") * 1024
 

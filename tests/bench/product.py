@@ -24,7 +24,8 @@ from tests.bench.load import Load, Outcome, call, callee
 
 RECORDS_S_MAX = 30.0  # from the last call to its CDR
 LATE_S_MAX = 1.5  # SIPp counts whole seconds
-HELD_S_MORE = 6.0  # that calls are held beyond what is measured meanwhile
+RAMP_S_MORE = 3.0
+HELD_S_MORE = 8.0  # that calls are held beyond what is measured meanwhile
 # The kernel calls the first thread as the program.
 THREADS = {"pjsua_0": "SIP", "store-writer": "store writer"} | dict.fromkeys(
     ("python", "python3"), "event loop"
@@ -146,7 +147,8 @@ class Product:
         background = Load(rate=ramp, calls=calls, hold_ms=int(hold_s * 1000))
         async with asyncio.TaskGroup() as tasks:
             calling = tasks.create_task(self.place(background), name="held-calls")
-            while not calling.done() and await self._live() < calls:
+            until_s = time.monotonic() + calls / ramp + RAMP_S_MORE  # those that fail never come up
+            while await self._live() < calls and time.monotonic() < until_s:
                 await asyncio.sleep(0.2)
             rss = process.rss_bytes(self.node.pid)
             files = process.open_files(self.node.pid)
