@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sidecar.core.commands import RelayAnswer, Snapshot
 from sidecar.core.events import (
     AckReceived,
@@ -76,11 +78,12 @@ async def test_a_stranger_cannot_have_us_hang_up() -> None:
         assert stranger.quiet
 
 
-async def test_an_answer_to_another_invite_than_ours_is_nobodys() -> None:
+@pytest.mark.parametrize("cseq", [1, 2**31 - 1])
+async def test_an_answer_to_another_invite_than_ours_is_nobodys(cseq: int) -> None:
     async with Rig() as rig:
         at_b = await cancelled(rig)
         answer = rig.gateway.response(at_b, 200, rig.gateway.contact(), tag="two")
-        changed = answer.replace(f"CSeq: {at_b.cseq} ".encode(), f"CSeq: {at_b.cseq + 7} ".encode())
+        changed = answer.replace(f"CSeq: {at_b.cseq} ".encode(), f"CSeq: {cseq} ".encode())
         rig.gateway.send(changed, at_b.source)
         await rig.counted("unmatched_responses", 1)
         assert rig.gateway.quiet

@@ -646,7 +646,7 @@ bool Bridge::took_late_answer(const pjsip_rx_data* rdata) {
     EndedDialog* ended = find_ended(std::string(local_tag) + '\0');
     if (ended == nullptr || ended->attempt == 0) return false;
     Dialog late;
-    if (!late.start_late(rdata, ended->group, ended->peer_address)) {
+    if (!late.start_late(rdata, ended->invite_cseq, ended->group, ended->peer_address)) {
         counters.add(Counter::dropped_foreign);
         return true;
     }

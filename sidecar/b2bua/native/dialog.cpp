@@ -292,7 +292,7 @@ void Dialog::start_fork(const Dialog& original, const pjsip_rx_data* answer) {
     learn(answer);
 }
 
-bool Dialog::start_late(const pjsip_rx_data* answer, int group, const pj_sockaddr& peer_address) {
+bool Dialog::start_late(const pjsip_rx_data* answer, int invite_cseq, int group, const pj_sockaddr& peer_address) {
     group_ = group;
     peer_address_ = peer_address;
     if (!speaks_from(answer)) return false;
@@ -304,7 +304,7 @@ bool Dialog::start_late(const pjsip_rx_data* answer, int group, const pj_sockadd
     call_id_ = static_cast<pjsip_cid_hdr*>(pjsip_hdr_clone(pool, info.cid));
     pj_list_init(&routes_);
     set_target(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.to->uri)));  // unless it has a Contact
-    local_cseq_ = info.cseq->cseq + 1;
+    local_cseq_ = invite_cseq + 1;
     branch_ = view(info.via->branch_param);
     learn(answer);
     return true;

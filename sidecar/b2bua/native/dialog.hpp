@@ -59,7 +59,7 @@ public:
     void start_fork(const Dialog& original, const pjsip_rx_data* answer);
 
     // The same where ours is gone: all that is left of it is whom it was with. False: the answer is not from there.
-    bool start_late(const pjsip_rx_data* answer, int group, const pj_sockaddr& peer_address);
+    bool start_late(const pjsip_rx_data* answer, int invite_cseq, int group, const pj_sockaddr& peer_address);
 
     void learn(const pjsip_rx_data* response);  // remote tag, target and route set from a 101-2xx to our INVITE
     bool refresh_target(const std::string& uri);  // true where it changed
