@@ -78,7 +78,7 @@ async def test_a_stranger_cannot_have_us_hang_up() -> None:
         assert stranger.quiet
 
 
-@pytest.mark.parametrize("cseq", [1, 2**31 - 1])
+@pytest.mark.parametrize("cseq", [0, 2**31 - 1])
 async def test_an_answer_to_another_invite_than_ours_is_nobodys(cseq: int) -> None:
     async with Rig() as rig:
         at_b = await cancelled(rig)
