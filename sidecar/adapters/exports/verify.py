@@ -170,7 +170,7 @@ def _add(row: Row, totals: ControlTotals, epochs: dict[str, EpochRange]) -> None
     # All of the row is read before any of it is counted.
     one = Totals(
         records=1,
-        calls=int(row["refused_count"] or 1),
+        calls=int(row["refused_count"] or 0) or 1,  # as Totals.add counts it
         answered=int(row["disposition"] == Disposition.ANSWERED),
         unrated=int(row["sell_rating_status"] == RatingStatus.NO_RATE),
         talk_ms=int(row["talk_ms"]),
