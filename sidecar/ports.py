@@ -112,7 +112,7 @@ class Outbox(Protocol):
     """Rows that wait for the broker, in the order of `seq`."""
 
     def pending(self, after_seq: int, rows_max: int) -> Awaitable[Sequence[OutboxRow]]: ...
-    def settle(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> Awaitable[None]:
+    def acknowledge(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> Awaitable[None]:
         """Take delivered rows out; move dead ones, with their reason code, to the dead letters. Returns when
         that is on disk; while the disk fails it waits."""
 
@@ -252,7 +252,7 @@ class OutboxState(msgspec.Struct, frozen=True, kw_only=True):
     dead: int = 0  # dead letters kept
 
 
-class OutboxWatch(Protocol):
+class OutboxStatus(Protocol):
     def outbox_state(self) -> Awaitable[OutboxState]: ...
 
 

@@ -26,7 +26,7 @@ from sidecar.adapters.logs import configure
 from sidecar.adapters.memory import MemoryOutbox
 from sidecar.adapters.mqtt import MqttPublisher
 from sidecar.adapters.sqlite import SqliteStore
-from sidecar.ports import Outbox, OutboxWatch
+from sidecar.ports import Outbox, OutboxStatus
 from sidecar.runtime.outbox import OutboxRelay
 from tests.adapters.broker_help import CDR_TOPIC, Subscriber, mqtt_settings, running_broker
 from tests.adapters.store_calls import BOOT_ID, whole_call
@@ -36,8 +36,10 @@ SINGLE_ROWS = 300
 
 
 @contextlib.asynccontextmanager
-async def relaying(outbox: Outbox, watch: OutboxWatch, broker: EmbeddedBroker) -> AsyncIterator[OutboxRelay]:
-    relay = OutboxRelay(outbox, watch, MqttPublisher(mqtt_settings(broker), "bench"))
+async def relaying(
+    outbox: Outbox, status: OutboxStatus, broker: EmbeddedBroker
+) -> AsyncIterator[OutboxRelay]:
+    relay = OutboxRelay(outbox, status, MqttPublisher(mqtt_settings(broker), "bench"))
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(relay.run(), name="relay")
         try:
@@ -46,9 +48,9 @@ async def relaying(outbox: Outbox, watch: OutboxWatch, broker: EmbeddedBroker) -
             task.cancel()
 
 
-async def drain(name: str, rows: int, outbox: Outbox, watch: OutboxWatch, broker: EmbeddedBroker) -> float:
+async def drain(name: str, rows: int, outbox: Outbox, status: OutboxStatus, broker: EmbeddedBroker) -> float:
     begun = time.perf_counter(), time.process_time()
-    async with relaying(outbox, watch, broker) as relay:
+    async with relaying(outbox, status, broker) as relay:
         assert await relay.drained(DRAIN_S_MAX)
     return told(name, rows, *begun)
 
@@ -91,7 +93,7 @@ async def single_rows(store: SqliteStore, broker: EmbeddedBroker, first: int) ->
 
     def on_puback(seq: int, code: int) -> None:
         at_puback_ms.append((time.perf_counter() - committed_s) * 1e3)
-        OutboxRelay._acknowledged(relay, seq, code)
+        OutboxRelay._on_puback(relay, seq, code)
 
     async with (
         Subscriber(broker.host, broker.port) as subscriber,
@@ -99,7 +101,7 @@ async def single_rows(store: SqliteStore, broker: EmbeddedBroker, first: int) ->
     ):
         await relay.drained(DRAIN_S_MAX)
         store.outbox.on_rows(committed)
-        relay._acknowledged = on_puback  # type: ignore[method-assign]
+        relay._on_puback = on_puback  # type: ignore[method-assign]
         for number in range(first, first + SINGLE_ROWS):
             seen = len(subscriber.seqs)
             store.submit(whole_call(number)[-1])

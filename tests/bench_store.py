@@ -84,7 +84,7 @@ class Driver:
                 await self.rows.wait()
                 continue
             cursor = rows[-1].seq
-            await self.store.outbox.settle([row.seq for row in rows], [])
+            await self.store.outbox.acknowledge([row.seq for row in rows], [])
             self.settled += len(rows)
 
 

@@ -1,5 +1,5 @@
 """An outbox that lives in memory: for measuring the publisher without a disk, and for what a disk cannot be
-made to do on command (fail to settle, hold a read back). It keeps the promises of the port, and forgets all
+made to do on command (fail to write, hold a read back). It keeps the promises of the port, and forgets all
 with the process.
 """
 
@@ -12,13 +12,13 @@ from sidecar.ports import OutboxRow, OutboxState
 
 
 class MemoryOutbox:
-    """An Outbox and an OutboxWatch (see ports)."""
+    """An Outbox and an OutboxStatus (see ports)."""
 
     def __init__(self, epoch: str = "memory", first_seq: int = 1) -> None:
         self._epoch = epoch
         self._first_seq = self._next_seq = first_seq
         self._rows: dict[int, OutboxRow] = {}
-        self._order: list[int] = []  # every number ever taken: a settled one is skipped when read
+        self._order: list[int] = []  # every number ever taken: an acknowledged one is skipped when read
         self._notify: list[Callable[[], None]] = []
         self.dead: dict[int, int] = {}
 
@@ -52,7 +52,7 @@ class MemoryOutbox:
                     break
         return rows
 
-    async def settle(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
+    async def acknowledge(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
         for seq in delivered:
             self._rows.pop(seq, None)
         for seq, code in dead:

@@ -214,7 +214,11 @@ class _OutboxCollector(Collector):
         )
         yield _counter("sidecar_outbox_retried", "Rows refused for now.", counters.retried)
         yield _counter("sidecar_outbox_dead", "Rows moved to the dead letters.", counters.dead)
-        yield _counter("sidecar_outbox_failures", "Reads or settles that failed.", counters.outbox_failures)
+        yield _counter(
+            "sidecar_outbox_failures",
+            "Reads of the outbox, or writes to it, that failed.",
+            counters.outbox_failures,
+        )
         yield _counter("sidecar_outbox_defects", "Exceptions of our own code in the relay.", counters.defects)
         yield _gauge("sidecar_outbox_in_flight", "Rows sent and not acknowledged.", counters.in_flight)
         codes = CounterMetricFamily("sidecar_puback", "PUBACKs by reason code.", labels=["code"])

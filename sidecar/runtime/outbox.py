@@ -1,13 +1,14 @@
 """The relay: rows of the outbox go to the broker in the order of `seq`, and leave the outbox when the broker
 has them.
 
-One task pumps; it is the only one that reads, sends and settles. Everything that can go wrong (no broker, a
-link that broke or fell silent, a broker that refuses for now, a store that cannot settle) ends in the one
-retry loop of `run`: forget what was in flight, settle what is known, wait, read again from the lowest row
-that still waits. So a row may be sent twice, never not at all: it is taken out only after its PUBACK, and a
-crash between the PUBACK and the commit of `settle` sends it again with the same message id.
+One task pumps; it is the only one that reads, sends and acknowledges. Everything that can go wrong (no
+broker, a link that broke or fell silent, a broker that refuses for now, a store that cannot write) ends in
+the one retry loop of `run`: forget what was in flight, write what was acknowledged, wait, read again from the
+lowest row that still waits. So a row may be sent twice, never not at all: it is taken out only after its
+PUBACK, and a crash between the PUBACK and the commit of `acknowledge` sends it again with the same message
+id.
 
-In memory: at most one window of rows (in flight), and at most `unsettled_max` sequence numbers that were
+In memory: at most one window of rows (in flight), and at most `unwritten_max` sequence numbers that were
 acknowledged and not yet committed. A backlog of any length stays in the store.
 
 A broker that answers a message by hanging up (DISCONNECT 0x87, 0x90, 0x95 or 0x99) does not say which one it
@@ -33,7 +34,7 @@ from sidecar.ports import (
     Outbox,
     OutboxRow,
     OutboxState,
-    OutboxWatch,
+    OutboxStatus,
     Publisher,
     RelayCounters,
 )
@@ -48,25 +49,25 @@ DEAD_CODES = frozenset(
     }
 )
 
-# Between two settlements. What the broker acknowledges meanwhile is settled together; a crash sends it again,
+# Between two writes. What the broker acknowledges meanwhile is written together; a crash sends it again,
 # under the same message ids.
-SETTLE_INTERVAL_S = 0.05
+ACKNOWLEDGE_INTERVAL_S = 0.05
 
 log = structlog.get_logger("sidecar.outbox")
 
 
-class Verdict(StrEnum):
+class PubackOutcome(StrEnum):
     DELIVERED = "delivered"
     RETRY = "retry"
     DEAD = "dead"
 
 
-def verdict(code: int) -> Verdict:
+def outcome_of(code: int) -> PubackOutcome:
     """What a PUBACK reason code means for its row (MQTT 5 §3.4.2.1). A code that nobody has heard of is tried
     again: losing a record is worse than repeating one."""
     if code < 0x80:
-        return Verdict.DELIVERED
-    return Verdict.DEAD if code in DEAD_CODES else Verdict.RETRY
+        return PubackOutcome.DELIVERED
+    return PubackOutcome.DEAD if code in DEAD_CODES else PubackOutcome.RETRY
 
 
 class Backoff:
@@ -92,11 +93,11 @@ class Backoff:
 class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
     ack_timeout_s: float = 10.0  # a link whose oldest row waits longer for its PUBACK is given up
     status_interval_s: float = 10.0
-    unsettled_max: int = 1_000
+    unwritten_max: int = 1_000
 
 
 class OutboxError(Exception):
-    """The store could not read or settle rows now."""
+    """The store could not read rows, or write what was acknowledged, now."""
 
 
 class OutboxRelay:
@@ -105,7 +106,7 @@ class OutboxRelay:
     def __init__(
         self,
         outbox: Outbox,
-        watch: OutboxWatch,
+        status: OutboxStatus,
         publisher: Publisher,
         *,
         limits: RelayLimits | None = None,
@@ -114,7 +115,7 @@ class OutboxRelay:
         mono_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox = outbox
-        self._watch = watch
+        self._status = status
         self._publisher = publisher
         self._limits = limits or RelayLimits()
         self._backoff = backoff or Backoff()
@@ -135,12 +136,12 @@ class OutboxRelay:
         self._again = False  # rows may have come back behind the cursor
         self._careful_until = 0  # rows up to this one are sent alone
         self._in_flight: dict[int, float] = {}  # seq -> when it was sent; oldest first
-        self._delivered: list[int] = []  # acknowledged, settle not yet asked for
+        self._delivered: list[int] = []  # acknowledged by the broker, not yet handed to the outbox
         self._dead: list[tuple[int, int]] = []
-        self._settling = False  # one settle is under way, or its interval
-        self._settling_rows = 0  # in it
-        self._settled = asyncio.Event()
-        self._settle_error: Exception | None = None
+        self._writing = False  # one `acknowledge` is under way, or its interval
+        self._writing_rows = 0  # in it
+        self._acknowledge_done = asyncio.Event()
+        self._acknowledge_error: Exception | None = None
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -155,7 +156,7 @@ class OutboxRelay:
         """Wait until every row is with the broker and out of the outbox, for a stop that repeats nothing."""
         with contextlib.suppress(TimeoutError, OutboxError):
             async with asyncio.timeout(within_s):
-                if not self.counters.connected and not self._unsettled and not await self._depth():
+                if not self.counters.connected and not self._unwritten and not await self._depth():
                     return True  # no broker, but nothing for it either
                 await self._idle.wait()
                 return True
@@ -173,7 +174,7 @@ class OutboxRelay:
         while True:
             began_s = self._mono_s()
             try:
-                await self._settle_all()
+                await self._acknowledge_all()
                 async with self._publisher.connect() as link:
                     await self._serve(link)
             except LinkError as lost:
@@ -183,7 +184,7 @@ class OutboxRelay:
                 log.error("outbox_failed", error=str(failed))
             except Exception:
                 # A defect of ours must not end the calls with it: the rows are on disk, and nothing was
-                # settled.
+                # acknowledged.
                 self.counters.defects += 1
                 log.exception("relay_defect")
             finally:
@@ -215,25 +216,25 @@ class OutboxRelay:
             self._wake.clear()
             if self._lost is not None:
                 raise self._lost
-            self._settle_some()
+            self._acknowledge_some()
             window = 1 if self._cursor < self._careful_until else link.window
             room = window - len(self._in_flight)
             if self._refused or self._again:
                 if not self._in_flight:
-                    await self._settle_all()
+                    await self._acknowledge_all()
                     if self._refused:
                         await self._pause()
                     self._rewind()
                     continue
-            elif self._rows_waiting and room * 2 >= window and self._unsettled < self._limits.unsettled_max:
+            elif self._rows_waiting and room * 2 >= window and self._unwritten < self._limits.unwritten_max:
                 await self._send_page(link, room)
                 continue
-            if not (self._rows_waiting or self._in_flight or self._unsettled):
+            if not (self._rows_waiting or self._in_flight or self._unwritten):
                 self._idle.set()
             await self._wake.wait()
 
     def _rewind(self) -> None:
-        """Read again from the lowest waiting row. The caller has settled everything that was acknowledged, or
+        """Read again from the lowest waiting row. The caller has written everything that was acknowledged, or
         those rows would be read, and sent, again."""
         self._cursor = 0
         self._rows_waiting = True
@@ -250,7 +251,7 @@ class OutboxRelay:
         for row in rows:
             self._in_flight[row.seq] = self._mono_s()
             self._cursor = row.seq
-            link.send(row, self._acknowledged)
+            link.send(row, self._on_puback)
         self.counters.sent += len(rows)
         self.counters.in_flight = len(self._in_flight)
 
@@ -266,14 +267,14 @@ class OutboxRelay:
             self._lost = lost
             self._wake.set()
 
-    def _acknowledged(self, seq: int, code: int) -> None:
+    def _on_puback(self, seq: int, code: int) -> None:
         if self._in_flight.pop(seq, None) is None:
             return
         counters = self.counters
         counters.in_flight = len(self._in_flight)
         counters.codes[code] = counters.codes.get(code, 0) + 1
-        outcome = verdict(code)
-        if outcome is Verdict.DELIVERED:
+        outcome = outcome_of(code)
+        if outcome is PubackOutcome.DELIVERED:
             self._delivered.append(seq)
             counters.delivered += 1
             if code == NO_SUBSCRIBER:
@@ -282,7 +283,7 @@ class OutboxRelay:
                     self._nobody_told = True
                     log.warning("no_subscriber", seq=seq, advice="the broker took the record; nobody listens")
             self._backoff.reset()
-        elif outcome is Verdict.DEAD:
+        elif outcome is PubackOutcome.DEAD:
             self._bury(seq, code)
         else:
             counters.retried += 1
@@ -310,49 +311,49 @@ class OutboxRelay:
         else:
             self._careful_until = max(self._in_flight)
 
-    # --- settling -------------------------------------------------------------------------------------------
+    # --- acknowledging --------------------------------------------------------------------------------------
 
     @property
-    def _unsettled(self) -> int:
-        return len(self._delivered) + len(self._dead) + self._settling_rows
+    def _unwritten(self) -> int:
+        return len(self._delivered) + len(self._dead) + self._writing_rows
 
-    def _settle_some(self) -> None:
-        """Keep one `settle` under way while there is something to settle; what comes meanwhile is the next
-        batch."""
-        if self._settle_error is not None:
-            error, self._settle_error = self._settle_error, None
-            raise OutboxError(f"settling: {error}") from error
-        if not self._settling and (self._delivered or self._dead):
+    def _acknowledge_some(self) -> None:
+        """Keep one `acknowledge` under way while there is something to write; what comes meanwhile is the
+        next batch."""
+        if self._acknowledge_error is not None:
+            error, self._acknowledge_error = self._acknowledge_error, None
+            raise OutboxError(f"acknowledging: {error}") from error
+        if not self._writing and (self._delivered or self._dead):
             delivered, self._delivered = self._delivered, []
             dead, self._dead = self._dead, []
-            self._settling = True
-            self._settling_rows = len(delivered) + len(dead)
-            self._settled.clear()
+            self._writing = True
+            self._writing_rows = len(delivered) + len(dead)
+            self._acknowledge_done.clear()
             assert self._tasks is not None
-            self._tasks.create_task(self._settle(delivered, dead), name="outbox-settle")
+            self._tasks.create_task(self._acknowledge(delivered, dead), name="outbox-acknowledge")
 
-    async def _settle(self, delivered: list[int], dead: list[tuple[int, int]]) -> None:
+    async def _acknowledge(self, delivered: list[int], dead: list[tuple[int, int]]) -> None:
         try:
-            await self._outbox.settle(delivered, dead)
-            self._settling_rows = 0
+            await self._outbox.acknowledge(delivered, dead)
+            self._writing_rows = 0
             self._wake.set()
-            await asyncio.sleep(SETTLE_INTERVAL_S)
+            await asyncio.sleep(ACKNOWLEDGE_INTERVAL_S)
         except Exception as error:  # noqa: BLE001
-            # Kept, and asked for again by the retry loop; a repeated settle changes nothing.
+            # Kept, and asked for again by the retry loop; a repeated `acknowledge` changes nothing.
             self._delivered[:0] = delivered
             self._dead[:0] = dead
-            self._settle_error = error
+            self._acknowledge_error = error
         finally:
-            self._settling = False
-            self._settling_rows = 0
-            self._settled.set()
+            self._writing = False
+            self._writing_rows = 0
+            self._acknowledge_done.set()
             self._wake.set()
 
-    async def _settle_all(self) -> None:
-        while self._unsettled:
-            self._settle_some()
-            await self._settled.wait()
-        self._settle_some()
+    async def _acknowledge_all(self) -> None:
+        while self._unwritten:
+            self._acknowledge_some()
+            await self._acknowledge_done.wait()
+        self._acknowledge_some()
 
     # --- at intervals ---------------------------------------------------------------------------------------
 
@@ -376,7 +377,7 @@ class OutboxRelay:
 
     async def _read_state(self) -> None:
         try:
-            self.state = await self._watch.outbox_state()
+            self.state = await self._status.outbox_state()
         except Exception as error:
             raise OutboxError(f"reading the state: {error}") from error
 

@@ -58,7 +58,7 @@ async def work(data_dir: Path, first: int) -> None:
         begin()
     while True:
         rows = await store.outbox.pending(0, 20)
-        await store.outbox.settle([row.seq for row in rows], [])
+        await store.outbox.acknowledge([row.seq for row in rows], [])
         for row in rows:
             os.write(1, f"Delivered {row.seq}\n".encode())
         await asyncio.sleep(0.001)

@@ -40,7 +40,7 @@ class Watched:
 
     async def written(self) -> None:
         """Until all that was submitted before is on disk."""
-        await self.store.outbox.settle([], [])
+        await self.store.outbox.acknowledge([], [])
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(WAIT_S):

@@ -124,7 +124,7 @@ async def test_what_the_broker_acknowledged_is_not_forgotten(tmp_path: Path, dis
         watched.submit(*whole_call(1), *whole_call(2))
         await watched.written()
         disk.break_down(code, 4)
-        await watched.store.outbox.settle([1], [(2, 0x87)])
+        await watched.store.outbox.acknowledge([1], [(2, 0x87)])
         await watched.until(lambda: watched.failing == [True, False])
         state = await watched.store.outbox.outbox_state()
         assert (state.depth, state.dead) == (0, 1)

@@ -49,7 +49,7 @@ async def test_a_reader_that_begins_anew_gets_what_was_not_settled(tmp_path: Pat
     async with opened(tmp_path) as watched:
         await published(watched, *range(1, 8))
         assert await seqs(watched) == [1, 2, 3, 4, 5, 6, 7]
-        await watched.store.outbox.settle([1, 2, 5], [])
+        await watched.store.outbox.acknowledge([1, 2, 5], [])
         assert await seqs(watched) == [3, 4, 6, 7]
         await published(watched, 8)
         assert await seqs(watched, 4) == [6, 7, 8]
@@ -73,7 +73,7 @@ async def test_a_dead_letter_leaves_the_outbox_can_be_seen_and_tried_again(tmp_p
     async with opened(tmp_path) as watched:
         await published(watched, 1, 2, 3)
         outbox = watched.store.outbox
-        await outbox.settle([1], [(2, 0x87), (3, 0xEE)])
+        await outbox.acknowledge([1], [(2, 0x87), (3, 0xEE)])
         assert await seqs(watched) == []
         first, second = await outbox.dead_letters()
         assert (first.seq, first.reason_code, first.reason_name) == (2, 0x87, "Not authorized")
@@ -94,7 +94,7 @@ async def test_a_dead_letter_that_is_dropped_is_not_tried_again(tmp_path: Path) 
     async with opened(tmp_path) as watched:
         await published(watched, 1, 2, 3)
         outbox = watched.store.outbox
-        await outbox.settle([], [(2, 0x87), (3, 0x87)])
+        await outbox.acknowledge([], [(2, 0x87), (3, 0x87)])
         assert await outbox.drop_dead([1, 2, 99]) == 1, "1 is no dead letter: it waits"
         assert await outbox.retry_dead() == 1
         assert await seqs(watched) == [1, 3]
@@ -104,12 +104,12 @@ async def test_a_settlement_repeated_after_a_retry_does_not_bury_the_row_twice(t
     async with opened(tmp_path) as watched:
         await published(watched, 1)
         outbox = watched.store.outbox
-        await outbox.settle([], [(1, 0x87)])
-        await outbox.settle([], [(1, 0x87)])
+        await outbox.acknowledge([], [(1, 0x87)])
+        await outbox.acknowledge([], [(1, 0x87)])
         assert len(await outbox.dead_letters()) == 1
         await outbox.retry_dead()
-        await outbox.settle([1], [])
-        await outbox.settle([], [(1, 0x87)])
+        await outbox.acknowledge([1], [])
+        await outbox.acknowledge([], [(1, 0x87)])
         assert await outbox.dead_letters() == ()
 
 
@@ -119,7 +119,7 @@ async def test_the_state_says_what_the_status_and_the_metrics_need(tmp_path: Pat
         assert (empty.head_seq, empty.published, empty.depth, empty.oldest_wall_ns, empty.dead) == (0,) * 5
         began_ns = watched.store._clock.wall_ns()
         await published(watched, 1, 2, 3)
-        await watched.store.outbox.settle([1], [(2, 0x99)])
+        await watched.store.outbox.acknowledge([1], [(2, 0x99)])
         state = await watched.store.outbox.outbox_state()
         assert (state.epoch, state.head_seq, state.published) == (watched.store.epoch, 3, 3)
         assert (state.depth, state.dead) == (1, 1)

@@ -351,7 +351,7 @@ def test_the_command_starts_without_what_only_the_daemon_needs() -> None:
 async def test_dead_letters_are_listed_retried_and_dropped(served: Served) -> None:
     calls = [await served.node.whole() for _ in range(2)]
     outbox = served.node.store.outbox
-    await outbox.settle([], [(1, 0x87), (2, 0x95)])
+    await outbox.acknowledge([], [(1, 0x87), (2, 0x95)])
     listed = await served.says("dead-letter", "list")
     assert "Not authorized (0x87)" in listed.out
     assert str(calls[1]) in listed.out

@@ -48,7 +48,7 @@ async def test_a_difference_is_shown_and_has_its_exit_code(served: Served) -> No
     )
     total = Money(Decimal(1), "EUR")
     served.node.store.submit((Settle(call_id=call_id, account="demo", total=total), Publish(cdr=wrong)))
-    await served.node.store.outbox.settle([], [])
+    await served.node.store.outbox.acknowledge([], [])
     done = await served.says("cdr", "explain", str(call_id))
     assert done.exit_code == 1
     assert "difference: net 1, the rate gives 0.030000" in done.out

@@ -343,7 +343,7 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
 
 async def test_dead_letters_are_shown_tried_again_and_dropped(node: Node) -> None:
     calls = [await node.whole(f"+44123{number}") for number in range(3)]
-    await node.store.outbox.settle([], [(1, 0x87), (2, 0x95), (3, 0x87)])
+    await node.store.outbox.acknowledge([], [(1, 0x87), (2, 0x95), (3, 0x87)])
     listed = (await node.admin.dead_letter_list(say.DeadLetterListParams())).letters
     assert [(one.seq, one.reason_code, one.call_id, one.account) for one in listed] == [
         (1, 0x87, calls[0], "demo"),

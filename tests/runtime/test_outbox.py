@@ -21,8 +21,8 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.memory import MemoryOutbox
 from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
 from sidecar.adapters.sqlite import SqliteStore
-from sidecar.ports import Outbox, OutboxRow, OutboxWatch
-from sidecar.runtime.outbox import Backoff, OutboxRelay, RelayLimits, Verdict, verdict
+from sidecar.ports import Outbox, OutboxRow, OutboxStatus
+from sidecar.runtime.outbox import Backoff, OutboxRelay, PubackOutcome, RelayLimits, outcome_of
 from tests.adapters.broker_help import (
     CDR_TOPIC,
     STATUS_TOPIC,
@@ -44,22 +44,22 @@ FORBIDDEN_TOPIC = "sidecar/v1/_/node1/cdr/_/server"
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        (0x00, Verdict.DELIVERED),
-        (0x10, Verdict.DELIVERED),
-        (0x7F, Verdict.DELIVERED),
-        (0x80, Verdict.RETRY),
-        (0x83, Verdict.RETRY),
-        (0x97, Verdict.RETRY),
-        (0x87, Verdict.DEAD),
-        (0x90, Verdict.DEAD),
-        (0x95, Verdict.DEAD),
-        (0x99, Verdict.DEAD),
-        (0x91, Verdict.RETRY),
-        (0xEE, Verdict.RETRY),
+        (0x00, PubackOutcome.DELIVERED),
+        (0x10, PubackOutcome.DELIVERED),
+        (0x7F, PubackOutcome.DELIVERED),
+        (0x80, PubackOutcome.RETRY),
+        (0x83, PubackOutcome.RETRY),
+        (0x97, PubackOutcome.RETRY),
+        (0x87, PubackOutcome.DEAD),
+        (0x90, PubackOutcome.DEAD),
+        (0x95, PubackOutcome.DEAD),
+        (0x99, PubackOutcome.DEAD),
+        (0x91, PubackOutcome.RETRY),
+        (0xEE, PubackOutcome.RETRY),
     ],
 )
-def test_a_row_leaves_only_on_a_code_below_0x80(code: int, expected: Verdict) -> None:
-    assert verdict(code) is expected
+def test_a_row_leaves_only_on_a_code_below_0x80(code: int, expected: PubackOutcome) -> None:
+    assert outcome_of(code) is expected
 
 
 @pytest.mark.parametrize("draw", [0.0, 0.5, 1.0])
@@ -95,7 +95,7 @@ class Pauses:
             await self._news.wait_for(lambda: self.count >= target)
 
 
-class Rows(Outbox, OutboxWatch, Protocol): ...
+class Rows(Outbox, OutboxStatus, Protocol): ...
 
 
 @contextlib.asynccontextmanager
@@ -420,9 +420,9 @@ async def test_with_no_broker_and_nothing_to_send_the_relay_counts_as_drained(tm
 
 
 class FailingOutbox(MemoryOutbox):
-    """Raises for the first so many settles and reads."""
+    """Raises for the first so many acknowledgements and reads."""
 
-    settles_fail = 0
+    acknowledges_fail = 0
     reads_fail = 0
 
     async def pending(self, after_seq: int, rows_max: int) -> Sequence[OutboxRow]:
@@ -431,16 +431,16 @@ class FailingOutbox(MemoryOutbox):
             raise OSError("disk I/O error")
         return await super().pending(after_seq, rows_max)
 
-    async def settle(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
-        if self.settles_fail:
-            self.settles_fail -= 1
+    async def acknowledge(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
+        if self.acknowledges_fail:
+            self.acknowledges_fail -= 1
             raise OSError("database or disk is full")
-        await super().settle(delivered, dead)
+        await super().acknowledge(delivered, dead)
 
 
-async def test_a_settle_that_fails_is_repeated_and_its_rows_are_not_sent_again() -> None:
+async def test_an_acknowledgement_that_fails_is_repeated_and_its_rows_are_not_sent_again() -> None:
     outbox = FailingOutbox()
-    outbox.settles_fail = 5
+    outbox.acknowledges_fail = 5
     async with scripted_broker(answers({2: [Answer(puback=0x87)]})) as broker:
         async with relaying(outbox, scripted_settings(broker)) as relay:
             add_rows(outbox, 30)
@@ -485,21 +485,21 @@ async def test_a_defect_of_our_own_is_counted_and_does_not_end_the_relay() -> No
 
 
 class HeldOutbox(MemoryOutbox):
-    """Settles only when the test lets it."""
+    """Acknowledges only when the test lets it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.let = asyncio.Event()
 
-    async def settle(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
+    async def acknowledge(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
         await self.let.wait()
-        await super().settle(delivered, dead)
+        await super().acknowledge(delivered, dead)
 
 
-async def test_while_the_store_cannot_settle_only_a_bounded_number_of_rows_goes_out() -> None:
+async def test_while_the_store_cannot_acknowledge_only_a_bounded_number_of_rows_goes_out() -> None:
     outbox = HeldOutbox()
     async with scripted_broker(lambda _: ACCEPT, receive_max=10) as broker:
-        async with relaying(outbox, scripted_settings(broker), unsettled_max=50) as relay:
+        async with relaying(outbox, scripted_settings(broker), unwritten_max=50) as relay:
             add_rows(outbox, 1_000)
             await until(lambda: relay.counters.delivered >= 50 and relay.counters.in_flight == 0)
             assert not await relay.drained(0.05)

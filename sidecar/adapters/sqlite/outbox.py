@@ -70,7 +70,7 @@ class SqliteOutbox:
 
     async def pending(self, after_seq: int, rows_max: int) -> Sequence[OutboxRow]:
         at_hand = self._at_hand
-        # Forward only: rows that were never given out cannot have been settled; of others only the file
+        # Forward only: rows that were never given out cannot have been acknowledged; of others only the file
         # knows.
         if at_hand and after_seq >= self._given_seq and at_hand[0].seq <= after_seq + 1:
             while at_hand and at_hand[0].seq <= after_seq:
@@ -82,14 +82,14 @@ class SqliteOutbox:
             self._given_seq = max(self._given_seq, rows[-1].seq)
         return rows
 
-    async def settle(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
+    async def acknowledge(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
         gone = ranges([*delivered, *(seq for seq, _ in dead)])
         died_wall_ns = self._clock.wall_ns()
         if gone:
             self._given_seq = max(self._given_seq, gone[-1][1])
 
         def run(_batch: Batch, connection: apsw.Connection) -> None:
-            # A dead letter only while it waits: a repeated settlement must not bring back one that was
+            # A dead letter only while it waits: a repeated acknowledgement must not bring back one that was
             # retried.
             letters = [
                 (seq, self._boot.boot, code, REASON_NAMES.get(code, f"0x{code:02x}"), died_wall_ns)
