@@ -12,7 +12,7 @@ from sidecar.core.commands import EntryKind
 from sidecar.core.hangup import RING_ALERTED, RING_NOT_ALERTED, RING_SILENT, TABLE
 from sidecar.core.records import sell_total
 from sidecar.core.terms import ChargeSide, Detail
-from tests.scenarios.golden import GOLDEN, golden_text
+from tests.scenarios.golden import GOLDEN, expand, golden_files, golden_text, left_behind
 from tests.scenarios.scenario import Scenario, summary
 from tests.scenarios.table import BY_NAME, SCENARIOS
 
@@ -30,11 +30,13 @@ def test_the_record_says_who_ended_the_call_and_why(scenario: Scenario) -> None:
 @each_scenario
 def test_the_records_are_the_golden_ones(scenario: Scenario) -> None:
     """`python -m tests.scenarios.golden` writes them anew; the difference is for a person to read."""
-    assert golden_text(scenario) == (GOLDEN / f"{scenario.name}.json").read_text()
+    text = (GOLDEN / f"{scenario.name}.json").read_text()
+    assert text == golden_text(scenario)
+    assert expand(text) == left_behind(scenario)
 
 
 def test_there_is_no_golden_file_without_its_scenario() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.json")} == set(BY_NAME)
+    assert {path.stem for path in golden_files()} == set(BY_NAME)
 
 
 @each_scenario
