@@ -115,6 +115,8 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
         stack.push_async_callback(store.close)
         if store.salvage is not None:
             log.error("journal_salvaged", **asdict(store.salvage))
+        if store.migrated is not None:
+            log.warning("journal_migrated", **asdict(store.migrated))
         store.on_commit(lambda _steps, took_ns: metrics.commit_took(took_ns / 1e9))
         store.on_defect(lambda call_id, error: _defect(metrics, call_id, error))
         decks = DeckStore(settings.data_dir / "decks")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tarfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from sidecar.core.events import CallEvent
 from tests.adapters.store_calls import BOOT_ID
 
 WAIT_S = 20.0
+JOURNALS = Path(__file__).parent / "journals"
 
 
 class Watched:
@@ -90,6 +92,19 @@ async def opened(
         yield Watched(store)
     finally:
         await store.close()
+
+
+def unpacked(name: str, data_dir: Path) -> Path:
+    """One of the journals that an older version wrote, in a data directory, in the place of what is there."""
+    data_dir.mkdir(exist_ok=True)
+    for suffix in ("", "-wal", "-shm"):
+        (data_dir / (FILE_NAME + suffix)).unlink(missing_ok=True)
+    with tarfile.open(JOURNALS / f"{name}.tar.xz") as tar:
+        for member in tar:
+            content = tar.extractfile(member)
+            assert content is not None
+            (data_dir / member.name).write_bytes(content.read())
+    return data_dir
 
 
 def asked(data_dir: Path, sql: str, *values: str | int | bytes) -> list[tuple[object, ...]]:

@@ -15,6 +15,7 @@ import pytest
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite import SqliteStore, StoreError
 from sidecar.adapters.sqlite.file import FILE_NAME, LOCK_NAME, DataDir, connect, renew_epoch
+from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION
 from tests.adapters.sqlite_stores import asked, opened
 from tests.adapters.store_calls import whole_call
 
@@ -84,14 +85,19 @@ async def test_a_file_of_another_version_is_not_touched(tmp_path: Path) -> None:
     connection = apsw.Connection(str(tmp_path / FILE_NAME))
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    assert "written by another version (schema 99, ours is 1)" in await refused(tmp_path)
+    before = (tmp_path / FILE_NAME).read_bytes()
+    said = await refused(tmp_path)
+    assert f"{FILE_NAME}: written by a newer version (its schema is 99, ours is {SCHEMA_VERSION})" in said
+    assert "start that version. To go back" in said
+    assert "(kept: none)" in said
+    assert (tmp_path / FILE_NAME).read_bytes() == before
 
 
 async def test_a_file_of_another_program_is_not_touched(tmp_path: Path) -> None:
     connection = apsw.Connection(str(tmp_path / FILE_NAME))
     connection.execute("CREATE TABLE other (x)")
     connection.close()
-    assert "another version" in await refused(tmp_path)
+    assert "written by another program" in await refused(tmp_path)
 
 
 async def test_an_open_call_that_cannot_be_read_stops_the_start_by_name(tmp_path: Path) -> None:

@@ -155,6 +155,8 @@ class Batch:
             connection.execute(
                 "UPDATE open_calls SET currency = NULL, reserved = NULL WHERE slot = ?", (slot,)
             )
+        if self._head_seq != self._known.head_seq:
+            connection.execute("UPDATE store SET head_seq = ?", (self._head_seq,))
         CDRS.write(connection, self._cdrs)
         CDR_BODIES.write(connection, self._bodies)
         OUTBOX.write(connection, [(seq, self._wall_ns) for seq, _, _ in self._bodies])

@@ -22,7 +22,8 @@ def ledger_check(connection: apsw.Connection) -> list[str]:
     - opening (0) + top-ups - charges - reservations = balance, for each account and currency, exactly;
     - each row's balance is the one before it plus its amount;
     - the movements of a call add up to the charge of its highest revision, and to its reservation while it is
-      open.
+      open;
+    - the last sequence number that was given is that of the last record.
     """
     # One transaction: rows that are written meanwhile are seen by all of the questions or by none.
     found: list[str] = []
@@ -30,7 +31,15 @@ def ledger_check(connection: apsw.Connection) -> list[str]:
         found += _running_balances(connection)
         found += _reservations(connection)
         found += _charges(connection)
+        found += _head(connection)
     return found
+
+
+def _head(connection: apsw.Connection) -> list[str]:
+    ((head, last),) = connection.execute(
+        "SELECT head_seq, (SELECT coalesce(max(seq), 0) FROM cdrs) FROM store"
+    )
+    return [] if head == last else [f"store: the last number given was {head}, that of the records is {last}"]
 
 
 def _running_balances(connection: apsw.Connection) -> list[str]:

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -25,7 +23,6 @@ from sidecar.ports import Clock
 
 FILE_NAME = "journal.db"
 LOCK_NAME = "journal.lock"
-SCHEMA_VERSION = 1
 BUSY_MS_MAX = 5_000
 JOURNAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
 CACHE_KIB = 32 * 1024
@@ -131,30 +128,10 @@ def move_wal(connection: apsw.Connection) -> None:
         raise apsw.BusyError("the WAL is in use by another process")
 
 
-def open_checked(file: Path, vfs: str | None = None) -> apsw.Connection:
-    """Open or create the file, with its schema. DamagedFileError where its contents are not what SQLite
-    wrote; StoreError for all else."""
-    connection = None
-    try:
-        connection = connect(file, vfs)
-        verify(connection)
-        _bring_schema(connection)
-    except BaseException as error:
-        if connection is not None:
-            with suppress(apsw.Error):
-                connection.close(force=True)
-        if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
-            raise DamagedFileError(f"{file}: damaged ({error})") from error
-        if isinstance(error, apsw.Error):
-            raise StoreError(f"{file}: cannot be opened for writing ({error})") from error
-        raise
-    return connection
-
-
 def begin_boot(connection: apsw.Connection, node: str, boot_id: str, clock: Clock) -> Boot:
     """Make the row that everything written by this process refers to."""
     wall_ns, mono_ns = clock.wall_ns(), clock.mono_ns()
-    if not connection.execute("SELECT count(*) FROM store").get:
+    if not connection.execute("SELECT epoch FROM store").get:
         renew_epoch(connection, wall_ns)
     with connection:
         ((epoch, base),) = connection.execute("SELECT epoch, epoch_base_seq FROM store")
@@ -167,28 +144,10 @@ def begin_boot(connection: apsw.Connection, node: str, boot_id: str, clock: Cloc
 
 
 def renew_epoch(connection: apsw.Connection, wall_ns: int) -> str:
-    """After a restore: sequence numbers go on, under a new epoch, so that subscribers do not take them for a
-    replay."""
+    """For a new file and after a restore: sequence numbers go on, under a new epoch, so that subscribers do
+    not take them for a replay."""
     epoch = str(uuid4())
-    with connection:
-        ((head,),) = connection.execute("SELECT coalesce(max(seq), 0) FROM cdrs")
-        connection.execute(
-            "INSERT OR REPLACE INTO store (id, epoch, epoch_base_seq, created_wall_ns) VALUES (1, ?, ?, ?)",
-            (epoch, head, wall_ns),
-        )
+    connection.execute(
+        "UPDATE store SET epoch = ?, epoch_base_seq = head_seq, created_wall_ns = ?", (epoch, wall_ns)
+    )
     return epoch
-
-
-def _bring_schema(connection: apsw.Connection) -> None:
-    version = connection.pragma("user_version")
-    if version == SCHEMA_VERSION:
-        return
-    if version != 0 or connection.execute("SELECT count(*) FROM sqlite_schema").get:
-        raise StoreError(
-            f"{connection.filename}: written by another version (schema {version}, ours is {SCHEMA_VERSION})"
-        )
-    schema = resources.files("sidecar.adapters.sqlite").joinpath("schema.sql").read_text("utf-8")
-    # One transaction: a crash in the middle leaves an empty file, which the next start fills.
-    with connection:
-        connection.execute(schema)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -39,7 +39,7 @@ class Known:
 def recall(connection: apsw.Connection) -> Known:
     """What the writer keeps in memory, read from the file."""
     known = Known()
-    known.head_seq = connection.execute("SELECT coalesce(max(seq), 0) FROM cdrs").get
+    known.head_seq = connection.execute("SELECT head_seq FROM store").get
     for slot, call_id, account, currency, reserved, granted_s in connection.execute(
         "SELECT slot, call_id, account, currency, reserved, granted_s FROM open_calls"
     ):

@@ -177,7 +177,7 @@ def row_of(seq: int, body: bytes) -> OutboxRow:
 
 def _state(connection: apsw.Connection, boot: Boot) -> OutboxState:
     ((head, depth, oldest_wall_ns, dead),) = connection.execute(
-        "SELECT (SELECT coalesce(max(seq), 0) FROM cdrs), (SELECT count(*) FROM outbox),"
+        "SELECT (SELECT head_seq FROM store), (SELECT count(*) FROM outbox),"
         " (SELECT queued_wall_ns FROM outbox ORDER BY seq LIMIT 1), (SELECT count(*) FROM dead_letters)"
     )
     return OutboxState(

@@ -17,8 +17,9 @@ import apsw
 import msgspec
 
 from sidecar.adapters.sqlite.check import ledger_check
-from sidecar.adapters.sqlite.file import StoreError, connect, move_wal, open_checked, renew_epoch
+from sidecar.adapters.sqlite.file import StoreError, connect, move_wal, renew_epoch
 from sidecar.adapters.sqlite.mend import Mender
+from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, run_steps
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 
 PROBES_MAX = 200_000  # keys asked one by one behind a place that cannot be read
@@ -63,10 +64,15 @@ def salvaged(file: Path, cause: str, wall_ns: int, vfs: str | None = None) -> tu
     try:
         for suffix in ("", *_BESIDE):
             fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
-        target = open_checked(fresh, vfs)
+        target = connect(fresh, vfs)
         source = _connect_damaged(file, vfs)
         if source is not None:
-            _copy(source, target, salvage, wall_ns)
+            # Rows are copied as they are, and brought up to date as those of a sound file are.
+            run_steps(target, _version(source))
+            _copy(source, target, salvage)
+        run_steps(target)
+        if source is not None:
+            _mend(source, target, salvage, wall_ns)
             with suppress(apsw.Error):
                 source.close(force=True)
         renew_epoch(target, wall_ns)
@@ -79,7 +85,7 @@ def salvaged(file: Path, cause: str, wall_ns: int, vfs: str | None = None) -> tu
         finish_salvage(file)
     except OSError as error:
         raise StoreError(f"{file}: damaged, and cannot be set aside ({error.strerror})") from error
-    return open_checked(file, vfs), salvage
+    return open_migrated(file, vfs)[0], salvage
 
 
 def finish_salvage(file: Path) -> None:
@@ -110,7 +116,16 @@ def _connect_damaged(file: Path, vfs: str | None) -> apsw.Connection | None:
         return None  # not even its first page: nothing can be reached
 
 
-def _copy(source: apsw.Connection, target: apsw.Connection, salvage: Salvage, wall_ns: int) -> None:
+def _version(source: apsw.Connection) -> int:
+    """Its schema; ours where that cannot be told."""
+    with suppress(apsw.Error):
+        version = int(source.pragma("user_version"))
+        if 0 < version <= SCHEMA_VERSION:
+            return version
+    return SCHEMA_VERSION
+
+
+def _copy(source: apsw.Connection, target: apsw.Connection, salvage: Salvage) -> None:
     with target:
         for table, key, has_body in _TABLES:
             _copy_table(source, target, salvage, table, key, has_body=has_body)
@@ -120,8 +135,15 @@ def _copy(source: apsw.Connection, target: apsw.Connection, salvage: Salvage, wa
             target.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM {other})")  # noqa: S608
         for table in ("outbox", "dead_letters"):
             target.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM cdrs)")  # noqa: S608
-        head, kept = target.execute("SELECT coalesce(max(seq), 0), count(*) FROM cdrs").fetchone() or (0, 0)
-        salvage.lost_seqs = int(str(head)) - int(str(kept))
+
+
+def _mend(source: apsw.Connection, target: apsw.Connection, salvage: Salvage, wall_ns: int) -> None:
+    with target:
+        # The highest number that anything still knows of: none is given out twice.
+        target.execute(
+            "UPDATE store SET head_seq = max(?, (SELECT coalesce(max(seq), 0) FROM cdrs))", (_head(source),)
+        )
+        salvage.lost_seqs = target.execute("SELECT head_seq - (SELECT count(*) FROM cdrs) FROM store").get
         salvage.mended = Mender(target, wall_ns).mend(_balances(source))
         salvage.wrong = ledger_check(target)
 
@@ -191,6 +213,14 @@ def _one(source: apsw.Connection, select: str, key: int) -> Row | None:
         return source.execute(select, (key,)).fetchone()
     except _UNREADABLE:
         return None
+
+
+def _head(source: apsw.Connection) -> int:
+    with suppress(*_UNREADABLE):
+        found = source.execute("SELECT head_seq FROM store").get
+        if isinstance(found, int):
+            return found
+    return 0
 
 
 def _balances(source: apsw.Connection) -> dict[tuple[str, str], Decimal]:

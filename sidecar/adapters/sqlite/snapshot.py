@@ -13,7 +13,8 @@ from types import TracebackType
 
 import apsw
 
-from sidecar.adapters.sqlite.file import FILE_NAME, SCHEMA_VERSION, StoreError, connect_reader
+from sidecar.adapters.sqlite.file import FILE_NAME, StoreError, connect_reader
+from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION
 from sidecar.adapters.sqlite.reader import conditions_of
 from sidecar.adapters.sqlite.rows import sound
 from sidecar.core.cdr import Cdr

@@ -32,9 +32,9 @@ from sidecar.adapters.sqlite.file import (
     begin_boot,
     connect,
     move_wal,
-    open_checked,
     verify,
 )
+from sidecar.adapters.sqlite.migrations import Migrated, open_migrated
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
@@ -83,6 +83,7 @@ class SqliteStore:
         self._notify_commit: Callable[[int, int], None] = _nobody
         self._notify_defect: Callable[[UUID | None, BaseException], None] = _nobody
         self.salvage: Salvage | None = None  # what was saved of a damaged file at this start
+        self.migrated: Migrated | None = None  # what this start has changed in an older file
         self.failure = ""  # what the disk said, while failing
         self.outbox = SqliteOutbox(self._reader, self._write, boot, clock)
         self.accounts = SqliteAccounts(self._reader, self._write, boot, clock)
@@ -112,11 +113,11 @@ class SqliteStore:
     ) -> SqliteStore:
         """Raises StoreError, with what to do, where the directory or the file cannot be used."""
         held = DataDir(data_dir)
-        salvage = None
+        salvage, migrated = None, None
         try:
             finish_salvage(held.file)
             try:
-                connection = open_checked(held.file, vfs)
+                connection, migrated = open_migrated(held.file, vfs)
                 found = _found_open(connection)
             except (DamagedFileError, DamagedError) as error:
                 connection, salvage = salvaged(held.file, str(error), clock.wall_ns(), vfs)
@@ -129,7 +130,7 @@ class SqliteStore:
         except BaseException:
             held.release()
             raise
-        store.salvage = salvage
+        store.salvage, store.migrated = salvage, migrated
         return store
 
     async def close(self) -> None:

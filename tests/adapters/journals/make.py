@@ -98,7 +98,7 @@ async def first_boot(store: SqliteStore) -> None:
         admission(admitted(12, "beta")),
         entry(EntryKind.ATTEMPT, routing(admitted(12, "beta"))),
     )
-    await store.outbox.settle([1, 2], [(3, 0x87), (4, 0x95)])
+    await store.outbox.acknowledge([1, 2], [(3, 0x87), (4, 0x95)])
 
 
 async def second_boot(store: SqliteStore, data_dir: Path) -> None:
@@ -119,7 +119,7 @@ async def second_boot(store: SqliteStore, data_dir: Path) -> None:
         admission(admitted(16, "_")),
         entry(EntryKind.ENDING, replace(ended(answered(admitted(16, "_"))), phase=Phase.ENDING)),
     )
-    await store.outbox.settle([5], [(6, 0x99)])
+    await store.outbox.acknowledge([5], [(6, 0x99)])
     await store.outbox.retry_dead([3])
 
 
@@ -131,13 +131,13 @@ async def last_boot(store: SqliteStore) -> None:
         admission(admitted(17, "acme", prepaid=True)),
         ending(ended(answered(admitted(12, "beta")))),
     )
-    await store.outbox.settle([7], [])
+    await store.outbox.acknowledge([7], [])
 
 
 async def written(store: SqliteStore, *steps: Sequence[StoreCommand]) -> None:
     for step in steps:
         store.submit(step)
-    await store.outbox.settle([], [])
+    await store.outbox.acknowledge([], [])
 
 
 async def revise(store: SqliteStore, number: int, price: str) -> None:

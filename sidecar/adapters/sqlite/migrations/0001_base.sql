@@ -1,4 +1,4 @@
--- journal.db, schema version 1: the system of record of one node.
+-- journal.db: the system of record of one node. The files after this one say what was changed since.
 --
 -- Amounts are TEXT holding plain decimals ("-12.345000"), computed by Python's Decimal with inexact results trapped: a
 -- tax line may have more decimals than any fixed scale, and a 64-bit scaled integer overflows at 10^9 with ten of them.
