@@ -15,7 +15,7 @@ CALL_ID = UUID("152cba2d-bdf4-5cd7-ae77-b3150e837af7")
 
 @pytest.fixture
 def cdr() -> Cdr:
-    return BY_NAME["caller-hangs-up"].play().record
+    return BY_NAME["caller-bye-in-call"].play().record
 
 
 def test_each_revision_has_one_message_id_however_often_it_is_made() -> None:

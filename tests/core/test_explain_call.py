@@ -23,7 +23,7 @@ from sidecar.core.terms import ChargeSide, Rounding
 from tests.scenarios.table import BY_NAME, SCENARIOS
 
 STRIP, TERMS = StripPlan(global_strip=2), RatingTerms()
-CALL = BY_NAME["caller-hangs-up"].play().record
+CALL = BY_NAME["caller-bye-in-call"].play().record
 ANSWERED_AT = datetime(2026, 3, 6, 16, 58, 30, tzinfo=UTC)  # a Friday, 17:58:30 in Berlin
 
 

@@ -348,12 +348,12 @@ def test_a_minute_of_refusals_in_one_record() -> None:
 
 
 def test_the_margin_stands_beside_the_charges() -> None:
-    record = BY_NAME["caller-hangs-up"].play().record
+    record = BY_NAME["caller-bye-in-call"].play().record
     assert record.margin == MarginRecord(currency="EUR", amount=Decimal("0.0055"))
 
 
 def test_a_margin_between_currencies_copies_the_rate_of_the_invite() -> None:
-    record = BY_NAME["caller-hangs-up"].play().record
+    record = BY_NAME["caller-bye-in-call"].play().record
     sell, buy = record.charges
     charges = (sell, replace(buy, currency="USD"))
     before, after = (
@@ -367,7 +367,7 @@ def test_a_margin_between_currencies_copies_the_rate_of_the_invite() -> None:
 
 
 def test_a_side_without_an_amount_leaves_no_margin() -> None:
-    sell, buy = BY_NAME["caller-hangs-up"].play().record.charges
+    sell, buy = BY_NAME["caller-bye-in-call"].play().record.charges
     at = datetime(2026, 3, 1, tzinfo=UTC)
     for charges in ((sell,), (sell, replace(buy, net=None)), (replace(sell, currency=None), buy)):
         assert margin_of(charges, at, ExchangeTable()) is None

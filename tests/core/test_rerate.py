@@ -147,7 +147,7 @@ def test_changes_are_summed_by_account_destination_gateway_and_currency() -> Non
 
 # --- by what the record holds -------------------------------------------------------------------------------
 
-CALL = BY_NAME["caller-hangs-up"].play().record  # sold for 11 s at 0.06 a minute, bought at 0.03
+CALL = BY_NAME["caller-bye-in-call"].play().record  # sold for 11 s at 0.06 a minute, bought at 0.03
 DEAR = Deck("dear", [Rate(prefix="49", currency="EUR", steps=parse_steps("0:6/60/1"))])
 
 

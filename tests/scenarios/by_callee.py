@@ -12,7 +12,7 @@ THREE_TO_ONE = (Share(gateway="alpha", weight=3), Share(gateway="beta", weight=1
 
 CALLEE = (
     Scenario(
-        name="callee-hangs-up",
+        name="callee-bye-in-call",
         ladder="""
             0      A INVITE
             20     B 180
@@ -25,7 +25,7 @@ CALLEE = (
         sold="0.01",
     ),
     Scenario(
-        name="callee-hangs-up-before-the-ack",  # A answers our BYE: it had our 2xx
+        name="callee-bye-before-ack",  # A answers our BYE: it had our 2xx
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -36,7 +36,7 @@ CALLEE = (
         sold="0.002",
     ),
     Scenario(
-        name="callee-hangs-up-and-the-caller-is-gone",  # nothing shows that A ever had our 2xx
+        name="callee-bye-caller-gone",  # nothing shows that A ever had our 2xx
         ladder="""
             0      A INVITE
             0      A deaf
@@ -48,7 +48,7 @@ CALLEE = (
         also={"talk_ms": 2_000},
     ),
     Scenario(
-        name="callee-hangs-up-while-answer-held",
+        name="callee-bye-while-held",
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -58,7 +58,7 @@ CALLEE = (
         wire=ROUTED,
     ),
     Scenario(
-        name="callee-rejects-busy",
+        name="callee-rejected-busy",
         ladder="""
             0      A INVITE
             20     B 180
@@ -69,7 +69,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail as received",
     ),
     Scenario(
-        name="callee-rejects-with-reason",
+        name="callee-rejected-with-reason",
         ladder="""
             0      A INVITE
             1_000  B 480 reason=Q.850;cause=20
@@ -78,7 +78,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail as received",
     ),
     Scenario(
-        name="callee-rejects-mapped-by-setting",
+        name="callee-rejected-mapped-by-setting",
         ladder="""
             0      A INVITE
             1_000  B 480
@@ -88,7 +88,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail as received",
     ),
     Scenario(
-        name="callee-rejects-after-failover",
+        name="callee-rejected-busy-after-failover",
         ladder="""
             0      A INVITE
             50     B 503
@@ -101,7 +101,7 @@ CALLEE = (
         also={"gateway": "beta"},
     ),
     Scenario(
-        name="callee-rejects-after-failover-by-code",  # alpha knows not all numbers, beta believes its callee
+        name="callee-rejected-after-failover-by-code",  # alpha does not know all numbers
         ladder="""
             0      A INVITE
             50     B 404 reason=Q.850;cause=1
@@ -113,7 +113,7 @@ CALLEE = (
         also={"gateway": "beta"},
     ),
     Scenario(
-        name="callee-rejects-with-a-code-that-ends-the-call",  # a 503 of alpha is the caller's
+        name="callee-rejected-by-code-not-listed",  # a 503 of alpha is the caller's
         ladder="""
             0      A INVITE
             50     B 503
@@ -123,7 +123,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail 500",
     ),
     Scenario(
-        name="callee-rejects-after-failover-by-time",  # alpha only says 100; beta is the last, and may
+        name="callee-rejected-after-failover-by-time",  # alpha only says 100; beta is the last, and may
         ladder="""
             0      A INVITE
             20     B 100
@@ -137,7 +137,7 @@ CALLEE = (
         also={"gateway": "beta"},
     ),
     Scenario(
-        name="callee-rings-late-at-a-gateway-with-a-limit",  # 18x in time: it may ring as long as it likes
+        name="callee-bye-after-late-ringing",  # 18x in time: it may ring as long as it likes
         ladder="""
             0      A INVITE
             20     B 100
@@ -152,7 +152,7 @@ CALLEE = (
         sold="0.001",
     ),
     Scenario(
-        name="callee-rejects-at-the-second-of-a-group",  # the call id is 3 modulo 4: beta is drawn first
+        name="callee-rejected-at-second-of-group",  # the call id is 3 modulo 4: beta is drawn first
         ladder="""
             0      A INVITE
             50     B 503 reason=Q.850;cause=34
@@ -164,7 +164,7 @@ CALLEE = (
         also={"gateway": "alpha"},
     ),
     Scenario(
-        name="callee-rejects-at-the-only-gateway-that-is-up",
+        name="callee-rejected-after-gateway-down",
         ladder="""
             0      A INVITE
             50     B 503
@@ -177,7 +177,7 @@ CALLEE = (
         also={"gateway": "alpha"},
     ),
     Scenario(
-        name="callee-rejects-after-early-media",  # A has heard alpha: beta cannot continue that
+        name="callee-rejected-after-early-media",  # A has heard alpha: beta cannot continue that
         ladder="""
             0      A INVITE
             20     B 183
@@ -188,7 +188,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail as received",
     ),
     Scenario(
-        name="callee-rejects-unavailable",  # its 503 is not ours
+        name="callee-rejected-unavailable",  # its 503 is not ours
         ladder="""
             0      A INVITE
             50     B 503
@@ -197,7 +197,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail 500",
     ),
     Scenario(
-        name="callee-rejects-unavailable-passed",
+        name="callee-rejected-unavailable-passed",
         ladder="""
             0      A INVITE
             50     B 503
@@ -207,7 +207,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail as received",
     ),
     Scenario(
-        name="callee-redirects",
+        name="callee-redirect-refused",
         ladder="""
             0      A INVITE
             50     B 302
@@ -217,7 +217,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail 480",
     ),
     Scenario(
-        name="callee-redirects-and-the-caller-is-sent-there",
+        name="callee-redirect-passed",
         ladder="""
             0      A INVITE
             50     B 302 contact=4930999@192.0.2.7
@@ -227,7 +227,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail as received with contacts",
     ),
     Scenario(
-        name="callee-redirects-and-a-contact-answers",  # sold as dialled, bought as sent: beta sells nothing
+        name="caller-bye-after-redirect",  # sold as dialled, bought as sent: beta sells nothing
         ladder="""
             0      A INVITE
             50     B 302 contact=4930999@10.0.2.1:5060
@@ -243,7 +243,7 @@ CALLEE = (
         also={"gateway": "beta"},
     ),
     Scenario(
-        name="callee-redirects-in-order",  # the highest q first, busy is no end; then the rest of the route
+        name="callee-redirect-followed-in-order",  # the highest q first, then the rest of the route
         ladder="""
             0      A INVITE
             50     B 300 contact=4930111@10.0.2.1;q=0.2 contact=4930222@10.0.1.1;q=0.7
@@ -257,7 +257,7 @@ CALLEE = (
         wire=f"{ROUTED}, route 2 alpha 4930222, route 3 beta 4930111, route 4 beta, fail as received",
     ),
     Scenario(
-        name="callee-redirects-to-a-stranger",  # nor to our own gateway at another port, nor to a name
+        name="callee-redirect-to-stranger",  # nor to our own gateway at another port, nor to a name
         ladder="""
             0      A INVITE
             50     B 302 contact=4930999@192.0.2.7 contact=4930999@10.0.2.1:5099 contact=4930999@beta.example
@@ -267,7 +267,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail 480",
     ),
     Scenario(
-        name="callee-redirects-in-a-circle",
+        name="callee-redirect-in-circle",
         ladder="""
             0      A INVITE
             50     B 302 contact=4930123456@10.0.1.1 contact=4930999@10.0.2.1
@@ -278,7 +278,7 @@ CALLEE = (
         wire=f"{ROUTED}, route 2 beta 4930999, fail 480",
     ),
     Scenario(
-        name="callee-redirects-without-end",
+        name="callee-redirect-without-end",
         ladder="""
             0      A INVITE
             50     B 302 contact=49301@10.0.1.1 contact=49302@10.0.1.1 contact=49303@10.0.1.1
@@ -294,7 +294,7 @@ CALLEE = (
         "route 5 alpha 49302, route 6 alpha 49303, fail 480",
     ),
     Scenario(
-        name="callee-redirects-and-the-contact-challenges",  # the caller's answer goes to the number it is of
+        name="callee-redirect-then-challenge",  # the caller's answer goes to the number it is of
         ladder="""
             0      A INVITE
             50     B 302 contact=4930999@10.0.2.1 contact=4930888@10.0.2.1
@@ -309,7 +309,7 @@ CALLEE = (
         "route 4 beta 4930888, fail as received",
     ),
     Scenario(
-        name="callee-redirects-to-a-blocked-number",
+        name="callee-redirect-to-blocked-number",
         ladder="""
             0      A INVITE
             50     B 302 contact=0900123@10.0.2.1
@@ -319,7 +319,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail 480",
     ),
     Scenario(
-        name="callee-redirects-as-its-gateway-may",  # the node refuses, this gateway may
+        name="callee-redirect-followed-by-gateway",  # the node refuses, this gateway may
         ladder="""
             0      A INVITE
             50     B 302 contact=4930999@10.0.2.1
@@ -330,7 +330,7 @@ CALLEE = (
         wire=f"{ROUTED}, route 2 beta 4930999, fail 480",
     ),
     Scenario(
-        name="callee-redirects-after-early-media",
+        name="callee-redirect-after-early-media",
         ladder="""
             0      A INVITE
             20     B 183
@@ -341,7 +341,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail 480",
     ),
     Scenario(
-        name="callee-challenges-and-caller-retries",
+        name="caller-bye-after-challenge",
         ladder="""
             0      A INVITE
             50     B 407
@@ -356,7 +356,7 @@ CALLEE = (
         also={"pdd_ms": 2_000},
     ),
     Scenario(
-        name="callee-refuses-our-credentials",  # the caller has none that would help: it hears 500
+        name="callee-credentials-rejected",  # the caller has none that would help: it hears 500
         ladder="""
             0      A INVITE
             50     B 407
@@ -366,7 +366,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail 500",
     ),
     Scenario(
-        name="callee-refuses-our-credentials-and-the-next-answers",
+        name="caller-bye-after-credentials-rejected",
         ladder="""
             0      A INVITE
             50     B 401
@@ -380,7 +380,7 @@ CALLEE = (
         sold="0.001",
     ),
     Scenario(
-        name="callee-challenges-and-gateway-fails",  # the other gateway is still there after a challenge
+        name="callee-challenge-then-failover",  # the other gateway is still there after a challenge
         ladder="""
             0      A INVITE
             50     B 401
@@ -393,7 +393,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail as received, {ARM}, route 2 alpha, route 3 beta, fail as received",
     ),
     Scenario(
-        name="callee-challenges-and-caller-leaves",
+        name="callee-challenge-without-retry",
         ladder="""
             0      A INVITE
             50     B 407
@@ -402,7 +402,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail as received",
     ),
     Scenario(
-        name="callee-challenges-and-node-crashes",
+        name="callee-challenge-then-crash",
         ladder="""
             0      A INVITE
             50     B 407

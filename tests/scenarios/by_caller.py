@@ -9,7 +9,7 @@ PREPAID = {"accounts": account(prepaid=True)}
 
 CALLER = (
     Scenario(
-        name="caller-hangs-up",
+        name="caller-bye-in-call",
         ladder="""
             0      A INVITE
             20     B 180
@@ -23,7 +23,7 @@ CALLER = (
         also={"talk_ms": 10_050, "hold_s": 11, "pdd_ms": 20, "ring_ms": 1_981, "gateway": "alpha"},
     ),
     Scenario(
-        name="caller-hangs-up-just-under-the-next-second",
+        name="caller-bye-just-under-the-next-second",
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -36,7 +36,7 @@ CALLER = (
         also={"hold_s": 10, "ring_ms": None, "pdd_ms": 2_000},
     ),
     Scenario(
-        name="caller-hangs-up-with-reason",
+        name="caller-bye-with-reason",
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -48,7 +48,7 @@ CALLER = (
         sold="0.002",
     ),
     Scenario(
-        name="caller-hangs-up-unacknowledged",  # the ACK was lost; the BYE proves that A had our 2xx
+        name="caller-bye-before-ack",  # the ACK was lost; the BYE proves that A had our 2xx
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -59,7 +59,7 @@ CALLER = (
         sold="0.003",
     ),
     Scenario(
-        name="caller-hangs-up-at-once",  # answered, but below the hold-time precision
+        name="caller-bye-at-once",  # answered, but below the hold-time precision
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -71,7 +71,7 @@ CALLER = (
         also={"hold_s": 0, "billed_s": 0, "talk_ms": 49},
     ),
     Scenario(
-        name="caller-hangs-up-prepaid",
+        name="caller-bye-prepaid",
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -86,7 +86,7 @@ CALLER = (
         also={"granted_s": 1_000},
     ),
     Scenario(
-        name="caller-hangs-up-while-ringing",  # RFC 3261 §15: an early dialog may be ended by BYE
+        name="caller-bye-while-ringing",  # RFC 3261 §15: an early dialog may be ended by BYE
         ladder="""
             0      A INVITE
             20     B 180
@@ -96,7 +96,7 @@ CALLER = (
         wire=ROUTED,
     ),
     Scenario(
-        name="caller-cancels-while-ringing",
+        name="caller-cancel-while-ringing",
         ladder="""
             0      A INVITE
             20     B 180
@@ -107,7 +107,7 @@ CALLER = (
         also={"talk_ms": 0, "answered_at": None, "ring_ms": 2_980},
     ),
     Scenario(
-        name="caller-cancels-before-any-provisional",
+        name="caller-cancel-before-provisional",
         ladder="""
             0      A INVITE
             100    A CANCEL
@@ -117,7 +117,7 @@ CALLER = (
         also={"ringing_at": None, "pdd_ms": None},
     ),
     Scenario(
-        name="caller-cancels-while-admitting",  # quicker than the disk: nothing ever leaves on B
+        name="caller-cancel-while-admitting",  # quicker than the disk: nothing ever leaves on B
         ladder="""
             0      A INVITE
             0      A CANCEL
@@ -129,7 +129,7 @@ CALLER = (
         also={"attempts": (), "gateway": None, "leg_b": None},
     ),
     Scenario(
-        name="caller-cancels-with-reason",
+        name="caller-cancel-with-reason",
         ladder="""
             0      A INVITE
             20     B 180
@@ -139,7 +139,7 @@ CALLER = (
         wire=ROUTED,
     ),
     Scenario(
-        name="caller-cancels-while-answer-held",
+        name="caller-cancel-while-held",
         ladder="""
             0      A INVITE
             20     B 180

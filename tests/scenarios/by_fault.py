@@ -10,7 +10,7 @@ PREPAID = {"accounts": account(prepaid=True)}
 
 FAULT = (
     Scenario(
-        name="server-journal-admission",
+        name="server-journal-failed-while-admitting",
         ladder="""
             0      disk fails
             0      A INVITE
@@ -20,7 +20,7 @@ FAULT = (
         refused=True,
     ),
     Scenario(
-        name="server-journal-admission-stalled",
+        name="server-journal-stalled-while-admitting",
         ladder="""
             0      disk stalls
             0      A INVITE
@@ -30,7 +30,7 @@ FAULT = (
         also={"attempts": ()},
     ),
     Scenario(
-        name="server-journal-answer",
+        name="server-journal-failed-while-held",
         ladder="""
             0      A INVITE
             20     B 180
@@ -42,7 +42,7 @@ FAULT = (
         also={"answered_at": None},
     ),
     Scenario(
-        name="server-journal-answer-stalled",  # held for longer than answer_hold_ms_max
+        name="server-journal-stalled-while-held",  # held for longer than answer_hold_ms_max
         ladder="""
             0      A INVITE
             20     B 180
@@ -54,7 +54,7 @@ FAULT = (
         also={"answered_at": None},
     ),
     Scenario(
-        name="server-internal-error-ringing",
+        name="server-internal-error-while-ringing",
         ladder="""
             0      A INVITE
             20     B 180
@@ -95,7 +95,7 @@ FAULT = (
         also={"suppressed_by": "record_fault"},
     ),
     Scenario(
-        name="server-transport-lost-caller",
+        name="server-transport-lost-caller-in-call",
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -108,7 +108,7 @@ FAULT = (
         sold="0.006",
     ),
     Scenario(
-        name="server-transport-lost-callee",
+        name="server-transport-lost-callee-in-call",
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -121,7 +121,7 @@ FAULT = (
         sold="0.006",
     ),
     Scenario(
-        name="server-transport-lost-ringing",
+        name="server-transport-lost-while-ringing",
         ladder="""
             0      A INVITE
             20     B 180
@@ -134,7 +134,7 @@ FAULT = (
 
 CRASH = (
     Scenario(
-        name="server-crash-recovered-before-any-provisional",
+        name="server-crash-before-provisional",
         ladder="""
             0      A INVITE
             500    node crashes
@@ -145,7 +145,7 @@ CRASH = (
         wire=ROUTED,
     ),
     Scenario(
-        name="server-crash-recovered-ringing",
+        name="server-crash-while-ringing",
         ladder="""
             0      A INVITE
             20     B 180
@@ -158,7 +158,7 @@ CRASH = (
         also={"granted_s": 1_000},
     ),
     Scenario(
-        name="server-crash-recovered-answer-held",
+        name="server-crash-while-held",
         ladder="""
             0      A INVITE
             20     B 180
@@ -169,7 +169,7 @@ CRASH = (
         wire=ROUTED,
     ),
     Scenario(
-        name="server-crash-recovered-in-call",  # billed to the node's last heartbeat
+        name="server-crash-in-call",  # billed to the node's last heartbeat
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -181,7 +181,7 @@ CRASH = (
         sold="0.028",
     ),
     Scenario(
-        name="server-crash-recovered-before-a-heartbeat",  # the call is younger than the last heartbeat
+        name="server-crash-before-heartbeat",  # the call is younger than the last heartbeat
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -193,7 +193,7 @@ CRASH = (
         sold="0.001",
     ),
     Scenario(
-        name="server-crash-recovered-prepaid",  # never more than the grant
+        name="server-crash-in-call-prepaid",  # never more than the grant
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -207,7 +207,7 @@ CRASH = (
         sold="0.005",
     ),
     Scenario(
-        name="caller-hangs-up-and-node-crashes",  # the cause was on disk before the crash, and stays
+        name="caller-bye-then-crash",  # the cause was on disk before the crash, and stays
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -224,7 +224,7 @@ CRASH = (
 
 PROXY = (
     Scenario(
-        name="proxy-hangs-up-bye",
+        name="proxy-bye-session-timer",
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -238,7 +238,7 @@ PROXY = (
         also={"proxy": "carrier"},
     ),
     Scenario(
-        name="proxy-hangs-up-bye-credit",  # for us a cause of set-up only, for the proxy one in a call
+        name="proxy-bye-no-credit",  # for us a cause of set-up only, for the proxy one in a call
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -251,7 +251,7 @@ PROXY = (
         also={"proxy": "carrier"},
     ),
     Scenario(
-        name="proxy-hangs-up-bye-callee-side",
+        name="proxy-bye-max-duration",
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -264,7 +264,7 @@ PROXY = (
         also={"proxy": "vendor"},
     ),
     Scenario(
-        name="proxy-hangs-up-cancel",
+        name="proxy-cancel-no-credit",
         ladder="""
             0      A INVITE
             20     B 180
@@ -275,7 +275,7 @@ PROXY = (
         also={"proxy": "carrier"},
     ),
     Scenario(
-        name="proxy-hangs-up-final-response",
+        name="proxy-rejected-max-duration",
         ladder="""
             0      A INVITE
             20     B 180
@@ -284,5 +284,26 @@ PROXY = (
         cdr="server/timeout/max_duration 480 16 failed 0 message/observed",
         wire=f"{ROUTED}, fail as received",
         also={"proxy": "vendor"},
+    ),
+    Scenario(
+        name="proxy-rejected-no-credit",
+        ladder="""
+            0      A INVITE
+            1_000  B 403 reason=SIP;cause=402;text="no_credit"
+        """,
+        cdr="server/credit/no_credit 403 21 failed 0 message/observed",
+        wire=f"{ROUTED}, fail as received",
+        also={"proxy": "vendor"},
+    ),
+    Scenario(
+        name="proxy-ring-timeout",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            3_000  A CANCEL reason=Q.850;cause=19;text="ring_timeout"
+        """,
+        cdr="server/timeout/ring_timeout 408 19 no_answer 0 message/observed",
+        wire=ROUTED,
+        also={"proxy": "carrier"},
     ),
 )

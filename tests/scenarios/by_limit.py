@@ -9,7 +9,7 @@ PREPAID = {"accounts": account(prepaid=True)}
 
 TIMEOUT = (
     Scenario(
-        name="server-ring-timeout-alerted",
+        name="server-ring-timeout",
         ladder="""
             0      A INVITE
             20     B 180
@@ -47,7 +47,7 @@ TIMEOUT = (
         wire=f"{ROUTED}, release 408 102 ring_timeout",
     ),
     Scenario(
-        name="server-max-duration",
+        name="server-max-duration-in-call",
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -91,7 +91,7 @@ TIMEOUT = (
         sold="0.005",
     ),
     Scenario(
-        name="server-dead-peer-caller",
+        name="server-dead-caller-in-call",
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -106,7 +106,7 @@ TIMEOUT = (
         sold="0.025",
     ),
     Scenario(
-        name="server-dead-peer-callee",  # A lives on, but it has had nobody to talk to since B's last life
+        name="server-dead-callee-in-call",  # A lives on, but it has had nobody to talk to since B's last life
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -121,7 +121,7 @@ TIMEOUT = (
         sold="0.025",
     ),
     Scenario(
-        name="server-session-timer",
+        name="server-session-timer-in-call",
         ladder="""
             0       A INVITE
             2_000   B 200

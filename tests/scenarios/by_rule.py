@@ -81,7 +81,7 @@ POLICY = (
 
 ADMIN = (
     Scenario(
-        name="server-operator-release-ringing",
+        name="server-operator-release-while-ringing",
         ladder="""
             0      A INVITE
             20     B 180
@@ -105,7 +105,7 @@ ADMIN = (
         also={"operator": "jane", "operator_text": None},
     ),
     Scenario(
-        name="server-operator-release-awaiting-retry",
+        name="server-operator-release-while-awaiting-retry",
         ladder="""
             0      A INVITE
             50     B 407
@@ -115,7 +115,7 @@ ADMIN = (
         wire=f"{ROUTED}, fail as received, release 480 31 operator",
     ),
     Scenario(
-        name="server-drain",
+        name="server-drain-in-call",
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -151,7 +151,7 @@ RESOURCE = (
         refused=True,
     ),
     Scenario(
-        name="server-node-full-in-the-bridge",
+        name="server-node-full-in-bridge",
         ladder="""
             0      node refuses node_full 503
         """,

@@ -37,7 +37,7 @@ GLARE = (
         also={"glare": False},
     ),
     Scenario(
-        name="glare-bye-bye-after-the-record",  # B's BYE came when the record was out: a second revision
+        name="glare-bye-bye-after-record",  # B's BYE came when the record was out: a second revision
         ladder="""
             0      A INVITE
             0      B deaf
@@ -90,7 +90,7 @@ GLARE = (
         wire=f"{ROUTED}, release 408 19 ring_timeout",
     ),
     Scenario(
-        name="late-answer-of-an-abandoned-attempt",
+        name="glare-failover-answer",
         ladder="""
             0      A INVITE
             5_000  B 180
@@ -106,7 +106,7 @@ GLARE = (
         also={"gateway": "beta"},
     ),
     Scenario(
-        name="late-answer-of-a-second-branch",  # one answer is sold and bought, the other hung up on
+        name="glare-answer-answer",  # one answer is sold and bought, the other hung up on
         ladder="""
             0      A INVITE
             20     B 180
@@ -121,7 +121,7 @@ GLARE = (
         also={"glare": False},
     ),
     Scenario(
-        name="late-answer-after-the-record",  # of a gateway that had been silent for too long
+        name="glare-failover-answer-after-record",  # of a gateway that had been silent for too long
         ladder="""
             0      A INVITE
             9_000  B late 1
@@ -132,7 +132,7 @@ GLARE = (
         revisions=2,
     ),
     Scenario(
-        name="late-life-after-the-record",  # A's 2xx to our BYE came when the record was out, and billed 0 s
+        name="callee-bye-life-after-record",  # A answers our BYE when the record is out: 0 s before
         ladder="""
             0      A INVITE
             0      A deaf

@@ -55,7 +55,7 @@ SUPPRESSED = (
         sold="0.003",
     ),
     Scenario(
-        name="caller-cancels-suppressed",
+        name="caller-cancel-suppressed",
         ladder="""
             0      A INVITE
             20     B 180
@@ -83,7 +83,7 @@ SUPPRESSED = (
         refused=True,
     ),
     Scenario(
-        name="caller-hangs-up-no-cdr-number",  # charged as usual, not published
+        name="caller-bye-no-cdr-number",  # charged as usual, not published
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -97,7 +97,7 @@ SUPPRESSED = (
         also={"recorded": False, "suppressed_by": "SERVER_BILLING_NO_CDR_E164S"},
     ),
     Scenario(
-        name="caller-hangs-up-free-number",
+        name="caller-bye-free-number",
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -109,7 +109,7 @@ SUPPRESSED = (
         wire=ANSWERED,
     ),
     Scenario(
-        name="caller-hangs-up-unrated",  # a postpaid call without a rate is carried; its amounts are null
+        name="caller-bye-unrated",  # a postpaid call without a rate is carried; its amounts are null
         ladder="""
             0      A INVITE 33123456
             2_000  B 200

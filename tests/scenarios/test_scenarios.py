@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,21 @@ from sidecar.core.terms import ChargeSide, Detail
 from tests.scenarios.golden import GOLDEN, expand, golden_files, golden_text, left_behind
 from tests.scenarios.scenario import Scenario, summary
 from tests.scenarios.table import BY_NAME, SCENARIOS
+
+SIPP_SCENARIOS = Path(__file__).parent.parent.parent / "sipp_scenarios"
+SIPP_ALONE = {
+    "caller-bye-private": "which headers a gateway gets is the bridge's: here it is caller-bye-in-call",
+    "caller-refer-in-call": "the bridge passes a REFER, the core does not hear of it",
+    "caller-refer-refused": "the bridge refuses a REFER, the core does not hear of it",
+    "gateway-challenge": "the bridge answers the challenge, the core does not hear of it",
+    "gateway-not-found": "the part of the first gateway in callee-rejected-after-failover-by-code",
+    "gateway-probes-answered": "the part of a gateway that is up; probes are no calls",
+    "gateway-slow": "the part of the first gateway in callee-rejected-after-failover-by-time",
+    "gateway-unavailable": "the part of the first gateway in callee-rejected-busy-after-failover",
+    "proxy-bye-in-call": "why it hangs up is Kamailio's: proxy-bye-max-duration, or its operator",
+    "server-dead-dialog-in-call": "the callee says 481: here it is server-dead-callee-in-call",
+    "server-refused-by-policy": "the caller of server-no-rate, server-account-required, server-margin-floor",
+}
 
 each_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 
@@ -77,13 +93,26 @@ def test_every_row_of_the_table_has_a_scenario_with_its_codes() -> None:
         assert any(one[1] is Detail.RING_TIMEOUT and one[3] == cause for one in played)
 
 
+def test_every_sipp_scenario_is_a_scenario_here_or_says_why_not() -> None:
+    played = {path.name.split(".")[0] for path in SIPP_SCENARIOS.glob("*.xml")}
+    assert played - set(BY_NAME) == set(SIPP_ALONE)
+
+
+def test_a_name_says_who_ended_the_call() -> None:
+    """`<who>-<what>[-<phase>]`; a glare is two at once."""
+    for scenario in SCENARIOS:
+        who = scenario.name.split("-")[0]
+        origin = scenario.play().record.hangup_origin
+        assert who == "glare" or origin == {"proxy": "server"}.get(who, who), scenario.name
+
+
 def test_names_are_unique() -> None:
     assert not [name for name, count in Counter(one.name for one in SCENARIOS).items() if count > 1]
 
 
 def test_a_held_answer_that_never_reaches_the_caller_is_bought_and_not_sold() -> None:
     # The stalled journal held B's 2xx for two seconds, until the BYE on B.
-    sell, buy = BY_NAME["server-journal-answer-stalled"].play().record.charges
+    sell, buy = BY_NAME["server-journal-stalled-while-held"].play().record.charges
     assert (sell.side, buy.side) == (ChargeSide.SELL, ChargeSide.BUY)
     assert (sell.total, buy.total) == (Decimal(0), Decimal("0.001"))
 
@@ -96,7 +125,7 @@ def test_a_suppressed_call_says_what_it_would_have_cost() -> None:
 
 
 def test_the_journal_hears_of_each_step_in_order() -> None:
-    assert BY_NAME["caller-hangs-up"].play().entries == [
+    assert BY_NAME["caller-bye-in-call"].play().entries == [
         EntryKind.ADMITTED,
         EntryKind.ANSWERED,
         EntryKind.ESTABLISHED,

@@ -36,12 +36,16 @@ PEERS = {
         proxy_hangups=(
             ProxyHangup(header="reason", contains="dialog timeout", detail=Detail.SESSION_TIMER),
             ProxyHangup(header="x-ended-by", contains="credit", detail=Detail.NO_CREDIT),
+            ProxyHangup(header="reason", contains="ring timeout", detail=Detail.RING_TIMEOUT),
         ),
     ),
     "vendor": Peer(
         name="vendor",
         addresses=("10.0.1.1",),
-        proxy_hangups=(ProxyHangup(header="reason", contains="max call time", detail=Detail.MAX_DURATION),),
+        proxy_hangups=(
+            ProxyHangup(header="reason", contains="max call time", detail=Detail.MAX_DURATION),
+            ProxyHangup(header="reason", contains="no credit", detail=Detail.NO_CREDIT),
+        ),
     ),
 }
 

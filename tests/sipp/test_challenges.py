@@ -32,7 +32,7 @@ async def _rig(folder: Path) -> AsyncIterator[Rig]:
 
 async def test_a_gateway_that_challenges_gets_its_answer_and_the_call(tmp_path: Path) -> None:
     async with _rig(tmp_path) as rig:
-        cdr = await rig.place("caller-bye-in-call", "gateway-challenges")
+        cdr = await rig.place("caller-bye-in-call", "gateway-challenge")
     assert verdict(cdr)[:3] == ("caller", None, "bye")
     assert len(cdr["attempts"]) == 1
     assert cdr["attempts"][0]["sip_code"] == 200
@@ -40,7 +40,7 @@ async def test_a_gateway_that_challenges_gets_its_answer_and_the_call(tmp_path: 
 
 async def test_credentials_in_vain_are_a_failure_that_the_caller_is_not_asked_about(tmp_path: Path) -> None:
     async with _rig(tmp_path) as rig:
-        cdr = await rig.place("callee-rejected-unavailable", "gateway-challenges-in-vain")
+        cdr = await rig.place("callee-rejected-unavailable", "callee-credentials-rejected")
     assert verdict(cdr) == ("callee", None, "rejected", 401, 21, "rejected")
     assert [one["sip_code"] for one in cdr["attempts"]] == [401]
 
@@ -49,7 +49,7 @@ async def test_credentials_in_vain_lead_to_the_next_gateway(tmp_path: Path) -> N
     async with _rig(tmp_path) as rig:
         others = {"second": "caller-bye-in-call"}
         cdr = await rig.place(
-            "caller-bye-in-call", "gateway-challenges-in-vain", dialled="0144123456789", others=others
+            "caller-bye-in-call", "callee-credentials-rejected", dialled="0144123456789", others=others
         )
     assert verdict(cdr)[:3] == ("caller", None, "bye")
     assert [(one["gateway"], one["sip_code"]) for one in cdr["attempts"]] == [("main", 401), ("second", 200)]

@@ -311,8 +311,8 @@ CASES = (
         proxy="local",
     ),
     Case(
-        "proxy-rejects-no-credit",
-        "proxy-rejects-no-credit",
+        "proxy-rejected-no-credit",
+        "proxy-rejected-no-credit",
         "server",
         "credit",
         "no_credit",

@@ -40,7 +40,7 @@ async def _locked_from_ringing_to_the_end(rig: Rig, dialled: str) -> None:
 @pytest.mark.parametrize(
     ("scenario", "expected"),
     [
-        ("server-journal-while-answering", ("server", "fault", "journal", 500, 41, "failed")),
+        ("server-journal-stalled-while-held", ("server", "fault", "journal", 500, 41, "failed")),
         ("callee-bye-while-held", ("callee", None, "bye", 480, 16, "rejected")),
         ("caller-cancel-while-held", ("caller", None, "cancel", 487, 16, "cancelled")),
     ],

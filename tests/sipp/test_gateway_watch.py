@@ -51,7 +51,7 @@ async def _answers_probes(rig: Rig, gateway: str) -> AsyncIterator[None]:
     [control] = free_ports("127.0.0.1", 1)
     port = rig.gateways[gateway]
     more = ("-m", "1000")
-    name = "gateway-answers-probes.uas"
+    name = "gateway-probes-answered.uas"
     sipp = await Sipp.start(name, rig.folder, rig.host, port, control, *more, patience_s=150)
     try:
         await sipp.listening(rig.host, port)

@@ -105,7 +105,7 @@ async def test_an_operator_ends_a_call(
 
 async def test_a_source_that_is_not_listed_is_refused_with_a_record(make_rig: MakeRig) -> None:
     async with make_rig(SIDECAR_SIP__UNLISTED_SOURCE="reject") as rig:
-        cdr = await rig.place("server-refused-by-source", host=rig.stranger)
+        cdr = await rig.place("server-source-not-allowed", host=rig.stranger)
     assert verdict(cdr) == ("server", "policy", "source_not_allowed", 403, 21, "refused")
     assert cdr["leg_a"]["remote_address"].startswith(f"{rig.stranger}:")
     assert cdr["attempts"] == []

@@ -20,7 +20,7 @@ def rig_at(folder: Path) -> Rig:
 async def test_a_caller_is_sent_elsewhere_and_the_call_is_over(tmp_path: Path) -> None:
     rig = rig_at(tmp_path)
     async with rig.up(SIDECAR_SIP__REDIRECT="pass"):
-        cdr = await rig.place("callee-redirects", "callee-redirects")
+        cdr = await rig.place("callee-redirect-passed", "callee-redirect-passed")
     assert (cdr["hangup_origin"], cdr["detail"], cdr["sip_code"]) == ("callee", "rejected", 302)
     assert len(cdr["attempts"]) == 1
 
@@ -29,7 +29,7 @@ async def test_a_redirected_call_is_carried_by_the_gateway_that_the_contact_name
     rig = rig_at(tmp_path)
     async with rig.up(SIDECAR_SIP__REDIRECT="follow"):
         cdr = await rig.place(
-            "caller-bye-in-call", "callee-redirects", others={"second": "caller-bye-in-call"}
+            "caller-bye-in-call", "callee-redirect-passed", others={"second": "caller-bye-in-call"}
         )
     first, second = cdr["attempts"]
     assert (first["gateway"], first["sip_code"]) == ("main", 302)

@@ -27,7 +27,7 @@ def sold(cdr: Record) -> dict[str, Any]:
 async def test_a_transfer_passes_and_the_call_it_makes_is_billed_as_its_own(tmp_path: Path) -> None:
     rig = rig_at(tmp_path)
     async with rig.up(SIDECAR_SIP__REFER="pass"):
-        transferred = await rig.place("caller-refers-in-call", "caller-refers-in-call")
+        transferred = await rig.place("caller-refer-in-call", "caller-refer-in-call")
         # What the callee does with the Refer-To that it was given.
         made = await rig.place("caller-bye-in-call", "caller-bye-in-call", dialled=TARGET)
     assert (transferred["hangup_origin"], transferred["detail"]) == ("caller", "bye")
@@ -41,5 +41,5 @@ async def test_a_transfer_passes_and_the_call_it_makes_is_billed_as_its_own(tmp_
 async def test_a_transfer_is_refused_unless_a_setting_says_otherwise(tmp_path: Path) -> None:
     rig = rig_at(tmp_path)
     async with rig.up():
-        cdr = await rig.place("caller-refers-in-vain", "caller-bye-in-call")
+        cdr = await rig.place("caller-refer-refused", "caller-bye-in-call")
     assert (cdr["hangup_origin"], cdr["detail"], cdr["disposition"]) == ("caller", "bye", "answered")

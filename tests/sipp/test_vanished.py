@@ -67,7 +67,7 @@ async def test_a_caller_that_no_connection_leads_to_is_billed_to_its_last_life(t
     rig.write_profile(calls_max=100, max_duration_s=60)
     remote = f"{rig.host}:{free_ports(rig.host, 1)[0]}"
     async with rig.up(SIDECAR_SIP__LISTEN_TCP=remote, **SHORT):
-        scenario = "server-transport-lost-in-call"
+        scenario = "server-transport-lost-caller-in-call"
         cdr = await rig.place(scenario, scenario, remote=remote, transport="t1")
     assert verdict(cdr) == TRANSPORT_LOST
     assert cdr["leg_a"]["transport"] == "tcp"
