@@ -3,7 +3,7 @@
     SIP message       b2bua/native     bridges two dialogs in pjsip's thread; keeps deadlines, holds answers
     dialog event      b2bua/hook       translates: native tuples to core.events, core.commands to tuples
     call              runtime/calls    the table of calls: asks `decide`, and carries out what it says
-    call state        core/decide      decide(call, event, policy, load) -> (call, commands); a table
+    call state        core/decide      decide(call, event, given) -> (call, commands); a table
     route             core/routing     which gateways in which order; a group is drawn from by weight
     hangup origin     core/hangup      who ended it, why, until when it is billed; a table
     rating            core/rating      charge(), over core/numbers (stripping) and core/tariff (prefixes)

@@ -21,7 +21,7 @@ from sidecar.core.hangup import SERVER, hangup
 from sidecar.core.identity import leg_b_names
 from sidecar.core.margin import ExchangeRate, margin, reaches_floor
 from sidecar.core.numbers import BilledNumber, StripPlan, billed_number, matches_list, normalise
-from sidecar.core.policy import NO_ACCOUNT, Account, AccountRule, Gateway, Load, Policy
+from sidecar.core.policy import NO_ACCOUNT, Account, AccountRule, Gateway, Given, Policy
 from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.routing import free_gateways, route_of
@@ -38,8 +38,9 @@ FLOOR_S = 60  # a margin is expected of the first minute that is charged
 _SERVES_NOBODY = frozenset({Detail.NODE_FULL, Detail.DRAIN, Detail.JOURNAL})
 
 
-def open_call(call_id: UUID, invite: InviteReceived, policy: Policy, load: Load) -> Decision:
+def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     """The call that an INVITE begins, and the first step: reserve and admit, or reject and note."""
+    policy = given.policy
     name = account_of(invite, policy)
     account = policy.account_terms(name or NO_ACCOUNT)
     number = _number(invite, account, policy)
@@ -57,12 +58,12 @@ def open_call(call_id: UUID, invite: InviteReceived, policy: Policy, load: Load)
         pricing=pricing,
         gateways=gateways,
     )
-    free = free_gateways(gateways, policy, load)
-    refusal = _refusal(call, name is not None, bool(free), policy, load)
+    free = free_gateways(gateways, given)
+    refusal = _refusal(call, name is not None, bool(free), given)
     if refusal is not None:
         rule = ACCOUNT_REQUIRED if refusal is Detail.RULE else None
         return refuse(call, refusal, policy, invite, rule)
-    free = worthwhile(free, call, policy, invite)
+    free = above_margin_floor(free, call, policy, invite)
     if not free:
         return refuse(call, Detail.RULE, policy, invite, MARGIN_FLOOR)
     call = begin_attempt(call, free, invite, policy)
@@ -82,9 +83,10 @@ def open_call(call_id: UUID, invite: InviteReceived, policy: Policy, load: Load)
     return call, (admit,)
 
 
-def refused_by_bridge(call_id: UUID, event: InviteRefused, policy: Policy) -> Decision:
+def refused_by_bridge(call_id: UUID, event: InviteRefused, given: Given) -> Decision:
     """The record of an INVITE that the bridge refused by itself: a full node, a drain, a source that is not
     listed."""
+    policy = given.policy
     invite = event.invite
     name = None if event.detail is Detail.SOURCE_NOT_ALLOWED else account_of(invite, policy)
     account = policy.account_terms(name or NO_ACCOUNT)
@@ -108,26 +110,27 @@ def refused_by_bridge(call_id: UUID, event: InviteRefused, policy: Policy) -> De
 def refuse(call: Call, detail: Detail, policy: Policy, event: Event, rule: str | None = None) -> Decision:
     """Refuse a call that was not admitted: the reply first, its record after it."""
     nobody = detail in _SERVES_NOBODY
-    verdict = hangup(SERVER, detail, Evidence.MESSAGE, sip_code=503 if nobody else 0, refused=True, rule=rule)
+    cause = hangup(SERVER, detail, Evidence.MESSAGE, sip_code=503 if nobody else 0, refused=True, rule=rule)
     ended = replace(
         call,
         phase=Phase.ENDED,
         attempts=(),
         state_b=DialogState.TERMINATED,
-        hangup=verdict,
+        hangup=cause,
         ended=stamp_of(event),
     )
     reject = Reject(
         bridge_id=call.bridge_id,
-        sip_code=verdict.sip_code,
-        q850_cause=verdict.q850_cause,
+        sip_code=cause.sip_code,
+        q850_cause=cause.q850_cause,
         text=detail.value,
         retry_after_s=policy.timers.retry_after_s if nobody else 0,
     )
     return ended, (reject, NoteRefusal(cdr=cdr_of(ended, policy)))
 
 
-def _refusal(call: Call, known: bool, gateway_free: bool, policy: Policy, load: Load) -> Detail | None:
+def _refusal(call: Call, known: bool, gateway_free: bool, given: Given) -> Detail | None:
+    policy, load = given.policy, given.load
     account, number = call.account, call.pricing.number
     if not known and policy.account_required:
         return Detail.RULE
@@ -232,7 +235,7 @@ def may_carry(gateway: Gateway, invite: InviteReceived) -> bool:
     return invite.claimed_peer is None or gateway.peer == invite.claimed_peer
 
 
-def worthwhile(
+def above_margin_floor(
     names: tuple[str, ...], call: Call, policy: Policy, event: Event, user: str = ""
 ) -> tuple[str, ...]:
     """Those of `names` at which the call is expected to reach its margin floor. `user` is the number to send,

@@ -112,7 +112,7 @@ def stamp_of(event: Event) -> Stamp:
 
 def with_attempt(call: Call, attempt: Attempt) -> Call:
     """The call with the attempt of the same number replaced."""
-    attempts = tuple(attempt if one.number == attempt.number else one for one in call.attempts)
+    attempts = tuple(attempt if known.number == attempt.number else known for known in call.attempts)
     return replace(call, attempts=attempts)
 
 

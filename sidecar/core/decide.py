@@ -1,4 +1,4 @@
-"""`decide(call, event, policy, load) -> (call, commands)`: the only place where one thing leads to another.
+"""`decide(call, event, given) -> (call, commands)`: the only place where one thing leads to another.
 
 A call moves along its phases, left to right, and never back (but for a challenged caller, who tries again):
 
@@ -22,10 +22,10 @@ from sidecar.core import ending, setting_up, talking
 from sidecar.core import events as on
 from sidecar.core.admit import Decision
 from sidecar.core.call import Call, Phase, legs_closed
-from sidecar.core.policy import Load, Policy
+from sidecar.core.policy import Given
 from sidecar.core.terms import RouteFailure
 
-Handler = Callable[[Call, Any, Policy, Load], Decision]
+Handler = Callable[[Call, Any, Given], Decision]
 Handlers = Mapping[type[on.Event], Handler]
 
 _ANY_TIME: Handlers = {
@@ -103,13 +103,13 @@ TABLE: Mapping[Phase, Handlers] = {
 }
 
 
-def decide(call: Call, event: on.Event, policy: Policy, load: Load) -> Decision:
+def decide(call: Call, event: on.Event, given: Given) -> Decision:
     """The next state of the call and what is to be done. Pure; raises only where a promise of ours is
     broken."""
     handler = TABLE[call.phase].get(type(event))
     if handler is None or _is_stale(call, event):
         return call, ()
-    return handler(call, event, policy, load)
+    return handler(call, event, given)
 
 
 def _is_stale(call: Call, event: on.Event) -> bool:
@@ -122,7 +122,10 @@ def _is_stale(call: Call, event: on.Event) -> bool:
 def may_answer_late(call: Call) -> bool:
     """Whether an attempt was given up without a final response: its 2xx may still come, and belongs in the
     record."""
-    return any(one.failure is RouteFailure.NO_RESPONSE and one.late_answer is None for one in call.attempts)
+    return any(
+        attempt.failure is RouteFailure.NO_RESPONSE and attempt.late_answer is None
+        for attempt in call.attempts
+    )
 
 
 def is_over(call: Call) -> bool:

@@ -28,6 +28,7 @@ from sidecar.core.events import (
     Life,
     ReleaseRequested,
     RouteFailed,
+    StepFailed,
     TransportFailed,
     WaitElapsed,
 )
@@ -41,7 +42,7 @@ from sidecar.core.hangup import (
     q850_of_sip,
     ring_timeout_cause,
 )
-from sidecar.core.policy import Load, Policy, ProxyHangup
+from sidecar.core.policy import Given, Policy, ProxyHangup
 from sidecar.core.records import billable_ms, cdr_of, sell_total
 from sidecar.core.terms import DeadlineKind, Detail, DialogState, Evidence, HangupOrigin, LegName
 
@@ -55,28 +56,28 @@ _DETAIL_OF_DEADLINE = {
 }
 
 
-def end(call: Call, event: Event, verdict: Hangup, policy: Policy) -> Decision:
+def end(call: Call, event: Event, cause: Hangup, policy: Policy) -> Decision:
     """Write the first cause. The entry makes it survive a crash while the legs close."""
     if call.hangup is not None:
-        raise AssertionError(f"a second cause ({verdict.detail}) for a call ended by {call.hangup.detail}")
+        raise AssertionError(f"a second cause ({cause.detail}) for a call ended by {call.hangup.detail}")
     if call.phase is Phase.ADMITTING:
         # No INVITE has left on B, and none will: in ENDING, Admitted leads to no Route.
         call = replace(call, attempts=(), state_b=DialogState.TERMINATED)
-    call = replace(call, phase=Phase.ENDING, hangup=verdict, ended=stamp_of(event))
+    call = replace(call, phase=Phase.ENDING, hangup=cause, ended=stamp_of(event))
     if legs_closed(call):
         return record(call, policy)
     return call, (Append(kind=EntryKind.ENDING, call=call),)
 
 
-def release(call: Call, event: Event, verdict: Hangup, policy: Policy) -> Decision:
+def release(call: Call, event: Event, cause: Hangup, policy: Policy) -> Decision:
     """End the call ourselves: final response, CANCEL or BYE, whatever each leg needs."""
     command = Release(
         bridge_id=call.bridge_id,
-        sip_code=verdict.sip_code,
-        q850_cause=verdict.q850_cause,
-        text=verdict.detail.value,
+        sip_code=cause.sip_code,
+        q850_cause=cause.q850_cause,
+        text=cause.detail.value,
     )
-    ending, commands = end(call, event, verdict, policy)
+    ending, commands = end(call, event, cause, policy)
     return ending, (command, *commands)
 
 
@@ -97,29 +98,29 @@ def record(call: Call, policy: Policy) -> Decision:
 # --- first causes: what a peer did ----------------------------------------------------------------------
 
 
-def cancelled(call: Call, event: CancelReceived, policy: Policy, _: Load) -> Decision:
-    verdict = hangup(CALLER, Detail.CANCEL, Evidence.MESSAGE)
+def cancelled(call: Call, event: CancelReceived, given: Given) -> Decision:
+    cause = hangup(CALLER, Detail.CANCEL, Evidence.MESSAGE)
     if call.phase is Phase.ANSWERING:
-        verdict = replace(verdict, glare=True)  # it crossed B's 2xx
-    return end(call, event, _as_told(verdict, event, call.invite.peer, policy), policy)
+        cause = replace(cause, glare=True)  # it crossed B's 2xx
+    return end(call, event, _as_told(cause, event, call.invite.peer, given.policy), given.policy)
 
 
-def bye(call: Call, event: ByeReceived, policy: Policy, _: Load) -> Decision:
+def bye(call: Call, event: ByeReceived, given: Given) -> Decision:
     """BYE in an answered call; from B also while its answer is held, from A also while the call rings."""
     if event.leg_name is LegName.A:
-        peer, verdict = call.invite.peer, hangup(CALLER, Detail.BYE, Evidence.MESSAGE)
+        peer, cause = call.invite.peer, hangup(CALLER, Detail.BYE, Evidence.MESSAGE)
     else:
         held = call.phase is Phase.ANSWERING  # A has no answer yet and was told 480
-        peer = _callee_peer(call, policy)
-        verdict = hangup(CALLEE, Detail.BYE, Evidence.MESSAGE, sip_code=480 if held else 0)
+        peer = _callee_peer(call, given.policy)
+        cause = hangup(CALLEE, Detail.BYE, Evidence.MESSAGE, sip_code=480 if held else 0)
     call = alive(call, event.leg_name, stamp_of(event))
-    return end(call, event, _as_told(verdict, event, peer, policy), policy)
+    return end(call, event, _as_told(cause, event, peer, given.policy), given.policy)
 
 
 def rejected(call: Call, event: RouteFailed, policy: Policy) -> Decision:
     attempt = call.attempts[-1]
-    verdict = _as_told(rejection(attempt, policy), event, _callee_peer(call, policy), policy)
-    return end(call, event, verdict, policy)
+    cause = _as_told(rejection(attempt, policy), event, _callee_peer(call, policy), policy)
+    return end(call, event, cause, policy)
 
 
 def _callee_peer(call: Call, policy: Policy) -> str:
@@ -128,23 +129,25 @@ def _callee_peer(call: Call, policy: Policy) -> str:
 
 
 def rejection(attempt: Attempt, policy: Policy) -> Hangup:
-    """The verdict on a call whose last attempt got a final response >= 300."""
-    cause = q850_of_reasons(attempt.reasons) or q850_of_sip(attempt.sip_code, policy.q850_of_sip)
-    return hangup(CALLEE, Detail.REJECTED, Evidence.MESSAGE, sip_code=attempt.sip_code, q850_cause=cause)
+    """The first cause of a call whose last attempt got a final response >= 300."""
+    q850_cause = q850_of_reasons(attempt.reasons) or q850_of_sip(attempt.sip_code, policy.q850_of_sip)
+    return hangup(CALLEE, Detail.REJECTED, Evidence.MESSAGE, sip_code=attempt.sip_code, q850_cause=q850_cause)
 
 
 def _as_told(
-    verdict: Hangup, event: CancelReceived | ByeReceived | RouteFailed, peer: str, policy: Policy
+    cause: Hangup, event: CancelReceived | ByeReceived | RouteFailed, peer: str, policy: Policy
 ) -> Hangup:
-    """The verdict with what the message itself says: a received Q.850 Reason beats the mapping, and a trusted
+    """The cause with what the message itself says: a received Q.850 Reason beats the mapping, and a trusted
     proxy may say that it was the one who ended the call."""
-    cause = q850_of_reasons(event.reasons) or 0
+    q850_cause = q850_of_reasons(event.reasons) or 0
     proxy = _proxy_hangup(peer, event, policy)
     if proxy is None:
-        return replace(verdict, q850_cause=cause) if cause else verdict
+        return replace(cause, q850_cause=q850_cause) if q850_cause else cause
     sip_code = event.sip_code if isinstance(event, RouteFailed) else 0
-    told = hangup(SERVER, proxy.detail, Evidence.MESSAGE, sip_code=sip_code, q850_cause=cause, proxy=peer)
-    return replace(told, glare=verdict.glare)
+    told = hangup(
+        SERVER, proxy.detail, Evidence.MESSAGE, sip_code=sip_code, q850_cause=q850_cause, proxy=peer
+    )
+    return replace(told, glare=cause.glare)
 
 
 def _proxy_hangup(
@@ -168,74 +171,77 @@ def _proxy_hangup(
 # --- first causes: what we did, or must answer for ------------------------------------------------------
 
 
-def deadline(call: Call, event: DeadlineReached, policy: Policy, _: Load) -> Decision:
+def deadline(call: Call, event: DeadlineReached, given: Given) -> Decision:
     if event.kind is DeadlineKind.RING:
-        return _ring_timeout(call, event, policy) if call.phase is Phase.ROUTING else (call, _NONE)
+        return _ring_timeout(call, event, given.policy) if call.phase is Phase.ROUTING else (call, _NONE)
     if event.kind is DeadlineKind.HOLD:
         # Either the journal took too long over a step, or we owed a decision and did not make it.
         waiting = call.phase in (Phase.ADMITTING, Phase.ANSWERING)
         detail = Detail.JOURNAL if waiting else Detail.INTERNAL_ERROR
     else:
         detail = _DETAIL_OF_DEADLINE[event.kind]
-    return end(call, event, hangup(SERVER, detail, Evidence.TIMER), policy)
+    return end(call, event, hangup(SERVER, detail, Evidence.TIMER), given.policy)
 
 
 def _ring_timeout(call: Call, event: DeadlineReached, policy: Policy) -> Decision:
     attempt = call.attempts[-1]
     heard_code = attempt.heard_code or event.heard_code
     call = with_attempt(call, replace(attempt, heard_code=heard_code))
-    cause = ring_timeout_cause(heard_code)
-    verdict = hangup(SERVER, Detail.RING_TIMEOUT, Evidence.TIMER, q850_cause=cause)
-    return release(call, event, verdict, policy)
+    cause = hangup(SERVER, Detail.RING_TIMEOUT, Evidence.TIMER, q850_cause=ring_timeout_cause(heard_code))
+    return release(call, event, cause, policy)
 
 
 def unreachable(call: Call, event: RouteFailed, policy: Policy) -> Decision:
     return release(call, event, hangup(SERVER, Detail.GATEWAY_UNREACHABLE, Evidence.TIMER), policy)
 
 
-def answer_failed(call: Call, event: Event, policy: Policy, _: Load) -> Decision:
-    return release(call, event, hangup(SERVER, Detail.JOURNAL, Evidence.MESSAGE), policy)
+def answer_failed(call: Call, event: StepFailed, given: Given) -> Decision:
+    return release(call, event, hangup(SERVER, Detail.JOURNAL, Evidence.MESSAGE), given.policy)
 
 
-def transport_failed(call: Call, event: TransportFailed, policy: Policy, _: Load) -> Decision:
-    return release(call, event, hangup(SERVER, Detail.TRANSPORT_LOST, Evidence.MESSAGE), policy)
+def transport_failed(call: Call, event: TransportFailed, given: Given) -> Decision:
+    return release(call, event, hangup(SERVER, Detail.TRANSPORT_LOST, Evidence.MESSAGE), given.policy)
 
 
-def release_requested(call: Call, event: ReleaseRequested, policy: Policy, _: Load) -> Decision:
-    verdict = hangup(
+def release_requested(call: Call, event: ReleaseRequested, given: Given) -> Decision:
+    cause = hangup(
         SERVER, event.detail, Evidence.MESSAGE, operator=event.operator, operator_text=event.text or None
     )
-    return release(call, event, verdict, policy)
+    return release(call, event, cause, given.policy)
 
 
-def lost(call: Call, event: CallLost, policy: Policy, _: Load) -> Decision:
-    return release(call, event, hangup(SERVER, Detail.INTERNAL_ERROR, Evidence.MESSAGE), policy)
+def lost(call: Call, event: CallLost, given: Given) -> Decision:
+    return release(call, event, hangup(SERVER, Detail.INTERNAL_ERROR, Evidence.MESSAGE), given.policy)
 
 
-def leg_gone(call: Call, event: LegTerminated, policy: Policy, _: Load) -> Decision:
+def leg_gone(call: Call, event: LegTerminated, given: Given) -> Decision:
     """A leg closed although nothing had ended the call: ours to explain once both are gone."""
     call = closed(call, event)
     if not legs_closed(call):
         return call, _NONE
-    return end(call, event, hangup(SERVER, Detail.INTERNAL_ERROR, Evidence.MESSAGE), policy)
+    return end(call, event, hangup(SERVER, Detail.INTERNAL_ERROR, Evidence.MESSAGE), given.policy)
 
 
-def not_retried(call: Call, event: WaitElapsed | CallFoundOpen, policy: Policy, _: Load) -> Decision:
+def not_retried(call: Call, event: WaitElapsed, given: Given) -> Decision:
+    return _rejected_by_challenge(call, event, given.policy)
+
+
+def _rejected_by_challenge(call: Call, event: Event, policy: Policy) -> Decision:
     """The challenged caller did not come back: the challenge was the callee's last word."""
     attempt = call.attempts[-1]
     ended = replace(call, hangup=rejection(attempt, policy), ended=attempt.ended or stamp_of(event))
     return record(ended, policy)
 
 
-def found_open(call: Call, event: CallFoundOpen, policy: Policy, load: Load) -> Decision:
+def found_open(call: Call, event: CallFoundOpen, given: Given) -> Decision:
     """At start: no leg of this call is ours any more. A cause that was already journaled stays the cause."""
     call = replace(call, state_a=DialogState.TERMINATED, state_b=DialogState.TERMINATED)
     if call.phase is Phase.AWAITING_RETRY:
-        return not_retried(call, event, policy, load)
+        return _rejected_by_challenge(call, event, given.policy)
     if call.hangup is None:
-        verdict = hangup(SERVER, Detail.CRASH_RECOVERED, Evidence.HEARTBEAT)
-        call = replace(call, hangup=verdict, ended=_last_known(call, stamp_of(event)))
-    return record(call, policy)
+        cause = hangup(SERVER, Detail.CRASH_RECOVERED, Evidence.HEARTBEAT)
+        call = replace(call, hangup=cause, ended=_last_known(call, stamp_of(event)))
+    return record(call, given.policy)
 
 
 def _last_known(call: Call, heartbeat: Stamp) -> Stamp:
@@ -250,34 +256,34 @@ def _last_known(call: Call, heartbeat: Stamp) -> Stamp:
 # --- evidence after the first cause ---------------------------------------------------------------------
 
 
-def late_admission(call: Call, event: Admitted, _policy: Policy, _load: Load) -> Decision:
+def late_admission(call: Call, event: Admitted, _given: Given) -> Decision:
     """The caller was quicker than the disk: the call ended while it was being admitted."""
     return replace(call, granted_s=event.granted_s, reserved=event.reserved), _NONE
 
 
-def late_life(call: Call, event: AckReceived | Life, _policy: Policy, _load: Load) -> Decision:
+def late_life(call: Call, event: AckReceived | Life, _given: Given) -> Decision:
     leg_name = event.leg_name if isinstance(event, Life) else LegName.A
     return alive(call, leg_name, stamp_of(event)), _NONE
 
 
-def leg_terminated(call: Call, event: LegTerminated, policy: Policy, _: Load) -> Decision:
+def leg_terminated(call: Call, event: LegTerminated, given: Given) -> Decision:
     call = closed(call, event)
-    return record(call, policy) if legs_closed(call) else (call, _NONE)
+    return record(call, given.policy) if legs_closed(call) else (call, _NONE)
 
 
-def wait_elapsed(call: Call, _event: WaitElapsed, policy: Policy, _: Load) -> Decision:
-    return record(call, policy)
+def wait_elapsed(call: Call, _event: WaitElapsed, given: Given) -> Decision:
+    return record(call, given.policy)
 
 
-def crossing_bye(call: Call, event: ByeReceived, _policy: Policy, _load: Load) -> Decision:
+def crossing_bye(call: Call, event: ByeReceived, _given: Given) -> Decision:
     return _crossed(alive(call, event.leg_name, stamp_of(event)), event), _NONE
 
 
-def answer_dropped(call: Call, event: AnswerDropped | AnswerHeld, _policy: Policy, _load: Load) -> Decision:
+def answer_dropped(call: Call, event: AnswerDropped | AnswerHeld, _given: Given) -> Decision:
     return _late_answer(call, event), _NONE
 
 
-def late_failure(call: Call, event: RouteFailed, _policy: Policy, _load: Load) -> Decision:
+def late_failure(call: Call, event: RouteFailed, _given: Given) -> Decision:
     """B's failure crossed our own end of the call: noted with its attempt."""
     attempt = call.attempts[-1] if call.attempts else None
     if attempt is None or attempt.number != event.attempt or attempt.ended is not None:
@@ -300,14 +306,14 @@ def failed(attempt: Attempt, event: RouteFailed) -> Attempt:
 def _crossed(call: Call, event: ByeReceived) -> Call:
     """Messages of both sides crossed. The BYE of the side that ended the call is no second side."""
     side = HangupOrigin.CALLER if event.leg_name is LegName.A else HangupOrigin.CALLEE
-    verdict = call.hangup
-    if verdict is None or verdict.glare or verdict.refused or verdict.origin is side:
+    cause = call.hangup
+    if cause is None or cause.glare or cause.refused or cause.origin is side:
         return call
-    return replace(call, hangup=replace(verdict, glare=True))
+    return replace(call, hangup=replace(cause, glare=True))
 
 
 def _late_answer(call: Call, event: AnswerDropped | AnswerHeld) -> Call:
-    attempt = next((one for one in call.attempts if one.number == event.attempt), None)
+    attempt = next((tried for tried in call.attempts if tried.number == event.attempt), None)
     if attempt is None or attempt.late_answer is not None:
         return call
     if call.hangup is not None and call.hangup.detail is Detail.CANCEL and attempt is call.attempts[-1]:
@@ -318,16 +324,16 @@ def _late_answer(call: Call, event: AnswerDropped | AnswerHeld) -> Call:
 # --- evidence after the record --------------------------------------------------------------------------
 
 
-def late_leg_terminated(call: Call, event: LegTerminated, policy: Policy, _: Load) -> Decision:
-    return _revised(call, closed(call, event), policy)
+def late_leg_terminated(call: Call, event: LegTerminated, given: Given) -> Decision:
+    return _revised(call, closed(call, event), given.policy)
 
 
-def late_bye(call: Call, event: ByeReceived, policy: Policy, _: Load) -> Decision:
-    return _revised(call, _crossed(alive(call, event.leg_name, stamp_of(event)), event), policy)
+def late_bye(call: Call, event: ByeReceived, given: Given) -> Decision:
+    return _revised(call, _crossed(alive(call, event.leg_name, stamp_of(event)), event), given.policy)
 
 
-def late_answer_dropped(call: Call, event: AnswerDropped | AnswerHeld, policy: Policy, _: Load) -> Decision:
-    return _revised(call, _late_answer(call, event), policy)
+def late_answer_dropped(call: Call, event: AnswerDropped | AnswerHeld, given: Given) -> Decision:
+    return _revised(call, _late_answer(call, event), given.policy)
 
 
 def _revised(before: Call, after: Call, policy: Policy) -> Decision:

@@ -83,7 +83,7 @@ TABLE: Mapping[tuple[HangupOrigin, Detail], Row] = {
 
 
 class Hangup(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The verdict on one call."""
+    """The first cause of a call's end."""
 
     origin: HangupOrigin
     detail: Detail
@@ -95,7 +95,7 @@ class Hangup(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     proxy: str | None = None
     operator: str | None = None
     operator_text: str | None = None
-    rule: str | None = None  # which one, of a refusal by a rule
+    rule: str | None = None  # its name, of a refusal by a rule
 
     def __post_init__(self) -> None:
         if (self.origin, self.detail) not in TABLE:
@@ -123,7 +123,7 @@ def hangup(
     operator_text: str | None = None,
     rule: str | None = None,
 ) -> Hangup:
-    """The verdict with the table's codes, where no better ones (received ones) are given."""
+    """The cause with the table's codes, where no better ones (received ones) are given."""
     row = TABLE[origin, detail]
     return Hangup(
         origin=origin,
@@ -189,13 +189,13 @@ def _cause_of(parameters: Iterable[str]) -> int | None:
     return None
 
 
-def disposition(verdict: Hangup, *, answered: bool) -> Disposition:
+def disposition(cause: Hangup, *, answered: bool) -> Disposition:
     """What became of the call in one word. `answered` means that our 2xx left on leg A."""
-    if verdict.refused:
+    if cause.refused:
         return Disposition.REFUSED
     if answered:
         return Disposition.ANSWERED
-    match verdict.origin, verdict.detail:
+    match cause.origin, cause.detail:
         case HangupOrigin.CALLER, _:
             return Disposition.CANCELLED
         case HangupOrigin.CALLEE, _:

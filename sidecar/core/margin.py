@@ -41,7 +41,7 @@ class ExchangeTable:
 
     def __init__(self, rates: Iterable[ExchangeRate] = ()) -> None:
         self._rates: dict[tuple[str, str], list[ExchangeRate]] = {}
-        for rate in sorted(rates, key=lambda one: one.valid_from):
+        for rate in sorted(rates, key=lambda rate: rate.valid_from):
             known = self._rates.setdefault((rate.base, rate.quote), [])
             if known and known[-1].valid_from == rate.valid_from:
                 raise ValueError(
@@ -64,7 +64,7 @@ class ExchangeTable:
     def rate(self, base: str, quote: str, at: datetime) -> ExchangeRate | None:
         """The rate that holds at `at` (aware): the latest that is valid by then."""
         rates = self._rates.get((base, quote), [])
-        number = bisect_right(rates, at, key=lambda one: one.valid_from)
+        number = bisect_right(rates, at, key=lambda rate: rate.valid_from)
         return rates[number - 1] if number else None
 
 

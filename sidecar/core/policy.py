@@ -197,6 +197,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             return replace(account, margin_floor=self.margin_floor)
         return account
 
+    def with_account(self, account: Account) -> Policy:
+        """This policy with one account more; where it has one of this name, that one stays."""
+        return replace(self, accounts={account.name: account, **self.accounts})
+
+    def with_deck(self, name: str, deck: Deck) -> Policy:
+        return replace(self, decks={**self.decks, name: deck})
+
     def with_margin_terms(self, read: Policy) -> Policy:
         """This policy with the exchange rates and margin floors of another: those of the node and, of the
         accounts that both know, theirs."""
@@ -225,3 +232,11 @@ class Load(msgspec.Struct, kw_only=True):
     by_account: dict[str, int] = {}
     by_gateway: dict[str, int] = {}
     gateways_down: set[str] = set()  # by their probes or their registration: tried after all that are not
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What a decision is made by beside the call and the event: the policy in force, and how full the node
+    is."""
+
+    policy: Policy
+    load: Load

@@ -73,16 +73,16 @@ def utc(wall_ns: int) -> datetime:
 
 
 def suppressed_by(
-    verdict: Hangup, hold_s: int, billed: str | None, gateway: Gateway | None, flags: RecordFlags
+    cause: Hangup, hold_s: int, billed: str | None, gateway: Gateway | None, flags: RecordFlags
 ) -> str | None:
     """The name of the setting that keeps this record back; None: it is recorded."""
-    reason = verdict.reason
+    reason = cause.reason
     if reason is ServerReason.FAULT:
         if not flags.record_fault:
             return RECORD_FAULT
     elif reason is not None and (setting := _server_hang_up(reason, gateway, flags)):
         return setting
-    if verdict.detail is Detail.SOURCE_NOT_ALLOWED and not flags.record_illegal_call:
+    if cause.detail is Detail.SOURCE_NOT_ALLOWED and not flags.record_illegal_call:
         return ILLEGAL_CALL
     if hold_s == 0 and not flags.record_zero_hold_time:
         return ZERO_HOLD_TIME
@@ -122,11 +122,11 @@ def _ms(begin: Stamp | None, end: Stamp | None) -> int:
     return (end.mono_ns - begin.mono_ns) // 1_000_000
 
 
-def billable_ms(call: Call, verdict: Hangup) -> int:
+def billable_ms(call: Call, cause: Hangup) -> int:
     """Milliseconds to bill before the grant bounds them: never more than answer to hangup."""
     if call.answered is None or call.a_life is None:
         return 0  # nobody ever proved that A got our 2xx
-    match verdict.row.until:
+    match cause.row.until:
         case BillableUntil.NEVER | BillableUntil.END | BillableUntil.GRANT | BillableUntil.RECOVERED:
             until = call.ended
         case BillableUntil.A_LIFE:
@@ -140,25 +140,25 @@ def billable_ms(call: Call, verdict: Hangup) -> int:
     return _ms(call.answered, until and _earlier(until, call.ended))
 
 
-def _earlier(one: Stamp, other: Stamp | None) -> Stamp:
-    return one if other is None or one.mono_ns <= other.mono_ns else other
+def _earlier(stamp: Stamp, other: Stamp | None) -> Stamp:
+    return stamp if other is None or stamp.mono_ns <= other.mono_ns else other
 
 
 def cdr_of(call: Call, policy: Policy) -> Cdr:
     """The record of a call whose first cause is known. Times of the end, charges and the record decision
     included."""
-    verdict, ended = call.hangup, call.ended
-    if verdict is None or ended is None:
+    cause, ended = call.hangup, call.ended
+    if cause is None or ended is None:
         raise ValueError("a call that has not ended has no CDR")
     invite = call.invite
     last = call.attempts[-1] if call.attempts else None
     talk_ms = _ms(call.answered, ended)
-    until_ms = billable_ms(call, verdict)
+    until_ms = billable_ms(call, cause)
     granted_ms = until_ms if call.granted_s is None else min(until_ms, call.granted_s * 1000)
     sell = sell_charge(call, granted_ms)
     hold_s = hold_seconds(granted_ms, call.pricing.terms.hold_time_precision_ms)
     gateway = policy.gateways.get(last.gateway) if last else None
-    suppressed = suppressed_by(verdict, hold_s, call.pricing.number.billed, gateway, policy.flags)
+    suppressed = suppressed_by(cause, hold_s, call.pricing.number.billed, gateway, policy.flags)
     headers = dict(invite.headers)
     charges = (sell, *_buy_charges(call, last, ended))
     return Cdr(
@@ -195,19 +195,19 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         billable_ms=granted_ms,
         hold_s=hold_s,
         billed_s=sell.billed_s,
-        hangup_origin=verdict.origin,
-        server_reason=verdict.reason,
-        detail=verdict.detail,
-        sip_code=verdict.sip_code,
-        q850_cause=verdict.q850_cause,
-        disposition=disposition(verdict, answered=call.answered is not None),
-        evidence=verdict.evidence,
-        confidence=CONFIDENCE_OF[verdict.evidence],
-        glare=verdict.glare,
-        proxy=verdict.proxy,
-        operator=verdict.operator,
-        operator_text=verdict.operator_text,
-        rule=verdict.rule,
+        hangup_origin=cause.origin,
+        server_reason=cause.reason,
+        detail=cause.detail,
+        sip_code=cause.sip_code,
+        q850_cause=cause.q850_cause,
+        disposition=disposition(cause, answered=call.answered is not None),
+        evidence=cause.evidence,
+        confidence=CONFIDENCE_OF[cause.evidence],
+        glare=cause.glare,
+        proxy=cause.proxy,
+        operator=cause.operator,
+        operator_text=cause.operator_text,
+        rule=cause.rule,
         recorded=suppressed is None,
         suppressed_by=suppressed,
         charges=charges,

@@ -2,7 +2,7 @@
 
 Whoever answers an INVITE could have us call anybody on the account's money. So a Contact counts only where it
 is one of our gateways, which is then called at its own address; no number goes to one gateway twice in a
-call, which ends every loop; and a call takes up a few Contacts and no more. What is sold is the number that
+call, which ends every loop; and a call uses a few Contacts and no more. What is sold is the number that
 was dialled, wherever the call goes; what is bought is the number that was sent.
 """
 
@@ -18,7 +18,7 @@ from sidecar.core.events import Contact, RouteFailed
 from sidecar.core.policy import Gateway, Policy
 from sidecar.core.terms import Redirection, RouteFailure
 
-REDIRECTS_MAX = 5  # Contacts taken up in one call
+REDIRECTS_MAX = 5  # Contacts used in one call
 
 
 def redirection(call: Call, policy: Policy) -> Redirection:
@@ -27,14 +27,14 @@ def redirection(call: Call, policy: Policy) -> Redirection:
     return policy.redirect if gateway is None or gateway.redirect is None else gateway.redirect
 
 
-def taken_up(call: Call, event: RouteFailed, policy: Policy) -> Call:
+def use_contacts(call: Call, event: RouteFailed, policy: Policy) -> Call:
     """The call with the Contacts that the failure names and we follow, the highest q first, before those that
     it still had."""
     redirected = event.cause is RouteFailure.FINAL_RESPONSE and 300 <= event.sip_code <= 399
     if not redirected or redirection(call, policy) is not Redirection.FOLLOW:
         return call
-    known = {(one.gateway, one.sent_user) for one in call.attempts}
-    known |= {(one.gateway, one.user) for one in call.redirects}
+    known = {(attempt.gateway, attempt.sent_user) for attempt in call.attempts}
+    known |= {(redirect.gateway, redirect.user) for redirect in call.redirects}
     found: dict[tuple[str, str], Redirect] = {}
     for contact in sorted(event.contacts, key=lambda contact: -contact.q_thousandths):
         name = _gateway_at(contact, call, policy)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from sidecar.core.numbers import BilledNumber
-from sidecar.core.policy import Gateway, Load, Policy, Share
+from sidecar.core.policy import Gateway, Given, Load, Policy, Share
 
 
 def route_of(number: BilledNumber, call_id: UUID, policy: Policy) -> tuple[str, ...]:
@@ -28,11 +28,11 @@ def route_of(number: BilledNumber, call_id: UUID, policy: Policy) -> tuple[str, 
 
 
 def _in_order(gateways: tuple[str | tuple[Share, ...], ...], chance: int) -> Iterator[str]:
-    for one in gateways:
-        if isinstance(one, str):
-            yield one
+    for gateway in gateways:
+        if isinstance(gateway, str):
+            yield gateway
             continue
-        left = list(one)
+        left = list(gateway)  # a group
         while left:
             chance, point = divmod(chance, sum(share.weight for share in left))
             drawn = _at(left, point)
@@ -48,11 +48,11 @@ def _at(shares: list[Share], point: int) -> Share:
     raise AssertionError("a point beyond the sum of the weights")
 
 
-def free_gateways(names: tuple[str, ...], policy: Policy, load: Load) -> tuple[str, ...]:
+def free_gateways(names: tuple[str, ...], given: Given) -> tuple[str, ...]:
     """Those of `names` that may take one more call: in their order, but those that are down last. They are
     tried all the same, because a probe may be wrong and the call would be lost."""
-    free = (name for name in names if _has_place(policy.gateways[name], load))
-    return tuple(sorted(free, key=load.gateways_down.__contains__))
+    free = (name for name in names if _has_place(given.policy.gateways[name], given.load))
+    return tuple(sorted(free, key=given.load.gateways_down.__contains__))
 
 
 def _has_place(gateway: Gateway, load: Load) -> bool:

@@ -7,13 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from sidecar.core.admit import (
-    Decision,
-    begin_attempt,
-    refuse,
-    route_command,
-    worthwhile,
-)
+from sidecar.core.admit import Decision, above_margin_floor, begin_attempt, refuse, route_command
 from sidecar.core.call import Call, Phase, closed, stamp_of, with_attempt
 from sidecar.core.commands import Append, Command, EntryKind, RelayAnswer, RelayFailure
 from sidecar.core.deadlines import ring_deadline, talk_deadline
@@ -31,35 +25,36 @@ from sidecar.core.events import (
     RouteFailed,
     StepFailed,
 )
-from sidecar.core.policy import SERVER_FAILURES, Load, Policy
-from sidecar.core.redirect import redirection, taken_up
+from sidecar.core.policy import SERVER_FAILURES, Given, Policy
+from sidecar.core.redirect import redirection, use_contacts
 from sidecar.core.routing import free_gateways
 from sidecar.core.terms import Detail, DialogState, Redirection, RouteFailure
 
 _NONE: tuple[Command, ...] = ()
+# Questions to the caller: 401 and 407 want credentials, 422 another session timer (RFC 4028 §6).
 _CHALLENGES = frozenset({401, 407, 422})
 
 
 # --- admitted or not ------------------------------------------------------------------------------------
 
 
-def admitted(call: Call, event: Admitted, policy: Policy, _: Load) -> Decision:
+def admitted(call: Call, event: Admitted, given: Given) -> Decision:
     call = replace(call, phase=Phase.ROUTING, granted_s=event.granted_s, reserved=event.reserved)
-    return call, (ring_deadline(call, policy), route_command(call, policy))
+    return call, (ring_deadline(call, given.policy), route_command(call, given.policy))
 
 
-def credit_refused(call: Call, event: CreditRefused, policy: Policy, _: Load) -> Decision:
-    return refuse(call, Detail.NO_CREDIT, policy, event)
+def credit_refused(call: Call, event: CreditRefused, given: Given) -> Decision:
+    return refuse(call, Detail.NO_CREDIT, given.policy, event)
 
 
-def admission_failed(call: Call, event: StepFailed, policy: Policy, _: Load) -> Decision:
-    return refuse(call, Detail.JOURNAL, policy, event)
+def admission_failed(call: Call, event: StepFailed, given: Given) -> Decision:
+    return refuse(call, Detail.JOURNAL, given.policy, event)
 
 
 # --- the answer -----------------------------------------------------------------------------------------
 
 
-def provisional(call: Call, event: ProvisionalReceived, _policy: Policy, _load: Load) -> Decision:
+def provisional(call: Call, event: ProvisionalReceived, _given: Given) -> Decision:
     attempt = call.attempts[-1]
     if attempt.number != event.attempt:
         return call, _NONE
@@ -77,10 +72,10 @@ def provisional(call: Call, event: ProvisionalReceived, _policy: Policy, _load: 
     ), _NONE
 
 
-def answer_held(call: Call, event: AnswerHeld, policy: Policy, load: Load) -> Decision:
+def answer_held(call: Call, event: AnswerHeld, given: Given) -> Decision:
     attempt = call.attempts[-1]
     if attempt.number != event.attempt:
-        return answer_dropped(call, event, policy, load)
+        return answer_dropped(call, event, given)
     stamp = stamp_of(event)
     call = with_attempt(call, replace(attempt, leg=event.leg, sip_code=event.sip_code, ended=stamp))
     call = replace(
@@ -93,11 +88,11 @@ def answer_held(call: Call, event: AnswerHeld, policy: Policy, load: Load) -> De
     return call, (Append(kind=EntryKind.ANSWERED, call=call),)
 
 
-def answer_recorded(call: Call, _event: AnswerRecorded, policy: Policy, _: Load) -> Decision:
-    return call, (talk_deadline(call, policy), RelayAnswer(bridge_id=call.bridge_id))
+def answer_recorded(call: Call, _event: AnswerRecorded, given: Given) -> Decision:
+    return call, (talk_deadline(call, given.policy), RelayAnswer(bridge_id=call.bridge_id))
 
 
-def answer_relayed(call: Call, event: AnswerRelayed, _policy: Policy, _load: Load) -> Decision:
+def answer_relayed(call: Call, event: AnswerRelayed, _given: Given) -> Decision:
     state_a = after(call.state_a, Signal.ANSWER)
     return replace(call, phase=Phase.TALKING, answered=stamp_of(event), state_a=state_a), _NONE
 
@@ -105,65 +100,65 @@ def answer_relayed(call: Call, event: AnswerRelayed, _policy: Policy, _load: Loa
 # --- an attempt that failed -----------------------------------------------------------------------------
 
 
-def route_failed(call: Call, event: RouteFailed, policy: Policy, load: Load) -> Decision:
+def route_failed(call: Call, event: RouteFailed, given: Given) -> Decision:
     attempt = call.attempts[-1]
     if attempt.number != event.attempt:
         return call, _NONE
     call = with_attempt(call, failed(attempt, event))
     call = replace(call, state_b=after(call.state_b, Signal.CLOSED))
-    in_vain = _challenged_us(call, event, policy)
-    following = _next_attempt(taken_up(call, event, policy), event, in_vain, policy, load)
+    credentials_rejected = _credentials_rejected(call, event, given.policy)
+    challenged = event.sip_code in _CHALLENGES and not credentials_rejected
+    following = _next_attempt(use_contacts(call, event, given.policy), event, challenged, given)
     if following is not None:
         return following, (
-            route_command(following, policy),
+            route_command(following, given.policy),
             Append(kind=EntryKind.ATTEMPT, call=following),
         )
     if event.cause is not RouteFailure.FINAL_RESPONSE:
-        return unreachable(call, event, policy)
-    if event.sip_code in _CHALLENGES and not in_vain:
+        return unreachable(call, event, given.policy)
+    if challenged:
         call = replace(call, phase=Phase.AWAITING_RETRY)
-        return call, (_relay_failure(call, event, policy), Append(kind=EntryKind.ATTEMPT, call=call))
-    ending, commands = rejected(call, event, policy)
-    if in_vain:  # not shown as it is: the caller has nothing to answer it with
+        return call, (
+            _relay_failure(call, event, given.policy),
+            Append(kind=EntryKind.ATTEMPT, call=call),
+        )
+    ending, commands = rejected(call, event, given.policy)
+    if credentials_rejected:  # not shown as it is: the caller has nothing to answer it with
         return ending, (RelayFailure(bridge_id=call.bridge_id, sip_code=500), *commands)
-    return ending, (_relay_failure(call, event, policy), *commands)
+    return ending, (_relay_failure(call, event, given.policy), *commands)
 
 
-def _next_attempt(call: Call, event: RouteFailed, in_vain: bool, policy: Policy, load: Load) -> Call | None:
+def _next_attempt(call: Call, event: RouteFailed, challenged: bool, given: Given) -> Call | None:
     """The call at the next place that may help, where there is one: first where a 3xx has sent it, then the
     rest of its route."""
-    if _may_try_contact(event, in_vain):
+    policy = given.policy
+    # RFC 3261 §8.1.3.4: the next Contact is tried after any failure but a global one; here, nor after a
+    # question to the caller, nor when A has heard early media.
+    if not (event.early_media_relayed or event.sip_code >= 600 or challenged):
         for place, target in enumerate(call.redirects, start=1):
-            gateway = free_gateways((target.gateway,), policy, load)
-            if worthwhile(gateway, call, policy, event, target.user):
+            gateway = free_gateways((target.gateway,), given)
+            if above_margin_floor(gateway, call, policy, event, target.user):
                 call = replace(call, redirects=call.redirects[place:])
                 return begin_attempt(call, (*gateway, *call.gateways), event, policy, target.user)
     free: tuple[str, ...] = ()
-    if _may_fail_over(call, event, in_vain, policy):
-        free = worthwhile(free_gateways(call.gateways, policy, load), call, policy, event)
+    if _may_fail_over(call, event, policy):
+        free = above_margin_floor(free_gateways(call.gateways, given), call, policy, event)
     return begin_attempt(call, free, event, policy) if free else None
 
 
-def _may_try_contact(event: RouteFailed, in_vain: bool) -> bool:
-    """RFC 3261 §8.1.3.4: the next Contact is tried after any failure but a global one; here, nor after a
-    question to the caller, nor when A has heard early media."""
-    asked = event.sip_code in _CHALLENGES and not in_vain
-    return not (event.early_media_relayed or event.sip_code >= 600 or asked)
-
-
-def _challenged_us(call: Call, event: RouteFailed, policy: Policy) -> bool:
+def _credentials_rejected(call: Call, event: RouteFailed, policy: Policy) -> bool:
     """The gateway refuses the credentials that its profile has for it, and that the bridge has tried."""
     gateway = policy.gateways.get(call.attempts[-1].gateway)
     return event.sip_code in (401, 407) and gateway is not None and gateway.username != ""
 
 
-def _may_fail_over(call: Call, event: RouteFailed, in_vain: bool, policy: Policy) -> bool:
+def _may_fail_over(call: Call, event: RouteFailed, policy: Policy) -> bool:
     """Another gateway can help where this one failed, not where the callee answered: no answer at all, a code
-    that the gateway's setting lists, or our credentials in vain. Never after A has heard early media or a
+    that the gateway's setting lists, or our credentials rejected. Never after A has heard early media or a
     reliable provisional, whose offer and answer another gateway cannot continue."""
     if event.early_media_relayed:
         return False
-    if event.cause is not RouteFailure.FINAL_RESPONSE or in_vain:
+    if event.cause is not RouteFailure.FINAL_RESPONSE or _credentials_rejected(call, event, policy):
         return True
     gateway = policy.gateways.get(call.attempts[-1].gateway)
     return event.sip_code in (SERVER_FAILURES if gateway is None else gateway.failover_codes)
@@ -201,7 +196,7 @@ def is_retry(call: Call, invite: InviteReceived) -> bool:
     )
 
 
-def retried(call: Call, event: InviteReceived, policy: Policy, _: Load) -> Decision:
+def retried(call: Call, event: InviteReceived, given: Given) -> Decision:
     """The same call goes on, at the gateway that challenged; its place there was kept, and so was its
     price."""
     if not is_retry(call, event):
@@ -215,14 +210,14 @@ def retried(call: Call, event: InviteReceived, policy: Policy, _: Load) -> Decis
         state_a=DialogState.PROCEEDING,
     )
     last = call.attempts[-1]
-    call = begin_attempt(call, (last.gateway, *call.gateways), event, policy, last.sent_user)
+    call = begin_attempt(call, (last.gateway, *call.gateways), event, given.policy, last.sent_user)
     return call, (
-        ring_deadline(call, policy),
-        route_command(call, policy),
+        ring_deadline(call, given.policy),
+        route_command(call, given.policy),
         Append(kind=EntryKind.ATTEMPT, call=call),
     )
 
 
-def leg_closed(call: Call, event: LegTerminated, _policy: Policy, _load: Load) -> Decision:
+def leg_closed(call: Call, event: LegTerminated, _given: Given) -> Decision:
     """The challenged INVITE's transaction is over; the call waits on."""
     return closed(call, event), _NONE

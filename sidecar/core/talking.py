@@ -8,19 +8,19 @@ from sidecar.core.admit import Decision
 from sidecar.core.call import Call, alive, stamp_of, with_attempt
 from sidecar.core.commands import Append, EntryKind
 from sidecar.core.events import AckReceived, BridgeEvent, Life, SessionRefreshed, TargetRefreshed
-from sidecar.core.policy import Load, Policy
+from sidecar.core.policy import Given
 from sidecar.core.terms import LegName
 
 
-def acknowledged(call: Call, event: AckReceived, _policy: Policy, _load: Load) -> Decision:
+def acknowledged(call: Call, event: AckReceived, _given: Given) -> Decision:
     return _heard(call, LegName.A, event)
 
 
-def life(call: Call, event: Life, _policy: Policy, _load: Load) -> Decision:
+def life(call: Call, event: Life, _given: Given) -> Decision:
     return _heard(call, event.leg_name, event)
 
 
-def session_refreshed(call: Call, event: SessionRefreshed, _policy: Policy, _load: Load) -> Decision:
+def session_refreshed(call: Call, event: SessionRefreshed, _given: Given) -> Decision:
     return _heard(replace(call, refreshed=stamp_of(event)), event.leg_name, event)
 
 
@@ -32,7 +32,7 @@ def _heard(call: Call, leg_name: LegName, event: BridgeEvent) -> Decision:
     return after, ()
 
 
-def target_refreshed(call: Call, event: TargetRefreshed, _policy: Policy, _load: Load) -> Decision:
+def target_refreshed(call: Call, event: TargetRefreshed, _given: Given) -> Decision:
     change = {
         "remote_target": event.remote_target,
         "local_cseq": event.local_cseq,

@@ -16,7 +16,6 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from msgspec.structs import replace
 
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
@@ -65,9 +64,12 @@ class Reread(msgspec.Struct, frozen=True, kw_only=True):
 class LiveCalls(Protocol):
     """What `Calls` offers to people."""
 
-    policy: Policy
-    load: Load
+    @property
+    def policy(self) -> Policy: ...
+    @property
+    def load(self) -> Load: ...
 
+    def change_policy(self, change: Callable[[Policy], Policy]) -> Policy: ...
     def live(self) -> Sequence[Call]: ...
     def find(self, call_id: UUID) -> Call | None: ...
     def holds(self, call_id: UUID) -> bool: ...
@@ -156,7 +158,7 @@ class Admin:
         if not isinstance(found, Reread):
             raise CommandError(ErrorCode.REFUSED, "; ".join(found[:ERRORS_SHOWN_MAX]))
         before = self._calls.policy
-        after = self._calls.policy = before.with_margin_terms(found.policy)
+        after = self._calls.change_policy(lambda policy: policy.with_margin_terms(found.policy))
         floors = _margin_floors(after)
         changed = floors != _margin_floors(before) or after.exchange != before.exchange
         log.info(
@@ -233,9 +235,7 @@ class Admin:
         if known is not None and (known.currency, known.prepaid) != (account.currency, account.prepaid):
             raise CommandError(ErrorCode.REFUSED, f"account {wanted.name} exists with other terms")
         await self._create(account)
-        if known is None:
-            # Calls that are up keep the policy that they began under.
-            self._calls.policy = replace(policy, accounts={**policy.accounts, account.name: account})
+        self._calls.change_policy(lambda policy: policy.with_account(account))
         return await self.account_show(say.AccountShowParams(name=wanted.name))
 
     async def account_show(self, wanted: say.AccountShowParams) -> say.AccountShown:
@@ -293,8 +293,7 @@ class Admin:
         found = await asyncio.to_thread(self._decks, wanted.name)
         if not isinstance(found, Deck):
             raise CommandError(ErrorCode.REFUSED, "; ".join(found[:ERRORS_SHOWN_MAX]))
-        policy = self._calls.policy
-        self._calls.policy = replace(policy, decks={**policy.decks, wanted.name: found})
+        self._calls.change_policy(lambda policy: policy.with_deck(wanted.name, found))
         return say.DeckReloaded(name=wanted.name, revision=found.revision, rates=len(found))
 
     # --- dead letters ---------------------------------------------------------------------------------------
@@ -336,32 +335,32 @@ class Admin:
         again, or nothing is written."""
         outcomes = [say.RerateOutcome.CHANGED] * len(wanted.calls)
         made: dict[int, Cdr] = {}
-        for place, one in enumerate(wanted.calls):
-            if self._calls.holds(one.call_id):
+        for place, asked in enumerate(wanted.calls):
+            if self._calls.holds(asked.call_id):
                 outcomes[place] = say.RerateOutcome.BUSY
                 continue
-            known = await self._records.show(str(one.call_id))
-            if known and known[-1].revision == one.revision:
-                made[place] = self._restated(known[-1], one, wanted)
+            known = await self._records.show(str(asked.call_id))
+            if known and known[-1].revision == asked.revision:
+                made[place] = self._restated(known[-1], asked, wanted)
         for place, written in zip(made, await self._revisions.revise([*made.values()]), strict=True):
             if written:
                 outcomes[place] = say.RerateOutcome.REVISED
         return say.RerateApplied(outcomes=tuple(outcomes))
 
-    def _restated(self, cdr: Cdr, one: say.Restated, wanted: say.RerateApplyParams) -> Cdr:
-        line = one.charge
+    def _restated(self, cdr: Cdr, asked: say.Restated, wanted: say.RerateApplyParams) -> Cdr:
+        line = asked.charge
         if not any(
             (line.side, line.party) == (known.side, known.party)
             and known.billable_ms in (None, line.billable_ms)
             for known in cdr.charges
         ):
-            text = f"call {one.call_id} has no such charge: its party and its time stay as they are"
+            text = f"call {asked.call_id} has no such charge: its party and its time stay as they are"
             raise CommandError(ErrorCode.INVALID_PARAMS, text)
         restated = revised(cdr, line, self._calls.policy.exchange, wanted.operator, wanted.text)
         if differences := explain_call(restated).all_differences:
             known = explain_call(cdr).all_differences  # what was wrong before is not this revision's doing
             if new := [text for text in differences if text not in known]:
-                raise CommandError(ErrorCode.INVALID_PARAMS, f"call {one.call_id}: {'; '.join(new)}")
+                raise CommandError(ErrorCode.INVALID_PARAMS, f"call {asked.call_id}: {'; '.join(new)}")
         return restated
 
     # --- records --------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from sidecar.core.events import (
     WaitElapsed,
 )
 from sidecar.core.identity import call_id_of
-from sidecar.core.policy import Load, Policy
+from sidecar.core.policy import Given, Load, Policy
 from sidecar.core.records import utc
 from sidecar.core.refusals import RefusalWindow
 from sidecar.core.setting_up import is_retry
@@ -65,8 +65,7 @@ class Calls:
     def __init__(
         self, *, policy: Policy, control: Control, store: Store, clock: Clock, meter: Meter, on_fault: Fault
     ) -> None:
-        self.policy = policy
-        self.load = Load()
+        self._given = Given(policy, Load())
         self.state = ""  # why new calls are refused: drain, journal; empty: they are accepted
         self._control = control
         self._store = store
@@ -82,6 +81,20 @@ class Calls:
         self._wire: list[WireCommand | Snapshot] = []
         # What the bridge held in the last snapshot and nobody here knew: released if still there in the next.
         self._orphans: frozenset[int] = frozenset()
+
+    @property
+    def policy(self) -> Policy:
+        return self._given.policy
+
+    @property
+    def load(self) -> Load:
+        return self._given.load
+
+    def change_policy(self, change: Callable[[Policy], Policy]) -> Policy:
+        """The one way to another policy. `change` gets the one in force and returns the next, at once: who
+        has to wait for something waits before. Calls that are up keep what they took from the one before."""
+        self._given = Given(change(self.policy), self.load)
+        return self.policy
 
     # --- events -----------------------------------------------------------------------------------------
 
@@ -115,7 +128,7 @@ class Calls:
             return
         call_id = self._call_id(invite)
         try:
-            call, commands = open_call(call_id, invite, self.policy, self.load)
+            call, commands = open_call(call_id, invite, self._given)
         except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
             self._meter.promise_broken("open_call")
             self._on_fault(call_id, error)
@@ -129,7 +142,7 @@ class Calls:
     def _on_refused(self, event: InviteRefused) -> None:
         call_id = self._call_id(event.invite)
         try:
-            _, commands = refused_by_bridge(call_id, event, self.policy)
+            _, commands = refused_by_bridge(call_id, event, self._given)
         except Exception as error:  # noqa: BLE001  # a broken promise is counted, and costs one record
             self._meter.promise_broken("refused_by_bridge")
             self._on_fault(call_id, error)
@@ -141,7 +154,7 @@ class Calls:
 
     def _apply(self, call: Call, event: Event) -> None:
         try:
-            after, commands = decide(call, event, self.policy, self.load)
+            after, commands = decide(call, event, self._given)
         except Exception as error:  # noqa: BLE001  # ours, whatever it is: this call pays, others do not
             self._meter.promise_broken("decide")
             self._on_fault(call.call_id, error)
@@ -154,7 +167,7 @@ class Calls:
     def _fault(self, call: Call, event: Event) -> tuple[Call, tuple[Command, ...]]:
         lost = CallLost(call_id=call.call_id, mono_ns=event.mono_ns, wall_ns=event.wall_ns)
         try:
-            return decide(call, lost, self.policy, self.load)
+            return decide(call, lost, self._given)
         except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
             # Even the end of the call is broken: free the line and forget the call. Its journal entry is
             # still open, so the next start writes its record.
@@ -235,7 +248,7 @@ class Calls:
             wire, self._wire = self._wire, []
             self._control.send(wire)
 
-    # --- the watch --------------------------------------------------------------------------------------
+    # --- the watchdog -----------------------------------------------------------------------------------
 
     def tick(self, *, snapshot: bool) -> None:
         """Once a heartbeat: waits that are over, aggregates that are due, and a look at what the bridge
@@ -258,7 +271,7 @@ class Calls:
 
     def _on_snapshot(self, event: SnapshotTaken) -> None:
         """No call stays open for ever: what only we hold is ended, what only the bridge holds is released."""
-        for bridge_id in [one for one in self._by_bridge_id if one not in event.bridge_ids]:
+        for bridge_id in [known for known in self._by_bridge_id if known not in event.bridge_ids]:
             call = self._calls[self._by_bridge_id[bridge_id]]
             if event.mono_ns - call.invite.mono_ns < SNAPSHOT_GRACE_NS or call.phase is Phase.AWAITING_RETRY:
                 continue
@@ -313,7 +326,7 @@ class Calls:
     def recover(self, call: Call, event: CallFoundOpen) -> None:
         """Close a call of an earlier boot. No leg of it is ours: only its record is owed."""
         try:
-            _, commands = decide(call, event, self.policy, self.load)
+            _, commands = decide(call, event, self._given)
         except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
             self._meter.promise_broken("recover")
             self._on_fault(call.call_id, error)

@@ -40,7 +40,7 @@ from sidecar.core.events import (
     TransportFailed,
     WaitElapsed,
 )
-from sidecar.core.policy import Load, Policy
+from sidecar.core.policy import Given, Load, Policy
 from sidecar.core.terms import DeadlineKind, Detail, LegName, RouteFailure
 from tests.scenarios import world
 
@@ -165,7 +165,7 @@ class Run:
         self.policy = policy
         self.load = Load()
         self.steps: list[Step] = []
-        self.call, commands = open_call(world.call_id(), world.invite(0), policy, self.load)
+        self.call, commands = open_call(world.call_id(), world.invite(0), Given(policy, self.load))
         self.steps.append(Step(None, None, self.call, commands))
         self.granted: Grant | None = None
         for command in commands:
@@ -191,7 +191,7 @@ class Run:
 
     def happens(self, event: Event) -> None:
         before = self.call
-        self.call, commands = decide(before, event, self.policy, self.load)
+        self.call, commands = decide(before, event, Given(self.policy, self.load))
         self.steps.append(Step(event, before, self.call, commands))
 
     def commands(self) -> list[Command]:

@@ -24,10 +24,10 @@ from sidecar.core.decide import decide
 from sidecar.core.events import Admitted, Contact, InviteRefused, RouteFailed
 from sidecar.core.hangup import hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
-from sidecar.core.policy import AccountRule, Gateway, Load, Peer, Policy, ProxyHangup, RouteRule
+from sidecar.core.policy import AccountRule, Gateway, Given, Load, Peer, Policy, ProxyHangup, RouteRule
 from sidecar.core.rating import RatingTerms
 from sidecar.core.records import cdr_of, utc
-from sidecar.core.redirect import taken_up
+from sidecar.core.redirect import use_contacts
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import (
     DeadlineKind,
@@ -44,12 +44,12 @@ from tests.scenarios.world import account, gateways, policy_of
 
 
 def opened(policy: Policy, number: str = "4930123456", load: Load | None = None) -> Call:
-    return open_call(world.call_id(), world.invite(0, number=number), policy, load or Load())[0]
+    return open_call(world.call_id(), world.invite(0, number=number), Given(policy, load or Load()))[0]
 
 
 def refusal(policy: Policy, number: str = "4930123456", load: Load | None = None) -> str | None:
     """The detail of the refusal, None where the call is on its way to the store."""
-    call, commands = open_call(world.call_id(), world.invite(0, number=number), policy, load or Load())
+    call, commands = open_call(world.call_id(), world.invite(0, number=number), Given(policy, load or Load()))
     if call.hangup is None:
         assert isinstance(commands[-1], Append)
         return None
@@ -164,7 +164,7 @@ def test_no_number_from_the_network_raises(dialled: str) -> None:
 )
 def test_what_the_bridge_refused_is_on_the_record(detail: Detail, name: str) -> None:
     event = InviteRefused(**world.stamps(5), detail=detail, sip_code=503, invite=world.invite(0))
-    call, (note,) = refused_by_bridge(world.call_id(), event, policy_of())
+    call, (note,) = refused_by_bridge(world.call_id(), event, Given(policy_of(), Load()))
     assert isinstance(note, NoteRefusal)
     assert (note.cdr.detail, note.cdr.sip_code, note.cdr.account) == (detail, 503, name)
     assert (call.state_a, call.state_b) == (DialogState.TERMINATED, DialogState.TERMINATED)
@@ -222,8 +222,8 @@ def test_gateways_that_are_down_are_tried_after_those_that_are_up(down: set[str]
 
 def test_a_gateway_that_goes_down_while_another_is_tried_moves_to_the_end() -> None:
     policy, load = policy_of(routes=("alpha", "beta", "gamma"), gateways=THREE), Load()
-    call, _ = open_call(world.call_id(), world.invite(0), policy, load)
-    call, _ = decide(call, Admitted(**world.stamps(1), call_id=call.call_id), policy, load)
+    call, _ = open_call(world.call_id(), world.invite(0), Given(policy, load))
+    call, _ = decide(call, Admitted(**world.stamps(1), call_id=call.call_id), Given(policy, load))
     load.gateways_down.add("beta")
     for expected in ("gamma", "beta"):
         failed = RouteFailed(
@@ -233,7 +233,7 @@ def test_a_gateway_that_goes_down_while_another_is_tried_moves_to_the_end() -> N
             cause=RouteFailure.NO_RESPONSE,
             sip_code=0,
         )
-        call, _ = decide(call, failed, policy, load)
+        call, _ = decide(call, failed, Given(policy, load))
         assert call.attempts[-1].gateway == expected
 
 
@@ -245,8 +245,8 @@ def test_every_gateway_is_tried_once_and_none_that_is_down_before_one_that_is_up
     downs: list[set[str]],
 ) -> None:
     policy, load = policy_of(routes=NAMES, gateways=THREE), Load(gateways_down=downs[0])
-    call, _ = open_call(world.call_id(), world.invite(0), policy, load)
-    call, _ = decide(call, Admitted(**world.stamps(1), call_id=call.call_id), policy, load)
+    call, _ = open_call(world.call_id(), world.invite(0), Given(policy, load))
+    call, _ = decide(call, Admitted(**world.stamps(1), call_id=call.call_id), Given(policy, load))
     left = set(NAMES)
     for down in (*downs[1:], set[str]()):
         tried = call.attempts[-1].gateway
@@ -260,7 +260,7 @@ def test_every_gateway_is_tried_once_and_none_that_is_down_before_one_that_is_up
             cause=RouteFailure.UNREACHABLE,
             sip_code=0,
         )
-        call, _ = decide(call, failed, policy, load)
+        call, _ = decide(call, failed, Given(policy, load))
     assert left == set()
     assert call.hangup is not None
     assert (len(call.attempts), call.hangup.detail) == (3, Detail.GATEWAY_UNREACHABLE)
@@ -283,7 +283,7 @@ def test_a_claim_on_a_dialog_goes_to_the_peer_that_knows_it_and_nobody_else() ->
     policy = policy_of(routes=("beta", "alpha"))
     for claimed, expected in ((None, "beta"), ("vendor", "alpha"), ("carrier", None)):
         invite = replace(world.invite(0), claimed_peer=claimed)
-        call, _ = open_call(world.call_id(), invite, policy, Load())
+        call, _ = open_call(world.call_id(), invite, Given(policy, Load()))
         assert [one.gateway for one in call.attempts] == ([expected] if expected else [])
         assert (call.hangup is not None and call.hangup.detail is Detail.NO_ROUTE) == (expected is None)
         assert call.gateways == (("alpha",) if claimed is None else ())
@@ -292,7 +292,7 @@ def test_a_claim_on_a_dialog_goes_to_the_peer_that_knows_it_and_nobody_else() ->
 def test_a_redirected_claim_stays_with_the_peer_that_knows_it() -> None:
     policy = policy_of(redirect=Redirection.FOLLOW)
     invite = replace(world.invite(0), claimed_peer="vendor")
-    call, _ = open_call(world.call_id(), invite, policy, Load())
+    call, _ = open_call(world.call_id(), invite, Given(policy, Load()))
     contacts = tuple(Contact(user="4930999", host=host) for host in ("10.0.2.1", "10.0.1.1"))
     failed = RouteFailed(
         **world.stamps(9),
@@ -302,7 +302,7 @@ def test_a_redirected_claim_stays_with_the_peer_that_knows_it() -> None:
         sip_code=302,
         contacts=contacts,
     )
-    assert [one.gateway for one in taken_up(call, failed, policy).redirects] == ["alpha"]
+    assert [one.gateway for one in use_contacts(call, failed, policy).redirects] == ["alpha"]
 
 
 def test_leg_b_is_named_before_its_invite_leaves() -> None:
@@ -322,7 +322,7 @@ def test_an_ipv6_gateway_is_written_in_brackets() -> None:
 
 
 def reserve_of(policy: Policy) -> Reserve | None:
-    _, commands = open_call(world.call_id(), world.invite(0), policy, Load())
+    _, commands = open_call(world.call_id(), world.invite(0), Given(policy, Load()))
     assert isinstance(commands[-1], Append)
     assert commands[-1].kind is EntryKind.ADMITTED
     return commands[0] if isinstance(commands[0], Reserve) else None
@@ -473,14 +473,17 @@ def test_another_currency_needs_an_exchange_rate() -> None:
 
 def test_fail_over_asks_the_floor_by_the_decks_in_force_then() -> None:
     policy = policy_of(**BOTH, margin_floor=Decimal(0))
-    call, _ = open_call(world.call_id(), world.invite(), policy, Load())
-    call, _ = decide(call, Admitted(**world.stamps(1), call_id=call.call_id), policy, Load())
+    call, _ = open_call(world.call_id(), world.invite(), Given(policy, Load()))
+    call, _ = decide(call, Admitted(**world.stamps(1), call_id=call.call_id), Given(policy, Load()))
     failed = RouteFailed(
         **world.stamps(20), bridge_id=1, attempt=1, cause=RouteFailure.FINAL_RESPONSE, sip_code=503
     )
     dearer = replace(policy, decks={**DECKS, "dear": world.deck("dearer", Decimal("0.07"))})
-    assert [one.gateway for one in decide(call, failed, policy, Load())[0].attempts] == ["alpha", "beta"]
-    assert [one.gateway for one in decide(call, failed, dearer, Load())[0].attempts] == ["alpha"]
+    assert [one.gateway for one in decide(call, failed, Given(policy, Load()))[0].attempts] == [
+        "alpha",
+        "beta",
+    ]
+    assert [one.gateway for one in decide(call, failed, Given(dearer, Load()))[0].attempts] == ["alpha"]
 
 
 cents = st.integers(0, 200).map(lambda number: Decimal(number) / 1000)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from sidecar.core.admit import begin_attempt, open_call, route_command
 from sidecar.core.caller_id import in_form, present
 from sidecar.core.events import InviteReceived
-from sidecar.core.policy import Gateway, Load
+from sidecar.core.policy import Gateway, Given, Load
 from sidecar.core.terms import CallerIdForm, NumberForm
 from tests.scenarios import world
 from tests.scenarios.world import gateways, policy_of
@@ -168,7 +168,7 @@ def test_what_is_added_replaces_what_came_and_what_is_removed_stays_out() -> Non
 def test_the_command_carries_it_and_the_attempt_keeps_what_was_sent() -> None:
     rules = {"caller_number": NumberForm.PLUS, "add_headers": (("X-Trunk", "7"),)}
     policy = policy_of(gateways=gateways(rules))
-    call, _ = open_call(world.call_id(), invite(from_user="4930111"), policy, Load())
+    call, _ = open_call(world.call_id(), invite(from_user="4930111"), Given(policy, Load()))
     assert call.attempts[0].sent_caller == "+4930111"
     route = route_command(call, policy)
     assert (route.from_user, route.anonymous, route.add_headers) == ("+4930111", False, (("X-Trunk", "7"),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import get_args, get_type_hints
 
 import msgspec
 import pytest
@@ -13,11 +14,11 @@ from hypothesis import strategies as st
 from sidecar.core.call import Call, Phase, Stamp, legs_closed
 from sidecar.core.commands import Publish, RelayAnswer, Route, Settle, Suppress
 from sidecar.core.credit import settle
-from sidecar.core.decide import TABLE, decide, is_over
+from sidecar.core.decide import TABLE, Handler, decide, is_over
 from sidecar.core.ending import end
-from sidecar.core.events import Admitted, AnswerRecorded, CallFoundOpen, InviteReceived
+from sidecar.core.events import Admitted, AnswerRecorded, CallFoundOpen, Event, InviteReceived
 from sidecar.core.hangup import CALLER, Hangup, hangup
-from sidecar.core.policy import Load, Policy, RecordFlags
+from sidecar.core.policy import Given, Load, Policy, RecordFlags
 from sidecar.core.records import is_charged, sell_total
 from sidecar.core.terms import Detail, DialogState, Evidence, Money, ServerReason
 from tests.core.streams import (
@@ -52,8 +53,8 @@ policies = st.sampled_from(
 )
 
 
-def without_glare(verdict: Hangup) -> Hangup:
-    return msgspec.structs.replace(verdict, glare=False)
+def without_glare(cause: Hangup) -> Hangup:
+    return msgspec.structs.replace(cause, glare=False)
 
 
 @settings(max_examples=400, deadline=None)
@@ -73,11 +74,11 @@ def test_any_stream_of_events_gives_exactly_one_first_record(policy: Policy, str
 @given(policies, streams)
 def test_the_first_cause_is_never_overwritten(policy: Policy, stream: Stream) -> None:
     run = Run(policy).play(stream).close()
-    verdicts = [without_glare(step.call.hangup) for step in run.steps if step.call.hangup]
-    assert all(verdict == verdicts[0] for verdict in verdicts)
+    causes = [without_glare(step.call.hangup) for step in run.steps if step.call.hangup]
+    assert all(cause == causes[0] for cause in causes)
     ends = {step.call.ended for step in run.steps if step.call.ended}
     assert len(ends) == 1
-    first = verdicts[0]
+    first = causes[0]
     for one in run.records:
         cdr = one.cdr
         told = (cdr.hangup_origin, cdr.detail, cdr.sip_code, cdr.q850_cause, cdr.evidence)
@@ -161,7 +162,7 @@ def test_a_call_found_open_gets_exactly_one_record(policy: Policy, stream: Strea
         if step.call.phase is Phase.ENDED:
             break
         found = CallFoundOpen(**world.stamps(heartbeat_ms), call_id=step.call.call_id)
-        call, commands = decide(step.call, found, policy, Load())
+        call, commands = decide(step.call, found, Given(policy, Load()))
         records = [one.cdr for one in commands if isinstance(one, (Publish, Suppress))]
         assert len(records) == 1
         assert records[0].revision == 0
@@ -208,10 +209,10 @@ def test_every_phase_has_a_row() -> None:
 def test_a_second_cause_is_a_broken_promise() -> None:
     run = run_of(ADMITTED, HELD, RECORDED, RELAYED, ACK)
     event = ACK(50, run.call, None)
-    verdict = hangup(CALLER, Detail.BYE, Evidence.MESSAGE)
-    ending, _ = end(run.call, event, verdict, run.policy)
+    cause = hangup(CALLER, Detail.BYE, Evidence.MESSAGE)
+    ending, _ = end(run.call, event, cause, run.policy)
     with pytest.raises(AssertionError, match="a second cause"):
-        end(ending, event, verdict, run.policy)
+        end(ending, event, cause, run.policy)
 
 
 def test_an_answer_of_another_attempt_is_not_this_ones() -> None:
@@ -259,3 +260,18 @@ def test_a_challenged_call_waits_whatever_becomes_of_its_legs() -> None:
 def test_the_call_ends_where_its_event_says_not_where_it_is_read() -> None:
     run = run_of(ADMITTED, HELD, RECORDED, RELAYED, ACK, CLOSE_A, CLOSE_B)
     assert run.call.ended == Stamp(world.mono_ns(70), world.wall_ns(70))
+
+
+# --- the table and the handlers -----------------------------------------------------------------------------
+
+
+def test_a_handler_takes_the_events_of_its_rows_and_no_others() -> None:
+    rows: dict[Handler, set[type[Event]]] = {}
+    for handlers in TABLE.values():
+        for event, handler in handlers.items():
+            rows.setdefault(handler, set()).add(event)
+    for handler, events in rows.items():
+        hints = get_type_hints(handler)
+        assert list(hints.values()) == [Call, hints[list(hints)[1]], Given, hints["return"]], handler
+        taken = hints[list(hints)[1]]
+        assert set(get_args(taken) or (taken,)) == events, handler

@@ -84,8 +84,8 @@ def test_an_unknown_cause_cannot_be_built() -> None:
 
 
 def test_received_codes_beat_the_table() -> None:
-    verdict = hangup(CALLER, Detail.BYE, Evidence.MESSAGE, q850_cause=31)
-    assert (verdict.sip_code, verdict.q850_cause) == (200, 31)
+    cause = hangup(CALLER, Detail.BYE, Evidence.MESSAGE, q850_cause=31)
+    assert (cause.sip_code, cause.q850_cause) == (200, 31)
 
 
 @pytest.mark.parametrize(
@@ -167,12 +167,12 @@ def test_a_long_hostile_reason_is_read_at_once() -> None:
     ],
 )
 def test_what_became_of_an_unanswered_call(origin: Any, detail: Detail, expected: Disposition) -> None:
-    verdict = hangup(origin, detail, Evidence.MESSAGE, sip_code=486)
-    assert disposition(verdict, answered=False) is expected
-    assert disposition(verdict, answered=True) is Disposition.ANSWERED
+    cause = hangup(origin, detail, Evidence.MESSAGE, sip_code=486)
+    assert disposition(cause, answered=False) is expected
+    assert disposition(cause, answered=True) is Disposition.ANSWERED
 
 
 def test_a_refused_invite_is_refused_whatever_the_cause() -> None:
     for origin, detail in TABLE:
-        verdict = hangup(origin, detail, Evidence.MESSAGE, refused=True)
-        assert disposition(verdict, answered=False) is Disposition.REFUSED
+        cause = hangup(origin, detail, Evidence.MESSAGE, refused=True)
+        assert disposition(cause, answered=False) is Disposition.REFUSED

@@ -14,7 +14,7 @@ from sidecar.core.call import Call, Phase, Stamp
 from sidecar.core.cdr import MarginRecord
 from sidecar.core.hangup import CALLEE, CALLER, SERVER, TABLE, BillableUntil, Hangup, hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
-from sidecar.core.policy import Gateway, Load, Policy, RecordFlags
+from sidecar.core.policy import Gateway, Given, Load, Policy, RecordFlags
 from sidecar.core.records import (
     aggregate,
     billable_ms,
@@ -116,7 +116,7 @@ free                        r      r      r       r      r     r      r        r
 free, flag 0                r      r      s       s      s     s      s        r     s
 free, no cdr                s      s      s       s      s     s      s        s     s
 """
-VERDICTS = {
+CAUSES = {
     "caller": hangup(CALLER, Detail.BYE, Evidence.MESSAGE),
     "callee": hangup(CALLEE, Detail.BYE, Evidence.MESSAGE),
     "timeout": hangup(SERVER, Detail.MAX_DURATION, Evidence.TIMER),
@@ -139,15 +139,15 @@ def cells(table: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def call_that_ended(verdict: Hangup, talk_ms: int, policy: Policy, **changes: Any) -> Call:
+def call_that_ended(cause: Hangup, talk_ms: int, policy: Policy, **changes: Any) -> Call:
     """A call that rang for two seconds and, where `talk_ms` is not 0, was answered and talked."""
-    opened, _ = open_call(world.call_id(), world.invite(0), policy, Load())
+    opened, _ = open_call(world.call_id(), world.invite(0), Given(policy, Load()))
     assert opened.phase is Phase.ADMITTING
     answered = at(2_001) if talk_ms else None
     ended = at(2_001 + talk_ms)
     called = replace(
         opened,
-        hangup=verdict,
+        hangup=cause,
         b_answered=at(2_000) if talk_ms else None,
         answered=answered,
         a_life=ended if talk_ms else None,
@@ -172,7 +172,7 @@ def at(ms: int) -> Stamp:
 def test_the_record_decision(talk_ms: int, settings: str, who: str, expected: str) -> None:
     flags, gateway = SETTINGS[settings]
     policy = policy_of(flags=RecordFlags(**flags), gateways=gateways({"record_server_hang_up": gateway}))
-    cdr = cdr_of(call_that_ended(VERDICTS[who], talk_ms, policy), policy)
+    cdr = cdr_of(call_that_ended(CAUSES[who], talk_ms, policy), policy)
     assert cdr.recorded == (expected in "Rr")
     assert cdr.recorded == (cdr.suppressed_by is None)
     assert (sell_total(cdr) is not None) == (expected in "RC")
@@ -200,7 +200,7 @@ def test_a_suppressed_record_names_the_setting(
     who: str, flags: dict[str, Any], gateway: bool | None, hold_s: int, name: str
 ) -> None:
     alpha = Gateway(name="alpha", host="10.0.1.1", port=5060, record_server_hang_up=gateway)
-    assert suppressed_by(VERDICTS[who], hold_s, "4930123456", alpha, RecordFlags(**flags)) == name
+    assert suppressed_by(CAUSES[who], hold_s, "4930123456", alpha, RecordFlags(**flags)) == name
 
 
 def test_only_the_flags_for_server_hangups_and_faults_waive_the_charge() -> None:
@@ -220,9 +220,9 @@ def test_only_the_flags_for_server_hangups_and_faults_waive_the_charge() -> None
 @pytest.mark.parametrize(("origin", "detail"), list(TABLE), ids=str)
 @pytest.mark.parametrize("proved", [True, False], ids=["proved", "unproved"])
 def test_an_answered_call_is_billed_until_its_row_says(origin: Any, detail: Detail, proved: bool) -> None:
-    verdict = hangup(origin, detail, Evidence.TIMER, sip_code=486)
+    cause = hangup(origin, detail, Evidence.TIMER, sip_code=486)
     call = call_that_ended(
-        verdict,
+        cause,
         30_000,
         policy_of(),
         a_life=at(2_001 + 20_000) if proved else None,
@@ -233,37 +233,37 @@ def test_an_answered_call_is_billed_until_its_row_says(origin: Any, detail: Deta
         BillableUntil.A_LIFE: 20_000,
         BillableUntil.LAST_LIFE: 10_000,
         BillableUntil.LAST_REFRESH: 5_000,
-    }.get(verdict.row.until, 30_000)
-    assert billable_ms(call, verdict) == (expected if proved else 0)
+    }.get(cause.row.until, 30_000)
+    assert billable_ms(call, cause) == (expected if proved else 0)
 
 
 def test_life_after_the_end_is_not_billed() -> None:
-    verdict = VERDICTS["fault"]
-    call = call_that_ended(verdict, 5_000, policy_of(), a_life=at(60_000), b_life=at(60_000))
-    assert billable_ms(call, verdict) == 5_000
+    cause = CAUSES["fault"]
+    call = call_that_ended(cause, 5_000, policy_of(), a_life=at(60_000), b_life=at(60_000))
+    assert billable_ms(call, cause) == 5_000
 
 
 def test_b_that_was_never_heard_again_lived_until_its_answer() -> None:
-    verdict = VERDICTS["fault"]
-    assert billable_ms(call_that_ended(verdict, 5_000, policy_of(), b_life=None), verdict) == 0
+    cause = CAUSES["fault"]
+    assert billable_ms(call_that_ended(cause, 5_000, policy_of(), b_life=None), cause) == 0
 
 
 def test_a_session_that_was_never_refreshed_lasts_until_a_was_last_heard() -> None:
-    verdict = hangup(SERVER, Detail.SESSION_TIMER, Evidence.TIMER)
-    call = call_that_ended(verdict, 5_000, policy_of(), a_life=at(2_001 + 4_000))
-    assert billable_ms(call, verdict) == 4_000
+    cause = hangup(SERVER, Detail.SESSION_TIMER, Evidence.TIMER)
+    call = call_that_ended(cause, 5_000, policy_of(), a_life=at(2_001 + 4_000))
+    assert billable_ms(call, cause) == 4_000
 
 
 @pytest.mark.parametrize("who", ["caller", "callee", "timeout", "credit", "admin", "fault"])
 def test_no_origin_is_billed_beyond_the_grant(who: str) -> None:
     policy = policy_of(accounts=account(prepaid=True))
-    cdr = cdr_of(call_that_ended(VERDICTS[who], 9_700, policy, granted_s=9), policy)
+    cdr = cdr_of(call_that_ended(CAUSES[who], 9_700, policy, granted_s=9), policy)
     assert (cdr.talk_ms, cdr.billable_ms, cdr.overrun_ms, cdr.hold_s) == (9_700, 9_000, 700, 9)
 
 
 def test_buy_runs_from_bs_answer_to_the_bye_on_b() -> None:
     policy = policy_of()
-    call = call_that_ended(VERDICTS["caller"], 9_999, policy, granted_s=2)
+    call = call_that_ended(CAUSES["caller"], 9_999, policy, granted_s=2)
     sell, buy = cdr_of(call, policy).charges
     assert (sell.side, sell.billed_s) == (ChargeSide.SELL, 2)
     assert (buy.side, buy.billed_s, buy.party) == (ChargeSide.BUY, 10, "alpha")
@@ -271,7 +271,7 @@ def test_buy_runs_from_bs_answer_to_the_bye_on_b() -> None:
 
 def test_only_the_last_gateway_is_paid() -> None:
     policy = policy_of(routes=("alpha", "beta"))
-    call = call_that_ended(VERDICTS["caller"], 3_000, policy)
+    call = call_that_ended(CAUSES["caller"], 3_000, policy)
     call = begin_attempt(call, ("beta",), world.invite(0), policy)
     assert [line.side for line in cdr_of(call, policy).charges] == [ChargeSide.SELL]  # beta has no deck
 
@@ -281,24 +281,24 @@ def test_only_the_last_gateway_is_paid() -> None:
 
 def test_a_zero_duration_call_costs_nothing_not_even_the_connect_fee() -> None:
     policy = policy_of(decks={"sell": world.deck("s", Decimal(1), connect_fee=Decimal(5))})
-    cdr = cdr_of(call_that_ended(VERDICTS["caller"], 49, policy), policy)
+    cdr = cdr_of(call_that_ended(CAUSES["caller"], 49, policy), policy)
     assert cdr.disposition is Disposition.ANSWERED
     assert (cdr.charges[0].rating_status, cdr.charges[0].total) == (RatingStatus.NOT_BILLABLE, Decimal(0))
     assert sell_total(cdr) is None
-    dear = cdr_of(call_that_ended(VERDICTS["caller"], 50, policy), policy)
+    dear = cdr_of(call_that_ended(CAUSES["caller"], 50, policy), policy)
     assert dear.charges[0].connect_fee == 5
 
 
 def test_an_unrated_call_has_null_amounts() -> None:
     policy = policy_of(decks={})
-    line = cdr_of(call_that_ended(VERDICTS["caller"], 3_000, policy), policy).charges[0]
+    line = cdr_of(call_that_ended(CAUSES["caller"], 3_000, policy), policy).charges[0]
     assert (line.rating_status, line.net, line.tax, line.total) == (RatingStatus.NO_RATE, None, None, None)
     assert line.currency == "EUR"
 
 
 def test_tax_is_a_line_of_its_own_and_the_ledger_hears_of_the_total() -> None:
     policy = policy_of(accounts=account(tax_rate=Decimal("0.19")))
-    cdr = cdr_of(call_that_ended(VERDICTS["caller"], 3_000, policy), policy)
+    cdr = cdr_of(call_that_ended(CAUSES["caller"], 3_000, policy), policy)
     line, total = cdr.charges[0], sell_total(cdr)
     assert (line.net, line.tax, line.total) == (Decimal("0.003"), Decimal("0.00057"), Decimal("0.00357"))
     assert total is not None
@@ -307,7 +307,7 @@ def test_tax_is_a_line_of_its_own_and_the_ledger_hears_of_the_total() -> None:
 
 def test_a_call_that_goes_on_has_no_record() -> None:
     policy = policy_of()
-    call = call_that_ended(VERDICTS["caller"], 0, policy, hangup=None)
+    call = call_that_ended(CAUSES["caller"], 0, policy, hangup=None)
     with pytest.raises(ValueError, match="has not ended"):
         cdr_of(call, policy)
 
@@ -319,7 +319,7 @@ def test_stamps_are_utc_to_the_microsecond() -> None:
 def test_durations_come_from_the_monotonic_clock() -> None:
     """The wall clock stepped back an hour in the middle of the call."""
     policy = policy_of()
-    call = call_that_ended(VERDICTS["caller"], 3_000, policy)
+    call = call_that_ended(CAUSES["caller"], 3_000, policy)
     assert call.ended is not None
     stepped = replace(call, ended=Stamp(call.ended.mono_ns, call.ended.wall_ns - 3_600_000_000_000))
     cdr = cdr_of(stepped, policy)
@@ -329,14 +329,14 @@ def test_durations_come_from_the_monotonic_clock() -> None:
 def test_the_headers_that_a_record_carries() -> None:
     policy = policy_of()
     headers = (("session-id", "ab30317f"), ("p-charging-vector", "icid-value=1"), ("x-other", "no"))
-    call = call_that_ended(VERDICTS["caller"], 0, policy, invite=replace(world.invite(0), headers=headers))
+    call = call_that_ended(CAUSES["caller"], 0, policy, invite=replace(world.invite(0), headers=headers))
     cdr = cdr_of(call, policy)
     assert (cdr.session_id, cdr.p_charging_vector) == ("ab30317f", "icid-value=1")
 
 
 def test_a_minute_of_refusals_in_one_record() -> None:
     policy = policy_of()
-    one = cdr_of(call_that_ended(VERDICTS["illegal"], 0, policy), policy)
+    one = cdr_of(call_that_ended(CAUSES["illegal"], 0, policy), policy)
     last = one.ended_at + timedelta(seconds=59)
     many = aggregate(one, 1_000, one.ended_at, last)
     assert many.disposition is Disposition.REFUSED_AGGREGATE

@@ -48,7 +48,7 @@ from sidecar.core.events import (
     StepFailed,
     WaitElapsed,
 )
-from sidecar.core.policy import Load, Policy
+from sidecar.core.policy import Given, Load, Policy
 from sidecar.core.terms import DeadlineKind, LegName, Money, RouteFailure
 from tests.scenarios import world
 
@@ -110,7 +110,7 @@ class Environment:
         number = words[0] if words else "4930123456"
         invite = world.invite(self._now_ms, number=number)
         self._at(self._now_ms + self.policy.timers.answer_hold_ms_max, self._admission_overdue)
-        self.call, commands = open_call(world.call_id(), invite, self.policy, self.load)
+        self.call, commands = open_call(world.call_id(), invite, Given(self.policy, self.load))
         self._perform(commands)
 
     def _bye(self, leg_name: LegName, reasons: Reasons, headers: Headers) -> None:
@@ -275,7 +275,7 @@ class Environment:
     def _happens(self, event: Event) -> None:
         assert self.call is not None, "an event before the INVITE"
         before = self.call
-        self.call, commands = decide(before, event, self.policy, self.load)
+        self.call, commands = decide(before, event, Given(self.policy, self.load))
         if self.call.phase is not before.phase and self.call.phase in (Phase.ENDING, Phase.AWAITING_RETRY):
             wait_ms = RECORD_WAIT_MS if self.call.phase is Phase.ENDING else self.policy.timers.auth_retry_ms
             self._at(self._now_ms + wait_ms, self._wait_elapsed(self.call.phase))

@@ -46,6 +46,7 @@ from sidecar.core.events import (
     SessionRefreshed,
     TransportFailed,
 )
+from sidecar.core.policy import Given
 from sidecar.core.terms import DeadlineKind, Detail, LegName, RouteFailure
 from tests.scenarios import world
 from tests.scenarios.environment import Environment
@@ -212,7 +213,9 @@ class Ladder(Environment):
                 refused = InviteRefused(
                     **self._stamps(), detail=Detail(words[0]), sip_code=int(words[1]), invite=invite
                 )
-                self.call, commands = refused_by_bridge(world.call_id(), refused, self.policy)
+                self.call, commands = refused_by_bridge(
+                    world.call_id(), refused, Given(self.policy, self.load)
+                )
                 self._perform(commands)
             case _:
                 raise ValueError(f"the node does what? {what}")
@@ -229,5 +232,5 @@ class Ladder(Environment):
         self._crashed = True
         if self._journal is not None:
             found = CallFoundOpen(**world.stamps(heartbeat_ms), call_id=world.call_id())
-            self.call, commands = decide(self._journal, found, self.policy, self.load)
+            self.call, commands = decide(self._journal, found, Given(self.policy, self.load))
             self._perform(commands)
