@@ -25,9 +25,12 @@ def run(command: Sequence[str | Path], *, env: dict[str, str], cwd: Path = Path(
 
 def python(code: str, *, cwd: Path = Path("/")) -> list[str]:
     """The lines printed by a Python that inherits nothing, as under `env -i`."""
-    # A sanitizer build cannot do without its runtime; otherwise this is empty.
-    env = {name: os.environ[name] for name in ("LD_PRELOAD", "ASAN_OPTIONS") if name in os.environ}
-    return run([sys.executable, "-c", code], env=env, cwd=cwd).splitlines()
+    return run([sys.executable, "-c", code], env=sanitizer_environment(), cwd=cwd).splitlines()
+
+
+def sanitizer_environment() -> dict[str, str]:
+    """What a sanitizer build cannot do without; otherwise nothing."""
+    return {name: os.environ[name] for name in ("LD_PRELOAD", "ASAN_OPTIONS") if name in os.environ}
 
 
 def loaded_pj_libraries() -> set[Path]:
@@ -43,6 +46,13 @@ def loaded_pj_libraries() -> set[Path]:
 @pytest.mark.parametrize("module", ["pjsua2", "sidecar.b2bua._bridge"])
 def test_native_modules_load_in_an_empty_environment(module: str, cwd: Path) -> None:
     assert python(f"import {module}; print('loaded')", cwd=cwd) == ["loaded"]
+
+
+def test_pjsua2_works_and_ends_where_warnings_are_errors() -> None:
+    """As under pytest. SWIG's own types are made at import, with the first object, and at exit."""
+    run(
+        [sys.executable, "-W", "error", "-c", "import pjsua2; pjsua2.EpConfig()"], env=sanitizer_environment()
+    )
 
 
 def test_both_modules_share_one_pjsip() -> None:
