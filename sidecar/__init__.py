@@ -8,6 +8,7 @@
     hangup origin     core/hangup      who ended it, why, until when it is billed; a table
     rating            core/rating      charge(), over core/numbers (stripping) and core/tariff (prefixes)
     record decision   core/records     which record is owed and what keeps it back; the CDR of a call
+    bookkeeping       core/books       post(step, view) -> what moves, what is written, what is answered
     journal, outbox   adapters/sqlite  entry, ledger movement and outbox row in one transaction
     MQTT              runtime/outbox   rows to the broker, in order, until their PUBACK (adapters/mqtt)
 

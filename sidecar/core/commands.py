@@ -130,9 +130,9 @@ class StoreCommand(Command, frozen=True, kw_only=True):
 
 
 class Reserve(StoreCommand, frozen=True, kw_only=True):
-    """Reserve all that the balance affords, at most `max_duration_s`. The store asks `credit.grant` inside
-    the transaction, against the balance it has locked; a refusal drops the whole step and is reported as
-    CreditRefused."""
+    """Reserve all that the balance affords, at most `max_duration_s`. `books.post` asks `credit.grant`
+    inside the transaction, against the balance that is locked; a refusal drops the whole step and is reported
+    as CreditRefused."""
 
     call_id: UUID
     account: str

@@ -43,14 +43,3 @@ def grant(
     if granted_s == 0:
         return None
     return Grant(granted_s=granted_s, reserved=Money(charge(rate, granted_s, terms, at).total, rate.currency))
-
-
-def settle(reserved: Money, total: Money) -> Money:
-    """What goes back to the balance when a call that reserved `reserved` cost `total`.
-
-    Negative if the call cost more than was reserved: billable time is bounded by the grant, so that is a
-    defect of the caller, who must post it all the same and count it.
-    """
-    if reserved.currency != total.currency:
-        raise ValueError(f"reserved in {reserved.currency}, charged in {total.currency}")
-    return Money(reserved.amount - total.amount, reserved.currency)

@@ -8,7 +8,6 @@ from hypothesis import event as note
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.credit import settle
 from sidecar.core.policy import Policy
 from sidecar.core.records import is_charged
 from sidecar.core.terms import Money, Redirection
@@ -102,6 +101,5 @@ def test_every_call_ends_with_one_record_and_settled_books(
         posted = ladder.settled[-1] or Money(Decimal(0), "EUR")
         assert posted.amount == (total or 0)
         if ladder.reserved is not None:
-            returned = settle(ladder.reserved, posted)
-            assert returned.amount >= 0
-            assert posted + returned == ladder.reserved
+            assert posted.currency == ladder.reserved.currency
+            assert posted.amount <= ladder.reserved.amount

@@ -1,7 +1,8 @@
 """The store on one machine: journal, ledger, outbox and records in one SQLite file with one writer.
 
     submit -> writer (the thread: group commit, what to do when the disk fails; `work` is what it is given)
-           -> batch (one transaction, with `ledger` for its money and `known` for what need not be asked)
+           -> batch (one transaction: the view that core/books asks, with `ledger` for its money, `waiting`
+              for its outbox, `known` for what need not be asked)
            -> rows (many to a statement) -> commit -> report -> the event loop
 
 `store` is the Store port and puts it together; `outbox`, `accounts`, `reader` and `revisions` are the others.

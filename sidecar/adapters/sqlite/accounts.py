@@ -7,64 +7,32 @@ from collections.abc import Sequence
 from decimal import Decimal
 from uuid import UUID
 
-import apsw
-
-from sidecar.adapters.sqlite.batch import Batch
-from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.outbox import Write
 from sidecar.adapters.sqlite.reader import Reader
+from sidecar.core.books import AccountTerms
 from sidecar.core.terms import Money
-from sidecar.ports import AccountError, Clock, LedgerEntry, StoredAccount
+from sidecar.ports import AccountError, LedgerEntry, StoredAccount
 
 ENTRIES_MAX = 1_000
 
 
 class SqliteAccounts:
-    def __init__(self, reader: Reader, write: Write, boot: Boot, clock: Clock) -> None:
+    def __init__(self, reader: Reader, write: Write) -> None:
         self._reader = reader
         self._write = write
-        self._boot = boot
-        self._clock = clock
 
     async def create(self, name: str, currency: str, prepaid: bool) -> None:
-        created_wall_ns = self._clock.wall_ns()
-
-        def run(batch: Batch, connection: apsw.Connection) -> str | None:
-            wanted = (currency, int(prepaid))
-            found = connection.execute(
-                "SELECT currency, prepaid FROM accounts WHERE name = ?", (name,)
-            ).fetchone()
-            if found is not None:
-                if found == wanted:
-                    return None
-                kind = "prepaid" if found[1] else "postpaid"
-                return f"account {name}: exists with other terms, {found[0]} {kind}"
-            connection.execute(
-                "INSERT INTO accounts (name, currency, prepaid, boot, created_wall_ns)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (name, *wanted, self._boot.boot, created_wall_ns),
-            )
-            batch.books.open_balance(name, currency)
-            return None
-
-        _raise(await self._write(run))
+        wanted = AccountTerms(name, currency, prepaid)
+        # A refusal is a value inside the transaction, so that the other steps of the commit are not
+        # disturbed.
+        if refusal := await self._write(lambda batch: batch.open_account(wanted)):
+            raise AccountError(refusal)
 
     async def top_up(self, name: str, amount: Money, reference: str) -> Money:
-        if not reference or not amount.amount.is_finite() or amount.amount <= 0:
-            raise AccountError(f"account {name}: a top-up needs a reference and an amount above 0")
-
-        def run(batch: Batch, connection: apsw.Connection) -> Money | str:
-            found = connection.execute("SELECT currency FROM accounts WHERE name = ?", (name,)).fetchone()
-            if found is None:
-                return f"account {name}: not known; create it first"
-            if found[0] != amount.currency:
-                return f"account {name}: is kept in {found[0]}, not {amount.currency}"
-            return batch.books.top_up(name, amount, reference)
-
-        result = await self._write(run)
-        _raise(result)
-        assert isinstance(result, Money)
-        return result
+        balance = await self._write(lambda batch: batch.top_up(name, amount, reference))
+        if isinstance(balance, str):
+            raise AccountError(balance)
+        return balance
 
     async def all(self) -> Sequence[StoredAccount]:
         sql = "SELECT name, currency, prepaid FROM accounts ORDER BY name"
@@ -118,9 +86,3 @@ def _entry(
         revision=revision,
         reference=reference,
     )
-
-
-def _raise(result: object) -> None:
-    # A refusal is a value inside the transaction, so that the other steps of the commit are not disturbed.
-    if isinstance(result, str):
-        raise AccountError(result)

@@ -1,30 +1,47 @@
-"""One transaction: the steps of many decisions, worked out in memory and written by a few statements at its
-end.
+"""One transaction: the steps of many decisions, worked out by core/books and written by a few statements at
+its end.
 
+A batch is the view that core/books asks: the file, and over it what this transaction has posted so far.
 Nothing is written before `flush`, so a step that is refused (no credit) or repeated simply adds nothing, and
 no savepoint is needed. Nothing that outlives the transaction is changed before `committed`: after a rollback
 the batch is thrown away and `Known` still says what the file says.
 
-Repeating a step changes nothing: an admitted call is admitted once, a revision is recorded once, and a step
-whose record exists already is dropped whole, with its Settle.
+What jobs may write are the methods of this class and of its parts, `ledger` and `waiting`: none gets the
+connection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from uuid import UUID
 
 import apsw
-import msgspec
 
 from sidecar.adapters.sqlite.file import Boot
-from sidecar.adapters.sqlite.known import Known, OpenCall
-from sidecar.adapters.sqlite.ledger import Books
+from sidecar.adapters.sqlite.known import Known, Slot
+from sidecar.adapters.sqlite.ledger import Ledger
 from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys
+from sidecar.adapters.sqlite.waiting import Waiting
+from sidecar.core.books import (
+    AccountTerms,
+    Charged,
+    MovementKind,
+    OpenCall,
+    Outcome,
+    Posting,
+    Record,
+    forget,
+    open_account,
+    post,
+    revise,
+    top_up,
+)
+from sidecar.core.books_check import plain
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
-from sidecar.core.commands import Append, EntryKind, Publish, Reserve, Settle, StoreCommand, Suppress
+from sidecar.core.commands import Append, EntryKind, StoreCommand
 from sidecar.core.terms import Money
 from sidecar.ports import OutboxRow
 from sidecar.wire.cdr_codec import CONTENT_VERSION, encode, encode_published
@@ -59,21 +76,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 
 
-class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What a step came to, still without the stamps of its commit."""
-
-    call_id: UUID
-    kind: str  # the name of the event
-    granted_s: int | None = None
-    reserved: Money | None = None
-
-
-ADMITTED, CREDIT_REFUSED, ANSWER_RECORDED, STEP_FAILED = (
-    "admitted",
-    "credit_refused",
-    "answer_recorded",
-    "step_failed",
-)
 HEARTBEAT_AGE_NS_MAX = 100_000_000  # it rewrites a page: not in each of five hundred commits a second
 ACCOUNTS_KNOWN_MAX = 100_000
 
@@ -82,7 +84,8 @@ class Batch:
     def __init__(
         self, connection: apsw.Connection, known: Known, boot: Boot, wall_ns: int, mono_ns: int
     ) -> None:
-        self.books = Books(connection, boot.boot, wall_ns)
+        self.ledger = Ledger(connection, boot.boot, wall_ns)
+        self.waiting = Waiting(connection, boot.boot, wall_ns)
         self.outcomes: list[Outcome] = []
         self.outbox_rows: list[OutboxRow] = []
         self._connection = connection
@@ -94,66 +97,104 @@ class Batch:
         self._next_slot = known.next_slot
         self._head_bridge_id = known.head_bridge_id
         self._heartbeat_mono_ns = known.heartbeat_mono_ns
-        self._open: dict[int, OpenCall | None] = {}  # changed in this batch; None: closed
-        self._entries: dict[int, tuple[EntryKind, Call]] = {}  # by slot: only the last of a call is written
+        self._slots: dict[int, Slot | None] = {}  # changed in this batch; None: closed
+        self._closed: list[int] = []  # slots whose rows go
+        self._entries: dict[int, Append] = {}  # by slot: only the last of a call is written
+        self._new: set[int] = set()  # calls that surely were never here
         self._recorded: dict[int, int] = {}
         self._account_seqs: dict[str, int] = {}
         self._cdrs: list[tuple[object, ...]] = []
         self._bodies: list[tuple[int, bytes, int]] = []
         self._suppressed: list[tuple[object, ...]] = []
 
-    def run(self, step: Sequence[StoreCommand]) -> None:
-        """All of one step, or (refused, repeated) nothing of it."""
-        cdr: Cdr | None = None
-        for command in step:
-            if isinstance(command, (Publish, Suppress)):
-                cdr = command.cdr
-                if self._is_recorded(cdr.call_id, cdr.revision):
-                    return
-        reserve: Reserve | None = None
-        for command in step:
-            if isinstance(command, Append):
-                if command.kind is not EntryKind.ADMITTED:
-                    self._append(command.kind, command.call)
-                elif not self._admit(command.call, reserve):
-                    return
-            elif isinstance(command, Reserve):
-                reserve = command
-            elif isinstance(command, Settle):
-                self._settle(command, cdr.revision if cdr else 0)
-            elif isinstance(command, Publish):
-                self._publish(command.cdr)
-            elif isinstance(command, Suppress):
-                self._suppress(command.cdr)
-            else:
-                raise TypeError(f"not a store command: {type(command).__name__}")
+    # --- what is written ------------------------------------------------------------------------------------
 
-    def is_newest(self, call_id: UUID, revision: int) -> bool:
-        """Whether the call is closed, and this the revision of its record that holds."""
-        is_closed = self._open_call(call_id) is None and self._is_recorded(call_id, revision)
-        return is_closed and not self._is_recorded(call_id, revision + 1)
+    def run(self, step: Sequence[StoreCommand]) -> None:
+        for command in step:
+            if isinstance(command, Append) and command.kind is EntryKind.ADMITTED:
+                self._note_admission(command.call)
+        self._take(post(step, self))
 
     def forget(self, call_id: UUID) -> None:
-        """Undo an admission that was reported as failed, in case its commit reached the disk all the same."""
-        known = self._open_call(call_id)
-        if known is not None:
-            self._release(call_id, known)
-            self._close(call_id)
+        self._take(forget(call_id, self))
+
+    def revise(self, cdr: Cdr) -> bool:
+        """Whether it was written: see `books.revise`."""
+        posting = revise(cdr, self)
+        if posting is not None:
+            self._take(posting)
+        return posting is not None
+
+    def open_account(self, wanted: AccountTerms) -> str:
+        """Empty, or why not."""
+        posting = open_account(wanted, self)
+        if isinstance(posting, str):
+            return posting
+        self.ledger.book_account(posting)
+        return ""
+
+    def top_up(self, name: str, amount: Money, reference: str) -> Money | str:
+        """The balance after it, or why not."""
+        posting = top_up(name, amount, reference, self)
+        if isinstance(posting, str):
+            return posting
+        self.ledger.book_account(posting)
+        return Money(self.balance(name, amount.currency), amount.currency)
+
+    # --- the view: the file, and what this batch has posted -------------------------------------------------
+
+    def balance(self, account: str, currency: str) -> Decimal:
+        return self.ledger.balance(account, currency)
+
+    def account(self, name: str) -> AccountTerms | None:
+        return self.ledger.account(name)
+
+    def is_booked(self, account: str, reference: str) -> bool:
+        return self.ledger.is_booked(account, reference)
+
+    def open_call(self, call_id: UUID) -> OpenCall | None:
+        slot = self._slot(call_id)
+        return slot.open_call if slot is not None else None
+
+    def charged(self, call_id: UUID) -> Charged:
+        slot = self._slot(call_id)
+        return self.ledger.charged(call_id, fresh=slot is not None and slot.fresh)
+
+    def recorded(self, call_id: UUID) -> int | None:
+        in_batch = self._recorded.get(call_id.int)
+        if in_batch is not None or call_id.int in self._new:
+            return in_batch
+        found: int | None = self._connection.execute(
+            "SELECT max(revision) FROM (SELECT max(revision) AS revision FROM cdrs WHERE call_id = ?1"
+            " UNION ALL SELECT max(revision) FROM suppressed WHERE call_id = ?1)",
+            (call_id.bytes,),
+        ).get
+        return found
+
+    def head_seq(self) -> int:
+        return self._head_seq
+
+    def account_seq(self, account: str) -> int | None:
+        found = self._account_seqs.get(account)
+        if found is None and account in (seqs := self._known.account_seqs):
+            found = seqs[account]
+        elif found is None:
+            found = self._connection.execute("SELECT max(seq) FROM cdrs WHERE account = ?", (account,)).get
+        return found
+
+    # --- its transaction ------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Write everything. A heartbeat goes along where the last is old: a commit proves that the node
         lived."""
         connection = self._connection
-        closed = [
-            self._known.open[key].slot
-            for key, now in self._open.items()
-            if now is None and key in self._known.open
-        ]
-        delete_keys(connection, "open_calls", "slot", closed)
+        delete_keys(connection, "open_calls", "slot", self._closed)
         OPEN_CALLS.write(connection, self._open_rows())
-        for slot in self._settled_slots():
+        for slot in self._held_alone():
+            reserved = slot.open_call.reserved
             connection.execute(
-                "UPDATE open_calls SET currency = NULL, reserved = NULL WHERE slot = ?", (slot,)
+                "UPDATE open_calls SET currency = ?, reserved = ? WHERE slot = ?",
+                (*_held(reserved), slot.slot),
             )
         if self._head_seq != self._known.head_seq:
             connection.execute("UPDATE store SET head_seq = ?", (self._head_seq,))
@@ -161,7 +202,7 @@ class Batch:
         CDR_BODIES.write(connection, self._bodies)
         OUTBOX.write(connection, [(seq, self._wall_ns) for seq, _, _ in self._bodies])
         SUPPRESSED.write(connection, self._suppressed)
-        self.books.flush()
+        self.ledger.flush()
         if self._mono_ns - self._known.heartbeat_mono_ns >= HEARTBEAT_AGE_NS_MAX:
             self._heartbeat_mono_ns = self._mono_ns
             connection.execute(
@@ -176,7 +217,7 @@ class Batch:
         known.next_slot = self._next_slot
         known.head_bridge_id = self._head_bridge_id
         known.heartbeat_mono_ns = self._heartbeat_mono_ns
-        for key, now in self._open.items():
+        for key, now in self._slots.items():
             if now is None:
                 known.open.pop(key, None)
             else:
@@ -185,61 +226,44 @@ class Batch:
             known.account_seqs.clear()
         known.account_seqs.update(self._account_seqs)
 
-    # --- calls ----------------------------------------------------------------------------------------------
+    # --- from postings to rows ------------------------------------------------------------------------------
 
-    def _admit(self, call: Call, reserve: Reserve | None) -> bool:
-        call_id = call.call_id
-        known = self._open_call(call_id)
-        if known is not None:
-            self.outcomes.append(Outcome(call_id, ADMITTED, known.granted_s, known.reserved))
-            return False
-        if self._is_new(call):
-            pass  # the usual case, known without asking the file
-        elif self._is_recorded(call_id, 0):
-            self.outcomes.append(Outcome(call_id, STEP_FAILED))
-            return False
-        granted_s, reserved = None, None
-        if reserve is not None:
-            found = self.books.reserve(reserve)
-            if found is None:
-                self.outcomes.append(Outcome(call_id, CREDIT_REFUSED))
-                return False
-            granted_s, reserved = found.granted_s, found.reserved
-            call = msgspec.structs.replace(call, granted_s=granted_s, reserved=reserved)
-        account = reserve.account if reserve else call.account.name
-        slot, self._next_slot = self._next_slot, self._next_slot + 1
-        self._open[call_id.int] = OpenCall(slot=slot, account=account, granted_s=granted_s, reserved=reserved)
-        self._entries[slot] = (EntryKind.ADMITTED, call)
-        self.outcomes.append(Outcome(call_id, ADMITTED, granted_s, reserved))
-        return True
+    def _take(self, posting: Posting) -> None:
+        self.ledger.book(posting.movements)
+        if posting.record is not None:
+            self._write_record(posting.record)
+        self._keep_call(posting)
+        if posting.outcome is not None:
+            self.outcomes.append(posting.outcome)
 
-    def _append(self, kind: EntryKind, call: Call) -> None:
-        known = self._open_call(call.call_id)
-        if known is not None:
-            self._open[call.call_id.int] = known
-            self._entries[known.slot] = (kind, call)
-        if kind is EntryKind.ANSWERED:
-            # Never admitted, or closed already: an answer that nobody recorded must not be let go.
-            kind_of_outcome = STEP_FAILED if known is None else ANSWER_RECORDED
-            self.outcomes.append(Outcome(call.call_id, kind_of_outcome))
+    def _keep_call(self, posting: Posting) -> None:
+        key, before, now = posting.call_id.int, self._slot(posting.call_id), posting.open_call
+        if now is None:
+            if before is not None:
+                self._entries.pop(before.slot, None)
+                self._slots[key] = None
+                if key in self._known.open:  # others have no row yet
+                    self._closed.append(before.slot)
+            return
+        if before is None:
+            slot = Slot(self._next_slot, now, fresh=key in self._new)
+            self._next_slot += 1
+        else:
+            fresh = before.fresh and not any(m.kind is MovementKind.CHARGE for m in posting.movements)
+            slot = Slot(before.slot, now, fresh=fresh)
+        if posting.entry is not None:
+            self._entries[slot.slot] = posting.entry
+        if posting.entry is not None or before is None or before.open_call is not now:
+            self._slots[key] = slot
 
-    def _settle(self, command: Settle, revision: int) -> None:
-        known = self._open_call(command.call_id)
-        if known is not None:
-            self._release(command.call_id, known)
-        fresh = known is not None and known.fresh
-        self.books.charge(command.account, command.total, command.call_id, revision, fresh=fresh)
-
-    def _release(self, call_id: UUID, known: OpenCall) -> None:
-        if known.reserved is not None:
-            self.books.release(known.account, known.reserved, call_id)
-        self._open[call_id.int] = msgspec.structs.replace(known, reserved=None, fresh=False)
-
-    # --- records --------------------------------------------------------------------------------------------
-
-    def _publish(self, cdr: Cdr) -> None:
-        seq = self._head_seq + 1
-        body = encode_published(cdr, self._boot.epoch, seq, self._account_seq(cdr.account))
+    def _write_record(self, record: Record) -> None:
+        cdr, seq = record.cdr, record.seq
+        self._recorded[cdr.call_id.int] = cdr.revision
+        if seq is None:
+            body = encode(cdr)
+            self._suppressed.append((*self._searched(cdr), body, crc_of(body)))
+            return
+        body = encode_published(cdr, self._boot.epoch, seq, record.account_prev_seq)
         self._head_seq = self._account_seqs[cdr.account] = seq
         self._cdrs.append((seq, *self._searched(cdr)))
         self._bodies.append((seq, body, crc_of(body)))
@@ -252,26 +276,6 @@ class Batch:
                 content_version=CONTENT_VERSION,
             )
         )
-        self._record(cdr)
-
-    def _suppress(self, cdr: Cdr) -> None:
-        body = encode(cdr)
-        self._suppressed.append((*self._searched(cdr), body, crc_of(body)))
-        self._record(cdr)
-
-    def _record(self, cdr: Cdr) -> None:
-        self._recorded[cdr.call_id.int] = cdr.revision
-        self._close(cdr.call_id)
-
-    def _close(self, call_id: UUID) -> None:
-        known = self._open_call(call_id)
-        if known is None:
-            return
-        if known.reserved is not None:
-            # A record without a Settle would leak the reservation for ever.
-            self._release(call_id, known)
-        self._entries.pop(known.slot, None)
-        self._open[call_id.int] = None
 
     def _searched(self, cdr: Cdr) -> tuple[object, ...]:
         return (
@@ -289,71 +293,45 @@ class Batch:
             (cdr.ended_at - _EPOCH) // _US,
         )
 
-    # --- what is known, in this batch or before it ----------------------------------------------------------
+    # --- open calls -----------------------------------------------------------------------------------------
 
-    def _open_call(self, call_id: UUID) -> OpenCall | None:
+    def _slot(self, call_id: UUID) -> Slot | None:
         key = call_id.int
-        if key in self._open:
-            return self._open[key]
-        return self._known.open.get(key)
+        return self._slots[key] if key in self._slots else self._known.open.get(key)
 
-    def _is_new(self, call: Call) -> bool:
-        """The bridge counts its calls: one with a higher number than any before it has never been here."""
-        if call.boot_id != self._boot.boot_id or call.bridge_id <= self._head_bridge_id:
-            return False
-        self._head_bridge_id = call.bridge_id
-        return True
+    def _note_admission(self, call: Call) -> None:
+        """The bridge counts its calls: one with a higher number than any before it has never been here, so
+        the file need not be asked."""
+        if call.boot_id == self._boot.boot_id and call.bridge_id > self._head_bridge_id:
+            self._head_bridge_id = call.bridge_id
+            self._new.add(call.call_id.int)
 
-    def _is_recorded(self, call_id: UUID, revision: int) -> bool:
-        in_batch = self._recorded.get(call_id.int)
-        if in_batch is not None and in_batch >= revision:
-            return True
-        if self._open_call(call_id) is not None:
-            return False  # it is open exactly because it has no record
-        key = (call_id.bytes, revision)
-        execute = self._connection.execute
-        return (
-            execute("SELECT 1 FROM cdrs WHERE call_id = ? AND revision >= ?", key).fetchone() is not None
-            or execute("SELECT 1 FROM suppressed WHERE call_id = ? AND revision >= ?", key).fetchone()
-            is not None
-        )
-
-    def _account_seq(self, account: str) -> int | None:
-        found = self._account_seqs.get(account)
-        if found is None and account in (seqs := self._known.account_seqs):
-            found = seqs[account]
-        elif found is None:
-            found = self._connection.execute("SELECT max(seq) FROM cdrs WHERE account = ?", (account,)).get
-        return found
-
-    def _settled_slots(self) -> list[int]:
-        """Calls that were settled and stay open, without a new entry: their reservation is gone all the
-        same."""
-        return [
-            now.slot
-            for now in self._open.values()
-            if now is not None and now.reserved is None and not now.fresh and now.slot not in self._entries
-        ]
+    def _held_alone(self) -> list[Slot]:
+        """Calls whose reservation changed without a new entry."""
+        return [now for now in self._slots.values() if now is not None and now.slot not in self._entries]
 
     def _open_rows(self) -> list[tuple[object, ...]]:
         rows: list[tuple[object, ...]] = []
-        for known in self._open.values():
-            if known is not None and known.slot in self._entries:
-                kind, call = self._entries[known.slot]
-                body = encode_call(call)
-                reserved = known.reserved
-                rows.append(
-                    (
-                        known.slot,
-                        self._boot.boot,
-                        call.call_id.bytes,
-                        kind.value,
-                        known.account,
-                        reserved.currency if reserved else None,
-                        f"{reserved.amount:f}" if reserved else None,
-                        known.granted_s,
-                        body,
-                        crc_of(body),
-                    )
+        for now in self._slots.values():
+            if now is None or now.slot not in self._entries:
+                continue
+            entry, held = self._entries[now.slot], now.open_call
+            body = encode_call(entry.call)
+            rows.append(
+                (
+                    now.slot,
+                    self._boot.boot,
+                    entry.call.call_id.bytes,
+                    entry.kind.value,
+                    held.account,
+                    *_held(held.reserved),
+                    held.granted_s,
+                    body,
+                    crc_of(body),
                 )
+            )
         return rows
+
+
+def _held(reserved: Money | None) -> tuple[str | None, str | None]:
+    return (reserved.currency, plain(reserved.amount)) if reserved is not None else (None, None)

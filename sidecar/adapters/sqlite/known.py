@@ -1,5 +1,6 @@
-"""What the writer keeps in memory between transactions, so that it need not ask the file. No balance is among
-it: those are read in each transaction, because several nodes may one day share a store.
+"""What the writer keeps in memory between transactions, so that it need not ask the file: caches and nothing
+else. No balance is among it: those are read in each transaction, because several nodes may one day share a
+store.
 """
 
 from __future__ import annotations
@@ -10,29 +11,27 @@ from uuid import UUID
 import apsw
 import msgspec
 
+from sidecar.core.books import OpenCall
 from sidecar.core.terms import Money
 
 
-class OpenCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What the writer knows of a call that has no record yet."""
+class Slot(msgspec.Struct, frozen=True, gc=False):
+    """Where the row of an open call is, and what the books hold of the call."""
 
     slot: int
-    account: str
-    granted_s: int | None = None
-    reserved: Money | None = None
-    fresh: bool = True  # surely nothing was charged yet: the ledger need not be asked
+    open_call: OpenCall
+    fresh: bool = False  # surely nothing was charged yet: the ledger need not be asked
 
 
 class Known:
-    """What the writer remembers between transactions, so that it need not ask the file: all of it can be read
-    back."""
+    """What the writer remembers between transactions: all of it can be read back."""
 
     def __init__(self) -> None:
         self.head_seq = 0
         self.next_slot = 1
         self.heartbeat_mono_ns = 0
         self.head_bridge_id = 0  # of the calls that this boot admitted
-        self.open: dict[int, OpenCall] = {}  # by UUID.int: UUID hashes itself in Python
+        self.open: dict[int, Slot] = {}  # by UUID.int: UUID hashes itself in Python
         self.account_seqs: dict[str, int | None] = {}
 
 
@@ -44,11 +43,10 @@ def recall(connection: apsw.Connection) -> Known:
         "SELECT slot, call_id, account, currency, reserved, granted_s FROM open_calls"
     ):
         known.next_slot = max(known.next_slot, slot + 1)
-        known.open[UUID(bytes=call_id).int] = OpenCall(
-            slot=slot,
+        open_call = OpenCall(
             account=account,
             granted_s=granted_s,
             reserved=Money(Decimal(reserved), currency) if reserved is not None else None,
-            fresh=False,
         )
+        known.open[UUID(bytes=call_id).int] = Slot(slot, open_call)
     return known

@@ -18,8 +18,10 @@ from uuid import UUID
 import apsw
 
 from sidecar.adapters.sqlite.check import wrong_charges, wrong_reservations
-from sidecar.adapters.sqlite.ledger import EXACT, ZERO, Kind, plain
 from sidecar.adapters.sqlite.rows import Table
+from sidecar.core.amounts import EXACT
+from sidecar.core.books import ZERO, MovementKind
+from sidecar.core.books_check import plain
 
 _Key = tuple[str, str]  # account, currency
 # An entry that is None becomes the next one.
@@ -44,7 +46,7 @@ class Mender:
         self._fill_gaps()
         for key, balance in kept_balances.items():
             if lost := EXACT.subtract(balance, self._balances[key]):
-                self._book(key, Kind.LOST, lost)
+                self._book(key, MovementKind.LOST, lost)
                 self._said.append(f"{key[0]}: movements of {plain(lost)} {key[1]} at the end")
         self._mend_reservations()
         self._mend_charges()
@@ -77,13 +79,13 @@ class Mender:
             if free is None:
                 continue  # no row is missing before it, so the row itself is wrong: `ledger_check` names it
             taken.add(free)
-            self._write(key, Kind.LOST, lost, before, None, free)
+            self._write(key, MovementKind.LOST, lost, before, None, free)
             self._said.append(f"{account}: movements of {plain(lost)} {currency} before entry {entry}")
 
     def _mend_reservations(self) -> None:
         for (call_id, account, currency), (held, booked) in wrong_reservations(self._target).items():
             key, difference = (account, currency), EXACT.subtract(booked, held)
-            kind = Kind.RELEASE if difference > 0 else Kind.RESERVE
+            kind = MovementKind.RELEASE if difference > 0 else MovementKind.RESERVE
             if self._is_lost(call_id):
                 self._book(key, kind, difference, call_id)
                 self._said.append(
@@ -99,7 +101,7 @@ class Mender:
             for key in sorted(owed.keys() | posted.keys()):
                 difference = EXACT.subtract(posted.get(key, ZERO), owed.get(key, ZERO))
                 if difference:
-                    self._restore(key, Kind.CHARGE, difference, call_id)
+                    self._restore(key, MovementKind.CHARGE, difference, call_id)
 
     def _is_lost(self, call_id: bytes) -> bool:
         """Neither open nor recorded nor charged: nothing but its reservation is left of it."""
@@ -111,19 +113,19 @@ class Mender:
             (call_id,),
         ).get
 
-    def _restore(self, key: _Key, kind: Kind, amount: Decimal, call_id: bytes) -> None:
+    def _restore(self, key: _Key, kind: MovementKind, amount: Decimal, call_id: bytes) -> None:
         self._book(key, kind, amount, call_id)
-        self._book(key, Kind.LOST, -amount)
+        self._book(key, MovementKind.LOST, -amount)
         self._said.append(f"{key[0]}: {kind.value} of {plain(amount)} {key[1]}, call {UUID(bytes=call_id)}")
 
-    def _book(self, key: _Key, kind: Kind, amount: Decimal, call_id: bytes | None = None) -> None:
+    def _book(self, key: _Key, kind: MovementKind, amount: Decimal, call_id: bytes | None = None) -> None:
         balance = self._balances[key] = EXACT.add(self._balances[key], amount)
         self._write(key, kind, amount, balance, call_id, None)
 
     def _write(
         self,
         key: _Key,
-        kind: Kind,
+        kind: MovementKind,
         amount: Decimal,
         balance: Decimal,
         call_id: bytes | None,

@@ -5,51 +5,34 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import apsw
 
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.reader import Reader
-from sidecar.adapters.sqlite.rows import DamagedError, Table, ranges, sound
-from sidecar.ports import Clock, DeadLetter, OutboxRow, OutboxState
+from sidecar.adapters.sqlite.rows import DamagedError, sound
+from sidecar.ports import DeadLetter, OutboxRow, OutboxState
 from sidecar.wire.cdr_codec import CONTENT_VERSION, address_of
 from sidecar.wire.topics import cdr_topic
 
 ROWS_AT_HAND_MAX = 10_000
 
-# MQTT 5 §3.4.2.1 (PUBACK), and 0x95, which a row gets that is larger than the broker takes.
-REASON_NAMES = {
-    0x80: "Unspecified error",
-    0x83: "Implementation specific error",
-    0x87: "Not authorized",
-    0x90: "Topic Name invalid",
-    0x91: "Packet Identifier in use",
-    0x95: "Packet too large",
-    0x97: "Quota exceeded",
-    0x99: "Payload format invalid",
-}
-
-DEAD_LETTERS = Table(
-    "dead_letters", ("seq", "boot", "reason_code", "reason_name", "died_wall_ns"), replace=True
-)
+_T = TypeVar("_T")
 
 
 class Write(Protocol):
     """How this adapter's parts have something written; the store gives it to them."""
 
-    async def __call__(
-        self, run: Callable[[Batch, apsw.Connection], Any], *, lasting: bool = False
-    ) -> Any: ...
+    async def __call__(self, run: Callable[[Batch], _T], *, lasting: bool = False) -> _T: ...
 
 
 class SqliteOutbox:
-    def __init__(self, reader: Reader, write: Write, boot: Boot, clock: Clock) -> None:
+    def __init__(self, reader: Reader, write: Write, boot: Boot) -> None:
         self._reader = reader
         self._write = write
         self._boot = boot
-        self._clock = clock
         self._notify: Callable[[], None] = _nobody
         self._given_seq = 0
         # The latest rows, without a gap, so that a publisher that keeps up never reads the disk.
@@ -83,24 +66,8 @@ class SqliteOutbox:
         return rows
 
     async def acknowledge(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
-        gone = ranges([*delivered, *(seq for seq, _ in dead)])
-        died_wall_ns = self._clock.wall_ns()
-        if gone:
-            self._given_seq = max(self._given_seq, gone[-1][1])
-
-        def run(_batch: Batch, connection: apsw.Connection) -> None:
-            # A dead letter only while it waits: a repeated acknowledgement must not bring back one that was
-            # retried.
-            letters = [
-                (seq, self._boot.boot, code, REASON_NAMES.get(code, f"0x{code:02x}"), died_wall_ns)
-                for seq, code in dead
-                if connection.execute("SELECT 1 FROM outbox WHERE seq = ?", (seq,)).fetchone()
-            ]
-            DEAD_LETTERS.write(connection, letters)
-            for first, last in gone:
-                connection.execute("DELETE FROM outbox WHERE seq BETWEEN ? AND ?", (first, last))
-
-        await self._write(run, lasting=True)
+        self._given_seq = max([self._given_seq, *delivered, *(seq for seq, _ in dead)])
+        await self._write(lambda batch: batch.waiting.acknowledge(delivered, dead), lasting=True)
 
     async def dead_letters(self, after_seq: int = 0, rows_max: int = 100) -> Sequence[DeadLetter]:
         sql = (
@@ -117,36 +84,13 @@ class SqliteOutbox:
         return await self._reader.ask(ask)
 
     async def retry_dead(self, seqs: Sequence[int] | None = None) -> int:
-        now_ns = self._clock.wall_ns()
-
-        def run(_batch: Batch, connection: apsw.Connection) -> int:
-            dead = {seq for (seq,) in connection.execute("SELECT seq FROM dead_letters")}
-            chosen = ranges(sorted(dead if seqs is None else dead.intersection(seqs)))
-            for first, last in chosen:
-                both = (first, last)
-                connection.execute(
-                    "INSERT OR IGNORE INTO outbox (seq, queued_wall_ns)"
-                    " SELECT seq, ? FROM dead_letters WHERE seq BETWEEN ? AND ?",
-                    (now_ns, *both),
-                )
-                connection.execute("DELETE FROM dead_letters WHERE seq BETWEEN ? AND ?", both)
-            return sum(last - first + 1 for first, last in chosen)
-
-        count: int = await self._write(run)
+        count = await self._write(lambda batch: batch.waiting.retry_dead(seqs))
         if count:
             self._notify()
         return count
 
     async def drop_dead(self, seqs: Sequence[int]) -> int:
-        def run(_batch: Batch, connection: apsw.Connection) -> int:
-            dead = {seq for (seq,) in connection.execute("SELECT seq FROM dead_letters")}
-            chosen = ranges(sorted(dead.intersection(seqs)))
-            for first, last in chosen:
-                connection.execute("DELETE FROM dead_letters WHERE seq BETWEEN ? AND ?", (first, last))
-            return sum(last - first + 1 for first, last in chosen)
-
-        count: int = await self._write(run)
-        return count
+        return await self._write(lambda batch: batch.waiting.drop_dead(seqs))
 
     async def outbox_state(self) -> OutboxState:
         return await self._reader.ask(lambda connection: _state(connection, self._boot))

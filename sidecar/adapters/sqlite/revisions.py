@@ -9,13 +9,10 @@ from pathlib import Path
 
 import apsw
 
-from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import FILE_NAME, StoreError, connect_reader
 from sidecar.adapters.sqlite.outbox import Write
 from sidecar.adapters.sqlite.rows import sound
 from sidecar.core.cdr import Cdr
-from sidecar.core.commands import Publish, Settle, StoreCommand, Suppress
-from sidecar.core.records import is_charged, sell_total
 from sidecar.wire.cdr_codec import decode
 
 PAGE_ROWS = 500
@@ -31,23 +28,9 @@ class SqliteRevisions:
         self._write = write
 
     async def revise(self, cdrs: Sequence[Cdr]) -> Sequence[bool]:
-        def run(batch: Batch, _connection: apsw.Connection) -> Sequence[bool]:
-            return [_revise(batch, cdr) for cdr in cdrs]
-
-        written: Sequence[bool] = await self._write(run) if cdrs else ()
-        return written
-
-
-def _revise(batch: Batch, cdr: Cdr) -> bool:
-    """Nothing is written unless the newest record is the one before: repeated, it moves nothing."""
-    if not batch.is_newest(cdr.call_id, cdr.revision - 1):
-        return False
-    step: list[StoreCommand] = [Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr)]
-    if is_charged(cdr.suppressed_by):
-        total = None if cdr.void else sell_total(cdr)
-        step.insert(0, Settle(call_id=cdr.call_id, account=cdr.account, total=total))
-    batch.run(step)
-    return True
+        if not cdrs:
+            return ()
+        return await self._write(lambda batch: [batch.revise(cdr) for cdr in cdrs])
 
 
 def newest_records(

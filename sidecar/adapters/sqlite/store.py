@@ -10,19 +10,13 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import apsw
 
 from sidecar.adapters.sqlite.accounts import SqliteAccounts
-from sidecar.adapters.sqlite.batch import (
-    ADMITTED,
-    ANSWER_RECORDED,
-    CREDIT_REFUSED,
-    Batch,
-    Outcome,
-)
+from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import (
     Boot,
@@ -42,6 +36,7 @@ from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
 from sidecar.adapters.sqlite.work import Job, Report, Work, waiting_call
 from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
+from sidecar.core.books import Outcome, OutcomeKind
 from sidecar.core.call import Call, Stamp
 from sidecar.core.commands import StoreCommand
 from sidecar.core.events import Admitted, AnswerRecorded, CallEvent, CallFoundOpen, CreditRefused, StepFailed
@@ -49,6 +44,8 @@ from sidecar.ports import Clock
 from sidecar.wire.entries import EntryError, decode_call
 
 QUEUE_STEPS_MAX = 50_000
+
+_T = TypeVar("_T")
 
 FoundOpen = tuple[Call, CallFoundOpen]
 
@@ -85,8 +82,8 @@ class SqliteStore:
         self.salvage: Salvage | None = None  # what was saved of a damaged file at this start
         self.migrated: Migrated | None = None  # what this start has changed in an older file
         self.failure = ""  # what the disk said, while failing
-        self.outbox = SqliteOutbox(self._reader, self._write, boot, clock)
-        self.accounts = SqliteAccounts(self._reader, self._write, boot, clock)
+        self.outbox = SqliteOutbox(self._reader, self._write, boot)
+        self.accounts = SqliteAccounts(self._reader, self._write)
         self.records = SqliteRecords(self._reader)
         self.revisions = SqliteRevisions(self._write)
         self._writer = Writer(
@@ -200,8 +197,8 @@ class SqliteStore:
 
     # --- from and to the writer's thread --------------------------------------------------------------------
 
-    async def _write(self, run: Callable[[Batch, apsw.Connection], Any], *, lasting: bool = False) -> Any:
-        future: asyncio.Future[Any] = self._loop.create_future()
+    async def _write(self, run: Callable[[Batch], _T], *, lasting: bool = False) -> _T:
+        future: asyncio.Future[_T] = self._loop.create_future()
 
         def done(result: Any, error: BaseException | None) -> None:
             if future.done():
@@ -305,7 +302,7 @@ def _stamps(call: Call) -> Iterator[Stamp]:
 
 def _event(outcome: Outcome, mono_ns: int, wall_ns: int) -> CallEvent:
     call_id = outcome.call_id
-    if outcome.kind == ADMITTED:
+    if outcome.kind is OutcomeKind.ADMITTED:
         return Admitted(
             call_id=call_id,
             mono_ns=mono_ns,
@@ -313,14 +310,14 @@ def _event(outcome: Outcome, mono_ns: int, wall_ns: int) -> CallEvent:
             granted_s=outcome.granted_s,
             reserved=outcome.reserved,
         )
-    if outcome.kind == ANSWER_RECORDED:
+    if outcome.kind is OutcomeKind.ANSWER_RECORDED:
         return AnswerRecorded(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
-    if outcome.kind == CREDIT_REFUSED:
+    if outcome.kind is OutcomeKind.CREDIT_REFUSED:
         return CreditRefused(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
     return StepFailed(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
 
 
-def _nothing(_batch: Batch, _connection: apsw.Connection) -> None:
+def _nothing(_batch: Batch) -> None:
     pass
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-import apsw
 import msgspec
 
-from sidecar.adapters.sqlite.batch import STEP_FAILED, Batch, Outcome
-from sidecar.core.commands import Append, EntryKind, Publish, Reserve, Settle, StoreCommand, Suppress
+from sidecar.adapters.sqlite.batch import Batch
+from sidecar.core.books import Outcome, OutcomeKind
+from sidecar.core.commands import Append, EntryKind, StoreCommand
 from sidecar.ports import OutboxRow
 
 Step = tuple[StoreCommand, ...]
@@ -23,13 +23,13 @@ class UnavailableError(Exception):
 
 
 class Job(msgspec.Struct, eq=False):
-    """Something other than a call's step that is to be written. `done` gets its result, or the error, on the
-    loop.
+    """Something other than a call's step that is to be written, by a method of the batch. `done` gets its
+    result, or the error, on the loop.
 
     `lasting`: kept and tried again until written; others fail at once and may be asked for again.
     """
 
-    run: Callable[[Batch, apsw.Connection], Any]
+    run: Callable[[Batch], Any]
     done: Callable[[Any, BaseException | None], None]
     lasting: bool = False
     result: Any = None
@@ -69,7 +69,7 @@ class Kept:
                 else:
                     jobs.append((work, UnavailableError("the store cannot write at present")))
             elif (waiting := waiting_call(work)) is not None:
-                outcomes.append(Outcome(waiting, STEP_FAILED))
+                outcomes.append(Outcome(waiting, OutcomeKind.STEP_FAILED))
                 if any(isinstance(c, Append) and c.kind is EntryKind.ADMITTED for c in work):
                     self.works.append(Job(run=_forgetting(waiting), done=_nobody, lasting=True))
             else:
@@ -99,21 +99,9 @@ def waiting_call(step: Step) -> UUID | None:
     return None
 
 
-def _forgetting(call_id: UUID) -> Callable[[Batch, apsw.Connection], None]:
-    return lambda batch, _connection: batch.forget(call_id)
+def _forgetting(call_id: UUID) -> Callable[[Batch], None]:
+    return lambda batch: batch.forget(call_id)
 
 
 def _nobody(_result: Any, _error: BaseException | None) -> None:
     pass
-
-
-def call_of(step: Step) -> UUID | None:
-    """Whose step it is."""
-    for command in step:
-        if isinstance(command, Append):
-            return command.call.call_id
-        if isinstance(command, (Reserve, Settle)):
-            return command.call_id
-        if isinstance(command, (Publish, Suppress)):
-            return command.cdr.call_id
-    return None

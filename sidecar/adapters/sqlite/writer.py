@@ -29,10 +29,11 @@ from queue import Empty, SimpleQueue
 
 import apsw
 
-from sidecar.adapters.sqlite.batch import STEP_FAILED, Batch, Outcome
+from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.known import Known, recall
-from sidecar.adapters.sqlite.work import Job, Kept, Report, Work, call_of
+from sidecar.adapters.sqlite.work import Job, Kept, Report, Work
+from sidecar.core.books import Outcome, OutcomeKind, call_of
 from sidecar.ports import Clock
 
 STEPS_PER_COMMIT_MAX = 512
@@ -163,7 +164,7 @@ class Writer:
             jobs = []
             for work in works:
                 if isinstance(work, Job):
-                    work.result = work.run(batch, connection)
+                    work.result = work.run(batch)
                     jobs.append((work, None))
                 else:
                     batch.run(work)
@@ -197,8 +198,8 @@ class Writer:
                 if isinstance(work, Job):
                     self._report(Report(jobs=[(work, error)]))
                 else:
-                    call_id = call_of(work)
-                    failed = [Outcome(call_id, STEP_FAILED)] if call_id else []
+                    call_id = call_of(work[0]) if work else None
+                    failed = [Outcome(call_id, OutcomeKind.STEP_FAILED)] if call_id else []
                     self._report(Report(outcomes=failed, defects=[(call_id, error)]))
 
     def _checkpoint_if_due(self) -> None:

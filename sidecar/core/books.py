@@ -1,0 +1,355 @@
+"""The books: what one step of a call, or of an account, moves, writes and answers; decided without a store.
+
+A store opens a transaction, offers a `View` of the books in it, asks `post`, and writes what comes back:
+rows, no rules. All that was posted before in the same transaction is part of the view.
+
+    opening (0) + top-ups - charges - reservations = balance, exactly
+
+Repeating a step changes nothing: a call is admitted once and closed once, a revision is recorded once, and a
+step whose record exists already is dropped whole, with its Settle. A charge is posted as the difference to
+what the call was charged before; a reservation is given back once, at the latest with the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+from msgspec.structs import replace
+
+from sidecar.core.amounts import EXACT
+from sidecar.core.cdr import Cdr
+from sidecar.core.commands import Append, EntryKind, Publish, Reserve, Settle, StoreCommand, Suppress
+from sidecar.core.credit import grant
+from sidecar.core.records import is_charged, sell_total
+from sidecar.core.terms import Money, Word
+
+ZERO = Decimal(0)
+
+Charged = Mapping[tuple[str, str], Decimal]  # (account, currency) -> what a call was charged there
+
+
+class MovementKind(Word):
+    TOP_UP = "top_up"
+    RESERVE = "reserve"
+    RELEASE = "release"
+    CHARGE = "charge"
+    LOST = "lost"  # stands for movements that a damaged store no longer holds
+
+
+class Movement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One line of the ledger; never changed. `amount` is what it adds to the balance, `balance` the sum after
+    it."""
+
+    kind: MovementKind
+    account: str
+    currency: str
+    amount: Decimal
+    balance: Decimal
+    call_id: UUID | None = None
+    revision: int | None = None  # of the record that is charged
+    reference: str | None = None  # of a top-up: booked once
+
+
+class OpenCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A call that was admitted and has no record yet: whose balance it reserved from, and what."""
+
+    account: str
+    granted_s: int | None = None
+    reserved: Money | None = None  # None: nothing, or it was given back
+
+
+class OutcomeKind(Word):
+    ADMITTED = "admitted"
+    CREDIT_REFUSED = "credit_refused"
+    ANSWER_RECORDED = "answer_recorded"
+    STEP_FAILED = "step_failed"
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What a step came to, for the one that waits for it; the event of the same name follows the commit."""
+
+    call_id: UUID
+    kind: OutcomeKind
+    granted_s: int | None = None
+    reserved: Money | None = None
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A record to be written: with a number to be published under, or (None) kept back."""
+
+    cdr: Cdr
+    seq: int | None = None
+    account_prev_seq: int | None = None  # the number before it of the same account
+
+
+class Posting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one step of a call comes to: all of it is written, or none."""
+
+    call_id: UUID
+    movements: Sequence[Movement] = ()
+    open_call: OpenCall | None = None  # as it stands after the step; None: it is not open, or no longer
+    entry: Append | None = None  # the latest entry of the open call, in the place of the one before
+    record: Record | None = None
+    outcome: Outcome | None = None
+
+
+class Balances(Protocol):
+    def balance(self, account: str, currency: str) -> Decimal:
+        """The sum of the movements of an account in a currency: 0 before the first."""
+
+
+class View(Balances, Protocol):
+    """What a store must be able to tell of its calls, as they stand in its transaction."""
+
+    def open_call(self, call_id: UUID) -> OpenCall | None: ...
+    def charged(self, call_id: UUID) -> Charged:
+        """What the call was charged so far, the sum of its charges with the sign turned; without zeros."""
+
+    def recorded(self, call_id: UUID) -> int | None:
+        """The highest revision among the records of a call, published or kept back. It is not asked of a call
+        that is open: that has none."""
+
+    def head_seq(self) -> int:
+        """The last number that was taken; 0 before the first."""
+
+    def account_seq(self, account: str) -> int | None:
+        """The last number that a record of this account took."""
+
+
+def post(step: Sequence[StoreCommand], view: View) -> Posting:
+    """All of one step, or (refused, repeated) nothing of it. ValueError for a step that nobody may build: of
+    two calls, with two commands of one kind, or a Reserve without an admission."""
+    reserve, append, settle, publish = _parts(step)
+    call_id = call_of(step[0])
+    open_call = view.open_call(call_id)
+    if publish is not None and open_call is None:
+        newest = view.recorded(call_id)
+        if newest is not None and newest >= publish.cdr.revision:
+            return Posting(call_id=call_id)
+    draft = _Draft(view, call_id)
+    entry: Append | None = None
+    outcome: Outcome | None = None
+    if append is not None and append.kind is EntryKind.ADMITTED:
+        if open_call is not None:
+            return Posting(call_id=call_id, open_call=open_call, outcome=_admitted(call_id, open_call))
+        if view.recorded(call_id) is not None:
+            return Posting(call_id=call_id, outcome=Outcome(call_id, OutcomeKind.STEP_FAILED))
+        open_call = _opened(append, reserve, draft)
+        if open_call is None:
+            return Posting(call_id=call_id, outcome=Outcome(call_id, OutcomeKind.CREDIT_REFUSED))
+        held = replace(append.call, granted_s=open_call.granted_s, reserved=open_call.reserved)
+        entry = Append(kind=EntryKind.ADMITTED, call=held)
+        outcome = _admitted(call_id, open_call)
+    elif append is not None:
+        if append.kind is EntryKind.ANSWERED:
+            # Never admitted, or closed already: an answer that nobody recorded must not be let go.
+            kind = OutcomeKind.ANSWER_RECORDED if open_call is not None else OutcomeKind.STEP_FAILED
+            outcome = Outcome(call_id, kind)
+        entry = append if open_call is not None else None
+    if settle is not None:
+        open_call = draft.release(open_call)
+        draft.charge(settle, view.charged(call_id), publish.cdr.revision if publish is not None else 0)
+    record: Record | None = None
+    if publish is not None:
+        draft.release(open_call)  # a record without a Settle would keep the reservation for ever
+        open_call = entry = None
+        record = _numbered(publish, view)
+    return Posting(
+        call_id=call_id,
+        movements=draft.movements,
+        open_call=open_call,
+        entry=entry,
+        record=record,
+        outcome=outcome,
+    )
+
+
+def forget(call_id: UUID, view: View) -> Posting:
+    """Undo an admission that was reported as failed, in case it was written all the same: its reservation
+    goes back, and there is no record."""
+    draft = _Draft(view, call_id)
+    draft.release(view.open_call(call_id))
+    return Posting(call_id=call_id, movements=draft.movements)
+
+
+def revise(cdr: Cdr, view: View) -> Posting | None:
+    """Restate a call that is over, by its record of the next revision; None unless the newest is the one
+    before."""
+    if view.open_call(cdr.call_id) is not None or view.recorded(cdr.call_id) != cdr.revision - 1:
+        return None
+    step: list[StoreCommand] = [Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr)]
+    if is_charged(cdr.suppressed_by):
+        total = None if cdr.void else sell_total(cdr)
+        step.append(Settle(call_id=cdr.call_id, account=cdr.account, total=total))
+    return post(step, view)
+
+
+def call_of(command: StoreCommand) -> UUID:
+    """Whose command it is."""
+    match command:
+        case Append():
+            return command.call.call_id
+        case Reserve() | Settle():
+            return command.call_id
+        case Publish() | Suppress():
+            return command.cdr.call_id
+    raise TypeError(f"not a store command: {type(command).__name__}")
+
+
+# --- accounts -----------------------------------------------------------------------------------------------
+
+
+class AccountTerms(msgspec.Struct, frozen=True, gc=False):
+    name: str
+    currency: str
+    prepaid: bool
+
+
+class AccountView(Balances, Protocol):
+    """What a store must be able to tell of its accounts, as they stand in its transaction."""
+
+    def account(self, name: str) -> AccountTerms | None: ...
+    def is_booked(self, account: str, reference: str) -> bool:
+        """Whether a top-up of the account has this reference."""
+
+
+class AccountPosting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    opened: AccountTerms | None = None  # a new account, whose balance of 0 is to be seen at once
+    movements: Sequence[Movement] = ()
+
+
+def open_account(wanted: AccountTerms, view: AccountView) -> AccountPosting | str:
+    """May be repeated on the same terms; a text for people where the account exists on others."""
+    found = view.account(wanted.name)
+    if found is None:
+        return AccountPosting(opened=wanted)
+    if found == wanted:
+        return AccountPosting()
+    kind = "prepaid" if found.prepaid else "postpaid"
+    return f"account {wanted.name}: exists with other terms, {found.currency} {kind}"
+
+
+def top_up(name: str, amount: Money, reference: str, view: AccountView) -> AccountPosting | str:
+    """A reference is booked once: repeated, it moves nothing. A text for people where it is refused."""
+    if not reference or not amount.amount.is_finite() or amount.amount <= 0:
+        return f"account {name}: a top-up needs a reference and an amount above 0"
+    found = view.account(name)
+    if found is None:
+        return f"account {name}: not known; create it first"
+    if found.currency != amount.currency:
+        return f"account {name}: is kept in {found.currency}, not {amount.currency}"
+    draft = _Draft(view)
+    if not view.is_booked(name, reference):
+        draft.move(MovementKind.TOP_UP, name, amount.currency, amount.amount, reference=reference)
+    return AccountPosting(movements=draft.movements)
+
+
+# --- parts of a posting -------------------------------------------------------------------------------------
+
+
+class _Draft:
+    """The movements of one posting so far, each with the balance after it."""
+
+    def __init__(self, view: Balances, call_id: UUID | None = None) -> None:
+        self.movements: list[Movement] = []
+        self.view = view
+        self._call_id = call_id
+        self._balances: dict[tuple[str, str], Decimal] = {}
+
+    def move(
+        self,
+        kind: MovementKind,
+        account: str,
+        currency: str,
+        amount: Decimal,
+        *,
+        revision: int | None = None,
+        reference: str | None = None,
+    ) -> None:
+        """A sum that would be rounded raises: a hundred digits are a defect, not a balance."""
+        if not amount:
+            return
+        key = (account, currency)
+        before = self._balances.get(key)
+        balance = EXACT.add(self.view.balance(account, currency) if before is None else before, amount)
+        self._balances[key] = balance
+        self.movements.append(
+            Movement(
+                kind=kind,
+                account=account,
+                currency=currency,
+                amount=amount,
+                balance=balance,
+                call_id=self._call_id,
+                revision=revision,
+                reference=reference,
+            )
+        )
+
+    def release(self, open_call: OpenCall | None) -> OpenCall | None:
+        """Give the reservation back; the call as it stands after it."""
+        if open_call is None or open_call.reserved is None:
+            return open_call
+        reserved = open_call.reserved
+        self.move(MovementKind.RELEASE, open_call.account, reserved.currency, reserved.amount)
+        return replace(open_call, reserved=None)
+
+    def charge(self, settle: Settle, before: Charged, revision: int) -> None:
+        """Post the difference between the total and what the call was charged before."""
+        total = settle.total
+        after = {} if total is None else {(settle.account, total.currency): total.amount}
+        for key in sorted(before.keys() | after.keys()):
+            difference = EXACT.subtract(before.get(key, ZERO), after.get(key, ZERO))
+            self.move(MovementKind.CHARGE, *key, difference, revision=revision)
+
+
+_Parts = tuple[Reserve | None, Append | None, Settle | None, Publish | Suppress | None]
+
+
+def _parts(step: Sequence[StoreCommand]) -> _Parts:
+    reserve: Reserve | None = None
+    append: Append | None = None
+    settle: Settle | None = None
+    publish: Publish | Suppress | None = None
+    for command in step:
+        if isinstance(command, Append):
+            append = command
+        elif isinstance(command, Settle):
+            settle = command
+        elif isinstance(command, Reserve):
+            reserve = command
+        elif isinstance(command, (Publish, Suppress)):
+            publish = command
+    parts = (reserve, append, settle, publish)
+    if sum(part is not None for part in parts) != len(step) or len({call_of(part) for part in step}) != 1:
+        raise ValueError("a step has at most one command of each kind, all of one call")
+    if reserve is not None and (append is None or append.kind is not EntryKind.ADMITTED):
+        raise ValueError("a reservation without the admission that it is for")
+    return parts
+
+
+def _opened(append: Append, reserve: Reserve | None, draft: _Draft) -> OpenCall | None:
+    """The call as it is admitted; None where its balance does not pay one second."""
+    if reserve is None:
+        return OpenCall(account=append.call.account.name)
+    currency = reserve.rate.currency
+    balance = draft.view.balance(reserve.account, currency)
+    granted = grant(balance, reserve.rate, reserve.terms, reserve.max_duration_s, reserve.at)
+    if granted is None:
+        return None
+    draft.move(MovementKind.RESERVE, reserve.account, currency, -granted.reserved.amount)
+    return OpenCall(account=reserve.account, granted_s=granted.granted_s, reserved=granted.reserved)
+
+
+def _admitted(call_id: UUID, open_call: OpenCall) -> Outcome:
+    return Outcome(call_id, OutcomeKind.ADMITTED, open_call.granted_s, open_call.reserved)
+
+
+def _numbered(publish: Publish | Suppress, view: View) -> Record:
+    if isinstance(publish, Suppress):
+        return Record(publish.cdr)
+    return Record(publish.cdr, view.head_seq() + 1, view.account_seq(publish.cdr.account))

@@ -1,0 +1,177 @@
+"""The books in memory: what `core/books` asks of a store, answered from nothing but what was posted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from decimal import Decimal
+from uuid import UUID
+
+from sidecar.core.books import (
+    AccountPosting,
+    AccountTerms,
+    Charged,
+    Movement,
+    MovementKind,
+    OpenCall,
+    Outcome,
+    Posting,
+    Record,
+    forget,
+    open_account,
+    post,
+    revise,
+    top_up,
+)
+from sidecar.core.books_check import (
+    CallLine,
+    Line,
+    Owed,
+    wrong_balances,
+    wrong_charges,
+    wrong_reservations,
+)
+from sidecar.core.cdr import Cdr
+from sidecar.core.commands import Append, StoreCommand
+from sidecar.core.records import sell_total
+from sidecar.core.terms import Money
+
+
+class MemoryBooks:
+    """A View and an AccountView. Sums are made anew for each question: no balance is kept anywhere."""
+
+    def __init__(self) -> None:
+        self.ledger: list[Movement] = []
+        self.records: list[Record] = []
+        self.open: dict[UUID, OpenCall] = {}
+        self.entries: dict[UUID, Append] = {}
+        self.accounts: dict[str, AccountTerms] = {}
+        self.outcomes: list[Outcome] = []
+
+    def saved(self) -> MemoryBooks:
+        """As it stands now, to go back to after a crash."""
+        found = copy(self)
+        for name in ("ledger", "records", "outcomes"):
+            setattr(found, name, list(getattr(self, name)))
+        for name in ("open", "entries", "accounts"):
+            setattr(found, name, dict(getattr(self, name)))
+        return found
+
+    # --- the views ------------------------------------------------------------------------------------------
+
+    def balance(self, account: str, currency: str) -> Decimal:
+        return sum(
+            (line.amount for line in self.ledger if (line.account, line.currency) == (account, currency)),
+            Decimal(0),
+        )
+
+    def open_call(self, call_id: UUID) -> OpenCall | None:
+        return self.open.get(call_id)
+
+    def charged(self, call_id: UUID) -> Charged:
+        sums: dict[tuple[str, str], Decimal] = {}
+        for line in self.ledger:
+            if line.call_id == call_id and line.kind is MovementKind.CHARGE:
+                key = (line.account, line.currency)
+                sums[key] = sums.get(key, Decimal(0)) - line.amount
+        return {key: amount for key, amount in sums.items() if amount}
+
+    def recorded(self, call_id: UUID) -> int | None:
+        assert call_id not in self.open, "asked of a call that is open"
+        return max((one.cdr.revision for one in self.records if one.cdr.call_id == call_id), default=None)
+
+    def head_seq(self) -> int:
+        return max((one.seq for one in self.records if one.seq is not None), default=0)
+
+    def account_seq(self, account: str) -> int | None:
+        return max(
+            (one.seq for one in self.records if one.seq is not None and one.cdr.account == account),
+            default=None,
+        )
+
+    def account(self, name: str) -> AccountTerms | None:
+        return self.accounts.get(name)
+
+    def is_booked(self, account: str, reference: str) -> bool:
+        return any((line.account, line.reference) == (account, reference) for line in self.ledger)
+
+    # --- what is written ------------------------------------------------------------------------------------
+
+    def post(self, step: Sequence[StoreCommand]) -> Posting:
+        return self._take(post(step, self))
+
+    def forget(self, call_id: UUID) -> Posting:
+        return self._take(forget(call_id, self))
+
+    def revise(self, cdr: Cdr) -> Posting | None:
+        posting = revise(cdr, self)
+        return self._take(posting) if posting is not None else None
+
+    def open_account(self, name: str, currency: str = "EUR", *, prepaid: bool = True) -> str:
+        return self._take_account(open_account(AccountTerms(name, currency, prepaid), self))
+
+    def top_up(self, name: str, amount: Money, reference: str) -> str:
+        return self._take_account(top_up(name, amount, reference, self))
+
+    def _take(self, posting: Posting) -> Posting:
+        self.ledger += posting.movements
+        if posting.record is not None:
+            self.records.append(posting.record)
+        if posting.open_call is None:
+            self.open.pop(posting.call_id, None)
+            self.entries.pop(posting.call_id, None)
+            assert posting.entry is None
+        else:
+            self.open[posting.call_id] = posting.open_call
+            if posting.entry is not None:
+                self.entries[posting.call_id] = posting.entry
+        if posting.outcome is not None:
+            self.outcomes.append(posting.outcome)
+        return posting
+
+    def _take_account(self, posting: AccountPosting | str) -> str:
+        if isinstance(posting, str):
+            return posting
+        if posting.opened is not None:
+            self.accounts[posting.opened.name] = posting.opened
+        self.ledger += posting.movements
+        return ""
+
+    # --- the proof ------------------------------------------------------------------------------------------
+
+    def faults(self) -> list[object]:
+        """Everything that does not add up, by the check that an operator's store is asked with."""
+        lines = [
+            Line(number, line.account, line.currency, line.amount, line.balance)
+            for number, line in enumerate(self.ledger)
+        ]
+        balances = {
+            (line.account, line.currency): self.balance(line.account, line.currency) for line in self.ledger
+        }
+        held = [
+            CallLine(call_id.bytes, call.account, call.reserved.currency, call.reserved.amount)
+            for call_id, call in self.open.items()
+            if call.reserved is not None
+        ]
+        owed = [
+            Owed(
+                one.cdr.call_id.bytes,
+                one.cdr.revision,
+                one.cdr.account,
+                None if one.cdr.void else sell_total(one.cdr),
+            )
+            for one in self.records
+        ]
+        reservations = self._call_lines(MovementKind.RESERVE, MovementKind.RELEASE)
+        return [
+            *wrong_balances(lines, balances),
+            *wrong_reservations(held, reservations).items(),
+            *wrong_charges(owed, self._call_lines(MovementKind.CHARGE)).items(),
+        ]
+
+    def _call_lines(self, *kinds: MovementKind) -> list[CallLine]:
+        return [
+            CallLine(line.call_id.bytes, line.account, line.currency, line.amount)
+            for line in self.ledger
+            if line.kind in kinds and line.call_id is not None
+        ]
