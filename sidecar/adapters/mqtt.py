@@ -43,6 +43,20 @@ TOPIC_NAME_INVALID = 0x90
 PACKET_TOO_LARGE = 0x95
 _ENCODE = msgspec.msgpack.Encoder().encode
 
+# What RFC 5280 asks of certificates and `ssl.VERIFY_X509_STRICT`, since Python 3.13 a default, insists on; by
+# OpenSSL's codes (x509_vfy.h).
+STRICTLY_NEEDED = {
+    79: "basicConstraints CA:TRUE in the CA",
+    85: "authorityKeyIdentifier in the broker's certificate (sign it again)",
+    86: "subjectKeyIdentifier in the CA",
+    89: "basicConstraints marked critical in the CA",
+    92: "keyUsage keyCertSign in the CA",
+}
+# What else is needed openssl adds by itself.
+REQUEST_OF_CA = (
+    "req -x509 -key CA.key -subj SUBJECT -days 3650 -addext keyUsage=critical,keyCertSign,cRLSign -out CA.crt"
+)
+
 # paho reports each lost connection on its logger as well; LinkError says it once, with the reason.
 _QUIET = logging.getLogger("sidecar.mqtt")
 _QUIET.setLevel(logging.CRITICAL)
@@ -102,7 +116,7 @@ class MqttPublisher:
             except aiomqtt.MqttError as error:
                 code = getattr(error, "rc", None)
                 raise LinkError(
-                    f"{self._settings.host}:{self._settings.port}: {error}",
+                    f"{self._settings.host}:{self._settings.port}: {self._cause(error)}",
                     code.value if isinstance(code, ReasonCode) else None,
                 ) from None
             if client.qos_max < 1:
@@ -110,6 +124,18 @@ class MqttPublisher:
             yield _MqttLink(client, self._settings)
         finally:
             client.cut()
+
+    def _cause(self, error: aiomqtt.MqttError) -> str:
+        refused = error.__context__
+        if not isinstance(refused, ssl.SSLCertVerificationError):
+            return str(error)
+        advice = ""
+        if needed := STRICTLY_NEEDED.get(refused.verify_code):
+            advice = (
+                f"; Python 3.13 and newer need {needed}. mqtt.ca_file {self._settings.ca_file}, made again "
+                f"with its key and its subject, keeps what it has signed: openssl {REQUEST_OF_CA}"
+            )
+        return f"the broker's certificate is refused: {refused.verify_message}{advice}"
 
     def _client(self) -> _Client:
         settings = self._settings

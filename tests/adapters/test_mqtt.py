@@ -10,9 +10,11 @@ import inspect
 import os
 import signal
 import socket
+import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiomqtt
 import msgpack
@@ -344,7 +346,7 @@ def certificates(tmp_path: Path) -> Path:
         _openssl(
             tmp_path,
             f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name}"
-            f" -keyout {name}.key -out {name}.crt",
+            f" -addext keyUsage=critical,keyCertSign,cRLSign -keyout {name}.key -out {name}.crt",
         )
     (tmp_path / "names").write_text("subjectAltName=IP:127.0.0.1\n")
     for name in ("server", "client"):
@@ -421,6 +423,64 @@ async def test_a_certificate_that_does_not_fit_is_a_link_error(
         publisher = MqttPublisher(tls_settings(certificates, port, **paths), "epoch-1")
         with pytest.raises(LinkError):
             await connect_and_wait(publisher)
+
+
+STRICT = ssl.VERIFY_X509_STRICT
+OF_CA = "req -x509 -key ca.key -subj /CN=ca -days 2 -out ca.crt"
+OF_SERVER = "x509 -req -days 2 -CA ca.crt -CAkey ca.key -in server.csr -out server.crt -extfile"
+BARE_CNF = """
+[req]
+distinguished_name = bare
+[bare]
+[of_server]
+subjectAltName = IP:127.0.0.1
+authorityKeyIdentifier = none
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        (OF_CA, "keyUsage keyCertSign in the CA"),  # openssl's own defaults
+        (
+            f"{OF_CA} -config bare.cnf -addext keyUsage=keyCertSign -addext basicConstraints=CA:TRUE",
+            "basicConstraints marked critical in the CA",
+        ),
+        (
+            f"{OF_SERVER} bare.cnf -extensions of_server",
+            "authorityKeyIdentifier in the broker's certificate (sign it again)",
+        ),
+    ],
+)
+async def test_a_certificate_too_loose_for_python_3_13_is_refused_with_the_command_that_mends_it(
+    certificates: Path, command: str, needed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strict(**arguments: Any) -> ssl.SSLContext:
+        context = usual(**arguments)
+        context.verify_flags |= STRICT  # as since Python 3.13
+        return context
+
+    usual = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    (certificates / "bare.cnf").write_text(BARE_CNF)
+    _openssl(certificates, command)
+    port = free_port()
+    publisher = MqttPublisher(tls_settings(certificates, port), "epoch-1")
+    async with running_broker(certificates, *tls_listener(certificates, port)):
+        with pytest.raises(LinkError) as refused:
+            await connect_and_wait(publisher)
+    text = str(refused.value)
+    assert f"Python 3.13 and newer need {needed}. " in text
+    assert f" {certificates / 'ca.crt'}, " in text
+    advised = text.partition(": openssl ")[2].replace("CA.", "ca.").replace("SUBJECT", "/CN=ca")
+    _openssl(certificates, advised)
+    if "sign it again" in needed:
+        _openssl(certificates, f"{OF_SERVER} names")
+    async with (
+        running_broker(certificates, *tls_listener(certificates, port)),
+        publisher.connect() as link,
+    ):
+        assert await code_of(link, row(1)) < 0x80
 
 
 def test_a_file_that_is_no_certificate_is_named_before_the_start(certificates: Path) -> None:
