@@ -1,9 +1,10 @@
 """Where a call may go, in which order: the groups of its route, the draw within a group, and who is free.
 
-Chance is an argument: the call's id as a number. Of a group whose weights sum to w, the gateway drawn is the
-one that holds point `number mod w` when the weights are laid end to end in the order of the profile; `number
-div w` draws the next one from those that are left, until none is, and goes on to the next group. So a record
-explains itself, and the same call is always routed in the same way.
+Chance is an argument: the hash in the call's id (its last 62 bits, see `identity`) as a number. Of a group
+whose weights sum to w, the gateway drawn is the one that holds point `number mod w` when the weights are laid
+end to end in the order of the profile; `number div w` draws the next one from those that are left, until none
+is, and goes on to the next group. So a record explains itself, and the same call is always routed in the same
+way.
 
 Who is drawn second is what would have been drawn first without the first (Luce's choice axiom): passing over
 a gateway that is full or down leaves the proportions of the others as they are.
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import UUID
 
+from sidecar.core.identity import HASH_BITS
 from sidecar.core.numbers import BilledNumber
 from sidecar.core.policy import Gateway, Given, Load, Policy, Share
 
@@ -24,7 +26,8 @@ def route_of(number: BilledNumber, call_id: UUID, policy: Policy) -> tuple[str, 
     matching = [rule for rule in policy.routes if number.normalised.startswith(rule.prefix)]
     if not matching:
         return ()
-    return tuple(_in_order(max(matching, key=lambda rule: len(rule.prefix)).gateways, call_id.int))
+    longest = max(matching, key=lambda rule: len(rule.prefix))
+    return tuple(_in_order(longest.gateways, call_id.int & HASH_BITS))
 
 
 def _in_order(gateways: tuple[str | tuple[Share, ...], ...], chance: int) -> Iterator[str]:

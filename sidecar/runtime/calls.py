@@ -75,6 +75,7 @@ class Calls:
         self._refusals = RefusalWindow(policy.refused_cdr_per_s)
         # Calls are found by UUID.int: a UUID hashes and compares itself in Python.
         self._calls: dict[int, Call] = {}
+        self._id_ms = 0  # the wall clock in the id of the last call
         self._by_bridge_id: dict[int, int] = {}
         self._challenged: dict[tuple[str, ...], int] = {}  # by `_caller`: those that may come back
         self._waiting: dict[int, int] = {}  # calls in ENDING or AWAITING_RETRY: until when, monotonic
@@ -150,7 +151,10 @@ class Calls:
         self._perform(commands, event.invite)
 
     def _call_id(self, invite: InviteReceived) -> UUID:
-        return call_id_of(self.policy.tenant, self.policy.node, self.policy.boot_id, invite.bridge_id)
+        """Ids grow, whatever the clock does: a step back is waited out."""
+        self._id_ms = max(self._id_ms, invite.wall_ns // 1_000_000)
+        policy = self.policy
+        return call_id_of(policy.tenant, policy.node, policy.boot_id, invite.bridge_id, self._id_ms)
 
     def _apply(self, call: Call, event: Event) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import permutations
 from math import sqrt
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from sidecar.core.routing import route_of
 from tests.scenarios.world import policy_of
 
 CALLS = 2_000
+MS = 1_772_366_400_000  # 2026-03-01T12:00:00Z
 SIGMAS_MAX = 6  # chance alone goes beyond it once in 500 million times
 WEIGHTS = st.lists(st.integers(1, 1_000), min_size=1, max_size=6)
 POLICY = policy_of()
@@ -33,9 +35,11 @@ def order(call_id: UUID, *gateways: str | tuple[Share, ...]) -> tuple[str, ...]:
 
 
 def orders(boot_id: str, *gateways: str | tuple[Share, ...]) -> list[tuple[str, ...]]:
-    """Those of a node's first calls, whose ids follow one another."""
+    """Those of a node's first calls, which all came in one millisecond."""
     policy = replace(POLICY, routes=(RouteRule(prefix="49", gateways=gateways),))
-    return [route_of(NUMBER, call_id_of("_", "n1", boot_id, number), policy) for number in range(CALLS)]
+    return [
+        route_of(NUMBER, call_id_of("_", "n1", boot_id, number, MS), policy) for number in range(1, CALLS + 1)
+    ]
 
 
 def assert_near(found: int, calls: int, share: float) -> None:
@@ -58,6 +62,29 @@ def test_a_group_gets_calls_by_weight_and_so_does_what_is_left_of_it(
             if other is not one:
                 left = sum(weights) - one.weight
                 assert_near(after[other.gateway], first[one.gateway], other.weight / left)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [(1, 1), (3, 1), (999, 1), (1, 1, 1), (60, 30, 10), (1, 2, 4), (1,) * 7, (1, 2, 4, 8, 16, 32, 64)],
+    ids=str,
+)
+def test_the_first_and_the_second_draw_are_even_together(weights: tuple[int, ...]) -> None:
+    """Chi-square of who is drawn first and who second, over calls in batches as a busy node has them: some in
+    one millisecond, their counters one after the other."""
+    calls, share = 20_000, group(*weights)
+    drawn = Counter(
+        order(call_id_of("_", "n1", "b1", number, MS + number // 5), share)[:2] for number in range(calls)
+    )
+    chi_square = freedom = 0.0
+    for first, second in permutations(share, 2):
+        left = sum(weights) - first.weight
+        expected = calls * first.weight / sum(weights) * second.weight / left
+        chi_square += (drawn.pop((first.gateway, second.gateway), 0) - expected) ** 2 / expected
+        freedom += 1
+    assert not drawn
+    # As near to the normal distribution as is needed here: 5 sigma.
+    assert abs(chi_square - (freedom - 1)) <= 5 * sqrt(2 * freedom)
 
 
 @settings(max_examples=10)
@@ -97,6 +124,8 @@ def test_every_gateway_is_tried_once_and_groups_keep_their_places(
 def test_the_draw_can_be_done_by_hand_from_the_call_id(number: int, expected: tuple[str, ...]) -> None:
     share = (Share(gateway="a", weight=60), Share(gateway="b", weight=30), Share(gateway="c", weight=10))
     assert order(UUID(int=number), share) == expected
+    when = 0xFFFF_FFFF_FFFF_8FFF_8 << 60  # what is not the hash: time, counter, version and variant
+    assert order(UUID(int=when | number), share) == expected
 
 
 def test_a_second_group_goes_on_with_what_the_first_has_left() -> None:
@@ -106,7 +135,7 @@ def test_a_second_group_goes_on_with_what_the_first_has_left() -> None:
 
 
 def test_the_same_call_is_always_routed_in_the_same_way() -> None:
-    share, call_id = group(5, 3, 2, 1), call_id_of("_", "n1", "b1", 77)
+    share, call_id = group(5, 3, 2, 1), call_id_of("_", "n1", "b1", 77, MS)
     assert len({order(call_id, share, "last") for _ in range(100)}) == 1
 
 

@@ -27,7 +27,7 @@ from sidecar.core.events import (
 from sidecar.core.terms import Detail, LegName, RevisionReason, RouteFailure
 from sidecar.ports import RecordFilter
 from sidecar.runtime import calls
-from tests.runtime.node_help import Node, a_node
+from tests.runtime.node_help import WALL_NS, Node, a_node
 
 
 @pytest_asyncio.fixture
@@ -72,6 +72,16 @@ async def test_a_call_younger_than_the_snapshot_is_not_lost(node: Node) -> None:
     node.clock.pass_ms(1_900)
     node.calls.on_bridge_events([_snapshot(node)])
     assert len(node.calls.live()) == 1
+
+
+async def test_ids_never_go_back_though_the_clock_does(node: Node) -> None:
+    ids = []
+    for step_ms in (0, 5, -3_600_000, 3_599_999, 1, 1):
+        node.clock.pass_ms(step_ms)
+        ids.append(await node.up())
+    assert ids == sorted(ids)
+    start_ms = WALL_NS // 1_000_000
+    assert [call_id.int >> 80 for call_id in ids] == [start_ms + ms for ms in (0, 5, 5, 5, 5, 6)]
 
 
 async def test_a_line_that_nobody_here_knows_is_released_at_the_second_snapshot(node: Node) -> None:

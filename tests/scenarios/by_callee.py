@@ -8,7 +8,7 @@ from tests.scenarios import world
 from tests.scenarios.scenario import ANSWERED, ARM, ARMED, ROUTED, Scenario
 
 BOTH = {"routes": ("alpha", "beta")}
-THREE_TO_ONE = (Share(gateway="alpha", weight=3), Share(gateway="beta", weight=1))
+TWO_TO_THREE = (Share(gateway="alpha", weight=2), Share(gateway="beta", weight=3))
 
 CALLEE = (
     Scenario(
@@ -152,13 +152,13 @@ CALLEE = (
         sold="0.001",
     ),
     Scenario(
-        name="callee-rejected-at-second-of-group",  # the call id is 3 modulo 4: beta is drawn first
+        name="callee-rejected-at-second-of-group",  # the hash in the call id is 2 modulo 5: beta first
         ladder="""
             0      A INVITE
             50     B 503 reason=Q.850;cause=34
             1_000  B 404
         """,
-        policy={"routes": (THREE_TO_ONE,)},
+        policy={"routes": (TWO_TO_THREE,)},
         cdr="callee/rejected 404 1 rejected 0 message/observed",
         wire=f"{ARM}, route 1 beta, route 2 alpha, fail as received",
         also={"gateway": "alpha"},

@@ -105,7 +105,7 @@ def stamps(at_ms: int) -> dict[str, Any]:
 
 
 def call_id(bridge_id: int = 1) -> UUID:
-    return call_id_of("_", "n1", "b1", bridge_id)
+    return call_id_of("_", "n1", "b1", bridge_id, START_WALL_NS // 1_000_000)
 
 
 def invite(

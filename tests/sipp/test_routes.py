@@ -6,6 +6,7 @@ from collections import Counter
 from math import sqrt
 from uuid import UUID
 
+from sidecar.core.identity import HASH_BITS
 from sidecar.demo.subscriber import Record
 from tests.sipp.conftest import MakeRig
 
@@ -14,8 +15,8 @@ SPREAD = "0744123456789"  # main=3, second=1
 
 
 def drawn_first(cdr: Record) -> str:
-    """By hand, as README has it: the call's id as a number, modulo the sum of the weights."""
-    return "main" if UUID(cdr["call_id"]).int % 4 < 3 else "second"
+    """By hand, as README has it: the hash in the call's id, modulo the sum of the weights."""
+    return "main" if (UUID(cdr["call_id"]).int & HASH_BITS) % 4 < 3 else "second"
 
 
 def gateways(cdr: Record) -> list[str]:
