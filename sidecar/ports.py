@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from sidecar.core.audit import Change
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import AskGateway, Snapshot, StoreCommand, WireCommand
@@ -156,11 +157,17 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
 class Accounts(Protocol):
     """Balances, for the command line; every movement is a ledger entry. All raise AccountError."""
 
-    def create(self, name: str, currency: str, prepaid: bool) -> Awaitable[None]:
-        """May be repeated on the same terms."""
+    def create(
+        self, name: str, currency: str, prepaid: bool, change: Change | None = None
+    ) -> Awaitable[None]:
+        """May be repeated on the same terms. `change`, where a person asked for it, is noted if there was no
+        such account."""
 
-    def top_up(self, name: str, amount: Money, reference: str) -> Awaitable[Money]:
-        """Returns the balance after it. A reference is booked once: repeated, it moves nothing."""
+    def top_up(
+        self, name: str, amount: Money, reference: str, change: Change | None = None
+    ) -> Awaitable[Money]:
+        """Returns the balance after it. A reference is booked once: repeated, it moves nothing. `change` is
+        noted if it moved something, with the balance before and after it."""
 
     def all(self) -> Awaitable[Sequence[StoredAccount]]: ...
     def balance(self, name: str) -> Awaitable[Sequence[Money]]:
@@ -170,6 +177,37 @@ class Accounts(Protocol):
         self, name: str, entries_max: int = 100, before_entry: int | None = None
     ) -> Awaitable[Sequence[LedgerEntry]]:
         """The latest first."""
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person changed; entries are never changed."""
+
+    entry: int
+    at_wall_ns: int
+    change: Change
+
+
+class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """What to look for; what is None is not asked."""
+
+    operator: str | None = None  # the name, as claimed
+    uid: int | None = None
+    action: str | None = None
+    subject: str | None = None
+
+
+class AuditTrail(Protocol):
+    """Changes that people made. What the store writes for a person takes the Change with it; this is for
+    what is changed elsewhere."""
+
+    def write(self, change: Change) -> Awaitable[None]:
+        """Returns when it is on disk; raises where the store cannot write now, and then the change is not to
+        be made."""
+
+    def list(
+        self, after_entry: int | None = None, entries_max: int = 100, wanted: AuditFilter | None = None
+    ) -> Awaitable[Sequence[AuditEntry]]:
+        """The oldest first: those after an entry, or, without one, the latest."""
 
 
 class RecordFilter(msgspec.Struct, frozen=True, kw_only=True):

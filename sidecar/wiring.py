@@ -208,6 +208,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
         admin = Admin(
             calls=calls,
             accounts=store.accounts,
+            audit=store.audit,
             records=store.records,
             revisions=store.revisions,
             clock=clock,

@@ -2,17 +2,21 @@
 wire/control.py).
 
 Whoever may open the socket may do everything, so the file's mode is the only door; it is set before the name
-exists. What comes in is bounded in every direction: connections, bytes of a line, the time a line may take to
-arrive, requests in a batch, the time of a request, the time the other side may take to read. Junk is answered
-with an error by its code and does nothing. A line without its newline is half a request and is never carried
-out.
+exists. Methods are told who asks: the kernel says which user it is (SO_PEERCRED); where a parameter
+`operator` is given, it is the name that this person claims (core/audit).
+
+What comes in is bounded in every direction: connections, bytes of a line, the time a line may take to arrive,
+requests in a batch, the time of a request, the time the other side may take to read. Junk is answered with an
+error by its code and does nothing. A line without its newline is half a request and is never carried out.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import socket
+import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -20,6 +24,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from sidecar.core.audit import Operator
 from sidecar.wire.control import ANSWER_BYTES_MAX, REQUEST_BYTES_MAX, CommandError, ErrorCode, Method
 
 log = structlog.get_logger("sidecar.control")
@@ -91,13 +96,14 @@ class ControlServer:
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.set_write_buffer_limits(high=0)  # so that drained means handed over
         try:
+            peer = await _peer(writer.get_extra_info("socket"))
             if self._connections >= self._connections_max:
                 text = f"{self._connections_max} connections are open: close one, or try again"
                 await self._write(writer, _error(None, ErrorCode.BUSY, text))
                 return
             self._connections += 1
             try:
-                while await self._one_line(reader, writer):
+                while await self._one_line(reader, writer, peer):
                     pass
             finally:
                 self._connections -= 1
@@ -109,7 +115,9 @@ class ControlServer:
         finally:
             writer.close()
 
-    async def _one_line(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _one_line(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Operator
+    ) -> bool:
         """Whether another line may follow."""
         try:
             async with asyncio.timeout(self._line_s_max):
@@ -122,7 +130,7 @@ class ControlServer:
             return False
         if line.isspace():
             return True
-        answer = await self._answer(line)
+        answer = await self._answer(line, peer)
         if answer is not None:
             await self._write(writer, answer)
         return True
@@ -134,19 +142,19 @@ class ControlServer:
 
     # --- JSON-RPC -------------------------------------------------------------------------------------------
 
-    async def _answer(self, line: bytes) -> bytes | None:
+    async def _answer(self, line: bytes, peer: Operator) -> bytes | None:
         try:
             said = msgspec.json.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return _error(None, ErrorCode.PARSE_ERROR, f"not JSON: {error}")
         if not isinstance(said, list):
-            return await self._request(said)
+            return await self._request(said, peer)
         if not 1 <= len(said) <= BATCH_MAX:
             return _error(None, ErrorCode.INVALID_REQUEST, f"a batch has 1 to {BATCH_MAX} requests")
-        answers = [answer for one in said if (answer := await self._request(one)) is not None]
+        answers = [answer for one in said if (answer := await self._request(one, peer)) is not None]
         return b"[" + b",".join(answers) + b"]" if answers else None
 
-    async def _request(self, said: object) -> bytes | None:
+    async def _request(self, said: object, peer: Operator) -> bytes | None:
         """The answer; None for a notification, which has no id and gets none (JSON-RPC 2.0 §4.1)."""
         if (
             not isinstance(said, dict)
@@ -158,13 +166,13 @@ class ControlServer:
         if "id" in said and not _is_id(said["id"]):
             return _error(None, ErrorCode.INVALID_REQUEST, '"id" is a text, a number or null')
         try:
-            answer = await self._call(said["method"], said.get("params", {}), said.get("id"))
+            answer = await self._call(said["method"], said.get("params", {}), said.get("id"), peer)
         except CommandError as error:
             log.info("control_refused", method=said["method"][:64], code=error.code.value)
             answer = _error(said.get("id"), error.code, error.text)
         return answer if "id" in said else None
 
-    async def _call(self, name: str, params: object, request_id: Id) -> bytes:
+    async def _call(self, name: str, params: object, request_id: Id, peer: Operator) -> bytes:
         method = self._methods.get(name)
         if method is None:
             known = ", ".join(sorted(self._methods))
@@ -175,9 +183,11 @@ class ControlServer:
             checked = msgspec.convert(params, method.params)
         except msgspec.ValidationError as error:
             raise CommandError(ErrorCode.INVALID_PARAMS, str(error)) from None
+        claimed = getattr(checked, "operator", None)
+        operator = peer if claimed is None else Operator(claimed, peer.uid)
         try:
             async with asyncio.timeout(self._request_s_max):
-                result = await method.handle(checked)
+                result = await method.handle(checked, operator)
             answer = msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "result": result})
         except CommandError:
             raise
@@ -191,8 +201,22 @@ class ControlServer:
             raise CommandError(ErrorCode.INTERNAL_ERROR, text) from error
         if len(answer) >= ANSWER_BYTES_MAX:
             raise CommandError(ErrorCode.REFUSED, "the answer is too large: ask for fewer rows")
-        log.info("control_done", method=name)
+        log.info("control_done", method=name, uid=operator.uid)
         return answer
+
+
+async def _peer(connection: socket.socket) -> Operator:
+    """The user who opened the connection (unix(7): struct ucred is pid, uid, gid)."""
+    _, uid, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return Operator(await asyncio.to_thread(user_name, uid), uid)
+
+
+def user_name(uid: int) -> str:
+    # In a thread: a directory of users may be asked over the network.
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _is_id(value: object) -> bool:

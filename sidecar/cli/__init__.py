@@ -13,6 +13,7 @@ import typer
 
 from sidecar.cli import (
     accounts,
+    audit,
     calls,
     cost,
     dead_letters,
@@ -68,6 +69,7 @@ app.add_typer(records.app, name="cdr")
 app.add_typer(node.app, name="node")
 app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(accounts.app, name="account")
+app.add_typer(audit.app, name="audit")
 app.add_typer(deck.app, name="deck")
 
 

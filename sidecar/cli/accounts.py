@@ -7,12 +7,15 @@ from uuid import uuid4
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask
+from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
 from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table, printable
 
 app = typer.Typer(help="Accounts and their balances.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="The account's name.")]
+OperatorOption = Annotated[
+    str | None, typer.Option(help="Who does it, for the audit table.", show_default="the user")
+]
 
 
 @app.command("create")
@@ -24,6 +27,7 @@ def create(
     prepaid: Annotated[
         bool, typer.Option("--prepaid", help="Calls only as far as the balance goes.")
     ] = False,
+    operator: OperatorOption = None,
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -31,7 +35,16 @@ def create(
     """Make an account. Nothing happens where it exists on the same terms."""
     if currency is not None:
         _check_currency(currency, as_json)
-    made = ask(socket, config, as_json, "account.create", name=name, currency=currency, prepaid=prepaid)
+    made = ask(
+        socket,
+        config,
+        as_json,
+        "account.create",
+        name=name,
+        currency=currency,
+        prepaid=prepaid,
+        operator=operator or operator_name(),
+    )
     _show(made, as_json)
 
 
@@ -60,6 +73,7 @@ def topup(
         str | None,
         typer.Option(help="The payment's own number. The same one is booked once.", show_default="a new one"),
     ] = None,
+    operator: OperatorOption = None,
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -82,6 +96,7 @@ def topup(
         amount=plain,
         currency=currency,
         reference=reference or str(uuid4()),
+        operator=operator or operator_name(),
     )
     if as_json:
         print_json(booked)

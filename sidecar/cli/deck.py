@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, socket_path
+from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, operator_name, socket_path
 from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table, printable
 
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ def _tell_daemon(socket: Path | None, config: Path | None, name: str, as_json: b
 
     try:
         with ControlClient(socket_path(socket, config, as_json=as_json)) as client:
-            client.call("deck.reload", {"name": name})
+            client.call("deck.reload", {"name": name, "operator": operator_name()})
     except DaemonUnreachableError:
         return "none answers: it takes the deck over when it starts"
     except CommandError as error:

@@ -21,8 +21,9 @@ import msgspec
 from msgspec.structs import replace
 
 from sidecar.core.amounts import EXACT
+from sidecar.core.audit import Change, told
 from sidecar.core.cdr import Cdr
-from sidecar.core.commands import Append, EntryKind, Publish, Reserve, Settle, StoreCommand, Suppress
+from sidecar.core.commands import Append, Audit, EntryKind, Publish, Reserve, Settle, StoreCommand, Suppress
 from sidecar.core.credit import grant
 from sidecar.core.records import is_charged, sell_total
 from sidecar.core.terms import Money, Word
@@ -95,6 +96,7 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     entry: Append | None = None  # the latest entry of the open call, in the place of the one before
     record: Record | None = None
     outcome: Outcome | None = None
+    changes: Sequence[Change] = ()  # what a person changed by it, to be noted
 
 
 class Balances(Protocol):
@@ -122,9 +124,11 @@ class View(Balances, Protocol):
 
 def post(step: Sequence[StoreCommand], view: View) -> Posting:
     """All of one step, or (refused, repeated) nothing of it. ValueError for a step that nobody may build: of
-    two calls, with two commands of one kind, or a Reserve without an admission."""
-    reserve, append, settle, publish = _parts(step)
-    call_id = call_of(step[0])
+    two calls or none, with two commands of one kind (but Audit), or a Reserve without an admission."""
+    changes = [command.change for command in step if isinstance(command, Audit)]
+    own = [command for command in step if not isinstance(command, Audit)] if changes else step
+    reserve, append, settle, publish = _parts(own)
+    call_id = call_of(own[0])
     open_call = view.open_call(call_id)
     if publish is not None and open_call is None:
         newest = view.recorded(call_id)
@@ -165,6 +169,7 @@ def post(step: Sequence[StoreCommand], view: View) -> Posting:
         entry=entry,
         record=record,
         outcome=outcome,
+        changes=changes,
     )
 
 
@@ -220,21 +225,28 @@ class AccountView(Balances, Protocol):
 class AccountPosting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     opened: AccountTerms | None = None  # a new account, whose balance of 0 is to be seen at once
     movements: Sequence[Movement] = ()
+    change: Change | None = None  # to be noted
 
 
-def open_account(wanted: AccountTerms, view: AccountView) -> AccountPosting | str:
-    """May be repeated on the same terms; a text for people where the account exists on others."""
+def open_account(
+    wanted: AccountTerms, view: AccountView, change: Change | None = None
+) -> AccountPosting | str:
+    """May be repeated on the same terms; a text for people where the account exists on others. `change` is
+    noted where the account is new."""
     found = view.account(wanted.name)
     if found is None:
-        return AccountPosting(opened=wanted)
+        return AccountPosting(opened=wanted, change=change)
     if found == wanted:
         return AccountPosting()
     kind = "prepaid" if found.prepaid else "postpaid"
     return f"account {wanted.name}: exists with other terms, {found.currency} {kind}"
 
 
-def top_up(name: str, amount: Money, reference: str, view: AccountView) -> AccountPosting | str:
-    """A reference is booked once: repeated, it moves nothing. A text for people where it is refused."""
+def top_up(
+    name: str, amount: Money, reference: str, view: AccountView, change: Change | None = None
+) -> AccountPosting | str:
+    """A reference is booked once: repeated, it moves nothing. A text for people where it is refused. `change`
+    is noted where something moves, with the balance before and after it."""
     if not reference or not amount.amount.is_finite() or amount.amount <= 0:
         return f"account {name}: a top-up needs a reference and an amount above 0"
     found = view.account(name)
@@ -242,10 +254,17 @@ def top_up(name: str, amount: Money, reference: str, view: AccountView) -> Accou
         return f"account {name}: not known; create it first"
     if found.currency != amount.currency:
         return f"account {name}: is kept in {found.currency}, not {amount.currency}"
+    if view.is_booked(name, reference):
+        return AccountPosting()
     draft = _Draft(view)
-    if not view.is_booked(name, reference):
-        draft.move(MovementKind.TOP_UP, name, amount.currency, amount.amount, reference=reference)
-    return AccountPosting(movements=draft.movements)
+    draft.move(MovementKind.TOP_UP, name, amount.currency, amount.amount, reference=reference)
+    if change is not None:
+        before, after = (
+            {"balance": f"{balance:f}", "currency": amount.currency}
+            for balance in (view.balance(name, amount.currency), draft.movements[0].balance)
+        )
+        change = replace(change, before=told(before), after=told({**after, "reference": reference}))
+    return AccountPosting(movements=draft.movements, change=change)
 
 
 # --- parts of a posting -------------------------------------------------------------------------------------

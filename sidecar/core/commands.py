@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from sidecar.core.audit import Change
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
 from sidecar.core.rating import RatingTerms
@@ -174,3 +175,10 @@ class Suppress(StoreCommand, frozen=True, kw_only=True):
     """Close the call with a journal entry alone: no CDR leaves, no sequence number is taken."""
 
     cdr: Cdr
+
+
+class Audit(StoreCommand, frozen=True, kw_only=True):
+    """Note who changed something, together with the rest of the step: where that is dropped, nothing was
+    changed and nothing is noted."""
+
+    change: Change

@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from sidecar.core.audit import Change, Operator, told
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
 from sidecar.core.explain_call import explain_call
@@ -29,6 +30,9 @@ from sidecar.core.terms import Detail, Money
 from sidecar.ports import (
     AccountError,
     Accounts,
+    AuditEntry,
+    AuditFilter,
+    AuditTrail,
     Clock,
     DeadLetter,
     DeadLetters,
@@ -85,6 +89,7 @@ class Admin:
         *,
         calls: LiveCalls,
         accounts: Accounts,
+        audit: AuditTrail,
         records: Records,
         revisions: Revisions,
         clock: Clock,
@@ -97,6 +102,7 @@ class Admin:
     ) -> None:
         self._calls = calls
         self._accounts = accounts
+        self._audit = audit
         self._records = records
         self._revisions = revisions
         self._clock = clock
@@ -123,6 +129,7 @@ class Admin:
             "dead-letter.show": Method(say.DeadLetterShowParams, self.dead_letter_show),
             "dead-letter.retry": Method(say.DeadLetterRetryParams, self.dead_letter_retry),
             "dead-letter.drop": Method(say.DeadLetterDropParams, self.dead_letter_drop),
+            "audit.list": Method(say.AuditListParams, self.audit_list),
             "rerate.apply": Method(say.RerateApplyParams, self.rerate_apply),
             "cdr.show": Method(say.CdrShowParams, self.cdr_show),
             "cdr.tail": Method(say.CdrTailParams, self.cdr_tail),
@@ -131,25 +138,25 @@ class Admin:
 
     # --- calls and the node ---------------------------------------------------------------------------------
 
-    async def call_list(self, wanted: say.CallListParams) -> say.CallList:
+    async def call_list(self, wanted: say.CallListParams, _: Operator) -> say.CallList:
         found = [call for call in self._calls.live() if wanted.account in (None, call.account.name)]
         found.sort(key=lambda call: call.invite.mono_ns)
         return say.CallList(total=len(found), calls=tuple(map(self._live_call, found[: wanted.limit])))
 
-    async def call_release(self, wanted: say.CallReleaseParams) -> say.CallReleased:
-        if not self._calls.release(wanted.call_id, Detail.OPERATOR, wanted.operator, wanted.text):
+    async def call_release(self, wanted: say.CallReleaseParams, operator: Operator) -> say.CallReleased:
+        if not self._calls.release(wanted.call_id, Detail.OPERATOR, operator.name, wanted.text):
             raise CommandError(
                 ErrorCode.NOT_FOUND,
                 f"call {wanted.call_id} is not up: `sidecar call list` shows those that are",
             )
         return say.CallReleased(call_id=wanted.call_id)
 
-    async def node_drain(self, wanted: say.NodeDrainParams) -> say.NodeDrained:
+    async def node_drain(self, wanted: say.NodeDrainParams, operator: Operator) -> say.NodeDrained:
         live = len(self._calls.live())
-        self._calls.drain(release=wanted.release, operator=wanted.operator, text=wanted.text)
+        self._calls.drain(release=wanted.release, operator=operator.name, text=wanted.text)
         return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
 
-    async def node_reload(self, wanted: say.NodeReloadParams) -> say.NodeReloaded:
+    async def node_reload(self, wanted: say.NodeReloadParams, operator: Operator) -> say.NodeReloaded:
         """Exchange rates and margin floors, for calls and attempts that begin from now on. What is wrong in
         the settings refuses them whole."""
         if self._settings is None:
@@ -163,7 +170,7 @@ class Admin:
         changed = floors != _margin_floors(before) or after.exchange != before.exchange
         log.info(
             "margin_terms_reloaded",
-            operator=wanted.operator,
+            operator=operator.name,
             changed=changed,
             exchange_rates=len(after.exchange),
             margin_floors=floors,
@@ -175,10 +182,10 @@ class Admin:
             warnings=tuple(found.warnings),
         )
 
-    async def node_status(self, _: say.Nothing) -> say.NodeStatus:
+    async def node_status(self, _: say.Nothing, __: Operator) -> say.NodeStatus:
         return await self._status()
 
-    async def node_gateways(self, _: say.Nothing) -> say.GatewayList:
+    async def node_gateways(self, _: say.Nothing, __: Operator) -> say.GatewayList:
         watched = {status.gateway: status for status in self._gateways()}
         return say.GatewayList(
             gateways=tuple(
@@ -226,7 +233,7 @@ class Admin:
 
     # --- accounts -------------------------------------------------------------------------------------------
 
-    async def account_create(self, wanted: say.AccountCreateParams) -> say.AccountShown:
+    async def account_create(self, wanted: say.AccountCreateParams, operator: Operator) -> say.AccountShown:
         policy = self._calls.policy
         account = Account(
             name=wanted.name, currency=wanted.currency or policy.default_currency, prepaid=wanted.prepaid
@@ -234,11 +241,15 @@ class Admin:
         known = policy.accounts.get(wanted.name)
         if known is not None and (known.currency, known.prepaid) != (account.currency, account.prepaid):
             raise CommandError(ErrorCode.REFUSED, f"account {wanted.name} exists with other terms")
-        await self._create(account)
+        terms = told({"currency": account.currency, "prepaid": account.prepaid})
+        await self._create(
+            account,
+            Change(operator=operator, action="account.create", subject=account.name, after=terms),
+        )
         self._calls.change_policy(lambda policy: policy.with_account(account))
-        return await self.account_show(say.AccountShowParams(name=wanted.name))
+        return await self.account_show(say.AccountShowParams(name=wanted.name), operator)
 
-    async def account_show(self, wanted: say.AccountShowParams) -> say.AccountShown:
+    async def account_show(self, wanted: say.AccountShowParams, _: Operator) -> say.AccountShown:
         account = await self._account(wanted.name)
         balances = await self._accounts.balance(wanted.name)
         movements: Sequence[LedgerEntry] = ()
@@ -253,7 +264,7 @@ class Admin:
             movements=tuple(map(_movement, movements)),
         )
 
-    async def account_topup(self, wanted: say.AccountTopupParams) -> say.ToppedUp:
+    async def account_topup(self, wanted: say.AccountTopupParams, operator: Operator) -> say.ToppedUp:
         amount = Decimal(wanted.amount)
         if not amount:
             raise CommandError(ErrorCode.INVALID_PARAMS, "a top-up is an amount above 0")
@@ -261,7 +272,12 @@ class Admin:
         await self._create(account)
         currency = wanted.currency or account.currency
         try:
-            balance = await self._accounts.top_up(wanted.name, Money(amount, currency), wanted.reference)
+            balance = await self._accounts.top_up(
+                wanted.name,
+                Money(amount, currency),
+                wanted.reference,
+                Change(operator=operator, action="account.topup", subject=wanted.name),
+            )
         except AccountError as error:
             raise CommandError(ErrorCode.REFUSED, str(error)) from error
         return say.ToppedUp(name=wanted.name, reference=wanted.reference, balance=_balance(balance))
@@ -277,16 +293,16 @@ class Admin:
             ErrorCode.NOT_FOUND, f"there is no account {name}: `sidecar account create {name}` makes it"
         )
 
-    async def _create(self, account: Account) -> None:
+    async def _create(self, account: Account, change: Change | None = None) -> None:
         """Does nothing where the store has the account on the same terms."""
         try:
-            await self._accounts.create(account.name, account.currency, account.prepaid)
+            await self._accounts.create(account.name, account.currency, account.prepaid, change)
         except AccountError as error:
             raise CommandError(ErrorCode.REFUSED, str(error)) from error
 
     # --- decks ----------------------------------------------------------------------------------------------
 
-    async def deck_reload(self, wanted: say.DeckReloadParams) -> say.DeckReloaded:
+    async def deck_reload(self, wanted: say.DeckReloadParams, _: Operator) -> say.DeckReloaded:
         """From now on calls are rated by it; those that are up keep the rate that they began with."""
         if self._decks is None:
             raise CommandError(ErrorCode.REFUSED, "this node takes decks over only when it starts")
@@ -298,39 +314,50 @@ class Admin:
 
     # --- dead letters ---------------------------------------------------------------------------------------
 
-    async def dead_letter_list(self, wanted: say.DeadLetterListParams) -> say.DeadLetterList:
+    async def dead_letter_list(self, wanted: say.DeadLetterListParams, _: Operator) -> say.DeadLetterList:
         found = await self._dead_letters.dead_letters(wanted.after_seq, wanted.limit)
         return say.DeadLetterList(letters=tuple(map(_letter, found)))
 
-    async def dead_letter_show(self, wanted: say.DeadLetterShowParams) -> say.DeadLetterRecord:
+    async def dead_letter_show(self, wanted: say.DeadLetterShowParams, _: Operator) -> say.DeadLetterRecord:
         for letter in await self._dead_letters.dead_letters(wanted.seq - 1, 1):
             if letter.seq == wanted.seq:
                 record = msgspec.Raw(encode_json(decode(letter.payload)))
                 return say.DeadLetterRecord(letter=_letter(letter), record=record)
         raise CommandError(ErrorCode.NOT_FOUND, f"{wanted.seq} is no dead letter")
 
-    async def dead_letter_retry(self, wanted: say.DeadLetterRetryParams) -> say.DeadLettersDone:
+    async def dead_letter_retry(
+        self, wanted: say.DeadLetterRetryParams, operator: Operator
+    ) -> say.DeadLettersDone:
         """Into the outbox again, under their old numbers, so that subscribers see no number twice."""
         count = await self._dead_letters.retry_dead(wanted.seqs)
         self._read_again()
-        log.info("dead_letters_retried", operator=wanted.operator, count=count, seqs=wanted.seqs or "all")
+        log.info("dead_letters_retried", operator=operator.name, count=count, seqs=wanted.seqs or "all")
         return say.DeadLettersDone(count=count)
 
-    async def dead_letter_drop(self, wanted: say.DeadLetterDropParams) -> say.DeadLettersDone:
+    async def dead_letter_drop(
+        self, wanted: say.DeadLetterDropParams, operator: Operator
+    ) -> say.DeadLettersDone:
         """Never sent: subscribers see the gap. The records themselves stay in the journal."""
         count = await self._dead_letters.drop_dead(wanted.seqs)
         log.warning(
             "dead_letters_dropped",
-            operator=wanted.operator,
+            operator=operator.name,
             text=wanted.text,
             count=count,
             seqs=wanted.seqs,
         )
         return say.DeadLettersDone(count=count)
 
+    # --- audit ----------------------------------------------------------------------------------------------
+
+    async def audit_list(self, wanted: say.AuditListParams, _: Operator) -> say.AuditList:
+        asked = AuditFilter(operator=wanted.by, uid=wanted.uid, action=wanted.action, subject=wanted.subject)
+        found = await self._audit.list(wanted.after_entry, wanted.limit, asked)
+        return say.AuditList(entries=tuple(map(_audited, found)))
+
     # --- rerating -------------------------------------------------------------------------------------------
 
-    async def rerate_apply(self, wanted: say.RerateApplyParams) -> say.RerateApplied:
+    async def rerate_apply(self, wanted: say.RerateApplyParams, operator: Operator) -> say.RerateApplied:
         """Restate calls with charges that were computed elsewhere. Each must come out of its own record
         again, or nothing is written."""
         outcomes = [say.RerateOutcome.CHANGED] * len(wanted.calls)
@@ -341,38 +368,38 @@ class Admin:
                 continue
             known = await self._records.show(str(asked.call_id))
             if known and known[-1].revision == asked.revision:
-                made[place] = self._restated(known[-1], asked, wanted)
+                made[place] = self._restated(known[-1], asked, wanted.text, operator)
         for place, written in zip(made, await self._revisions.revise([*made.values()]), strict=True):
             if written:
                 outcomes[place] = say.RerateOutcome.REVISED
         return say.RerateApplied(outcomes=tuple(outcomes))
 
-    def _restated(self, cdr: Cdr, asked: say.Restated, wanted: say.RerateApplyParams) -> Cdr:
+    def _restated(self, cdr: Cdr, asked: say.Restated, text: str, operator: Operator) -> Cdr:
         line = asked.charge
         if not any(
             (line.side, line.party) == (known.side, known.party)
             and known.billable_ms in (None, line.billable_ms)
             for known in cdr.charges
         ):
-            text = f"call {asked.call_id} has no such charge: its party and its time stay as they are"
-            raise CommandError(ErrorCode.INVALID_PARAMS, text)
-        restated = revised(cdr, line, self._calls.policy.exchange, wanted.operator, wanted.text)
+            wrong = f"call {asked.call_id} has no such charge: its party and its time stay as they are"
+            raise CommandError(ErrorCode.INVALID_PARAMS, wrong)
+        restated = revised(cdr, line, self._calls.policy.exchange, operator.name, text)
         if differences := explain_call(restated).all_differences:
             known = explain_call(cdr).all_differences  # what was wrong before is not this revision's doing
-            if new := [text for text in differences if text not in known]:
+            if new := [difference for difference in differences if difference not in known]:
                 raise CommandError(ErrorCode.INVALID_PARAMS, f"call {asked.call_id}: {'; '.join(new)}")
         return restated
 
     # --- records --------------------------------------------------------------------------------------------
 
-    async def cdr_show(self, wanted: say.CdrShowParams) -> say.CdrRevisions:
+    async def cdr_show(self, wanted: say.CdrShowParams, _: Operator) -> say.CdrRevisions:
         found = await self._records.show(str(wanted.call_id))
         if not found:
             up = "it is still up" if self._calls.find(wanted.call_id) else "`sidecar cdr search` finds others"
             raise CommandError(ErrorCode.NOT_FOUND, f"call {wanted.call_id} has no record: {up}")
         return say.CdrRevisions(records=_records(found))
 
-    async def cdr_tail(self, wanted: say.CdrTailParams) -> say.CdrTail:
+    async def cdr_tail(self, wanted: say.CdrTailParams, _: Operator) -> say.CdrTail:
         after_seq = wanted.after_seq
         if after_seq is None:
             after_seq = max(0, (await self._status()).outbox_head_seq - wanted.limit)
@@ -380,7 +407,7 @@ class Admin:
         last_seq = found[-1].seq if found else None
         return say.CdrTail(records=_records(found), next_seq=after_seq if last_seq is None else last_seq)
 
-    async def cdr_search(self, wanted: say.CdrSearchParams) -> say.CdrFound:
+    async def cdr_search(self, wanted: say.CdrSearchParams, _: Operator) -> say.CdrFound:
         if wanted.currency is None and (wanted.charge_min or wanted.charge_max):
             raise CommandError(ErrorCode.INVALID_PARAMS, "charge_min and charge_max need a currency")
         asked = RecordFilter(
@@ -412,6 +439,21 @@ def _margin_floors(policy: Policy) -> dict[str, str | None]:
         for name, floor in {"*": policy.margin_floor, **floors}.items()
         if name == "*" or floor is not None
     }
+
+
+def _audited(entry: AuditEntry) -> say.AuditShown:
+    change = entry.change
+    return say.AuditShown(
+        entry=entry.entry,
+        at=utc(entry.at_wall_ns),
+        operator=change.operator.name,
+        uid=change.operator.uid,
+        action=change.action,
+        subject=change.subject,
+        before=msgspec.Raw((change.before or "null").encode()),
+        after=msgspec.Raw((change.after or "null").encode()),
+        text=change.text,
+    )
 
 
 def _letter(letter: DeadLetter) -> say.DeadLetterShown:

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from sidecar.core.audit import Operator
 from sidecar.core.cdr import ChargeRecord
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason
 
@@ -51,16 +52,17 @@ class CommandError(Exception):
 
 
 class Method(msgspec.Struct, frozen=True):
-    """What serves one method: `handle` gets `params`, already checked; what it returns becomes the result."""
+    """What serves one method: `handle` gets `params`, already checked, and who asks; what it returns becomes
+    the result."""
 
     params: type[msgspec.Struct]
-    handle: Callable[[Any], Awaitable[object]]
+    handle: Callable[[Any, Operator], Awaitable[object]]
 
 
 # --- parameters ---------------------------------------------------------------------------------------------
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-Operator = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
+OperatorName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 Text = Annotated[str, msgspec.Meta(max_length=200, pattern=_PRINTABLE)]
 AccountName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
@@ -90,14 +92,14 @@ class CallListParams(Params, frozen=True, kw_only=True):
 
 class CallReleaseParams(Params, frozen=True, kw_only=True):
     call_id: UUID
-    operator: Operator
+    operator: OperatorName
     text: Text = ""
 
 
 class NodeDrainParams(Params, frozen=True, kw_only=True):
     """`release`: end the live calls too; otherwise they go on until they end by themselves."""
 
-    operator: Operator
+    operator: OperatorName
     release: bool = False
     text: Text = ""
 
@@ -105,13 +107,14 @@ class NodeDrainParams(Params, frozen=True, kw_only=True):
 class NodeReloadParams(Params, frozen=True, kw_only=True):
     """Read the settings anew and take over exchange rates and margin floors."""
 
-    operator: Operator
+    operator: OperatorName
 
 
 class AccountCreateParams(Params, frozen=True, kw_only=True):
     name: AccountName
     currency: Currency | None = None  # None: the currency of the settings
     prepaid: bool = False
+    operator: OperatorName | None = None
 
 
 class AccountShowParams(Params, frozen=True, kw_only=True):
@@ -127,12 +130,14 @@ class AccountTopupParams(Params, frozen=True, kw_only=True):
     amount: Amount
     currency: Currency | None = None
     reference: Reference
+    operator: OperatorName | None = None
 
 
 class DeckReloadParams(Params, frozen=True, kw_only=True):
     """Take over the deck that is in force under this name now."""
 
     name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+    operator: OperatorName | None = None
 
 
 class DeadLetterListParams(Params, frozen=True, kw_only=True):
@@ -147,12 +152,12 @@ class DeadLetterShowParams(Params, frozen=True, kw_only=True):
 class DeadLetterRetryParams(Params, frozen=True, kw_only=True):
     """Without `seqs`: all of them."""
 
-    operator: Operator
+    operator: OperatorName
     seqs: Annotated[tuple[Seq, ...], msgspec.Meta(min_length=1, max_length=ROWS_MAX)] | None = None
 
 
 class DeadLetterDropParams(Params, frozen=True, kw_only=True):
-    operator: Operator
+    operator: OperatorName
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTABLE)]
     seqs: Annotated[tuple[Seq, ...], msgspec.Meta(min_length=1, max_length=ROWS_MAX)]
 
@@ -166,8 +171,19 @@ class Restated(Params, frozen=True, kw_only=True):
     charge: ChargeRecord
 
 
+class AuditListParams(Params, frozen=True, kw_only=True):
+    """Without `after_entry` the latest. What is not given is not asked."""
+
+    after_entry: Seq | None = None
+    limit: Rows = 100
+    by: OperatorName | None = None  # the operator
+    uid: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
+    action: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)] | None = None
+    subject: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTABLE)] | None = None
+
+
 class RerateApplyParams(Params, frozen=True, kw_only=True):
-    operator: Operator
+    operator: OperatorName
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTABLE)]
     calls: Annotated[tuple[Restated, ...], msgspec.Meta(min_length=1, max_length=RERATED_MAX)]
 
@@ -367,6 +383,27 @@ class DeadLetterRecord(Result, frozen=True, kw_only=True):
 
 class DeadLettersDone(Result, frozen=True, kw_only=True):
     count: int  # of those that were dead letters
+
+
+class AuditShown(Result, frozen=True, kw_only=True):
+    """A change that a person made. `uid` is the user's, as the kernel said; `operator` is the name that was
+    claimed, or the user's."""
+
+    entry: int
+    at: datetime
+    operator: str
+    uid: int | None
+    action: str
+    subject: str
+    before: msgspec.Raw
+    after: msgspec.Raw
+    text: str
+
+
+class AuditList(Result, frozen=True, kw_only=True):
+    """The oldest first."""
+
+    entries: tuple[AuditShown, ...]
 
 
 class RerateOutcome(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 import select
 import socket
 import stat
@@ -21,14 +22,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidecar.adapters.control import BATCH_MAX, ControlServer, ControlSocketError
+from sidecar.adapters.control import BATCH_MAX, ControlServer, ControlSocketError, user_name
 from sidecar.adapters.control_client import ControlClient, DaemonUnreachableError
+from sidecar.core.audit import Operator
 from sidecar.wire.control import REQUEST_BYTES_MAX, CommandError, ErrorCode, Method
 
 
 class Greeting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     times: int = 1
+    operator: str | None = None
 
 
 class Greeter:
@@ -36,19 +39,21 @@ class Greeter:
 
     def __init__(self) -> None:
         self.greeted: list[str] = []
+        self.operators: list[Operator] = []
         self.may_go_on = asyncio.Event()
 
-    async def greet(self, greeting: Greeting) -> object:
+    async def greet(self, greeting: Greeting, operator: Operator) -> object:
         self.greeted.append(greeting.name)
+        self.operators.append(operator)
         return {"text": f"hello {greeting.name}" * greeting.times}
 
-    async def refuse(self, _: Greeting) -> object:
+    async def refuse(self, _: Greeting, __: Operator) -> object:
         raise CommandError(ErrorCode.REFUSED, "not today")
 
-    async def fail(self, _: Greeting) -> object:
+    async def fail(self, _: Greeting, __: Operator) -> object:
         raise ValueError("broken")
 
-    async def wait(self, _: Greeting) -> object:
+    async def wait(self, _: Greeting, __: Operator) -> object:
         await self.may_go_on.wait()
         return None
 
@@ -401,3 +406,44 @@ def test_the_client_imports_no_event_loop() -> None:
     code = "import sys, sidecar.adapters.control_client; print('asyncio' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+async def test_a_method_is_told_which_user_asks_and_the_name_that_he_claims(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    async with served(path) as greeter:
+        answers = await asyncio.to_thread(_greetings, path, {"name": "a"}, {"name": "b", "operator": "ann"})
+        assert answers == ["hello a", "hello b"]
+    user = pwd.getpwuid(os.getuid()).pw_name
+    assert greeter.operators == [Operator(user, os.getuid()), Operator("ann", os.getuid())]
+
+
+def _greetings(path: Path, *params: dict[str, Any]) -> list[str]:
+    with ControlClient(path) as client:
+        return [client.call("greet", one)["text"] for one in params]
+
+
+async def test_another_user_is_told_by_his_own_number(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    script = (
+        "import os, sys; from pathlib import Path\n"
+        "from sidecar.adapters.control_client import ControlClient\n"
+        "if os.getuid() == 0: os.setuid(65534)\n"
+        f"with ControlClient(Path({str(path)!r})) as client:\n"
+        "    client.call('greet', {'name': 'a', 'operator': 'root'})\n"
+        "print(os.getuid())\n"
+    )
+    async with served(path) as greeter:
+        path.chmod(0o666)
+        for parent in path.parents:
+            if parent != Path("/") and parent.stat().st_uid == os.getuid():
+                parent.chmod(parent.stat().st_mode | 0o011)
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert greeter.operators == [Operator("root", int(done.stdout))]
+    assert (os.getuid() == 0) == (done.stdout == "65534\n")
+
+
+def test_a_user_without_a_name_is_called_by_his_number() -> None:
+    assert user_name(3_999_999_999) == "uid 3999999999"

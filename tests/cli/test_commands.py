@@ -366,3 +366,49 @@ async def test_dead_letters_are_listed_retried_and_dropped(served: Served) -> No
     assert (dropped.exit_code, dropped.out) == (0, "1 dead letters are dropped\n")
     assert (await served.says("dead-letter", "retry", "--all")).exit_code == 1
     assert [row.seq for row in await outbox.pending(0, 9)] == [1]
+
+
+# --- audit --------------------------------------------------------------------------------------------------
+
+
+async def test_changes_are_listed_with_the_name_that_was_claimed_and_the_user(served: Served) -> None:
+    await served.says("account", "create", "acme", "--operator", "ann")
+    await sidecar(
+        "account", "topup", "acme", "5", "--reference", "r1", "--socket", str(served.socket), SUDO_USER="bob"
+    )
+    header, made, paid = (await served.says("audit", "list")).out.splitlines()
+    assert header.split() == [
+        "entry",
+        "at",
+        "operator",
+        "uid",
+        "action",
+        "subject",
+        "before",
+        "after",
+        "text",
+    ]
+    assert made.split()[3:] == [
+        "ann",
+        str(os.getuid()),
+        "account.create",
+        "acme",
+        '{"currency":"EUR","prepaid":false}',
+    ]
+    assert paid.split()[3:6] == ["bob", str(os.getuid()), "account.topup"]
+    [only] = (await served.says("audit", "list", "--by", "bob", "--json")).json
+    assert only["after"] == {"balance": "5", "currency": "EUR", "reference": "r1"}
+    words = (
+        "--after",
+        "1",
+        "--limit",
+        "1",
+        "--action",
+        "account.topup",
+        "--subject",
+        "acme",
+        "--uid",
+        str(os.getuid()),
+    )
+    assert (await served.says("audit", "list", *words, "--json")).json == [only]
+    assert (await served.says("audit", "list", "--after", "2", "--json")).json == []

@@ -14,10 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.core.books import Movement, MovementKind, OutcomeKind, Record, call_of
+from sidecar.core.audit import Change, Operator
+from sidecar.core.books import (
+    AccountPosting,
+    AccountTerms,
+    Movement,
+    MovementKind,
+    OutcomeKind,
+    Record,
+    call_of,
+    open_account,
+    top_up,
+)
 from sidecar.core.call import Call
 from sidecar.core.commands import (
     Append,
+    Audit,
     Command,
     EntryKind,
     Publish,
@@ -46,6 +58,7 @@ from tests.core.memory_books import MemoryBooks
 Step = tuple[StoreCommand, ...]
 CHARGE = Decimal("0.07259")  # of 61 s at 0.06 a minute, by the second after the first, and 19 % tax
 NO_CDR = replace(POLICY, flags=RecordFlags(no_cdr_numbers=frozenset({"49*"})))
+CHANGE = Change(operator=Operator("ann", 1000), action="call.release", subject="1")
 HOUR = Decimal("4.284")  # 3,600 s of it, the most that a call of `store_calls` reserves
 
 
@@ -390,8 +403,9 @@ def test_a_revision_of_a_call_whose_charge_is_waived_moves_nothing() -> None:
         (reserve(prepaid()),),
         (reserve(prepaid()), Append(kind=EntryKind.ATTEMPT, call=prepaid())),
         (reserve(prepaid()), Append(kind=EntryKind.ADMITTED, call=prepaid(2))),
+        (Audit(change=CHANGE),),
     ],
-    ids=["empty", "two records", "two entries", "two calls", "alone", "no admission", "of another"],
+    ids=["empty", "two records", "two entries", "two calls", "alone", "no admission", "of another", "audit"],
 )
 def test_a_step_that_nobody_may_build_is_a_defect(step: Step) -> None:
     books = books_with(5)
@@ -406,6 +420,50 @@ def test_every_command_says_whose_it_is() -> None:
     assert {call_of(command) for command in commands} == {call_id(3)}
     with pytest.raises(TypeError, match="not a store command: StoreCommand"):
         call_of(StoreCommand())
+
+
+# --- what people changed ------------------------------------------------------------------------------------
+
+
+def test_a_change_is_noted_with_its_step_wherever_it_stands_in_it() -> None:
+    books, noted, twice = books_with(5), Audit(change=CHANGE), replace(CHANGE, text="again")
+    assert books.post((noted, *admission(prepaid()))).changes == [CHANGE]
+    end = ending(over())
+    posting = books.post((end[0], noted, end[1], Audit(change=twice)))
+    assert (posting.changes, posting.record is not None) == ([CHANGE, twice], True)
+    assert books.post(admission(prepaid(2))).changes == []
+
+
+def test_a_change_is_dropped_with_its_step() -> None:
+    books, noted = books_with(5), Audit(change=CHANGE)
+    books.post(admission(prepaid(1)))
+    assert not books.post((*admission(prepaid(1)), noted)).changes  # admitted already
+    books.post(ending(over(1)))
+    assert not books.post((*ending(over(1)), noted)).changes  # its record exists
+    assert not books.post((*admission(prepaid(1)), noted)).changes  # over
+    poor = books_with("0.0001")
+    assert not poor.post((*admission(prepaid(3)), noted)).changes  # no credit
+
+
+def test_a_change_of_an_account_is_noted_where_something_changes() -> None:
+    books = books_with(5)
+    made = open_account(AccountTerms("b", "EUR", False), books, CHANGE)
+    again = open_account(AccountTerms("acme", "EUR", True), books, CHANGE)
+    assert isinstance(made, AccountPosting)
+    assert isinstance(again, AccountPosting)
+    assert (made.change, again.change) == (CHANGE, None)
+    paid = top_up("acme", euros("0.50"), "second", books, CHANGE)
+    again = top_up("acme", euros("0.50"), "first", books, CHANGE)
+    unnoted = top_up("acme", euros("0.50"), "third", books)
+    assert isinstance(paid, AccountPosting)
+    assert isinstance(again, AccountPosting)
+    assert isinstance(unnoted, AccountPosting)
+    assert paid.change == replace(
+        CHANGE,
+        before='{"balance":"5","currency":"EUR"}',
+        after='{"balance":"5.50","currency":"EUR","reference":"second"}',
+    )
+    assert (again.change, unnoted.change) == (None, None)
 
 
 # --- accounts -----------------------------------------------------------------------------------------------

@@ -80,6 +80,7 @@ class Node:
         self.admin = Admin(
             calls=calls,
             accounts=store.accounts,
+            audit=store.audit,
             records=store.records,
             revisions=store.revisions,
             clock=clock,

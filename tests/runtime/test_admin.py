@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.adapters.deck_files import read_deck
+from sidecar.core.audit import Operator
 from sidecar.core.commands import Release
 from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.records import utc
@@ -27,6 +28,7 @@ from sidecar.wire.control import CommandError, ErrorCode
 from tests.runtime.node_help import WALL_NS, Node, a_node
 
 NOBODY = UUID(int=7)
+ANN = Operator("ann", 1000)
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ async def test_live_calls_are_listed_the_oldest_first_with_their_talk_time(node:
     node.clock.pass_ms(1_500)
     second = await node.up("0044456")
     node.clock.pass_ms(250)
-    found = await node.admin.call_list(say.CallListParams())
+    found = await node.admin.call_list(say.CallListParams(), ANN)
     assert found.total == 2
     assert [(call.call_id, call.callee, call.talk_s) for call in found.calls] == [
         (first, "0044123", 1.75),
@@ -61,20 +63,20 @@ async def test_live_calls_are_listed_the_oldest_first_with_their_talk_time(node:
 async def test_a_list_is_bounded_and_says_how_many_there_are(node: Node) -> None:
     for number in range(3):
         await node.up(f"004412{number}")
-    found = await node.admin.call_list(say.CallListParams(limit=2))
+    found = await node.admin.call_list(say.CallListParams(limit=2), ANN)
     assert (found.total, len(found.calls)) == (3, 2)
-    assert (await node.admin.call_list(say.CallListParams(account="nobody"))).total == 0
+    assert (await node.admin.call_list(say.CallListParams(account="nobody"), ANN)).total == 0
 
 
 async def test_a_released_call_ends_as_admin_operator_with_his_name_and_reason(node: Node) -> None:
     call_id = await node.up()
     node.clock.pass_ms(3_000)
-    await node.admin.call_release(say.CallReleaseParams(call_id=call_id, operator="ann", text="fraud"))
+    await node.admin.call_release(say.CallReleaseParams(call_id=call_id, operator="ann", text="fraud"), ANN)
     assert [one for one in node.bridge.sent if isinstance(one, Release)] == [
         Release(bridge_id=1, sip_code=480, q850_cause=31, text="operator")
     ]
     await node.closed(1)
-    [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id))).records
+    [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id), ANN)).records
     cdr = decode_json(bytes(record))
     assert (cdr.hangup_origin, cdr.server_reason, cdr.detail) == (
         HangupOrigin.SERVER,
@@ -88,33 +90,35 @@ async def test_a_call_that_is_not_up_cannot_be_released(node: Node) -> None:
     call_id = await node.whole()
     for gone in (call_id, NOBODY):
         with pytest.raises(CommandError, match="not up") as refused:
-            await node.admin.call_release(say.CallReleaseParams(call_id=gone, operator="ann"))
+            await node.admin.call_release(say.CallReleaseParams(call_id=gone, operator="ann"), ANN)
         assert refused.value.code is ErrorCode.NOT_FOUND
 
 
 async def test_drain_refuses_new_calls_and_lets_live_ones_go_on(node: Node) -> None:
     await node.up()
-    drained = await node.admin.node_drain(say.NodeDrainParams(operator="ann"))
+    drained = await node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN)
     assert (drained.live, drained.released) == (1, 0)
     assert node.bridge.accepting == "drain"
     assert len(node.calls.live()) == 1
-    status = await node.admin.node_status(say.Nothing())
+    status = await node.admin.node_status(say.Nothing(), ANN)
     assert (status.state, status.calls) == ("drain", 1)
 
 
 async def test_drain_with_release_ends_the_live_calls_as_drain(node: Node) -> None:
     call_id = await node.up()
-    drained = await node.admin.node_drain(say.NodeDrainParams(operator="ann", release=True, text="upgrade"))
+    drained = await node.admin.node_drain(
+        say.NodeDrainParams(operator="ann", release=True, text="upgrade"), ANN
+    )
     assert (drained.live, drained.released) == (1, 1)
     await node.closed(1)
-    [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id))).records
+    [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id), ANN)).records
     cdr = decode_json(bytes(record))
     assert (cdr.detail, cdr.operator, cdr.operator_text) == (Detail.DRAIN, "ann", "upgrade")
 
 
 async def test_margin_terms_are_taken_over_whole_and_nothing_else_is(node: Node) -> None:
     before = node.calls.policy
-    await node.admin.account_create(say.AccountCreateParams(name="made"))
+    await node.admin.account_create(say.AccountCreateParams(name="made"), ANN)
     rate = ExchangeRate(base="USD", quote="EUR", rate=Decimal("0.9"), valid_from=utc(0))
     demo = replace(before.accounts["demo"], margin_floor=Decimal("0.2"), calls_max=1)
     read = replace(
@@ -126,7 +130,7 @@ async def test_margin_terms_are_taken_over_whole_and_nothing_else_is(node: Node)
     )
     node.settings = Reread(policy=read, warnings=["a warning"])
     asked = say.NodeReloadParams(operator="ann")
-    found = await node.admin.node_reload(asked)
+    found = await node.admin.node_reload(asked, ANN)
     assert found == say.NodeReloaded(
         exchange_rates=1,
         margin_floors={"*": "0.10", "demo": "0.2"},
@@ -137,10 +141,10 @@ async def test_margin_terms_are_taken_over_whole_and_nothing_else_is(node: Node)
     assert (policy.margin_floor, policy.exchange) == (Decimal("0.10"), ExchangeTable([rate]))
     assert (policy.calls_max, policy.accounts["demo"].calls_max) == (before.calls_max, None)
     assert policy.account_terms("made").margin_floor == Decimal("0.10")
-    assert not (await node.admin.node_reload(asked)).changed
+    assert not (await node.admin.node_reload(asked, ANN)).changed
     node.settings = ["a.toml, line 3: wrong"]
     with pytest.raises(CommandError, match="line 3") as refused:
-        await node.admin.node_reload(asked)
+        await node.admin.node_reload(asked, ANN)
     assert refused.value.code is ErrorCode.REFUSED
     assert node.calls.policy.exchange == ExchangeTable([rate])
 
@@ -149,53 +153,55 @@ async def test_margin_terms_are_taken_over_whole_and_nothing_else_is(node: Node)
 
 
 async def test_an_account_is_made_topped_up_and_used_by_the_next_call(node: Node) -> None:
-    made = await node.admin.account_create(say.AccountCreateParams(name="acme", prepaid=True))
+    made = await node.admin.account_create(say.AccountCreateParams(name="acme", prepaid=True), ANN)
     assert (made.currency, made.prepaid, balances(made)) == ("EUR", True, [("0", "EUR")])
     assert node.calls.policy.accounts["acme"].prepaid
     booked = await node.admin.account_topup(
-        say.AccountTopupParams(name="acme", amount="12.50", reference="invoice 7")
+        say.AccountTopupParams(name="acme", amount="12.50", reference="invoice 7"), ANN
     )
     assert (booked.balance.amount, booked.balance.currency) == ("12.50", "EUR")
 
 
 async def test_making_an_account_again_does_nothing_unless_the_terms_differ(node: Node) -> None:
-    await node.admin.account_create(say.AccountCreateParams(name="acme"))
-    await node.admin.account_create(say.AccountCreateParams(name="acme", currency="EUR"))
+    await node.admin.account_create(say.AccountCreateParams(name="acme"), ANN)
+    await node.admin.account_create(say.AccountCreateParams(name="acme", currency="EUR"), ANN)
     for other in (
         say.AccountCreateParams(name="acme", prepaid=True),
         say.AccountCreateParams(name="acme", currency="USD"),
         say.AccountCreateParams(name="demo", prepaid=True),
     ):
         with pytest.raises(CommandError, match="other terms") as refused:
-            await node.admin.account_create(other)
+            await node.admin.account_create(other, ANN)
         assert refused.value.code is ErrorCode.REFUSED
 
 
 async def test_the_same_reference_is_booked_once(node: Node) -> None:
     for _ in range(3):
         booked = await node.admin.account_topup(
-            say.AccountTopupParams(name="prepaid", amount="5", reference="invoice 7")
+            say.AccountTopupParams(name="prepaid", amount="5", reference="invoice 7"), ANN
         )
         assert booked.balance.amount == "5"
 
 
 async def test_a_prepaid_call_moves_the_balance_by_what_it_cost(node: Node) -> None:
-    await node.admin.account_topup(say.AccountTopupParams(name="prepaid", amount="0.04", reference="1"))
+    await node.admin.account_topup(say.AccountTopupParams(name="prepaid", amount="0.04", reference="1"), ANN)
     await node.up(account="prepaid")
-    shown = await node.admin.account_show(say.AccountShowParams(name="prepaid"))
+    shown = await node.admin.account_show(say.AccountShowParams(name="prepaid"), ANN)
     assert balances(shown) == [("0.000000", "EUR")]
     assert shown.live_calls == 1
     node.calls.drain(release=True, operator="ann")
     await node.closed(1)
     await node.whole(account="prepaid", talk_ms=2_400)
-    shown = await node.admin.account_show(say.AccountShowParams(name="prepaid"))
+    shown = await node.admin.account_show(say.AccountShowParams(name="prepaid"), ANN)
     assert balances(shown) == [("0.010000", "EUR")]
     assert [(m.kind, m.amount) for m in shown.movements][:3] == [
         ("charge", "-0.030000"),
         ("release", "0.040000"),
         ("reserve", "-0.040000"),
     ]
-    assert (await node.admin.account_show(say.AccountShowParams(name="prepaid", movements=0))).movements == ()
+    assert (
+        await node.admin.account_show(say.AccountShowParams(name="prepaid", movements=0), ANN)
+    ).movements == ()
 
 
 @pytest.mark.parametrize(
@@ -213,13 +219,13 @@ async def test_a_top_up_that_cannot_be_booked_says_why(
     node: Node, wanted: say.AccountTopupParams, code: ErrorCode
 ) -> None:
     with pytest.raises(CommandError) as refused:
-        await node.admin.account_topup(wanted)
+        await node.admin.account_topup(wanted, ANN)
     assert refused.value.code is code
 
 
 async def test_an_account_that_nobody_made_is_not_shown(node: Node) -> None:
     with pytest.raises(CommandError, match="account create nobody") as refused:
-        await node.admin.account_show(say.AccountShowParams(name="nobody"))
+        await node.admin.account_show(say.AccountShowParams(name="nobody"), ANN)
     assert refused.value.code is ErrorCode.NOT_FOUND
 
 
@@ -235,14 +241,14 @@ async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
     )
     before = await node.up("0044123")
     node.decks["demo"] = read_deck(dearer)
-    taken = await node.admin.deck_reload(say.DeckReloadParams(name="demo"))
+    taken = await node.admin.deck_reload(say.DeckReloadParams(name="demo"), ANN)
     assert (taken.revision, taken.rates) == (node.decks["demo"].revision, 1)
     after = await node.whole("0044123", talk_ms=1_000)
     node.calls.drain(release=True, operator="ann")
     await node.closed(1)
     totals = {}
     for call_id in (before, after):
-        [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id))).records
+        [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id), ANN)).records
         totals[call_id] = str(decode_json(bytes(record)).charges[0].total)
     assert totals == {before: "0.010000", after: "0.100000"}
 
@@ -250,7 +256,7 @@ async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
 async def test_a_deck_that_cannot_be_taken_over_changes_nothing(node: Node) -> None:
     policy = node.calls.policy
     with pytest.raises(CommandError, match="no deck is in force as retail") as refused:
-        await node.admin.deck_reload(say.DeckReloadParams(name="retail"))
+        await node.admin.deck_reload(say.DeckReloadParams(name="retail"), ANN)
     assert refused.value.code is ErrorCode.REFUSED
     assert node.calls.policy is policy
 
@@ -261,35 +267,35 @@ async def test_a_deck_that_cannot_be_taken_over_changes_nothing(node: Node) -> N
 async def test_a_call_without_a_record_is_said_to_be_up_or_unknown(node: Node) -> None:
     call_id = await node.up()
     with pytest.raises(CommandError, match="still up"):
-        await node.admin.cdr_show(say.CdrShowParams(call_id=call_id))
+        await node.admin.cdr_show(say.CdrShowParams(call_id=call_id), ANN)
     with pytest.raises(CommandError, match="cdr search"):
-        await node.admin.cdr_show(say.CdrShowParams(call_id=NOBODY))
+        await node.admin.cdr_show(say.CdrShowParams(call_id=NOBODY), ANN)
 
 
 async def test_a_tail_begins_with_the_last_records_and_goes_on_where_it_was(node: Node) -> None:
-    assert (await node.admin.cdr_tail(say.CdrTailParams())).next_seq == 0
+    assert (await node.admin.cdr_tail(say.CdrTailParams(), ANN)).next_seq == 0
     calls = [await node.whole(f"004412{number}") for number in range(4)]
-    tail = await node.admin.cdr_tail(say.CdrTailParams(limit=2))
+    tail = await node.admin.cdr_tail(say.CdrTailParams(limit=2), ANN)
     assert ids(tail.records) == calls[2:]
     assert tail.next_seq == 4
-    again = await node.admin.cdr_tail(say.CdrTailParams(after_seq=tail.next_seq))
+    again = await node.admin.cdr_tail(say.CdrTailParams(after_seq=tail.next_seq), ANN)
     assert (again.records, again.next_seq) == ((), 4)
     calls.append(await node.whole())
-    assert ids((await node.admin.cdr_tail(say.CdrTailParams(after_seq=4))).records) == calls[4:]
+    assert ids((await node.admin.cdr_tail(say.CdrTailParams(after_seq=4), ANN)).records) == calls[4:]
 
 
 async def test_a_search_finds_by_every_condition_and_goes_on_with_its_cursor(node: Node) -> None:
-    await node.admin.account_topup(say.AccountTopupParams(name="prepaid", amount="5", reference="1"))
+    await node.admin.account_topup(say.AccountTopupParams(name="prepaid", amount="5", reference="1"), ANN)
     first = await node.whole("0044123", account="prepaid")
     node.clock.pass_ms(60_000)
     released = await node.up("0049456")
-    await node.admin.call_release(say.CallReleaseParams(call_id=released, operator="ann"))
+    await node.admin.call_release(say.CallReleaseParams(call_id=released, operator="ann"), ANN)
     await node.closed(2)
     minute = utc(WALL_NS) + timedelta(seconds=60)
 
     async def found(admin: Admin, **wanted: object) -> list[UUID]:
         params = msgspec.convert(wanted, say.CdrSearchParams)
-        return ids((await admin.cdr_search(params)).records)
+        return ids((await admin.cdr_search(params, ANN)).records)
 
     assert await found(node.admin) == [released, first]
     for condition in (
@@ -305,9 +311,9 @@ async def test_a_search_finds_by_every_condition_and_goes_on_with_its_cursor(nod
         assert await found(node.admin, **condition) == [released], condition
     assert await found(node.admin, number="+4930123456", gateway="next_hop") == [released, first]
     assert await found(node.admin, suppressed=True) == []
-    page = await node.admin.cdr_search(say.CdrSearchParams(limit=1))
+    page = await node.admin.cdr_search(say.CdrSearchParams(limit=1), ANN)
     assert ids(page.records) == [released]
-    page = await node.admin.cdr_search(say.CdrSearchParams(limit=1, cursor=page.cursor))
+    page = await node.admin.cdr_search(say.CdrSearchParams(limit=1, cursor=page.cursor), ANN)
     assert (ids(page.records), page.cursor) == ([first], None)
 
 
@@ -330,6 +336,7 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "cdr.show",
         "cdr.tail",
         "cdr.search",
+        "audit.list",
         "rerate.apply",
         "dead-letter.list",
         "dead-letter.show",
@@ -338,34 +345,69 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
     }
 
 
+# --- audit --------------------------------------------------------------------------------------------------
+
+
+async def test_what_people_do_to_accounts_is_listed_with_who_did_it(node: Node) -> None:
+    bob = Operator("bob", 0)
+    await node.admin.account_create(say.AccountCreateParams(name="acme", prepaid=True), ANN)
+    await node.admin.account_create(say.AccountCreateParams(name="acme", prepaid=True), bob)
+    topup = say.AccountTopupParams(name="acme", amount="5", reference="1")
+    await node.admin.account_topup(topup, bob)
+    await node.admin.account_topup(topup, ANN)
+    made, paid = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
+    assert (made.entry, made.operator, made.uid, made.action, made.subject) == (
+        1,
+        "ann",
+        1000,
+        "account.create",
+        "acme",
+    )
+    assert [bytes(made.before), bytes(made.after)] == [b"null", b'{"currency":"EUR","prepaid":true}']
+    assert (paid.operator, paid.uid, paid.action, paid.subject) == ("bob", 0, "account.topup", "acme")
+    assert bytes(paid.before) == b'{"balance":"0","currency":"EUR"}'
+    assert bytes(paid.after) == b'{"balance":"5","currency":"EUR","reference":"1"}'
+    assert made.at <= paid.at
+
+    async def found(**wanted: Any) -> list[int]:
+        listed = await node.admin.audit_list(say.AuditListParams(**wanted), ANN)
+        return [entry.entry for entry in listed.entries]
+
+    assert await found(limit=1) == [2]
+    assert await found(after_entry=0, limit=1) == [1]
+    for wanted in ({"by": "bob"}, {"uid": 0}, {"action": "account.topup"}):
+        assert await found(**wanted) == [2]
+    assert await found(subject="acme") == [1, 2]
+
+
 # --- dead letters -------------------------------------------------------------------------------------------
 
 
 async def test_dead_letters_are_shown_tried_again_and_dropped(node: Node) -> None:
     calls = [await node.whole(f"+44123{number}") for number in range(3)]
     await node.store.outbox.acknowledge([], [(1, 0x87), (2, 0x95), (3, 0x87)])
-    listed = (await node.admin.dead_letter_list(say.DeadLetterListParams())).letters
+    listed = (await node.admin.dead_letter_list(say.DeadLetterListParams(), ANN)).letters
     assert [(one.seq, one.reason_code, one.call_id, one.account) for one in listed] == [
         (1, 0x87, calls[0], "demo"),
         (2, 0x95, calls[1], "demo"),
         (3, 0x87, calls[2], "demo"),
     ]
-    after = await node.admin.dead_letter_list(say.DeadLetterListParams(after_seq=1, limit=1))
+    after = await node.admin.dead_letter_list(say.DeadLetterListParams(after_seq=1, limit=1), ANN)
     assert after.letters == listed[1:2]
-    shown = await node.admin.dead_letter_show(say.DeadLetterShowParams(seq=2))
+    shown = await node.admin.dead_letter_show(say.DeadLetterShowParams(seq=2), ANN)
     assert (shown.letter, decode_json(bytes(shown.record)).call_id) == (listed[1], calls[1])
     with pytest.raises(CommandError, match="7 is no dead letter"):
-        await node.admin.dead_letter_show(say.DeadLetterShowParams(seq=7))
+        await node.admin.dead_letter_show(say.DeadLetterShowParams(seq=7), ANN)
 
-    retried = await node.admin.dead_letter_retry(say.DeadLetterRetryParams(operator="ann", seqs=(2, 7)))
+    retried = await node.admin.dead_letter_retry(say.DeadLetterRetryParams(operator="ann", seqs=(2, 7)), ANN)
     assert (retried.count, node.read_again) == (1, 1)
     assert [row.seq for row in await node.store.outbox.pending(0, 9)] == [2]
     drop = say.DeadLetterDropParams(operator="ann", text="too large", seqs=(2, 3))
-    assert (await node.admin.dead_letter_drop(drop)).count == 1, "2 waits to be sent again"
-    assert (await node.admin.cdr_show(say.CdrShowParams(call_id=calls[2]))).records, "the record stays"
-    assert (await node.admin.dead_letter_retry(say.DeadLetterRetryParams(operator="ann"))).count == 1
+    assert (await node.admin.dead_letter_drop(drop, ANN)).count == 1, "2 waits to be sent again"
+    assert (await node.admin.cdr_show(say.CdrShowParams(call_id=calls[2]), ANN)).records, "the record stays"
+    assert (await node.admin.dead_letter_retry(say.DeadLetterRetryParams(operator="ann"), ANN)).count == 1
     assert [row.seq for row in await node.store.outbox.pending(0, 9)] == [1, 2]
-    assert (await node.admin.dead_letter_list(say.DeadLetterListParams())).letters == ()
+    assert (await node.admin.dead_letter_list(say.DeadLetterListParams(), ANN)).letters == ()
 
 
 # --- rating again -------------------------------------------------------------------------------------------
@@ -384,8 +426,8 @@ async def dearer(node: Node, call_id: UUID, **changes: Any) -> say.RerateApplyPa
 async def test_a_call_is_restated_once_and_its_account_gets_the_difference(node: Node) -> None:
     request = await dearer(node, await node.whole())
     for outcome in ("revised", "changed"):
-        assert [*(await node.admin.rerate_apply(request)).outcomes] == [outcome]
-        shown = await node.admin.account_show(say.AccountShowParams(name="demo"))
+        assert [*(await node.admin.rerate_apply(request, ANN)).outcomes] == [outcome]
+        shown = await node.admin.account_show(say.AccountShowParams(name="demo"), ANN)
         assert balances(shown) == [("-0.060000", "EUR")]
     assert await node.store.ledger_check() == []
 
@@ -406,7 +448,7 @@ async def test_a_charge_that_does_not_come_out_of_its_record_is_refused(
 ) -> None:
     request = await dearer(node, await node.whole(), **changes)
     with pytest.raises(CommandError) as refused:
-        await node.admin.rerate_apply(request)
+        await node.admin.rerate_apply(request, ANN)
     assert refused.value.code is ErrorCode.INVALID_PARAMS
     assert len(await node.store.records.show(str(request.calls[0].call_id))) == 1
 
@@ -416,6 +458,6 @@ async def test_a_call_whose_legs_are_still_closing_is_not_restated(node: Node) -
     request = await dearer(node, call_id)
     up = await node.up()
     held = replace(request, calls=(replace(request.calls[0], call_id=up),))
-    assert [*(await node.admin.rerate_apply(held)).outcomes] == ["busy"]
+    assert [*(await node.admin.rerate_apply(held, ANN)).outcomes] == ["busy"]
     unknown = replace(request, calls=(replace(request.calls[0], call_id=NOBODY),))
-    assert [*(await node.admin.rerate_apply(unknown)).outcomes] == ["changed"]
+    assert [*(await node.admin.rerate_apply(unknown, ANN)).outcomes] == ["changed"]

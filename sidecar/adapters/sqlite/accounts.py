@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sidecar.adapters.sqlite.outbox import Write
 from sidecar.adapters.sqlite.reader import Reader
+from sidecar.core.audit import Change
 from sidecar.core.books import AccountTerms
 from sidecar.core.terms import Money
 from sidecar.ports import AccountError, LedgerEntry, StoredAccount
@@ -21,15 +22,15 @@ class SqliteAccounts:
         self._reader = reader
         self._write = write
 
-    async def create(self, name: str, currency: str, prepaid: bool) -> None:
+    async def create(self, name: str, currency: str, prepaid: bool, change: Change | None = None) -> None:
         wanted = AccountTerms(name, currency, prepaid)
         # A refusal is a value inside the transaction, so that the other steps of the commit are not
         # disturbed.
-        if refusal := await self._write(lambda batch: batch.open_account(wanted)):
+        if refusal := await self._write(lambda batch: batch.open_account(wanted, change)):
             raise AccountError(refusal)
 
-    async def top_up(self, name: str, amount: Money, reference: str) -> Money:
-        balance = await self._write(lambda batch: batch.top_up(name, amount, reference))
+    async def top_up(self, name: str, amount: Money, reference: str, change: Change | None = None) -> Money:
+        balance = await self._write(lambda batch: batch.top_up(name, amount, reference, change))
         if isinstance(balance, str):
             raise AccountError(balance)
         return balance

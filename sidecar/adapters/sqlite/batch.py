@@ -24,7 +24,9 @@ from sidecar.adapters.sqlite.known import Known, Slot
 from sidecar.adapters.sqlite.ledger import Ledger
 from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys
 from sidecar.adapters.sqlite.waiting import Waiting
+from sidecar.core.audit import Change
 from sidecar.core.books import (
+    AccountPosting,
     AccountTerms,
     Charged,
     MovementKind,
@@ -71,6 +73,9 @@ CDRS = Table("cdrs", ["seq", *_SEARCHED])
 CDR_BODIES = Table("cdr_bodies", ["seq", "body", "crc"])
 SUPPRESSED = Table("suppressed", [*_SEARCHED, "body", "crc"])
 OUTBOX = Table("outbox", ["seq", "queued_wall_ns"])
+AUDIT = Table(
+    "audit", ["boot", "at_wall_ns", "operator", "uid", "action", "subject", "before", "after", "text"]
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
@@ -106,6 +111,7 @@ class Batch:
         self._cdrs: list[tuple[object, ...]] = []
         self._bodies: list[tuple[int, bytes, int]] = []
         self._suppressed: list[tuple[object, ...]] = []
+        self._changes: list[Change] = []
 
     # --- what is written ------------------------------------------------------------------------------------
 
@@ -125,21 +131,25 @@ class Batch:
             self._take(posting)
         return posting is not None
 
-    def open_account(self, wanted: AccountTerms) -> str:
+    def open_account(self, wanted: AccountTerms, change: Change | None) -> str:
         """Empty, or why not."""
-        posting = open_account(wanted, self)
+        posting = open_account(wanted, self, change)
         if isinstance(posting, str):
             return posting
-        self.ledger.book_account(posting)
+        self._take_account(posting)
         return ""
 
-    def top_up(self, name: str, amount: Money, reference: str) -> Money | str:
+    def top_up(self, name: str, amount: Money, reference: str, change: Change | None) -> Money | str:
         """The balance after it, or why not."""
-        posting = top_up(name, amount, reference, self)
+        posting = top_up(name, amount, reference, self, change)
         if isinstance(posting, str):
             return posting
-        self.ledger.book_account(posting)
+        self._take_account(posting)
         return Money(self.balance(name, amount.currency), amount.currency)
+
+    def audit(self, change: Change) -> None:
+        """Note it in this transaction: for jobs that change something that core/books knows nothing of."""
+        self._changes.append(change)
 
     # --- the view: the file, and what this batch has posted -------------------------------------------------
 
@@ -203,6 +213,7 @@ class Batch:
         OUTBOX.write(connection, [(seq, self._wall_ns) for seq, _, _ in self._bodies])
         SUPPRESSED.write(connection, self._suppressed)
         self.ledger.flush()
+        AUDIT.write(connection, [self._audited(change) for change in self._changes])
         if self._mono_ns - self._known.heartbeat_mono_ns >= HEARTBEAT_AGE_NS_MAX:
             self._heartbeat_mono_ns = self._mono_ns
             connection.execute(
@@ -230,11 +241,17 @@ class Batch:
 
     def _take(self, posting: Posting) -> None:
         self.ledger.book(posting.movements)
+        self._changes += posting.changes
         if posting.record is not None:
             self._write_record(posting.record)
         self._keep_call(posting)
         if posting.outcome is not None:
             self.outcomes.append(posting.outcome)
+
+    def _take_account(self, posting: AccountPosting) -> None:
+        self.ledger.book_account(posting)
+        if posting.change is not None:
+            self._changes.append(posting.change)
 
     def _keep_call(self, posting: Posting) -> None:
         key, before, now = posting.call_id.int, self._slot(posting.call_id), posting.open_call
@@ -293,6 +310,11 @@ class Batch:
             (cdr.ended_at - _EPOCH) // _US,
         )
 
+    def _audited(self, change: Change) -> tuple[object, ...]:
+        by = change.operator
+        texts = (change.action, change.subject, change.before, change.after, change.text)
+        return (self._boot.boot, self._wall_ns, _storable(by.name), by.uid, *map(_storable, texts))
+
     # --- open calls -----------------------------------------------------------------------------------------
 
     def _slot(self, call_id: UUID) -> Slot | None:
@@ -335,3 +357,8 @@ class Batch:
 
 def _held(reserved: Money | None) -> tuple[str | None, str | None]:
     return (reserved.currency, plain(reserved.amount)) if reserved is not None else (None, None)
+
+
+def _storable(text: str | None) -> str | None:
+    """JSON may name lone surrogates, which SQLite cannot store."""
+    return text if text is None else text.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""The Store port on SQLite, and the three that share its file: `outbox`, `accounts`, `records`.
+"""The Store port on SQLite, and what shares its file: `outbox`, `accounts`, `audit`, `records`, `revisions`.
 
 The event loop only puts steps into a bounded queue, all those of one turn together; the writer's thread
 works, commits and reports back once per commit.
@@ -16,6 +16,7 @@ from uuid import UUID
 import apsw
 
 from sidecar.adapters.sqlite.accounts import SqliteAccounts
+from sidecar.adapters.sqlite.audit import SqliteAudit
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import (
@@ -84,6 +85,7 @@ class SqliteStore:
         self.failure = ""  # what the disk said, while failing
         self.outbox = SqliteOutbox(self._reader, self._write, boot)
         self.accounts = SqliteAccounts(self._reader, self._write)
+        self.audit = SqliteAudit(self._reader, self._write)
         self.records = SqliteRecords(self._reader)
         self.revisions = SqliteRevisions(self._write)
         self._writer = Writer(

@@ -34,6 +34,7 @@ from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.known import Known, recall
 from sidecar.adapters.sqlite.work import Job, Kept, Report, Work
 from sidecar.core.books import Outcome, OutcomeKind, call_of
+from sidecar.core.commands import Audit
 from sidecar.ports import Clock
 
 STEPS_PER_COMMIT_MAX = 512
@@ -198,7 +199,7 @@ class Writer:
                 if isinstance(work, Job):
                     self._report(Report(jobs=[(work, error)]))
                 else:
-                    call_id = call_of(work[0]) if work else None
+                    call_id = next((call_of(one) for one in work if not isinstance(one, Audit)), None)
                     failed = [Outcome(call_id, OutcomeKind.STEP_FAILED)] if call_id else []
                     self._report(Report(outcomes=failed, defects=[(call_id, error)]))
 

@@ -85,7 +85,7 @@ def refuse_newer(connection: apsw.Connection, file: Path) -> None:
     """StoreError where the file has a schema that this program does not know."""
     version = int(connection.pragma("user_version"))
     if version > SCHEMA_VERSION:
-        kept = ", ".join(str(copy) for one in range(1, SCHEMA_VERSION + 1) for copy in _copies(file, one))
+        kept = ", ".join(map(str, _copies(file)))
         raise StoreError(
             f"{file}: written by a newer version (its schema is {version}, ours is {SCHEMA_VERSION});"
             f" start that version. {LOST_BY_GOING_BACK.capitalize()} (kept: {kept or 'none'})"
@@ -112,9 +112,9 @@ def _migrate(connection: apsw.Connection, file: Path, vfs: str | None) -> Migrat
 def _kept(connection: apsw.Connection, file: Path, version: int, vfs: str | None) -> Path:
     """A copy of the file as it is now: complete under its name, or not there."""
     last_boot = connection.execute(_LAST_BOOT).fetchone()
-    for copy in _copies(file, version):
-        # Each process that writes begins with a boot: none since then, so this is what is in the file. A
-        # start that fails again and again does not fill the disk.
+    for copy in _copies(file):
+        # Each process that writes begins with a boot: none since then, so this is what is in the file, before
+        # the steps that were taken since. A start that fails again and again does not fill the disk.
         if _last_boot(copy) == last_boot:
             return copy
     begun = file.with_name(f"{file.name}.copying")
@@ -134,9 +134,8 @@ def _kept(connection: apsw.Connection, file: Path, version: int, vfs: str | None
     return kept
 
 
-def _copies(file: Path, version: int) -> list[Path]:
-    name = f"{file.name}.schema-{version}"
-    return [found for pattern in (name, f"{name}-*") for found in sorted(file.parent.glob(pattern))]
+def _copies(file: Path) -> list[Path]:
+    return sorted(file.parent.glob(f"{file.name}.schema-*"))
 
 
 def _free_name(file: Path, version: int) -> Path:
