@@ -12,13 +12,34 @@ from dataclasses import dataclass
 
 import msgpack
 
+from sidecar.adapters.mqtt.packets import varint
+
 
 @dataclass(frozen=True)
 class Answer:
-    """`puback`: answer with this code. `disconnect`: hang up with this code. Neither: say nothing."""
+    """`puback`: answer with this code, and `reason` as its text; `brief`: with code 0, left out. `ping`: a
+    PINGRESP before it. `disconnect`: hang up with this code. Nothing of these: say nothing."""
 
     puback: int | None = None
+    reason: str = ""
+    brief: bool = False
+    ping: bool = False
     disconnect: int | None = None
+
+    def packets(self, packet_id: int) -> bytes:
+        out = b"\xd0\x00" if self.ping else b""
+        rest = packet_id.to_bytes(2, "big")
+        if self.puback is not None:
+            rest += bytes((self.puback,))
+            if self.reason:
+                text = self.reason.encode()
+                properties = b"\x1f" + len(text).to_bytes(2, "big") + text
+                rest += varint(len(properties)) + properties
+        if self.brief or self.puback is not None:
+            out += b"\x40" + varint(len(rest)) + rest
+        if self.disconnect is not None:
+            out += b"\xe0\x01" + bytes((self.disconnect,))
+        return out
 
 
 Script = Callable[[int], Answer]
@@ -28,13 +49,15 @@ ACCEPT = Answer(puback=0)
 class ScriptedBroker:
     """`script(seq)` answers each row, whose payload is its sequence number."""
 
-    def __init__(self, script: Script, *, receive_max: int, answers_after: int) -> None:
+    def __init__(self, script: Script, *, receive_max: int, answers_after: int, piece_bytes: int) -> None:
         self._script = script
         self._receive_max = receive_max
         self._answers_after = answers_after
+        self._piece_bytes = piece_bytes
         self.host, self.port = "127.0.0.1", 0
         self.connects = 0
         self.received: list[int] = []
+        self.packet_ids: list[int] = []
         self.unanswered_most = 0
         self.breaches: list[str] = []
         self.seq_of: Callable[[bytes], int] = msgpack.unpackb
@@ -56,40 +79,41 @@ class ScriptedBroker:
                     properties_end = topic_end + 3 + body[topic_end + 2]
                     seq = self.seq_of(body[properties_end:])
                     self.received.append(seq)
+                    self.packet_ids.append(packet_id)
                     waiting.append((packet_id, seq))
                     self.unanswered_most = max(self.unanswered_most, len(waiting))
                     if len(waiting) > self._receive_max:
                         self.breaches.append(f"{len(waiting)} unanswered")
                     if len(waiting) >= self._answers_after:
-                        for answered_id, answered_seq in waiting:
-                            if not _answer(writer, answered_id, self._script(answered_seq)):
-                                return
+                        answers = [(number, self._script(seq)) for number, seq in waiting]
                         waiting.clear()
+                        await self._write(writer, b"".join(what.packets(number) for number, what in answers))
+                        if any(what.disconnect is not None for _, what in answers):
+                            return
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
+    async def _write(self, writer: asyncio.StreamWriter, packets: bytes) -> None:
+        for start in range(0, len(packets), self._piece_bytes):
+            writer.write(packets[start : start + self._piece_bytes])
+            await asyncio.sleep(0)  # the client, in the same event loop, reads this piece by itself
+            await asyncio.sleep(0)
+
 
 @contextlib.asynccontextmanager
 async def scripted_broker(
-    script: Script, *, receive_max: int = 65_535, answers_after: int = 1
+    script: Script, *, receive_max: int = 65_535, answers_after: int = 1, piece_bytes: int = 1 << 20
 ) -> AsyncIterator[ScriptedBroker]:
-    broker = ScriptedBroker(script, receive_max=receive_max, answers_after=answers_after)
+    broker = ScriptedBroker(
+        script, receive_max=receive_max, answers_after=answers_after, piece_bytes=piece_bytes
+    )
     server = await asyncio.start_server(broker.serve, broker.host, 0)
     async with server:
         broker.port = server.sockets[0].getsockname()[1]
         yield broker
     assert not broker.breaches
-
-
-def _answer(writer: asyncio.StreamWriter, packet_id: int, answer: Answer) -> bool:
-    if answer.puback is not None:
-        writer.write(b"\x40\x03" + packet_id.to_bytes(2, "big") + bytes((answer.puback,)))
-    if answer.disconnect is not None:
-        writer.write(b"\xe0\x01" + bytes((answer.disconnect,)))
-        return False
-    return True
 
 
 async def _packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:

@@ -12,12 +12,13 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import aiomqtt
 import msgpack
+import paho.mqtt.client as paho
 import pytest
 
 from sidecar.adapters.broker import EmbeddedBroker
@@ -87,24 +88,18 @@ def descriptors_open() -> int:
 # --- aiomqtt's own ground -----------------------------------------------------------------------------------
 
 
-def test_the_private_methods_that_we_override_are_those_of_the_pinned_version() -> None:
+def test_the_private_methods_that_we_override_are_those_of_the_pinned_versions() -> None:
     assert importlib.metadata.version("aiomqtt") == "2.5.1"
-    parameters = {
-        "_on_publish": ["self", "client", "userdata", "mid", "reason_code", "properties"],
-        "_on_connect": ["self", "client", "userdata", "flags", "reason_code", "properties"],
-        "_on_disconnect": ["self", "client", "userdata", "flags", "reason_code", "properties"],
+    assert importlib.metadata.version("paho-mqtt") == "2.2.0"
+    parameters: dict[Callable[..., object], list[str]] = {
+        aiomqtt.Client._on_connect: ["self", "client", "userdata", "flags", "reason_code", "properties"],
+        aiomqtt.Client._on_disconnect: ["self", "client", "userdata", "flags", "reason_code", "properties"],
+        paho.Client.loop_read: ["self", "max_packets"],
+        paho.Client._sock_recv: ["self", "bufsize"],
+        paho.Client._handle_pubackcomp: ["self", "cmd"],
     }
-    for name, expected in parameters.items():
-        assert list(inspect.signature(getattr(aiomqtt.Client, name)).parameters) == expected
-
-
-async def test_aiomqtt_itself_still_hides_a_refusal() -> None:
-    # The day this fails, the override of _on_publish can go.
-    async with (
-        scripted_broker(lambda _: Answer(puback=0x87)) as broker,
-        aiomqtt.Client(broker.host, broker.port, protocol=aiomqtt.ProtocolVersion.V5) as client,
-    ):
-        await client.publish(CDR_TOPIC, payload_of(1), qos=1)
+    for method, expected in parameters.items():
+        assert list(inspect.signature(method).parameters) == expected
 
 
 # --- reason codes and limits --------------------------------------------------------------------------------
@@ -118,6 +113,63 @@ async def test_the_reason_code_of_the_puback_comes_back(code: int) -> None:
         )
         async with publisher.connect() as link:
             assert await code_of(link, row(1)) == code
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 2, 3, 4, 5, 7, 64, 100_000])
+async def test_pubacks_are_read_wherever_the_stream_is_cut(piece_bytes: int) -> None:
+    shapes = (  # of a PUBACK: without its code, with it, with a reason text, with one longer than 127 bytes
+        Answer(puback=None, brief=True),
+        Answer(puback=0x97),
+        Answer(puback=0x83, reason="x" * 20),
+        Answer(puback=0x80, reason="y" * 300),
+        Answer(puback=0x10, ping=True),
+    )
+    rows = 20
+
+    def script(seq: int) -> Answer:
+        return Answer(disconnect=0x8B) if seq > rows else shapes[seq % len(shapes)]
+
+    async with scripted_broker(script, answers_after=rows, piece_bytes=piece_bytes) as broker:
+        settings = MqttSettings(host=broker.host, port=broker.port, node="n", status_topic=STATUS_TOPIC)
+        codes: list[tuple[int, int]] = []
+        whole = asyncio.Event()
+
+        def acknowledged(seq: int, code: int) -> None:
+            codes.append((seq, code))
+            if len(codes) == rows:
+                whole.set()
+
+        async with MqttPublisher(settings, "epoch-1").connect() as link:
+            for seq in range(1, rows + 1):
+                link.send(row(seq), acknowledged)
+            async with asyncio.timeout(WITHIN_S):
+                await whole.wait()
+            assert codes == [(seq, shapes[seq % len(shapes)].puback or 0) for seq in range(1, rows + 1)]
+            for seq in range(rows + 1, 2 * rows + 1):
+                link.send(row(seq), lambda seq, code: pytest.fail("acknowledged by a goodbye"))
+            assert (await loss_of(link)).code == 0x8B
+
+
+async def test_a_packet_id_that_waits_for_its_puback_is_not_taken_again() -> None:
+    rows = (1, 2, 3, 4)
+    async with scripted_broker(lambda seq: Answer(puback=0x80 + seq), answers_after=len(rows)) as broker:
+        settings = MqttSettings(host=broker.host, port=broker.port, node="n", status_topic=STATUS_TOPIC)
+        async with MqttPublisher(settings, "epoch-1").connect() as link:
+            codes: dict[int, int] = {}
+            whole = asyncio.Event()
+
+            def acknowledged(seq: int, code: int) -> None:
+                codes[seq] = code
+                if len(codes) == len(rows):
+                    whole.set()
+
+            for seq in rows:
+                link.send(row(seq), acknowledged)
+                link._client._packet_id = 65_534  # type: ignore[attr-defined]  # one before the highest
+            async with asyncio.timeout(WITHIN_S):
+                await whole.wait()
+            assert codes == {seq: 0x80 + seq for seq in rows}
+        assert sorted(broker.packet_ids) == [1, 2, 3, 65_535]
 
 
 async def test_mosquitto_says_whether_anybody_listens(tmp_path: Path) -> None:
@@ -207,6 +259,27 @@ async def test_a_long_message_id_and_payload_arrive_whole(tmp_path: Path) -> Non
         await subscriber.until(lambda: len(subscriber.messages) == 1)
     assert subscriber.messages[0].payload == long.payload
     assert dict(subscriber.messages[0].properties.UserProperty)["message_id"] == "m" * 300  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_more_than_a_socket_takes_at_once_arrives_whole_and_in_order(
+    certificates: Path, tls: bool
+) -> None:
+    port, rows = free_port(), 60
+    large = {seq: bytes(msgpack.packb({"seq": seq, "is": os.urandom(200_000)})) for seq in range(rows)}
+    codes: list[tuple[int, int]] = []
+    async with (
+        running_broker(certificates, *tls_listener(certificates, port)) as broker,
+        Subscriber(broker.host, broker.port) as subscriber,
+    ):
+        settings = tls_settings(certificates, port) if tls else mqtt_settings(broker)
+        async with MqttPublisher(settings, "epoch-1").connect() as link:
+            for seq, payload in large.items():
+                link.send(row(seq, payload=payload), lambda seq, code: codes.append((seq, code)))
+            await subscriber.until(lambda: len(subscriber.messages) == rows)
+            assert await code_of(link, row(rows)) == 0
+    assert [message.payload for message in subscriber.messages[:rows]] == list(large.values())
+    assert codes == [(seq, 0) for seq in large]
 
 
 async def test_the_status_is_retained_and_the_will_replaces_it(tmp_path: Path) -> None:
