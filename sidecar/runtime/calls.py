@@ -135,7 +135,7 @@ class Calls:
             self._on_fault(call_id, error)
             self._wire.append(_release(invite.bridge_id))
             return
-        log.debug("call_begun", call_id=str(call_id), peer=invite.peer, callee=invite.request_user)
+        log.debug("call_begun", call_id=call_id, peer=invite.peer, callee=invite.request_user)
         self._by_bridge_id[invite.bridge_id] = call_id.int
         self._keep(None, call)
         self._perform(commands, invite)
@@ -379,11 +379,11 @@ def _log_end(cdr: Cdr) -> None:
     """At level debug: the CDR says all this and more, and a busy node ends a thousand calls a second."""
     log.debug(
         "call_ended",
-        call_id=str(cdr.call_id),
+        call_id=cdr.call_id,
         account=cdr.account,
         callee=cdr.callee.received,
-        origin=cdr.hangup_origin.value,
-        detail=cdr.detail.value,
+        origin=cdr.hangup_origin,
+        detail=cdr.detail,
         talk_ms=cdr.talk_ms,
         suppressed_by=cdr.suppressed_by,
     )

@@ -30,7 +30,7 @@ async def test_a_peer_is_known_by_its_certificate(tmp_path: Path) -> None:
     ca = str(tmp_path / "ca.pem")
     openssl(
         *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=authority"),
-        *("-keyout", str(tmp_path / "ca.key"), "-out", ca),
+        *("-addext", "keyUsage=critical,keyCertSign", "-keyout", str(tmp_path / "ca.key"), "-out", ca),
     )
     our_key, our_certificate = certificate(tmp_path, "sidecar.example")
     peer_key, peer_certificate = certificate(tmp_path, "proxy.example")
