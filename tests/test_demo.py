@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sidecar.demo import __main__ as demo
-from sidecar.demo import verdict
-from sidecar.demo.calls import CALLS, OPERATOR_TEXT, DemoCall
+from sidecar.demo import check
+from sidecar.demo.calls import CALLS, OPERATOR_TEXT, STRIP_DIGITS, DemoCall
 
 REPO = Path(__file__).resolve().parent.parent
 INVITED_AT = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -21,8 +21,11 @@ INVITED_AT = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 
 def right_record(call: DemoCall, seq: int = 1) -> dict[str, Any]:
     """What a sidecar publishes for the call, as far as the demo looks at it."""
+    who, sip_code, q850_cause, disposition, *proof = call.cdr.split()
+    origin, *reason, detail = who.split("/")
+    evidence, confidence = (proof[0] if proof else check.OBSERVED).split("/")
     talk_ms = call.talk_ms[0]
-    billed_s = verdict.billed_seconds(call, talk_ms)
+    billed_s = check.billed_seconds(call, talk_ms)
     answered_at = INVITED_AT + timedelta(seconds=1) if call.talk_ms[1] else None
     return {
         "version": 1,
@@ -37,14 +40,16 @@ def right_record(call: DemoCall, seq: int = 1) -> dict[str, Any]:
         "callee": {
             "received": call.dialled,
             "sent": call.dialled if call.has_callee else None,
-            "billed": call.billed,
+            "billed": call.dialled[STRIP_DIGITS:],
         },
-        "hangup_origin": call.origin,
-        "server_reason": call.reason,
-        "detail": call.detail,
-        "sip_code": call.sip_code,
-        "q850_cause": call.q850_cause,
-        "disposition": call.disposition,
+        "hangup_origin": origin,
+        "server_reason": reason[0] if reason else None,
+        "detail": detail,
+        "sip_code": int(sip_code),
+        "q850_cause": int(q850_cause),
+        "disposition": disposition,
+        "evidence": evidence,
+        "confidence": confidence,
         "operator": call.operator,
         "operator_text": OPERATOR_TEXT if call.operator else None,
         "talk_ms": talk_ms,
@@ -57,7 +62,7 @@ def right_record(call: DemoCall, seq: int = 1) -> dict[str, Any]:
                 "side": "sell",
                 "rating_status": "rated",
                 "currency": "EUR",
-                "billed_number": call.billed,
+                "billed_number": call.dialled[STRIP_DIGITS:],
                 "total": f"0.{billed_s:02}0000",
             }
         ],
@@ -70,18 +75,20 @@ def right_records() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.scenario)
 def test_a_right_record_has_no_fault(call: DemoCall) -> None:
-    assert verdict.faults(call, right_record(call)) == []
+    assert check.faults(call, right_record(call)) == []
 
 
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"hangup_origin": "callee"}, "ended by"),
-        ({"server_reason": "timeout"}, "reason"),
-        ({"detail": "cancel"}, "detail"),
-        ({"sip_code": 487}, "SIP code"),
-        ({"q850_cause": 31}, "Q.850"),
-        ({"disposition": "cancelled"}, "disposition"),
+        ({"hangup_origin": "callee"}, "ending"),
+        ({"server_reason": "timeout"}, "ending"),
+        ({"detail": "cancel"}, "ending"),
+        ({"sip_code": 487}, "ending"),
+        ({"q850_cause": 31}, "ending"),
+        ({"disposition": "cancelled"}, "ending"),
+        ({"evidence": "timer"}, "ending"),
+        ({"confidence": "inferred"}, "ending"),
         ({"account": "_"}, "account"),
         ({"revision": 1}, "revision"),
         ({"billed_s": 4}, "billed seconds"),
@@ -95,14 +102,14 @@ def test_a_right_record_has_no_fault(call: DemoCall) -> None:
     ],
 )
 def test_a_wrong_field_is_a_fault(change: dict[str, Any], fault: str) -> None:
-    found = verdict.faults(CALLS[0], right_record(CALLS[0]) | change)
+    found = check.faults(CALLS[0], right_record(CALLS[0]) | change)
     assert any(fault in one for one in found), found
 
 
 def test_a_wrong_charge_is_a_fault() -> None:
     record = right_record(CALLS[0])
     record["charges"][0]["total"] = "0.02"
-    assert verdict.faults(CALLS[0], record) == ["charged 0.02, not 0.03"]
+    assert check.faults(CALLS[0], record) == ["charged 0.02, not 0.03"]
 
 
 def test_all_right_records_are_a_success(capsys: pytest.CaptureFixture[str]) -> None:

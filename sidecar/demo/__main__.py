@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sidecar.demo import children, verdict
+from sidecar.demo import check, children
 from sidecar.demo.calls import (
     CALLS,
     OPERATOR,
@@ -144,18 +144,18 @@ async def _operator(node: Daemon) -> None:
 
 def report(cdrs: list[Record], again: int, complaints: list[str]) -> bool:
     """The table and the summary; whether all is right."""
-    console = verdict.console()
+    console = check.console()
     rows = []
     for call in CALLS:
         own = [cdr for cdr in cdrs if cdr["leg_a"]["sip_call_id"].startswith(f"{call.scenario}-")]
-        wrong = [fault for cdr in own for fault in verdict.faults(call, cdr)]
+        wrong = [fault for cdr in own for fault in check.faults(call, cdr)]
         if len(own) > 1:
             wrong.append(f"{len(own)} CDRs for one call")
         rows.append((call, own[-1] if own else None, wrong))
-    verdict.print_table(console, rows)
+    check.print_table(console, rows)
     for call, _, wrong in rows:
         complaints += [f"{call.title}: {fault}" for fault in wrong]
-    complaints += [f"sequence numbers: {gap}" for gap in verdict.gaps(cdrs)]
+    complaints += [f"sequence numbers: {gap}" for gap in check.gaps(cdrs)]
     for complaint in complaints:
         console.print(f"wrong: {complaint}", markup=False)
     missing = sum(cdr is None for _, cdr, _ in rows)

@@ -101,6 +101,18 @@ CALLEE = (
         also={"gateway": "beta"},
     ),
     Scenario(
+        name="callee-rejected-busy-after-no-response",
+        ladder="""
+            0      A INVITE
+            4_100  B 180
+            5_000  B 486
+        """,
+        policy={**BOTH, "gateways": world.gateways(alpha={"no_response_failover_ms": 4_000})},
+        cdr="callee/rejected 486 17 rejected 0 message/observed",
+        wire=f"{ROUTED}, route 2 beta, fail as received",
+        also={"gateway": "beta"},
+    ),
+    Scenario(
         name="callee-rejected-after-failover-by-code",  # alpha does not know all numbers
         ladder="""
             0      A INVITE

@@ -6,12 +6,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
 
+from sidecar.demo.check import OBSERVED, summary
+from sidecar.demo.children import SCENARIOS
 from sidecar.demo.subscriber import Record
+from tests.scenarios.table import BY_NAME
 from tests.sipp.conftest import rig_in
 from tests.sipp.rig import BUSY_MS, EARLY_MS, Rig, begun_seconds, nobody_answers
 
@@ -29,322 +32,108 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
 
 
 class Case(NamedTuple):
-    """What is placed, and what the record of it must say. `talk_ms` are bounds."""
+    """One call, and what the record of it must say. Caller and callee play the files of the name, unless
+    others are named; `cdr` is the `summary` of the record."""
 
-    caller: str
-    callee: str | None
-    origin: str
-    reason: str | None
-    detail: str
-    sip_code: int
-    q850_cause: int
-    disposition: str
-    evidence: str = "message"
+    name: str
+    cdr: str
+    caller: str | None = None
+    callee: str | None = None  # nobody, where there is no such file either
+    second: str | None = None  # the callee behind the second gateway of the route
     dialled: str = "0044123456789"
     account: str = "demo"
-    gateway: str = "main"
-    others: tuple[tuple[str, str], ...] = ()
-    pause_ms: int = 600
-    talk_ms: tuple[int, int] = (0, 0)
+    talk_ms: tuple[int, int] = (0, 0)  # bounds
     cents: int | None = None  # None: as the talk time says
     attempts: int = 1
-    glare: bool = False
     proxy: str | None = None
     silent: bool = False  # somebody has bound the port of the silent gateway
 
-    @property
-    def name(self) -> str:
-        return self.caller
 
-
+TALK_MS = (600, 1990)  # what the side that hangs up waits before it does, and less than the maximum duration
+BUSY = "callee-rejected-busy-after-failover"
+REFUSED = "server-refused-by-policy"
 CASES = (
-    Case(
-        "caller-bye-in-call",
-        "caller-bye-in-call",
-        "caller",
-        None,
-        "bye",
-        200,
-        16,
-        "answered",
-        talk_ms=(600, 1990),
-    ),
-    Case(
-        "callee-bye-in-call",
-        "callee-bye-in-call",
-        "callee",
-        None,
-        "bye",
-        200,
-        16,
-        "answered",
-        talk_ms=(600, 1990),
-    ),
-    Case(
-        "caller-cancel-while-ringing",
-        "caller-cancel-while-ringing",
-        "caller",
-        None,
-        "cancel",
-        487,
-        16,
-        "cancelled",
-    ),
-    Case(
-        "caller-cancel-before-provisional",
-        "caller-cancel-before-provisional",
-        "caller",
-        None,
-        "cancel",
-        487,
-        16,
-        "cancelled",
-    ),
-    Case("callee-rejected-busy", "callee-rejected-busy", "callee", None, "rejected", 486, 17, "rejected"),
-    Case(
-        "callee-rejected-with-reason",
-        "callee-rejected-with-reason",
-        "callee",
-        None,
-        "rejected",
-        480,
-        20,
-        "rejected",
-    ),
-    Case(
-        "callee-rejected-unavailable", "gateway-unavailable", "callee", None, "rejected", 503, 41, "rejected"
-    ),
+    Case("caller-bye-in-call", "caller/bye 200 16 answered", talk_ms=TALK_MS),
+    Case("callee-bye-in-call", "callee/bye 200 16 answered", talk_ms=TALK_MS),
+    Case("caller-cancel-while-ringing", "caller/cancel 487 16 cancelled"),
+    Case("caller-cancel-before-provisional", "caller/cancel 487 16 cancelled"),
+    Case("callee-rejected-busy", "callee/rejected 486 17 rejected"),
+    Case("callee-rejected-with-reason", "callee/rejected 480 20 rejected"),
+    Case("callee-rejected-unavailable", "callee/rejected 503 41 rejected", callee="gateway-unavailable"),
     Case(
         "callee-rejected-busy-after-failover",
-        "gateway-unavailable",
-        "callee",
-        None,
-        "rejected",
-        486,
-        17,
-        "rejected",
+        "callee/rejected 486 17 rejected",
+        callee="gateway-unavailable",
+        second=BUSY,
         dialled="0144123456789",
-        others=(("second", "callee-rejected-busy-after-failover"),),
         attempts=2,
     ),
     Case(
-        "callee-rejected-busy-after-failover",
-        None,
-        "callee",
-        None,
-        "rejected",
-        486,
-        17,
-        "rejected",
+        "callee-rejected-busy-after-no-response",
+        "callee/rejected 486 17 rejected",
+        caller=BUSY,
+        second=BUSY,
         dialled="0244123456789",
-        others=(("second", "callee-rejected-busy-after-failover"),),
         attempts=2,
         silent=True,
     ),
-    Case(
-        "server-ring-timeout",
-        "server-ring-timeout",
-        "server",
-        "timeout",
-        "ring_timeout",
-        408,
-        19,
-        "no_answer",
-        "timer",
-    ),
-    Case(
-        "server-ring-timeout-not-alerted",
-        "server-ring-timeout-not-alerted",
-        "server",
-        "timeout",
-        "ring_timeout",
-        408,
-        18,
-        "no_answer",
-        "timer",
-    ),
+    Case("server-ring-timeout", "server/timeout/ring_timeout 408 19 no_answer timer/observed"),
+    Case("server-ring-timeout-not-alerted", "server/timeout/ring_timeout 408 18 no_answer timer/observed"),
     Case(
         "server-ring-timeout-silent",
-        None,
-        "server",
-        "timeout",
-        "ring_timeout",
-        408,
-        102,
-        "no_answer",
-        "timer",
+        "server/timeout/ring_timeout 408 102 no_answer timer/observed",
         dialled="0344123456789",
         silent=True,
     ),
     Case(
         "server-max-duration-in-call",
-        "server-max-duration-in-call",
-        "server",
-        "timeout",
-        "max_duration",
-        408,
-        16,
-        "answered",
-        "timer",
+        "server/timeout/max_duration 408 16 answered timer/observed",
         talk_ms=(2000, 2500),
     ),
     Case(
         "server-credit-exhausted-in-call",
-        "server-credit-exhausted-in-call",
-        "server",
-        "credit",
-        "grant_used_up",
-        402,
-        16,
-        "answered",
-        "timer",
+        "server/credit/grant_used_up 402 16 answered timer/observed",
         account="prepaid",
         talk_ms=(1000, 1500),
         cents=1,
     ),
+    Case("server-no-credit", "server/credit/no_credit 402 21 refused", account="empty"),
+    Case("server-number-blocked", "server/policy/number_blocked 403 21 refused", dialled="0900123456709"),
+    Case("server-no-rate", "server/policy/no_rate 403 21 refused", caller=REFUSED, account="narrow"),
     Case(
-        "server-no-credit",
-        None,
-        "server",
-        "credit",
-        "no_credit",
-        402,
-        21,
-        "refused",
-        account="empty",
-        attempts=0,
-    ),
-    Case(
-        "server-number-blocked",
-        None,
-        "server",
-        "policy",
-        "number_blocked",
-        403,
-        21,
-        "refused",
-        dialled="0900123456709",
-        attempts=0,
-    ),
-    Case(
-        "server-refused-by-policy",
-        None,
-        "server",
-        "policy",
-        "no_rate",
-        403,
-        21,
-        "refused",
-        account="narrow",
-        attempts=0,
-    ),
-    Case(
-        "server-refused-by-policy",
-        None,
-        "server",
-        "policy",
-        "rule",
-        403,
-        21,
-        "refused",
+        "server-account-required",
+        "server/policy/rule 403 21 refused",
+        caller=REFUSED,
         account="nobody",
         dialled="0644123456789",
-        attempts=0,
     ),
-    Case(
-        "server-no-route",
-        None,
-        "server",
-        "resource",
-        "no_route",
-        500,
-        3,
-        "refused",
-        dialled="7712345",
-        attempts=0,
-    ),
+    Case("server-no-route", "server/resource/no_route 500 3 refused", dialled="7712345"),
     Case(
         "server-gateway-unreachable",
-        None,
-        "server",
-        "resource",
-        "gateway_unreachable",
-        500,
-        38,
-        "failed",
-        "timer",
+        "server/resource/gateway_unreachable 500 38 failed timer/observed",
         dialled="0444123456789",
     ),
+    Case("glare-bye-bye", "caller/bye 200 16 answered", talk_ms=TALK_MS),
+    Case("glare-cancel-answer", "caller/cancel 487 16 cancelled"),
     Case(
-        "glare-bye-bye",
-        "glare-bye-bye",
-        "caller",
-        None,
-        "bye",
-        200,
-        16,
-        "answered",
-        talk_ms=(600, 1990),
-        glare=True,
-    ),
-    Case(
-        "glare-cancel-answer",
-        "glare-cancel-answer",
-        "caller",
-        None,
-        "cancel",
-        487,
-        16,
-        "cancelled",
-        glare=True,
-    ),
-    Case(
-        "callee-bye-in-call",
         "proxy-bye-session-timer",
-        "server",
-        "timeout",
-        "session_timer",
-        408,
-        102,
-        "answered",
-        talk_ms=(600, 1990),
+        "server/timeout/session_timer 408 102 answered",
+        caller="callee-bye-in-call",
+        talk_ms=TALK_MS,
         proxy="local",
     ),
-    Case(
-        "proxy-rejected-no-credit",
-        "proxy-rejected-no-credit",
-        "server",
-        "credit",
-        "no_credit",
-        403,
-        21,
-        "failed",
-        proxy="local",
-    ),
+    Case("proxy-rejected-no-credit", "server/credit/no_credit 403 21 failed", proxy="local"),
 )
 
 
-@pytest.mark.parametrize(
-    "case", CASES, ids=lambda case: f"{case.name}-{case.detail}-{case.callee}-{case.dialled[:2]}"
-)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_the_record_says_who_ended_the_call_and_why(rig: Rig, case: Case) -> None:
     cdr = await _placed(rig, case)
-    assert _said(cdr) == {
-        "hangup_origin": case.origin,
-        "server_reason": case.reason,
-        "detail": case.detail,
-        "sip_code": case.sip_code,
-        "q850_cause": case.q850_cause,
-        "disposition": case.disposition,
-        "evidence": case.evidence,
-        "confidence": "observed",
-        "glare": case.glare,
-        "proxy": case.proxy,
-        "recorded": True,
-        "revision": 0,
-        "attempts": case.attempts,
-        "dialled": case.dialled,
-    }
+    assert summary(cdr) == case.cdr
+    assert cdr["glare"] is case.name.startswith("glare-")
+    found = (cdr["proxy"], cdr["recorded"], cdr["revision"], cdr["callee"]["received"])
+    assert found == (case.proxy, True, 0, case.dialled)
+    assert len(cdr["attempts"]) == (0 if cdr["disposition"] == "refused" else case.attempts)
     low, high = case.talk_ms
     if high:
         # A callee counts from the ACK that it got while its answer was held back: talk is less by the hold.
@@ -356,41 +145,26 @@ async def test_the_record_says_who_ended_the_call_and_why(rig: Rig, case: Case) 
     await _nothing_comes_twice(rig, cdr)
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_a_case_ends_as_the_scenario_of_its_name(case: Case) -> None:
+    who, sip_code, q850_cause, disposition, _billable_ms, proof = BY_NAME[case.name].cdr.split()
+    ending = f"{who} {sip_code} {q850_cause} {disposition} {proof}"
+    assert case.cdr == ending.removesuffix(f" {OBSERVED}")
+
+
 async def _placed(rig: Rig, case: Case) -> Record:
+    own = case.name if (SCENARIOS / f"{case.name}.uas.xml").exists() else None
     place = rig.place(
-        case.caller,
-        case.callee,
+        case.caller or case.name,
+        case.callee or own,
         dialled=case.dialled,
         account=case.account,
-        gateway=case.gateway,
-        others=dict(case.others),
-        pause_ms=case.pause_ms,
+        others={"second": case.second} if case.second else {},
     )
     if not case.silent:
         return await place
     with nobody_answers(rig.host, rig.gateways["silent"]):
         return await place
-
-
-def _said(cdr: Record) -> dict[str, Any]:
-    keys = (
-        "hangup_origin",
-        "server_reason",
-        "detail",
-        "sip_code",
-        "q850_cause",
-        "disposition",
-        "evidence",
-        "confidence",
-        "glare",
-        "proxy",
-        "recorded",
-        "revision",
-    )
-    return {key: cdr[key] for key in keys} | {
-        "attempts": len(cdr["attempts"]),
-        "dialled": cdr["callee"]["received"],
-    }
 
 
 def _charged(cdr: Record) -> Decimal:

@@ -7,23 +7,14 @@ from typing import Any
 
 import pytest
 
+from sidecar.demo.check import summary
 from sidecar.demo.subscriber import Record
 from tests.sipp.conftest import MakeRig
 from tests.sipp.rig import Rig
 
 UNTIL_RELEASED = ("server-operator-release-in-call", "server-operator-release-in-call")
+RELEASED = "server/admin/operator 480 31 answered"
 LONG_S = 30  # nobody waits for it
-
-
-def verdict(cdr: Record) -> tuple[Any, ...]:
-    return (
-        cdr["hangup_origin"],
-        cdr["server_reason"],
-        cdr["detail"],
-        cdr["sip_code"],
-        cdr["q850_cause"],
-        cdr["disposition"],
-    )
 
 
 async def _second_call(rig: Rig, first: dict[str, Any], second: str, **how: Any) -> tuple[Record, Record]:
@@ -42,8 +33,8 @@ async def _second_call(rig: Rig, first: dict[str, Any], second: str, **how: Any)
 async def test_a_full_node_refuses_and_says_so_in_a_record(make_rig: MakeRig) -> None:
     async with make_rig(calls_max=1, max_duration_s=LONG_S) as rig:
         talked, refused = await _second_call(rig, {}, "server-node-full")
-    assert verdict(refused) == ("server", "resource", "node_full", 503, 42, "refused")
-    assert verdict(talked)[:3] == ("server", "admin", "operator")
+    assert summary(refused) == "server/resource/node_full 503 42 refused"
+    assert summary(talked) == RELEASED
 
 
 async def test_an_account_has_so_many_calls_and_no_more(make_rig: MakeRig) -> None:
@@ -53,16 +44,16 @@ async def test_an_account_has_so_many_calls_and_no_more(make_rig: MakeRig) -> No
             rig, first, "server-account-limit", account="single", dialled="0044123456780"
         )
         again = await rig.place("callee-rejected-busy", "callee-rejected-busy", account="single")
-    assert verdict(refused) == ("server", "resource", "account_limit", 480, 34, "refused")
+    assert summary(refused) == "server/resource/account_limit 480 34 refused"
     assert refused["account"] == talked["account"] == "single"
-    assert verdict(again)[:3] == ("callee", None, "rejected")  # its place is free again
+    assert summary(again) == "callee/rejected 486 17 rejected"  # its place is free again
 
 
 async def test_a_gateway_has_so_many_calls_and_no_more(make_rig: MakeRig) -> None:
     async with make_rig(max_duration_s=LONG_S) as rig:
         small = {"dialled": "0544123456789", "gateway": "small"}
         talked, refused = await _second_call(rig, small, "server-gateway-limit", dialled="0544123456780")
-    assert verdict(refused) == ("server", "resource", "gateway_limit", 500, 34, "refused")
+    assert summary(refused) == "server/resource/gateway_limit 500 34 refused"
     assert talked["gateway"] == "small"
 
 
@@ -75,37 +66,34 @@ async def test_a_drained_node_ends_its_calls_and_refuses_new_ones(make_rig: Make
 
         ended = await rig.place("server-drain-in-call", "caller-bye-in-call", meanwhile=drain)
         refused = await rig.place("server-node-full")
-    assert verdict(ended) == ("server", "admin", "drain", 480, 31, "answered")
+    assert summary(ended) == "server/admin/drain 480 31 answered"
     assert (ended["operator"], ended["operator_text"]) == ("jane", "update")
-    assert verdict(refused)[:3] == ("server", "admin", "drain")
-    assert (refused["sip_code"], refused["disposition"]) == (503, "refused")
+    assert summary(refused) == "server/admin/drain 503 31 refused"
 
 
 @pytest.mark.parametrize(
-    ("scenario", "answered", "disposition"),
+    ("scenario", "ending"),
     [
-        ("server-operator-release-in-call", True, "answered"),
-        ("server-operator-release-while-ringing", False, "failed"),
+        ("server-operator-release-in-call", RELEASED),
+        ("server-operator-release-while-ringing", "server/admin/operator 480 31 failed"),
     ],
 )
-async def test_an_operator_ends_a_call(
-    make_rig: MakeRig, scenario: str, answered: bool, disposition: str
-) -> None:
+async def test_an_operator_ends_a_call(make_rig: MakeRig, scenario: str, ending: str) -> None:
     async with make_rig(max_duration_s=LONG_S, SIDECAR_TIMERS__RING_TIMEOUT_S=str(LONG_S)) as rig:
 
         async def release(dialled: str) -> None:
-            call = await rig.live(dialled, answered=answered)
+            call = await rig.live(dialled, answered=ending == RELEASED)
             words = ("--operator", "jane", "--text", "fraud desk, ticket 7")
             await rig.node.command("call", "release", call["call_id"], *words)
 
         cdr = await rig.place(scenario, scenario, meanwhile=release)
-    assert verdict(cdr) == ("server", "admin", "operator", 480, 31, disposition)
+    assert summary(cdr) == ending
     assert (cdr["operator"], cdr["operator_text"]) == ("jane", "fraud desk, ticket 7")
 
 
 async def test_a_source_that_is_not_listed_is_refused_with_a_record(make_rig: MakeRig) -> None:
     async with make_rig(SIDECAR_SIP__UNLISTED_SOURCE="reject") as rig:
         cdr = await rig.place("server-source-not-allowed", host=rig.stranger)
-    assert verdict(cdr) == ("server", "policy", "source_not_allowed", 403, 21, "refused")
+    assert summary(cdr) == "server/policy/source_not_allowed 403 21 refused"
     assert cdr["leg_a"]["remote_address"].startswith(f"{rig.stranger}:")
     assert cdr["attempts"] == []

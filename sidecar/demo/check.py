@@ -16,6 +16,16 @@ from sidecar.demo.calls import CENTS_PER_SECOND, CURRENCY, OPERATOR_TEXT, STRIP_
 from sidecar.demo.subscriber import Record
 
 WIDTH_MIN = 150
+OBSERVED = "message/observed"
+
+
+def summary(cdr: Record) -> str:
+    """How the call ended: origin[/reason]/detail, SIP code, Q.850 cause, disposition; and evidence/confidence
+    where that is not message/observed."""
+    who = "/".join(cdr[name] for name in ("hangup_origin", "server_reason", "detail") if cdr[name])
+    found = f"{who} {cdr['sip_code']} {cdr['q850_cause']} {cdr['disposition']}"
+    proof = f"{cdr['evidence']}/{cdr['confidence']}"
+    return found if proof == OBSERVED else f"{found} {proof}"
 
 
 def faults(call: DemoCall, cdr: Record) -> list[str]:
@@ -28,14 +38,9 @@ def faults(call: DemoCall, cdr: Record) -> list[str]:
         "recorded": (cdr["recorded"], True),
         "account": (cdr["account"], call.account),
         "dialled": (cdr["callee"]["received"], call.dialled),
-        "billed number": (cdr["callee"]["billed"], call.billed),
+        "billed number": (cdr["callee"]["billed"], call.dialled[STRIP_DIGITS:]),
         "sent": (cdr["callee"]["sent"], call.dialled if call.has_callee else None),
-        "ended by": (cdr["hangup_origin"], call.origin),
-        "reason": (cdr["server_reason"], call.reason),
-        "detail": (cdr["detail"], call.detail),
-        "SIP code": (cdr["sip_code"], call.sip_code),
-        "Q.850 cause": (cdr["q850_cause"], call.q850_cause),
-        "disposition": (cdr["disposition"], call.disposition),
+        "ending": (summary(cdr), call.cdr),
         "operator": (cdr["operator"], call.operator),
         "operator text": (cdr["operator_text"], OPERATOR_TEXT if call.operator else None),
         "billed seconds": (cdr["billed_s"], billed_s),
