@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import cache
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from random import SystemRandom
 from uuid import UUID
@@ -115,6 +116,9 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
         stack.push_async_callback(store.close)
         if store.salvage is not None:
             log.error("journal_salvaged", **asdict(store.salvage))
+        if store.tightened:
+            loose = {path: f"{mode:04o}" for path, mode in store.tightened.items()}
+            log.warning("data_dir_tightened", count=len(loose), modes_before=dict(islice(loose.items(), 20)))
         if store.migrated is not None:
             log.warning("journal_migrated", **asdict(store.migrated))
         store.on_commit(lambda _steps, took_ns: metrics.commit_took(took_ns / 1e9))

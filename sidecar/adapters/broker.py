@@ -30,6 +30,7 @@ import structlog
 log = structlog.get_logger("sidecar.broker")
 
 SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+PRIVATE = 0o077  # umask: for this user alone
 LOG_BYTES_MAX = 10_000_000  # looked at when the broker starts; one older file is kept
 
 
@@ -85,7 +86,8 @@ class EmbeddedBroker:
         """Returns when the broker accepts connections. Raises BrokerError."""
         directory = self._settings.directory
         try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (*reversed(directory.parents), directory):
+                folder.mkdir(mode=0o700, exist_ok=True)
             await self._end_leftover()
             self._turn_log()
         except OSError as error:
@@ -99,7 +101,7 @@ class EmbeddedBroker:
                 # Between our look and Mosquitto's bind another process may have taken a free port.
                 if self._settings.port or attempts_left == 0 or _can_listen(self.host, self.port):
                     raise
-        (directory / "port").write_text(f"{self.port}\n")
+        _write(directory / "port", f"{self.port}\n")
 
     async def watch(self) -> None:
         """Start the broker again whenever it dies, on the same port. Ends only by being cancelled."""
@@ -151,7 +153,7 @@ class EmbeddedBroker:
     async def _launch(self) -> None:
         directory = self._settings.directory
         config_path = directory / "mosquitto.conf"
-        config_path.write_text(config_text(self._settings, self.port))
+        _write(config_path, config_text(self._settings, self.port))
         command = [_find("setpriv", "util-linux"), "--pdeathsig", "TERM", "--"]
         command += [_find("mosquitto", "mosquitto"), "-c", str(config_path)]
         # Mosquitto says READY=1 to the service manager once its listeners are open: sd_notify(3). The name is
@@ -305,7 +307,8 @@ def _can_listen(host: str, port: int) -> bool:
 def _spawn(command: list[str], directory: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Without a preexec_fn Python uses vfork: quick and safe in a process that has threads and much
     memory."""
-    with (directory / "stderr.log").open("wb") as stderr:
+    _write(directory / "stderr.log", "")
+    with (directory / "stderr.log").open("ab") as stderr:
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -313,9 +316,17 @@ def _spawn(command: list[str], directory: Path, environment: dict[str, str]) -> 
             stderr=stderr,
             env=environment,
             start_new_session=True,
+            umask=PRIVATE,  # messages are call records
         )
-    (directory / "mosquitto.pid").write_text(f"{child.pid}\n")
+    _write(directory / "mosquitto.pid", f"{child.pid}\n")
     return child
+
+
+def _write(path: Path, text: str) -> None:
+    """In a file for this user alone, whatever the umask and whatever was there."""
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o666 & ~PRIVATE, exist_ok=False)
+    path.write_text(text, "utf-8")
 
 
 def _says_ready(notices: socket.socket) -> bool:

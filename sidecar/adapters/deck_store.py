@@ -63,7 +63,8 @@ class DeckStore:
         self, revision: str, content: Iterable[bytes], *, rates: int, source: str, at: datetime
     ) -> Imported:
         """Stores a deck durably. A deck that is there already stays as it is, with its first source."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        for folder in (*reversed(self._folder.parents), self._folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
         known = self._folder / f"{revision}.csv"
         imported = Imported(revision=revision, rates=rates, source=source, imported_at=at)
         with self._locked():
@@ -73,7 +74,7 @@ class DeckStore:
                 left_over.unlink()
             digest = hashlib.sha256()
             part = self._folder / ".part-deck"
-            with part.open("wb") as file:
+            with _created(part) as file:
                 for chunk in content:
                     digest.update(chunk)
                     file.write(chunk)
@@ -176,13 +177,13 @@ class DeckStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._folder / "lock").open("w") as file:
+        with _created(self._folder / "lock") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def _replace(self, path: Path, content: bytes) -> None:
         part = self._folder / f".part-{path.name}"
-        with part.open("wb") as file:
+        with _created(part) as file:
             file.write(content)
             _sync(file)
         part.replace(path)
@@ -193,6 +194,11 @@ class DeckStore:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _created(path: Path) -> IO[bytes]:
+    """For this user alone, whatever the umask."""
+    return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def _sync(file: IO[bytes]) -> None:

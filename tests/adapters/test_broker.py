@@ -16,6 +16,7 @@ import pytest
 from sidecar.adapters import broker as broker_module
 from sidecar.adapters.broker import BrokerError, BrokerSettings, EmbeddedBroker, config_text
 from tests.adapters.broker_help import running_broker
+from tests.adapters.private import loose, modes, umask
 
 
 def accepts(host: str, port: int) -> bool:
@@ -39,6 +40,18 @@ async def test_a_started_broker_accepts_connections_and_a_stopped_one_is_gone(tm
     assert not accepts(broker.host, broker.port)
     assert ended(pidfd, 0)
     os.close(pidfd)
+
+
+async def test_whatever_the_umask_what_it_writes_is_for_this_user_alone(tmp_path: Path) -> None:
+    with umask(0):
+        async with running_broker(tmp_path / "data"):
+            assert loose(tmp_path / "data") == {}
+            (tmp_path / "data" / "broker" / "mosquitto.conf").chmod(0o644)
+        async with running_broker(tmp_path / "data"):
+            pass
+    names = modes(tmp_path / "data").keys()
+    assert {f"broker/{name}" for name in ("mosquitto.conf", "mosquitto.db", "mosquitto.log", "port")} < names
+    assert loose(tmp_path / "data") == {}
 
 
 async def test_the_next_start_takes_the_same_port(tmp_path: Path) -> None:

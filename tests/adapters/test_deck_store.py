@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.adapters.deck_store import Activation, DeckStore, DeckStoreError
+from tests.adapters.private import loose, modes, umask
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -27,6 +28,16 @@ def test_a_deck_is_stored_under_the_digest_of_its_file(store: DeckStore) -> None
     revision = put(store, b"one")
     assert store.path(revision).read_bytes() == b"one"
     assert hashlib.sha256(store.path(revision).read_bytes()).hexdigest() == revision
+
+
+def test_whatever_the_umask_decks_are_for_this_user_alone(tmp_path: Path) -> None:
+    with umask(0):
+        store = DeckStore(tmp_path / "data" / "decks")
+        store.activate("sell", put(store, b"one"), AT)
+    names = modes(tmp_path / "data")
+    assert len(names) == 6
+    assert {"decks/lock", "decks/active.json"} < names.keys()
+    assert loose(tmp_path / "data") == {}
 
 
 def test_an_import_repeated_changes_nothing(store: DeckStore) -> None:

@@ -3,12 +3,10 @@ start is cut short; and what is said where that cannot be."""
 
 from __future__ import annotations
 
-import os
 import pickle
 import resource
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ from sidecar.adapters.sqlite import SqliteStore, StoreError
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, STEPS
 from tests.adapters.journals.make import told_of
+from tests.adapters.private import loose, umask
 from tests.adapters.sqlite_stores import JOURNALS, Watched, asked, opened, unpacked
 from tests.adapters.store_calls import whole_call
 
@@ -107,13 +106,6 @@ def copies(data_dir: Path) -> list[str]:
     return sorted(path.name for path in data_dir.glob(f"{FILE_NAME}.*"))
 
 
-@pytest.fixture
-def umask() -> Iterator[None]:
-    before = os.umask(0)
-    yield
-    os.umask(before)
-
-
 def test_steps_are_numbered_without_a_gap() -> None:
     assert [int(name.partition("_")[0]) for name in STEPS] == list(range(1, SCHEMA_VERSION + 1))
 
@@ -142,17 +134,18 @@ async def test_it_has_the_schema_of_a_new_file(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", OLD)
-async def test_the_file_as_it_was_is_kept_beside_it(tmp_path: Path, name: str, umask: None) -> None:
+async def test_the_file_as_it_was_is_kept_beside_it(tmp_path: Path, name: str) -> None:
     before = contents(unpacked(name, tmp_path / "before") / FILE_NAME)
     data_dir = unpacked(name, tmp_path / "data")
-    async with opened(data_dir) as watched:
-        migrated = watched.store.migrated
+    with umask(0):
+        async with opened(data_dir) as watched:
+            migrated = watched.store.migrated
     assert migrated is not None
     assert migrated.kept == data_dir / f"{FILE_NAME}.schema-{before.version}"
     assert (migrated.schema_before, migrated.schema_after) == (before.version, SCHEMA_VERSION)
     assert "what was written since" in migrated.going_back
     assert contents(migrated.kept) == before
-    assert migrated.kept.stat().st_mode & 0o777 == 0o600
+    assert loose(data_dir) == {}
     assert copies(data_dir) == [migrated.kept.name]
     async with opened(data_dir) as watched:
         assert watched.store.migrated is None

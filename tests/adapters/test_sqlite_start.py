@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import zlib
@@ -16,6 +17,7 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite import SqliteStore, StoreError
 from sidecar.adapters.sqlite.file import FILE_NAME, LOCK_NAME, DataDir, connect, renew_epoch
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION
+from tests.adapters.private import loose, modes, umask
 from tests.adapters.sqlite_stores import asked, opened
 from tests.adapters.store_calls import whole_call
 
@@ -33,6 +35,76 @@ async def test_the_directory_is_made_for_this_user_alone(tmp_path: Path) -> None
     async with opened(data_dir):
         assert data_dir.stat().st_mode & 0o777 == 0o700
         assert (data_dir / LOCK_NAME).stat().st_mode & 0o777 == 0o600
+
+
+async def test_whatever_the_umask_what_is_written_is_for_this_user_alone(tmp_path: Path) -> None:
+    data_dir = tmp_path / "a" / "data"
+    with umask(0):
+        async with opened(data_dir) as watched:
+            watched.submit(*whole_call(1))
+            await watched.written()
+            await watched.store.records.tail(0)
+            assert {f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"} <= modes(data_dir).keys()
+            assert loose(tmp_path / "a") == {}
+            assert watched.store.tightened == {}
+    assert loose(tmp_path / "a") == {}
+
+
+async def test_what_was_looser_is_tightened_and_named_with_its_mode(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    async with opened(data_dir) as watched:
+        watched.submit(*whole_call(1))
+    (data_dir / "decks" / "old").mkdir(parents=True)
+    (data_dir / "decks" / "old" / "x.csv").touch()
+    (data_dir / "journal.db.damaged-1").touch()
+    (data_dir / "tight").touch(mode=0o400)
+    outside = tmp_path / "outside"
+    outside.touch()
+    outside.chmod(0o644)
+    (data_dir / "link").symlink_to(outside)
+    with socket.socket(socket.AF_UNIX) as open_socket:
+        open_socket.bind(str(data_dir / "some.sock"))
+    (data_dir / "some.sock").chmod(0o660)
+    before = {
+        ".": 0o755,
+        FILE_NAME: 0o644,
+        "journal.db.damaged-1": 0o640,
+        LOCK_NAME: 0o602,
+        "decks": 0o2750,
+        "decks/old": 0o701,
+        "decks/old/x.csv": 0o700,
+    }
+    for name, mode in before.items():
+        (data_dir / name).chmod(mode)
+    async with opened(data_dir, boot_id="next") as watched:
+        assert watched.store.tightened == {str(data_dir / name): mode for name, mode in before.items()}
+        assert len(await watched.store.records.tail(0)) == 1
+        assert loose(data_dir) == {"tight": "0400", "some.sock": "0660"}
+        assert outside.stat().st_mode & 0o777 == 0o644
+    async with opened(data_dir, boot_id="again") as watched:
+        assert watched.store.tightened == {}
+
+
+async def test_a_directory_that_a_group_may_pass_shows_it_nothing(tmp_path: Path) -> None:
+    data_dir, gid = tmp_path / "data", os.getgid()
+    for mode in (0o755, 0o700):
+        data_dir.mkdir(exist_ok=True)
+        data_dir.chmod(mode)
+        held = DataDir(data_dir, passed_by=gid)
+        assert (data_dir.stat().st_mode & 0o7777, data_dir.stat().st_gid) == (0o710, gid)
+        assert held.tightened == ({str(data_dir): 0o755} if mode == 0o755 else {})
+        held.release()
+    held = DataDir(data_dir)
+    assert (loose(data_dir), held.tightened) == ({}, {str(data_dir): 0o710})
+    held.release()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives a directory to a group that it is not in")
+def test_another_group_gets_the_directory(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o770)
+    DataDir(data_dir, passed_by=54_321).release()
+    assert (data_dir.stat().st_mode & 0o7777, data_dir.stat().st_gid) == (0o710, 54_321)
 
 
 async def test_a_directory_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.adapters.private import loose, modes, umask
 from tests.cli.test_commands import REPO, Done, environment, sidecar
+from tests.cli.test_deck import HEAD
 
 OWN = f"127.0.{os.getpid() % 200 + 20}.1"
 ANYWHERE = (
@@ -27,8 +29,10 @@ ANYWHERE = (
 class Running:
     """A daemon with its data in `folder`, from its ready line on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, umask: int = -1) -> None:
         self.folder = folder
+        self.umask = umask
+        self.log: list[dict[str, Any]] = []
         self.ready: dict[str, Any] = {}
 
     async def __aenter__(self) -> Running:
@@ -39,10 +43,12 @@ class Running:
             stderr=asyncio.subprocess.PIPE,
             env=environment(),
             cwd=self.folder,
+            umask=self.umask,
         )
         assert self.child.stderr is not None
         async for line in self.child.stderr:
             self.ready = json.loads(line)
+            self.log.append(self.ready)
             if self.ready["event"] == "ready":
                 return self
         raise AssertionError(f"not ready: {self.ready}")
@@ -70,6 +76,31 @@ async def test_ready_names_the_real_places_and_the_end_is_clean(tmp_path: Path) 
         assert "pjproject 2." in status["engine"]
     assert daemon.child.returncode == 0
     assert not (tmp_path / ".sidecar" / "control.sock").exists()
+
+
+async def test_whatever_the_umask_and_whatever_was_there_its_data_is_for_this_user_alone(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / ".sidecar"
+    deck = tmp_path / "deck.csv"
+    deck.write_text(f"{HEAD}\n44,,GBP,0,0.12,60,60\n")
+    with umask(0):
+        assert (await sidecar("deck", "import", str(deck), "--activate", "sell", cwd=tmp_path)).exit_code == 0
+        assert loose(data) == {}
+        async with Running(tmp_path, umask=0) as daemon:
+            assert [line for line in daemon.log if line["event"] == "data_dir_tightened"] == []
+            assert "control.sock" in modes(data)
+            assert loose(data) == {}
+        assert "broker/mosquitto.db" in modes(data)
+        for path in (data, *data.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        count = len(modes(data))
+        async with Running(tmp_path, umask=0) as daemon:
+            [told] = [line for line in daemon.log if line["event"] == "data_dir_tightened"]
+            assert told["count"] == count
+            assert told["modes_before"][str(Path(".sidecar") / "journal.db")] == "0644"
+            assert told["modes_before"][".sidecar"] == "0755"
+            assert loose(data) == {}
 
 
 async def test_two_daemons_do_not_share_a_directory(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ Settings of SQLite, each for a reason:
 - WAL with synchronous=FULL: a commit is on disk when it returns, and costs one fsync.
 - No automatic checkpoints: SQLite ignores their errors (sqlite3WalDefaultHook drops the result). The writer
   asks for each one itself and treats its failure as what it is.
+- Calls are personal data: what is in the data directory is for this user alone, whatever the umask and
+  whatever was there.
 - The data directory is locked with flock for as long as the daemon lives: the lock goes with the process,
   however it dies, and the file names the process that holds it.
 """
@@ -13,6 +15,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -47,12 +51,19 @@ class Boot(NamedTuple):
 
 
 class DataDir:
-    """The data directory, held by this process alone until `release`."""
+    """The data directory, held by this process alone until `release`.
 
-    def __init__(self, path: Path) -> None:
+    Folders in it are 0700 and files 0600: looser ones are tightened, and `tightened` names them with the mode
+    that they had. Not sockets: who opens one decides who may use it. The directory itself is 0700 too, or,
+    where a group (its number) may use a socket in it, 0710: that group may pass, and see nothing.
+    """
+
+    def __init__(self, path: Path, passed_by: int | None = None) -> None:
         self.path = path
+        self.tightened: dict[str, int] = {}
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (*reversed(path.parents), path):
+                folder.mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(
@@ -72,6 +83,33 @@ class DataDir:
         except OSError as error:
             os.close(self._lock)
             raise StoreError(f"data_dir {path}: not writable ({error.strerror})") from error
+        try:
+            self._tighten(passed_by)
+        except OSError as error:
+            os.close(self._lock)
+            text = f"cannot be made private ({error.strerror}): give it to this user, or move it away"
+            raise StoreError(f"{error.filename}: {text}") from error
+
+    def _tighten(self, passed_by: int | None) -> None:
+        if passed_by is not None and self.path.stat().st_gid != passed_by:
+            self._keep_to(self.path, 0o700)  # or the group that it had could pass for a moment
+            os.chown(self.path, -1, passed_by)
+        self._keep_to(self.path, 0o700 if passed_by is None else 0o710)
+        if passed_by is not None:
+            self.path.chmod(0o710)
+        for parent, folders, files in os.walk(self.path):
+            for names, allowed in ((folders, 0o700), (files, 0o600)):
+                for name in names:
+                    self._keep_to(Path(parent, name), allowed)
+
+    def _keep_to(self, path: Path, allowed: int) -> None:
+        found = path.stat(follow_symlinks=path == self.path).st_mode
+        if stat.S_ISLNK(found) or stat.S_ISSOCK(found):
+            return
+        mode = stat.S_IMODE(found)
+        if mode & ~allowed:
+            path.chmod(mode & allowed)
+            self.tightened[str(path)] = mode
 
     @property
     def file(self) -> Path:
@@ -82,7 +120,10 @@ class DataDir:
 
 
 def connect(file: Path, vfs: str | None = None) -> apsw.Connection:
-    """The writer's connection."""
+    """The writer's connection. A new file is for this user alone, and so is what SQLite puts beside it, which
+    gets the file's mode."""
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = apsw.Connection(str(file), vfs=vfs)
     connection.set_busy_timeout(BUSY_MS_MAX)
     connection.execute("PRAGMA journal_mode = WAL")

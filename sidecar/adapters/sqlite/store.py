@@ -7,7 +7,7 @@ works, commits and reports back once per commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,6 +82,7 @@ class SqliteStore:
         self._notify_defect: Callable[[UUID | None, BaseException], None] = _nobody
         self.salvage: Salvage | None = None  # what was saved of a damaged file at this start
         self.migrated: Migrated | None = None  # what this start has changed in an older file
+        self.tightened: Mapping[str, int] = {}  # what was not for this user alone, with its mode
         self.failure = ""  # what the disk said, while failing
         self.outbox = SqliteOutbox(self._reader, self._write, boot)
         self.accounts = SqliteAccounts(self._reader, self._write)
@@ -109,9 +110,11 @@ class SqliteStore:
         queue_steps_max: int = QUEUE_STEPS_MAX,
         commit_interval_ms: int = COMMIT_INTERVAL_MS_MIN,
         vfs: str | None = None,
+        passed_by: int | None = None,
     ) -> SqliteStore:
-        """Raises StoreError, with what to do, where the directory or the file cannot be used."""
-        held = DataDir(data_dir)
+        """Raises StoreError, with what to do, where the directory or the file cannot be used. `passed_by`:
+        the group that may use a socket in the directory, see DataDir."""
+        held = DataDir(data_dir, passed_by)
         salvage, migrated = None, None
         try:
             finish_salvage(held.file)
@@ -129,7 +132,7 @@ class SqliteStore:
         except BaseException:
             held.release()
             raise
-        store.salvage, store.migrated = salvage, migrated
+        store.salvage, store.migrated, store.tightened = salvage, migrated, held.tightened
         return store
 
     async def close(self) -> None:

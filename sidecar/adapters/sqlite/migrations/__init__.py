@@ -67,7 +67,7 @@ def open_migrated(file: Path, vfs: str | None = None) -> tuple[apsw.Connection, 
                 connection.close(force=True)
         if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
             raise DamagedFileError(f"{file}: damaged ({error})") from error
-        if isinstance(error, apsw.Error):
+        if isinstance(error, (apsw.Error, OSError)):
             raise StoreError(f"{file}: cannot be opened for writing ({error})") from error
         raise
 
