@@ -19,6 +19,7 @@ from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from random import SystemRandom
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -111,7 +112,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
         log.warning("setting", text=str(warning))
     async with AsyncExitStack() as stack:
         store = SqliteStore.open(
-            settings.data_dir, node=loaded.policy.node, boot_id=loaded.policy.boot_id, clock=clock
+            settings.node.data_dir, node=loaded.policy.node, boot_id=loaded.policy.boot_id, clock=clock
         )
         stack.push_async_callback(store.close)
         if store.salvage is not None:
@@ -123,14 +124,16 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
             log.warning("journal_migrated", **asdict(store.migrated))
         store.on_commit(lambda _steps, took_ns: metrics.commit_took(took_ns / 1e9))
         store.on_defect(lambda call_id, error: _defect(metrics, call_id, error))
-        decks = DeckStore(settings.data_dir / "decks")
+        decks = DeckStore(settings.node.data_dir / "decks")
         policy = await _with_stored_accounts(_with_active_decks(loaded.policy, decks), store)
 
-        broker_host, broker_port = settings.mqtt.host, settings.mqtt.port
+        broker_host, broker_port = settings.mqtt.address
         broker: EmbeddedBroker | None = None
         if settings.mqtt.embedded:
             broker = EmbeddedBroker(
-                BrokerSettings(directory=settings.data_dir / "broker", host=broker_host, port=broker_port)
+                BrokerSettings(
+                    directory=settings.node.data_dir / "broker", host=broker_host, port=broker_port
+                )
             )
             await broker.start()
             stack.push_async_callback(broker.stop)
@@ -169,17 +172,17 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
             store=store,
             relay=relay,
             clock=clock,
-            heartbeat_ms=settings.heartbeat_ms,
-            snapshot_interval_s=settings.snapshot_interval_s,
+            heartbeat_ms=settings.timers.heartbeat_s * 1_000,
+            snapshot_interval_s=settings.timers.snapshot_interval_s,
             watchers=[("broker", broker.watch)] if broker is not None else [],
         )
 
         metrics.watch_outbox(relay.counters, lambda: relay.state)
         metrics.watch_bridge(hook.stats)
         metrics.watch_gateways(gateways.statuses)
-        metrics_port = metrics.serve(settings.metrics_host, settings.metrics_port)
+        metrics_port = metrics.serve(*settings.metrics.listen)
         stack.callback(metrics.close)
-        metrics_place = f"{settings.metrics_host}:{metrics_port}"
+        metrics_place = f"{settings.metrics.listen[0]}:{metrics_port}"
         broker_place = f"{broker_host}:{broker_port}"
         started_at = utc(clock.wall_ns())
 
@@ -197,8 +200,8 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
                 state=calls.state or "accepting",
                 calls=calls.load.calls,
                 calls_max=policy.calls_max,
-                profile=settings.profile,
-                data_dir=str(settings.data_dir),
+                profile=settings.profile_path,
+                data_dir=str(settings.node.data_dir),
                 sip=tuple(hook.addresses),
                 metrics=metrics_place,
                 broker=broker_place,
@@ -223,7 +226,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
             decks=lambda name: _active_deck(decks, name),
             settings=lambda: reread(given),
         )
-        socket_path = settings.data_dir.absolute() / SOCKET_NAME
+        socket_path = settings.node.data_dir.absolute() / SOCKET_NAME
         await stack.enter_async_context(ControlServer(socket_path, admin.methods()).serving())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, service.stopping.set)
@@ -236,7 +239,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
                 metrics=metrics_place,
                 broker=broker_place,
                 socket=str(socket_path),
-                data_dir=str(settings.data_dir.absolute()),
+                data_dir=str(settings.node.data_dir.absolute()),
                 node=policy.node,
                 engine=hook.engine,
                 version=version(DISTRIBUTION),
@@ -249,10 +252,12 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
 
 
 def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
-    bridge, tls = settings.bridge, settings.tls
+    sip = settings.sip
+    certificate, key, ca = sip.tls_certificate_file, sip.tls_key_file, sip.tls_ca_file
     return BridgeSettings(
+        **bridge_limits(settings),
         listeners=tuple(
-            Listener(transport=one.transport, host=one.host, port=one.port) for one in settings.listen
+            Listener(transport=transport, host=host, port=port) for transport, (host, port) in sip.listeners()
         ),
         peers=tuple(
             PeerGroup(
@@ -260,24 +265,20 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
             )
             for peer in policy.peers.values()
         ),
-        unlisted="drop" if bridge.unlisted_source == "drop" else "refuse",
-        refer="pass" if bridge.refer == "pass" else "refuse",
-        unlisted_refused_per_s=bridge.unlisted_refused_per_s,
-        calls_max=bridge.calls_max,
-        events_max=bridge.events_max,
-        answer_hold_ms_max=bridge.answer_hold_ms_max,
-        admission_wait_ms_max=bridge.admission_wait_ms_max,
-        retry_after_s=bridge.retry_after_s,
-        t1_ms=bridge.t1_ms,
-        options_interval_ms=bridge.options_interval_s * 1_000,
-        wanted_headers=bridge.headers,
-        credentials=tuple(map(_credentials, bridge.credentials)),
-        tls=TlsFiles(
-            certificate=str(tls.certificate), private_key=str(tls.key), ca=str(tls.ca) if tls.ca else ""
-        )
-        if tls is not None
+        options_interval_ms=settings.timers.options_interval_s * 1_000,
+        wanted_headers=settings.headers,
+        credentials=tuple(map(_credentials, settings.credentials)),
+        tls=TlsFiles(certificate=str(certificate), private_key=str(key), ca=str(ca) if ca else "")
+        if certificate is not None and key is not None
         else None,
     )
+
+
+def bridge_limits(settings: Settings) -> dict[str, Any]:
+    """The settings that the bridge takes as they are, under their own names."""
+    sections = (settings.node, settings.sip, settings.timers)
+    given = {name: value for section in sections for name, value in asdict(section).items()}
+    return {name: value for name, value in given.items() if name in BridgeSettings.__struct_fields__}
 
 
 def _credentials(of: GatewayCredentials) -> Credentials:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import pjsua2
@@ -68,19 +68,21 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     listeners: tuple[Listener, ...]
     peers: tuple[PeerGroup, ...]  # the first group that holds an address is its group
-    unlisted: Literal["drop", "refuse"] = "drop"
-    refer: Literal["refuse", "pass"] = "refuse"  # REFER, and INVITEs with Replaces or Join
-    unlisted_refused_per_s: int = 100  # INVITEs of one source; the rest is dropped
-    calls_max: int = 20_000
-    events_max: int = 100_000
-    answer_hold_ms_max: int = 2000
-    admission_wait_ms_max: int = 1000
-    retry_after_s: int = 5
-    t1_ms: int = 500  # RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
+    # Declared, with their bounds and defaults, in config.settings.
+    unlisted_source: str  # `drop` or `reject`
+    refer: str  # `refuse` or `pass`: REFER, and INVITEs with Replaces or Join
+    unlisted_refused_per_s: int  # INVITEs of one source; the rest is dropped
+    calls_max: int
+    events_max: int
+    answer_hold_ms_max: int
+    admission_wait_ms_max: int
+    retry_after_s: int
+    t1_ms: int  # RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
+    options_interval_ms: int  # in-dialog OPTIONS for each leg; 0: none
+    # The bridge's own.
     drain_interval_ms: int = (
         6  # between two batches of events: each one costs a commit, and one more waits so long
     )
-    options_interval_ms: int = 0  # in-dialog OPTIONS for each leg; 0: none
     wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL, BYE and final failures
     product: str = ""  # User-Agent and Server; empty: neither is sent
     tls: TlsFiles | None = None
@@ -181,7 +183,7 @@ class BridgeHook:
             "t1_ms": settings.t1_ms,
             "options_interval_ms": settings.options_interval_ms,
             "pass_refer": settings.refer == "pass",
-            "refuse_unlisted": settings.unlisted == "refuse",
+            "refuse_unlisted": settings.unlisted_source == "reject",
             "unlisted_refused_per_s": settings.unlisted_refused_per_s,
             "wanted_headers": [name.lower() for name in settings.wanted_headers],
             "product": settings.product,

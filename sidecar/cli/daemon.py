@@ -64,7 +64,7 @@ def socket_path(socket: Path | None, config: Path | None, *, as_json: bool = Fal
 
 def data_dir(config: Path | None, environ: Mapping[str, str] = os.environ, *, as_json: bool = False) -> Path:
     """Where the node of these settings keeps its journal."""
-    from sidecar.config import keys, places
+    from sidecar.config import places
     from sidecar.config.layers import Effective, environment_layer, file_layer
     from sidecar.config.problems import Findings
     from sidecar.config.source import empty_document, read_document
@@ -76,9 +76,9 @@ def data_dir(config: Path | None, environ: Mapping[str, str] = os.environ, *, as
     if document is None:
         fail(Exit.USAGE, "\n".join(map(str, findings.errors)), as_json=as_json)
     effective = Effective([environment_layer(environ, findings), file_layer(document, findings)])
-    if is_system and not effective.is_given(keys.DATA_DIR):
+    if is_system and not effective.is_given("node.data_dir"):
         return places.SYSTEM_DATA_DIR
-    return effective[keys.DATA_DIR]
+    return effective.settings.node.data_dir
 
 
 def operator_name() -> str:

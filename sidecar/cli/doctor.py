@@ -89,7 +89,7 @@ def _policy(config: Path | None, as_json: bool) -> Policy:
 
     try:
         loaded = load(wiring.inputs({}, os.environ, config))
-        store = DeckStore(loaded.settings.data_dir / "decks")
+        store = DeckStore(loaded.settings.node.data_dir / "decks")
         active: dict[str, Deck] = {}
         for name in store.active():
             found = wiring.deck_or_errors(store.path(store.find(name)))

@@ -49,7 +49,7 @@ def run(config: ConfigOption = None, settings: SetOption = None) -> None:
         fail(Exit.USAGE, str(error))
     if problems := machine.problems(loaded.settings):
         fail(Exit.USAGE, "\n".join(map(str, problems)))
-    writer = configure(loaded.settings.log_level.value)
+    writer = configure(loaded.settings.log.level.value)
     errors: list[BaseException] = []
     try:
         asyncio.run(wiring.serve(given, loaded, writer))

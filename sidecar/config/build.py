@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from sidecar.config import billing_keys, crosscheck, gateway_watch, keys, places
-from sidecar.config.entries import Entry
-from sidecar.config.key import BrokerKind
+from sidecar.config import crosscheck, gateway_probing, places
 from sidecar.config.layers import Effective, command_line_layer, environment_layer, file_layer
 from sidecar.config.problems import ConfigError, Findings, Problem
-from sidecar.config.settings import Bridge, GatewayCredentials, Listen, Mqtt, Settings, TlsFiles
+from sidecar.config.settings import Billing, GatewayCredentials, RecordServerHangUp, Settings
+from sidecar.config.settings import Timers as TimerSettings
 from sidecar.config.source import Document, empty_document, read_document
-from sidecar.config.tables import DeckReader, ExchangeReader, Tables, read_tables
+from sidecar.config.tables import DeckReader, Entry, ExchangeReader, Tables, read_tables
 from sidecar.config.values import final_codes
 from sidecar.core import caller_id, header_names
 from sidecar.core.margin import ExchangeTable
@@ -34,7 +34,7 @@ from sidecar.core.policy import (
     Timers,
 )
 from sidecar.core.rating import RatingTerms
-from sidecar.core.terms import CallerIdForm, TransportName
+from sidecar.core.terms import CallerIdForm, ServerReason
 
 NO_EXCHANGE = ExchangeTable()
 HEADERS_ALWAYS = ("session-id", "p-charging-vector")  # the CDR has a field for each
@@ -73,7 +73,7 @@ def load(inputs: Inputs) -> Loaded:
         raise ConfigError(findings.errors, findings.warnings)
     effective = Effective([*given, file_layer(profile, findings, is_profile=True)])
     tables = read_tables(settings_document, profile, inputs.read_deck, places.packaged_decks(), findings)
-    tables = msgspec.structs.replace(tables, exchange=_exchange(effective, inputs, findings))
+    tables = replace(tables, exchange=_exchange(effective, inputs, findings))
     crosscheck.check(effective, tables, findings)
     findings.raise_if_any()
     return Loaded(
@@ -100,20 +100,19 @@ def _is_there(path: Path) -> bool:
 
 
 def _profile_document(effective: Effective, settings: Document, findings: Findings) -> Document | None:
-    where = effective.where(keys.PROFILE)
+    where, name = effective.at("sip.profile")
     folder = settings.folder if where.source == settings.source else Path()
-    path = places.find_profile(effective[keys.PROFILE], folder, where, effective.name(keys.PROFILE), findings)
+    path = places.find_profile(effective.settings.sip.profile, folder, where, name, findings)
     return None if path is None else read_document(path, findings)
 
 
 def _exchange(effective: Effective, inputs: Inputs, findings: Findings) -> ExchangeTable:
-    path = effective[billing_keys.EXCHANGE_RATES]
+    path = effective.settings.billing.exchange_rates
     read = NO_EXCHANGE if path is None else inputs.read_exchange(path)
     if isinstance(read, ExchangeTable):
         return read
     for problem in read:
-        where = effective.where(billing_keys.EXCHANGE_RATES)
-        findings.error(where, effective.name(billing_keys.EXCHANGE_RATES), problem)
+        findings.error(*effective.at("billing.exchange_rates"), problem)
     return NO_EXCHANGE
 
 
@@ -121,33 +120,34 @@ def _exchange(effective: Effective, inputs: Inputs, findings: Findings) -> Excha
 
 
 def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
+    plain = effective.settings
     return Policy(
-        tenant=effective[keys.TENANT],
-        node=effective[keys.NODE_NAME] or _node_name(inputs.host_name),
+        tenant=plain.node.tenant,
+        node=plain.node.name or _node_name(inputs.host_name),
         boot_id=inputs.boot_id,
         peers={name: _peer(entry, tables) for name, entry in tables.peers.items()},
-        gateways={name: _gateway(entry, effective, tables) for name, entry in tables.gateways.items()},
+        gateways={name: _gateway(entry, plain, tables) for name, entry in tables.gateways.items()},
         routes=_routes(tables),
-        accounts={name: _account(entry, effective) for name, entry in tables.accounts.items()},
+        accounts={name: _account(entry, plain) for name, entry in tables.accounts.items()},
         account_rules=tuple(AccountRule(**entry.values) for entry in tables.account_rules),
-        account_required=effective[keys.ACCOUNT_REQUIRED],
-        calls_max=effective[keys.CALLS_MAX],
-        timers=_timers(effective),
-        blocked_numbers=frozenset(effective[keys.BLOCKED_NUMBERS]),
-        pass_503=effective[keys.PASS_503],
-        redirect=effective[keys.REDIRECT],
-        strip_digits=effective[billing_keys.STRIP_DIGITS],
+        account_required=plain.sip.account_required,
+        calls_max=plain.node.calls_max,
+        timers=_timers(plain.timers),
+        blocked_numbers=frozenset(plain.sip.blocked_numbers),
+        pass_503=plain.sip.pass_503,
+        redirect=plain.sip.redirect,
+        strip_digits=plain.billing.strip_digits,
         strip_rules=tuple(StripRule(**entry.values) for entry in tables.strip_rules),
-        rating=_rating(effective),
-        default_currency=effective[billing_keys.CURRENCY],
+        rating=_rating(plain.billing),
+        default_currency=plain.billing.currency,
         decks={name: named.deck for name, named in tables.decks.items() if named.deck is not None},
-        default_deck=crosscheck.default_deck(effective, tables),
-        margin_floor=effective[billing_keys.MARGIN_FLOOR],
+        default_deck=tables.default_deck(plain.billing.deck),
+        margin_floor=plain.billing.margin_floor,
         exchange=tables.exchange,
-        flags=_flags(effective),
+        flags=_flags(plain.billing, plain.record_server_hang_up),
         q850_of_sip=effective.q850(),
-        prevent_overdraft_advance_min=effective[billing_keys.PREVENT_OVERDRAFT_ADVANCE],
-        refused_cdr_per_s=effective[keys.REFUSED_CDR_PER_S],
+        prevent_overdraft_advance_min=plain.billing.prevent_overdraft_advance_min,
+        refused_cdr_per_s=plain.sip.refused_cdr_per_s,
     )
 
 
@@ -160,21 +160,21 @@ def _peer(entry: Entry, tables: Tables) -> Peer:
     return Peer(name=entry.name, proxy_hangups=hangups, **entry.values)
 
 
-def _gateway(entry: Entry, effective: Effective, tables: Tables) -> Gateway:
+def _gateway(entry: Entry, plain: Settings, tables: Tables) -> Gateway:
     own: dict[str, Any] = dict(entry.values)
     failover_s = own.pop("no_response_failover_s")
     if failover_s is None:
-        failover_s = effective[keys.NO_RESPONSE_FAILOVER]
+        failover_s = plain.timers.no_response_failover_s
     progress_s = own.pop("no_progress_failover_s")
     own["no_progress_failover_ms"] = None if progress_s is None else progress_s * 1_000
     codes = own.pop("failover_codes")
-    own["failover_codes"] = final_codes(effective[keys.FAILOVER_CODES] if codes is None else codes)
+    own["failover_codes"] = final_codes(plain.sip.failover_codes if codes is None else codes)
     own["peer"] = _peer_of(ipaddress.ip_address(own["host"]), tables)
     own["remove_headers"] = tuple(
         every for name in own["remove_headers"] for every in header_names.with_compact(name)
     )
     del own["password_file"], own["realm"]  # of the settings
-    own["probe"], own["register"] = gateway_watch.terms(own)
+    own["probe"], own["register"] = gateway_probing.terms(own)
     return Gateway(name=entry.name, no_response_failover_ms=failover_s * 1_000, **own)
 
 
@@ -192,48 +192,47 @@ def _routes(tables: Tables) -> tuple[RouteRule, ...]:
     return tuple(RouteRule(**entry.values) for entry in tables.routes)
 
 
-def _account(entry: Entry, effective: Effective) -> Account:
+def _account(entry: Entry, plain: Settings) -> Account:
     own: dict[str, Any] = dict(entry.values)
     on_no_rate = own.pop("on_no_rate")
     del own["group"]
-    own["currency"] = own["currency"] or effective[billing_keys.CURRENCY]
+    own["currency"] = own["currency"] or plain.billing.currency
     carry = None if on_no_rate is None else on_no_rate == "carry"
     return Account(name=entry.name, carry_without_rate=carry, **own)
 
 
-def _timers(effective: Effective) -> Timers:
+def _timers(plain: TimerSettings) -> Timers:
     return Timers(
-        ring_timeout_ms=effective[keys.RING_TIMEOUT] * 1_000,
-        max_duration_ms=effective[keys.MAX_DURATION] * 1_000,
-        auth_retry_ms=effective[keys.AUTH_RETRY] * 1_000,
-        answer_hold_ms_max=effective[keys.ANSWER_HOLD_MAX],
-        heartbeat_ms=effective[keys.HEARTBEAT] * 1_000,
-        retry_after_s=effective[keys.RETRY_AFTER],
+        ring_timeout_ms=plain.ring_timeout_s * 1_000,
+        max_duration_ms=plain.max_duration_s * 1_000,
+        auth_retry_ms=plain.auth_retry_s * 1_000,
+        retry_after_s=plain.retry_after_s,
     )
 
 
-def _rating(effective: Effective) -> RatingTerms:
+def _rating(plain: Billing) -> RatingTerms:
     return RatingTerms(
-        rounding=effective[billing_keys.ROUNDING],
-        decimals=effective[billing_keys.DECIMALS],
-        fee_unit=effective[billing_keys.FEE_UNIT],
-        hold_time_precision_ms=effective[billing_keys.HOLD_TIME_PRECISION],
-        free_s=effective[billing_keys.FREE_TIME],
+        rounding=plain.rounding,
+        decimals=plain.decimals,
+        fee_unit=plain.fee_unit,
+        hold_time_precision_ms=plain.hold_time_precision_ms,
+        free_s=plain.free_s,
     )
 
 
-def _flags(effective: Effective) -> RecordFlags:
-    by_reason = {reason: effective[key] for reason, key in billing_keys.RECORD_BY_REASON.items()}
+def _flags(plain: Billing, by_reason: RecordServerHangUp) -> RecordFlags:
     return RecordFlags(
-        record_server_hang_up=effective[billing_keys.RECORD_SERVER_HANG_UP],
+        record_server_hang_up=plain.record_server_hang_up,
         record_server_hang_up_by_reason={
-            reason: flag for reason, flag in by_reason.items() if flag is not None
+            ServerReason(reason): flag
+            for reason, flag in msgspec.structs.asdict(by_reason).items()
+            if flag is not None
         },
-        record_fault=effective[billing_keys.RECORD_FAULT],
-        record_zero_hold_time=effective[billing_keys.RECORD_ZERO_HOLD_TIME],
-        record_illegal_call=effective[billing_keys.RECORD_ILLEGAL_CALL],
-        free_numbers=frozenset(effective[billing_keys.FREE_NUMBERS]),
-        no_cdr_numbers=frozenset(effective[billing_keys.NO_CDR_NUMBERS]),
+        record_fault=plain.record_fault,
+        record_zero_hold_time=plain.record_zero_hold_time,
+        record_illegal_call=plain.record_illegal_call,
+        free_numbers=frozenset(plain.free_numbers),
+        no_cdr_numbers=frozenset(plain.no_cdr_numbers),
     )
 
 
@@ -241,55 +240,11 @@ def _flags(effective: Effective) -> RecordFlags:
 
 
 def _settings(effective: Effective, tables: Tables, inputs: Inputs, profile: str) -> Settings:
-    metrics_host, metrics_port = effective[keys.METRICS_LISTEN]
-    return Settings(
-        data_dir=_data_dir(effective, inputs),
-        profile=profile,
-        listen=tuple(
-            Listen(transport=transport, host=host, port=port)
-            for transport, key in (
-                (TransportName.UDP, keys.LISTEN_UDP),
-                (TransportName.TCP, keys.LISTEN_TCP),
-                (TransportName.TLS, keys.LISTEN_TLS),
-            )
-            for host, port in effective[key]
-        ),
-        tls=_tls(effective),
-        bridge=Bridge(
-            calls_max=effective[keys.CALLS_MAX],
-            events_max=effective[keys.EVENTS_MAX],
-            answer_hold_ms_max=effective[keys.ANSWER_HOLD_MAX],
-            admission_wait_ms_max=effective[keys.ADMISSION_WAIT_MAX],
-            t1_ms=effective[keys.T1],
-            options_interval_s=effective[keys.OPTIONS_INTERVAL],
-            retry_after_s=effective[keys.RETRY_AFTER],
-            unlisted_source=effective[keys.UNLISTED_SOURCE],
-            refer=effective[keys.REFER],
-            unlisted_refused_per_s=effective[keys.UNLISTED_REFUSED_PER_S],
-            headers=_headers(tables),
-            credentials=_credentials(tables),
-        ),
-        mqtt=_mqtt(effective),
-        metrics_host=metrics_host,
-        metrics_port=metrics_port,
-        log_level=effective[keys.LOG_LEVEL],
-        heartbeat_ms=effective[keys.HEARTBEAT] * 1_000,
-        snapshot_interval_s=effective[keys.SNAPSHOT_INTERVAL],
-    )
-
-
-def _data_dir(effective: Effective, inputs: Inputs) -> Path:
+    plain = effective.settings
     is_system = inputs.config_file is None and _is_there(inputs.system_file)
-    if is_system and not effective.is_given(keys.DATA_DIR):
-        return places.SYSTEM_DATA_DIR
-    return effective[keys.DATA_DIR]
-
-
-def _tls(effective: Effective) -> TlsFiles | None:
-    certificate, key = effective[keys.TLS_CERTIFICATE], effective[keys.TLS_KEY]
-    if certificate is None or key is None:
-        return None
-    return TlsFiles(certificate=certificate, key=key, ca=effective[keys.TLS_CA])
+    if is_system and not effective.is_given("node.data_dir"):
+        plain = replace(plain, node=replace(plain.node, data_dir=places.SYSTEM_DATA_DIR))
+    return replace(plain, profile_path=profile, headers=_headers(tables), credentials=_credentials(tables))
 
 
 def _credentials(tables: Tables) -> tuple[GatewayCredentials, ...]:
@@ -308,21 +263,3 @@ def _headers(tables: Tables) -> tuple[str, ...]:
         named += caller_id.HEADERS_READ
     named += [hangup["header"] for hangups in tables.proxy_hangups.values() for hangup in hangups]
     return tuple(dict.fromkeys((*HEADERS_ALWAYS, *named)))
-
-
-def _mqtt(effective: Effective) -> Mqtt:
-    embedded = effective[keys.BROKER] is BrokerKind.EMBEDDED
-    tls = effective[keys.MQTT_TLS]
-    return Mqtt(
-        embedded=embedded,
-        host="127.0.0.1" if embedded else effective[keys.MQTT_HOST],
-        port=effective[keys.MQTT_PORT] or (0 if embedded else 8883 if tls else 1883),
-        tls=tls,
-        ca_file=effective[keys.MQTT_CA],
-        certificate_file=effective[keys.MQTT_CERTIFICATE],
-        key_file=effective[keys.MQTT_KEY],
-        username=effective[keys.MQTT_USERNAME],
-        password_file=effective[keys.MQTT_PASSWORD],
-        in_flight_max=effective[keys.MQTT_IN_FLIGHT],
-        status_interval_s=effective[keys.MQTT_STATUS_INTERVAL],
-    )

@@ -5,13 +5,11 @@ Errors are what cannot work or would bill the wrong party; warnings are what wor
 
 from __future__ import annotations
 
-from sidecar.config import crosscheck_money, crosscheck_network, entries, keys
-from sidecar.config.key import BrokerKind
+from sidecar.config import crosscheck_money, crosscheck_network
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings
+from sidecar.config.settings import DECLARED
 from sidecar.config.tables import Tables
-
-default_deck = crosscheck_money.default_deck
 
 
 def check(effective: Effective, tables: Tables, findings: Findings) -> None:
@@ -24,59 +22,60 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
 
 def _not_yet_in_force(effective: Effective, tables: Tables, findings: Findings) -> None:
     """A setting that is accepted and does nothing must say so: somebody relies on it."""
-    for key in keys.KEYS:
-        if key.not_yet and effective.is_given(key):
-            text = f"is accepted, but not yet in force: {key.not_yet}"
-            findings.warn(effective.where(key), effective.name(key), text)
-    for peer in tables.peers.values():
-        for field in entries.PEERS.fields.values():
-            if field.not_yet and field.name in peer.given:
-                text = f"is accepted, but not yet in force: {field.not_yet}"
-                findings.warn(peer.where(field.name), peer.key(field.name), text)
+    found = [
+        (effective.at(setting.dotted), setting)
+        for setting in DECLARED.values()
+        if setting.not_yet and effective.is_given(setting.dotted)
+    ]
+    every = (*tables.peers.values(), *tables.gateways.values(), *tables.routes, *tables.account_rules)
+    for entry in every:
+        fields = entry.table.fields().values()
+        found += [
+            (entry.at(field.name), field) for field in fields if field.not_yet and field.name in entry.given
+        ]
+    for at, setting in found:
+        findings.warn(*at, f"is accepted, but not yet in force: {setting.not_yet}")
 
 
 def _broker(effective: Effective, findings: Findings) -> None:
-    external = effective[keys.BROKER] is BrokerKind.EXTERNAL
-    if external and not effective[keys.MQTT_HOST]:
-        findings.error(effective.where(keys.BROKER), keys.MQTT_HOST.dotted, "an external broker needs a host")
-    if not external:
+    mqtt = effective.settings.mqtt
+    if not mqtt.embedded and not mqtt.host:
+        where, _ = effective.at("mqtt.broker")
+        findings.error(where, "mqtt.host", "an external broker needs a host")
+    if mqtt.embedded:
         for key in (
-            keys.MQTT_HOST,
-            keys.MQTT_TLS,
-            keys.MQTT_CA,
-            keys.MQTT_CERTIFICATE,
-            keys.MQTT_KEY,
-            keys.MQTT_USERNAME,
-            keys.MQTT_PASSWORD,
+            "mqtt.host",
+            "mqtt.tls",
+            "mqtt.ca_file",
+            "mqtt.certificate_file",
+            "mqtt.key_file",
+            "mqtt.username",
+            "mqtt.password_file",
         ):
-            if effective.is_given(key) and effective[key]:
+            if effective.is_given(key) and effective.value(key):
                 findings.error(
-                    effective.where(key),
-                    effective.name(key),
+                    *effective.at(key),
                     'is of an external broker: set mqtt.broker = "external"',
                 )
         return
-    if not effective[keys.MQTT_TLS]:
-        for key in (keys.MQTT_CA, keys.MQTT_CERTIFICATE, keys.MQTT_KEY):
+    if not mqtt.tls:
+        for key in ("mqtt.ca_file", "mqtt.certificate_file", "mqtt.key_file"):
             if effective.is_given(key):
-                findings.error(effective.where(key), effective.name(key), "is of TLS: set mqtt.tls = true")
-        if effective[keys.MQTT_PASSWORD] is not None and not is_loopback(effective[keys.MQTT_HOST]):
+                findings.error(*effective.at(key), "is of TLS: set mqtt.tls = true")
+        if mqtt.password_file is not None and not is_loopback(mqtt.host):
             findings.warn(
-                effective.where(keys.MQTT_PASSWORD),
-                effective.name(keys.MQTT_PASSWORD),
+                *effective.at("mqtt.password_file"),
                 "the password and the CDRs go to the broker in the clear: set mqtt.tls = true",
             )
-    if (effective[keys.MQTT_CERTIFICATE] is None) != (effective[keys.MQTT_KEY] is None):
+    if (mqtt.certificate_file is None) != (mqtt.key_file is None):
         findings.error(
-            effective.where(keys.MQTT_CERTIFICATE if effective[keys.MQTT_CERTIFICATE] else keys.MQTT_KEY),
-            keys.MQTT_CERTIFICATE.dotted,
+            effective.at("mqtt.certificate_file" if mqtt.certificate_file else "mqtt.key_file")[0],
+            "mqtt.certificate_file",
             "a certificate and its private key go together",
         )
-    if effective[keys.MQTT_PASSWORD] is not None and not effective[keys.MQTT_USERNAME]:
-        findings.error(
-            effective.where(keys.MQTT_PASSWORD), effective.name(keys.MQTT_PASSWORD), "needs mqtt.username"
-        )
-    for key in (keys.MQTT_CA, keys.MQTT_CERTIFICATE, keys.MQTT_KEY, keys.MQTT_PASSWORD):
+    if mqtt.password_file is not None and not mqtt.username:
+        findings.error(*effective.at("mqtt.password_file"), "needs mqtt.username")
+    for key in ("mqtt.ca_file", "mqtt.certificate_file", "mqtt.key_file", "mqtt.password_file"):
         crosscheck_network.check_file(effective, key, findings)
 
 
@@ -85,10 +84,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _metrics(effective: Effective, findings: Findings) -> None:
-    host, _ = effective[keys.METRICS_LISTEN]
+    host, _ = effective.settings.metrics.listen
     if not is_loopback(host):
         findings.warn(
-            effective.where(keys.METRICS_LISTEN),
-            effective.name(keys.METRICS_LISTEN),
+            *effective.at("metrics.listen"),
             f"metrics have no password, and {host} is not loopback",
         )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sidecar.config import billing_keys, keys
-from sidecar.config.entries import Entry
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, nearest, quoted
-from sidecar.config.tables import NamedDeck, Tables
+from sidecar.config.tables import Entry, NamedDeck, Tables
 from sidecar.core.terms import ServerReason
 
 _MATCHES = ("peer", "header", "tls_name", "called_prefix")
@@ -41,26 +39,22 @@ def _account_rules(effective: Effective, tables: Tables, findings: Findings) -> 
         matches = [field for field in _MATCHES if field in rule.given]
         if len(matches) != 1:
             found = " and ".join(matches) if matches else "none of them"
-            findings.error(rule.where(), rule.written, f"has one of {', '.join(_MATCHES)}, not {found}")
+            findings.error(*rule.at(), f"has one of {', '.join(_MATCHES)}, not {found}")
             continue
         if ("header_value" in rule.given) != ("header" in rule.given):
-            findings.error(rule.where(), rule.written, "header and header_value go together")
+            findings.error(*rule.at(), "header and header_value go together")
         match = (matches[0], str(rule[matches[0]]), str(rule["header_value"]))
         before = seen.setdefault(match, rule)
         if before is not rule:
             findings.error(
-                rule.where(),
-                rule.written,
+                *rule.at(),
                 f"never applies: {before.written} ({before.where()}) matches the same calls",
             )
         if matches == ["header"] and not any(peer["asserts_identity"] for peer in tables.peers.values()):
-            findings.error(
-                rule.where("header"), rule.key("header"), "is never read: no peer has asserts_identity = true"
-            )
-    if effective[keys.ACCOUNT_REQUIRED] and not tables.account_rules:
+            findings.error(*rule.at("header"), "is never read: no peer has asserts_identity = true")
+    if effective.settings.sip.account_required and not tables.account_rules:
         findings.error(
-            effective.where(keys.ACCOUNT_REQUIRED),
-            effective.name(keys.ACCOUNT_REQUIRED),
+            *effective.at("sip.account_required"),
             "without an [[account_rules]] every call would be refused",
         )
 
@@ -69,33 +63,24 @@ def _known(entry: Entry, field: str, names: Collection[str], findings: Findings)
     name = entry[field]
     if name is not None and name not in names:
         text = f"there is no {field} {quoted(name)}: it needs a table, [{field}s.{name}]"
-        findings.error(entry.where(field), entry.key(field), text, nearest(name, names))
+        findings.error(*entry.at(field), text, nearest(name, names))
 
 
 # --- at what price ------------------------------------------------------------------------------------------
 
 
-def default_deck(effective: Effective, tables: Tables) -> str:
-    """The sell deck of accounts that name none: the one named, else the only one there is, else none."""
-    named = effective[billing_keys.DEFAULT_DECK]
-    if named:
-        return named
-    return next(iter(tables.decks)) if len(tables.decks) == 1 else ""
-
-
 def _default_deck(effective: Effective, tables: Tables, findings: Findings) -> None:
-    name = effective[billing_keys.DEFAULT_DECK]
+    name = effective.settings.billing.deck
     if name and name not in tables.decks:
         findings.error(
-            effective.where(billing_keys.DEFAULT_DECK),
-            effective.name(billing_keys.DEFAULT_DECK),
+            *effective.at("billing.deck"),
             f"there is no deck {quoted(name)}",
             nearest(name, tables.decks),
         )
-    if not default_deck(effective, tables) and not effective[keys.ACCOUNT_REQUIRED]:
+    if not tables.default_deck(name) and not effective.settings.sip.account_required:
         findings.warn(
             tables.profile,
-            billing_keys.DEFAULT_DECK.dotted,
+            "billing.deck",
             "there is no default sell deck: calls of account _ are unrated",
         )
 
@@ -106,8 +91,7 @@ def _known_deck(entry: Entry, tables: Tables, findings: Findings) -> NamedDeck |
         return None
     if name not in tables.decks and "deck" in entry.given:  # else it is its group's, and said there
         findings.error(
-            entry.where("deck"),
-            entry.key("deck"),
+            *entry.at("deck"),
             f"there is no deck {quoted(name)}",
             nearest(name, tables.decks),
         )
@@ -119,17 +103,15 @@ def _account(account: Entry, effective: Effective, tables: Tables, findings: Fin
     if account["deck"] is not None and named is None:
         return
     if named is None:
-        named = tables.decks.get(default_deck(effective, tables))
+        named = tables.decks.get(tables.default_deck(effective.settings.billing.deck))
     field = "deck" if "deck" in account.given else ""
     if named is None:
         if account["prepaid"]:
-            findings.error(
-                account.where(), account.written, "a prepaid account needs a deck: its own, or billing.deck"
-            )
+            findings.error(*account.at(), "a prepaid account needs a deck: its own, or billing.deck")
         else:
-            findings.warn(account.where(), account.written, "has no deck: its calls are unrated")
+            findings.warn(*account.at(), "has no deck: its calls are unrated")
     elif named.deck is not None:
-        currency = account["currency"] or effective[billing_keys.CURRENCY]
+        currency = account["currency"] or effective.settings.billing.currency
         others = sorted({kind.currency for kind in named.deck.kinds} - {currency})
         if others:
             findings.error(
@@ -139,17 +121,16 @@ def _account(account: Entry, effective: Effective, tables: Tables, findings: Fin
             )
     if account["prepaid"] and account["on_no_rate"] == "carry":
         findings.warn(
-            account.where("on_no_rate"),
-            account.key("on_no_rate"),
+            *account.at("on_no_rate"),
             "free calls: a prepaid call without a rate costs nothing",
         )
 
 
 def _margin_floor(effective: Effective, tables: Tables, findings: Findings) -> None:
     """Where two currencies have no exchange rate the margin is unknown, and no call reaches its floor."""
-    in_force = effective[billing_keys.MARGIN_FLOOR] is not None
-    base = effective[billing_keys.CURRENCY]
-    sold_in = {base} if in_force and not effective[keys.ACCOUNT_REQUIRED] else set()
+    in_force = effective.settings.billing.margin_floor is not None
+    base = effective.settings.billing.currency
+    sold_in = {base} if in_force and not effective.settings.sip.account_required else set()
     for account in tables.accounts.values():
         if in_force or account["margin_floor"] is not None:
             sold_in.add(account["currency"] or base)
@@ -159,16 +140,15 @@ def _margin_floor(effective: Effective, tables: Tables, findings: Findings) -> N
         named = tables.decks.get(gateway["deck"] or "")
         if gateway["deck"] is None:
             text = "has no deck: what is bought here is not held against the margin floor"
-            findings.warn(gateway.where(), gateway.written, text)
+            findings.warn(*gateway.at(), text)
         elif named is not None and named.deck is not None:
             bought_in = {kind.currency for kind in named.deck.kinds}
             pairs = {(bought, sold) for bought in bought_in for sold in sold_in if bought != sold}
             for bought, sold in sorted(pairs - tables.exchange.pairs()):
                 findings.warn(
-                    gateway.where("deck"),
-                    gateway.key("deck"),
+                    *gateway.at("deck"),
                     f"is in {bought}: calls sold in {sold} that have a margin floor never come here, because "
-                    f"{billing_keys.EXCHANGE_RATES.dotted} has no rate of {bought} in {sold}",
+                    f"billing.exchange_rates has no rate of {bought} in {sold}",
                 )
 
 
@@ -185,8 +165,7 @@ def _strip_rules(tables: Tables, findings: Findings) -> None:
             before = seen.setdefault(value, rule)
             if before is not rule:
                 findings.error(
-                    rule.where(field),
-                    rule.key(field),
+                    *rule.at(field),
                     f"{quoted(value)} is the {field} of {before.written} ({before.where(field)}) too",
                 )
 
@@ -196,8 +175,7 @@ def _trunk_trap(effective: Effective, tables: Tables, findings: Findings) -> Non
     for rule in tables.strip_rules:
         if (rule["prefix"] or "").startswith("0") and rule["strip"] == 1 and not rule["add"]:
             findings.warn(
-                rule.where(),
-                rule.written,
+                *rule.at(),
                 "strips the trunk prefix 0 and adds no country code: 01511234567 is rated as 1511234567, "
                 'a number in North America; give add = "49" or whatever the country code is',
             )
@@ -205,15 +183,14 @@ def _trunk_trap(effective: Effective, tables: Tables, findings: Findings) -> Non
         "if that digit is a trunk prefix 0, what is left is a national number without its country code, and "
         "1511234567 is rated as North America: use a [[strip_rules]] with prefix 0 and add"
     )
-    if effective[billing_keys.STRIP_DIGITS] == 1:
+    if effective.settings.billing.strip_digits == 1:
         findings.warn(
-            effective.where(billing_keys.STRIP_DIGITS),
-            effective.name(billing_keys.STRIP_DIGITS),
+            *effective.at("billing.strip_digits"),
             f"strips 1: {advice}",
         )
     for entry in (*tables.peers.values(), *tables.accounts.values(), *tables.gateways.values()):
         if entry["strip_digits"] == 1:
-            findings.warn(entry.where("strip_digits"), entry.key("strip_digits"), f"strips 1: {advice}")
+            findings.warn(*entry.at("strip_digits"), f"strips 1: {advice}")
 
 
 # --- free calls ---------------------------------------------------------------------------------------------
@@ -226,21 +203,19 @@ def _free_calls(effective: Effective, tables: Tables, findings: Findings) -> Non
         return
     whom = f"prepaid account{'s' if len(prepaid) > 1 else ''} {', '.join(prepaid[:5])}"
     for reason in (ServerReason.TIMEOUT, ServerReason.CREDIT):
-        key = billing_keys.RECORD_BY_REASON[reason]
-        own = effective[key]
-        in_force = billing_keys.RECORD_SERVER_HANG_UP if own is None else key
-        if not effective[in_force]:
+        flag = "billing.record_server_hang_up"
+        own = f"{flag}.{reason.value}"
+        in_force = flag if effective.value(own) is None else own
+        if not effective.value(in_force):
             findings.warn(
-                effective.where(in_force),
-                effective.name(in_force),
+                *effective.at(in_force),
                 f"free calls: those that end by {reason.value} are neither recorded nor charged, "
                 f"and there are {whom}",
             )
     for gateway in tables.gateways.values():
         if gateway["record_server_hang_up"] is False:
             findings.warn(
-                gateway.where("record_server_hang_up"),
-                gateway.key("record_server_hang_up"),
+                *gateway.at("record_server_hang_up"),
                 f"free calls: those that the server ends here are neither recorded nor charged, "
                 f"and there are {whom}",
             )

@@ -8,20 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sidecar.config import gateway_watch, keys
-from sidecar.config.entries import Entry
-from sidecar.config.key import Key, ReferPolicy
+from sidecar.config import gateway_probing
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, Where, nearest, quoted
-from sidecar.config.tables import Tables
+from sidecar.config.settings import ReferPolicy
+from sidecar.config.tables import Entry, Tables
 from sidecar.config.values import final_codes
 from sidecar.core.policy import Share
 from sidecar.core.terms import CallerIdForm, Redirection, TransportName
 
 _LISTEN_KEYS = {
-    TransportName.UDP: keys.LISTEN_UDP,
-    TransportName.TCP: keys.LISTEN_TCP,
-    TransportName.TLS: keys.LISTEN_TLS,
+    TransportName.UDP: "sip.listen_udp",
+    TransportName.TCP: "sip.listen_tcp",
+    TransportName.TLS: "sip.listen_tls",
 }
 # RFC 3261 §21.4.18, §21.4.24, §21.6: the callee was reached, or is known everywhere.
 _OF_THE_CALLEE = frozenset({480, 486, *range(600, 700)})
@@ -38,10 +37,10 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     _timers(effective, tables, findings)
 
 
-def check_file(effective: Effective, key: Key[Path | None], findings: Findings) -> None:
-    path = effective[key]
+def check_file(effective: Effective, key: str, findings: Findings) -> None:
+    path: Path | None = effective.value(key)
     if path is not None and (text := _unreadable(path)):
-        findings.error(effective.where(key), effective.name(key), text)
+        findings.error(*effective.at(key), text)
 
 
 def _unreadable(path: Path) -> str:
@@ -56,44 +55,40 @@ def _unreadable(path: Path) -> str:
 
 
 def _listening(effective: Effective, tables: Tables, findings: Findings) -> None:
-    if not any(effective[key] for key in _LISTEN_KEYS.values()):
+    if not effective.settings.sip.listeners():
         findings.error(
             tables.profile,
             "sip.listen_udp",
             "nothing to listen on: give listen_udp, listen_tcp or listen_tls",
         )
-    streams = {address for address in effective[keys.LISTEN_TCP] if address[1]}
-    for host, port in effective[keys.LISTEN_TLS]:
+    streams = {address for address in effective.settings.sip.listen_tcp if address[1]}
+    for host, port in effective.settings.sip.listen_tls:
         if (host, port) in streams:
             findings.error(
-                effective.where(keys.LISTEN_TLS),
-                effective.name(keys.LISTEN_TLS),
+                *effective.at("sip.listen_tls"),
                 f"{host} port {port} is given for TCP too",
             )
-    if effective[keys.METRICS_LISTEN] in streams:
+    if effective.settings.metrics.listen in streams:
         findings.error(
-            effective.where(keys.METRICS_LISTEN),
-            effective.name(keys.METRICS_LISTEN),
+            *effective.at("metrics.listen"),
             "is an address of SIP over TCP too",
         )
 
 
 def _tls(effective: Effective, tables: Tables, findings: Findings) -> None:
-    certificate, key = effective[keys.TLS_CERTIFICATE], effective[keys.TLS_KEY]
-    listening = bool(effective[keys.LISTEN_TLS])
+    certificate, key = effective.settings.sip.tls_certificate_file, effective.settings.sip.tls_key_file
+    listening = bool(effective.settings.sip.listen_tls)
     if listening and (certificate is None or key is None):
         findings.error(
-            effective.where(keys.LISTEN_TLS),
-            effective.name(keys.LISTEN_TLS),
+            *effective.at("sip.listen_tls"),
             "needs sip.tls_certificate_file and sip.tls_key_file",
         )
-    for file in (keys.TLS_CERTIFICATE, keys.TLS_KEY, keys.TLS_CA):
+    for file in ("sip.tls_certificate_file", "sip.tls_key_file", "sip.tls_ca_file"):
         check_file(effective, file, findings)
     has_names = [peer for peer in tables.peers.values() if peer["tls_names"]]
-    if has_names and listening and effective[keys.TLS_CA] is None:
+    if has_names and listening and effective.settings.sip.tls_ca_file is None:
         findings.error(
-            has_names[0].where("tls_names"),
-            has_names[0].key("tls_names"),
+            *has_names[0].at("tls_names"),
             "certificates of peers are believed only with sip.tls_ca_file",
         )
     if not listening:
@@ -101,9 +96,7 @@ def _tls(effective: Effective, tables: Tables, findings: Findings) -> None:
         for entry, field in [(peer, "tls_names") for peer in has_names] + [
             (rule, "tls_name") for rule in by_certificate
         ]:
-            findings.error(
-                entry.where(field), entry.key(field), "can never match: there is no sip.listen_tls"
-            )
+            findings.error(*entry.at(field), "can never match: there is no sip.listen_tls")
 
 
 # --- peers --------------------------------------------------------------------------------------------------
@@ -115,12 +108,10 @@ def _peers(effective: Effective, tables: Tables, findings: Findings) -> None:
     for peer in tables.peers.values():
         addresses = peer["addresses"] or ()
         if "addresses" in peer.given and not addresses:
-            findings.error(peer.where("addresses"), peer.key("addresses"), "is empty")
+            findings.error(*peer.at("addresses"), "is empty")
         for text in addresses:
             if ipaddress.ip_network(text).prefixlen == 0:
-                findings.warn(
-                    peer.where("addresses"), peer.key("addresses"), f"{text}: the whole internet may call"
-                )
+                findings.warn(*peer.at("addresses"), f"{text}: the whole internet may call")
     _overlaps(tables, findings)
 
 
@@ -157,8 +148,7 @@ def _overlaps(tables: Tables, findings: Findings) -> None:
             one, other = peers[pair[0]], peers[pair[1]]
             in_one, in_other = (outer, block) if outer.place == pair[0] else (block, outer)
             findings.error(
-                other.where("addresses"),
-                other.key("addresses"),
+                *other.at("addresses"),
                 f"{in_other.network} overlaps {in_one.network} of {one.written} ({one.where('addresses')}): "
                 f"whose call would it be?",
             )
@@ -182,39 +172,33 @@ def _gateways(effective: Effective, tables: Tables, findings: Findings) -> None:
     for gateway in tables.gateways.values():
         _credentials(gateway, findings)
         _caller_id(gateway, tables, findings)
-        gateway_watch.check(gateway, findings)
+        gateway_probing.check(gateway, findings)
         host, port, transport = gateway["host"], gateway["port"], gateway["transport"]
         if host is None or port is None:
             continue
-        ours: Sequence[tuple[str, int]] = effective[_LISTEN_KEYS[transport]]
+        ours: Sequence[tuple[str, int]] = effective.value(_LISTEN_KEYS[transport])
         if (host, port) in ours:
-            findings.error(
-                gateway.where("port"), gateway.key("port"), f"{host} port {port} is our own: calls would loop"
-            )
+            findings.error(*gateway.at("port"), f"{host} port {port} is our own: calls would loop")
         if not ours:
-            findings.error(
-                gateway.where("transport"), gateway.key("transport"), f"needs sip.listen_{transport.value}"
-            )
+            findings.error(*gateway.at("transport"), f"needs sip.listen_{transport.value}")
         elif not any((":" in address) == (":" in host) for address, _ in ours):
             version = "IPv6" if ":" in host else "IPv4"
             findings.error(
-                gateway.where("host"),
-                gateway.key("host"),
+                *gateway.at("host"),
                 f"needs an {version} address in sip.listen_{transport.value}",
             )
 
 
 def _past_the_bill(effective: Effective, tables: Tables, findings: Findings) -> None:
     redirected = "callers are sent where a 3xx says: those calls may go past the bill"
-    if effective[keys.REDIRECT] is Redirection.PASS:
-        findings.warn(effective.where(keys.REDIRECT), effective.name(keys.REDIRECT), redirected)
+    if effective.settings.sip.redirect is Redirection.PASS:
+        findings.warn(*effective.at("sip.redirect"), redirected)
     for gateway in tables.gateways.values():
         if gateway["redirect"] is Redirection.PASS:
-            findings.warn(gateway.where("redirect"), gateway.key("redirect"), redirected)
-    if effective[keys.REFER] is ReferPolicy.PASS:
+            findings.warn(*gateway.at("redirect"), redirected)
+    if effective.settings.sip.refer is ReferPolicy.PASS:
         findings.warn(
-            effective.where(keys.REFER),
-            effective.name(keys.REFER),
+            *effective.at("sip.refer"),
             "parties are sent where a REFER says: those calls may go past the bill",
         )
 
@@ -222,18 +206,18 @@ def _past_the_bill(effective: Effective, tables: Tables, findings: Findings) -> 
 def _credentials(gateway: Entry, findings: Findings) -> None:
     path = gateway.path("password_file")
     if path is not None and (text := _unreadable(path)):
-        findings.error(gateway.where("password_file"), gateway.key("password_file"), text)
+        findings.error(*gateway.at("password_file"), text)
     for field, other in (("username", "password_file"), ("password_file", "username"), ("realm", "username")):
         if gateway[field] and not gateway[other]:
-            findings.error(gateway.where(field), gateway.key(field), f"needs {other} beside it")
+            findings.error(*gateway.at(field), f"needs {other} beside it")
 
 
 def _failover_codes(effective: Effective, tables: Tables, findings: Findings) -> None:
-    key = keys.FAILOVER_CODES
-    _callee_codes(effective.where(key), effective.name(key), effective[key], findings)
+    key = "sip.failover_codes"
+    _callee_codes(*effective.at(key), effective.settings.sip.failover_codes, findings)
     for gateway in tables.gateways.values():
         field = "failover_codes"
-        _callee_codes(gateway.where(field), gateway.key(field), gateway[field] or (), findings)
+        _callee_codes(*gateway.at(field), gateway[field] or (), findings)
 
 
 def _callee_codes(where: Where, key: str, words: Sequence[str], findings: Findings) -> None:
@@ -251,8 +235,7 @@ def _caller_id(gateway: Entry, tables: Tables, findings: Findings) -> None:
     asserts = gateway["caller_id"] in (CallerIdForm.PAI, CallerIdForm.RPID)
     if asserts and not any(peer["asserts_identity"] for peer in tables.peers.values()):
         findings.warn(
-            gateway.where("caller_id"),
-            gateway.key("caller_id"),
+            *gateway.at("caller_id"),
             "nothing is asserted of anyone: no peer has asserts_identity = true",
         )
 
@@ -262,33 +245,29 @@ def _routes(tables: Tables, findings: Findings) -> None:
     reached: set[str] = set()
     for route in tables.routes:
         if "gateways" in route.given and route["gateways"] == ():
-            findings.error(route.where("gateways"), route.key("gateways"), "is empty")
+            findings.error(*route.at("gateways"), "is empty")
         names = [name for one in route["gateways"] or () for name in _names(one)]
         for name in dict.fromkeys(names):
             reached.add(name)
             if names.count(name) > 1:
-                findings.error(
-                    route.where("gateways"), route.key("gateways"), f"{quoted(name)} is given twice"
-                )
+                findings.error(*route.at("gateways"), f"{quoted(name)} is given twice")
             if name not in tables.gateways:
                 findings.error(
-                    route.where("gateways"),
-                    route.key("gateways"),
+                    *route.at("gateways"),
                     f"there is no gateway {quoted(name)}",
                     nearest(name, tables.gateways),
                 )
         prefix = route["prefix"]
         if prefix is not None and seen.setdefault(prefix, route) is not route:
             findings.error(
-                route.where("prefix"),
-                route.key("prefix"),
+                *route.at("prefix"),
                 f"{quoted(prefix)} is the prefix of {seen[prefix].written} too, "
                 f"{seen[prefix].where('prefix')}",
             )
     if tables.routes:
         for gateway in tables.gateways.values():
             if gateway.name not in reached:
-                findings.warn(gateway.where(), gateway.written, "no route leads to it")
+                findings.warn(*gateway.at(), "no route leads to it")
         if tables.gateways and not reached & set(tables.gateways):
             findings.error(tables.routes[0].where(), "routes", "no gateway is reached by any route")
 
@@ -298,10 +277,10 @@ def _names(one: str | tuple[Share, ...]) -> tuple[str, ...]:
 
 
 def _timers(effective: Effective, tables: Tables, findings: Findings) -> None:
-    ring_s = effective[keys.RING_TIMEOUT]
+    ring_s = effective.settings.timers.ring_timeout_s
     for gateway in tables.gateways.values():
         own = gateway["no_response_failover_s"]
-        failover_s = effective[keys.NO_RESPONSE_FAILOVER] if own is None else own
+        failover_s = effective.settings.timers.no_response_failover_s if own is None else own
         if failover_s >= ring_s and len(tables.gateways) > 1:
             findings.warn(
                 gateway.where("no_response_failover_s"),
@@ -313,7 +292,6 @@ def _timers(effective: Effective, tables: Tables, findings: Findings) -> None:
         if progress_s is not None and progress_s >= ring_s:
             field = "no_progress_failover_s"
             findings.warn(
-                gateway.where(field),
-                gateway.key(field),
+                *gateway.at(field),
                 f"{progress_s} s are never reached: the call ends after {ring_s} s (timers.ring_timeout_s)",
             )

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
-from sidecar.config import entries, keys, vos3000
-from sidecar.config.key import Key
-from sidecar.config.keys import BY_PATH, SECTIONS
+from sidecar.config import entries, settings, vos3000
+from sidecar.config.declare import Setting
 from sidecar.config.problems import Findings, Where, nearest, quoted
+from sidecar.config.settings import DECLARED, SECTION_NAMES, Settings
 from sidecar.config.source import Document
 from sidecar.config.values import BadValueError, FilePath, Kind, Whole
-
-T = TypeVar("T")
 
 Q850 = "q850"
 _SIP_FINAL = range(300, 700)
@@ -38,7 +36,7 @@ class Given:
 
 
 class Layer:
-    """One source's values. Keys are `Key.path`, or `("q850", "486")`."""
+    """One source's values. Keys are `Setting.path`, or `("q850", "486")`."""
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
@@ -58,29 +56,29 @@ class Layer:
 
 
 class Effective:
-    """The value in force of every key, and who gave it."""
+    """The value in force of every setting, and who gave it. Settings are named `section.name`."""
 
     def __init__(self, layers: list[Layer]) -> None:
         self._given: dict[tuple[str, ...], Given] = {}
         for layer in layers:
             for path, given in layer.given.items():
                 self._given.setdefault(path, given)
+        self.settings: Settings = settings.in_force(self._value)
 
-    def __getitem__(self, key: Key[T]) -> T:
-        given = self._given.get(key.path)
-        return key.default if given is None else cast(T, given.value)
+    def _value(self, setting: Setting) -> Any:
+        given = self._given.get(setting.path)
+        return setting.default if given is None else given.value
 
-    def is_given(self, key: Key[Any]) -> bool:
-        return key.path in self._given
+    def value(self, dotted: str) -> Any:
+        return self._value(DECLARED[tuple(dotted.split("."))])
 
-    def where(self, key: Key[Any]) -> Where:
-        given = self._given.get(key.path)
-        return Where("default") if given is None else given.where
+    def is_given(self, dotted: str) -> bool:
+        return DECLARED[tuple(dotted.split("."))].path in self._given
 
-    def name(self, key: Key[Any]) -> str:
-        """The key as it was written."""
-        given = self._given.get(key.path)
-        return key.dotted if given is None else given.name
+    def at(self, dotted: str) -> tuple[Where, str]:
+        """For a problem: where the setting was given, and its name as it was written there."""
+        given = self._given.get(DECLARED[tuple(dotted.split("."))].path)
+        return (Where("default"), dotted) if given is None else (given.where, given.name)
 
     def q850(self) -> dict[int, int]:
         return {int(path[1]): given.value for path, given in self._given.items() if path[0] == Q850}
@@ -93,7 +91,9 @@ def file_layer(document: Document, findings: Findings, *, is_profile: bool = Fal
     """The plain settings of a file; its tables of entries (accounts, gateways) are not looked at here."""
     layer = Layer(findings)
     tables = entries.PROFILE_TABLES if is_profile else entries.SETTINGS_TABLES
-    known = [*SECTIONS, Q850, *tables] if is_profile else [*SECTIONS, Q850, vos3000.SECTION, *tables]
+    known = (
+        [*SECTION_NAMES, Q850, *tables] if is_profile else [*SECTION_NAMES, Q850, vos3000.SECTION, *tables]
+    )
     for section, content in document.data.items():
         where = document.where((section,))
         if section in tables:
@@ -130,7 +130,7 @@ def _read_section(
         if isinstance(raw, dict) and _has_children(path):
             _read_section(layer, document, path, raw, findings, is_profile)
             continue
-        key = BY_PATH.get(section) if name == _ALL and len(section) > 1 else BY_PATH.get(path)
+        key = DECLARED.get(section) if name == _ALL and len(section) > 1 else DECLARED.get(path)
         if key is None:
             findings.error(where, written, "there is no such key", _suggest(path))
         elif is_profile and not key.in_profile:
@@ -140,17 +140,17 @@ def _read_section(
 
 
 def _has_children(path: tuple[str, ...]) -> bool:
-    return any(known[: len(path)] == path and len(known) > len(path) for known in BY_PATH)
+    return any(known[: len(path)] == path and len(known) > len(path) for known in DECLARED)
 
 
 def _suggest(path: tuple[str, ...]) -> str | None:
     """The nearest key: of the same section if there is one like it, else the same name in another section."""
     section = path[:-1]
-    near = nearest(path[-1], [known[-1] for known in BY_PATH if known[:-1] == section])
+    near = nearest(path[-1], [known[-1] for known in DECLARED if known[:-1] == section])
     if near is not None:
         return ".".join((*section, near))
-    return nearest(".".join(path), [key.dotted for key in keys.KEYS]) or next(
-        (key.dotted for key in keys.KEYS if key.name == path[-1]), None
+    return nearest(".".join(path), [key.dotted for key in DECLARED.values()]) or next(
+        (key.dotted for key in DECLARED.values() if key.name == path[-1]), None
     )
 
 
@@ -168,7 +168,7 @@ def _read_vos3000(
                 nearest(name, vos3000.BY_NAME),
             )
         else:
-            _give(layer, known.key.path, known.kind, raw, where, name, findings)
+            _give(layer, known.path, known.kind, raw, where, name, findings)
 
 
 def _read_q850(layer: Layer, document: Document, content: Mapping[str, object], findings: Findings) -> None:
@@ -201,7 +201,7 @@ def _give(
     except BadValueError as error:
         findings.error(where, name, str(error), error.suggestion)
         return
-    if isinstance(kind, FilePath) and folder is not None and path != keys.DATA_DIR.path:
+    if isinstance(kind, FilePath) and folder is not None and path != ("node", "data_dir"):
         value = folder / value
     layer.give(path, value, where, name)
 
@@ -214,20 +214,20 @@ def environment_layer(environ: Mapping[str, str], findings: Findings) -> Layer:
     one that has VOS3000's stem may be somebody else's: a warning."""
     layer = Layer(findings)
     where = Where("environment")
-    known = {key.environment: key for key in keys.KEYS}
+    known = {key.environment: key for key in DECLARED.values()}
     for name, text in environ.items():
         if name.startswith(_ENVIRONMENT):
             _read_variable(layer, name, text, known, findings)
         elif name in vos3000.BY_NAME:
             vos_name = vos3000.BY_NAME[name]
-            _give(layer, vos_name.key.path, vos_name.kind, text, where, name, findings, is_text=True)
+            _give(layer, vos_name.path, vos_name.kind, text, where, name, findings, is_text=True)
         elif name.startswith(vos3000.STEM):
             findings.warn(where, name, "is not used", nearest(name, vos3000.BY_NAME))
     return layer
 
 
 def _read_variable(
-    layer: Layer, name: str, text: str, known: Mapping[str, Key[Any]], findings: Findings
+    layer: Layer, name: str, text: str, known: Mapping[str, Setting], findings: Findings
 ) -> None:
     where = Where("environment")
     rest = name.removeprefix(_ENVIRONMENT)
@@ -254,7 +254,7 @@ def command_line_layer(given: Mapping[str, object], findings: Findings) -> Layer
     where = Where("command line")
     for name, raw in given.items():
         path = tuple(name.split("."))
-        key = BY_PATH.get(path)
+        key = DECLARED.get(path)
         if key is not None:
             is_text = isinstance(raw, str)
             _give(layer, key.path, key.kind, raw, where, name, findings, is_text=is_text)

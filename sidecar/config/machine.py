@@ -11,7 +11,6 @@ import socket
 import tempfile
 from pathlib import Path
 
-from sidecar.config import keys
 from sidecar.config.problems import Problem, Where
 from sidecar.config.settings import Settings
 from sidecar.core.terms import TransportName
@@ -21,17 +20,13 @@ _WHERE = Where("this machine")
 
 def problems(settings: Settings) -> tuple[Problem, ...]:
     """Everything that would keep a start with these settings from succeeding here and now."""
-    found = [_data_dir(settings.data_dir)]
-    for listen in settings.listen:
-        kind = socket.SOCK_DGRAM if listen.transport is TransportName.UDP else socket.SOCK_STREAM
-        found.append(_address(f"sip.listen_{listen.transport.value}", listen.host, listen.port, kind))
-    found.append(
-        _address(keys.METRICS_LISTEN.dotted, settings.metrics_host, settings.metrics_port, socket.SOCK_STREAM)
-    )
+    found = [_data_dir(settings.node.data_dir)]
+    for transport, place in settings.sip.listeners():
+        kind = socket.SOCK_DGRAM if transport is TransportName.UDP else socket.SOCK_STREAM
+        found.append(_address(f"sip.listen_{transport.value}", *place, kind))
+    found.append(_address("metrics.listen", *settings.metrics.listen, socket.SOCK_STREAM))
     if settings.mqtt.embedded:
-        found.append(
-            _address(keys.MQTT_PORT.dotted, settings.mqtt.host, settings.mqtt.port, socket.SOCK_STREAM)
-        )
+        found.append(_address("mqtt.port", *settings.mqtt.address, socket.SOCK_STREAM))
     return tuple(problem for problem in found if problem is not None)
 
 
@@ -66,4 +61,4 @@ def _data_dir(path: Path) -> Problem | None:
                 return None
     except OSError as error:
         text = f"{folder} cannot be written: {error.strerror}"
-    return Problem(where=_WHERE, key=keys.DATA_DIR.dotted, text=text)
+    return Problem(where=_WHERE, key="node.data_dir", text=text)

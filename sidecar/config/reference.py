@@ -10,12 +10,11 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from enum import Enum
 from itertools import groupby
-from typing import Any
 
 from sidecar.config import entries, vos3000
-from sidecar.config.entries import Field, Table
-from sidecar.config.key import Key
-from sidecar.config.keys import KEYS
+from sidecar.config.declare import Setting
+from sidecar.config.entries import Table
+from sidecar.config.settings import DECLARED
 
 BEGIN = "<!-- configuration reference: made by `python -m sidecar.config.reference` -->"
 END = "<!-- end of the configuration reference -->"
@@ -28,7 +27,7 @@ def markdown() -> str:
 
 
 def _sections() -> Iterable[str]:
-    for section, keys in groupby(KEYS, key=lambda key: key.path[0]):
+    for section, keys in groupby(DECLARED.values(), key=lambda key: key.path[0]):
         yield f"\n#### [{section}]\n"
         yield from _rows(
             ("key", "type", "default", "bound", "meaning"),
@@ -54,11 +53,11 @@ def _q850() -> Iterable[str]:
 
 def _entry_tables() -> Iterable[str]:
     tables = list(entries.PROFILE_TABLES.values())
-    tables.insert(tables.index(entries.PEERS) + 1, entries.PROXY_HANGUPS)
+    tables.insert(tables.index(entries.Peers) + 1, entries.ProxyHangups)
     for table in tables:
-        yield f"\n#### {table.header}\n"
-        yield f"{table.meaning} {_place(table)}"
-        if table.fields:
+        yield f"\n#### {table.heading}\n"
+        yield f"{' '.join((table.__doc__ or '').split())} {_place(table)}"
+        if table.fields():
             yield ""
             yield from _rows(
                 ("field", "type", "default", "bound", "meaning"),
@@ -72,14 +71,16 @@ def _entry_tables() -> Iterable[str]:
                         field.kind.bound,
                         _meaning(field),
                     )
-                    for field in table.fields.values()
+                    for field in table.fields().values()
                 ),
             )
 
 
-def _place(table: Table) -> str:
+def _place(table: type[Table]) -> str:
     return (
-        "In the settings file or in a profile." if table.name in entries.SETTINGS_TABLES else "In a profile."
+        "In the settings file or in a profile."
+        if table in entries.SETTINGS_TABLES.values()
+        else "In a profile."
     )
 
 
@@ -88,11 +89,11 @@ def _vos3000() -> Iterable[str]:
     yield "VOS3000's names, here or as plain environment variables.\n"
     yield from _rows(
         ("name", "bound", "our key", "meaning"),
-        ((f"`{one.name}`", one.kind.bound, f"`{one.key.dotted}`", one.meaning) for one in vos3000.NAMES),
+        ((f"`{one.name}`", one.kind.bound, f"`{'.'.join(one.path)}`", one.meaning) for one in vos3000.NAMES),
     )
 
 
-def _meaning(item: Key[Any] | Field) -> str:
+def _meaning(item: Setting) -> str:
     return f"{item.meaning} Accepted; not yet in force: {item.not_yet}." if item.not_yet else item.meaning
 
 
@@ -104,7 +105,7 @@ def _rows(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]
         yield f"| {' | '.join(cells)} |"
 
 
-def _with_unit(text: str, item: Key[Any] | Field) -> str:
+def _with_unit(text: str, item: Setting) -> str:
     return f"{text} {item.unit}" if item.unit and text[:1].isdigit() else text
 
 

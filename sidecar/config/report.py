@@ -75,7 +75,7 @@ def _written(one: str | tuple[Share, ...]) -> str:
     return one if isinstance(one, str) else f"[{', '.join(f'{s.gateway}={s.weight}' for s in one)}]"
 
 
-def _watch(gateway: Gateway) -> str:
+def _probing(gateway: Gateway) -> str:
     probed = f", probed every {gateway.probe.interval_ms // 1_000} s" if gateway.probe else ""
     return probed + (f", registered as {gateway.register.identity}" if gateway.register else "")
 
@@ -83,16 +83,19 @@ def _watch(gateway: Gateway) -> str:
 def summary(loaded: Loaded) -> Summary:
     policy, settings = loaded.policy, loaded.settings
     mqtt = settings.mqtt
-    broker = f"{mqtt.host} port {mqtt.port or 'any free one'}{', TLS' if mqtt.tls else ''}"
+    host, port = mqtt.address
+    broker = f"{host} port {port or 'any free one'}{', TLS' if mqtt.tls else ''}"
     return Summary(
         tenant=policy.tenant,
         node=policy.node,
-        data_dir=str(settings.data_dir),
-        profile=settings.profile,
-        listen=tuple(f"{one.transport.value} {one.host} port {one.port}" for one in settings.listen),
+        data_dir=str(settings.node.data_dir),
+        profile=settings.profile_path,
+        listen=tuple(
+            f"{transport.value} {host} port {port}" for transport, (host, port) in settings.sip.listeners()
+        ),
         peers={name: peer.addresses for name, peer in policy.peers.items()},
         gateways={
-            name: f"{gateway.transport.value} {gateway.host} port {gateway.port}{_watch(gateway)}"
+            name: f"{gateway.transport.value} {gateway.host} port {gateway.port}{_probing(gateway)}"
             for name, gateway in policy.gateways.items()
         },
         routes={route.prefix: tuple(map(_written, route.gateways)) for route in policy.routes},
@@ -105,5 +108,5 @@ def summary(loaded: Loaded) -> Summary:
             name: f"{len(deck)} rates, revision {deck.revision[:12]}" for name, deck in policy.decks.items()
         },
         broker=f"embedded, {broker}" if mqtt.embedded else broker,
-        metrics=f"http://{settings.metrics_host}:{settings.metrics_port}/metrics",
+        metrics="http://{}:{}/metrics".format(*settings.metrics.listen),
     )

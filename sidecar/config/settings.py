@@ -1,43 +1,344 @@
-"""What the runtime is told beside the policy: places, addresses, bounds. Built by `load`, checked whole."""
+"""The plain settings, each declared once: name, type, default, bound, meaning. What a start is given of them.
+
+`[section] name` in a file, `SIDECAR_<SECTION>__<NAME>` in the environment, `section.name` on the command
+line. Tables with entries of their own (`[accounts.NAME]`, `[gateways.NAME]`, ...) are in `entries`, VOS3000's
+names in `vos3000`. A setting may also stand in a profile, unless its struct or its field says otherwise.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 import msgspec
+from msgspec import Meta
 
-from sidecar.config.key import LogLevel, ReferPolicy, UnlistedSource
-from sidecar.core.terms import TransportName
-
-
-class Listen(msgspec.Struct, frozen=True, kw_only=True):
-    """One SIP transport of ours. Port 0: any free one, named in the `ready` line."""
-
-    transport: TransportName
-    host: str
-    port: int
+from sidecar.config import values
+from sidecar.config.declare import FileOnly, NotYet, Setting, Shown, settings_of
+from sidecar.config.values import Amount, Text
+from sidecar.core.policy import RecordFlags
+from sidecar.core.rating import RatingTerms
+from sidecar.core.terms import Redirection, Rounding, TransportName
 
 
-class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    certificate: Path
-    key: Path
-    ca: Path | None = None
+class UnlistedSource(StrEnum):
+    DROP = "drop"
+    REJECT = "reject"
 
 
-class Mqtt(msgspec.Struct, frozen=True, kw_only=True):
-    """`embedded`: host and port are where our own broker is to listen, port 0 being any free one."""
+class ReferPolicy(StrEnum):
+    REFUSE = "refuse"
+    PASS = "pass"  # noqa: S105  # no password
 
-    embedded: bool
-    host: str
-    port: int
-    tls: bool = False
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-    username: str = ""
-    password_file: Path | None = None
-    in_flight_max: int = 100
-    status_interval_s: int = 10
+
+class BrokerKind(StrEnum):
+    EMBEDDED = "embedded"
+    EXTERNAL = "external"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """`[section]`. Beside a field's type stand its meaning and what `declare` reads else."""
+
+    section: ClassVar[tuple[str, ...]]
+    in_profile: ClassVar[bool] = True
+    made_into: ClassVar[tuple[type[msgspec.Struct], ...]] = ()
+
+
+Flag = bool
+File = Path | None
+HostPort = tuple[str, int]
+HostPorts = Annotated[tuple[HostPort, ...], values.HOST_PORTS]
+BilledNumbers = Annotated[tuple[str, ...], values.BILLED_NUMBERS]
+
+
+class Node(Section, frozen=True, kw_only=True):
+    section = ("node",)
+    tenant: Annotated[str, values.NAME, FileOnly(), "Whose node this is; the first part of every topic."] = (
+        "_"
+    )
+    name: Annotated[
+        str,
+        values.NAME,
+        FileOnly(),
+        "This node's name, in topics and records.",
+        Shown("the host name"),
+    ] = ""
+    data_dir: Annotated[
+        Path,
+        FileOnly(),
+        "Journal, control socket, embedded broker, decks.",
+        Shown("`./.sidecar`; `/var/lib/sidecar` where the settings are `/etc/sidecar/sidecar.toml`"),
+    ] = Path(".sidecar")
+    calls_max: Annotated[
+        int,
+        Meta(ge=1, le=100_000),
+        "Calls at one time, and INVITEs whose refusal nobody acknowledged; above it, 503.",
+    ] = 20_000
+
+
+class Sip(Section, frozen=True, kw_only=True):
+    section = ("sip",)
+    profile: Annotated[
+        str,
+        Text(r".{1,1000}", "a profile's name or path"),
+        FileOnly(),
+        "A profile of `sip_profiles/` by name, or the path of one (with a `/` or `.toml`).",
+    ] = "loopback"
+    listen_udp: Annotated[HostPorts, "Where SIP over UDP is received."] = ()
+    listen_tcp: Annotated[HostPorts, "Where SIP over TCP is received."] = ()
+    listen_tls: Annotated[HostPorts, "Where SIP over TLS is received."] = ()
+    tls_certificate_file: Annotated[File, "Our certificate chain, PEM."] = None
+    tls_key_file: Annotated[File, "Its private key, PEM."] = None
+    tls_ca_file: Annotated[File, "CA file that peers' certificates are verified against, PEM."] = None
+    unlisted_source: Annotated[UnlistedSource, "What a source in no peer group gets: nothing, or 403."] = (
+        UnlistedSource.DROP
+    )
+    unlisted_refused_per_s: Annotated[
+        int,
+        Meta(ge=1, le=10_000),
+        "INVITEs of one unlisted source that get the 403; the rest gets nothing.",
+    ] = 100
+    account_required: Annotated[
+        Flag,
+        "Refuse calls that no account rule claims; otherwise they are account `_`, postpaid without limit.",
+    ] = False
+    pass_503: Annotated[Flag, "Relay a gateway's 503 as 503; otherwise the caller sees 500."] = False
+    failover_codes: Annotated[
+        tuple[str, ...],
+        values.FINAL_CODES,
+        "Final responses of a gateway that send the call to the next one. Each gateway may have its own.",
+        Shown("`5xx`"),
+    ] = ("5xx",)
+    refer: Annotated[
+        ReferPolicy,
+        "Transfers (REFER in a call, INVITE with Replaces or Join): 603 and 481 (`refuse`), or end "
+        "to end (`pass`): the call that comes of it is billed as its own where it comes here.",
+    ] = ReferPolicy.REFUSE
+    redirect: Annotated[
+        Redirection,
+        "A 3xx of a gateway: the caller hears 480 (`reject`) or is sent there, perhaps past the bill "
+        "(`pass`); or we call the Contacts that are gateways of ours (`follow`). Each gateway may "
+        "have its own.",
+    ] = Redirection.REJECT
+    blocked_numbers: Annotated[
+        tuple[str, ...],
+        values.NUMBERS,
+        "Received numbers that are refused with 403; `0900*` is a beginning.",
+    ] = ()
+    refused_cdr_per_s: Annotated[
+        int,
+        Meta(ge=1, le=1_000),
+        "Refusals of one source that get a record each; the rest are counted in one record a minute.",
+    ] = 10
+    events_max: Annotated[
+        int,
+        Meta(ge=1_024, le=1_048_576),
+        "Events that may wait between the SIP stack and the daemon; when full, new calls are refused.",
+        FileOnly(),
+    ] = 65_536
+
+    def listeners(self) -> list[tuple[TransportName, HostPort]]:
+        """Our SIP transports. Port 0: any free one, named in the `ready` line."""
+        every = (
+            (TransportName.UDP, self.listen_udp),
+            (TransportName.TCP, self.listen_tcp),
+            (TransportName.TLS, self.listen_tls),
+        )
+        return [(transport, place) for transport, places in every for place in places]
+
+
+class Timers(Section, frozen=True, kw_only=True):
+    section = ("timers",)
+    ring_timeout_s: Annotated[int, Meta(ge=1, le=3_600), "No answer by then: 408."] = 120
+    max_duration_s: Annotated[int, Meta(ge=1, le=604_800), "A call this long after its answer is ended."] = (
+        14_400
+    )
+    no_response_failover_s: Annotated[
+        int,
+        Meta(ge=1, le=32),
+        "A gateway that has not sent even a 100 by then: the next one. Each gateway may have its own.",
+    ] = 4
+    t1_ms: Annotated[
+        int,
+        Meta(ge=20, le=2_000),
+        "RFC 3261's T1: repeats begin after it, and an answer without ACK is ended after 64*T1 (32 s).",
+    ] = 500
+    answer_hold_ms_max: Annotated[
+        int, Meta(ge=50, le=30_000), "How long an answer may wait for the journal."
+    ] = 2_000
+    admission_wait_ms_max: Annotated[
+        int,
+        Meta(ge=50, le=30_000),
+        "While a call has waited so long to be admitted, new ones get 503: a node that is starved "
+        "refuses early.",
+    ] = 1_000
+    auth_retry_s: Annotated[
+        int,
+        Meta(ge=1, le=120),
+        "How long a call waits for its retry after a relayed 401, 407 or 422.",
+    ] = 10
+    options_interval_s: Annotated[
+        int,
+        Meta(ge=0, le=3_600),
+        "How often each side of a call is asked by OPTIONS whether it is there; 0: never.",
+    ] = 25
+    retry_after_s: Annotated[int, Meta(ge=1, le=3_600), "Retry-After of our 503."] = 5
+    heartbeat_s: Annotated[
+        int,
+        Meta(ge=1, le=60),
+        "The journal's heartbeat: how exactly the end of a call is known after a crash.",
+        FileOnly(),
+    ] = 1
+    snapshot_interval_s: Annotated[
+        int,
+        Meta(ge=1, le=3_600),
+        "How often the watchdog compares the calls of the SIP stack with ours.",
+        FileOnly(),
+    ] = 10
+
+
+class Billing(Section, frozen=True, kw_only=True):
+    section = ("billing",)
+    made_into = (RatingTerms, RecordFlags)
+    rounding: Annotated[Rounding, "How the one rounding is done."]
+    decimals: Annotated[int, Meta(ge=0, le=9), "Decimals of a charge."]
+    fee_unit: Annotated[
+        Decimal | None,
+        Amount("1000000", greater_than_zero=True),
+        "The smallest unit of a charge: it is rounded to a multiple of it.",
+        Shown("10^-decimals"),
+    ]
+    hold_time_precision_ms: Annotated[
+        int,
+        Meta(ge=0, le=999),
+        "Milliseconds above a whole second from which a second more is billed.",
+    ]
+    free_s: Annotated[int, Meta(ge=0, le=86_400), "The first seconds of each call, not billed."]
+    free_numbers: Annotated[BilledNumbers, "Billed numbers at no charge; `49800*`."] = ()
+    no_cdr_numbers: Annotated[
+        BilledNumbers,
+        "Billed numbers that are charged, but whose CDR is not published.",
+    ] = ()
+    strip_digits: Annotated[
+        int,
+        values.STRIP,
+        "Digits stripped from the called number before the rate look-up; rules, accounts and peers first.",
+    ] = 0
+    currency: Annotated[str, values.CURRENCY, "Currency of accounts that name none."] = "EUR"
+    deck: Annotated[
+        str,
+        Text(r"[A-Za-z0-9_.-]{0,64}", "the name of a deck"),
+        "The sell deck of accounts that name none.",
+        Shown("the only deck there is"),
+    ] = ""
+    margin_floor: Annotated[
+        Decimal | None,
+        values.SHARE,
+        "Gateways at which the first minute is expected to leave less than this share of its sale "
+        'are not tried; with none left, 403. `"0"` forbids losses.',
+        Shown("no floor"),
+    ] = None
+    exchange_rates: Annotated[
+        File,
+        "CSV of `base,quote,rate,valid_from` (1 base = rate quote): how purchases in another "
+        "currency count in a margin.",
+        Shown("none: such margins are unknown"),
+    ] = None
+    record_server_hang_up: Annotated[
+        Flag,
+        "Record and bill calls that the server ended. As a table, `record_server_hang_up.all` is this flag.",
+    ]
+    record_fault: Annotated[Flag, "Record and bill calls that a fault of this node ended."]
+    record_zero_hold_time: Annotated[Flag, "CDRs for calls of 0 s."]
+    record_illegal_call: Annotated[Flag, "CDRs for calls of unlisted sources."]
+    prevent_overdraft_advance_min: Annotated[
+        int,
+        Meta(ge=1, le=15),
+        "Minutes reserved per prepaid call.",
+        NotYet("each prepaid call reserves all that the balance affords"),
+    ] = 1
+
+
+_AS_THE_FLAG = Shown("`billing.record_server_hang_up`")
+
+
+class RecordServerHangUp(Section, frozen=True, kw_only=True):
+    """The flag `billing.record_server_hang_up`, for one reason alone: None where that is not said."""
+
+    section = ("billing", "record_server_hang_up")
+    timeout: Annotated[bool | None, "The same for timeouts alone.", _AS_THE_FLAG] = None
+    credit: Annotated[bool | None, "The same for used-up credit alone.", _AS_THE_FLAG] = None
+    admin: Annotated[bool | None, "The same for operators and drain alone.", _AS_THE_FLAG] = None
+    policy: Annotated[bool | None, "The same for rules alone.", _AS_THE_FLAG] = None
+    resource: Annotated[bool | None, "The same for limits and missing routes alone.", _AS_THE_FLAG] = None
+
+
+class Mqtt(Section, frozen=True, kw_only=True):
+    section = ("mqtt",)
+    in_profile = False
+    broker: Annotated[
+        BrokerKind,
+        "`embedded`: a Mosquitto of our own on loopback; `external`: the one at `host`.",
+    ] = BrokerKind.EMBEDDED
+    host: Annotated[
+        str,
+        Text(r"[A-Za-z0-9_.:-]{0,255}", "a host name or an address"),
+        "The external broker.",
+    ] = ""
+    port: Annotated[
+        int,
+        Meta(ge=0, le=65_535),
+        "Its port, or the embedded broker's.",
+        Shown("embedded: any free one; external: 1883, with TLS 8883"),
+    ] = 0
+    tls: Annotated[Flag, "TLS to the external broker."] = False
+    ca_file: Annotated[
+        File,
+        "CA file that its certificate is verified against, PEM.",
+        Shown("the system's"),
+    ] = None
+    certificate_file: Annotated[File, "Our certificate for it, PEM."] = None
+    key_file: Annotated[File, "Its private key, PEM."] = None
+    username: Annotated[str, Text(r"[^\x00-\x1f\x7f]{0,255}", "a user name"), "User name."] = ""
+    password_file: Annotated[File, "A file that holds the password on its first line."] = None
+    in_flight_max: Annotated[int, Meta(ge=1, le=1_000), "Messages sent and not yet acknowledged."] = 100
+    status_interval_s: Annotated[int, Meta(ge=1, le=3_600), "How often the retained status is renewed."] = 10
+
+    @property
+    def embedded(self) -> bool:
+        return self.broker is BrokerKind.EMBEDDED
+
+    @property
+    def address(self) -> HostPort:
+        """Of the broker; where ours is to listen, port 0 is any free one."""
+        if self.embedded:
+            return "127.0.0.1", self.port
+        return self.host, self.port or (8883 if self.tls else 1883)
+
+
+class Metrics(Section, frozen=True, kw_only=True):
+    section = ("metrics",)
+    in_profile = False
+    listen: Annotated[HostPort, values.HOST_PORT, "Where Prometheus reads. It has no password."] = (
+        "127.0.0.1",
+        9494,
+    )
+
+
+class Log(Section, frozen=True, kw_only=True):
+    section = ("log",)
+    in_profile = False
+    level: Annotated[LogLevel, "The least level that is logged."] = LogLevel.INFO
 
 
 class GatewayCredentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,33 +350,41 @@ class GatewayCredentials(msgspec.Struct, frozen=True, kw_only=True):
     realm: str = ""  # the only one that gets it; empty: any
 
 
-class Bridge(msgspec.Struct, frozen=True, kw_only=True):
-    """What the native module is told at its start."""
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every plain setting, with the value that is in force, and what the tables tell others than the core."""
 
-    calls_max: int
-    events_max: int
-    answer_hold_ms_max: int
-    admission_wait_ms_max: int
-    t1_ms: int
-    options_interval_s: int
-    retry_after_s: int
-    unlisted_source: UnlistedSource
-    refer: ReferPolicy
-    unlisted_refused_per_s: int
+    node: Node
+    sip: Sip
+    timers: Timers
+    billing: Billing
+    record_server_hang_up: RecordServerHangUp
+    mqtt: Mqtt
+    metrics: Metrics
+    log: Log
+    profile_path: str = ""
     # Those an InviteReceived, CancelReceived or ByeReceived is to carry, in lower case.
-    headers: tuple[str, ...]
+    headers: tuple[str, ...] = ()
     credentials: tuple[GatewayCredentials, ...] = ()
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    data_dir: Path
-    profile: str  # its path
-    listen: tuple[Listen, ...]
-    tls: TlsFiles | None
-    bridge: Bridge
-    mqtt: Mqtt
-    metrics_host: str
-    metrics_port: int
-    log_level: LogLevel
-    heartbeat_ms: int
-    snapshot_interval_s: int
+_SECTIONS = [
+    kind for kind in get_type_hints(Settings).values() if isinstance(kind, type) and issubclass(kind, Section)
+]
+DECLARED: Mapping[tuple[str, ...], Setting] = {
+    declared.path: declared
+    for kind in _SECTIONS
+    for declared in settings_of(
+        kind, kind.section, in_profile=kind.in_profile, made_into=kind.made_into
+    ).values()
+}
+SECTION_NAMES = tuple(dict.fromkeys(path[0] for path in DECLARED))
+
+
+def in_force(value_of: Callable[[Setting], Any]) -> Settings:
+    """The settings, each with the value that `value_of` gives."""
+    sections = {}
+    for name, kind in get_type_hints(Settings).items():
+        if kind in _SECTIONS:
+            given = {field: value_of(DECLARED[*kind.section, field]) for field in kind.__struct_fields__}
+            sections[name] = kind(**given)
+    return Settings(**sections)

@@ -1,20 +1,22 @@
-"""The entries of one start, gathered from the settings file and the profile, with the decks read."""
+"""The entries of one start, read field by field from the settings file and the profile, with the decks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from sidecar.config import entries
-from sidecar.config.entries import Entry, Table, read_proxy_hangups, read_table
+from sidecar.config.entries import NESTED, Table
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.source import Document
 from sidecar.config.values import NAME, PATH, BadValueError
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.tariff import Deck
+
+ENTRIES_MAX = 200_000
 
 DeckReader: TypeAlias = Callable[[Path], Deck | Sequence[str]]
 """Gives the deck in a CSV file, or what is wrong with it, a line each. (The adapter that reads decks stands
@@ -23,6 +25,43 @@ beside this layer, so whoever starts us passes it in.)"""
 
 ExchangeReader: TypeAlias = Callable[[Path], ExchangeTable | Sequence[str]]
 """The same for a file of exchange rates."""
+
+
+class Entry:
+    """One entry, its fields checked one by one. A field that is wrong or missing has its default here; the
+    error is in the findings, so nothing is built of it."""
+
+    def __init__(self, document: Document, path: tuple[str | int, ...], table: type[Table]) -> None:
+        self._document = document
+        self._path = path
+        self.table = table
+        self.values: dict[str, Any] = {name: field.default for name, field in table.fields().items()}
+        self.given: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """The name of a named entry."""
+        return str(self._path[-1])
+
+    @property
+    def written(self) -> str:
+        """`gateways.carrier`, `routes[1]`"""
+        return _written(self._path)
+
+    def __getitem__(self, field: str) -> Any:
+        return self.values[field]
+
+    def where(self, field: str = "") -> Where:
+        return self._document.where((*self._path, field) if field else self._path)
+
+    def at(self, field: str = "") -> tuple[Where, str]:
+        """For a problem: where it is, or where its field is, and the key as it is written."""
+        return self.where(field), f"{self.written}.{field}" if field else self.written
+
+    def path(self, field: str) -> Path | None:
+        """A path that is written in it, relative to the folder of its document."""
+        value = self.values[field]
+        return None if value is None else self._document.folder / value
 
 
 class NamedDeck(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +83,10 @@ class Tables(msgspec.Struct, frozen=True, kw_only=True):
     profile: Where
     exchange: ExchangeTable = ExchangeTable()
 
+    def default_deck(self, named: str) -> str:
+        """The sell deck of accounts that name none: `billing.deck`, else the only one there is, else none."""
+        return named or (next(iter(self.decks)) if len(self.decks) == 1 else "")
+
 
 def read_tables(
     settings: Document,
@@ -52,20 +95,23 @@ def read_tables(
     packaged_decks: Mapping[str, Path],
     findings: Findings,
 ) -> Tables:
-    peers = {entry.name: entry for entry in read_table(profile, entries.PEERS, findings)}
-    groups = _of_both(settings, profile, entries.GROUPS, "a group", findings)
-    accounts = _of_both(settings, profile, entries.ACCOUNTS, "an account", findings)
+    def of_profile(name: str) -> list[Entry]:
+        return list(_read(profile, (name,), profile.data.get(name), entries.PROFILE_TABLES[name], findings))
+
+    peers = {entry.name: entry for entry in of_profile("peers")}
+    groups = _of_both(settings, profile, "groups", "a group", findings)
+    accounts = _of_both(settings, profile, "accounts", "an account", findings)
     decks: dict[str, NamedDeck] = {}
     for document in (settings, profile):
         _read_decks(document, read_deck, packaged_decks, decks, findings)
     _inherit(accounts, groups)
     return Tables(
         peers=peers,
-        proxy_hangups={name: read_proxy_hangups(profile, peer, findings) for name, peer in peers.items()},
-        gateways={entry.name: entry for entry in read_table(profile, entries.GATEWAYS, findings)},
-        routes=read_table(profile, entries.ROUTES, findings),
-        account_rules=read_table(profile, entries.ACCOUNT_RULES, findings),
-        strip_rules=read_table(profile, entries.STRIP_RULES, findings),
+        proxy_hangups={name: _proxy_hangups(profile, name, findings) for name in peers},
+        gateways={entry.name: entry for entry in of_profile("gateways")},
+        routes=of_profile("routes"),
+        account_rules=of_profile("account_rules"),
+        strip_rules=of_profile("strip_rules"),
         groups=groups,
         accounts=accounts,
         decks=decks,
@@ -74,15 +120,16 @@ def read_tables(
 
 
 def _of_both(
-    settings: Document, profile: Document, table: Table, what: str, findings: Findings
+    settings: Document, profile: Document, table: str, what: str, findings: Findings
 ) -> dict[str, Entry]:
     """The named entries of both documents; none may be in both."""
     found: dict[str, Entry] = {}
     for document in (settings, profile):
-        for entry in read_table(document, table, findings):
+        kind = entries.PROFILE_TABLES[table]
+        for entry in _read(document, (table,), document.data.get(table), kind, findings):
             other = found.setdefault(entry.name, entry)
             if other is not entry:
-                findings.error(entry.where(), entry.written, f"is {what} of {other.where()} too")
+                findings.error(*entry.at(), f"is {what} of {other.where()} too")
     return found
 
 
@@ -94,6 +141,70 @@ def _inherit(accounts: Mapping[str, Entry], groups: Mapping[str, Entry]) -> None
             account.values.update({name: group[name] for name in group.given - account.given})
 
 
+def _proxy_hangups(document: Document, peer: str, findings: Findings) -> list[Entry]:
+    raw = document.data["peers"][peer].get(NESTED)
+    return list(_read(document, ("peers", peer, NESTED), raw, entries.ProxyHangups, findings))
+
+
+def _read(
+    document: Document, path: tuple[str | int, ...], raw: object, table: type[Table], findings: Findings
+) -> Iterator[Entry]:
+    """Every entry of a table of the document, in its order."""
+    if raw is None:
+        return
+    items: Sequence[tuple[str | int, object]]
+    if table.is_listed() and isinstance(raw, list):
+        items = list(enumerate(raw))
+    elif not table.is_listed() and isinstance(raw, dict):
+        items = list(raw.items())
+    else:
+        findings.error(document.where(path), _written(path), f"is written as {table.heading}")
+        return
+    if len(items) > ENTRIES_MAX:
+        findings.error(document.where(path), _written(path), f"{len(items)} entries: at most {ENTRIES_MAX}")
+        return
+    for name, content in items:
+        entry = Entry(document, (*path, name), table)
+        if not isinstance(content, dict):
+            findings.error(*entry.at(), f"is a table, {table.heading}, not {quoted(content)}")
+            continue
+        if isinstance(name, str):
+            try:
+                table.names.read(name)
+            except BadValueError as error:
+                findings.error(*entry.at(), f"as a name: {error}")
+                continue
+        _read_fields(entry, content, findings)
+        yield entry
+
+
+def _read_fields(entry: Entry, content: dict[str, object], findings: Findings) -> None:
+    fields = entry.table.fields()
+    nested = {NESTED} if entry.table is entries.Peers else set()
+    for name, raw in content.items():
+        if name in nested:
+            continue
+        field = fields.get(name)
+        if field is None:
+            findings.error(*entry.at(name), "there is no such key", nearest(name, [*fields, *nested]))
+            continue
+        entry.given.add(name)
+        try:
+            entry.values[name] = field.kind.read(raw)
+        except BadValueError as error:
+            findings.error(*entry.at(name), str(error), error.suggestion)
+    for field in fields.values():
+        if field.required and field.name not in entry.given:
+            findings.error(entry.where(), entry.at(field.name)[1], "is missing")
+
+
+def _written(path: Sequence[str | int]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
 def _read_decks(
     document: Document,
     read_deck: DeckReader,
@@ -101,9 +212,9 @@ def _read_decks(
     decks: dict[str, NamedDeck],
     findings: Findings,
 ) -> None:
-    content = document.data.get(entries.DECKS.name, {})
+    content = document.data.get("decks", {})
     if not isinstance(content, dict):
-        findings.error(document.where(("decks",)), "decks", f"is written as {entries.DECKS.header}")
+        findings.error(document.where(("decks",)), "decks", f"is written as {entries.Decks.heading}")
         return
     for name, raw in content.items():
         where, key = document.where(("decks", name)), f"decks.{name}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from sidecar.config.problems import nearest, quoted
 from sidecar.core import header_names
@@ -38,6 +38,7 @@ class BadValueError(Exception):
         self.suggestion = suggestion
 
 
+@runtime_checkable
 class Kind(Protocol[T_co]):
     @property
     def name(self) -> str:

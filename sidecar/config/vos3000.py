@@ -1,81 +1,66 @@
 """VOS3000's names for our settings: in `[vos3000]` of the settings file, and as plain environment variables.
 
-Each stands for the key beside it, with VOS3000's own bounds. Given together with another name of the same key
-in the same layer, both must say the same.
+Each stands for the setting beside it, with VOS3000's own bounds. Given together with another name of the same
+setting in the same layer, both must say the same.
 """
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from sidecar.config import billing_keys, values
-from sidecar.config.key import Key
-from sidecar.config.values import Amount, Kind, Whole
+import msgspec
 
-T = TypeVar("T")
+from sidecar.config import values
+from sidecar.config.settings import DECLARED
+from sidecar.config.values import Kind, Whole
 
 SECTION = "vos3000"
 STEM = "SERVER_BILLING_"
 
 
-class Vos3000Name(Generic[T]):
-    def __init__(self, name: str, key: Key[Any], kind: Kind[T], meaning: str) -> None:
-        self.name = STEM + name
-        self.key = key
-        self.kind = kind
-        self.meaning = meaning
+class Vos3000Name(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    path: tuple[str, ...]
+    kind: Kind[Any]
+    meaning: str
 
 
-_FEE_PRECISION_MEANING = "Decimals of the fee. VOS3000's own default is 2; unset here means 6."
+def _name(name: str, setting: str, meaning: str, kind: Kind[Any] | None = None) -> Vos3000Name:
+    path = ("billing", setting)
+    return Vos3000Name(name=STEM + name, path=path, kind=kind or DECLARED[path].kind, meaning=meaning)
 
-NAMES: tuple[Vos3000Name[Any], ...] = (
-    Vos3000Name(
+
+NAMES = (
+    _name(
         "RECORD_SERVER_HANG_UP",
-        billing_keys.RECORD_SERVER_HANG_UP,
-        values.VOS_FLAG,
+        "record_server_hang_up",
         "0: calls that the server ended get no CDR and no charge.",
-    ),
-    Vos3000Name(
-        "GATEWAY_ROUTE_PREFIX",
-        billing_keys.STRIP_DIGITS,
-        values.STRIP,
-        "Leading digits stripped before the rate look-up.",
-    ),
-    Vos3000Name(
-        "RECORD_ZERO_HOLD_TIME", billing_keys.RECORD_ZERO_HOLD_TIME, values.VOS_FLAG, "CDRs for calls of 0 s."
-    ),
-    Vos3000Name(
-        "RECORD_ILLEGAL_CALL",
-        billing_keys.RECORD_ILLEGAL_CALL,
         values.VOS_FLAG,
+    ),
+    _name("GATEWAY_ROUTE_PREFIX", "strip_digits", "Leading digits stripped before the rate look-up."),
+    _name("RECORD_ZERO_HOLD_TIME", "record_zero_hold_time", "CDRs for calls of 0 s.", values.VOS_FLAG),
+    _name(
+        "RECORD_ILLEGAL_CALL",
+        "record_illegal_call",
         "CDRs for calls of unauthorised sources.",
+        values.VOS_FLAG,
     ),
-    Vos3000Name(
-        "HOLD_TIME_PRECISION",
-        billing_keys.HOLD_TIME_PRECISION,
-        Whole(0, 999),
-        "At 50, 21.049 s bills 21 and 21.050 s bills 22.",
+    _name("HOLD_TIME_PRECISION", "hold_time_precision_ms", "At 50, 21.049 s bills 21 and 21.050 s bills 22."),
+    _name(
+        "FEE_PRECISION",
+        "decimals",
+        "Decimals of the fee. VOS3000's own default is 2; unset here means 6.",
+        Whole(0, 4),
     ),
-    Vos3000Name("FEE_PRECISION", billing_keys.DECIMALS, Whole(0, 4), _FEE_PRECISION_MEANING),
-    Vos3000Name(
-        "FEE_PRECISTION", billing_keys.DECIMALS, Whole(0, 4), "The same, as VOS3000's manual also spells it."
-    ),
-    Vos3000Name(
-        "FEE_UNIT",
-        billing_keys.FEE_UNIT,
-        Amount("1000000", greater_than_zero=True),
-        "The smallest unit of a charge.",
-    ),
-    Vos3000Name("FREE_TIME", billing_keys.FREE_TIME, Whole(0, 86_400), "Seconds subtracted before rating."),
-    Vos3000Name(
-        "FREE_E164S", billing_keys.FREE_NUMBERS, values.VOS_NUMBERS, "Numbers at no charge, `*` as a suffix."
-    ),
-    Vos3000Name("NO_CDR_E164S", billing_keys.NO_CDR_NUMBERS, values.VOS_NUMBERS, "Numbers without a CDR."),
-    Vos3000Name(
+    _name("FEE_PRECISTION", "decimals", "The same, as VOS3000's manual also spells it.", Whole(0, 4)),
+    _name("FEE_UNIT", "fee_unit", "The smallest unit of a charge."),
+    _name("FREE_TIME", "free_s", "Seconds subtracted before rating."),
+    _name("FREE_E164S", "free_numbers", "Numbers at no charge, `*` as a suffix.", values.VOS_NUMBERS),
+    _name("NO_CDR_E164S", "no_cdr_numbers", "Numbers without a CDR.", values.VOS_NUMBERS),
+    _name(
         "PREVENT_OVERDRAFT_ADVANCE_TIME",
-        billing_keys.PREVENT_OVERDRAFT_ADVANCE,
-        Whole(1, 15),
+        "prevent_overdraft_advance_min",
         "Minutes reserved per prepaid call.",
     ),
 )
-BY_NAME: dict[str, Vos3000Name[Any]] = {name.name: name for name in NAMES}
+BY_NAME = {name.name: name for name in NAMES}

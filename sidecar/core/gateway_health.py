@@ -57,9 +57,9 @@ TABLE: Final[Mapping[tuple[Health, Sign], tuple[Health, Threshold]]] = {
 
 class ProbeTerms(msgspec.Struct, frozen=True, kw_only=True):
     interval_ms: int
-    timeout_ms: int = 4_000
-    down_after: int = 2
-    up_after: int = 1
+    timeout_ms: int
+    down_after: int
+    up_after: int
     alive: tuple[str, ...] = ()  # codes and classes, `404`, `2xx`; empty: all but FAILING
 
 

@@ -71,9 +71,9 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     peer: str = ""  # the peer group that its address is in; its words are believed as that group's are
     strip_digits: int = 0  # of the number sent, before the buy rate is looked up
     calls_max: int | None = None
-    no_response_failover_ms: int = 4_000
+    no_response_failover_ms: int
     no_progress_failover_ms: int | None = None  # None: a 100 is waited on until the ring timeout
-    failover_codes: frozenset[int] = SERVER_FAILURES  # final responses that send the call to the next gateway
+    failover_codes: frozenset[int]  # final responses that send the call to the next gateway
     username: str = ""  # ours there: its challenges are answered by us; without one they are the caller's
     caller_id: CallerIdForm = CallerIdForm.PASS
     caller_number: NumberForm = NumberForm.AS_IS
@@ -139,12 +139,10 @@ class AccountRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timers(msgspec.Struct, frozen=True, kw_only=True):
-    ring_timeout_ms: int = 120_000
-    max_duration_ms: int = 14_400_000
-    auth_retry_ms: int = 10_000
-    answer_hold_ms_max: int = 2_000
-    heartbeat_ms: int = 1_000
-    retry_after_s: int = 5
+    ring_timeout_ms: int
+    max_duration_ms: int
+    auth_retry_ms: int
+    retry_after_s: int
 
 
 class RecordFlags(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +160,8 @@ class RecordFlags(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What comes of plain settings has no default here: it is declared in config.settings."""
+
     tenant: str
     node: str
     boot_id: str
@@ -170,24 +170,24 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[RouteRule, ...]
     accounts: Mapping[str, Account]
     account_rules: tuple[AccountRule, ...] = ()
-    account_required: bool = False
-    calls_max: int = 20_000
-    timers: Timers = Timers()
+    account_required: bool
+    calls_max: int
+    timers: Timers
     blocked_numbers: frozenset[str] = frozenset()  # normalised numbers; a `*` suffix makes a prefix of it
-    pass_503: bool = False
-    redirect: Redirection = Redirection.REJECT
-    strip_digits: int = 0  # SERVER_BILLING_GATEWAY_ROUTE_PREFIX
+    pass_503: bool
+    redirect: Redirection
+    strip_digits: int  # SERVER_BILLING_GATEWAY_ROUTE_PREFIX
     strip_rules: tuple[StripRule, ...] = ()
     rating: RatingTerms = RatingTerms()
-    default_currency: str = "EUR"
+    default_currency: str
     decks: Mapping[str, Deck] = {}
     default_deck: str = ""
     margin_floor: Decimal | None = None
     exchange: ExchangeTable = ExchangeTable()
     flags: RecordFlags = RecordFlags()
     q850_of_sip: Mapping[int, int] = {}  # overrides RFC 3398's mapping, code by code
-    prevent_overdraft_advance_min: int = 1  # accepted and reported; not yet in force
-    refused_cdr_per_s: int = 10
+    prevent_overdraft_advance_min: int  # accepted and reported; not yet in force
+    refused_cdr_per_s: int
 
     def account_terms(self, name: str) -> Account:
         """The account's terms, with the node's margin floor where it has none; calls that nobody claims are

@@ -60,7 +60,7 @@ class RegisterTerms(msgspec.Struct, frozen=True, kw_only=True):
     identity: str  # the address of record, a URI
     target: str  # the Request-URI: the domain of the registrar
     contact_user: str
-    expires_s: int = 3_600
+    expires_s: int
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):

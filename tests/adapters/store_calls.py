@@ -19,11 +19,12 @@ from sidecar.core.rating import RatingTerms
 from sidecar.core.records import cdr_of, sell_total, utc
 from sidecar.core.tariff import Rate, RateStep
 from sidecar.core.terms import Detail, DialogState, Evidence, HangupOrigin, Money, TransportName
+from tests.policies import declared_policy
 
 BOOT_ID = "6f1c2a"
 MS = 1_000_000
 WALL_NS = 1_790_000_000_123_456_000
-POLICY = Policy(tenant="_", node="n1", boot_id=BOOT_ID, peers={}, gateways={}, routes=(), accounts={})
+POLICY = declared_policy(tenant="_", node="n1", boot_id=BOOT_ID)
 NO_SERVER_RECORDS = replace(POLICY, flags=RecordFlags(record_server_hang_up=False))
 RATE = Rate(
     prefix="4915",

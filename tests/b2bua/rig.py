@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from sidecar.b2bua.hook import BridgeHook, BridgeSettings, Listener, PeerGroup
+from sidecar.config import settings as declared
 from sidecar.core.commands import RelayAnswer, RelayFailure, Route, Snapshot, WireCommand
 from sidecar.core.events import AckReceived, AnswerHeld, Event, InviteReceived, RouteFailed, SnapshotTaken
 from sidecar.core.terms import TransportName
+from sidecar.wiring import bridge_limits
 from tests.b2bua.scripted_ua import PATIENCE_S, Message, ScriptedUA, bracketed, sip
 
 OFFER: Final = (
@@ -35,6 +37,12 @@ def own_network() -> str:
     return f"127.{40 + _worker * 8 + number // 250}.{number % 250 + 1}"
 
 
+def bridge_settings(**given: Any) -> BridgeSettings:
+    """With the declared defaults, but without OPTIONS of its own."""
+    defaults = bridge_limits(declared.in_force(lambda setting: setting.default))
+    return BridgeSettings(**{**defaults, "options_interval_ms": 0, **given})
+
+
 class Rig:
     """127.x.y.1 is the bridge, .2 the caller, .3 and .4 the gateways, .9 a stranger."""
 
@@ -46,7 +54,7 @@ class Rig:
             PeerGroup(name="callers", cidrs=(f"{self.network}.2/32",)),
             PeerGroup(name="gateways", cidrs=(f"{self.network}.3/32", f"{self.network}.4/32")),
         )
-        self.settings = BridgeSettings(
+        self.settings = bridge_settings(
             listeners=tuple(Listener(transport=name, host=self.host, port=0) for name in transports),
             peers=settings.pop("peers", groups),
             drain_interval_ms=0,

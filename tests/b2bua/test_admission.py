@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from sidecar.b2bua.hook import BridgeHook, BridgeSettings, HookError, Listener
+from sidecar.b2bua.hook import BridgeHook, HookError, Listener
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AnswerDropped, AnswerHeld, InviteReceived, InviteRefused
 from sidecar.core.terms import Detail, TransportName
-from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig, own_network
+from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig, bridge_settings, own_network
 from tests.b2bua.scripted_ua import ScriptedUA, sip
 
 
@@ -88,7 +88,7 @@ async def test_strangers_are_not_answered() -> None:
 
 
 async def test_strangers_may_be_refused_with_a_record() -> None:
-    async with Rig(unlisted="refuse") as rig:
+    async with Rig(unlisted_source="reject") as rig:
         stranger = await rig.agent(9)
         rig.invite(agent=stranger)
         assert (await stranger.expect(403))["Reason"] == 'Q.850;cause=21;text="source_not_allowed"'
@@ -477,7 +477,7 @@ async def test_a_target_that_is_a_name_is_reached_where_it_speaks_from() -> None
 async def test_a_port_in_use_is_one_clear_error() -> None:
     holder = await ScriptedUA.udp(f"{own_network()}.2")
     listener = Listener(transport=TransportName.UDP, host=holder.host, port=holder.port)
-    hook = BridgeHook(BridgeSettings(listeners=(listener,), peers=()))
+    hook = BridgeHook(bridge_settings(listeners=(listener,), peers=()))
     with pytest.raises(HookError, match=rf"^cannot listen on udp {holder.host}:{holder.port}: .*in use"):
         await hook.start()
     holder.close()

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import pytest
 
-from sidecar.b2bua.hook import BridgeSettings, Credentials
+from sidecar.b2bua.hook import Credentials
 from sidecar.core.commands import RelayAnswer, RelayFailure
 from sidecar.core.events import AnswerHeld, InviteReceived, LegTerminated, RouteFailed
 from sidecar.core.terms import LegName, RouteFailure
-from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
+from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig, bridge_settings
 from tests.b2bua.scripted_ua import Message
 
 USER, PASSWORD, REALM = "trunk-7", "s3cret: häh", "carrier.example"
@@ -319,6 +319,6 @@ async def test_a_cancelled_invite_is_not_tried_again() -> None:
 
 
 def test_settings_that_are_printed_hold_no_password() -> None:
-    settings = BridgeSettings(listeners=(), peers=(), credentials=CREDENTIALS)
+    settings = bridge_settings(listeners=(), peers=(), credentials=CREDENTIALS)
     assert PASSWORD not in repr(settings)
     assert PASSWORD not in str(settings)

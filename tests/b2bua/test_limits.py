@@ -15,7 +15,7 @@ from sidecar.b2bua.hook import PeerGroup, TlsFiles
 from sidecar.core.commands import Reject
 from sidecar.core.events import InviteReceived, InviteRefused
 from sidecar.core.terms import TransportName
-from tests.b2bua.rig import Rig
+from tests.b2bua.rig import Rig, bridge_settings
 from tests.b2bua.scripted_ua import ScriptedUA
 from tests.b2bua.test_admission import request
 from tests.b2bua.test_tls import openssl
@@ -33,7 +33,7 @@ class LimitedRig(Rig):
         super().__init__()
         callers, gateways = self.settings.peers
         limited = PeerGroup(name=callers.name, cidrs=callers.cidrs, requests_per_s=requests_per_s)
-        self.settings = self.settings.__class__(listeners=self.settings.listeners, peers=(limited, gateways))
+        self.settings = bridge_settings(listeners=self.settings.listeners, peers=(limited, gateways))
         self.hook = self.hook.__class__(self.settings)
         self.hook.on_events(self._take)
 
@@ -80,7 +80,7 @@ async def test_a_call_that_is_set_up_can_be_cancelled_above_the_rate() -> None:
 
 
 async def test_strangers_are_refused_so_often_and_then_dropped() -> None:
-    async with Rig(unlisted="refuse", unlisted_refused_per_s=5) as rig:
+    async with Rig(unlisted_source="reject", unlisted_refused_per_s=5) as rig:
         stranger = await rig.agent(9)
         for number in range(300):
             rig.invite(agent=stranger)

@@ -13,12 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidecar.config import ConfigError, Inputs, Listen, entries, keys, load, places
-from sidecar.config.key import LogLevel, ReferPolicy, UnlistedSource
+from sidecar.config import ConfigError, Inputs, entries, load, places
+from sidecar.config.settings import DECLARED, SECTION_NAMES, LogLevel, ReferPolicy, UnlistedSource
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import Account, AccountRule, Gateway, Peer, ProxyHangup, RouteRule, Share, Timers
 from sidecar.core.terms import CallerIdForm, Detail, NumberForm, Redirection, TransportName
 from tests.config.support import PROFILE, Start, deck_or_errors, exchange_or_errors
+
+TIMERS = Timers(ring_timeout_ms=120_000, max_duration_ms=14_400_000, auth_retry_ms=10_000, retry_after_s=5)
 
 
 def embedded(tmp_path: Path) -> Inputs:
@@ -36,23 +38,23 @@ def test_without_any_file_there_is_a_whole_node_on_loopback(tmp_path: Path) -> N
     loaded = load(embedded(tmp_path))
     policy, own = loaded.policy, loaded.settings
     assert loaded.warnings == ()
-    assert own.listen == (
-        Listen(transport=TransportName.UDP, host="127.0.0.1", port=5080),
-        Listen(transport=TransportName.TCP, host="127.0.0.1", port=5080),
-    )
+    assert own.sip.listeners() == [
+        (TransportName.UDP, ("127.0.0.1", 5080)),
+        (TransportName.TCP, ("127.0.0.1", 5080)),
+    ]
     assert [(gateway.host, gateway.port) for gateway in policy.gateways.values()] == [("127.0.0.1", 5090)]
-    assert (own.metrics_host, own.metrics_port) == ("127.0.0.1", 9494)
-    assert (own.mqtt.embedded, own.mqtt.host, own.mqtt.port) == (True, "127.0.0.1", 0)
-    assert own.data_dir == Path(".sidecar")
-    assert (own.heartbeat_ms, own.bridge.options_interval_s, own.bridge.retry_after_s) == (1_000, 25, 5)
-    assert (own.bridge.calls_max, own.bridge.answer_hold_ms_max, own.bridge.t1_ms) == (
+    assert own.metrics.listen == ("127.0.0.1", 9494)
+    assert (own.mqtt.embedded, own.mqtt.address) == (True, ("127.0.0.1", 0))
+    assert own.node.data_dir == Path(".sidecar")
+    assert (own.timers.heartbeat_s, own.timers.options_interval_s, own.timers.retry_after_s) == (1, 25, 5)
+    assert (own.node.calls_max, own.timers.answer_hold_ms_max, own.timers.t1_ms) == (
         20_000,
         2_000,
         500,
     )
-    assert own.bridge.admission_wait_ms_max == 1_000
-    assert (own.bridge.unlisted_source, own.log_level) == (UnlistedSource.DROP, LogLevel.INFO)
-    assert policy.timers == Timers()
+    assert own.timers.admission_wait_ms_max == 1_000
+    assert (own.sip.unlisted_source, own.log.level) == (UnlistedSource.DROP, LogLevel.INFO)
+    assert policy.timers == TIMERS
     assert (policy.tenant, policy.node, policy.boot_id) == ("_", "box", "boot")
     assert policy.routes == (RouteRule(prefix="", gateways=("next_hop",)),)
     assert policy.gateways["next_hop"].no_response_failover_ms == 4_000
@@ -81,13 +83,13 @@ def test_the_demo_profile_has_short_timers_and_a_blocked_number(tmp_path: Path) 
 def test_every_profile_of_ours_loads_without_a_warning(tmp_path: Path, name: str) -> None:
     loaded = load(msgspec.structs.replace(embedded(tmp_path), command_line={"sip.profile": name}))
     assert loaded.warnings == ()
-    assert Path(loaded.settings.profile).stem == name
+    assert Path(loaded.settings.profile_path).stem == name
 
 
 def test_a_profile_is_found_by_its_path_relative_to_the_file_that_names_it(start: Start) -> None:
     (start.folder / "mine.toml").write_text(PROFILE)
     loaded = start.load("[sip]\nprofile = 'mine.toml'\n", profile=None)
-    assert loaded.settings.profile == str(start.folder / "mine.toml")
+    assert loaded.settings.profile_path == str(start.folder / "mine.toml")
 
 
 def test_the_system_file_is_read_where_no_other_is_named(tmp_path: Path) -> None:
@@ -95,7 +97,7 @@ def test_the_system_file_is_read_where_no_other_is_named(tmp_path: Path) -> None
     inputs.system_file.write_text("[timers]\nring_timeout_s = 7\n")
     loaded = load(inputs)
     assert loaded.policy.timers.ring_timeout_ms == 7_000
-    assert loaded.settings.data_dir == Path("/var/lib/sidecar")
+    assert loaded.settings.node.data_dir == Path("/var/lib/sidecar")
 
 
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_a_gateways_credentials_are_a_name_for_the_core_and_a_file_for_the_bridg
     (start.folder / "secret").write_text("s3cret\n")
     loaded = start.load(profile=PROFILE + CREDENTIALS)
     assert loaded.policy.gateways["trunk"].username == "us"
-    (credentials,) = loaded.settings.bridge.credentials
+    (credentials,) = loaded.settings.credentials
     assert credentials.password_file == start.folder / "secret"
     assert (credentials.gateway, credentials.username, credentials.realm) == (
         "trunk",
@@ -254,7 +256,13 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             tax_rate=Decimal("0.07"),
             minimum_charge=Decimal("0.01"),
         ),
-        "two": Gateway(name="two", host="203.0.113.2", port=5062),
+        "two": Gateway(
+            name="two",
+            host="203.0.113.2",
+            port=5062,
+            no_response_failover_ms=4_000,
+            failover_codes=frozenset(range(500, 600)),
+        ),
     }
     assert policy.routes == (RouteRule(prefix="49", gateways=("two", "one")),)
     assert policy.account_rules == (
@@ -278,9 +286,9 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
     assert policy.redirect is Redirection.FOLLOW
     assert (policy.blocked_numbers, policy.refused_cdr_per_s) == (frozenset({"0900*", "+4990"}), 3)
     assert policy.default_deck == "sell"
-    assert loaded.settings.bridge.calls_max == 100
-    assert loaded.settings.bridge.refer is ReferPolicy.PASS
-    assert loaded.settings.bridge.headers == (
+    assert loaded.settings.node.calls_max == 100
+    assert loaded.settings.sip.refer is ReferPolicy.PASS
+    assert loaded.settings.headers == (
         "session-id",
         "p-charging-vector",
         "x-account",
@@ -289,8 +297,8 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
         "privacy",
         "reason",
     )
-    assert loaded.settings.bridge.unlisted_source is UnlistedSource.REJECT
-    assert loaded.settings.bridge.unlisted_refused_per_s == 5
+    assert loaded.settings.sip.unlisted_source is UnlistedSource.REJECT
+    assert loaded.settings.sip.unlisted_refused_per_s == 5
 
 
 def test_without_routes_every_number_tries_every_gateway_in_the_order_of_the_file(start: Start) -> None:
@@ -339,9 +347,9 @@ def test_an_external_broker(start: Start) -> None:
         "[mqtt]\nbroker = 'external'\nhost = 'b.example'\ntls = true\nusername = 'u'\npassword_file = 'pw'\n"
     )
     mqtt = start.load(text).settings.mqtt
-    assert (mqtt.embedded, mqtt.host, mqtt.port, mqtt.tls) == (False, "b.example", 8883, True)
+    assert (mqtt.embedded, mqtt.address, mqtt.tls) == (False, ("b.example", 8883), True)
     assert (mqtt.username, mqtt.password_file) == ("u", start.folder / "pw")
-    assert start.load(text.replace("tls = true", "tls = false")).settings.mqtt.port == 1883
+    assert start.load(text.replace("tls = true", "tls = false")).settings.mqtt.address[1] == 1883
 
 
 @pytest.mark.parametrize(
@@ -397,20 +405,20 @@ def test_a_system_file_that_cannot_be_looked_at_is_an_error_and_not_left_out(tmp
 
 
 def test_an_empty_settings_file_is_the_defaults(start: Start) -> None:
-    assert start.load("").policy.timers == Timers()
+    assert start.load("").policy.timers == TIMERS
 
 
 NAMES = st.sampled_from(
     [
-        *keys.SECTIONS,
+        *SECTION_NAMES,
         *entries.PROFILE_TABLES,
-        *(key.name for key in keys.KEYS),
+        *(key.name for key in DECLARED.values()),
         "q850",
         "vos3000",
         "486",
         "all",
     ]
-    + [field for table in entries.PROFILE_TABLES.values() for field in table.fields]
+    + [field for table in entries.PROFILE_TABLES.values() for field in table.fields()]
     + ["proxy_hangups", "local", "carrier"]
 ) | st.text(max_size=3)
 VALUES = st.recursive(

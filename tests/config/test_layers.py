@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
-from sidecar.config import Loaded, billing_keys, keys, vos3000
-from sidecar.config.key import Key
-from sidecar.config.keys import KEYS
+from sidecar.config import Loaded, vos3000
+from sidecar.config.declare import Setting
+from sidecar.config.settings import DECLARED
 from sidecar.core.terms import Rounding, ServerReason
 from tests.config.support import PROFILE, Start
 
@@ -42,7 +41,7 @@ def test_the_command_line_takes_words_as_the_environment_does(start: Start) -> N
         command_line={"timers.ring_timeout_s": "44", "sip.listen_udp": "127.0.3.1:0,[::1]:5080"}
     )
     assert ring_s(loaded) == 44
-    assert [(one.host, one.port) for one in loaded.settings.listen] == [("127.0.3.1", 0), ("::1", 5080)]
+    assert [place for _, place in loaded.settings.sip.listeners()] == [("127.0.3.1", 0), ("::1", 5080)]
 
 
 @pytest.mark.parametrize(
@@ -233,15 +232,6 @@ def test_q850_codes_come_from_every_layer(start: Start) -> None:
 # --- the table itself ---------------------------------------------------------------------------------------
 
 
-def test_every_key_is_in_the_table_once() -> None:
-    declared = [
-        value for module in (keys, billing_keys) for value in vars(module).values() if isinstance(value, Key)
-    ]
-    declared += billing_keys.RECORD_BY_REASON.values()
-    assert sorted(key.dotted for key in declared) == sorted(key.dotted for key in KEYS)
-    assert len({key.environment for key in KEYS}) == len(KEYS)
-
-
 OTHER_VALUES: dict[str, tuple[str, str]] = {  # TOML and text of a value that is not the default
     "boolean": ("true", "true"),
     "path": ('"x"', "x"),
@@ -268,8 +258,8 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.dotted)
-def test_every_key_reads_the_same_from_toml_and_from_text(key: Key[Any]) -> None:
+@pytest.mark.parametrize("key", DECLARED.values(), ids=lambda key: key.dotted)
+def test_every_key_reads_the_same_from_toml_and_from_text(key: Setting) -> None:
     import tomllib
 
     if key.kind.name == "string":
@@ -282,11 +272,11 @@ def test_every_key_reads_the_same_from_toml_and_from_text(key: Key[Any]) -> None
     assert key.kind.read(raw) == key.kind.read_text(text)
 
 
-WHOLE_KEYS = [key for key in KEYS if type(key.default) is int]
+WHOLE_KEYS = [key for key in DECLARED.values() if type(key.default) is int]
 
 
 @pytest.mark.parametrize("key", WHOLE_KEYS, ids=lambda key: key.dotted)
-def test_every_default_is_within_its_own_bound(key: Key[int]) -> None:
+def test_every_default_is_within_its_own_bound(key: Setting) -> None:
     assert key.kind.read(key.default) == key.default
 
 
@@ -295,9 +285,8 @@ def test_a_path_in_a_file_is_relative_to_that_file_but_data_dir_is_not(start: St
     loaded = start.load(
         '[node]\ndata_dir = "state"\n[sip]\ntls_certificate_file = "cert.pem"\ntls_key_file = "cert.pem"\n'
     )
-    assert loaded.settings.tls is not None
-    assert loaded.settings.tls.certificate == start.folder / "cert.pem"
-    assert str(loaded.settings.data_dir) == "state"
+    assert loaded.settings.sip.tls_certificate_file == start.folder / "cert.pem"
+    assert str(loaded.settings.node.data_dir) == "state"
 
 
 def test_rounding_is_a_word(start: Start) -> None:

@@ -7,7 +7,7 @@ import socket
 import msgspec
 import pytest
 
-from sidecar.config import Listen, machine
+from sidecar.config import machine
 from sidecar.core.terms import TransportName
 from tests.config.support import PROFILE, Start
 
@@ -31,8 +31,9 @@ def test_a_port_in_use_is_named(start: Start, transport: TransportName, kind: so
         if kind is socket.SOCK_STREAM:
             other.listen()
         port = other.getsockname()[1]
-        taken = Listen(transport=transport, host="127.0.0.1", port=port)
-        problems = machine.problems(msgspec.structs.replace(settings, listen=(taken,)))
+        taken = {f"listen_{transport.value}": (("127.0.0.1", port),)}
+        sip = msgspec.structs.replace(settings.sip, **taken)
+        problems = machine.problems(msgspec.structs.replace(settings, sip=sip))
     assert [str(problem) for problem in problems] == [
         (
             f"this machine: sip.listen_{transport.value}: cannot listen on 127.0.0.1 port {port} "

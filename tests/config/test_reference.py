@@ -7,17 +7,18 @@ import subprocess
 import sys
 
 from sidecar.config import entries, reference, vos3000
-from sidecar.config.keys import KEYS
+from sidecar.config.settings import DECLARED
 
 
 def test_every_key_field_and_name_is_in_the_reference() -> None:
     text = reference.markdown()
-    for key in KEYS:
+    for key in DECLARED.values():
         assert f"| `{'.'.join(key.path[1:])}`" in text
         assert key.meaning in text
-    for table in (*entries.PROFILE_TABLES.values(), entries.PROXY_HANGUPS):
-        assert f"#### {table.header}\n" in text
-        assert all(f"| `{name}` |" in text for name in table.fields)
+    tables: list[type[entries.Table]] = [*entries.PROFILE_TABLES.values(), entries.ProxyHangups]
+    for table in tables:
+        assert f"#### {table.heading}\n" in text
+        assert all(f"| `{name}` |" in text for name in table.fields())
     assert all(f"| `{name}` |" in text for name in vos3000.BY_NAME)
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.config import values
-from sidecar.config.keys import KEYS
 from sidecar.config.problems import Where, nearest, printable
+from sidecar.config.settings import DECLARED
 from sidecar.config.values import Amount, BadValueError, HostPort, Kind, ListOf, Network, Whole
 
 ANYTHING = st.recursive(
@@ -28,7 +28,7 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=4,
 )
-KINDS = sorted({id(key.kind): key.kind for key in KEYS}.values(), key=lambda kind: kind.name)
+KINDS = sorted({id(key.kind): key.kind for key in DECLARED.values()}.values(), key=lambda kind: kind.name)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.name} {kind.bound}")

@@ -19,11 +19,12 @@ from sidecar.core.cdr import Cdr
 from sidecar.core.events import InviteReceived
 from sidecar.core.hangup import hangup
 from sidecar.core.numbers import StripRule, billed_number
-from sidecar.core.policy import Account, Gateway, Peer, Policy
+from sidecar.core.policy import Account, Peer, Policy
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.tariff import Deck, Rate, parse_steps
 from sidecar.core.terms import Detail, Evidence, HangupOrigin
 from tests.adapters.store_calls import leg
+from tests.policies import declared_gateway, declared_policy
 
 MS = 1_000_000
 BEGIN_NS = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp()) * 1_000_000_000
@@ -109,13 +110,13 @@ def policy(
     peers = {"proxy": None} if peers is None else peers
     accounts = {"acme": None} if accounts is None else accounts
     gateways = {"carrier": 0} if gateways is None else gateways
-    return Policy(
+    return declared_policy(
         tenant="_",
         node="n1",
         boot_id="boot",
         peers={name: Peer(name=name, addresses=(), strip_digits=own) for name, own in peers.items()},
         gateways={
-            name: Gateway(
+            name: declared_gateway(
                 name=name, host="192.0.2.1", port=5060, strip_digits=own, deck="buy" if buy else None
             )
             for name, own in gateways.items()

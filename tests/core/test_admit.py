@@ -24,7 +24,7 @@ from sidecar.core.decide import decide
 from sidecar.core.events import Admitted, Contact, InviteRefused, RouteFailed
 from sidecar.core.hangup import hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
-from sidecar.core.policy import AccountRule, Gateway, Given, Load, Peer, Policy, ProxyHangup, RouteRule
+from sidecar.core.policy import AccountRule, Given, Load, Peer, Policy, ProxyHangup, RouteRule
 from sidecar.core.rating import RatingTerms
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.redirect import use_contacts
@@ -39,6 +39,7 @@ from sidecar.core.terms import (
     RouteFailure,
     TransportName,
 )
+from tests.policies import declared_gateway
 from tests.scenarios import world
 from tests.scenarios.world import account, gateways, policy_of
 
@@ -196,7 +197,7 @@ def test_the_longest_route_prefix_of_the_number_as_dialled_wins(
     assert (call.attempts[0].gateway, call.gateways) == (first, rest)
 
 
-THREE = {**gateways(), "gamma": Gateway(name="gamma", host="10.0.3.1", port=5060)}
+THREE = {**gateways(), "gamma": declared_gateway(name="gamma", host="10.0.3.1", port=5060)}
 
 
 def test_a_gateway_at_its_limit_is_passed_over() -> None:

@@ -14,6 +14,7 @@ from sidecar.core.caller_id import in_form, present
 from sidecar.core.events import InviteReceived
 from sidecar.core.policy import Gateway, Given, Load
 from sidecar.core.terms import CallerIdForm, NumberForm
+from tests.policies import declared_gateway
 from tests.scenarios import world
 from tests.scenarios.world import gateways, policy_of
 
@@ -25,7 +26,7 @@ URI = "<sip:+4930999@192.0.2.9>"
 
 
 def gateway(**rules: Any) -> Gateway:
-    return Gateway(name="carrier", host="192.0.2.9", port=5060, **rules)
+    return declared_gateway(name="carrier", host="192.0.2.9", port=5060, **rules)
 
 
 def invite(*headers: tuple[str, str], from_user: str = "4930111", **leg: str) -> InviteReceived:

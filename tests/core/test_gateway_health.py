@@ -7,13 +7,14 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sidecar.core import gateway_health
 from sidecar.core.gateway_health import TABLE, Health, ProbeTerms, Probing, Sign, overall, sign_of
 from sidecar.core.registration import RegistrationState
 
 S = 1_000_000_000
-TERMS = ProbeTerms(interval_ms=10_000, down_after=2, up_after=3)
+TERMS = ProbeTerms(interval_ms=10_000, timeout_ms=4_000, down_after=2, up_after=3)
 
 
 def after(*codes: int, terms: ProbeTerms = TERMS) -> Probing:
@@ -53,7 +54,7 @@ def test_so_many_in_a_row_change_the_state(codes: tuple[int, ...], health: Healt
 
 
 def test_one_of_each_is_enough_where_the_thresholds_are_1() -> None:
-    terms = ProbeTerms(interval_ms=1_000, down_after=1, up_after=1)
+    terms = ProbeTerms(interval_ms=1_000, timeout_ms=4_000, down_after=1, up_after=1)
     assert after(0, terms=terms).health is Health.DOWN
     assert after(0, 486, terms=terms).health is Health.UP
 
@@ -77,7 +78,7 @@ def test_the_profile_may_say_what_counts() -> None:
 
 def test_probes_are_an_interval_apart_and_the_first_ones_spread() -> None:
     assert [gateway_health.begin(TERMS, S, chance).due_ns for chance in (0, 0.5)] == [S, 2 * S]
-    assert gateway_health.begin(ProbeTerms(interval_ms=1_000), 0, 0.5).due_ns == S // 2
+    assert gateway_health.begin(replace(TERMS, interval_ms=1_000), 0, 0.5).due_ns == S // 2
     probing = gateway_health.sent(gateway_health.begin(TERMS, 0, 0), 0)
     assert not gateway_health.is_due(probing, 99 * S)  # one at a time
     dues = [gateway_health.answered(probing, TERMS, 200, 2 * S, chance).due_ns for chance in (0, 0.5, 0.999)]

@@ -14,7 +14,7 @@ from sidecar.core.call import Call, Phase, Stamp
 from sidecar.core.cdr import MarginRecord
 from sidecar.core.hangup import CALLEE, CALLER, SERVER, TABLE, BillableUntil, Hangup, hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
-from sidecar.core.policy import Gateway, Given, Load, Policy, RecordFlags
+from sidecar.core.policy import Given, Load, Policy, RecordFlags
 from sidecar.core.records import (
     aggregate,
     billable_ms,
@@ -33,6 +33,7 @@ from sidecar.core.terms import (
     RatingStatus,
     ServerReason,
 )
+from tests.policies import declared_gateway
 from tests.scenarios import world
 from tests.scenarios.table import BY_NAME
 from tests.scenarios.world import account, gateways, policy_of
@@ -199,7 +200,7 @@ def test_each_setting_is_in_both_tables() -> None:
 def test_a_suppressed_record_names_the_setting(
     who: str, flags: dict[str, Any], gateway: bool | None, hold_s: int, name: str
 ) -> None:
-    alpha = Gateway(name="alpha", host="10.0.1.1", port=5060, record_server_hang_up=gateway)
+    alpha = declared_gateway(name="alpha", host="10.0.1.1", port=5060, record_server_hang_up=gateway)
     assert suppressed_by(CAUSES[who], hold_s, "4930123456", alpha, RecordFlags(**flags)) == name
 
 

@@ -19,7 +19,9 @@ from sidecar.core.registration import (
 )
 
 S = 1_000_000_000
-TERMS = RegisterTerms(identity="sip:us@carrier.example", target="sip:carrier.example", contact_user="us")
+TERMS = RegisterTerms(
+    identity="sip:us@carrier.example", target="sip:carrier.example", contact_user="us", expires_s=3_600
+)
 NEW = reg.begin(TERMS, 0, 0)
 
 

@@ -191,7 +191,7 @@ class Fuzzer:
             t1_ms=20,
             answer_hold_ms_max=2000,
             options_interval_ms=150,
-            unlisted="refuse",
+            unlisted_source="reject",
             refer="pass",
             wanted_headers=("X-Account", "P-Asserted-Identity", "Session-ID", "Reason"),
             product="fuzzed",

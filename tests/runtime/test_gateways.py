@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from sidecar.adapters.metrics import Metrics
@@ -18,12 +19,19 @@ from sidecar.core.registration import RegisterTerms, RegistrationState
 from sidecar.core.terms import RouteFailure
 from sidecar.ports import GatewayStatus
 from sidecar.runtime.gateways import LOST_MS, OPEN_MAX, REGISTER_TIMEOUT_MS, Gateways
+from tests.policies import declared_gateway
 from tests.runtime.node_help import WALL_NS, StoppedClock
 
-PROBED = Gateway(name="probed", host="192.0.2.1", port=5060, probe=ProbeTerms(interval_ms=10_000))
+PROBE = ProbeTerms(interval_ms=10_000, timeout_ms=4_000, down_after=2, up_after=1)
+PROBED = declared_gateway(
+    name="probed",
+    host="192.0.2.1",
+    port=5060,
+    probe=PROBE,
+)
 REGISTER = RegisterTerms(identity="sip:us@carrier", target="sip:carrier", contact_user="us", expires_s=100)
-WANTS_US = Gateway(name="wants-us", host="2001:db8::1", port=5070, register=REGISTER)
-PLAIN = Gateway(name="plain", host="192.0.2.3", port=5060)
+WANTS_US = declared_gateway(name="wants-us", host="2001:db8::1", port=5070, register=REGISTER)
+PLAIN = declared_gateway(name="plain", host="192.0.2.3", port=5060)
 
 
 class Watch:
@@ -163,7 +171,12 @@ async def test_without_a_gateway_to_watch_there_is_nothing_to_run() -> None:
 
 def test_only_so_many_requests_are_under_way() -> None:
     many = [
-        Gateway(name=f"g{i}", host="192.0.2.1", port=5060, probe=ProbeTerms(interval_ms=10_000))
+        declared_gateway(
+            name=f"g{i}",
+            host="192.0.2.1",
+            port=5060,
+            probe=PROBE,
+        )
         for i in range(OPEN_MAX + 7)
     ]
     watch = Watch(*many)
@@ -176,7 +189,7 @@ def test_only_so_many_requests_are_under_way() -> None:
 
 def test_probes_of_many_gateways_do_not_leave_together() -> None:
     chances = itertools.cycle([0.1, 0.6, 0.9])
-    many = {name: Gateway(name=name, host="192.0.2.1", port=1, probe=PROBED.probe) for name in "abc"}
+    many = {name: declared_gateway(name=name, host="192.0.2.1", port=1, probe=PROBED.probe) for name in "abc"}
     watch = Watch()
     gateways = Gateways(
         gateways=many,
@@ -288,7 +301,7 @@ def test_no_probe_leaves_while_the_node_stops() -> None:
 
 
 def test_a_probe_comes_from_whom_the_gateway_knows() -> None:
-    both = Gateway(name="both", host="192.0.2.1", port=5060, probe=PROBED.probe, register=REGISTER)
+    both = declared_gateway(name="both", host="192.0.2.1", port=5060, probe=PROBED.probe, register=REGISTER)
     watch = Watch(both)
     register, probe = watch.later(0)
     assert (register.expires_s, probe.expires_s) == (100, None)
@@ -302,7 +315,12 @@ def test_a_probe_comes_from_whom_the_gateway_knows() -> None:
 
 
 def test_a_fault_of_ours_ends_one_watch_and_leaves_its_gateway_in_use() -> None:
-    other = Gateway(name="other", host="192.0.2.2", port=5060, probe=ProbeTerms(interval_ms=60_000))
+    other = declared_gateway(
+        name="other",
+        host="192.0.2.2",
+        port=5060,
+        probe=replace(PROBE, interval_ms=60_000),
+    )
     watch = Watch(PROBED, other)
     first, second = watch.later(0)
     watch.answer(second, 200)

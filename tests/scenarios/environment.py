@@ -109,7 +109,7 @@ class Environment:
             return
         number = words[0] if words else "4930123456"
         invite = world.invite(self._now_ms, number=number)
-        self._at(self._now_ms + self.policy.timers.answer_hold_ms_max, self._admission_overdue)
+        self._at(self._now_ms + world.ANSWER_HOLD_MS_MAX, self._admission_overdue)
         self.call, commands = open_call(world.call_id(), invite, Given(self.policy, self.load))
         self._perform(commands)
 

@@ -172,7 +172,7 @@ class Ladder(Environment):
             case code if code.isdigit() and int(code) < 300:
                 self._answer_held = True
                 self._open.add(LegName.B)
-                self._at(self._now_ms + self.policy.timers.answer_hold_ms_max, self._hold_expired)
+                self._at(self._now_ms + world.ANSWER_HOLD_MS_MAX, self._hold_expired)
                 self._happens(
                     AnswerHeld(**self._here(), attempt=attempt, sip_code=int(code), leg=self._b_leg())
                 )

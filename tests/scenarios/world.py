@@ -22,9 +22,11 @@ from sidecar.core.policy import (
 )
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import Detail, TransportName
+from tests.policies import declared_gateway, declared_policy
 
 START_WALL_NS = 1_772_366_400_000_000_000  # 2026-03-01T12:00:00Z
 START_MONO_NS = 5_000_000_000_000
+ANSWER_HOLD_MS_MAX = 2_000  # the bridge's `timers.answer_hold_ms_max`
 
 PRICE_PER_MINUTE = Decimal("0.06")  # sold by the second: 0.001 a second
 COST_PER_MINUTE = Decimal("0.03")  # bought from alpha
@@ -71,7 +73,10 @@ def gateways(alpha: Mapping[str, Any] = {}, beta: Mapping[str, Any] = {}) -> dic
     """Gateway alpha, of peer group `vendor` and with a buy deck, and gateway beta, with neither."""
     sold_by_vendor = {"name": "alpha", "host": "10.0.1.1", "port": 5060, "peer": "vendor", "deck": "buy"}
     other = {"name": "beta", "host": "10.0.2.1", "port": 5060}
-    return {"alpha": Gateway(**{**sold_by_vendor, **alpha}), "beta": Gateway(**{**other, **beta})}
+    return {
+        "alpha": declared_gateway(**{**sold_by_vendor, **alpha}),
+        "beta": declared_gateway(**{**other, **beta}),
+    }
 
 
 def policy_of(*, routes: tuple[str | tuple[Share, ...], ...] = ("alpha",), **changes: Any) -> Policy:
@@ -89,7 +94,7 @@ def policy_of(*, routes: tuple[str | tuple[Share, ...], ...] = ("alpha",), **cha
         "flags": RecordFlags(),
         **changes,
     }
-    return Policy(**values)
+    return declared_policy(**values)
 
 
 def mono_ns(at_ms: int) -> int:

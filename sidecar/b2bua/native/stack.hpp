@@ -16,18 +16,19 @@ namespace sidecar {
 
 enum class Transport : int { udp = 0, tcp = 1, tls = 2 };
 
+// Every value is given by Python (module.cpp): none has a default here.
 struct Settings {
     std::array<std::string, 3> advertised;  // host:port for Contact, by Transport; empty: not listening
-    std::size_t calls_max = 20000;
-    std::size_t events_max = 100000;
-    int answer_hold_ms_max = 2000;
-    int admission_wait_ms_max = 1000;  // where a new call has waited so long for its first decision, others are refused
-    int retry_after_s = 5;
-    int options_interval_ms = 0;  // in-dialog OPTIONS for each leg; 0: none
-    unsigned t1_ms = 500;  // RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
-    bool pass_refer = false;  // REFER, and INVITEs that take a place in a call; else refused
-    bool refuse_unlisted = false;  // 403 and InviteRefused; else dropped in silence
-    int unlisted_refused_per_s = 10;  // of one source; the rest is dropped in silence
+    std::size_t calls_max{};
+    std::size_t events_max{};
+    int answer_hold_ms_max{};
+    int admission_wait_ms_max{};  // where a new call has waited so long for its first decision, others are refused
+    int retry_after_s{};
+    int options_interval_ms{};  // in-dialog OPTIONS for each leg; 0: none
+    unsigned t1_ms{};  // RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
+    bool pass_refer{};  // REFER, and INVITEs that take a place in a call; else refused
+    bool refuse_unlisted{};  // 403 and InviteRefused; else dropped in silence
+    int unlisted_refused_per_s{};  // of one source; the rest is dropped in silence
     std::vector<std::string> wanted_headers;  // lower case
     std::string product;                      // User-Agent and Server; empty: neither is sent
     PeerTable peers;

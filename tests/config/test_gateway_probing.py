@@ -30,7 +30,9 @@ def test_without_its_keys_a_gateway_is_neither_probed_nor_registered_at(start: S
 
 def test_probes_and_their_defaults(start: Start) -> None:
     loaded = start.load(profile=text("probe_interval_s = 30"))
-    assert loaded.policy.gateways["trunk"].probe == ProbeTerms(interval_ms=30_000)
+    assert loaded.policy.gateways["trunk"].probe == ProbeTerms(
+        interval_ms=30_000, timeout_ms=4_000, down_after=2, up_after=1
+    )
     assert loaded.warnings == ()
     every_key = text(
         "probe_interval_s = 3600",
@@ -44,19 +46,28 @@ def test_probes_and_their_defaults(start: Start) -> None:
     )
 
 
+def registered(identity: str, target: str) -> RegisterTerms:
+    return RegisterTerms(identity=identity, target=target, contact_user="us", expires_s=3_600)
+
+
 @pytest.mark.parametrize(
     ("lines", "host", "expected"),
     [
         (
             (),
             "192.0.2.7",
-            RegisterTerms(identity="sip:us@192.0.2.7", target="sip:192.0.2.7:5091", contact_user="us"),
+            RegisterTerms(
+                identity="sip:us@192.0.2.7", target="sip:192.0.2.7:5091", contact_user="us", expires_s=3_600
+            ),
         ),
         (
             (),
             "2001:db8::7",
             RegisterTerms(
-                identity="sip:us@[2001:db8::7]", target="sip:[2001:db8::7]:5091", contact_user="us"
+                identity="sip:us@[2001:db8::7]",
+                target="sip:[2001:db8::7]:5091",
+                contact_user="us",
+                expires_s=3_600,
             ),
         ),
         (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sidecar.config import values
-from sidecar.config.entries import Entry
 from sidecar.config.problems import Findings, quoted
+from sidecar.config.tables import Entry
 from sidecar.core.gateway_health import ProbeTerms
 from sidecar.core.registration import RegisterTerms
 
@@ -15,19 +15,17 @@ def check(gateway: Entry, findings: Findings) -> None:
     for field in sorted(gateway.given):
         if field.startswith("probe_") and not gateway["probe_interval_s"]:
             if field != "probe_interval_s":
-                findings.error(
-                    gateway.where(field), gateway.key(field), "needs a probe_interval_s above 0 beside it"
-                )
+                findings.error(*gateway.at(field), "needs a probe_interval_s above 0 beside it")
         elif field.startswith("register_") and not gateway["register"]:
-            findings.error(gateway.where(field), gateway.key(field), "needs register = true beside it")
+            findings.error(*gateway.at(field), "needs register = true beside it")
     if gateway["register"] and not gateway["register_user"]:
         username = gateway["username"]
         if not username:
             text = "needs register_user, or username and password_file, beside it"
-            findings.error(gateway.where("register"), gateway.key("register"), text)
+            findings.error(*gateway.at("register"), text)
         elif not values.is_uri_user(username):
             text = f"the username {quoted(username)} cannot stand in an address of record: give register_user"
-            findings.error(gateway.where("register"), gateway.key("register"), text)
+            findings.error(*gateway.at("register"), text)
 
 
 def terms(own: dict[str, Any]) -> tuple[ProbeTerms | None, RegisterTerms | None]:

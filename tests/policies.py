@@ -1,0 +1,32 @@
+"""A policy and a gateway for a test that says what it is about: all else is as declared in the settings."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from sidecar.config import Inputs, load
+from sidecar.core.policy import Gateway, Policy
+from sidecar.wiring import deck_or_errors, exchange_or_errors
+
+
+@cache
+def _declared() -> Policy:
+    """The policy of settings that say nothing, with the profile `loopback`."""
+    nowhere = Path("/nonexistent.toml")
+    inputs = Inputs(
+        read_deck=deck_or_errors, read_exchange=exchange_or_errors, host_name="n1", system_file=nowhere
+    )
+    return load(inputs).policy
+
+
+def declared_policy(**given: Any) -> Policy:
+    none: dict[str, Any] = {"peers": {}, "gateways": {}, "routes": (), "accounts": {}, "account_rules": ()}
+    return replace(_declared(), **{**none, "decks": {}, "default_deck": "", **given})
+
+
+def declared_gateway(**given: Any) -> Gateway:
+    return replace(_declared().gateways["next_hop"], **{"peer": "", **given})
