@@ -1,5 +1,5 @@
-"""The control socket: JSON-RPC 2.0 on a unix socket of mode 0600, one request per line (contract:
-wire/control.py).
+"""The control socket: JSON-RPC 2.0 on a unix socket, one request per line (contract: wire/control.py). Its
+mode is 0600, or 0660 for a group.
 
 Whoever may open the socket may do everything, so the file's mode is the only door; it is set before the name
 exists. Methods are told who asks: the kernel says which user it is (SO_PEERCRED); where a parameter
@@ -50,12 +50,14 @@ class ControlServer:
         path: Path,
         methods: Mapping[str, Method],
         *,
+        group: int | None = None,
         connections_max: int = CONNECTIONS_MAX,
         line_s_max: float = LINE_S_MAX,
         request_s_max: float = REQUEST_S_MAX,
     ) -> None:
         self._path = path
         self._methods = methods
+        self._group = group  # its number: whoever is in it may do everything, too
         self._connections_max = connections_max
         self._line_s_max = line_s_max
         self._request_s_max = request_s_max
@@ -65,7 +67,7 @@ class ControlServer:
     async def serving(self) -> AsyncIterator[None]:
         """Raises ControlSocketError. On leaving, requests in progress are cancelled and the socket's name is
         removed."""
-        listener = _listen(self._path)
+        listener = _listen(self._path, self._group)
         inode = self._path.stat().st_ino
         try:
             async with asyncio.TaskGroup() as group:
@@ -241,7 +243,7 @@ def _encodable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _listen(path: Path) -> socket.socket:
+def _listen(path: Path, group: int | None) -> socket.socket:
     if len(os.fsencode(path)) > PATH_BYTES_MAX:
         raise ControlSocketError(
             f"{path}: the path of a socket has at most {PATH_BYTES_MAX} bytes: choose a shorter node.data_dir"
@@ -258,6 +260,8 @@ def _listen(path: Path) -> socket.socket:
         # connect.
         os.fchmod(listener.fileno(), 0o600)
         listener.bind(os.fsencode(path))
+        if group is not None:
+            _give(path, group)
         listener.listen(CONNECTIONS_MAX)
         listener.setblocking(False)
     except OSError as error:
@@ -267,6 +271,19 @@ def _listen(path: Path) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _give(path: Path, group: int) -> None:
+    """The group before the mode: no other group may connect, not even for a moment."""
+    try:
+        os.chown(path, -1, group)
+        path.chmod(0o660)
+    except OSError as error:
+        path.unlink()
+        raise ControlSocketError(
+            f"{path}: cannot be given to group {group} of control.group ({error.strerror}):"
+            f" only root, or a user in that group, can"
+        ) from error
 
 
 def _is_served(path: Path) -> bool:

@@ -78,7 +78,10 @@ class ControlClient:
 
     def _why(self, error: Exception) -> str:
         if isinstance(error, PermissionError):
-            return f"{self._path}: permission denied: run this as the user that runs the sidecar, or as root"
+            return (
+                f"{self._path}: permission denied: run this as the user that runs the sidecar, as root,"
+                " or as one in the group of control.group"
+            )
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
             return (
                 f"no sidecar is running at {self._path}: start one with `sidecar run`, "

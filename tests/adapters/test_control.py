@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from sidecar.adapters.control import BATCH_MAX, ControlServer, ControlSocketError, user_name
 from sidecar.adapters.control_client import ControlClient, DaemonUnreachableError
+from sidecar.adapters.sqlite.file import DataDir
 from sidecar.core.audit import Operator
 from sidecar.wire.control import REQUEST_BYTES_MAX, CommandError, ErrorCode, Method
 
@@ -447,3 +448,72 @@ async def test_another_user_is_told_by_his_own_number(tmp_path: Path) -> None:
 
 def test_a_user_without_a_name_is_called_by_his_number() -> None:
     assert user_name(3_999_999_999) == "uid 3999999999"
+
+
+async def test_a_group_may_open_the_socket_where_it_is_given_one(tmp_path: Path) -> None:
+    path, gid = tmp_path / "control.sock", os.getgid()
+    async with served(path, group=gid):
+        found = path.stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o660, gid)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives a socket to a group that it is not in")
+async def test_a_user_of_the_group_is_served_and_another_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "control.sock"
+    path.parent.mkdir()
+    DataDir(path.parent, passed_by=54_321).release()
+    for parent in path.parent.parents:
+        if parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+
+    def asked_as(gid: int) -> str:
+        script = (
+            "import os, sys; from pathlib import Path\n"
+            "from sidecar.adapters.control_client import ControlClient, DaemonUnreachableError\n"
+            f"os.setgroups([]); os.setgid({gid}); os.setuid(65534)\n"
+            f"path = Path({str(path)!r})\n"
+            "try:\n"
+            "    with ControlClient(path) as client: print(client.call('greet', {'name': 'a'})['text'])\n"
+            "except DaemonUnreachableError as error: print(error)\n"
+            "try: os.listdir(path.parent)\n"
+            "except PermissionError: print('sees nothing')\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    async with served(path, group=54_321) as greeter:
+        assert await asyncio.to_thread(asked_as, 54_321) == "hello a\nsees nothing\n"
+        assert [one.uid for one in greeter.operators] == [65_534]
+        said = await asyncio.to_thread(asked_as, 54_322)
+        assert "permission denied" in said
+        assert "control.group" in said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, who is not in the group")
+def test_a_group_that_the_user_is_not_in_is_one_clear_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents:
+        if parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    script = (
+        "import asyncio, os; from pathlib import Path\n"
+        "from sidecar.adapters.control import ControlServer, ControlSocketError\n"
+        "from sidecar.adapters.sqlite.file import DataDir, StoreError\n"
+        f"path = Path({str(tmp_path)!r})\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "async def serve():\n"
+        "    async with ControlServer(path / 'c.sock', {}, group=54321).serving(): pass\n"
+        "try: asyncio.run(serve())\n"
+        "except* ControlSocketError as group: print(group.exceptions[0])\n"
+        "try: DataDir(path / 'data', passed_by=54321)\n"
+        "except StoreError as error: print(error)\n"
+        "print(os.listdir(path))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    text = "cannot be given to group 54321 of control.group (Operation not permitted)"
+    why = "only root, or a user in that group, can"
+    assert done.stdout.splitlines() == [
+        f"{tmp_path / 'c.sock'}: {text}: {why}",
+        f"data_dir {tmp_path / 'data'}: {text}: {why}",
+        "['data']",
+    ], done.stderr

@@ -15,9 +15,11 @@ import msgspec
 import pytest
 
 from sidecar.adapters.clock import SystemClock
-from sidecar.adapters.sqlite import SqliteStore, StoreError
+from sidecar.adapters.sqlite import SqliteStore, StoreError, newest_records
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, STEPS
+from sidecar.adapters.sqlite.snapshot import Snapshot
+from sidecar.ports import RecordFilter
 from tests.adapters.journals.make import told_of
 from tests.adapters.private import loose, umask
 from tests.adapters.sqlite_stores import JOURNALS, Watched, asked, opened, unpacked
@@ -332,6 +334,27 @@ async def test_a_newer_file_is_not_salvaged_by_us(tmp_path: Path) -> None:
         file.write(b"\xff" * 4096)
     assert "written by a newer version" in await refused(data_dir)
     assert copies(data_dir) == []
+
+
+@pytest.mark.parametrize("name", OLD)
+async def test_who_only_reads_says_what_an_older_file_needs(tmp_path: Path, name: str) -> None:
+    data_dir = unpacked(name, tmp_path)
+    before = contents(data_dir / FILE_NAME)
+    wanted = rf"its schema is {before.version}, ours is {SCHEMA_VERSION}: start the daemon .* once"
+    with pytest.raises(StoreError, match=wanted):
+        Snapshot(data_dir)
+    with pytest.raises(StoreError, match=wanted):
+        next(newest_records(data_dir))
+    assert contents(data_dir / FILE_NAME) == before
+    await holds_what_was_told(data_dir)
+    with Snapshot(data_dir) as snapshot:
+        assert {cdr.call_id for cdr in snapshot.records(RecordFilter())} <= {
+            cdr.call_id for cdr in newest_records(data_dir)
+        }
+    asked(data_dir, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    for read in (Snapshot, lambda folder: next(newest_records(folder))):
+        with pytest.raises(StoreError, match="written by a newer version"):
+            read(data_dir)
 
 
 @pytest.mark.parametrize("name", OLD)

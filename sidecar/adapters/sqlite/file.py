@@ -85,6 +85,9 @@ class DataDir:
             raise StoreError(f"data_dir {path}: not writable ({error.strerror})") from error
         try:
             self._tighten(passed_by)
+        except StoreError:
+            os.close(self._lock)
+            raise
         except OSError as error:
             os.close(self._lock)
             text = f"cannot be made private ({error.strerror}): give it to this user, or move it away"
@@ -93,7 +96,13 @@ class DataDir:
     def _tighten(self, passed_by: int | None) -> None:
         if passed_by is not None and self.path.stat().st_gid != passed_by:
             self._keep_to(self.path, 0o700)  # or the group that it had could pass for a moment
-            os.chown(self.path, -1, passed_by)
+            try:
+                os.chown(self.path, -1, passed_by)
+            except OSError as error:
+                raise StoreError(
+                    f"data_dir {self.path}: cannot be given to group {passed_by} of control.group"
+                    f" ({error.strerror}): only root, or a user in that group, can"
+                ) from error
         self._keep_to(self.path, 0o700 if passed_by is None else 0o710)
         if passed_by is not None:
             self.path.chmod(0o710)

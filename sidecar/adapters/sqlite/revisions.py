@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 
 from sidecar.adapters.sqlite.file import FILE_NAME, StoreError, connect_reader
+from sidecar.adapters.sqlite.migrations import refuse_other
 from sidecar.adapters.sqlite.outbox import Write
 from sidecar.adapters.sqlite.rows import sound
 from sidecar.core.cdr import Cdr
@@ -52,6 +53,7 @@ def newest_records(
         raise StoreError(f"there is no journal {file}")
     connection = connect_reader(file)
     try:
+        refuse_other(connection, file)
         heads = {
             heads: connection.execute(f"SELECT coalesce(max({key}), 0) FROM {heads}").get  # noqa: S608
             for heads, _, key in TABLES

@@ -14,7 +14,7 @@ from types import TracebackType
 import apsw
 
 from sidecar.adapters.sqlite.file import FILE_NAME, StoreError, connect_reader
-from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION
+from sidecar.adapters.sqlite.migrations import refuse_other
 from sidecar.adapters.sqlite.reader import conditions_of
 from sidecar.adapters.sqlite.rows import sound
 from sidecar.core.cdr import Cdr
@@ -53,12 +53,12 @@ class Snapshot:
             # Whoever closes a file last would write the WAL into it: that is the daemon's to do.
             self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self._connection.execute("BEGIN")
-            version = self._connection.pragma("user_version")
+            refuse_other(self._connection, file)
         except apsw.Error as error:
             raise StoreError(f"{file}: cannot be read ({error})") from error
-        if version != SCHEMA_VERSION:
+        except StoreError:
             self._connection.close(force=True)
-            raise StoreError(f"{file}: of another version (schema {version}, ours is {SCHEMA_VERSION})")
+            raise
 
     def __enter__(self) -> Snapshot:
         return self

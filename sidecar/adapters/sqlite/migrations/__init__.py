@@ -92,6 +92,17 @@ def refuse_newer(connection: apsw.Connection, file: Path) -> None:
         )
 
 
+def refuse_other(connection: apsw.Connection, file: Path) -> None:
+    """For those who only read: StoreError where the file has not our schema."""
+    refuse_newer(connection, file)
+    version = int(connection.pragma("user_version"))
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{file}: its schema is {version}, ours is {SCHEMA_VERSION}: start the daemon of this version"
+            " once (`sidecar run`): it brings the file up to date, and keeps a copy"
+        )
+
+
 def _migrate(connection: apsw.Connection, file: Path, vfs: str | None) -> Migrated | None:
     version = int(connection.pragma("user_version"))
     if version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get:
