@@ -138,7 +138,9 @@ async def test_a_node_that_is_told_to_stop_ends_its_calls_and_records_them(make_
                 caller.dial(number, plan, account=chance.choice(("prepaid", "")))
                 await asyncio.sleep(chance.expovariate(CALLS_PER_S))
             assert await child.stop() == 0
-        records = await listener.of([side.call_id for side in caller.sides.values() if side.codes])
+        # 503 is the answer of a node that drains: there is no call, and so no record.
+        calls = [side.call_id for side in caller.sides.values() if side.codes and side.final != 503]
+        records = await listener.of(calls)
         assert node.open_entries() == 0
         await caller.all_over(30)
         await callee.all_over(30)
