@@ -6,7 +6,9 @@ load        SIPp as caller and callee: how many calls, how many failed, how long
 process     what the kernel knows of a process: CPU by thread, memory
 listener    an MQTT subscriber that only notes what came and when
 product     the daemon under load: steps, delays, memory per call
+journal     a large journal, made for the run, and the same calls on it
 rivals      the same calls through Kamailio and Sippy
-endurance   calls of every ending for long, and whether anything grows (a command of its own)
+endurance   calls of every ending for long, then a burst: whether anything grows (a command of its own)
+curve       what the daemon holds meanwhile
 report      figures as a table, as JSON, as a plot
 """

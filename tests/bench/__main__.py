@@ -17,13 +17,15 @@ import time
 from pathlib import Path
 
 from sidecar.demo.children import REPO, DemoError, leaves
-from tests.bench import places, process, report, rivals
+from tests.bench import journal, places, process, report, rivals
+from tests.bench.journal import Grown
 from tests.bench.load import Load
 from tests.bench.product import Held, Step, product
 from tests.bench.report import Figures, Single
 
 HOLD_MS = 200
 WARM_UP = Load(rate=100, calls=300, hold_ms=HOLD_MS)
+JOURNAL_RATE = 1000
 RAMP = 700  # calls/s, for those that stay up
 BESIDE_RATE = 300
 OPTIONS_INTERVAL_S = 25  # the default
@@ -78,6 +80,31 @@ async def with_calls_up(folder: Path, counts: list[int], seconds: float) -> list
     return found
 
 
+async def with_a_journal(folder: Path, records: int, seconds: float) -> list[Grown]:
+    """The same calls with a new journal, and with one of so many records."""
+    found: list[Grown] = []
+    folder.mkdir()
+    for count in (0, records):
+        where = folder / str(count)
+        if count:
+            await journal.write(where / "data", places.NODE, count)
+        size = sum(file.stat().st_size for file in (where / "data").glob("journal.db*"))
+        async with product(where) as node:
+            rss = process.rss_bytes(node.node.pid)
+            await node.place(WARM_UP)
+            found.append(
+                Grown(
+                    records=count,
+                    journal_mb=round(size / 1e6, 1),
+                    start_s=round(node.start_s, 2),
+                    rss_mb=round(rss / 1e6, 1),
+                    step=await node.step(load_of(JOURNAL_RATE, seconds)),
+                )
+            )
+        say(f"{count:,} records: start {found[-1].start_s} s, {found[-1].step.daemon_ms:.3f} ms CPU per call")
+    return found
+
+
 def singles(folder: Path) -> list[Single]:
     found = []
     for name, (module, *words) in SINGLES.items():
@@ -100,6 +127,9 @@ def singles(folder: Path) -> list[Single]:
 
 async def measure(folder: Path, arguments: argparse.Namespace) -> Figures:
     settings = places.surroundings(folder)
+    if arguments.journal_records:
+        grown = await with_a_journal(folder / "journal", arguments.journal_records, arguments.seconds)
+        return Figures(settings=settings, grown=grown)
     began_s, stolen_s = time.monotonic(), process.stolen_s()
     steps = await under_load(folder / "steps", arguments.rates, arguments.seconds)
     held = await with_calls_up(folder, arguments.up, arguments.seconds)
@@ -147,6 +177,13 @@ def parsed() -> argparse.Namespace:
         metavar="NAME,...",
         help="kamailio, sippy (installed from PyPI for the run), both, or empty (default: both)",
     )
+    parser.add_argument(
+        "--journal-records",
+        type=int,
+        default=0,
+        metavar="N",
+        help="only this: the start and the cost of a call with N records in the journal (2700000: 6 GB)",
+    )
     parser.add_argument("--no-singles", action="store_true", help="leave out the parts alone")
     parser.add_argument(
         "--dir",
@@ -176,7 +213,7 @@ def main() -> int:
     shutil.rmtree(folder)
     print(report.text(figures))
     report.write(figures, arguments.json, arguments.plot)
-    steps = figures.steps + [held.beside for held in figures.held]
+    steps = figures.steps + [held.beside for held in figures.held] + [one.step for one in figures.grown]
     wrong = [step for step in steps if not step.right] + [held for held in figures.held if held.missing]
     green = not wrong and all(step.green for step in figures.steps[:1])
     print(f"\n{'green' if green else 'RED'} after {time.monotonic() - began_s:.0f} s")

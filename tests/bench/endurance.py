@@ -5,6 +5,9 @@ SIPp pair of sipp_scenarios/ that places its share of the calls. Every few secon
 memory, open files, and what the bridge holds. Red where a call failed, where its record is missing, there
 twice or wrong, where the bridge holds anything once all is over, or where memory still grows in the second
 half.
+
+Then a burst on a daemon of its own: answered calls at a rate near the most that it carries, and a minute of
+quiet. Red where it has not given the memory back by then.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import shutil
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,16 +27,20 @@ from typing import NamedTuple
 import msgspec
 
 from sidecar.demo.children import REPO, SCENARIOS, Daemon, DemoError, daemon, end, free_ports, leaves, listens
-from tests.bench import places, process, report
+from tests.bench import places, report
+from tests.bench.curve import SAMPLE_S, Sample, asdict, note, panels, sample
 from tests.bench.listener import Listener, Record
-from tests.bench.load import sipp, succeeded
+from tests.bench.load import Load, sipp, succeeded
+from tests.bench.product import product
 
-SAMPLE_S = 5.0
 TALK_MS = 300
 RING_TIMEOUT_S = 2
 MAX_DURATION_S = 40  # more than the 32 s after which a call without ACK ends
 # A call without ACK ends after 32 s, its last transaction 32 s later; refusals are summed up by the minute.
 OVER_S_MAX = 150.0
+BURST_S = 20
+QUIET_S = 60.0
+QUIET_RSS_MB_MAX = 300.0
 RSS_GROWTH_MAX = 0.05  # of the last quarter over the second: the allocator's own unrest is less
 FILES_GROWTH_MAX = 0.1  # a checkpoint or a scrape is a file or two
 NOTHING_HELD = ("live_calls", "abandoned_legs", "transactions")
@@ -73,20 +79,6 @@ KINDS = (
     Kind("server-no-ack", ("caller-bye-in-call",), 2, ("server", "timeout", "no_ack")),
     Kind("server-number-blocked", (), 2, ("server", "policy", "number_blocked")),
 )
-
-
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """`pools` are those of pjsip that are in use."""
-
-    at_s: float
-    records: int
-    rss_mb: float
-    open_files: int
-    live_calls: int
-    abandoned_legs: int
-    transactions: int
-    pools: int
-    journal_mb: float
 
 
 def number(kind: int) -> str:
@@ -175,61 +167,21 @@ async def placed(folder: Path, up: Daemon, kind: int, calls: int, rate: float) -
     return succeeded(own / "statistics.csv")
 
 
-def sample(began_s: float, up: Daemon, listener: Listener, data: Path) -> Sample:
-    with urllib.request.urlopen(up.metrics, timeout=5) as answer:
-        page = answer.read().decode()
-    held = {
-        line.split('"')[1]: int(float(line.rsplit(" ", 1)[1]))
-        for line in page.splitlines()
-        if line.startswith("sidecar_bridge_total{")
-    }
-    return Sample(
-        at_s=round(time.monotonic() - began_s, 1),
-        records=listener.count,
-        rss_mb=round(process.rss_bytes(up.pid) / 1e6, 1),
-        open_files=process.open_files(up.pid),
-        live_calls=held["live_calls"],
-        abandoned_legs=held["abandoned_legs"],
-        transactions=held["transactions"],
-        pools=held["pools"],
-        journal_mb=round(sum(one.stat().st_size for one in data.glob("journal.db*")) / 1e6, 1),
-    )
-
-
-HEAD = ("s", "CDRs", "RSS MB", "files", "calls", "legs left", "transactions", "pools", "journal MB")
-
-
-def row(one: Sample) -> str:
-    return "  ".join(
-        str(value).rjust(len(head)) for value, head in zip(asdict(one).values(), HEAD, strict=True)
-    )
-
-
-def asdict(one: Sample) -> dict[str, float]:
-    return msgspec.structs.asdict(one)
-
-
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     curve: list[Sample]
     wrongs: list[str]
 
 
+NOTHING = Finding(calls=0, curve=[], wrongs=[])
+
+
 async def run(folder: Path, calls: int, rate: int) -> Finding:
     curve: list[Sample] = []
     async with node(folder) as (up, listener):
-        began_s = time.monotonic()
-
-        async def watch() -> None:
-            while True:
-                curve.append(await asyncio.to_thread(sample, began_s, up, listener, folder / "data"))
-                print(row(curve[-1]), flush=True)
-                await asyncio.sleep(SAMPLE_S)
-
-        print("  ".join(HEAD))
         counts = [calls * one.share // 100 for one in KINDS]
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(watch(), name="watch")
+            watching = tasks.create_task(note(curve, up, listener, folder / "data"), name="curve")
             runs = [
                 tasks.create_task(
                     placed(folder, up, kind, count, rate * KINDS[kind].share / 100), name=str(kind)
@@ -244,6 +196,30 @@ async def run(folder: Path, calls: int, rate: int) -> Finding:
             watching.cancel()
         wrongs = _growth(curve, sum(counts)) + _wrong_records(listener, counts, good)
     return Finding(calls=sum(counts), curve=curve, wrongs=wrongs)
+
+
+async def burst(folder: Path, rate: int) -> Finding:
+    """Many calls at once, and then none."""
+    curve: list[Sample] = []
+    load = Load(rate=rate, calls=rate * BURST_S, hold_ms=TALK_MS)
+    async with product(folder) as busy, asyncio.TaskGroup() as tasks:
+        noting = tasks.create_task(note(curve, busy.node, busy.listener, folder / "data"), name="curve")
+        outcome = await busy.place(load)
+        await asyncio.sleep(QUIET_S)
+        noting.cancel()
+        last = await asyncio.to_thread(sample, curve[0].at_s, busy.node, busy.listener, folder / "data")
+    most = max(one.rss_mb for one in curve)
+    print(
+        f"{load.calls} calls at {rate}/s, {outcome.failed} failed: RSS {curve[0].rss_mb} MB before, {most}",
+        end=" ",
+    )
+    print(f"at most, {last.rss_mb} a minute after")
+    wrongs = []
+    if last.rss_mb > QUIET_RSS_MB_MAX:
+        wrongs.append(f"{last.rss_mb} MB a minute after the burst, more than {QUIET_RSS_MB_MAX:.0f}")
+    if last.records < load.calls - outcome.failed:
+        wrongs.append(f"{load.calls - outcome.failed - last.records} records of the burst are missing")
+    return Finding(calls=load.calls, curve=curve, wrongs=wrongs)
 
 
 # --- what it must say ---------------------------------------------------------------------------------------
@@ -300,19 +276,15 @@ def _ending(record: Record) -> Ending:
     return record["hangup_origin"], record["server_reason"] or "", record["detail"]
 
 
-def svg(curve: list[Sample]) -> str:
-    over_time = {name: [(one.at_s, asdict(one)[name]) for one in curve] for name in ("rss_mb", "open_files")}
-    held = {
-        name: [(one.at_s, asdict(one)[name]) for one in curve]
-        for name in ("live_calls", "transactions", "pools")
-    }
-    return report.picture(report.panel("memory and files", over_time, 0), report.panel("held", held, 1))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.endurance", description=__doc__)
-    parser.add_argument("--calls", type=int, default=100_000, help="of all kinds together (default: 100000)")
+    parser.add_argument(
+        "--calls", type=int, default=100_000, help="of all kinds together; 0: none (default: 100000)"
+    )
     parser.add_argument("--rate", type=int, default=400, help="calls per second (default: 400)")
+    parser.add_argument(
+        "--burst", type=int, default=2500, help="calls per second of the burst; 0: none (default: 2500)"
+    )
     parser.add_argument(
         "--dir", type=Path, default=REPO / ".build", help="whose disk is used (default: .build)"
     )
@@ -324,26 +296,36 @@ def main() -> int:
     for name, value in places.surroundings(folder).items():
         print(f"{name:12} {value}")
     finding: Finding | None = None
+    after: Finding | None = None
     try:
-        finding = asyncio.run(run(folder, arguments.calls, arguments.rate))
+        finding = asyncio.run(run(folder, arguments.calls, arguments.rate)) if arguments.calls else NOTHING
+        after = asyncio.run(burst(folder / "burst", arguments.burst)) if arguments.burst else NOTHING
     except* DemoError as group:
         for error in leaves(group):
             print(f"endurance: {error}", file=sys.stderr)
-    if finding is None:
+    if finding is None or after is None:
         print(f"endurance: logs are in {folder}", file=sys.stderr)
         return 1
     if arguments.json is not None:
-        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(finding)) + b"\n")
+        both = {"endurance": finding, "burst": after}
+        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(both)) + b"\n")
     if arguments.plot is not None:
-        arguments.plot.write_text(svg(finding.curve))
-    for wrong in finding.wrongs:
+        arguments.plot.write_text(
+            report.picture(*panels("endurance", finding.curve, 0), *panels("burst", after.curve, 2))
+        )
+    wrongs = finding.wrongs + after.wrongs
+    for wrong in wrongs:
         print(wrong)
-    first, last = finding.curve[0], finding.curve[-1]
-    print(f"{finding.calls} calls, {last.records} records: RSS {first.rss_mb} to {last.rss_mb} MB,", end=" ")
-    print(f"{first.open_files} to {last.open_files} files: {'RED' if finding.wrongs else 'green'}")
-    if not finding.wrongs:
+    if finding.curve:
+        first, last = finding.curve[0], finding.curve[-1]
+        print(
+            f"{finding.calls} calls, {last.records} records: RSS {first.rss_mb} to {last.rss_mb} MB,", end=" "
+        )
+        print(f"{first.open_files} to {last.open_files} files")
+    print("RED" if wrongs else "green")
+    if not wrongs:
         shutil.rmtree(folder)
-    return 1 if finding.wrongs else 0
+    return 1 if wrongs else 0
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from sidecar.wiring import DISTRIBUTION
 
 DIALLED = "0044123456789"
 STRIP_DIGITS = 2
+NODE = "bench"
 
 
 def host(number: int) -> str:
@@ -36,7 +37,7 @@ def sidecar_settings(folder: Path, sip: str, callee: tuple[str, int]) -> dict[st
         profile = profile.replace(before, after)
     (folder / "bench.toml").write_text(profile)
     return {
-        "SIDECAR_NODE__NAME": "bench",
+        "SIDECAR_NODE__NAME": NODE,
         "SIDECAR_NODE__DATA_DIR": str(folder / "data"),
         "SIDECAR_SIP__PROFILE": str(folder / "bench.toml"),
         "SIDECAR_METRICS__LISTEN": f"{sip}:0",

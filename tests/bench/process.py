@@ -24,13 +24,19 @@ def cpu_by_thread_s(pid: int) -> dict[str, float]:
     return found
 
 
+def wakeups(pid: int) -> int:
+    """How often a thread of it has gone to sleep by itself; those that have ended are not counted."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(_field(task / "status", "voluntary_ctxt_switches") for task in tasks)
+
+
 def stolen_s() -> float:
     """CPU time that the machine's host gave to others, since the start."""
     return int(Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) * _TICK_S
 
 
 def rss_bytes(pid: int) -> int:
-    return _status(pid, "VmRSS") * 1024
+    return _field(Path(f"/proc/{pid}/status"), "VmRSS") * 1024
 
 
 def open_files(pid: int) -> int:
@@ -59,6 +65,6 @@ def _stat(path: Path) -> list[str]:
     return path.read_text().rpartition(")")[2].split()
 
 
-def _status(pid: int, name: str) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+def _field(path: Path, name: str) -> int:
+    lines = path.read_text().splitlines()
     return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -52,6 +53,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: int
     wrong: int  # CDRs that say anything but: answered, ended by the caller, rated
     daemon_ms: float
+    commits: float  # per call
+    wakeups: float  # per call: how often a thread of the daemon went to sleep
     threads_ms: dict[str, float]
     broker_ms: float
     setup: Spread
@@ -98,11 +101,12 @@ def spread(values: list[float]) -> Spread:
 class Product:
     """A daemon that is up, with its callee and its listener."""
 
-    def __init__(self, folder: Path, node: Daemon, listener: Listener) -> None:
+    def __init__(self, folder: Path, node: Daemon, start_s: float, listener: Listener) -> None:
         self.folder = folder
         self.node = node
+        self.start_s = start_s
         self.broker_pid = process.child_named(node.pid, "mosquitto")
-        self._listener = listener
+        self.listener = listener
         self._runs = 0
 
     async def place(self, load: Load) -> Outcome:
@@ -110,18 +114,20 @@ class Product:
         return await call(self.folder / f"run-{self._runs}", places.host(1), self.node.sip, load)
 
     async def step(self, load: Load) -> Step:
-        pid, seen = self.node.pid, self._listener.count
+        pid, seen = self.node.pid, self.listener.count
         threads = process.cpu_by_thread_s(pid)
         daemon_s, broker_s = process.cpu_s(pid), process.cpu_s(self.broker_pid)
+        commits, wakeups = await self._commits(), process.wakeups(pid)
         outcome = await self.place(load)
         good = load.calls - outcome.failed
         await self._arrived(seen + good)
         daemon_s, broker_s = process.cpu_s(pid) - daemon_s, process.cpu_s(self.broker_pid) - broker_s
+        wakeups, commits = process.wakeups(pid) - wakeups, await self._commits() - commits
         spent = {
             THREADS.get(name, name): (after_s - threads.get(name, 0.0)) * 1e3 / load.calls
             for name, after_s in process.cpu_by_thread_s(pid).items()
         }
-        records = self._listener.records(seen)
+        records = self.listener.records(seen)
         by_call = Counter(str(record["call_id"]) for _, record in records)
         return Step(
             rate=load.rate,
@@ -133,6 +139,8 @@ class Product:
             duplicate=len(records) - len(by_call),
             wrong=max(0, sum(not _right(record) for _, record in records) - outcome.failed),
             daemon_ms=round(daemon_s * 1e3 / load.calls, 3),
+            commits=round(commits / load.calls, 2),
+            wakeups=round(wakeups / load.calls, 1),
             threads_ms={name: round(ms, 3) for name, ms in spent.items() if ms >= 0.0005},
             broker_ms=round(broker_s * 1e3 / load.calls, 3),
             setup=spread(outcome.setup_ms),
@@ -142,7 +150,7 @@ class Product:
 
     async def held(self, calls: int, options_interval_s: int, ramp: int, beside: Load) -> Held:
         """So many calls are up and stay up: what they occupy, and what others cost beside them."""
-        empty, seen = process.rss_bytes(self.node.pid), self._listener.count
+        empty, seen = process.rss_bytes(self.node.pid), self.listener.count
         hold_s = calls / ramp + beside.lasts_s + HELD_S_MORE
         background = Load(rate=ramp, calls=calls, hold_ms=int(hold_s * 1000))
         async with asyncio.TaskGroup() as tasks:
@@ -162,7 +170,7 @@ class Product:
             calls=calls,
             options_interval_s=options_interval_s,
             failed=outcome.failed,
-            missing=max(0, expected - self._listener.count),
+            missing=max(0, expected - self.listener.count),
             rss_mb=round(rss / 1e6, 1),
             kb_per_call=round((rss - empty) / calls / 1e3, 1) if calls else 0.0,
             open_files=files,
@@ -176,10 +184,18 @@ class Product:
 
         return await asyncio.to_thread(ask)
 
+    async def _commits(self) -> int:
+        def ask() -> int:
+            with urllib.request.urlopen(self.node.metrics, timeout=5) as answer:
+                page = answer.read().decode()
+            return int(float(page.partition("\nsidecar_commit_seconds_count ")[2].split("\n", 1)[0]))
+
+        return await asyncio.to_thread(ask)
+
     async def _arrived(self, count: int) -> None:
         """Until so many CDRs are here, or no more come; then a moment more, for one that is too many."""
         until_s = time.monotonic() + RECORDS_S_MAX
-        while self._listener.count < count and time.monotonic() < until_s:
+        while self.listener.count < count and time.monotonic() < until_s:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.3)
 
@@ -204,11 +220,13 @@ def _delay_ms(at_ns: int, record: Record) -> float:
 @asynccontextmanager
 async def product(folder: Path, **more: str) -> AsyncIterator[Product]:
     """`more` are settings, as variables of the environment."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)  # it may hold a journal
     at = (places.host(2), free_ports(places.host(2), 1)[0])
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(callee(folder, at))
         settings = places.sidecar_settings(folder, places.host(3), at)
+        began_s = time.monotonic()
         node = await stack.enter_async_context(daemon(folder / "daemon.log", settings | more))
+        start_s = time.monotonic() - began_s
         listener = stack.enter_context(Listener(*node.broker))
-        yield Product(folder, node, listener)
+        yield Product(folder, node, start_s, listener)
