@@ -91,6 +91,10 @@ class Store(Protocol):
     def epoch(self) -> str: ...
 
 
+class UnavailableError(Exception):
+    """The store cannot write at present; nothing was changed."""
+
+
 class OutboxRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seq: int
     topic: str
@@ -123,12 +127,14 @@ class Outbox(Protocol):
 
 class DeadLetters(Protocol):
     def dead_letters(self, after_seq: int = 0, rows_max: int = 100) -> Awaitable[Sequence[DeadLetter]]: ...
-    def retry_dead(self, seqs: Sequence[int] | None = None) -> Awaitable[int]:
+    def retry_dead(self, seqs: Sequence[int] | None = None, change: Change | None = None) -> Awaitable[int]:
         """Put them (None: all) back into the outbox under their old numbers, which lie below the reader's
-        cursor: it finds them when it next reads from 0. Returns how many."""
+        cursor: it finds them when it next reads from 0. Returns how many; `change` is noted, with that
+        number, where there are any."""
 
-    def drop_dead(self, seqs: Sequence[int]) -> Awaitable[int]:
-        """Forget that they are to be sent; their records stay. Returns how many."""
+    def drop_dead(self, seqs: Sequence[int], change: Change | None = None) -> Awaitable[int]:
+        """Forget that they are to be sent; their records stay. Returns how many, and notes `change`, as
+        `retry_dead` does."""
 
 
 class AccountError(Exception):
@@ -272,8 +278,9 @@ class Revisions(Protocol):
     """Restating records after the fact: the record, its place in the outbox and the difference in the ledger,
     together."""
 
-    def revise(self, cdrs: Sequence[Cdr]) -> Awaitable[Sequence[bool]]:
-        """Write each, if the newest revision of its call is the one before; False where it is not."""
+    def revise(self, cdrs: Sequence[Cdr], changes: Sequence[Change] = ()) -> Awaitable[Sequence[bool]]:
+        """Write each, if the newest revision of its call is the one before; False where it is not. `changes`
+        (one for each, or none): noted of those that are written."""
 
 
 # --- the publisher ------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ from sidecar.core.margin import ExchangeTable
 from sidecar.core.policy import Account, Policy
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
-from sidecar.runtime.admin import Admin, Reread
+from sidecar.runtime.admin import ACCEPTING, Admin, Reread
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.gateways import Gateways
 from sidecar.runtime.outbox import OutboxRelay, RelayLimits
@@ -197,7 +197,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
                 version=version(DISTRIBUTION),
                 engine=hook.engine,
                 started_at=started_at,
-                state=calls.state or "accepting",
+                state=calls.state or ACCEPTING,
                 calls=calls.load.calls,
                 calls_max=policy.calls_max,
                 profile=settings.profile_path,

@@ -25,6 +25,7 @@ import msgspec
 import structlog
 
 from sidecar.core.audit import Operator
+from sidecar.ports import UnavailableError
 from sidecar.wire.control import ANSWER_BYTES_MAX, REQUEST_BYTES_MAX, CommandError, ErrorCode, Method
 
 log = structlog.get_logger("sidecar.control")
@@ -193,6 +194,8 @@ class ControlServer:
             answer = msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "result": result})
         except CommandError:
             raise
+        except UnavailableError as error:
+            raise CommandError(ErrorCode.BUSY, f"nothing was changed: {error}; the log has more") from error
         except TimeoutError:
             text = f"not done within {self._request_s_max:g} s; whether it was done later is not known"
             raise CommandError(ErrorCode.TIMED_OUT, text) from None

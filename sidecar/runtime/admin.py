@@ -2,7 +2,10 @@
 it.
 
 Reading never waits for the writer, and nothing here changes a call, a balance or a setting except through the
-same doors as everything else: `Calls` for calls, the ledger for money.
+same doors as everything else: `Calls` for calls and the policy, the ledger for money. Every change is noted
+(core/audit): what the store writes, in its transaction; what is changed in memory alone, on disk before it is
+made. While the store cannot write nothing is changed, but for a call that is released: its end is kept and
+written later, as every end.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -19,7 +22,7 @@ import structlog
 
 from sidecar.core.audit import Change, Operator, told
 from sidecar.core.call import Call
-from sidecar.core.cdr import Cdr
+from sidecar.core.cdr import Cdr, ChargeRecord
 from sidecar.core.explain_call import explain_call
 from sidecar.core.policy import Account, Gateway, Load, Policy
 from sidecar.core.rating import amount_text
@@ -54,6 +57,9 @@ DeckSource = Callable[[str], Deck | Sequence[str]]
 SettingsSource = Callable[[], "Reread | Sequence[str]"]
 
 ERRORS_SHOWN_MAX = 10
+ACCEPTING = "accepting"  # the state of a node that takes new calls
+
+_T = TypeVar("_T")
 
 log = structlog.get_logger("sidecar.admin")
 
@@ -71,13 +77,17 @@ class LiveCalls(Protocol):
     @property
     def policy(self) -> Policy: ...
     @property
+    def state(self) -> str: ...
+    @property
     def load(self) -> Load: ...
 
     def change_policy(self, change: Callable[[Policy], Policy]) -> Policy: ...
     def live(self) -> Sequence[Call]: ...
     def find(self, call_id: UUID) -> Call | None: ...
     def holds(self, call_id: UUID) -> bool: ...
-    def release(self, call_id: UUID, detail: Detail, operator: str, text: str) -> bool: ...
+    def release(
+        self, call_id: UUID, detail: Detail, operator: str, text: str, change: Change | None = None
+    ) -> bool: ...
     def drain(self, *, release: bool = False, operator: str = "", text: str = "") -> None: ...
 
 
@@ -112,6 +122,9 @@ class Admin:
         self._gateways = gateways
         self._decks = decks
         self._settings = settings
+        # Files are read and taken over by one command after the other: else what was read first could come
+        # into force last.
+        self._reloading = asyncio.Lock()
 
     def methods(self) -> Mapping[str, Method]:
         return {
@@ -144,7 +157,10 @@ class Admin:
         return say.CallList(total=len(found), calls=tuple(map(self._live_call, found[: wanted.limit])))
 
     async def call_release(self, wanted: say.CallReleaseParams, operator: Operator) -> say.CallReleased:
-        if not self._calls.release(wanted.call_id, Detail.OPERATOR, operator.name, wanted.text):
+        change = Change(
+            operator=operator, action="call.release", subject=str(wanted.call_id), text=wanted.text
+        )
+        if not self._calls.release(wanted.call_id, Detail.OPERATOR, operator.name, wanted.text, change):
             raise CommandError(
                 ErrorCode.NOT_FOUND,
                 f"call {wanted.call_id} is not up: `sidecar call list` shows those that are",
@@ -152,34 +168,51 @@ class Admin:
         return say.CallReleased(call_id=wanted.call_id)
 
     async def node_drain(self, wanted: say.NodeDrainParams, operator: Operator) -> say.NodeDrained:
-        live = len(self._calls.live())
-        self._calls.drain(release=wanted.release, operator=operator.name, text=wanted.text)
-        return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
+        def drain() -> say.NodeDrained:
+            live = len(self._calls.live())
+            self._calls.drain(release=wanted.release, operator=operator.name, text=wanted.text)
+            return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
+
+        before = {"state": self._calls.state or ACCEPTING, "calls": self._calls.load.calls}
+        change = Change(
+            operator=operator,
+            action="node.drain",
+            subject=self._calls.policy.node,
+            before=told(before),
+            after=told({"state": Detail.DRAIN.value, "release": wanted.release}),
+            text=wanted.text,
+        )
+        return await self._noted(change, drain)
 
     async def node_reload(self, wanted: say.NodeReloadParams, operator: Operator) -> say.NodeReloaded:
         """Exchange rates and margin floors, for calls and attempts that begin from now on. What is wrong in
         the settings refuses them whole."""
         if self._settings is None:
             raise CommandError(ErrorCode.REFUSED, "this node reads its settings only when it starts")
-        found = await asyncio.to_thread(self._settings)
-        if not isinstance(found, Reread):
-            raise CommandError(ErrorCode.REFUSED, "; ".join(found[:ERRORS_SHOWN_MAX]))
-        before = self._calls.policy
-        after = self._calls.change_policy(lambda policy: policy.with_margin_terms(found.policy))
-        floors = _margin_floors(after)
-        changed = floors != _margin_floors(before) or after.exchange != before.exchange
-        log.info(
-            "margin_terms_reloaded",
-            operator=operator.name,
-            changed=changed,
-            exchange_rates=len(after.exchange),
-            margin_floors=floors,
-        )
+        async with self._reloading:
+            before = self._calls.policy
+            read = await asyncio.to_thread(_margin_terms, self._settings, before)
+            if not isinstance(read, _MarginTerms):
+                raise CommandError(ErrorCode.REFUSED, "; ".join(read[:ERRORS_SHOWN_MAX]))
+            if read.changed:
+                change = Change(
+                    operator=operator,
+                    action="node.reload",
+                    subject=before.node,
+                    before=told(read.before),
+                    after=told(read.after),
+                )
+                found = read.found.policy
+                await self._noted(
+                    change,
+                    lambda: self._calls.change_policy(lambda policy: policy.with_margin_terms(found)),
+                )
+        log.info("margin_terms_reloaded", operator=operator.name, changed=read.changed, **read.after)
         return say.NodeReloaded(
-            exchange_rates=len(after.exchange),
-            margin_floors=floors,
-            changed=changed,
-            warnings=tuple(found.warnings),
+            exchange_rates=len(read.found.policy.exchange),
+            margin_floors=read.floors,
+            changed=read.changed,
+            warnings=tuple(read.found.warnings),
         )
 
     async def node_status(self, _: say.Nothing, __: Operator) -> say.NodeStatus:
@@ -242,11 +275,13 @@ class Admin:
         if known is not None and (known.currency, known.prepaid) != (account.currency, account.prepaid):
             raise CommandError(ErrorCode.REFUSED, f"account {wanted.name} exists with other terms")
         terms = told({"currency": account.currency, "prepaid": account.prepaid})
-        await self._create(
-            account,
-            Change(operator=operator, action="account.create", subject=account.name, after=terms),
-        )
-        self._calls.change_policy(lambda policy: policy.with_account(account))
+        change = Change(operator=operator, action="account.create", subject=account.name, after=terms)
+
+        async def create() -> None:
+            await self._create(account, change)
+            self._calls.change_policy(lambda policy: policy.with_account(account))
+
+        await asyncio.shield(create())  # in the store and in the policy, whatever becomes of who asked
         return await self.account_show(say.AccountShowParams(name=wanted.name), operator)
 
     async def account_show(self, wanted: say.AccountShowParams, _: Operator) -> say.AccountShown:
@@ -302,14 +337,27 @@ class Admin:
 
     # --- decks ----------------------------------------------------------------------------------------------
 
-    async def deck_reload(self, wanted: say.DeckReloadParams, _: Operator) -> say.DeckReloaded:
+    async def deck_reload(self, wanted: say.DeckReloadParams, operator: Operator) -> say.DeckReloaded:
         """From now on calls are rated by it; those that are up keep the rate that they began with."""
         if self._decks is None:
             raise CommandError(ErrorCode.REFUSED, "this node takes decks over only when it starts")
-        found = await asyncio.to_thread(self._decks, wanted.name)
-        if not isinstance(found, Deck):
-            raise CommandError(ErrorCode.REFUSED, "; ".join(found[:ERRORS_SHOWN_MAX]))
-        self._calls.change_policy(lambda policy: policy.with_deck(wanted.name, found))
+        async with self._reloading:
+            found = await asyncio.to_thread(self._decks, wanted.name)
+            if not isinstance(found, Deck):
+                raise CommandError(ErrorCode.REFUSED, "; ".join(found[:ERRORS_SHOWN_MAX]))
+            before = self._calls.policy.decks.get(wanted.name)
+            if before is None or before.revision != found.revision:
+                change = Change(
+                    operator=operator,
+                    action="deck.reload",
+                    subject=wanted.name,
+                    before=None if before is None else told(_deck(before)),
+                    after=told(_deck(found)),
+                )
+                await self._noted(
+                    change,
+                    lambda: self._calls.change_policy(lambda policy: policy.with_deck(wanted.name, found)),
+                )
         return say.DeckReloaded(name=wanted.name, revision=found.revision, rates=len(found))
 
     # --- dead letters ---------------------------------------------------------------------------------------
@@ -329,26 +377,32 @@ class Admin:
         self, wanted: say.DeadLetterRetryParams, operator: Operator
     ) -> say.DeadLettersDone:
         """Into the outbox again, under their old numbers, so that subscribers see no number twice."""
-        count = await self._dead_letters.retry_dead(wanted.seqs)
+        change = Change(operator=operator, action="dead-letter.retry", subject=_seqs(wanted.seqs))
+        count = await self._dead_letters.retry_dead(wanted.seqs, change)
         self._read_again()
-        log.info("dead_letters_retried", operator=operator.name, count=count, seqs=wanted.seqs or "all")
         return say.DeadLettersDone(count=count)
 
     async def dead_letter_drop(
         self, wanted: say.DeadLetterDropParams, operator: Operator
     ) -> say.DeadLettersDone:
         """Never sent: subscribers see the gap. The records themselves stay in the journal."""
-        count = await self._dead_letters.drop_dead(wanted.seqs)
-        log.warning(
-            "dead_letters_dropped",
-            operator=operator.name,
-            text=wanted.text,
-            count=count,
-            seqs=wanted.seqs,
+        change = Change(
+            operator=operator, action="dead-letter.drop", subject=_seqs(wanted.seqs), text=wanted.text
         )
+        count = await self._dead_letters.drop_dead(wanted.seqs, change)
         return say.DeadLettersDone(count=count)
 
-    # --- audit ----------------------------------------------------------------------------------------------
+    # --- changes and who made them --------------------------------------------------------------------------
+
+    async def _noted(self, change: Change, make: Callable[[], _T]) -> _T:
+        """For what is changed in memory: noted on disk, then made; both, or neither, whatever becomes of the
+        one who asked."""
+
+        async def both() -> _T:
+            await self._audit.write(change)
+            return make()
+
+        return await asyncio.shield(both())
 
     async def audit_list(self, wanted: say.AuditListParams, _: Operator) -> say.AuditList:
         asked = AuditFilter(operator=wanted.by, uid=wanted.uid, action=wanted.action, subject=wanted.subject)
@@ -362,14 +416,26 @@ class Admin:
         again, or nothing is written."""
         outcomes = [say.RerateOutcome.CHANGED] * len(wanted.calls)
         made: dict[int, Cdr] = {}
+        changes: list[Change] = []
         for place, asked in enumerate(wanted.calls):
             if self._calls.holds(asked.call_id):
                 outcomes[place] = say.RerateOutcome.BUSY
                 continue
             known = await self._records.show(str(asked.call_id))
             if known and known[-1].revision == asked.revision:
-                made[place] = self._restated(known[-1], asked, wanted.text, operator)
-        for place, written in zip(made, await self._revisions.revise([*made.values()]), strict=True):
+                cdr = made[place] = self._restated(known[-1], asked, wanted.text, operator)
+                changes.append(
+                    Change(
+                        operator=operator,
+                        action="rerate.apply",
+                        subject=str(cdr.call_id),
+                        before=told(_revision(known[-1], asked.charge)),
+                        after=told(_revision(cdr, asked.charge)),
+                        text=wanted.text,
+                    )
+                )
+        done = await self._revisions.revise([*made.values()], changes)
+        for place, written in zip(made, done, strict=True):
             if written:
                 outcomes[place] = say.RerateOutcome.REVISED
         return say.RerateApplied(outcomes=tuple(outcomes))
@@ -432,12 +498,66 @@ def _records(cdrs: Sequence[Cdr]) -> tuple[msgspec.Raw, ...]:
     return tuple(msgspec.Raw(encode_json(cdr)) for cdr in cdrs)
 
 
+class _MarginTerms(msgspec.Struct, frozen=True):
+    """Those of the settings beside those in force: `before` and `after` hold what differs."""
+
+    found: Reread
+    floors: dict[str, str | None]
+    changed: bool
+    before: Mapping[str, object]
+    after: Mapping[str, object]
+
+
+def _margin_terms(settings: SettingsSource, policy: Policy) -> _MarginTerms | Sequence[str]:
+    """In a thread: it reads files, and looks at every account."""
+    found = settings()
+    if not isinstance(found, Reread):
+        return found
+    after = policy.with_margin_terms(found.policy)
+    floors_before, floors = _margin_floors(policy), _margin_floors(after)
+    differ = sorted(
+        name for name in floors_before.keys() | floors if floors_before.get(name) != floors.get(name)
+    )
+    return _MarginTerms(
+        found,
+        floors,
+        bool(differ) or after.exchange != policy.exchange,
+        {
+            "exchange_rates": len(policy.exchange),
+            "margin_floors": {name: floors_before.get(name) for name in differ},
+        },
+        {"exchange_rates": len(after.exchange), "margin_floors": {name: floors.get(name) for name in differ}},
+    )
+
+
 def _margin_floors(policy: Policy) -> dict[str, str | None]:
     floors = {name: account.margin_floor for name, account in policy.accounts.items()}
     return {
         name: None if floor is None else amount_text(floor)
         for name, floor in {"*": policy.margin_floor, **floors}.items()
         if name == "*" or floor is not None
+    }
+
+
+def _deck(deck: Deck) -> Mapping[str, object]:
+    return {"revision": deck.revision, "rates": len(deck)}
+
+
+def _seqs(seqs: Sequence[int] | None) -> str:
+    return "all" if seqs is None else " ".join(map(str, seqs))
+
+
+def _revision(cdr: Cdr, restated: ChargeRecord) -> Mapping[str, object]:
+    """What a record says in the line that is restated."""
+    total = next(
+        (line.total for line in cdr.charges if (line.side, line.party) == (restated.side, restated.party)),
+        None,
+    )
+    return {
+        "revision": cdr.revision,
+        "side": restated.side.value,
+        "party": restated.party,
+        "total": None if total is None else amount_text(total),
     }
 
 

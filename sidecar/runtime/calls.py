@@ -12,9 +12,11 @@ from uuid import UUID
 import structlog
 
 from sidecar.core.admit import open_call, refused_by_bridge
+from sidecar.core.audit import Change
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import (
+    Audit,
     Command,
     NoteRefusal,
     Publish,
@@ -156,7 +158,7 @@ class Calls:
         policy = self.policy
         return call_id_of(policy.tenant, policy.node, policy.boot_id, invite.bridge_id, self._id_ms)
 
-    def _apply(self, call: Call, event: Event) -> None:
+    def _apply(self, call: Call, event: Event, change: Change | None = None) -> None:
         try:
             after, commands = decide(call, event, self._given)
         except Exception as error:  # noqa: BLE001  # ours, whatever it is: this call pays, others do not
@@ -166,7 +168,7 @@ class Calls:
         if after is not call:
             self._keep(call, after)
         if commands:
-            self._perform(commands, after.invite)
+            self._perform(commands, after.invite, change)
 
     def _fault(self, call: Call, event: Event) -> tuple[Call, tuple[Command, ...]]:
         lost = CallLost(call_id=call.call_id, mono_ns=event.mono_ns, wall_ns=event.wall_ns)
@@ -223,7 +225,9 @@ class Calls:
 
     # --- commands ---------------------------------------------------------------------------------------
 
-    def _perform(self, commands: Sequence[Command], invite: InviteReceived) -> None:
+    def _perform(
+        self, commands: Sequence[Command], invite: InviteReceived, change: Change | None = None
+    ) -> None:
         step: list[StoreCommand] = []
         for command in commands:
             if isinstance(command, StoreCommand):
@@ -237,6 +241,8 @@ class Calls:
             if isinstance(last, (Publish, Suppress)):
                 self._meter.call_ended(last.cdr)
                 _log_end(last.cdr)
+            if change is not None:
+                step.append(Audit(change=change))
             self._store.submit(step)
 
     def _note_refusal(self, command: NoteRefusal, invite: InviteReceived) -> None:
@@ -308,8 +314,11 @@ class Calls:
         """Whether anything may still happen to the call: until then only it may revise its record."""
         return call_id.int in self._calls
 
-    def release(self, call_id: UUID, detail: Detail, operator: str, text: str) -> bool:
-        """End a live call for an operator; False where it is not live."""
+    def release(
+        self, call_id: UUID, detail: Detail, operator: str, text: str, change: Change | None = None
+    ) -> bool:
+        """End a live call for an operator; False where it is not live. `change` is noted in the step that
+        ends the call."""
         call = self.find(call_id)
         if call is None:
             return False
@@ -323,6 +332,7 @@ class Calls:
                 operator=operator,
                 text=text,
             ),
+            change,
         )
         self._send()
         return True

@@ -12,11 +12,10 @@ import pytest
 
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import FILE_NAME
-from sidecar.adapters.sqlite.work import UnavailableError
 from sidecar.core.audit import Change, Operator, told
 from sidecar.core.commands import Audit
 from sidecar.core.terms import Money
-from sidecar.ports import AccountError, AuditFilter
+from sidecar.ports import AccountError, AuditFilter, UnavailableError
 from tests.adapters.sqlite_faulty_disk import FULL, faulty_disk
 from tests.adapters.sqlite_stores import Watched, asked, opened
 from tests.adapters.store_calls import WALL_NS, admission, admitted, ended, ending

@@ -88,8 +88,11 @@ class Node:
             dead_letters=store.outbox,
             read_again=self._read_again,
             gateways=lambda: self.gateways,
-            decks=lambda name: self.decks.get(name, [f"no deck is in force as {name}"]),
+            decks=lambda name: self.read_deck(name),  # noqa: PLW0108 - a test may change it
             settings=lambda: self.settings,
+        )
+        self.read_deck: Callable[[str], Deck | Sequence[str]] = lambda name: self.decks.get(
+            name, [f"no deck is in force as {name}"]
         )
         self._news = asyncio.Event()
         self._numbers = 0
@@ -100,6 +103,10 @@ class Node:
         while not holds():
             self._news.clear()
             await self._news.wait()
+
+    async def written(self) -> None:
+        """What was submitted so far is on disk."""
+        await self.store.outbox.acknowledge([], [])
 
     async def up(self, callee: str = "004412345678", *, account: str = "demo") -> UUID:
         """A call that is talking."""
@@ -205,7 +212,7 @@ class Node:
 
 
 @asynccontextmanager
-async def a_node(folder: Path) -> AsyncIterator[Node]:
+async def a_node(folder: Path, vfs: str | None = None) -> AsyncIterator[Node]:
     """On the `demo` profile; its data are in `folder`."""
     loaded = load(
         Inputs(
@@ -218,7 +225,7 @@ async def a_node(folder: Path) -> AsyncIterator[Node]:
         )
     )
     clock, bridge = StoppedClock(), Bridge()
-    store = SqliteStore.open(folder / "data", node="box", boot_id="boot", clock=clock)
+    store = SqliteStore.open(folder / "data", node="box", boot_id="boot", clock=clock, vfs=vfs)
     try:
         faults: list[Exception] = []  # a test that causes one takes it out
         calls = Calls(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
@@ -21,10 +23,12 @@ from sidecar.core.records import utc
 from sidecar.core.rerate import rerate
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, ServerReason
+from sidecar.ports import UnavailableError
 from sidecar.runtime.admin import Admin, Reread
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode_json
 from sidecar.wire.control import CommandError, ErrorCode
+from tests.adapters.sqlite_faulty_disk import FULL, Disk, faulty_disk
 from tests.runtime.node_help import WALL_NS, Node, a_node
 
 NOBODY = UUID(int=7)
@@ -461,3 +465,140 @@ async def test_a_call_whose_legs_are_still_closing_is_not_restated(node: Node) -
     assert [*(await node.admin.rerate_apply(held, ANN)).outcomes] == ["busy"]
     unknown = replace(request, calls=(replace(request.calls[0], call_id=NOBODY),))
     assert [*(await node.admin.rerate_apply(unknown, ANN)).outcomes] == ["changed"]
+
+
+# --- while the journal cannot be written --------------------------------------------------------------------
+
+
+@pytest.fixture
+async def failing(tmp_path: Path) -> AsyncIterator[tuple[Node, Disk]]:
+    with faulty_disk() as disk:
+        async with a_node(tmp_path, vfs="faulty") as node:
+            yield node, disk
+
+
+async def test_what_cannot_be_noted_is_not_changed_and_a_release_is_noted_later(
+    failing: tuple[Node, Disk], tmp_path: Path
+) -> None:
+    node, disk = failing
+    seen: list[bool] = []
+    node.store.on_failing(seen.append)
+    call_id = await node.up()
+    policy = node.calls.policy
+    node.decks["other"] = Deck("other-1", [])
+    node.settings = Reread(policy=replace(policy, margin_floor=Decimal("0.5")))
+    disk.break_down(FULL)
+    for refused in (
+        node.admin.account_create(say.AccountCreateParams(name="acme"), ANN),
+        node.admin.account_topup(say.AccountTopupParams(name="demo", amount="5", reference="1"), ANN),
+        node.admin.deck_reload(say.DeckReloadParams(name="other"), ANN),
+        node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN),
+        node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN),
+        node.admin.dead_letter_retry(say.DeadLetterRetryParams(operator="ann"), ANN),
+    ):
+        with pytest.raises(UnavailableError):
+            await refused
+    assert node.calls.policy is policy
+    assert node.bridge.accepting == ""
+    await node.admin.call_release(say.CallReleaseParams(call_id=call_id, operator="ann", text="fraud"), ANN)
+    assert node.calls.live() == []
+    disk.repair()
+    await node.written()
+    assert seen == [True, False]
+    await node.closed(1)
+    [entry] = await node.store.audit.list()
+    assert (entry.change.action, entry.change.subject, entry.change.text) == (
+        "call.release",
+        str(call_id),
+        "fraud",
+    )
+
+
+async def test_each_change_is_noted_with_what_was_before_it(node: Node) -> None:
+    call_id = await node.whole()
+    await node.up()
+    await node.store.outbox.acknowledge([], [(1, 0x87)])
+    revision = node.calls.policy.decks["demo"].revision
+    node.decks["demo"] = Deck("demo-2", [])
+    node.settings = Reread(policy=replace(node.calls.policy, margin_floor=Decimal("0.5")))
+    bob = Operator("bob", 7)
+    for _ in range(2):  # the second time nothing is changed, so nothing is noted, but for the drain
+        await node.admin.deck_reload(say.DeckReloadParams(name="demo"), bob)
+        await node.admin.node_reload(say.NodeReloadParams(operator="bob"), bob)
+        await node.admin.dead_letter_retry(say.DeadLetterRetryParams(operator="bob"), bob)
+    await node.admin.rerate_apply(await dearer(node, call_id), bob)
+    await node.admin.node_drain(say.NodeDrainParams(operator="bob", release=True, text="upgrade"), bob)
+    entries = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
+    assert {(entry.operator, entry.uid) for entry in entries} == {("bob", 7)}
+    assert [
+        (entry.action, entry.subject, entry.text, *map(decoded, (entry.before, entry.after)))
+        for entry in entries
+    ] == [
+        (
+            "deck.reload",
+            "demo",
+            "",
+            {"revision": revision, "rates": 1},
+            {"revision": "demo-2", "rates": 0},
+        ),
+        (
+            "node.reload",
+            "box",
+            "",
+            {"exchange_rates": 0, "margin_floors": {"*": None}},
+            {"exchange_rates": 0, "margin_floors": {"*": "0.5"}},
+        ),
+        ("dead-letter.retry", "all", "", None, {"count": 1}),
+        (
+            "rerate.apply",
+            str(call_id),
+            "wrong deck",
+            {"revision": 0, "side": "sell", "party": "demo", "total": "0.030000"},
+            {"revision": 1, "side": "sell", "party": "demo", "total": "0.060000"},
+        ),
+        (
+            "node.drain",
+            "box",
+            "upgrade",
+            {"state": "accepting", "calls": 1},
+            {"state": "drain", "release": True},
+        ),
+    ]
+
+
+def decoded(raw: msgspec.Raw) -> object:
+    return msgspec.json.decode(bytes(raw))
+
+
+async def test_a_deck_read_first_does_not_come_into_force_last(node: Node) -> None:
+    """Two commands at once, the file changed in between: what was read last stays."""
+    old, new = Deck("old", []), Deck("new", [])
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(name: str) -> Deck:
+        begun.set()
+        go_on.wait()
+        return old
+
+    node.read_deck = slow
+    wanted = say.DeckReloadParams(name="demo")
+    async with asyncio.TaskGroup() as asking:
+        asking.create_task(node.admin.deck_reload(wanted, ANN), name="first")
+        await asyncio.to_thread(begun.wait)
+        node.read_deck = lambda _: new
+        asking.create_task(node.admin.deck_reload(wanted, ANN), name="second")
+        await node.written()
+        go_on.set()
+    assert node.calls.policy.decks["demo"] is new
+
+
+async def test_a_command_that_nobody_waits_for_any_more_is_whole(node: Node) -> None:
+    wanted = say.AccountCreateParams(name="acme")
+    async with asyncio.TaskGroup() as asking:
+        asked = asking.create_task(node.admin.account_create(wanted, ANN), name="asked")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asked.cancel()
+    await node.written()
+    assert [stored.name for stored in await node.store.accounts.all()] == ["acme"]
+    assert "acme" in node.calls.policy.accounts

@@ -8,11 +8,13 @@ from contextlib import suppress
 from typing import Protocol, TypeVar
 
 import apsw
+from msgspec.structs import replace
 
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.reader import Reader
 from sidecar.adapters.sqlite.rows import DamagedError, sound
+from sidecar.core.audit import Change, told
 from sidecar.ports import DeadLetter, OutboxRow, OutboxState
 from sidecar.wire.cdr_codec import CONTENT_VERSION, address_of
 from sidecar.wire.topics import cdr_topic
@@ -83,17 +85,23 @@ class SqliteOutbox:
 
         return await self._reader.ask(ask)
 
-    async def retry_dead(self, seqs: Sequence[int] | None = None) -> int:
-        count = await self._write(lambda batch: batch.waiting.retry_dead(seqs))
+    async def retry_dead(self, seqs: Sequence[int] | None = None, change: Change | None = None) -> int:
+        count = await self._write(lambda batch: _noted(batch, batch.waiting.retry_dead(seqs), change))
         if count:
             self._notify()
         return count
 
-    async def drop_dead(self, seqs: Sequence[int]) -> int:
-        return await self._write(lambda batch: batch.waiting.drop_dead(seqs))
+    async def drop_dead(self, seqs: Sequence[int], change: Change | None = None) -> int:
+        return await self._write(lambda batch: _noted(batch, batch.waiting.drop_dead(seqs), change))
 
     async def outbox_state(self) -> OutboxState:
         return await self._reader.ask(lambda connection: _state(connection, self._boot))
+
+
+def _noted(batch: Batch, count: int, change: Change | None) -> int:
+    if count and change is not None:
+        batch.audit(replace(change, after=told({"count": count})))
+    return count
 
 
 def _pending(connection: apsw.Connection, after_seq: int, rows_max: int) -> Sequence[OutboxRow]:

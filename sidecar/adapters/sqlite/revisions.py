@@ -9,10 +9,12 @@ from pathlib import Path
 
 import apsw
 
+from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import FILE_NAME, StoreError, connect_reader
 from sidecar.adapters.sqlite.migrations import refuse_other
 from sidecar.adapters.sqlite.outbox import Write
 from sidecar.adapters.sqlite.rows import sound
+from sidecar.core.audit import Change
 from sidecar.core.cdr import Cdr
 from sidecar.wire.cdr_codec import decode
 
@@ -28,10 +30,19 @@ class SqliteRevisions:
     def __init__(self, write: Write) -> None:
         self._write = write
 
-    async def revise(self, cdrs: Sequence[Cdr]) -> Sequence[bool]:
+    async def revise(self, cdrs: Sequence[Cdr], changes: Sequence[Change] = ()) -> Sequence[bool]:
         if not cdrs:
             return ()
-        return await self._write(lambda batch: [batch.revise(cdr) for cdr in cdrs])
+        return await self._write(lambda batch: _revise(batch, cdrs, changes or [None] * len(cdrs)))
+
+
+def _revise(batch: Batch, cdrs: Sequence[Cdr], changes: Sequence[Change | None]) -> Sequence[bool]:
+    written = []
+    for cdr, change in zip(cdrs, changes, strict=True):
+        written.append(batch.revise(cdr))
+        if written[-1] and change is not None:
+            batch.audit(change)
+    return written
 
 
 def newest_records(

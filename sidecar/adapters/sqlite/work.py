@@ -11,15 +11,11 @@ import msgspec
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.core.books import Outcome, OutcomeKind
 from sidecar.core.commands import Append, EntryKind, StoreCommand
-from sidecar.ports import OutboxRow
+from sidecar.ports import OutboxRow, UnavailableError
 
 Step = tuple[StoreCommand, ...]
 
 _WAITING = (EntryKind.ADMITTED, EntryKind.ANSWERED)
-
-
-class UnavailableError(Exception):
-    """The store cannot write at present; nothing was changed."""
 
 
 class Job(msgspec.Struct, eq=False):

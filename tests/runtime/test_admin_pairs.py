@@ -1,0 +1,241 @@
+"""Any two administrative commands at once, on the real store: both are in force afterwards, and both are in
+the audit table."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from itertools import combinations_with_replacement
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from msgspec.structs import replace
+
+from sidecar.core.audit import Operator
+from sidecar.core.commands import Release
+from sidecar.core.rerate import rerate
+from sidecar.core.tariff import Deck, Rate, per_minute_steps
+from sidecar.core.terms import Detail
+from sidecar.runtime.admin import Reread
+from sidecar.wire import control as say
+from tests.runtime.node_help import Node, a_node
+
+ANN = Operator("ann", 1000)
+
+
+class Act:
+    """One command on a subject of its own. `ask` is told when the other is; `check` looks afterwards."""
+
+    action: str
+    subject: str
+
+    def __init__(self, node: Node, number: int) -> None:
+        self.node = node
+        self.number = number
+
+    async def prepare(self) -> None:
+        pass
+
+    async def ask(self) -> None:
+        raise NotImplementedError
+
+    async def check(self) -> None:
+        raise NotImplementedError
+
+
+class Create(Act):
+    action = "account.create"
+
+    async def prepare(self) -> None:
+        self.subject = f"made{self.number}"
+
+    async def ask(self) -> None:
+        await self.node.admin.account_create(say.AccountCreateParams(name=self.subject, prepaid=True), ANN)
+
+    async def check(self) -> None:
+        assert self.node.calls.policy.accounts[self.subject].prepaid
+        assert self.subject in [stored.name for stored in await self.node.store.accounts.all()]
+
+
+class TopUp(Act):
+    """Both to one account: none may be lost."""
+
+    action = "account.topup"
+    subject = "prepaid"
+
+    async def ask(self) -> None:
+        topup = say.AccountTopupParams(name="prepaid", amount="5", reference=f"invoice {self.number}")
+        await self.node.admin.account_topup(topup, ANN)
+
+    async def check(self) -> None:
+        entries = await self.node.store.accounts.ledger("prepaid")
+        assert f"invoice {self.number}" in [entry.reference for entry in entries]
+        [balance] = await self.node.store.accounts.balance("prepaid")
+        assert balance.amount == 5 * sum(entry.kind == "top_up" for entry in entries)
+
+
+class ReloadDeck(Act):
+    action = "deck.reload"
+
+    async def prepare(self) -> None:
+        self.subject = f"deck{self.number}"
+        rate = Rate(prefix="", currency="EUR", steps=per_minute_steps(Decimal(self.number), 1, 1))
+        self.node.decks[self.subject] = Deck(f"revision {self.number}", [rate])
+
+    async def ask(self) -> None:
+        await self.node.admin.deck_reload(say.DeckReloadParams(name=self.subject), ANN)
+
+    async def check(self) -> None:
+        assert self.node.calls.policy.decks[self.subject] is self.node.decks[self.subject]
+
+
+class ReloadSettings(Act):
+    action = "node.reload"
+    subject = "box"
+
+    async def prepare(self) -> None:
+        read = replace(self.node.calls.policy, margin_floor=Decimal(self.number) / 100)
+        self.node.settings = Reread(policy=read)
+
+    async def ask(self) -> None:
+        await self.node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN)
+
+    async def check(self) -> None:
+        assert isinstance(self.node.settings, Reread)
+        assert self.node.calls.policy.margin_floor == self.node.settings.policy.margin_floor
+
+
+class Drain(Act):
+    action = "node.drain"
+    subject = "box"
+
+    async def ask(self) -> None:
+        await self.node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN)
+
+    async def check(self) -> None:
+        assert (self.node.calls.state, self.node.bridge.accepting) == ("drain", "drain")
+
+
+class ReleaseCall(Act):
+    action = "call.release"
+
+    async def prepare(self) -> None:
+        self.call_id = await self.node.up()
+        self.subject = str(self.call_id)
+        call = self.node.calls.find(self.call_id)
+        assert call is not None
+        self.bridge_id = call.bridge_id
+
+    async def ask(self) -> None:
+        wanted = say.CallReleaseParams(call_id=self.call_id, operator="ann", text="why")
+        await self.node.admin.call_release(wanted, ANN)
+
+    async def check(self) -> None:
+        assert self.node.calls.find(self.call_id) is None
+        released = [command for command in self.node.bridge.sent if isinstance(command, Release)]
+        assert (self.bridge_id, Detail.OPERATOR) in [(one.bridge_id, one.text) for one in released]
+
+
+async def a_dead_letter(node: Node) -> int:
+    await node.whole()
+    seq = (await node.store.outbox.outbox_state()).head_seq
+    await node.store.outbox.acknowledge([], [(seq, 0x87)])
+    return seq
+
+
+async def dead(node: Node) -> list[int]:
+    return [letter.seq for letter in await node.store.outbox.dead_letters()]
+
+
+class Retry(Act):
+    action = "dead-letter.retry"
+
+    async def prepare(self) -> None:
+        self.seq = await a_dead_letter(self.node)
+        self.subject = str(self.seq)
+
+    async def ask(self) -> None:
+        wanted = say.DeadLetterRetryParams(operator="ann", seqs=(self.seq,))
+        assert (await self.node.admin.dead_letter_retry(wanted, ANN)).count == 1
+
+    async def check(self) -> None:
+        assert self.seq not in await dead(self.node)
+        assert self.seq in [row.seq for row in await self.node.store.outbox.pending(0, 99)]
+
+
+class Drop(Act):
+    action = "dead-letter.drop"
+
+    async def prepare(self) -> None:
+        self.seq = await a_dead_letter(self.node)
+        self.subject = str(self.seq)
+
+    async def ask(self) -> None:
+        wanted = say.DeadLetterDropParams(operator="ann", seqs=(self.seq,), text="why")
+        assert (await self.node.admin.dead_letter_drop(wanted, ANN)).count == 1
+
+    async def check(self) -> None:
+        assert self.seq not in await dead(self.node)
+        assert self.seq not in [row.seq for row in await self.node.store.outbox.pending(0, 99)]
+
+
+class Rerate(Act):
+    action = "rerate.apply"
+
+    async def prepare(self) -> None:
+        self.call_id: UUID = await self.node.whole()
+        self.subject = str(self.call_id)
+        [cdr] = await self.node.store.records.show(self.subject)
+        rate = Rate(prefix="", currency="EUR", steps=per_minute_steps(Decimal(7), 1, 1))
+        found = rerate(cdr, Deck("dear", [rate]), None)
+        assert found is not None
+        restated = say.Restated(call_id=self.call_id, revision=0, charge=found.after)
+        self.wanted = say.RerateApplyParams(operator="ann", text="why", calls=(restated,))
+
+    async def ask(self) -> None:
+        done = await self.node.admin.rerate_apply(self.wanted, ANN)
+        assert done.outcomes == (say.RerateOutcome.REVISED,)
+
+    async def check(self) -> None:
+        revisions = await self.node.store.records.show(self.subject)
+        assert [cdr.revision for cdr in revisions] == [0, 1]
+
+
+ACTS: tuple[type[Act], ...] = (
+    Create,
+    TopUp,
+    ReloadDeck,
+    ReloadSettings,
+    Drain,
+    ReleaseCall,
+    Retry,
+    Drop,
+    Rerate,
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [*combinations_with_replacement(ACTS, 2)],
+    ids=lambda act: act.action,
+)
+async def test_two_commands_at_once_are_both_in_force_and_both_noted(
+    tmp_path: Path, one: type[Act], other: type[Act]
+) -> None:
+    async with a_node(tmp_path) as node:
+        acts: list[Act] = []
+        for first, second in ((one, other), (other, one)):
+            pair = [first(node, len(acts) + 1), second(node, len(acts) + 2)]
+            for act in pair:
+                await act.prepare()
+            await asyncio.gather(*(act.ask() for act in pair))
+            await node.written()
+            for act in pair:
+                await act.check()
+            acts += pair
+        for act in acts:
+            if not isinstance(act, ReloadSettings):  # what was read is no longer what is read now
+                await act.check()
+        noted = {(entry.change.action, entry.change.subject) for entry in await node.store.audit.list()}
+        assert noted == {(act.action, act.subject) for act in acts}
