@@ -19,7 +19,7 @@ UNDER = env LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-n
 REPORT = --tb=native# pytest's own wants the syntax tree of a test that failed, and Python 3.11 may fail to make it here
 endif
 
-.PHONY: help setup demo run check test sipp bench fuzz clean
+.PHONY: help setup demo run check test sipp bench fuzz mutants clean
 
 help:
 	@echo 'make demo    real SIP calls through the sidecar to CDRs on MQTT, and a table of them (under a minute)'
@@ -30,6 +30,7 @@ help:
 	@echo 'make sipp    the SIPp scenarios alone; PJ_SANITIZE=1 make sipp: under address and undefined-behaviour sanitizers'
 	@echo 'make bench   what a call costs: calls per second, CPU per call, delay until the CDR arrives'
 	@echo 'make fuzz    mutated SIP at the bridge for SECONDS=30; REPLAY=file MINIMISE=1: a finding; PJ_SANITIZE=1 sees more'
+	@echo 'make mutants small mistakes in the code that no test notices (slow): MODULE="core/steps core/doctor" SINCE=commit'
 	@echo
 	@echo 'make setup   only what all of the above do first: Debian packages, .venv, pjproject, native module'
 	@echo 'make clean   remove what was made in this clone; the pjproject builds in ~/.cache/sidecar stay'
@@ -63,6 +64,9 @@ bench: setup
 fuzz: setup
 	@$(UNDER) $(VENV)/bin/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED)) \
 	    $(if $(REPLAY),--replay $(REPLAY) $(if $(MINIMISE),--minimise))
+
+mutants: setup
+	@$(VENV)/bin/python -m tests.mutants $(MODULE) $(if $(SINCE),--since $(SINCE))
 
 clean:
 	rm -rf .venv .venv-sanitize .build .sidecar .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
