@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sidecar.wire.cdr_codec import decode
-from tests.adapters.sqlite_stores import Watched, opened
+from tests.adapters.sqlite_stores import Watched, asked, opened
 from tests.adapters.store_calls import whole_call
 
 
@@ -45,7 +47,7 @@ async def test_rows_come_in_order_in_pages_and_each_once_to_a_reader_that_goes_f
         assert await seqs(watched, 7, 3) == [8]
 
 
-async def test_a_reader_that_begins_anew_gets_what_was_not_settled(tmp_path: Path) -> None:
+async def test_a_reader_that_begins_anew_gets_what_was_not_acknowledged(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
         await published(watched, *range(1, 8))
         assert await seqs(watched) == [1, 2, 3, 4, 5, 6, 7]
@@ -100,7 +102,7 @@ async def test_a_dead_letter_that_is_dropped_is_not_tried_again(tmp_path: Path) 
         assert await seqs(watched) == [1, 3]
 
 
-async def test_a_settlement_repeated_after_a_retry_does_not_bury_the_row_twice(tmp_path: Path) -> None:
+async def test_an_acknowledgement_repeated_after_a_retry_does_not_bury_the_row_twice(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
         await published(watched, 1)
         outbox = watched.store.outbox
@@ -142,3 +144,180 @@ async def test_a_reader_that_falls_behind_reads_the_file(
             found += page
             cursor = found[-1]
         assert found == list(range(1, 12))
+
+
+# --- the mark, and what waits behind it ---------------------------------------------------------------------
+
+
+async def mark(watched: Watched, data_dir: Path) -> tuple[object, list[object]]:
+    """(the mark, the numbers below it that wait), from the file."""
+    await watched.written()
+    ((acknowledged_seq,),) = asked(data_dir, "SELECT acknowledged_seq FROM store")
+    return acknowledged_seq, [seq for (seq,) in asked(data_dir, "SELECT seq FROM outbox_behind ORDER BY seq")]
+
+
+async def test_in_order_only_the_mark_moves(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        assert await mark(watched, tmp_path) == (0, [])
+        await published(watched, *range(1, 6))
+        assert await mark(watched, tmp_path) == (0, [])
+        await watched.store.outbox.acknowledge([1, 2], [])
+        assert await mark(watched, tmp_path) == (2, [])
+        await watched.store.outbox.acknowledge([4, 3], [(5, 0x87)])
+        assert await mark(watched, tmp_path) == (5, [])
+        await watched.proved()
+    async with opened(tmp_path, boot_id="next") as watched:
+        await published(watched, 6)
+        assert await mark(watched, tmp_path) == (5, [])
+        assert await seqs(watched) == [6]
+
+
+async def test_what_is_passed_over_waits_until_it_is_acknowledged(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await published(watched, *range(1, 10))
+        outbox = watched.store.outbox
+        await outbox.acknowledge([2, 3, 6], [])
+        assert await mark(watched, tmp_path) == (6, [1, 4, 5])
+        assert await seqs(watched) == [1, 4, 5, 7, 8, 9]
+        assert await seqs(watched, 0, 2) == [1, 4]
+        assert await seqs(watched, 4, 3) == [5, 7, 8]
+        assert (await outbox.outbox_state()).depth == 6
+        await watched.proved()
+        await outbox.acknowledge([3, 4, 7], [(5, 0x87)])
+        assert await mark(watched, tmp_path) == (7, [1])
+        await outbox.acknowledge([1, 2, 8], [])
+        assert await mark(watched, tmp_path) == (8, [])
+        assert await seqs(watched) == [9]
+        assert [letter.seq for letter in await outbox.dead_letters()] == [5]
+        await watched.proved()
+
+
+async def test_one_acknowledgement_may_lie_on_both_sides_of_the_mark(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await published(watched, *range(1, 8))
+        await watched.store.outbox.acknowledge([4], [])
+        assert await mark(watched, tmp_path) == (4, [1, 2, 3])
+        await watched.store.outbox.acknowledge([3, 4, 5, 6], [])
+        assert await mark(watched, tmp_path) == (6, [1, 2])
+        assert await seqs(watched) == [1, 2, 7]
+        await watched.proved()
+
+
+async def test_an_acknowledgement_that_comes_late_does_not_take_the_mark_back(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await published(watched, *range(1, 5))
+        await watched.store.outbox.acknowledge([1, 2, 3], [])
+        await watched.store.outbox.acknowledge([1], [(2, 0x87)])
+        assert await mark(watched, tmp_path) == (3, [])
+        assert await watched.store.outbox.dead_letters() == ()
+
+
+async def test_a_number_that_no_record_has_yet_cannot_be_acknowledged(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await published(watched, 1, 2)
+        await watched.store.outbox.acknowledge([1, 3, 99], [(4, 0x87)])
+        assert await mark(watched, tmp_path) == (1, [])
+        await published(watched, 3, 4)
+        assert await seqs(watched) == [2, 3, 4]
+        assert await watched.store.outbox.dead_letters() == ()
+
+
+async def test_a_record_of_the_same_commit_cannot_have_been_acknowledged(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await published(watched, 1)
+        watched.submit(*whole_call(2))
+        await watched.store.outbox.acknowledge([1, 2], [])  # in one turn: one commit
+        assert await seqs(watched) == [2]
+
+
+async def test_a_dead_letter_that_is_tried_again_waits_behind_the_mark(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await published(watched, *range(1, 5))
+        outbox = watched.store.outbox
+        began_ns = watched.store._clock.wall_ns()
+        await outbox.acknowledge([1, 3], [(2, 0x87)])
+        assert await outbox.retry_dead() == 1
+        assert await mark(watched, tmp_path) == (3, [2])
+        state = await outbox.outbox_state()
+        assert (state.depth, state.dead) == (2, 0)
+        assert state.oldest_wall_ns >= began_ns  # it waits since it was put back
+        await outbox.acknowledge([], [(2, 0x95)])
+        assert [letter.reason_code for letter in await outbox.dead_letters()] == [0x95]
+        assert await mark(watched, tmp_path) == (3, [])
+
+
+async def test_the_oldest_is_the_lowest_number_that_waits_wherever_it_stands(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await published(watched, 1, 2, 3)
+        outbox = watched.store.outbox
+        for seq, written_ns in ((1, 100), (2, 200), (3, 300)):
+            asked(tmp_path, "UPDATE cdrs SET written_wall_ns = ? WHERE seq = ?", written_ns, seq)
+        assert (await outbox.outbox_state()).oldest_wall_ns == 100
+        await outbox.acknowledge([2], [])
+        assert (await outbox.outbox_state()).oldest_wall_ns == 100
+        await outbox.acknowledge([1], [])
+        assert (await outbox.outbox_state()).oldest_wall_ns == 300
+        await outbox.acknowledge([3], [])
+        assert (await outbox.outbox_state()).oldest_wall_ns == 0
+
+
+async def test_a_damaged_record_is_passed_and_counted_and_holds_nothing_up(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await published(watched, *range(1, 5))
+        asked(tmp_path, "UPDATE cdr_bodies SET crc = crc + 1 WHERE seq = 2")
+    async with opened(tmp_path, boot_id="next") as watched:
+        rows = await seqs(watched)
+        assert rows == [1, 3, 4]
+        await watched.store.outbox.acknowledge(rows, [])
+        assert await mark(watched, tmp_path) == (4, [2])
+        assert (await watched.store.outbox.outbox_state()).depth == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["publish", "answer", "dead", "retry", "boot"]), st.integers(0, 2**9 - 1))
+    )
+)
+async def test_whatever_the_broker_answers_exactly_the_others_wait(
+    tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, int]]
+) -> None:
+    """Against a model that is a set of numbers; `answer` and `dead` name some of the lowest that wait, and
+    some that do not, by the bits of the second."""
+    data_dir = tmp_path_factory.mktemp("store")
+    waiting: set[int] = set()
+    dead: set[int] = set()
+    head = 0
+    rest = [("publish", 6), *actions]
+    boot = 0
+    while rest:
+        boot += 1
+        async with opened(data_dir, boot_id=f"boot{boot}") as watched:
+            outbox = watched.store.outbox
+            while rest:
+                kind, bits = rest.pop(0)
+                chosen = [seq for bit, seq in enumerate(range(max(1, head - 7), head + 2)) if bits >> bit & 1]
+                if kind == "boot":
+                    break
+                if kind == "publish":
+                    more = range(head + 1, head + 2 + bits % 6)
+                    await published(watched, *more)
+                    head = more[-1]
+                    waiting.update(more)
+                elif kind == "answer":
+                    await outbox.acknowledge(chosen, [])
+                    waiting.difference_update(chosen)
+                elif kind == "dead":
+                    await outbox.acknowledge([], [(seq, 0x87) for seq in chosen])
+                    dead |= waiting.intersection(chosen)
+                    waiting.difference_update(chosen)
+                else:
+                    assert await outbox.retry_dead(chosen) == len(dead.intersection(chosen))
+                    waiting |= dead.intersection(chosen)
+                    dead.difference_update(chosen)
+                state = await outbox.outbox_state()
+                assert (state.head_seq, state.depth, state.dead) == (head, len(waiting), len(dead))
+                assert bool(state.oldest_wall_ns) == bool(waiting)
+                assert await seqs(watched) == sorted(waiting)
+                assert [letter.seq for letter in await outbox.dead_letters()] == sorted(dead)
+            await watched.proved()

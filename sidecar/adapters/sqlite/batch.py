@@ -69,10 +69,9 @@ _SEARCHED = (
     "billed",
     "ended_us",
 )
-CDRS = Table("cdrs", ["seq", *_SEARCHED])
+CDRS = Table("cdrs", ["seq", "written_wall_ns", *_SEARCHED])
 CDR_BODIES = Table("cdr_bodies", ["seq", "body", "crc"])
 SUPPRESSED = Table("suppressed", [*_SEARCHED, "body", "crc"])
-OUTBOX = Table("outbox", ["seq", "queued_wall_ns"])
 AUDIT = Table(
     "audit", ["boot", "at_wall_ns", "operator", "uid", "action", "subject", "before", "after", "text"]
 )
@@ -90,7 +89,7 @@ class Batch:
         self, connection: apsw.Connection, known: Known, boot: Boot, wall_ns: int, mono_ns: int
     ) -> None:
         self.ledger = Ledger(connection, boot.boot, wall_ns)
-        self.waiting = Waiting(connection, boot.boot, wall_ns)
+        self.waiting = Waiting(connection, boot.boot, wall_ns, known.acknowledged_seq, known.head_seq)
         self.outcomes: list[Outcome] = []
         self.outbox_rows: list[OutboxRow] = []
         self._connection = connection
@@ -206,11 +205,11 @@ class Batch:
                 "UPDATE open_calls SET currency = ?, reserved = ? WHERE slot = ?",
                 (*_held(reserved), slot.slot),
             )
-        if self._head_seq != self._known.head_seq:
-            connection.execute("UPDATE store SET head_seq = ?", (self._head_seq,))
+        marks = (self._head_seq, self.waiting.acknowledged_seq)
+        if marks != (self._known.head_seq, self._known.acknowledged_seq):
+            connection.execute("UPDATE store SET head_seq = ?, acknowledged_seq = ?", marks)
         CDRS.write(connection, self._cdrs)
         CDR_BODIES.write(connection, self._bodies)
-        OUTBOX.write(connection, [(seq, self._wall_ns) for seq, _, _ in self._bodies])
         SUPPRESSED.write(connection, self._suppressed)
         self.ledger.flush()
         AUDIT.write(connection, [self._audited(change) for change in self._changes])
@@ -225,6 +224,7 @@ class Batch:
         """The transaction is on disk: what was found out in it holds."""
         known = self._known
         known.head_seq = self._head_seq
+        known.acknowledged_seq = self.waiting.acknowledged_seq
         known.next_slot = self._next_slot
         known.head_bridge_id = self._head_bridge_id
         known.heartbeat_mono_ns = self._heartbeat_mono_ns
@@ -282,7 +282,7 @@ class Batch:
             return
         body = encode_published(cdr, self._boot.epoch, seq, record.account_prev_seq)
         self._head_seq = self._account_seqs[cdr.account] = seq
-        self._cdrs.append((seq, *self._searched(cdr)))
+        self._cdrs.append((seq, self._wall_ns, *self._searched(cdr)))
         self._bodies.append((seq, body, crc_of(body)))
         self.outbox_rows.append(
             OutboxRow(

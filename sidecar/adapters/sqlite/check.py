@@ -23,7 +23,8 @@ def ledger_check(connection: apsw.Connection) -> list[str]:
     - each row's balance is the one before it plus its amount;
     - the movements of a call add up to the charge of its highest revision, and to its reservation while it is
       open;
-    - the last sequence number that was given is that of the last record.
+    - the last sequence number that was given is that of the last record;
+    - each record above the mark of the outbox is there, and what waits below it is a record too.
     """
     # One transaction: rows that are written meanwhile are seen by all of the questions or by none.
     damaged: list[str] = []
@@ -33,6 +34,7 @@ def ledger_check(connection: apsw.Connection) -> list[str]:
         found += books_check.charges_said(wrong_charges(connection, damaged))
         found += damaged
         found += _wrong_head(connection)
+        found += _wrong_outbox(connection)
     return found
 
 
@@ -55,6 +57,21 @@ def _wrong_head(connection: apsw.Connection) -> list[str]:
         "SELECT head_seq, (SELECT coalesce(max(seq), 0) FROM cdrs) FROM store"
     )
     return [] if head == last else [f"store: the last number given was {head}, that of the records is {last}"]
+
+
+def _wrong_outbox(connection: apsw.Connection) -> list[str]:
+    ((head, mark, above, behind),) = connection.execute(
+        "SELECT head_seq, acknowledged_seq, (SELECT count(*) FROM cdrs WHERE seq > acknowledged_seq),"
+        " (SELECT count(*) FROM outbox_behind AS row WHERE seq > acknowledged_seq"
+        " OR NOT EXISTS (SELECT 1 FROM cdrs WHERE cdrs.seq = row.seq))"
+        " FROM store"
+    )
+    found = []
+    if above != head - mark:
+        found.append(f"outbox: {above} records from {mark + 1} to {head}")
+    if behind:
+        found.append(f"outbox: {behind} rows that are not behind {mark}, or have no record")
+    return found
 
 
 def wrong_reservations(connection: apsw.Connection) -> dict[HeldKey, tuple[Decimal, Decimal]]:

@@ -28,6 +28,7 @@ class Known:
 
     def __init__(self) -> None:
         self.head_seq = 0
+        self.acknowledged_seq = 0
         self.next_slot = 1
         self.heartbeat_mono_ns = 0
         self.head_bridge_id = 0  # of the calls that this boot admitted
@@ -38,7 +39,9 @@ class Known:
 def recall(connection: apsw.Connection) -> Known:
     """What the writer keeps in memory, read from the file."""
     known = Known()
-    known.head_seq = connection.execute("SELECT head_seq FROM store").get
+    ((known.head_seq, known.acknowledged_seq),) = connection.execute(
+        "SELECT head_seq, acknowledged_seq FROM store"
+    )
     for slot, call_id, account, currency, reserved, granted_s in connection.execute(
         "SELECT slot, call_id, account, currency, reserved, granted_s FROM open_calls"
     ):

@@ -24,6 +24,24 @@ ROWS_AT_HAND_MAX = 10_000
 _T = TypeVar("_T")
 
 
+# Above the mark there is a record for each number.
+_PENDING = """
+    SELECT seq, body, crc FROM outbox_behind JOIN cdr_bodies USING (seq) WHERE seq > ?1
+    UNION ALL
+    SELECT seq, body, crc FROM cdr_bodies WHERE seq > max(?1, (SELECT acknowledged_seq FROM store))
+    ORDER BY seq LIMIT ?2
+"""
+_STATE = """
+    SELECT head_seq, acknowledged_seq, (SELECT count(*) FROM outbox_behind),
+        coalesce(
+            (SELECT queued_wall_ns FROM outbox_behind ORDER BY seq LIMIT 1),
+            (SELECT written_wall_ns FROM cdrs WHERE seq > acknowledged_seq ORDER BY seq LIMIT 1)
+        ),
+        (SELECT count(*) FROM dead_letters)
+    FROM store
+"""
+
+
 class Write(Protocol):
     """How this adapter's parts have something written; the store gives it to them."""
 
@@ -106,10 +124,7 @@ def _noted(batch: Batch, count: int, change: Change | None) -> int:
 
 def _pending(connection: apsw.Connection, after_seq: int, rows_max: int) -> Sequence[OutboxRow]:
     rows = []
-    for seq, body, crc in connection.execute(
-        "SELECT seq, body, crc FROM outbox JOIN cdr_bodies USING (seq) WHERE seq > ? ORDER BY seq LIMIT ?",
-        (after_seq, rows_max),
-    ):
+    for seq, body, crc in connection.execute(_PENDING, (after_seq, rows_max)):
         # A damaged record stays where it is, seen in the depth and age of the outbox, and delays no other.
         with suppress(DamagedError):
             rows.append(row_of(seq, sound(body, crc, f"record {seq}")))
@@ -128,15 +143,12 @@ def row_of(seq: int, body: bytes) -> OutboxRow:
 
 
 def _state(connection: apsw.Connection, boot: Boot) -> OutboxState:
-    ((head, depth, oldest_wall_ns, dead),) = connection.execute(
-        "SELECT (SELECT head_seq FROM store), (SELECT count(*) FROM outbox),"
-        " (SELECT queued_wall_ns FROM outbox ORDER BY seq LIMIT 1), (SELECT count(*) FROM dead_letters)"
-    )
+    ((head, acknowledged, behind, oldest_wall_ns, dead),) = connection.execute(_STATE)
     return OutboxState(
         epoch=boot.epoch,
         head_seq=head,
         published=head - boot.epoch_base_seq,
-        depth=depth,
+        depth=head - acknowledged + behind,
         oldest_wall_ns=oldest_wall_ns or 0,
         dead=dead,
     )

@@ -34,7 +34,8 @@ _TABLES = (
     ("cdr_bodies", "seq", True),
     ("cdrs", "seq", False),
     ("suppressed", "entry", True),
-    ("outbox", "seq", False),
+    ("outbox", "seq", False),  # until schema 3
+    ("outbox_behind", "seq", False),
     ("dead_letters", "seq", False),
     ("audit", "entry", False),
 )
@@ -128,13 +129,16 @@ def _version(source: apsw.Connection) -> int:
 
 def _copy(source: apsw.Connection, target: apsw.Connection, salvage: Salvage) -> None:
     with target:
+        there = {name for (name,) in target.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         for table, key, has_body in _TABLES:
+            if table not in there:
+                continue  # its schema has none
             _copy_table(source, target, salvage, table, key, has_body=has_body)
         _copy_accounts(source, target)
         for table in ("cdrs", "cdr_bodies"):
             other = "cdr_bodies" if table == "cdrs" else "cdrs"
             target.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM {other})")  # noqa: S608
-        for table in ("outbox", "dead_letters"):
+        for table in there.intersection(("outbox", "outbox_behind", "dead_letters")):
             target.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM cdrs)")  # noqa: S608
 
 
@@ -144,6 +148,14 @@ def _mend(source: apsw.Connection, target: apsw.Connection, salvage: Salvage, wa
         target.execute(
             "UPDATE store SET head_seq = max(?, (SELECT coalesce(max(seq), 0) FROM cdrs))", (_head(source),)
         )
+        # Numbers may be missing now, and above the mark each has its record: what waits is named one by one.
+        # Where the mark cannot be read all but the dead letters wait: better sent again than lost.
+        target.execute(
+            "INSERT OR IGNORE INTO outbox_behind (seq, queued_wall_ns) SELECT seq, written_wall_ns FROM cdrs"
+            " WHERE seq > ? AND seq NOT IN (SELECT seq FROM dead_letters)",
+            (_acknowledged(source),),
+        )
+        target.execute("UPDATE store SET acknowledged_seq = head_seq")
         salvage.lost_seqs = target.execute("SELECT head_seq - (SELECT count(*) FROM cdrs) FROM store").get
         salvage.mended = Mender(target, wall_ns).mend(_balances(source))
         salvage.wrong = ledger_check(target)
@@ -221,6 +233,17 @@ def _one(source: apsw.Connection, select: str, key: int) -> Row | None:
 def _head(source: apsw.Connection) -> int:
     with suppress(*_UNREADABLE):
         found = source.execute("SELECT head_seq FROM store").get
+        if isinstance(found, int):
+            return found
+    return 0
+
+
+def _acknowledged(source: apsw.Connection) -> int:
+    """The mark of the outbox; in a file that had none yet, `outbox` named all that waits."""
+    with suppress(*_UNREADABLE):
+        if source.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'outbox')").get:
+            return 2**62
+        found = source.execute("SELECT acknowledged_seq FROM store").get
         if isinstance(found, int):
             return found
     return 0

@@ -25,32 +25,51 @@ DEAD_LETTERS = Table(
 )
 
 
+_LEAVE_BEHIND = (
+    "INSERT OR IGNORE INTO outbox_behind (seq, queued_wall_ns)"
+    " SELECT seq, written_wall_ns FROM cdrs WHERE seq BETWEEN ? AND ?"
+)
+
+
 class Waiting:
-    def __init__(self, connection: apsw.Connection, boot: int, wall_ns: int) -> None:
+    """The mark `acknowledged_seq` is the highest number that the broker has answered; numbers below it that
+    still wait are rows of `outbox_behind`. In order, as brokers answer, only the mark moves. The relay reads
+    the lowest numbers first, so as many rows as it sends at once may be passed over, and no more."""
+
+    def __init__(
+        self, connection: apsw.Connection, boot: int, wall_ns: int, acknowledged_seq: int, head_seq: int
+    ) -> None:
+        """As they stand before the transaction: what it writes itself cannot have been answered yet."""
+        self.acknowledged_seq = acknowledged_seq
         self._connection = connection
         self._boot = boot
         self._wall_ns = wall_ns
+        self._head_seq = head_seq
 
     def acknowledge(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
         """Delivered rows wait no longer; dead ones, with their reason code, are dead letters."""
-        connection = self._connection
         # A dead letter only while it waits: a repeated acknowledgement must not bring back one that was
         # retried.
         letters = [
             (seq, self._boot, code, REASON_NAMES.get(code, f"0x{code:02x}"), self._wall_ns)
             for seq, code in dead
-            if connection.execute("SELECT 1 FROM outbox WHERE seq = ?", (seq,)).fetchone()
+            if self._waits(seq)
         ]
-        DEAD_LETTERS.write(connection, letters)
-        for first, last in ranges([*delivered, *(seq for seq, _ in dead)]):
-            connection.execute("DELETE FROM outbox WHERE seq BETWEEN ? AND ?", (first, last))
+        DEAD_LETTERS.write(self._connection, letters)
+        answered = [seq for seq in (*delivered, *(seq for seq, _ in dead)) if seq <= self._head_seq]
+        for first, last in ranges(answered):
+            if first <= self.acknowledged_seq:
+                self._connection.execute("DELETE FROM outbox_behind WHERE seq BETWEEN ? AND ?", (first, last))
+            elif first > self.acknowledged_seq + 1:
+                self._connection.execute(_LEAVE_BEHIND, (self.acknowledged_seq + 1, first - 1))
+            self.acknowledged_seq = max(self.acknowledged_seq, last)
 
     def retry_dead(self, seqs: Sequence[int] | None) -> int:
         """These dead letters (None: all) wait again; how many there were."""
         chosen = self._dead(seqs)
         for first, last in ranges(chosen):
             self._connection.execute(
-                "INSERT OR IGNORE INTO outbox (seq, queued_wall_ns)"
+                "INSERT OR IGNORE INTO outbox_behind (seq, queued_wall_ns)"
                 " SELECT seq, ? FROM dead_letters WHERE seq BETWEEN ? AND ?",
                 (self._wall_ns, first, last),
             )
@@ -62,6 +81,12 @@ class Waiting:
         chosen = self._dead(seqs)
         self._forget_dead(chosen)
         return len(chosen)
+
+    def _waits(self, seq: int) -> bool:
+        if seq > self.acknowledged_seq:
+            return seq <= self._head_seq
+        sql = "SELECT 1 FROM outbox_behind WHERE seq = ?"
+        return self._connection.execute(sql, (seq,)).fetchone() is not None
 
     def _dead(self, seqs: Sequence[int] | None) -> list[int]:
         dead = {seq for (seq,) in self._connection.execute("SELECT seq FROM dead_letters")}
