@@ -30,11 +30,12 @@ class Watched:
         self.events: list[CallEvent] = []
         self.failing: list[bool] = []
         self.defects: list[UUID | None] = []
+        self.commits: list[int] = []  # how many works each held
         self._told = asyncio.Event()
         store.on_outcome(self._on_outcome)
         store.on_failing(self._on_failing)
         store.on_defect(self._on_defect)
-        store.on_commit(lambda _steps, _duration_ns: self._told.set())
+        store.on_commit(self._on_commit)
 
     def submit(self, *steps: Sequence[StoreCommand]) -> None:
         for step in steps:
@@ -66,6 +67,10 @@ class Watched:
         self.events += events
         self._told.set()
 
+    def _on_commit(self, steps: int, _duration_ns: int) -> None:
+        self.commits.append(steps)
+        self._told.set()
+
     def _on_failing(self, failing: bool) -> None:
         self.failing.append(failing)
         self._told.set()
@@ -77,7 +82,12 @@ class Watched:
 
 @asynccontextmanager
 async def opened(
-    data_dir: Path, *, boot_id: str = BOOT_ID, vfs: str | None = None, queue_steps_max: int = 1_000
+    data_dir: Path,
+    *,
+    boot_id: str = BOOT_ID,
+    vfs: str | None = None,
+    queue_steps_max: int = 1_000,
+    company_ms: int = 0,
 ) -> AsyncIterator[Watched]:
     store = SqliteStore.open(
         data_dir,
@@ -87,6 +97,7 @@ async def opened(
         vfs=vfs,
         queue_steps_max=queue_steps_max,
         commit_interval_ms=0,
+        company_ms=company_ms,
     )
     try:
         yield Watched(store)

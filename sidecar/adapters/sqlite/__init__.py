@@ -1,6 +1,7 @@
 """The store on one machine: journal, ledger, outbox and records in one SQLite file with one writer.
 
-    submit -> writer (the thread: group commit, what to do when the disk fails; `work` is what it is given)
+    submit -> pacing (what nobody waits for waits for company)
+           -> writer (the thread: group commit, what to do when the disk fails; `work` is what it is given)
            -> batch (one transaction: the view that core/books asks, with `ledger` for its money, `waiting`
               for its outbox, `known` for what need not be asked)
            -> rows (many to a statement) -> commit -> report -> the event loop

@@ -45,7 +45,9 @@ _STATE = """
 class Write(Protocol):
     """How this adapter's parts have something written; the store gives it to them."""
 
-    async def __call__(self, run: Callable[[Batch], _T], *, lasting: bool = False) -> _T: ...
+    async def __call__(
+        self, run: Callable[[Batch], _T], *, lasting: bool = False, may_wait: bool = False
+    ) -> _T: ...
 
 
 class SqliteOutbox:
@@ -87,7 +89,9 @@ class SqliteOutbox:
 
     async def acknowledge(self, delivered: Sequence[int], dead: Sequence[tuple[int, int]]) -> None:
         self._given_seq = max([self._given_seq, *delivered, *(seq for seq, _ in dead)])
-        await self._write(lambda batch: batch.waiting.acknowledge(delivered, dead), lasting=True)
+        await self._write(
+            lambda batch: batch.waiting.acknowledge(delivered, dead), lasting=True, may_wait=True
+        )
 
     async def dead_letters(self, after_seq: int = 0, rows_max: int = 100) -> Sequence[DeadLetter]:
         sql = (

@@ -1,7 +1,7 @@
 """The Store port on SQLite, and what shares its file: `outbox`, `accounts`, `audit`, `records`, `revisions`.
 
 The event loop only puts steps into a bounded queue, all those of one turn together; the writer's thread
-works, commits and reports back once per commit.
+works, commits and reports back once per commit. `pacing` says when steps are handed over.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from sidecar.adapters.sqlite.file import (
 )
 from sidecar.adapters.sqlite.migrations import Migrated, open_migrated
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
+from sidecar.adapters.sqlite.pacing import COMPANY_MS_MAX, Pacing
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
-from sidecar.adapters.sqlite.work import Job, Report, Work, waiting_call
+from sidecar.adapters.sqlite.work import Job, Report, waiting_call
 from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
 from sidecar.core.books import Outcome, OutcomeKind
 from sidecar.core.call import Call, Stamp
@@ -63,6 +64,7 @@ class SqliteStore:
         clock: Clock,
         queue_steps_max: int,
         commit_interval_ms: int,
+        company_ms: int,
         vfs: str | None,
     ) -> None:
         self._data_dir = data_dir
@@ -75,7 +77,6 @@ class SqliteStore:
         self._reader = Reader(data_dir.file, vfs)
         self._failing = False
         self._closed = False
-        self._turn: list[Work] = []  # submitted in this turn of the event loop
         self._deliver: Callable[[Sequence[CallEvent]], None] = _nobody
         self._notify_failing: Callable[[bool], None] = _nobody
         self._notify_commit: Callable[[int, int], None] = _nobody
@@ -97,6 +98,7 @@ class SqliteStore:
             report=self._report_soon,
             commit_interval_ms=commit_interval_ms,
         )
+        self._pacing = Pacing(self._loop, self._writer.submit, company_ms)
         self._writer.start()
 
     @classmethod
@@ -109,6 +111,7 @@ class SqliteStore:
         clock: Clock,
         queue_steps_max: int = QUEUE_STEPS_MAX,
         commit_interval_ms: int = COMMIT_INTERVAL_MS_MIN,
+        company_ms: int = COMPANY_MS_MAX,
         vfs: str | None = None,
         passed_by: int | None = None,
     ) -> SqliteStore:
@@ -125,7 +128,9 @@ class SqliteStore:
                 connection, salvage = salvaged(held.file, str(error), clock.wall_ns(), vfs)
                 found = _found_open(connection)
             boot = begin_boot(connection, node, boot_id, clock)
-            store = cls(held, connection, boot, found, clock, queue_steps_max, commit_interval_ms, vfs)
+            store = cls(
+                held, connection, boot, found, clock, queue_steps_max, commit_interval_ms, company_ms, vfs
+            )
         except apsw.Error as error:
             held.release()
             raise StoreError(f"{held.file}: cannot be used ({error})") from error
@@ -144,7 +149,7 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        self._hand_over()
+        self._pacing.close()
         await asyncio.to_thread(self._writer.stop)
         self._reader.close()
         self._data_dir.release()
@@ -162,15 +167,14 @@ class SqliteStore:
 
     def submit(self, step: Sequence[StoreCommand]) -> None:
         work = tuple(step)
-        if (
-            self._writer.waiting() + len(self._turn) >= self._queue_steps_max
-            and (call_id := waiting_call(work)) is not None
-        ):
+        call_id = waiting_call(work)
+        is_full = self._writer.waiting() + len(self._pacing) >= self._queue_steps_max
+        if is_full and call_id is not None:
             # Only what can be refused is refused: ends are as many as the calls that are up.
             event = StepFailed(call_id=call_id, mono_ns=self._clock.mono_ns(), wall_ns=self._clock.wall_ns())
             self._loop.call_soon(self._deliver_all, (event,))
             return
-        self._submit(work)
+        self._pacing.add(work, may_wait=call_id is None)
 
     def on_outcome(self, deliver: Callable[[Sequence[CallEvent]], None]) -> None:
         self._deliver = deliver
@@ -194,7 +198,7 @@ class SqliteStore:
 
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
         """Every commit writes the clocks as they stood when it began; this makes sure that there is one."""
-        self._submit(Job(run=_nothing, done=_nobody))
+        self._pacing.add(Job(run=_nothing, done=_nobody), may_wait=True)
 
     async def ledger_check(self) -> Sequence[str]:
         """See `check.ledger_check`: empty where everything adds up."""
@@ -202,7 +206,9 @@ class SqliteStore:
 
     # --- from and to the writer's thread --------------------------------------------------------------------
 
-    async def _write(self, run: Callable[[Batch], _T], *, lasting: bool = False) -> _T:
+    async def _write(
+        self, run: Callable[[Batch], _T], *, lasting: bool = False, may_wait: bool = False
+    ) -> _T:
         future: asyncio.Future[_T] = self._loop.create_future()
 
         def done(result: Any, error: BaseException | None) -> None:
@@ -213,20 +219,8 @@ class SqliteStore:
             else:
                 future.set_exception(error)
 
-        self._submit(Job(run=run, done=done, lasting=lasting))
+        self._pacing.add(Job(run=run, done=done, lasting=lasting), may_wait=may_wait)
         return await future
-
-    def _submit(self, work: Work) -> None:
-        # One wake-up of the writer for the turn, when the interpreter is about to be free: woken by the first
-        # step it would commit that alone.
-        if not self._turn:
-            self._loop.call_soon(self._hand_over)
-        self._turn.append(work)
-
-    def _hand_over(self) -> None:
-        if self._turn:
-            works, self._turn = self._turn, []
-            self._writer.submit(works)
 
     def _reopen(self) -> apsw.Connection:
         """In the writer's thread, after a fault of the disk: a connection to a file that was synced and

@@ -2,7 +2,8 @@
 
 While one commit waits for the disk the next one gathers. On a fast disk that alone would make a commit of
 nearly each step, so commits begin at least `commit_interval_ms` apart: an idle writer commits at once, a busy
-one has company. The bridge's batches come further apart than that, so they do not wait for it.
+one has company. The bridge's batches come further apart than that, so they do not wait for it. (What nobody
+waits for is held back a little before it comes here: see `pacing`.)
 
 When SQLite reports an error, the transaction is rolled back and the writer is *failing*:
 - admissions and answers that wait for an outcome get StepFailed, and so do new ones, at once;
