@@ -1,10 +1,12 @@
-"""What the store costs a call: `python -m tests.bench_store [--calls N] [--up N] [--rate N] [--prepaid]
-[--dir PATH]`.
+"""What the store costs a call: `python -m tests.bench_store [--calls N] [--up N] [--rate N] [--ring-ms N]
+[--prepaid] [--accounts N] [--dir PATH]`.
 
 Each call takes the five steps of an answered call, each submitted when the outcome of the one before is
-there, as the runtime does; its CDR is then taken from the outbox and settled in pages. Calls and CDRs are
-made beforehand and are not in the figures. `--up` keeps so many calls going (closed loop); `--rate` starts so
-many a second instead (open loop).
+there, as the runtime does; its CDR is then taken from the outbox and acknowledged in pages, as the relay
+does. Calls and CDRs are made beforehand and are not in the figures. `--up` keeps so many calls going (closed
+loop); `--rate` starts so many a second instead (open loop). `--ring-ms` is, on average, between admission and
+answer, and twice as long between answer and end: without it the steps of a call come together, as they do in
+no real call.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import random
 import resource
 import shutil
 import tempfile
@@ -29,14 +32,14 @@ from sidecar.core.events import Admitted, AnswerRecorded, CallEvent
 from sidecar.core.terms import Money
 from tests.adapters.store_calls import BOOT_ID, call_id, whole_call
 
-ACCOUNTS = 20
 PAGE = 100
+ACKNOWLEDGE_INTERVAL_S = 0.05  # as in runtime/outbox
 
 Steps = list[tuple[StoreCommand, ...]]
 
 
 class Driver:
-    def __init__(self, store: SqliteStore, calls: dict[UUID, Steps]) -> None:
+    def __init__(self, store: SqliteStore, calls: dict[UUID, Steps], ring_s: float) -> None:
         self.store = store
         self.calls = calls
         self.waiting: Iterator[tuple[UUID, Steps]] = iter(list(calls.items()))
@@ -44,7 +47,9 @@ class Driver:
         self.admitted_ns: list[int] = []
         self.commits: list[int] = []
         self.finished = asyncio.Event()
-        self.settled = 0
+        self.acknowledged = 0
+        self.ring_s = ring_s
+        self.later = asyncio.get_running_loop().call_later
         self.refill = True
         self.rows = asyncio.Event()
         store.on_outcome(self.on_outcome)
@@ -66,10 +71,17 @@ class Driver:
             if type(event) is Admitted:
                 self.admitted_ns.append(time.perf_counter_ns() - self.submitted_ns[event.call_id])
                 submit(steps[1])
-                submit(steps[2])
+                if self.ring_s:
+                    self.later(2 * random.random() * self.ring_s, submit, steps[2])
+                else:
+                    submit(steps[2])
             elif type(event) is AnswerRecorded:
-                submit(steps[3])
-                submit(steps[4])
+                if self.ring_s:
+                    self.later(random.random() * self.ring_s / 5, submit, steps[3])
+                    self.later((1 + 2 * random.random()) * self.ring_s, submit, steps[4])
+                else:
+                    submit(steps[3])
+                    submit(steps[4])
                 if self.refill:
                     self.begin()
             else:
@@ -77,7 +89,7 @@ class Driver:
 
     async def drain(self) -> None:
         cursor = 0
-        while self.settled < len(self.calls):
+        while self.acknowledged < len(self.calls):
             rows = await self.store.outbox.pending(cursor, PAGE)
             if not rows:
                 self.rows.clear()
@@ -85,27 +97,28 @@ class Driver:
                 continue
             cursor = rows[-1].seq
             await self.store.outbox.acknowledge([row.seq for row in rows], [])
-            self.settled += len(rows)
+            self.acknowledged += len(rows)
+            await asyncio.sleep(ACKNOWLEDGE_INTERVAL_S)
 
 
 async def measure(arguments: argparse.Namespace, data_dir: Path) -> None:
     calls = {
-        call_id(n): whole_call(n, f"account{n % ACCOUNTS}", prepaid=arguments.prepaid)
+        call_id(n): whole_call(n, f"account{n % arguments.accounts}", prepaid=arguments.prepaid)
         for n in range(1, arguments.calls + 1)
     }
     store = SqliteStore.open(data_dir, node="n1", boot_id=BOOT_ID, clock=SystemClock())
     if arguments.prepaid:
-        for n in range(ACCOUNTS):
+        for n in range(arguments.accounts):
             await store.accounts.create(f"account{n}", "EUR", prepaid=True)
             await store.accounts.top_up(f"account{n}", Money(Decimal(10_000_000), "EUR"), "bench")
-    driver = Driver(store, calls)
+    driver = Driver(store, calls, arguments.ring_ms / 1000)
     gc.collect()
     gc.freeze()  # the calls made beforehand are not the store's to be looked through again and again
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     draining = asyncio.get_running_loop().create_task(driver.drain(), name="drain")
     if arguments.rate:
         driver.refill = False
-        tick_s = 0.005
+        tick_s = 0.005 if arguments.rate > 200 else 1 / arguments.rate
         for tick in range(1, 10**9):
             due = round(tick * tick_s * arguments.rate)
             more = True
@@ -152,6 +165,8 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=10_000)
     parser.add_argument("--up", type=int, default=100)
     parser.add_argument("--rate", type=int, default=0)
+    parser.add_argument("--ring-ms", type=int, default=0)
+    parser.add_argument("--accounts", type=int, default=20)
     parser.add_argument("--prepaid", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--dir", default=None, help="where the store is made (and removed); a real disk")
