@@ -2,8 +2,8 @@
 must bring over, and what the store told of them on the day they were written.
 
 `python -m tests.adapters.journals.make schema-1` wrote `schema-1-closed.tar.xz` and `schema-1-killed.tar.xz`
-with the code of commit 2f5b010; those of schema 2 are of 0f9c325. Before a migration lands, the code before
-it writes the files of its schema; files that are here are never made again.
+with the code of commit 2f5b010; those of schema 2 are of 0f9c325, those of schema 3 of f4eef51. Before a
+migration lands, the code before it writes the files of its schema; files that are here are never made again.
 
 `closed` was closed cleanly with calls open, in its second epoch and third boot. `killed` is the same file
 after one more boot, which ended by SIGKILL: what that boot wrote is in the WAL beside it alone.
@@ -30,6 +30,7 @@ from msgspec.structs import replace
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.adapters.sqlite.file import FILE_NAME, connect, connect_reader, renew_epoch
+from sidecar.core.audit import Change, Operator
 from sidecar.core.call import Call, Phase, Stamp
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import EntryKind, StoreCommand
@@ -82,6 +83,9 @@ async def first_boot(store: SqliteStore) -> None:
     await store.accounts.create("beta", "EUR", prepaid=False)
     await store.accounts.top_up("acme", Money(Decimal("125.50"), "EUR"), "invoice 1")
     await store.accounts.top_up("acme", Money(Decimal("0.123456"), "EUR"), "invoice 2")
+    await store.audit.write(
+        Change(operator=Operator("ann", 1000), action="deck.reload", subject="retail", after='{"deck":"new"}')
+    )
     await written(
         store,
         *whole_call(1, "acme", prepaid=True),
@@ -167,6 +171,7 @@ async def told_of(store: SqliteStore, open_calls: Sequence[Call]) -> dict[str, A
             name: [f"{money.amount:f}" for money in await store.accounts.balance(name)] for name in ACCOUNTS
         },
         "ledger": {name: msgspec.to_builtins(await store.accounts.ledger(name, 1_000)) for name in ACCOUNTS},
+        "audit": msgspec.to_builtins(await store.audit.list()),
         "ledger_check": list(await store.ledger_check()),
     }
 
