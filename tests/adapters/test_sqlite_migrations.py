@@ -3,6 +3,7 @@ start is cut short; and what is said where that cannot be."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import resource
 import shutil
@@ -152,6 +153,38 @@ async def test_the_file_as_it_was_is_kept_beside_it(tmp_path: Path, name: str) -
     async with opened(data_dir) as watched:
         assert watched.store.migrated is None
     assert copies(data_dir) == [migrated.kept.name]
+
+
+async def test_the_copy_is_on_disk_before_it_has_its_name_and_its_name_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir = unpacked("schema-1-killed", tmp_path)
+    synced = []
+
+    def noted(descriptor: int) -> None:
+        what = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((what.name, schema(data_dir), copies(data_dir)))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    async with opened(data_dir):
+        pass
+    begun, kept = f"{FILE_NAME}.copying", f"{FILE_NAME}.schema-1"
+    assert synced == [(begun, 1, [begun]), (tmp_path.name, 1, [kept])]
+
+
+async def test_numbers_go_on_after_the_highest_of_an_older_file_though_some_are_gone(tmp_path: Path) -> None:
+    data_dir = unpacked("schema-1-closed", tmp_path)
+    for table in ("cdrs", "cdr_bodies", "outbox"):
+        asked(data_dir, f"DELETE FROM {table} WHERE seq IN (2, 5)")
+    async with opened(data_dir) as watched:
+        assert (await watched.store.outbox.outbox_state()).head_seq == 9
+
+
+async def test_a_copy_that_was_marked_before_its_first_boot_goes_on_with_its_numbers(tmp_path: Path) -> None:
+    """Schema 1 without its row of `store`, as a kept copy is: the row is made anew, without an epoch."""
+    data_dir = unpacked("schema-1-closed", tmp_path)
+    asked(data_dir, "DELETE FROM store")
+    await holds_what_was_told(data_dir, epoch_renewed=True)
 
 
 @pytest.mark.parametrize("name", OLD)

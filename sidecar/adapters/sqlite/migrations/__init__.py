@@ -31,7 +31,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from sidecar.adapters.sqlite.file import DamagedFileError, StoreError, connect, move_wal, verify
+from sidecar.adapters.sqlite.file import DamagedFileError, StoreError, connect, verify
 
 STEPS = sorted(one.name for one in resources.files(__name__).iterdir() if one.name.endswith(".sql"))
 SCHEMA_VERSION = len(STEPS)
@@ -111,10 +111,7 @@ def _migrate(connection: apsw.Connection, file: Path, vfs: str | None) -> Migrat
     if 0 < version < SCHEMA_VERSION:
         kept = _kept(connection, file, version, vfs)
     run_steps(connection)
-    if kept is None:
-        return None
-    move_wal(connection)
-    return Migrated(schema_before=version, kept=kept)
+    return None if kept is None else Migrated(schema_before=version, kept=kept)
 
 
 # --- the copy -----------------------------------------------------------------------------------------------
