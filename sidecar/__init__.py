@@ -1,7 +1,7 @@
 """A billing sidecar for SIP. The way of a call, from its first message to the biller, and where each step is:
 
     SIP message       b2bua/native     bridges two dialogs in pjsip's thread; keeps deadlines, holds answers
-    dialog event      b2bua/hook       translates: native tuples to core.events, core.commands to tuples
+    dialog event      b2bua/boundary   decodes core.events; both sides declare the same, which it checks
     call              runtime/calls    the table of calls: asks `decide`, and carries out what it says
     call state        core/decide      decide(call, event, given) -> (call, commands); a table
     route             core/routing     which gateways in which order; a group is drawn from by weight

@@ -1,9 +1,9 @@
 """The hook: pjsua2 opens the endpoint and its transports, the native module bridges the calls, and this
-module translates between the two of them and the core. It is the only one that imports either.
+module starts, feeds and ends both. Nothing else but `boundary` imports either.
 
 Threads: pjsua runs one worker (`threadCnt=1`), in which everything SIP happens, off the GIL: a stall of
-Python delays no message. This side only drains batches of events, the first when the event loop finds the
-bridge's file descriptor readable, and posts batches of commands. Everything here belongs to the thread that
+Python delays no message. This side only drains batches of events, when the event loop finds the bridge's
+file descriptor readable, and posts batches of commands. Everything here belongs to the thread that
 called `start`, which pjsua registers with pj; pj objects are dropped in `stop`, in that thread, and are part
 of no reference cycle (a collector that destroys one in an unregistered thread hangs for ever).
 """
@@ -18,12 +18,12 @@ import msgspec
 import pjsua2
 
 from sidecar.b2bua import _bridge
-from sidecar.b2bua.translate import event_of, request_of, tuple_of
-from sidecar.core.commands import AskGateway, Snapshot, WireCommand
+from sidecar.b2bua.boundary import events_of
+from sidecar.core import hangup
+from sidecar.core.commands import AskGateway, Release, Snapshot, WireCommand
 from sidecar.core.events import Event
-from sidecar.core.terms import TransportName
+from sidecar.core.terms import Detail, HangupOrigin, TransportName
 
-_SET_ACCEPTING = 8
 TLS_HANDSHAKE_MS_MAX = 10_000  # pjsip would wait for ever, and a connection is not counted before
 
 
@@ -80,9 +80,8 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     t1_ms: int  # RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
     options_interval_ms: int  # in-dialog OPTIONS for each leg; 0: none
     # The bridge's own.
-    drain_interval_ms: int = (
-        6  # between two batches of events: each one costs a commit, and one more waits so long
-    )
+    patience_ms: int = 8  # how long events that nobody waits for may wait for others
+    batch_interval_ms: int = 6  # between two batches at most, where the one before was large
     wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL, BYE and final failures
     product: str = ""  # User-Agent and Server; empty: neither is sent
     tls: TlsFiles | None = None
@@ -105,6 +104,7 @@ class BridgeHook:
         self._endpoint: Any = None
         self._bridge: _bridge.Bridge | None = None
         self._addresses: tuple[str, ...] = ()
+        self._unreadable = 0
 
     @property
     def engine(self) -> str:
@@ -177,6 +177,8 @@ class BridgeHook:
             "advertised": advertised,
             "calls_max": settings.calls_max,
             "events_max": settings.events_max,
+            "patience_ms": settings.patience_ms,
+            "batch_interval_ms": settings.batch_interval_ms,
             "answer_hold_ms_max": settings.answer_hold_ms_max,
             "admission_wait_ms_max": settings.admission_wait_ms_max,
             "retry_after_s": settings.retry_after_s,
@@ -187,6 +189,11 @@ class BridgeHook:
             "unlisted_refused_per_s": settings.unlisted_refused_per_s,
             "wanted_headers": [name.lower() for name in settings.wanted_headers],
             "product": settings.product,
+            "q850_causes": {
+                detail.value: row.q850_cause
+                for (origin, detail), row in hangup.TABLE.items()
+                if origin is HangupOrigin.SERVER
+            },
             "credentials": [
                 (one.gateway, one.username, one.password, one.realm) for one in settings.credentials
             ],
@@ -197,31 +204,34 @@ class BridgeHook:
         }
 
     def _drain(self) -> None:
-        """A call's events come close together, and to wake up and commit costs more than an event: batches
-        are taken drain_interval_ms apart until one is empty, and the next event then wakes us at once."""
-        if self._bridge is None or not (natives := self._bridge.drain()):
+        if self._bridge is None or not (batch := self._bridge.drain()):
             return
-        asyncio.get_running_loop().call_later(self._settings.drain_interval_ms / 1000, self._drain)
+        events, unreadable = events_of(batch)
+        self._unreadable += len(unreadable)
+        # The core does not know what became of such a call: its legs are let go, and the watchdog ends it.
+        self.send([_given_up(bridge_id) for bridge_id in unreadable if bridge_id is not None])
         if self._deliver is not None:
-            self._deliver([event_of(native) for native in natives])
+            self._deliver(events)
 
     def send(self, commands: Sequence[WireCommand | Snapshot]) -> None:
         """Never blocks. Commands for a call that is gone are ignored and counted."""
         if self._bridge is not None and commands:
-            self._bridge.post([tuple_of(command) for command in commands])
+            self._bridge.post(commands)
 
     def ask(self, requests: Sequence[AskGateway]) -> None:
         """Never blocks. RequestEnded follows for each while the hook runs."""
         if self._bridge is not None and requests:
-            self._bridge.post([request_of(request) for request in requests])
+            self._bridge.post(requests)
 
     def set_accepting(self, detail: str) -> None:
         """An empty detail accepts calls; `drain` or `journal` refuses new ones with it."""
         if self._bridge is not None:
-            self._bridge.post([(_SET_ACCEPTING, 0, detail)])
+            self._bridge.set_accepting(detail)
 
     def stats(self) -> dict[str, int]:
-        return self._bridge.stats() if self._bridge is not None else {}
+        if self._bridge is None:
+            return {}
+        return {**self._bridge.stats(), "unreadable_events": self._unreadable}
 
     async def stop(self) -> None:
         """Nothing is sent to any peer: whoever stops a node has released its calls before."""
@@ -233,6 +243,16 @@ class BridgeHook:
             self._endpoint.libDestroy(pjsua2.PJSUA_DESTROY_NO_NETWORK)
             self._endpoint = None
         self._bridge = None  # last: until the endpoint is gone its worker may be in the bridge's code
+
+
+def _given_up(bridge_id: int) -> Release:
+    row = hangup.TABLE[HangupOrigin.SERVER, Detail.INTERNAL_ERROR]
+    return Release(
+        bridge_id=bridge_id,
+        sip_code=row.sip_code,
+        q850_cause=row.q850_cause,
+        text=Detail.INTERNAL_ERROR.value,
+    )
 
 
 def _endpoint_config() -> Any:

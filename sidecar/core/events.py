@@ -19,7 +19,11 @@ import msgspec
 from sidecar.core.terms import DeadlineKind, Detail, LegName, Money, RouteFailure, TransportName
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, array_like=True, tag=True):
+    """The bridge's events come packed (b2bua/boundary), and decoding them into other structs first would
+    double what they cost: so each is an array, its name before its fields. What the journal keeps too,
+    InviteReceived and LegIdentity, goes by the names of its fields, and may grow."""
+
     mono_ns: int
     wall_ns: int
 
@@ -50,7 +54,7 @@ class BridgeEvent(Event, frozen=True, kw_only=True):
     bridge_id: int  # counts the calls of one boot; with the boot id it makes the call id
 
 
-class InviteReceived(BridgeEvent, frozen=True, kw_only=True):
+class InviteReceived(BridgeEvent, frozen=True, kw_only=True, array_like=False, tag=False):
     """An initial INVITE from a listed peer. Leg A has been answered 100; nothing has left on leg B."""
 
     leg: LegIdentity

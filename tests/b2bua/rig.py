@@ -57,7 +57,8 @@ class Rig:
         self.settings = bridge_settings(
             listeners=tuple(Listener(transport=name, host=self.host, port=0) for name in transports),
             peers=settings.pop("peers", groups),
-            drain_interval_ms=0,
+            patience_ms=settings.pop("patience_ms", 0),
+            batch_interval_ms=0,
             **settings,
         )
         self.hook = BridgeHook(self.settings)

@@ -15,7 +15,12 @@ ALONE = {name: value for name, value in os.environ.items() if name != "LD_PRELOA
 
 
 def build(program: Path, *flags: str) -> None:
-    sources = (HERE / "queues_race.cpp", NATIVE / "event_queue.cpp", NATIVE / "command_box.cpp")
+    sources = (
+        HERE / "queues_race.cpp",
+        NATIVE / "event_queue.cpp",
+        NATIVE / "command_box.cpp",
+        NATIVE / "messagepack.cpp",
+    )
     usual = ("-std=c++20", "-O1", "-g", "-fsanitize=thread", f"-I{NATIVE}")
     subprocess.run(["g++", *usual, *flags, *sources, "-o", program], check=True, timeout=100, env=ALONE)
 

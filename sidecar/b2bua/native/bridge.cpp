@@ -113,7 +113,7 @@ void Deadline::fired(pj_timer_heap_t*, pj_timer_entry* entry) {
 
 // --- life ------------------------------------------------------------------------------------------------------------
 
-Bridge::Bridge(Settings settings) : events_(settings.events_max) {
+Bridge::Bridge(Settings settings) : events_(settings.events_max, settings.patience_ms, settings.batch_interval_ms) {
     stack.settings = std::move(settings);
     counters.reset();
     unacknowledged.reset();
@@ -151,8 +151,8 @@ void Bridge::start() {
 
 void Bridge::stop() {
     if (!registered_) return;
-    std::vector<Command> batch(1);
-    batch[0].kind = CommandKind::stop;
+    std::vector<Command> batch;
+    batch.emplace_back(commands::Stop{});
     post(std::move(batch));
     registered_ = false;
     std::unique_lock lock(stop_mutex_);
@@ -201,43 +201,36 @@ void Bridge::post(std::vector<Command>&& commands) {
 }
 
 void Bridge::run(std::vector<Command>& commands) {
+    const auto for_call = [this](const auto& command) {
+        const auto found = calls_.find(command.bridge_id);
+        if (found == calls_.end()) return counters.add(Counter::commands_unmatched);
+        found->second->run(command);
+    };
     for (const Command& command : commands) {
-        switch (command.kind) {
-            case CommandKind::snapshot:
-                snapshot();
-                break;
-            case CommandKind::set_accepting:
-                not_accepting_ = command.text;
-                break;
-            case CommandKind::ask_gateway:
-                enter_from_pjsip([&] { ask_gateway(command); });
-                break;
-            case CommandKind::stop:
-                return stop_here();
-            default: {
-                const auto found = calls_.find(command.bridge_id);
-                if (found == calls_.end()) {
-                    counters.add(Counter::commands_unmatched);
-                } else {
-                    enter_from_pjsip([&] { found->second->run(command); });  // one call's fault is not the next one's
-                }
-            }
-        }
+        if (std::holds_alternative<commands::Stop>(command)) return stop_here();
+        enter_from_pjsip([&] {  // one command's fault is not the next one's
+            std::visit(Overloaded{
+                           [&](const commands::Snapshot&) { snapshot(); },
+                           [&](const commands::SetAccepting& to) { not_accepting_ = to.detail; },
+                           [&](const commands::AskGateway& asked) { ask_gateway(asked); },
+                           [](const commands::Stop&) {},
+                           for_call,
+                       },
+                       command);
+        });
     }
 }
 
 void Bridge::snapshot() {
-    Event event{EventKind::snapshot_taken, Side::a, 0, 0, Moment::now(), {}};
-    event.fields.list(calls_.size());
-    for (const auto& [id, call] : calls_) event.fields.number(static_cast<std::int64_t>(id));
-    event.fields.list(abandoned_.size());
-    for (const auto& [leg, owned] : abandoned_) event.fields.number(static_cast<std::int64_t>(leg->bridge_id()));
-    push(std::move(event));
+    SnapshotTaken taken;
+    for (const auto& [id, call] : calls_) taken.bridge_ids.ids.push_back(id);
+    for (const auto& [leg, owned] : abandoned_) taken.given_up_ids.ids.push_back(leg->bridge_id());
+    tell(0, Moment::now(), taken);
 }
 
-void Bridge::ask_gateway(const Command& command) {
-    auto made = std::make_unique<GatewayRequest>(command.bridge_id);
-    if (gateway_requests_.size() >= gateway_requests_max || !made->prepare(command)) return made->not_sent();
+void Bridge::ask_gateway(const commands::AskGateway& asked) {
+    auto made = std::make_unique<GatewayRequest>(asked.request_id);
+    if (gateway_requests_.size() >= gateway_requests_max || !made->prepare(asked)) return made->not_sent();
     GatewayRequest& request = *made;
     gateway_requests_.emplace(request.dialog().local_tag(), std::move(made));
     request.send();
@@ -436,13 +429,6 @@ void Bridge::on_request(pjsip_rx_data* rdata) {
     on_other(rdata);
 }
 
-static int q850_cause_of(std::string_view detail) {  // as core/hangup says; these refusals leave before Python knows
-    if (detail == "node_full") return 42;
-    if (detail == "drain") return 31;
-    if (detail == "source_not_allowed") return 21;
-    return 41;  // journal
-}
-
 void Bridge::on_other(pjsip_rx_data* rdata) {
     const pjsip_method& method = rdata->msg_info.msg->line.req.method;
     if (method.id == PJSIP_ACK_METHOD) return counters.add(Counter::acks_unmatched);
@@ -453,7 +439,7 @@ void Bridge::on_other(pjsip_rx_data* rdata) {
         if (detail.empty()) return respond_stateless(rdata, PJSIP_SC_OK);
         // RFC 3261 §11.2: as if it were an INVITE. A proxy that probes us looks for another node meanwhile.
         return respond_stateless(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, stack.settings.retry_after_s,
-                                 our_reason(q850_cause_of(detail), detail));
+                                 our_reason(detail));
     }
     counters.add(Counter::unmatched_requests);
     respond_stateless(rdata, method.id == PJSIP_BYE_METHOD ? PJSIP_SC_CALL_TSX_DOES_NOT_EXIST
@@ -550,40 +536,49 @@ bool Bridge::decisions_are_late() {
 
 void Bridge::refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s) {
     report_refused(rdata, code, detail);
-    respond_stateless(rdata, code, retry_after_s, our_reason(q850_cause_of(detail), detail));
+    respond_stateless(rdata, code, retry_after_s, our_reason(detail));
 }
 
 void Bridge::report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail) {
     if (events_.nearly_full()) return counters.add(Counter::events_dropped);
-    Event event{EventKind::invite_refused, Side::a, code, next_id_++, Moment::now(), {}};
-    Fields& fields = event.fields;
-    fields.text(detail);
     const auto& info = rdata->msg_info;
     const pjsip_transport* transport = rdata->tp_info.transport;
-    fields.text(view(info.cid->id)).text("").text(view(info.from->tag));
-    fields.text(printed(info.to->uri, PJSIP_URI_IN_FROMTO_HDR)).text(printed(info.from->uri, PJSIP_URI_IN_FROMTO_HDR));
-    fields.text("").list(0).number(0).number(info.cseq->cseq).text(view(info.via->branch_param));
-    fields.text(host_port(view(transport->local_name.host), transport->local_name.port));
-    fields.text(host_port(rdata->pkt_info.src_name, rdata->pkt_info.src_port));
-    fields.number(static_cast<int>(transport_of(transport->key.type)));
-    put_invite(fields, rdata, "");
-    push(std::move(event));
+    const Moment now = Moment::now();
+    InviteReceived invite = invite_of(rdata, next_id_++, now);
+    invite.leg = {
+        .sip_call_id = view(info.cid->id),
+        .local_tag = {},
+        .remote_tag = view(info.from->tag),
+        .local_uri = printed(info.to->uri, PJSIP_URI_IN_FROMTO_HDR),
+        .remote_uri = printed(info.from->uri, PJSIP_URI_IN_FROMTO_HDR),
+        .remote_target = {},
+        .route_set = {},
+        .local_cseq = 0,
+        .remote_cseq = info.cseq->cseq,
+        .branch = view(info.via->branch_param),
+        .local_address = host_port(view(transport->local_name.host), transport->local_name.port),
+        .remote_address = host_port(rdata->pkt_info.src_name, rdata->pkt_info.src_port),
+        .transport = transport_of(transport->key.type),
+    };
+    tell(0, now, InviteRefused{{detail}, code, std::move(invite)});
 }
 
-void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_token, const Claim* claim) {
-    const auto& info = invite->msg_info;
+InviteReceived invite_of(const pjsip_rx_data* invite, std::uint64_t id, Moment at) {
     const int group = group_of(invite);
-    fields.text(group == PeerTable::unlisted ? std::string_view() : std::string_view(stack.settings.peers.name(group)));
     const auto request_uri = request_uri_of(invite);
-    fields.text(request_uri).text(user_in(request_uri));
-    fields.text(user_in(printed(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.from->uri)), PJSIP_URI_IN_REQ_URI)));
-    const auto headers = wanted_headers_of(info.msg);
-    fields.list(headers.size());
-    for (const auto& text : headers) fields.text(text);
-    const auto& names = tls_names::of(invite->tp_info.transport);
-    fields.text(names.empty() ? std::string_view() : std::string_view(names.front())).text(b_token);
-    fields.list(claim != nullptr);
-    if (claim != nullptr) fields.text(stack.settings.peers.name(claim->group));
+    const auto* from = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(invite->msg_info.from->uri));
+    const auto& tls_names = tls_names::of(invite->tp_info.transport);
+    InviteReceived received{};
+    received.mono_ns = at.mono_ns;
+    received.wall_ns = at.wall_ns;
+    received.bridge_id = id;
+    if (group != PeerTable::unlisted) received.peer = stack.settings.peers.name(group);
+    received.request_uri = request_uri;
+    received.request_user = user_in(request_uri);
+    received.from_user = user_in(printed(from, PJSIP_URI_IN_REQ_URI));
+    received.headers = wanted_headers_of(invite->msg_info.msg);
+    if (!tls_names.empty()) received.tls_name = tls_names.front();
+    return received;
 }
 
 void Bridge::on_initial_invite(pjsip_rx_data* rdata) {
@@ -676,10 +671,7 @@ bool Bridge::took_late_answer(const pjsip_rx_data* rdata) {
 
 void Bridge::report_dropped(std::uint64_t bridge_id, int attempt, int code, const Dialog& answered) {
     counters.add(Counter::dropped_answers);
-    Event event{EventKind::answer_dropped, Side::b, code, bridge_id, Moment::now(), {}};
-    event.fields.number(attempt);
-    answered.put_identity(event.fields);
-    push(std::move(event));
+    tell(bridge_id, Moment::now(), AnswerDropped{attempt, code, answered.identity()});
 }
 
 void Bridge::on_response(pjsip_rx_data* rdata) {

@@ -43,7 +43,7 @@ public:
     // code: the endpoint is destroyed next, which waits for it, and the bridge last.
     void stop();
     int event_fd() const { return events_.fd(); }
-    void drain(std::vector<Event>& out) { events_.drain(out); }
+    std::string drain() { return events_.drain(); }
     void post(std::vector<Command>&& commands);
     std::size_t live_calls() const { return live_calls_.load(std::memory_order_relaxed); }
     std::size_t abandoned_legs() const { return abandoned_legs_.load(std::memory_order_relaxed); }
@@ -51,7 +51,10 @@ public:
     std::size_t pools() const { return pools_.load(std::memory_order_relaxed); }                // likewise
 
     // Native thread.
-    void push(Event&& event) { events_.push(std::move(event)); }
+    template <typename E>
+    void tell(std::uint64_t id, Moment at, const E& event) {
+        events_.push(id, at, event);
+    }
     void enter(Leg& leg);
     void leave(Leg& leg);
     void retire(Call& call);                           // freed when the current callback returns
@@ -90,7 +93,7 @@ private:
     void report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail);
     void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
     void snapshot();
-    void ask_gateway(const Command& command);
+    void ask_gateway(const commands::AskGateway& asked);
     void stop_here();
     void sweep() noexcept;
     void count_holdings() noexcept;
@@ -149,7 +152,7 @@ private:
 
 inline Bridge* bridge = nullptr;  // the one of this process; set while its modules are registered
 
-// Fields of core.events.InviteReceived after the identity; `b_token` empty where the INVITE was refused.
-void put_invite(Fields& fields, const pjsip_rx_data* invite, std::string_view b_token, const Claim* claim = nullptr);
+// All that the INVITE itself says; without `leg`. It borrows from it.
+InviteReceived invite_of(const pjsip_rx_data* invite, std::uint64_t id, Moment at);
 
 }  // namespace sidecar

@@ -7,8 +7,6 @@
 namespace sidecar {
 namespace {
 
-constexpr int q850_temporary_failure = 41;
-constexpr int q850_timer_expired = 102;
 constexpr std::size_t contacts_max = 16;  // of one 3xx
 constexpr std::size_t referrals_max = 16;
 constexpr std::size_t relays_max = 16;  // in-dialog requests open at once in one call
@@ -17,29 +15,30 @@ bool has_early_media(const pjsip_rx_data* response) {
     return response->msg_info.msg->body != nullptr || find_header(response->msg_info.msg, "RSeq") != nullptr;
 }
 
-// The SIP addresses of a 3xx, five fields each, in order; bounded.
-void put_contacts(Fields& fields, const pjsip_msg* msg) {
-    std::vector<const pjsip_contact_hdr*> found;
-    const bool redirects = msg != nullptr && msg->line.status.code / 100 == 3;
-    for (const pjsip_hdr* header = msg != nullptr ? msg->hdr.next : nullptr; redirects && header != &msg->hdr;
-         header = header->next) {
+// The SIP addresses of a 3xx, in order; bounded. They borrow from it.
+std::vector<Contact> contacts_of(const pjsip_msg* msg) {
+    std::vector<Contact> found;
+    if (msg == nullptr || msg->line.status.code / 100 != 3) return found;
+    for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
         const auto* contact = reinterpret_cast<const pjsip_contact_hdr*>(header);
         if (header->type != PJSIP_H_CONTACT || contact->star || contact->uri == nullptr) continue;
-        if (!PJSIP_URI_SCHEME_IS_SIP(contact->uri) && !PJSIP_URI_SCHEME_IS_SIPS(contact->uri)) continue;
+        const bool secure = PJSIP_URI_SCHEME_IS_SIPS(contact->uri);
+        if (!PJSIP_URI_SCHEME_IS_SIP(contact->uri) && !secure) continue;
         if (found.size() == contacts_max) {
             counters.add(Counter::texts_cut);
             break;
         }
-        found.push_back(contact);
-    }
-    fields.list(5 * found.size());
-    for (const auto* contact : found) {
         const auto* uri = static_cast<const pjsip_sip_uri*>(pjsip_uri_get_uri(contact->uri));
         const auto text = printed(reinterpret_cast<const pjsip_uri*>(uri), PJSIP_URI_IN_CONTACT_HDR);
-        fields.text(user_in(text)).text(view(uri->host)).number(uri->port);
-        fields.text(PJSIP_URI_SCHEME_IS_SIPS(uri) ? std::string_view("tls") : view(uri->transport_param));
-        fields.number(contact->q1000 > 0 ? contact->q1000 : 1000);  // none: pjsip says 0
+        found.push_back({
+            .user = std::string(user_in(text)),
+            .host = view(uri->host),
+            .port = uri->port,
+            .transport = secure ? "tls" : view(uri->transport_param),
+            .q_thousandths = contact->q1000 > 0 ? contact->q1000 : 1000,  // none: pjsip says 0
+        });
     }
+    return found;
 }
 
 }  // namespace
@@ -61,33 +60,21 @@ bool Call::start(pjsip_rx_data* invite, std::optional<Claim> claim) {
 }
 
 void Call::announce(const pjsip_rx_data* invite) {
-    Fields fields;
-    a_.dialog.put_identity(fields);
-    put_invite(fields, invite, b_token_, claim_ ? &*claim_ : nullptr);
-    emit(EventKind::invite_received, Side::a, 0, std::move(fields));
+    InviteReceived received = invite_of(invite, id_, Moment::now());
+    received.leg = a_.dialog.identity();
+    received.b_token = b_token_;
+    if (claim_) received.claimed_peer = stack.settings.peers.name(claim_->group);
+    tell(received);
 }
 
-void Call::emit(EventKind kind, Side side, int code, Fields fields) {
-    bridge->push(Event{kind, side, code, id_, Moment::now(), std::move(fields)});
+template <typename E>
+void Call::tell(const E& event) {
+    bridge->tell(id_, Moment::now(), event);
 }
 
 // --- commands --------------------------------------------------------------------------------------------------------
 
-void Call::run(const Command& command) {
-    switch (command.kind) {
-        case CommandKind::route: return route(command);
-        case CommandKind::relay_answer: return relay_answer();
-        case CommandKind::relay_failure: return relay_failure(command);
-        case CommandKind::reject: return refuse(command);
-        case CommandKind::release: return release(command);
-        case CommandKind::arm_deadline: return arm(command);
-        case CommandKind::snapshot:
-        case CommandKind::set_accepting:
-        case CommandKind::stop: return;  // not for a call
-    }
-}
-
-void Call::route(const Command& command) {
+void Call::run(const commands::Route& command) {
     if (state_ != State::deciding && state_ != State::failed) return counters.add(Counter::commands_unmatched);
     hold_.disarm();
     failure_.reset();
@@ -99,7 +86,7 @@ void Call::route(const Command& command) {
     }
 }
 
-void Call::relay_answer() {
+void Call::run(const commands::RelayAnswer&) {
     if (state_ != State::holding) return counters.add(Counter::commands_unmatched);
     hold_.disarm();
     ring_.disarm();
@@ -115,13 +102,13 @@ void Call::relay_answer() {
     counters.add(Counter::answers_relayed);
     const Moment now = Moment::now();
     answered_ns_ = now.mono_ns;
-    bridge->push(Event{EventKind::answer_relayed, Side::a, 0, id_, now, {}});
+    bridge->tell(id_, now, AnswerRelayed{});
     if (duration_ms_ >= 0) duration_.arm(duration_ms_);
     if (grant_ms_ >= 0) grant_.arm(grant_ms_);
     liveness_.start(a_, *b_);
 }
 
-void Call::relay_failure(const Command& command) {
+void Call::run(const commands::RelayFailure& command) {
     if (state_ != State::failed) return counters.add(Counter::commands_unmatched);
     int code = command.sip_code;
     if (code == 0) code = failure_ ? failure_->code() : no_answer_code_;
@@ -135,32 +122,32 @@ void Call::relay_failure(const Command& command) {
     settle();
 }
 
-void Call::refuse(const Command& command) {
+void Call::run(const commands::Reject& command) {
     if (!waiting()) return counters.add(Counter::commands_unmatched);
     end_both(command.sip_code, {our_reason(command.q850_cause, command.text)}, command.retry_after_s);
 }
 
-void Call::release(const Command& command) {
+void Call::run(const commands::Release& command) {
     if (state_ == State::ending) return counters.add(Counter::commands_unmatched);
     end_both(command.sip_code, {our_reason(command.q850_cause, command.text)});
 }
 
-void Call::arm(const Command& command) {
+void Call::run(const commands::ArmDeadline& command) {
     if (state_ == State::ending) return counters.add(Counter::commands_unmatched);
     const std::vector<std::string> reasons{our_reason(command.q850_cause, command.text)};
-    long long delay = command.milliseconds;
+    long long delay = command.after_ms;
     if (answered_ns_ != 0) delay -= (Moment::now().mono_ns - answered_ns_) / 1'000'000;
-    switch (static_cast<DeadlineKind>(command.deadline)) {
+    switch (command.kind) {
         case DeadlineKind::ring:
-            if (waiting()) ring_.arm(command.milliseconds);
+            if (waiting()) ring_.arm(command.after_ms);
             return;
         case DeadlineKind::max_duration:
-            duration_ms_ = command.milliseconds;
+            duration_ms_ = command.after_ms;
             duration_reasons_ = reasons;
             if (state_ == State::answered) duration_.arm(delay);
             return;
         case DeadlineKind::grant:
-            grant_ms_ = command.milliseconds;
+            grant_ms_ = command.after_ms;
             grant_reasons_ = reasons;
             if (state_ == State::answered) grant_.arm(delay);
             return;
@@ -220,18 +207,14 @@ void Call::settle() {
     b_reported_ |= report_b;
     // Before the last report: who has read it finds the slot free.
     if (a_reported_ && (b_reported_ || !b_existed_)) bridge->retire(*this);
-    if (report_a) emit(EventKind::leg_terminated, Side::a, a_.last_code(), std::move(Fields().number(a_.alive()).list(0)));
-    if (!report_b) return;
-    Fields fields;
-    fields.number(b_alive_).list(b_reasons_.size());
-    for (const auto& reason : b_reasons_) fields.text(reason);
-    emit(EventKind::leg_terminated, Side::b, b_code_, std::move(fields));
+    if (report_a) tell(LegTerminated{Side::a, a_.last_code(), a_.alive(), {}});
+    if (report_b) tell(LegTerminated{Side::b, b_code_, b_alive_, b_reasons_});
 }
 
 void Call::on_transport_failed(Side side) {
-    emit(EventKind::transport_failed, side);
+    tell(TransportFailed{side});
     if (state_ == State::ending) return;
-    const std::vector<std::string> reasons{our_reason(38, "transport_lost")};
+    const std::vector<std::string> reasons{our_reason("transport_lost")};
     end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, reasons);
 }
 
@@ -239,20 +222,19 @@ void Call::on_transport_failed(Side side) {
 
 void Call::on_hold_deadline() {
     if (!waiting()) return;
-    emit(EventKind::deadline_reached, Side::a, 0, std::move(Fields().number(static_cast<int>(DeadlineKind::hold)).number(0)));
-    end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, {our_reason(q850_temporary_failure, "journal")});
+    tell(DeadlineReached{DeadlineKind::hold, 0});
+    end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, {our_reason("journal")});
 }
 
 void Call::on_ring_deadline() {
     if (!waiting()) return;
     const int heard = b_ ? b_->heard_code() : 0;
-    emit(EventKind::deadline_reached, Side::a, 0,
-         std::move(Fields().number(static_cast<int>(DeadlineKind::ring)).number(heard)));
+    tell(DeadlineReached{DeadlineKind::ring, heard});
 }
 
 void Call::on_limit_deadline(DeadlineKind kind, const std::vector<std::string>& reasons) {
     if (state_ != State::answered) return;
-    emit(EventKind::deadline_reached, Side::a, 0, std::move(Fields().number(static_cast<int>(kind)).number(0)));
+    tell(DeadlineReached{kind, 0});
     end_both(PJSIP_SC_REQUEST_TIMEOUT, reasons);
 }
 
@@ -266,10 +248,10 @@ void Call::grant_fired(void* self) {
     call->on_limit_deadline(DeadlineKind::grant, call->grant_reasons_);
 }
 
-void Call::on_dead_peer() { on_limit_deadline(DeadlineKind::dead_peer, {our_reason(q850_timer_expired, "dead_peer")}); }
+void Call::on_dead_peer() { on_limit_deadline(DeadlineKind::dead_peer, {our_reason("dead_peer")}); }
 
 void Call::on_session_expired() {
-    on_limit_deadline(DeadlineKind::session_timer, {our_reason(q850_timer_expired, "session_timer")});
+    on_limit_deadline(DeadlineKind::session_timer, {our_reason("session_timer")});
 }
 
 void Call::on_not_acknowledged() {
@@ -277,9 +259,8 @@ void Call::on_not_acknowledged() {
         a_.leave({});  // the BYE that was due
         return settle();
     }
-    emit(EventKind::deadline_reached, Side::a, 0,
-         std::move(Fields().number(static_cast<int>(DeadlineKind::no_ack)).number(0)));
-    end_both(PJSIP_SC_REQUEST_TIMEOUT, {our_reason(q850_timer_expired, "no_ack")});
+    tell(DeadlineReached{DeadlineKind::no_ack, 0});
+    end_both(PJSIP_SC_REQUEST_TIMEOUT, {our_reason("no_ack")});
 }
 
 void Call::on_relay_not_acknowledged() {
@@ -294,7 +275,7 @@ void Call::on_provisional(CalleeLeg& leg, const pjsip_rx_data* response, bool ot
     if (state_ != State::calling) return;
     const int code = response->msg_info.msg->line.status.code;
     if (leg.first_of_its_code(code)) {
-        emit(EventKind::provisional_received, Side::b, code, std::move(Fields().number(leg.attempt())));
+        tell(ProvisionalReceived{leg.attempt(), code});
     }
     header_policy::Options options;
     options.body = !other_branch;  // A has one dialog: the media of one branch only, and no PRACK to the wrong one
@@ -308,36 +289,31 @@ void Call::on_answer(CalleeLeg& leg, const pjsip_rx_data* response) {
     liveness_.agreed(response->msg_info.msg);
     state_ = State::holding;
     hold_.arm(stack.settings.answer_hold_ms_max);
-    Fields fields;
-    fields.number(leg.attempt());
-    leg.dialog.put_identity(fields);
-    emit(EventKind::answer_held, Side::b, code, std::move(fields));
+    tell(AnswerHeld{leg.attempt(), code, leg.dialog.identity()});
 }
 
 void Call::on_failed(CalleeLeg& leg, RouteFailure cause, const pjsip_rx_data* response) {
     if (state_ != State::calling) return;  // it was cancelled: settle() reports it
     state_ = State::failed;
     hold_.arm(stack.settings.answer_hold_ms_max);
-    Fields fields;
-    fields.number(leg.attempt()).number(static_cast<int>(cause));
-    std::vector<std::string> reasons, headers;
-    int code = 0;
+    RouteFailed failed{};
+    failed.attempt = leg.attempt();
+    failed.cause = cause;
+    failed.early_media_relayed = early_media_relayed_;
+    failed.heard_code = leg.heard_code();
     if (response != nullptr) {
         failure_ = std::make_unique<HeldMessage>(response);
-        code = response->msg_info.msg->line.status.code;
-        reasons = reasons_of(response->msg_info.msg);
-        headers = wanted_headers_of(response->msg_info.msg);
+        const pjsip_msg* msg = response->msg_info.msg;
+        failed.sip_code = msg->line.status.code;
+        failed.phrase = failure_->phrase();
+        failed.reasons = reasons_of(msg);
+        failed.headers = wanted_headers_of(msg);
+        failed.contacts = contacts_of(msg);
     }
-    fields.text(failure_ ? failure_->phrase() : std::string_view()).list(reasons.size());
-    for (const auto& reason : reasons) fields.text(reason);
-    fields.list(headers.size());
-    for (const auto& text : headers) fields.text(text);
-    fields.number(early_media_relayed_).number(leg.heard_code());
-    put_contacts(fields, response != nullptr ? response->msg_info.msg : nullptr);
-    b_code_ = code;
+    b_code_ = failed.sip_code;
     b_alive_ = response != nullptr;
     no_answer_code_ = cause == RouteFailure::unreachable ? PJSIP_SC_INTERNAL_SERVER_ERROR : PJSIP_SC_REQUEST_TIMEOUT;
-    emit(EventKind::route_failed, Side::b, code, std::move(fields));
+    tell(failed);
     give_up_attempt();
 }
 
@@ -354,13 +330,7 @@ void Call::give_up_attempt() {
 void Call::on_cancel(const pjsip_rx_data* cancel) {
     if (!waiting()) return;
     const auto reasons = reasons_of(cancel->msg_info.msg);
-    const auto headers = wanted_headers_of(cancel->msg_info.msg);
-    Fields fields;
-    fields.list(reasons.size());
-    for (const auto& reason : reasons) fields.text(reason);
-    fields.list(headers.size());
-    for (const auto& text : headers) fields.text(text);
-    emit(EventKind::cancel_received, Side::a, 0, std::move(fields));
+    tell(CancelReceived{reasons, wanted_headers_of(cancel->msg_info.msg)});
     begin_ending();
     a_.refuse(PJSIP_SC_REQUEST_TERMINATED, {});
     if (b_) b_->leave(reasons);
@@ -378,13 +348,7 @@ void Call::on_bye(Leg& leg, pjsip_rx_data* bye) {
     if (!answer_request(bye, PJSIP_SC_OK, leg.dialog.local_tag())) return;
 
     const auto reasons = reasons_of(bye->msg_info.msg);
-    const auto headers = wanted_headers_of(bye->msg_info.msg);
-    Fields fields;
-    fields.list(reasons.size());
-    for (const auto& reason : reasons) fields.text(reason);
-    fields.list(headers.size());
-    for (const auto& text : headers) fields.text(text);
-    emit(EventKind::bye_received, leg.side(), 0, std::move(fields));
+    tell(ByeReceived{leg.side(), reasons, wanted_headers_of(bye->msg_info.msg)});
 
     const bool was_waiting = waiting();
     const bool was_ending = state_ == State::ending;
@@ -413,7 +377,7 @@ void Call::on_ack(Leg& leg, const pjsip_rx_data* ack) {
     if (leg.side() == Side::a) {
         switch (a_.acknowledged(ack)) {
             case CallerLeg::Ack::first:
-                emit(EventKind::ack_received);
+                tell(AckReceived{});
                 if (state_ == State::ending) {
                     a_.leave({});  // the BYE that was due
                     return settle();
@@ -437,7 +401,7 @@ void Call::on_ack(Leg& leg, const pjsip_rx_data* ack) {
 void Call::heard(Leg& leg) {
     if (state_ != State::answered) return;
     const Moment now = Moment::now();
-    if (leg.life_due(now.mono_ns)) bridge->push(Event{EventKind::life, leg.side(), 0, id_, now, {}});
+    if (leg.life_due(now.mono_ns)) bridge->tell(id_, now, Life{leg.side()});
 }
 
 bool Call::refused_in_dialog(Leg& leg, pjsip_rx_data* request) {
@@ -491,16 +455,15 @@ void Call::on_refreshed(Relay& relay, const std::string& target_of_answer, const
     Leg& to = relay.to();
     const auto refresh = [&](Leg& leg, const std::string& target) {
         if (!leg.dialog.refresh_target(target)) return;
-        Fields fields;
-        fields.text(leg.dialog.target()).number(leg.dialog.local_cseq()).number(leg.dialog.remote_cseq());
-        emit(EventKind::target_refreshed, leg.side(), 0, std::move(fields));
+        const Dialog& dialog = leg.dialog;
+        tell(TargetRefreshed{leg.side(), dialog.target(), dialog.local_cseq(), dialog.remote_cseq()});
     };
     refresh(from, relay.new_target());
     refresh(to, target_of_answer);
     liveness_.refreshed(response->msg_info.msg);
     if (find_header(response->msg_info.msg, "Session-Expires") == nullptr) return;  // RFC 4028 §7.2: no timer runs
-    emit(EventKind::session_refreshed, from.side());
-    emit(EventKind::session_refreshed, to.side());
+    tell(SessionRefreshed{from.side()});
+    tell(SessionRefreshed{to.side()});
 }
 
 void Call::remove(Relay& relay) {

@@ -14,9 +14,6 @@
 
 namespace sidecar {
 
-enum class DeadlineKind : int { ring = 1, max_duration = 2, grant = 3, hold = 4, no_ack = 5, dead_peer = 6, session_timer = 7 };
-enum class RouteFailure : int { final_response = 1, no_response = 2, unreachable = 3, transaction_timeout = 4 };
-
 // The states of a call, and what ends each:
 //
 //   deciding   A's INVITE is in; Route, Reject or the hold deadline are awaited
@@ -40,7 +37,12 @@ public:
     bool start(pjsip_rx_data* invite, std::optional<Claim> claim);
     void announce(const pjsip_rx_data* invite);
 
-    void run(const Command& command);
+    void run(const commands::Route& command);
+    void run(const commands::RelayAnswer& command);
+    void run(const commands::RelayFailure& command);
+    void run(const commands::Reject& command);
+    void run(const commands::Release& command);
+    void run(const commands::ArmDeadline& command);
     Leg* other(const Leg& leg);
 
     // From the legs.
@@ -74,17 +76,11 @@ public:
     void on_dead_peer();
     void on_session_expired();
 
-    void emit(EventKind kind, Side side = Side::a, int code = 0, Fields fields = {});
+    template <typename E>
+    void tell(const E& event);
 
 private:
     enum class State { deciding, calling, failed, holding, answered, ending };
-
-    void route(const Command& command);
-    void relay_answer();
-    void relay_failure(const Command& command);
-    void refuse(const Command& command);
-    void release(const Command& command);
-    void arm(const Command& command);
 
     void end_both(int sip_code, const std::vector<std::string>& reasons, int retry_after_s = 0);
     void begin_ending();

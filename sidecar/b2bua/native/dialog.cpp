@@ -1,6 +1,7 @@
 #include "dialog.hpp"
 
 #include "counters.hpp"
+#include "messagepack.hpp"
 #include "tls_names.hpp"
 
 #include <sys/random.h>
@@ -457,16 +458,27 @@ bool Dialog::speaks_from(const pjsip_rx_data* message) const {
                        pj_sockaddr_get_addr_len(&source)) == 0;
 }
 
-void Dialog::put_identity(Fields& fields) const {
-    fields.text(call_id()).text(local_tag()).text(remote_tag());
-    fields.text(printed(local_->uri, PJSIP_URI_IN_FROMTO_HDR)).text(printed(remote_->uri, PJSIP_URI_IN_FROMTO_HDR));
-    fields.text(target_text_);
-    fields.list(route_count_);
+LegIdentity Dialog::identity() const {
+    std::vector<std::string> routes;
+    routes.reserve(route_count_);
     for (auto* route = routes_.next; route != &routes_; route = route->next) {
-        fields.text(header_value(reinterpret_cast<const pjsip_hdr*>(route), Fields::text_bytes_max));
+        routes.push_back(header_value(reinterpret_cast<const pjsip_hdr*>(route), Packer::text_bytes_max));
     }
-    fields.number(local_cseq_).number(remote_cseq_).text(branch_).text(local_address_).text(remote_address_);
-    fields.number(static_cast<int>(transport_));
+    return {
+        .sip_call_id = call_id(),
+        .local_tag = local_tag(),
+        .remote_tag = remote_tag(),
+        .local_uri = printed(local_->uri, PJSIP_URI_IN_FROMTO_HDR),
+        .remote_uri = printed(remote_->uri, PJSIP_URI_IN_FROMTO_HDR),
+        .remote_target = target_text_,
+        .route_set = std::move(routes),
+        .local_cseq = local_cseq_,
+        .remote_cseq = remote_cseq_,
+        .branch = branch_,
+        .local_address = local_address_,
+        .remote_address = remote_address_,
+        .transport = transport_,
+    };
 }
 
 }  // namespace sidecar

@@ -78,7 +78,7 @@ public:
 
     void add_contact(pjsip_tx_data* tdata) const;
     const pjsip_contact_hdr* contact() const { return contact_; }
-    void put_identity(Fields& fields) const;  // the fields of core.events.LegIdentity, in order
+    LegIdentity identity() const;  // borrows from this
 
     std::string_view call_id() const { return view(call_id_->id); }
     std::string_view local_tag() const { return view(local_->tag); }

@@ -1,50 +1,20 @@
-// What happened, on its way to Python. hook.py knows the order of the fields of each kind.
+// What happened, on its way to Python: the events of core/events that come from the bridge, and the values in them. Most
+// texts are borrowed: they are packed before the function that tells of the event returns.
 #pragma once
 
+#include "declared.hpp"
+#include "terms.hpp"
+
+#include <concepts>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 namespace sidecar {
-
-enum class EventKind : std::uint8_t {
-    invite_received = 1,
-    invite_refused,
-    provisional_received,
-    answer_held,
-    answer_relayed,
-    answer_dropped,
-    ack_received,
-    cancel_received,
-    bye_received,
-    route_failed,
-    leg_terminated,
-    transport_failed,
-    deadline_reached,
-    target_refreshed,
-    session_refreshed,
-    life,
-    snapshot_taken,
-    request_ended,
-};
-
-enum class Side : std::uint8_t { a = 0, b = 1 };
-
-// The fields of one event packed into one string: one allocation for each event, and none for the short ones.
-// n: int64; t: bytes; l: a list, its count and then its items.
-class Fields {
-public:
-    static constexpr std::size_t text_bytes_max = 2048;  // a longer text is cut and counted
-
-    Fields& number(std::int64_t value);
-    Fields& text(std::string_view value);
-    Fields& list(std::size_t count);  // the next `count` fields belong to it
-
-    const std::string& packed() const { return packed_; }
-
-private:
-    std::string packed_;
-};
 
 struct Moment {
     std::int64_t mono_ns;
@@ -52,13 +22,179 @@ struct Moment {
     static Moment now();
 };
 
-struct Event {
-    EventKind kind;
-    Side side = Side::a;
-    int code = 0;
-    std::uint64_t bridge_id = 0;
-    Moment at;
-    Fields fields;
+template <typename E, typename... Kinds>
+inline constexpr bool is_one_of = (std::same_as<E, Kinds> || ...);
+
+// --- values: packed by name ------------------------------------------------------------------------------------------
+
+struct LegIdentity {
+    std::string_view sip_call_id, local_tag, remote_tag;
+    std::string local_uri, remote_uri;
+    std::string_view remote_target;
+    std::vector<std::string> route_set;
+    int local_cseq, remote_cseq;
+    std::string_view branch;
+    std::string local_address, remote_address;
+    Transport transport;
+    SIDECAR_DECLARES(LegIdentity, sip_call_id, local_tag, remote_tag, local_uri, remote_uri, remote_target, route_set,
+                     local_cseq, remote_cseq, branch, local_address, remote_address, transport)
 };
+
+struct Contact {
+    std::string user;
+    std::string_view host;
+    int port;
+    std::string_view transport;
+    int q_thousandths;
+    SIDECAR_DECLARES(Contact, user, host, port, transport, q_thousandths)
+};
+
+using Headers = std::vector<std::pair<std::string, std::string>>;  // names in lower case, and values
+using Reasons = std::vector<std::string>;                          // values of Reason header fields
+
+// --- events ----------------------------------------------------------------------------------------------------------
+//
+// An event is packed as an array: its name, `mono_ns`, `wall_ns`, then `bridge_id` where it is of a call, then its fields.
+
+struct InviteReceived {  // a value too, of InviteRefused; kept in the journal by name, and so packed by name
+    std::int64_t mono_ns, wall_ns;
+    std::uint64_t bridge_id;
+    LegIdentity leg;
+    std::string_view peer, request_uri, request_user;
+    std::string from_user;
+    Headers headers;
+    std::string_view tls_name, b_token;
+    std::optional<std::string> claimed_peer;
+    SIDECAR_DECLARES(InviteReceived, mono_ns, wall_ns, bridge_id, leg, peer, request_uri, request_user, from_user, headers,
+                     tls_name, b_token, claimed_peer)
+};
+
+struct InviteRefused {
+    Detail detail;
+    int sip_code;
+    InviteReceived invite;
+    SIDECAR_DECLARES(InviteRefused, detail, sip_code, invite)
+};
+
+struct ProvisionalReceived {
+    int attempt, sip_code;
+    SIDECAR_DECLARES(ProvisionalReceived, attempt, sip_code)
+};
+
+struct AnswerHeld {
+    int attempt, sip_code;
+    LegIdentity leg;
+    SIDECAR_DECLARES(AnswerHeld, attempt, sip_code, leg)
+};
+
+struct AnswerRelayed {
+    SIDECAR_DECLARES(AnswerRelayed)
+};
+
+struct AnswerDropped {
+    int attempt, sip_code;
+    LegIdentity leg;
+    SIDECAR_DECLARES(AnswerDropped, attempt, sip_code, leg)
+};
+
+struct AckReceived {
+    SIDECAR_DECLARES(AckReceived)
+};
+
+struct CancelReceived {
+    Reasons reasons;
+    Headers headers;
+    SIDECAR_DECLARES(CancelReceived, reasons, headers)
+};
+
+struct ByeReceived {
+    Side leg_name;
+    Reasons reasons;
+    Headers headers;
+    SIDECAR_DECLARES(ByeReceived, leg_name, reasons, headers)
+};
+
+struct RouteFailed {
+    int attempt;
+    RouteFailure cause;
+    int sip_code;
+    std::string_view phrase;
+    Reasons reasons;
+    Headers headers;
+    bool early_media_relayed;
+    int heard_code;
+    std::vector<Contact> contacts;
+    SIDECAR_DECLARES(RouteFailed, attempt, cause, sip_code, phrase, reasons, headers, early_media_relayed, heard_code,
+                     contacts)
+};
+
+struct LegTerminated {
+    Side leg_name;
+    int sip_code;
+    bool alive;
+    Reasons reasons;
+    SIDECAR_DECLARES(LegTerminated, leg_name, sip_code, alive, reasons)
+};
+
+struct TransportFailed {
+    Side leg_name;
+    SIDECAR_DECLARES(TransportFailed, leg_name)
+};
+
+struct DeadlineReached {
+    DeadlineKind kind;
+    int heard_code;
+    SIDECAR_DECLARES(DeadlineReached, kind, heard_code)
+};
+
+struct TargetRefreshed {
+    Side leg_name;
+    std::string_view remote_target;
+    int local_cseq, remote_cseq;
+    SIDECAR_DECLARES(TargetRefreshed, leg_name, remote_target, local_cseq, remote_cseq)
+};
+
+struct SessionRefreshed {
+    Side leg_name;
+    SIDECAR_DECLARES(SessionRefreshed, leg_name)
+};
+
+struct Life {
+    Side leg_name;
+    SIDECAR_DECLARES(Life, leg_name)
+};
+
+struct SnapshotTaken {
+    IdSet bridge_ids, given_up_ids;
+    SIDECAR_DECLARES(SnapshotTaken, bridge_ids, given_up_ids)
+};
+
+struct RequestEnded {
+    std::uint64_t request_id;
+    RouteFailure cause;
+    int sip_code;
+    std::int64_t sent_mono_ns;
+    std::optional<int> granted_s, min_expires_s, retry_after_s;
+    SIDECAR_DECLARES(RequestEnded, request_id, cause, sip_code, sent_mono_ns, granted_s, min_expires_s, retry_after_s)
+};
+
+using Events =
+    std::tuple<InviteReceived, InviteRefused, ProvisionalReceived, AnswerHeld, AnswerRelayed, AnswerDropped, AckReceived,
+               CancelReceived, ByeReceived, RouteFailed, LegTerminated, TransportFailed, DeadlineReached, TargetRefreshed,
+               SessionRefreshed, Life, SnapshotTaken, RequestEnded>;
+// The calls are none of these events'.
+template <typename E>
+inline constexpr bool of_node = is_one_of<E, InviteRefused, SnapshotTaken, RequestEnded>;
+
+// Somebody waits for what Python says to it (at the ring deadline for Release): the event loop is woken at once. All others
+// are patient, see EventQueue.
+template <typename E>
+inline constexpr bool urgent = is_one_of<E, InviteReceived, AnswerHeld, RouteFailed, DeadlineReached>;
+
+// No record depends on it: it is dropped where the queue is full.
+template <typename E>
+inline constexpr bool droppable = is_one_of<E, InviteRefused, ProvisionalReceived, SessionRefreshed, Life>;
+
+using Values = std::tuple<LegIdentity, Contact>;
 
 }  // namespace sidecar

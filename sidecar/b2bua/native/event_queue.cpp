@@ -2,96 +2,80 @@
 
 #include "counters.hpp"
 
-#include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <ctime>
+#include <limits>
 #include <system_error>
-#include <utility>
 
 namespace sidecar {
+namespace {
 
-Fields& Fields::number(std::int64_t value) {
-    packed_ += 'n';
-    packed_.append(reinterpret_cast<const char*>(&value), sizeof value);
-    return *this;
-}
+constexpr std::int64_t ms = 1'000'000;
+constexpr std::int64_t pause_ns_of_event = ms / 2;
+constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
 
-Fields& Fields::text(std::string_view value) {
-    if (value.size() > text_bytes_max) {
-        value = value.substr(0, text_bytes_max);
-        counters.add(Counter::texts_cut);
-    }
-    const auto size = static_cast<std::uint32_t>(value.size());
-    packed_ += 't';
-    packed_.append(reinterpret_cast<const char*>(&size), sizeof size);
-    packed_.append(value);
-    return *this;
-}
-
-Fields& Fields::list(std::size_t count) {
-    const auto size = static_cast<std::uint32_t>(count);
-    packed_ += 'l';
-    packed_.append(reinterpret_cast<const char*>(&size), sizeof size);
-    return *this;
-}
-
-static std::int64_t nanoseconds(clockid_t clock) {
+std::int64_t nanoseconds(clockid_t clock) {
     timespec t;
     clock_gettime(clock, &t);
     return t.tv_sec * 1'000'000'000LL + t.tv_nsec;
 }
 
+}  // namespace
+
 Moment Moment::now() { return {nanoseconds(CLOCK_MONOTONIC), nanoseconds(CLOCK_REALTIME)}; }
 
-EventQueue::EventQueue(std::size_t events_max) : events_max_(events_max), fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-    if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
+EventQueue::EventQueue(std::size_t events_max, int patience_ms, int batch_interval_ms)
+    : events_max_(events_max),
+      patience_ns_(patience_ms * ms),
+      batch_interval_ns_(batch_interval_ms * ms),
+      wakes_at_ns_(never),
+      fd_(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)) {
+    if (fd_ < 0) throw std::system_error(errno, std::generic_category(), "timerfd_create");
 }
 
 EventQueue::~EventQueue() { close(fd_); }
 
-bool EventQueue::essential(EventKind kind) {
-    switch (kind) {
-        case EventKind::life:
-        case EventKind::session_refreshed:
-        case EventKind::provisional_received:
-        case EventKind::invite_refused:
-            return false;
-        default:
-            return true;
-    }
+void EventQueue::wake(std::int64_t at_ns) {
+    wakes_at_ns_ = at_ns;
+    const itimerspec timer{{0, 0}, {at_ns / 1'000'000'000, at_ns % 1'000'000'000}};  // in the past: at once
+    timerfd_settime(fd_, TFD_TIMER_ABSTIME, &timer, nullptr);
 }
 
-void EventQueue::push(Event&& event) {
-    bool wake;
-    {
-        const std::lock_guard lock(mutex_);
-        if (events_.size() >= events_max_ && !essential(event.kind)) {
-            counters.add(Counter::events_dropped);
-            return;
-        }
-        wake = std::exchange(awaited_, false);
-        events_.push_back(std::move(event));
-        size_.store(events_.size(), std::memory_order_relaxed);
-    }
-    if (wake) {
-        const std::uint64_t one = 1;
-        [[maybe_unused]] const auto written = write(fd_, &one, sizeof one);
-    }
+void EventQueue::add(bool is_urgent, bool is_droppable) {
+    const std::int64_t now_ns = nanoseconds(CLOCK_MONOTONIC);
+    const std::lock_guard lock(mutex_);
+    const std::size_t size = size_.load(std::memory_order_relaxed);
+    if (is_droppable && size >= events_max_) return counters.add(Counter::events_dropped);
+    packed_ += packer_.packed();
+    size_.store(size + 1, std::memory_order_relaxed);
+    const std::int64_t due_ns = std::max(not_before_ns_, is_urgent ? now_ns : now_ns + patience_ns_);
+    if (due_ns < wakes_at_ns_) wake(due_ns);
 }
 
 bool EventQueue::nearly_full() const { return size_.load(std::memory_order_relaxed) > events_max_ / 2; }
 
-void EventQueue::drain(std::vector<Event>& out) {
+std::string EventQueue::drain() {
     std::uint64_t ignored;
-    [[maybe_unused]] const auto got = read(fd_, &ignored, sizeof ignored);  // before the swap: a push after it may wake
-    const std::lock_guard lock(mutex_);
-    out.swap(events_);
-    events_.reserve(out.size());
-    size_.store(0, std::memory_order_relaxed);
-    awaited_ = out.empty();
+    [[maybe_unused]] const auto got = read(fd_, &ignored, sizeof ignored);  // before the rest: a push after it may wake
+    std::string events;
+    std::size_t count;
+    {
+        const std::lock_guard lock(mutex_);
+        events.swap(packed_);
+        count = size_.exchange(0, std::memory_order_relaxed);
+        wakes_at_ns_ = never;
+        const std::int64_t pause_ns = std::min(static_cast<std::int64_t>(count) * pause_ns_of_event, batch_interval_ns_);
+        not_before_ns_ = nanoseconds(CLOCK_MONOTONIC) + pause_ns;
+    }
+    if (count == 0) return {};
+    const auto size = static_cast<std::uint32_t>(count);
+    std::string batch{'\xdd', static_cast<char>(size >> 24), static_cast<char>(size >> 16), static_cast<char>(size >> 8),
+                      static_cast<char>(size)};  // an array of so many
+    return batch += events;
 }
 
 }  // namespace sidecar

@@ -10,30 +10,27 @@
 namespace sidecar {
 namespace {
 
-constexpr int not_told = -1;
-
-int seconds_in(std::string_view text) {  // the digits that it begins with; what follows are parameters and comments
+std::optional<int> seconds_in(std::string_view text) {  // the digits that it begins with; after them come parameters
     int seconds = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
-    return error == std::errc() && seconds >= 0 ? seconds : not_told;
+    return error == std::errc() && seconds >= 0 ? std::optional(seconds) : std::nullopt;
 }
 
-int seconds_of(const pjsip_msg* msg, const char* header) {
+std::optional<int> seconds_of(const pjsip_msg* msg, const char* header) {
     const pjsip_hdr* found = find_header(msg, header);
-    return found == nullptr ? not_told : seconds_in(header_value(found, 64));
+    return found == nullptr ? std::nullopt : seconds_in(header_value(found, 64));
 }
 
 }  // namespace
 
-bool GatewayRequest::prepare(const Command& command) {
-    const Request& asked = *command.request;
+bool GatewayRequest::prepare(const commands::AskGateway& asked) {
     expires_s_ = asked.expires_s;
-    timeout_ms_ = command.milliseconds;
-    const Destination to{command.host, command.port, static_cast<Transport>(command.transport), command.user};
+    timeout_ms_ = asked.timeout_ms;
+    const Destination to{asked.host, asked.port, asked.transport, asked.contact_user};
     const LegNames names{asked.call_id.empty() ? random_hex(16) : asked.call_id, random_hex(8), {}};
-    const std::string& remote = expires_s_ < 0 ? asked.target : asked.identity;
+    const std::string& remote = expires_s_ ? asked.identity : asked.target;
     if (!dialog_.start_alone(names, to, asked.target, asked.identity, remote, asked.cseq)) return false;
-    dialog_.answer_challenges_of(command.gateway);
+    dialog_.answer_challenges_of(asked.gateway);
     return true;
 }
 
@@ -41,9 +38,9 @@ void GatewayRequest::send() {
     entered_ = true;
     sent_at_ = Moment::now();
     deadline_.arm(timeout_ms_);
-    TxPtr request = dialog_.request(expires_s_ < 0 ? pjsip_options_method : pjsip_register_method);
-    if (request && expires_s_ < 0) add_header(request.get(), "Accept", "application/sdp");  // RFC 3261 §11.1
-    if (request && expires_s_ >= 0) add_header(request.get(), "Expires", std::to_string(expires_s_));
+    TxPtr request = dialog_.request(expires_s_ ? pjsip_register_method : pjsip_options_method);
+    if (request && !expires_s_) add_header(request.get(), "Accept", "application/sdp");  // RFC 3261 §11.1
+    if (request && expires_s_) add_header(request.get(), "Expires", std::to_string(*expires_s_));
     if (!send(std::move(request))) not_sent();
 }
 
@@ -85,21 +82,25 @@ void GatewayRequest::too_late(void* self) {
 
 void GatewayRequest::not_sent() { end(RouteFailure::unreachable, 0, nullptr); }
 
-// The fields of core.events.RequestEnded.
 void GatewayRequest::end(RouteFailure cause, int code, const pjsip_msg* answer) {
     deadline_.disarm();
-    Event event{EventKind::request_ended, Side::b, code, id_, Moment::now(), {}};
-    event.fields.number(static_cast<int>(cause)).number(sent_at_.mono_ns);
-    event.fields.number(answer == nullptr ? not_told : granted_s(answer));
-    event.fields.number(answer == nullptr ? not_told : seconds_of(answer, "Min-Expires"));
-    event.fields.number(answer == nullptr ? not_told : seconds_of(answer, "Retry-After"));
-    bridge->push(std::move(event));
+    RequestEnded ended{};
+    ended.request_id = id_;
+    ended.cause = cause;
+    ended.sip_code = code;
+    ended.sent_mono_ns = sent_at_.mono_ns;
+    if (answer != nullptr) {
+        ended.granted_s = granted_s(answer);
+        ended.min_expires_s = seconds_of(answer, "Min-Expires");
+        ended.retry_after_s = seconds_of(answer, "Retry-After");
+    }
+    bridge->tell(0, Moment::now(), ended);
     if (entered_) bridge->forget(*this);
 }
 
 // How long the registrar keeps our binding (RFC 3261 §10.2.4): as it says of our Contact, which some rewrite, so that it is
 // ours all the same where it is the only one; else as it says of all.
-int GatewayRequest::granted_s(const pjsip_msg* answer) const {
+std::optional<int> GatewayRequest::granted_s(const pjsip_msg* answer) const {
     const pjsip_contact_hdr* only = nullptr;
     int count = 0;
     for (const pjsip_hdr* header = answer->hdr.next; header != &answer->hdr; header = header->next) {
@@ -115,7 +116,9 @@ int GatewayRequest::granted_s(const pjsip_msg* answer) const {
         break;
     }
     const bool told = count == 1 && only->expires != PJSIP_EXPIRES_NOT_SPECIFIED;
-    return told ? static_cast<int>(only->expires) : seconds_of(answer, "Expires");
+    if (!told) return seconds_of(answer, "Expires");
+    const auto seconds = static_cast<int>(only->expires);
+    return seconds >= 0 ? std::optional(seconds) : std::nullopt;  // pjsip's word for one that it could not read, too
 }
 
 }  // namespace sidecar

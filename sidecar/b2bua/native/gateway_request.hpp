@@ -2,14 +2,12 @@
 // so that it knows where we are (§10). When, how often and what follows from the answer is decided in Python.
 #pragma once
 
-#include "command_queue.hpp"
+#include "command.hpp"
 #include "deadline.hpp"
 #include "dialog.hpp"
 #include "transaction.hpp"
 
 namespace sidecar {
-
-enum class RouteFailure : int;
 
 // Ends exactly once, with one event: the final response, or that none came in time, or that it could not be sent. A
 // challenge is answered with the gateway's credentials, within the same time. Owned by the bridge from `prepare` to its end.
@@ -19,7 +17,7 @@ public:
     GatewayRequest(const GatewayRequest&) = delete;
     GatewayRequest& operator=(const GatewayRequest&) = delete;
 
-    bool prepare(const Command& command);  // false: there is no such request
+    bool prepare(const commands::AskGateway& asked);  // false: there is no such request
     void send();  // once it is in the table of the bridge
     void not_sent();
 
@@ -29,7 +27,7 @@ public:
 private:
     bool send(TxPtr request);
     void end(RouteFailure cause, int code, const pjsip_msg* answer);
-    int granted_s(const pjsip_msg* answer) const;
+    std::optional<int> granted_s(const pjsip_msg* answer) const;
     static void too_late(void* self);
 
     const std::uint64_t id_;
@@ -38,7 +36,7 @@ private:
     Deadline deadline_{this, &too_late};
     bool entered_ = false;  // in the table of the bridge
     int timeout_ms_ = 0;
-    int expires_s_ = -1;  // of a REGISTER; -1: an OPTIONS
+    std::optional<int> expires_s_;  // of a REGISTER; none: an OPTIONS
     int tries_ = 0;       // answers to challenges
     Moment sent_at_{};
 };

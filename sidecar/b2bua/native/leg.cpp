@@ -198,10 +198,10 @@ CalleeLeg::CalleeLeg(Call& call, int attempt) : Leg(call, Side::b), attempt_(att
 
 CalleeLeg::~CalleeLeg() = default;
 
-bool CalleeLeg::start(const Command& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
+bool CalleeLeg::start(const commands::Route& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
                       std::string_view b_token, const NamedHeader* claim) {
     const LegNames names = leg_b_names(b_token, attempt_);
-    const Destination to{route.host, route.port, static_cast<Transport>(route.transport), route.user};
+    const Destination to{route.host, route.port, route.transport, route.user};
     withheld_ = route.withheld_headers;
     if (!dialog.start_uac(names, to, {caller, route.from_user, route.anonymous})) {
         state_ = LegState::ended;
@@ -224,7 +224,7 @@ bool CalleeLeg::start(const Command& route, const HeldMessage& invite, const pjs
         finish(PJSIP_SC_SERVICE_UNAVAILABLE);
         return false;
     }
-    no_response_ms_ = route.milliseconds;
+    no_response_ms_ = route.no_response_ms;
     no_progress_ms_ = route.no_progress_ms;
     await_response();
     return true;
@@ -302,12 +302,12 @@ void CalleeLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
         if (tried_again(response)) return;
         invite_.let_go();  // pjsip acknowledges what is not 2xx, and forgets what is
         if (code < 300) return on_answer(response);
-        return on_failure(static_cast<int>(RouteFailure::final_response), response);
+        return on_failure(RouteFailure::final_response, response);
     }
     if (tsx->state != PJSIP_TSX_STATE_TERMINATED) return;
     invite_.let_go();
     const bool broken = event.body.tsx_state.type == PJSIP_EVENT_TRANSPORT_ERROR;
-    on_failure(static_cast<int>(broken ? RouteFailure::unreachable : RouteFailure::transaction_timeout), nullptr);
+    on_failure(broken ? RouteFailure::unreachable : RouteFailure::transaction_timeout, nullptr);
 }
 
 // RFC 3261 §22.2: the same Call-ID, To and From, the next CSeq.
@@ -351,10 +351,10 @@ void CalleeLeg::on_answer(const pjsip_rx_data* response) {
     call_->on_answer(*this, response);
 }
 
-void CalleeLeg::on_failure(int cause, const pjsip_rx_data* response) {
+void CalleeLeg::on_failure(RouteFailure cause, const pjsip_rx_data* response) {
     silence_.disarm();
     alive_ = response != nullptr;
-    if (call_ != nullptr) call_->on_failed(*this, static_cast<RouteFailure>(cause), response);
+    if (call_ != nullptr) call_->on_failed(*this, cause, response);
     if (call_ != nullptr && response != nullptr) last_reasons_ = reasons_of(response->msg_info.msg);  // it was cancelled
     finish(response != nullptr ? response->msg_info.msg->line.status.code : 0);
 }

@@ -2,6 +2,7 @@
 // transaction of its INVITE, and the BYE that we may send.
 #pragma once
 
+#include "command.hpp"
 #include "deadline.hpp"
 #include "dialog.hpp"
 #include "event.hpp"
@@ -17,7 +18,6 @@
 namespace sidecar {
 
 class Call;
-struct Command;
 
 enum class LegState {
     inviting,   // no To tag yet
@@ -122,7 +122,7 @@ public:
     CalleeLeg(Call& call, int attempt);
     ~CalleeLeg();
 
-    bool start(const Command& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
+    bool start(const commands::Route& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
                std::string_view b_token, const NamedHeader* claim);
     void cancel(const std::vector<std::string>& reasons);
     void confirm(const pjsip_rx_data* from_a);  // ACK to its 2xx
@@ -146,7 +146,7 @@ private:
     void on_provisional(const pjsip_rx_data* response);
     void on_answer(const pjsip_rx_data* response);
     bool tried_again(const pjsip_rx_data* challenge);
-    void on_failure(int cause, const pjsip_rx_data* response);
+    void on_failure(RouteFailure cause, const pjsip_rx_data* response);
     void send_cancel();
     void on_finished() override;
 

@@ -207,6 +207,10 @@ void add_reasons(pjsip_tx_data* tdata, const std::vector<std::string>& values) {
     for (const auto& value : values) add_header(tdata, "Reason", value);
 }
 
+std::string our_reason(std::string_view detail) {
+    return our_reason(stack.settings.q850_causes.at(std::string(detail)), detail);
+}
+
 std::string our_reason(int q850_cause, std::string_view text) {
     return "Q.850;cause=" + std::to_string(q850_cause) + ";text=\"" + std::string(text) + "\"";
 }
@@ -261,8 +265,8 @@ std::vector<std::string> raw_values(const pjsip_rx_data* rdata, std::string_view
     return values;
 }
 
-std::vector<std::string> reasons_of(const pjsip_msg* msg) {
-    std::vector<std::string> values;
+Reasons reasons_of(const pjsip_msg* msg) {
+    Reasons values;
     for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
         if (header->type != PJSIP_H_OTHER || !same_text(header->name, "Reason")) continue;
         if (values.size() == values_max) {
@@ -274,18 +278,17 @@ std::vector<std::string> reasons_of(const pjsip_msg* msg) {
     return values;
 }
 
-std::vector<std::string> wanted_headers_of(const pjsip_msg* msg) {
-    std::vector<std::string> found;
+Headers wanted_headers_of(const pjsip_msg* msg) {
+    Headers found;
     if (stack.settings.wanted_headers.empty()) return found;
     for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
         for (const auto& name : stack.settings.wanted_headers) {
             if (!same_text(header->name, name)) continue;
-            if (found.size() == 2 * values_max) {
+            if (found.size() == values_max) {
                 counters.add(Counter::texts_cut);
                 return found;
             }
-            found.push_back(name);
-            found.push_back(header_value(header, value_bytes_max));
+            found.emplace_back(name, header_value(header, value_bytes_max));
         }
     }
     return found;

@@ -1,6 +1,7 @@
 // Making messages, and what of a received message may pass to the other leg.
 #pragma once
 
+#include "event.hpp"
 #include "text.hpp"
 #include "transaction.hpp"
 
@@ -83,10 +84,10 @@ TxPtr new_message(pjsip_msg_type_e type);
 void add_header(pjsip_tx_data* tdata, std::string_view name, std::string_view value);  // copies both
 void add_reasons(pjsip_tx_data* tdata, const std::vector<std::string>& values);
 std::string our_reason(int q850_cause, std::string_view text);
+std::string our_reason(std::string_view detail);  // with the cause that the core has for it
 
-std::vector<std::string> reasons_of(const pjsip_msg* msg);
-// Alternating names (lower case) and values of the wanted headers; bounded.
-std::vector<std::string> wanted_headers_of(const pjsip_msg* msg);
+Reasons reasons_of(const pjsip_msg* msg);      // bounded
+Headers wanted_headers_of(const pjsip_msg* msg);  // bounded
 const pjsip_hdr* find_header(const pjsip_msg* msg, const char* name);
 // The values of a header as they arrived, a field each, unfolded; bounded. pjsip prints some of what it has parsed
 // otherwise (0.05 as 0.5). `short_name`: its compact form, or empty.

@@ -2,6 +2,7 @@
 #include "bridge.hpp"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -9,158 +10,106 @@
 #include <pj/config.h>
 #include <pjsua-lib/pjsua.h>
 
+#include <algorithm>
+
 namespace nb = nanobind;
 using namespace sidecar;
 
 namespace {
 
-// --- events: packed fields -> Python objects -------------------------------------------------------------------------
+// --- events ----------------------------------------------------------------------------------------------------------
 
-class Unpacker {
-public:
-    explicit Unpacker(const std::string& packed) : at_(packed.data()), end_(at_ + packed.size()) {}
-    bool more() const { return at_ < end_; }
-    nb::object next() {
-        switch (*at_++) {
-            case 'n':
-                return nb::int_(take<std::int64_t>());
-            case 't': {
-                const auto size = take<std::uint32_t>();
-                PyObject* text = PyUnicode_DecodeUTF8(at_, static_cast<Py_ssize_t>(size), "backslashreplace");
-                if (text == nullptr) throw nb::python_error();
-                at_ += size;
-                return nb::steal(text);
-            }
-            default: {  // 'l'
-                const auto count = take<std::uint32_t>();
-                PyObject* items = PyTuple_New(static_cast<Py_ssize_t>(count));
-                if (items == nullptr) throw nb::python_error();
-                nb::object owned = nb::steal(items);
-                for (std::uint32_t i = 0; i < count; ++i) {
-                    PyTuple_SET_ITEM(items, static_cast<Py_ssize_t>(i), next().release().ptr());
-                }
-                return owned;
-            }
-        }
-    }
-
-private:
-    template <typename T>
-    T take() {
-        T value;
-        std::memcpy(&value, at_, sizeof value);
-        at_ += sizeof value;
-        return value;
-    }
-    const char* at_;
-    const char* end_;
-};
-
-nb::tuple to_tuple(const Event& event) {
-    nb::list fields;
-    for (Unpacker unpacker(event.fields.packed()); unpacker.more();) fields.append(unpacker.next());
-    return nb::make_tuple(static_cast<int>(event.kind), event.bridge_id, static_cast<int>(event.side), event.at.mono_ns,
-                          event.at.wall_ns, event.code, nb::tuple(fields));
+nb::bytes drain(Bridge& self) {
+    const std::string events = self.drain();
+    return nb::bytes(events.data(), events.size());
 }
 
-nb::list drain(Bridge& self) {
-    std::vector<Event> events;
-    self.drain(events);
-    nb::list out;
-    for (const Event& event : events) out.append(to_tuple(event));
+// --- commands: objects of core/commands, field by field --------------------------------------------------------------
+
+template <typename T>
+void read(nb::handle from, T& to) {
+    if constexpr (Word<T>) {
+        if constexpr (std::same_as<T, DeadlineKind>) {
+            to = static_cast<T>(nb::cast<int>(from));
+        } else {
+            const auto said = nb::cast<std::string>(from);
+            const auto& words = Words<T>::words;
+            const auto found = std::find(words.begin(), words.end(), said);
+            if (found == words.end()) throw nb::value_error(("no such word: " + said).c_str());
+            to = static_cast<T>(found - words.begin());
+        }
+    } else {
+        to = nb::cast<T>(from);
+    }
+}
+
+template <typename T>
+bool is_read(nb::handle item, std::string_view kind, std::vector<Command>& batch) {
+    if (T::name != kind) return false;
+    T command{};
+    T::each_field(command, [&](const char* field, auto& value) { read(item.attr(field), value); });
+    if constexpr (std::same_as<T, commands::Reject> || std::same_as<T, commands::Release>) {
+        if (command.sip_code < 300 || command.sip_code > 699) throw nb::value_error("sip_code of a refusal is 300-699");
+    }
+    batch.emplace_back(std::move(command));
+    return true;
+}
+
+void post(Bridge& self, nb::handle sequence) {
+    std::vector<Command> batch;
+    for (nb::handle item : sequence) {
+        const std::string_view kind = Py_TYPE(item.ptr())->tp_name;
+        const bool known = [&]<typename... T>(std::tuple<T...>*) {
+            return (is_read<T>(item, kind, batch) || ...);
+        }(static_cast<commands::All*>(nullptr));
+        if (!known) throw nb::type_error("not a command of the bridge");
+    }
+    self.post(std::move(batch));
+}
+
+void set_accepting(Bridge& self, const std::string& detail) {
+    std::vector<Command> batch;
+    batch.emplace_back(commands::SetAccepting{detail});
+    self.post(std::move(batch));
+}
+
+// --- declarations ----------------------------------------------------------------------------------------------------
+
+template <typename Tuple>
+nb::dict declared() {  // {name: ((field, type), ...)}
+    nb::dict out;
+    [&]<typename... T>(std::tuple<T...>*) {
+        (..., [&] {
+            nb::list fields;
+            for (const auto& [field, type] : described<T>()) fields.append(nb::make_tuple(field, type));
+            out[std::string(T::name).c_str()] = nb::tuple(fields);
+        }());
+    }(static_cast<Tuple*>(nullptr));
     return out;
 }
 
-// --- commands: (kind, bridge_id, ...) -> Command ---------------------------------------------------------------------
-
-int to_transport(nb::handle number) {
-    const int transport = nb::cast<int>(number);
-    if (transport < 0 || transport > 2) throw nb::value_error("transport is 0, 1 or 2");
-    return transport;
-}
-
-Command to_command(nb::tuple t) {
-    Command command;
-    command.kind = static_cast<CommandKind>(nb::cast<int>(t[0]));
-    command.bridge_id = nb::cast<std::uint64_t>(t[1]);
-    switch (command.kind) {
-        case CommandKind::route:
-            command.attempt = nb::cast<int>(t[2]);
-            command.host = nb::cast<std::string>(t[3]);
-            command.port = nb::cast<int>(t[4]);
-            command.transport = to_transport(t[5]);
-            command.user = nb::cast<std::string>(t[6]);
-            command.milliseconds = nb::cast<int>(t[7]);
-            command.gateway = nb::cast<std::string>(t[8]);
-            command.no_progress_ms = nb::cast<int>(t[9]);
-            command.from_user = nb::cast<std::string>(t[10]);
-            command.anonymous = nb::cast<bool>(t[11]);
-            command.add_headers = nb::cast<std::vector<std::pair<std::string, std::string>>>(t[12]);
-            command.withheld_headers = nb::cast<std::vector<std::string>>(t[13]);
-            break;
-        case CommandKind::relay_failure:
-            command.sip_code = nb::cast<int>(t[2]);
-            command.keep_retry_after = nb::cast<bool>(t[3]);
-            command.keep_contacts = nb::cast<bool>(t[4]);
-            break;
-        case CommandKind::reject:
-            command.retry_after_s = nb::cast<int>(t[5]);
-            [[fallthrough]];
-        case CommandKind::release:
-            command.sip_code = nb::cast<int>(t[2]);
-            command.q850_cause = nb::cast<int>(t[3]);
-            command.text = nb::cast<std::string>(t[4]);
-            break;
-        case CommandKind::arm_deadline:
-            command.deadline = nb::cast<int>(t[2]);
-            command.milliseconds = nb::cast<int>(t[3]);
-            command.sip_code = nb::cast<int>(t[4]);
-            command.q850_cause = nb::cast<int>(t[5]);
-            command.text = nb::cast<std::string>(t[6]);
-            break;
-        case CommandKind::set_accepting:
-            command.text = nb::cast<std::string>(t[2]);
-            break;
-        case CommandKind::ask_gateway:
-            command.gateway = nb::cast<std::string>(t[2]);
-            command.host = nb::cast<std::string>(t[3]);
-            command.port = nb::cast<int>(t[4]);
-            command.transport = to_transport(t[5]);
-            command.user = nb::cast<std::string>(t[6]);
-            command.milliseconds = nb::cast<int>(t[7]);
-            command.request = std::make_unique<Request>(
-                Request{nb::cast<std::string>(t[8]), nb::cast<std::string>(t[9]), nb::cast<std::string>(t[10]),
-                        nb::cast<int>(t[11]), nb::cast<int>(t[12])});
-            break;
-        case CommandKind::relay_answer:
-        case CommandKind::snapshot:
-            break;
-        default:
-            throw nb::value_error("no such command");
-    }
-    const bool answers = command.kind == CommandKind::reject || command.kind == CommandKind::release;
-    if (answers && (command.sip_code < 300 || command.sip_code > 699)) {
-        throw nb::value_error("sip_code of a refusal is 300-699");
-    }
-    return command;
-}
-
-void post(Bridge& self, nb::list commands) {
-    std::vector<Command> batch;
-    batch.reserve(nb::len(commands));
-    for (nb::handle item : commands) batch.push_back(to_command(nb::cast<nb::tuple>(item)));
-    self.post(std::move(batch));
+template <typename... T>
+nb::dict declared_words() {  // {name: (word, ...)}
+    nb::dict out;
+    (..., [&] {
+        nb::list words;
+        for (const auto word : Words<T>::words) words.append(std::string(word));
+        out[std::string(Words<T>::name).c_str()] = nb::tuple(words);
+    }());
+    return out;
 }
 
 // --- the rest --------------------------------------------------------------------------------------------------------
 
 Settings to_settings(nb::dict d) {
-    Settings s;
-    const auto get = [&](const char* key) -> nb::object { return d[key]; };
+    Settings s{};
+    const auto get = [&](const char* key) -> nb::object { return d[key]; };  // KeyError where it is missing
     const auto advertised = nb::cast<std::vector<std::string>>(get("advertised"));
     for (std::size_t i = 0; i < s.advertised.size(); ++i) s.advertised[i] = advertised.at(i);
     s.calls_max = nb::cast<std::size_t>(get("calls_max"));
     s.events_max = nb::cast<std::size_t>(get("events_max"));
+    s.patience_ms = nb::cast<int>(get("patience_ms"));
+    s.batch_interval_ms = nb::cast<int>(get("batch_interval_ms"));
     s.answer_hold_ms_max = nb::cast<int>(get("answer_hold_ms_max"));
     s.admission_wait_ms_max = nb::cast<int>(get("admission_wait_ms_max"));
     s.retry_after_s = nb::cast<int>(get("retry_after_s"));
@@ -171,6 +120,12 @@ Settings to_settings(nb::dict d) {
     s.refuse_unlisted = nb::cast<bool>(get("refuse_unlisted"));
     s.wanted_headers = nb::cast<std::vector<std::string>>(get("wanted_headers"));
     s.product = nb::cast<std::string>(get("product"));
+    for (auto [detail, cause] : nb::cast<nb::dict>(get("q850_causes"))) {
+        s.q850_causes[nb::cast<std::string>(detail)] = nb::cast<int>(cause);
+    }
+    for (const auto detail : own_details) {
+        if (!s.q850_causes.contains(std::string(detail))) throw nb::key_error(("q850_causes: " + std::string(detail)).c_str());
+    }
     for (nb::handle item : nb::cast<nb::list>(get("credentials"))) {
         const auto one = nb::cast<nb::tuple>(item);
         s.credentials[nb::cast<std::string>(one[0])] = {nb::cast<std::string>(one[1]), nb::cast<std::string>(one[2]),
@@ -210,6 +165,10 @@ NB_MODULE(_bridge, m) {
     m.doc() = "The native pjsip module that bridges INVITE dialogs.";
     m.def("pj_version", &pj_get_version, "The version of the pjproject that is loaded.");
     m.attr("PJ_BUILD") = SIDECAR_PJ_BUILD;  // version and hash of the build it was compiled against
+    m.attr("EVENTS") = declared<Events>();
+    m.attr("VALUES") = declared<Values>();
+    m.attr("COMMANDS") = declared<commands::All>();
+    m.attr("WORDS") = declared_words<Side, Transport, RouteFailure, DeadlineKind>();
     m.def("leg_b_names", &names, "What the bridge itself derives; sidecar.core.identity must give the same.");
     m.def("silence", [] { pj_log_set_level(0); }, "No lines from pjlib on stdout before pjsua has its settings.");
     nb::class_<Bridge>(m, "Bridge")
@@ -219,5 +178,6 @@ NB_MODULE(_bridge, m) {
         .def("event_fd", &Bridge::event_fd)
         .def("drain", &drain)
         .def("post", &post)
+        .def("set_accepting", &set_accepting)
         .def("stats", &stats);
 }

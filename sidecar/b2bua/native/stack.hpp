@@ -4,23 +4,29 @@
 
 #include "digest.hpp"
 #include "peer_table.hpp"
+#include "terms.hpp"
 
 #include <pjsip.h>
 
 #include <array>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
 namespace sidecar {
 
-enum class Transport : int { udp = 0, tcp = 1, tls = 2 };
+// The words of core/terms.Detail that are said here before Python knows; Settings has a cause for each.
+inline constexpr std::array<std::string_view, 7> own_details{"source_not_allowed", "node_full", "journal",      "transport_lost",
+                                                             "no_ack",             "dead_peer", "session_timer"};
 
 // Every value is given by Python (module.cpp): none has a default here.
 struct Settings {
     std::array<std::string, 3> advertised;  // host:port for Contact, by Transport; empty: not listening
     std::size_t calls_max{};
     std::size_t events_max{};
+    int patience_ms{};
+    int batch_interval_ms{};  // see EventQueue
     int answer_hold_ms_max{};
     int admission_wait_ms_max{};  // where a new call has waited so long for its first decision, others are refused
     int retry_after_s{};
@@ -30,9 +36,10 @@ struct Settings {
     bool refuse_unlisted{};  // 403 and InviteRefused; else dropped in silence
     int unlisted_refused_per_s{};  // of one source; the rest is dropped in silence
     std::vector<std::string> wanted_headers;  // lower case
-    std::string product;                      // User-Agent and Server; empty: neither is sent
+    std::string product;
     PeerTable peers;
     std::unordered_map<std::string, Credentials> credentials;  // by gateway
+    std::unordered_map<std::string, int> q850_causes;          // core/hangup.TABLE of the server's causes, by detail
 };
 
 struct Stack {

@@ -1,0 +1,119 @@
+// What is to be done: the commands of core/commands that go to the bridge, read from Python's objects field by field.
+#pragma once
+
+#include "declared.hpp"
+#include "terms.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace sidecar::commands {
+
+struct Route {
+    std::uint64_t bridge_id;
+    int attempt;
+    std::string gateway;  // whose credentials it takes
+    std::string host;
+    int port;
+    Transport transport;
+    std::string user;
+    int no_response_ms;
+    int no_progress_ms;
+    std::string from_user;  // of From on leg B; empty: as received
+    bool anonymous;
+    std::vector<std::pair<std::string, std::string>> add_headers;
+    std::vector<std::string> withheld_headers;  // lower case
+    SIDECAR_DECLARES(Route, bridge_id, attempt, gateway, host, port, transport, user, no_response_ms, no_progress_ms,
+                     from_user, anonymous, add_headers, withheld_headers)
+};
+
+struct RelayAnswer {
+    std::uint64_t bridge_id;
+    SIDECAR_DECLARES(RelayAnswer, bridge_id)
+};
+
+struct RelayFailure {
+    std::uint64_t bridge_id;
+    int sip_code;
+    bool keep_retry_after;
+    bool keep_contacts;
+    SIDECAR_DECLARES(RelayFailure, bridge_id, sip_code, keep_retry_after, keep_contacts)
+};
+
+struct Reject {
+    std::uint64_t bridge_id;
+    int sip_code;
+    int q850_cause;
+    std::string text;
+    int retry_after_s;
+    SIDECAR_DECLARES(Reject, bridge_id, sip_code, q850_cause, text, retry_after_s)
+};
+
+struct Release {
+    std::uint64_t bridge_id;
+    int sip_code;
+    int q850_cause;
+    std::string text;
+    SIDECAR_DECLARES(Release, bridge_id, sip_code, q850_cause, text)
+};
+
+struct ArmDeadline {
+    std::uint64_t bridge_id;
+    DeadlineKind kind;
+    int after_ms;
+    int sip_code;
+    int q850_cause;
+    std::string text;
+    SIDECAR_DECLARES(ArmDeadline, bridge_id, kind, after_ms, sip_code, q850_cause, text)
+};
+
+struct Snapshot {
+    SIDECAR_DECLARES(Snapshot)
+};
+
+struct AskGateway {
+    std::uint64_t request_id;
+    std::string gateway;
+    std::string host;
+    int port;
+    Transport transport;
+    int timeout_ms;
+    std::string target;    // Request-URI
+    std::string identity;  // From, and To of a REGISTER: a URI; empty: our address
+    std::string contact_user;
+    std::string call_id;  // empty: a new one
+    int cseq;             // its first; answers to challenges take the next ones
+    std::optional<int> expires_s;  // of a REGISTER; none: an OPTIONS
+    SIDECAR_DECLARES(AskGateway, request_id, gateway, host, port, transport, timeout_ms, target, identity, contact_user,
+                     call_id, cseq, expires_s)
+};
+
+// These two are no values of the core's.
+struct SetAccepting {
+    std::string detail;  // of the refusals; empty: accepting
+};
+struct Stop {};
+
+using All = std::tuple<Route, RelayAnswer, RelayFailure, Reject, Release, ArmDeadline, Snapshot, AskGateway>;
+
+}  // namespace sidecar::commands
+
+namespace sidecar {
+
+using Command =
+    std::variant<commands::Route, commands::RelayAnswer, commands::RelayFailure, commands::Reject, commands::Release,
+                 commands::ArmDeadline, commands::Snapshot, commands::AskGateway, commands::SetAccepting, commands::Stop>;
+
+template <typename... F>
+struct Overloaded : F... {
+    using F::operator()...;
+};
+template <typename... F>
+Overloaded(F...) -> Overloaded<F...>;
+
+}  // namespace sidecar
