@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.adapters.private import loose, modes, umask
+from tests.adapters.sqlite_stores import unpacked
 from tests.cli.test_commands import REPO, Done, environment, sidecar
 from tests.cli.test_deck import HEAD
 
@@ -101,6 +102,23 @@ async def test_whatever_the_umask_and_whatever_was_there_its_data_is_for_this_us
             assert told["modes_before"][str(Path(".sidecar") / "journal.db")] == "0644"
             assert told["modes_before"][".sidecar"] == "0755"
             assert loose(data) == {}
+
+
+async def test_a_journal_of_an_older_version_is_brought_up_to_date_and_the_log_says_so(
+    tmp_path: Path,
+) -> None:
+    data = unpacked("schema-1-killed", tmp_path / ".sidecar")
+    then = json.loads((data / "told.json").read_text())
+    async with Running(tmp_path) as daemon:
+        [begun] = [line for line in daemon.log if line["event"] == "journal_copy_begins"]
+        [told] = [line for line in daemon.log if line["event"] == "journal_migrated"]
+        assert (begun["file"], begun["mb"]) == (".sidecar/journal.db", "0.1")
+        assert (told["schema_before"], told["kept"]) == (1, ".sidecar/journal.db.schema-1")
+        assert "to go back to the version before, put the kept copy in the place" in told["going_back"]
+        status = (await sidecar("node", "status", "--json", cwd=tmp_path)).json
+        assert status["outbox_head_seq"] == then["head_seq"] + len(then["open"])  # each got its record
+        assert status["store_epoch"] == then["epoch"]
+    assert (data / "journal.db.schema-1").exists()
 
 
 async def test_two_daemons_do_not_share_a_directory(tmp_path: Path) -> None:

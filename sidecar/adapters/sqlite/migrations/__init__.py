@@ -30,6 +30,7 @@ from pathlib import Path
 
 import apsw
 import msgspec
+import structlog
 
 from sidecar.adapters.sqlite.file import DamagedFileError, StoreError, connect, verify
 
@@ -39,6 +40,8 @@ LOST_BY_GOING_BACK = (
     "to go back to the version before, put the kept copy in the place of the journal: what was written since"
     " then (calls, charges, accounts, top-ups, audit entries) is not in it, and a new epoch begins"
 )
+
+log = structlog.get_logger("sidecar.journal")
 
 _LAST_BOOT = "SELECT boot, boot_id FROM boots ORDER BY boot DESC LIMIT 1"
 
@@ -170,6 +173,7 @@ def _check_room(connection: apsw.Connection, file: Path) -> None:
         "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
     ).get
     free = shutil.disk_usage(file.parent).free
+    log.info("journal_copy_begins", file=str(file), mb=_mb(size), mb_free=_mb(free))
     if free < 2 * size:
         raise StoreError(
             f"{file}: to bring it from schema {connection.pragma('user_version')} to {SCHEMA_VERSION} takes"
