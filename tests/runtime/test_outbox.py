@@ -16,6 +16,7 @@ from typing import Protocol
 
 import msgpack
 import pytest
+from structlog.testing import capture_logs
 
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.memory import MemoryOutbox
@@ -414,6 +415,60 @@ async def test_with_no_broker_and_nothing_to_send_the_relay_counts_as_drained(tm
         assert await relay.drained(WITHIN_S)
         add_rows(outbox, 1)
         assert not await relay.drained(0.05)
+
+
+# --- what the log says --------------------------------------------------------------------------------------
+
+
+async def test_that_nobody_listens_is_logged_once_for_each_link() -> None:
+    outbox = MemoryOutbox()
+    nobody = Answer(puback=0x10)
+    script = {4: [Answer(disconnect=0x8B)]}
+    async with scripted_broker(lambda seq: script[seq].pop() if script.get(seq) else nobody) as broker:
+        with capture_logs() as lines:
+            async with relaying(outbox, scripted_settings(broker)) as relay:
+                for _ in range(6):
+                    add_rows(outbox, 1)
+                    assert await relay.drained(WITHIN_S)
+    seqs = [line["seq"] for line in lines if line["event"] == "no_subscriber"]
+    assert seqs == [1, 4]
+    (lost,) = (line for line in lines if line["event"] == "broker_lost")
+    assert (lost["code"], lost["in_flight"]) == (0x8B, 1)
+    assert relay.counters.links_lost == 1
+
+
+async def test_a_broker_that_is_not_reached_is_logged_once_until_it_was_reached(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as before:
+        settings = mqtt_settings(before)
+    pauses = Pauses()
+
+    def not_reached() -> int:
+        return sum(line["event"] == "broker_not_reached" for line in lines)
+
+    with capture_logs() as lines:
+        async with relaying(MemoryOutbox(), settings, pauses=pauses) as relay:
+            await pauses.more(4)
+            assert not_reached() == 1
+            assert relay.counters.links_lost == 0
+            async with running_broker(tmp_path) as again:
+                assert again.port == settings.port
+                await until(lambda: relay.counters.connected)
+            await until(lambda: not_reached() == 2)
+            await pauses.more(4)
+            assert not_reached() == 2
+            assert relay.counters.links_lost == 1
+
+
+async def test_a_row_that_is_refused_is_logged_once_in_a_pass() -> None:
+    outbox = MemoryOutbox()
+    refused = {seq: [Answer(puback=0x97)] for seq in (1, 2, 3)}
+    async with scripted_broker(answers(refused), answers_after=3) as broker:
+        with capture_logs() as lines:
+            async with relaying(outbox, scripted_settings(broker)) as relay:
+                add_rows(outbox, 3)
+                assert await relay.drained(WITHIN_S)
+    assert [line["seq"] for line in lines if line["event"] == "row_refused"] == [1]
+    assert relay.counters.retried == 3
 
 
 # --- a store that fails -------------------------------------------------------------------------------------
