@@ -18,10 +18,12 @@ from sidecar.adapters.mqtt.packets import varint
 @dataclass(frozen=True)
 class Answer:
     """`puback`: answer with this code, and `reason` as its text; `brief`: with code 0, left out. `ping`: a
-    PINGRESP before it. `disconnect`: hang up with this code. Nothing of these: say nothing."""
+    PINGRESP before it. `garbage`: exactly this. `disconnect`: hang up with this code. Nothing of these: say
+    nothing."""
 
     puback: int | None = None
     reason: str = ""
+    garbage: bytes = b""
     brief: bool = False
     ping: bool = False
     disconnect: int | None = None
@@ -37,6 +39,7 @@ class Answer:
                 rest += varint(len(properties)) + properties
         if self.brief or self.puback is not None:
             out += b"\x40" + varint(len(rest)) + rest
+        out += self.garbage
         if self.disconnect is not None:
             out += b"\xe0\x01" + bytes((self.disconnect,))
         return out
@@ -49,9 +52,12 @@ ACCEPT = Answer(puback=0)
 class ScriptedBroker:
     """`script(seq)` answers each row, whose payload is its sequence number."""
 
-    def __init__(self, script: Script, *, receive_max: int, answers_after: int, piece_bytes: int) -> None:
+    def __init__(
+        self, script: Script, *, receive_max: int, qos_max: int, answers_after: int, piece_bytes: int
+    ) -> None:
         self._script = script
         self._receive_max = receive_max
+        self._qos_max = qos_max
         self._answers_after = answers_after
         self._piece_bytes = piece_bytes
         self.host, self.port = "127.0.0.1", 0
@@ -69,7 +75,11 @@ class ScriptedBroker:
                 kind, body = await _packet(reader)
                 if kind >> 4 == 1:  # CONNECT
                     self.connects += 1
-                    writer.write(b"\x20\x06\x00\x00\x03\x21" + self._receive_max.to_bytes(2, "big"))
+                    properties = b"\x21" + self._receive_max.to_bytes(2, "big")
+                    if self._qos_max < 2:  # at 2 it must not be there (MQTT 5 §3.2.2.3.4)
+                        properties += bytes((0x24, self._qos_max))
+                    head = bytes((0x20, 3 + len(properties), 0, 0, len(properties)))
+                    writer.write(head + properties)
                 elif kind >> 4 == 12:  # PINGREQ
                     writer.write(b"\xd0\x00")
                 elif kind >> 4 == 3 and kind & 0x06:  # PUBLISH, QoS 1
@@ -104,10 +114,19 @@ class ScriptedBroker:
 
 @contextlib.asynccontextmanager
 async def scripted_broker(
-    script: Script, *, receive_max: int = 65_535, answers_after: int = 1, piece_bytes: int = 1 << 20
+    script: Script,
+    *,
+    receive_max: int = 65_535,
+    qos_max: int = 2,
+    answers_after: int = 1,
+    piece_bytes: int = 1 << 20,
 ) -> AsyncIterator[ScriptedBroker]:
     broker = ScriptedBroker(
-        script, receive_max=receive_max, answers_after=answers_after, piece_bytes=piece_bytes
+        script,
+        receive_max=receive_max,
+        qos_max=qos_max,
+        answers_after=answers_after,
+        piece_bytes=piece_bytes,
     )
     server = await asyncio.start_server(broker.serve, broker.host, 0)
     async with server:

@@ -23,6 +23,7 @@ import pytest
 
 from sidecar.adapters.broker import EmbeddedBroker
 from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
+from sidecar.adapters.mqtt.packets import varint
 from sidecar.ports import Link, LinkError, OutboxRow, OutboxState
 from tests.adapters.broker_help import (
     CDR_TOPIC,
@@ -127,7 +128,9 @@ async def test_pubacks_are_read_wherever_the_stream_is_cut(piece_bytes: int) -> 
     rows = 20
 
     def script(seq: int) -> Answer:
-        return Answer(disconnect=0x8B) if seq > rows else shapes[seq % len(shapes)]
+        if seq == rows + 1:
+            return Answer(disconnect=0x8B)
+        return shapes[seq % len(shapes)]
 
     async with scripted_broker(script, answers_after=rows, piece_bytes=piece_bytes) as broker:
         settings = MqttSettings(host=broker.host, port=broker.port, node="n", status_topic=STATUS_TOPIC)
@@ -148,6 +151,53 @@ async def test_pubacks_are_read_wherever_the_stream_is_cut(piece_bytes: int) -> 
             for seq in range(rows + 1, 2 * rows + 1):
                 link.send(row(seq), lambda seq, code: pytest.fail("acknowledged by a goodbye"))
             assert (await loss_of(link)).code == 0x8B
+
+
+@pytest.mark.parametrize("garbage", [b"\x40\x01\x00", b"\x00\x00", b"\x40\xff\xff\xff\xff\xff"])
+async def test_a_malformed_packet_ends_the_link(garbage: bytes) -> None:
+    async with scripted_broker(lambda _: Answer(garbage=garbage)) as broker:
+        settings = MqttSettings(host=broker.host, port=broker.port, node="n", status_topic=STATUS_TOPIC)
+        async with MqttPublisher(settings, "epoch-1").connect() as link:
+            link.send(row(1), lambda seq, code: pytest.fail("acknowledged by garbage"))
+            assert (await loss_of(link)).code is None
+
+
+async def test_a_puback_for_nothing_that_waits_is_passed_over() -> None:
+    async with scripted_broker(lambda _: Answer(garbage=b"\x40\x02\x7f\x7f", puback=0x97)) as broker:
+        settings = MqttSettings(host=broker.host, port=broker.port, node="n", status_topic=STATUS_TOPIC)
+        async with MqttPublisher(settings, "epoch-1").connect() as link:
+            assert await code_of(link, row(1)) == 0x97
+            assert await code_of(link, row(2)) == 0x97
+
+
+async def test_a_defect_in_what_is_told_of_a_row_ends_the_link() -> None:
+    def broken(seq: int, code: int) -> None:
+        raise RuntimeError("broken promise")
+
+    async with scripted_broker(lambda _: Answer(puback=0)) as broker:
+        settings = MqttSettings(host=broker.host, port=broker.port, node="n", status_topic=STATUS_TOPIC)
+        async with MqttPublisher(settings, "epoch-1").connect() as link:
+            link.send(row(1), broken)
+            assert str(await loss_of(link)) == "broken promise"
+
+
+async def test_a_broker_that_takes_no_qos_1_is_refused() -> None:
+    async with scripted_broker(lambda _: Answer(puback=0), qos_max=0) as broker:
+        settings = MqttSettings(host=broker.host, port=broker.port, node="n", status_topic=STATUS_TOPIC)
+        with pytest.raises(LinkError, match="QoS 0 only"):
+            async with MqttPublisher(settings, "epoch-1").connect():
+                pytest.fail("connected without QoS 1")
+
+
+@pytest.mark.parametrize(
+    ("number", "packed"),  # MQTT 5 §1.5.5, table 1-1
+    [
+        *((0, "00"), (127, "7f"), (128, "8001"), (16_383, "ff7f"), (16_384, "808001")),
+        *((2_097_151, "ffff7f"), (2_097_152, "80808001"), (268_435_455, "ffffff7f")),
+    ],
+)
+def test_lengths_are_packed_as_the_standard_has_them(number: int, packed: str) -> None:
+    assert varint(number).hex() == packed
 
 
 async def test_a_packet_id_that_waits_for_its_puback_is_not_taken_again() -> None:
@@ -218,7 +268,7 @@ async def test_a_row_larger_than_the_brokers_maximum_packet_never_leaves(tmp_pat
         assert await code_of(link, row(1)) < 0x80
 
 
-@pytest.mark.parametrize("topic", ["sidecar/v1/#", "sidecar/+/x", "x" * 65_536])
+@pytest.mark.parametrize("topic", ["", "sidecar/v1/#", "sidecar/+/x", "x" * 65_536])
 async def test_a_topic_that_cannot_be_published_to_never_leaves(tmp_path: Path, topic: str) -> None:
     async with linked(tmp_path) as (_, link):
         assert await code_of(link, row(1, topic=topic)) == 0x90

@@ -86,12 +86,7 @@ class Client(aiomqtt.Client):
                 "info": None,
             }
         )
-        try:
-            self._client.loop_write()
-        except Exception as error:  # noqa: BLE001
-            # As in aiomqtt's own callback.
-            if not self._disconnected.done():
-                self._disconnected.set_exception(error)
+        self._client.loop_write()
 
     def on_lost(self, notify: Callable[[LinkError], None]) -> None:
         def lost(_: object) -> None:
