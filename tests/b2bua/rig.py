@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -16,6 +15,7 @@ from sidecar.core.events import AckReceived, AnswerHeld, Event, InviteReceived, 
 from sidecar.core.terms import TransportName
 from sidecar.wiring import bridge_limits
 from tests.b2bua.scripted_ua import PATIENCE_S, Message, ScriptedUA, bracketed, sip
+from tests.rig.addresses import own_network
 
 OFFER: Final = (
     b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 107\r\n"
@@ -28,13 +28,6 @@ SDP: Final = "Content-Type: application/sdp"
 E = TypeVar("E", bound=Event)
 
 _numbers = itertools.count(1)
-_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-
-
-def own_network() -> str:
-    """127.x.y of this test alone."""
-    number = next(_numbers)
-    return f"127.{40 + _worker * 8 + number // 250}.{number % 250 + 1}"
 
 
 def bridge_settings(**given: Any) -> BridgeSettings:

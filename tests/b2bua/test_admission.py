@@ -11,8 +11,9 @@ from sidecar.b2bua.hook import BridgeHook, HookError, Listener
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AnswerDropped, AnswerHeld, InviteReceived, InviteRefused
 from sidecar.core.terms import Detail, TransportName
-from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig, bridge_settings, own_network
+from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig, bridge_settings
 from tests.b2bua.scripted_ua import ScriptedUA, sip
+from tests.rig.addresses import own_network
 
 
 def request(rig: Rig, method: str, call_id: str = "x", *headers: str, to_tag: str = "") -> bytes:

@@ -14,9 +14,10 @@ from sidecar.b2bua.hook import Credentials, PeerGroup
 from sidecar.core.commands import AskGateway
 from sidecar.core.events import RequestEnded
 from sidecar.core.terms import RouteFailure, TransportName
-from tests.b2bua.rig import Rig, own_network
+from tests.b2bua.rig import Rig
 from tests.b2bua.scripted_ua import PATIENCE_S, ScriptedUA, bracketed
 from tests.b2bua.test_digest import CREDENTIALS, PASSWORD, QOP, USER, assert_answers, challenge
+from tests.rig.addresses import own_network
 
 IDENTITY: Final = "sip:trunk-7@carrier.example"
 PATIENCE_MS: Final = int(PATIENCE_S * 1000)

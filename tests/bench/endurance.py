@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sidecar.demo.children import REPO, SCENARIOS, Daemon, DemoError, daemon, end, free_ports, leaves, listens
+from sidecar.demo.children import REPO, SCENARIOS, Daemon, DemoError, end, free_ports, leaves, listens
 from tests.bench import places, report
 from tests.bench.curve import SAMPLE_S, Sample, asdict, note, panels, sample
 from tests.bench.listener import Listener, Record
@@ -122,7 +122,6 @@ async def node(folder: Path) -> AsyncIterator[tuple[Daemon, Listener]]:
     host = places.host(1)
     places_of = [(kind, attempt) for kind, one in enumerate(KINDS) for attempt in range(len(one.callees))]
     ports = dict(zip(places_of, free_ports(host, len(places_of)), strict=True))
-    (folder / "endurance.toml").write_text(profile(host, ports))
     async with AsyncExitStack() as stack:
         for (kind, attempt), port in ports.items():
             scenario = SCENARIOS / f"{KINDS[kind].callees[attempt]}.uas.xml"
@@ -134,14 +133,7 @@ async def node(folder: Path) -> AsyncIterator[tuple[Daemon, Listener]]:
                 if child.returncode is not None:
                     raise DemoError(f"SIPp ended at once: see {own}")
                 await asyncio.sleep(0.02)
-        settings = {
-            "SIDECAR_NODE__NAME": "endurance",
-            "SIDECAR_NODE__DATA_DIR": str(folder / "data"),
-            "SIDECAR_SIP__PROFILE": str(folder / "endurance.toml"),
-            "SIDECAR_METRICS__LISTEN": f"{host}:0",
-            "SERVER_BILLING_GATEWAY_ROUTE_PREFIX": str(places.STRIP_DIGITS),
-        }
-        up = await stack.enter_async_context(daemon(folder / "daemon.log", settings))
+        up = await stack.enter_async_context(places.node(folder, profile(host, ports)).up())
         yield up, stack.enter_context(Listener(*up.broker))
 
 

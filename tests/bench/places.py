@@ -11,21 +11,28 @@ from pathlib import Path
 
 import apsw
 
-from sidecar.demo.children import REPO, own_address
+from sidecar.demo.children import REPO
 from sidecar.wiring import DISTRIBUTION
+from tests.rig.addresses import own_network
+from tests.rig.node import Node
 
 DIALLED = "0044123456789"
 STRIP_DIGITS = 2
 NODE = "bench"
+NETWORK = own_network()
 
 
 def host(number: int) -> str:
-    """Loopback addresses by our process id: 127.a.b.NUMBER, never 127.0.0.x."""
-    first, second, third, _ = own_address().split(".")
-    return f"{first}.{int(second) + 64}.{third}.{number}"
+    """A loopback address of this run alone: 1 is the node."""
+    return f"{NETWORK}.{number}"
 
 
-def sidecar_settings(folder: Path, sip: str, callee: tuple[str, int]) -> dict[str, str]:
+def node(folder: Path, profile: str) -> Node:
+    settings = {"SIDECAR_NODE__NAME": NODE, "SERVER_BILLING_GATEWAY_ROUTE_PREFIX": str(STRIP_DIGITS)}
+    return Node(folder, profile, network=NETWORK, settings=settings)
+
+
+def loopback_profile(sip: str, callee: tuple[str, int]) -> str:
     """The loopback profile, with other addresses in it and nothing else changed."""
     profile = (REPO / "sip_profiles" / "loopback.toml").read_text()
     for before, after in (
@@ -35,14 +42,7 @@ def sidecar_settings(folder: Path, sip: str, callee: tuple[str, int]) -> dict[st
     ):
         assert before in profile, f"the loopback profile has changed: no {before!r}"
         profile = profile.replace(before, after)
-    (folder / "bench.toml").write_text(profile)
-    return {
-        "SIDECAR_NODE__NAME": NODE,
-        "SIDECAR_NODE__DATA_DIR": str(folder / "data"),
-        "SIDECAR_SIP__PROFILE": str(folder / "bench.toml"),
-        "SIDECAR_METRICS__LISTEN": f"{sip}:0",
-        "SERVER_BILLING_GATEWAY_ROUTE_PREFIX": str(STRIP_DIGITS),
-    }
+    return profile
 
 
 def surroundings(folder: Path) -> dict[str, str]:

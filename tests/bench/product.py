@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from sidecar.adapters.control_client import ControlClient
-from sidecar.demo.children import Daemon, DemoError, daemon, free_ports
+from sidecar.demo.children import Daemon, DemoError, free_ports
 from tests.bench import places, process
 from tests.bench.listener import Listener, Record
 from tests.bench.load import Load, Outcome, call, callee
@@ -224,9 +224,8 @@ async def product(folder: Path, **more: str) -> AsyncIterator[Product]:
     at = (places.host(2), free_ports(places.host(2), 1)[0])
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(callee(folder, at))
-        settings = places.sidecar_settings(folder, places.host(3), at)
+        node = places.node(folder, places.loopback_profile(places.host(1), at))
         began_s = time.monotonic()
-        node = await stack.enter_async_context(daemon(folder / "daemon.log", settings | more))
+        up = await stack.enter_async_context(node.up(**more))
         start_s = time.monotonic() - began_s
-        listener = stack.enter_context(Listener(*node.broker))
-        yield Product(folder, node, start_s, listener)
+        yield Product(folder, up, start_s, stack.enter_context(Listener(*up.broker)))

@@ -12,11 +12,10 @@ MakeNode = Callable[..., Node]
 
 @pytest.fixture
 def make_node(tmp_path: Path) -> MakeNode:
-    """`make_node(timers="ring_timeout_s = 2")` writes the profile; `async with node.up()` starts it."""
+    """`make_node(timers="ring_timeout_s = 2")` says what its profile has more; `async with node.up()` starts
+    it."""
 
-    def make(**profile: str) -> Node:
-        node = Node(tmp_path, **profile)
-        node.write_profile()
-        return node
+    def make(**more: str) -> Node:
+        return Node(tmp_path, **more)
 
     return make

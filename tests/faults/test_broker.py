@@ -10,8 +10,11 @@ import statistics
 from collections.abc import Sequence
 
 from tests.faults.conftest import MakeNode
-from tests.faults.node import Listener, Node, check_sequences, listening, mosquitto, phones, until
+from tests.faults.node import Node, phones
 from tests.faults.phone import Phone, Plan, Side
+from tests.rig.broker import mosquitto
+from tests.rig.listener import Listener, check_sequences, listening
+from tests.rig.node import until
 
 BUSY_MS = 100  # a call that waited for the broker would wait for seconds
 TALK = Plan(answer_s=0.0, caller_bye_s=0.02)
@@ -77,7 +80,7 @@ async def test_a_broker_that_is_absent_at_the_start_stops_nothing(make_node: Mak
         phones(node) as (caller, _),
     ):
         await broker.stop()
-        async with node.up(broker.settings()) as child:
+        async with node.up(**broker.settings()) as child:
             caller.peer = child.sip
             sides = await _calls(caller, 20, 0)
             await node.empty()
@@ -94,7 +97,7 @@ async def test_a_broker_that_is_stopped_in_mid_run_slows_no_call(make_node: Make
         mosquitto(node.folder) as broker,
         listening(broker.host, broker.port) as listener,
         phones(node) as (caller, _),
-        node.up(broker.settings()) as child,
+        node.up(**broker.settings()) as child,
     ):
         caller.peer = child.sip
         before = await _calls(caller, 60, 0)
@@ -117,7 +120,7 @@ async def test_a_broker_that_is_killed_gets_the_backlog_when_it_is_back(make_nod
         mosquitto(node.folder) as broker,
         listening(broker.host, broker.port) as listener,
         phones(node) as (caller, _),
-        node.up(broker.settings()) as child,
+        node.up(**broker.settings()) as child,
     ):
         caller.peer = child.sip
         sides = await _calls(caller, 30, 0)

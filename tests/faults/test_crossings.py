@@ -8,9 +8,11 @@ from collections import Counter
 
 import pytest
 
+from sidecar.demo.subscriber import Record
 from tests.faults.conftest import MakeNode
-from tests.faults.node import Record, check_sequences, listening, phones
+from tests.faults.node import phones
 from tests.faults.phone import Plan, Side
+from tests.rig.listener import check_sequences, listening
 
 CALLS = 200
 AT_ONCE = 25

@@ -16,8 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import MakeNode
-from tests.faults.node import Node, check_sequences, listening, mosquitto, phones, until
+from tests.faults.node import Node, phones
 from tests.faults.phone import Phone, Plan, Side
+from tests.rig.broker import mosquitto
+from tests.rig.listener import check_sequences, listening
+from tests.rig.node import until
 
 BYE = Plan(caller_bye_s=0.02)
 DISK_MIB = 8
@@ -28,17 +31,17 @@ FaultyDisk = Callable[[Node], AbstractContextManager[None]]
 @contextlib.contextmanager
 def files_cannot_grow(node: Node) -> Iterator[None]:
     """Every write of the daemon fails with EFBIG, which SQLite takes for a fault of the disk."""
-    resource.prlimit(node.child.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    resource.prlimit(node.daemon.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     try:
         yield
     finally:
-        resource.prlimit(node.child.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        resource.prlimit(node.daemon.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
 
 
 @contextlib.contextmanager
 def disk_full(node: Node) -> Iterator[None]:
     """No byte is left on the small disk of the daemon, which only its own mount namespace shows."""
-    filler = Path(f"/proc/{node.child.pid}/root{node.data}/filler")
+    filler = Path(f"/proc/{node.daemon.pid}/root{node.data}/filler")
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         for size in (65_536, 4_096, 512):
             with contextlib.suppress(OSError):
@@ -110,7 +113,7 @@ async def test_a_disk_that_takes_nothing_ends_no_call_and_loses_none(
         mosquitto(node.folder) as broker,
         listening(broker.host, broker.port) as listener,
         phones(node) as (caller, callee),
-        node.up(broker.settings(), program) as child,
+        node.up(program, **broker.settings()) as child,
     ):
         caller.peer = callee.peer = child.sip
         await node.top_up("prepaid", "1")

@@ -12,8 +12,11 @@ from decimal import Decimal
 import pytest
 
 from tests.faults.conftest import MakeNode
-from tests.faults.node import Node, check_sequences, listening, mosquitto, phones, sell, until
+from tests.faults.node import Node, phones
 from tests.faults.phone import Phone, Plan
+from tests.rig.broker import mosquitto
+from tests.rig.listener import check_sequences, listening, sell
+from tests.rig.node import until
 
 ROUNDS = 3
 BUSY_S = 3.0  # by how much a heartbeat may be late on a busy machine
@@ -63,7 +66,7 @@ async def test_a_node_that_is_killed_loses_no_call_and_tells_none_twice(make_nod
         killed_at: list[datetime] = []
         boots: list[str] = []
         for _ in range(ROUNDS):
-            async with node.up(broker.settings()) as child:
+            async with node.up(**broker.settings()) as child:
                 caller.peer = callee.peer = child.sip
                 for account in ("prepaid", "other"):
                     await child.command("account", "topup", account, "1")
@@ -131,7 +134,7 @@ async def test_a_node_that_is_told_to_stop_ends_its_calls_and_records_them(make_
         listening(broker.host, broker.port) as listener,
         phones(node, lambda invite: plans[invite.uri[4:10]]) as (caller, callee),
     ):
-        async with node.up(broker.settings()) as child:
+        async with node.up(**broker.settings()) as child:
             caller.peer = callee.peer = child.sip
             await child.command("account", "topup", "prepaid", "100")
             for number, plan in plans.items():
@@ -160,7 +163,7 @@ async def test_a_node_stops_in_time_though_nobody_answers(make_node: MakeNode) -
     node = make_node()
     async with mosquitto(node.folder) as broker, listening(broker.host, broker.port) as listener:
         await broker.stop()
-        async with phones(node) as (caller, callee), node.up(broker.settings()) as child:
+        async with phones(node) as (caller, callee), node.up(**broker.settings()) as child:
             caller.peer = child.sip
             sides = [caller.dial(f"1{n:03}", Plan()) for n in range(20)]
             await until(lambda: all(side.final == 200 for side in sides))

@@ -14,8 +14,8 @@ import pytest
 from sidecar.demo.children import free_ports
 from tests.faults.conftest import MakeNode
 from tests.faults.lossy_relay import LossyRelay
-from tests.faults.node import check_sequences, listening, sell
 from tests.faults.phone import Phone, Plan, Side, finals
+from tests.rig.listener import check_sequences, listening, sell
 
 CALLS = 150
 AT_ONCE = 50
@@ -57,7 +57,7 @@ async def test_a_lossy_network_charges_nothing_twice(make_node: MakeNode, loss: 
                 lambda invite: plans[invite.uri[4:9]],
             )
         )
-        node.write_profile(gateway_port=far.to_phone[1])
+        node.gateway_port = far.to_phone[1]
         child = await stack.enter_async_context(node.up())
         listener = await stack.enter_async_context(listening(*child.broker))
         await child.command("account", "topup", "prepaid", "1000")

@@ -11,8 +11,9 @@ import pytest
 
 from tests.b2bua.scripted_ua import Message
 from tests.faults.conftest import MakeNode
-from tests.faults.node import Node, check_sequences, listening, phones
+from tests.faults.node import Node, phones
 from tests.faults.phone import Phone, Plan, user_of
+from tests.rig.listener import check_sequences, listening
 
 MESSAGES = 800
 PER_S = 400

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 from tests.faults.conftest import MakeNode
-from tests.faults.node import listening, until
 from tests.faults.phone import Phone, Plan, Side
+from tests.rig.listener import listening
+from tests.rig.node import until
 
 CALLS_MAX = 400
 
@@ -27,7 +28,7 @@ async def test_while_decisions_are_late_new_calls_are_refused_and_those_before_a
     async with (
         await Phone.listen(f"{node.network}.3", node.gateway_port, lambda _: Plan()),
         await Phone.listen(f"{node.network}.2") as caller,
-        node.up({"STALL": str(stall)}, program) as child,
+        node.up(program, STALL=str(stall)) as child,
         listening(*child.broker) as listener,
     ):
         caller.peer = child.sip

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import MakeNode
-from tests.faults.node import Node, listening, mosquitto, phones, sell, until
+from tests.faults.node import Node, phones
 from tests.faults.phone import Phone, Plan, Side, by_number
+from tests.rig.broker import mosquitto
+from tests.rig.listener import listening, sell
+from tests.rig.node import until
 
 CALLS = 60
 
@@ -70,7 +73,7 @@ async def _cancel_in_admission(node: Node, caller: Phone) -> Side:
 async def _operator(node: Node, caller: Phone) -> Side:
     side = caller.dial("1000", Plan(), account="prepaid")
     call = await node.live("1000", answered=True)
-    await node.child.command("call", "release", call["call_id"], "--operator", "jane")
+    await node.daemon.command("call", "release", call["call_id"], "--operator", "jane")
     await side.over.wait()
     return side
 
@@ -127,7 +130,7 @@ async def test_what_was_reserved_comes_back_after_a_crash(make_node: MakeNode) -
         listening(broker.host, broker.port) as listener,
         phones(node, by_number({"1001": Plan(answer_s=None)})) as (caller, _),
     ):
-        async with node.up(broker.settings()) as child:
+        async with node.up(**broker.settings()) as child:
             caller.peer = child.sip
             await child.command("account", "topup", "prepaid", "1")
             await child.command("account", "topup", "other", "1")

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from sidecar.demo.subscriber import Record
 from tests.faults.conftest import MakeNode
-from tests.faults.node import Node, Record, check_sequences, listening, mosquitto, phones, sell, until
+from tests.faults.node import Node, phones
 from tests.faults.phone import Plan, Side
+from tests.rig.broker import mosquitto
+from tests.rig.listener import check_sequences, listening, sell
+from tests.rig.node import until
 
 TALK = Plan(caller_bye_s=30)  # until the server ends it
 BYE = Plan(caller_bye_s=0.06)
@@ -18,7 +22,7 @@ MAX_1_S = "max_duration_s = 1"
 
 
 async def suppressed(node: Node) -> list[Record]:
-    found = await node.child.command("cdr", "search", "--suppressed")
+    found = await node.daemon.command("cdr", "search", "--suppressed")
     return [dict(one) for one in found["records"]]
 
 
@@ -125,7 +129,7 @@ async def test_faults_have_a_flag_of_their_own(make_node: MakeNode, record_fault
         listening(broker.host, broker.port) as listener,
         phones(node) as (caller, _),
     ):
-        async with node.up(broker.settings()) as child:
+        async with node.up(**broker.settings()) as child:
             caller.peer = child.sip
             side = caller.dial("1000", TALK)
             await node.live("1000", answered=True)

@@ -64,12 +64,6 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
         return done.stdout
 
 
-def free_udp_port(host: str) -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
 def arguments(places: Places, sidecars: Path) -> list[str]:
     """The definitions that replace the addresses and the timers of the sample."""
     carrier = f"sip:{places.carrier[0]}:{places.carrier[1]}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 
-NET = f"127.0.{100 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0')[2:])}"  # each test worker has its own
+from tests.rig.addresses import own_network
+
+NET = own_network()
 HOST, CUSTOMER, STRANGER, SIDECAR, CARRIER = (f"{NET}.{host}" for host in range(1, 6))
 SDP = f"v=0\r\no=- 1 1 IN IP4 {NET}.2\r\ns=-\r\nc=IN IP4 {NET}.2\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
 

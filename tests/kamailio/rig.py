@@ -15,33 +15,32 @@ from typing import Any
 from sidecar.demo.children import free_ports
 from sidecar.demo.subscriber import Record
 from tests.kamailio.harness import Places, Proxy, kamailio, profile
+from tests.rig.addresses import own_network
 from tests.sipp.rig import Rig
 
 
 class Network:
-    """The addresses of one test: `own_host()` is the carrier's, the others are its neighbours."""
+    """The addresses of one test."""
 
-    def __init__(self, carrier: str) -> None:
-        net = carrier.removesuffix(".1")
-        self.carrier, self.stranger, self.proxy = carrier, f"{net}.2", f"{net}.3"
-        self.acme, self.bluebird = f"{net}.4", f"{net}.5"
-        self.sidecars = (f"{net}.6", f"{net}.7")
-        self.behind = f"{net}.8"  # a second Kamailio
+    def __init__(self) -> None:
+        self.net = own_network()
+        hosts = (f"{self.net}.{host}" for host in range(1, 9))
+        self.carrier, self.stranger, self.proxy, self.acme, self.bluebird, *sidecars, self.behind = hosts
+        self.sidecars = tuple(sidecars)  # `behind` is a second Kamailio
 
 
 class Node(Rig):
-    """A node beside the Kamailio of `places`, its first or second sidecar."""
+    """A node beside the Kamailio of `places`, its first or second sidecar. The callee of `place` is the
+    carrier."""
 
     def __init__(self, folder: Path, places: Places, number: int = 0, behind: str = "") -> None:
-        super().__init__(folder, places.carrier[0])
-        self.gateways["main"] = places.carrier[1]  # where the callee of `place` listens
+        super().__init__(folder, network=places.carrier[0].removesuffix(".1"), strip_digits=None)
+        self.gateways["main"] = places.carrier[1]
         self.places = places
-        (folder / "rig.toml").write_text(profile(places, number, behind))
+        self._text = profile(places, number, behind)
 
-    def settings(self, **more: str) -> dict[str, str]:
-        settings = super().settings(**more)
-        del settings["SERVER_BILLING_GATEWAY_ROUTE_PREFIX"]  # the profile as it is
-        return settings
+    def profile_text(self) -> str:
+        return self._text
 
     async def call(self, caller: str, callee: str | None, **how: Any) -> Record:
         """One call of the customer acme, or of the one at `host`, by way of Kamailio."""

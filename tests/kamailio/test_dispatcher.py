@@ -16,7 +16,6 @@ from sidecar.demo.subscriber import Record
 from tests.kamailio.harness import Places, Proxy
 from tests.kamailio.peer import Peer, fields
 from tests.kamailio.rig import Network, Node, places_of, proxy_at
-from tests.sipp.conftest import own_host
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -34,7 +33,7 @@ class Pair(NamedTuple):
 
 
 def pair_in(folder: Path) -> Pair:
-    network = Network(own_host())
+    network = Network()
     places = replace(places_of(network, sidecars=2), probe_s=1)
     nodes = []
     for number in range(2):
@@ -81,14 +80,14 @@ async def test_a_drained_node_gets_no_calls_and_gets_them_again_when_it_is_back(
         async with pair.first.up():
             await until(proxy, UP, UP)
             await call(pair, by=pair.first)
-            await pair.first.node.command("node", "drain")
+            await pair.first.daemon.command("node", "drain")
             await until(proxy, DOWN, UP)
             await call(pair, by=pair.second)
-            assert len(pair.first.subscriber.first) == 1
+            assert len(pair.first.listener.records) == 1
         async with pair.first.up():
             await until(proxy, UP, UP)
             await call(pair, by=pair.first)
-        assert len(pair.second.subscriber.first) == 1
+        assert len(pair.second.listener.records) == 1
 
 
 async def test_a_node_that_dies_is_replaced_by_the_other_and_without_any_callers_hear_503(
@@ -116,12 +115,12 @@ async def test_what_a_node_refuses_before_its_next_probe_goes_to_the_other(tmp_p
     places = replace(pair.places, probe_s=3_600)
     async with proxy_at(tmp_path, places) as proxy, pair.first.up(), pair.second.up():
         await until(proxy, UNKNOWN, UNKNOWN)
-        await pair.first.node.command("node", "drain")
+        await pair.first.daemon.command("node", "drain")
         cdr = await call(pair, by=pair.second)
         await until(proxy, DOWN, UNKNOWN)
         [refusal] = await pair.first.records(cdr["leg_a"]["sip_call_id"], 1)
         assert (refusal["disposition"], refusal["detail"], refusal["sip_code"]) == ("refused", "drain", 503)
-        await pair.second.node.command("node", "drain")
+        await pair.second.daemon.command("node", "drain")
         assert (await asyncio.to_thread(refused, pair)).startswith("SIP/2.0 503 ")
         await until(proxy, DOWN, DOWN)
 
@@ -153,4 +152,4 @@ async def test_a_full_node_gets_no_calls_until_one_of_its_calls_ends(tmp_path: P
 
 
 async def called(node: Node) -> list[str]:
-    return [one["callee"] for one in await node.node.live_calls()]
+    return [one["callee"] for one in await node.daemon.live_calls()]

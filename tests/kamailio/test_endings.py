@@ -19,7 +19,6 @@ from sidecar.demo.check import summary
 from sidecar.demo.subscriber import Record
 from tests.kamailio.harness import Proxy
 from tests.kamailio.rig import Network, Node, places_of, proxy_at
-from tests.sipp.conftest import own_host
 from tests.sipp.rig import begun_seconds, nobody_answers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,9 +31,9 @@ MILLIONTH = Decimal("0.000001")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
-    made = Node(tmp_path_factory.mktemp("beside"), places_of(Network(own_host())))
+    made = Node(tmp_path_factory.mktemp("beside"), places_of(Network()))
     async with made.up():
-        await made.node.command("account", "topup", "bluebird", "1")
+        await made.daemon.command("account", "topup", "bluebird", "1")
         yield made
 
 
@@ -174,7 +173,7 @@ def _dialog(listed: str) -> tuple[str, str] | None:
 async def test_what_our_own_operator_ends_reaches_both_through_kamailio(node: Node, tmp_path: Path) -> None:
     async def release(dialled: str) -> None:
         live = await node.live(dialled, answered=True)
-        await node.node.command("call", "release", live["call_id"], "--operator", "ops")
+        await node.daemon.command("call", "release", live["call_id"], "--operator", "ops")
 
     pair = "server-operator-release-in-call"  # both want our Reason in their BYE
     async with proxy_at(tmp_path, node.places):
@@ -202,7 +201,7 @@ async def test_a_prepaid_customers_national_number_is_sold_and_bought_by_its_cou
     assert cdr["granted_s"] > 0
     assert (cdr["callee"]["received"], cdr["callee"]["billed"]) == ("00491511234567", "491511234567")
     assert [charge["prefix"] for charge in cdr["charges"]] == ["4915", "4915"]
-    [balance] = (await node.node.command("account", "show", "bluebird"))["balances"]
+    [balance] = (await node.daemon.command("account", "show", "bluebird"))["balances"]
     assert Decimal(balance["amount"]) == 1 - Decimal(cdr["charges"][0]["total"])
 
 

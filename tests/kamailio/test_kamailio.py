@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kamailio.harness import CONFIGURATION, PROFILE, Places, Proxy, executable, free_udp_port, kamailio
+from sidecar.demo.children import free_ports
+from tests.kamailio.harness import CONFIGURATION, PROFILE, Places, Proxy, executable, kamailio
 from tests.kamailio.peer import CARRIER, CUSTOMER, HOST, SDP, SIDECAR, STRANGER, Peer, fields
 
 
@@ -24,7 +25,7 @@ def field(
         for peer in peers.values():
             stack.callback(peer.close)
         places = Places(
-            proxy=(HOST, free_udp_port(HOST)),
+            proxy=(HOST, free_ports(HOST, 1)[0]),
             sidecars=((SIDECAR, peers[SIDECAR].port),),
             carrier=(CARRIER, peers[CARRIER].port),
             acme_host=CUSTOMER,

@@ -9,14 +9,13 @@ import pytest
 from msgspec.structs import replace
 
 from tests.kamailio.rig import Network, Node, places_of, proxy_at
-from tests.sipp.conftest import own_host
 
 
 @pytest.mark.parametrize(
     ("pair", "origin"), [("caller-bye-in-call", "caller"), ("callee-bye-in-call", "callee")]
 )
 async def test_both_proxies_stay_in_the_dialogs_to_the_end(tmp_path: Path, pair: str, origin: str) -> None:
-    network = Network(own_host())
+    network = Network()
     front = places_of(network)
     behind = replace(front, proxy=(network.behind, front.proxy[1]))
     for name in ("front", "behind"):

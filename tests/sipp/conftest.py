@@ -1,46 +1,27 @@
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.sipp.rig import Rig
 
-_numbers = itertools.count(1)
-_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-
 MakeRig = Callable[..., AbstractAsyncContextManager[Rig]]
-
-
-def own_host() -> str:
-    """127.x.y.1 of this rig alone."""
-    return f"127.{100 + _worker}.{next(_numbers) % 250 + 1}.1"
-
-
-@asynccontextmanager
-async def rig_in(
-    folder: Path,
-    *,
-    calls_max: int = 100,
-    max_duration_s: int = 2,
-    program: Sequence[str] = (),
-    **settings: str,
-) -> AsyncIterator[Rig]:
-    rig = Rig(folder, own_host(), program)
-    rig.write_profile(calls_max=calls_max, max_duration_s=max_duration_s)
-    async with rig.up(**settings):
-        yield rig
 
 
 @pytest.fixture
 def make_rig(tmp_path: Path) -> MakeRig:
-    """`async with make_rig(calls_max=1) as rig` gives a node of the test's own."""
+    """`async with make_rig({"gateways.main": 'caller_id = "pai"'}, SIDECAR_LOG__LEVEL="debug") as rig`: a
+    node of the test's own, with more in its profile, with these settings, and what else `Rig` takes."""
 
-    def make(**how: object) -> AbstractAsyncContextManager[Rig]:
-        return rig_in(tmp_path, **how)  # type: ignore[arg-type]
+    @asynccontextmanager
+    async def make(more: Mapping[str, str] | None = None, **how: Any) -> AsyncIterator[Rig]:
+        settings = {name: how.pop(name) for name in [*how] if name.isupper()}
+        rig = Rig(tmp_path, more, **how)
+        async with rig.up(**settings):
+            yield rig
 
     return make

@@ -1,6 +1,5 @@
-"""One real node for the SIPp scenarios: the daemon as a child process, its own Mosquitto, an independent
-subscriber, and a profile whose routes lead to callees that answer, callees that fail, and places where
-nobody answers."""
+"""A node for the SIPp scenarios: a profile whose routes lead to callees that answer, callees that fail, and
+places where nobody answers; and an independent subscriber."""
 
 from __future__ import annotations
 
@@ -8,16 +7,16 @@ import asyncio
 import contextlib
 import itertools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sidecar.demo.children import Daemon, Sipp, daemon, free_ports
-from sidecar.demo.subscriber import Record, Subscriber
+from sidecar.demo.children import Daemon, Sipp, free_ports
+from sidecar.demo.subscriber import Record
+from tests.rig.listener import Listener, listening
+from tests.rig.node import SIDECAR, Node, with_lines
 
-RECORD_S_MAX = 30.0  # from the end of the SIPp pair to its CDR at the subscriber
-PERIOD_S = 0.02
 EARLY_MS = 100  # two processes' clocks, and the way of a message between them
 BUSY_MS = 3000  # SIPp and the node share two cores with the other tests
 
@@ -31,11 +30,11 @@ account_required = true
 
 [timers]
 ring_timeout_s = 2
-max_duration_s = {max_duration_s}
+max_duration_s = 2
 auth_retry_s = 2
 
 [node]
-calls_max = {calls_max}
+calls_max = 100
 
 [peers.local]
 addresses = ["{host}/32"]
@@ -154,61 +153,42 @@ NARROW_DECK = (
 )
 
 
-class Rig:
-    """`place` one call: a SIPp pair and the record of it."""
+class Rig(Node):
+    """`place` one call: a SIPp pair and the record of it. `more` are lines of the profile by table."""
 
-    def __init__(self, folder: Path, host: str, program: Sequence[str] = ()) -> None:
-        self.folder = folder
-        self.host = host
-        self.stranger = host.removesuffix(".1") + ".2"  # an address in no peer group
-        self._program = program
-        self._more: dict[str, str] = {}
+    def __init__(
+        self,
+        folder: Path,
+        more: Mapping[str, str] | None = None,
+        *,
+        max_duration_s: int = 2,
+        network: str = "",
+        program: Sequence[str] = SIDECAR,
+        strip_digits: int | None = 2,
+    ) -> None:
+        strips = strip_digits is not None
+        settings = {"SERVER_BILLING_GATEWAY_ROUTE_PREFIX": str(strip_digits)} if strips else {}
+        super().__init__(folder, network=network, program=program, settings=settings)
+        self.stranger = f"{self.network}.2"  # an address in no peer group
         names = ("main", "second", "small", "elsewhere", "slow", "silent", "closed")
-        self.gateways = dict(zip(names, free_ports(host, len(names)), strict=True))
-        self.node: Daemon
-        self.subscriber: Subscriber
+        self.gateways = dict(zip(names, free_ports(self.host, len(names)), strict=True))
+        self.listener: Listener
+        self._lines = {"timers": f"max_duration_s = {max_duration_s}", **(more or {})}
 
-    def settings(self, **more: str) -> dict[str, str]:
-        return {
-            "SIDECAR_NODE__NAME": "rig",
-            "SIDECAR_NODE__DATA_DIR": str(self.folder / "data"),
-            "SIDECAR_SIP__PROFILE": str(self.folder / "rig.toml"),
-            "SIDECAR_METRICS__LISTEN": f"{self.host}:0",
-            "SERVER_BILLING_GATEWAY_ROUTE_PREFIX": "2",
-            **more,
-        }
-
-    def write_profile(self, *, calls_max: int, max_duration_s: int) -> None:
+    def profile_text(self) -> str:
         deck = self.folder / "narrow.csv"
         deck.write_text(NARROW_DECK)
-        text = PROFILE.format(
-            host=self.host,
-            narrow=deck,
-            calls_max=calls_max,
-            max_duration_s=max_duration_s,
-            **self.gateways,
-        )
+        text = PROFILE.format(host=self.host, narrow=deck, **self.gateways)
         for name in ACCOUNTS:
             text += f'[[account_rules]]\naccount = "{name}"\nheader = "x-account"\nheader_value = "{name}"\n'
         for prefix in CLAIMED_PREFIXES:
             text += f'[[account_rules]]\naccount = "demo"\ncalled_prefix = "{prefix}"\n'
-        (self.folder / "rig.toml").write_text(text)
+        return with_lines(text, self._lines)
 
     @asynccontextmanager
-    async def up(self, **settings: str) -> AsyncIterator[None]:
-        """The daemon and the subscriber, until the block is left. May be entered again: a restart on the
-        same data."""
-        self._more = settings or self._more
-        how = {"program": self._program} if self._program else {}
-        async with AsyncExitStack() as stack:
-            log = self.folder / "daemon.log"
-            self.node = await stack.enter_async_context(daemon(log, self.settings(**self._more), **how))
-            self.subscriber = Subscriber(*self.node.broker)
-            tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            listening = tasks.create_task(self.subscriber.run(), name="subscriber")
-            await self.subscriber.subscribed.wait()
-            yield
-            listening.cancel()
+    async def up(self, program: Sequence[str] = (), **settings: str) -> AsyncIterator[Daemon]:
+        async with super().up(program, **settings) as child, listening(*child.broker) as self.listener:
+            yield child
 
     async def place(self, caller: str, callee: str | None = None, **how: Any) -> Record:
         """Run the pair `caller`.uac and `callee`.uas (None: nobody answers) and return the CDR of the
@@ -235,39 +215,25 @@ class Rig:
         """Run the pair and return its SIP Call-ID. `others` are more callees, by gateway; `host` is the
         caller's, if not that of the rig; `remote` where it calls, if not by UDP, and `transport` is SIPp's
         `-t`; `meanwhile` is given the number and runs beside the call."""
-        callees = {} if callee is None else {gateway: callee}
+        callees = ({} if callee is None else {gateway: callee}) | (others or {})
         sip_call_id = f"{caller}-{next(_numbers)}-{self.host}"
-        ports = free_ports(host or self.host, 1)
-        control = iter(free_ports("127.0.0.1", 2 + len(others or {})))
-        running: list[Sipp] = []
-        try:
-            for name, scenario in {**callees, **(others or {})}.items():
-                port = self.gateways[name]
-                second = f"{self.host}:{self.gateways['second']}"
-                more = ("-d", str(pause_ms), "-key", "second", second)
-                running.append(
-                    await Sipp.start(
-                        f"{scenario}.uas",
-                        self.folder,
-                        self.host,
-                        port,
-                        next(control),
-                        *more,
-                        patience_s=patience_s,
-                    )
+        second = f"{self.host}:{self.gateways['second']}"
+        async with AsyncExitStack() as stack:
+            running = [
+                await self._callee(
+                    stack, *one, "-d", str(pause_ms), "-key", "second", second, patience_s=patience_s
                 )
-                await running[-1].listening(self.host, port)
+                for one in callees.items()
+            ]
+            more = ("-s", dialled, "-d", str(pause_ms), "-key", "account", account, "-cid_str", sip_call_id)
             running.append(
-                await Sipp.start(
+                await self._sipp(
+                    stack,
                     f"{caller}.uac",
-                    self.folder,
                     host or self.host,
-                    ports[0],
-                    next(control),
-                    *("-s", dialled, "-d", str(pause_ms), "-key", "account", account),
-                    *("-cid_str", sip_call_id),
-                    *("-t", transport),
-                    remote=remote or ":".join(map(str, self.node.sip)),
+                    free_ports(host or self.host, 1)[0],
+                    *(*more, "-t", transport),
+                    remote=remote or ":".join(map(str, self.daemon.sip)),
                     patience_s=patience_s,
                 )
             )
@@ -280,9 +246,6 @@ class Rig:
                         await one.stop()
             said = [text for one in ends if (text := one.result())]
             assert not said, said
-        finally:
-            for one in running:
-                await one.stop()
         return sip_call_id
 
     async def place_many(
@@ -291,62 +254,46 @@ class Rig:
         """So many calls at once, and the CDR of each. `callees` are by gateway; each answers all calls that
         it gets."""
         prefix = f"{caller}-{next(_numbers)}-"
-        control = iter(free_ports("127.0.0.1", 1 + len(callees)))
         more = ("-m", str(calls), "-d", str(pause_ms))
-        running: list[Sipp] = []
-        try:
-            for name, scenario in callees.items():
-                port = self.gateways[name]
-                running.append(
-                    await Sipp.start(f"{scenario}.uas", self.folder, self.host, port, next(control), *more)
-                )
-                await running[-1].listening(self.host, port)
-            [port] = free_ports(self.host, 1)
-            running.append(
-                await Sipp.start(
-                    f"{caller}.uac",
-                    self.folder,
-                    self.host,
-                    port,
-                    next(control),
-                    *more,
-                    *("-s", dialled, "-key", "account", "demo", "-cid_str", f"{prefix}%u", "-r", "20"),
-                    remote=":".join(map(str, self.node.sip)),
-                )
+        async with AsyncExitStack() as stack:
+            for one in callees.items():
+                await self._callee(stack, *one, *more)
+            sipp = await self._sipp(
+                stack,
+                f"{caller}.uac",
+                self.host,
+                free_ports(self.host, 1)[0],
+                *(*more, "-s", dialled, "-key", "account", "demo", "-cid_str", f"{prefix}%u", "-r", "20"),
+                remote=":".join(map(str, self.daemon.sip)),
             )
-            said = await running[-1].ended()
+            said = await sipp.ended()
             assert not said, said
-            async with asyncio.timeout(RECORD_S_MAX):
-                while len(found := self._of_many(prefix)) < calls:  # noqa: ASYNC110
-                    await asyncio.sleep(PERIOD_S)
-            return found
-        finally:
-            for one in running:
-                await one.stop()
+            await self.listener.until(lambda: len(self._of(prefix)) >= calls)
+        return self._of(prefix)
 
-    def _of_many(self, prefix: str) -> list[Record]:
-        return [
-            one for one in self.subscriber.first.values() if one["leg_a"]["sip_call_id"].startswith(prefix)
-        ]
+    async def _callee(
+        self, stack: AsyncExitStack, gateway: str, scenario: str, *more: str, **how: Any
+    ) -> Sipp:
+        port = self.gateways[gateway]
+        sipp = await self._sipp(stack, f"{scenario}.uas", self.host, port, *more, **how)
+        await sipp.listening(self.host, port)
+        return sipp
+
+    async def _sipp(
+        self, stack: AsyncExitStack, name: str, host: str, port: int, *more: str, **how: Any
+    ) -> Sipp:
+        [control] = free_ports("127.0.0.1", 1)
+        sipp = await Sipp.start(name, self.folder, host, port, control, *more, **how)
+        stack.push_async_callback(sipp.stop)
+        return sipp
 
     async def records(self, sip_call_id: str, count: int) -> list[Record]:
         """The revisions of one call, once there are `count` of them."""
-        async with asyncio.timeout(RECORD_S_MAX):
-            while len(found := self._of(sip_call_id)) < count:  # noqa: ASYNC110
-                await asyncio.sleep(PERIOD_S)
-        return found
+        await self.listener.until(lambda: len(self._of(sip_call_id)) >= count)
+        return sorted(self._of(sip_call_id), key=lambda one: int(one["revision"]))
 
-    def _of(self, sip_call_id: str) -> list[Record]:
-        found = [one for one in self.subscriber.first.values() if one["leg_a"]["sip_call_id"] == sip_call_id]
-        return sorted(found, key=lambda one: one["revision"])
-
-    async def live(self, dialled: str, *, answered: bool = False) -> dict[str, Any]:
-        """The call as `sidecar call list` shows it, once it is there (and answered)."""
-        while True:
-            for one in await self.node.live_calls():
-                if one["callee"] == dialled and (one["answered_at"] or not answered):
-                    return dict(one)
-            await asyncio.sleep(PERIOD_S)
+    def _of(self, prefix: str) -> list[Record]:
+        return [one for one in self.listener.records if one["leg_a"]["sip_call_id"].startswith(prefix)]
 
 
 def begun_seconds(billable_ms: int) -> int:

@@ -24,15 +24,15 @@ async def test_a_deck_in_force_rates_the_next_call_and_outlasts_a_restart(make_r
 
         async def activate(dialled: str) -> None:
             call = await rig.live(dialled, answered=True)
-            imported = await rig.node.command("deck", "import", str(deck), "--activate", "demo")
+            imported = await rig.daemon.command("deck", "import", str(deck), "--activate", "demo")
             revisions.append(imported["revision"])
-            await rig.node.command("call", "release", call["call_id"], "--operator", "jane")
+            await rig.daemon.command("call", "release", call["call_id"], "--operator", "jane")
 
         revisions: list[str] = []
         released = ("server-operator-release-in-call", "server-operator-release-in-call")
         before = await rig.place(*released, meanwhile=activate)
         begun_after = _sold(await rig.place(*pair))
-        await rig.node.stop()
+        await rig.daemon.stop()
         async with rig.up():
             after_restart = _sold(await rig.place(*pair))
     assert _sold(before)[0] != revisions[0]

@@ -15,7 +15,6 @@ from sidecar.demo.check import OBSERVED, summary
 from sidecar.demo.children import SCENARIOS
 from sidecar.demo.subscriber import Record
 from tests.scenarios.table import BY_NAME
-from tests.sipp.conftest import rig_in
 from tests.sipp.rig import BUSY_MS, EARLY_MS, Rig, begun_seconds, nobody_answers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -25,10 +24,11 @@ CENT = Decimal("0.01")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    async with rig_in(tmp_path_factory.mktemp("rig")) as up:
-        await up.node.command("account", "topup", "prepaid", "0.01")
-        await up.node.command("account", "topup", "narrow", "1")
-        yield up
+    rig = Rig(tmp_path_factory.mktemp("rig"))
+    async with rig.up():
+        await rig.top_up("prepaid", "0.01")
+        await rig.top_up("narrow", "1")
+        yield rig
 
 
 class Case(NamedTuple):
@@ -174,7 +174,5 @@ def _charged(cdr: Record) -> Decimal:
 
 async def _nothing_comes_twice(rig: Rig, cdr: Record) -> None:
     await asyncio.sleep(0)
-    assert [one["revision"] for one in rig.subscriber.first.values() if one["call_id"] == cdr["call_id"]] == [
-        0
-    ]
-    assert rig.subscriber.again == 0
+    assert [one["revision"] for one in rig.listener.records if one["call_id"] == cdr["call_id"]] == [0]
+    assert rig.listener.again == 0

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sqlite3
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from sidecar.demo.check import summary
 from sidecar.demo.subscriber import Record
+from tests.rig.node import PERIOD_S
 from tests.sipp.conftest import MakeRig
-from tests.sipp.rig import BUSY_MS, PERIOD_S, Rig
-
-
-@asynccontextmanager
-async def _journal_locked(rig: Rig) -> AsyncIterator[None]:
-    """Nothing can be committed in the block: the disk is there, but slower than any call can wait."""
-    connection = sqlite3.connect(rig.folder / "data" / "journal.db", timeout=10, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-    finally:
-        connection.close()
+from tests.sipp.rig import BUSY_MS, Rig
 
 
 async def _locked_from_ringing_to_the_end(rig: Rig, dialled: str) -> None:
     await rig.live(dialled)
-    async with _journal_locked(rig):
-        while await rig.node.live_calls():  # noqa: ASYNC110
+    async with rig.journal_locked():
+        while await rig.daemon.live_calls():  # noqa: ASYNC110
             await asyncio.sleep(PERIOD_S)
 
 
@@ -66,7 +51,7 @@ async def test_a_call_that_the_node_did_not_survive_is_recorded_at_the_next_star
             call = await rig.live(dialled, answered=True)
             killed.append(call["call_id"])
             await asyncio.sleep(3.0)  # past one heartbeat at the least, on the busiest machine
-            os.kill(rig.node.pid, signal.SIGKILL)
+            rig.kill()
 
         killed: list[str] = []
         scenario = "server-crash-in-call"

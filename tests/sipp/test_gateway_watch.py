@@ -11,39 +11,25 @@ from typing import Any
 
 import pytest
 
-from sidecar.adapters.control_client import ControlClient
 from sidecar.demo.children import Sipp, free_ports
 from sidecar.demo.subscriber import Record
 from tests.b2bua.scripted_ua import ScriptedUA
 from tests.b2bua.test_digest import PASSWORD, QOP, USER, assert_answers, challenge
-from tests.sipp.conftest import own_host
-from tests.sipp.rig import PERIOD_S, Rig
+from tests.rig.node import PERIOD_S
+from tests.sipp.rig import Rig
 
 TO_SILENT = "0244123456789"  # silent, then second
-
-
-def _rig(folder: Path, gateway: str, more: str) -> Rig:
-    """The profile says more of one gateway."""
-    rig = Rig(folder, own_host())
-    rig.write_profile(calls_max=100, max_duration_s=30)
-    profile = folder / "rig.toml"
-    before, header, after = profile.read_text().partition(f"[gateways.{gateway}]\n")
-    assert header
-    profile.write_text(before + header + more + after)
-    return rig
 
 
 async def _until(rig: Rig, gateway: str, **wanted: Any) -> dict[str, Any]:
     """The gateway as `sidecar node gateways` shows it, once it is so."""
 
-    def look() -> dict[str, Any]:
-        with ControlClient(rig.folder / "data" / "control.sock") as client:
-            shown = client.call("node.gateways")["gateways"]
-        return dict(next(one for one in shown if one["gateway"] == gateway))
-
-    while wanted.items() - (found := await asyncio.to_thread(look)).items():  # noqa: ASYNC110
+    while True:
+        shown = (await rig.control("node.gateways"))["gateways"]
+        found = next(one for one in shown if one["gateway"] == gateway)
+        if wanted.items() <= found.items():
+            return dict(found)
         await asyncio.sleep(10 * PERIOD_S)
-    return found
 
 
 @asynccontextmanager
@@ -68,7 +54,7 @@ def _gateways(cdr: Record) -> list[str]:
 @pytest.mark.timeout(180)
 async def test_a_gateway_that_stops_answering_probes_is_passed_over_and_comes_back(tmp_path: Path) -> None:
     """No caller waits: the gateway is not even tried."""
-    rig = _rig(tmp_path, "silent", "probe_interval_s = 1\n")
+    rig = Rig(tmp_path, {"gateways.silent": "probe_interval_s = 1"}, max_duration_s=30)
     async with rig.up():
         async with _answers_probes(rig, "silent"):
             cdr = await rig.place("caller-bye-in-call", dialled=TO_SILENT)
@@ -80,15 +66,15 @@ async def test_a_gateway_that_stops_answering_probes_is_passed_over_and_comes_ba
         async with _answers_probes(rig, "silent"):
             cdr = await rig.place("caller-bye-in-call", dialled=TO_SILENT)
             assert _gateways(cdr) == ["silent"]
-    log = await asyncio.to_thread((tmp_path / "daemon.log").read_text)
+    log = await asyncio.to_thread(rig.log.read_text)
     assert log.count("gateway_down") == 1
     assert log.count("gateway_up") == 2
 
 
 @pytest.mark.timeout(120)
 async def test_a_node_registers_and_takes_it_back_when_it_stops(tmp_path: Path) -> None:
-    more = f"username = '{USER}'\npassword_file = 'password'\nregister = true\nregister_expires_s = 600\n"
-    rig = _rig(tmp_path, "small", more)
+    more = f"username = '{USER}'\npassword_file = 'password'\nregister = true\nregister_expires_s = 600"
+    rig = Rig(tmp_path, {"gateways.small": more}, max_duration_s=30)
     (tmp_path / "password").write_text(f"{PASSWORD}\n")
     registrar = await ScriptedUA.udp(rig.host, rig.gateways["small"])
     async with asyncio.TaskGroup() as tasks:
@@ -109,7 +95,7 @@ async def test_a_node_registers_and_takes_it_back_when_it_stops(tmp_path: Path) 
             leaving = tasks.create_task(_let_go(registrar), name="registrar")
         assert await leaving == first["Call-ID"]
     registrar.close()
-    log = await asyncio.to_thread((tmp_path / "daemon.log").read_text)
+    log = await asyncio.to_thread(rig.log.read_text)
     states = [json.loads(line)["state"] for line in log.splitlines() if "gateway_registration" in line]
     assert states == ["registered", "ended"]
     assert PASSWORD not in log

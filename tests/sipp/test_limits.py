@@ -24,14 +24,14 @@ async def _second_call(rig: Rig, first: dict[str, Any], second: str, **how: Any)
     async def meanwhile(dialled: str) -> None:
         call = await rig.live(dialled, answered=True)
         refused.append(await rig.place(second, **how))
-        await rig.node.command("call", "release", call["call_id"], "--operator", "jane")
+        await rig.daemon.command("call", "release", call["call_id"], "--operator", "jane")
 
     talked = await rig.place(*UNTIL_RELEASED, meanwhile=meanwhile, **first)
     return talked, refused[0]
 
 
 async def test_a_full_node_refuses_and_says_so_in_a_record(make_rig: MakeRig) -> None:
-    async with make_rig(calls_max=1, max_duration_s=LONG_S) as rig:
+    async with make_rig(max_duration_s=LONG_S, SIDECAR_NODE__CALLS_MAX="1") as rig:
         talked, refused = await _second_call(rig, {}, "server-node-full")
     assert summary(refused) == "server/resource/node_full 503 42 refused"
     assert summary(talked) == RELEASED
@@ -62,7 +62,7 @@ async def test_a_drained_node_ends_its_calls_and_refuses_new_ones(make_rig: Make
 
         async def drain(dialled: str) -> None:
             await rig.live(dialled, answered=True)
-            await rig.node.command("node", "drain", "--release", "--operator", "jane", "--text", "update")
+            await rig.daemon.command("node", "drain", "--release", "--operator", "jane", "--text", "update")
 
         ended = await rig.place("server-drain-in-call", "caller-bye-in-call", meanwhile=drain)
         refused = await rig.place("server-node-full")
@@ -84,7 +84,7 @@ async def test_an_operator_ends_a_call(make_rig: MakeRig, scenario: str, ending:
         async def release(dialled: str) -> None:
             call = await rig.live(dialled, answered=ending == RELEASED)
             words = ("--operator", "jane", "--text", "fraud desk, ticket 7")
-            await rig.node.command("call", "release", call["call_id"], *words)
+            await rig.daemon.command("call", "release", call["call_id"], *words)
 
         cdr = await rig.place(scenario, scenario, meanwhile=release)
     assert summary(cdr) == ending

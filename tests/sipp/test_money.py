@@ -12,7 +12,7 @@ from sidecar.adapters.sqlite import ledger_check
 from sidecar.adapters.sqlite.file import FILE_NAME, connect_reader
 from sidecar.demo.check import summary
 from sidecar.demo.subscriber import Record
-from tests.sipp.conftest import own_host
+from tests.rig.node import with_lines
 from tests.sipp.rig import Rig
 
 HEADER = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s,default\n"
@@ -27,21 +27,22 @@ FAILED_OVER: dict[str, Any] = {
 @asynccontextmanager
 async def buying_rig(folder: Path, floor: str = "") -> AsyncIterator[Rig]:
     """Sold at 0.60 a minute; bought from `main` at 0.12, from `second` at 0.30, from `small` at 0.24 USD."""
-    rig = Rig(folder, own_host())
-    rig.write_profile(calls_max=100, max_duration_s=5)
-    profile = folder / "rig.toml"
-    text = profile.read_text().replace('deck = "demo"\nno_response', 'deck = "cheap"\nno_response', 1)
     prices = (("cheap", "EUR", "0.12"), ("dear", "EUR", "0.30"), ("dollars", "USD", "0.24"))
     for name, currency, price in prices:
         (folder / f"{name}.csv").write_text(f"{HEADER},Anywhere,{currency},0,{price},1,1,yes\n")
-        text = text.replace("[decks]\n", f'[decks]\n{name} = "{folder}/{name}.csv"\n')
-    for gateway, deck in (("second", "dear"), ("small", "dollars")):
-        text = text.replace(f"[gateways.{gateway}]\n", f'[gateways.{gateway}]\ndeck = "{deck}"\n')
     (folder / "rates.csv").write_text("base,quote,rate,valid_from\nUSD,EUR,0.75,2026-01-01T00:00:00Z\n")
-    more = f'[billing]\nexchange_rates = "{folder}/rates.csv"\n'
-    if floor:
-        more += f'margin_floor = "{floor}"\n'
-    profile.write_text(text.replace("[billing]\n", more))
+    rig = Rig(
+        folder,
+        {
+            "decks": "\n".join(f'{name} = "{folder}/{name}.csv"' for name, _, _ in prices),
+            "gateways.main": 'deck = "cheap"',
+            "gateways.second": 'deck = "dear"',
+            "gateways.small": 'deck = "dollars"',
+            "billing": f'exchange_rates = "{folder}/rates.csv"'
+            + (f'\nmargin_floor = "{floor}"' if floor else ""),
+        },
+        max_duration_s=5,
+    )
     async with rig.up():
         yield rig
 
@@ -87,16 +88,15 @@ async def test_exchange_rates_and_floors_change_while_calls_run(tmp_path: Path) 
         async def reload(dialled: str) -> None:
             call = await rig.live(dialled, answered=True)
             rates.write_text("base,quote,rate,valid_from\nUSD,EUR,0.5,2026-01-01T00:00:00Z\n")
-            done.append(await rig.node.command("node", "reload", "--operator", "ann"))
-            await rig.node.command("call", "release", call["call_id"], "--operator", "ann")
+            done.append(await rig.daemon.command("node", "reload", "--operator", "ann"))
+            await rig.daemon.command("call", "release", call["call_id"], "--operator", "ann")
 
         done: list[Record] = []
         released = ("server-operator-release-in-call", "server-operator-release-in-call")
         before = await rig.place(*released, **dollars, meanwhile=reload)
         after = await rig.place(*PAIR, **dollars)
-        profile = tmp_path / "rig.toml"
-        profile.write_text(profile.read_text().replace("[billing]\n", '[billing]\nmargin_floor = "0.9"\n'))
-        done.append(await rig.node.command("node", "reload", "--operator", "ann"))
+        rig.profile.write_text(with_lines(rig.profile.read_text(), {"billing": 'margin_floor = "0.9"'}))
+        done.append(await rig.daemon.command("node", "reload", "--operator", "ann"))
         refused = await rig.place("server-refused-by-policy", dialled="0544123456789")
     assert [(one["changed"], one["exchange_rates"], one["margin_floors"]) for one in done] == [
         (True, 1, {"*": None}),
@@ -105,9 +105,7 @@ async def test_exchange_rates_and_floors_change_while_calls_run(tmp_path: Path) 
     assert before["margin"]["exchange"]["rate"] == "0.75"
     assert after["margin"]["exchange"]["rate"] == "0.5"
     assert (refused["detail"], refused["rule"]) == ("rule", "margin_floor")
-    log = [
-        line for line in (tmp_path / "daemon.log").read_text().splitlines() if "margin_terms_reloaded" in line
-    ]
+    log = [line for line in rig.log.read_text().splitlines() if "margin_terms_reloaded" in line]
     assert len(log) == 2
     assert all('"operator":"ann"' in line.replace(": ", ":") for line in log)
 
@@ -131,9 +129,9 @@ async def test_calls_are_rated_anew_on_the_running_node(tmp_path: Path) -> None:
     words = ("rerate", "--deck", str(tmp_path / "new.csv"))
     apply = ("--apply", "--operator", "ann", "--text", "wrong deck")
     async with buying_rig(tmp_path) as rig:
-        await rig.node.command("account", "topup", "prepaid", "10")
+        await rig.daemon.command("account", "topup", "prepaid", "10")
         before = [await rig.place(*PAIR, account=name) for name in ("demo", "prepaid")]
-        done = await rig.node.command(*words, *apply)
+        done = await rig.daemon.command(*words, *apply)
         assert (done["calls"], done["differ"], done["revised"], done["left"]) == (2, 2, 2, {})
         for cdr in before:
             first, second = await rig.records(cdr["leg_a"]["sip_call_id"], 2)
@@ -146,14 +144,14 @@ async def test_calls_are_rated_anew_on_the_running_node(tmp_path: Path) -> None:
             assert Decimal(second["margin"]["amount"]) == 6 - Decimal(line(first, "buy")["net"])
             untouched = ("invited_at", "answered_at", "ended_at", "talk_ms", "hold_s", "detail", "attempts")
             assert [second[name] for name in untouched] == [first[name] for name in untouched]
-            explained = await rig.node.command("cdr", "explain", cdr["call_id"])
+            explained = await rig.daemon.command("cdr", "explain", cdr["call_id"])
             assert (explained["revision"], explained["differences"]) == (1, [])
-        again = await rig.node.command(*words, *apply)
+        again = await rig.daemon.command(*words, *apply)
         assert (again["calls"], again["differ"], again["revised"]) == (2, 0, 0)
         for name, owed in (("demo", -6), ("prepaid", 4)):
-            [balance] = (await rig.node.command("account", "show", name))["balances"]
+            [balance] = (await rig.daemon.command("account", "show", name))["balances"]
             assert Decimal(balance["amount"]) == owed
-        assert {one["seq"] for one in rig.subscriber.first.values()} == {1, 2, 3, 4}
+        assert {one["seq"] for one in rig.listener.records} == {1, 2, 3, 4}
         connection = connect_reader(tmp_path / "data" / FILE_NAME)
         assert ledger_check(connection) == []
         connection.close()

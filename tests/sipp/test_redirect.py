@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 
 from sidecar.demo.check import summary
-from tests.sipp.conftest import own_host
-from tests.sipp.rig import Rig
+from tests.sipp.conftest import MakeRig
 
 STRANGER, NUMBER = "192.0.2.7", "0144999"
 
 
-def rig_at(folder: Path) -> Rig:
-    rig = Rig(folder, own_host())
-    rig.write_profile(calls_max=100, max_duration_s=5)
-    return rig
-
-
-async def test_a_caller_is_sent_elsewhere_and_the_call_is_over(tmp_path: Path) -> None:
-    rig = rig_at(tmp_path)
-    async with rig.up(SIDECAR_SIP__REDIRECT="pass"):
+async def test_a_caller_is_sent_elsewhere_and_the_call_is_over(make_rig: MakeRig) -> None:
+    async with make_rig(max_duration_s=5, SIDECAR_SIP__REDIRECT="pass") as rig:
         cdr = await rig.place("callee-redirect-passed", "callee-redirect-passed")
     assert summary(cdr) == "callee/rejected 302 23 rejected"
     assert len(cdr["attempts"]) == 1
 
 
-async def test_a_redirected_call_is_carried_by_the_gateway_that_the_contact_names(tmp_path: Path) -> None:
-    rig = rig_at(tmp_path)
-    async with rig.up(SIDECAR_SIP__REDIRECT="follow"):
+async def test_a_redirected_call_is_carried_by_the_gateway_that_the_contact_names(make_rig: MakeRig) -> None:
+    async with make_rig(max_duration_s=5, SIDECAR_SIP__REDIRECT="follow") as rig:
         cdr = await rig.place(
             "caller-bye-in-call", "callee-redirect-passed", others={"second": "caller-bye-in-call"}
         )

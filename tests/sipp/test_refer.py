@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from sidecar.demo.check import summary
 from sidecar.demo.subscriber import Record
-from tests.sipp.conftest import own_host
-from tests.sipp.rig import Rig
+from tests.sipp.conftest import MakeRig
 
 TARGET = "004930999"  # whom the scenario transfers to
-
-
-def rig_at(folder: Path) -> Rig:
-    rig = Rig(folder, own_host())
-    rig.write_profile(calls_max=100, max_duration_s=5)
-    return rig
 
 
 def sold(cdr: Record) -> dict[str, Any]:
@@ -25,9 +17,8 @@ def sold(cdr: Record) -> dict[str, Any]:
     return dict(one)
 
 
-async def test_a_transfer_passes_and_the_call_it_makes_is_billed_as_its_own(tmp_path: Path) -> None:
-    rig = rig_at(tmp_path)
-    async with rig.up(SIDECAR_SIP__REFER="pass"):
+async def test_a_transfer_passes_and_the_call_it_makes_is_billed_as_its_own(make_rig: MakeRig) -> None:
+    async with make_rig(max_duration_s=5, SIDECAR_SIP__REFER="pass") as rig:
         transferred = await rig.place("caller-refer-in-call", "caller-refer-in-call")
         # What the callee does with the Refer-To that it was given.
         made = await rig.place("caller-bye-in-call", "caller-bye-in-call", dialled=TARGET)
@@ -39,8 +30,7 @@ async def test_a_transfer_passes_and_the_call_it_makes_is_billed_as_its_own(tmp_
         assert Decimal(sold(cdr)["total"]) > 0
 
 
-async def test_a_transfer_is_refused_unless_a_setting_says_otherwise(tmp_path: Path) -> None:
-    rig = rig_at(tmp_path)
-    async with rig.up():
+async def test_a_transfer_is_refused_unless_a_setting_says_otherwise(make_rig: MakeRig) -> None:
+    async with make_rig(max_duration_s=5) as rig:
         cdr = await rig.place("caller-refer-refused", "caller-bye-in-call")
     assert summary(cdr) == "caller/bye 200 16 answered"

@@ -12,7 +12,7 @@ import pytest
 from sidecar.demo.check import summary
 from sidecar.demo.children import free_ports
 from sidecar.demo.subscriber import Record
-from tests.sipp.conftest import MakeRig, own_host
+from tests.sipp.conftest import MakeRig
 from tests.sipp.rig import BUSY_MS, EARLY_MS, Rig
 
 SHORT = {"SIDECAR_TIMERS__T1_MS": "40", "SIDECAR_TIMERS__OPTIONS_INTERVAL_S": "2"}
@@ -62,8 +62,7 @@ async def test_a_session_that_is_not_refreshed_is_billed_to_its_last_refresh(mak
 
 
 async def test_a_caller_that_no_connection_leads_to_is_billed_to_its_last_life(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, own_host())
-    rig.write_profile(calls_max=100, max_duration_s=60)
+    rig = Rig(tmp_path, max_duration_s=60)
     remote = f"{rig.host}:{free_ports(rig.host, 1)[0]}"
     async with rig.up(SIDECAR_SIP__LISTEN_TCP=remote, **SHORT):
         scenario = "server-transport-lost-caller-in-call"
