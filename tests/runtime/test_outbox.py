@@ -22,7 +22,7 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.memory import MemoryOutbox
 from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
 from sidecar.adapters.sqlite import SqliteStore
-from sidecar.ports import Outbox, OutboxRow, OutboxStatus
+from sidecar.ports import Link, LinkError, Outbox, OutboxRow, OutboxState, OutboxStatus
 from sidecar.runtime.outbox import Backoff, OutboxRelay, PubackOutcome, RelayLimits, outcome_of
 from tests.adapters.broker_help import (
     CDR_TOPIC,
@@ -415,6 +415,58 @@ async def test_with_no_broker_and_nothing_to_send_the_relay_counts_as_drained(tm
         assert await relay.drained(WITHIN_S)
         add_rows(outbox, 1)
         assert not await relay.drained(0.05)
+
+
+class TwiceLink:
+    """A link that tells everything twice: PUBACKs, and that it is lost, first with the cause."""
+
+    window = 10
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+        self._notify: Callable[[LinkError], None]
+
+    def send(self, row: OutboxRow, acknowledged: Callable[[int, int], None]) -> None:
+        self.sent.append(row.seq)
+        acknowledged(row.seq, 0)
+        acknowledged(row.seq, 0)
+
+    def publish_status(self, state: OutboxState) -> None:
+        pass
+
+    def on_lost(self, notify: Callable[[LinkError], None]) -> None:
+        self._notify = notify
+
+    def lose(self) -> None:
+        self._notify(LinkError("the cause", 0x8B))
+        self._notify(LinkError("what came of it"))
+
+
+class TwicePublisher:
+    def __init__(self) -> None:
+        self.links: list[TwiceLink] = []
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[Link]:
+        self.links.append(TwiceLink())
+        yield self.links[-1]
+
+
+async def test_what_is_told_twice_counts_once() -> None:
+    outbox, publisher = MemoryOutbox(), TwicePublisher()
+    relay = OutboxRelay(outbox, outbox, publisher, sleep=Pauses())
+    with capture_logs() as lines:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(relay.run(), name="relay")
+            add_rows(outbox, 3)
+            assert await relay.drained(WITHIN_S)
+            publisher.links[0].lose()
+            await until(lambda: relay.counters.connects == 2)
+            task.cancel()
+    assert (publisher.links[0].sent, outbox.waiting) == ([1, 2, 3], [])
+    assert relay.counters.delivered == 3
+    (lost,) = (line for line in lines if line["event"] == "broker_lost")
+    assert (lost["error"], lost["code"]) == ("the cause", 0x8B)
 
 
 # --- what the log says --------------------------------------------------------------------------------------
