@@ -50,6 +50,7 @@ from sidecar.core.margin import ExchangeTable
 from sidecar.core.policy import Account, Policy
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
+from sidecar.ports import StoredAccount
 from sidecar.runtime.admin import ACCEPTING, Admin, Reread
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.gateways import Gateways
@@ -312,14 +313,16 @@ def _with_active_decks(policy: Policy, decks: DeckStore) -> Policy:
 async def _with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
     """Accounts of the settings are known to the ledger, and accounts made by command are known to the
     policy; where both name one, the settings hold."""
-    accounts = dict(policy.accounts)
-    for account in policy.accounts.values():
-        await store.accounts.create(account.name, account.currency, account.prepaid)
-    for stored in await store.accounts.all():
-        accounts.setdefault(
-            stored.name, Account(name=stored.name, currency=stored.currency, prepaid=stored.prepaid)
-        )
-    return replace(policy, accounts=accounts)
+    await store.accounts.create_all(
+        [
+            StoredAccount(name=account.name, currency=account.currency, prepaid=account.prepaid)
+            for account in policy.accounts.values()
+        ]
+    )
+    stored = await store.accounts.all()
+    return policy.with_accounts(
+        Account(name=known.name, currency=known.currency, prepaid=known.prepaid) for known in stored
+    )
 
 
 def _mqtt_settings(settings: Settings, policy: Policy, host: str, port: int) -> MqttSettings:

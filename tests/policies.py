@@ -9,7 +9,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from sidecar.config import Inputs, load
-from sidecar.core.policy import Gateway, Policy
+from sidecar.core.account_rules import AccountRules
+from sidecar.core.addresses import AddressTable
+from sidecar.core.persistent_map import PersistentMap
+from sidecar.core.policy import Gateway, Policy, Routes
 from sidecar.wiring import deck_or_errors, exchange_or_errors
 
 
@@ -24,8 +27,18 @@ def _declared() -> Policy:
 
 
 def declared_policy(**given: Any) -> Policy:
+    """`routes`, `accounts` and `account_rules` as plain tuples and mappings, which are compiled here."""
     none: dict[str, Any] = {"peers": {}, "gateways": {}, "routes": (), "accounts": {}, "account_rules": ()}
-    return replace(_declared(), **{**none, "decks": {}, "default_deck": "", **given})
+    values = {**none, "decks": {}, "default_deck": "", **given}
+    for name, compiled in (
+        ("routes", Routes),
+        ("accounts", PersistentMap),
+        ("account_rules", AccountRules),
+        ("account_addresses", AddressTable),
+    ):
+        if name in values and not isinstance(values[name], compiled):
+            values[name] = compiled(values[name])
+    return replace(_declared(), **values)
 
 
 def declared_gateway(**given: Any) -> Gateway:

@@ -20,17 +20,20 @@ from sidecar.config.source import Document, empty_document, read_document
 from sidecar.config.tables import DeckReader, Entry, ExchangeReader, Tables, read_tables
 from sidecar.config.values import final_codes
 from sidecar.core import caller_id, header_names
+from sidecar.core.account_rules import AccountRule, AccountRules
+from sidecar.core.addresses import AddressTable
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.numbers import StripRule
+from sidecar.core.persistent_map import PersistentMap
 from sidecar.core.policy import (
     Account,
-    AccountRule,
     Gateway,
     Peer,
     Policy,
     ProxyHangup,
     RecordFlags,
     RouteRule,
+    Routes,
     Timers,
 )
 from sidecar.core.rating import RatingTerms
@@ -127,9 +130,12 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         boot_id=inputs.boot_id,
         peers={name: _peer(entry, tables) for name, entry in tables.peers.items()},
         gateways={name: _gateway(entry, plain, tables) for name, entry in tables.gateways.items()},
-        routes=_routes(tables),
-        accounts={name: _account(entry, plain) for name, entry in tables.accounts.items()},
-        account_rules=tuple(AccountRule(**entry.values) for entry in tables.account_rules),
+        routes=Routes(_routes(tables)),
+        accounts=PersistentMap({name: _account(entry, plain) for name, entry in tables.accounts.items()}),
+        account_rules=AccountRules(AccountRule(**entry.values) for entry in tables.account_rules),
+        account_addresses=AddressTable(
+            (block, found.account) for block, found in tables.account_addresses.items()
+        ),
         account_required=plain.sip.account_required,
         calls_max=plain.node.calls_max,
         timers=_timers(plain.timers),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sidecar.config.layers import Effective
-from sidecar.config.problems import Findings, nearest, quoted
+from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.tables import Entry, NamedDeck, Tables
+from sidecar.core.account_rules import AccountFrom
 from sidecar.core.terms import ServerReason
 
 _MATCHES = ("peer", "header", "tls_name", "called_prefix")
@@ -32,18 +33,24 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
 
 
 def _account_rules(effective: Effective, tables: Tables, findings: Findings) -> None:
-    seen: dict[tuple[str, str, str], Entry] = {}
+    seen: dict[tuple[str, ...], Entry] = {}
     for rule in tables.account_rules:
-        _known(rule, "account", tables.accounts, findings)
+        _account_may_be_made(rule["account"], *rule.at("account"), tables, findings)
         _known(rule, "peer", tables.peers, findings)
         matches = [field for field in _MATCHES if field in rule.given]
-        if len(matches) != 1:
+        if ("account" in rule.given) == ("account_from" in rule.given):
+            findings.error(*rule.at(), "has one of account, account_from")
+            continue
+        if "account_from" in rule.given:
+            if not _names_account(rule, matches, findings):
+                continue
+        elif len(matches) != 1:
             found = " and ".join(matches) if matches else "none of them"
             findings.error(*rule.at(), f"has one of {', '.join(_MATCHES)}, not {found}")
             continue
-        if ("header_value" in rule.given) != ("header" in rule.given):
+        elif ("header_value" in rule.given) != ("header" in rule.given):
             findings.error(*rule.at(), "header and header_value go together")
-        match = (matches[0], str(rule[matches[0]]), str(rule["header_value"]))
+        match = tuple(str(rule[field]) for field in ("account_from", *_MATCHES, "header_value"))
         before = seen.setdefault(match, rule)
         if before is not rule:
             findings.error(
@@ -52,11 +59,39 @@ def _account_rules(effective: Effective, tables: Tables, findings: Findings) -> 
             )
         if matches == ["header"] and not any(peer["asserts_identity"] for peer in tables.peers.values()):
             findings.error(*rule.at("header"), "is never read: no peer has asserts_identity = true")
+    if not any(rule["account_from"] is AccountFrom.ADDRESS for rule in tables.account_rules):
+        for block in tables.account_addresses.values():
+            text = 'is never read: no [[account_rules]] has account_from = "address"'
+            findings.error(block.where, block.key, text)
+    for block in tables.account_addresses.values():
+        _account_may_be_made(block.account, block.where, block.key, tables, findings)
     if effective.settings.sip.account_required and not tables.account_rules:
         findings.error(
             *effective.at("sip.account_required"),
             "without an [[account_rules]] every call would be refused",
         )
+
+
+def _names_account(rule: Entry, matches: list[str], findings: Findings) -> bool:
+    """Whether a rule by which the call itself names the account is whole."""
+    wanted = ["header"] if rule["account_from"] is AccountFrom.HEADER else []
+    if matches != wanted or "header_value" in rule.given:
+        what = "a header, and nothing else" if wanted else "nothing else"
+        findings.error(*rule.at("account_from"), f"with {rule['account_from'].value!r} a rule has {what}")
+        return False
+    return True
+
+
+def _account_may_be_made(
+    name: str | None, where: Where, key: str, tables: Tables, findings: Findings
+) -> None:
+    """An account that is not in the settings may be in the store: made by command, before or after."""
+    if name is not None and name not in tables.accounts:
+        text = (
+            f"there is no account {quoted(name)} in the settings: until `sidecar account create` has made it"
+            " this matches no call"
+        )
+        findings.warn(where, key, text, nearest(name, tables.accounts))
 
 
 def _known(entry: Entry, field: str, names: Collection[str], findings: Findings) -> None:

@@ -20,6 +20,7 @@ from sidecar.config import values
 from sidecar.config.declare import NotYet, Setting, Shown, settings_of
 from sidecar.config.values import Amount, Choice, ListOf, Text
 from sidecar.core import policy
+from sidecar.core.account_rules import AccountFrom, AccountRule
 from sidecar.core.numbers import StripRule
 from sidecar.core.terms import CallerIdForm, Detail, NumberForm, Redirection, TransportName
 
@@ -212,12 +213,18 @@ class Routes(Table, frozen=True, kw_only=True):
 
 
 class AccountRules(Table, frozen=True, kw_only=True):
-    """Whose call it is: the first rule that applies. Each has one of `peer`, `header` (with `header_value`),
-    `tls_name`, `called_prefix`."""
+    """Whose call it is: the first rule that applies. One with `account` has one of `peer`, `header` (with
+    `header_value`), `tls_name`, `called_prefix`; with `account_from` the call itself names the account, and
+    it is no match where there is none of that name."""
 
     heading = "[[account_rules]]"
-    made_into = (policy.AccountRule,)
-    account: Annotated[str, values.ACCOUNT_NAME, "The account."]
+    made_into = (AccountRule,)
+    account: Annotated[str | None, values.ACCOUNT_NAME, "The account; it may be one that is made by command."]
+    account_from: Annotated[
+        AccountFrom | None,
+        "`header`: the value of `header` is the account's name. `address`: the account of the longest block "
+        "of `[account_addresses]` that holds the source address.",
+    ]
     peer: Annotated[Name | None, "The call comes from this peer group."]
     header: Annotated[
         str | None, values.HEADER, "The INVITE has this header; only of peers with `asserts_identity`."
@@ -273,6 +280,12 @@ class Accounts(Table, frozen=True, kw_only=True):
     minimum_charge: MinimumCharge
 
 
+class AccountAddresses(Table, frozen=True, kw_only=True):
+    """`"BLOCK" = "ACCOUNT"`: whose calls come from which addresses, for `account_from = "address"`."""
+
+    heading = "[account_addresses]"
+
+
 class Decks(Table, frozen=True, kw_only=True):
     """`NAME = "file.csv"`: rate decks, relative to the file that names them; a word without `/` and `.csv` is
     one of ours."""
@@ -288,7 +301,10 @@ PROFILE_TABLES: Mapping[str, type[Table]] = {
     "strip_rules": StripRules,
     "groups": Groups,
     "accounts": Accounts,
+    "account_addresses": AccountAddresses,
     "decks": Decks,
 }
-SETTINGS_TABLES = {name: PROFILE_TABLES[name] for name in ("groups", "accounts", "decks")}
+SETTINGS_TABLES = {
+    name: PROFILE_TABLES[name] for name in ("groups", "accounts", "account_addresses", "decks")
+}
 NESTED = "proxy_hangups"  # the one table within an entry, of a peer

@@ -12,7 +12,8 @@ from sidecar.config import entries
 from sidecar.config.entries import NESTED, Table
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.source import Document
-from sidecar.config.values import NAME, PATH, BadValueError
+from sidecar.config.values import ACCOUNT_NAME, NAME, PATH, BadValueError
+from sidecar.core.addresses import canonical_block
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.tariff import Deck
 
@@ -70,6 +71,12 @@ class NamedDeck(msgspec.Struct, frozen=True, kw_only=True):
     deck: Deck | None  # None: it could not be read; the errors are in the findings
 
 
+class AccountBlock(msgspec.Struct, frozen=True, kw_only=True):
+    account: str
+    where: Where
+    key: str
+
+
 class Tables(msgspec.Struct, frozen=True, kw_only=True):
     peers: Mapping[str, Entry]
     proxy_hangups: Mapping[str, Sequence[Entry]]  # by peer
@@ -79,6 +86,7 @@ class Tables(msgspec.Struct, frozen=True, kw_only=True):
     strip_rules: Sequence[Entry]
     groups: Mapping[str, Entry]
     accounts: Mapping[str, Entry]
+    account_addresses: Mapping[str, AccountBlock]  # by the block in its canonical form
     decks: Mapping[str, NamedDeck]
     profile: Where
     exchange: ExchangeTable = ExchangeTable()
@@ -102,7 +110,9 @@ def read_tables(
     groups = _of_both(settings, profile, "groups", "a group", findings)
     accounts = _of_both(settings, profile, "accounts", "an account", findings)
     decks: dict[str, NamedDeck] = {}
+    blocks: dict[str, AccountBlock] = {}
     for document in (settings, profile):
+        _read_account_addresses(document, blocks, findings)
         _read_decks(document, read_deck, packaged_decks, decks, findings)
     _inherit(accounts, groups)
     return Tables(
@@ -114,6 +124,7 @@ def read_tables(
         strip_rules=of_profile("strip_rules"),
         groups=groups,
         accounts=accounts,
+        account_addresses=blocks,
         decks=decks,
         profile=Where(profile.source),
     )
@@ -203,6 +214,24 @@ def _written(path: Sequence[str | int]) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
+
+
+def _read_account_addresses(document: Document, blocks: dict[str, AccountBlock], findings: Findings) -> None:
+    name = "account_addresses"
+    content = document.data.get(name, {})
+    if not isinstance(content, dict):
+        findings.error(document.where((name,)), name, f"is written as {entries.AccountAddresses.heading}")
+        return
+    for written, raw in content.items():
+        where, key = document.where((name, written)), f"{name}.{quoted(written)}"
+        try:
+            account, block = ACCOUNT_NAME.read(raw), canonical_block(written)
+        except (BadValueError, ValueError) as error:
+            findings.error(where, key, str(error))
+            continue
+        known = blocks.setdefault(block, AccountBlock(account=account, where=where, key=key))
+        if known.where != where:
+            findings.error(where, key, f"is a block of {known.where} too")
 
 
 def _read_decks(

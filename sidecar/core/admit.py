@@ -20,8 +20,8 @@ from sidecar.core.events import Event, InviteReceived, InviteRefused, LegIdentit
 from sidecar.core.hangup import SERVER, hangup
 from sidecar.core.identity import leg_b_names
 from sidecar.core.margin import ExchangeRate, margin, reaches_floor
-from sidecar.core.numbers import BilledNumber, StripPlan, billed_number, matches_list, normalise
-from sidecar.core.policy import NO_ACCOUNT, Account, AccountRule, Gateway, Given, Policy
+from sidecar.core.numbers import BilledNumber, StripPlan, billed_number, matches_list
+from sidecar.core.policy import NO_ACCOUNT, Account, Gateway, Given, Policy
 from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.routing import free_gateways, route_of
@@ -166,20 +166,13 @@ def _carries_unrated(account: Account) -> bool:
 
 def account_of(invite: InviteReceived, policy: Policy) -> str | None:
     """The account of the first rule that applies; None where nobody claims the call."""
-    return next((rule.account for rule in policy.account_rules if _applies(rule, invite, policy)), None)
-
-
-def _applies(rule: AccountRule, invite: InviteReceived, policy: Policy) -> bool:
-    if rule.peer is not None:
-        return rule.peer == invite.peer
-    if rule.header is not None:
-        peer = policy.peers.get(invite.peer)
-        return (
-            peer is not None and peer.asserts_identity and (rule.header, rule.header_value) in invite.headers
-        )
-    if rule.tls_name is not None:
-        return rule.tls_name == invite.tls_name
-    return rule.called_prefix is not None and normalise(invite.request_user).startswith(rule.called_prefix)
+    peer = policy.peers.get(invite.peer)
+    return policy.account_rules.account_of(
+        invite,
+        asserts_identity=peer is not None and peer.asserts_identity,
+        accounts=policy.accounts,
+        account_at=lambda: policy.account_addresses.account_of(invite.leg.remote_address),
+    )
 
 
 def _number(invite: InviteReceived, account: Account, policy: Policy) -> BilledNumber:

@@ -7,16 +7,19 @@ it began under.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 
 import msgspec
 from msgspec.structs import replace
 
+from sidecar.core.account_rules import AccountRules
+from sidecar.core.addresses import AddressTable
 from sidecar.core.gateway_health import ProbeTerms
 from sidecar.core.hangup import TABLE
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.numbers import StripRule
+from sidecar.core.persistent_map import PersistentMap
 from sidecar.core.rating import RatingTerms
 from sidecar.core.registration import RegisterTerms
 from sidecar.core.tariff import Deck
@@ -88,7 +91,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     minimum_charge: Decimal = Decimal(0)
 
 
-class Share(msgspec.Struct, frozen=True, kw_only=True):
+class Share(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A gateway's part of the calls of its group: `weight` of the sum of all weights in it."""
 
     gateway: str
@@ -99,7 +102,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"weight {self.weight} of {self.gateway}: at least 1")
 
 
-class RouteRule(msgspec.Struct, frozen=True, kw_only=True):
+class RouteRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Calls whose received number begins with `prefix` try `gateways` in order; the longest prefix wins.
     A tuple in their place is a group: calls are spread over it by weight (`routing`)."""
 
@@ -107,7 +110,50 @@ class RouteRule(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[str | tuple[Share, ...], ...]
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
+class Routes:
+    """The routes of a profile, immutable; asked by one look-up for each length that a prefix has."""
+
+    __slots__ = ("_by_prefix", "_lengths")
+
+    def __init__(self, rules: Iterable[RouteRule] = ()) -> None:
+        """Of two with one prefix the first holds."""
+        by_prefix: dict[str, RouteRule] = {}
+        for rule in rules:
+            by_prefix.setdefault(rule.prefix, rule)
+        self._by_prefix = PersistentMap(by_prefix)
+        self._lengths = tuple(sorted({len(prefix) for prefix in by_prefix}, reverse=True))
+
+    def match(self, number: str) -> RouteRule | None:
+        """That of the longest prefix of the number."""
+        for length in self._lengths:
+            if length <= len(number):
+                rule = self._by_prefix.get(number[:length])
+                if rule is not None:
+                    return rule
+        return None
+
+    def plus(self, rule: RouteRule) -> Routes:
+        """With this route, in the place of that of the same prefix; the cost does not grow with the
+        routes."""
+        made = Routes.__new__(Routes)
+        made._by_prefix = self._by_prefix.plus(rule.prefix, rule)
+        made._lengths = tuple(sorted({len(rule.prefix), *self._lengths}, reverse=True))
+        return made
+
+    def __iter__(self) -> Iterator[RouteRule]:
+        """By prefix."""
+        return iter([self._by_prefix[prefix] for prefix in sorted(self._by_prefix)])
+
+    def __len__(self) -> int:
+        return len(self._by_prefix)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Routes) and self._by_prefix == other._by_prefix
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str
     currency: str
     prepaid: bool = False
@@ -118,24 +164,6 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     margin_floor: Decimal | None = None  # least margin, as a share of the sale; None: the node's
     tax_rate: Decimal = Decimal(0)
     minimum_charge: Decimal = Decimal(0)
-
-
-class AccountRule(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to know whose call it is; exactly one of the four matches is given. The first rule that applies
-    wins."""
-
-    account: str
-    peer: str | None = None
-    header: str | None = None  # lower case; read only from a peer with asserts_identity
-    header_value: str | None = None
-    tls_name: str | None = None
-    called_prefix: str | None = None
-
-    def __post_init__(self) -> None:
-        if sum(m is not None for m in (self.peer, self.header, self.tls_name, self.called_prefix)) != 1:
-            raise ValueError("an account rule has exactly one of peer, header, tls_name, called_prefix")
-        if (self.header is None) != (self.header_value is None):
-            raise ValueError("header and header_value go together")
 
 
 class Timers(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,9 +195,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str
     peers: Mapping[str, Peer]
     gateways: Mapping[str, Gateway]
-    routes: tuple[RouteRule, ...]
-    accounts: Mapping[str, Account]
-    account_rules: tuple[AccountRule, ...] = ()
+    routes: Routes
+    accounts: PersistentMap[str, Account]
+    account_rules: AccountRules = AccountRules()
+    account_addresses: AddressTable = AddressTable()
+    accounts_reread: Mapping[str, Account] = {}  # as the settings were read last: only their floors are used
     account_required: bool
     calls_max: int
     timers: Timers
@@ -193,13 +223,29 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         """The account's terms, with the node's margin floor where it has none; calls that nobody claims are
         account `_`: postpaid, without limit."""
         account = self.accounts.get(name) or Account(name=name, currency=self.default_currency)
-        if account.margin_floor is None and self.margin_floor is not None:
-            return replace(account, margin_floor=self.margin_floor)
-        return account
+        floor = self._own_floor(account)
+        if floor is None:
+            floor = self.margin_floor
+        return account if floor is account.margin_floor else replace(account, margin_floor=floor)
+
+    def margin_floors(self) -> dict[str, Decimal]:
+        """Those of accounts that have one of their own, by name. Looks at all accounts."""
+        floors = ((name, self._own_floor(account)) for name, account in self.accounts.items())
+        return dict(sorted((name, floor) for name, floor in floors if floor is not None))
+
+    def _own_floor(self, account: Account) -> Decimal | None:
+        return self.accounts_reread.get(account.name, account).margin_floor
 
     def with_account(self, account: Account) -> Policy:
         """This policy with one account more; where it has one of this name, that one stays."""
-        return replace(self, accounts={account.name: account, **self.accounts})
+        if account.name in self.accounts:
+            return self
+        return replace(self, accounts=self.accounts.plus(account.name, account))
+
+    def with_accounts(self, accounts: Iterable[Account]) -> Policy:
+        """The same of many: at a cost that grows with all accounts."""
+        more = {account.name: account for account in accounts}
+        return replace(self, accounts=PersistentMap({**more, **self.accounts}))
 
     def with_deck(self, name: str, deck: Deck) -> Policy:
         return replace(self, decks={**self.decks, name: deck})
@@ -211,12 +257,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             self,
             exchange=read.exchange,
             margin_floor=read.margin_floor,
-            accounts={
-                name: replace(account, margin_floor=read.accounts[name].margin_floor)
-                if name in read.accounts
-                else account
-                for name, account in self.accounts.items()
-            },
+            accounts_reread=read.accounts,
         )
 
 

@@ -23,11 +23,8 @@ from sidecar.core.policy import Gateway, Given, Load, Policy, Share
 def route_of(number: BilledNumber, call_id: UUID, policy: Policy) -> tuple[str, ...]:
     """The gateways of the longest route prefix of the number as dialled, in the order that this call tries
     them; none where no route matches."""
-    matching = [rule for rule in policy.routes if number.normalised.startswith(rule.prefix)]
-    if not matching:
-        return ()
-    longest = max(matching, key=lambda rule: len(rule.prefix))
-    return tuple(_in_order(longest.gateways, call_id.int & HASH_BITS))
+    rule = policy.routes.match(number.normalised)
+    return () if rule is None else tuple(_in_order(rule.gateways, call_id.int & HASH_BITS))
 
 
 def _in_order(gateways: tuple[str | tuple[Share, ...], ...], chance: int) -> Iterator[str]:

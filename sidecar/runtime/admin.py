@@ -531,11 +531,9 @@ def _margin_terms(settings: SettingsSource, policy: Policy) -> _MarginTerms | Se
 
 
 def _margin_floors(policy: Policy) -> dict[str, str | None]:
-    floors = {name: account.margin_floor for name, account in policy.accounts.items()}
     return {
         name: None if floor is None else amount_text(floor)
-        for name, floor in {"*": policy.margin_floor, **floors}.items()
-        if name == "*" or floor is not None
+        for name, floor in {"*": policy.margin_floor, **policy.margin_floors()}.items()
     }
 
 

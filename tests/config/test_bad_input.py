@@ -516,11 +516,6 @@ PROFILES = [
     ("routes as a table", "[routes]\n", "routes: is written as [[routes]]"),
     # account rules
     (
-        "unknown account",
-        "[[account_rules]]\naccount = 'a'\npeer = 'local'\n",
-        "account_rules[0].account: there is no account 'a'",
-    ),
-    (
         "unknown peer",
         "[accounts.a]\n[[account_rules]]\naccount = 'a'\npeer = 'locale'\n",
         "account_rules[0].peer: there is no peer 'locale': it needs a table, [peers.locale]; did you mean",
@@ -534,6 +529,74 @@ PROFILES = [
         "no match",
         "[accounts.a]\n[[account_rules]]\naccount = 'a'\n",
         "has one of peer, header, tls_name, called_prefix, not none",
+    ),
+    (
+        "neither an account nor where its name is",
+        "[[account_rules]]\npeer = 'local'\n",
+        "account_rules[0]: has one of account, account_from",
+    ),
+    (
+        "an account, and where its name is",
+        "[accounts.a]\n[[account_rules]]\naccount = 'a'\naccount_from = 'header'\nheader = 'x'\n",
+        "account_rules[0]: has one of account, account_from",
+    ),
+    (
+        "account from the moon",
+        "[[account_rules]]\naccount_from = 'moon'\n",
+        "account_rules[0].account_from: expected",
+    ),
+    (
+        "account from a header that is not named",
+        "[[account_rules]]\naccount_from = 'header'\n",
+        "account_rules[0].account_from: with 'header' a rule has a header, and nothing else",
+    ),
+    (
+        "account from a header of one value",
+        "[[account_rules]]\naccount_from = 'header'\nheader = 'x'\nheader_value = 'y'\n",
+        "account_rules[0].account_from: with 'header' a rule has a header, and nothing else",
+    ),
+    (
+        "account from an address and a peer",
+        "[[account_rules]]\naccount_from = 'address'\npeer = 'local'\n",
+        "account_rules[0].account_from: with 'address' a rule has nothing else",
+    ),
+    (
+        "account from the same header twice",
+        "[[account_rules]]\naccount_from = 'header'\nheader = 'x'\n" * 2,
+        "account_rules[1]: never applies: account_rules[0]",
+    ),
+    (
+        "addresses that no rule reads",
+        "[accounts.a]\n[account_addresses]\n'192.0.2.0/24' = 'a'\n",
+        'is never read: no [[account_rules]] has account_from = "address"',
+    ),
+    (
+        "a bad block",
+        "[[account_rules]]\naccount_from = 'address'\n[account_addresses]\n'192.0.2.7/24' = 'a'\n",
+        f"profile.toml:{LAST + 4}: account_addresses.'192.0.2.7/24': '192.0.2.7/24' has bits set behind",
+    ),
+    (
+        "no block at all",
+        "[[account_rules]]\naccount_from = 'address'\n[account_addresses]\nhere = 'a'\n",
+        "account_addresses.'here': 'here' is no address block",
+    ),
+    (
+        "one block twice",
+        (
+            "[accounts.a]\n[[account_rules]]\naccount_from = 'address'\n[account_addresses]\n"
+            "'192.0.2.0/24' = 'a'\n'::ffff:192.0.2.0/120' = 'a'\n"
+        ),
+        f"account_addresses.'::ffff:192.0.2.0/120': is a block of profile.toml:{LAST + 5} too",
+    ),
+    (
+        "a block of nobody",
+        "[[account_rules]]\naccount_from = 'address'\n[account_addresses]\n'192.0.2.0/24' = 7\n",
+        "account_addresses.'192.0.2.0/24': expected",
+    ),
+    (
+        "addresses as an array",
+        "[[account_rules]]\naccount_from = 'address'\n[[account_addresses]]\n",
+        "account_addresses: is written as [account_addresses]",
     ),
     (
         "header without a value",

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from sidecar.config import ConfigError, Inputs, entries, load, places
 from sidecar.config.settings import DECLARED, SECTION_NAMES, LogLevel, ReferPolicy, UnlistedSource
+from sidecar.core.account_rules import AccountRule
 from sidecar.core.numbers import StripRule
-from sidecar.core.policy import Account, AccountRule, Gateway, Peer, ProxyHangup, RouteRule, Share, Timers
+from sidecar.core.policy import Account, Gateway, Peer, ProxyHangup, RouteRule, Share, Timers
 from sidecar.core.terms import CallerIdForm, Detail, NumberForm, Redirection, TransportName
 from tests.config.support import PROFILE, Start, deck_or_errors, exchange_or_errors
 
@@ -56,7 +57,7 @@ def test_without_any_file_there_is_a_whole_node_on_loopback(tmp_path: Path) -> N
     assert (own.sip.unlisted_source, own.log.level) == (UnlistedSource.DROP, LogLevel.INFO)
     assert policy.timers == TIMERS
     assert (policy.tenant, policy.node, policy.boot_id) == ("_", "box", "boot")
-    assert policy.routes == (RouteRule(prefix="", gateways=("next_hop",)),)
+    assert tuple(policy.routes) == (RouteRule(prefix="", gateways=("next_hop",)),)
     assert policy.gateways["next_hop"].no_response_failover_ms == 4_000
 
 
@@ -264,8 +265,8 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             failover_codes=frozenset(range(500, 600)),
         ),
     }
-    assert policy.routes == (RouteRule(prefix="49", gateways=("two", "one")),)
-    assert policy.account_rules == (
+    assert tuple(policy.routes) == (RouteRule(prefix="49", gateways=("two", "one")),)
+    assert tuple(policy.account_rules) == (
         AccountRule(account="acme", header="x-account", header_value="acme"),
         AccountRule(account="acme", called_prefix="222"),
     )
@@ -303,7 +304,9 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
 
 def test_without_routes_every_number_tries_every_gateway_in_the_order_of_the_file(start: Start) -> None:
     profile = PROFILE + "[gateways.a]\nhost = '127.0.0.2'\nport = 1\n"
-    assert start.load(profile=profile).policy.routes == (RouteRule(prefix="", gateways=("carrier", "a")),)
+    assert tuple(start.load(profile=profile).policy.routes) == (
+        RouteRule(prefix="", gateways=("carrier", "a")),
+    )
 
 
 def test_a_group_of_a_route_has_a_weight_for_each_gateway(start: Start) -> None:
@@ -313,7 +316,7 @@ def test_a_group_of_a_route_has_a_weight_for_each_gateway(start: Start) -> None:
     profile = PROFILE + more + "[[routes]]\nprefix = ''\ngateways = [['a=90', 'carrier'], 'b']\n"
     loaded = start.load(profile=profile)
     share = (Share(gateway="a", weight=90), Share(gateway="carrier", weight=1))
-    assert loaded.policy.routes == (RouteRule(prefix="", gateways=(share, "b")),)
+    assert tuple(loaded.policy.routes) == (RouteRule(prefix="", gateways=(share, "b")),)
     assert loaded.warnings == ()
 
 

@@ -370,3 +370,38 @@ def test_a_gateway_that_wants_an_assertion_needs_a_peer_who_may_make_one(start: 
     assert start.load(profile=profile).warnings == ()
     shown = start.shown(start.load(profile=profile.replace("asserts_identity = true", "")).warnings)
     assert [line for line in shown if "gateways.other.caller_id: nothing is asserted of anyone" in line]
+
+
+# --- whose call ---------------------------------------------------------------------------------------------
+
+
+def test_an_account_that_may_be_made_by_command_is_a_warning(start: Start) -> None:
+    rules = """
+[accounts.acme]
+[[account_rules]]
+account = "acne"
+peer = "local"
+[[account_rules]]
+account_from = "header"
+header = "X-Account"
+[[account_rules]]
+account_from = "address"
+[account_addresses]
+"2001:DB8::/32" = "acme"
+"192.0.2.7" = "made"
+"""
+    loaded = start.load(profile=PROFILE + rules)
+    first, second = start.shown(loaded.warnings)
+    assert "account_rules[0].account: there is no account 'acne' in the settings" in first
+    assert "did you mean 'acme'?" in first
+    assert "account_addresses.'192.0.2.7': there is no account 'made' in the settings" in second
+    assert list(loaded.policy.account_addresses) == [("192.0.2.7/32", "made"), ("2001:db8::/32", "acme")]
+    assert [rule.account_from for rule in loaded.policy.account_rules] == [None, "header", "address"]
+    assert "x-account" in loaded.settings.headers
+
+
+def test_addresses_may_stand_in_the_settings_file_too(start: Start) -> None:
+    settings = '[accounts.a]\n[account_addresses]\n"192.0.2.7" = "a"\n'
+    loaded = start.load(settings, PROFILE + '[[account_rules]]\naccount_from = "address"\n')
+    assert list(loaded.policy.account_addresses) == [("192.0.2.7/32", "a")]
+    assert loaded.warnings == ()

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from sidecar.core.identity import call_id_of
 from sidecar.core.numbers import StripPlan, billed_number
-from sidecar.core.policy import RouteRule, Share
+from sidecar.core.policy import RouteRule, Routes, Share
 from sidecar.core.routing import route_of
 from tests.scenarios.world import policy_of
 
@@ -31,12 +31,14 @@ def group(*weights: int, name: str = "g") -> tuple[Share, ...]:
 
 
 def order(call_id: UUID, *gateways: str | tuple[Share, ...]) -> tuple[str, ...]:
-    return route_of(NUMBER, call_id, replace(POLICY, routes=(RouteRule(prefix="49", gateways=gateways),)))
+    return route_of(
+        NUMBER, call_id, replace(POLICY, routes=Routes([RouteRule(prefix="49", gateways=gateways)]))
+    )
 
 
 def orders(boot_id: str, *gateways: str | tuple[Share, ...]) -> list[tuple[str, ...]]:
     """Those of a node's first calls, which all came in one millisecond."""
-    policy = replace(POLICY, routes=(RouteRule(prefix="49", gateways=gateways),))
+    policy = replace(POLICY, routes=Routes([RouteRule(prefix="49", gateways=gateways)]))
     return [
         route_of(NUMBER, call_id_of("_", "n1", boot_id, number, MS), policy) for number in range(1, CALLS + 1)
     ]

@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from sidecar.core.account_rules import AccountRule
 from sidecar.core.events import InviteReceived, LegIdentity
 from sidecar.core.identity import call_id_of
 from sidecar.core.policy import (
     Account,
-    AccountRule,
     Gateway,
     Peer,
     Policy,

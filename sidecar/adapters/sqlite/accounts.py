@@ -29,6 +29,22 @@ class SqliteAccounts:
         if refusal := await self._write(lambda batch: batch.open_account(wanted, change)):
             raise AccountError(refusal)
 
+    async def create_all(self, wanted: Sequence[StoredAccount]) -> None:
+        """Those that are not there yet, in one transaction."""
+        known = set(await self.all())
+        missing = [
+            AccountTerms(account.name, account.currency, account.prepaid)
+            for account in wanted
+            if account not in known
+        ]
+        refusals: list[str] = []
+        if missing:
+            refusals = await self._write(
+                lambda batch: [text for terms in missing if (text := batch.open_account(terms, None))]
+            )
+        if refusals:
+            raise AccountError(refusals[0])
+
     async def top_up(self, name: str, amount: Money, reference: str, change: Change | None = None) -> Money:
         balance = await self._write(lambda batch: batch.top_up(name, amount, reference, change))
         if isinstance(balance, str):
