@@ -178,9 +178,9 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
             watchers=[("broker", broker.watch)] if broker is not None else [],
         )
 
-        metrics.watch_outbox(relay.counters, lambda: relay.state)
-        metrics.watch_bridge(hook.stats)
-        metrics.watch_gateways(gateways.statuses)
+        metrics.collect_outbox(relay.counters, lambda: relay.state)
+        metrics.collect_bridge(hook.stats)
+        metrics.collect_gateways(gateways.statuses)
         metrics_port = metrics.serve(*settings.metrics.listen)
         stack.callback(metrics.close)
         metrics_place = f"{settings.metrics.listen[0]}:{metrics_port}"
@@ -320,9 +320,8 @@ async def _with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
         ]
     )
     stored = await store.accounts.all()
-    return policy.with_stored(
-        (Account(name=known.name, currency=known.currency, prepaid=known.prepaid) for known in stored),
-        await store.accounts.addresses(),
+    return policy.with_accounts(
+        Account(name=known.name, currency=known.currency, prepaid=known.prepaid) for known in stored
     )
 
 

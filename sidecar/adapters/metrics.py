@@ -3,7 +3,7 @@ scrape.
 
 No label ever holds a phone number, an account or an address: labels are words of closed sets, and names of
 gateways where a setting is named. The exposition runs in a thread of its own and only reads numbers, so a
-slow or stuck scrape costs the calls nothing.
+slow or stuck scrape costs the calls nothing. What there is to read is declared at the top, once.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from threading import Thread
-from typing import Generic, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import Metric as Family
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
@@ -34,6 +35,81 @@ COMMIT_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 M = TypeVar("M", bound=MetricWrapperBase)
 
 
+class Metric(NamedTuple):
+    """One metric. Prometheus shows a counter as `name_total`, a histogram as `name_bucket`, `_sum` and
+    `_count`."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+ENDED = Metric(
+    "sidecar_calls_ended", "counter", "Admitted calls that ended.", ("origin", "reason", "detail", "recorded")
+)
+REFUSED = Metric("sidecar_calls_refused", "counter", "INVITEs refused.", ("detail",))
+SUPPRESSED = Metric(
+    "sidecar_suppressed_money",
+    "counter",
+    "What calls whose CDR was kept back cost or would have cost, by the setting.",
+    ("currency", "side", "reason", "setting"),
+)
+PDD = Metric(
+    "sidecar_post_dial_delay_seconds",
+    "histogram",
+    "INVITE on leg A to the first 18x or 2xx of leg B.",
+    buckets=PDD_BUCKETS_S,
+)
+COMMIT = Metric(
+    "sidecar_commit_seconds", "histogram", "Duration of a store commit.", buckets=COMMIT_BUCKETS_S
+)
+OVERRUN = Metric("sidecar_overrun_ms", "counter", "Talk time beyond the grant, not billed.")
+BROKEN = Metric(
+    "sidecar_broken_promises",
+    "counter",
+    "Assertions of our own that failed; each released its call as server/fault.",
+    ("where",),
+)
+UNKNOWN = Metric("sidecar_unknown_rows", "counter", "A state or classification table had no row.", ("table",))
+CALLS = Metric("sidecar_calls", "gauge", "Calls by phase.", ("phase",))
+CONNECTED = Metric("sidecar_broker_connected", "gauge", "1 while there is a link to the broker.")
+CONNECTS = Metric("sidecar_broker_connects", "counter", "Links to the broker that came up.")
+LINKS_LOST = Metric("sidecar_broker_links_lost", "counter", "Links to the broker that broke.")
+SENT = Metric("sidecar_outbox_sent", "counter", "PUBLISH packets handed to the link.")
+DELIVERED = Metric("sidecar_outbox_delivered", "counter", "Rows that the broker has taken.")
+NO_SUBSCRIBER = Metric("sidecar_outbox_no_subscriber", "counter", "Delivered with 0x10: nobody listens.")
+RETRIED = Metric("sidecar_outbox_retried", "counter", "Rows refused for now.")
+DEAD = Metric("sidecar_outbox_dead", "counter", "Rows moved to the dead letters.")
+FAILURES = Metric("sidecar_outbox_failures", "counter", "Reads of the outbox, or writes to it, that failed.")
+DEFECTS = Metric("sidecar_outbox_defects", "counter", "Exceptions of our own code in the relay.")
+IN_FLIGHT = Metric("sidecar_outbox_in_flight", "gauge", "Rows sent and not acknowledged.")
+PUBACK = Metric("sidecar_puback", "counter", "PUBACKs by reason code.", ("code",))
+DEPTH = Metric("sidecar_outbox_depth", "gauge", "Rows that wait for the broker.")
+DEAD_LETTERS = Metric("sidecar_outbox_dead_letters", "gauge", "Dead letters kept.")
+HEAD_SEQ = Metric("sidecar_outbox_head_seq", "gauge", "The last sequence number taken.")
+OLDEST_AGE = Metric("sidecar_outbox_oldest_age_seconds", "gauge", "Age of the oldest waiting row.")
+BRIDGE = Metric(
+    "sidecar_bridge",
+    "counter",
+    "Counters of the SIP bridge: everything that is dropped, refused, cut or unexpected.",
+    ("counter",),
+)
+GATEWAY_UP = Metric(
+    "sidecar_gateway_up", "gauge", "0 while it is down: it is tried after all others.", ("gateway",)
+)
+PROBES = Metric("sidecar_gateway_probes", "counter", "OPTIONS whose answer came, or did not.", ("gateway",))
+PROBES_FAILED = Metric(
+    "sidecar_gateway_probes_failed", "counter", "Those without a good answer.", ("gateway",)
+)
+PROBE_TOOK = Metric(
+    "sidecar_gateway_probe_seconds", "gauge", "Round trip of the last good probe.", ("gateway",)
+)
+REGISTERED = Metric("sidecar_gateway_registered", "gauge", "1 while it holds our registration.", ("gateway",))
+METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+
+
 class MetricsError(Exception):
     """The exposition could not be started; the text says what to do."""
 
@@ -44,59 +120,17 @@ class Metrics:
     def __init__(self, *, wall_ns: Callable[[], int] = time.time_ns) -> None:
         self._wall_ns = wall_ns
         self.registry = registry = CollectorRegistry()
-        self._ended = _Children(
-            Counter(
-                "sidecar_calls_ended",
-                "Admitted calls that ended.",
-                ["origin", "reason", "detail", "recorded"],
-                registry=registry,
-            )
+        self._ended, self._refused, self._suppressed, self._broken, self._unknown = (
+            _Children(Counter(one.name, one.meaning, one.labels, registry=registry))
+            for one in (ENDED, REFUSED, SUPPRESSED, BROKEN, UNKNOWN)
         )
-        self._refused = _Children(
-            Counter("sidecar_calls_refused", "INVITEs refused.", ["detail"], registry=registry)
+        self._pdd, self._commit = (
+            Histogram(one.name, one.meaning, buckets=one.buckets, registry=registry) for one in (PDD, COMMIT)
         )
-        self._suppressed = _Children(
-            Counter(
-                "sidecar_suppressed_money",
-                "What calls whose CDR was kept back cost or would have cost, by the setting.",
-                ["currency", "side", "reason", "setting"],
-                registry=registry,
-            )
-        )
-        self._pdd = Histogram(
-            "sidecar_post_dial_delay_seconds",
-            "INVITE on leg A to the first 18x or 2xx of leg B.",
-            buckets=PDD_BUCKETS_S,
-            registry=registry,
-        )
-        self._commit = Histogram(
-            "sidecar_commit_seconds",
-            "Duration of a store commit.",
-            buckets=COMMIT_BUCKETS_S,
-            registry=registry,
-        )
-        self._overrun = Counter(
-            "sidecar_overrun_ms", "Talk time beyond the grant, not billed.", registry=registry
-        )
-        self._broken = _Children(
-            Counter(
-                "sidecar_broken_promises",
-                "Assertions of our own that failed; each released its call as server/fault.",
-                ["where"],
-                registry=registry,
-            )
-        )
-        self._unknown = _Children(
-            Counter(
-                "sidecar_unknown_rows",
-                "A state or classification table had no row.",
-                ["table"],
-                registry=registry,
-            )
-        )
+        self._overrun = Counter(OVERRUN.name, OVERRUN.meaning, registry=registry)
         # Plain numbers, read at the scrape: they change six times a call, and a gauge locks for each.
         self._phases = dict.fromkeys(Phase, 0)
-        calls = Gauge("sidecar_calls", "Calls by phase.", ["phase"], registry=registry)
+        calls = Gauge(CALLS.name, CALLS.meaning, CALLS.labels, registry=registry)
         for phase in Phase:
             calls.labels(phase.value).set_function(partial(self._phases.__getitem__, phase))
         self._server: tuple[WSGIServer, Thread] | None = None
@@ -139,14 +173,14 @@ class Metrics:
 
     # --- read at the scrape ---------------------------------------------------------------------------------
 
-    def watch_outbox(self, counters: RelayCounters, state: Callable[[], OutboxState | None]) -> None:
+    def collect_outbox(self, counters: RelayCounters, state: Callable[[], OutboxState | None]) -> None:
         self.registry.register(_OutboxCollector(counters, state, self._wall_ns))
 
-    def watch_bridge(self, stats: Callable[[], Mapping[str, int]]) -> None:
+    def collect_bridge(self, stats: Callable[[], Mapping[str, int]]) -> None:
         """`stats` is called from the exposition's thread."""
         self.registry.register(_BridgeCollector(stats))
 
-    def watch_gateways(self, statuses: Callable[[], Sequence[GatewayStatus]]) -> None:
+    def collect_gateways(self, statuses: Callable[[], Sequence[GatewayStatus]]) -> None:
         """`statuses` is called from the exposition's thread."""
         self.registry.register(_GatewayCollector(statuses))
 
@@ -197,57 +231,42 @@ class _OutboxCollector(Collector):
         self._state = state
         self._wall_ns = wall_ns
 
-    def describe(self) -> Iterable[Metric]:
+    def describe(self) -> Iterable[Family]:
         return []  # nothing is read while registering
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         counters = self._counters
-        yield _gauge(
-            "sidecar_broker_connected", "1 while there is a link to the broker.", int(counters.connected)
-        )
-        yield _counter("sidecar_broker_connects", "Links to the broker that came up.", counters.connects)
-        yield _counter("sidecar_broker_links_lost", "Links to the broker that broke.", counters.links_lost)
-        yield _counter("sidecar_outbox_sent", "PUBLISH packets handed to the link.", counters.sent)
-        yield _counter("sidecar_outbox_delivered", "Rows that the broker has taken.", counters.delivered)
-        yield _counter(
-            "sidecar_outbox_no_subscriber", "Delivered with 0x10: nobody listens.", counters.no_subscriber
-        )
-        yield _counter("sidecar_outbox_retried", "Rows refused for now.", counters.retried)
-        yield _counter("sidecar_outbox_dead", "Rows moved to the dead letters.", counters.dead)
-        yield _counter(
-            "sidecar_outbox_failures",
-            "Reads of the outbox, or writes to it, that failed.",
-            counters.outbox_failures,
-        )
-        yield _counter("sidecar_outbox_defects", "Exceptions of our own code in the relay.", counters.defects)
-        yield _gauge("sidecar_outbox_in_flight", "Rows sent and not acknowledged.", counters.in_flight)
-        codes = CounterMetricFamily("sidecar_puback", "PUBACKs by reason code.", labels=["code"])
-        for code, count in sorted(counters.codes.copy().items()):
-            codes.add_metric([f"0x{code:02x}"], count)
-        yield codes
+        yield _value(CONNECTED, int(counters.connected))
+        yield _value(CONNECTS, counters.connects)
+        yield _value(LINKS_LOST, counters.links_lost)
+        yield _value(SENT, counters.sent)
+        yield _value(DELIVERED, counters.delivered)
+        yield _value(NO_SUBSCRIBER, counters.no_subscriber)
+        yield _value(RETRIED, counters.retried)
+        yield _value(DEAD, counters.dead)
+        yield _value(FAILURES, counters.outbox_failures)
+        yield _value(DEFECTS, counters.defects)
+        yield _value(IN_FLIGHT, counters.in_flight)
+        codes = sorted(counters.codes.copy().items())
+        yield _by_label(PUBACK, ((f"0x{code:02x}", count) for code, count in codes))
         state = self._state()
         if state is not None:
-            yield _gauge("sidecar_outbox_depth", "Rows that wait for the broker.", state.depth)
-            yield _gauge("sidecar_outbox_dead_letters", "Dead letters kept.", state.dead)
-            yield _gauge("sidecar_outbox_head_seq", "The last sequence number taken.", state.head_seq)
+            yield _value(DEPTH, state.depth)
+            yield _value(DEAD_LETTERS, state.dead)
+            yield _value(HEAD_SEQ, state.head_seq)
             age_s = (self._wall_ns() - state.oldest_wall_ns) / 1e9 if state.oldest_wall_ns else 0.0
-            yield _gauge(
-                "sidecar_outbox_oldest_age_seconds", "Age of the oldest waiting row.", max(0.0, age_s)
-            )
+            yield _value(OLDEST_AGE, max(0.0, age_s))
 
 
 class _BridgeCollector(Collector):
     def __init__(self, stats: Callable[[], Mapping[str, int]]) -> None:
         self._stats = stats
 
-    def describe(self) -> Iterable[Metric]:
+    def describe(self) -> Iterable[Family]:
         return []
 
-    def collect(self) -> Iterator[Metric]:
-        family = CounterMetricFamily("sidecar_bridge", "Counters of the SIP bridge.", labels=["counter"])
-        for name, count in self._stats().items():
-            family.add_metric([name], count)
-        yield family
+    def collect(self) -> Iterator[Family]:
+        yield _by_label(BRIDGE, self._stats().items())
 
 
 class _GatewayCollector(Collector):
@@ -256,38 +275,40 @@ class _GatewayCollector(Collector):
     def __init__(self, statuses: Callable[[], Sequence[GatewayStatus]]) -> None:
         self._statuses = statuses
 
-    def describe(self) -> Iterable[Metric]:
+    def describe(self) -> Iterable[Family]:
         return []
 
-    def collect(self) -> Iterator[Metric]:
-        up = _of_gateways(GaugeMetricFamily, "up", "0 while it is down: it is tried after all others.")
-        probes = _of_gateways(CounterMetricFamily, "probes", "OPTIONS whose answer came, or did not.")
-        failed = _of_gateways(CounterMetricFamily, "probes_failed", "Those without a good answer.")
-        took = _of_gateways(GaugeMetricFamily, "probe_seconds", "Round trip of the last good probe.")
-        registered = _of_gateways(GaugeMetricFamily, "registered", "1 while it holds our registration.")
-        for status in self._statuses():
-            name = [status.gateway]
-            up.add_metric(name, status.health is not Health.DOWN)
-            if status.is_probed:
-                probes.add_metric(name, status.probes)
-                failed.add_metric(name, status.probes_failed)
-            if status.probe_ms is not None:
-                took.add_metric(name, status.probe_ms / 1000)
-            if status.registration is not None:
-                registered.add_metric(name, status.registration is RegistrationState.REGISTERED)
-        yield from (up, probes, failed, took, registered)
+    def collect(self) -> Iterator[Family]:
+        statuses = self._statuses()
+        probed = [one for one in statuses if one.is_probed]
+        yield _by_label(GATEWAY_UP, ((one.gateway, one.health is not Health.DOWN) for one in statuses))
+        yield _by_label(PROBES, ((one.gateway, one.probes) for one in probed))
+        yield _by_label(PROBES_FAILED, ((one.gateway, one.probes_failed) for one in probed))
+        took = ((one.gateway, one.probe_ms / 1000) for one in statuses if one.probe_ms is not None)
+        yield _by_label(PROBE_TOOK, took)
+        yield _by_label(
+            REGISTERED,
+            (
+                (one.gateway, one.registration is RegistrationState.REGISTERED)
+                for one in statuses
+                if one.registration is not None
+            ),
+        )
 
 
-F = TypeVar("F", GaugeMetricFamily, CounterMetricFamily)
+def _family(metric: Metric) -> GaugeMetricFamily | CounterMetricFamily:
+    kind = GaugeMetricFamily if metric.kind == "gauge" else CounterMetricFamily
+    return kind(metric.name, metric.meaning, labels=metric.labels)
 
 
-def _of_gateways(kind: type[F], name: str, text: str) -> F:
-    return kind(f"sidecar_gateway_{name}", text, labels=["gateway"])
+def _value(metric: Metric, value: float) -> Family:
+    family = _family(metric)
+    family.add_metric((), value)
+    return family
 
 
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, value=value)
-
-
-def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
-    return CounterMetricFamily(name, text, value=value)
+def _by_label(metric: Metric, values: Iterable[tuple[str, float]]) -> Family:
+    family = _family(metric)
+    for label, value in values:
+        family.add_metric((label,), value)
+    return family

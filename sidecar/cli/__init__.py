@@ -1,7 +1,7 @@
 """The `sidecar` command. One module per group of commands; what is slow to import is imported by the command
 that needs it, so that `sidecar --help` is quick.
 
-Exit codes: 0 done; 1 no (not found, refused, a difference found); 2 usage or bad input; 3 no daemon answers.
+What exit codes mean is in `output.Exit`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from sidecar.cli import (
     handover,
     node,
     records,
+    reference,
     rerate,
     start,
 )
+from sidecar.cli.output import EXIT_MEANINGS
 
 app = typer.Typer(
     name="sidecar",
     help="A billing sidecar for SIP: who ended each call, why, and what it costs, over MQTT.",
-    epilog="Exit codes: 0 done; 1 no (not found, refused, a difference); 2 usage or bad input; 3 no daemon.",
+    epilog=f"Exit codes: {'; '.join(f'{code.value} {said}' for code, said in EXIT_MEANINGS.items())}.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,6 +62,7 @@ app.command("check")(start.check)
 app.command("cost")(cost.cost)
 app.command("rerate")(rerate.rerate)
 app.command("doctor")(doctor.doctor)
+app.command("reference")(reference.reference)
 app.add_typer(calls.app, name="call")
 records.app.command("explain")(explain.explain)
 records.app.command("export")(handover.export)

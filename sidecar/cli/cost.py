@@ -30,7 +30,9 @@ def cost(
     strip: Annotated[
         int, typer.Option("--strip", metavar="N", min=0, max=STRIP_MAX, help="Leading digits to strip.")
     ] = 0,
-    rounding: Annotated[Rounding, typer.Option("--rounding")] = Rounding.HALF_UP,
+    rounding: Annotated[
+        Rounding, typer.Option("--rounding", help="How the charge is rounded.")
+    ] = Rounding.HALF_UP,
     decimals: Annotated[
         int, typer.Option("--decimals", metavar="D", min=0, max=DECIMALS_MAX, help="Of the charge.")
     ] = 6,

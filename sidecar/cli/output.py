@@ -19,9 +19,17 @@ import typer
 
 class Exit(IntEnum):
     DONE = 0
-    NO = 1  # not found, refused, a difference found
-    USAGE = 2  # usage or bad input
-    UNREACHABLE = 3  # no daemon answers
+    NO = 1
+    USAGE = 2
+    UNREACHABLE = 3
+
+
+EXIT_MEANINGS = {
+    Exit.DONE: "done",
+    Exit.NO: "no (no rate, not found, refused, a difference)",
+    Exit.USAGE: "usage or bad input",
+    Exit.UNREACHABLE: "no daemon answers",
+}
 
 
 def fail(exit_code: Exit, text: str, *, as_json: bool = False) -> NoReturn:

@@ -52,7 +52,10 @@ def rerate(
     side: Annotated[ChargeSide, typer.Option(help="What accounts pay, or what gateways are paid.")] = (
         ChargeSide.SELL
     ),
-    rounding: Annotated[Rounding | None, typer.Option("--rounding", show_default="as recorded")] = None,
+    rounding: Annotated[
+        Rounding | None,
+        typer.Option("--rounding", help="How each charge is rounded.", show_default="as recorded"),
+    ] = None,
     decimals: Annotated[
         int | None,
         typer.Option("--decimals", min=0, max=9, help="Of each charge.", show_default="as recorded"),

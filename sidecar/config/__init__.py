@@ -11,7 +11,7 @@ crosscheck       what the settings mean together: errors and warnings
 build            `load`: the Policy and the Settings, or a ConfigError with every problem
 machine          what only the machine can tell: a port in use, a folder that cannot be written
 report           `check`: the same for people, without a start
-reference        README's configuration reference, as Markdown
+reference        the reference of the settings, as Markdown
 """
 
 from sidecar.config.build import Inputs, Loaded, load

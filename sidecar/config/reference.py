@@ -1,79 +1,94 @@
-"""README's configuration reference, made of the tables: `python -m sidecar.config.reference`.
-
-The README holds it between the two marks; a test compares them.
-"""
+"""The reference of the settings, made of their declarations: Markdown, or values for JSON."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 from enum import Enum
 from itertools import groupby
+from typing import Any
 
 from sidecar.config import entries, vos3000
 from sidecar.config.declare import Setting
 from sidecar.config.entries import Table
 from sidecar.config.settings import DECLARED
+from sidecar.wire.reference import table as markdown_table
 
-BEGIN = "<!-- configuration reference: made by `python -m sidecar.config.reference` -->"
-END = "<!-- end of the configuration reference -->"
+_TITLES = ("type", "default", "bound", "meaning")
+_HEAD = """\
+# Settings
+
+The settings file is TOML: `/etc/sidecar/sidecar.toml`, or `--config FILE`. The same keys are variables
+(`SIDECAR_TIMERS__RING_TIMEOUT_S=60`) and words of the command line (`--set timers.ring_timeout_s=60`).
+Command line before environment before file before profile before default. All is checked before anything
+starts, and `sidecar check` shows every error with its file, line and key.
+"""
 
 
 def markdown() -> str:
-    """The reference, with its marks."""
-    parts = [BEGIN, *_sections(), *_q850(), *_entry_tables(), *_vos3000(), END]
-    return "\n".join(parts) + "\n"
+    return "\n".join((_HEAD, *_sections(), *_q850(), *_entry_tables(), *_vos3000())) + "\n"
+
+
+def values() -> dict[str, list[dict[str, Any]]]:
+    """The same for a program: by section or table."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for setting in DECLARED.values():
+        found.setdefault(setting.path[0], []).append(_value(setting))
+    for table in _tables():
+        found[table.heading] = [_value(field) for field in table.fields().values()]
+    return found
+
+
+def _value(item: Setting) -> dict[str, Any]:
+    return {
+        "key": item.dotted,
+        "type": item.kind.name,
+        "unit": item.unit,
+        "required": item.required,
+        "default": _default(item),
+        "bound": item.kind.bound,
+        "in_profile": item.in_profile,
+        "meaning": _meaning(item),
+    }
 
 
 def _sections() -> Iterable[str]:
-    for section, keys in groupby(DECLARED.values(), key=lambda key: key.path[0]):
-        yield f"\n#### [{section}]\n"
-        yield from _rows(
-            ("key", "type", "default", "bound", "meaning"),
-            (
-                (
-                    f"`{'.'.join(key.path[1:])}`" + (" ·" if key.in_profile else ""),
-                    key.kind.name,
-                    _with_unit(key.default_text or _literal(key.default), key),
-                    key.kind.bound,
-                    _meaning(key),
-                )
-                for key in keys
-            ),
-        )
+    for section, settings in groupby(DECLARED.values(), key=lambda setting: setting.path[0]):
+        yield f"\n## [{section}]\n"
+        yield from markdown_table(("key", *_TITLES), map(_row, settings))
     yield "\n· may also stand in a profile, which settings file, environment and command line override."
 
 
+def _row(item: Setting) -> tuple[str, ...]:
+    name = ".".join(item.path[1:]) or item.name
+    mark = " ·" if len(item.path) > 1 and item.in_profile else ""
+    return (f"`{name}`{mark}", item.kind.name, _default(item), item.kind.bound, _meaning(item))
+
+
+def _default(item: Setting) -> str:
+    text = "required" if item.required else item.default_text or _literal(item.default)
+    return f"{text} {item.unit}" if item.unit and text[:1].isdigit() else text
+
+
 def _q850() -> Iterable[str]:
-    yield "\n#### [q850]\n"
+    yield "\n## [q850]\n"
     yield "`SIP code = Q.850 cause`, for instance `486 = 17`: overrides RFC 3398's mapping, code by code."
     yield "Codes 300–699, causes 1–127; also in a profile."
 
 
-def _entry_tables() -> Iterable[str]:
+def _tables() -> list[type[Table]]:
     tables = list(entries.PROFILE_TABLES.values())
     tables.insert(tables.index(entries.Peers) + 1, entries.ProxyHangups)
-    for table in tables:
-        yield f"\n#### {table.heading}\n"
+    return tables
+
+
+def _entry_tables() -> Iterable[str]:
+    for table in _tables():
+        yield f"\n## {table.heading}\n"
         yield f"{' '.join((table.__doc__ or '').split())} {_place(table)}"
         if table.fields():
             yield ""
-            yield from _rows(
-                ("field", "type", "default", "bound", "meaning"),
-                (
-                    (
-                        f"`{field.name}`",
-                        field.kind.name,
-                        "required"
-                        if field.required
-                        else _with_unit(field.default_text or _literal(field.default), field),
-                        field.kind.bound,
-                        _meaning(field),
-                    )
-                    for field in table.fields().values()
-                ),
-            )
+            yield from markdown_table(("field", *_TITLES), map(_row, table.fields().values()))
 
 
 def _place(table: type[Table]) -> str:
@@ -85,9 +100,9 @@ def _place(table: type[Table]) -> str:
 
 
 def _vos3000() -> Iterable[str]:
-    yield "\n#### [vos3000]\n"
+    yield "\n## [vos3000]\n"
     yield "VOS3000's names, here or as plain environment variables.\n"
-    yield from _rows(
+    yield from markdown_table(
         ("name", "bound", "our key", "meaning"),
         ((f"`{one.name}`", one.kind.bound, f"`{'.'.join(one.path)}`", one.meaning) for one in vos3000.NAMES),
     )
@@ -95,18 +110,6 @@ def _vos3000() -> Iterable[str]:
 
 def _meaning(item: Setting) -> str:
     return f"{item.meaning} Accepted; not yet in force: {item.not_yet}." if item.not_yet else item.meaning
-
-
-def _rows(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
-    yield f"| {' | '.join(titles)} |"
-    yield f"|{'---|' * len(titles)}"
-    for row in rows:
-        cells = [cell.replace("|", "\\|") for cell in row]
-        yield f"| {' | '.join(cells)} |"
-
-
-def _with_unit(text: str, item: Setting) -> str:
-    return f"{text} {item.unit}" if item.unit and text[:1].isdigit() else text
 
 
 def _literal(value: object) -> str:
@@ -125,7 +128,3 @@ def _literal(value: object) -> str:
             return f"`{value}`"
         case _:
             return str(value)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(markdown())

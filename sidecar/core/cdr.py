@@ -1,5 +1,5 @@
-"""The CDR, version 1: its one definition. README.md explains it field by field; the JSON Schema is generated
-from here.
+"""The CDR, version 1: its one definition, each field with its meaning. The JSON Schema and the reference
+(`sidecar reference record`) are made of it.
 
 Expand, never rename: a field may be added, a breaking change is a new topic version. Readers ignore unknown
 fields and key on `call_id`, keeping the highest `revision`. Times are UTC with microseconds; amounts are
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -36,44 +37,54 @@ class Party(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One party's number: as received on leg A, as sent on leg B, and as billed (null where it gives no
     rate)."""
 
-    received: str
-    sent: str | None = None
-    billed: str | None = None
+    received: Annotated[str, "As it came on leg A."]
+    sent: Annotated[str | None, "As it left on leg B."] = None
+    billed: Annotated[str | None, "As it was rated; null where it gives no rate."] = None
 
 
 class LegRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    sip_call_id: str
-    local_tag: str
-    remote_tag: str
-    local_address: str
-    remote_address: str
-    transport: TransportName
+    sip_call_id: Annotated[str, "Call-ID."]
+    local_tag: Annotated[str, "Our tag."]
+    remote_tag: Annotated[str, "Theirs."]
+    local_address: Annotated[str, "Our `address:port`."]
+    remote_address: Annotated[str, "Theirs."]
+    transport: Annotated[TransportName, "`udp`, `tcp` or `tls`."]
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One INVITE on leg B."""
 
-    gateway: str
-    target: str
-    started_at: datetime
-    ended_at: datetime | None = None
-    sip_code: int = 0
-    failure: RouteFailure | None = None
-    q850_cause: int | None = None
-    reasons: tuple[str, ...] = ()
-    heard_code: int = 0  # 180 once it rang, else the highest provisional heard
-    late_answer_at: datetime | None = None  # a 2xx that came too late; it got ACK and BYE
+    gateway: Annotated[str, "The gateway."]
+    target: Annotated[str, "The Request-URI."]
+    started_at: Annotated[datetime, "The INVITE."]
+    ended_at: Annotated[datetime | None, "Its failure."] = None
+    sip_code: Annotated[int, "The final response; 0: none came."] = 0
+    failure: Annotated[
+        RouteFailure | None,
+        "`final_response`, `no_response` (nothing, or nothing but a 100, in time), `unreachable` or "
+        "`transaction_timeout`.",
+    ] = None
+    q850_cause: Annotated[int | None, "Of a Reason header that came with it."] = None
+    reasons: Annotated[tuple[str, ...], "Reason headers, as received."] = ()
+    heard_code: Annotated[
+        int,
+        "180 once it rang, else the highest provisional; 0: none. 100 is told only of attempts that "
+        "failed or rang too long.",
+    ] = 0
+    late_answer_at: Annotated[
+        datetime | None, "A 2xx that came too late, or of a second branch: it got ACK and BYE."
+    ] = None
 
 
 class ChargeStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one step of the rate came to; the amount is exact: a decimal or a fraction `n/d`."""
 
-    start_s: int
-    billed_s: int
-    increment_s: int
-    price: Decimal
-    per_s: int
-    amount: str
+    start_s: Annotated[int, "From this billed second on."]
+    billed_s: Annotated[int, "Seconds charged in this step."]
+    increment_s: Annotated[int, "In increments of so many."]
+    price: Annotated[Decimal, "Price."]
+    per_s: Annotated[int, "Per so many seconds."]
+    amount: Annotated[str, "Exact, unrounded: a decimal or a fraction `n/d`."]
 
 
 class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -81,111 +92,144 @@ class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     The fields from `stripped` on are null in records of earlier writers.
     """
 
-    side: ChargeSide
-    party: str  # the account (sell) or the gateway (buy)
-    rating_status: RatingStatus
-    currency: str | None = None
-    deck_revision: str | None = None
-    strip_rule: str | None = None
-    billed_number: str | None = None
-    prefix: str | None = None
-    destination: str | None = None
-    steps: tuple[ChargeStep, ...] = ()
-    connect_fee: Decimal | None = None
-    billed_s: int = 0
-    net: Decimal | None = None
-    tax: Decimal | None = None
-    total: Decimal | None = None
-    rounding: Rounding
-    decimals: int
-    stripped: int | None = None  # characters off the front of the number, the + of E.164 among them
-    added: str | None = None  # digits put there instead
-    rate: str | None = None  # the steps of the row that matched, as a deck writes them
-    billable_ms: int | None = None
-    hold_s: int | None = None
-    hold_time_precision_ms: int | None = None
-    free_s: int | None = None
-    minimum_charge: Decimal | None = None
-    fee_unit: Decimal | None = None  # null: 10^-decimals
-    tax_rate: Decimal | None = None
-    candidates: tuple[str, ...] | None = (
-        None  # prefixes that could apply, longest first: `prefix` is the first
-    )
+    side: Annotated[ChargeSide, "`sell` (the account pays) or `buy` (the gateway is paid)."]
+    party: Annotated[str, "The account or the gateway."]
+    rating_status: Annotated[RatingStatus, "`rated`, `free` (FREE list), `no_rate` or `not_billable` (0 s)."]
+    currency: Annotated[str | None, "ISO 4217."] = None
+    deck_revision: Annotated[str | None, "The deck that was in force."] = None
+    strip_rule: Annotated[
+        str | None, "What was stripped by: `e164`, `rule:NAME`, `account`, `peer` or `global`."
+    ] = None
+    billed_number: Annotated[str | None, "The number that was looked up."] = None
+    prefix: Annotated[str | None, "The prefix that matched."] = None
+    destination: Annotated[str | None, "The deck's name for it."] = None
+    steps: Annotated[tuple[ChargeStep, ...], "How the amount came about."] = ()
+    connect_fee: Annotated[Decimal | None, "Charged once."] = None
+    billed_s: Annotated[int, "Seconds in whole increments."] = 0
+    net: Annotated[Decimal | None, "Rounded, once."] = None
+    tax: Annotated[Decimal | None, "Exact: net × rate."] = None
+    total: Annotated[Decimal | None, "What is owed; null where unrated."] = None
+    rounding: Annotated[Rounding, "`up`, `down`, `half_up` or `half_even`."]
+    decimals: Annotated[int, "Of the rounding."]
+    stripped: Annotated[
+        int | None, "Characters taken off the front of the number, the `+` of E.164 among them."
+    ] = None
+    added: Annotated[str | None, "Digits put in front instead."] = None
+    rate: Annotated[str | None, "The steps of the matched row, as a deck writes them."] = None
+    billable_ms: Annotated[int | None, "Milliseconds that this side bills."] = None
+    hold_s: Annotated[int | None, "The same in whole seconds."] = None
+    hold_time_precision_ms: Annotated[
+        int | None, "From so many milliseconds on the next second is billed."
+    ] = None
+    free_s: Annotated[int | None, "The first seconds, not billed."] = None
+    minimum_charge: Annotated[Decimal | None, "The least net amount."] = None
+    fee_unit: Annotated[Decimal | None, "The net amount is a multiple of it; null: of 10^-decimals."] = None
+    tax_rate: Annotated[Decimal | None, "`0.19` is 19 %."] = None
+    candidates: Annotated[
+        tuple[str, ...] | None,
+        "The prefixes of the deck that could apply, the longest first: that is `prefix`; empty text: "
+        "the default row.",
+    ] = None
 
 
 class MarginRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Net sold minus net bought. `exchange` is the rate by which another currency was taken into account."""
 
-    currency: str
-    amount: Decimal
-    exchange: ExchangeRate | None = None
+    currency: Annotated[str, "That of the sale."]
+    amount: Annotated[Decimal, "Net sold minus net bought, exact."]
+    exchange: Annotated[
+        ExchangeRate | None, "The exchange rate that was needed, of `billing.exchange_rates` at the INVITE."
+    ] = None
 
 
 class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    version: int = 1
+    version: Annotated[int, "1."] = 1
     # identity
-    tenant: str
-    node: str
-    boot_id: str
-    store_epoch: str = ""  # the three that only the outbox transaction knows
-    seq: int | None = None  # null in a suppressed record: it takes no number
-    account_prev_seq: int | None = None
-    call_id: UUID
-    revision: int = 0
-    supersedes: int | None = None
-    revision_reason: RevisionReason | None = None
-    revised_by: str | None = None  # who had the call re-rated, and why
-    revised_text: str | None = None
-    void: bool = False
-    message_id: UUID
+    tenant: Annotated[str, "Whose node it was."]
+    node: Annotated[str, "The node."]
+    boot_id: Annotated[str, "One start of the node."]
+    store_epoch: Annotated[str, "One life of the journal; new when it is created or restored."] = ""
+    seq: Annotated[
+        int | None, "Number within the epoch, gapless over published records; null in a suppressed one."
+    ] = None
+    account_prev_seq: Annotated[int | None, "The number before this one of the same account."] = None
+    call_id: Annotated[UUID, "The call. Ours: several callers may use one SIP Call-ID."]
+    revision: Annotated[int, "0, then 1, 2, ...: the highest holds."] = 0
+    supersedes: Annotated[int | None, "The revision that this one replaces."] = None
+    revision_reason: Annotated[RevisionReason | None, "`late_evidence`, `rerate` or `operator`."] = None
+    revised_by: Annotated[str | None, "Who had the call re-rated."] = None
+    revised_text: Annotated[str | None, "And why."] = None
+    void: Annotated[bool, "The call is to be forgotten: nothing is charged."] = False
+    message_id: Annotated[UUID, "Of this revision; the same when it is sent again."]
     # who and where
-    account: str
-    peer: str
-    gateway: str | None = None
-    leg_a: LegRecord
-    leg_b: LegRecord | None = None
-    caller: Party
-    callee: Party
-    session_id: str | None = None
-    p_charging_vector: str | None = None
-    attempts: tuple[AttemptRecord, ...] = ()
+    account: Annotated[str, "Whose call it was; `_` where nobody claimed it."]
+    peer: Annotated[str, "The peer group that the INVITE came from."]
+    gateway: Annotated[str | None, "The gateway of the last attempt."] = None
+    leg_a: Annotated[LegRecord, "Caller to us."]
+    leg_b: Annotated[LegRecord | None, "Us to callee: the last attempt."] = None
+    caller: Annotated[Party, "The caller's number, from the From header."]
+    callee: Annotated[Party, "The called number, from the Request-URI."]
+    session_id: Annotated[str | None, "RFC 7989, as received."] = None
+    p_charging_vector: Annotated[str | None, "RFC 7315, as received."] = None
+    attempts: Annotated[tuple[AttemptRecord, ...], "Every INVITE on leg B, in order."] = ()
     # when
-    invited_at: datetime
-    ringing_at: datetime | None = None
-    b_answered_at: datetime | None = None
-    answered_at: datetime | None = None
-    ended_at: datetime
-    pdd_ms: int | None = None  # INVITE on A to the first 18x or 2xx of B
-    ring_ms: int | None = None
-    talk_ms: int = 0
-    billable_ms: int = 0
-    hold_s: int = 0
-    billed_s: int = 0
+    invited_at: Annotated[datetime, "The INVITE on leg A."]
+    ringing_at: Annotated[datetime | None, "The first 180 of B."] = None
+    b_answered_at: Annotated[datetime | None, "B's 2xx: what is bought begins."] = None
+    answered_at: Annotated[datetime | None, "Our 2xx left on A: what is sold begins."] = None
+    ended_at: Annotated[datetime, "The first cause of the end."]
+    pdd_ms: Annotated[int | None, "Post-dial delay: the INVITE on A to the first 18x or 2xx of B."] = None
+    ring_ms: Annotated[int | None, "The first 180 to the answer or the end."] = None
+    talk_ms: Annotated[int, "Answer to hangup."] = 0
+    billable_ms: Annotated[
+        int, "What of it is sold: until the moment that the reference of hangups names, at most the grant."
+    ] = 0
+    hold_s: Annotated[int, "The same in whole seconds, by the hold-time precision."] = 0
+    billed_s: Annotated[int, "After free seconds, in whole increments."] = 0
     # who ended it
-    hangup_origin: HangupOrigin
-    server_reason: ServerReason | None = None
-    detail: Detail
-    sip_code: int
-    q850_cause: int
-    disposition: Disposition
-    evidence: Evidence
-    confidence: Confidence
-    glare: bool = False
-    proxy: str | None = None
-    operator: str | None = None
-    operator_text: str | None = None
-    rule: str | None = None  # which rule, where the detail is `rule` and a setting made it
+    hangup_origin: Annotated[HangupOrigin, "Who ended it: `caller`, `callee` or `server`."]
+    server_reason: Annotated[
+        ServerReason | None,
+        "Why the server did: `timeout`, `credit`, `admin`, `policy`, `resource` or `fault`; present "
+        "if and only if the origin is `server`.",
+    ] = None
+    detail: Annotated[Detail, "The cause: see the reference of hangups."]
+    sip_code: Annotated[int, "What A was told, or B's own final response."]
+    q850_cause: Annotated[int, "ITU-T Q.850."]
+    disposition: Annotated[
+        Disposition,
+        "`answered`, `rejected`, `cancelled`, `no_answer`, `refused` (never admitted), "
+        "`refused_aggregate` (many refusals of one source in a minute) or `failed`.",
+    ]
+    evidence: Annotated[
+        Evidence,
+        "What the end is known from: `message`, `timer`, `proved` (both legs said after a crash that "
+        "they were up) or `heartbeat`.",
+    ]
+    confidence: Annotated[
+        Confidence, "How far its time is to be trusted: `observed`, `recovered` or `inferred`."
+    ]
+    glare: Annotated[bool, "Messages of both sides crossed."] = False
+    proxy: Annotated[str | None, "The trusted proxy that said it ended the call."] = None
+    operator: Annotated[str | None, "Who ended it by command."] = None
+    operator_text: Annotated[str | None, "And why."] = None
+    rule: Annotated[
+        str | None, "Where the detail is `rule`: which one refused, `account_required` or `margin_floor`."
+    ] = None
     # what it costs
-    recorded: bool = True
-    suppressed_by: str | None = None  # the setting that kept the record back
-    charges: tuple[ChargeRecord, ...] = ()
-    margin: MarginRecord | None = None  # null where a side has no amount, or two currencies no rate
-    granted_s: int | None = None
-    overrun_ms: int = 0
+    recorded: Annotated[bool, "False in a suppressed record, which never leaves the journal."] = True
+    suppressed_by: Annotated[str | None, "The setting that kept it back."] = None
+    charges: Annotated[tuple[ChargeRecord, ...], "What the account pays, and what the gateway is paid."] = ()
+    margin: Annotated[
+        MarginRecord | None,
+        "What is left; null where a side has no amount, or the two currencies have no exchange rate.",
+    ] = None
+    granted_s: Annotated[int | None, "Prepaid: the seconds that were reserved."] = None
+    overrun_ms: Annotated[int, "Talk beyond the grant: not billed."] = 0
     # refused_aggregate only: what the minute held
-    refused_count: int | None = None
-    first_refused_at: datetime | None = None
-    last_refused_at: datetime | None = None
+    refused_count: Annotated[int | None, "`refused_aggregate` only: how many."] = None
+    first_refused_at: Annotated[datetime | None, "The first of them."] = None
+    last_refused_at: Annotated[datetime | None, "The last."] = None
 
     def __post_init__(self) -> None:
         if (self.hangup_origin is HangupOrigin.SERVER) != (self.server_reason is not None):

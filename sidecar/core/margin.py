@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
+from typing import Annotated
 
 import msgspec
 
@@ -20,10 +21,10 @@ from sidecar.core.terms import Money
 class ExchangeRate(msgspec.Struct, frozen=True, kw_only=True):
     """From `valid_from` on, 1 unit of `base` is worth `rate` units of `quote`. As copied into the record."""
 
-    base: str
-    quote: str
-    rate: Decimal
-    valid_from: datetime
+    base: Annotated[str, "Bought in."]
+    quote: Annotated[str, "Sold in."]
+    rate: Annotated[Decimal, "1 base = rate quote."]
+    valid_from: Annotated[datetime, "From then on."]
 
     def __post_init__(self) -> None:
         check_currency(self.base)

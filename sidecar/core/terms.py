@@ -1,7 +1,7 @@
 """The glossary: each closed set of words that a CDR, a log line or a setting may use; small value types.
 
 Nothing here decides anything. A word that is not in one of these sets cannot be published: the JSON Schema of
-the CDR is generated from them, so a new word appears in the code, in the schema and in the table of README.md
+the CDR is generated from them, so a new word appears in the code, in the schema and in the reference
 together.
 
 Value types are `msgspec.Struct` rather than dataclasses: the same frozen, keyword-only semantics, but built

@@ -17,6 +17,13 @@ import msgspec
 DAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 EVERY_DAY = 0b1111111
 DAY_MINUTES = 24 * 60
+EXAMPLES = {
+    "Mo-Fr 08:00-18:00 Europe/Berlin": "on working days from 08:00 up to 18:00",
+    "Mo,We-Fr 20:00-24:00 Europe/Berlin": "on Monday and from Wednesday to Friday, the last four hours",
+    "Mo 22:00-06:00 Europe/Berlin": "from Monday 22:00 until Tuesday 06:00",
+    "Sa-Su America/New_York": "all of Saturday and Sunday",
+    "00:00-06:00 UTC": "every day up to 06:00",
+}
 
 _TIMES = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-(?:([01][0-9]|2[0-3]):([0-5][0-9])|(24:00))")
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]{0,63}")

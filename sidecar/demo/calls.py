@@ -1,5 +1,5 @@
-"""The nine calls of the demo, and what each CDR must say: written by hand, from nothing but the tables of
-README.
+"""The nine calls of the demo, and what each CDR must say: written by hand, from nothing but the
+reference.
 
 The node strips two digits (VOS3000's SERVER_BILLING_GATEWAY_ROUTE_PREFIX), the demo deck charges 0.01 EUR for
 every second that is begun, and the demo profile has a ring timeout of 3 s and a maximum duration of 5 s.

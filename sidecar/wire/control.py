@@ -42,6 +42,19 @@ class ErrorCode(IntEnum):
     TIMED_OUT = -32004
 
 
+ERROR_MEANINGS = {
+    ErrorCode.PARSE_ERROR: "The request is no JSON.",
+    ErrorCode.INVALID_REQUEST: "It is no JSON-RPC request, or too long.",
+    ErrorCode.METHOD_NOT_FOUND: "There is no such method.",
+    ErrorCode.INVALID_PARAMS: "A parameter is missing, unknown or out of its bound.",
+    ErrorCode.INTERNAL_ERROR: "A defect of ours; the log has more.",
+    ErrorCode.NOT_FOUND: "There is no such call, account, deck or letter.",
+    ErrorCode.REFUSED: "It is there, but this cannot be done to it.",
+    ErrorCode.BUSY: "Too many requests at once: ask again.",
+    ErrorCode.TIMED_OUT: "No answer in time: what was asked for may have been done.",
+}
+
+
 class CommandError(Exception):
     """An answer that is an error. The text says what to do, and holds no secret."""
 
@@ -65,7 +78,6 @@ _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 OperatorName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 Text = Annotated[str, msgspec.Meta(max_length=200, pattern=_PRINTABLE)]
 AccountName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
-Block = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]  # of addresses
 Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
 # Plain digits with at most one point: no sign, exponent or special value.
 Amount = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")]
@@ -115,16 +127,6 @@ class AccountCreateParams(Params, frozen=True, kw_only=True):
     name: AccountName
     currency: Currency | None = None  # None: the currency of the settings
     prepaid: bool = False
-    addresses: Annotated[tuple[Block, ...], msgspec.Meta(max_length=ROWS_MAX)] = ()
-    operator: OperatorName | None = None
-
-
-class AccountAddressParams(Params, frozen=True, kw_only=True):
-    """Calls from these addresses are the account's, where a rule asks the addresses; `remove`: no longer."""
-
-    name: AccountName
-    block: Block
-    remove: bool = False
     operator: OperatorName | None = None
 
 
@@ -354,7 +356,6 @@ class AccountShown(Result, frozen=True, kw_only=True):
     name: str
     currency: str
     prepaid: bool
-    addresses: tuple[str, ...]  # given by command
     live_calls: int
     balances: tuple[Balance, ...]
     movements: tuple[Movement, ...]

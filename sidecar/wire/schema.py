@@ -16,6 +16,7 @@ import msgspec
 from sidecar.core.cdr import Cdr
 from sidecar.core.terms import HangupOrigin, ServerReason
 from sidecar.wire.cdr_codec import CONTENT_VERSION
+from sidecar.wire.reference import STRUCTS, fields
 
 SCHEMA_FILE = Path(__file__).with_name(f"cdr-v{CONTENT_VERSION}.schema.json")
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -26,8 +27,12 @@ def cdr_schema() -> dict[str, Any]:
     """The schema as a value: msgspec's, plus the rules that types alone do not say."""
     schema = msgspec.json.schema(Cdr)
     _name_formats(schema)
+    for struct in STRUCTS.values():
+        properties = schema["$defs"][struct.__name__]["properties"]
+        for field in fields(struct):
+            properties[field.name]["description"] = field.meaning
     cdr = schema["$defs"]["Cdr"]
-    cdr["properties"]["version"] = {"const": CONTENT_VERSION}
+    cdr["properties"]["version"] = {"const": CONTENT_VERSION, "description": "1."}
     cdr["required"] = sorted({"version", *cdr["required"]})
     cdr["allOf"] = [_server_reason_rule(), _suppressed_rule()]
     head = {"$schema": DIALECT, "title": f"CDR, version {CONTENT_VERSION}"}

@@ -126,7 +126,7 @@ def test_refusals_commits_and_defects_are_counted(page: Page) -> None:
 
 def test_the_outbox_is_read_when_it_is_asked_for(page: Page) -> None:
     counters, states = RelayCounters(), [OutboxState(epoch="e")]
-    page.metrics.watch_outbox(counters, lambda: states[-1])
+    page.metrics.collect_outbox(counters, lambda: states[-1])
     assert page.value("sidecar_broker_connected") == 0
     assert page.value("sidecar_outbox_oldest_age_seconds") == 0
     counters.connected = True
@@ -145,13 +145,13 @@ def test_the_outbox_is_read_when_it_is_asked_for(page: Page) -> None:
 
 
 def test_before_the_first_look_at_the_store_there_is_no_depth_to_show(page: Page) -> None:
-    page.metrics.watch_outbox(RelayCounters(), lambda: None)
+    page.metrics.collect_outbox(RelayCounters(), lambda: None)
     assert page.value("sidecar_broker_connected") == 0
     assert page.value("sidecar_outbox_depth") is None
 
 
 def test_the_counters_of_the_bridge_are_shown_by_name(page: Page) -> None:
-    page.metrics.watch_bridge(lambda: {"invites": 3, "dropped_unlisted": 8})
+    page.metrics.collect_bridge(lambda: {"invites": 3, "dropped_unlisted": 8})
     assert page.value("sidecar_bridge_total", counter="invites") == 3
     assert page.value("sidecar_bridge_total", counter="dropped_unlisted") == 8
 
@@ -165,7 +165,7 @@ def test_gateways_that_are_watched_have_a_line_each(page: Page) -> None:
         GatewayStatus(gateway="ours", health=Health.UP, registration=RegistrationState.REGISTERED),
         GatewayStatus(gateway="theirs", health=Health.DOWN, registration=RegistrationState.FAILED),
     ]
-    page.metrics.watch_gateways(lambda: watched)
+    page.metrics.collect_gateways(lambda: watched)
     for name, up in {"new": 1, "lost": 0, "ours": 1, "theirs": 0}.items():
         assert page.value("sidecar_gateway_up", gateway=name) == up
     assert page.value("sidecar_gateway_probes_total", gateway="lost") == 9

@@ -16,7 +16,7 @@ SPREAD = "0744123456789"  # main=3, second=1
 
 
 def drawn_first(cdr: Record) -> str:
-    """By hand, as README has it: the hash in the call's id, modulo the sum of the weights."""
+    """By hand: the hash in the call's id, modulo the sum of the weights."""
     return "main" if (UUID(cdr["call_id"]).int & HASH_BITS) % 4 < 3 else "second"
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sidecar.adapters.deck_files.canonical import canonical_chunks
-from sidecar.adapters.deck_files.columns import COLUMNS
+from sidecar.adapters.deck_files.columns import COLUMNS, MEANINGS, OPTIONAL
 from sidecar.adapters.deck_files.errors import DeckError, DeckRefusedError
 from sidecar.adapters.deck_files.exchange import read_exchange_rates
 from sidecar.adapters.deck_files.reading import Reading, parse_stamp
@@ -34,6 +34,8 @@ from sidecar.core.tariff import Deck
 
 __all__ = (
     "COLUMNS",
+    "MEANINGS",
+    "OPTIONAL",
     "DeckError",
     "DeckRefusedError",
     "Template",

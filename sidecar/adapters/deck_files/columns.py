@@ -1,22 +1,27 @@
-"""The columns of a deck, in any order, named in the first row.
-
-prefix            digits; empty only in the default row, which needs default = yes
-destination       free text
-currency          ISO 4217
-connect_fee       amount, empty for none
-price_per_minute, initial_s, increment_s    "0.05, 60, 6": per minute, at least 60 s, then by 6 s
-steps             start_s:price/per_s/increment_s joined by ';', instead of the three before it
-effective_from, effective_to                ISO 8601 with offset; half-open; empty for always
-max_duration_s    longest call sold at this rate; empty for none
-default           yes in the default row
-"""
+"""The columns of a deck, in any order, named in the first row."""
 
 from __future__ import annotations
+
+MEANINGS = {
+    "prefix": "Digits; empty only in the default row.",
+    "destination": "Free text.",
+    "currency": "ISO 4217.",
+    "connect_fee": "Charged once; empty: none.",
+    "price_per_minute": "With the two below: `0.05`, `60`, `6` is 0.05 a minute, at least 60 s, then by 6 s.",
+    "initial_s": "The first increment.",
+    "increment_s": "The others.",
+    "steps": "Instead of the three: `start_s:price/per_s/increment_s`, joined by `;`.",
+    "effective_from": "ISO 8601 with an offset: in force from then on; empty: always.",
+    "effective_to": "Likewise: no longer in force from then on.",
+    "max_duration_s": "The longest call that is sold at this rate; empty: the node's.",
+    "default": "`yes` in the default row, which has no prefix.",
+}
 
 REQUIRED = ("prefix", "destination", "currency", "connect_fee")
 PER_MINUTE = ("price_per_minute", "initial_s", "increment_s")
 OPTIONAL = ("steps", "effective_from", "effective_to", "max_duration_s", "default")
 COLUMNS = (*REQUIRED, *PER_MINUTE, *OPTIONAL)
+assert tuple(MEANINGS) == COLUMNS
 ROW_BY_ROW = ("prefix", "destination", "price_per_minute", "default")  # the others are the same in many rows
 ROWS_MAX = 5_000_000
 PRICES_KEPT_MAX = 65_536  # texts of which the value is remembered while reading

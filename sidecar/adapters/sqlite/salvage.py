@@ -38,7 +38,6 @@ _TABLES = (
     ("outbox_behind", "seq", False),
     ("dead_letters", "seq", False),
     ("audit", "entry", False),
-    ("account_addresses", "entry", False),
 )
 
 Row = tuple[object, ...]

@@ -1,0 +1,190 @@
+"""The pages of `sidecar reference`, made of the declarations themselves; two are written by hand.
+
+Each is also a Markdown file in `sidecar/reference/`, to be read and linked to without the program. A test
+holds the files against what is made here; `python -m sidecar.cli.reference_pages` writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sidecar.adapters.deck_files import MEANINGS
+from sidecar.adapters.metrics import METRICS
+from sidecar.cli.output import EXIT_MEANINGS
+from sidecar.cli.reference import Topic
+from sidecar.config import reference as settings_reference
+from sidecar.core.windows import DAYS, EXAMPLES
+from sidecar.wire import reference as record_reference
+from sidecar.wire.control import ERROR_MEANINGS
+from sidecar.wire.reference import table
+from sidecar.wire.schema import cdr_schema
+
+FOLDER = Path(__file__).resolve().parent.parent / "reference"
+
+
+class Page(NamedTuple):
+    markdown: Callable[[], str]
+    values: Callable[[], Any] | None = None  # for --json; none: the Markdown as text
+
+
+def text(topic: Topic) -> str:
+    made = PAGES.get(topic)
+    return made.markdown() if made is not None else (FOLDER / f"{topic}.md").read_text(encoding="utf-8")
+
+
+def values(topic: Topic) -> Any:
+    made = PAGES.get(topic)
+    return made.values() if made is not None and made.values is not None else {"markdown": text(topic)}
+
+
+_METRICS = """\
+# Metrics
+
+`http://<metrics.listen>/metrics`, for Prometheus. A counter has `_total` after its name, a histogram
+`_bucket`, `_sum` and `_count`. No label holds a phone number, an account or an address.
+"""
+_DECKS = """\
+# Rate decks
+
+A deck is a CSV, XLSX or ODS file, its columns in any order, named in the first row. One bad row refuses the
+deck, and every error is listed with row and column. The longest prefix wins. `steps` has prices in order of
+time: `0:0.2/60/60;60:0.1/60/1` is 0.2 per 60 s in increments of 60 s, and from second 60 on 0.1 per 60 s by
+the second. Prices by the time of day: `sidecar reference windows`.
+"""
+_WINDOWS = """\
+# Prices by the time of day
+
+A step of a deck's `steps` may have several prices, `price/per_s/increment_s` each, with `|` between them.
+What follows an `@` is the window in which a price holds. The first window that holds when an increment
+begins decides; the one price without a window holds in all other times.
+
+    0:0.3/60/60@Mo-Fr 08:00-18:00 Europe/Berlin|0.2/60/60
+
+A window is `DAYS FROM-TO ZONE`. Days are {days}, alone, as a run, or with commas between them. Times are of
+the 24-hour clock; the start is in the window, the end is not. Days or times may be left out, not both. The
+zone is a name of the tz database. A window that ends before it begins lasts into the next day. An hour that
+the clock skips in spring is in no window; one that it shows twice is in its window twice.
+"""
+_ERRORS = """\
+# Exit codes and errors
+
+A command says what is wrong on standard error; with `--json` it is `{"error": {"exit": ..., "message":
+...}}`. Mistakes in a settings file, a profile or a deck are all shown at once, with file, line and key, or
+row and column. What callers are told when a call is refused or ended: `sidecar reference hangups`.
+"""
+
+
+def _page(head: str, *tables: Iterator[str]) -> str:
+    return "\n".join((head, "\n\n".join("\n".join(one) for one in tables))) + "\n"
+
+
+def _metrics() -> str:
+    rows = (
+        (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels) or "–", one.meaning)
+        for one in METRICS
+    )
+    return _page(_METRICS, table(("metric", "kind", "labels", "meaning"), rows))
+
+
+def _decks() -> str:
+    rows = ((f"`{name}`", said) for name, said in MEANINGS.items())
+    return _page(_DECKS, table(("column", "meaning"), rows))
+
+
+def _windows() -> str:
+    rows = ((f"`{window}`", said) for window, said in EXAMPLES.items())
+    return _page(_WINDOWS.format(days=", ".join(DAYS)), table(("window", "holds"), rows))
+
+
+def _errors() -> str:
+    exits = ((str(code.value), said) for code, said in EXIT_MEANINGS.items())
+    answers = ((str(code.value), code.name, said) for code, said in ERROR_MEANINGS.items())
+    return _page(
+        _ERRORS,
+        table(("exit code", "meaning"), exits),
+        table(("error of the control socket", "name", "meaning"), answers),
+    )
+
+
+def _error_values() -> Any:
+    return {
+        "exit": {str(code.value): said for code, said in EXIT_MEANINGS.items()},
+        "control_socket": {str(code.value): said for code, said in ERROR_MEANINGS.items()},
+    }
+
+
+def _commands() -> str:
+    every = list(commands())
+    parts = [
+        _page(
+            "# The command line\n", table(("command", ""), ((f"`{one.usage}`", one.about) for one in every))
+        )
+    ]
+    for one in every:
+        parts.append(f"## {one.name}\n\n{one.help}\n")
+        if one.options:
+            parts.append("\n".join(table(("option", "meaning"), one.options)) + "\n")
+    return "\n".join(parts)
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    name: str  # `sidecar cdr show`
+    usage: str  # with its arguments
+    about: str  # the first sentence of its help
+    help: str
+    options: list[tuple[str, str]]
+
+
+def commands() -> Iterator[Command]:
+    """Every command, as typer knows it."""
+    from typer.main import get_command
+
+    from sidecar.cli import app
+
+    yield from _commands_below("sidecar", get_command(app))
+
+
+def _commands_below(name: str, command: Any) -> Iterator[Command]:
+    for word, child in getattr(command, "commands", {}).items():
+        yield from _commands_below(f"{name} {word}", child)
+    if hasattr(command, "commands"):
+        return
+    said = " ".join((command.help or "").split())
+    arguments = [_argument(one) for one in command.params if one.param_type_name == "argument"]
+    yield Command(
+        name=name,
+        usage=" ".join((name, *arguments)),
+        about=said.split(". ")[0].rstrip(".") + ".",
+        help=said,
+        options=[
+            (", ".join(f"`{text}`" for text in (*one.opts, *one.secondary_opts)), one.help or "")
+            for one in command.params
+            if one.param_type_name == "option"
+        ],
+    )
+
+
+def _argument(one: Any) -> str:
+    name = (one.metavar or one.name.upper()) + (" ..." if one.nargs == -1 else "")
+    return name if one.required else f"[{name}]"
+
+
+PAGES: Mapping[Topic, Page] = {
+    Topic.RECORD: Page(record_reference.record, cdr_schema),
+    Topic.HANGUPS: Page(record_reference.hangups),
+    Topic.SETTINGS: Page(settings_reference.markdown, settings_reference.values),
+    Topic.DECKS: Page(_decks, lambda: MEANINGS),
+    Topic.WINDOWS: Page(_windows, lambda: EXAMPLES),
+    Topic.METRICS: Page(_metrics, lambda: [one._asdict() for one in METRICS]),
+    Topic.COMMANDS: Page(_commands, lambda: list(commands())),
+    Topic.ERRORS: Page(_errors, _error_values),
+}
+
+
+if __name__ == "__main__":
+    for topic in PAGES:
+        (FOLDER / f"{topic}.md").write_text(text(topic), encoding="utf-8")
