@@ -81,12 +81,16 @@ class Pauses:
     loop."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.asked_s: list[float] = []
         self._news = asyncio.Condition()
+
+    @property
+    def count(self) -> int:
+        return len(self.asked_s)
 
     async def __call__(self, seconds: float) -> None:
         async with self._news:
-            self.count += 1
+            self.asked_s.append(seconds)
             self._news.notify_all()
         await asyncio.sleep(0.001)
 
@@ -231,6 +235,21 @@ async def test_a_row_refused_for_now_is_tried_until_it_is_taken(code: int) -> No
     assert relay.counters.retried == 4
     assert pauses.count >= 4
     assert outbox.dead == {}
+
+
+async def test_a_row_that_is_taken_ends_the_growing_of_the_delays() -> None:
+    outbox, pauses = MemoryOutbox(), Pauses()
+    refused = Answer(puback=0x97)
+    async with (
+        scripted_broker(answers({1: [refused] * 4, 2: [refused]})) as broker,
+        relaying(outbox, scripted_settings(broker), pauses=pauses) as relay,
+    ):
+        for _ in range(2):
+            add_rows(outbox, 1)
+            assert await relay.drained(WITHIN_S)
+    assert pauses.count == 5
+    assert pauses.asked_s[3] >= 0.4
+    assert pauses.asked_s[4] <= 0.1
 
 
 async def test_a_row_that_is_refused_for_ever_does_not_hold_up_the_others() -> None:
