@@ -290,6 +290,19 @@ CALLEE = (
         wire=f"{ROUTED}, route 2 beta 4930999, fail 480",
     ),
     Scenario(
+        name="callee-redirect-to-contact-that-waits",  # the second Contact is named again: it is tried once
+        ladder="""
+            0      A INVITE
+            50     B 302 contact=4930999@10.0.2.1 contact=4930888@10.0.2.1
+            100    B 302 contact=4930888@10.0.2.1
+            150    B 486
+        """,
+        policy={"redirect": Redirection.FOLLOW},
+        cdr="callee/rejected 486 17 rejected 0 message/observed",
+        wire=f"{ROUTED}, route 2 beta 4930999, route 3 beta 4930888, fail as received",
+        also={"gateway": "beta"},
+    ),
+    Scenario(
         name="callee-redirect-without-end",
         ladder="""
             0      A INVITE

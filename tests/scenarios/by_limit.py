@@ -167,6 +167,22 @@ CREDIT = (
         also={"talk_ms": 3_030, "overrun_ms": 30},
     ),
     Scenario(
+        name="caller-bye-after-grant",  # our timer is late, and the caller hangs up first: the rest is ours
+        ladder="""
+            0      node late 5000
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            6_001  A BYE
+        """,
+        policy=PREPAID,
+        balance="0.003",
+        cdr="caller/bye 200 16 answered 3000 message/observed",
+        wire=f"{ROUTED}, arm grant_used_up 3000, answer",
+        sold="0.003",
+        also={"talk_ms": 4_000, "overrun_ms": 1_000},
+    ),
+    Scenario(
         name="server-no-credit",
         ladder="""
             0      A INVITE

@@ -146,4 +146,49 @@ GLARE = (
         also={"revision": 1, "glare": True},
         revisions=2,
     ),
+    Scenario(
+        name="callee-bye-proved-after-record",  # A answers our BYE when the record is out: it had our 2xx
+        ladder="""
+            0      A INVITE
+            0      A slow 3000
+            2_000  B 200
+            4_001  B BYE
+        """,
+        cdr="callee/bye 200 16 answered 2000 message/observed",
+        wire=ANSWERED,
+        sold="0.002",
+        also={"revision": 1, "revision_reason": "late_evidence", "glare": False},
+        revisions=2,
+    ),
+    Scenario(
+        name="caller-bye-after-stale-failure",  # what the first gateway says is no failure of the second
+        ladder="""
+            0      A INVITE
+            50     B 503
+            60     B stale 1 486
+            900    B 180
+            2_000  B 200
+            2_020  A ACK
+            5_001  A BYE
+        """,
+        policy=BOTH,
+        cdr="caller/bye 200 16 answered 3000 message/observed",
+        wire=f"{ROUTED}, route 2 beta, {ARMED}, answer",
+        sold="0.003",
+        also={"gateway": "beta"},
+    ),
+    Scenario(
+        name="caller-bye-after-ring-deadline-while-held",  # the callee has answered: it rings no more
+        ladder="""
+            0      A INVITE
+            20     B 180
+            2_000  B 200
+            2_000  timer ring
+            2_020  A ACK
+            5_001  A BYE
+        """,
+        cdr="caller/bye 200 16 answered 3000 message/observed",
+        wire=ANSWERED,
+        sold="0.003",
+    ),
 )

@@ -84,6 +84,7 @@ class Environment:
         self._disk = ""
         self._late_ms = 0
         self._deaf: set[LegName] = set()
+        self._answers_bye_ms = dict.fromkeys(LegName, ROUND_TRIP_MS)
         self._open: set[LegName] = set()  # legs that the bridge still has to report
         self._heard_code = 0
         self._answer_held = False
@@ -155,7 +156,8 @@ class Environment:
         if leg_name in self._deaf:
             self._at(self._now_ms + TIMER_F_MS, lambda: self._close(leg_name, 0, alive=False))
         else:
-            self._at(self._now_ms + ROUND_TRIP_MS, lambda: self._close(leg_name, sip_code, alive=confirmed))
+            at_ms = self._now_ms + self._answers_bye_ms[leg_name]
+            self._at(at_ms, lambda: self._close(leg_name, sip_code, alive=confirmed))
 
     def _close(self, leg_name: LegName, sip_code: int, alive: bool) -> None:
         if leg_name in self._open:

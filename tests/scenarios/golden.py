@@ -225,10 +225,11 @@ def golden_files() -> Iterator[Path]:
 
 
 def write_all() -> None:
+    texts = {f"{scenario.name}.json": golden_text(scenario) for scenario in SCENARIOS}
     for path in golden_files():
         path.unlink()
-    for scenario in SCENARIOS:
-        (GOLDEN / f"{scenario.name}.json").write_text(golden_text(scenario))
+    for name, text in texts.items():
+        (GOLDEN / name).write_text(text)
 
 
 def in_full(name: str) -> str:

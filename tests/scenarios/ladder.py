@@ -10,15 +10,16 @@ Nothing of ours is mocked. The ladder is the environment: the store that commits
 the bridge that does what a command says and fires the deadlines it was armed with, the peers that answer our
 BYE, and the clock that says when a wait is over. Who does what:
 
-    A         INVITE [number], INVITE again, ACK, CANCEL, BYE, life, refreshed, lost, deaf
-    B         100-199, 200, 300-699 (503 early: after early media), late [attempt] (a 2xx), unreachable,
-              BYE, life, refreshed, lost, deaf
+    A         INVITE [number], INVITE again, ACK, CANCEL, BYE, life, refreshed, lost, deaf, slow MS
+    B         100-199, 200, 300-699 (503 early: after early media), late [attempt] (a 2xx),
+              stale ATTEMPT CODE (what an earlier attempt got), unreachable, BYE, life, refreshed, lost, deaf,
+              slow MS
     disk      fails, stalls
     node      crashes [ms since the last heartbeat], loses (the call), late MS (timers), refuses DETAIL CODE
     operator  releases [text], drains, rules
     timer     ring, dead_peer, session_timer: now, whatever was armed
 
-`deaf`: our BYE stays unanswered. `reason=...` adds a Reason,
+`deaf`: our BYE stays unanswered; `slow MS`: it is answered so late. `reason=...` adds a Reason,
 `contact=USER@HOST[:PORT][;q=0.5]` a Contact to a 3xx, NAME=... another header; _ stands for a space.
 """
 
@@ -43,6 +44,7 @@ from sidecar.core.events import (
     Life,
     ProvisionalReceived,
     ReleaseRequested,
+    RouteFailed,
     SessionRefreshed,
     TransportFailed,
 )
@@ -80,7 +82,7 @@ class Ladder(Environment):
     def _may(self, who: str, what: str) -> bool:
         """Whether a peer can do this now: nobody answers an INVITE that was not sent. A ladder of ours that
         asks for it is wrong; a random one goes on without it."""
-        possible = what == "deaf" or (self._caller_may(what) if who == "A" else self._callee_may(what))
+        possible = self._caller_may(what) if who == "A" else self._callee_may(what)
         if not possible and self.strict:
             raise ValueError(f"{who} cannot {what} at {self._now_ms} ms")
         return possible
@@ -89,6 +91,8 @@ class Ladder(Environment):
         match what:
             case "INVITE":
                 return self.call is None or self.call.phase is Phase.AWAITING_RETRY
+            case "deaf" | "slow":
+                return True
             case "BYE" | "lost":
                 return LegName.A in self._open
             case "CANCEL":
@@ -98,7 +102,9 @@ class Ladder(Environment):
 
     def _callee_may(self, what: str) -> bool:
         match what:
-            case "late":
+            case "deaf" | "slow":
+                return True
+            case "late" | "stale":
                 return self._attempt() > 0
             case "lost":
                 return LegName.B in self._open
@@ -150,7 +156,7 @@ class Ladder(Environment):
             case "BYE":
                 self._bye(LegName.A, reasons, headers)
             case _:
-                self._either(LegName.A, what)
+                self._either(LegName.A, what, words)
 
     def _callee(
         self, what: str, words: Sequence[str], reasons: Reasons, headers: Headers, contacts: Contacts
@@ -164,6 +170,15 @@ class Ladder(Environment):
             case "late":
                 late = int(words[0]) if words else attempt
                 self._happens(AnswerDropped(**self._here(), attempt=late, sip_code=200, leg=self._b_leg()))
+            case "stale":
+                self._happens(
+                    RouteFailed(
+                        **self._here(),
+                        attempt=int(words[0]),
+                        cause=RouteFailure.FINAL_RESPONSE,
+                        sip_code=int(words[1]),
+                    )
+                )
             case code if code.isdigit() and int(code) == 100:
                 self._heard_code = max(self._heard_code, 100)
             case code if code.isdigit() and int(code) < 200:
@@ -181,9 +196,9 @@ class Ladder(Environment):
                     RouteFailure.FINAL_RESPONSE, int(code), reasons, headers, contacts, "early" in words
                 )
             case _:
-                self._either(LegName.B, what)
+                self._either(LegName.B, what, words)
 
-    def _either(self, leg_name: LegName, what: str) -> None:
+    def _either(self, leg_name: LegName, what: str, words: Sequence[str]) -> None:
         match what:
             case "life":
                 self._happens(Life(**self._here(), leg_name=leg_name))
@@ -194,6 +209,8 @@ class Ladder(Environment):
                 self._happens(TransportFailed(**self._here(), leg_name=leg_name))
             case "deaf":
                 self._deaf.add(leg_name)
+            case "slow":
+                self._answers_bye_ms[leg_name] = int(words[0])
             case _:
                 raise ValueError(f"{leg_name} does what? {what}")
 

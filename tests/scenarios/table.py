@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.scenarios import by_callee, by_caller, by_fault, by_limit, by_rule, crossings, suppressed
+from tests.scenarios import by_callee, by_caller, by_fault, by_limit, by_price, by_rule, crossings, suppressed
 from tests.scenarios.scenario import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -11,6 +11,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *crossings.GLARE,
     *by_limit.TIMEOUT,
     *by_limit.CREDIT,
+    *by_price.PRICE,
     *by_rule.POLICY,
     *by_rule.ADMIN,
     *by_rule.RESOURCE,

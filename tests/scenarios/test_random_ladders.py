@@ -32,6 +32,7 @@ ANYTHING = (
     "A lost",
     "A deaf",
     "A refreshed",
+    "A slow 3000",
     "B 180",
     "B 183",
     "B 200",
@@ -40,6 +41,7 @@ ANYTHING = (
     "B 503",
     "B BYE",
     "B late",
+    "B stale 1 486",
     "B life",
     "B lost",
     "B deaf",
@@ -50,6 +52,7 @@ ANYTHING = (
     "node late 70",
     "operator releases",
     "timer dead_peer",
+    "timer ring",
     "timer session_timer",
 )
 waits_ms = st.sampled_from([0, 0, 1, 2, 5, 100, 900, 1_100, 6_000, 40_000])
