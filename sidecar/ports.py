@@ -164,10 +164,26 @@ class Accounts(Protocol):
     """Balances, for the command line; every movement is a ledger entry. All raise AccountError."""
 
     def create(
-        self, name: str, currency: str, prepaid: bool, change: Change | None = None
+        self,
+        name: str,
+        currency: str,
+        prepaid: bool,
+        change: Change | None = None,
+        addresses: Sequence[tuple[str, Change]] = (),
     ) -> Awaitable[None]:
         """May be repeated on the same terms. `change`, where a person asked for it, is noted if there was no
-        such account."""
+        such account. With its `addresses`, each a canonical block and what is noted where it is new: all of
+        it, or nothing."""
+
+    def create_all(self, wanted: Sequence[StoredAccount]) -> Awaitable[None]:
+        """Those that are not there yet, in one transaction."""
+
+    def add_address(self, name: str, block: str, change: Change) -> Awaitable[None]:
+        """May be repeated. A block has one account."""
+
+    def remove_address(self, name: str, block: str, change: Change) -> Awaitable[None]: ...
+    def addresses(self, name: str | None = None) -> Awaitable[Sequence[tuple[str, str]]]:
+        """(block, account) of one account, or of all."""
 
     def top_up(
         self, name: str, amount: Money, reference: str, change: Change | None = None

@@ -320,8 +320,9 @@ async def _with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
         ]
     )
     stored = await store.accounts.all()
-    return policy.with_accounts(
-        Account(name=known.name, currency=known.currency, prepaid=known.prepaid) for known in stored
+    return policy.with_stored(
+        (Account(name=known.name, currency=known.currency, prepaid=known.prepaid) for known in stored),
+        await store.accounts.addresses(),
     )
 
 

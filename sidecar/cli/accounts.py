@@ -27,6 +27,12 @@ def create(
     prepaid: Annotated[
         bool, typer.Option("--prepaid", help="Calls only as far as the balance goes.")
     ] = False,
+    addresses: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--address", help="A block that its calls come from, such as 192.0.2.0/24; it may be repeated."
+        ),
+    ] = None,
     operator: OperatorOption = None,
     as_json: JsonOption = False,
     socket: SocketOption = None,
@@ -43,9 +49,34 @@ def create(
         name=name,
         currency=currency,
         prepaid=prepaid,
+        addresses=addresses or [],
         operator=operator or operator_name(),
     )
     _show(made, as_json)
+
+
+@app.command("address")
+def address(
+    name: NameArgument,
+    block: Annotated[str, typer.Argument(help="Such as 192.0.2.0/24, 2001:db8::/32, or one address.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Take it away again.")] = False,
+    operator: OperatorOption = None,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Calls from these addresses are the account's, by the rule with account_from = "address"."""
+    shown = ask(
+        socket,
+        config,
+        as_json,
+        "account.address",
+        name=name,
+        block=block,
+        remove=remove,
+        operator=operator or operator_name(),
+    )
+    _show(shown, as_json)
 
 
 @app.command("show")
@@ -125,6 +156,7 @@ def _show(account: dict[str, Any], as_json: bool) -> None:
             ("account", account["name"]),
             ("currency", account["currency"]),
             ("prepaid", account["prepaid"]),
+            *(("address", block) for block in account["addresses"]),
             ("live calls", account["live_calls"]),
             *((f"balance {one['currency']}", one["amount"]) for one in account["balances"]),
         )

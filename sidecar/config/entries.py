@@ -223,7 +223,7 @@ class AccountRules(Table, frozen=True, kw_only=True):
     account_from: Annotated[
         AccountFrom | None,
         "`header`: the value of `header` is the account's name. `address`: the account of the longest block "
-        "of `[account_addresses]` that holds the source address.",
+        "of `[account_addresses]`, and of those given by command, that holds the source address.",
     ]
     peer: Annotated[Name | None, "The call comes from this peer group."]
     header: Annotated[
@@ -281,7 +281,8 @@ class Accounts(Table, frozen=True, kw_only=True):
 
 
 class AccountAddresses(Table, frozen=True, kw_only=True):
-    """`"BLOCK" = "ACCOUNT"`: whose calls come from which addresses, for `account_from = "address"`."""
+    """`"BLOCK" = "ACCOUNT"`: whose calls come from which addresses, for `account_from = "address"`. Others
+    are added by command: `sidecar account address`."""
 
     heading = "[account_addresses]"
 

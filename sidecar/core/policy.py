@@ -242,10 +242,22 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             return self
         return replace(self, accounts=self.accounts.plus(account.name, account))
 
-    def with_accounts(self, accounts: Iterable[Account]) -> Policy:
-        """The same of many: at a cost that grows with all accounts."""
+    def with_address(self, block: str, account: str) -> Policy:
+        return replace(self, account_addresses=self.account_addresses.plus(block, account))
+
+    def without_address(self, block: str) -> Policy:
+        """KeyError where it has none of it."""
+        return replace(self, account_addresses=self.account_addresses.minus(block))
+
+    def with_stored(self, accounts: Iterable[Account], addresses: Iterable[tuple[str, str]]) -> Policy:
+        """The same of many, and of their address blocks, at a cost that grows with all of them. Where both
+        have a name, or a block, what this policy says holds."""
         more = {account.name: account for account in accounts}
-        return replace(self, accounts=PersistentMap({**more, **self.accounts}))
+        return replace(
+            self,
+            accounts=PersistentMap({**more, **self.accounts}),
+            account_addresses=AddressTable([*self.account_addresses, *addresses]),
+        )
 
     def with_deck(self, name: str, deck: Deck) -> Policy:
         return replace(self, decks={**self.decks, name: deck})

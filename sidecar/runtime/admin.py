@@ -20,6 +20,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from sidecar.core.addresses import canonical_block
 from sidecar.core.audit import Change, Operator, told
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr, ChargeRecord
@@ -83,6 +84,7 @@ class LiveCalls(Protocol):
 
     def change_policy(self, change: Callable[[Policy], Policy]) -> Policy: ...
     def live(self) -> Sequence[Call]: ...
+    def oldest(self, calls_max: int, account: str | None = None) -> Sequence[Call]: ...
     def find(self, call_id: UUID) -> Call | None: ...
     def holds(self, call_id: UUID) -> bool: ...
     def release(
@@ -135,6 +137,7 @@ class Admin:
             "node.status": Method(say.Nothing, self.node_status),
             "node.gateways": Method(say.Nothing, self.node_gateways),
             "account.create": Method(say.AccountCreateParams, self.account_create),
+            "account.address": Method(say.AccountAddressParams, self.account_address),
             "account.show": Method(say.AccountShowParams, self.account_show),
             "account.topup": Method(say.AccountTopupParams, self.account_topup),
             "deck.reload": Method(say.DeckReloadParams, self.deck_reload),
@@ -152,9 +155,10 @@ class Admin:
     # --- calls and the node ---------------------------------------------------------------------------------
 
     async def call_list(self, wanted: say.CallListParams, _: Operator) -> say.CallList:
-        found = [call for call in self._calls.live() if wanted.account in (None, call.account.name)]
-        found.sort(key=lambda call: call.invite.mono_ns)
-        return say.CallList(total=len(found), calls=tuple(map(self._live_call, found[: wanted.limit])))
+        load, account = self._calls.load, wanted.account
+        total = load.calls if account is None else load.by_account.get(account, 0)
+        calls = self._calls.oldest(wanted.limit, account) if total else ()
+        return say.CallList(total=total, calls=tuple(map(self._live_call, calls)))
 
     async def call_release(self, wanted: say.CallReleaseParams, operator: Operator) -> say.CallReleased:
         change = Change(
@@ -169,7 +173,7 @@ class Admin:
 
     async def node_drain(self, wanted: say.NodeDrainParams, operator: Operator) -> say.NodeDrained:
         def drain() -> say.NodeDrained:
-            live = len(self._calls.live())
+            live = self._calls.load.calls
             self._calls.drain(release=wanted.release, operator=operator.name, text=wanted.text)
             return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
 
@@ -276,13 +280,48 @@ class Admin:
             raise CommandError(ErrorCode.REFUSED, f"account {wanted.name} exists with other terms")
         terms = told({"currency": account.currency, "prepaid": account.prepaid})
         change = Change(operator=operator, action="account.create", subject=account.name, after=terms)
+        blocks = [self._free_block(text, account.name) for text in wanted.addresses]
+        addresses = [(block, _address_change(operator, account.name, block, given=True)) for block in blocks]
 
         async def create() -> None:
-            await self._create(account, change)
+            await self._create(account, change, addresses)
             self._calls.change_policy(lambda policy: policy.with_account(account))
+            for block in blocks:
+                self._calls.change_policy(_with_address(block, account.name))
 
         await asyncio.shield(create())  # in the store and in the policy, whatever becomes of who asked
         return await self.account_show(say.AccountShowParams(name=wanted.name), operator)
+
+    async def account_address(self, wanted: say.AccountAddressParams, operator: Operator) -> say.AccountShown:
+        account = await self._account(wanted.name)
+        block = self._free_block(wanted.block, account.name)
+        change = _address_change(operator, account.name, block, given=not wanted.remove)
+
+        async def give() -> None:
+            await self._create(account)
+            await self._accounts.add_address(account.name, block, change)
+            self._calls.change_policy(_with_address(block, account.name))
+
+        async def take() -> None:
+            await self._accounts.remove_address(account.name, block, change)
+            self._calls.change_policy(lambda policy: policy.without_address(block))
+
+        try:
+            await asyncio.shield(take() if wanted.remove else give())
+        except AccountError as error:
+            raise CommandError(ErrorCode.REFUSED, str(error)) from error
+        return await self.account_show(say.AccountShowParams(name=wanted.name), operator)
+
+    def _free_block(self, text: str, account: str) -> str:
+        """The block in its canonical form, if it is nobody else's."""
+        try:
+            block = canonical_block(text)
+        except ValueError as error:
+            raise CommandError(ErrorCode.INVALID_PARAMS, str(error)) from None
+        other = self._calls.policy.account_addresses.at(block)
+        if other not in (None, account):
+            raise CommandError(ErrorCode.REFUSED, f"{block} is an address block of account {other}")
+        return block
 
     async def account_show(self, wanted: say.AccountShowParams, _: Operator) -> say.AccountShown:
         account = await self._account(wanted.name)
@@ -294,7 +333,8 @@ class Admin:
             name=account.name,
             currency=account.currency,
             prepaid=account.prepaid,
-            live_calls=sum(call.account.name == wanted.name for call in self._calls.live()),
+            addresses=tuple(block for block, _ in await self._accounts.addresses(wanted.name)),
+            live_calls=self._calls.load.by_account.get(wanted.name, 0),
             balances=tuple(map(_balance, balances)),
             movements=tuple(map(_movement, movements)),
         )
@@ -328,10 +368,12 @@ class Admin:
             ErrorCode.NOT_FOUND, f"there is no account {name}: `sidecar account create {name}` makes it"
         )
 
-    async def _create(self, account: Account, change: Change | None = None) -> None:
+    async def _create(
+        self, account: Account, change: Change | None = None, addresses: Sequence[tuple[str, Change]] = ()
+    ) -> None:
         """Does nothing where the store has the account on the same terms."""
         try:
-            await self._accounts.create(account.name, account.currency, account.prepaid, change)
+            await self._accounts.create(account.name, account.currency, account.prepaid, change, addresses)
         except AccountError as error:
             raise CommandError(ErrorCode.REFUSED, str(error)) from error
 
@@ -535,6 +577,21 @@ def _margin_floors(policy: Policy) -> dict[str, str | None]:
         name: None if floor is None else amount_text(floor)
         for name, floor in {"*": policy.margin_floor, **policy.margin_floors()}.items()
     }
+
+
+def _address_change(operator: Operator, account: str, block: str, *, given: bool) -> Change:
+    state = told({"block": block})
+    return Change(
+        operator=operator,
+        action="account.address",
+        subject=account,
+        before=None if given else state,
+        after=state if given else None,
+    )
+
+
+def _with_address(block: str, account: str) -> Callable[[Policy], Policy]:
+    return lambda policy: policy.with_address(block, account)
 
 
 def _deck(deck: Deck) -> Mapping[str, object]:

@@ -7,6 +7,7 @@ it ends that one call as server/fault, is counted, and the node lives on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from uuid import UUID
 
 import structlog
@@ -301,6 +302,15 @@ class Calls:
 
     def live(self) -> Sequence[Call]:
         return [call for call in self._calls.values() if call.phase in _UP]
+
+    def oldest(self, calls_max: int, account: str | None = None) -> Sequence[Call]:
+        """The first live calls, the oldest first: the table is in the order of the INVITEs."""
+        calls = (
+            call
+            for call in self._calls.values()
+            if call.phase in _UP and (account is None or call.account.name == account)
+        )
+        return list(islice(calls, calls_max))
 
     def open_count(self) -> int:
         """Calls whose record is not yet handed to the store."""

@@ -78,6 +78,7 @@ _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 OperatorName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 Text = Annotated[str, msgspec.Meta(max_length=200, pattern=_PRINTABLE)]
 AccountName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
+Block = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]  # of addresses
 Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
 # Plain digits with at most one point: no sign, exponent or special value.
 Amount = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")]
@@ -127,6 +128,16 @@ class AccountCreateParams(Params, frozen=True, kw_only=True):
     name: AccountName
     currency: Currency | None = None  # None: the currency of the settings
     prepaid: bool = False
+    addresses: Annotated[tuple[Block, ...], msgspec.Meta(max_length=ROWS_MAX)] = ()
+    operator: OperatorName | None = None
+
+
+class AccountAddressParams(Params, frozen=True, kw_only=True):
+    """Calls from these addresses are the account's, where a rule asks the addresses; `remove`: no longer."""
+
+    name: AccountName
+    block: Block
+    remove: bool = False
     operator: OperatorName | None = None
 
 
@@ -356,6 +367,7 @@ class AccountShown(Result, frozen=True, kw_only=True):
     name: str
     currency: str
     prepaid: bool
+    addresses: tuple[str, ...]  # given by command
     live_calls: int
     balances: tuple[Balance, ...]
     movements: tuple[Movement, ...]

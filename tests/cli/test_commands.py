@@ -174,6 +174,13 @@ async def test_an_account_from_its_making_to_its_movements(served: Served) -> No
     assert "12.50" in shown.out
     assert "invoice 7" in shown.out
     assert (await served.says("account", "create", "acme")).exit_code == 1
+    for options, blocks in (((), ["192.0.2.0/24"]), (("--remove",), [])):
+        found = await served.says("account", "address", "acme", "192.0.2.0/24", *options, "--json")
+        assert (found.exit_code, found.json["addresses"]) == (0, blocks)
+    assert (await served.says("account", "address", "acme", "192.0.2.7/24")).exit_code == 2
+    given = await served.says("account", "create", "bell", "--address", "192.0.2.7", "--address", "::1")
+    assert "192.0.2.7/32" in given.out
+    assert "::1/128" in given.out
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.adapters.deck_files import read_deck
+from sidecar.core.account_rules import AccountFrom, AccountRule, AccountRules
 from sidecar.core.audit import Operator
 from sidecar.core.commands import Release
 from sidecar.core.margin import ExchangeRate, ExchangeTable
@@ -233,6 +234,81 @@ async def test_an_account_that_nobody_made_is_not_shown(node: Node) -> None:
     assert refused.value.code is ErrorCode.NOT_FOUND
 
 
+async def test_an_account_is_given_addresses_and_they_are_taken_away_again(node: Node) -> None:
+    wanted = say.AccountCreateParams(name="acme", addresses=("192.0.2.0/24", "2001:DB8::/32"))
+    assert (await node.admin.account_create(wanted, ANN)).addresses == ("192.0.2.0/24", "2001:db8::/32")
+    one = say.AccountAddressParams(name="demo", block="::ffff:192.0.2.7")
+    for _ in range(2):  # the second time it has it
+        assert (await node.admin.account_address(one, ANN)).addresses == ("192.0.2.7/32",)
+    table = node.calls.policy.account_addresses
+    assert [table.account_of(f"192.0.2.{host}:5060") for host in (6, 7)] == ["acme", "demo"]
+    taken = await node.admin.account_address(replace(one, remove=True), ANN)
+    assert taken.addresses == ()
+    assert node.calls.policy.account_addresses.account_of("192.0.2.7:5060") == "acme"
+    assert await node.store.accounts.addresses() == (("192.0.2.0/24", "acme"), ("2001:db8::/32", "acme"))
+    entries = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
+    assert [(one.action, one.subject, decoded(one.before), decoded(one.after)) for one in entries] == [
+        ("account.create", "acme", None, {"currency": "EUR", "prepaid": False}),
+        ("account.address", "acme", None, {"block": "192.0.2.0/24"}),
+        ("account.address", "acme", None, {"block": "2001:db8::/32"}),
+        ("account.address", "demo", None, {"block": "192.0.2.7/32"}),
+        ("account.address", "demo", {"block": "192.0.2.7/32"}, None),
+    ]
+
+
+async def test_addresses_that_cannot_be_given_or_taken_say_why_and_change_nothing(node: Node) -> None:
+    given = say.AccountAddressParams(name="demo", block="192.0.2.0/24")
+    await node.admin.account_address(given, ANN)
+    policy = node.calls.policy
+    for wanted, code, said in (
+        (replace(given, block="192.0.2.7/24"), ErrorCode.INVALID_PARAMS, "bits set behind its mask"),
+        (replace(given, block="here"), ErrorCode.INVALID_PARAMS, "no address block"),
+        (replace(given, name="prepaid"), ErrorCode.REFUSED, "is an address block of account demo"),
+        (replace(given, name="nobody"), ErrorCode.NOT_FOUND, "there is no account nobody"),
+        (
+            replace(given, name="prepaid", remove=True),
+            ErrorCode.REFUSED,
+            "is an address block of account demo",
+        ),
+        (
+            replace(given, block="192.0.2.9", remove=True),
+            ErrorCode.REFUSED,
+            "no address block that account demo",
+        ),
+    ):
+        with pytest.raises(CommandError, match=said) as refused:
+            await node.admin.account_address(wanted, ANN)
+        assert refused.value.code is code
+    create = say.AccountCreateParams(name="acme", addresses=("198.51.100.0/24", "192.0.2.0/24"))
+    with pytest.raises(CommandError, match="is an address block of account demo"):
+        await node.admin.account_create(create, ANN)
+    assert node.calls.policy is policy
+    assert "acme" not in [stored.name for stored in await node.store.accounts.all()]
+    assert await node.store.accounts.addresses() == (("192.0.2.0/24", "demo"),)
+
+
+async def test_two_accounts_that_ask_for_one_block_at_once_do_not_both_get_it(node: Node) -> None:
+    wanted = [say.AccountAddressParams(name=name, block="192.0.2.0/24") for name in ("demo", "prepaid")]
+    answers = await asyncio.gather(
+        *(node.admin.account_address(one, ANN) for one in wanted), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [say.AccountShown, CommandError]
+    assert node.calls.policy.account_addresses.at("192.0.2.0/24") == "demo"
+    assert await node.store.accounts.addresses() == (("192.0.2.0/24", "demo"),)
+
+
+async def test_a_call_from_an_address_is_of_the_account_that_was_given_it(node: Node) -> None:
+    rules = AccountRules([AccountRule(account_from=AccountFrom.ADDRESS), *node.calls.policy.account_rules])
+    node.calls.change_policy(lambda policy: replace(policy, account_rules=rules))
+    before = await node.up()
+    create = say.AccountCreateParams(name="acme", addresses=("127.0.0.0/8",))
+    await node.admin.account_create(create, ANN)
+    after = await node.up()
+    accounts = [call.account.name for call_id in (before, after) if (call := node.calls.find(call_id))]
+    assert accounts == ["demo", "acme"]
+    assert (await node.admin.account_show(say.AccountShowParams(name="acme"), ANN)).live_calls == 1
+
+
 # --- decks --------------------------------------------------------------------------------------------------
 
 
@@ -334,6 +410,7 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "node.gateways",
         "node.status",
         "account.create",
+        "account.address",
         "account.show",
         "account.topup",
         "deck.reload",

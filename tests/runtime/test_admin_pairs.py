@@ -58,6 +58,35 @@ class Create(Act):
         assert self.subject in [stored.name for stored in await self.node.store.accounts.all()]
 
 
+class GiveAddress(Act):
+    action = "account.address"
+    subject = "demo"
+
+    async def prepare(self) -> None:
+        self.block = f"192.0.2.{self.number}/32"
+
+    async def ask(self) -> None:
+        await self.node.admin.account_address(say.AccountAddressParams(name="demo", block=self.block), ANN)
+
+    async def check(self) -> None:
+        assert self.node.calls.policy.account_addresses.at(self.block) == "demo"
+        assert (self.block, "demo") in await self.node.store.accounts.addresses()
+
+
+class TakeAddress(GiveAddress):
+    async def prepare(self) -> None:
+        await super().prepare()
+        await super().ask()
+
+    async def ask(self) -> None:
+        wanted = say.AccountAddressParams(name="demo", block=self.block, remove=True)
+        await self.node.admin.account_address(wanted, ANN)
+
+    async def check(self) -> None:
+        assert self.node.calls.policy.account_addresses.at(self.block) is None
+        assert (self.block, "demo") not in await self.node.store.accounts.addresses()
+
+
 class TopUp(Act):
     """Both to one account: none may be lost."""
 
@@ -204,6 +233,8 @@ class Rerate(Act):
 
 ACTS: tuple[type[Act], ...] = (
     Create,
+    GiveAddress,
+    TakeAddress,
     TopUp,
     ReloadDeck,
     ReloadSettings,
@@ -218,7 +249,7 @@ ACTS: tuple[type[Act], ...] = (
 @pytest.mark.parametrize(
     ("one", "other"),
     [*combinations_with_replacement(ACTS, 2)],
-    ids=lambda act: act.action,
+    ids=lambda act: act.__name__,
 )
 async def test_two_commands_at_once_are_both_in_force_and_both_noted(
     tmp_path: Path, one: type[Act], other: type[Act]

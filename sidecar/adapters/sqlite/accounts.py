@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from uuid import UUID
 
+from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.outbox import Write
 from sidecar.adapters.sqlite.reader import Reader
 from sidecar.core.audit import Change
@@ -22,12 +23,31 @@ class SqliteAccounts:
         self._reader = reader
         self._write = write
 
-    async def create(self, name: str, currency: str, prepaid: bool, change: Change | None = None) -> None:
+    async def create(
+        self,
+        name: str,
+        currency: str,
+        prepaid: bool,
+        change: Change | None = None,
+        addresses: Sequence[tuple[str, Change]] = (),
+    ) -> None:
         wanted = AccountTerms(name, currency, prepaid)
         # A refusal is a value inside the transaction, so that the other steps of the commit are not
         # disturbed.
-        if refusal := await self._write(lambda batch: batch.open_account(wanted, change)):
+        if refusal := await self._write(lambda batch: _create(batch, wanted, change, addresses)):
             raise AccountError(refusal)
+
+    async def add_address(self, name: str, block: str, change: Change) -> None:
+        if refusal := await self._write(lambda batch: _add_addresses(batch, name, [(block, change)])):
+            raise AccountError(refusal)
+
+    async def remove_address(self, name: str, block: str, change: Change) -> None:
+        if refusal := await self._write(lambda batch: _remove_address(batch, name, block, change)):
+            raise AccountError(refusal)
+
+    async def addresses(self, name: str | None = None) -> Sequence[tuple[str, str]]:
+        sql = "SELECT block, account FROM account_addresses WHERE ?1 IS NULL OR account = ?1 ORDER BY block"
+        return await self._reader.ask(lambda connection: tuple(connection.execute(sql, (name,))))
 
     async def create_all(self, wanted: Sequence[StoredAccount]) -> None:
         """Those that are not there yet, in one transaction."""
@@ -80,6 +100,39 @@ class SqliteAccounts:
         return await self._reader.ask(
             lambda connection: tuple(_entry(*row) for row in connection.execute(sql, values))
         )
+
+
+def _create(
+    batch: Batch, wanted: AccountTerms, change: Change | None, addresses: Sequence[tuple[str, Change]]
+) -> str:
+    """Empty, or why nothing of it was done."""
+    for block, _ in addresses:
+        if refusal := _taken(batch, wanted.name, block):
+            return refusal
+    return batch.open_account(wanted, change) or _add_addresses(batch, wanted.name, addresses)
+
+
+def _add_addresses(batch: Batch, name: str, addresses: Sequence[tuple[str, Change]]) -> str:
+    for block, change in addresses:
+        if refusal := _taken(batch, name, block):
+            return refusal
+        if batch.addresses.account_of(block) is None:
+            batch.addresses.add(block, name)
+            batch.audit(change)
+    return ""
+
+
+def _taken(batch: Batch, name: str, block: str) -> str:
+    account = batch.addresses.account_of(block)
+    return "" if account in (None, name) else f"{block} is an address block of account {account}"
+
+
+def _remove_address(batch: Batch, name: str, block: str, change: Change) -> str:
+    if batch.addresses.account_of(block) != name:
+        return f"{block} is no address block that account {name} was given by command"
+    batch.addresses.remove(block)
+    batch.audit(change)
+    return ""
 
 
 def _entry(

@@ -6,8 +6,8 @@ Nothing is written before `flush`, so a step that is refused (no credit) or repe
 no savepoint is needed. Nothing that outlives the transaction is changed before `committed`: after a rollback
 the batch is thrown away and `Known` still says what the file says.
 
-What jobs may write are the methods of this class and of its parts, `ledger` and `waiting`: none gets the
-connection.
+What jobs may write are the methods of this class and of its parts, `ledger`, `waiting` and `addresses`:
+none gets the connection.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from uuid import UUID
 
 import apsw
 
+from sidecar.adapters.sqlite.addresses import Addresses
 from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.known import Known, Slot
 from sidecar.adapters.sqlite.ledger import Ledger
@@ -90,6 +91,7 @@ class Batch:
     ) -> None:
         self.ledger = Ledger(connection, boot.boot, wall_ns)
         self.waiting = Waiting(connection, boot.boot, wall_ns, known.acknowledged_seq, known.head_seq)
+        self.addresses = Addresses(connection, boot.boot, wall_ns)
         self.outcomes: list[Outcome] = []
         self.outbox_rows: list[OutboxRow] = []
         self._connection = connection

@@ -38,6 +38,7 @@ _TABLES = (
     ("outbox_behind", "seq", False),
     ("dead_letters", "seq", False),
     ("audit", "entry", False),
+    ("account_addresses", "entry", False),
 )
 
 Row = tuple[object, ...]
