@@ -25,6 +25,8 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
+import apsw
+
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.core.commands import StoreCommand
@@ -140,8 +142,11 @@ async def measure(arguments: argparse.Namespace, data_dir: Path) -> None:
         f" {arguments.calls / took_s:.0f} calls/s, CPU {user_us + system_us:.0f} us/call"
         f" (user {user_us:.0f}, system {system_us:.0f})"
     )
+    pages = store._writer._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0]  # type: ignore[union-attr]
     print(
-        f"  {len(driver.commits) / arguments.calls:.2f} commits/call, commit {_spread(driver.commits)},"
+        f"  {len(driver.commits) / arguments.calls:.2f} commits/call,"
+        f" {pages / len(driver.commits):.1f} pages/commit, {pages / arguments.calls:.2f} pages/call,"
+        f" commit {_spread(driver.commits)},"
         f" submit to Admitted {_spread(driver.admitted_ns)},"
         f" files {store_bytes(data_dir) / arguments.calls:.0f} B/call"
     )

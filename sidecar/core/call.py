@@ -53,7 +53,7 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     free: bool = False  # the billed number is on the FREE list
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     number: int  # from 1
     gateway: str
     target: str
@@ -78,7 +78,7 @@ class Redirect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     user: str
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     call_id: UUID
     boot_id: str
     bridge_id: int

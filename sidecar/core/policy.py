@@ -153,7 +153,7 @@ class Routes:
     __hash__ = None  # type: ignore[assignment]
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Account(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     name: str
     currency: str
     prepaid: bool = False

@@ -36,7 +36,7 @@ _RATED = RatingStatus.RATED  # a global is found sooner than a member of an enum
 _multiply = EXACT.multiply
 
 
-class RatingTerms(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, gc=False):
+class RatingTerms(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True, gc=False, omit_defaults=True):
     """How amounts are made, whatever the rate. The defaults are the product's.
 
     `fee_unit`: the smallest unit of a charge (default 10^-decimals). `hold_time_precision_ms`: from this many

@@ -52,7 +52,7 @@ PREFIX_DIGITS_MAX = 17  # E.164 has 15; 17 is what an 8-byte key holds (see Deck
 DESTINATION_MAX = 200
 
 
-class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One row of a deck. The period is half-open: from `effective_from` up to, not including, `effective_to`.
 
     An empty prefix is the default row. `max_duration_s` is the longest call that this rate is sold for, if

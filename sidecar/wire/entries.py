@@ -1,8 +1,9 @@
 """Journal entries <-> bytes: one byte of version, then the whole Call as MessagePack.
 
 Only this program reads them, and only until the call has its CDR. So they are written by msgspec, straight
-from the structs: a Call as it stood after the step, which is all that recovery needs. Fields with defaults
-may be added to Call without a new version; a field that changes its meaning needs one.
+from the structs: a Call as it stood after the step, which is all that recovery needs. Fields that have their
+default are left out (`omit_defaults`), so that two entries find room in a page of the journal. Fields with
+defaults may be added to Call without a new version; a field or a default that changes its meaning needs one.
 """
 
 from __future__ import annotations

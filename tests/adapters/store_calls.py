@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from msgspec.structs import replace
 
@@ -13,6 +13,7 @@ from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Append, EntryKind, Publish, Reserve, Settle, StoreCommand, Suppress
 from sidecar.core.events import InviteReceived, LegIdentity
 from sidecar.core.hangup import hangup
+from sidecar.core.identity import call_id_of
 from sidecar.core.numbers import StripPlan, billed_number
 from sidecar.core.policy import Account, Policy, RecordFlags
 from sidecar.core.rating import RatingTerms
@@ -56,7 +57,7 @@ def leg(sip_call_id: str, **fields: Any) -> LegIdentity:
 
 
 def call_id(number: int) -> UUID:
-    return uuid5(UUID(int=1), f"{BOOT_ID}/{number}")
+    return call_id_of("_", "n1", BOOT_ID, number, WALL_NS // MS + number)
 
 
 def admitted(number: int = 1, account: str = "acme", *, prepaid: bool = False, at_ns: int = WALL_NS) -> Call:

@@ -201,3 +201,51 @@ async def test_a_crash_before_the_copy_is_in_its_place_does_not_begin_an_empty_s
     (tmp_path / FILE_NAME).rename(tmp_path / f"{FILE_NAME}.salvaged")
     async with opened(tmp_path, boot_id="next") as watched:
         assert await records(watched) == before
+
+
+async def test_only_what_had_not_been_acknowledged_is_sent_again(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    async with opened(tmp_path, boot_id="acknowledging") as watched:
+        outbox = watched.store.outbox
+        await outbox.acknowledge([*range(1, 60), 62, 70], [(61, 0x87), (64, 0x95)])
+        await outbox.retry_dead([64])
+    overwritten(tmp_path, pages_of(tmp_path, "cdrs_by_end")[:1])
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert watched.store.salvage is not None
+        assert watched.store.salvage.wrong == []
+        waiting = [60, 63, 64, 65, 66, 67, 68, 69, *range(71, CALLS + 1)]
+        assert [row.seq for row in await watched.store.outbox.pending(0, 1_000)] == waiting
+        state = await watched.store.outbox.outbox_state()
+        assert (state.depth, state.dead, state.head_seq) == (len(waiting), 1, CALLS)
+        assert state.oldest_wall_ns > 0
+        watched.submit(*whole_call(9_999, "c"))
+        await watched.written()
+        assert (await watched.store.outbox.outbox_state()).depth == len(waiting) + 1
+        await watched.proved()
+
+
+async def test_where_the_mark_is_lost_all_is_sent_again_but_the_dead_letters(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    async with opened(tmp_path, boot_id="acknowledging") as watched:
+        await watched.store.outbox.acknowledge([1, 2, 4], [(3, 0x87)])
+    overwritten(tmp_path, pages_of(tmp_path, "store"))
+    async with opened(tmp_path, boot_id="next") as watched:
+        waiting = [row.seq for row in await watched.store.outbox.pending(0, 1_000)]
+        assert waiting == [1, 2, *range(4, CALLS + 1)]
+        assert [letter.seq for letter in await watched.store.outbox.dead_letters()] == [3]
+        await watched.proved()
+
+
+async def test_a_lost_record_above_the_mark_is_no_row_that_waits(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    async with opened(tmp_path, boot_id="acknowledging") as watched:
+        await watched.store.outbox.acknowledge(list(range(1, 5)), [])
+    overwritten(tmp_path, pages_of(tmp_path, "cdr_bodies")[20:21])
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert watched.store.salvage is not None
+        lost = watched.store.salvage.lost_seqs
+        assert lost > 0
+        waiting = await watched.store.outbox.pending(0, 1_000)
+        assert len(waiting) == CALLS - 4 - lost
+        state = await watched.store.outbox.outbox_state()
+        assert (state.depth, state.head_seq) == (len(waiting), CALLS)

@@ -166,7 +166,7 @@ async def told_of(store: SqliteStore, open_calls: Sequence[Call]) -> dict[str, A
         "suppressed": _json(kept_back.records),
         "waiting": [row.seq for row in await store.outbox.pending(0, 1_000)],
         "dead": [[one.seq, one.reason_code] for one in await store.outbox.dead_letters()],
-        "open": [msgspec.to_builtins(call) for call in open_calls],
+        "open": [whole(call) for call in open_calls],
         "accounts": msgspec.to_builtins(await store.accounts.all()),
         "balances": {
             name: [f"{money.amount:f}" for money in await store.accounts.balance(name)] for name in ACCOUNTS
@@ -175,6 +175,15 @@ async def told_of(store: SqliteStore, open_calls: Sequence[Call]) -> dict[str, A
         "audit": msgspec.to_builtins(await store.audit.list()),
         "ledger_check": list(await store.ledger_check()),
     }
+
+
+def whole(value: object) -> object:
+    """With the fields that have their default, which an entry of the journal leaves out."""
+    if isinstance(value, msgspec.Struct):
+        return {name: whole(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, (tuple, list)):
+        return [whole(one) for one in value]
+    return msgspec.to_builtins(value)
 
 
 def _json(cdrs: Sequence[Cdr]) -> list[Any]:
