@@ -123,6 +123,11 @@ def check_sequences(records: Iterable[Record]) -> None:
             last[one["account"]] = one["seq"]
 
 
+def charge(record: Record, side: str) -> Record:
+    """The charge of one side, `sell` or `buy`."""
+    (found,) = (charge for charge in record["charges"] if charge["side"] == side)
+    return dict(found)
+
+
 def sell(record: Record) -> Record:
-    (line,) = (line for line in record["charges"] if line["side"] == "sell")
-    return dict(line)
+    return charge(record, "sell")

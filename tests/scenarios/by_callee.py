@@ -125,7 +125,7 @@ CALLEE = (
         also={"gateway": "beta"},
     ),
     Scenario(
-        name="callee-rejected-by-code-not-listed",  # a 503 of alpha is the caller's
+        name="callee-rejected-by-code-not-listed",  # a 503 is not in alpha's list: no failover
         ladder="""
             0      A INVITE
             50     B 503
@@ -135,7 +135,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail 500",
     ),
     Scenario(
-        name="callee-rejected-after-failover-by-time",  # alpha only says 100; beta is the last, and may
+        name="callee-rejected-after-failover-by-time",  # only 100 from alpha; beta is the last
         ladder="""
             0      A INVITE
             20     B 100
@@ -149,7 +149,7 @@ CALLEE = (
         also={"gateway": "beta"},
     ),
     Scenario(
-        name="callee-bye-after-late-ringing",  # 18x in time: it may ring as long as it likes
+        name="callee-bye-after-late-ringing",  # 18x in time: no limit on ringing after it
         ladder="""
             0      A INVITE
             20     B 100
@@ -189,7 +189,7 @@ CALLEE = (
         also={"gateway": "alpha"},
     ),
     Scenario(
-        name="callee-rejected-after-early-media",  # A has heard alpha: beta cannot continue that
+        name="callee-rejected-after-early-media",  # A has heard early media: no failover
         ladder="""
             0      A INVITE
             20     B 183
@@ -200,7 +200,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail as received",
     ),
     Scenario(
-        name="callee-rejected-unavailable",  # its 503 is not ours
+        name="callee-rejected-unavailable",  # its 503 reaches A as 500
         ladder="""
             0      A INVITE
             50     B 503
@@ -239,7 +239,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail as received with contacts",
     ),
     Scenario(
-        name="caller-bye-after-redirect",  # sold as dialled, bought as sent: beta sells nothing
+        name="caller-bye-after-redirect",  # sold by the number dialled; beta has no buy deck
         ladder="""
             0      A INVITE
             50     B 302 contact=4930999@10.0.2.1:5060
@@ -269,7 +269,7 @@ CALLEE = (
         wire=f"{ROUTED}, route 2 alpha 4930222, route 3 beta 4930111, route 4 beta, fail as received",
     ),
     Scenario(
-        name="callee-redirect-to-stranger",  # nor to our own gateway at another port, nor to a name
+        name="callee-redirect-to-stranger",  # no gateway: other port, or a host name
         ladder="""
             0      A INVITE
             50     B 302 contact=4930999@192.0.2.7 contact=4930999@10.0.2.1:5099 contact=4930999@beta.example
@@ -319,7 +319,7 @@ CALLEE = (
         "route 5 alpha 49302, route 6 alpha 49303, fail 480",
     ),
     Scenario(
-        name="callee-redirect-then-challenge",  # the caller's answer goes to the number it is of
+        name="callee-redirect-then-challenge",  # the retry goes to the number that was challenged
         ladder="""
             0      A INVITE
             50     B 302 contact=4930999@10.0.2.1 contact=4930888@10.0.2.1
@@ -344,7 +344,7 @@ CALLEE = (
         wire=f"{ROUTED}, fail 480",
     ),
     Scenario(
-        name="callee-redirect-followed-by-gateway",  # the node refuses, this gateway may
+        name="callee-redirect-followed-by-gateway",  # off for the node, on for this gateway
         ladder="""
             0      A INVITE
             50     B 302 contact=4930999@10.0.2.1
@@ -381,7 +381,7 @@ CALLEE = (
         also={"pdd_ms": 2_000},
     ),
     Scenario(
-        name="callee-credentials-rejected",  # the caller has none that would help: it hears 500
+        name="callee-credentials-rejected",  # ours, not the caller's: it hears 500
         ladder="""
             0      A INVITE
             50     B 407
@@ -405,7 +405,7 @@ CALLEE = (
         sold="0.001",
     ),
     Scenario(
-        name="callee-challenge-then-failover",  # the other gateway is still there after a challenge
+        name="callee-challenge-then-failover",  # the retry fails over, too
         ladder="""
             0      A INVITE
             50     B 401

@@ -117,7 +117,7 @@ CALLER = (
         also={"ringing_at": None, "pdd_ms": None},
     ),
     Scenario(
-        name="caller-cancel-while-admitting",  # quicker than the disk: nothing ever leaves on B
+        name="caller-cancel-while-admitting",  # before the admission is on disk: no INVITE on B
         ladder="""
             0      A INVITE
             0      A CANCEL

@@ -64,7 +64,7 @@ FAULT = (
         wire=f"{ROUTED}, release 500 41 internal_error",
     ),
     Scenario(
-        name="server-internal-error-in-call",  # nobody can prove more than B's last message
+        name="server-internal-error-in-call",  # billed to B's last sign of life
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -238,7 +238,7 @@ PROXY = (
         also={"proxy": "carrier"},
     ),
     Scenario(
-        name="proxy-bye-no-credit",  # for us a cause of set-up only, for the proxy one in a call
+        name="proxy-bye-no-credit",  # a cause of set-up for us, of a call for the proxy
         ladder="""
             0      A INVITE
             2_000  B 200

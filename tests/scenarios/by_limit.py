@@ -106,7 +106,7 @@ TIMEOUT = (
         sold="0.025",
     ),
     Scenario(
-        name="server-dead-callee-in-call",  # A lives on, but it has had nobody to talk to since B's last life
+        name="server-dead-callee-in-call",  # billed to B's last sign of life, not A's
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -152,7 +152,7 @@ CREDIT = (
         also={"granted_s": 5, "overrun_ms": 0},
     ),
     Scenario(
-        name="server-credit-exhausted-bye-late",  # our timer fired 30 ms late: the grant is paid, no more
+        name="server-credit-exhausted-bye-late",  # our timer fires 30 ms late: billed is the grant
         ladder="""
             0      node late 30
             0      A INVITE
@@ -167,7 +167,7 @@ CREDIT = (
         also={"talk_ms": 3_030, "overrun_ms": 30},
     ),
     Scenario(
-        name="caller-bye-after-grant",  # our timer is late, and the caller hangs up first: the rest is ours
+        name="caller-bye-after-grant",  # our timer is late, the caller hangs up first: billed is the grant
         ladder="""
             0      node late 5000
             0      A INVITE

@@ -23,7 +23,7 @@ GLARE = (
         also={"glare": True},
     ),
     Scenario(
-        name="glare-bye-repeated",  # one side's BYE twice is no crossing
+        name="glare-bye-repeated",  # the same side's BYE twice is no glare
         ladder="""
             0      A INVITE
             2_000  B 200
@@ -37,7 +37,7 @@ GLARE = (
         also={"glare": False},
     ),
     Scenario(
-        name="glare-bye-bye-after-record",  # B's BYE came when the record was out: a second revision
+        name="glare-bye-bye-after-record",  # B's BYE comes after the record: a second revision
         ladder="""
             0      A INVITE
             0      B deaf
@@ -79,7 +79,7 @@ GLARE = (
         also={"glare": True},
     ),
     Scenario(
-        name="glare-ring-timeout-answer",  # B's 2xx was on its way to us when we gave up
+        name="glare-ring-timeout-answer",  # B's 2xx crosses our CANCEL
         ladder="""
             0      A INVITE
             20     B 180
@@ -106,7 +106,7 @@ GLARE = (
         also={"gateway": "beta"},
     ),
     Scenario(
-        name="glare-answer-answer",  # one answer is sold and bought, the other hung up on
+        name="glare-answer-answer",  # of a second branch: the second 2xx gets ACK and BYE
         ladder="""
             0      A INVITE
             20     B 180
@@ -121,7 +121,7 @@ GLARE = (
         also={"glare": False},
     ),
     Scenario(
-        name="glare-failover-answer-after-record",  # of a gateway that had been silent for too long
+        name="glare-failover-answer-after-record",  # its gateway had not responded in time
         ladder="""
             0      A INVITE
             9_000  B late 1
@@ -132,7 +132,7 @@ GLARE = (
         revisions=2,
     ),
     Scenario(
-        name="callee-bye-life-after-record",  # A answers our BYE when the record is out: 0 s before
+        name="callee-bye-life-after-record",  # A's BYE proves after the record that it had our 2xx
         ladder="""
             0      A INVITE
             0      A deaf
@@ -147,7 +147,7 @@ GLARE = (
         revisions=2,
     ),
     Scenario(
-        name="callee-bye-proved-after-record",  # A answers our BYE when the record is out: it had our 2xx
+        name="callee-bye-proved-after-record",  # A's 200 to our BYE proves it after the record
         ladder="""
             0      A INVITE
             0      A slow 3000

@@ -6,14 +6,14 @@ from __future__ import annotations
 from decimal import Decimal
 
 from sidecar.demo.subscriber import Record
+from tests.rig.listener import sell
 from tests.sipp.conftest import MakeRig
 
 HEADER = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s,steps\n"
 
 
 def _sold(cdr: Record) -> tuple[str, str]:
-    (sell,) = (line for line in cdr["charges"] if line["side"] == "sell")
-    return sell["deck_revision"], sell["total"]
+    return sell(cdr)["deck_revision"], sell(cdr)["total"]
 
 
 async def test_a_deck_in_force_rates_the_next_call_and_outlasts_a_restart(make_rig: MakeRig) -> None:

@@ -14,6 +14,7 @@ import pytest_asyncio
 from sidecar.demo.check import OBSERVED, summary
 from sidecar.demo.children import SCENARIOS
 from sidecar.demo.subscriber import Record
+from tests.rig.listener import sell
 from tests.scenarios.table import BY_NAME
 from tests.sipp.rig import BUSY_MS, EARLY_MS, Rig, begun_seconds, nobody_answers
 
@@ -139,7 +140,7 @@ async def test_the_record_says_who_ended_the_call_and_why(rig: Rig, case: Case) 
         # A callee counts from the ACK that it got while its answer was held back: talk is less by the hold.
         held_ms = (cdr["answered_at"] - cdr["b_answered_at"]).total_seconds() * 1000
         assert low - held_ms - EARLY_MS <= cdr["talk_ms"] <= high + BUSY_MS
-    assert _charged(cdr) == (
+    assert Decimal(sell(cdr)["total"] or 0) == (
         CENT * (case.cents if case.cents is not None else begun_seconds(cdr["billable_ms"]))
     )
     await _nothing_comes_twice(rig, cdr)
@@ -165,11 +166,6 @@ async def _placed(rig: Rig, case: Case) -> Record:
         return await place
     with nobody_answers(rig.host, rig.gateways["silent"]):
         return await place
-
-
-def _charged(cdr: Record) -> Decimal:
-    (sell,) = (line for line in cdr["charges"] if line["side"] == "sell")
-    return Decimal(sell["total"] or 0)
 
 
 async def _nothing_comes_twice(rig: Rig, cdr: Record) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from sidecar.demo.check import summary
-from sidecar.demo.subscriber import Record
+from tests.rig.listener import sell
 from tests.rig.node import PERIOD_S
 from tests.sipp.conftest import MakeRig
 from tests.sipp.rig import BUSY_MS, Rig
@@ -41,7 +41,7 @@ async def test_an_answer_that_is_not_on_disk_is_not_sold(
     assert summary(cdr) == ending
     assert cdr["answered_at"] is None
     assert cdr["b_answered_at"] is not None
-    assert (cdr["talk_ms"], cdr["billable_ms"], _total(cdr, "sell")) == (0, 0, "0")
+    assert (cdr["talk_ms"], cdr["billable_ms"], sell(cdr)["total"]) == (0, 0, "0")
 
 
 async def test_a_call_that_the_node_did_not_survive_is_recorded_at_the_next_start(make_rig: MakeRig) -> None:
@@ -61,7 +61,7 @@ async def test_a_call_that_the_node_did_not_survive_is_recorded_at_the_next_star
     assert summary(cdr) == "server/fault/crash_recovered 500 41 answered heartbeat/inferred"
     assert cdr["call_id"] == killed[0]
     assert 400 <= cdr["talk_ms"] == cdr["billable_ms"] <= 3000 + BUSY_MS
-    assert _total(cdr, "sell") == f"{cdr['billed_s'] / 100:.6f}"
+    assert sell(cdr)["total"] == f"{cdr['billed_s'] / 100:.6f}"
 
 
 async def test_a_bug_ends_one_call_and_the_node_lives(make_rig: MakeRig) -> None:
@@ -81,8 +81,3 @@ async def test_an_answer_that_is_never_acknowledged_ends_after_64_t1(make_rig: M
         cdr = await rig.place("server-no-ack", "caller-bye-in-call", patience_s=45)
     assert summary(cdr) == "server/timeout/no_ack 408 102 answered timer/observed"
     assert 31_500 <= cdr["talk_ms"] <= 33_500 + BUSY_MS
-
-
-def _total(cdr: Record, side: str) -> str:
-    (line,) = (line for line in cdr["charges"] if line["side"] == side)
-    return str(line["total"])

@@ -1,5 +1,4 @@
-"""Refusals for want of room, and what people do to calls: limits, drain, operator, sources that are not
-listed."""
+"""Refusals at a limit, calls that an operator or a drain ends, and sources that are not listed."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from sidecar.adapters.sqlite import ledger_check
 from sidecar.adapters.sqlite.file import FILE_NAME, connect_reader
 from sidecar.demo.check import summary
 from sidecar.demo.subscriber import Record
+from tests.rig.listener import charge
 from tests.rig.node import with_lines
 from tests.sipp.rig import Rig
 
@@ -47,11 +48,6 @@ async def buying_rig(folder: Path, floor: str = "") -> AsyncIterator[Rig]:
         yield rig
 
 
-def line(cdr: Record, side: str) -> Record:
-    [found] = [one for one in cdr["charges"] if one["side"] == side]
-    return dict(found)
-
-
 async def test_the_gateway_that_answers_is_paid_its_own_price_from_its_own_answer(tmp_path: Path) -> None:
     async with buying_rig(tmp_path) as rig:
         first = await rig.place(*PAIR, dialled="0144123456789")
@@ -66,7 +62,7 @@ async def test_the_gateway_that_answers_is_paid_its_own_price_from_its_own_answe
         (failed_over, "second", "0.005", "EUR"),
         (dollars, "small", "0.004", "USD"),
     ):
-        bought, sold = line(cdr, "buy"), line(cdr, "sell")
+        bought, sold = charge(cdr, "buy"), charge(cdr, "sell")
         assert (bought["party"], bought["currency"]) == (party, currency)
         assert Decimal(bought["total"]) == Decimal(price) * bought["hold_s"]
         talked = cdr["ended_at"] - cdr["b_answered_at"]
@@ -138,10 +134,10 @@ async def test_calls_are_rated_anew_on_the_running_node(tmp_path: Path) -> None:
             assert first == cdr
             assert (second["revision"], second["supersedes"], second["revision_reason"]) == (1, 0, "rerate")
             assert (second["revised_by"], second["revised_text"]) == ("ann", "wrong deck")
-            assert Decimal(line(second, "sell")["total"]) == 6
-            assert line(second, "sell")["deck_revision"] == done["deck_revision"]
-            assert line(second, "buy") == line(first, "buy")
-            assert Decimal(second["margin"]["amount"]) == 6 - Decimal(line(first, "buy")["net"])
+            assert Decimal(charge(second, "sell")["total"]) == 6
+            assert charge(second, "sell")["deck_revision"] == done["deck_revision"]
+            assert charge(second, "buy") == charge(first, "buy")
+            assert Decimal(second["margin"]["amount"]) == 6 - Decimal(charge(first, "buy")["net"])
             untouched = ("invited_at", "answered_at", "ended_at", "talk_ms", "hold_s", "detail", "attempts")
             assert [second[name] for name in untouched] == [first[name] for name in untouched]
             explained = await rig.daemon.command("cdr", "explain", cdr["call_id"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from sidecar.demo.check import summary
+from tests.rig.listener import sell
 from tests.sipp.conftest import MakeRig
 
 STRANGER, NUMBER = "192.0.2.7", "0144999"
@@ -28,5 +29,5 @@ async def test_a_redirected_call_is_carried_by_the_gateway_that_the_contact_name
     assert second["target"] == f"sip:{NUMBER}@{rig.host}:{rig.gateways['second']}"
     assert STRANGER not in str(cdr)
     assert (cdr["callee"]["received"], cdr["callee"]["sent"]) == ("0044123456789", NUMBER)
-    [sold] = [one for one in cdr["charges"] if one["side"] == "sell"]
+    sold = sell(cdr)
     assert (sold["billed_number"], Decimal(sold["total"]) > 0) == ("44123456789", True)

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 from sidecar.demo.check import summary
-from sidecar.demo.subscriber import Record
+from tests.rig.listener import sell
 from tests.sipp.conftest import MakeRig
 
-TARGET = "004930999"  # whom the scenario transfers to
-
-
-def sold(cdr: Record) -> dict[str, Any]:
-    [one] = [one for one in cdr["charges"] if one["side"] == "sell"]
-    return dict(one)
+TARGET = "004930999"  # the number that the scenario transfers to
 
 
 async def test_a_transfer_passes_and_the_call_it_makes_is_billed_as_its_own(make_rig: MakeRig) -> None:
@@ -26,8 +20,8 @@ async def test_a_transfer_passes_and_the_call_it_makes_is_billed_as_its_own(make
     assert made["call_id"] != transferred["call_id"]
     assert made["callee"]["received"] == TARGET
     for cdr, number in ((transferred, "44123456789"), (made, "4930999")):
-        assert sold(cdr)["billed_number"] == number
-        assert Decimal(sold(cdr)["total"]) > 0
+        assert sell(cdr)["billed_number"] == number
+        assert Decimal(sell(cdr)["total"]) > 0
 
 
 async def test_a_transfer_is_refused_unless_a_setting_says_otherwise(make_rig: MakeRig) -> None:

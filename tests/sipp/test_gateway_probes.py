@@ -1,4 +1,4 @@
-"""Gateways that the node watches: by OPTIONS, and by being registered there."""
+"""Gateways that the node probes by OPTIONS, and those that it registers with."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_a_node_registers_and_takes_it_back_when_it_stops(tmp_path: Path) 
             registrar.reply(third, 200, f"Contact: {third['Contact']};expires=900", tag="x")
             shown = await _until(rig, "small", registration="registered", state="up")
             assert shown["register_answer"] == "200"
-            leaving = tasks.create_task(_let_go(registrar), name="registrar")
+            leaving = tasks.create_task(_unregister(registrar), name="registrar")
         assert await leaving == first["Call-ID"]
     registrar.close()
     log = await asyncio.to_thread(rig.log.read_text)
@@ -101,7 +101,7 @@ async def test_a_node_registers_and_takes_it_back_when_it_stops(tmp_path: Path) 
     assert PASSWORD not in log
 
 
-async def _let_go(registrar: ScriptedUA) -> str:
+async def _unregister(registrar: ScriptedUA) -> str:
     last = await registrar.expect("REGISTER")
     assert last["Expires"] == "0"
     registrar.reply(last, 200, tag="x")
