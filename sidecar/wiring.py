@@ -126,7 +126,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
         store.on_commit(lambda _steps, took_ns: metrics.commit_took(took_ns / 1e9))
         store.on_defect(lambda call_id, error: _defect(metrics, call_id, error))
         decks = DeckStore(settings.node.data_dir / "decks")
-        policy = await _with_stored_accounts(_with_active_decks(loaded.policy, decks), store)
+        policy = await with_stored_accounts(_with_active_decks(loaded.policy, decks), store)
 
         broker_host, broker_port = settings.mqtt.address
         broker: EmbeddedBroker | None = None
@@ -310,7 +310,7 @@ def _with_active_decks(policy: Policy, decks: DeckStore) -> Policy:
     return replace(policy, decks={**policy.decks, **active})
 
 
-async def _with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
+async def with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
     """Accounts of the settings are known to the ledger, and accounts made by command are known to the
     policy; where both name one, the settings hold."""
     await store.accounts.create_all(

@@ -670,12 +670,21 @@ async def test_a_deck_read_first_does_not_come_into_force_last(node: Node) -> No
 
 
 async def test_a_command_that_nobody_waits_for_any_more_is_whole(node: Node) -> None:
-    wanted = say.AccountCreateParams(name="acme")
+    create = say.AccountCreateParams(name="acme")
+    give = say.AccountAddressParams(name="demo", block="192.0.2.0/24")
     async with asyncio.TaskGroup() as asking:
-        asked = asking.create_task(node.admin.account_create(wanted, ANN), name="asked")
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        asked.cancel()
+        for command in (
+            node.admin.account_create(create, ANN),
+            node.admin.account_address(give, ANN),
+            node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN),
+        ):
+            asked = asking.create_task(command, name="asked")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            asked.cancel()
     await node.written()
-    assert [stored.name for stored in await node.store.accounts.all()] == ["acme"]
+    await node.written()
+    assert node.calls.state == "drain"
+    assert node.calls.policy.account_addresses.at("192.0.2.0/24") == "demo"
+    assert "acme" in [stored.name for stored in await node.store.accounts.all()]
     assert "acme" in node.calls.policy.accounts

@@ -1,0 +1,84 @@
+"""The policy as a value: a change gives another, and nothing of the one before is touched."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from msgspec.structs import replace
+
+from sidecar.core.policy import Account, RouteRule
+from tests.policies import declared_policy
+
+ACME = Account(name="acme", currency="EUR", margin_floor=Decimal("0.2"))
+BELL = Account(name="bell", currency="USD", prepaid=True)
+POLICY = declared_policy(
+    accounts={"acme": ACME, "bell": BELL},
+    account_addresses=[("192.0.2.0/24", "acme")],
+    routes=[RouteRule(prefix="49", gateways=("next_hop",))],
+)
+
+
+def test_an_account_that_is_there_stays_as_it_is() -> None:
+    other = replace(ACME, prepaid=True)
+    assert POLICY.with_account(other) is POLICY
+    made = POLICY.with_account(Account(name="made", currency="EUR"))
+    assert made.account_terms("made").currency == "EUR"
+    assert "made" not in POLICY.accounts
+    assert len(made.accounts) == 3
+
+
+def test_of_what_the_store_has_the_settings_hold() -> None:
+    stored = [replace(ACME, prepaid=True), Account(name="made", currency="EUR")]
+    blocks = [("192.0.2.0/24", "made"), ("192.0.2.7/32", "made")]
+    started = POLICY.with_stored(stored, blocks)
+    assert {name: account.prepaid for name, account in started.accounts.items()} == {
+        "acme": False,
+        "bell": True,
+        "made": False,
+    }
+    assert dict(started.account_addresses) == {"192.0.2.0/24": "acme", "192.0.2.7/32": "made"}
+
+
+def test_an_address_block_comes_and_goes() -> None:
+    more = POLICY.with_address("192.0.2.7", "bell")
+    assert more.account_addresses.account_of("192.0.2.7:5060") == "bell"
+    assert more.without_address("192.0.2.7").account_addresses.account_of("192.0.2.7:5060") == "acme"
+    assert POLICY.account_addresses.at("192.0.2.7") is None
+
+
+def test_a_call_that_nobody_claims_has_terms_too() -> None:
+    terms = replace(POLICY, default_currency="CHF", margin_floor=Decimal("0.1")).account_terms("_")
+    assert (terms.name, terms.currency, terms.prepaid, terms.margin_floor) == (
+        "_",
+        "CHF",
+        False,
+        Decimal("0.1"),
+    )
+
+
+def test_a_margin_floor_is_the_accounts_own_or_the_nodes() -> None:
+    assert POLICY.account_terms("acme") is ACME
+    assert POLICY.account_terms("bell") is BELL
+    strict = replace(POLICY, margin_floor=Decimal("0.1"))
+    assert [strict.account_terms(name).margin_floor for name in ("acme", "bell")] == [
+        Decimal("0.2"),
+        Decimal("0.1"),
+    ]
+    assert strict.margin_floors() == {"acme": Decimal("0.2")}
+
+
+def test_floors_that_are_read_anew_hold_for_accounts_that_both_know() -> None:
+    made = POLICY.with_account(Account(name="made", currency="EUR", margin_floor=Decimal("0.3")))
+    read = declared_policy(
+        accounts={
+            "acme": replace(ACME, margin_floor=None),
+            "bell": replace(BELL, margin_floor=Decimal("0.5")),
+        },
+        margin_floor=Decimal("0.1"),
+    )
+    after = made.with_margin_terms(read)
+    floors = {name: after.account_terms(name).margin_floor for name in ("acme", "bell", "made")}
+    assert floors == {"acme": Decimal("0.1"), "bell": Decimal("0.5"), "made": Decimal("0.3")}
+    assert after.margin_floors() == {"bell": Decimal("0.5"), "made": Decimal("0.3")}
+    assert after.accounts is made.accounts, "taking terms over looks at no account"
+    assert made.account_terms("acme").margin_floor == Decimal("0.2")
