@@ -26,6 +26,7 @@ from sidecar.core.events import (
     CallEvent,
     CallLost,
     CancelReceived,
+    Contact,
     CreditRefused,
     DeadlineReached,
     Event,
@@ -48,11 +49,13 @@ from tests.scenarios import world
 Maker = Callable[[int, Call, Grant | None], Event]
 
 
-def _bridge(event: type[BridgeEvent], /, **fields: Any) -> Maker:
+def bridge(event: type[BridgeEvent], /, **fields: Any) -> Maker:
+    """Something that the bridge reports."""
     return lambda at_ms, call, _: event(**world.stamps(at_ms), bridge_id=call.bridge_id, **fields)
 
 
-def _store(event: type[CallEvent], /, **fields: Any) -> Maker:
+def store(event: type[CallEvent], /, **fields: Any) -> Maker:
+    """Something that the store or the runtime reports."""
     return lambda at_ms, call, _: event(**world.stamps(at_ms), call_id=call.call_id, **fields)
 
 
@@ -75,30 +78,65 @@ def _b_leg(event: type[AnswerHeld] | type[AnswerDropped], attempt: int) -> Maker
     )
 
 
+def failure(sip_code: int = 0, attempt: int = 1, *contacts: Contact) -> Maker:
+    """An attempt that failed: by its final response, or (0) because nothing was heard."""
+    cause = RouteFailure.FINAL_RESPONSE if sip_code else RouteFailure.NO_RESPONSE
+    return bridge(RouteFailed, attempt=attempt, cause=cause, sip_code=sip_code, contacts=contacts)
+
+
+def held(attempt: int) -> Maker:
+    return _b_leg(AnswerHeld, attempt)
+
+
+def bye(leg_name: LegName) -> Maker:
+    return bridge(ByeReceived, leg_name=leg_name)
+
+
+def life(leg_name: LegName) -> Maker:
+    return bridge(Life, leg_name=leg_name)
+
+
+def deadline(kind: DeadlineKind) -> Maker:
+    return bridge(DeadlineReached, kind=kind)
+
+
 def _retry(at_ms: int, call: Call, _: Grant | None) -> Event:
     return world.invite(at_ms, bridge_id=call.bridge_id + 1)
 
 
 ADMITTED: Maker = _admitted
-RINGS = _bridge(ProvisionalReceived, attempt=1, sip_code=180)
-HELD = _b_leg(AnswerHeld, 1)
-RECORDED = _store(AnswerRecorded)
-RELAYED = _bridge(AnswerRelayed)
-ACK = _bridge(AckReceived)
-CHALLENGED = _bridge(RouteFailed, attempt=1, cause=RouteFailure.FINAL_RESPONSE, sip_code=407)
-CLOSE_A, CLOSE_B = (_bridge(LegTerminated, leg_name=leg_name) for leg_name in LegName)
-WAITED = _store(WaitElapsed)
+RINGS = bridge(ProvisionalReceived, attempt=1, sip_code=180)
+HELD = held(1)
+RECORDED = store(AnswerRecorded)
+RELAYED = bridge(AnswerRelayed)
+ACK = bridge(AckReceived)
+CHALLENGED = failure(407)
+CLOSE_A, CLOSE_B = (bridge(LegTerminated, leg_name=leg_name) for leg_name in LegName)
+ALIVE_A, ALIVE_B = (bridge(LegTerminated, leg_name=leg_name, alive=True) for leg_name in LegName)
+WAITED = store(WaitElapsed)
+CANCEL = bridge(CancelReceived)
+BETA, STRANGER = (Contact(user="4930777", host=host) for host in ("10.0.2.1", "192.0.2.1"))
 
 # Beginnings that lead somewhere; random events alone would hardly ever get a call answered.
+ANSWERED: Sequence[Maker] = (HELD, RECORDED, RELAYED, ACK)
 BEGINNINGS: Sequence[Sequence[Maker]] = (
     (),
+    (store(CreditRefused),),
     (ADMITTED,),
     (ADMITTED, RINGS),
     (ADMITTED, CHALLENGED),
     (ADMITTED, CHALLENGED, _retry),
     (ADMITTED, RINGS, HELD),
+    (ADMITTED, failure(302, 1, STRANGER, BETA)),
+    (ADMITTED, failure(), bridge(ProvisionalReceived, attempt=2, sip_code=180)),
+)
+TALKS: Sequence[Sequence[Maker]] = (
     (ADMITTED, HELD, RECORDED, RELAYED),
-    (ADMITTED, RINGS, HELD, RECORDED, RELAYED, ACK),
+    (ADMITTED, RINGS, *ANSWERED),
+    (ADMITTED, failure(503), held(2), *ANSWERED[1:]),
+    (ADMITTED, failure(), held(2), *ANSWERED[1:]),
+    (ADMITTED, failure(302, 1, BETA), held(2), *ANSWERED[1:]),
+    (ADMITTED, CHALLENGED, _retry, held(2), *ANSWERED[1:]),
 )
 ANYTHING: Sequence[Maker] = (
     ADMITTED,
@@ -107,44 +145,69 @@ ANYTHING: Sequence[Maker] = (
     ACK,
     WAITED,
     _retry,
-    _store(CreditRefused),
-    _store(StepFailed),
-    _store(CallLost),
+    store(CreditRefused),
+    store(StepFailed),
+    store(CallLost),
     *(_b_leg(kind, attempt) for kind in (AnswerHeld, AnswerDropped) for attempt in (1, 2)),
-    *(_bridge(ProvisionalReceived, attempt=attempt, sip_code=183) for attempt in (1, 2)),
+    *(bridge(ProvisionalReceived, attempt=attempt, sip_code=183) for attempt in (1, 2)),
+    *(failure(sip_code, attempt) for attempt in (1, 2) for sip_code in (0, 503, 486, 401)),
+    *(failure(302, attempt, STRANGER, BETA) for attempt in (1, 2)),
+    *(bridge(CancelReceived, reasons=reasons) for reasons in ((), ("Q.850;cause=41",))),
     *(
-        _bridge(RouteFailed, attempt=attempt, cause=cause, sip_code=sip_code)
-        for attempt in (1, 2)
-        for cause, sip_code in (
-            (RouteFailure.NO_RESPONSE, 0),
-            (RouteFailure.FINAL_RESPONSE, 503),
-            (RouteFailure.FINAL_RESPONSE, 486),
-            (RouteFailure.FINAL_RESPONSE, 401),
-        )
-    ),
-    *(_bridge(CancelReceived, reasons=reasons) for reasons in ((), ("Q.850;cause=41",))),
-    *(
-        _bridge(kind, leg_name=leg_name)
+        bridge(kind, leg_name=leg_name)
         for kind in (ByeReceived, Life, SessionRefreshed, TransportFailed, LegTerminated)
         for leg_name in LegName
     ),
-    *(_bridge(LegTerminated, leg_name=leg_name, alive=True) for leg_name in LegName),
+    ALIVE_A,
+    ALIVE_B,
     *(
-        _bridge(
+        bridge(
             TargetRefreshed, leg_name=leg_name, remote_target="sip:x@10.0.0.1", local_cseq=2, remote_cseq=3
         )
         for leg_name in LegName
     ),
-    *(_bridge(DeadlineReached, kind=kind) for kind in DeadlineKind),
-    *(_store(ReleaseRequested, detail=detail, operator="jane") for detail in (Detail.OPERATOR, Detail.RULE)),
+    *(deadline(kind) for kind in DeadlineKind),
+    *(store(ReleaseRequested, detail=detail, operator="jane") for detail in (Detail.OPERATOR, Detail.RULE)),
+)
+# What a call in progress may see and still go on.
+IN_CALL: Sequence[Maker] = (life(LegName.A), life(LegName.B), ACK, ADMITTED, RECORDED, held(1), failure(503))
+# How most calls end, and what is seen of them afterwards.
+ENDS: Sequence[Maker] = (
+    *map(bye, LegName),
+    *map(deadline, (DeadlineKind.GRANT, DeadlineKind.MAX_DURATION, DeadlineKind.DEAD_PEER)),
+    CANCEL,
+    store(ReleaseRequested, detail=Detail.OPERATOR, operator="jane"),
+)
+AFTERWARDS: Sequence[Maker] = (
+    CLOSE_A,
+    CLOSE_B,
+    ALIVE_A,
+    ALIVE_B,
+    *map(bye, LegName),
+    *(_b_leg(AnswerDropped, attempt) for attempt in (1, 2)),
+    WAITED,
 )
 
-makers = st.builds(
-    lambda beginning, tail: [*beginning, *tail],
-    st.sampled_from(BEGINNINGS),
-    st.lists(st.sampled_from(ANYTHING), max_size=12),
+makers = st.one_of(
+    st.builds(
+        lambda beginning, tail: [*beginning, *tail],
+        st.sampled_from([*BEGINNINGS, *TALKS]),
+        st.lists(st.sampled_from(ANYTHING), max_size=12),
+    ),
+    st.builds(
+        lambda beginning, talk, end, legs, after: [*beginning, *talk, end, *legs, *after],
+        st.sampled_from([*TALKS, (ADMITTED, RINGS, HELD), *TALKS[1:]]),
+        st.lists(st.sampled_from(IN_CALL), max_size=3),
+        st.sampled_from(ENDS),
+        st.sampled_from([(), (WAITED,), (CLOSE_B, CLOSE_A), (ALIVE_A, CLOSE_B)]),
+        st.lists(st.sampled_from(AFTERWARDS), max_size=4),
+    ),
 )
-streams = st.lists(st.tuples(st.integers(0, 4_000), st.integers(1, 2)), min_size=20, max_size=20).flatmap(
+# (milliseconds since the event before, how often it comes): 10 s are what the balance of a run affords.
+_paces = st.tuples(
+    st.one_of(st.integers(0, 4_000), st.sampled_from([1, 500, 3_999, 9_999])), st.sampled_from([1, 1, 2])
+)
+streams = st.lists(_paces, min_size=20, max_size=20).flatmap(
     lambda steps: makers.map(lambda made: list(zip(steps, made, strict=False)))
 )
 
@@ -186,7 +249,7 @@ class Run:
         for make in (CLOSE_A, CLOSE_B, WAITED, CLOSE_A, CLOSE_B):
             self.happens(make(self.at_ms, self.call, self.granted))
         if self.call.phase is Phase.ADMITTING:
-            self.happens(_store(StepFailed)(self.at_ms, self.call, None))
+            self.happens(store(StepFailed)(self.at_ms, self.call, None))
         return self
 
     def happens(self, event: Event) -> None:

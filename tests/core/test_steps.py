@@ -3,6 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -10,8 +12,9 @@ from hypothesis import strategies as st
 
 from sidecar.core.credit import grant
 from sidecar.core.rating import RatingTerms, Segment, affordable_s, charge
-from sidecar.core.steps import RateStep, dearest_steps, format_steps, parse_steps, per_minute
+from sidecar.core.steps import RateStep, WindowPrice, dearest_steps, format_steps, parse_steps, per_minute
 from sidecar.core.tariff import Rate
+from sidecar.core.windows import parse_window
 
 PEAK = "0:0.60/60/60@Mo-Fr 08:00-18:00 Europe/Berlin|0.06/60/1"
 TERMS = RatingTerms(decimals=4)
@@ -116,23 +119,77 @@ def test_free_seconds_pass_on_the_clock_too() -> None:
     assert pieces(result.segments) == [(0, 60, "0.6")]
 
 
+@pytest.mark.parametrize(
+    ("answered", "price"),
+    [
+        ("2026-03-02T09:00:00+00:00", "0.3"),  # both windows hold
+        ("2026-03-02T07:59:00+00:00", "0.2"),
+        ("2026-03-03T07:59:00+00:00", "0.1"),
+    ],
+)
+def test_of_several_windows_that_hold_the_first_has_the_price(answered: str, price: str) -> None:
+    steps = "0:0.3/60/60@Mo-Fr 08:00-18:00 UTC|0.2/60/60@Mo 00:00-24:00 UTC|0.1/60/60"
+    assert pieces(charge(rate(steps), 60, TERMS, datetime.fromisoformat(answered)).segments) == [
+        (0, 60, price)
+    ]
+
+
 def test_a_rate_with_windows_needs_the_time_of_the_answer() -> None:
     for at in (None, datetime(2026, 3, 2)):  # noqa: DTZ001
         with pytest.raises(ValueError, match="time of the answer"):
             charge(rate(PEAK), 1, TERMS, at)
 
 
+# Windows as their text says them: days (0 is Monday), first and last hour of the local day, zone.
+WINDOWS: dict[str, tuple[range, int, int, str]] = {
+    "Mo-Fr 08:00-18:00 Europe/Berlin": (range(5), 8, 18, "Europe/Berlin"),
+    "Su 01:00-04:00 Europe/Berlin": (range(6, 7), 1, 4, "Europe/Berlin"),
+    "22:00-06:00 UTC": (range(7), 22, 6, "UTC"),
+    "Sa-Su UTC": (range(5, 7), 0, 24, "UTC"),
+}
+
+
+class Price(NamedTuple):
+    """A price as a reader of a deck sees it, and the text that says it."""
+
+    price: int
+    per_s: int
+    increment_s: int
+    window: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.price}/{self.per_s}/{self.increment_s}" + (f"@{self.window}" if self.window else "")
+
+    def holds(self, at: datetime) -> bool:
+        if not self.window:
+            return True
+        days, start, end, zone = WINDOWS[self.window]
+        local = at.astimezone(ZoneInfo(zone))
+        in_hours = start <= local.hour < end if start < end else not end <= local.hour < start
+        return local.weekday() in days and in_hours
+
+
+class Windowed(NamedTuple):
+    rate: Rate
+    steps: list[tuple[int, list[Price]]]
+
+    def price_at(self, second: int, at: datetime) -> Price:
+        """Read from the text alone: the last step that has begun, and of its prices the first that holds."""
+        prices = [prices for start_s, prices in self.steps if start_s <= second][-1]
+        return next(price for price in prices if price.holds(at))
+
+
 @st.composite
-def windowed(draw: st.DrawFn) -> Rate:
-    increment = st.sampled_from([1, 6, 10, 30, 60])
-    windows = st.sampled_from(
-        ["Mo-Fr 08:00-18:00 Europe/Berlin", "Su 01:00-04:00 Europe/Berlin", "22:00-06:00 UTC", "Sa-Su UTC"]
-    )
-    texts = []
+def windowed(draw: st.DrawFn) -> Windowed:
+    per_s, increment = st.sampled_from([1, 30, 60]), st.sampled_from([1, 6, 10, 30, 60])
+    steps = []
     for start_s in (0, 120, 600)[: draw(st.integers(1, 3))]:
-        prices = [f"{draw(st.integers(0, 99))}/60/{draw(increment)}@{draw(windows)}" for _ in range(2)]
-        texts.append(f"{start_s}:" + "|".join([*prices, f"{draw(st.integers(0, 99))}/60/{draw(increment)}"]))
-    return rate(";".join(texts), fee=str(draw(st.integers(0, 5))))
+        windows = [*draw(st.lists(st.sampled_from(list(WINDOWS)), min_size=2, max_size=2)), ""]
+        steps.append(
+            (start_s, [Price(draw(st.integers(0, 99)), draw(per_s), draw(increment), one) for one in windows])
+        )
+    text = ";".join(f"{start_s}:{'|'.join(map(str, prices))}" for start_s, prices in steps)
+    return Windowed(rate(text, fee=str(draw(st.integers(0, 5)))), steps)
 
 
 moments = st.one_of(
@@ -142,12 +199,14 @@ moments = st.one_of(
 
 
 @given(windowed(), moments, st.integers(1, 9000))
-def test_the_charge_equals_a_walk_from_increment_to_increment(rate: Rate, at: datetime, hold_s: int) -> None:
+def test_the_charge_equals_a_walk_from_increment_to_increment(
+    windowed: Windowed, at: datetime, hold_s: int
+) -> None:
+    rate = windowed.rate
     billed_s, exact = 0, Fraction(rate.connect_fee)
     while billed_s < hold_s:
-        step = max((one for one in rate.steps if one.start_s <= billed_s), key=lambda one: one.start_s)
-        price = step.price_at(at + timedelta(seconds=billed_s))
-        exact += Fraction(price.price_e12 * price.increment_s, price.per_s * 10**12)
+        price = windowed.price_at(billed_s, at + timedelta(seconds=billed_s))
+        exact += Fraction(price.price * price.increment_s, price.per_s)
         billed_s += price.increment_s
     result = charge(rate, hold_s, RatingTerms(decimals=9), at)
     assert result.billed_s == billed_s
@@ -157,8 +216,9 @@ def test_the_charge_equals_a_walk_from_increment_to_increment(rate: Rate, at: da
 
 @given(windowed(), moments, st.integers(0, 400), st.integers(0, 3600), st.integers(0, 120))
 def test_a_grant_covers_the_call_whenever_it_is_answered(
-    rate: Rate, at: datetime, balance: int, max_s: int, ring_s: int
+    windowed: Windowed, at: datetime, balance: int, max_s: int, ring_s: int
 ) -> None:
+    rate = windowed.rate
     granted = grant(Decimal(balance), rate, TERMS, max_s, at)
     if granted is not None:
         total = charge(rate, granted.granted_s, TERMS, at + timedelta(seconds=ring_s)).total
@@ -166,7 +226,8 @@ def test_a_grant_covers_the_call_whenever_it_is_answered(
 
 
 @given(windowed(), moments, st.integers(0, 400))
-def test_what_is_affordable_at_a_known_time_is_exact(rate: Rate, at: datetime, balance: int) -> None:
+def test_what_is_affordable_at_a_known_time_is_exact(windowed: Windowed, at: datetime, balance: int) -> None:
+    rate = windowed.rate
     seconds = affordable_s(Decimal(balance), rate, TERMS, 3600, at)
     if seconds:
         assert charge(rate, seconds, TERMS, at).total <= balance
@@ -179,8 +240,73 @@ def test_the_dearest_steps_of_plain_steps_are_those_steps() -> None:
     assert dearest_steps(steps) == (steps, Decimal(0))
 
 
+@pytest.mark.parametrize(
+    ("text", "bound", "fee"),
+    [
+        # 0.05 a second is dearer than 2 a minute, whatever the figures look like.
+        ("0:0.05/1/60@Mo UTC|2/60/60", "0:0.05/1/60", "0"),
+        ("0:2/60/60@Mo UTC|0.05/1/60", "0:0.05/1/60", "0"),
+        # Unequal increments: the longest may run on by 59 s at the dearest price, the rest is by the second.
+        ("0:0.6/60/60@Mo UTC|0.06/60/1", "0:0.6/60/1", "0.59"),
+        ("0:0.06/60/60@Mo UTC|0.6/60/1", "0:0.6/60/1", "0.59"),
+        ("0:0.6/30/30@Mo UTC|0.06/60/6", "0:0.6/30/1", "0.58"),
+        # Of every step: 59 s at 0.01, 9 s at 0.02.
+        (
+            "0:0.6/60/60@Mo UTC|0.06/60/1;60:0.02/1/10@Mo UTC|0.01/1/1",
+            "0:0.6/60/1;60:0.02/1/1",
+            "0.77",
+        ),
+        # The fee is never less than exact: 59/60 of the least amount is that amount.
+        ("0:0.000000000001/60/60@Mo UTC|0/60/1", "0:0.000000000001/60/1", "0.000000000001"),
+    ],
+)
+def test_the_dearest_steps_and_the_fee_on_top(text: str, bound: str, fee: str) -> None:
+    assert dearest_steps(parse_steps(text)) == (parse_steps(bound), Decimal(fee))
+
+
 def test_a_price_per_minute_is_known_from_its_steps() -> None:
     assert per_minute(parse_steps("0:0.2/60/60;60:0.2/60/6")) == (200_000_000_000, 60, 6)
-    for text in ("0:0.2/60/60;60:0.1/60/6", "0:0.2/30/60", "0:0.2/60/60;120:0.2/60/6", PEAK):
-        assert per_minute(parse_steps(text)) is None
+    for text in (
+        "0:0.2/60/60;60:0.1/60/6",
+        "0:0.2/30/60",
+        "0:0.2/30/60;60:0.2/60/6",
+        "0:0.2/60/60;60:0.2/30/6",
+        "0:0.2/60/60;120:0.2/60/6",
+        "0:0.2/60/60;60:0.2/60/60;120:0.2/60/6",
+        "0:0.2/60/60@Mo UTC|0.2/60/60;60:0.2/60/6",
+        "0:0.2/60/60;60:0.2/60/6@Mo UTC|0.2/60/6",
+        PEAK,
+    ):
+        assert per_minute(parse_steps(text)) is None, text
     assert per_minute((RateStep.of(0, Decimal(0), 60, 1),)) == (0, 1, 1)
+
+
+WINDOW = parse_window("Mo UTC")
+PRICE = {"price_e12": 1, "per_s": 60, "increment_s": 60}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"price_e12": -1}, "price -1 e-12"),
+        ({"price_e12": 10**21}, "price 1000000000000000000000 e-12"),
+        ({"per_s": 0}, "^per_s 0 "),
+        ({"per_s": 86_400 * 366 + 1}, "^per_s 31622401 "),
+        ({"increment_s": 0}, "^increment_s 0 "),
+    ],
+)
+def test_a_price_out_of_bounds_cannot_be_built(changes: dict[str, int], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        RateStep(start_s=0, **{**PRICE, **changes})
+    with pytest.raises(ValueError, match=error):
+        WindowPrice(window=WINDOW, **{**PRICE, **changes})
+
+
+def test_the_bounds_themselves_can_be_built() -> None:
+    assert RateStep(start_s=0, **PRICE | {"price_e12": 10**21 - 1}).price == Decimal("999999999.999999999999")
+    several = tuple(WindowPrice(window=WINDOW, **PRICE) for _ in range(16))
+    assert len(RateStep(start_s=0, alternatives=several, **PRICE).alternatives) == 16
+    with pytest.raises(ValueError, match=r"^start_s -1 "):
+        RateStep(start_s=-1, **PRICE)
+    with pytest.raises(ValueError, match=r"^price 1000000000 "):
+        RateStep.of(0, Decimal(10**9), 60, 60)
