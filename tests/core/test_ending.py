@@ -235,6 +235,12 @@ def test_a_call_that_ends_while_it_is_admitted_was_tried_nowhere() -> None:
     assert run.steps[-1].commands == ()
 
 
+def test_what_was_granted_to_a_call_that_had_ended_is_kept_with_it() -> None:
+    run = played(bridge(CancelReceived), ADMITTED, policy=policy_of(accounts=account(prepaid=True)))
+    assert run.granted is not None
+    assert (run.call.granted_s, run.call.reserved) == (run.granted.granted_s, run.granted.reserved)
+
+
 @pytest.mark.parametrize(
     ("makers", "sip_code"), [((ADMITTED, HELD), 480), (TALKING, 200)], ids=["held", "talking"]
 )

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -282,7 +282,7 @@ def test_a_price_per_minute_is_known_from_its_steps() -> None:
 
 
 WINDOW = parse_window("Mo UTC")
-PRICE = {"price_e12": 1, "per_s": 60, "increment_s": 60}
+PRICE: dict[str, Any] = {"price_e12": 1, "per_s": 60, "increment_s": 60}
 
 
 @pytest.mark.parametrize(

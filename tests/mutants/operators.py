@@ -78,6 +78,7 @@ _PAIRS = (
 )
 _OTHER = {one: other for pair in _PAIRS for one, other in (pair, pair[::-1])}
 _WHOLE = {"sorted": "list", "reversed": "iter", "abs": "", "round": "", "tuple": "", "frozenset": ""}
+_EITHER_WAY = {"isinstance", "min", "max", "lcm"}  # the order of arguments means nothing, or only one does
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +302,7 @@ def _of_call(node: ast.Call) -> Iterator[ast.AST]:
             yield _with(node, keywords=[*node.keywords[:index], *node.keywords[index + 1 :]])
     simple = (ast.Name, ast.Attribute)
     for index, (one, other) in enumerate(zip(node.args, node.args[1:], strict=False)):
-        if isinstance(one, simple) and isinstance(other, simple) and _text(node.func) != "isinstance":
+        if isinstance(one, simple) and isinstance(other, simple) and _text(node.func) not in _EITHER_WAY:
             yield _with(node, args=[*node.args[:index], other, one, *node.args[index + 2 :]])
 
 
