@@ -292,6 +292,19 @@ async def test_a_broker_that_hangs_up_on_a_row_loses_only_that_row(code: int) ->
     assert outbox.dead == dict.fromkeys(poisoned, code)
 
 
+@pytest.mark.parametrize(("times", "dead"), [(1, {}), (2, {1: 0x95})])
+async def test_a_row_that_was_alone_twice_when_the_broker_hung_up_is_a_dead_letter(
+    times: int, dead: dict[int, int]
+) -> None:
+    outbox = MemoryOutbox()
+    async with scripted_broker(answers({1: [Answer(disconnect=0x95)] * times})) as broker:
+        async with relaying(outbox, scripted_settings(broker)) as relay:
+            add_rows(outbox, 1)
+            assert await relay.drained(WITHIN_S)
+        assert broker.received == [1, 1]
+    assert outbox.dead == dead
+
+
 async def test_a_broker_that_hangs_up_without_blaming_a_row_kills_none() -> None:
     outbox = MemoryOutbox()
     script = answers({5: [Answer(disconnect=0x8B), Answer(disconnect=0x82), Answer(disconnect=0x89)]})
