@@ -199,6 +199,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     accounts: PersistentMap[str, Account]
     account_rules: AccountRules = AccountRules()
     account_addresses: AddressTable = AddressTable()
+    settings_addresses: AddressTable = AddressTable()  # those among them that no command takes away
     accounts_reread: Mapping[str, Account] = {}  # as the settings were read last: only their floors are used
     account_required: bool
     calls_max: int
@@ -246,7 +247,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, account_addresses=self.account_addresses.plus(block, account))
 
     def without_address(self, block: str) -> Policy:
-        """KeyError where it has none of it."""
+        """KeyError where it has none of it. What the settings say stays."""
+        if self.settings_addresses.at(block) is not None:
+            return self
         return replace(self, account_addresses=self.account_addresses.minus(block))
 
     def with_stored(self, accounts: Iterable[Account], addresses: Iterable[tuple[str, str]]) -> Policy:
@@ -257,6 +260,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             self,
             accounts=PersistentMap({**more, **self.accounts}),
             account_addresses=AddressTable([*self.account_addresses, *addresses]),
+            settings_addresses=self.account_addresses,
         )
 
     def with_deck(self, name: str, deck: Deck) -> Policy:

@@ -37,6 +37,8 @@ def test_of_what_the_store_has_the_settings_hold() -> None:
         "made": False,
     }
     assert dict(started.account_addresses) == {"192.0.2.0/24": "acme", "192.0.2.7/32": "made"}
+    assert started.without_address("192.0.2.0/24") is started
+    assert dict(started.without_address("192.0.2.7").account_addresses) == {"192.0.2.0/24": "acme"}
 
 
 def test_an_address_block_comes_and_goes() -> None:

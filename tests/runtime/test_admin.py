@@ -25,6 +25,7 @@ from sidecar.core.rerate import rerate
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, ServerReason
 from sidecar.ports import UnavailableError
+from sidecar.runtime import admin
 from sidecar.runtime.admin import Admin, Reread
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode_json
@@ -119,6 +120,23 @@ async def test_drain_with_release_ends_the_live_calls_as_drain(node: Node) -> No
     [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id), ANN)).records
     cdr = decode_json(bytes(record))
     assert (cdr.detail, cdr.operator, cdr.operator_text) == (Detail.DRAIN, "ann", "upgrade")
+
+
+async def test_a_drain_of_many_calls_leaves_turns_of_the_loop_to_others(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "RELEASED_PER_TURN", 2)
+    for _ in range(5):
+        await node.up()
+    asked = say.NodeDrainParams(operator="ann", release=True)
+    seen: list[int] = []
+    async with asyncio.TaskGroup() as asking:
+        drained = asking.create_task(node.admin.node_drain(asked, ANN), name="drain")
+        while not drained.done():
+            seen.append(len(node.calls.live()))
+            await asyncio.sleep(0)
+    assert sorted(set(seen), reverse=True) == [5, 3, 1, 0]
+    assert drained.result() == say.NodeDrained(draining=True, live=5, released=5)
 
 
 async def test_margin_terms_are_taken_over_whole_and_nothing_else_is(node: Node) -> None:
