@@ -170,6 +170,35 @@ def test_the_fee_unit_is_the_multiple_that_the_charge_is_rounded_to(rounding: st
     assert amount_text(charge(rate, 10, terms).net) == net
 
 
+@pytest.mark.parametrize(
+    ("price", "half_even", "half_up"),
+    [
+        ("0.004", "0", "0"),
+        ("0.005", "0", "0.01"),
+        ("0.006", "0.01", "0.01"),
+        ("0.015", "0.02", "0.02"),
+        ("0.025", "0.02", "0.03"),
+        ("0.035", "0.04", "0.04"),
+        ("0.045", "0.04", "0.05"),
+        ("0.0451", "0.05", "0.05"),
+        ("0.055", "0.06", "0.06"),
+    ],
+)
+def test_an_exact_half_goes_to_the_even_neighbour_or_up(price: str, half_even: str, half_up: str) -> None:
+    rate = Rate(prefix="", currency="EUR", steps=parse_steps(f"0:{price}/60/60"))
+    for rounding, net in ((Rounding.HALF_EVEN, half_even), (Rounding.HALF_UP, half_up)):
+        assert charge(rate, 1, RatingTerms(decimals=2, rounding=rounding)).net == Decimal(net)
+
+
+@pytest.mark.parametrize(
+    ("balance", "seconds"), [("0", 0), ("1", 1), ("6", 6), ("7", 7), ("8", 8), ("99", 9)]
+)
+def test_the_affordable_seconds_of_a_balance(balance: str, seconds: int) -> None:
+    rate = Rate(prefix="", currency="EUR", steps=parse_steps("0:1/1/1"))
+    assert affordable_s(Decimal(balance), rate, RatingTerms(), 9) == seconds
+    assert affordable_s(Decimal(balance), rate, RatingTerms(), 0) == 0
+
+
 def test_the_minimum_is_applied_before_the_rounding() -> None:
     rate = Rate(prefix="", currency="EUR", steps=parse_steps("0:0.001/60/60"))
     terms = RatingTerms(decimals=2, minimum_charge=Decimal("0.015"))

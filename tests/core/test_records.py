@@ -25,6 +25,8 @@ from sidecar.core.records import (
     suppressed_by,
     utc,
 )
+from sidecar.core.steps import parse_steps
+from sidecar.core.tariff import Deck, Rate
 from sidecar.core.terms import (
     ChargeSide,
     Detail,
@@ -268,6 +270,22 @@ def test_buy_runs_from_bs_answer_to_the_bye_on_b() -> None:
     sell, buy = cdr_of(call, policy).charges
     assert (sell.side, sell.billed_s) == (ChargeSide.SELL, 2)
     assert (buy.side, buy.billed_s, buy.party) == (ChargeSide.BUY, 10, "alpha")
+
+
+def test_each_side_is_priced_by_the_clock_at_its_own_answer() -> None:
+    """B answers a second before the dear hours begin, and A gets the answer a second later."""
+    steps = parse_steps("0:0.6/60/1@12:00-13:00 UTC|0.06/60/1")
+    deck = Deck("r", [Rate(prefix="49", currency="EUR", steps=steps)])
+    policy = policy_of(decks={"sell": deck, "buy": deck})
+    early = Stamp(world.mono_ns(-1_000), world.wall_ns(-1_000))  # 11:59:59
+    call = call_that_ended(CAUSES["caller"], 3_000, policy, b_answered=early, answered=at(0), ended=at(1_000))
+    sell, buy = cdr_of(call, policy).charges
+    assert [(step.price, step.billed_s) for step in sell.steps] == [(Decimal("0.6"), 1)]
+    assert [(step.price, step.billed_s) for step in buy.steps] == [
+        (Decimal("0.06"), 1),
+        (Decimal("0.6"), 1),
+    ]
+    assert (sell.total, buy.total) == (Decimal("0.01"), Decimal("0.011"))
 
 
 def test_only_the_last_gateway_is_paid() -> None:

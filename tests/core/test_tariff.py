@@ -112,6 +112,20 @@ def test_a_number_longer_than_any_key_is_still_found() -> None:
     assert len(found.prefix) == 17
 
 
+@pytest.mark.parametrize("length", [15, 16, 17, 18, 19, 20, 40])
+@pytest.mark.parametrize("tail", ["0", "4", "9"])
+def test_a_number_of_any_length_finds_its_longest_prefix(length: int, tail: str) -> None:
+    """A key holds 17 digits; what follows them says nothing."""
+    rates = [rate("4" * digits) for digits in (1, 15, 16, 17)]
+    for number in (
+        "4" * (length - 1) + tail,
+        "4" * 15 + tail * (length - 15),
+        "4" * 16 + tail * (length - 16),
+    ):
+        assert Deck("r", rates).match(number, AT) == naive_match(rates, number, AT)
+        assert Deck("r", rates[:1]).match(number, AT) == rates[0]
+
+
 @pytest.mark.parametrize("text", ["0:0.2/60/60;60:0.1/60/1", "0:1/60/12;12:1/60/13", "0:0/1/1"])
 def test_steps_are_read_back_as_they_were_written(text: str) -> None:
     assert format_steps(parse_steps(text)) == text

@@ -200,7 +200,10 @@ def _measure(files: Sequence[Path], modules: Sequence[Path]) -> dict[Path, Measu
             stdout=subprocess.DEVNULL,
         )
     found = {file: kept(file) for file in files}
-    return {file: one for file, one in found.items() if one is not None}
+    changed = [str(file) for file, measured in found.items() if measured is None]
+    if changed:
+        raise SystemExit(f"changed while it was measured: {', '.join(changed)}")
+    return {file: measured for file, measured in found.items() if measured is not None}
 
 
 def _modules(named: Sequence[str], area: str) -> list[Path]:
