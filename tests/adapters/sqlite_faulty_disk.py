@@ -22,15 +22,17 @@ class Disk:
         self.code = 0
         self.errors = 0
         self.failed = 0
+        self.database_only = False
 
-    def break_down(self, code: int, errors: int = -1) -> None:
-        self.code, self.errors = code, errors
+    def break_down(self, code: int, errors: int = -1, *, database_only: bool = False) -> None:
+        """`database_only`: not the WAL. The database itself is written and synced by checkpoints alone."""
+        self.code, self.errors, self.database_only = code, errors, database_only
 
     def repair(self) -> None:
         self.errors = 0
 
-    def check(self, *codes: int) -> None:
-        if self.errors and self.code in codes:
+    def check(self, database: bool, *codes: int) -> None:
+        if self.errors and self.code in codes and (database or not self.database_only):
             self.errors -= 1
             self.failed += 1
             raise apsw.exception_for(self.code)
@@ -40,13 +42,14 @@ class FaultyFile(apsw.VFSFile):
     def __init__(self, disk: Disk, base: str, name: Any, flags: list[int]) -> None:
         super().__init__(base, name, flags)
         self._disk = disk
+        self._database = bool(flags[0] & apsw.SQLITE_OPEN_MAIN_DB)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
-        self._disk.check(FULL, WRITE)
+        self._disk.check(self._database, FULL, WRITE)
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
-        self._disk.check(FSYNC)
+        self._disk.check(self._database, FSYNC)
         super().xSync(flags)
 
 
