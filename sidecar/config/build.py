@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -187,9 +188,12 @@ def _gateway(entry: Entry, plain: Settings, tables: Tables) -> Gateway:
 def _peer_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address, tables: Tables) -> str:
     """The peer group that the address is in; groups do not overlap. Empty: in none."""
     for name, entry in tables.peers.items():
-        if any(address in ipaddress.ip_network(block) for block in entry.values["addresses"]):
+        if any(address in _network(block) for block in entry.values["addresses"]):
             return name
     return ""
+
+
+_network = lru_cache(maxsize=100_000)(ipaddress.ip_network)  # each gateway asks all of them
 
 
 def _routes(tables: Tables) -> tuple[RouteRule, ...]:

@@ -34,6 +34,7 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
 
 def _account_rules(effective: Effective, tables: Tables, findings: Findings) -> None:
     seen: dict[tuple[str, ...], Entry] = {}
+    asserted = any(peer["asserts_identity"] for peer in tables.peers.values())
     for rule in tables.account_rules:
         _account_may_be_made(rule["account"], *rule.at("account"), tables, findings)
         _known(rule, "peer", tables.peers, findings)
@@ -57,7 +58,7 @@ def _account_rules(effective: Effective, tables: Tables, findings: Findings) -> 
                 *rule.at(),
                 f"never applies: {before.written} ({before.where()}) matches the same calls",
             )
-        if matches == ["header"] and not any(peer["asserts_identity"] for peer in tables.peers.values()):
+        if matches == ["header"] and not asserted:
             findings.error(*rule.at("header"), "is never read: no peer has asserts_identity = true")
     if not any(rule["account_from"] is AccountFrom.ADDRESS for rule in tables.account_rules):
         for block in tables.account_addresses.values():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
 import msgspec
 
 PROBLEMS_SHOWN_MAX = 100
+NEAREST_OF_MAX = 2_000  # each comparison takes some 10 µs, and every wrong name asks
 
 
 class Where(msgspec.Struct, frozen=True):
@@ -47,23 +48,26 @@ class Findings:
     """Collects errors and warnings while the settings are read."""
 
     def __init__(self) -> None:
-        self.errors: list[Problem] = []
-        self.warnings: list[Problem] = []
+        self._errors: dict[Problem, None] = {}  # each once, in order
+        self._warnings: dict[Problem, None] = {}
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        return tuple(self._errors)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        return tuple(self._warnings)
 
     def error(self, where: Where, key: str, text: str, suggestion: str | None = None) -> None:
-        self._add(self.errors, Problem(where=where, key=key, text=text, suggestion=suggestion))
+        self._errors[Problem(where=where, key=key, text=text, suggestion=suggestion)] = None
 
     def warn(self, where: Where, key: str, text: str, suggestion: str | None = None) -> None:
-        self._add(self.warnings, Problem(where=where, key=key, text=text, suggestion=suggestion))
+        self._warnings[Problem(where=where, key=key, text=text, suggestion=suggestion)] = None
 
     def raise_if_any(self) -> None:
-        if self.errors:
+        if self._errors:
             raise ConfigError(self.errors, self.warnings)
-
-    @staticmethod
-    def _add(into: list[Problem], problem: Problem) -> None:
-        if problem not in into:
-            into.append(problem)
 
 
 def lines(problems: Sequence[Problem]) -> list[str]:
@@ -74,8 +78,10 @@ def lines(problems: Sequence[Problem]) -> list[str]:
     return shown
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` was probably meant to be."""
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name that `name` was probably meant to be; of many names none is looked for."""
+    if len(known) > NEAREST_OF_MAX:
+        return None
     by_folded = {candidate.casefold(): candidate for candidate in known}
     found = get_close_matches(name.casefold()[:100], list(by_folded), n=1, cutoff=0.6)
     return by_folded[found[0]] if found else None

@@ -6,6 +6,7 @@ A key is named by its path, with the index of an array's element where there is 
 
 from __future__ import annotations
 
+import re
 import tomllib
 from bisect import bisect_right
 from typing import TypeAlias
@@ -14,6 +15,9 @@ Path: TypeAlias = tuple[str | int, ...]
 
 _BARE_END = frozenset(" \t.=]")
 _VALUE_END = frozenset(",]}#\n")
+# What most lines are: read at once, because a settings file may have 100,000 accounts.
+_PLAIN_HEADER = re.compile(r"\[([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\] *\n")
+_PLAIN_LINE = re.compile(r"""([A-Za-z0-9_-]+) *= *(?:[a-z0-9]+|"[^"\\\n]+") *\n""")
 
 
 def key_lines(text: str) -> dict[Path, int]:
@@ -35,6 +39,16 @@ class _Scanner:
             self._skip_blank()
             if self._at >= len(self._text):
                 return self._found
+            if line := _PLAIN_LINE.match(self._text, self._at):
+                self._note((*table, line[1]), self._at)
+                self._at = line.end()
+                continue
+            if line := _PLAIN_HEADER.match(self._text, self._at):
+                parts = line[1].split(".")
+                table = (*self._within(parts[:-1], self._at), parts[-1])
+                self._note(table, self._at)
+                self._at = line.end()
+                continue
             table = self._header() if self._text[self._at] == "[" else self._statement(table)
 
     def _header(self) -> Path:

@@ -12,7 +12,7 @@ from sidecar.config.problems import Findings, Where
 from sidecar.config.scan import Path as KeyPath
 from sidecar.config.scan import key_lines
 
-FILE_BYTES_MAX = 4_194_304
+FILE_BYTES_MAX = 33_554_432
 
 _AT_LINE = re.compile(r"\(at line (\d+), column (\d+)\)")
 

@@ -374,7 +374,7 @@ UNREADABLE: list[tuple[str, Callable[[Path], object], str]] = [
     ),
     ("a zero byte", lambda path: path.write_bytes(b"[log]\n\0"), "x.toml:2: not TOML"),
     ("UTF-16", lambda path: path.write_bytes("[log]".encode("utf-16")), "x.toml:1: is not UTF-8"),
-    ("5 MB", lambda path: path.write_bytes(b"#" * 5_000_000), "is larger than 4194304 bytes"),
+    ("34 MB", lambda path: path.write_bytes(b"#" * 34_000_000), "is larger than 33554432 bytes"),
 ]
 
 

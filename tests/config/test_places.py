@@ -49,6 +49,6 @@ def test_a_word_is_a_name_and_a_path_is_a_path() -> None:
     assert places.find_profile("./demo", Path("/x"), where, "key", findings) == Path("/x/demo")
     assert places.find_profile("demo.toml", Path("/x"), where, "key", findings) == Path("/x/demo.toml")
     assert places.find_profile("/y/demo.toml", Path("/x"), where, "key", findings) == Path("/y/demo.toml")
-    assert findings.errors == []
+    assert list(findings.errors) == []
     assert places.find_profile("dmo", Path("/x"), where, "key", findings) is None
     assert [problem.suggestion for problem in findings.errors] == ["demo"]
