@@ -346,6 +346,19 @@ async def test_the_status_is_retained_and_the_will_replaces_it(tmp_path: Path) -
             assert late.statuses[-1] == {"epoch": "epoch-1"}
 
 
+async def test_the_event_loop_rests_after_a_row_and_a_ping_of_the_same_turn(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with linked(tmp_path) as (_, link):
+        client: paho.Client = link._client._client  # type: ignore[attr-defined]
+        answered = loop.create_future()
+        link.send(row(1), lambda _seq, code: answered.set_result(code))
+        client._send_pingreq()  # as paho's clock does it
+        async with asyncio.timeout(WITHIN_S):
+            assert await answered < 0x80
+        # Nobody waits for the socket to become writable, which it is: the loop would spin.
+        assert not loop.remove_writer(client._sock.fileno())  # type: ignore[union-attr]
+
+
 def test_the_client_id_is_the_same_at_every_start_of_a_node() -> None:
     settings = MqttSettings(host="h", port=1, tenant="t", node="n", status_topic=STATUS_TOPIC)
     assert settings.identifier == "sidecar-t-n"

@@ -86,7 +86,11 @@ class Client(aiomqtt.Client):
                 "info": None,
             }
         )
-        self._client.loop_write()
+        # Where paho waits for the socket to become writable its callback writes these too. Written here they
+        # would end its wait before aiomqtt has begun it, a turn later: nobody would end it then, and the loop
+        # would spin.
+        if not self._client._registered_write:
+            self._client.loop_write()
 
     def on_lost(self, notify: Callable[[LinkError], None]) -> None:
         def lost(_: object) -> None:
