@@ -20,6 +20,8 @@ from tests.rig.node import SIDECAR, Node, with_lines
 EARLY_MS = 100  # two processes' clocks, and the way of a message between them
 BUSY_MS = 3000  # SIPp and the node share two cores with the other tests
 
+PATIENCE_S = 60  # so long SIPp waits for the end of its calls
+
 _numbers = itertools.count(1)
 
 PROFILE = """
@@ -58,6 +60,7 @@ no_response_failover_s = 10
 [gateways.second]
 host = "{host}"
 port = {second}
+no_response_failover_s = 10
 
 [gateways.small]
 host = "{host}"
@@ -206,7 +209,7 @@ class Rig(Node):
         gateway: str = "main",
         host: str = "",
         pause_ms: int = 600,
-        patience_s: int = 60,
+        patience_s: int = PATIENCE_S,
         others: dict[str, str] | None = None,
         remote: str = "",
         transport: str = "u1",
@@ -257,7 +260,7 @@ class Rig(Node):
         more = ("-m", str(calls), "-d", str(pause_ms))
         async with AsyncExitStack() as stack:
             for one in callees.items():
-                await self._callee(stack, *one, *more)
+                await self._callee(stack, *one, *more, patience_s=PATIENCE_S)
             sipp = await self._sipp(
                 stack,
                 f"{caller}.uac",
@@ -265,6 +268,7 @@ class Rig(Node):
                 free_ports(self.host, 1)[0],
                 *(*more, "-s", dialled, "-key", "account", "demo", "-cid_str", f"{prefix}%u", "-r", "20"),
                 remote=":".join(map(str, self.daemon.sip)),
+                patience_s=PATIENCE_S,
             )
             said = await sipp.ended()
             assert not said, said
