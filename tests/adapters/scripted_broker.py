@@ -53,17 +53,26 @@ class ScriptedBroker:
     """`script(seq)` answers each row, whose payload is its sequence number."""
 
     def __init__(
-        self, script: Script, *, receive_max: int, qos_max: int, answers_after: int, piece_bytes: int
+        self,
+        script: Script,
+        *,
+        receive_max: int,
+        qos_max: int,
+        packet_bytes_max: int,
+        answers_after: int,
+        piece_bytes: int,
     ) -> None:
         self._script = script
         self._receive_max = receive_max
         self._qos_max = qos_max
+        self._packet_bytes_max = packet_bytes_max
         self._answers_after = answers_after
         self._piece_bytes = piece_bytes
         self.host, self.port = "127.0.0.1", 0
         self.connects = 0
         self.received: list[int] = []
         self.packet_ids: list[int] = []
+        self.packet_bytes: list[int] = []
         self.unanswered_most = 0
         self.breaches: list[str] = []
         self.seq_of: Callable[[bytes], int] = msgpack.unpackb
@@ -78,6 +87,8 @@ class ScriptedBroker:
                     properties = b"\x21" + self._receive_max.to_bytes(2, "big")
                     if self._qos_max < 2:  # at 2 it must not be there (MQTT 5 §3.2.2.3.4)
                         properties += bytes((0x24, self._qos_max))
+                    if self._packet_bytes_max:
+                        properties += b"\x27" + self._packet_bytes_max.to_bytes(4, "big")
                     head = bytes((0x20, 3 + len(properties), 0, 0, len(properties)))
                     writer.write(head + properties)
                 elif kind >> 4 == 12:  # PINGREQ
@@ -90,6 +101,7 @@ class ScriptedBroker:
                     seq = self.seq_of(body[properties_end:])
                     self.received.append(seq)
                     self.packet_ids.append(packet_id)
+                    self.packet_bytes.append(1 + len(varint(len(body))) + len(body))
                     waiting.append((packet_id, seq))
                     self.unanswered_most = max(self.unanswered_most, len(waiting))
                     if len(waiting) > self._receive_max:
@@ -118,6 +130,7 @@ async def scripted_broker(
     *,
     receive_max: int = 65_535,
     qos_max: int = 2,
+    packet_bytes_max: int = 0,
     answers_after: int = 1,
     piece_bytes: int = 1 << 20,
 ) -> AsyncIterator[ScriptedBroker]:
@@ -125,6 +138,7 @@ async def scripted_broker(
         script,
         receive_max=receive_max,
         qos_max=qos_max,
+        packet_bytes_max=packet_bytes_max,
         answers_after=answers_after,
         piece_bytes=piece_bytes,
     )

@@ -116,13 +116,13 @@ async def test_the_reason_code_of_the_puback_comes_back(code: int) -> None:
             assert await code_of(link, row(1)) == code
 
 
-@pytest.mark.parametrize("piece_bytes", [1, 2, 3, 4, 5, 7, 64, 100_000])
+@pytest.mark.parametrize("piece_bytes", [1, 2, 3, 4, 5, 7, 64, 100, 100_000])
 async def test_pubacks_are_read_wherever_the_stream_is_cut(piece_bytes: int) -> None:
     shapes = (  # of a PUBACK: without its code, with it, with a reason text, with one longer than 127 bytes
         Answer(puback=None, brief=True),
         Answer(puback=0x97),
         Answer(puback=0x83, reason="x" * 20),
-        Answer(puback=0x80, reason="y" * 300),
+        Answer(puback=0x80, reason="@" * 300),  # each looks like the first byte of a PUBACK
         Answer(puback=0x10, ping=True),
     )
     rows = 20
@@ -148,9 +148,11 @@ async def test_pubacks_are_read_wherever_the_stream_is_cut(piece_bytes: int) -> 
             async with asyncio.timeout(WITHIN_S):
                 await whole.wait()
             assert codes == [(seq, shapes[seq % len(shapes)].puback or 0) for seq in range(1, rows + 1)]
+            late: list[int] = []
             for seq in range(rows + 1, 2 * rows + 1):
-                link.send(row(seq), lambda seq, code: pytest.fail("acknowledged by a goodbye"))
+                link.send(row(seq), lambda seq, code: late.append(seq))
             assert (await loss_of(link)).code == 0x8B
+            assert late == []  # what comes behind the goodbye is not read
 
 
 @pytest.mark.parametrize("garbage", [b"\x40\x01\x00", b"\x00\x00", b"\x40\xff\xff\xff\xff\xff"])
@@ -266,6 +268,16 @@ async def test_a_row_larger_than_the_brokers_maximum_packet_never_leaves(tmp_pat
                 small = middle
         assert 800 < small < 1000
         assert await code_of(link, row(1)) < 0x80
+
+
+async def test_the_brokers_maximum_packet_size_is_used_to_the_last_byte() -> None:
+    async with scripted_broker(lambda _: Answer(puback=0), packet_bytes_max=300) as broker:
+        broker.seq_of = len
+        settings = MqttSettings(host=broker.host, port=broker.port, node="n", status_topic=STATUS_TOPIC)
+        async with MqttPublisher(settings, "epoch-1").connect() as link:
+            codes = [await code_of(link, row(1, payload=bytes(size))) for size in range(100, 300)]
+        assert broker.packet_bytes == list(range(broker.packet_bytes[0], 301))
+        assert codes == [0] * len(broker.packet_bytes) + [0x95] * (200 - len(broker.packet_bytes))
 
 
 @pytest.mark.parametrize("topic", ["", "sidecar/v1/#", "sidecar/+/x", "x" * 65_536])
