@@ -1,1 +1,25 @@
-"""The hook: pjsua2 owns endpoint and transports, a native pjsip module bridges the calls."""
+"""The hook: pjsua2 owns endpoint and transports, a native pjsip module joins the two dialogs of each call.
+Where things are:
+
+    Python side
+      start, batches, end       hook         pjsua2's endpoint, the event loop's end of both queues
+      the border                boundary     events decoded into core.events; both sides declare the same
+
+    native/, from pjsip inwards
+      every message             bridge       the gate (who may speak), the table of calls, commands
+      a call                    call         its states and what each input does in them: one table
+      a leg of it               leg          dialog, INVITE transaction, BYE; caller and callee
+      an in-dialog request      relay        on its way from one leg to the other, and its responses back
+      names in the other leg    translation  RAck, Event id, Replaces, Join, Target-Dialog, Refer-To
+      is the peer there         liveness     in-dialog OPTIONS, session timers
+      probes and REGISTER       gateway_request
+      names and counters        dialog       RFC 3261 §12; digest answers a gateway's challenges
+      messages                  message      which headers pass, held messages, responses; see validity
+      transactions              transaction  pjsip's, borrowed
+      timers                    deadline
+      who may speak             peer_table, source_limit, tls_names, connections, broken_streams
+      to Python                 event_queue  event, packed by messagepack as declared says
+      from Python               command_queue, command_box; command, read by module
+
+Headers include one way, those of the rooms below them; tests/b2bua/test_includes.py has the order.
+"""

@@ -70,6 +70,8 @@ class Rig:
 
     async def __aexit__(self, *_: object) -> None:
         assert self.hook.stats()["exceptions"] == 0
+        assert self.hook.stats()["inputs_unknown"] == 0  # no row in the table of Call
+        assert self.hook.stats()["unreadable_events"] == 0
         for agent in self._agents:
             agent.close()
         await self.hook.stop()

@@ -4,6 +4,7 @@
 #include "tls_names.hpp"
 #include "validity.hpp"
 
+#include <malloc.h>
 #include <pjsua-lib/pjsua.h>
 
 #include <algorithm>
@@ -25,6 +26,7 @@ void Bridge::enter_from_pjsip(F&& body) noexcept {
 }
 
 constexpr long long tick_ms = 1000;
+constexpr std::size_t pools_of_a_burst = 10'000;
 [[maybe_unused]] constexpr std::size_t pool_cache_bytes = 32 << 20;
 
 // --- the edge to pjsip -----------------------------------------------------------------------------------------------
@@ -164,6 +166,20 @@ void Bridge::ticked(void* self) {  // and sweep() does the rest
     of->tick_.arm(tick_ms);
     of->broken_streams_.tick();
     connections::close_overdue();
+    of->give_memory_back();
+}
+
+// What bounds the memory: calls_max calls with some twenty pools each, their transactions until 64*T1 after them, and
+// pool_cache_bytes of pools that are kept for the next call. glibc gives pages back from the top of its heap alone, and what
+// is left of a burst lies there; so it is told to look through all of it, once for each fall to a quarter. That holds this
+// thread for some milliseconds, when little happens.
+void Bridge::give_memory_back() noexcept {
+    const std::size_t held = pools();
+    most_pools_ = std::max(most_pools_, held);
+    if (most_pools_ < pools_of_a_burst || held > most_pools_ / 4) return;
+    most_pools_ = held;
+    malloc_trim(0);
+    counters.add(Counter::memory_given_back);
 }
 
 void Bridge::count_holdings() noexcept {
@@ -204,7 +220,7 @@ void Bridge::run(std::vector<Command>& commands) {
     const auto for_call = [this](const auto& command) {
         const auto found = calls_.find(command.bridge_id);
         if (found == calls_.end()) return counters.add(Counter::commands_unmatched);
-        found->second->run(command);
+        found->second->on(command);
     };
     for (const Command& command : commands) {
         if (std::holds_alternative<commands::Stop>(command)) return stop_here();
@@ -620,13 +636,15 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
     const int cseq = rdata->msg_info.cseq->cseq;
     const bool newer = cseq > leg->dialog.remote_cseq();
     if (newer) leg->dialog.set_remote_cseq(cseq);
-    if (method.id == PJSIP_BYE_METHOD) return call->on_bye(*leg, rdata);  // it always wins, even out of order
+    if (method.id == PJSIP_BYE_METHOD) {  // it always wins, even out of order
+        return leg->side() == Side::a ? call->on(inputs::ByeOfA{rdata}) : call->on(inputs::ByeOfB{rdata});
+    }
     if (!newer) {  // RFC 3261 §12.2.2
         counters.add(Counter::refused_out_of_order);
         return respond_stateless(rdata, PJSIP_SC_INTERNAL_SERVER_ERROR);
     }
-    call->heard(*leg);
-    call->on_request(*leg, rdata);
+    call->on(inputs::Life{*leg});
+    call->on(inputs::Request{*leg, rdata});
 }
 
 // --- responses without a transaction ---------------------------------------------------------------------------------

@@ -97,6 +97,7 @@ private:
     void stop_here();
     void sweep() noexcept;
     void count_holdings() noexcept;
+    void give_memory_back() noexcept;
     static void ticked(void* self);
 
     Leg* find(std::string_view local_tag) const;
@@ -120,6 +121,7 @@ private:
     // Whoever reads the statistics may be a thread that pj does not know.
     std::atomic<std::size_t> transactions_{0};
     std::atomic<std::size_t> pools_{0};  // in use, not those that are kept for the next call
+    std::size_t most_pools_ = 0;           // since memory was last given back
     BrokenStreams broken_streams_;
     Deadline tick_{this, &ticked};
     SourceLimit peers_limit_;

@@ -3,6 +3,7 @@
 #include "bridge.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace sidecar {
 namespace {
@@ -43,6 +44,59 @@ std::vector<Contact> contacts_of(const pjsip_msg* msg) {
 
 }  // namespace
 
+template <typename I>
+void Call::late(const I&) {
+    counters.add(Counter::commands_unmatched);
+}
+
+template <typename I>
+void Call::unknown(const I&) {
+    counters.add(Counter::inputs_unknown);
+}
+
+// --- the table -------------------------------------------------------------------------------------------------------
+//
+// A row for each input: what it does in each state. No row can be missing, and each says something of every state:
+//
+//   ignored   it comes late, or twice, as anything may on the wire
+//   late      a command that does not fit (any more): counted as commands_unmatched
+//   unknown   cannot come as far as we know: its leg does not exist then, or its timer does not run. A defect, and counted
+
+#define SIDECAR_HANDLER(name) &Call::name,
+#define SIDECAR_ROW(input, ...)                                                             \
+    template <>                                                                             \
+    void Call::on(const input& given) {                                                     \
+        static constexpr Handler<input> in_state[]{SIDECAR_FOR_EACH(SIDECAR_HANDLER, __VA_ARGS__)}; \
+        static_assert(std::size(in_state) == states);                                       \
+        (this->*in_state[static_cast<std::size_t>(state_)])(given);                         \
+    }
+
+// clang-format off
+//                                  admitting                routing                  rerouting                answering              talking                 ending
+SIDECAR_ROW(commands::Route,        route,                   late,                    route,                   late,                  late,                   late)
+SIDECAR_ROW(commands::RelayAnswer,  late,                    late,                    late,                    relay_answer,          late,                   late)
+SIDECAR_ROW(commands::RelayFailure, late,                    late,                    relay_failure,           late,                  late,                   late)
+SIDECAR_ROW(commands::Reject,       reject,                  reject,                  reject,                  reject,                late,                   late)
+SIDECAR_ROW(commands::Release,      release,                 release,                 release,                 release,               release,                late)
+SIDECAR_ROW(commands::ArmDeadline,  arm_before_answer,       arm_before_answer,       arm_before_answer,       arm_before_answer,     arm_in_call,            late)
+SIDECAR_ROW(inputs::Provisional,    unknown,                 pass_provisional,        unknown,                 ignored,               ignored,                ignored)
+SIDECAR_ROW(inputs::Answer,         unknown,                 hold_answer,             unknown,                 unknown,               unknown,                unknown)
+SIDECAR_ROW(inputs::Failure,        unknown,                 hold_failure,            unknown,                 unknown,               unknown,                ignored)
+SIDECAR_ROW(inputs::Cancel,         cancelled,               cancelled,               cancelled,               cancelled,             ignored,                ignored)
+SIDECAR_ROW(inputs::ByeOfA,         left_by_a_before_answer, left_by_a_before_answer, left_by_a_before_answer, left_by_a_before_answer, left_by_a,            bye_of_a_crossed)
+SIDECAR_ROW(inputs::ByeOfB,         unknown,                 bye_of_b_too_early,      unknown,                 left_by_b_while_held,  left_by_b,              bye_of_b_crossed)
+SIDECAR_ROW(inputs::Ack,            unknown,                 unknown,                 unknown,                 unknown,               acknowledged,           acknowledged_late)
+SIDECAR_ROW(inputs::NoAck,          unknown,                 unknown,                 unknown,                 unknown,               not_acknowledged,       never_acknowledged)
+SIDECAR_ROW(inputs::NoAckOfRelay,   ignored,                 ignored,                 ignored,                 ignored,               relay_not_acknowledged, ignored)
+SIDECAR_ROW(inputs::BrokenTransport, transport_broken,       transport_broken,        transport_broken,        transport_broken,      transport_broken,       transport_broken_late)
+SIDECAR_ROW(inputs::HoldDeadline,   held_too_long,           unknown,                 held_too_long,           held_too_long,         unknown,                unknown)
+SIDECAR_ROW(inputs::RingDeadline,   rang_too_long,           rang_too_long,           rang_too_long,           rang_too_long,         unknown,                unknown)
+SIDECAR_ROW(inputs::Limit,          unknown,                 unknown,                 unknown,                 unknown,               limit_reached,          ignored)
+SIDECAR_ROW(inputs::Life,           ignored,                 ignored,                 ignored,                 ignored,               show_life,              ignored)
+SIDECAR_ROW(inputs::Request,        relay_before_answer,     relay_before_answer,     relay_before_answer,     relay_before_answer,   relay_in_call,          refuse_late)
+SIDECAR_ROW(inputs::LegEnded,       unknown,                 ignored,                 unknown,                 unknown,               unknown,                report_ended_legs)
+// clang-format on
+
 Call::Call(std::uint64_t id) : id_(id), b_token_(random_hex(16)), a_(*this) {}
 
 Call::~Call() = default;
@@ -74,28 +128,26 @@ void Call::tell(const E& event) {
 
 // --- commands --------------------------------------------------------------------------------------------------------
 
-void Call::run(const commands::Route& command) {
-    if (state_ != State::deciding && state_ != State::failed) return counters.add(Counter::commands_unmatched);
+void Call::route(const commands::Route& command) {
     hold_.disarm();
     failure_.reset();
-    state_ = State::calling;
+    state_ = State::routing;
     b_existed_ = true;
     b_ = std::make_unique<CalleeLeg>(*this, command.attempt);
     if (!b_->start(command, *invite_, a_.dialog.remote(), max_forwards_, b_token_, claim_ ? &claim_->header : nullptr)) {
-        on_failed(*b_, RouteFailure::unreachable, nullptr);
+        hold_failure({*b_, RouteFailure::unreachable, nullptr});
     }
 }
 
-void Call::run(const commands::RelayAnswer&) {
-    if (state_ != State::holding) return counters.add(Counter::commands_unmatched);
+void Call::relay_answer(const commands::RelayAnswer&) {
     hold_.disarm();
     ring_.disarm();
     const bool sent = a_.answer(*answer_);
     const bool offered = invite_->has_body();
     answer_.reset();
     invite_.reset();
-    if (!sent) return on_transport_failed(Side::a);
-    state_ = State::answered;
+    if (!sent) return transport_broken({Side::a});
+    state_ = State::talking;
     // Where A made the offer its ACK has nothing to tell B. Waiting for it would have B give up an answer whose ACK was
     // lost on A (RFC 3261 §13.3.1.4) before our own timer does, and the record would name the callee.
     if (offered) b_->confirm(nullptr);
@@ -108,8 +160,7 @@ void Call::run(const commands::RelayAnswer&) {
     liveness_.start(a_, *b_);
 }
 
-void Call::run(const commands::RelayFailure& command) {
-    if (state_ != State::failed) return counters.add(Counter::commands_unmatched);
+void Call::relay_failure(const commands::RelayFailure& command) {
     int code = command.sip_code;
     if (code == 0) code = failure_ ? failure_->code() : no_answer_code_;
     header_policy::Options options;
@@ -119,37 +170,28 @@ void Call::run(const commands::RelayFailure& command) {
     const auto failure = std::move(failure_);
     begin_ending();
     a_.refuse(code, {}, failure.get(), options);
-    settle();
+    report_ended_legs({});
 }
 
-void Call::run(const commands::Reject& command) {
-    if (!waiting()) return counters.add(Counter::commands_unmatched);
+void Call::reject(const commands::Reject& command) {
     end_both(command.sip_code, {our_reason(command.q850_cause, command.text)}, command.retry_after_s);
 }
 
-void Call::run(const commands::Release& command) {
-    if (state_ == State::ending) return counters.add(Counter::commands_unmatched);
+void Call::release(const commands::Release& command) {
     end_both(command.sip_code, {our_reason(command.q850_cause, command.text)});
 }
 
-void Call::run(const commands::ArmDeadline& command) {
-    if (state_ == State::ending) return counters.add(Counter::commands_unmatched);
-    const std::vector<std::string> reasons{our_reason(command.q850_cause, command.text)};
-    long long delay = command.after_ms;
-    if (answered_ns_ != 0) delay -= (Moment::now().mono_ns - answered_ns_) / 1'000'000;
+void Call::arm_before_answer(const commands::ArmDeadline& command) {
     switch (command.kind) {
         case DeadlineKind::ring:
-            if (waiting()) ring_.arm(command.after_ms);
-            return;
+            return ring_.arm(command.after_ms);
         case DeadlineKind::max_duration:
             duration_ms_ = command.after_ms;
-            duration_reasons_ = reasons;
-            if (state_ == State::answered) duration_.arm(delay);
+            duration_reasons_ = {our_reason(command.q850_cause, command.text)};
             return;
         case DeadlineKind::grant:
             grant_ms_ = command.after_ms;
-            grant_reasons_ = reasons;
-            if (state_ == State::answered) grant_.arm(delay);
+            grant_reasons_ = {our_reason(command.q850_cause, command.text)};
             return;
         case DeadlineKind::hold:
         case DeadlineKind::no_ack:
@@ -157,6 +199,14 @@ void Call::run(const commands::ArmDeadline& command) {
         case DeadlineKind::session_timer:  // these four are the bridge's own
             return counters.add(Counter::commands_unmatched);
     }
+}
+
+void Call::arm_in_call(const commands::ArmDeadline& command) {
+    if (command.kind == DeadlineKind::ring) return;  // it does not ring any more
+    arm_before_answer(command);
+    const long long left_ms = command.after_ms - (Moment::now().mono_ns - answered_ns_) / 1'000'000;
+    if (command.kind == DeadlineKind::max_duration) duration_.arm(left_ms);
+    if (command.kind == DeadlineKind::grant) grant_.arm(left_ms);
 }
 
 // --- ending ----------------------------------------------------------------------------------------------------------
@@ -182,20 +232,19 @@ void Call::close_relays() {
     relays_.clear();
 }
 
-void Call::end_both(int sip_code, const std::vector<std::string>& reasons, int retry_after_s) {
-    const bool was_waiting = waiting();
+void Call::end_both(int sip_code, const Reasons& reasons, int retry_after_s) {
+    const bool answered = state_ == State::talking;
     begin_ending();
-    if (was_waiting) {
-        a_.refuse(sip_code, reasons, nullptr, {}, retry_after_s);
-    } else {
+    if (answered) {
         a_.leave(reasons);
+    } else {
+        a_.refuse(sip_code, reasons, nullptr, {}, retry_after_s);
     }
     if (b_) b_->leave(reasons);
-    settle();
+    report_ended_legs({});
 }
 
-void Call::settle() {
-    if (state_ != State::ending) return;
+void Call::report_ended_legs(const inputs::LegEnded&) {
     if (b_ && b_->ended()) {
         b_code_ = b_->last_code();
         b_alive_ = b_->alive();
@@ -211,99 +260,88 @@ void Call::settle() {
     if (report_b) tell(LegTerminated{Side::b, b_code_, b_alive_, b_reasons_});
 }
 
-void Call::on_transport_failed(Side side) {
-    tell(TransportFailed{side});
-    if (state_ == State::ending) return;
-    const std::vector<std::string> reasons{our_reason("transport_lost")};
-    end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, reasons);
+void Call::transport_broken(const inputs::BrokenTransport& input) {
+    tell(TransportFailed{input.side});
+    end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, {our_reason("transport_lost")});
 }
+
+void Call::transport_broken_late(const inputs::BrokenTransport& input) { tell(TransportFailed{input.side}); }
 
 // --- deadlines -------------------------------------------------------------------------------------------------------
 
-void Call::on_hold_deadline() {
-    if (!waiting()) return;
-    tell(DeadlineReached{DeadlineKind::hold, 0});
-    end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, {our_reason("journal")});
-}
+void Call::hold_fired(void* self) { static_cast<Call*>(self)->on(inputs::HoldDeadline{}); }
 
-void Call::on_ring_deadline() {
-    if (!waiting()) return;
-    const int heard = b_ ? b_->heard_code() : 0;
-    tell(DeadlineReached{DeadlineKind::ring, heard});
-}
-
-void Call::on_limit_deadline(DeadlineKind kind, const std::vector<std::string>& reasons) {
-    if (state_ != State::answered) return;
-    tell(DeadlineReached{kind, 0});
-    end_both(PJSIP_SC_REQUEST_TIMEOUT, reasons);
-}
+void Call::ring_fired(void* self) { static_cast<Call*>(self)->on(inputs::RingDeadline{}); }
 
 void Call::duration_fired(void* self) {
     auto* call = static_cast<Call*>(self);
-    call->on_limit_deadline(DeadlineKind::max_duration, call->duration_reasons_);
+    call->on(inputs::Limit{DeadlineKind::max_duration, call->duration_reasons_});
 }
 
 void Call::grant_fired(void* self) {
     auto* call = static_cast<Call*>(self);
-    call->on_limit_deadline(DeadlineKind::grant, call->grant_reasons_);
+    call->on(inputs::Limit{DeadlineKind::grant, call->grant_reasons_});
 }
 
-void Call::on_dead_peer() { on_limit_deadline(DeadlineKind::dead_peer, {our_reason("dead_peer")}); }
-
-void Call::on_session_expired() {
-    on_limit_deadline(DeadlineKind::session_timer, {our_reason("session_timer")});
+void Call::held_too_long(const inputs::HoldDeadline&) {
+    tell(DeadlineReached{DeadlineKind::hold, 0});
+    end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, {our_reason("journal")});
 }
 
-void Call::on_not_acknowledged() {
-    if (state_ == State::ending) {
-        a_.leave({});  // the BYE that was due
-        return settle();
-    }
+void Call::rang_too_long(const inputs::RingDeadline&) {
+    tell(DeadlineReached{DeadlineKind::ring, b_ ? b_->heard_code() : 0});
+}
+
+void Call::limit_reached(const inputs::Limit& input) {
+    tell(DeadlineReached{input.kind, 0});
+    end_both(PJSIP_SC_REQUEST_TIMEOUT, input.reasons);
+}
+
+void Call::not_acknowledged(const inputs::NoAck&) {
     tell(DeadlineReached{DeadlineKind::no_ack, 0});
     end_both(PJSIP_SC_REQUEST_TIMEOUT, {our_reason("no_ack")});
 }
 
-void Call::on_relay_not_acknowledged() {
-    if (state_ == State::answered) on_not_acknowledged();
+void Call::never_acknowledged(const inputs::NoAck&) {
+    a_.leave({});  // the BYE that was due
+    report_ended_legs({});
 }
+
+void Call::relay_not_acknowledged(const inputs::NoAckOfRelay&) { not_acknowledged({}); }
 
 void Call::on_relay_not_sent(Leg& to) { liveness_.doubt(to); }
 
 // --- from leg B ------------------------------------------------------------------------------------------------------
 
-void Call::on_provisional(CalleeLeg& leg, const pjsip_rx_data* response, bool other_branch) {
-    if (state_ != State::calling) return;
-    const int code = response->msg_info.msg->line.status.code;
-    if (leg.first_of_its_code(code)) {
-        tell(ProvisionalReceived{leg.attempt(), code});
-    }
+void Call::pass_provisional(const inputs::Provisional& input) {
+    const int code = input.response->msg_info.msg->line.status.code;
+    if (input.leg.first_of_its_code(code)) tell(ProvisionalReceived{input.leg.attempt(), code});
     header_policy::Options options;
-    options.body = !other_branch;  // A has one dialog: the media of one branch only, and no PRACK to the wrong one
-    if (!other_branch && has_early_media(response)) early_media_relayed_ = true;
-    a_.provisional(response, options);
+    options.body = !input.other_branch;  // A has one dialog: the media of one branch only, and no PRACK to the wrong one
+    if (!input.other_branch && has_early_media(input.response)) early_media_relayed_ = true;
+    a_.provisional(input.response, options);
 }
 
-void Call::on_answer(CalleeLeg& leg, const pjsip_rx_data* response) {
-    const int code = response->msg_info.msg->line.status.code;
-    answer_ = std::make_unique<HeldMessage>(response);
-    liveness_.agreed(response->msg_info.msg);
-    state_ = State::holding;
+void Call::hold_answer(const inputs::Answer& input) {
+    const pjsip_msg* msg = input.response->msg_info.msg;
+    answer_ = std::make_unique<HeldMessage>(input.response);
+    liveness_.agreed(msg);
+    state_ = State::answering;
     hold_.arm(stack.settings.answer_hold_ms_max);
-    tell(AnswerHeld{leg.attempt(), code, leg.dialog.identity()});
+    tell(AnswerHeld{input.leg.attempt(), msg->line.status.code, input.leg.dialog.identity()});
 }
 
-void Call::on_failed(CalleeLeg& leg, RouteFailure cause, const pjsip_rx_data* response) {
-    if (state_ != State::calling) return;  // it was cancelled: settle() reports it
-    state_ = State::failed;
+void Call::hold_failure(const inputs::Failure& input) {
+    state_ = State::rerouting;
     hold_.arm(stack.settings.answer_hold_ms_max);
     RouteFailed failed{};
-    failed.attempt = leg.attempt();
-    failed.cause = cause;
+    failed.attempt = input.leg.attempt();
+    failed.cause = input.cause;
     failed.early_media_relayed = early_media_relayed_;
-    failed.heard_code = leg.heard_code();
-    if (response != nullptr) {
-        failure_ = std::make_unique<HeldMessage>(response);
-        const pjsip_msg* msg = response->msg_info.msg;
+    failed.heard_code = input.leg.heard_code();
+    if (input.response != nullptr) {
+        failure_ = std::make_unique<HeldMessage>(input.response);
+        const pjsip_msg* msg = input.response->msg_info.msg;
         failed.sip_code = msg->line.status.code;
         failed.phrase = failure_->phrase();
         failed.reasons = reasons_of(msg);
@@ -311,8 +349,9 @@ void Call::on_failed(CalleeLeg& leg, RouteFailure cause, const pjsip_rx_data* re
         failed.contacts = contacts_of(msg);
     }
     b_code_ = failed.sip_code;
-    b_alive_ = response != nullptr;
-    no_answer_code_ = cause == RouteFailure::unreachable ? PJSIP_SC_INTERNAL_SERVER_ERROR : PJSIP_SC_REQUEST_TIMEOUT;
+    b_alive_ = input.response != nullptr;
+    const bool unreachable = input.cause == RouteFailure::unreachable;
+    no_answer_code_ = unreachable ? PJSIP_SC_INTERNAL_SERVER_ERROR : PJSIP_SC_REQUEST_TIMEOUT;
     tell(failed);
     give_up_attempt();
 }
@@ -327,49 +366,72 @@ void Call::give_up_attempt() {
 
 // --- from leg A, and in the dialogs ----------------------------------------------------------------------------------
 
-void Call::on_cancel(const pjsip_rx_data* cancel) {
-    if (!waiting()) return;
-    const auto reasons = reasons_of(cancel->msg_info.msg);
-    tell(CancelReceived{reasons, wanted_headers_of(cancel->msg_info.msg)});
+void Call::cancelled(const inputs::Cancel& input) {
+    const Reasons reasons = reasons_of(input.cancel->msg_info.msg);
+    tell(CancelReceived{reasons, wanted_headers_of(input.cancel->msg_info.msg)});
     begin_ending();
     a_.refuse(PJSIP_SC_REQUEST_TERMINATED, {});
     if (b_) b_->leave(reasons);
-    settle();
+    report_ended_legs({});
 }
 
 Leg* Call::other(const Leg& leg) { return leg.side() == Side::a ? static_cast<Leg*>(b_.get()) : &a_; }
 
-void Call::on_bye(Leg& leg, pjsip_rx_data* bye) {
-    const bool early_from_b = leg.side() == Side::b && waiting() && state_ != State::holding;
-    if (early_from_b) {  // RFC 3261 §15: a callee cannot end what it has not answered
-        answer_request(bye, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST, leg.dialog.local_tag());
-        return;
-    }
-    if (!answer_request(bye, PJSIP_SC_OK, leg.dialog.local_tag())) return;
+bool Call::take_bye(Leg& leg, pjsip_rx_data* bye) {
+    if (!answer_request(bye, PJSIP_SC_OK, leg.dialog.local_tag())) return false;
+    tell(ByeReceived{leg.side(), reasons_of(bye->msg_info.msg), wanted_headers_of(bye->msg_info.msg)});
+    return true;
+}
 
-    const auto reasons = reasons_of(bye->msg_info.msg);
-    tell(ByeReceived{leg.side(), reasons, wanted_headers_of(bye->msg_info.msg)});
+void Call::left_by_a_before_answer(const inputs::ByeOfA& input) {
+    if (!take_bye(a_, input.bye)) return;
+    begin_ending();
+    a_.refuse(PJSIP_SC_REQUEST_TERMINATED, {});  // RFC 3261 §15.1.2
+    if (b_) b_->leave({}, input.bye);
+    report_ended_legs({});
+}
 
-    const bool was_waiting = waiting();
-    const bool was_ending = state_ == State::ending;
-    if (!was_ending) begin_ending();
-    if (leg.side() == Side::a) {
-        if (was_waiting) {
-            a_.refuse(PJSIP_SC_REQUEST_TERMINATED, {});  // RFC 3261 §15.1.2
-        } else {
-            a_.peer_left(PJSIP_SC_OK);
-        }
-        if (b_ && !was_ending) b_->leave({}, bye);
-    } else {
-        if (b_->state() == LegState::answered) b_->confirm(nullptr);
-        b_->peer_left(PJSIP_SC_OK);
-        if (was_waiting) {
-            a_.refuse(PJSIP_SC_TEMPORARILY_UNAVAILABLE, reasons);
-        } else if (!was_ending) {
-            a_.leave({}, bye);
-        }
-    }
-    settle();
+void Call::left_by_a(const inputs::ByeOfA& input) {
+    if (!take_bye(a_, input.bye)) return;
+    begin_ending();
+    a_.peer_left(PJSIP_SC_OK);
+    if (b_) b_->leave({}, input.bye);
+    report_ended_legs({});
+}
+
+void Call::bye_of_a_crossed(const inputs::ByeOfA& input) {
+    if (!take_bye(a_, input.bye)) return;
+    a_.peer_left(PJSIP_SC_OK);
+    report_ended_legs({});
+}
+
+void Call::bye_of_b_too_early(const inputs::ByeOfB& input) {  // RFC 3261 §15: it cannot end what it has not answered
+    answer_request(input.bye, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST, b_->dialog.local_tag());
+}
+
+void Call::left_by_b_while_held(const inputs::ByeOfB& input) {
+    if (!take_bye(*b_, input.bye)) return;
+    begin_ending();
+    b_->confirm(nullptr);
+    b_->peer_left(PJSIP_SC_OK);
+    a_.refuse(PJSIP_SC_TEMPORARILY_UNAVAILABLE, reasons_of(input.bye->msg_info.msg));
+    report_ended_legs({});
+}
+
+void Call::left_by_b(const inputs::ByeOfB& input) {
+    if (!take_bye(*b_, input.bye)) return;
+    begin_ending();
+    b_->confirm(nullptr);
+    b_->peer_left(PJSIP_SC_OK);
+    a_.leave({}, input.bye);
+    report_ended_legs({});
+}
+
+void Call::bye_of_b_crossed(const inputs::ByeOfB& input) {
+    if (!take_bye(*b_, input.bye)) return;
+    b_->confirm(nullptr);
+    b_->peer_left(PJSIP_SC_OK);
+    report_ended_legs({});
 }
 
 void Call::on_ack(Leg& leg, const pjsip_rx_data* ack) {
@@ -377,13 +439,7 @@ void Call::on_ack(Leg& leg, const pjsip_rx_data* ack) {
     if (leg.side() == Side::a) {
         switch (a_.acknowledged(ack)) {
             case CallerLeg::Ack::first:
-                tell(AckReceived{});
-                if (state_ == State::ending) {
-                    a_.leave({});  // the BYE that was due
-                    return settle();
-                }
-                if (b_) b_->confirm(ack);
-                return;
+                return on(inputs::Ack{ack});
             case CallerLeg::Ack::repeated:
                 return;
             case CallerLeg::Ack::of_another:
@@ -392,53 +448,87 @@ void Call::on_ack(Leg& leg, const pjsip_rx_data* ack) {
     }
     for (auto& relay : relays_) {
         if (!relay->awaits_ack(leg, cseq)) continue;
-        heard(leg);
+        on(inputs::Life{leg});
         return relay->on_ack(ack);
     }
     counters.add(Counter::acks_unmatched);
 }
 
-void Call::heard(Leg& leg) {
-    if (state_ != State::answered) return;
+void Call::acknowledged(const inputs::Ack& input) {
+    tell(AckReceived{});
+    if (b_) b_->confirm(input.ack);
+}
+
+void Call::acknowledged_late(const inputs::Ack&) {
+    tell(AckReceived{});
+    a_.leave({});  // the BYE that was due
+    report_ended_legs({});
+}
+
+void Call::show_life(const inputs::Life& input) {
     const Moment now = Moment::now();
-    if (leg.life_due(now.mono_ns)) bridge->tell(id_, now, Life{leg.side()});
+    if (input.leg.life_due(now.mono_ns)) bridge->tell(id_, now, sidecar::Life{input.leg.side()});
+}
+
+// --- requests inside a dialog ----------------------------------------------------------------------------------------
+
+bool Call::refuse_in_dialog(Leg& leg, pjsip_rx_data* request, Counter counter, int code, int retry_after_s) {
+    counters.add(counter);
+    answer_request(request, code, leg.dialog.local_tag(), retry_after_s);
+    return true;
 }
 
 bool Call::refused_in_dialog(Leg& leg, pjsip_rx_data* request) {
-    const auto refuse = [&](Counter counter, int code, int retry_after_s = 0) {
-        counters.add(counter);
-        answer_request(request, code, leg.dialog.local_tag(), retry_after_s);
-        return true;
-    };
-    const pjsip_method& method = request->msg_info.msg->line.req.method;
-    if (view(method.name) == "REFER" && !stack.settings.pass_refer) return refuse(Counter::refused_refer, PJSIP_SC_DECLINE);
+    const bool refers = view(request->msg_info.msg->line.req.method.name) == "REFER";
+    if (refers && !stack.settings.pass_refer) {
+        return refuse_in_dialog(leg, request, Counter::refused_refer, PJSIP_SC_DECLINE);
+    }
     const Leg* peer = other(leg);
     if (state_ == State::ending || peer == nullptr || peer->ended() || peer->dialog.remote_tag().empty()) {
-        return refuse(Counter::unmatched_requests, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
+        return refuse_in_dialog(leg, request, Counter::unmatched_requests, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }
     if (request->msg_info.max_fwd != nullptr && request->msg_info.max_fwd->ivalue <= 0) {
-        return refuse(Counter::refused_hops, PJSIP_SC_TOO_MANY_HOPS);
+        return refuse_in_dialog(leg, request, Counter::refused_hops, PJSIP_SC_TOO_MANY_HOPS);
     }
-    if (relays_.size() >= relays_max) return refuse(Counter::refused_relays, PJSIP_SC_INTERNAL_SERVER_ERROR, 1);
-    if (method.id != PJSIP_INVITE_METHOD) return false;
-
-    // RFC 3261 §14.2: a second INVITE before the first has its final response gets 500, one that meets ours gets 491.
-    const int retry_after_s = 1 + static_cast<int>(pj_rand() % 10);
-    if (waiting()) {
-        return leg.side() == Side::a ? refuse(Counter::refused_overlap, PJSIP_SC_INTERNAL_SERVER_ERROR, retry_after_s)
-                                     : refuse(Counter::refused_overlap, PJSIP_SC_REQUEST_PENDING);
-    }
-    if (a_.state() == LegState::answered) return refuse(Counter::refused_overlap, PJSIP_SC_REQUEST_PENDING);
-    for (const auto& relay : relays_) {
-        if (!relay->is_invite() || !relay->open()) continue;
-        if (&relay->to() == &leg) return refuse(Counter::refused_overlap, PJSIP_SC_REQUEST_PENDING);
-        return refuse(Counter::refused_overlap, PJSIP_SC_INTERNAL_SERVER_ERROR, retry_after_s);
-    }
-    return false;
+    if (relays_.size() < relays_max) return false;
+    return refuse_in_dialog(leg, request, Counter::refused_relays, PJSIP_SC_INTERNAL_SERVER_ERROR, 1);
 }
 
-void Call::on_request(Leg& leg, pjsip_rx_data* request) {
+// RFC 3261 §14.2: a second INVITE before the first has its final response gets 500, one that meets ours gets 491.
+static int some_seconds() { return 1 + static_cast<int>(pj_rand() % 10); }
+
+void Call::relay_before_answer(const inputs::Request& input) {
+    auto& [leg, request] = input;
     if (refused_in_dialog(leg, request)) return;
+    if (request->msg_info.msg->line.req.method.id != PJSIP_INVITE_METHOD) return pass_request(leg, request);
+    if (leg.side() == Side::a) {
+        refuse_in_dialog(leg, request, Counter::refused_overlap, PJSIP_SC_INTERNAL_SERVER_ERROR, some_seconds());
+    } else {
+        refuse_in_dialog(leg, request, Counter::refused_overlap, PJSIP_SC_REQUEST_PENDING);
+    }
+}
+
+void Call::relay_in_call(const inputs::Request& input) {
+    auto& [leg, request] = input;
+    if (refused_in_dialog(leg, request) || refused_overlapping(leg, request)) return;
+    pass_request(leg, request);
+}
+
+void Call::refuse_late(const inputs::Request& input) { refused_in_dialog(input.leg, input.request); }
+
+bool Call::refused_overlapping(Leg& leg, pjsip_rx_data* request) {
+    if (request->msg_info.msg->line.req.method.id != PJSIP_INVITE_METHOD) return false;
+    bool pending = a_.state() == LegState::answered, overlaps = false;
+    for (const auto& relay : relays_) {
+        if (pending || overlaps || !relay->is_invite() || !relay->open()) continue;
+        (&relay->to() == &leg ? pending : overlaps) = true;
+    }
+    if (pending) return refuse_in_dialog(leg, request, Counter::refused_overlap, PJSIP_SC_REQUEST_PENDING);
+    if (!overlaps) return false;
+    return refuse_in_dialog(leg, request, Counter::refused_overlap, PJSIP_SC_INTERNAL_SERVER_ERROR, some_seconds());
+}
+
+void Call::pass_request(Leg& leg, pjsip_rx_data* request) {
     const Translation translation = translate(*this, leg, request);
     if (translation.refused != 0) {
         counters.add(Counter::refused_replaces);

@@ -1,7 +1,9 @@
 // One call: its two legs, what is held between them, and its deadlines.
 #pragma once
 
-#include "command_queue.hpp"
+#include "command.hpp"
+#include "counters.hpp"
+#include "event.hpp"
 #include "leg.hpp"
 #include "liveness.hpp"
 #include "relay.hpp"
@@ -14,14 +16,73 @@
 
 namespace sidecar {
 
-// The states of a call, and what ends each:
+// What a call takes in beside its commands.
+namespace inputs {
+
+struct Provisional {  // 101-199 of B
+    CalleeLeg& leg;
+    const pjsip_rx_data* response;
+    bool other_branch;
+};
+struct Answer {  // B's 2xx
+    CalleeLeg& leg;
+    const pjsip_rx_data* response;
+};
+struct Failure {  // the attempt ended without a 2xx
+    CalleeLeg& leg;
+    RouteFailure cause;
+    const pjsip_rx_data* response;  // null: none came
+};
+struct Cancel {  // of A's INVITE; it was answered 200
+    const pjsip_rx_data* cancel;
+};
+struct ByeOfA {
+    pjsip_rx_data* bye;
+};
+struct ByeOfB {
+    pjsip_rx_data* bye;
+};
+struct Ack {  // A's first to our 2xx
+    const pjsip_rx_data* ack;
+};
+struct NoAck {};         // none came to our 2xx on leg A within 64*T1
+struct NoAckOfRelay {};  // nor to the 2xx of a re-INVITE that passed
+struct BrokenTransport {
+    Side side;
+};
+struct HoldDeadline {};  // answer_hold_ms_max
+struct RingDeadline {};
+struct Limit {  // of an answered call: maximum, grant, or a peer that is gone
+    DeadlineKind kind;
+    const Reasons& reasons;
+};
+struct Life {  // a message inside the dialog of this leg
+    Leg& leg;
+};
+struct Request {  // likewise, to be passed on
+    Leg& leg;
+    pjsip_rx_data* request;
+};
+struct LegEnded {};  // the legs know which
+
+}  // namespace inputs
+
+// A call moves along its states, left to right, and never back but from `rerouting`. The names are those of core/call.Phase
+// for what the core makes of it at that moment:
 //
-//   deciding   A's INVITE is in; Route, Reject or the hold deadline are awaited
-//   calling    an attempt is on its way on leg B
-//   failed     the attempt failed; Route, RelayFailure, Release or the hold deadline are awaited
-//   holding    B's 2xx is held; RelayAnswer, Release or the hold deadline are awaited
-//   answered   our 2xx left on leg A
-//   ending     the cause is known and told to both legs; their last transactions are awaited
+//   admitting ──> routing ──> answering ──> talking ──> ending
+//                  │  ^                                   ^
+//                  v  │                                   │ from each of them
+//                rerouting                                │
+//
+//   admitting   A's INVITE is in; Route, Reject or the hold deadline are awaited
+//   routing     an attempt is on its way on leg B
+//   rerouting   it failed, and its failure is held; Route, RelayFailure, Release or the hold deadline are awaited
+//   answering   B's 2xx is held; RelayAnswer, Release or the hold deadline are awaited
+//   talking     our 2xx left on leg A
+//   ending      the cause is known and told to both legs; their last transactions are awaited
+//
+// What each input does in each of them is one table at the top of call.cpp.
 //
 // Owns its legs, its relays and every held message. The bridge owns it, and frees it after both legs were reported.
 class Call {
@@ -32,38 +93,21 @@ public:
     Call& operator=(const Call&) = delete;
 
     std::uint64_t id() const { return id_; }
-    bool undecided() const { return state_ == State::deciding; }
+    bool undecided() const { return state_ == State::admitting; }
     // With what it claims of another call. False: it could not be answered, and is no call.
     bool start(pjsip_rx_data* invite, std::optional<Claim> claim);
     void announce(const pjsip_rx_data* invite);
 
-    void run(const commands::Route& command);
-    void run(const commands::RelayAnswer& command);
-    void run(const commands::RelayFailure& command);
-    void run(const commands::Reject& command);
-    void run(const commands::Release& command);
-    void run(const commands::ArmDeadline& command);
+    template <typename I>
+    void on(const I& input);  // a command or one of `inputs`
+
     Leg* other(const Leg& leg);
 
-    // From the legs.
-    void on_provisional(CalleeLeg& leg, const pjsip_rx_data* response, bool other_branch);
-    void on_answer(CalleeLeg& leg, const pjsip_rx_data* response);
-    void on_failed(CalleeLeg& leg, RouteFailure cause, const pjsip_rx_data* response);
-    void on_cancel(const pjsip_rx_data* cancel);
-    void on_not_acknowledged();
-    void on_transport_failed(Side side);
-    void settle();  // reports the legs that ended, and retires the call after the last
-
-    // From the bridge: requests inside a dialog.
-    void on_ack(Leg& leg, const pjsip_rx_data* ack);
-    void on_bye(Leg& leg, pjsip_rx_data* bye);
-    void on_request(Leg& leg, pjsip_rx_data* request);
-    void heard(Leg& leg);
+    void on_ack(Leg& leg, const pjsip_rx_data* ack);  // to our 2xx, or to one that passed: the legs and relays know
 
     // From the relays.
     // A 2xx to a re-INVITE or UPDATE passed: targets may have moved (RFC 3261 §12.2, RFC 6141 §4.9).
     void on_refreshed(Relay& relay, const std::string& target_of_answer, const pjsip_rx_data* response);
-    void on_relay_not_acknowledged();
     void on_relay_not_sent(Leg& to);
     void remove(Relay& relay);
     int peer_cseq_of_invite(const Leg& from, int cseq) const;  // for RAck
@@ -72,39 +116,81 @@ public:
     // whom it was sent to, and asked for by its sender.
     std::optional<int> peer_cseq_of_refer(const Leg& from, bool notify, int cseq) const;
 
-    // From the liveness.
-    void on_dead_peer();
-    void on_session_expired();
+private:
+    enum class State { admitting, routing, rerouting, answering, talking, ending };
+    static constexpr std::size_t states = 6;
+    template <typename I>
+    using Handler = void (Call::*)(const I&);
 
     template <typename E>
     void tell(const E& event);
 
-private:
-    enum class State { deciding, calling, failed, holding, answered, ending };
+    template <typename I>
+    void ignored(const I&) {}
+    template <typename I>
+    void late(const I&);  // a command that comes too late, or too early
+    template <typename I>
+    void unknown(const I&);  // a row that nobody thought of: a defect, and counted as one
 
-    void end_both(int sip_code, const std::vector<std::string>& reasons, int retry_after_s = 0);
+    void route(const commands::Route& command);
+    void relay_answer(const commands::RelayAnswer&);
+    void relay_failure(const commands::RelayFailure& command);
+    void reject(const commands::Reject& command);
+    void release(const commands::Release& command);
+    void arm_before_answer(const commands::ArmDeadline& command);
+    void arm_in_call(const commands::ArmDeadline& command);
+
+    void pass_provisional(const inputs::Provisional& input);
+    void hold_answer(const inputs::Answer& input);
+    void hold_failure(const inputs::Failure& input);
+    void cancelled(const inputs::Cancel& input);
+    void left_by_a_before_answer(const inputs::ByeOfA& input);
+    void left_by_a(const inputs::ByeOfA& input);
+    void bye_of_a_crossed(const inputs::ByeOfA& input);
+    void bye_of_b_too_early(const inputs::ByeOfB& input);
+    void left_by_b_while_held(const inputs::ByeOfB& input);
+    void left_by_b(const inputs::ByeOfB& input);
+    void bye_of_b_crossed(const inputs::ByeOfB& input);
+    void acknowledged(const inputs::Ack& input);
+    void acknowledged_late(const inputs::Ack&);
+    void not_acknowledged(const inputs::NoAck&);
+    void never_acknowledged(const inputs::NoAck&);
+    void relay_not_acknowledged(const inputs::NoAckOfRelay&);
+    void transport_broken(const inputs::BrokenTransport& input);
+    void transport_broken_late(const inputs::BrokenTransport& input);
+    void held_too_long(const inputs::HoldDeadline&);
+    void rang_too_long(const inputs::RingDeadline&);
+    void limit_reached(const inputs::Limit& input);
+    void show_life(const inputs::Life& input);
+    void relay_before_answer(const inputs::Request& input);
+    void relay_in_call(const inputs::Request& input);
+    void refuse_late(const inputs::Request& input);
+    void report_ended_legs(const inputs::LegEnded&);
+
+    // `reasons` in a final response or a BYE, whichever the leg needs.
+    void end_both(int sip_code, const Reasons& reasons, int retry_after_s = 0);
     void begin_ending();
     void close_relays();
+    bool take_bye(Leg& leg, pjsip_rx_data* bye);  // false: it could not be answered
     bool refused_in_dialog(Leg& leg, pjsip_rx_data* request);
+    bool refused_overlapping(Leg& leg, pjsip_rx_data* request);
+    bool refuse_in_dialog(Leg& leg, pjsip_rx_data* request, Counter counter, int code, int retry_after_s = 0);
+    void pass_request(Leg& leg, pjsip_rx_data* request);
     void give_up_attempt();
-    bool waiting() const { return state_ != State::answered && state_ != State::ending; }
 
-    void on_hold_deadline();
-    void on_ring_deadline();
-    void on_limit_deadline(DeadlineKind kind, const std::vector<std::string>& reasons);
-    static void hold_fired(void* self) { static_cast<Call*>(self)->on_hold_deadline(); }
-    static void ring_fired(void* self) { static_cast<Call*>(self)->on_ring_deadline(); }
+    static void hold_fired(void* self);
+    static void ring_fired(void* self);
     static void duration_fired(void* self);
     static void grant_fired(void* self);
 
     const std::uint64_t id_;
     const std::string b_token_;
-    State state_ = State::deciding;
+    State state_ = State::admitting;
     CallerLeg a_;
     std::unique_ptr<CalleeLeg> b_;  // the current attempt
     std::unique_ptr<HeldMessage> invite_;   // until the call is answered: every attempt needs it
-    std::unique_ptr<HeldMessage> answer_;   // B's 2xx while holding
-    std::unique_ptr<HeldMessage> failure_;  // B's final response while failed; null where none arrived
+    std::unique_ptr<HeldMessage> answer_;   // B's 2xx while answering
+    std::unique_ptr<HeldMessage> failure_;  // B's final response while rerouting; null where none arrived
     int max_forwards_ = 70;
     bool early_media_relayed_ = false;
     std::vector<std::unique_ptr<Relay>> relays_;

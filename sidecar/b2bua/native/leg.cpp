@@ -123,7 +123,7 @@ void CallerLeg::provisional(const pjsip_rx_data* from_b, const header_policy::Op
     state_ = LegState::early;
     dialog.add_contact(response.get());
     pass_through(from_b, response.get(), options);
-    if (!invite_.respond(std::move(response))) call_->on_transport_failed(side_);
+    if (!invite_.respond(std::move(response))) call_->on(inputs::BrokenTransport{side_});
 }
 
 bool CallerLeg::answer(const HeldMessage& held) {
@@ -177,20 +177,20 @@ void CallerLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
     if (!invite_.is(tsx) || tsx->state != PJSIP_TSX_STATE_TERMINATED) return;
     invite_.let_go();
     if (state_ == LegState::answered) {
-        state_ = LegState::confirmed;  // for want of a better word: the BYE may go now
-        call_->on_not_acknowledged();
+        state_ = LegState::confirmed;  // given up rather than acknowledged: the BYE may go now (RFC 3261 §15)
+        call_->on(inputs::NoAck{});
     } else {
-        call_->on_transport_failed(side_);
+        call_->on(inputs::BrokenTransport{side_});
     }
 }
 
 void CallerLeg::on_cancel(pjsip_rx_data* cancel) {
     if (!dialog.speaks_from(cancel)) return counters.add(Counter::dropped_foreign);
     answer_request(cancel, PJSIP_SC_OK, dialog.local_tag());
-    if (state_ == LegState::inviting || state_ == LegState::early) call_->on_cancel(cancel);
+    if (state_ == LegState::inviting || state_ == LegState::early) call_->on(inputs::Cancel{cancel});
 }
 
-void CallerLeg::on_finished() { call_->settle(); }
+void CallerLeg::on_finished() { call_->on(inputs::LegEnded{}); }
 
 // --- B ---------------------------------------------------------------------------------------------------------------
 
@@ -334,7 +334,7 @@ void CalleeLeg::on_provisional(const pjsip_rx_data* response) {
         dialog.learn(response);
         state_ = LegState::early;
     }
-    call_->on_provisional(*this, response, other_branch);
+    call_->on(inputs::Provisional{*this, response, other_branch});
 }
 
 void CalleeLeg::on_answer(const pjsip_rx_data* response) {
@@ -348,20 +348,20 @@ void CalleeLeg::on_answer(const pjsip_rx_data* response) {
         bridge->report_dropped(bridge_id_, attempt_, code, dialog);
         return leave(cancel_reasons_);
     }
-    call_->on_answer(*this, response);
+    call_->on(inputs::Answer{*this, response});
 }
 
 void CalleeLeg::on_failure(RouteFailure cause, const pjsip_rx_data* response) {
     silence_.disarm();
     alive_ = response != nullptr;
-    if (call_ != nullptr) call_->on_failed(*this, cause, response);
+    if (call_ != nullptr) call_->on(inputs::Failure{*this, cause, response});
     if (call_ != nullptr && response != nullptr) last_reasons_ = reasons_of(response->msg_info.msg);  // it was cancelled
     finish(response != nullptr ? response->msg_info.msg->line.status.code : 0);
 }
 
 void CalleeLeg::silent(void* self) {
     auto* leg = static_cast<CalleeLeg*>(self);
-    if (leg->call_ != nullptr) leg->call_->on_failed(*leg, RouteFailure::no_response, nullptr);
+    if (leg->call_ != nullptr) leg->call_->on(inputs::Failure{*leg, RouteFailure::no_response, nullptr});
 }
 
 void CalleeLeg::on_branch_answer(const pjsip_rx_data* answer) {
@@ -381,7 +381,7 @@ void CalleeLeg::on_branch_answer(const pjsip_rx_data* answer) {
 
 void CalleeLeg::on_finished() {
     if (call_ != nullptr) {
-        call_->settle();
+        call_->on(inputs::LegEnded{});
     } else {
         bridge->forget(*this);
     }

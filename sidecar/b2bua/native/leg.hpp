@@ -134,7 +134,7 @@ public:
     int attempt() const { return attempt_; }
     int heard_code() const { return heard_code_; }
     bool was_answered() const { return was_answered_; }
-    const std::vector<std::string>& last_reasons() const { return last_reasons_; }  // of a final response that settles
+    const std::vector<std::string>& last_reasons() const { return last_reasons_; }  // of the final response to a cancelled INVITE
     bool first_of_its_code(int code);
 
     void on_tsx(pjsip_transaction* tsx, pjsip_event& event) override;

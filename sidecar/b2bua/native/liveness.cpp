@@ -48,7 +48,11 @@ void Liveness::arm_session() {
     }
 }
 
-void Liveness::session_fired(void* self) { static_cast<Liveness*>(self)->call_.on_session_expired(); }
+void Liveness::session_fired(void* self) { static_cast<Liveness*>(self)->give_up(DeadlineKind::session_timer, "session_timer"); }
+
+void Liveness::give_up(DeadlineKind kind, std::string_view detail) {
+    call_.on(inputs::Limit{kind, {our_reason(detail)}});
+}
 
 void Liveness::doubt(Leg& leg) {
     for (Peer& peer : peers_) {
@@ -100,18 +104,18 @@ void Liveness::Peer::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
             Tsx::end(tsx, tsx->status_code);  // not Timer K's 5 s: a repeat of this answer does no harm
             in_doubt_ = false;
             if (tsx->status_code == PJSIP_SC_CALL_TSX_DOES_NOT_EXIST || tsx->status_code == PJSIP_SC_REQUEST_TIMEOUT) {
-                return owner_.call_.on_dead_peer();
+                return owner_.give_up(DeadlineKind::dead_peer, "dead_peer");
             }
-            return owner_.call_.heard(*leg_);
+            return owner_.call_.on(inputs::Life{*leg_});
         case PJSIP_EVENT_TRANSPORT_ERROR:
             return not_sent();
         default:
-            return owner_.call_.on_dead_peer();
+            return owner_.give_up(DeadlineKind::dead_peer, "dead_peer");
     }
 }
 
 void Liveness::Peer::not_sent() {
-    if (in_doubt_) return owner_.call_.on_transport_failed(leg_->side());
+    if (in_doubt_) return owner_.call_.on(inputs::BrokenTransport{leg_->side()});
     in_doubt_ = true;
     owner_.ask_again_soon();
 }

@@ -2,9 +2,11 @@
 #pragma once
 
 #include "deadline.hpp"
+#include "terms.hpp"
 #include "transaction.hpp"
 
 #include <array>
+#include <string_view>
 
 namespace sidecar {
 
@@ -55,6 +57,7 @@ private:
     void tick();
     void ask_again_soon();
     void arm_session();
+    void give_up(DeadlineKind kind, std::string_view detail);
     static void tick_fired(void* self) { static_cast<Liveness*>(self)->tick(); }
     static void session_fired(void* self);
 

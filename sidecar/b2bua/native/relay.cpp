@@ -54,7 +54,7 @@ void Relay::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
     const int code = tsx->status_code;
     if (uac_.is(tsx)) {
         if (is_response(event)) {
-            call_.heard(to_);
+            call_.on(inputs::Life{to_});
             heard_ = true;
             if (tried_again(tsx, event.body.tsx_state.src.rdata)) return;
             // That the gateway does not believe us is no question to the other side, whose credentials are not at issue.
@@ -76,7 +76,7 @@ void Relay::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
     if (answered_) {
         answered_ = false;
         to_.acknowledge(uac_cseq_, nullptr);
-        return call_.on_relay_not_acknowledged();
+        return call_.on(inputs::NoAckOfRelay{});
     }
     call_.remove(*this);
 }
