@@ -187,3 +187,32 @@ async def test_the_ledger_is_listed_the_latest_first_and_in_pages(tmp_path: Path
         assert [entry.balance.amount for entry in first] == [15, 10]
         second = await accounts.ledger("b", 9, before_entry=first[-1].entry)
         assert [entry.reference for entry in second] == ["r2", "r1", "r0"]
+
+
+async def test_what_is_asked_for_in_one_turn_is_one_commit_and_counts_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        accounts = watched.store.accounts
+        watched.commits.clear()
+        _, _, first, again, second = await asyncio.gather(
+            accounts.create("a", "EUR", prepaid=True),
+            accounts.create("a", "EUR", prepaid=True),
+            accounts.top_up("a", euros(Decimal(5)), "r"),
+            accounts.top_up("a", euros(Decimal(5)), "r"),
+            accounts.top_up("a", euros(Decimal(1)), "s"),
+        )
+        assert [one.amount for one in (first, again, second)] == [5, 5, 6]
+        assert watched.commits == [5]
+        assert len(await accounts.ledger("a")) == 2
+        await watched.proved()
+
+
+async def test_an_account_refused_in_one_turn_leaves_the_first_as_it_was(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        accounts = watched.store.accounts
+        found = await asyncio.gather(
+            accounts.create("a", "EUR", prepaid=True),
+            accounts.create("a", "USD", prepaid=True),
+            return_exceptions=True,
+        )
+        assert [type(one) for one in found] == [type(None), AccountError]
+        assert [one.currency for one in await accounts.all()] == ["EUR"]

@@ -363,3 +363,77 @@ async def test_a_store_that_is_closed_twice_is_closed_once(tmp_path: Path) -> No
         await watched.store.close()
     async with opened(tmp_path, boot_id="next") as watched:
         assert len(await watched.store.records.tail(0)) == 1
+
+
+async def test_calls_of_different_commits_do_not_take_one_anothers_place(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        for number in (1, 2, 3):
+            watched.submit(admission(admitted(number)))
+            await watched.written()
+        watched.submit(ending(ended(answered(admitted(2)))))
+        await watched.written()
+        watched.submit(admission(admitted(4)))
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert [call.call_id for call, _ in watched.store.found_open()] == [call_id(n) for n in (1, 3, 4)]
+
+
+@pytest.mark.parametrize("same_boot", [True, False])
+async def test_what_a_call_was_charged_while_it_was_up_counts_at_its_end(
+    tmp_path: Path, same_boot: bool
+) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(
+            admission(admitted(1)), (Settle(call_id=call_id(1), account="acme", total=euros("1")),)
+        )
+        await watched.written()
+        if same_boot:
+            watched.submit(ending(ended(answered(admitted(1)))))
+            await watched.written()
+    async with opened(tmp_path, boot_id="next") as watched:
+        watched.submit(ending(ended(answered(admitted(1)))))
+        await watched.written()
+        assert await watched.store.accounts.balance("acme") == (euros("-0.07259000"),)
+        await watched.proved()
+
+
+async def test_what_a_call_was_charged_before_it_was_admitted_counts_at_its_end(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(
+            (Settle(call_id=call_id(1), account="acme", total=euros("1")),), admission(admitted(2))
+        )
+        await watched.written()
+        watched.submit(admission(admitted(1)))
+        await watched.written()
+        watched.submit(ending(ended(answered(admitted(1)))))
+        await watched.written()
+        assert await watched.store.accounts.balance("acme") == (euros("-0.07259000"),)
+        await watched.proved()
+
+
+async def test_a_call_whose_record_was_kept_back_long_ago_is_not_admitted_again(tmp_path: Path) -> None:
+    drained = ended(answered(admitted(1)), origin=HangupOrigin.SERVER, detail=Detail.DRAIN)
+    async with opened(tmp_path) as watched:
+        watched.submit(admission(admitted(1)), ending(drained, NO_SERVER_RECORDS))
+        await watched.written()
+        watched.submit(admission(admitted(1)))
+        assert await watched.kinds() == ["Admitted", "StepFailed"]
+    async with opened(tmp_path, boot_id="next") as watched:
+        watched.submit(admission(admitted(1)), ending(ended(answered(admitted(1)))))
+        assert await watched.kinds() == ["StepFailed"]
+        assert len(await watched.store.records.show(str(call_id(1)))) == 1
+
+
+async def test_an_admission_repeated_in_a_later_commit_keeps_its_reservation(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "5")
+        watched.submit(admission(admitted(1, prepaid=True)))
+        await watched.written()
+        watched.submit(admission(admitted(1, prepaid=True)))
+        await watched.written()
+        await watched.proved()
+    async with opened(tmp_path, boot_id="next") as watched:
+        watched.submit(admission(admitted(1, prepaid=True)))
+        await watched.written()
+        event = cast("Admitted", watched.outcome(call_id(1)))
+        assert (event.granted_s, event.reserved) == (3_600, euros("4.28400000"))
+        await watched.proved()

@@ -322,6 +322,15 @@ def test_a_record_without_a_settle_still_returns_the_reservation(command: Callab
     assert books.open == {}
 
 
+def test_a_step_with_an_entry_and_the_record_closes_the_call() -> None:
+    books = books_with(5)
+    books.post(admission(prepaid()))
+    posting = books.post((*entry(EntryKind.ENDING, over()), *ending(over())))
+    assert (posting.open_call, posting.entry) == (None, None)
+    assert posting.record is not None
+    assert books.faults() == []
+
+
 def test_numbers_are_gapless_name_the_last_of_their_account_and_records_kept_back_take_none() -> None:
     books = MemoryBooks()
     books.post(ending(replace(over(1), account=replace(over().account, name="a"))))

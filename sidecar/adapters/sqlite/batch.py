@@ -259,7 +259,6 @@ class Batch:
         key, before, now = posting.call_id.int, self._slot(posting.call_id), posting.open_call
         if now is None:
             if before is not None:
-                self._entries.pop(before.slot, None)
                 self._slots[key] = None
                 if key in self._known.open:  # others have no row yet
                     self._closed.append(before.slot)
@@ -272,7 +271,7 @@ class Batch:
             slot = Slot(before.slot, now, fresh=fresh)
         if posting.entry is not None:
             self._entries[slot.slot] = posting.entry
-        if posting.entry is not None or before is None or before.open_call is not now:
+        if posting.entry is not None or slot != before:
             self._slots[key] = slot
 
     def _write_record(self, record: Record) -> None:
