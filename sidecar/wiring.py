@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import grp
 import os
 import secrets
 import signal
@@ -111,9 +112,14 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
     writer.attach(loop)
     for warning in loaded.warnings:
         log.warning("setting", text=str(warning))
+    control_gid = grp.getgrnam(settings.control.group).gr_gid if settings.control.group else None
     async with AsyncExitStack() as stack:
         store = SqliteStore.open(
-            settings.node.data_dir, node=loaded.policy.node, boot_id=loaded.policy.boot_id, clock=clock
+            settings.node.data_dir,
+            node=loaded.policy.node,
+            boot_id=loaded.policy.boot_id,
+            clock=clock,
+            passed_by=control_gid,
         )
         stack.push_async_callback(store.close)
         if store.salvage is not None:
@@ -228,7 +234,8 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
             settings=lambda: reread(given),
         )
         socket_path = settings.node.data_dir.absolute() / SOCKET_NAME
-        await stack.enter_async_context(ControlServer(socket_path, admin.methods()).serving())
+        control = ControlServer(socket_path, admin.methods(), group=control_gid)
+        await stack.enter_async_context(control.serving())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, service.stopping.set)
             stack.callback(loop.remove_signal_handler, number)

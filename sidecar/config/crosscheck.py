@@ -5,9 +5,11 @@ Errors are what cannot work or would bill the wrong party; warnings are what wor
 
 from __future__ import annotations
 
+import grp
+
 from sidecar.config import crosscheck_money, crosscheck_network
 from sidecar.config.layers import Effective
-from sidecar.config.problems import Findings
+from sidecar.config.problems import Findings, quoted
 from sidecar.config.settings import DECLARED
 from sidecar.config.tables import Tables
 
@@ -17,6 +19,7 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     crosscheck_money.check(effective, tables, findings)
     _broker(effective, findings)
     _metrics(effective, findings)
+    _control(effective, findings)
     _not_yet_in_force(effective, tables, findings)
 
 
@@ -81,6 +84,17 @@ def _broker(effective: Effective, findings: Findings) -> None:
 
 def is_loopback(host: str) -> bool:
     return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def _control(effective: Effective, findings: Findings) -> None:
+    group = effective.settings.control.group
+    if group:
+        try:
+            grp.getgrnam(group)
+        except KeyError:
+            findings.error(
+                *effective.at("control.group"), f"there is no group {quoted(group)} on this machine"
+            )
 
 
 def _metrics(effective: Effective, findings: Findings) -> None:

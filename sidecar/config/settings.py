@@ -335,6 +335,17 @@ class Metrics(Section, frozen=True, kw_only=True):
     )
 
 
+class Control(Section, frozen=True, kw_only=True):
+    section = ("control",)
+    in_profile = False
+    group: Annotated[
+        str,
+        Text(r"[A-Za-z0-9_.@-]{0,64}", "the name of a group of this machine"),
+        "Its members may open the control socket, and so do everything; else the daemon's own user and root.",
+        Shown("none"),
+    ] = ""
+
+
 class Log(Section, frozen=True, kw_only=True):
     section = ("log",)
     in_profile = False
@@ -360,6 +371,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     record_server_hang_up: RecordServerHangUp
     mqtt: Mqtt
     metrics: Metrics
+    control: Control
     log: Log
     profile_path: str = ""
     # Those an InviteReceived, CancelReceived or ByeReceived is to carry, in lower case.

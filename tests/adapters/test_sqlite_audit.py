@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
+from sidecar.adapters.sqlite.audit import ENTRIES_MAX
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.core.audit import Change, Operator, told
@@ -129,6 +131,12 @@ async def test_entries_are_listed_and_looked_for(tmp_path: Path) -> None:
         assert await found(subject="s0") == "24"
         assert await found(1, 1, subject="s1") == "3"
         assert await found(limit=0) == "5"
+
+
+async def test_one_answer_holds_so_many_entries_at_the_most(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await watched.store._write(lambda batch: deque(map(batch.audit, [change()] * (ENTRIES_MAX + 1))))
+        assert len(await watched.store.audit.list(0, 10**6)) == ENTRIES_MAX == 1_000
 
 
 async def test_nobody_is_a_caller_too_and_odd_text_is_stored_escaped(tmp_path: Path) -> None:

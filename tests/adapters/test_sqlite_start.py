@@ -58,6 +58,7 @@ async def test_what_was_looser_is_tightened_and_named_with_its_mode(tmp_path: Pa
     (data_dir / "decks" / "old" / "x.csv").touch()
     (data_dir / "journal.db.damaged-1").touch()
     (data_dir / "tight").touch(mode=0o400)
+    (data_dir / "readable").touch()
     outside = tmp_path / "outside"
     outside.touch()
     outside.chmod(0o644)
@@ -73,13 +74,14 @@ async def test_what_was_looser_is_tightened_and_named_with_its_mode(tmp_path: Pa
         "decks": 0o2750,
         "decks/old": 0o701,
         "decks/old/x.csv": 0o700,
+        "readable": 0o444,
     }
     for name, mode in before.items():
         (data_dir / name).chmod(mode)
     async with opened(data_dir, boot_id="next") as watched:
         assert watched.store.tightened == {str(data_dir / name): mode for name, mode in before.items()}
         assert len(await watched.store.records.tail(0)) == 1
-        assert loose(data_dir) == {"tight": "0400", "some.sock": "0660"}
+        assert loose(data_dir) == {"tight": "0400", "readable": "0400", "some.sock": "0660"}
         assert outside.stat().st_mode & 0o777 == 0o644
     async with opened(data_dir, boot_id="again") as watched:
         assert watched.store.tightened == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import json
 import os
 import socket
@@ -30,7 +31,8 @@ ANYWHERE = (
 class Running:
     """A daemon with its data in `folder`, from its ready line on."""
 
-    def __init__(self, folder: Path, *, umask: int = -1) -> None:
+    def __init__(self, folder: Path, *settings: str, umask: int = -1) -> None:
+        self.settings = [word for setting in settings for word in ("--set", setting)]
         self.folder = folder
         self.umask = umask
         self.log: list[dict[str, Any]] = []
@@ -40,7 +42,7 @@ class Running:
         import sys
 
         self.child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "sidecar.cli", "run", *ANYWHERE),
+            *(sys.executable, "-m", "sidecar.cli", "run", *ANYWHERE, *self.settings),
             stderr=asyncio.subprocess.PIPE,
             env=environment(),
             cwd=self.folder,
@@ -119,6 +121,29 @@ async def test_a_journal_of_an_older_version_is_brought_up_to_date_and_the_log_s
         assert status["outbox_head_seq"] == then["head_seq"] + len(then["open"])  # each got its record
         assert status["store_epoch"] == then["epoch"]
     assert (data / "journal.db.schema-1").exists()
+
+
+async def test_a_group_may_use_the_control_socket_where_the_settings_name_one(tmp_path: Path) -> None:
+    data, gid = tmp_path / ".sidecar", os.getgid()
+    async with Running(tmp_path, f"control.group={grp.getgrgid(gid).gr_name}", umask=0):
+        assert loose(data) == {".": "0710", "control.sock": "0660"}
+        assert (data / "control.sock").stat().st_gid == data.stat().st_gid == gid
+        assert (await sidecar("node", "status", cwd=tmp_path)).exit_code == 0
+    async with Running(tmp_path) as daemon:
+        assert [line["modes_before"] for line in daemon.log if "modes_before" in line] == [
+            {".sidecar": "0710"}
+        ]
+        assert loose(data) == {}
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+async def test_a_group_that_is_not_there_is_one_clear_error(tmp_path: Path, command: str) -> None:
+    settings = tmp_path / "sidecar.toml"
+    settings.write_text('[control]\ngroup = "no_such_group"\n')
+    done = await sidecar(command, "--config", str(settings), cwd=tmp_path)
+    assert done.exit_code == 2
+    assert "sidecar.toml:2: control.group: there is no group" in done.out + done.err
+    assert not (tmp_path / ".sidecar").exists()
 
 
 async def test_two_daemons_do_not_share_a_directory(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import ipaddress
+import os
 import re
 from decimal import Decimal
 from itertools import combinations
@@ -207,6 +209,15 @@ def test_a_gateway_slower_than_the_ring_time_is_never_failed_over_from(start: St
 )
 def test_what_only_looks_like_it_is_no_warning(start: Start, settings: str, added: str) -> None:
     assert start.shown(start.load(settings, PROFILE + added).warnings) == []
+
+
+def test_a_group_for_the_control_socket_exists_on_this_machine(start: Start) -> None:
+    problems = start.problems("[control]\ngroup = 'no_such_group'\n")
+    [text] = start.shown(problems)
+    assert text.startswith("sidecar.toml:2: control.group: there is no group ")
+    own = grp.getgrgid(os.getgid()).gr_name
+    assert start.load(f"[control]\ngroup = '{own}'\n").settings.control.group == own
+    assert start.load("[control]\ngroup = ''\n").settings.control.group == ""
 
 
 def test_an_account_without_a_deck_is_warned_of(start: Start) -> None:

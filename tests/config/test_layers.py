@@ -254,6 +254,7 @@ WORDS = {
     "mqtt.broker": "external",
     "mqtt.host": "b",
     "mqtt.username": "u",
+    "control.group": "staff",
     "log.level": "debug",
 }
 
