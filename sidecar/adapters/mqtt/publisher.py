@@ -6,6 +6,7 @@ a DISCONNECT, so the broker publishes the will however the daemon went: one way 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -111,6 +112,11 @@ class MqttPublisher:
                     f"{self._settings.host}:{self._settings.port}: {self._cause(error)}",
                     code.value if isinstance(code, ReasonCode) else None,
                 ) from None
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # Before Python 3.12 `asyncio.wait_for`, by which aiomqtt waits, drops a cancellation that
+                # comes in the same turn as the answer (gh-86296): the node would not stop.
+                raise asyncio.CancelledError
             if client.qos_max < 1:
                 raise LinkError("the broker takes QoS 0 only; records need QoS 1")
             yield _MqttLink(client, self._settings)
