@@ -11,8 +11,9 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -423,8 +424,17 @@ def _greetings(path: Path, *params: dict[str, Any]) -> list[str]:
         return [client.call("greet", one)["text"] for one in params]
 
 
-async def test_another_user_is_told_by_his_own_number(tmp_path: Path) -> None:
-    path = tmp_path / "control.sock"
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A folder that other users can reach: each start of pytest shuts that of its `tmp_path`s to them."""
+    with tempfile.TemporaryDirectory(prefix="sidecar-") as folder:
+        path = Path(folder)
+        path.chmod(0o777)
+        yield path
+
+
+async def test_another_user_is_told_by_his_own_number(passable: Path) -> None:
+    path = passable / "control.sock"
     script = (
         "import os, sys; from pathlib import Path\n"
         "from sidecar.adapters.control_client import ControlClient\n"
@@ -435,9 +445,6 @@ async def test_another_user_is_told_by_his_own_number(tmp_path: Path) -> None:
     )
     async with served(path) as greeter:
         path.chmod(0o666)
-        for parent in path.parents:
-            if parent != Path("/") and parent.stat().st_uid == os.getuid():
-                parent.chmod(parent.stat().st_mode | 0o011)
         done = await asyncio.to_thread(
             subprocess.run, [sys.executable, "-c", script], capture_output=True, text=True, check=False
         )
@@ -458,13 +465,10 @@ async def test_a_group_may_open_the_socket_where_it_is_given_one(tmp_path: Path)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives a socket to a group that it is not in")
-async def test_a_user_of_the_group_is_served_and_another_is_not(tmp_path: Path) -> None:
-    path = tmp_path / "data" / "control.sock"
+async def test_a_user_of_the_group_is_served_and_another_is_not(passable: Path) -> None:
+    path = passable / "data" / "control.sock"
     path.parent.mkdir()
     DataDir(path.parent, passed_by=54_321).release()
-    for parent in path.parent.parents:
-        if parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
 
     def asked_as(gid: int) -> str:
         script = (
@@ -490,16 +494,12 @@ async def test_a_user_of_the_group_is_served_and_another_is_not(tmp_path: Path) 
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, who is not in the group")
-def test_a_group_that_the_user_is_not_in_is_one_clear_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents:
-        if parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
+def test_a_group_that_the_user_is_not_in_is_one_clear_error(passable: Path) -> None:
     script = (
         "import asyncio, os; from pathlib import Path\n"
         "from sidecar.adapters.control import ControlServer, ControlSocketError\n"
         "from sidecar.adapters.sqlite.file import DataDir, StoreError\n"
-        f"path = Path({str(tmp_path)!r})\n"
+        f"path = Path({str(passable)!r})\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "async def serve():\n"
         "    async with ControlServer(path / 'c.sock', {}, group=54321).serving(): pass\n"
@@ -513,7 +513,7 @@ def test_a_group_that_the_user_is_not_in_is_one_clear_error(tmp_path: Path) -> N
     text = "cannot be given to group 54321 of control.group (Operation not permitted)"
     why = "only root, or a user in that group, can"
     assert done.stdout.splitlines() == [
-        f"{tmp_path / 'c.sock'}: {text}: {why}",
-        f"data_dir {tmp_path / 'data'}: {text}: {why}",
+        f"{passable / 'c.sock'}: {text}: {why}",
+        f"data_dir {passable / 'data'}: {text}: {why}",
         "['data']",
     ], done.stderr
