@@ -249,3 +249,34 @@ async def test_a_lost_record_above_the_mark_is_no_row_that_waits(tmp_path: Path)
         assert len(waiting) == CALLS - 4 - lost
         state = await watched.store.outbox.outbox_state()
         assert (state.depth, state.head_seq) == (len(waiting), CALLS)
+
+
+@pytest.mark.parametrize(("head", "said"), [(CALLS - 1, CALLS), (CALLS + 1, CALLS)])
+async def test_a_last_number_that_is_not_that_of_the_last_record_is_named(
+    tmp_path: Path, head: int, said: int
+) -> None:
+    await filled(tmp_path)
+    asked(tmp_path, "UPDATE store SET head_seq = ?", head)
+    async with opened(tmp_path, boot_id="next") as watched:
+        text = f"store: the last number given was {head}, that of the records is {said}"
+        assert text in await watched.store.ledger_check()
+
+
+async def test_a_number_whose_record_is_lost_is_not_given_again(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    overwritten(tmp_path, pages_of(tmp_path, "cdr_bodies")[-1:])
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert CALLS not in await records(watched)
+        watched.submit(*whole_call(9_999, "c"))
+        await watched.written()
+        assert max(await records(watched)) == CALLS + 1
+
+
+async def test_a_damaged_file_whose_schema_cannot_be_told_is_taken_for_one_of_ours(tmp_path: Path) -> None:
+    before = await filled(tmp_path)
+    overwritten(tmp_path, pages_of(tmp_path, "cdrs_by_end")[:1])
+    with (tmp_path / FILE_NAME).open("r+b") as file:
+        file.seek(60)  # user_version
+        file.write(bytes(4))
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert await proved(watched, before) == before

@@ -172,8 +172,6 @@ def _copy_table(
     has_body: bool,
 ) -> None:
     columns = [name for _, name, *_ in target.execute(f"PRAGMA table_info({table})")]
-    if not columns:
-        return  # an older file, which has no such table
     names = ", ".join(map(str, columns))
     select = f"SELECT {names} FROM {table} NOT INDEXED"  # noqa: S608
     insert = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
