@@ -127,3 +127,12 @@ def test_twenty_thousand_accounts_are_read_and_each_is_found_on_its_line(start: 
 def test_every_account_with_the_same_mistake_is_named_and_none_is_compared_with_all(start: Start) -> None:
     text = "".join(f"[accounts.a{number}]\ndeck = 'none'\n" for number in range(20_000))
     assert len(start.problems(text)) == 20_000
+
+
+FLAGS = ("record_server_hang_up", "record_fault", "record_zero_hold_time", "record_illegal_call")
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_each_flag_is_its_own(start: Start, name: str) -> None:
+    flags = start.load(f"[billing]\n{name} = false\n").policy.flags
+    assert [flag for flag in FLAGS if not getattr(flags, flag)] == [name]
