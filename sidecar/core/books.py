@@ -25,7 +25,7 @@ from sidecar.core.audit import Change, told
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Append, Audit, EntryKind, Publish, Reserve, Settle, StoreCommand, Suppress
 from sidecar.core.credit import grant
-from sidecar.core.records import is_charged, sell_total
+from sidecar.core.records import sell_total
 from sidecar.core.terms import Money, Word
 
 ZERO = Decimal(0)
@@ -186,11 +186,9 @@ def revise(cdr: Cdr, view: View) -> Posting | None:
     before."""
     if view.open_call(cdr.call_id) is not None or view.recorded(cdr.call_id) != cdr.revision - 1:
         return None
-    step: list[StoreCommand] = [Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr)]
-    if is_charged(cdr.suppressed_by):
-        total = None if cdr.void else sell_total(cdr)
-        step.append(Settle(call_id=cdr.call_id, account=cdr.account, total=total))
-    return post(step, view)
+    total = None if cdr.void else sell_total(cdr)
+    settle = Settle(call_id=cdr.call_id, account=cdr.account, total=total)
+    return post((settle, Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr)), view)
 
 
 def call_of(command: StoreCommand) -> UUID:

@@ -437,3 +437,41 @@ async def test_an_admission_repeated_in_a_later_commit_keeps_its_reservation(tmp
         event = cast("Admitted", watched.outcome(call_id(1)))
         assert (event.granted_s, event.reserved) == (3_600, euros("4.28400000"))
         await watched.proved()
+
+
+async def test_the_last_number_of_an_account_is_known_within_a_commit_and_after_it(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1, "a"))
+        await watched.written()
+        watched.submit(*whole_call(2, "a"), *whole_call(3, "a"))
+        await watched.written()
+        watched.submit(*whole_call(4, "a"))
+        await watched.written()
+        records = await watched.store.records.tail(0)
+        assert [cdr.account_prev_seq for cdr in records] == [None, 1, 2, 3]
+
+
+async def test_a_commit_says_that_the_node_lived_where_the_last_word_is_old(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await watched.written()
+        asked(tmp_path, "UPDATE boots SET heartbeat_mono_ns = 1, heartbeat_wall_ns = 1")
+        watched.store._writer._known.heartbeat_mono_ns = 1
+        watched.submit(admission(admitted(1)))
+        await watched.written()
+        ((wall_ns, mono_ns),) = asked(tmp_path, "SELECT heartbeat_wall_ns, heartbeat_mono_ns FROM boots")
+        assert cast("int", wall_ns) > 1
+        assert cast("int", mono_ns) > 1
+
+
+async def test_what_an_earlier_boot_reserved_is_no_charge(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "5")
+        watched.submit(admission(admitted(1, prepaid=True)))
+    async with opened(tmp_path, boot_id="next") as watched:
+        ((call, _),) = watched.store.found_open()
+        watched.submit(ending(ended(answered(call))))
+        await watched.written()
+        kinds = [entry.kind for entry in await watched.store.accounts.ledger("acme")]
+        assert kinds == ["charge", "release", "reserve", "top_up"]
+        assert await watched.store.accounts.balance("acme") == (euros("4.92741000"),)
+        await watched.proved()

@@ -399,6 +399,14 @@ def test_a_revision_of_a_call_whose_charge_is_waived_moves_nothing() -> None:
     assert books.faults() == []
 
 
+def test_a_revision_that_waives_the_charge_gives_it_back() -> None:
+    books = books_with(5)
+    books.post(ending(over()))
+    assert books.revise(cdr_of(replace(drained(), revision=1), NO_SERVER_RECORDS)) is not None
+    assert books.balance("acme", "EUR") == 5
+    assert books.faults() == []
+
+
 # --- steps that nobody may build ----------------------------------------------------------------------------
 
 
