@@ -73,6 +73,7 @@ class Node:
         self.bridge = bridge
         self.clock = clock
         self.faults: list[Exception] = []
+        self.metrics = Metrics()
         self.gateways: list[GatewayStatus] = []
         self.decks: dict[str, Deck] = {}  # what is in force in the store of decks
         self.read_again = 0  # how often the relay was told to
@@ -98,6 +99,10 @@ class Node:
         self._numbers = 0
         store.on_outcome(self._outcome)
         store.outbox.on_rows(self._news.set)
+
+    def counted(self, name: str, **labels: str) -> float:
+        """A number of the metrics; 0 where there is none yet."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0
 
     async def until(self, holds: Callable[[], bool]) -> None:
         while not holds():
@@ -224,7 +229,7 @@ async def a_node(folder: Path, vfs: str | None = None) -> AsyncIterator[Node]:
             system_file=folder / "none.toml",
         )
     )
-    clock, bridge = StoppedClock(), Bridge()
+    clock, bridge, metrics = StoppedClock(), Bridge(), Metrics()
     store = SqliteStore.open(folder / "data", node="box", boot_id="boot", clock=clock, vfs=vfs)
     try:
         faults: list[Exception] = []  # a test that causes one takes it out
@@ -233,11 +238,11 @@ async def a_node(folder: Path, vfs: str | None = None) -> AsyncIterator[Node]:
             control=bridge,
             store=store,
             clock=clock,
-            meter=Metrics(),
+            meter=metrics,
             on_fault=lambda _, error: faults.append(error),
         )
         node = Node(store, calls, bridge, clock)
-        node.faults = faults
+        node.faults, node.metrics = faults, metrics
         yield node
         assert faults == []
         assert await store.ledger_check() == []
