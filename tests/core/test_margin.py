@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -78,3 +79,50 @@ def test_an_illegal_rate_cannot_be_built(changes: dict[str, Any]) -> None:
 def test_two_rates_of_one_moment_are_refused() -> None:
     with pytest.raises(ValueError, match="two rates of USD in EUR"):
         ExchangeTable([rate("0.9"), rate("0.8")])
+
+
+def test_a_rate_is_refused_by_its_name() -> None:
+    with pytest.raises(ValueError, match=r"^rate -1 is not within"):
+        rate("-1")
+
+
+def test_two_rates_of_one_moment_are_refused_wherever_they_stand() -> None:
+    for days in ((0, 1, 1), (0, 0, 1), (1, 0, 1)):
+        with pytest.raises(ValueError, match="two rates of USD in EUR from 2026-03-0"):
+            ExchangeTable([rate("0.9", one) for one in days])
+    assert len(ExchangeTable([rate("0.9"), rate("1.1", base="GBP"), rate("0.9", quote="GBP")])) == 3
+
+
+def test_a_table_is_its_rates_in_any_order() -> None:
+    rates = [rate("0.9"), rate("0.8", 1), rate("1.1", base="GBP")]
+    table = ExchangeTable(rates)
+    assert table == ExchangeTable(rates[::-1])
+    assert table != ExchangeTable(rates[:2])
+    assert table != ExchangeTable([*rates[:2], rate("1.2", base="GBP")])
+    assert table != rates
+    assert (len(table), len(ExchangeTable())) == (3, 0)
+    assert table.pairs() == {("USD", "EUR"), ("GBP", "EUR")}
+
+
+def test_what_a_rate_holds_for_is_its_pair_and_the_time_from_its_first_moment_on() -> None:
+    table = ExchangeTable([rate("0.9"), rate("0.8", 1), rate("1.1", base="GBP")])
+    moments = (AT - timedelta(microseconds=1), AT, AT + timedelta(days=1, microseconds=-1), AT + timedelta(1))
+    assert [table.rate("USD", "EUR", at) for at in moments] == [
+        None,
+        rate("0.9"),
+        rate("0.9"),
+        rate("0.8", 1),
+    ]
+    assert table.rate("GBP", "EUR", AT + timedelta(days=9)) == rate("1.1", base="GBP")
+    assert table.rate("EUR", "USD", AT) is table.rate("CHF", "EUR", AT) is None
+
+
+def test_a_cost_in_another_currency_loses_no_digit() -> None:
+    found = margin(
+        eur("1"), usd("31622399999999.999999999"), AT, ExchangeTable([rate("123456789.123456789012")])
+    )
+    assert found is not None
+    exact = 1 - Fraction("31622399999999.999999999") * Fraction("123456789.123456789012")
+    assert Fraction(found.amount.amount) == exact
+    assert found.amount.currency == "EUR"
+    assert margin(eur("1"), eur("0.4"), AT, ExchangeTable()) == Margin(amount=eur("0.6"), exchange=None)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -194,3 +196,62 @@ def test_what_was_taken_off_and_put_in_front_leads_to_the_billed_number(user: st
     number = billed_number(user, plan)
     if number.billed is not None:
         assert number.billed == number.added + number.normalised[number.stripped :]
+
+
+def test_the_bounds_of_a_rule_and_of_a_plan_can_be_built() -> None:
+    StripRule(name="a" * 64, prefix="0" * 32, strip=0, add="1" * 8)
+    StripRule(name="A.z_0-9", prefix="#*0", strip=32)
+    StripPlan(account_strip=32, peer_strip=32, global_strip=32)
+    rules = tuple(StripRule(name=f"r{number}", prefix=f"{number}", strip=1) for number in range(1001))
+    assert len(StripPlan(rules=rules[:1000]).rules) == 1000
+    with pytest.raises(ValueError, match=r"^1001 strip rules: at most 1000$"):
+        StripPlan(rules=rules)
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: StripRule(name="a" * 65, prefix="0", strip=1), "^strip rule name 'a{65}': 1-64 letters"),
+        (lambda: StripRule(name="a", prefix="0" * 33, strip=1), "^strip rule a: prefix '0{33}' is not 1-32"),
+        (
+            lambda: StripRule(name="a", prefix="0", strip=1, add="1" * 9),
+            "^strip rule a: add '1{9}' is not 0-8",
+        ),
+        (lambda: StripRule(name="a", prefix="0", strip=33), "^strip rule a: 33 is not within 0-32$"),
+        (lambda: StripPlan(account_strip=33), "^account strip: 33 is not within 0-32$"),
+        (lambda: StripPlan(peer_strip=33), "^peer strip: 33 is not within 0-32$"),
+        (lambda: StripPlan(global_strip=33), "^global strip: 33 is not within 0-32$"),
+        (
+            lambda: StripPlan(rules=(TRUNK, StripRule(name="other", prefix="0", strip=1))),
+            "^two strip rules with the prefix '0'$",
+        ),
+        (
+            lambda: StripPlan(rules=(TRUNK, StripRule(name="trunk-de", prefix="1", strip=1))),
+            "^two strip rules with the name 'trunk-de'$",
+        ),
+    ],
+)
+def test_an_illegal_plan_is_refused_with_the_reason(make: Callable[[], object], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("user", "plan", "billed", "rule", "stripped", "added"),
+    [
+        ("+4915112345678", StripPlan(global_strip=2), "4915112345678", "e164", 1, ""),
+        ("01511234567", StripPlan(rules=(TRUNK,), global_strip=2), "491511234567", "rule:trunk-de", 1, "49"),
+        ("015-11", StripPlan(rules=(TRUNK,), global_strip=2), "491511", "rule:trunk-de", 1, "49"),
+        ("0", StripPlan(rules=(TRUNK,)), None, "rule:trunk-de", 1, "49"),
+        ("9944123", StripPlan(account_strip=2, peer_strip=1), "44123", "account", 2, ""),
+        ("9944123", StripPlan(peer_strip=0, global_strip=2), "9944123", "peer", 0, ""),
+        ("9944123", StripPlan(global_strip=6), "3", "global", 6, ""),
+        ("99-44123", StripPlan(global_strip=6), "3", "global", 6, ""),
+        ("99-44123", StripPlan(global_strip=7), None, "global", 7, ""),
+    ],
+)
+def test_the_record_says_what_was_taken_off_and_put_in_front(
+    user: str, plan: StripPlan, billed: str | None, rule: str, stripped: int, added: str
+) -> None:
+    number = billed_number(user, plan)
+    assert (number.billed, number.rule, number.stripped, number.added) == (billed, rule, stripped, added)

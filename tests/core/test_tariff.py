@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.tariff import (
     Deck,
+    DeckBuilder,
     Rate,
     RateStep,
     format_steps,
@@ -235,3 +236,134 @@ def test_a_rate_survives_being_frozen_into_a_journal_entry() -> None:
     one = rate("49", "Germany", effective_from=AT, connect_fee=Decimal("0.050"))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(one), type=Rate) == one
     assert msgspec.json.decode(msgspec.json.encode(one), type=Rate) == one
+
+
+def test_the_bounds_of_a_rate_can_be_built() -> None:
+    longest = rate("4" * 17, "a" * 200, max_duration_s=86_400 * 366)
+    assert (longest.prefix, longest.destination, longest.max_duration_s) == ("4" * 17, "a" * 200, 31_622_400)
+    assert rate("", "", max_duration_s=1).max_duration_s == 1
+    rate("49", effective_from=AT, effective_to=AT + timedelta(microseconds=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"prefix": "4" * 18}, "^prefix '4{18}' has more than 17 digits$"),
+        ({"prefix": "49x"}, "^prefix '49x' has something else than the digits 0-9$"),
+        ({"prefix": "\u0664"}, "has something else than the digits 0-9$"),
+        ({"destination": "a" * 201}, "^destination has more than 200 characters$"),
+        ({"destination": "a\nb"}, "^destination 'a.+b' has control characters$"),
+        ({"currency": "XXX"}, "^currency 'XXX'"),
+        ({"connect_fee": Decimal(-1)}, "^connect_fee -1 is not within"),
+        ({"steps": ()}, "^0 steps: 1-64 are allowed$"),
+        ({"max_duration_s": 0}, "^max_duration_s 0 is not within 1-31622400$"),
+        ({"effective_from": AT.replace(tzinfo=None)}, "^effective_from 2026-03-01T00:00:00 has no offset"),
+        ({"effective_to": AT.replace(tzinfo=None)}, "^effective_to 2026-03-01T00:00:00 has no offset"),
+        ({"effective_from": AT, "effective_to": AT}, "^effective_from .* is not before 2026-03-01"),
+    ],
+)
+def test_an_illegal_rate_is_refused_with_the_reason(changes: dict[str, Any], error: str) -> None:
+    good: dict[str, Any] = {"prefix": "49", "currency": "EUR", "steps": STEPS}
+    with pytest.raises(ValueError, match=error):
+        Rate(**(good | changes))
+
+
+DAY = timedelta(days=1)
+MOMENT = timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "held"),
+    [
+        (None, None, (True, True, True, True)),
+        (AT, None, (False, True, True, True)),
+        (None, AT + DAY, (True, True, True, False)),
+        (AT, AT + DAY, (False, True, True, False)),
+    ],
+)
+def test_a_rate_holds_from_its_first_moment_up_to_its_last(
+    since: datetime | None, until: datetime | None, held: tuple[bool, ...]
+) -> None:
+    one = rate("49", effective_from=since, effective_to=until)
+    moments = (AT - MOMENT, AT, AT + DAY - MOMENT, AT + DAY)
+    assert tuple(one.holds_at(at) for at in moments) == held
+    assert tuple(Deck("r", [one]).match("49", at) == one for at in moments) == held
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"),
+    [
+        ((None, None), (None, None), True),
+        ((None, AT), (AT, None), False),
+        ((None, AT + MOMENT), (AT, None), True),
+        ((None, AT), (None, AT + DAY), True),
+        ((AT, None), (AT + DAY, None), True),
+        ((AT, AT + DAY), (AT + DAY, AT + 2 * DAY), False),
+        ((AT, AT + DAY), (AT + DAY / 2, AT + 2 * DAY), True),
+        ((AT, AT + DAY / 4), (AT + DAY / 2, AT + DAY), False),
+    ],
+)
+def test_two_periods_of_one_prefix_may_touch_and_not_overlap(
+    first: tuple[datetime | None, datetime | None],
+    second: tuple[datetime | None, datetime | None],
+    refused: bool,
+) -> None:
+    rows = [rate("49", effective_from=since, effective_to=until) for since, until in (first, second)]
+    for several in (rows, rows[::-1]):
+        builder = DeckBuilder()
+        builder.add("5", 0, *builder.kind(rate("5")))
+        for one in several:
+            builder.add(one.prefix, 0, *builder.kind(one))
+        found = builder.sort()
+        assert [(sorted(pair), prefix) for *pair, prefix in found] == ([([1, 2], "49")] if refused else [])
+        if refused and first[0] != second[0]:
+            assert found[0][:2] == ((1, 2) if several is rows else (2, 1)), "the earlier period first"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0:0.1/60/60",
+        "0:0.000000001/60/60",
+        "0:0.0000000015/60/60",
+        "0:0.000000000001/60/60",
+        "0:999999999.999999999/60/60",
+        "0:0.1/60/60;60:0.1/60/6",
+        "0:0.1/60/60;60:0.2/60/6",
+        "0:0.1/30/60",
+        "0:0.3/60/60@Mo UTC|0.1/60/60",
+    ],
+)
+def test_a_deck_gives_back_the_rate_that_it_was_made_of(text: str) -> None:
+    rows = [
+        Rate(
+            prefix=prefix,
+            currency=currency,
+            steps=parse_steps(text),
+            destination=f"to {prefix}",
+            connect_fee=Decimal(fee),
+            effective_from=AT,
+            effective_to=AT + DAY,
+            max_duration_s=90,
+        )
+        for prefix, currency, fee in (("49", "EUR", "0.05"), ("491", "USD", "0"), ("5", "EUR", "0.05"))
+    ]
+    deck = Deck("of today", rows)
+    assert deck.revision == "of today"
+    assert (len(deck), list(deck)) == (3, rows)
+    assert [deck.match(one.prefix + "0", AT) for one in rows] == rows
+    assert deck.candidates("4915", AT) == (rows[1], rows[0])
+
+
+def test_what_rows_have_in_common_is_kept_once() -> None:
+    deck = Deck(
+        "r", [rate("49", "Germany"), rate("4915", "Germany"), rate("44", "UK"), rate("1", max_duration_s=60)]
+    )
+    assert deck.destinations == ("Germany", "UK", "")
+    assert len(deck.kinds) == 2
+    assert [(prefix, deck.destinations[one], kind, price) for prefix, one, kind, price in deck.rows()] == [
+        ("1", "", 1, 100_000_000),
+        ("44", "UK", 0, 100_000_000),
+        ("49", "Germany", 0, 100_000_000),
+        ("4915", "Germany", 0, 100_000_000),
+    ]
