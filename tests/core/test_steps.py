@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from sidecar.core.credit import grant
 from sidecar.core.rating import RatingTerms, Segment, affordable_s, charge
-from sidecar.core.steps import RateStep, WindowPrice, dearest_steps, format_steps, parse_steps, per_minute
+from sidecar.core.steps import (
+    RateStep,
+    WindowPrice,
+    dearest_steps,
+    format_steps,
+    parse_steps,
+    per_minute,
+    per_minute_steps,
+)
 from sidecar.core.tariff import Rate
 from sidecar.core.windows import parse_window
 
@@ -310,3 +318,71 @@ def test_the_bounds_themselves_can_be_built() -> None:
         RateStep(start_s=-1, **PRICE)
     with pytest.raises(ValueError, match=r"^price 1000000000 "):
         RateStep.of(0, Decimal(10**9), 60, 60)
+
+
+def test_as_many_steps_as_are_allowed_and_the_longest_seconds_can_be_built() -> None:
+    assert len(parse_steps(";".join(f"{n}:1/1/1" for n in range(64)))) == 64
+    longest = RateStep(start_s=86_400 * 366, price_e12=0, per_s=86_400 * 366, increment_s=86_400 * 366)
+    assert longest.per_s == 31_622_400
+    for name in ("start_s", "per_s", "increment_s"):
+        with pytest.raises(ValueError, match=f"^{name} 31622401 is not within"):
+            RateStep(**{"start_s": 0, **PRICE, name: 31_622_401})
+    with pytest.raises(ValueError, match=r"^17 windows: at most 16 in one step$"):
+        RateStep(start_s=0, alternatives=(WindowPrice(window=WINDOW, **PRICE),) * 17, **PRICE)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("0:1/60", "^step 1: '0:1/60' is not start_s:price/per_s/increment_s$"),
+        ("0:1/60/60;60:1/60", "^step 2: '60:1/60' is not start_s"),
+        ("1:1/60/60", "^gap: the first step starts at 1 s, not at 0$"),
+        ("0:1/60/60;60:1/60/60;60:1/60/60", "^overlap: step 3 starts at 60 s, not after 60 s$"),
+        ("0:1/60/60;0:1/60/60", "^overlap: step 2 starts at 0 s, not after 0 s$"),
+        (
+            "0:1/60/60;90:1/60/60",
+            "^step 2 starts at 90 s, not a whole number of 60 s increments after 0 s$",
+        ),
+        (
+            "0:1/60/60;60:1/60/60@Mo UTC|1/60/7;120:1/60/60",
+            "^step 3 starts at 120 s, not a whole number of 7 s increments after 60 s$",
+        ),
+        (";".join(f"{n}:1/1/1" for n in range(65)), "^65 steps: 1-64 are allowed$"),
+        ("0:1/60/60|30:2/60/60@Mo UTC", "^step 1: '30:2/60/60@Mo UTC' starts elsewhere"),
+        ("0:1/60/60;60:1/60/60|2/60/60", "^step 2: two prices without a window$"),
+    ],
+)
+def test_an_illegal_step_is_refused_by_its_number(text: str, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        parse_steps(text)
+
+
+def test_the_text_of_steps_says_every_number_of_them() -> None:
+    text = "0:0.6/30/20@Mo 08:00-18:00 UTC|0.07/50/40;40:0.000000000001/70/80"
+    cheap = WindowPrice(
+        window=parse_window("Mo 08:00-18:00 UTC"), price_e12=600_000_000_000, per_s=30, increment_s=20
+    )
+    steps = (
+        RateStep(start_s=0, price_e12=70_000_000_000, per_s=50, increment_s=40, alternatives=(cheap,)),
+        RateStep(start_s=40, price_e12=1, per_s=70, increment_s=80),
+    )
+    assert parse_steps(text) == steps
+    assert format_steps(steps) == text
+    assert RateStep.of(40, Decimal("0.000000000001"), 70, 80) == steps[1]
+    assert [one.price for one in steps[0].prices()] == [Decimal("0.6"), Decimal("0.07")]
+    assert list(steps[0].prices()) == [cheap, steps[0]]
+    monday = datetime(2026, 3, 2, 8, tzinfo=UTC)
+    assert steps[0].price_at(monday) is cheap
+    assert steps[0].price_at(monday - timedelta(microseconds=1)) is steps[0]
+
+
+@pytest.mark.parametrize(
+    ("initial_s", "increment_s", "text"),
+    [(60, 6, "0:0.1/60/60;60:0.1/60/6"), (1, 60, "0:0.1/60/1;1:0.1/60/60"), (60, 60, "0:0.1/60/60")],
+)
+def test_a_price_per_minute_and_its_steps_are_one_another(
+    initial_s: int, increment_s: int, text: str
+) -> None:
+    steps = per_minute_steps(Decimal("0.1"), initial_s, increment_s)
+    assert format_steps(steps) == text
+    assert per_minute(steps) == (100_000_000_000, initial_s, increment_s)
