@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sidecar.adapters.metrics import Metrics
-from sidecar.core.commands import AskGateway, Release, Snapshot, WireCommand
+from sidecar.core.commands import AskGateway, Release, Route, Snapshot, WireCommand
 from sidecar.core.events import Event, InviteRefused, LegTerminated, RequestEnded
 from sidecar.core.policy import Gateway
 from sidecar.core.registration import RegisterTerms
@@ -279,6 +279,19 @@ async def test_a_call_that_an_earlier_start_left_open_gets_its_record(tmp_path: 
         [cdr] = await life.node.store.records.show(str(call_id))
         assert cdr.hangup_origin is HangupOrigin.SERVER
         life.service.stopping.set()
+        await ended(task)
+
+
+async def test_what_the_store_has_done_goes_to_the_call_that_waits_for_it(tmp_path: Path) -> None:
+    async with a_life(tmp_path) as life:
+        node = life.node
+        node.store.on_outcome(lambda _: None)
+        task = await life.begin()
+        life.side.deliver([node.invite(1, "004412345678", "demo")])
+        await life.until(lambda: any(isinstance(one, Route) for one in node.bridge.sent))
+        life.service.stopping.set()
+        await life.until(lambda: node.calls.live() == [])
+        life.side.legs_close(1)
         await ended(task)
 
 
