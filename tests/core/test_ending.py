@@ -24,6 +24,7 @@ from sidecar.core.policy import Policy
 from sidecar.core.terms import (
     DeadlineKind,
     Detail,
+    DialogState,
     Evidence,
     HangupOrigin,
     LegName,
@@ -486,3 +487,40 @@ def test_a_waived_call_of_a_prepaid_account_gets_its_reservation_back() -> None:
     run = played(*TALKING, deadline(DeadlineKind.GRANT), CLOSE_A, CLOSE_B, policy=policy)
     assert [one.total for one in run.settles] == [None]
     assert not run.records[0].cdr.recorded
+
+
+def test_a_proxy_that_ended_a_call_whose_answer_it_crossed_leaves_the_crossing_noted() -> None:
+    for makers, glare in (((ADMITTED, RINGS), False), ((ADMITTED, HELD), True)):
+        cause = played(*makers, bridge(CancelReceived, reasons=("SIP;text=dialog timeout",))).call.hangup
+        assert cause is not None
+        assert (cause.origin, cause.proxy, cause.glare) == (HangupOrigin.SERVER, "carrier", glare)
+
+
+def test_a_proxys_rejection_keeps_the_code_and_cause_that_came_with_it() -> None:
+    told = bridge(RouteFailed, attempt=1, cause=RouteFailure.FINAL_RESPONSE, sip_code=486, reasons=SAYS_SO)
+    cause = played(ADMITTED, told).call.hangup
+    assert cause is not None
+    assert (cause.origin, cause.sip_code, cause.q850_cause) == (HangupOrigin.SERVER, 486, 16)
+
+
+@pytest.mark.parametrize("leg_name", list(LegName))
+def test_a_bye_is_a_sign_of_life_of_its_leg_whenever_it_comes(leg_name: LegName) -> None:
+    other = LegName.B if leg_name is LegName.A else LegName.A
+    ours = deadline(DeadlineKind.DEAD_PEER)
+    for makers in ((), (ours,), (bye(other),), (ours, CLOSE_A, CLOSE_B)):
+        run = played(*TALKING, *makers, bye(leg_name))
+        lived = run.call.a_life if leg_name is LegName.A else run.call.b_life
+        assert lived == at(1_000 * (6 + len(makers)))
+
+
+def test_a_revision_is_settled_again_though_nothing_is_due() -> None:
+    """The late 2xx of a call that was cancelled: there is no charge, before or after."""
+    run = played(ADMITTED, bridge(CancelReceived), CLOSE_A, CLOSE_B, dropped(1))
+    assert [one.total for one in run.settles] == [None]
+
+
+def test_a_call_found_open_has_no_legs_left() -> None:
+    run = played(*TALKING)
+    run.happens(CallFoundOpen(**world.stamps(60_000), call_id=run.call.call_id))
+    assert (run.call.state_a, run.call.state_b) == (DialogState.TERMINATED, DialogState.TERMINATED)
+    assert run.call.phase is Phase.ENDED

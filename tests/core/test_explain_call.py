@@ -206,3 +206,85 @@ def test_a_record_of_an_earlier_writer_is_explained_as_far_as_it_goes() -> None:
 def test_a_row_is_chosen_by_the_invite_and_for_the_gateway_by_its_attempt() -> None:
     assert rated_at(CALL, ChargeSide.SELL) == CALL.invited_at
     assert rated_at(CALL, ChargeSide.BUY) == CALL.attempts[-1].started_at
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "of_line"),
+    [("billable_ms", 1, 100_400), ("hold_s", 1, 101), ("billed_s", 1, 120), ("callee", "4499", "44123")],
+)
+def test_what_the_call_says_is_what_the_sold_line_says(name: str, value: Any, of_line: Any) -> None:
+    cdr = sold(steps="0:0.3/60/60")
+    wrong = replace(cdr, **{name: replace(cdr.callee, billed=value) if name == "callee" else value})
+    named = "callee.billed" if name == "callee" else name
+    assert explain_call(cdr).all_differences == ()
+    assert explain_call(wrong).all_differences == (
+        f"{named} of the call is {value}, of its charge {of_line}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("talk_ms", "granted_s", "said"),
+    [
+        (100_400, None, ()),
+        (100_399, None, ("100400 ms are billed, of at most 100399",)),
+        (100_400, 101, ()),
+        (100_400, 100, ("100400 ms are billed, of at most 100000",)),
+    ],
+)
+def test_no_more_is_billed_than_was_talked_and_granted(
+    talk_ms: int, granted_s: int | None, said: tuple[str, ...]
+) -> None:
+    cdr = replace(sold(), talk_ms=talk_ms, granted_s=granted_s)
+    assert explain_call(cdr).all_differences == said
+
+
+def test_the_bought_line_goes_by_what_was_sent_and_bs_answer() -> None:
+    b_answered_at = CALL.answered_at.replace(hour=9) if CALL.answered_at else None
+    cdr = replace(CALL, callee=replace(CALL.callee, received="00"), b_answered_at=b_answered_at, hold_s=77)
+    buy = dict(explain_call(cdr).charges[1].lines)
+    assert buy["received"] == CALL.callee.sent == "4930123456"
+    assert " from 2026-03-01T09:" in buy["billable time"]
+    assert buy["hold time"] == "11 s"
+    older = replace(cdr.charges[1], hold_s=None)
+    assert "hold time" not in dict(explain_call(replace(cdr, charges=(older,))).charges[0].lines)
+
+
+def test_digits_put_in_front_are_told() -> None:
+    plan = StripPlan(rules=(StripRule(name="trunk", prefix="0", strip=1, add="44"),))
+    lines = [dict(explain_call(sold("0123", one)).charges[0].lines) for one in (plan, StripPlan())]
+    assert [line["stripped"] for line in lines] == ["1 off the front, 44 put in front", "0 off the front"]
+
+
+def test_a_margin_is_told_with_its_exchange_rate_and_its_currency_counts() -> None:
+    sell, buy = CALL.charges
+    rate = ExchangeRate(base="USD", quote="EUR", rate=Decimal("0.9"), valid_from=CALL.invited_at)
+    charges = (sell, replace(buy, currency="USD"))
+    margin = margin_of(charges, CALL.invited_at, ExchangeTable([rate]))
+    assert margin is not None
+    cdr = replace(CALL, charges=charges, margin=margin)
+    assert explain_call(cdr).margin[2] == (
+        "exchange rate",
+        f"1 USD = 0.9 EUR from {CALL.invited_at.isoformat()} on",
+    )
+    pounds = replace(cdr, margin=replace(margin, currency="GBP"))
+    assert explain_call(pounds).all_differences == ("margin 0.0060500 GBP, the charges give 0.0060500 EUR",)
+    alone = replace(cdr, charges=(sell,))
+    assert explain_call(alone).differences == ("margin 0.0060500 EUR, the charges give none",)
+
+
+def test_the_last_attempt_is_the_one_that_is_paid() -> None:
+    (attempt,) = CALL.attempts
+    first = replace(attempt, started_at=CALL.ended_at)
+    cdr = replace(CALL, attempts=(first, attempt))
+    assert rated_at(cdr, ChargeSide.BUY) == attempt.started_at
+    assert rated_at(replace(CALL, attempts=(first,)), ChargeSide.SELL) == CALL.invited_at
+    assert rated_at(replace(CALL, attempts=()), ChargeSide.BUY) == CALL.invited_at
+
+
+@pytest.mark.parametrize("name", ["net", "tax", "total"])
+def test_each_amount_that_the_rate_does_not_give_is_named(name: str) -> None:
+    cdr = sold()
+    wrong = replace(cdr, charges=(replace(cdr.charges[0], **{name: Decimal(7)}),))
+    assert any(
+        text.startswith(f"{name} 7, the rate gives ") for text in explain_call(wrong).charges[0].differences
+    )

@@ -99,7 +99,7 @@ def test_only_180_says_that_the_callee_was_alerted(heard_code: int, cause: int) 
 RFC_3398 = """
 400 41   401 21   402 21   403 21   404 1    405 63   406 79   407 21   408 102  410 22
 413 127  414 127  415 79   416 127  420 127  421 127  423 127  480 18   481 41   482 25
-483 25   484 28   485 1    486 17   488 31   500 41   501 79   502 38   503 41   504 102
+483 25   484 28   485 1    486 17   487 16   488 31   500 41   501 79   502 38   503 41   504 102
 505 127  513 127  600 17   603 21   604 1    606 31
 """
 
@@ -127,6 +127,12 @@ def test_an_unknown_response_is_mapped_by_its_class(sip_code: int, cause: int) -
         (['SIP;text="a, Q.850;cause=1"'], None),
         (['Q.850;text="a;cause=1";cause=2'], 2),
         (['Q.850;text="say \\"hi\\";cause=1";cause=2'], 2),
+        (["Q.850;cause=1"], 1),
+        (["Q.850;cause=127"], 127),
+        (["Q.850;cause=16", "Q.850;cause=17"], 16),
+        (["Q.850;cause=16, Q.850;cause=17"], 16),
+        (["Q.850;cause=16;cause=17"], 16),
+        (["Q.850;cause=0", "Q.850;cause=17"], 17),
         (["Q.850;cause=0"], None),
         (["Q.850;cause=128"], None),
         (["Q.850;cause=0016"], None),

@@ -88,3 +88,47 @@ def test_a_clock_that_steps_back_opens_no_flood() -> None:
     window = RefusalWindow(10)
     noted(window, *(refusal(n, 100) for n in range(20)))
     assert len(noted(window, *(refusal(100 + n, 0.001 * n) for n in range(20)))) == 10
+
+
+def test_each_address_is_a_source_whatever_its_port_and_family() -> None:
+    window = RefusalWindow(1)
+    for source in ("192.0.2.1", "[2001:db8::1]", "[2001:db8::2]"):
+        assert len(noted(window, *(refusal(n, source=source) for n in range(3)))) == 1
+    assert [one.refused_count for one in window.due(NOON, all_of_them=True)] == [2, 2, 2]
+
+
+def test_an_invite_is_another_by_its_sender_call_id_or_tag() -> None:
+    window = RefusalWindow(10)
+    first = refusal(1)
+    others = [
+        replace(first, leg_a=replace(first.leg_a, **change))
+        for change in ({"remote_address": "192.0.2.9:5001"}, {"sip_call_id": "c2"}, {"remote_tag": "x"})
+    ]
+    assert len(noted(window, first, *others)) == 4
+    assert noted(window, first, *others) == []
+
+
+def test_of_the_invites_that_were_noted_the_oldest_is_forgotten_first() -> None:
+    window = RefusalWindow(1)
+    kept = refusals.SEEN_MAX
+    every = [refusal(n) for n in range(kept + 1)]
+    assert len(noted(window, *every[:kept])) == 1
+    assert noted(window, replace(every[0], ended_at=NOON + timedelta(seconds=1))) == [], "still known"
+    noted(window, every[kept])
+    second = NOON + timedelta(seconds=2)
+    assert noted(window, replace(every[1], ended_at=second)) == [], "still known"
+    assert len(noted(window, replace(every[0], ended_at=second))) == 1, "forgotten"
+
+
+def test_a_known_source_keeps_its_own_row_and_an_idle_one_gives_it_up_after_a_minute() -> None:
+    window = RefusalWindow(1)
+    sources = [refusal(n, source=f"s{n}") for n in range(refusals.SOURCES_MAX)]
+    assert len(noted(window, *sources)) == len(sources)
+    strangers = [refusal(n, 59, source=f"t{n}") for n in range(3)]
+    assert len(noted(window, *strangers)) == 1
+    again = [refusal(n, 59, source=f"s{n - 100}") for n in range(100, 103)]
+    assert len(noted(window, *again)) == 3
+    window.due(NOON + timedelta(seconds=59.9))
+    assert len(noted(window, *(refusal(n, 59.9, source=f"u{n}") for n in range(3)))) == 0
+    window.due(NOON + timedelta(seconds=60))
+    assert len(noted(window, *(refusal(n, 60, source=f"v{n}") for n in range(3)))) == 3

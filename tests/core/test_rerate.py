@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -251,3 +251,136 @@ def test_a_margin_keeps_the_exchange_rate_of_the_day() -> None:
     unknown = revised(replace(cdr, margin=None), found.after, now, "ann", "why").margin
     assert unknown is not None
     assert unknown.exchange == replace(then, rate=Decimal("0.5"))
+
+
+def test_a_revision_has_no_number_until_it_is_written() -> None:
+    numbered = replace(CALL, store_epoch="e1", seq=7, account_prev_seq=5)
+    found = rerate(numbered, DEAR, None)
+    assert found is not None
+    again = revised(numbered, found.after, ExchangeTable(), "ann", "why")
+    assert (again.store_epoch, again.seq, again.account_prev_seq) == ("", None, None)
+
+
+def test_what_the_call_says_of_its_number_and_times_is_the_sold_lines() -> None:
+    changed = {"billed_number": "49", "hold_s": 99, "billed_s": 98}
+    sell, buy = (replace(line, **changed) for line in CALL.charges)
+    sold, bought = (revised(CALL, line, ExchangeTable(), "ann", "why") for line in (sell, buy))
+    assert (sold.callee.billed, sold.hold_s, sold.billed_s) == ("49", 99, 98)
+    assert (bought.callee, bought.hold_s, bought.billed_s) == (CALL.callee, CALL.hold_s, CALL.billed_s)
+    assert (sold.charges, bought.charges) == ((sell, CALL.charges[1]), (CALL.charges[0], buy))
+    older = revised(CALL, replace(sell, hold_s=None), ExchangeTable(), "ann", "why")
+    assert older.hold_s == CALL.hold_s
+
+
+@pytest.mark.parametrize(
+    ("side", "hindrance"), [(ChargeSide.SELL, "another currency"), (ChargeSide.BUY, None)]
+)
+def test_a_gateway_may_be_paid_in_another_currency_and_an_account_may_not(
+    side: ChargeSide, hindrance: str | None
+) -> None:
+    dollars = Deck("d", [Rate(prefix="49", currency="USD", steps=parse_steps("0:6/60/1"))])
+    found = rerate(CALL, dollars, None, side=side)
+    assert found is not None
+    assert (found.currency, found.hindrance) == ("USD", hindrance)
+
+
+@pytest.mark.parametrize(
+    ("side", "since_s", "total"),
+    [
+        (ChargeSide.SELL, 0, "1.1"),  # the INVITE
+        (ChargeSide.SELL, 1, None),
+        (ChargeSide.BUY, 10, "1.1"),  # the attempt
+        (ChargeSide.BUY, 11, None),
+    ],
+)
+def test_the_row_is_that_of_the_invite_and_for_a_gateway_that_of_its_attempt(
+    side: ChargeSide, since_s: int, total: str | None
+) -> None:
+    start = CALL.invited_at + timedelta(seconds=since_s)
+    steps = parse_steps("0:6/60/1")
+    new = Deck("d", [Rate(prefix="49", currency="EUR", steps=steps, effective_from=start)])
+    (attempt,) = CALL.attempts
+    late = replace(attempt, started_at=CALL.invited_at + timedelta(seconds=10))
+    cdr = replace(CALL, attempts=(replace(attempt, started_at=CALL.invited_at), late))
+    found = rerate(cdr, new, None, side=side)
+    assert found is not None
+    assert found.total == (None if total is None else Decimal(total))
+    assert found.after.candidates == (("49",) if total else ())
+    assert (found.after.deck_revision, found.currency) == ("d", "EUR"), "a line without a rate has one, too"
+
+
+@pytest.mark.parametrize(("billable_ms", "expected"), [(0, 61_000), (59_400, 59_400)])
+def test_a_line_of_an_earlier_writer_is_rated_by_the_times_of_the_call(
+    billable_ms: int, expected: int
+) -> None:
+    cdr = call("44123", "44123", "0.10", billable_ms=billable_ms)
+    found = rerate(cdr, deck(p44="0.2"), None)
+    assert found is not None
+    assert (found.after.billable_ms, found.after.rounding, found.after.decimals) == (
+        expected,
+        Rounding.HALF_UP,
+        2,
+    )
+
+
+def test_how_long_a_gateway_was_used_is_not_guessed() -> None:
+    sell, buy = CALL.charges
+    older = replace(CALL, charges=(sell, replace(buy, billable_ms=None)))
+    assert rerate(older, DEAR, None, side=ChargeSide.BUY) is None
+
+
+@pytest.mark.parametrize(
+    ("received", "plan", "said"),
+    [
+        ("+4930123456", StripPlan(global_strip=2), ("e164", 1, "", "4930123456")),
+        ("004930123456", StripPlan(global_strip=2), ("account", 2, "", "4930123456")),
+        ("004930123456", None, ("account", 3, "9", "4930123456")),  # as it was billed
+    ],
+)
+def test_a_number_names_what_was_taken_off_it(
+    received: str, plan: StripPlan | None, said: tuple[str, int, str, str]
+) -> None:
+    sell, buy = CALL.charges
+    line = replace(sell, strip_rule="account", stripped=3, added="9", billed_number="4930123456")
+    cdr = replace(CALL, callee=replace(CALL.callee, received=received), charges=(line, buy))
+    found = rerate(cdr, DEAR, plan)
+    assert found is not None
+    after = found.after
+    assert (after.strip_rule, after.stripped, after.added, after.billed_number) == said
+
+
+def test_the_same_amount_in_another_currency_differs() -> None:
+    dollars = Deck("d", [Rate(prefix="44", currency="USD", steps=parse_steps("0:0.05/60/60"))])
+    found = rerate(call("44123", "44123", "0.10"), dollars, None, TERMS)
+    assert found is not None
+    assert (found.total, found.differs) == (Decimal("0.10"), True)
+    assert [(one.currency, one.calls, one.before, one.after) for one in changes([found])] == [
+        ("EUR", 1, Decimal("0.10"), Decimal(0)),
+        ("USD", 1, Decimal(0), Decimal("0.10")),
+    ]
+
+
+def test_changes_count_what_is_rated_and_sum_both_sides_of_it() -> None:
+    new = deck(p44="0.2")
+    calls = (call("44123", "44123", "0.10"), call("44124", "44124", None))
+    (one,) = changes(found for cdr in calls if (found := rerate(cdr, new, None, TERMS)))
+    assert (one.destination, one.gateway) == ("to 44", "g")
+    assert (one.calls, one.rated_before, one.rated_after) == (2, 1, 2)
+    assert (one.before, one.after, one.difference) == (Decimal("0.10"), Decimal("0.80"), Decimal("0.70"))
+
+
+def test_equal_changes_are_by_account_and_then_by_destination() -> None:
+    new = deck(p44="0.2", p33="0.2", p1="0.05")
+    calls = (
+        call("33123", "33123", None, account="b"),
+        call("44123", "44123", None, account="a"),
+        call("33123", "33123", None, account="a"),
+        call("1123", "1123", "0.60", account="c"),
+    )
+    found = changes(one for cdr in calls if (one := rerate(cdr, new, None, TERMS)))
+    assert [(one.account, one.destination, str(one.difference)) for one in found] == [
+        ("c", "to 1", "-0.50"),
+        ("a", "to 33", "0.40"),
+        ("a", "to 44", "0.40"),
+        ("b", "to 33", "0.40"),
+    ]
