@@ -172,6 +172,114 @@ def test_what_is_probably_not_meant_is_one_warning(
     assert expected in shown[0]
 
 
+EXTERNAL = "[mqtt]\nbroker = 'external'\nhost = 'b.example'\n"
+OWN = "sidecar.toml"  # a file that can be read
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "host = 'b'",
+        "tls = true",
+        f"ca_file = '{OWN}'",
+        f"certificate_file = '{OWN}'",
+        f"key_file = '{OWN}'",
+        "username = 'u'",
+        f"password_file = '{OWN}'",
+    ],
+)
+def test_the_embedded_broker_takes_nothing_of_an_external_one(start: Start, line: str) -> None:
+    [shown] = start.shown(start.problems(f"[mqtt]\n{line}\n"))
+    assert shown.startswith(f"sidecar.toml:2: mqtt.{line.split(maxsplit=1)[0]}: is of an external broker")
+
+
+@pytest.mark.parametrize("line", ["tls = false", "host = ''", "username = ''"])
+def test_what_is_given_as_nothing_suits_the_embedded_broker(start: Start, line: str) -> None:
+    assert start.problems(f"[mqtt]\n{line}\n") == ()
+
+
+@pytest.mark.parametrize("key", ["ca_file", "certificate_file", "key_file"])
+def test_the_files_of_tls_need_it(start: Start, key: str) -> None:
+    shown = start.shown(start.problems(f"{EXTERNAL}{key} = '{OWN}'\n"))
+    assert f"sidecar.toml:4: mqtt.{key}: is of TLS: set mqtt.tls = true" in shown
+
+
+@pytest.mark.parametrize("key", ["ca_file", "certificate_file", "key_file", "password_file"])
+def test_every_file_of_a_broker_is_looked_for(start: Start, key: str) -> None:
+    files = dict.fromkeys(("ca_file", "certificate_file", "key_file", "password_file"), OWN)
+    lines = "".join(f"{name} = '{path}'\n" for name, path in {**files, key: "none.pem"}.items())
+    [shown] = start.shown(start.problems(f"{EXTERNAL}tls = true\nusername = 'u'\n{lines}"))
+    assert f"mqtt.{key}: there is no file none.pem" in shown
+    assert start.problems(f"{EXTERNAL}tls = true\nusername = 'u'\n{lines.replace('none.pem', OWN)}") == ()
+
+
+@pytest.mark.parametrize("key", ["certificate_file", "key_file"])
+def test_a_certificate_and_its_key_go_together(start: Start, key: str) -> None:
+    [shown] = start.shown(start.problems(f"{EXTERNAL}tls = true\nusername = 'u'\n{key} = '{OWN}'\n"))
+    assert shown.startswith("sidecar.toml:6: mqtt.certificate_file: a certificate and its private key")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_clear"),
+    [("localhost", False), ("::1", False), ("127.0.0.9", False), ("127x.example", True), ("10.0.0.1", True)],
+)
+def test_a_password_is_in_the_clear_but_to_this_machine(start: Start, host: str, is_clear: bool) -> None:
+    settings = f"{EXTERNAL.replace('b.example', host)}username = 'u'\npassword_file = '{OWN}'\n"
+    assert len(start.load(settings).warnings) == is_clear
+
+
+@pytest.mark.parametrize("key", ["tls_certificate_file", "tls_key_file", "tls_ca_file"])
+def test_every_file_of_sip_over_tls_is_looked_for(start: Start, key: str) -> None:
+    [shown] = start.shown(start.problems(f"[sip]\n{key} = 'none.pem'\n"))
+    assert f"sip.{key}: there is no file none.pem" in shown
+
+
+@pytest.mark.parametrize("key", ["tls_certificate_file", "tls_key_file"])
+def test_to_listen_over_tls_takes_both_files(start: Start, key: str) -> None:
+    profile = PROFILE.replace("[sip]", "[sip]\nlisten_tls = ['127.0.0.1:5061']")
+    [shown] = start.shown(start.problems(f"[sip]\n{key} = '{OWN}'\n", profile))
+    assert "sip.listen_tls: needs sip.tls_certificate_file and sip.tls_key_file" in shown
+
+
+def test_prepaid_accounts_that_may_call_for_nothing_are_named_up_to_five(start: Start) -> None:
+    flag = "[billing]\nrecord_server_hang_up.timeout = false\n"
+    for count, named in ((2, "prepaid accounts p0, p1"), (6, "prepaid accounts p0, p1, p2, p3, p4")):
+        accounts = "".join(f"[accounts.p{number}]\nprepaid = true\n" for number in range(count))
+        [shown] = start.shown(start.load(accounts + flag).warnings)
+        assert shown.endswith(f"there are {named}")
+
+
+@pytest.mark.parametrize(
+    ("code", "is_the_callees"), [("480", True), ("486", True), ("600", True), ("699", True)]
+)
+def test_codes_of_the_callee(start: Start, code: str, is_the_callees: bool) -> None:
+    assert len(start.load(f"[sip]\nfailover_codes = ['{code}']\n").warnings) == is_the_callees
+
+
+def test_a_gateway_that_waits_as_long_as_the_call_rings_is_warned_of_by_its_own_time(start: Start) -> None:
+    timers = "[timers]\nring_timeout_s = 20\n"
+    for own, warnings in ((19, 0), (20, 1), (21, 1)):
+        shown = start.shown(
+            start.load(timers, f"{PROFILE}{GATEWAY}no_response_failover_s = {own}\n").warnings
+        )
+        assert len(shown) == warnings
+        assert all(f"gateways.other: waits {own} s for a first response" in line for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("username = 'u'\n", "gateways.other.username: needs password_file beside it"),
+        ("password_file = 'profile.toml'\n", "gateways.other.password_file: needs username beside it"),
+        ("realm = 'r'\n", "gateways.other.realm: needs username beside it"),
+        ("username = 'u'\npassword_file = 'none'\n", "gateways.other.password_file: there is no file"),
+    ],
+)
+def test_the_credentials_of_a_gateway_are_whole(start: Start, lines: str, expected: str) -> None:
+    [shown] = start.shown(start.problems(profile=PROFILE + GATEWAY + lines))
+    assert shown.startswith(f"profile.toml:{LAST + (5 if 'none' in lines else 4)}: {expected}")
+
+
 def test_flag_0_with_prepaid_accounts_warns_of_both_timeout_and_credit(start: Start) -> None:
     shown = start.shown(
         start.load(PREPAID + "[vos3000]\nSERVER_BILLING_RECORD_SERVER_HANG_UP = 0\n").warnings

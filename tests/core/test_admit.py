@@ -12,18 +12,22 @@ from msgspec.structs import replace
 
 from sidecar.core.account_rules import AccountRule
 from sidecar.core.admit import (
+    above_margin_floor,
     account_of,
+    begin_attempt,
+    may_be_sent,
     open_call,
+    refuse,
     refused_by_bridge,
     route_command,
     side_terms,
 )
-from sidecar.core.call import Call, Phase
+from sidecar.core.call import Call, Phase, Redirect, Stamp
 from sidecar.core.commands import Append, EntryKind, NoteRefusal, Reject, Reserve
-from sidecar.core.deadlines import max_duration_ms, talk_deadline
+from sidecar.core.deadlines import max_duration_ms, ring_deadline, talk_deadline
 from sidecar.core.decide import decide
 from sidecar.core.events import Admitted, Contact, InviteRefused, RouteFailed
-from sidecar.core.hangup import hangup
+from sidecar.core.hangup import TABLE, hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.policy import Account, Given, Load, Peer, Policy, ProxyHangup, RouteRule, Routes
 from sidecar.core.rating import RatingTerms
@@ -134,6 +138,37 @@ def test_a_proxy_can_only_have_ended_a_call_for_a_cause_of_a_server() -> None:
         ({"decks": {}, "accounts": account(carry_without_rate=False)}, {}, Detail.NO_RATE),
         ({"decks": {}, "accounts": account(prepaid=True)}, {}, Detail.NO_RATE),
         ({"decks": {}, "accounts": account(prepaid=True, carry_without_rate=True)}, {}, None),
+        # Two reasons at once: the earlier question's.
+        (
+            {"account_rules": (), "account_required": True, "blocked_numbers": frozenset({"4930*"})},
+            {},
+            Detail.RULE,
+        ),
+        ({"blocked_numbers": frozenset({"4930*"}), "calls_max": 5}, {"calls": 5}, Detail.NUMBER_BLOCKED),
+        (
+            {"calls_max": 5, "accounts": account(calls_max=2)},
+            {"calls": 5, "by_account": {"acme": 2}},
+            Detail.NODE_FULL,
+        ),
+        ({"accounts": account(calls_max=2), "routes": ()}, {"by_account": {"acme": 2}}, Detail.ACCOUNT_LIMIT),
+        ({"decks": {}, "accounts": account(prepaid=True), "routes": ()}, {}, Detail.NO_ROUTE),
+        (
+            {"decks": {}, "accounts": account(prepaid=True), "gateways": gateways({"calls_max": 1})},
+            {"by_gateway": {"alpha": 1}},
+            Detail.GATEWAY_LIMIT,
+        ),
+        # The first call of an account, however many others there are.
+        ({"accounts": account(calls_max=1)}, {"calls": 3, "by_account": {"other": 3}}, None),
+        ({"gateways": gateways({"calls_max": 1})}, {"calls": 3, "by_gateway": {"beta": 3}}, None),
+        (
+            {
+                "decks": {},
+                "accounts": account(prepaid=True),
+                "flags": replace(policy_of().flags, free_numbers=frozenset({"49*"})),
+            },
+            {},
+            None,
+        ),
     ],
 )
 def test_the_first_no_is_the_reason(policy: dict[str, Any], load: dict[str, Any], detail: str | None) -> None:
@@ -165,6 +200,40 @@ def test_what_the_bridge_refused_is_on_the_record(detail: Detail, name: str) -> 
     assert isinstance(note, NoteRefusal)
     assert (note.cdr.detail, note.cdr.sip_code, note.cdr.account) == (detail, 503, name)
     assert (call.state_a, call.state_b) == (DialogState.TERMINATED, DialogState.TERMINATED)
+    assert (note.cdr.invited_at, note.cdr.ended_at) == (utc(world.wall_ns(0)), utc(world.wall_ns(5)))
+
+
+@pytest.mark.parametrize(
+    ("detail", "pauses"),
+    [
+        (Detail.NODE_FULL, True),
+        (Detail.DRAIN, True),
+        (Detail.JOURNAL, True),
+        (Detail.ACCOUNT_LIMIT, False),
+        (Detail.GATEWAY_LIMIT, False),
+        (Detail.NO_CREDIT, False),
+        (Detail.NO_ROUTE, False),
+    ],
+)
+def test_only_a_node_that_can_serve_nobody_asks_for_a_pause(detail: Detail, pauses: bool) -> None:
+    policy = policy_of()
+    call, (reject, _) = refuse(opened(policy), detail, policy, world.invite(7))
+    assert isinstance(reject, Reject)
+    assert reject.retry_after_s == (policy.timers.retry_after_s if pauses else 0)
+    assert (reject.sip_code == 503) >= pauses
+    assert (call.attempts, call.state_b) == ((), DialogState.TERMINATED)
+    assert call.ended == Stamp(world.mono_ns(7), world.wall_ns(7))
+
+
+def test_an_empty_number_and_a_blocked_one_may_not_be_sent_in_the_place_of_the_one_dialled() -> None:
+    policy = policy_of(blocked_numbers=frozenset({"4930999"}), accounts=account(strip_digits=2))
+    call = opened(policy, "004930123456")
+    assert [may_be_sent(user, call, policy) for user in ("", "4930999", "004930999", "4930123")] == [
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 # --- where it goes ------------------------------------------------------------------------------------------
@@ -315,6 +384,27 @@ def test_an_ipv6_gateway_is_written_in_brackets() -> None:
     assert attempt.leg.remote_address == "[2001:db8::1]:5060"
 
 
+def test_a_gateway_over_tcp_is_called_over_tcp() -> None:
+    policy = policy_of(gateways=gateways({"transport": TransportName.TCP}))
+    call = opened(policy)
+    assert call.attempts[0].target == "sip:4930123456@10.0.1.1:5060;transport=tcp"
+    assert (call.attempts[0].leg.transport, route_command(call, policy).transport) == ("tcp", "tcp")
+
+
+def test_leg_b_speaks_as_the_caller_from_our_own_address() -> None:
+    leg = opened(policy_of()).attempts[0].leg
+    assert (leg.local_uri, leg.local_address) == ("sip:49301112222@10.0.0.1", "10.0.0.9:5080")
+    assert (leg.remote_uri, leg.remote_target) == ("sip:4930123456@10.0.1.1:5060",) * 2
+
+
+def test_a_gateway_before_a_redirection_is_not_the_last() -> None:
+    policy = policy_of(gateways=gateways({"no_progress_failover_ms": 6_000}))
+    call = opened(policy)
+    assert route_command(call, policy).no_progress_ms == 0
+    more = replace(call, redirects=(Redirect(gateway="alpha", user="4930999"),))
+    assert route_command(more, policy).no_progress_ms == 6_000
+
+
 # --- what it will cost --------------------------------------------------------------------------------------
 
 
@@ -341,28 +431,38 @@ def test_the_reservation_covers_the_longest_call(max_duration_ms: int, seconds: 
     assert reserve.max_duration_s == seconds
 
 
-def test_the_rates_own_maximum_bounds_the_call() -> None:
+@pytest.mark.parametrize(("own_s", "longest_ms"), [(60, 60_000), (14_400, 14_400_000), (20_000, 14_400_000)])
+def test_the_rates_own_maximum_bounds_the_call(own_s: int, longest_ms: int) -> None:
     rate = next(iter(world.deck("sell", Decimal("0.06"))))
-    short = Deck("short", [replace(rate, max_duration_s=60)])
-    policy = policy_of(decks={"sell": short})
+    policy = policy_of(decks={"sell": Deck("short", [replace(rate, max_duration_s=own_s)])})
     call = opened(policy)
-    assert max_duration_ms(call, policy) == 60_000
-    assert talk_deadline(call, policy).after_ms == 60_000
+    assert max_duration_ms(call, policy) == longest_ms
+    assert talk_deadline(call, policy).after_ms == longest_ms
+
+
+def test_a_call_may_be_set_up_for_as_long_as_the_ring_time() -> None:
+    policy = policy_of(timers=replace(policy_of().timers, ring_timeout_ms=20_000))
+    deadline, row = ring_deadline(opened(policy), policy), TABLE[HangupOrigin.SERVER, Detail.RING_TIMEOUT]
+    assert (deadline.kind, deadline.after_ms, deadline.text) == (DeadlineKind.RING, 20_000, "ring_timeout")
+    assert (deadline.sip_code, deadline.q850_cause) == (row.sip_code, row.q850_cause)
 
 
 @pytest.mark.parametrize(
-    ("granted_s", "kind", "after_ms"),
+    ("granted_s", "kind", "after_ms", "detail"),
     [
-        (None, DeadlineKind.MAX_DURATION, 14_400_000),
-        (100, DeadlineKind.GRANT, 100_000),
-        (14_400, DeadlineKind.MAX_DURATION, 14_400_000),
+        (None, DeadlineKind.MAX_DURATION, 14_400_000, Detail.MAX_DURATION),
+        (100, DeadlineKind.GRANT, 100_000, Detail.GRANT_USED_UP),
+        (14_400, DeadlineKind.MAX_DURATION, 14_400_000, Detail.MAX_DURATION),
+        (14_401, DeadlineKind.MAX_DURATION, 14_400_000, Detail.MAX_DURATION),
     ],
 )
 def test_the_shorter_of_grant_and_maximum_ends_the_call(
-    granted_s: int | None, kind: DeadlineKind, after_ms: int
+    granted_s: int | None, kind: DeadlineKind, after_ms: int, detail: Detail
 ) -> None:
     deadline = talk_deadline(replace(opened(policy_of()), granted_s=granted_s), policy_of())
-    assert (deadline.kind, deadline.after_ms) == (kind, after_ms)
+    row = TABLE[HangupOrigin.SERVER, detail]
+    assert (deadline.kind, deadline.after_ms, deadline.text) == (kind, after_ms, detail.value)
+    assert (deadline.sip_code, deadline.q850_cause) == (row.sip_code, row.q850_cause)
 
 
 def test_tax_and_minimum_are_the_partys_own() -> None:
@@ -396,6 +496,66 @@ def test_a_missing_buy_rate_refuses_nobody() -> None:
 def test_the_peers_strip_applies_where_the_account_has_none() -> None:
     peers = {"carrier": Peer(name="carrier", addresses=("10.0.0.1",), strip_digits=3)}
     assert opened(policy_of(peers=peers, strip_digits=1), "01149301").pricing.number.billed == "49301"
+
+
+def test_a_reservation_is_made_by_the_accounts_own_terms_at_the_time_of_the_invite() -> None:
+    own = account(prepaid=True, tax_rate=Decimal("0.19"), minimum_charge=Decimal("0.02"))
+    reserve = reserve_of(policy_of(accounts=own))
+    assert reserve is not None
+    assert (reserve.terms.tax_rate, reserve.terms.minimum_charge) == (Decimal("0.19"), Decimal("0.02"))
+    assert (reserve.account, reserve.at) == ("acme", utc(world.wall_ns(0)))
+
+
+def test_either_of_tax_and_minimum_is_enough_to_be_a_partys_own() -> None:
+    taxed = side_terms(RatingTerms(), account(tax_rate=Decimal("0.19"))["acme"])
+    least = side_terms(RatingTerms(), account(minimum_charge=Decimal("0.02"))["acme"])
+    assert (taxed.tax_rate, taxed.minimum_charge) == (Decimal("0.19"), Decimal(0))
+    assert (least.tax_rate, least.minimum_charge) == (Decimal(0), Decimal("0.02"))
+
+
+def test_each_side_of_a_call_has_its_own_terms_and_only_what_is_sold_is_free() -> None:
+    policy = policy_of(
+        accounts=account(tax_rate=Decimal("0.19")),
+        gateways=gateways({"tax_rate": Decimal("0.07")}),
+        flags=replace(policy_of().flags, free_numbers=frozenset({"49*"})),
+    )
+    call = opened(policy)
+    buy = call.attempts[0].buy
+    assert buy is not None
+    assert (call.pricing.terms.tax_rate, buy.terms.tax_rate) == (Decimal("0.19"), Decimal("0.07"))
+    assert (call.pricing.free, buy.free) == (True, False)
+
+
+def test_an_accounts_deck_comes_before_the_nodes_and_its_longest_prefix_is_the_rate() -> None:
+    own = world.deck("own-1", Decimal("0.05"), ("49", "4930", ""))
+    policy = policy_of(accounts=account(deck="own"), decks={**policy_of().decks, "own": own})
+    pricing = opened(policy).pricing
+    assert pricing.rate is not None
+    assert (pricing.deck_revision, pricing.rate.prefix) == (own.revision, "4930")
+    assert pricing.candidates == ("4930", "49", "")
+
+
+def changing(at_ms: int, before: str, after: str, name: str = "d") -> Deck:
+    """A price that changes at that moment."""
+    (rate,) = world.deck(name, Decimal(before))
+    dearer = per_minute_steps(Decimal(after), 1, 1)
+    moment = utc(world.wall_ns(at_ms))
+    return Deck(
+        name, [replace(rate, effective_to=moment), replace(rate, steps=dearer, effective_from=moment)]
+    )
+
+
+def test_an_attempt_is_bought_at_the_price_of_its_own_beginning() -> None:
+    policy = policy_of(decks={**policy_of().decks, "buy": changing(10_000, "0.03", "0.04")})
+    call = opened(policy)
+    again = begin_attempt(call, ("alpha",), world.invite(10_000), policy).attempts
+    first, second = (one.buy.rate for one in again if one.buy is not None)
+    assert first is not None
+    assert second is not None
+    assert (first.steps, second.steps) == tuple(
+        per_minute_steps(Decimal(price), 1, 1) for price in ("0.03", "0.04")
+    )
+    assert [one.started.wall_ns for one in again] == [world.wall_ns(0), world.wall_ns(10_000)]
 
 
 # --- the margin floor ---------------------------------------------------------------------------------------
@@ -442,6 +602,32 @@ def test_a_first_gateway_below_the_floor_is_passed_over() -> None:
     assert tried("0.5", routes=("beta", "alpha")) == ["alpha"]
 
 
+@pytest.mark.parametrize(
+    ("floor", "changes", "names"),
+    [
+        ("0.75", {}, ["alpha"]),  # of 0.06 to connect and 60 s: 0.12 sold, 0.03 bought
+        ("0.7501", {}, []),
+        ("0.75", {"rating": RatingTerms(free_s=30)}, ["alpha"]),  # of the first minute that is charged
+        ("0.7501", {"accounts": account(tax_rate=Decimal("0.19"))}, []),
+        ("0.75", {"gateways": gateways({"tax_rate": Decimal("0.19")})}, ["alpha"]),
+    ],
+)
+def test_a_floor_is_of_the_first_minute_that_is_charged_without_tax(
+    floor: str, changes: dict[str, Any], names: list[str]
+) -> None:
+    sold = world.deck("sell", Decimal("0.06"), connect_fee=Decimal("0.06"))
+    values = {"routes": ("alpha",), "gateways": gateways(), "decks": {**DECKS, "sell": sold}, **changes}
+    assert tried(floor, **values) == names
+
+
+def test_the_floor_is_asked_for_the_number_that_is_sent_at_the_time_it_is_sent() -> None:
+    buy = Deck("buy", [*changing(10_000, "0.03", "0.07"), *world.deck("b", Decimal(9), ("33",))])
+    policy = policy_of(**{**BOTH, "decks": {**DECKS, "buy": buy}}, margin_floor=Decimal(0))
+    call = opened(policy)
+    for user, at_ms, names in (("", 9_999, ("alpha",)), ("33123", 9_999, ()), ("", 10_000, ())):
+        assert above_margin_floor(("alpha",), call, policy, world.invite(at_ms), user) == names
+
+
 def test_an_account_has_a_floor_of_its_own() -> None:
     own = account(margin_floor=Decimal(0))
     assert tried("0.9", accounts=own) == ["alpha", "beta"]
@@ -466,6 +652,44 @@ def test_another_currency_needs_an_exchange_rate() -> None:
     rate = ExchangeRate(base="USD", quote="EUR", rate=Decimal("0.9"), valid_from=utc(0))
     assert tried("0", decks=decks, exchange=ExchangeTable([rate])) == ["alpha", "beta"]
     assert tried("0.3", decks=decks, exchange=ExchangeTable([rate])) == ["alpha"]
+
+
+EXCHANGE = ExchangeTable(
+    [
+        ExchangeRate(base=base, quote=quote, rate=Decimal(rate), valid_from=utc(world.wall_ns(at_ms)))
+        for base, quote, rate, at_ms in (
+            ("USD", "EUR", "0.9", 0),
+            ("USD", "EUR", "0.8", 10_000),
+            ("EUR", "USD", "1.1", 0),
+            ("USD", "CHF", "0.95", 0),
+        )
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("sell", "buy", "own", "quote"),
+    [
+        ({"sell": DECKS["sell"]}, USD, "EUR", "EUR"),
+        ({"sell": DECKS["sell"]}, USD, "CHF", "EUR"),  # as it is sold, not as the account is kept
+        ({}, USD, "CHF", "CHF"),  # unrated: as the account is kept
+        ({"sell": USD}, DECKS["buy"], "EUR", "USD"),
+        ({"sell": USD}, USD, "EUR", None),
+        ({"sell": DECKS["sell"]}, DECKS["buy"], "EUR", None),
+    ],
+)
+def test_an_attempt_keeps_the_exchange_rate_into_what_the_call_is_sold_in(
+    sell: dict[str, Deck], buy: Deck, own: str, quote: str | None
+) -> None:
+    policy = policy_of(decks={**sell, "buy": buy}, accounts=account(currency=own), exchange=EXCHANGE)
+    kept = opened(policy).attempts[0].exchange
+    assert (None if kept is None else kept.quote) == quote
+
+
+def test_a_later_attempt_is_exchanged_at_the_rate_of_the_invite() -> None:
+    policy = policy_of(decks={**DECKS, "buy": USD}, exchange=EXCHANGE)
+    call = begin_attempt(opened(policy), ("alpha",), world.invite(20_000), policy)
+    assert [one.exchange and one.exchange.rate for one in call.attempts] == [Decimal("0.9")] * 2
 
 
 def test_fail_over_asks_the_floor_by_the_decks_in_force_then() -> None:

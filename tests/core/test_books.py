@@ -137,6 +137,14 @@ def test_a_reservation_is_taken_from_the_account_and_currency_that_it_names() ->
     assert books.balance("parent", "EUR") == 5
 
 
+def test_no_more_is_reserved_than_the_longest_call_costs() -> None:
+    books = books_with(5)
+    short = replace(reserve(prepaid()), max_duration_s=60)
+    posting = books.post((short, Append(kind=EntryKind.ADMITTED, call=prepaid())))
+    assert posting.outcome is not None
+    assert (posting.outcome.granted_s, posting.outcome.reserved) == (60, euros(HOUR / 60))
+
+
 def test_the_order_of_an_admissions_commands_says_nothing() -> None:
     books = books_with(5)
     first, second = admission(prepaid())
@@ -282,7 +290,9 @@ def test_a_charge_that_moves_to_another_account_is_given_back_to_the_first() -> 
     line = replace(cdr.charges[0], currency="USD", total=Decimal("0.08"))
     moved = replace(cdr, account="other", charges=(line,))
     total = Money(Decimal("0.08"), "USD")
-    books.post((Settle(call_id=call_id(1), account="other", total=total), Publish(cdr=moved)))
+    posting = books.post((Settle(call_id=call_id(1), account="other", total=total), Publish(cdr=moved)))
+    assert [line.account for line in posting.movements] == ["acme", "other"]
+    assert {(line.kind, line.revision) for line in posting.movements} == {(MovementKind.CHARGE, 1)}
     assert books.balance("acme", "EUR") == 5
     assert books.balance("other", "USD") == -total.amount
     assert books.faults() == []

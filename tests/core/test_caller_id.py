@@ -94,6 +94,11 @@ def test_a_caller_who_asks_for_privacy_is_anonymous_in_from(
         ((), "4930111", {"remote_uri": "<sip:4930111@Anonymous.invalid>"}, True),
         ((("remote-party-id", "<sip:1@x>;privacy=full;screen=yes"),), "4930111", {}, True),
         ((("remote-party-id", "<sip:1@x>;privacy=off"),), "4930111", {}, False),
+        ((("remote-party-id", "<sip:1@x>; privacy = uri"),), "4930111", {}, True),
+        ((("remote-party-id", '<sip:1@x>;Privacy="FULL"'),), "4930111", {}, True),
+        ((("privacy", "critical, id"),), "4930111", {}, True),
+        ((("privacy", "x" * 32),), "4930111", {}, True),
+        ((("privacy", "x" * 33),), "4930111", {}, False),
     ],
 )
 def test_who_asks_for_privacy(
@@ -102,6 +107,11 @@ def test_who_asks_for_privacy(
     received = invite(*headers, from_user=from_user, **leg)
     assert present(received, gateway(caller_id=FROM), trusted=True).anonymous == private
     assert not present(received, gateway(), trusted=True).anonymous
+
+
+def test_the_mark_of_privacy_of_an_untrusted_party_counts_for_nothing() -> None:
+    received = invite(("remote-party-id", "<sip:1@x>;privacy=full"))
+    assert not present(received, gateway(caller_id=FROM), trusted=False).anonymous
 
 
 @pytest.mark.parametrize(
@@ -116,6 +126,10 @@ def test_who_asks_for_privacy(
         ((("remote-party-id", "<sip:4930777@x>;party=calling"),), "1", "4930777"),
         ((("remote-party-id", "<sip:7@x>"), ASSERTED), "1", "+4930999"),
         ((), "4930111;phone-context=x", "4930111"),
+        ((("p-asserted-identity", "<SIP:+4930999@x>"),), "1", "+4930999"),
+        ((("p-asserted-identity", "<TEL:+4930999>"),), "1", "+4930999"),
+        ((("p-asserted-identity", f"<sip:{'4' * 64}@x>"),), "1", "4" * 64),
+        ((("p-asserted-identity", f"<sip:{'4' * 65}@x>"),), "4930111", "4930111"),
     ],
 )
 def test_the_number_that_is_asserted(headers: Any, from_user: str, asserted: str) -> None:
@@ -141,6 +155,8 @@ def test_an_ipv6_gateway_has_its_brackets() -> None:
         (NumberForm.PLUS, "4930", "+4930"),
         (NumberForm.PLUS, "+4930", "+4930"),
         (NumberForm.PLUS, "030", "030"),
+        (NumberForm.PLUS, "4", "4"),
+        (NumberForm.PLUS, "49", "+49"),
         (NumberForm.PLUS, "alice", "alice"),
         (NumberForm.PLUS, "٤٩٣٠", "٤٩٣٠"),
         (NumberForm.NO_PLUS, "+4930", "4930"),

@@ -64,7 +64,7 @@ def test_whoever_answers_is_there(code: int) -> None:
     assert sign_of(code, ()) is Sign.GOOD
 
 
-@pytest.mark.parametrize("code", [0, 408, 500, 502, 503, 504])
+@pytest.mark.parametrize("code", [0, 100, 180, 199, 408, 500, 502, 503, 504])
 def test_but_for_answers_that_say_otherwise(code: int) -> None:
     assert sign_of(code, ()) is Sign.BAD
 

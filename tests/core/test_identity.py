@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import re
 from hashlib import sha1
-from uuid import RFC_4122
+from uuid import RFC_4122, UUID, uuid5
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.identity import HASH_BITS, call_id_of, leg_b_names
+from sidecar.core.identity import HASH_BITS, call_id_of, leg_b_names, name_id
 
 MS = 1_772_366_400_000  # 2026-03-01T12:00:00Z
 tokens = st.text(alphabet="0123456789abcdef", min_size=32, max_size=32)
@@ -80,6 +80,11 @@ def test_ids_grow_in_time_and_within_a_millisecond_by_the_counter(bridge_id: int
     earlier = call_id_of("_", "n1", "b1", bridge_id, MS)
     later = call_id_of("_", "n1", "b1", bridge_id + 1, MS + later_ms)
     assert earlier < later or (later_ms == 0 and bridge_id % 4096 == 4095)
+
+
+@given(st.uuids(), st.text())
+def test_the_id_of_a_record_is_a_uuid_of_version_5(namespace: UUID, name: str) -> None:
+    assert name_id(namespace, name) == uuid5(namespace, name)
 
 
 def test_a_slash_in_a_name_moves_no_border() -> None:

@@ -6,7 +6,8 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from sidecar.core.policy import Account, RouteRule
+from sidecar.core.policy import Account, RouteRule, Routes
+from sidecar.core.tariff import Deck
 from tests.policies import declared_policy
 
 ACME = Account(name="acme", currency="EUR", margin_floor=Decimal("0.2"))
@@ -84,3 +85,30 @@ def test_floors_that_are_read_anew_hold_for_accounts_that_both_know() -> None:
     assert after.margin_floors() == {"bell": Decimal("0.5"), "made": Decimal("0.3")}
     assert after.accounts is made.accounts, "taking terms over looks at no account"
     assert made.account_terms("acme").margin_floor == Decimal("0.2")
+
+
+def gateway_of(routes: Routes, number: str) -> object:
+    rule = routes.match(number)
+    return None if rule is None else rule.gateways[0]
+
+
+def test_the_longest_prefix_is_matched_whatever_is_added_when() -> None:
+    routes = Routes(
+        RouteRule(prefix=prefix, gateways=(name,))
+        for prefix, name in (("49", "a"), ("493012", "b"), ("49", "c"))
+    )
+    more = routes.plus(RouteRule(prefix="4930", gateways=("d",))).plus(RouteRule(prefix="", gateways=("e",)))
+    assert [gateway_of(routes, number) for number in ("4930129", "49301", "49", "4")] == ["b", "a", "a", None]
+    assert [gateway_of(more, number) for number in ("4930129", "49301", "49", "4", "")] == list("bdaee")
+    assert [rule.prefix for rule in more] == ["", "49", "4930", "493012"]
+    assert (len(routes), len(more)) == (2, 4)
+    other = more.plus(RouteRule(prefix="49", gateways=("f",)))
+    assert (gateway_of(other, "491"), len(other), other == more) == ("f", 4, False)
+    assert other.plus(RouteRule(prefix="49", gateways=("a",))) == more
+
+
+def test_a_deck_takes_the_place_of_the_one_of_its_name() -> None:
+    one, other, newer = (Deck(name, ()) for name in ("one", "other", "newer"))
+    policy = replace(POLICY, decks={}).with_deck("sell", one).with_deck("buy", other)
+    assert policy.with_deck("sell", newer).decks == {"sell": newer, "buy": other}
+    assert policy.decks == {"sell": one, "buy": other}

@@ -62,7 +62,12 @@ def test_every_state_has_a_row_for_what_may_happen_in_it() -> None:
 @pytest.mark.parametrize(
     ("code", "min_expires_s", "outcome"),
     [
+        (199, None, Outcome.REFUSED),
         (200, None, Outcome.ACCEPTED),
+        (299, None, Outcome.ACCEPTED),
+        (300, None, Outcome.REFUSED),
+        (423, 3_601, Outcome.TOO_BRIEF),
+        (423, 86_400, Outcome.TOO_BRIEF),
         (423, 7_200, Outcome.TOO_BRIEF),
         (423, None, Outcome.REFUSED),
         (423, 3_600, Outcome.REFUSED),  # what we asked for
@@ -75,6 +80,8 @@ def test_every_state_has_a_row_for_what_may_happen_in_it() -> None:
         (408, None, Outcome.UNANSWERED),
         (500, None, Outcome.UNANSWERED),
         (503, None, Outcome.UNANSWERED),
+        (599, None, Outcome.UNANSWERED),
+        (600, None, Outcome.REFUSED),
     ],
 )
 def test_what_an_answer_means(code: int, min_expires_s: int | None, outcome: Outcome) -> None:
@@ -94,7 +101,14 @@ def test_a_binding_is_refreshed_before_it_ends(granted_s: int | None, chance: fl
 
 @pytest.mark.parametrize("granted_s", [0, 1, 2])
 def test_a_registrar_that_grants_next_to_nothing_is_asked_once_a_second_at_most(granted_s: int) -> None:
-    assert wait_s(told(NEW, 200, at_s=5, granted_s=granted_s), 5) >= 1
+    bound = told(NEW, 200, at_s=5, granted_s=granted_s)
+    assert wait_s(bound, 5) >= 1
+    assert bound.until_ns == (5 + max(1, granted_s)) * S
+
+
+def test_the_first_ones_are_spread_over_two_seconds() -> None:
+    assert [reg.begin(TERMS, S, chance).due_ns for chance in (0, 0.5)] == [S, 2 * S]
+    assert (NEW.state, NEW.wanted_s) == (RegistrationState.UNREGISTERED, 3_600)
 
 
 def test_423_is_obeyed_at_once_and_remembered() -> None:
@@ -170,7 +184,7 @@ def test_one_at_a_time_with_numbers_that_leave_room_for_challenges() -> None:
     first = reg.sent(NEW, 0)
     assert not reg.is_due(first, 10**6 * S)
     second = reg.sent(told(NEW, 200, at_s=0), 0)
-    assert second.cseq - first.cseq > 2
+    assert [NEW.cseq, first.cseq, second.cseq] == [1, 5, 9]
 
 
 # --- the end ------------------------------------------------------------------------------------------------
