@@ -33,7 +33,11 @@ async def _locked_from_ringing_to_the_end(rig: Rig, dialled: str) -> None:
 async def test_an_answer_that_is_not_on_disk_is_not_sold(
     make_rig: MakeRig, scenario: str, ending: str, hold_ms_max: int
 ) -> None:
-    times = {"RING_TIMEOUT_S": "30", "ANSWER_HOLD_MS_MAX": str(hold_ms_max)}
+    times = {
+        "RING_TIMEOUT_S": "30",
+        "ANSWER_HOLD_MS_MAX": str(hold_ms_max),
+        "ADMISSION_WAIT_MS_MAX": "30000",  # a machine that is starved refuses no call
+    }
     async with make_rig(**{f"SIDECAR_TIMERS__{name}": value for name, value in times.items()}) as rig:
 
         async def lock(dialled: str) -> None:

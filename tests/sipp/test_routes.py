@@ -13,6 +13,12 @@ from tests.sipp.conftest import MakeRig
 
 CALLS = 60
 SPREAD = "0744123456789"  # main=3, second=1
+# Many calls at once, on a machine that may be starved: nothing is refused or given up for that.
+PATIENCE = {
+    "SIDECAR_TIMERS__ANSWER_HOLD_MS_MAX": "30000",
+    "SIDECAR_TIMERS__ADMISSION_WAIT_MS_MAX": "30000",
+    "SIDECAR_TIMERS__NO_RESPONSE_FAILOVER_S": "30",
+}
 
 
 def drawn_first(cdr: Record) -> str:
@@ -25,7 +31,7 @@ def gateways(cdr: Record) -> list[str]:
 
 
 async def test_calls_are_spread_over_a_group_by_weight(make_rig: MakeRig) -> None:
-    async with make_rig() as rig:
+    async with make_rig(**PATIENCE) as rig:
         callees = dict.fromkeys(("main", "second"), "caller-bye-in-call")
         cdrs = await rig.place_many(CALLS, "caller-bye-in-call", callees, dialled=SPREAD)
     assert [gateways(cdr) for cdr in cdrs] == [[drawn_first(cdr)] for cdr in cdrs]
@@ -35,7 +41,7 @@ async def test_calls_are_spread_over_a_group_by_weight(make_rig: MakeRig) -> Non
 
 
 async def test_a_gateway_of_a_group_that_fails_leaves_its_calls_to_the_others(make_rig: MakeRig) -> None:
-    async with make_rig() as rig:
+    async with make_rig(**PATIENCE) as rig:
         callees = {"main": "gateway-unavailable", "second": "caller-bye-in-call"}
         cdrs = await rig.place_many(CALLS, "caller-bye-in-call", callees, dialled=SPREAD)
     assert {cdr["gateway"] for cdr in cdrs} == {"second"}
