@@ -217,7 +217,8 @@ class OutboxRelay:
             if self._lost is not None:
                 raise self._lost
             self._acknowledge_some()
-            window = 1 if self._cursor < self._careful_until else link.window
+            oldest_seq = next(iter(self._in_flight), self._cursor + 1)
+            window = 1 if oldest_seq <= self._careful_until else link.window
             room = window - len(self._in_flight)
             if self._refused or self._again:
                 if not self._in_flight:
