@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 import pytest
@@ -19,7 +19,7 @@ def cdr() -> Cdr:
 
 
 def test_each_revision_has_one_message_id_however_often_it_is_made() -> None:
-    assert message_id(CALL_ID, 0) == message_id(CALL_ID, 0)
+    assert message_id(CALL_ID, 0) == message_id(CALL_ID, 0) == uuid5(CALL_ID, "0")
     assert len({message_id(CALL_ID, revision) for revision in range(100)}) == 100
 
 

@@ -13,12 +13,15 @@ from sidecar.core.events import (
     AnswerDropped,
     ByeReceived,
     CallFoundOpen,
+    CallLost,
     CancelReceived,
+    CreditRefused,
     DeadlineReached,
     ProvisionalReceived,
     ReleaseRequested,
     RouteFailed,
     StepFailed,
+    TransportFailed,
 )
 from sidecar.core.policy import Policy
 from sidecar.core.terms import (
@@ -141,6 +144,7 @@ def test_a_ring_timeout_says_what_the_last_gateway_was_heard_to_say(
     run = played(ADMITTED, RINGS, failure(503), *second, ring, policy=BOTH)
     assert run.call.hangup is not None
     assert (run.call.hangup.detail, run.call.hangup.q850_cause) == (Detail.RING_TIMEOUT, cause)
+    assert run.call.attempts[-1].heard_code == {102: 0, 18: 100 if not second else 183, 19: 180}[cause]
     release = run.steps[-1].commands[0]
     assert isinstance(release, Release)
     assert (release.sip_code, release.q850_cause, release.text) == (408, cause, "ring_timeout")
@@ -231,6 +235,7 @@ def test_an_operators_name_and_text_are_in_the_cause() -> None:
 def test_a_call_that_ends_while_it_is_admitted_was_tried_nowhere() -> None:
     run = played(bridge(CancelReceived))
     assert (run.call.attempts, run.call.phase) == ((), Phase.ENDING)
+    assert run.call.state_b is DialogState.TERMINATED, "no INVITE has left"
     assert [type(command) for command in run.steps[-1].commands] == [Append]
     run.happens(ADMITTED(2_000, run.call, None))
     assert run.steps[-1].commands == ()
@@ -524,3 +529,69 @@ def test_a_call_found_open_has_no_legs_left() -> None:
     run.happens(CallFoundOpen(**world.stamps(60_000), call_id=run.call.call_id))
     assert (run.call.state_a, run.call.state_b) == (DialogState.TERMINATED, DialogState.TERMINATED)
     assert run.call.phase is Phase.ENDED
+
+
+@pytest.mark.parametrize(
+    ("makers", "detail", "evidence"),
+    [
+        ((ADMITTED, failure(0)), Detail.GATEWAY_UNREACHABLE, Evidence.TIMER),
+        ((ADMITTED, failure(486)), Detail.REJECTED, Evidence.MESSAGE),
+        ((ADMITTED, bridge(CancelReceived)), Detail.CANCEL, Evidence.MESSAGE),
+        ((ADMITTED, HELD, store(StepFailed)), Detail.JOURNAL, Evidence.MESSAGE),
+        ((*TALKING, bye(LegName.A)), Detail.BYE, Evidence.MESSAGE),
+        ((*TALKING, bye(LegName.B)), Detail.BYE, Evidence.MESSAGE),
+        (
+            (*TALKING, bridge(TransportFailed, leg_name=LegName.A)),
+            Detail.TRANSPORT_LOST,
+            Evidence.MESSAGE,
+        ),
+        ((*TALKING, store(CallLost)), Detail.INTERNAL_ERROR, Evidence.MESSAGE),
+        ((*TALKING, CLOSE_A, CLOSE_B), Detail.INTERNAL_ERROR, Evidence.MESSAGE),
+        (
+            (*TALKING, store(ReleaseRequested, detail=Detail.DRAIN, operator="j")),
+            Detail.DRAIN,
+            Evidence.MESSAGE,
+        ),
+    ],
+)
+def test_a_cause_says_what_it_is_known_from(
+    makers: tuple[Maker, ...], detail: Detail, evidence: Evidence
+) -> None:
+    cause = played(*makers).call.hangup
+    assert cause is not None
+    assert (cause.detail, cause.evidence) == (detail, evidence)
+
+
+def test_a_cause_that_a_proxy_gives_with_its_words_beats_that_of_their_rule() -> None:
+    told = ("Q.850;cause=17;text=max call time",)
+    cause = played(*TALKING, bridge(ByeReceived, leg_name=LegName.B, reasons=told)).call.hangup
+    assert cause is not None
+    assert (cause.detail, cause.sip_code, cause.q850_cause) == (Detail.MAX_DURATION, 408, 17)
+
+
+def test_what_crosses_a_refusal_does_not_restate_it() -> None:
+    run = played(store(CreditRefused))
+    before = run.call
+    run.happens(bye(LegName.A)(9_000, run.call, None))
+    assert run.call.hangup == before.hangup
+    assert (run.call.revision, run.steps[-1].commands) == (0, ())
+
+
+@pytest.mark.parametrize("leg_name", list(LegName))
+def test_a_sign_of_life_while_the_legs_close_is_of_its_own_leg(leg_name: LegName) -> None:
+    run = played(*TALKING, deadline(DeadlineKind.DEAD_PEER))
+    lived = {LegName.A: run.call.a_life, LegName.B: run.call.b_life}
+    run.happens(life(leg_name)(9_000, run.call, None))
+    assert {LegName.A: run.call.a_life, LegName.B: run.call.b_life} == lived | {leg_name: at(9_000)}
+
+
+def test_a_late_answer_of_an_earlier_attempt_restates_the_record_too() -> None:
+    run = played(ADMITTED, failure(503), bridge(CancelReceived), CLOSE_A, CLOSE_B, dropped(1), policy=BOTH)
+    assert [one.cdr.revision for one in run.records] == [0, 1]
+
+
+def test_the_last_that_is_known_of_a_call_is_so_by_the_monotonic_clock() -> None:
+    run = played(*TALKING)
+    stepped = Stamp(at(60_000).mono_ns, at(1_000).wall_ns)
+    run.happens(CallFoundOpen(mono_ns=stepped.mono_ns, wall_ns=stepped.wall_ns, call_id=run.call.call_id))
+    assert run.call.ended == stepped

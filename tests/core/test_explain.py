@@ -140,3 +140,41 @@ def test_exact_amounts_are_read_back(amount: Fraction) -> None:
 def test_a_longer_prefix_that_was_passed_over_is_named() -> None:
     wrong = replace(record(91, RatingTerms()), candidates=("4412", "44"))
     assert explain("0044123456789", wrong).differences == ("the matched prefix 44 is not the longest, 4412",)
+
+
+def test_seconds_that_are_all_free_have_no_minimum() -> None:
+    terms = RatingTerms(free_s=10, minimum_charge=Decimal(1), decimals=4)
+    free = record(5, terms)
+    assert (len(free.steps), free.net) == (0, Decimal(0))
+    found = explain("44", free, terms=terms)
+    assert found.differences == ()
+    assert "minimum" not in dict(found.lines)
+
+
+def test_a_unit_of_fees_is_what_is_rounded_to() -> None:
+    terms = RatingTerms(fee_unit=Decimal("0.25"), decimals=4)
+    found = explain("44", record(91, terms), terms=terms)
+    assert found.differences == ()
+    assert dict(found.lines)["rounding"] == "half_up, to a multiple of 0.25"
+
+
+def test_a_tax_that_is_not_that_of_the_terms_is_named() -> None:
+    terms = RatingTerms(decimals=4, tax_rate=Decimal("0.19"))
+    right = record(91, terms)
+    assert right.net is not None
+    wrong = replace(right, tax=Decimal("0.1"), total=right.net + Decimal("0.1"))
+    assert explain("44", wrong, terms=terms).differences == ("tax 0.1, recomputed 0.057323",)
+    assert explain("44", wrong).differences == (), "without terms a tax is believed"
+
+
+@pytest.mark.parametrize("name", ["net", "tax", "total"])
+def test_each_amount_of_a_free_call_is_named(name: str) -> None:
+    free = replace(record(91, RatingTerms()), rating_status=RatingStatus.FREE)
+    free = replace(free, **{"net": None, "tax": None, "total": None, name: Decimal(7)})
+    assert explain("44", free).differences == (f"{name} 7 of a call that is free",)
+
+
+def test_the_default_row_is_told_as_such() -> None:
+    default = replace(record(91, RatingTerms()), prefix="", destination=None, candidates=("",))
+    lines = dict(explain("44", default).lines)
+    assert (lines["matched prefix"], lines["candidates"]) == ("(default)", "(default)")

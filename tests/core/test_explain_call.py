@@ -157,6 +157,8 @@ def test_whatever_was_charged_comes_out_again(
         ({"rate": "0:0.2/60/60;60:0.1/60/1"}, "steps"),
         ({"rate": "0:0.2/60"}, "gives no charge"),
         ({"rate": None}, "names no rate"),
+        ({"currency": None}, "names no rate"),
+        ({"stripped": 40}, "0044123 gives None"),
         ({"net": Decimal("0.1")}, "net 0.1, the rate gives"),
         ({"tax": Decimal("0.1")}, "tax 0.1"),
         ({"total": None}, "total null"),
@@ -201,6 +203,7 @@ def test_a_record_of_an_earlier_writer_is_explained_as_far_as_it_goes() -> None:
         CALL, charges=tuple(replace(line, **new, minimum_charge=None, tax_rate=None) for line in CALL.charges)
     )
     assert explain_call(older).all_differences == ()
+    assert explain_call(replace(older, margin=None)).all_differences == ()
 
 
 def test_a_row_is_chosen_by_the_invite_and_for_the_gateway_by_its_attempt() -> None:

@@ -86,6 +86,8 @@ def test_an_unknown_cause_cannot_be_built() -> None:
 def test_received_codes_beat_the_table() -> None:
     cause = hangup(CALLER, Detail.BYE, Evidence.MESSAGE, q850_cause=31)
     assert (cause.sip_code, cause.q850_cause) == (200, 31)
+    told = hangup(CALLEE, Detail.BYE, Evidence.MESSAGE, sip_code=480)
+    assert (told.sip_code, told.q850_cause) == (480, 16)
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,18 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.core.admit import begin_attempt, open_call
-from sidecar.core.call import Call, Phase, Stamp
-from sidecar.core.cdr import MarginRecord
+from sidecar.core.call import Call, Phase, Pricing, Stamp
+from sidecar.core.cdr import AttemptRecord, MarginRecord, Party
 from sidecar.core.hangup import CALLEE, CALLER, SERVER, TABLE, BillableUntil, Hangup, hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
+from sidecar.core.numbers import StripPlan, billed_number
 from sidecar.core.policy import Given, Load, Policy, RecordFlags
+from sidecar.core.rating import RatingTerms
 from sidecar.core.records import (
     aggregate,
     billable_ms,
     cdr_of,
+    charge_line,
     is_charged,
     margin_of,
     sell_total,
@@ -33,6 +36,8 @@ from sidecar.core.terms import (
     Disposition,
     Evidence,
     RatingStatus,
+    Rounding,
+    RouteFailure,
     ServerReason,
 )
 from tests.policies import declared_gateway
@@ -360,7 +365,7 @@ def test_a_minute_of_refusals_in_one_record() -> None:
     many = aggregate(one, 1_000, one.ended_at, last)
     assert many.disposition is Disposition.REFUSED_AGGREGATE
     assert (many.refused_count, many.first_refused_at, many.last_refused_at) == (1_000, one.ended_at, last)
-    assert (many.detail, many.talk_ms) == (one.detail, 0)
+    assert (many.detail, many.talk_ms, many.ended_at) == (one.detail, 0, last)
 
 
 # --- what is left -------------------------------------------------------------------------------------------
@@ -390,3 +395,166 @@ def test_a_side_without_an_amount_leaves_no_margin() -> None:
     at = datetime(2026, 3, 1, tzinfo=UTC)
     for charges in ((sell,), (sell, replace(buy, net=None)), (replace(sell, currency=None), buy)):
         assert margin_of(charges, at, ExchangeTable()) is None
+
+
+def test_a_margin_of_two_currencies_goes_by_the_rate_that_the_call_took_with_it() -> None:
+    """The wall clock steps back an hour in the call, to before the rate."""
+    steps = parse_steps("0:0.03/60/1")
+    rate = ExchangeRate(
+        base="USD", quote="EUR", rate=Decimal("0.5"), valid_from=utc(world.wall_ns(0)) - timedelta(minutes=1)
+    )
+    decks = {
+        "sell": world.deck("s", Decimal("0.06")),
+        "buy": Deck("b", [Rate(prefix="49", currency="USD", steps=steps)]),
+    }
+    policy = policy_of(decks=decks, exchange=ExchangeTable([rate]))
+    call = call_that_ended(CAUSES["caller"], 3_000, policy)
+    assert call.ended is not None
+    stepped = replace(call, ended=Stamp(call.ended.mono_ns, call.ended.wall_ns - 3_600_000_000_000))
+    margin = cdr_of(stepped, policy_of(decks=decks)).margin
+    assert margin is not None
+    assert (margin.currency, margin.exchange) == ("EUR", rate)
+    sell, buy = cdr_of(stepped, policy).charges
+    assert sell.net is not None
+    assert buy.net is not None
+    assert margin.amount == sell.net - buy.net / 2
+
+
+# --- the rest of the record ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("who", "flags", "hold_s", "name"),
+    [
+        ("illegal", {"record_illegal_call": False, "record_zero_hold_time": False}, 0, "ILLEGAL_CALL"),
+        ("caller", {"record_zero_hold_time": False, "no_cdr_numbers": NUMBER}, 0, "ZERO_HOLD_TIME"),
+        (
+            "timeout",
+            FLAG_OFF | {"record_zero_hold_time": False, "no_cdr_numbers": NUMBER},
+            0,
+            "SERVER_HANG_UP",
+        ),
+    ],
+)
+def test_of_several_settings_the_first_that_is_asked_is_named(
+    who: str, flags: dict[str, Any], hold_s: int, name: str
+) -> None:
+    found = suppressed_by(CAUSES[who], hold_s, "4930123456", None, RecordFlags(**flags))
+    assert found == f"SERVER_BILLING_RECORD_{name}"
+
+
+@pytest.mark.parametrize(
+    ("talk_ms", "times", "pdd_ms", "ring_ms"),
+    [
+        (3_000, {"first_heard": at(500), "ringing": at(1_200)}, 500, 801),
+        (3_000, {"first_heard": at(2_000)}, 2_000, None),
+        (0, {"first_heard": at(500), "ringing": at(1_200)}, 500, 801),  # until the end
+        (0, {}, None, None),
+    ],
+)
+def test_it_is_silent_from_the_invite_and_rings_until_the_answer_or_the_end(
+    talk_ms: int, times: dict[str, Stamp], pdd_ms: int | None, ring_ms: int | None
+) -> None:
+    policy = policy_of()
+    cdr = cdr_of(call_that_ended(CAUSES["caller"], talk_ms, policy, **times), policy)
+    assert (cdr.pdd_ms, cdr.ring_ms) == (pdd_ms, ring_ms)
+    assert cdr.ringing_at == (utc(world.wall_ns(1_200)) if ring_ms else None)
+
+
+def test_a_free_number_is_free_and_an_unrated_one_not_billable_though_nobody_talked() -> None:
+    free = policy_of(flags=RecordFlags(free_numbers=NUMBER))
+    for policy, status in ((free, RatingStatus.FREE), (policy_of(decks={}), RatingStatus.NOT_BILLABLE)):
+        line = cdr_of(call_that_ended(CAUSES["caller"], 0, policy), policy).charges[0]
+        assert (line.rating_status, line.net, line.tax, line.total) == (status, *[Decimal(0)] * 3)
+
+
+def test_what_a_gateway_is_owed_is_no_debt_of_the_account() -> None:
+    policy = policy_of(decks={"buy": world.deck("b", Decimal("0.03"))})
+    cdr = cdr_of(call_that_ended(CAUSES["caller"], 3_000, policy), policy)
+    assert [(line.side, line.rating_status) for line in cdr.charges] == [
+        (ChargeSide.SELL, RatingStatus.NO_RATE),
+        (ChargeSide.BUY, RatingStatus.RATED),
+    ]
+    assert sell_total(cdr) is None
+
+
+@pytest.mark.parametrize(("sent_caller", "sent"), [("", "+49301112222"), ("0049", "0049")])
+def test_the_caller_stands_as_received_as_sent_and_as_billed(sent_caller: str, sent: str) -> None:
+    policy = policy_of()
+    invite = replace(world.invite(0), from_user="+49301112222")
+    call = call_that_ended(CAUSES["caller"], 0, policy, invite=invite)
+    call = replace(call, attempts=(replace(call.attempts[0], sent_caller=sent_caller),))
+    expected = Party(received="+49301112222", sent=sent, billed="49301112222")
+    assert cdr_of(call, policy).caller == expected
+
+
+def test_each_attempt_stands_as_it_went() -> None:
+    policy = policy_of()
+    call = call_that_ended(CAUSES["caller"], 0, policy)
+    (first,) = call.attempts
+    told: dict[str, Any] = {
+        "sip_code": 486,
+        "failure": RouteFailure.FINAL_RESPONSE,
+        "reasons": ("SIP;cause=486", "Q.850;cause=17"),
+        "heard_code": 183,
+    }
+    ended = replace(first, started=at(1), ended=at(2), late_answer=at(3), **told)
+    times: dict[str, Any] = {
+        name: utc(world.wall_ns(ms))
+        for name, ms in (("started_at", 1), ("ended_at", 2), ("late_answer_at", 3))
+    }
+    expected = AttemptRecord(gateway="alpha", target=first.target, q850_cause=17, **times, **told)
+    assert cdr_of(replace(call, attempts=(ended,)), policy).attempts == (expected,)
+
+
+def test_who_else_had_a_hand_in_the_end_stands_in_the_record() -> None:
+    said: dict[str, Any] = {
+        "proxy": "vendor",
+        "operator": "jane",
+        "operator_text": "fraud",
+        "rule": "account_required",
+    }
+    cause = replace(hangup(SERVER, Detail.RULE, Evidence.MESSAGE, **said), glare=True)
+    policy = policy_of()
+    cdr = cdr_of(call_that_ended(cause, 0, policy), policy)
+    assert {name: getattr(cdr, name) for name in said} == said
+    assert (cdr.glare, cdr.sip_code, cdr.q850_cause) == (True, 403, 21)
+
+
+def test_a_charge_holds_all_that_it_is_computed_from() -> None:
+    terms = RatingTerms(
+        rounding=Rounding.UP,
+        decimals=3,
+        fee_unit=Decimal("0.005"),
+        hold_time_precision_ms=400,
+        free_s=2,
+        minimum_charge=Decimal("0.01"),
+        tax_rate=Decimal("0.19"),
+    )
+    rate = Rate(
+        prefix="4930",
+        currency="EUR",
+        destination="Berlin",
+        steps=parse_steps("0:0.6/60/5"),
+        connect_fee=Decimal(1),
+    )
+    number = billed_number("004930123", StripPlan(global_strip=2))
+    pricing = Pricing(number=number, terms=terms, rate=rate, deck_revision="d1", candidates=("4930", "49"))
+    line = charge_line(ChargeSide.SELL, "acme", pricing, 9_400, None, "GBP")
+    said = {
+        "party": "acme", "currency": "EUR", "deck_revision": "d1", "strip_rule": "global", "stripped": 2,
+        "added": "", "billed_number": "4930123", "prefix": "4930", "destination": "Berlin",
+        "candidates": ("4930", "49"), "rate": "0:0.6/60/5", "connect_fee": Decimal(1), "billable_ms": 9_400,
+        "hold_s": 10, "billed_s": 10, "rounding": Rounding.UP, "decimals": 3, "fee_unit": Decimal("0.005"),
+        "hold_time_precision_ms": 400, "free_s": 2, "minimum_charge": Decimal("0.01"),
+        "tax_rate": Decimal("0.19"), "net": Decimal("1.1"), "tax": Decimal("0.209"),
+        "total": Decimal("1.309"),
+    }  # fmt: skip
+    assert {name: getattr(line, name) for name in said} == said
+
+
+def test_of_two_signs_of_life_the_earlier_is_so_by_the_monotonic_clock() -> None:
+    late = Stamp(at(2_001 + 4_000).mono_ns, at(9_000).wall_ns)
+    cause = CAUSES["fault"]
+    call = call_that_ended(cause, 6_000, policy_of(), a_life=late, b_life=at(2_001 + 5_000))
+    assert billable_ms(call, cause) == 4_000

@@ -161,3 +161,14 @@ def test_a_blocked_number_is_no_way_out() -> None:
     policy = policy_of(redirect=Redirection.FOLLOW, blocked_numbers=frozenset({"4990*"}))
     contacts = (to("4990123"), to("+4990123"), to("4989123"))
     assert followed(called(policy), *contacts, policy=policy) == [("beta", "4989123")]
+
+
+def test_only_the_peer_that_knows_the_dialog_can_be_sent_what_replaces_it() -> None:
+    call = called(claimed_peer="vendor")
+    assert followed(call, to("1"), to("2", ALPHA)) == [("alpha", "2")]
+
+
+def test_a_place_that_failed_earlier_is_not_come_back_to() -> None:
+    call = begin_attempt(called(), ("beta",), world.invite(5), FOLLOW)
+    dialled = call.invite.request_user
+    assert followed(call, to(dialled, ALPHA), to(dialled), to("1", ALPHA)) == [("alpha", "1")]

@@ -384,3 +384,18 @@ def test_equal_changes_are_by_account_and_then_by_destination() -> None:
         ("a", "to 44", "0.40"),
         ("b", "to 33", "0.40"),
     ]
+
+
+def test_a_margin_in_a_currency_that_the_record_knows_no_rate_of_goes_by_todays_table_at_the_invite() -> None:
+    sell, buy = CALL.charges
+    kept = ExchangeRate(base="USD", quote="EUR", rate=Decimal("0.9"), valid_from=CALL.invited_at)
+    pounds = replace(kept, base="GBP", rate=Decimal("1.2"))
+    charges = (sell, replace(buy, currency="USD"))
+    cdr = replace(CALL, charges=charges, margin=margin_of(charges, CALL.invited_at, ExchangeTable([kept])))
+    after = replace(buy, currency="GBP")
+    again = revised(cdr, after, ExchangeTable([pounds]), "ann", "why").margin
+    assert again is not None
+    assert again.exchange == pounds
+    assert CALL.ended_at > CALL.invited_at
+    late = ExchangeTable([replace(pounds, valid_from=CALL.ended_at)])
+    assert revised(cdr, after, late, "ann", "why").margin is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from sidecar.core.events import (
 )
 from sidecar.core.policy import Policy
 from sidecar.core.setting_up import is_retry
+from sidecar.core.tariff import Deck
 from sidecar.core.terms import (
     DeadlineKind,
     Detail,
@@ -144,6 +146,7 @@ def test_the_first_sound_ends_the_post_dial_delay_and_only_180_is_ringing() -> N
     assert (run.call.state_a, run.call.state_b) == (DialogState.EARLY, DialogState.EARLY)
     assert played(ADMITTED, rings(183)).call.ringing is None
     assert played(ADMITTED, HELD).call.first_heard == at(2_000)
+    assert played(ADMITTED, rings(183), HELD).call.first_heard == at(2_000)
 
 
 def test_what_an_attempt_that_was_given_up_still_says_is_not_heard() -> None:
@@ -158,6 +161,7 @@ def test_what_an_attempt_that_was_given_up_still_says_is_not_heard() -> None:
 def test_an_answer_is_journaled_then_relayed_and_its_talk_is_bounded() -> None:
     run = played(ADMITTED, HELD)
     assert (run.call.phase, run.call.b_answered) == (Phase.ANSWERING, at(2_000))
+    assert run.call.state_b is DialogState.CONFIRMED
     (append,) = run.steps[-1].commands
     assert isinstance(append, Append)
     assert (append.kind, append.call) == (EntryKind.ANSWERED, run.call)
@@ -369,6 +373,7 @@ def test_a_challenge_is_shown_and_the_call_waits(sip_code: int) -> None:
     assert isinstance(append, Append)
     assert (relay.sip_code, append.kind, append.call) == (0, EntryKind.ATTEMPT, run.call)
     assert (run.call.phase, run.call.hangup) == (Phase.AWAITING_RETRY, None)
+    assert run.call.state_b is DialogState.TERMINATED
 
 
 def changed(invite: InviteReceived, **of_leg: Any) -> InviteReceived:
@@ -428,3 +433,58 @@ def test_the_legs_of_a_challenged_call_close_and_it_waits_on() -> None:
     assert run.call.phase is Phase.AWAITING_RETRY
     assert (run.call.state_a, run.call.state_b) == (DialogState.TERMINATED, DialogState.TERMINATED)
     assert all(step.commands == () for step in run.steps[-2:])
+
+
+def test_a_challenged_caller_whose_leg_had_closed_comes_back_on_a_new_one() -> None:
+    run = played(ADMITTED, CHALLENGED, CLOSE_A)
+    assert run.call.state_a is DialogState.TERMINATED
+    run.happens(world.invite(4_000, bridge_id=2))
+    assert (run.call.phase, run.call.state_a, run.call.state_b) == (
+        Phase.ROUTING,
+        DialogState.PROCEEDING,
+        DialogState.TRYING,
+    )
+    assert run.call.gateways == ("beta",), "what was still to be tried still is"
+
+
+@pytest.mark.parametrize(("sip_code", "count"), [(500, 2), (503, 2), (599, 2), (404, 1), (486, 1)])
+def test_a_gateway_that_the_profile_no_longer_knows_failed_by_its_server_failures(
+    sip_code: int, count: int
+) -> None:
+    run = played(ADMITTED)
+    run.policy = replace(BOTH, gateways={"beta": gateways()["beta"]})
+    run.happens(failure(sip_code)(2_000, run.call, None))
+    assert len(run.call.attempts) == count
+
+
+@pytest.mark.parametrize(("user", "count"), [("4930777", 1), ("4930888", 2), ("4930777 then 4930888", 2)])
+def test_a_contact_is_followed_where_the_number_sent_there_leaves_the_margin(user: str, count: int) -> None:
+    per_minute = {"49": "0.03", "4930777": "0.07"}
+    rates = [
+        rate
+        for prefix, price in per_minute.items()
+        for rate in world.deck("buy", Decimal(price), prefixes=(prefix,))
+    ]
+    policy = policy_of(
+        redirect=Redirection.FOLLOW,
+        accounts=account(margin_floor=Decimal(0)),
+        gateways=gateways(beta={"deck": "buy"}),
+        decks={"sell": world.deck("sell", Decimal("0.06")), "buy": Deck("buy", rates)},
+    )
+    contacts = [replace(BETA, user=one) for one in user.split(" then ")]
+    run = played(ADMITTED, failure(302, 1, *contacts), policy=policy)
+    assert len(run.call.attempts) == count
+    assert run.call.attempts[-1].sent_user == ("4930888" if count == 2 else "4930123456")
+
+
+def test_the_rest_of_the_route_is_left_where_it_no_longer_leaves_the_margin() -> None:
+    policy = policy_of(
+        routes=("alpha", "beta"),
+        accounts=account(margin_floor=Decimal(0)),
+        gateways=gateways(beta={"deck": "buy"}),
+    )
+    assert tried(played(ADMITTED, failure(503), policy=policy)) == ["alpha", "beta"]
+    run = played(ADMITTED, policy=policy)
+    run.policy = replace(policy, decks={**policy.decks, "buy": world.deck("dear", Decimal(1))})
+    run.happens(failure(503)(2_000, run.call, None))
+    assert tried(run) == ["alpha"]
