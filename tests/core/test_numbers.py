@@ -130,6 +130,7 @@ def test_stripping_takes_exactly_that_many_digits(number: str, strip: int) -> No
         ("+4915112345678", "+4915112****78"),
         ("4915112345678", "4915112****78"),
         ("44123456789", "44123****89"),
+        ("123456789012345", "1234567******45"),
         ("12345678", "12****78"),
         ("1234567", "123****"),
         ("112", "***"),
@@ -255,3 +256,13 @@ def test_the_record_says_what_was_taken_off_and_put_in_front(
 ) -> None:
     number = billed_number(user, plan)
     assert (number.billed, number.rule, number.stripped, number.added) == (billed, rule, stripped, added)
+
+
+def test_bytes_that_are_no_text_stay_readable_in_the_record() -> None:
+    number = billed_number("49%ff%FE-1", StripPlan())
+    assert (number.normalised, number.billed) == ("49\\xff\\xfe1", None)
+
+
+def test_of_a_number_that_says_nothing_of_it_nothing_was_taken_off_or_put_in_front() -> None:
+    number = BilledNumber(received="49", normalised="49", billed="49", rule="global")
+    assert (number.stripped, number.added) == (0, "")

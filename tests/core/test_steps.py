@@ -386,3 +386,10 @@ def test_a_price_per_minute_and_its_steps_are_one_another(
     steps = per_minute_steps(Decimal("0.1"), initial_s, increment_s)
     assert format_steps(steps) == text
     assert per_minute(steps) == (100_000_000_000, initial_s, increment_s)
+
+
+def test_a_step_starts_whole_increments_after_the_one_before_it_and_not_after_the_call_began() -> None:
+    assert [one.start_s for one in parse_steps("0:1/10/10;10:1/60/7;24:1/60/1")] == [0, 10, 24]
+    for start_s in (28, 32, 11):
+        with pytest.raises(ValueError, match=rf"^step 3 starts at {start_s} s, not a whole number of 7 s"):
+            parse_steps(f"0:1/10/10;10:1/60/7;{start_s}:1/60/1")

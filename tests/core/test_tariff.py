@@ -367,3 +367,33 @@ def test_what_rows_have_in_common_is_kept_once() -> None:
         ("49", "Germany", 0, 100_000_000),
         ("4915", "Germany", 0, 100_000_000),
     ]
+
+
+@pytest.mark.parametrize("text", ["0:{}/60/60", "0:{}/60/60;60:{}/60/1", "0:{}/30/60"])
+def test_each_row_has_a_price_and_a_destination_of_its_own(text: str) -> None:
+    rows = [
+        Rate(prefix=prefix, currency="EUR", steps=parse_steps(text.replace("{}", price)), destination=place)
+        for prefix, price, place in (
+            ("1", "0.1", "north"),
+            ("12", "0.2", "east"),
+            ("123", "0.3", "south"),
+            ("2", "0.4", "west"),
+        )
+    ]
+    builder = DeckBuilder()
+    for one in (rows[2], rows[0], rows[3], rows[1]):
+        builder.add(one.prefix, builder.destination(one.destination), *builder.kind(one))
+    assert builder.sort() == []
+    built = Deck.built("r", builder)
+    for deck in (built, Deck("r", rows[::-1])):
+        assert list(deck) == rows
+        assert deck.revision == "r"
+        assert [deck.match(number, AT) for number in ("1", "10", "129", "1239", "29", "3")] == [
+            rows[0],
+            rows[0],
+            rows[1],
+            rows[2],
+            rows[3],
+            None,
+        ]
+        assert deck.candidates("1239", AT) == (rows[2], rows[1], rows[0])
