@@ -312,7 +312,7 @@ def test_two_periods_of_one_prefix_may_touch_and_not_overlap(
     for several in (rows, rows[::-1]):
         builder = DeckBuilder()
         builder.add("5", 0, *builder.kind(rate("5")))
-        for one in several:
+        for one in (*several, rate("1")):
             builder.add(one.prefix, 0, *builder.kind(one))
         found = builder.sort()
         assert [(sorted(pair), prefix) for *pair, prefix in found] == ([([1, 2], "49")] if refused else [])
@@ -326,6 +326,7 @@ def test_two_periods_of_one_prefix_may_touch_and_not_overlap(
         "0:0.1/60/60",
         "0:0.000000001/60/60",
         "0:0.0000000015/60/60",
+        "0:0.000000127/60/60",
         "0:0.000000000001/60/60",
         "0:999999999.999999999/60/60",
         "0:0.1/60/60;60:0.1/60/6",
@@ -397,3 +398,30 @@ def test_each_row_has_a_price_and_a_destination_of_its_own(text: str) -> None:
             None,
         ]
         assert deck.candidates("1239", AT) == (rows[2], rows[1], rows[0])
+        assert len(deck.kinds) == (4 if "/30/" in text else 1), "prices per minute are a matter of the row"
+        assert {(kind.prefix, kind.destination) for kind in deck.kinds} == {("", "")}
+
+
+def test_the_periods_of_one_prefix_are_put_in_order_where_all_rows_have_one() -> None:
+    rows = [
+        rate("49", f"from {day}", effective_from=AT + day * DAY, effective_to=AT + (day + 1) * DAY)
+        for day in range(3)
+    ]
+    for several in (rows, rows[::-1], [rows[1], rows[2], rows[0]]):
+        deck = Deck("r", several)
+        assert list(deck) == rows
+        assert [deck.match("49", AT + day * DAY) for day in range(4)] == [*rows, None]
+
+
+def test_a_deck_may_have_many_destinations_and_many_kinds_of_rows() -> None:
+    rows = [rate(f"{number}", f"place {number}", max_duration_s=number) for number in range(1000, 1200)]
+    deck = Deck("r", rows)
+    assert list(deck) == rows
+    assert [deck.match(f"{one.prefix}7", AT) for one in rows] == rows
+    assert (len(deck.destinations), len(deck.kinds)) == (200, 200)
+
+
+def test_a_rate_that_says_nothing_more_has_no_fee_destination_period_or_longest_call() -> None:
+    one = Rate(prefix="49", currency="EUR", steps=STEPS)
+    assert (one.destination, one.connect_fee, one.max_duration_s) == ("", Decimal(0), None)
+    assert (one.effective_from, one.effective_to) == (None, None)
