@@ -151,6 +151,18 @@ async def test_a_drain_is_noted_with_whether_it_released(node: Node, release: bo
     assert (befores, afters) == (["accepting", "drain"], [False, release])
 
 
+async def test_a_drain_releases_a_hundred_calls_in_a_turn(node: Node) -> None:
+    node.calls.on_bridge_events([node.invite(number, "0044123", "demo") for number in range(1, 202)])
+    asked = say.NodeDrainParams(operator="ann", release=True)
+    seen: list[int] = []
+    async with asyncio.TaskGroup() as asking:
+        drained = asking.create_task(node.admin.node_drain(asked, ANN), name="drain")
+        while not drained.done():
+            seen.append(len(node.calls.live()))
+            await asyncio.sleep(0)
+    assert sorted(set(seen), reverse=True) == [201, 101, 1, 0]
+
+
 async def test_a_drain_that_nobody_waits_for_any_more_releases_all(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

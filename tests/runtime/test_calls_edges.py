@@ -209,6 +209,20 @@ async def test_of_several_challenged_callers_each_comes_back_to_his_own_call(
     ]
 
 
+async def test_nothing_is_kept_of_a_call_that_is_gone(node: Node) -> None:
+    first = node.invite(1, "004412345678", "demo")
+    await challenged(node, first)
+    node.calls.on_bridge_events([again(node, 2, first)])
+    failed = RouteFailed(
+        bridge_id=2, attempt=2, cause=RouteFailure.FINAL_RESPONSE, sip_code=486, **stamps(node)
+    )
+    node.calls.on_bridge_events([failed])
+    await node.closed(2)
+    kept = {name: held for name, held in vars(node.calls).items() if isinstance(held, dict)}
+    assert kept.keys() >= {"_calls", "_by_bridge_id", "_challenged", "_waiting"}
+    assert [name for name, held in kept.items() if held] == []
+
+
 # --- what is counted ----------------------------------------------------------------------------------------
 
 

@@ -183,6 +183,12 @@ async def test_so_many_rows_go_out_before_they_are_written_and_no_more() -> None
         await at.sent(1, 2)
 
 
+async def test_without_a_limit_a_thousand_rows_go_out_before_they_are_written() -> None:
+    async with relaying(HeldOutbox(), window=1, code=0) as at:
+        at.add(1_005)
+        await at.sent(*range(1, 1_001))
+
+
 async def test_a_row_whose_acknowledgement_is_late_holds_up_no_other() -> None:
     async with relaying(status_interval_s=0.01) as at:
         at.add()
