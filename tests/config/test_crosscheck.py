@@ -427,6 +427,38 @@ def test_a_floor_without_a_buy_deck_is_warned_of(start: Start) -> None:
     assert "gateways.carrier: has no deck: what is bought here is not held against" in shown
 
 
+@pytest.mark.parametrize(
+    ("settings", "sold"),
+    [
+        ("[billing]\ndeck = 'demo'\nmargin_floor = '0.1'\n", ["EUR"]),  # calls that nobody claims
+        ("[billing]\ndeck = 'demo'\n[accounts.a]\n[accounts.b]\nmargin_floor = '0.1'\n", ["EUR"]),
+        ("[billing]\ndeck = 'demo'\n[accounts.a]\n", []),
+        (
+            (
+                "[billing]\nmargin_floor = '0.1'\n[sip]\naccount_required = true\n"
+                "[accounts.a]\ncurrency = 'USD'\ndeck = 'usd'\n"
+            ),
+            [],
+        ),
+        (
+            "[billing]\nmargin_floor = '0.1'\n[sip]\naccount_required = true\n[accounts.a]\ndeck = 'demo'\n",
+            ["EUR"],
+        ),
+    ],
+)
+def test_only_what_is_sold_against_a_floor_needs_an_exchange_rate(
+    start: Start, settings: str, sold: list[str]
+) -> None:
+    rule = "[[account_rules]]\naccount_from = 'header'\nheader = 'x-account'\n"
+    shown = start.shown(with_rates(start, "GBP").load(settings, BUYING + rule).warnings)
+    assert [re.findall(r"is in USD: calls sold in (\w+)", line) for line in shown] == [[one] for one in sold]
+
+
+def test_a_carrier_bought_from_in_the_currency_sold_in_needs_no_exchange_rate(start: Start) -> None:
+    profile = PROFILE.replace("port = 5090", "port = 5090\ndeck = 'demo'")
+    assert start.load("[billing]\ndeck = 'demo'\nmargin_floor = '0.1'\n", profile).warnings == ()
+
+
 def test_bad_exchange_rates_are_named_with_their_row(start: Start) -> None:
     with_rates(start, "EUR")
     [shown] = start.shown(start.problems(FLOOR))
@@ -517,6 +549,59 @@ account_from = "address"
     assert list(loaded.policy.account_addresses) == [("192.0.2.7/32", "made"), ("2001:db8::/32", "acme")]
     assert [rule.account_from for rule in loaded.policy.account_rules] == [None, "header", "address"]
     assert "x-account" in loaded.settings.headers
+
+
+def test_rules_that_differ_in_one_word_each_apply(start: Start) -> None:
+    rules = [
+        "account = 'a'\nheader = 'x'\nheader_value = '1'",
+        "account = 'a'\nheader = 'x'\nheader_value = '2'",
+        "account = 'a'\nheader = 'y'\nheader_value = '1'",
+        "account = 'a'\ncalled_prefix = '49'",
+        "account = 'a'\ncalled_prefix = '4'",
+        "account = 'a'\npeer = 'local'",
+        "account_from = 'header'\nheader = 'x'",
+        "account_from = 'header'\nheader = 'y'",
+        "account_from = 'address'",
+    ]
+    text = "".join(f"[[account_rules]]\n{rule}\n" for rule in rules)
+    loaded = start.load("[accounts.a]\n", PROFILE + text)
+    assert loaded.warnings == ()
+    assert len(list(loaded.policy.account_rules)) == len(rules)
+
+
+def test_a_gateway_beside_our_own_address_is_no_loop(start: Start) -> None:
+    for address, problems in (("127.0.0.1:5090", 1), ("127.0.0.1:5091", 0), ("127.0.0.3:5090", 0)):
+        found = start.shown(start.problems(profile=PROFILE.replace("127.0.0.1:0", address)))
+        assert len(found) == problems, found
+
+
+def test_one_address_of_the_gateways_kind_is_enough(start: Start) -> None:
+    profile = PROFILE.replace('"127.0.0.1:0"', '"127.0.0.1:0", "[::1]:0"')
+    assert start.problems(profile=profile) == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlaps"),
+    [
+        ("", "", True),
+        ("port = 1", "", True),
+        ("", "port = 1", True),
+        ("port = 1", "port = 1", True),
+        ("port = 1", "port = 2", False),
+    ],
+)
+def test_only_two_ports_tell_two_groups_apart(start: Start, one: str, other: str, overlaps: bool) -> None:
+    added = "".join(
+        f"[peers.{name}]\naddresses = ['10.0.0.1']\n{port}\n" for name, port in (("x", one), ("y", other))
+    )
+    assert len(start.problems(profile=PROFILE + added)) == overlaps
+
+
+@pytest.mark.parametrize(("form", "warns"), [("pass", 0), ("from", 0), ("pai", 1), ("rpid", 1)])
+def test_only_a_form_that_asserts_needs_somebody_who_may(start: Start, form: str, warns: int) -> None:
+    profile = PROFILE.replace("asserts_identity = true", "") + GATEWAY + f"caller_id = '{form}'\n"
+    shown = start.shown(start.load(profile=profile).warnings)
+    assert len([line for line in shown if "nothing is asserted of anyone" in line]) == warns
 
 
 def test_addresses_may_stand_in_the_settings_file_too(start: Start) -> None:

@@ -607,7 +607,8 @@ def test_a_first_gateway_below_the_floor_is_passed_over() -> None:
     [
         ("0.75", {}, ["alpha"]),  # of 0.06 to connect and 60 s: 0.12 sold, 0.03 bought
         ("0.7501", {}, []),
-        ("0.75", {"rating": RatingTerms(free_s=30)}, ["alpha"]),  # of the first minute that is charged
+        ("0.75", {"rating": RatingTerms(free_s=30)}, ["alpha"]),
+        ("0.7501", {"rating": RatingTerms(free_s=30)}, []),  # of the minute after those 30 s
         ("0.7501", {"accounts": account(tax_rate=Decimal("0.19"))}, []),
         ("0.75", {"gateways": gateways({"tax_rate": Decimal("0.19")})}, ["alpha"]),
     ],
@@ -689,7 +690,8 @@ def test_an_attempt_keeps_the_exchange_rate_into_what_the_call_is_sold_in(
 def test_a_later_attempt_is_exchanged_at_the_rate_of_the_invite() -> None:
     policy = policy_of(decks={**DECKS, "buy": USD}, exchange=EXCHANGE)
     call = begin_attempt(opened(policy), ("alpha",), world.invite(20_000), policy)
-    assert [one.exchange and one.exchange.rate for one in call.attempts] == [Decimal("0.9")] * 2
+    call = begin_attempt(call, ("alpha",), world.invite(30_000), policy)
+    assert [one.exchange and one.exchange.rate for one in call.attempts] == [Decimal("0.9")] * 3
 
 
 def test_fail_over_asks_the_floor_by_the_decks_in_force_then() -> None:

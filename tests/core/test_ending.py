@@ -10,7 +10,9 @@ import pytest
 from sidecar.core.call import Phase, Stamp
 from sidecar.core.commands import Append, EntryKind, Publish, Release, Settle
 from sidecar.core.events import (
+    AckReceived,
     AnswerDropped,
+    AnswerHeld,
     ByeReceived,
     CallFoundOpen,
     CallLost,
@@ -24,6 +26,7 @@ from sidecar.core.events import (
     TransportFailed,
 )
 from sidecar.core.policy import Policy
+from sidecar.core.records import utc
 from sidecar.core.terms import (
     DeadlineKind,
     Detail,
@@ -595,3 +598,69 @@ def test_the_last_that_is_known_of_a_call_is_so_by_the_monotonic_clock() -> None
     stepped = Stamp(at(60_000).mono_ns, at(1_000).wall_ns)
     run.happens(CallFoundOpen(mono_ns=stepped.mono_ns, wall_ns=stepped.wall_ns, call_id=run.call.call_id))
     assert run.call.ended == stepped
+
+
+# --- whenever it comes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "makers",
+    [(), (ADMITTED,), (ADMITTED, HELD), TALKING],
+    ids=["admitting", "routing", "answering", "talking"],
+)
+@pytest.mark.parametrize(
+    ("event", "detail"),
+    [
+        (bridge(TransportFailed, leg_name=LegName.A), Detail.TRANSPORT_LOST),
+        (store(CallLost), Detail.INTERNAL_ERROR),
+        (store(ReleaseRequested, detail=Detail.OPERATOR, operator="jane"), Detail.OPERATOR),
+    ],
+    ids=["transport", "lost", "release"],
+)
+def test_what_ends_a_call_of_any_phase(makers: tuple[Maker, ...], event: Maker, detail: Detail) -> None:
+    run = played(*makers, event)
+    assert run.call.hangup is not None
+    assert (run.call.hangup.origin, run.call.hangup.detail) == (HangupOrigin.SERVER, detail)
+    assert run.call.ended == at(1_000 * (len(makers) + 1))
+
+
+def test_a_challenged_call_may_be_released() -> None:
+    run = played(ADMITTED, CHALLENGED, store(ReleaseRequested, detail=Detail.OPERATOR, operator="jane"))
+    assert run.call.hangup is not None
+    assert run.call.hangup.detail is Detail.OPERATOR
+
+
+@pytest.mark.parametrize(
+    ("event", "lives"),
+    [
+        (bridge(AckReceived), (at(6_000), None)),
+        (life(LegName.A), (at(6_000), None)),
+        (life(LegName.B), (None, at(6_000))),
+    ],
+)
+def test_a_sign_of_life_that_crosses_the_end_still_counts(
+    event: Maker, lives: tuple[Stamp | None, Stamp | None]
+) -> None:
+    operator = store(ReleaseRequested, detail=Detail.OPERATOR, operator="jane")
+    run = played(*TALKING[:-1], operator, event)
+    assert run.call.phase is Phase.ENDING
+    assert (run.call.a_life, run.call.b_life) == lives
+
+
+@pytest.mark.parametrize("kind", [AnswerHeld, AnswerDropped])
+def test_a_2xx_after_the_record_restates_it(kind: type[AnswerHeld] | type[AnswerDropped]) -> None:
+    run = played(ADMITTED, failure(), failure(503, 2), CLOSE_A, CLOSE_B, policy=BOTH)
+    assert (run.call.phase, len(run.records)) == (Phase.ENDED, 1)
+    leg = run.call.attempts[0].leg
+    run.happens(kind(**world.stamps(9_000), bridge_id=1, attempt=1, sip_code=200, leg=leg))
+    assert [one.cdr.revision for one in run.records] == [0, 1]
+    assert run.call.attempts[0].late_answer == at(9_000)
+
+
+def test_a_call_found_open_after_its_cause_is_recorded_with_that_cause() -> None:
+    run = played(*TALKING, bye(LegName.A))
+    assert (run.call.phase, run.records) == (Phase.ENDING, [])
+    run.happens(CallFoundOpen(**world.stamps(60_000), call_id=run.call.call_id))
+    assert [(one.cdr.detail, one.cdr.ended_at) for one in run.records] == [
+        (Detail.BYE, utc(world.wall_ns(6_000)))
+    ]
