@@ -291,3 +291,10 @@ def test_each_amount_that_the_rate_does_not_give_is_named(name: str) -> None:
     assert any(
         text.startswith(f"{name} 7, the rate gives ") for text in explain_call(wrong).charges[0].differences
     )
+
+
+@pytest.mark.parametrize("name", ["billable_ms", "hold_s", "hold_time_precision_ms"])
+def test_a_time_that_the_line_does_not_tell_is_not_reckoned_again(name: str) -> None:
+    line = replace(sold().charges[0], **{name: None})
+    texts = explain_call(replace(sold(), charges=(line,))).all_differences
+    assert not [text for text in texts if "hold time" in text or "are billed" in text]

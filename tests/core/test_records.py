@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from sidecar.core.admit import begin_attempt, open_call
 from sidecar.core.call import Call, Phase, Pricing, Stamp
-from sidecar.core.cdr import AttemptRecord, MarginRecord, Party
+from sidecar.core.cdr import AttemptRecord, MarginRecord, Party, message_id
 from sidecar.core.hangup import CALLEE, CALLER, SERVER, TABLE, BillableUntil, Hangup, hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.numbers import StripPlan, billed_number
@@ -36,6 +36,7 @@ from sidecar.core.terms import (
     Disposition,
     Evidence,
     RatingStatus,
+    RevisionReason,
     Rounding,
     RouteFailure,
     ServerReason,
@@ -551,6 +552,9 @@ def test_a_charge_holds_all_that_it_is_computed_from() -> None:
         "total": Decimal("1.309"),
     }  # fmt: skip
     assert {name: getattr(line, name) for name in said} == said
+    (step,) = line.steps
+    assert (step.start_s, step.billed_s, step.increment_s, step.per_s) == (0, 10, 5, 60)
+    assert (step.price, step.amount) == (Decimal("0.6"), "0.1")
 
 
 def test_of_two_signs_of_life_the_earlier_is_so_by_the_monotonic_clock() -> None:
@@ -558,3 +562,46 @@ def test_of_two_signs_of_life_the_earlier_is_so_by_the_monotonic_clock() -> None
     cause = CAUSES["fault"]
     call = call_that_ended(cause, 6_000, policy_of(), a_life=late, b_life=at(2_001 + 5_000))
     assert billable_ms(call, cause) == 4_000
+
+
+def test_each_time_of_a_record_is_that_of_its_own_event() -> None:
+    policy = policy_of()
+    cdr = cdr_of(call_that_ended(CAUSES["caller"], 3_000, policy, ringing=at(1_200)), policy)
+    times = (cdr.invited_at, cdr.ringing_at, cdr.b_answered_at, cdr.answered_at, cdr.ended_at)
+    assert times == tuple(utc(world.wall_ns(ms)) for ms in (0, 1_200, 2_000, 2_001, 5_001))
+    assert (cdr.talk_ms, cdr.disposition) == (3_000, Disposition.ANSWERED)
+    silent = cdr_of(call_that_ended(CAUSES["caller"], 0, policy), policy)
+    assert (silent.ringing_at, silent.b_answered_at, silent.answered_at) == (None, None, None)
+    held = call_that_ended(CAUSES["caller"], 0, policy, b_answered=at(2_000))
+    assert cdr_of(held, policy).disposition is Disposition.CANCELLED, "A was never answered"
+
+
+@pytest.mark.parametrize(
+    ("revision", "supersedes", "reason"),
+    [(0, None, None), (1, 0, RevisionReason.LATE_EVIDENCE), (3, 2, RevisionReason.LATE_EVIDENCE)],
+)
+def test_a_revision_names_the_one_before_it(
+    revision: int, supersedes: int | None, reason: RevisionReason | None
+) -> None:
+    policy = policy_of()
+    cdr = cdr_of(call_that_ended(CAUSES["caller"], 0, policy, revision=revision), policy)
+    assert (cdr.revision, cdr.supersedes, cdr.revision_reason) == (revision, supersedes, reason)
+    assert cdr.message_id == message_id(cdr.call_id, revision)
+
+
+def test_a_call_that_was_tried_nowhere_has_no_second_leg() -> None:
+    policy = policy_of()
+    cdr = cdr_of(call_that_ended(CAUSES["illegal"], 0, policy, attempts=()), policy)
+    assert (cdr.gateway, cdr.leg_b, cdr.callee.sent, cdr.attempts, cdr.margin) == (None, None, None, (), None)
+    assert [line.side for line in cdr.charges] == [ChargeSide.SELL]
+
+
+def test_a_margin_is_before_tax() -> None:
+    policy = policy_of(accounts=account(tax_rate=Decimal("0.19")))
+    cdr = cdr_of(call_that_ended(CAUSES["caller"], 3_000, policy), policy)
+    sell, buy = cdr.charges
+    assert sell.net is not None
+    assert buy.net is not None
+    assert sell.net != sell.total
+    assert cdr.margin is not None
+    assert cdr.margin.amount == sell.net - buy.net
