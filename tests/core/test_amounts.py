@@ -81,6 +81,9 @@ def test_the_largest_amount_is_the_last_below_the_bound() -> None:
     assert plain_amount("fee", AMOUNT_LARGEST) == AMOUNT_LARGEST == AMOUNT_MAX - E12
     assert amount_e12("fee", AMOUNT_LARGEST) == 10**21 - 1
     assert amount_of_e12(10**21 - 1) == AMOUNT_LARGEST
+    for units in (10**21, -1):
+        with pytest.raises(ValueError, match=r"^amount -?\S+ is not within 0-1000000000$"):
+            amount_of_e12(units)
 
 
 @pytest.mark.parametrize(
