@@ -153,6 +153,7 @@ async def test_a_challenged_caller_has_so_long_and_no_longer_to_come_back(node: 
     node.calls.on_bridge_events([snapshot(node)])  # the bridge is done with the first INVITE
     assert (len(node.calls.live()), node.calls.load.calls) == (1, 1)
     assert phases(node) == {"awaiting_retry": 1}
+    assert node.counted(BROKEN, where="call lost") == 0
     node.clock.pass_ms(1)
     node.calls.tick(snapshot=False)
     assert (node.calls.live(), node.calls.load.calls) == ([], 0)

@@ -179,3 +179,8 @@ def test_an_answer_that_breaks_ends_its_watch_and_no_other_event() -> None:
     assert [(status.gateway, status.health) for status in watch.gateways.statuses()] == [
         ("probed", Health.UP)
     ]
+
+
+def test_five_hundred_requests_are_under_way_at_one_time() -> None:
+    watch = Watch(*(replace(PROBED, name=f"g{number}") for number in range(501)))
+    assert len(watch.later(0)) == 500
