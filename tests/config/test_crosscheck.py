@@ -313,6 +313,8 @@ def test_a_gateway_slower_than_the_ring_time_is_never_failed_over_from(start: St
             "",
         ),
         ("[accounts.a]\n", ""),
+        ("[accounts.a]\non_no_rate = 'carry'\n", ""),  # postpaid: that is what happens anyway
+        ("[mqtt]\nbroker = 'external'\nhost = '10.0.0.1'\nusername = 'u'\n", ""),  # no password
     ],
 )
 def test_what_only_looks_like_it_is_no_warning(start: Start, settings: str, added: str) -> None:

@@ -68,6 +68,8 @@ def test_a_margin_floor_is_the_accounts_own_or_the_nodes() -> None:
         Decimal("0.1"),
     ]
     assert strict.margin_floors() == {"acme": Decimal("0.2")}
+    more = strict.with_account(Account(name="aaa", currency="EUR", margin_floor=Decimal(0)))
+    assert list(more.margin_floors().items()) == [("aaa", Decimal(0)), ("acme", Decimal("0.2"))]
 
 
 def test_floors_that_are_read_anew_hold_for_accounts_that_both_know() -> None:
@@ -95,12 +97,13 @@ def gateway_of(routes: Routes, number: str) -> object:
 def test_the_longest_prefix_is_matched_whatever_is_added_when() -> None:
     routes = Routes(
         RouteRule(prefix=prefix, gateways=(name,))
-        for prefix, name in (("49", "a"), ("493012", "b"), ("49", "c"))
+        for prefix, name in (("493012", "b"), ("49", "a"), ("49", "c"))
     )
     more = routes.plus(RouteRule(prefix="4930", gateways=("d",))).plus(RouteRule(prefix="", gateways=("e",)))
     assert [gateway_of(routes, number) for number in ("4930129", "49301", "49", "4")] == ["b", "a", "a", None]
     assert [gateway_of(more, number) for number in ("4930129", "49301", "49", "4", "")] == list("bdaee")
     assert [rule.prefix for rule in more] == ["", "49", "4930", "493012"]
+    assert [rule.prefix for rule in routes] == ["49", "493012"]
     assert (len(routes), len(more)) == (2, 4)
     other = more.plus(RouteRule(prefix="49", gateways=("f",)))
     assert (gateway_of(other, "491"), len(other), other == more) == ("f", 4, False)

@@ -221,6 +221,7 @@ def test_a_register_under_way_is_answered_first(code: int, is_bound: bool) -> No
     assert reg.is_due(after, 2 * S) == is_bound
     assert (after.state is RegistrationState.ENDED) != is_bound
     if is_bound:
+        assert after.due_ns == 2 * S
         assert reg.sent(after, 2 * S).sent_s == 0
 
 
