@@ -115,3 +115,11 @@ def test_a_deck_takes_the_place_of_the_one_of_its_name() -> None:
     policy = replace(POLICY, decks={}).with_deck("sell", one).with_deck("buy", other)
     assert policy.with_deck("sell", newer).decks == {"sell": newer, "buy": other}
     assert policy.decks == {"sell": one, "buy": other}
+
+
+def test_what_people_are_shown_is_in_order() -> None:
+    names = [str(number) for number in range(70, 40, -1)]
+    routes = Routes(RouteRule(prefix=name, gateways=("a",)) for name in names)
+    assert [rule.prefix for rule in routes] == sorted(names)
+    accounts = {name: Account(name=name, currency="EUR", margin_floor=Decimal(0)) for name in names}
+    assert list(declared_policy(accounts=accounts).margin_floors()) == sorted(names)
