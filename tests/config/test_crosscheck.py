@@ -241,6 +241,18 @@ def test_to_listen_over_tls_takes_both_files(start: Start, key: str) -> None:
     assert "sip.listen_tls: needs sip.tls_certificate_file and sip.tls_key_file" in shown
 
 
+def test_two_ports_that_the_system_chooses_are_two(start: Start) -> None:
+    files = f"[sip]\ntls_certificate_file = '{OWN}'\ntls_key_file = '{OWN}'\n"
+    listening = "[sip]\nlisten_tcp = ['127.0.0.1:0']\nlisten_tls = ['127.0.0.1:0']"
+    assert start.problems(files, PROFILE.replace("[sip]", listening)) == ()
+
+
+def test_names_of_certificates_that_nobody_shows_are_one_error(start: Start) -> None:
+    profile = f"{PROFILE}[peers.x]\naddresses = ['10.0.0.1']\ntls_names = ['a']\n"
+    [shown] = start.shown(start.problems(profile=profile))
+    assert shown.endswith("peers.x.tls_names: can never match: there is no sip.listen_tls")
+
+
 def test_prepaid_accounts_that_may_call_for_nothing_are_named_up_to_five(start: Start) -> None:
     flag = "[billing]\nrecord_server_hang_up.timeout = false\n"
     for count, named in ((2, "prepaid accounts p0, p1"), (6, "prepaid accounts p0, p1, p2, p3, p4")):

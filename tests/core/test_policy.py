@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from sidecar.core.policy import Account, RouteRule, Routes
+from sidecar.core.policy import SERVER_FAILURES, Account, RouteRule, Routes, Share
 from sidecar.core.tariff import Deck
 from tests.policies import declared_policy
 
@@ -123,3 +123,11 @@ def test_what_people_are_shown_is_in_order() -> None:
     assert [rule.prefix for rule in routes] == sorted(names)
     accounts = {name: Account(name=name, currency="EUR", margin_floor=Decimal(0)) for name in names}
     assert list(declared_policy(accounts=accounts).margin_floors()) == sorted(names)
+
+
+def test_a_share_is_one_part_unless_it_says_more() -> None:
+    assert (Share(gateway="a").weight, Share(gateway="a", weight=3).weight) == (1, 3)
+
+
+def test_failures_of_a_server_are_all_of_the_5xx() -> None:
+    assert [code for code in (499, 500, 599, 600) if code in SERVER_FAILURES] == [500, 599]
