@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from sidecar.adapters.sqlite.work import Work
 
-COMPANY_MS_MAX = 10
+COMPANY_MS_MAX = 6  # with what the bridge holds an event back, a record leaves within 20 ms of its BYE
 
 
 class Pacing:
