@@ -641,6 +641,19 @@ PROFILES = [
         ),
         "strip_rules[1].prefix: '0' is the prefix of strip_rules[0]",
     ),
+    (
+        "strip rule name twice",
+        (
+            "[[strip_rules]]\nname = 'a'\nprefix = '00'\nstrip = 2\n"
+            "[[strip_rules]]\nname = 'a'\nprefix = '0'\nstrip = 2\n"
+        ),
+        "strip_rules[1].name: 'a' is the name of strip_rules[0]",
+    ),
+    (
+        "TLS gateway, UDP only",
+        "[gateways.x]\nhost = '10.0.0.1'\nport = 1\ntransport = 'tls'\n",
+        "gateways.x.transport: needs sip.listen_tls",
+    ),
     # prepaid
     (
         "prepaid in another currency",

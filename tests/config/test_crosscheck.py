@@ -583,6 +583,29 @@ def test_rules_that_differ_in_one_word_each_apply(start: Start) -> None:
     assert len(list(loaded.policy.account_rules)) == len(rules)
 
 
+def test_a_gateway_given_twice_is_said_once(start: Start) -> None:
+    route = "[[routes]]\nprefix = ''\ngateways = [['carrier=1', 'carrier=2']]\n"
+    [shown] = start.shown(start.problems(profile=PROFILE + route))
+    assert shown.endswith("routes[0].gateways: 'carrier' is given twice")
+
+
+def test_a_profile_without_gateways_says_so_once_whatever_its_routes(start: Start) -> None:
+    profile = PROFILE.replace('[gateways.carrier]\nhost = "127.0.0.1"\nport = 5090\n', "")
+    shown = start.shown(start.problems(profile=profile + "[[routes]]\nprefix = ''\ngateways = ['x']\n"))
+    assert any("calls can go nowhere" in line for line in shown)
+    assert not any("no gateway is reached by any route" in line for line in shown)
+
+
+def test_each_gateway_needs_an_address_of_its_own_transport(start: Start) -> None:
+    files = f"[sip]\ntls_certificate_file = '{OWN}'\ntls_key_file = '{OWN}'\n"
+    listening = "[sip]\nlisten_tcp = ['127.0.0.1:5060']\nlisten_tls = ['127.0.0.1:5061']"
+    for transport, own in (("tcp", 5060), ("tls", 5061)):
+        for port in (5060, 5061):
+            gateway = f"[gateways.x]\nhost = '127.0.0.1'\nport = {port}\ntransport = '{transport}'\n"
+            found = start.problems(files, PROFILE.replace("[sip]", listening) + gateway)
+            assert len(found) == (port == own), (transport, port, found)
+
+
 def test_a_gateway_beside_our_own_address_is_no_loop(start: Start) -> None:
     for address, problems in (("127.0.0.1:5090", 1), ("127.0.0.1:5091", 0), ("127.0.0.3:5090", 0)):
         found = start.shown(start.problems(profile=PROFILE.replace("127.0.0.1:0", address)))

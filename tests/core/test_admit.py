@@ -384,6 +384,10 @@ def test_an_ipv6_gateway_is_written_in_brackets() -> None:
     assert attempt.leg.remote_address == "[2001:db8::1]:5060"
 
 
+def test_leg_b_is_being_called_from_the_first_attempt_on() -> None:
+    assert opened(policy_of()).state_b is DialogState.TRYING
+
+
 def test_a_gateway_over_tcp_is_called_over_tcp() -> None:
     policy = policy_of(gateways=gateways({"transport": TransportName.TCP}))
     call = opened(policy)

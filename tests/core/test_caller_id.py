@@ -192,6 +192,9 @@ def test_the_command_carries_it_and_the_attempt_keeps_what_was_sent() -> None:
     assert set(WITHHELD) <= set(route.withheld_headers)  # of a peer that may assert nothing
     again = begin_attempt(call, ("beta",), call.invite, policy)
     assert again.attempts[1].sent_caller == ""
+    hidden = policy_of(gateways=gateways({"caller_id": FROM}))
+    call, _ = open_call(world.call_id(), invite(("privacy", "id")), Given(hidden, Load()))
+    assert (call.attempts[0].sent_caller, route_command(call, hidden).anonymous) == ("anonymous", True)
 
 
 hostile = st.text(alphabet=st.sampled_from('+49 a<>"\\;:@%,=\r\n\x00sipte.é'), max_size=60) | st.text(

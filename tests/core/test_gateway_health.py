@@ -79,6 +79,8 @@ def test_the_profile_may_say_what_counts() -> None:
 def test_probes_are_an_interval_apart_and_the_first_ones_spread() -> None:
     assert [gateway_health.begin(TERMS, S, chance).due_ns for chance in (0, 0.5)] == [S, 2 * S]
     assert gateway_health.begin(replace(TERMS, interval_ms=1_000), 0, 0.5).due_ns == S // 2
+    first = gateway_health.begin(TERMS, S, 0)
+    assert [gateway_health.is_due(first, now_ns) for now_ns in (S - 1, S)] == [False, True]
     probing = gateway_health.sent(gateway_health.begin(TERMS, 0, 0), 0)
     assert not gateway_health.is_due(probing, 99 * S)  # one at a time
     dues = [gateway_health.answered(probing, TERMS, 200, 2 * S, chance).due_ns for chance in (0, 0.5, 0.999)]
