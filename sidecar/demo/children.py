@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
+import random
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -20,6 +22,8 @@ SCENARIOS = REPO / "sipp_scenarios"
 SIPP_S_MAX = 20
 END_S_MAX = 10.0
 WORDS_SHOWN = 15
+PORT_MIN = 10_000
+_KINDS = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
 
 
 class DemoError(Exception):
@@ -32,12 +36,28 @@ def own_address() -> str:
 
 
 def free_ports(host: str, count: int) -> list[int]:
-    """Different ports of `host` that are free for UDP now."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(count)]
-        for probe in probes:
-            probe.bind((host, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+    """Different ports of `host` that are free for UDP and TCP now. They are below those that the kernel gives
+    to sockets that ask for none, so that nobody gets one by chance before it is used (ip(7),
+    ip_local_port_range)."""
+    given_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    candidates = range(PORT_MIN, given_from if given_from > 2 * PORT_MIN else 65_536)
+    found: list[int] = []
+    while len(found) < count:
+        port = random.choice(candidates)  # noqa: S311  # not a secret
+        if port not in found and all(_is_free(host, port, kind) for kind in _KINDS):
+            found.append(port)
+    return found
+
+
+def _is_free(host: str, port: int, kind: socket.SocketKind) -> bool:
+    with socket.socket(type=kind) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+    return True
 
 
 def listens(host: str, port: int) -> bool:

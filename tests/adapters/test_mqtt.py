@@ -24,6 +24,7 @@ import pytest
 from sidecar.adapters.broker import EmbeddedBroker
 from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
 from sidecar.adapters.mqtt.packets import varint
+from sidecar.demo.children import free_ports
 from sidecar.ports import Link, LinkError, OutboxRow, OutboxState
 from tests.adapters.broker_help import (
     CDR_TOPIC,
@@ -327,7 +328,7 @@ async def test_a_long_message_id_and_payload_arrive_whole(tmp_path: Path) -> Non
 async def test_more_than_a_socket_takes_at_once_arrives_whole_and_in_order(
     certificates: Path, tls: bool
 ) -> None:
-    port, rows = free_port(), 60
+    port, rows = free_ports("127.0.0.1", 1)[0], 60
     large = {seq: bytes(msgpack.packb({"seq": seq, "is": os.urandom(200_000)})) for seq in range(rows)}
     codes: list[tuple[int, int]] = []
     async with (
@@ -515,12 +516,6 @@ def _openssl(directory: Path, arguments: str) -> None:
     subprocess.run(["openssl", *arguments.split()], cwd=directory, check=True, capture_output=True)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def tls_listener(files: Path, port: int) -> tuple[str, ...]:
     return (
         f"listener {port} 127.0.0.1",
@@ -546,7 +541,7 @@ def tls_settings(files: Path, port: int, **changes: object) -> MqttSettings:
 
 
 async def test_a_link_over_tls_with_a_certificate_of_ours(certificates: Path) -> None:
-    port = free_port()
+    [port] = free_ports("127.0.0.1", 1)
     async with running_broker(certificates, *tls_listener(certificates, port)):
         publisher = MqttPublisher(tls_settings(certificates, port), "epoch-1")
         publisher.check()
@@ -562,7 +557,7 @@ async def test_a_link_over_tls_with_a_certificate_of_ours(certificates: Path) ->
 async def test_a_certificate_that_does_not_fit_is_a_link_error(
     certificates: Path, changes: dict[str, str | None]
 ) -> None:
-    port = free_port()
+    [port] = free_ports("127.0.0.1", 1)
     paths = {
         key: certificates / value if value is not None and key != "host" else value
         for key, value in changes.items()
@@ -612,7 +607,7 @@ async def test_a_certificate_too_loose_for_python_3_13_is_refused_with_the_comma
     monkeypatch.setattr(ssl, "create_default_context", strict)
     (certificates / "bare.cnf").write_text(BARE_CNF)
     _openssl(certificates, command)
-    port = free_port()
+    [port] = free_ports("127.0.0.1", 1)
     publisher = MqttPublisher(tls_settings(certificates, port), "epoch-1")
     async with running_broker(certificates, *tls_listener(certificates, port)):
         with pytest.raises(LinkError) as refused:

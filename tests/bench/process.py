@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -18,16 +19,20 @@ def cpu_by_thread_s(pid: int) -> dict[str, float]:
     """By the name of the thread, in nanoseconds' exactness; threads of one name are added up."""
     found: dict[str, float] = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        name = (task / "comm").read_text().strip()
-        spent_s = int((task / "schedstat").read_text().split()[0]) / 1e9
-        found[name] = found.get(name, 0.0) + spent_s
+        with suppress(OSError):  # the thread has ended meanwhile
+            name = (task / "comm").read_text().strip()
+            spent_s = int((task / "schedstat").read_text().split()[0]) / 1e9
+            found[name] = found.get(name, 0.0) + spent_s
     return found
 
 
 def wakeups(pid: int) -> int:
     """How often a thread of it has gone to sleep by itself; those that have ended are not counted."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(_field(task / "status", "voluntary_ctxt_switches") for task in tasks)
+    found = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):
+            found += _field(task / "status", "voluntary_ctxt_switches")
+    return found
 
 
 def stolen_s() -> float:

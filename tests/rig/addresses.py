@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 
 _numbers = itertools.count(1)
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -14,9 +13,3 @@ def own_network() -> str:
     """127.x.y: at each call another one. Each worker has eight x; 127.0 is nobody's."""
     number = next(_numbers)
     return f"127.{40 + _worker * 8 + number // 250}.{number % 250 + 1}"
-
-
-def free_tcp_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])

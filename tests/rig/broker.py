@@ -11,15 +11,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from sidecar.demo.children import end
-from tests.rig.addresses import free_tcp_port
+from sidecar.demo.children import end, free_ports
 from tests.rig.node import until
 
 
 class Mosquitto:
     def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 0) -> None:
         self.folder, self.host = folder, host
-        self.port = port or free_tcp_port(host)
+        self.port = port or free_ports(host, 1)[0]
         self.child: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
