@@ -3,6 +3,8 @@ the same transaction as the change itself."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
@@ -29,6 +31,6 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     text: str = ""  # why, in the operator's words
 
 
-def told(state: object) -> str | None:
+def told(state: Mapping[str, object]) -> str:
     """`before` or `after` of a change, of anything that JSON has; amounts are plain decimal strings."""
-    return None if state is None else _ENCODER.encode(state).decode()
+    return _ENCODER.encode(state).decode()

@@ -173,7 +173,7 @@ def affordable_s(
     lateness of a timer can cost a second.)
     """
     low, high = 0, max(0, min(max_s, HOLD_S_MAX))
-    if high and charge(rate, high, terms, at).total <= balance:
+    if charge(rate, high, terms, at).total <= balance:
         return high
     while low + 1 < high:
         middle = (low + high) // 2

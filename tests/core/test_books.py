@@ -298,6 +298,26 @@ def test_a_charge_that_moves_to_another_account_is_given_back_to_the_first() -> 
     assert books.faults() == []
 
 
+def test_what_a_call_was_charged_in_many_accounts_is_given_back_in_their_order() -> None:
+    """Not in that of a set, which differs from one process to the next."""
+    books = MemoryBooks()
+    books.post(admission(admitted()))
+    names = [f"{letter}{number}" for number in range(4) for letter in "zyxa"]
+    for name in names:
+        line = Movement(
+            kind=MovementKind.CHARGE,
+            account=name,
+            currency="EUR",
+            amount=Decimal(-1),
+            balance=Decimal(-1),
+            call_id=call_id(1),
+            revision=0,
+        )
+        books.ledger.append(line)
+    posting = books.post((Settle(call_id=call_id(1), account="acme", total=None),))
+    assert [line.account for line in posting.movements] == sorted(names)
+
+
 def test_a_settle_without_a_charge_returns_the_reservation_and_the_call_stays_open() -> None:
     books = books_with(5)
     books.post(admission(prepaid()))

@@ -94,6 +94,19 @@ def test_a_charge_that_is_missing_too_much_or_without_a_record_is_named() -> Non
     assert wrong_charges([], [moved("-5"), moved("5")]) == {}
 
 
+def test_what_is_wrong_is_named_in_the_order_of_accounts_and_calls() -> None:
+    """Not in that of a set, which differs from one process to the next."""
+    names = [f"{letter}{number}" for number in range(4) for letter in "zyxa"]
+    kept = {(name, "EUR"): ONCE for name in names}
+    assert [said.split(":")[0] for said in wrong_balances([], kept)] == sorted(names)
+    assert [key[1] for key in wrong_reservations([moved("1", account=name) for name in names], [])] == sorted(
+        names
+    )
+    calls = [UUID(int=number << 64) for number in (9, 3, 8, 1, 7, 2, 6, 4, 5)]
+    found = wrong_charges([owed(0, "1", call=call) for call in calls], [])
+    assert list(found) == sorted(call.bytes for call in calls)
+
+
 def test_amounts_are_written_without_an_exponent() -> None:
     assert plain(Decimal("1E+3")) == "1000"
     assert plain(Decimal("-1E-9")) == "-0.000000001"
