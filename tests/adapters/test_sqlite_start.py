@@ -15,7 +15,16 @@ import pytest
 
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite import SqliteStore, StoreError
-from sidecar.adapters.sqlite.file import FILE_NAME, LOCK_NAME, DataDir, connect, renew_epoch
+from sidecar.adapters.sqlite.file import (
+    FILE_NAME,
+    LOCK_NAME,
+    DataDir,
+    connect,
+    connect_reader,
+    move_wal,
+    renew_epoch,
+    verify,
+)
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION
 from tests.adapters.private import loose, modes, umask
 from tests.adapters.sqlite_stores import asked, opened
@@ -35,6 +44,66 @@ async def test_the_directory_is_made_for_this_user_alone(tmp_path: Path) -> None
     async with opened(data_dir):
         assert data_dir.stat().st_mode & 0o777 == 0o700
         assert (data_dir / LOCK_NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_commit_is_on_disk_when_it_returns_and_no_checkpoint_comes_unasked(tmp_path: Path) -> None:
+    connection = connect(tmp_path / FILE_NAME)
+    found = {name: connection.pragma(name) for name in ("journal_mode", "synchronous", "wal_autocheckpoint")}
+    connection.close()
+    assert found == {"journal_mode": "wal", "synchronous": 2, "wal_autocheckpoint": 0}
+
+
+def test_the_wal_is_moved_whole_and_begun_anew_or_it_is_said_that_it_is_in_use(tmp_path: Path) -> None:
+    writer = connect(tmp_path / FILE_NAME)
+    writer.set_busy_timeout(0)
+    writer.execute("CREATE TABLE one (x); INSERT INTO one VALUES (1)")
+    wal = tmp_path / f"{FILE_NAME}-wal"
+    reader = connect_reader(tmp_path / FILE_NAME)
+    reader.execute("BEGIN; SELECT * FROM one")
+    writer.execute("INSERT INTO one VALUES (2)")
+    with pytest.raises(apsw.BusyError):
+        move_wal(writer)
+    assert wal.stat().st_size > 0
+    reader.execute("COMMIT")
+    move_wal(writer)
+    assert wal.stat().st_size == 0
+    reader.close()
+    writer.close()
+
+
+async def test_a_reader_can_change_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1))
+        await watched.written()
+        reader = connect_reader(tmp_path / FILE_NAME)
+        with pytest.raises(apsw.ReadOnlyError):
+            reader.execute("UPDATE store SET head_seq = 9")
+        reader.close()
+
+
+@pytest.mark.parametrize("most", [0, 2**40])
+@pytest.mark.parametrize("table", ["cdrs", "cdr_bodies"])
+async def test_a_large_file_is_checked_without_the_bodies_of_its_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, most: int
+) -> None:
+    monkeypatch.setattr("sidecar.adapters.sqlite.file.VERIFIED_WHOLE_BYTES_MAX", most)
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1))
+    ((page,),) = asked(tmp_path, "SELECT rootpage - 1 FROM sqlite_schema WHERE name = ?", table)
+    connection = connect(tmp_path / FILE_NAME)
+    move_wal(connection)
+    verify(connection)
+    connection.close()
+    with (tmp_path / FILE_NAME).open("r+b") as file:
+        file.seek(int(str(page)) * 4096 + 5)  # where the page says that its cells begin
+        file.write(b"\xff" * 3)
+    connection = connect(tmp_path / FILE_NAME)
+    if (table, most) == ("cdr_bodies", 0):
+        verify(connection)
+    else:
+        with pytest.raises(apsw.CorruptError):
+            verify(connection)
+    connection.close()
 
 
 async def test_whatever_the_umask_what_is_written_is_for_this_user_alone(tmp_path: Path) -> None:

@@ -43,7 +43,11 @@ _EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 # Which tests are for which part.
 _AREAS = {
     "sidecar/core": ("tests/core", "tests/conformance", "tests/wire", "tests/scenarios"),
-    "sidecar/adapters/sqlite": ("tests/adapters/test_sqlite_*.py", "tests/scenarios"),
+    "sidecar/adapters/sqlite": (
+        "tests/adapters/test_sqlite_*.py",
+        "tests/runtime/test_admin*.py",
+        "tests/scenarios",
+    ),
     "sidecar/runtime": ("tests/runtime", "tests/scenarios"),
     "sidecar/config": ("tests/config",),
 }
