@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.commands import RelayAnswer
+from sidecar.core.commands import RelayAnswer, Release
 from sidecar.core.events import (
     AnswerHeld,
     DeadlineReached,
@@ -16,7 +16,7 @@ from sidecar.core.events import (
 )
 from sidecar.core.terms import DeadlineKind, LegName
 from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
-from tests.b2bua.scripted_ua import ScriptedUA
+from tests.b2bua.scripted_ua import Message, ScriptedUA, parameter
 
 HOLD = OFFER + b"a=sendonly\r\n"
 
@@ -98,6 +98,78 @@ async def test_a_re_invite_can_be_cancelled() -> None:
         await rig.caller.expect(487)
 
 
+async def test_a_re_invite_is_not_cancelled_by_anybody_else() -> None:
+    async with Rig() as rig:
+        _, a, _ = await rig.answered_call()
+        sent = rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        await rig.caller.expect(100)
+        passed = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(passed, 100)
+        forged = Message(sent.raw.replace(sent["To"].encode(), b"<sip:any@192.0.2.1>"), sent.source)
+        rig.cancel(sent, agent=rig.gateway)  # names the dialog
+        rig.cancel(forged, agent=rig.gateway)  # names the transaction alone, which is enough
+        await rig.settled(await rig.agent(2))
+        rig.gateway.reply(passed, 200, body=ANSWER)
+        await rig.caller.expect(200, "INVITE")
+        rig.in_dialog(rig.caller, "ACK", a, cseq=5)
+        await rig.gateway.until("ACK")
+        assert not [message for message in rig.gateway.everything if message.method == "CANCEL"]
+
+
+@pytest.mark.parametrize("end", ["caller", "callee", "operator"])
+@pytest.mark.parametrize("who", ["caller", "callee"])
+async def test_the_2xx_to_a_re_invite_is_acknowledged_when_the_call_ends_first(who: str, end: str) -> None:
+    async with Rig() as rig:
+        invite, a, b = await rig.answered_call()
+        near, dialog, far = sides(rig, a, b, who)
+        rig.in_dialog(near, "INVITE", dialog, near.contact(), cseq=5, body=HOLD)
+        await near.expect(100)
+        passed = await far.expect("INVITE")
+        far.reply(passed, 200, body=ANSWER)
+        await near.expect(200)
+        if end == "operator":
+            rig.send(Release(bridge_id=invite.bridge_id, sip_code=480, q850_cause=31, text="operator"))
+        else:
+            ending = sides(rig, a, b, end)
+            rig.in_dialog(ending[0], "BYE", ending[1], cseq=6)
+        ack = await far.until("ACK")
+        assert (ack.cseq, parameter(ack["To"], "tag")) == (passed.cseq, parameter(passed["To"], "tag"))
+        assert ack.body == b""
+
+
+async def test_an_ack_of_another_request_is_not_the_one_that_is_awaited() -> None:
+    async with Rig() as rig:
+        _, a, b = await rig.answered_call()
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        await rig.caller.expect(100)
+        passed = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(passed, 200, body=ANSWER)
+        await rig.caller.expect(200)
+        rig.in_dialog(rig.caller, "ACK", a, cseq=4)
+        rig.in_dialog(rig.caller, "ACK", a, cseq=6)
+        rig.in_dialog(rig.gateway, "ACK", b, cseq=5)  # from the side that was asked
+        await rig.counted("acks_unmatched", 3)
+        assert rig.gateway.quiet
+        rig.in_dialog(rig.caller, "ACK", a, cseq=5)
+        assert (await rig.gateway.expect("ACK")).cseq == passed.cseq
+
+
+async def test_an_old_answer_that_is_repeated_gets_no_ack_of_a_newer_one() -> None:
+    async with Rig() as rig:
+        _, a, _ = await rig.answered_call()
+        at_b = rig.gateway.everything[0]
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        await rig.caller.expect(100)
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 200, body=ANSWER)
+        await rig.caller.expect(200)
+        rig.in_dialog(rig.caller, "ACK", a, cseq=5)
+        await rig.gateway.expect("ACK")
+        rig.gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+        await rig.counted("repeated_answers", 1)
+        await rig.settled(rig.gateway)
+        assert not rig.gateway.repeats
+
+
 async def test_a_re_invite_that_is_not_acknowledged_ends_the_call() -> None:
     async with Rig(t1_ms=10) as rig:
         _, a, _ = await rig.answered_call()
@@ -144,6 +216,18 @@ async def test_a_request_out_of_order_gets_500_but_bye_always_wins() -> None:
         rig.in_dialog(rig.caller, "BYE", a, cseq=8)
         await rig.caller.expect(200, "BYE")
         await rig.gateway.expect("BYE")
+
+
+async def test_a_request_with_the_number_of_the_last_one_gets_500() -> None:
+    async with Rig() as rig:
+        _, a, _ = await rig.answered_call()
+        for code in (200, 500):
+            rig.in_dialog(rig.caller, "INFO", a, cseq=9)
+            if code == 200:
+                rig.gateway.reply(await rig.gateway.expect("INFO"), 200)
+            await rig.caller.expect(code)
+        await rig.settled(rig.gateway)
+        assert rig.hook.stats()["refused_out_of_order"] == 1
 
 
 async def test_bye_ends_a_request_that_is_still_open() -> None:

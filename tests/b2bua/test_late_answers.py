@@ -89,6 +89,20 @@ async def test_an_answer_to_another_invite_than_ours_is_nobodys(cseq: int) -> No
         assert rig.gateway.quiet
 
 
+async def test_an_answer_of_another_branch_to_another_invite_is_nobodys() -> None:
+    async with Rig() as rig:
+        await rig.answered_call()
+        at_b = rig.gateway.everything[0]
+        for change in (-1, 1):
+            stray = rig.gateway.response(at_b, 200, rig.gateway.contact(), tag="two")
+            number = f"CSeq: {at_b.cseq + change} ".encode()
+            rig.gateway.send(stray.replace(f"CSeq: {at_b.cseq} ".encode(), number), at_b.source)
+        await rig.settled(rig.gateway)
+        rig.gateway.reply(at_b, 200, tag="two", body=ANSWER)
+        await hung_up_on(rig.gateway, at_b, "two")
+        assert rig.hook.stats()["dropped_answers"] == 1
+
+
 async def test_more_branches_than_anybody_has_are_not_answered() -> None:
     async with Rig() as rig:
         at_b = await cancelled(rig)

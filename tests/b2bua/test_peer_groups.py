@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 
 from sidecar.b2bua.hook import PeerGroup
@@ -30,6 +32,54 @@ async def test_a_block_does_not_hold_its_neighbours(last: int) -> None:
         agent.peer = rig.address()
         rig.invite(agent=agent)
         await rig.counted("dropped_unlisted", 1)
+
+
+async def test_every_bit_of_a_block_counts_and_none_after_it() -> None:
+    """One group for each length of a mask, the longest first: an address that differs in one bit is in the
+    longest block that ends before that bit."""
+    network = own_network()
+    address = int(ipaddress.IPv4Address(f"{network}.77"))
+    lengths = range(32, 8, -1)  # all that leave 127/8 to the other bits
+    blocks = [str(ipaddress.ip_network((address, bits), strict=False)) for bits in lengths]
+    groups = [PeerGroup(name=str(bits), cidrs=(block,)) for bits, block in zip(lengths, blocks, strict=True)]
+    async with Rig(peers=(*groups, PeerGroup(name="8", cidrs=("127.0.0.0/8",)))) as rig:
+        for bit in lengths:
+            other = ipaddress.IPv4Address(address ^ 1 << 32 - bit)
+            agent = rig.adopt(await ScriptedUA.udp(str(other)))
+            agent.peer = rig.address()
+            rig.invite(agent=agent)
+            await agent.expect(100)
+            assert (await rig.event(InviteReceived)).peer == str(bit - 1)
+
+
+@pytest.mark.parametrize("bits", [1, 8, 9, 31, 64, 65, 96, 123, 127, 128])
+async def test_every_bit_of_a_block_of_ipv6_counts_and_none_after_it(bits: int) -> None:
+    differs = ipaddress.IPv6Address(1 ^ 1 << 128 - bits)
+    groups = (
+        PeerGroup(name="without", cidrs=(f"{differs}/{bits}",)),
+        PeerGroup(name="with", cidrs=(f"{differs}/{bits - 1}",)),
+    )
+    async with Rig(host="::1", peers=groups) as rig:
+        agent = rig.adopt(await ScriptedUA.udp("::1"))
+        agent.peer = rig.address()
+        rig.invite(agent=agent)
+        await agent.expect(100)
+        assert (await rig.event(InviteReceived)).peer == "with"
+
+
+async def test_the_first_group_that_holds_an_address_is_its_group() -> None:
+    network = own_network()
+    wide, narrow = PeerGroup(name="wide", cidrs=(f"{network}.0/24",)), f"{network}.2"
+    for groups in (
+        (wide, PeerGroup(name="narrow", cidrs=(narrow,))),
+        (PeerGroup(name="narrow", cidrs=(narrow,)), wide),
+    ):
+        async with Rig(peers=groups) as rig:
+            agent = rig.adopt(await ScriptedUA.udp(narrow))
+            agent.peer = rig.address()
+            rig.invite(agent=agent)
+            await agent.expect(100)
+            assert (await rig.event(InviteReceived)).peer == groups[0].name
 
 
 async def test_a_group_with_a_port_holds_that_port_alone() -> None:
