@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 from msgspec.structs import replace
 
+from sidecar.adapters.clock import SystemClock
 from sidecar.core.commands import EntryKind, Publish, Settle, StoreCommand, Suppress
 from sidecar.core.events import Admitted
 from sidecar.core.hangup import hangup
@@ -475,3 +476,62 @@ async def test_what_an_earlier_boot_reserved_is_no_charge(tmp_path: Path) -> Non
         assert kinds == ["charge", "release", "reserve", "top_up"]
         assert await watched.store.accounts.balance("acme") == (euros("4.92741000"),)
         await watched.proved()
+
+
+async def test_of_two_open_calls_only_the_settled_one_gets_its_reservation_back(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "9")
+        watched.submit(*(admission(admitted(number, prepaid=True)) for number in (1, 2, 3)))
+        await watched.written()
+        watched.submit((Settle(call_id=call_id(2), account="acme", total=None),))
+        await watched.written()
+        await watched.proved()
+    held = asked(tmp_path, "SELECT call_id, reserved IS NULL FROM open_calls ORDER BY slot")
+    assert held == [(call_id(number).bytes, number == 2) for number in (1, 2, 3)]
+
+
+async def test_a_revision_that_an_earlier_boot_recorded_is_not_recorded_again(tmp_path: Path) -> None:
+    call = answered(admitted(1))
+    revised = replace(ended(call, 30_000), revision=1)
+    async with opened(tmp_path) as watched:
+        watched.submit(admission(admitted(1)), ending(ended(call)), ending(revised))
+    async with opened(tmp_path, boot_id="next") as watched:
+        watched.submit(ending(revised), ending(ended(call)))
+        await watched.written()
+        assert [cdr.revision for cdr in await watched.store.records.show(str(call_id(1)))] == [0, 1]
+        await watched.proved()
+
+
+async def test_the_last_number_of_an_account_is_not_that_of_its_neighbours(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1, "b"), *whole_call(2, "a"), *whole_call(3, "c"))
+    async with opened(tmp_path, boot_id="next") as watched:
+        watched.submit(*whole_call(4, "b"))
+        await watched.written()
+        assert (await watched.store.records.tail(3))[0].account_prev_seq == 1
+
+
+async def test_the_last_numbers_of_so_many_accounts_are_kept_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.adapters.sqlite.batch.ACCOUNTS_KNOWN_MAX", 3)
+    async with opened(tmp_path) as watched:
+        for number in range(1, 13):
+            watched.submit(*whole_call(number, f"a{number % 6}"))
+            await watched.written()
+            assert len(watched.store._writer._known.account_seqs) <= 4
+        found = [cdr.account_prev_seq for cdr in await watched.store.records.tail(6)]
+        assert found == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_boot_that_never_committed_lived_when_it_began(tmp_path: Path) -> None:
+    clock = SystemClock()
+    before_ns = clock.wall_ns(), clock.mono_ns()
+    async with opened(tmp_path):
+        after_ns = clock.wall_ns(), clock.mono_ns()
+        [(started_ns, wall_ns, mono_ns)] = asked(
+            tmp_path, "SELECT started_wall_ns, heartbeat_wall_ns, heartbeat_mono_ns FROM boots"
+        )
+    assert before_ns[0] <= cast("int", wall_ns) <= after_ns[0]
+    assert before_ns[1] <= cast("int", mono_ns) <= after_ns[1]
+    assert started_ns == wall_ns

@@ -101,6 +101,12 @@ def test_the_system_file_is_read_where_no_other_is_named(tmp_path: Path) -> None
     assert loaded.settings.node.data_dir == Path("/var/lib/sidecar")
 
 
+def test_a_data_directory_that_the_system_file_names_is_the_one_used(tmp_path: Path) -> None:
+    inputs = embedded(tmp_path)
+    inputs.system_file.write_text("[node]\ndata_dir = '/srv/sidecar'\n")
+    assert load(inputs).settings.node.data_dir == Path("/srv/sidecar")
+
+
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml: there is no such file"):
         load(msgspec.structs.replace(embedded(tmp_path), config_file=tmp_path / "none.toml"))

@@ -475,7 +475,7 @@ def test_a_carrier_bought_from_in_the_currency_sold_in_needs_no_exchange_rate(st
 
 def test_bad_exchange_rates_are_named_with_their_row(start: Start) -> None:
     with_rates(start, "EUR")
-    [shown] = start.shown(start.problems(FLOOR))
+    [shown] = start.shown(start.problems(FLOOR, BUYING))
     assert "sidecar.toml:3: billing.exchange_rates: rates.csv" in shown
     assert "EUR against itself" in shown
 

@@ -113,6 +113,22 @@ def test_a_call_across_a_daylight_saving_change_is_split_by_the_clock_on_the_wal
     assert pieces(charge(rate(steps), hold_s, TERMS, datetime.fromisoformat(answered)).segments) == segments
 
 
+@pytest.mark.parametrize(
+    ("inside", "outside", "net"),
+    [("0.3/30/60", "0.3/60/60", "0.9"), ("0.3/60/60", "0.3/60/30", "0.6"), ("0.3/60/60", "0.2/60/60", "0.5")],
+    ids=["per_s", "increment_s", "price"],
+)
+def test_prices_that_differ_in_one_of_their_numbers_are_pieces_of_their_own(
+    inside: str, outside: str, net: str
+) -> None:
+    steps = f"0:{inside}@12:00-13:00 UTC|{outside}"
+    result = charge(rate(steps), 120, TERMS, datetime.fromisoformat("2026-03-02T12:59:00+00:00"))
+    assert result.net == Decimal(net)
+    assert [(one.start_s, one.seconds) for one in result.segments] == [(0, 60), (60, 60)]
+    written = [f"{one.price}/{one.per_s}/{one.increment_s}" for one in result.segments]
+    assert written == [inside, outside]
+
+
 def test_a_window_that_the_clock_skips_is_not_priced() -> None:
     steps = "0:0.3/60/1@02:00-03:00 Europe/Berlin|0.2/60/1"
     result = charge(rate(steps), 7200, TERMS, datetime.fromisoformat("2026-03-29T01:00:00+01:00"))
