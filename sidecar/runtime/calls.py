@@ -174,14 +174,17 @@ class Calls:
     def _fault(self, call: Call, event: Event) -> tuple[Call, tuple[Command, ...]]:
         lost = CallLost(call_id=call.call_id, mono_ns=event.mono_ns, wall_ns=event.wall_ns)
         try:
-            return decide(call, lost, self._given)
+            after, commands = decide(call, lost, self._given)
         except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
-            # Even the end of the call is broken: free the line and forget the call. Its journal entry is
-            # still open, so the next start writes its record.
             self._on_fault(call.call_id, error)
-            self._count(call, -1)
-            self._forget(call)
-            return call, (_release(call.bridge_id),)
+        else:
+            if after is not call or not isinstance(event, WaitElapsed):
+                return after, commands
+        # Even the end of the call is broken: free the line and forget the call. Its journal entry is still
+        # open, so the next start writes its record.
+        self._count(call, -1)
+        self._forget(call)
+        return call, (_release(call.bridge_id),)
 
     # --- the table --------------------------------------------------------------------------------------
 

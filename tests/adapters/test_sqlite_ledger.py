@@ -216,3 +216,16 @@ async def test_an_account_refused_in_one_turn_leaves_the_first_as_it_was(tmp_pat
         )
         assert [type(one) for one in found] == [type(None), AccountError]
         assert [one.currency for one in await accounts.all()] == ["EUR"]
+
+
+async def test_accounts_have_their_own_references_and_balances(tmp_path: Path) -> None:
+    order = ("b", "a", "c")
+    async with opened(tmp_path) as watched:
+        for name in order:
+            await watched.store.accounts.create(name, "EUR", prepaid=True)
+    async with opened(tmp_path, boot_id="next") as watched:
+        for amount, name in enumerate(order, 1):
+            assert await watched.store.accounts.top_up(name, euros(Decimal(amount)), "r") == euros(
+                Decimal(amount)
+            )
+        await watched.proved()

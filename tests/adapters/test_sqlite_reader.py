@@ -13,7 +13,7 @@ from sidecar.core.commands import Publish
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason
 from sidecar.ports import RecordFilter
-from tests.adapters.sqlite_stores import Watched, opened
+from tests.adapters.sqlite_stores import Watched, asked, opened
 from tests.adapters.store_calls import (
     NO_SERVER_RECORDS,
     POLICY,
@@ -137,3 +137,19 @@ async def test_the_tail_goes_on_from_any_number(tmp_path: Path) -> None:
 async def test_a_call_that_is_not_known_has_no_records(tmp_path: Path, name: str) -> None:
     async with opened(tmp_path) as watched:
         assert await watched.store.records.show(name) == ()
+
+
+async def test_the_columns_that_are_searched_say_what_the_record_says(tmp_path: Path) -> None:
+    columns = "revision, account, origin, reason, detail, gateway, caller, callee, billed, ended_us"
+    async with opened(tmp_path) as watched:
+        await filled(watched)
+        five = record(5)
+        [kept] = (await watched.store.records.search(RecordFilter(suppressed=True))).records
+    [published] = asked(tmp_path, f"SELECT {columns} FROM cdrs WHERE seq = 5")
+    [suppressed] = asked(tmp_path, f"SELECT {columns} FROM suppressed")
+    ended_us = [int(one.ended_at.timestamp()) * 1_000_000 + one.ended_at.microsecond for one in (five, kept)]
+    numbers = ("+33*1", "0033145", "33145")
+    assert published == (0, "acme", "caller", None, "bye", "gw2", *numbers, ended_us[0])
+    numbers = (kept.caller.received, kept.callee.received, str(kept.callee.billed))
+    assert suppressed == (0, "acme", "server", "admin", "operator", "gw1", *numbers, ended_us[1])
+    assert len({*numbers}) == 3

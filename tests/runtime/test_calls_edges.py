@@ -426,6 +426,22 @@ async def test_a_call_that_cannot_be_ended_leaves_nothing_in_the_counts(
     assert released(node) == [1, 1]  # the bridge holds a line that nobody here knows
 
 
+async def test_a_record_that_cannot_be_made_is_waited_for_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.up()
+    node.calls.on_bridge_events([bye(node, 1)])
+    table = {**decide.TABLE, Phase.ENDING: dict.fromkeys(decide.TABLE[Phase.ENDING], broken)}
+    monkeypatch.setattr(decide, "TABLE", table)
+    node.clock.pass_ms(1_000)
+    for _ in range(2):
+        node.calls.tick(snapshot=False)
+    assert (node.calls.open_count(), node.calls._waiting) == (0, {})
+    assert len(node.faults) == 1
+    assert phases(node) == {}
+    node.faults.clear()
+
+
 async def test_a_call_of_an_earlier_start_that_cannot_be_closed_is_counted(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
