@@ -26,7 +26,7 @@ help:
 	@echo 'make run     the sidecar in the foreground, on loopback, with its own broker; Ctrl-C ends it'
 	@echo
 	@echo 'make test    everything that must pass: check, then all tests'
-	@echo 'make check   formatting, lint, types, import contract'
+	@echo 'make check   formatting, lint, types, import contract, includes of the native module'
 	@echo 'make sipp    the SIPp scenarios alone; PJ_SANITIZE=1 make sipp: under address and undefined-behaviour sanitizers'
 	@echo 'make bench   what a call costs: calls per second, CPU per call, delay until the CDR arrives'
 	@echo 'make fuzz    mutated SIP at the bridge for SECONDS=30; REPLAY=file MINIMISE=1: a finding; PJ_SANITIZE=1 sees more'
@@ -51,6 +51,7 @@ check: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m tests.b2bua.includes
 
 test: check
 	$(UNDER) $(VENV)/bin/pytest -n $(JOBS) $(REPORT)

@@ -20,6 +20,11 @@ Where things are:
       who may speak             peer_table, source_limit, tls_names, connections, broken_streams
       to Python                 event_queue  event, packed by messagepack as declared says
       from Python               command_queue, command_box; command, read by module
+      given to all of them      context      pjsip's handles, settings, counters, events; the bridge's tables
 
-Headers include one way, those of the rooms below them; tests/b2bua/test_includes.py has the order.
+The bridge makes one Context, and all that lives under it holds a reference. The one global is bridge.cpp's
+pointer to the bridge, for callbacks in which pjsip does not say whose they are.
+
+Files include one way, those of the rooms below them: tests/b2bua/includes.py has the order, and `make check`
+holds them to it.
 """

@@ -58,7 +58,8 @@ static std::uint64_t take_commands(CommandBox& box) {
 }
 
 int main() {
-    EventQueue events(1000, 1, 1);
+    Counters counters;
+    EventQueue events(counters, 1000, 1, 1);
     CommandBox commands;
     std::atomic<bool> over = false;
     std::uint64_t events_taken = 0, commands_taken = 0;

@@ -38,7 +38,7 @@ def test_who_takes_a_setting_has_no_default_of_its_own_for_it(struct: type[msgsp
 
 
 def test_the_native_module_takes_every_value_from_python() -> None:
-    text = (PRODUCT / "b2bua/native/stack.hpp").read_text()
+    text = (PRODUCT / "b2bua/native/settings.hpp").read_text()
     [body] = re.findall(r"^struct Settings \{\n(.*?)^\};", text, re.MULTILINE | re.DOTALL)
     assert "{}" in body
     assert re.findall(r"= *[^;]+;", re.sub(r"//.*", "", body)) == []

@@ -1,7 +1,5 @@
 #include "bridge.hpp"
 
-#include "connections.hpp"
-#include "tls_names.hpp"
 #include "validity.hpp"
 
 #include <malloc.h>
@@ -14,17 +12,6 @@
 
 namespace sidecar {
 
-template <typename F>
-void Bridge::enter_from_pjsip(F&& body) noexcept {
-    ++depth_;
-    try {
-        body();
-    } catch (...) {  // out of memory, or a broken promise of ours: this message is lost, not the node
-        counters.add(Counter::exceptions);
-    }
-    if (--depth_ == 0) sweep();
-}
-
 constexpr long long tick_ms = 1000;
 constexpr std::size_t pools_of_a_burst = 10'000;
 [[maybe_unused]] constexpr std::size_t pool_cache_bytes = 32 << 20;
@@ -33,54 +20,61 @@ constexpr std::size_t pools_of_a_burst = 10'000;
 
 namespace {
 
+// pjsip gives its modules' and its transports' callbacks nothing of ours. One per process, because pjsip's layers are too;
+// set while the modules are registered.
+Bridge* running = nullptr;
+
 pj_bool_t gate_on_request(pjsip_rx_data* rdata) {
-    if (bridge == nullptr) return PJ_FALSE;
+    if (running == nullptr) return PJ_FALSE;
     bool dropped = true;
-    bridge->enter_from_pjsip([&] { dropped = bridge->gate_request(rdata); });
+    running->enter_from_pjsip([&] { dropped = running->gate_request(rdata); });
     return dropped ? PJ_TRUE : PJ_FALSE;
 }
 
 pj_bool_t gate_on_response(pjsip_rx_data* rdata) {
-    if (bridge == nullptr) return PJ_FALSE;
+    if (running == nullptr) return PJ_FALSE;
     bool dropped = true;
-    bridge->enter_from_pjsip([&] { dropped = bridge->gate_response(rdata); });
+    running->enter_from_pjsip([&] { dropped = running->gate_response(rdata); });
     return dropped ? PJ_TRUE : PJ_FALSE;
 }
 
 pj_bool_t bridge_on_request(pjsip_rx_data* rdata) {
-    if (bridge == nullptr) return PJ_FALSE;
-    bridge->enter_from_pjsip([&] { bridge->on_request(rdata); });
+    if (running == nullptr) return PJ_FALSE;
+    running->enter_from_pjsip([&] { running->on_request(rdata); });
     return PJ_TRUE;  // pjsua's own layers never get a request
 }
 
 pj_status_t gate_on_sending(pjsip_tx_data* tdata) {
-    fit_buffer(tdata);
+    if (running != nullptr) running->on_sending(tdata);
     return PJ_SUCCESS;
 }
 
 pj_bool_t bridge_on_response(pjsip_rx_data* rdata) {
-    if (bridge == nullptr || pjsip_rdata_get_tsx(rdata) != nullptr) return PJ_FALSE;  // on_tsx_state tells of those
-    bridge->enter_from_pjsip([&] { bridge->on_response(rdata); });
+    if (running == nullptr || pjsip_rdata_get_tsx(rdata) != nullptr) return PJ_FALSE;  // on_tsx_state tells of those
+    running->enter_from_pjsip([&] { running->on_response(rdata); });
     return PJ_TRUE;  // nor a response that no transaction of ours waits for
 }
 
 void on_tsx_state(pjsip_transaction* tsx, pjsip_event* event) {
-    if (bridge == nullptr || event->type != PJSIP_EVENT_TSX_STATE) return;
-    auto* user = static_cast<TsxUser*>(tsx->mod_data[stack.user->id]);
+    if (running == nullptr || event->type != PJSIP_EVENT_TSX_STATE) return;
+    auto* user = TsxUser::of(tsx);
     if (user == nullptr) return;
-    bridge->enter_from_pjsip([&] { user->on_tsx(tsx, *event); });
+    running->enter_from_pjsip([&] { user->on_tsx(tsx, *event); });
 }
 
 void on_dropped_data(pjsip_tp_dropped_data* data) {
-    if (bridge != nullptr) bridge->enter_from_pjsip([&] { bridge->on_dropped(*data); });
+    if (running != nullptr) running->enter_from_pjsip([&] { running->on_dropped(*data); });
 }
 
 pj_status_t on_received_data(pjsip_tp_rx_data* data) {
-    if (bridge != nullptr && !bridge->hears(data->tp)) data->len = 0;
+    if (running != nullptr && !running->hears(data->tp)) data->len = 0;
     return PJ_SUCCESS;
 }
 
-// They outlive the bridge: transactions that pjsip still holds when the endpoint goes down point to them.
+void on_transport_state(pjsip_transport* transport, pjsip_transport_state state, const pjsip_transport_state_info* info) {
+    if (running != nullptr) running->on_transport_state(transport, state, info);
+}
+
 pjsip_module make_module(const char* name, int priority) {
     pjsip_module module{};
     module.name = borrow(name);
@@ -89,64 +83,59 @@ pjsip_module make_module(const char* name, int priority) {
     return module;
 }
 
-pjsip_module gate_module = [] {
+pjsip_module make_gate_module() {
     auto module = make_module("mod-sidecar-gate", PJSIP_MOD_PRIORITY_TSX_LAYER - 2);
     module.on_rx_request = &gate_on_request;
     module.on_rx_response = &gate_on_response;
     module.on_tx_request = module.on_tx_response = &gate_on_sending;  // before pjsip prints
     return module;
-}();
+}
 
-pjsip_module bridge_module = [] {
+pjsip_module make_bridge_module() {
     auto module = make_module("mod-sidecar-bridge", PJSIP_MOD_PRIORITY_TSX_LAYER + 2);
     module.on_rx_request = &bridge_on_request;
     module.on_rx_response = &bridge_on_response;
     module.on_tsx_state = &on_tsx_state;
     return module;
-}();
+}
 
 }  // namespace
 
-void Deadline::fired(pj_timer_heap_t*, pj_timer_entry* entry) {
-    auto* self = static_cast<Deadline*>(entry->user_data);
-    entry->id = 0;
-    if (bridge != nullptr) bridge->enter_from_pjsip([&] { self->action_(self->owner_); });
-}
-
 // --- life ------------------------------------------------------------------------------------------------------------
 
-Bridge::Bridge(Settings settings) : events_(settings.events_max, settings.patience_ms, settings.batch_interval_ms) {
-    stack.settings = std::move(settings);
-    counters.reset();
-    unacknowledged.reset();
-}
+Bridge::Bridge(Settings settings)
+    : gate_module_(make_gate_module()),
+      bridge_module_(make_bridge_module()),
+      context_{std::move(settings), *this, pjsua_get_pjsip_endpt(), &bridge_module_} {}
 
 Bridge::~Bridge() = default;
 
 void Bridge::start() {
-    if (bridge != nullptr) throw std::runtime_error("a bridge runs in this process already");
-    if (stack.endpoint == nullptr) throw std::runtime_error("pjsua has no endpoint");
-    stack.user = &bridge_module;
+    if (running != nullptr) throw std::runtime_error("a bridge runs in this process already");
+    if (context_.endpoint == nullptr) throw std::runtime_error("pjsua has no endpoint");
 #if !PJ_POOL_DEBUG  // the sanitizer build has no such pool
     // pjsua's factory gives every pool back to malloc at once. A call takes some twenty: keep what one burst needs.
     reinterpret_cast<pj_caching_pool*>(pjsua_get_pool_factory())->max_capacity = pool_cache_bytes;
 #endif
     // pjsip's "td" is all of 64*T1: Timers B, F, H and J too.
-    pjsip_tsx_set_timers(stack.settings.t1_ms, 8 * stack.settings.t1_ms, t4_ms(), timeout_ms());
-    commands_ = std::make_unique<CommandQueue>(stack.endpoint, [this](auto& batch) {
+    const Settings& settings = context_.settings;
+    pjsip_tsx_set_timers(settings.t1_ms, 8 * settings.t1_ms, settings.t4_ms(), settings.timeout_ms());
+    pjsip_endpoint* endpoint = context_.endpoint;
+    commands_ = std::make_unique<CommandQueue>(endpoint, [this](auto& batch) {
         enter_from_pjsip([&] { run(batch); });
     });
-    bridge = this;
-    if (pjsip_endpt_register_module(stack.endpoint, &bridge_module) != PJ_SUCCESS ||
-        pjsip_endpt_register_module(stack.endpoint, &gate_module) != PJ_SUCCESS) {
-        bridge = nullptr;
+    running = this;
+    if (pjsip_endpt_register_module(endpoint, &bridge_module_) != PJ_SUCCESS ||
+        pjsip_endpt_register_module(endpoint, &gate_module_) != PJ_SUCCESS) {
+        running = nullptr;
         commands_->close();
         throw std::runtime_error("pjsip refused the modules");
     }
-    pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), &on_dropped_data);
-    pjsip_tpmgr_set_recv_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), &on_received_data);
-    tls_names::watch(stack.endpoint);
-    connections::watch(stack.endpoint);
+    pjsip_tpmgr* transports = pjsip_endpt_get_tpmgr(endpoint);
+    pjsip_tpmgr_set_drop_data_cb(transports, &on_dropped_data);
+    pjsip_tpmgr_set_recv_data_cb(transports, &on_received_data);
+    pjsuas_on_state_ = pjsip_tpmgr_get_state_cb(transports);
+    pjsip_tpmgr_set_state_cb(transports, &sidecar::on_transport_state);
     tick_.arm(tick_ms);
     registered_ = true;
 }
@@ -161,11 +150,19 @@ void Bridge::stop() {
     stop_condition_.wait(lock, [this] { return stopped_; });
 }
 
+// The names first: the others may ask for them.
+void Bridge::on_transport_state(pjsip_transport* transport, pjsip_transport_state state,
+                                const pjsip_transport_state_info* info) {
+    context_.tls_names.on_state(transport, state, info);
+    if (pjsuas_on_state_ != nullptr) pjsuas_on_state_(transport, state, info);
+    connections_.on_state(transport, state);
+}
+
 void Bridge::ticked(void* self) {  // and sweep() does the rest
     auto* of = static_cast<Bridge*>(self);
     of->tick_.arm(tick_ms);
     of->broken_streams_.tick();
-    connections::close_overdue();
+    of->connections_.close_overdue();
     of->give_memory_back();
 }
 
@@ -179,7 +176,7 @@ void Bridge::give_memory_back() noexcept {
     if (most_pools_ < pools_of_a_burst || held > most_pools_ / 4) return;
     most_pools_ = held;
     malloc_trim(0);
-    counters.add(Counter::memory_given_back);
+    context_.counters.add(Counter::memory_given_back);
 }
 
 void Bridge::count_holdings() noexcept {
@@ -192,20 +189,19 @@ void Bridge::count_holdings() noexcept {
 
 void Bridge::stop_here() {
     tick_.disarm();
-    pjsip_tpmgr_set_drop_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), nullptr);
-    pjsip_tpmgr_set_recv_data_cb(pjsip_endpt_get_tpmgr(stack.endpoint), nullptr);
+    pjsip_tpmgr* transports = pjsip_endpt_get_tpmgr(context_.endpoint);
+    pjsip_tpmgr_set_drop_data_cb(transports, nullptr);
+    pjsip_tpmgr_set_recv_data_cb(transports, nullptr);
+    pjsip_tpmgr_set_state_cb(transports, pjsuas_on_state_);
     broken_streams_.clear();
-    connections::unwatch(stack.endpoint);
-    tls_names::unwatch(stack.endpoint);
-    pjsip_endpt_unregister_module(stack.endpoint, &gate_module);
+    pjsip_endpt_unregister_module(context_.endpoint, &gate_module_);
     calls_.clear();
     abandoned_.clear();
     legs_.clear();
     gateway_requests_.clear();
     sweep();
-    bridge = nullptr;
-    // bridge_module stays registered: the transactions that end later still name it as their user.
-    pjsip_endpt_unregister_module(stack.endpoint, &bridge_module);
+    running = nullptr;
+    pjsip_endpt_unregister_module(context_.endpoint, &bridge_module_);  // now that no transaction is to be let go of
     commands_->close();
     const std::lock_guard lock(stop_mutex_);
     stopped_ = true;
@@ -219,7 +215,7 @@ void Bridge::post(std::vector<Command>&& commands) {
 void Bridge::run(std::vector<Command>& commands) {
     const auto for_call = [this](const auto& command) {
         const auto found = calls_.find(command.bridge_id);
-        if (found == calls_.end()) return counters.add(Counter::commands_unmatched);
+        if (found == calls_.end()) return context_.counters.add(Counter::commands_unmatched);
         found->second->on(command);
     };
     for (const Command& command : commands) {
@@ -241,11 +237,11 @@ void Bridge::snapshot() {
     SnapshotTaken taken;
     for (const auto& [id, call] : calls_) taken.bridge_ids.ids.push_back(id);
     for (const auto& [leg, owned] : abandoned_) taken.given_up_ids.ids.push_back(leg->bridge_id());
-    tell(0, Moment::now(), taken);
+    context_.events.push(0, Moment::now(), taken);
 }
 
 void Bridge::ask_gateway(const commands::AskGateway& asked) {
-    auto made = std::make_unique<GatewayRequest>(asked.request_id);
+    auto made = std::make_unique<GatewayRequest>(context_, asked.request_id);
     if (gateway_requests_.size() >= gateway_requests_max || !made->prepare(asked)) return made->not_sent();
     GatewayRequest& request = *made;
     gateway_requests_.emplace(request.dialog().local_tag(), std::move(made));
@@ -301,7 +297,7 @@ void Bridge::retire(Call& call) {
     retired_calls_.push_back(std::move(found->second));
     calls_.erase(found);
     live_calls_.store(calls_.size(), std::memory_order_relaxed);
-    counters.add(Counter::calls_ended);
+    context_.counters.add(Counter::calls_ended);
 }
 
 void Bridge::adopt(std::unique_ptr<CalleeLeg> abandoned) {
@@ -345,10 +341,6 @@ const Dialog* Bridge::asker(std::string_view local_tag) const {
     return found == gateway_requests_.end() ? nullptr : &found->second->dialog();
 }
 
-static int group_of(const pjsip_rx_data* message) {
-    return stack.settings.peers.find(&message->pkt_info.src_addr, tls_names::of(message->tp_info.transport));
-}
-
 static Address source_of(const pjsip_rx_data* message) { return as_source(address_of(&message->pkt_info.src_addr)); }
 
 // --- requests --------------------------------------------------------------------------------------------------------
@@ -356,44 +348,45 @@ static Address source_of(const pjsip_rx_data* message) { return as_source(addres
 bool Bridge::gate_request(pjsip_rx_data* rdata) {
     pjsip_via_hdr* via = rdata->msg_info.via;
     via->maddr_param.slen = 0;  // RFC 3261 §18.2.2 would have us answer to an address of the sender's choice
-    const int group = group_of(rdata);
+    const int group = context_.group_of(&rdata->pkt_info.src_addr, rdata->tp_info.transport);
     const bool listed = group != PeerTable::unlisted;
     const auto to_tag = view(rdata->msg_info.to->tag);
     if (!to_tag.empty()) {
         if (const Leg* leg = find(to_tag)) {
             if (leg->dialog.speaks_from(rdata) && rdata->msg_info.from->tag.slen != 0) {
-                connections::heard(rdata->tp_info.transport);
+                connections_.heard(rdata->tp_info.transport);
                 return false;
             }
-            counters.add(Counter::dropped_foreign);
+            context_.counters.add(Counter::dropped_foreign);
             return true;
         }
     }
     if (listed && is_over_rate(rdata, group)) {
-        counters.add(Counter::dropped_over_rate);
+        context_.counters.add(Counter::dropped_over_rate);
         return true;
     }
     if (listed && rdata->msg_info.from->tag.slen == 0) {
         // RFC 2543 allowed it. pjsip makes keys of it that point to nothing, so it must not reach the transaction layer.
-        counters.add(Counter::refused_malformed);
-        if (rdata->msg_info.msg->line.req.method.id != PJSIP_ACK_METHOD) respond_stateless(rdata, PJSIP_SC_BAD_REQUEST);
+        context_.counters.add(Counter::refused_malformed);
+        const bool is_ack = rdata->msg_info.msg->line.req.method.id == PJSIP_ACK_METHOD;
+        if (!is_ack) respond_stateless(context_, rdata, PJSIP_SC_BAD_REQUEST);
         return true;
     }
     if (listed) return false;
     const auto method = rdata->msg_info.msg->line.req.method.id;
-    if (stack.settings.refuse_unlisted && method == PJSIP_INVITE_METHOD && to_tag.empty() &&
-        strangers_limit_.allows(source_of(rdata), stack.settings.unlisted_refused_per_s, Moment::now().mono_ns)) {
-        counters.add(Counter::refused_unlisted);
+    if (context_.settings.refuse_unlisted && method == PJSIP_INVITE_METHOD && to_tag.empty() &&
+        strangers_limit_.allows(source_of(rdata), context_.settings.unlisted_refused_per_s, Moment::now().mono_ns)) {
+        context_.counters.add(Counter::refused_unlisted);
         refuse_with_record(rdata, PJSIP_SC_FORBIDDEN, "source_not_allowed");
     } else {
-        counters.add(Counter::dropped_unlisted);
+        context_.counters.add(Counter::dropped_unlisted);
     }
     return true;
 }
 
 // What belongs to a call of ours has passed before; ACK and CANCEL end what would else go on.
 bool Bridge::is_over_rate(const pjsip_rx_data* rdata, int group) {
-    const int per_s = stack.settings.peers.requests_per_s(group);
+    const int per_s = context_.settings.peers.requests_per_s(group);
     const auto method = rdata->msg_info.msg->line.req.method.id;
     if (per_s == 0 || method == PJSIP_ACK_METHOD || method == PJSIP_CANCEL_METHOD) return false;
     return !peers_limit_.allows(source_of(rdata), per_s, Moment::now().mono_ns);
@@ -404,11 +397,11 @@ bool Bridge::gate_response(const pjsip_rx_data* rdata) {
     const bool ours = rdata->msg_info.from->tag.slen != 0 &&
                       view(rdata->msg_info.via->branch_param).starts_with(PJSIP_RFC3261_BRANCH_ID);
     if (!ours) {
-        counters.add(Counter::unmatched_responses);
+        context_.counters.add(Counter::unmatched_responses);
         return true;
     }
     if (!body_is_whole(rdata)) {  // RFC 3261 §18.3; its sender repeats it, or its transaction ends
-        counters.add(Counter::dropped_unparsable);
+        context_.counters.add(Counter::dropped_unparsable);
         return true;
     }
     // A transaction takes any response with its branch, wherever that was seen: a forged 2xx would be billed.
@@ -416,15 +409,15 @@ bool Bridge::gate_response(const pjsip_rx_data* rdata) {
     // Before pjsip sees it: a transaction that had another final response would take a late 2xx for that one again.
     if (dialog == nullptr) return took_late_answer(rdata);
     if (dialog->speaks_from(rdata)) return false;
-    counters.add(Counter::dropped_foreign);
+    context_.counters.add(Counter::dropped_foreign);
     return true;
 }
 
-static bool refused_as_unsupported(pjsip_rx_data* rdata, const char* name) {
+static bool refused_as_unsupported(Context& context, pjsip_rx_data* rdata, const char* name) {
     const pjsip_hdr* required = find_header(rdata->msg_info.msg, name);
     if (required == nullptr || rdata->msg_info.msg->line.req.method.id == PJSIP_ACK_METHOD) return false;
-    counters.add(Counter::refused_extension);
-    respond_unsupported(rdata, header_value(required, 256));
+    context.counters.add(Counter::refused_extension);
+    respond_unsupported(context, rdata, header_value(required, 256));
     return true;
 }
 
@@ -432,34 +425,34 @@ void Bridge::on_request(pjsip_rx_data* rdata) {
     const pjsip_method& method = rdata->msg_info.msg->line.req.method;
     const bool outside = rdata->msg_info.to->tag.slen == 0 && method.id != PJSIP_CANCEL_METHOD;
     if (validity::is_ambiguous(rdata) || (outside && validity::is_malformed(rdata))) {
-        counters.add(Counter::refused_malformed);
-        if (method.id != PJSIP_ACK_METHOD) respond_stateless(rdata, PJSIP_SC_BAD_REQUEST);
+        context_.counters.add(Counter::refused_malformed);
+        if (method.id != PJSIP_ACK_METHOD) respond_stateless(context_, rdata, PJSIP_SC_BAD_REQUEST);
         return;
     }
     if (method.id == PJSIP_CANCEL_METHOD) return on_cancel(rdata);
     if (!outside) return on_in_dialog(rdata);
     // RFC 3261 §16.3: no extension that a hop must know passes here. Require is for the other leg to judge, but where we
     // are the one who answers.
-    if (refused_as_unsupported(rdata, "Proxy-Require")) return;
+    if (refused_as_unsupported(context_, rdata, "Proxy-Require")) return;
     if (method.id == PJSIP_INVITE_METHOD) return on_initial_invite(rdata);
     on_other(rdata);
 }
 
 void Bridge::on_other(pjsip_rx_data* rdata) {
     const pjsip_method& method = rdata->msg_info.msg->line.req.method;
-    if (method.id == PJSIP_ACK_METHOD) return counters.add(Counter::acks_unmatched);
+    if (method.id == PJSIP_ACK_METHOD) return context_.counters.add(Counter::acks_unmatched);
     if (method.id == PJSIP_OPTIONS_METHOD) {
-        if (refused_as_unsupported(rdata, "Require")) return;
-        counters.add(Counter::options_answered);
+        if (refused_as_unsupported(context_, rdata, "Require")) return;
+        context_.counters.add(Counter::options_answered);
         const auto detail = refusing();
-        if (detail.empty()) return respond_stateless(rdata, PJSIP_SC_OK);
+        if (detail.empty()) return respond_stateless(context_, rdata, PJSIP_SC_OK);
         // RFC 3261 §11.2: as if it were an INVITE. A proxy that probes us looks for another node meanwhile.
-        return respond_stateless(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, stack.settings.retry_after_s,
-                                 our_reason(detail));
+        return respond_stateless(context_, rdata, PJSIP_SC_SERVICE_UNAVAILABLE, context_.settings.retry_after_s,
+                                 our_reason(context_, detail));
     }
-    counters.add(Counter::unmatched_requests);
-    respond_stateless(rdata, method.id == PJSIP_BYE_METHOD ? PJSIP_SC_CALL_TSX_DOES_NOT_EXIST
-                                                           : PJSIP_SC_METHOD_NOT_ALLOWED);
+    context_.counters.add(Counter::unmatched_requests);
+    respond_stateless(context_, rdata, method.id == PJSIP_BYE_METHOD ? PJSIP_SC_CALL_TSX_DOES_NOT_EXIST
+                                                                     : PJSIP_SC_METHOD_NOT_ALLOWED);
 }
 
 void Bridge::on_cancel(pjsip_rx_data* rdata) {
@@ -467,16 +460,16 @@ void Bridge::on_cancel(pjsip_rx_data* rdata) {
     pjsip_tsx_create_key(rdata->tp_info.pool, &key, PJSIP_ROLE_UAS, &pjsip_invite_method, rdata);
     pjsip_transaction* invite = pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);  // with a reference
     if (invite == nullptr) {
-        counters.add(Counter::unmatched_requests);
-        return respond_stateless(rdata, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
+        context_.counters.add(Counter::unmatched_requests);
+        return respond_stateless(context_, rdata, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }
-    auto* user = static_cast<TsxUser*>(invite->mod_data[stack.user->id]);
+    auto* user = TsxUser::of(invite);
     if (user != nullptr) {
         user->on_cancel(rdata);
     } else {
         const auto* to = invite->last_tx != nullptr ? PJSIP_MSG_TO_HDR(invite->last_tx->msg) : nullptr;
         // RFC 3261 §9.2: too late to have an effect.
-        answer_request(rdata, PJSIP_SC_OK, to != nullptr ? view(to->tag) : std::string_view());
+        answer_request(context_, rdata, PJSIP_SC_OK, to != nullptr ? view(to->tag) : std::string_view());
     }
     pj_grp_lock_dec_ref(invite->grp_lock);
 }
@@ -484,8 +477,8 @@ void Bridge::on_cancel(pjsip_rx_data* rdata) {
 bool Bridge::refused_as_malformed(pjsip_rx_data* rdata) {
     const auto& info = rdata->msg_info;
     const auto refuse = [&](Counter counter, int code) {
-        counters.add(counter);
-        respond_stateless(rdata, code);
+        context_.counters.add(counter);
+        respond_stateless(context_, rdata, code);
         return true;
     };
     if (info.len >= PJSIP_MAX_PKT_LEN - 1) {  // not pkt_info.len: one read of a stream holds many messages
@@ -511,28 +504,28 @@ bool Bridge::refused_as_malformed(pjsip_rx_data* rdata) {
 
 bool Bridge::refused_for_claim(pjsip_rx_data* rdata, const std::optional<Claim>& claim) {
     if (!claim || claim->refused == 0) return false;
-    counters.add(Counter::refused_replaces);
-    respond_stateless(rdata, claim->refused);
+    context_.counters.add(Counter::refused_replaces);
+    respond_stateless(context_, rdata, claim->refused);
     return true;
 }
 
 std::string_view Bridge::refusing() const {
     if (!not_accepting_.empty()) return not_accepting_;
-    const bool full = calls_.size() + unacknowledged.count() >= stack.settings.calls_max;
-    return full || events_.nearly_full() ? "node_full" : "";
+    const bool full = calls_.size() + unacknowledged_.count() >= context_.settings.calls_max;
+    return full || context_.events.nearly_full() ? "node_full" : "";
 }
 
 bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
     auto detail = refusing();
     if (!detail.empty()) {
-        counters.add(not_accepting_.empty() ? Counter::refused_node_full : Counter::refused_not_accepting);
+        context_.counters.add(not_accepting_.empty() ? Counter::refused_node_full : Counter::refused_not_accepting);
     } else if (decisions_are_late()) {
         detail = "node_full";
-        counters.add(Counter::refused_overload);
+        context_.counters.add(Counter::refused_overload);
     } else {
         return false;
     }
-    refuse_with_record(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, detail, stack.settings.retry_after_s);
+    refuse_with_record(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, detail, context_.settings.retry_after_s);
     return true;
 }
 
@@ -543,7 +536,7 @@ bool Bridge::decisions_are_late() {
         const auto& [id, since_ns] = undecided_.front();
         const auto found = calls_.find(id);
         if (found != calls_.end() && found->second->undecided()) {
-            return Moment::now().mono_ns - since_ns > stack.settings.admission_wait_ms_max * 1'000'000LL;
+            return Moment::now().mono_ns - since_ns > context_.settings.admission_wait_ms_max * 1'000'000LL;
         }
         undecided_.pop_front();
     }
@@ -552,15 +545,15 @@ bool Bridge::decisions_are_late() {
 
 void Bridge::refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s) {
     report_refused(rdata, code, detail);
-    respond_stateless(rdata, code, retry_after_s, our_reason(detail));
+    respond_stateless(context_, rdata, code, retry_after_s, our_reason(context_, detail));
 }
 
 void Bridge::report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail) {
-    if (events_.nearly_full()) return counters.add(Counter::events_dropped);
+    if (context_.events.nearly_full()) return context_.counters.add(Counter::events_dropped);
     const auto& info = rdata->msg_info;
     const pjsip_transport* transport = rdata->tp_info.transport;
     const Moment now = Moment::now();
-    InviteReceived invite = invite_of(rdata, next_id_++, now);
+    InviteReceived invite = invite_of(context_, rdata, next_id_++, now);
     invite.leg = {
         .sip_call_id = view(info.cid->id),
         .local_tag = {},
@@ -576,46 +569,28 @@ void Bridge::report_refused(const pjsip_rx_data* rdata, int code, std::string_vi
         .remote_address = host_port(rdata->pkt_info.src_name, rdata->pkt_info.src_port),
         .transport = transport_of(transport->key.type),
     };
-    tell(0, now, InviteRefused{{detail}, code, std::move(invite)});
-}
-
-InviteReceived invite_of(const pjsip_rx_data* invite, std::uint64_t id, Moment at) {
-    const int group = group_of(invite);
-    const auto request_uri = request_uri_of(invite);
-    const auto* from = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(invite->msg_info.from->uri));
-    const auto& tls_names = tls_names::of(invite->tp_info.transport);
-    InviteReceived received{};
-    received.mono_ns = at.mono_ns;
-    received.wall_ns = at.wall_ns;
-    received.bridge_id = id;
-    if (group != PeerTable::unlisted) received.peer = stack.settings.peers.name(group);
-    received.request_uri = request_uri;
-    received.request_user = user_in(request_uri);
-    received.from_user = user_in(printed(from, PJSIP_URI_IN_REQ_URI));
-    received.headers = wanted_headers_of(invite->msg_info.msg);
-    if (!tls_names.empty()) received.tls_name = tls_names.front();
-    return received;
+    context_.events.push(0, now, InviteRefused{{detail}, code, std::move(invite)});
 }
 
 void Bridge::on_initial_invite(pjsip_rx_data* rdata) {
     if (refused_as_malformed(rdata)) return;
-    auto claim = claim_of(rdata);
+    auto claim = claim_of(context_, rdata);
     if (refused_for_claim(rdata, claim) || refused_for_load(rdata)) return;
     const std::uint64_t id = next_id_++;
-    auto call = std::make_unique<Call>(id);
-    if (!call->start(rdata, std::move(claim))) return counters.add(Counter::refused_malformed);
+    auto call = std::make_unique<Call>(context_, id);
+    if (!call->start(rdata, std::move(claim))) return context_.counters.add(Counter::refused_malformed);
     call->announce(rdata);
     calls_.emplace(id, std::move(call));
     undecided_.emplace_back(id, Moment::now().mono_ns);
     live_calls_.store(calls_.size(), std::memory_order_relaxed);
-    counters.add(Counter::invites);
+    context_.counters.add(Counter::invites);
 }
 
 void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
     const pjsip_method& method = rdata->msg_info.msg->line.req.method;
     Leg* leg = find_dialog(view(rdata->msg_info.cid->id), view(rdata->msg_info.to->tag), view(rdata->msg_info.from->tag));
     if (method.id == PJSIP_ACK_METHOD) {
-        if (leg == nullptr || leg->call() == nullptr) return counters.add(Counter::acks_unmatched);
+        if (leg == nullptr || leg->call() == nullptr) return context_.counters.add(Counter::acks_unmatched);
         return leg->call()->on_ack(*leg, rdata);
     }
     if (leg == nullptr || leg->call() == nullptr) {
@@ -624,14 +599,14 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
         const bool late_bye =
             method.id == PJSIP_BYE_METHOD &&
             (leg != nullptr || find_ended(name) != nullptr);
-        counters.add(late_bye ? Counter::late_byes : Counter::unmatched_requests);
-        return respond_stateless(rdata, late_bye ? PJSIP_SC_OK : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
+        context_.counters.add(late_bye ? Counter::late_byes : Counter::unmatched_requests);
+        return respond_stateless(context_, rdata, late_bye ? PJSIP_SC_OK : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }
     Call* call = leg->call();
     leg->dialog.heard_on(rdata->tp_info.transport);
     if (method.id != PJSIP_BYE_METHOD && validity::has_broken_sdp(rdata)) {
-        counters.add(Counter::refused_malformed);
-        return respond_stateless(rdata, PJSIP_SC_BAD_REQUEST);
+        context_.counters.add(Counter::refused_malformed);
+        return respond_stateless(context_, rdata, PJSIP_SC_BAD_REQUEST);
     }
     const int cseq = rdata->msg_info.cseq->cseq;
     const bool newer = cseq > leg->dialog.remote_cseq();
@@ -640,8 +615,8 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
         return leg->side() == Side::a ? call->on(inputs::ByeOfA{rdata}) : call->on(inputs::ByeOfB{rdata});
     }
     if (!newer) {  // RFC 3261 §12.2.2
-        counters.add(Counter::refused_out_of_order);
-        return respond_stateless(rdata, PJSIP_SC_INTERNAL_SERVER_ERROR);
+        context_.counters.add(Counter::refused_out_of_order);
+        return respond_stateless(context_, rdata, PJSIP_SC_INTERNAL_SERVER_ERROR);
     }
     call->on(inputs::Life{*leg});
     call->on(inputs::Request{*leg, rdata});
@@ -658,9 +633,9 @@ bool Bridge::took_late_answer(const pjsip_rx_data* rdata) {
     const auto local_tag = view(info.from->tag), remote_tag = view(info.to->tag), call_id = view(info.cid->id);
     EndedDialog* ended = find_ended(std::string(local_tag) + '\0');
     if (ended == nullptr || ended->attempt == 0) return false;
-    Dialog late;
+    Dialog late(context_);
     if (!late.start_late(rdata, ended->invite_cseq, ended->group, ended->peer_address)) {
-        counters.add(Counter::dropped_foreign);
+        context_.counters.add(Counter::dropped_foreign);
         return true;
     }
     const auto name = dialog_name(local_tag, remote_tag, call_id);
@@ -669,38 +644,33 @@ bool Bridge::took_late_answer(const pjsip_rx_data* rdata) {
     const bool same_call_id = ended->name.ends_with(std::string(1, '\0').append(call_id).append(1, '\0'));
     const bool ours = same_call_id && info.cseq->cseq == ended->invite_cseq;
     if (!ours || (!repeated && ended->branches == branches_max)) {
-        counters.add(Counter::unmatched_responses);
+        context_.counters.add(Counter::unmatched_responses);
         return true;
     }
-    if (TxPtr ack = late.ack(ended->invite_cseq, "z9hG4bK" + random_hex(12))) send_ack(std::move(ack));
+    if (TxPtr ack = late.ack(ended->invite_cseq, "z9hG4bK" + random_hex(12))) send_ack(context_, std::move(ack));
     if (repeated) {  // its BYE is on the way
-        counters.add(Counter::repeated_answers);
+        context_.counters.add(Counter::repeated_answers);
         return true;
     }
     EndedDialog branch = *ended;
     branch.name = name;
     branch.answered = true;
     ++branch.branches;
-    if (TxPtr bye = late.request(pjsip_bye_method)) send_unattended(std::move(bye));
-    report_dropped(branch.bridge_id, branch.attempt, code, late);
+    if (TxPtr bye = late.request(pjsip_bye_method)) send_unattended(context_, std::move(bye));
+    report_dropped(context_, branch.bridge_id, branch.attempt, code, late);
     remember(std::move(branch));
     return true;
-}
-
-void Bridge::report_dropped(std::uint64_t bridge_id, int attempt, int code, const Dialog& answered) {
-    counters.add(Counter::dropped_answers);
-    tell(bridge_id, Moment::now(), AnswerDropped{attempt, code, answered.identity()});
 }
 
 void Bridge::on_response(pjsip_rx_data* rdata) {
     Leg* leg = find(view(rdata->msg_info.from->tag));
     if (leg == nullptr || view(rdata->msg_info.cid->id) != leg->dialog.call_id()) {
-        return counters.add(Counter::unmatched_responses);
+        return context_.counters.add(Counter::unmatched_responses);
     }
     const auto& line = rdata->msg_info.msg->line.status;
     if (rdata->msg_info.cseq->method.id != PJSIP_INVITE_METHOD || line.code / 100 != 2) return;
     if (!leg->dialog.speaks_from(rdata)) {
-        return counters.add(Counter::dropped_foreign);
+        return context_.counters.add(Counter::dropped_foreign);
     }
     if (view(rdata->msg_info.to->tag) == leg->dialog.remote_tag()) {
         leg->on_repeated_answer(rdata);
@@ -712,11 +682,11 @@ void Bridge::on_response(pjsip_rx_data* rdata) {
 void Bridge::on_dropped(const pjsip_tp_dropped_data& dropped) {
     if (dropped.status == PJ_EIGNORED) return;  // a keep-alive
     const int code = BrokenStreams::code_for(dropped);
-    counters.add(code == PJSIP_SC_MESSAGE_TOO_LARGE ? Counter::refused_too_large : Counter::dropped_unparsable);
+    context_.counters.add(code == PJSIP_SC_MESSAGE_TOO_LARGE ? Counter::refused_too_large : Counter::dropped_unparsable);
     if (code == 0) return;
     for (const auto& [tag, leg] : legs_) leg->dialog.let_go_of(dropped.tp);
-    const int group = stack.settings.peers.find(&dropped.tp->key.rem_addr, tls_names::of(dropped.tp));
-    broken_streams_.give_up(dropped, code, group != PeerTable::unlisted);
+    const bool listed = context_.group_of(&dropped.tp->key.rem_addr, dropped.tp) != PeerTable::unlisted;
+    broken_streams_.give_up(dropped, code, listed);
 }
 
 }  // namespace sidecar

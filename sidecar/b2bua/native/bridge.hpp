@@ -5,8 +5,7 @@
 #include "broken_streams.hpp"
 #include "call.hpp"
 #include "command_queue.hpp"
-#include "counters.hpp"
-#include "event_queue.hpp"
+#include "connections.hpp"
 #include "gateway_request.hpp"
 #include "leg.hpp"
 #include "source_limit.hpp"
@@ -30,7 +29,7 @@ namespace sidecar {
 //
 // All of it runs in pjsua's one worker thread; only post(), drain() and the counters are for others. Owns the calls, the
 // abandoned attempts and both queues.
-class Bridge {
+class Bridge final : private Tables {
 public:
     explicit Bridge(Settings settings);
     ~Bridge();
@@ -42,8 +41,9 @@ public:
     // Returns when no call is held any more; nothing is sent to any peer. The worker may still be on its way out of our
     // code: the endpoint is destroyed next, which waits for it, and the bridge last.
     void stop();
-    int event_fd() const { return events_.fd(); }
-    std::string drain() { return events_.drain(); }
+    int event_fd() const { return context_.events.fd(); }
+    std::string drain() { return context_.events.drain(); }
+    const Counters& counters() const { return context_.counters; }
     void post(std::vector<Command>&& commands);
     std::size_t live_calls() const { return live_calls_.load(std::memory_order_relaxed); }
     std::size_t abandoned_legs() const { return abandoned_legs_.load(std::memory_order_relaxed); }
@@ -51,33 +51,31 @@ public:
     std::size_t pools() const { return pools_.load(std::memory_order_relaxed); }                // likewise
 
     // Native thread.
-    template <typename E>
-    void tell(std::uint64_t id, Moment at, const E& event) {
-        events_.push(id, at, event);
-    }
-    void enter(Leg& leg);
-    void leave(Leg& leg);
-    void retire(Call& call);                           // freed when the current callback returns
-    void adopt(std::unique_ptr<CalleeLeg> abandoned);  // an attempt whose call goes on without it
-    void forget(CalleeLeg& abandoned);                 // freed when the current callback returns
-    void retire(std::unique_ptr<Relay> relay);         // likewise
-    void forget(GatewayRequest& ended);                // likewise
-
-    // Every way from pjsip into our code goes through here: no exception gets out, and what was retired is freed last,
-    // when nothing of it is on the stack any more.
     template <typename F>
-    void enter_from_pjsip(F&& body) noexcept;
-
+    void enter_from_pjsip(F&& body) noexcept {
+        context_.enter_from_pjsip(body);
+    }
     bool gate_request(pjsip_rx_data* rdata);         // true: dropped
     bool gate_response(const pjsip_rx_data* rdata);  // true: dropped
     void on_request(pjsip_rx_data* rdata);
-    void report_dropped(std::uint64_t bridge_id, int attempt, int code, const Dialog& answered);
     void on_response(pjsip_rx_data* rdata);
     void on_dropped(const pjsip_tp_dropped_data& dropped);
     bool hears(const pjsip_transport* transport) const { return !broken_streams_.holds(transport); }
-    Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const;
+    void on_sending(pjsip_tx_data* tdata) { fit_buffer(tdata, printed_); }
+    void on_transport_state(pjsip_transport* transport, pjsip_transport_state state, const pjsip_transport_state_info* info);
 
 private:
+    void enter(Leg& leg) override;
+    void leave(Leg& leg) override;
+    Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const override;
+    void adopt(std::unique_ptr<CalleeLeg> abandoned) override;
+    void await_ack(pjsip_transaction* refused_invite) override { unacknowledged_.take(refused_invite); }
+    void retire(Call& call) override;
+    void retire(std::unique_ptr<Relay> relay) override;
+    void forget(CalleeLeg& abandoned) override;
+    void forget(GatewayRequest& ended) override;
+    void sweep() noexcept override;
+
     void run(std::vector<Command>& commands);
     bool is_over_rate(const pjsip_rx_data* rdata, int group);
     void on_initial_invite(pjsip_rx_data* rdata);
@@ -95,7 +93,6 @@ private:
     void snapshot();
     void ask_gateway(const commands::AskGateway& asked);
     void stop_here();
-    void sweep() noexcept;
     void count_holdings() noexcept;
     void give_memory_back() noexcept;
     static void ticked(void* self);
@@ -103,7 +100,10 @@ private:
     Leg* find(std::string_view local_tag) const;
     const Dialog* asker(std::string_view local_tag) const;  // whose request a response is to
 
-    EventQueue events_;
+    // Transactions point to them until the endpoint is gone, and the bridge goes after it.
+    pjsip_module gate_module_;
+    pjsip_module bridge_module_;
+    Context context_;
     std::unique_ptr<CommandQueue> commands_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Call>> calls_;
     // The calls in the order of their INVITEs, and when those came; the first is undecided, of the others some are.
@@ -122,13 +122,16 @@ private:
     std::atomic<std::size_t> transactions_{0};
     std::atomic<std::size_t> pools_{0};  // in use, not those that are kept for the next call
     std::size_t most_pools_ = 0;           // since memory was last given back
-    BrokenStreams broken_streams_;
-    Deadline tick_{this, &ticked};
+    BrokenStreams broken_streams_{context_};
+    Connections connections_{context_};
+    Unacknowledged unacknowledged_;
+    pjsip_tp_state_callback pjsuas_on_state_ = nullptr;
+    PrintedMessage printed_;
+    Deadline tick_{context_, this, &ticked};
     SourceLimit peers_limit_;
     SourceLimit strangers_limit_;  // of its own: no stranger may crowd a peer out
     std::uint64_t next_id_ = 1;
     std::string not_accepting_;  // the detail of the refusal; empty: accepting
-    int depth_ = 0;
 
     // The last to end: a BYE that crossed ours gets 200, not 481; a 2xx that comes too late gets ACK and BYE.
     struct EndedDialog {
@@ -151,10 +154,5 @@ private:
     std::condition_variable stop_condition_;
     bool stopped_ = false;
 };
-
-inline Bridge* bridge = nullptr;  // the one of this process; set while its modules are registered
-
-// All that the INVITE itself says; without `leg`. It borrows from it.
-InviteReceived invite_of(const pjsip_rx_data* invite, std::uint64_t id, Moment at);
 
 }  // namespace sidecar

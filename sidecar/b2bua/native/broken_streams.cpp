@@ -1,8 +1,6 @@
 #include "broken_streams.hpp"
 
-#include "dialog.hpp"
 #include "message.hpp"
-#include "stack.hpp"
 
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -27,15 +25,15 @@ std::string head_of(std::string_view message) {
 }
 
 // Null where the head is that of no request, or of one that gets no response.
-TxPtr answer_to(std::string_view message, int code) {
+TxPtr answer_to(const Context& context, std::string_view message, int code) {
     std::string head = head_of(message);
-    const PoolPtr pool = new_pool("head", 4096, 4096);
+    const PoolPtr pool = new_pool(context, "head", 4096, 4096);
     pjsip_parser_err_report errors;
     pj_list_init(&errors);
     const pjsip_msg* request = head.empty() ? nullptr : pjsip_parse_msg(pool.get(), head.data(), head.size(), &errors);
     if (request == nullptr || request->type != PJSIP_REQUEST_MSG) return nullptr;
     if (request->line.req.method.id == PJSIP_ACK_METHOD) return nullptr;
-    TxPtr response = new_message(PJSIP_RESPONSE_MSG);
+    TxPtr response = new_message(context, PJSIP_RESPONSE_MSG);
     if (!response) return nullptr;
     response->msg->line.status.code = code;
     response->msg->line.status.reason = *pjsip_get_status_text(code);
@@ -97,7 +95,7 @@ void BrokenStreams::give_up(const pjsip_tp_dropped_data& dropped, int code, bool
     if (holds(transport)) return;
     streams_.push_back({transport, false});
     pjsip_transport_add_ref(transport);
-    if (TxPtr response = listed ? answer_to(received(dropped), code) : nullptr) {
+    if (TxPtr response = listed ? answer_to(context_, received(dropped), code) : nullptr) {
         pjsip_transport_send(transport, response.get(), &transport->key.rem_addr, transport->addr_len, nullptr, nullptr);
     }
     pjsip_transport_shutdown2(transport, PJ_TRUE);  // its transactions end as they do where a connection breaks

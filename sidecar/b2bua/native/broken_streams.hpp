@@ -1,6 +1,8 @@
 // Connections that cannot be read on, because nobody knows where their next message begins.
 #pragma once
 
+#include "context.hpp"
+
 #include <pjsip.h>
 
 #include <string_view>
@@ -16,6 +18,7 @@ namespace sidecar {
 // Holds a reference to each transport until it lets go of it.
 class BrokenStreams {
 public:
+    explicit BrokenStreams(const Context& context) : context_(context) {}
     ~BrokenStreams() { clear(); }
     // The answer to what pjsip dropped, where that leaves the stream without a beginning of the next message; else 0.
     static int code_for(const pjsip_tp_dropped_data& dropped);
@@ -30,6 +33,7 @@ private:
         pjsip_transport* transport;
         bool aged;
     };
+    const Context& context_;
     std::vector<Stream> streams_;
 };
 

@@ -1,7 +1,5 @@
 #include "call.hpp"
 
-#include "bridge.hpp"
-
 #include <algorithm>
 #include <iterator>
 
@@ -17,7 +15,7 @@ bool has_early_media(const pjsip_rx_data* response) {
 }
 
 // The SIP addresses of a 3xx, in order; bounded. They borrow from it.
-std::vector<Contact> contacts_of(const pjsip_msg* msg) {
+std::vector<Contact> contacts_of(Context& context, const pjsip_msg* msg) {
     std::vector<Contact> found;
     if (msg == nullptr || msg->line.status.code / 100 != 3) return found;
     for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
@@ -26,7 +24,7 @@ std::vector<Contact> contacts_of(const pjsip_msg* msg) {
         const bool secure = PJSIP_URI_SCHEME_IS_SIPS(contact->uri);
         if (!PJSIP_URI_SCHEME_IS_SIP(contact->uri) && !secure) continue;
         if (found.size() == contacts_max) {
-            counters.add(Counter::texts_cut);
+            context.counters.add(Counter::texts_cut);
             break;
         }
         const auto* uri = static_cast<const pjsip_sip_uri*>(pjsip_uri_get_uri(contact->uri));
@@ -46,12 +44,12 @@ std::vector<Contact> contacts_of(const pjsip_msg* msg) {
 
 template <typename I>
 void Call::late(const I&) {
-    counters.add(Counter::commands_unmatched);
+    context_.counters.add(Counter::commands_unmatched);
 }
 
 template <typename I>
 void Call::unknown(const I&) {
-    counters.add(Counter::inputs_unknown);
+    context_.counters.add(Counter::inputs_unknown);
 }
 
 // --- the table -------------------------------------------------------------------------------------------------------
@@ -97,33 +95,51 @@ SIDECAR_ROW(inputs::Request,        relay_before_answer,     relay_before_answer
 SIDECAR_ROW(inputs::LegEnded,       unknown,                 ignored,                 unknown,                 unknown,               unknown,                report_ended_legs)
 // clang-format on
 
-Call::Call(std::uint64_t id) : id_(id), b_token_(random_hex(16)), a_(*this) {}
+Call::Call(Context& context, std::uint64_t id) : context_(context), id_(id), b_token_(random_hex(16)), a_(context, *this) {}
 
 Call::~Call() = default;
 
 bool Call::start(pjsip_rx_data* invite, std::optional<Claim> claim) {
     if (!a_.accept(invite)) return false;
     claim_ = std::move(claim);
-    invite_ = std::make_unique<HeldMessage>(invite);
+    invite_ = std::make_unique<HeldMessage>(context_, invite);
     if (const auto* hops = static_cast<const pjsip_max_fwd_hdr*>(
             pjsip_msg_find_hdr(invite->msg_info.msg, PJSIP_H_MAX_FORWARDS, nullptr))) {
         max_forwards_ = static_cast<int>(hops->ivalue) - 1;
     }
-    hold_.arm(stack.settings.answer_hold_ms_max);
+    hold_.arm(context_.settings.answer_hold_ms_max);
     return true;
 }
 
+InviteReceived invite_of(Context& context, const pjsip_rx_data* invite, std::uint64_t id, Moment at) {
+    const int group = context.group_of(&invite->pkt_info.src_addr, invite->tp_info.transport);
+    const auto request_uri = request_uri_of(invite);
+    const auto* from = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(invite->msg_info.from->uri));
+    const auto& tls_names = context.tls_names.of(invite->tp_info.transport);
+    InviteReceived received{};
+    received.mono_ns = at.mono_ns;
+    received.wall_ns = at.wall_ns;
+    received.bridge_id = id;
+    if (group != PeerTable::unlisted) received.peer = context.settings.peers.name(group);
+    received.request_uri = request_uri;
+    received.request_user = user_in(request_uri);
+    received.from_user = user_in(printed(from, PJSIP_URI_IN_REQ_URI));
+    received.headers = wanted_headers_of(context, invite->msg_info.msg);
+    if (!tls_names.empty()) received.tls_name = tls_names.front();
+    return received;
+}
+
 void Call::announce(const pjsip_rx_data* invite) {
-    InviteReceived received = invite_of(invite, id_, Moment::now());
+    InviteReceived received = invite_of(context_, invite, id_, Moment::now());
     received.leg = a_.dialog.identity();
     received.b_token = b_token_;
-    if (claim_) received.claimed_peer = stack.settings.peers.name(claim_->group);
+    if (claim_) received.claimed_peer = context_.settings.peers.name(claim_->group);
     tell(received);
 }
 
 template <typename E>
 void Call::tell(const E& event) {
-    bridge->tell(id_, Moment::now(), event);
+    context_.events.push(id_, Moment::now(), event);
 }
 
 // --- commands --------------------------------------------------------------------------------------------------------
@@ -133,7 +149,7 @@ void Call::route(const commands::Route& command) {
     failure_.reset();
     state_ = State::routing;
     b_existed_ = true;
-    b_ = std::make_unique<CalleeLeg>(*this, command.attempt);
+    b_ = std::make_unique<CalleeLeg>(context_, *this, command.attempt);
     if (!b_->start(command, *invite_, a_.dialog.remote(), max_forwards_, b_token_, claim_ ? &claim_->header : nullptr)) {
         hold_failure({*b_, RouteFailure::unreachable, nullptr});
     }
@@ -151,10 +167,10 @@ void Call::relay_answer(const commands::RelayAnswer&) {
     // Where A made the offer its ACK has nothing to tell B. Waiting for it would have B give up an answer whose ACK was
     // lost on A (RFC 3261 §13.3.1.4) before our own timer does, and the record would name the callee.
     if (offered) b_->confirm(nullptr);
-    counters.add(Counter::answers_relayed);
+    context_.counters.add(Counter::answers_relayed);
     const Moment now = Moment::now();
     answered_ns_ = now.mono_ns;
-    bridge->tell(id_, now, AnswerRelayed{});
+    context_.events.push(id_, now, AnswerRelayed{});
     if (duration_ms_ >= 0) duration_.arm(duration_ms_);
     if (grant_ms_ >= 0) grant_.arm(grant_ms_);
     liveness_.start(a_, *b_);
@@ -197,7 +213,7 @@ void Call::arm_before_answer(const commands::ArmDeadline& command) {
         case DeadlineKind::no_ack:
         case DeadlineKind::dead_peer:
         case DeadlineKind::session_timer:  // these four are the bridge's own
-            return counters.add(Counter::commands_unmatched);
+            return context_.counters.add(Counter::commands_unmatched);
     }
 }
 
@@ -227,7 +243,7 @@ void Call::begin_ending() {
 void Call::close_relays() {
     for (auto& relay : relays_) {
         relay->close();
-        bridge->retire(std::move(relay));
+        context_.tables.retire(std::move(relay));
     }
     relays_.clear();
 }
@@ -255,14 +271,14 @@ void Call::report_ended_legs(const inputs::LegEnded&) {
     a_reported_ |= report_a;
     b_reported_ |= report_b;
     // Before the last report: who has read it finds the slot free.
-    if (a_reported_ && (b_reported_ || !b_existed_)) bridge->retire(*this);
+    if (a_reported_ && (b_reported_ || !b_existed_)) context_.tables.retire(*this);
     if (report_a) tell(LegTerminated{Side::a, a_.last_code(), a_.alive(), {}});
     if (report_b) tell(LegTerminated{Side::b, b_code_, b_alive_, b_reasons_});
 }
 
 void Call::transport_broken(const inputs::BrokenTransport& input) {
     tell(TransportFailed{input.side});
-    end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, {our_reason("transport_lost")});
+    end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, {our_reason(context_, "transport_lost")});
 }
 
 void Call::transport_broken_late(const inputs::BrokenTransport& input) { tell(TransportFailed{input.side}); }
@@ -285,7 +301,7 @@ void Call::grant_fired(void* self) {
 
 void Call::held_too_long(const inputs::HoldDeadline&) {
     tell(DeadlineReached{DeadlineKind::hold, 0});
-    end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, {our_reason("journal")});
+    end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, {our_reason(context_, "journal")});
 }
 
 void Call::rang_too_long(const inputs::RingDeadline&) {
@@ -299,7 +315,7 @@ void Call::limit_reached(const inputs::Limit& input) {
 
 void Call::not_acknowledged(const inputs::NoAck&) {
     tell(DeadlineReached{DeadlineKind::no_ack, 0});
-    end_both(PJSIP_SC_REQUEST_TIMEOUT, {our_reason("no_ack")});
+    end_both(PJSIP_SC_REQUEST_TIMEOUT, {our_reason(context_, "no_ack")});
 }
 
 void Call::never_acknowledged(const inputs::NoAck&) {
@@ -324,29 +340,29 @@ void Call::pass_provisional(const inputs::Provisional& input) {
 
 void Call::hold_answer(const inputs::Answer& input) {
     const pjsip_msg* msg = input.response->msg_info.msg;
-    answer_ = std::make_unique<HeldMessage>(input.response);
+    answer_ = std::make_unique<HeldMessage>(context_, input.response);
     liveness_.agreed(msg);
     state_ = State::answering;
-    hold_.arm(stack.settings.answer_hold_ms_max);
+    hold_.arm(context_.settings.answer_hold_ms_max);
     tell(AnswerHeld{input.leg.attempt(), msg->line.status.code, input.leg.dialog.identity()});
 }
 
 void Call::hold_failure(const inputs::Failure& input) {
     state_ = State::rerouting;
-    hold_.arm(stack.settings.answer_hold_ms_max);
+    hold_.arm(context_.settings.answer_hold_ms_max);
     RouteFailed failed{};
     failed.attempt = input.leg.attempt();
     failed.cause = input.cause;
     failed.early_media_relayed = early_media_relayed_;
     failed.heard_code = input.leg.heard_code();
     if (input.response != nullptr) {
-        failure_ = std::make_unique<HeldMessage>(input.response);
+        failure_ = std::make_unique<HeldMessage>(context_, input.response);
         const pjsip_msg* msg = input.response->msg_info.msg;
         failed.sip_code = msg->line.status.code;
         failed.phrase = failure_->phrase();
-        failed.reasons = reasons_of(msg);
-        failed.headers = wanted_headers_of(msg);
-        failed.contacts = contacts_of(msg);
+        failed.reasons = reasons_of(context_, msg);
+        failed.headers = wanted_headers_of(context_, msg);
+        failed.contacts = contacts_of(context_, msg);
     }
     b_code_ = failed.sip_code;
     b_alive_ = input.response != nullptr;
@@ -360,15 +376,15 @@ void Call::hold_failure(const inputs::Failure& input) {
 void Call::give_up_attempt() {
     close_relays();  // they hold on to this leg
     CalleeLeg* leg = b_.get();
-    bridge->adopt(std::move(b_));
+    context_.tables.adopt(std::move(b_));
     leg->give_up();
 }
 
 // --- from leg A, and in the dialogs ----------------------------------------------------------------------------------
 
 void Call::cancelled(const inputs::Cancel& input) {
-    const Reasons reasons = reasons_of(input.cancel->msg_info.msg);
-    tell(CancelReceived{reasons, wanted_headers_of(input.cancel->msg_info.msg)});
+    const Reasons reasons = reasons_of(context_, input.cancel->msg_info.msg);
+    tell(CancelReceived{reasons, wanted_headers_of(context_, input.cancel->msg_info.msg)});
     begin_ending();
     a_.refuse(PJSIP_SC_REQUEST_TERMINATED, {});
     if (b_) b_->leave(reasons);
@@ -378,8 +394,8 @@ void Call::cancelled(const inputs::Cancel& input) {
 Leg* Call::other(const Leg& leg) { return leg.side() == Side::a ? static_cast<Leg*>(b_.get()) : &a_; }
 
 bool Call::take_bye(Leg& leg, pjsip_rx_data* bye) {
-    if (!answer_request(bye, PJSIP_SC_OK, leg.dialog.local_tag())) return false;
-    tell(ByeReceived{leg.side(), reasons_of(bye->msg_info.msg), wanted_headers_of(bye->msg_info.msg)});
+    if (!answer_request(context_, bye, PJSIP_SC_OK, leg.dialog.local_tag())) return false;
+    tell(ByeReceived{leg.side(), reasons_of(context_, bye->msg_info.msg), wanted_headers_of(context_, bye->msg_info.msg)});
     return true;
 }
 
@@ -406,7 +422,7 @@ void Call::bye_of_a_crossed(const inputs::ByeOfA& input) {
 }
 
 void Call::bye_of_b_too_early(const inputs::ByeOfB& input) {  // RFC 3261 §15: it cannot end what it has not answered
-    answer_request(input.bye, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST, b_->dialog.local_tag());
+    answer_request(context_, input.bye, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST, b_->dialog.local_tag());
 }
 
 void Call::left_by_b_while_held(const inputs::ByeOfB& input) {
@@ -414,7 +430,7 @@ void Call::left_by_b_while_held(const inputs::ByeOfB& input) {
     begin_ending();
     b_->confirm(nullptr);
     b_->peer_left(PJSIP_SC_OK);
-    a_.refuse(PJSIP_SC_TEMPORARILY_UNAVAILABLE, reasons_of(input.bye->msg_info.msg));
+    a_.refuse(PJSIP_SC_TEMPORARILY_UNAVAILABLE, reasons_of(context_, input.bye->msg_info.msg));
     report_ended_legs({});
 }
 
@@ -451,7 +467,7 @@ void Call::on_ack(Leg& leg, const pjsip_rx_data* ack) {
         on(inputs::Life{leg});
         return relay->on_ack(ack);
     }
-    counters.add(Counter::acks_unmatched);
+    context_.counters.add(Counter::acks_unmatched);
 }
 
 void Call::acknowledged(const inputs::Ack& input) {
@@ -467,20 +483,20 @@ void Call::acknowledged_late(const inputs::Ack&) {
 
 void Call::show_life(const inputs::Life& input) {
     const Moment now = Moment::now();
-    if (input.leg.life_due(now.mono_ns)) bridge->tell(id_, now, sidecar::Life{input.leg.side()});
+    if (input.leg.life_due(now.mono_ns)) context_.events.push(id_, now, sidecar::Life{input.leg.side()});
 }
 
 // --- requests inside a dialog ----------------------------------------------------------------------------------------
 
 bool Call::refuse_in_dialog(Leg& leg, pjsip_rx_data* request, Counter counter, int code, int retry_after_s) {
-    counters.add(counter);
-    answer_request(request, code, leg.dialog.local_tag(), retry_after_s);
+    context_.counters.add(counter);
+    answer_request(context_, request, code, leg.dialog.local_tag(), retry_after_s);
     return true;
 }
 
 bool Call::refused_in_dialog(Leg& leg, pjsip_rx_data* request) {
     const bool refers = view(request->msg_info.msg->line.req.method.name) == "REFER";
-    if (refers && !stack.settings.pass_refer) {
+    if (refers && !context_.settings.pass_refer) {
         return refuse_in_dialog(leg, request, Counter::refused_refer, PJSIP_SC_DECLINE);
     }
     const Leg* peer = other(leg);
@@ -529,13 +545,13 @@ bool Call::refused_overlapping(Leg& leg, pjsip_rx_data* request) {
 }
 
 void Call::pass_request(Leg& leg, pjsip_rx_data* request) {
-    const Translation translation = translate(*this, leg, request);
+    const Translation translation = translate(context_, *this, leg, request);
     if (translation.refused != 0) {
-        counters.add(Counter::refused_replaces);
-        answer_request(request, translation.refused, leg.dialog.local_tag());
+        context_.counters.add(Counter::refused_replaces);
+        answer_request(context_, request, translation.refused, leg.dialog.local_tag());
         return;
     }
-    relays_.push_back(std::make_unique<Relay>(*this, leg, *other(leg)));
+    relays_.push_back(std::make_unique<Relay>(context_, *this, leg, *other(leg)));
     Relay& relay = *relays_.back();
     if (!relay.start(request, translation.headers)) remove(relay);
 }
@@ -559,7 +575,7 @@ void Call::on_refreshed(Relay& relay, const std::string& target_of_answer, const
 void Call::remove(Relay& relay) {
     const auto found = std::find_if(relays_.begin(), relays_.end(), [&](const auto& held) { return held.get() == &relay; });
     if (found == relays_.end()) return;
-    bridge->retire(std::move(*found));
+    context_.tables.retire(std::move(*found));
     relays_.erase(found);
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "command.hpp"
-#include "counters.hpp"
 #include "event.hpp"
 #include "leg.hpp"
 #include "liveness.hpp"
@@ -87,7 +86,7 @@ struct LegEnded {};  // the legs know which
 // Owns its legs, its relays and every held message. The bridge owns it, and frees it after both legs were reported.
 class Call {
 public:
-    explicit Call(std::uint64_t id);
+    Call(Context& context, std::uint64_t id);
     ~Call();
     Call(const Call&) = delete;
     Call& operator=(const Call&) = delete;
@@ -183,6 +182,7 @@ private:
     static void duration_fired(void* self);
     static void grant_fired(void* self);
 
+    Context& context_;
     const std::uint64_t id_;
     const std::string b_token_;
     State state_ = State::admitting;
@@ -215,11 +215,14 @@ private:
     long long grant_ms_ = -1;
     std::vector<std::string> duration_reasons_;
     std::vector<std::string> grant_reasons_;
-    Deadline hold_{this, &hold_fired};
-    Deadline ring_{this, &ring_fired};
-    Deadline duration_{this, &duration_fired};
-    Deadline grant_{this, &grant_fired};
-    Liveness liveness_{*this};
+    Deadline hold_{context_, this, &hold_fired};
+    Deadline ring_{context_, this, &ring_fired};
+    Deadline duration_{context_, this, &duration_fired};
+    Deadline grant_{context_, this, &grant_fired};
+    Liveness liveness_{context_, *this};
 };
+
+// All that the INVITE itself says; without `leg`. It borrows from it.
+InviteReceived invite_of(Context& context, const pjsip_rx_data* invite, std::uint64_t id, Moment at);
 
 }  // namespace sidecar

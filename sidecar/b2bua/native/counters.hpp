@@ -68,15 +68,10 @@ public:
         auto& value = values_[static_cast<std::size_t>(c)];
         value.store(value.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     }
-    void reset() {
-        for (auto& value : values_) value.store(0, std::memory_order_relaxed);
-    }
     std::uint64_t get(std::size_t index) const { return values_[index].load(std::memory_order_relaxed); }
 
 private:
     std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(Counter::count_)> values_{};
 };
-
-inline Counters counters;  // one bridge per process: pjsip itself is a singleton
 
 }  // namespace sidecar

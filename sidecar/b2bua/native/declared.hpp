@@ -47,7 +47,7 @@ struct IdSet {
     std::vector<std::uint64_t> ids;
 };
 
-// A word of core/terms.Detail that Python has said, or one of those that native code uses by itself (see causes.hpp).
+// A word of core/terms.Detail that Python has said, or one of those that native code uses by itself (own_details in settings.hpp).
 struct Detail {
     std::string_view word;
 };

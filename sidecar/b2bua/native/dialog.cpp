@@ -1,26 +1,12 @@
 #include "dialog.hpp"
 
-#include "counters.hpp"
 #include "messagepack.hpp"
-#include "tls_names.hpp"
-
-#include <sys/random.h>
 
 #include <cstring>
 #include <stdexcept>
 
 namespace sidecar {
 namespace {
-
-std::string hex(const unsigned char* bytes, std::size_t count) {
-    static constexpr char digits[] = "0123456789abcdef";
-    std::string out(count * 2, '0');
-    for (std::size_t i = 0; i < count; ++i) {
-        out[2 * i] = digits[bytes[i] >> 4];
-        out[2 * i + 1] = digits[bytes[i] & 15];
-    }
-    return out;
-}
 
 std::string_view raw_user(const pjsip_uri* uri) {  // pjsip escapes it when it prints
     if (PJSIP_URI_SCHEME_IS_SIP(uri) || PJSIP_URI_SCHEME_IS_SIPS(uri)) {
@@ -30,10 +16,12 @@ std::string_view raw_user(const pjsip_uri* uri) {  // pjsip escapes it when it p
 }
 
 // Where transfers pass, a transfer to our Contact is to reach whom the dialog is with on its other side.
-std::string_view transferred_to(std::string_view user) { return stack.settings.pass_refer ? user : std::string_view(); }
+std::string_view transferred_to(const Settings& settings, std::string_view user) {
+    return settings.pass_refer ? user : std::string_view();
+}
 
-pjsip_contact_hdr* make_contact(pj_pool_t* pool, Transport transport, std::string_view user) {
-    std::string text = "<sip:" + stack.settings.advertised.at(static_cast<std::size_t>(transport));
+pjsip_contact_hdr* make_contact(const Settings& settings, pj_pool_t* pool, Transport transport, std::string_view user) {
+    std::string text = "<sip:" + settings.advertised.at(static_cast<std::size_t>(transport));
     if (transport == Transport::tcp) text += ";transport=tcp";
     if (transport == Transport::tls) text += ";transport=tls";
     text += '>';
@@ -69,20 +57,12 @@ LegNames leg_b_names(std::string_view b_token, int attempt) {
     return {dialog + "-" + number, sender + "-" + number, "z9hG4bK" + sender + number};
 }
 
-std::string random_hex(std::size_t bytes) {
-    unsigned char buffer[32];
-    if (bytes > sizeof buffer || getrandom(buffer, bytes, 0) != static_cast<ssize_t>(bytes)) {
-        throw std::runtime_error("getrandom");
-    }
-    return hex(buffer, bytes);
-}
-
 Dialog::~Dialog() {
     if (connection_ != nullptr) pjsip_transport_dec_ref(connection_);
 }
 
 void Dialog::set_target(const pjsip_uri* uri) {
-    PoolPtr pool = new_pool("target", 256, 256);
+    PoolPtr pool = new_pool(context_, "target", 256, 256);
     auto* target = static_cast<pjsip_uri*>(pjsip_uri_clone(pool.get(), pjsip_uri_get_uri(uri)));
     if (PJSIP_URI_SCHEME_IS_SIP(target) || PJSIP_URI_SCHEME_IS_SIPS(target)) {
         auto* sip = reinterpret_cast<pjsip_sip_uri*>(target);
@@ -95,7 +75,7 @@ void Dialog::set_target(const pjsip_uri* uri) {
 
 bool Dialog::refresh_target(const std::string& uri) {
     if (uri.empty() || uri == target_text_) return false;
-    PoolPtr scratch = new_pool("uri", 512, 512);
+    PoolPtr scratch = new_pool(context_, "uri", 512, 512);
     pj_str_t text = copy(scratch.get(), uri);
     const pjsip_uri* parsed = pjsip_parse_uri(scratch.get(), text.ptr, static_cast<pj_size_t>(text.slen), 0);
     if (parsed == nullptr) return false;
@@ -105,7 +85,7 @@ bool Dialog::refresh_target(const std::string& uri) {
 
 void Dialog::start_uas(const pjsip_rx_data* invite) {
     const pjsip_msg* msg = invite->msg_info.msg;
-    pool_ = new_pool("dialog", 1024, 512);
+    pool_ = new_pool(context_, "dialog", 1024, 512);
     pj_pool_t* pool = pool_.get();
     local_ = static_cast<pjsip_from_hdr*>(pjsip_hdr_clone(pool, invite->msg_info.to));
     pjsip_fromto_hdr_set_from(local_);
@@ -130,11 +110,11 @@ void Dialog::start_uas(const pjsip_rx_data* invite) {
     pjsip_transport* transport = invite->tp_info.transport;
     transport_ = transport_of(transport->key.type);
     const auto* dialled = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(msg->line.req.uri));
-    contact_ = make_contact(pool, transport_, transferred_to(raw_user(dialled)));
+    contact_ = make_contact(context_.settings, pool, transport_, transferred_to(context_.settings, raw_user(dialled)));
     local_address_ = host_port(view(transport->local_name.host), transport->local_name.port);
     remote_address_ = host_port(invite->pkt_info.src_name, invite->pkt_info.src_port);
     pj_sockaddr_cp(&peer_address_, &invite->pkt_info.src_addr);
-    group_ = stack.settings.peers.find(&peer_address_, tls_names::of(transport));
+    group_ = context_.group_of(&peer_address_, transport);
     // The socket that the peer calls, or the connection it opened: behind NAT its Contact may not be reachable.
     hold_connection(transport);
 }
@@ -196,10 +176,10 @@ bool Dialog::set_caller(const ShownCaller& caller, const std::string& here, std:
 }
 
 bool Dialog::start_uac(const LegNames& names, const Destination& to, const ShownCaller& caller) {
-    pool_ = new_pool("dialog", 1024, 512);
+    pool_ = new_pool(context_, "dialog", 1024, 512);
     pj_pool_t* pool = pool_.get();
     transport_ = to.transport;
-    const std::string& here = stack.settings.advertised.at(static_cast<std::size_t>(transport_));
+    const std::string& here = context_.settings.advertised.at(static_cast<std::size_t>(transport_));
     if (here.empty()) return false;
 
     std::string uri = "sip:";
@@ -226,7 +206,7 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const Shown
     call_id_ = pjsip_cid_hdr_create(pool);
     call_id_->id = copy(pool, names.call_id);
     const auto* shown = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(local_->uri));
-    contact_ = make_contact(pool, transport_, transferred_to(raw_user(shown)));
+    contact_ = make_contact(context_.settings, pool, transport_, transferred_to(context_.settings, raw_user(shown)));
     pj_list_init(&routes_);
     local_cseq_ = static_cast<int>(pj_rand() & 0x7fff) + 1;
     branch_ = names.branch;
@@ -242,17 +222,17 @@ bool Dialog::set_peer(const std::string& host, int port) {
         pj_sockaddr_init(family, &peer_address_, &text, static_cast<pj_uint16_t>(port)) != PJ_SUCCESS) {
         return false;
     }
-    group_ = stack.settings.peers.find(&peer_address_, {});
+    group_ = context_.settings.peers.find(&peer_address_, {});
     return true;
 }
 
 bool Dialog::start_alone(const LegNames& names, const Destination& to, const std::string& target,
                          const std::string& local, const std::string& remote, int cseq) {
     alone_ = true;
-    pool_ = new_pool("alone", 1024, 512);
+    pool_ = new_pool(context_, "alone", 1024, 512);
     pj_pool_t* pool = pool_.get();
     transport_ = to.transport;
-    const std::string& here = stack.settings.advertised.at(static_cast<std::size_t>(transport_));
+    const std::string& here = context_.settings.advertised.at(static_cast<std::size_t>(transport_));
     if (here.empty()) return false;
     const auto parsed = [&](const std::string& uri) {
         pj_str_t text = copy(pool, uri);
@@ -268,14 +248,14 @@ bool Dialog::start_alone(const LegNames& names, const Destination& to, const std
     set_target(request_uri);
     call_id_ = pjsip_cid_hdr_create(pool);
     call_id_->id = copy(pool, names.call_id);
-    contact_ = make_contact(pool, transport_, to.user);
+    contact_ = make_contact(context_.settings, pool, transport_, to.user);
     pj_list_init(&routes_);
     local_cseq_ = cseq;
     return set_peer(to.host, to.port);
 }
 
 void Dialog::start_fork(const Dialog& original, const pjsip_rx_data* answer) {
-    pool_ = new_pool("dialog", 1024, 512);
+    pool_ = new_pool(context_, "dialog", 1024, 512);
     pj_pool_t* pool = pool_.get();
     local_ = static_cast<pjsip_from_hdr*>(pjsip_hdr_clone(pool, original.local_));
     remote_ = static_cast<pjsip_to_hdr*>(pjsip_hdr_clone(pool, original.remote_));
@@ -297,7 +277,7 @@ bool Dialog::start_late(const pjsip_rx_data* answer, int invite_cseq, int group,
     group_ = group;
     peer_address_ = peer_address;
     if (!speaks_from(answer)) return false;
-    pool_ = new_pool("dialog", 1024, 512);
+    pool_ = new_pool(context_, "dialog", 1024, 512);
     pj_pool_t* pool = pool_.get();
     const auto& info = answer->msg_info;
     local_ = static_cast<pjsip_from_hdr*>(pjsip_hdr_clone(pool, info.from));
@@ -340,7 +320,7 @@ void Dialog::learn(const pjsip_rx_data* response) {
 }
 
 TxPtr Dialog::make(const pjsip_method& method, int cseq) {
-    TxPtr tdata = new_message(PJSIP_REQUEST_MSG);
+    TxPtr tdata = new_message(context_, PJSIP_REQUEST_MSG);
     if (!tdata) return nullptr;
     pj_pool_t* pool = tdata->pool;
     pjsip_msg* msg = tdata->msg;
@@ -360,7 +340,7 @@ TxPtr Dialog::make(const pjsip_method& method, int cseq) {
     number->cseq = cseq;
     pjsip_method_copy(pool, &number->method, &method);
     add(number);
-    if (!stack.settings.product.empty()) add_header(tdata.get(), "User-Agent", stack.settings.product);
+    if (!context_.settings.product.empty()) add_header(tdata.get(), "User-Agent", context_.settings.product);
     // Target refresh requests carry it (RFC 3311 §5.1), and SUBSCRIBE makes a dialog of its own.
     const auto name = view(method.name);
     if (method.id == PJSIP_INVITE_METHOD || name == "UPDATE" || name == "SUBSCRIBE" || name == "NOTIFY" ||
@@ -376,7 +356,7 @@ void Dialog::aim(pjsip_tx_data* tdata) {
     const bool known = pjsip_get_request_dest(tdata, &next) == PJ_SUCCESS;
     if (alone_ || !known || !is_literal_address(view(next.addr.host))) {
         // A name. pjsip would ask the resolver of libc and block every call meanwhile: send it where the peer speaks from.
-        if (!alone_) counters.add(Counter::unresolved_targets);
+        if (!alone_) context_.counters.add(Counter::unresolved_targets);
         auto& destination = tdata->dest_info;
         destination.addr.count = 1;
         auto& entry = destination.addr.entry[0];
@@ -410,8 +390,8 @@ TxPtr Dialog::request(const pjsip_method& method) {
 }
 
 void Dialog::answer_challenges_of(const std::string& gateway) {
-    const auto found = stack.settings.credentials.find(gateway);
-    if (found != stack.settings.credentials.end()) digest_ = std::make_unique<Digest>(found->second);
+    const auto found = context_.settings.credentials.find(gateway);
+    if (found != context_.settings.credentials.end()) digest_ = std::make_unique<Digest>(found->second);
 }
 
 TxPtr Dialog::again(const pjsip_tx_data* sent, const pjsip_rx_data* response, int& tries) {
@@ -450,7 +430,7 @@ void Dialog::add_contact(pjsip_tx_data* tdata) const {
 bool Dialog::speaks_from(const pjsip_rx_data* message) const {
     const pj_sockaddr& source = message->pkt_info.src_addr;
     if (group_ != PeerTable::unlisted) {
-        const bool same_group = stack.settings.peers.find(&source, tls_names::of(message->tp_info.transport)) == group_;
+        const bool same_group = context_.group_of(&source, message->tp_info.transport) == group_;
         if (same_group || local_is_uas_) return same_group;
     }
     return source.addr.sa_family == peer_address_.addr.sa_family &&

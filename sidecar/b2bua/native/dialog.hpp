@@ -5,10 +5,10 @@
 // requests that are refused later, and costs 4 kB and two locks. What is needed of it is this file.
 #pragma once
 
+#include "context.hpp"
 #include "digest.hpp"
 #include "event.hpp"
 #include "message.hpp"
-#include "stack.hpp"
 
 #include <pjsip.h>
 
@@ -25,7 +25,6 @@ struct LegNames {  // see sidecar/core/identity.py, which derives the same
     std::string branch;
 };
 LegNames leg_b_names(std::string_view b_token, int attempt);
-std::string random_hex(std::size_t bytes);
 
 struct Destination {
     std::string host;
@@ -44,7 +43,7 @@ struct ShownCaller {
 // that refreshes for hours costs no memory. Holds a reference to the peer's connection where it is TCP or TLS.
 class Dialog {
 public:
-    Dialog() = default;
+    explicit Dialog(Context& context) : context_(context) {}
     ~Dialog();
     Dialog(const Dialog&) = delete;
     Dialog& operator=(const Dialog&) = delete;
@@ -103,6 +102,7 @@ private:
     void aim(pjsip_tx_data* tdata);
     bool set_peer(const std::string& host, int port);
 
+    Context& context_;
     PoolPtr pool_;
     PoolPtr target_pool_;
     pjsip_from_hdr* local_ = nullptr;

@@ -1,6 +1,5 @@
 #include "digest.hpp"
 
-#include "dialog.hpp"
 #include "message.hpp"
 #include "text.hpp"
 

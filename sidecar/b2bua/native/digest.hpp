@@ -1,6 +1,8 @@
 // Our answer to a gateway that challenges us: RFC 3261 §22, RFC 7616, RFC 8760.
 #pragma once
 
+#include "settings.hpp"
+
 #include <pjsip.h>
 
 #include <array>
@@ -8,12 +10,6 @@
 #include <string_view>
 
 namespace sidecar {
-
-struct Credentials {  // of one gateway, as its profile says
-    std::string username;
-    std::string password;
-    std::string realm;  // the only one that gets the password; empty: any
-};
 
 // What one dialog knows of its gateway's challenges. Once it has answered one, every request of the dialog carries
 // credentials unasked (§22.3). Own pools and pjsip's sessions are not needed: the header is a line of text.
@@ -45,7 +41,7 @@ private:
     bool read(const pjsip_www_authenticate_hdr* header, Challenge& challenge) const;
     std::string value(Challenge& challenge, std::string_view method, std::string_view uri) const;
 
-    const Credentials& credentials_;  // in stack.settings, which outlives every dialog
+    const Credentials& credentials_;  // in the settings, which outlive every dialog
     std::array<Challenge, 2> challenges_;  // of a UAS (Authorization), of a proxy (Proxy-Authorization)
 };
 

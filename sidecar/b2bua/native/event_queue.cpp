@@ -1,7 +1,5 @@
 #include "event_queue.hpp"
 
-#include "counters.hpp"
-
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -28,8 +26,9 @@ std::int64_t nanoseconds(clockid_t clock) {
 
 Moment Moment::now() { return {nanoseconds(CLOCK_MONOTONIC), nanoseconds(CLOCK_REALTIME)}; }
 
-EventQueue::EventQueue(std::size_t events_max, int patience_ms, int batch_interval_ms)
-    : events_max_(events_max),
+EventQueue::EventQueue(Counters& counters, std::size_t events_max, int patience_ms, int batch_interval_ms)
+    : counters_(counters),
+      events_max_(events_max),
       patience_ns_(patience_ms * ms),
       batch_interval_ns_(batch_interval_ms * ms),
       wakes_at_ns_(never),
@@ -49,7 +48,7 @@ void EventQueue::add(bool is_urgent, bool is_droppable) {
     const std::int64_t now_ns = nanoseconds(CLOCK_MONOTONIC);
     const std::lock_guard lock(mutex_);
     const std::size_t size = size_.load(std::memory_order_relaxed);
-    if (is_droppable && size >= events_max_) return counters.add(Counter::events_dropped);
+    if (is_droppable && size >= events_max_) return counters_.add(Counter::events_dropped);
     packed_ += packer_.packed();
     size_.store(size + 1, std::memory_order_relaxed);
     const std::int64_t due_ns = std::max(not_before_ns_, is_urgent ? now_ns : now_ns + patience_ns_);

@@ -1,6 +1,7 @@
 // The way of events from the native thread to Python: packed, bounded, drained in batches.
 #pragma once
 
+#include "counters.hpp"
 #include "event.hpp"
 #include "messagepack.hpp"
 
@@ -22,7 +23,7 @@ namespace sidecar {
 // dozen of them and calls_max bounds the calls, so the queue is bounded by about 12 * calls_max beyond events_max.
 class EventQueue {
 public:
-    EventQueue(std::size_t events_max, int patience_ms, int batch_interval_ms);
+    EventQueue(Counters& counters, std::size_t events_max, int patience_ms, int batch_interval_ms);
     ~EventQueue();
     EventQueue(const EventQueue&) = delete;
     EventQueue& operator=(const EventQueue&) = delete;
@@ -39,10 +40,11 @@ private:
     void add(bool is_urgent, bool is_droppable);
     void wake(std::int64_t at_ns);
 
+    Counters& counters_;
     const std::size_t events_max_;
     const std::int64_t patience_ns_;
     const std::int64_t batch_interval_ns_;
-    Packer packer_;  // of the native thread
+    Packer packer_{counters_};  // of the native thread
     std::atomic<std::size_t> size_{0};
     std::mutex mutex_;
     std::string packed_;

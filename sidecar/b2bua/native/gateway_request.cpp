@@ -1,9 +1,6 @@
 #include "gateway_request.hpp"
 
-#include "bridge.hpp"
-#include "call.hpp"
 #include "message.hpp"
-#include "stack.hpp"
 
 #include <charconv>
 
@@ -94,8 +91,8 @@ void GatewayRequest::end(RouteFailure cause, int code, const pjsip_msg* answer) 
         ended.min_expires_s = seconds_of(answer, "Min-Expires");
         ended.retry_after_s = seconds_of(answer, "Retry-After");
     }
-    bridge->tell(0, Moment::now(), ended);
-    if (entered_) bridge->forget(*this);
+    context_.events.push(0, Moment::now(), ended);
+    if (entered_) context_.tables.forget(*this);
 }
 
 // How long the registrar keeps our binding (RFC 3261 §10.2.4): as it says of our Contact, which some rewrite, so that it is

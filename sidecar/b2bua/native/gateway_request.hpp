@@ -13,7 +13,7 @@ namespace sidecar {
 // challenge is answered with the gateway's credentials, within the same time. Owned by the bridge from `prepare` to its end.
 class GatewayRequest final : public TsxUser {
 public:
-    explicit GatewayRequest(std::uint64_t id) : id_(id) {}
+    GatewayRequest(Context& context, std::uint64_t id) : context_(context), id_(id) {}
     GatewayRequest(const GatewayRequest&) = delete;
     GatewayRequest& operator=(const GatewayRequest&) = delete;
 
@@ -30,10 +30,11 @@ private:
     std::optional<int> granted_s(const pjsip_msg* answer) const;
     static void too_late(void* self);
 
+    Context& context_;
     const std::uint64_t id_;
-    Dialog dialog_;  // no dialog comes about: it keeps the names and the destination
-    Tsx tsx_;
-    Deadline deadline_{this, &too_late};
+    Dialog dialog_{context_};  // no dialog comes about: it keeps the names and the destination
+    Tsx tsx_{context_};
+    Deadline deadline_{context_, this, &too_late};
     bool entered_ = false;  // in the table of the bridge
     int timeout_ms_ = 0;
     std::optional<int> expires_s_;  // of a REGISTER; none: an OPTIONS

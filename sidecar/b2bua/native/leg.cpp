@@ -1,6 +1,5 @@
 #include "leg.hpp"
 
-#include "bridge.hpp"
 #include "call.hpp"
 
 #include <algorithm>
@@ -16,16 +15,22 @@ constexpr std::int64_t life_interval_ns = 1'000'000'000;
 
 }  // namespace
 
+void report_dropped(Context& context, std::uint64_t bridge_id, int attempt, int code, const Dialog& answered) {
+    context.counters.add(Counter::dropped_answers);
+    context.events.push(bridge_id, Moment::now(), AnswerDropped{attempt, code, answered.identity()});
+}
+
 // --- both ------------------------------------------------------------------------------------------------------------
 
-Leg::Leg(Call& call, Side side) : call_(&call), bridge_id_(call.id()), side_(side) {}
+Leg::Leg(Context& context, Call& call, Side side)
+    : dialog(context), context_(context), call_(&call), bridge_id_(call.id()), side_(side) {}
 
 Leg::~Leg() {
-    if (in_table_ && bridge != nullptr) bridge->leave(*this);
+    if (in_table_) context_.tables.leave(*this);
 }
 
 void Leg::enter_table() {
-    bridge->enter(*this);
+    context_.tables.enter(*this);
     in_table_ = true;
 }
 
@@ -37,7 +42,7 @@ void Leg::finish(int code) {
     invite_.retire();
     if (in_table_) {
         in_table_ = false;
-        bridge->leave(*this);
+        context_.tables.leave(*this);
     }
     on_finished();
 }
@@ -76,7 +81,7 @@ void Leg::acknowledge(int cseq, const pjsip_rx_data* from) {
     last_ack_.cseq = cseq;
     last_ack_.branch = "z9hG4bK" + random_hex(12);
     last_ack_.body.reset();
-    if (from != nullptr && from->msg_info.msg->body != nullptr) last_ack_.body = std::make_unique<HeldMessage>(from);
+    if (from != nullptr && from->msg_info.msg->body != nullptr) last_ack_.body = std::make_unique<HeldMessage>(context_, from);
     send_last_ack();
 }
 
@@ -84,11 +89,11 @@ void Leg::send_last_ack() {
     TxPtr ack = dialog.ack(last_ack_.cseq, last_ack_.branch);
     if (!ack) return;
     if (last_ack_.body) last_ack_.body->put_into(ack.get(), passing());
-    send_ack(std::move(ack));
+    send_ack(context_, std::move(ack));
 }
 
 void Leg::on_repeated_answer(const pjsip_rx_data* answer) {
-    counters.add(Counter::repeated_answers);
+    context_.counters.add(Counter::repeated_answers);
     if (answer->msg_info.cseq->cseq == last_ack_.cseq) send_last_ack();  // RFC 3261 §13.2.2.4; else it is still held
 }
 
@@ -109,7 +114,7 @@ header_policy::Options Leg::passing() const {
 bool CallerLeg::accept(pjsip_rx_data* invite) {
     dialog.start_uas(invite);
     invite_cseq_ = invite->msg_info.cseq->cseq;
-    responses_ = ResponseBase(invite, dialog.local_tag());
+    responses_ = ResponseBase(context_, invite, dialog.local_tag());
     if (!responses_ || !invite_.accept(invite, this)) return false;
     enter_table();
     return invite_.respond(responses_.trying());
@@ -118,7 +123,7 @@ bool CallerLeg::accept(pjsip_rx_data* invite) {
 void CallerLeg::provisional(const pjsip_rx_data* from_b, const header_policy::Options& options) {
     if (state_ != LegState::inviting && state_ != LegState::early) return;
     const auto& line = from_b->msg_info.msg->line.status;
-    TxPtr response = responses_.make(line.code, view(line.reason));
+    TxPtr response = responses_.make(context_, line.code, view(line.reason));
     if (!response) return;
     state_ = LegState::early;
     dialog.add_contact(response.get());
@@ -127,7 +132,7 @@ void CallerLeg::provisional(const pjsip_rx_data* from_b, const header_policy::Op
 }
 
 bool CallerLeg::answer(const HeldMessage& held) {
-    TxPtr response = responses_.make(held.code(), held.phrase());
+    TxPtr response = responses_.make(context_, held.code(), held.phrase());
     if (!response) return false;
     dialog.add_contact(response.get());
     held.put_into(response.get());
@@ -141,7 +146,7 @@ void CallerLeg::refuse(int code, const std::vector<std::string>& reasons, const 
                        const header_policy::Options& options, int retry_after_s) {
     if (state_ != LegState::inviting && state_ != LegState::early) return;
     const bool same_code = held != nullptr && held->code() == code;
-    if (TxPtr response = responses_.make(code, same_code ? held->phrase() : std::string_view())) {
+    if (TxPtr response = responses_.make(context_, code, same_code ? held->phrase() : std::string_view())) {
         if (held != nullptr) held->put_into(response.get(), options);
         add_reasons(response.get(), reasons);
         if (retry_after_s > 0) add_header(response.get(), "Retry-After", std::to_string(retry_after_s));
@@ -163,7 +168,7 @@ CallerLeg::Ack CallerLeg::acknowledged(const pjsip_rx_data* ack) {
 void CallerLeg::leave(const std::vector<std::string>& reasons, const pjsip_rx_data* bye) {
     if (state_ == LegState::answered) {
         bye_is_due_ = true;
-        due_reasons_ = bye != nullptr ? reasons_of(bye->msg_info.msg) : reasons;
+        due_reasons_ = bye != nullptr ? reasons_of(context_, bye->msg_info.msg) : reasons;
     } else if (bye_is_due_) {  // what was due is sent once the ACK is in
         bye_is_due_ = false;
         hang_up(due_reasons_);
@@ -185,8 +190,8 @@ void CallerLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
 }
 
 void CallerLeg::on_cancel(pjsip_rx_data* cancel) {
-    if (!dialog.speaks_from(cancel)) return counters.add(Counter::dropped_foreign);
-    answer_request(cancel, PJSIP_SC_OK, dialog.local_tag());
+    if (!dialog.speaks_from(cancel)) return context_.counters.add(Counter::dropped_foreign);
+    answer_request(context_, cancel, PJSIP_SC_OK, dialog.local_tag());
     if (state_ == LegState::inviting || state_ == LegState::early) call_->on(inputs::Cancel{cancel});
 }
 
@@ -194,7 +199,7 @@ void CallerLeg::on_finished() { call_->on(inputs::LegEnded{}); }
 
 // --- B ---------------------------------------------------------------------------------------------------------------
 
-CalleeLeg::CalleeLeg(Call& call, int attempt) : Leg(call, Side::b), attempt_(attempt), silence_(this, &silent) {}
+CalleeLeg::CalleeLeg(Context& context, Call& call, int attempt) : Leg(context, call, Side::b), attempt_(attempt) {}
 
 CalleeLeg::~CalleeLeg() = default;
 
@@ -257,11 +262,11 @@ void CalleeLeg::cancel(const std::vector<std::string>& reasons) {
 void CalleeLeg::send_cancel() {
     if (cancel_sent_ || !invite_) return;
     cancel_sent_ = true;
-    if (TxPtr request = cancel_of(invite_.get()->last_tx)) {
+    if (TxPtr request = cancel_of(context_, invite_.get()->last_tx)) {
         add_reasons(request.get(), cancel_reasons_);
-        send_unattended(std::move(request));
+        send_unattended(context_, std::move(request));
     }
-    pjsip_tsx_set_timeout(invite_.get(), timeout_ms());  // RFC 3261 §9.1: without its 487 it is over then
+    pjsip_tsx_set_timeout(invite_.get(), context_.settings.timeout_ms());  // RFC 3261 §9.1: without its 487 it is over then
 }
 
 void CalleeLeg::confirm(const pjsip_rx_data* from_a) {
@@ -274,7 +279,7 @@ void CalleeLeg::leave(const std::vector<std::string>& reasons, const pjsip_rx_da
     switch (state_) {
         case LegState::inviting:
         case LegState::early:
-            return cancel(bye != nullptr ? reasons_of(bye->msg_info.msg) : reasons);
+            return cancel(bye != nullptr ? reasons_of(context_, bye->msg_info.msg) : reasons);
         case LegState::answered:
             confirm(nullptr);
             [[fallthrough]];
@@ -290,7 +295,7 @@ void CalleeLeg::give_up() {
     call_ = nullptr;
     silence_.disarm();
     leave({});
-    if (ended()) bridge->forget(*this);
+    if (ended()) context_.tables.forget(*this);
 }
 
 void CalleeLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
@@ -345,7 +350,7 @@ void CalleeLeg::on_answer(const pjsip_rx_data* response) {
     was_answered_ = true;
     last_code_ = code;
     if (cancel_wanted_ || call_ == nullptr) {  // it crossed our CANCEL
-        bridge->report_dropped(bridge_id_, attempt_, code, dialog);
+        report_dropped(context_, bridge_id_, attempt_, code, dialog);
         return leave(cancel_reasons_);
     }
     call_->on(inputs::Answer{*this, response});
@@ -355,7 +360,8 @@ void CalleeLeg::on_failure(RouteFailure cause, const pjsip_rx_data* response) {
     silence_.disarm();
     alive_ = response != nullptr;
     if (call_ != nullptr) call_->on(inputs::Failure{*this, cause, response});
-    if (call_ != nullptr && response != nullptr) last_reasons_ = reasons_of(response->msg_info.msg);  // it was cancelled
+    const bool was_cancelled = call_ != nullptr && response != nullptr;
+    if (was_cancelled) last_reasons_ = reasons_of(context_, response->msg_info.msg);
     finish(response != nullptr ? response->msg_info.msg->line.status.code : 0);
 }
 
@@ -369,21 +375,21 @@ void CalleeLeg::on_branch_answer(const pjsip_rx_data* answer) {
     const std::string tag(view(answer->msg_info.to->tag));
     const bool known = std::find(branches_dropped_.begin(), branches_dropped_.end(), tag) != branches_dropped_.end();
     const bool too_many = branches_dropped_.size() == static_cast<std::size_t>(branches_max);
-    if (!known && too_many) return counters.add(Counter::unmatched_responses);
-    Dialog branch;
+    if (!known && too_many) return context_.counters.add(Counter::unmatched_responses);
+    Dialog branch(context_);
     branch.start_fork(dialog, answer);
-    if (TxPtr ack = branch.ack(invite_cseq_, "z9hG4bK" + random_hex(12))) send_ack(std::move(ack));
+    if (TxPtr ack = branch.ack(invite_cseq_, "z9hG4bK" + random_hex(12))) send_ack(context_, std::move(ack));
     if (known) return;  // its BYE is on the way
     branches_dropped_.push_back(tag);
-    if (TxPtr bye = branch.request(pjsip_bye_method)) send_unattended(std::move(bye));
-    bridge->report_dropped(bridge_id_, attempt_, answer->msg_info.msg->line.status.code, branch);
+    if (TxPtr bye = branch.request(pjsip_bye_method)) send_unattended(context_, std::move(bye));
+    report_dropped(context_, bridge_id_, attempt_, answer->msg_info.msg->line.status.code, branch);
 }
 
 void CalleeLeg::on_finished() {
     if (call_ != nullptr) {
         call_->on(inputs::LegEnded{});
     } else {
-        bridge->forget(*this);
+        context_.tables.forget(*this);
     }
 }
 

@@ -8,7 +8,6 @@
 #include "event.hpp"
 #include "message.hpp"
 #include "transaction.hpp"
-#include "translation.hpp"
 
 #include <bitset>
 #include <memory>
@@ -29,12 +28,13 @@ enum class LegState {
 };
 
 inline constexpr int branches_max = 8;  // 2xx of other branches of one INVITE that get ACK and BYE
+void report_dropped(Context& context, std::uint64_t bridge_id, int attempt, int code, const Dialog& answered);
 
 // Owns its dialog. Its transactions are pjsip's and borrowed (see Tsx). Owned by its call; a leg B that was given up for
 // another attempt is handed to the bridge until its last transaction ends, and then has no call.
 class Leg : public TsxUser {
 public:
-    Leg(Call& call, Side side);
+    Leg(Context& context, Call& call, Side side);
     virtual ~Leg();
     Leg(const Leg&) = delete;
     Leg& operator=(const Leg&) = delete;
@@ -66,12 +66,13 @@ protected:
     bool on_bye_tsx(pjsip_transaction* tsx, pjsip_event& event);  // false: not about our BYE
     virtual void on_finished() = 0;
 
+    Context& context_;
     Call* call_;
     const std::uint64_t bridge_id_;
     const Side side_;
     LegState state_ = LegState::inviting;
-    Tsx invite_;
-    Tsx bye_;
+    Tsx invite_{context_};
+    Tsx bye_{context_};
     int invite_cseq_ = 0;
     int last_code_ = 0;
     bool alive_ = false;
@@ -93,7 +94,7 @@ private:
 
 class CallerLeg final : public Leg {
 public:
-    explicit CallerLeg(Call& call) : Leg(call, Side::a) {}
+    CallerLeg(Context& context, Call& call) : Leg(context, call, Side::a) {}
 
     bool accept(pjsip_rx_data* invite);  // takes the INVITE up and answers 100
     void provisional(const pjsip_rx_data* from_b, const header_policy::Options& options);
@@ -119,7 +120,7 @@ private:
 
 class CalleeLeg final : public Leg {
 public:
-    CalleeLeg(Call& call, int attempt);
+    CalleeLeg(Context& context, Call& call, int attempt);
     ~CalleeLeg();
 
     bool start(const commands::Route& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
@@ -158,7 +159,7 @@ private:
     std::vector<std::string> cancel_reasons_;
     std::bitset<100> codes_seen_;
     std::vector<std::string> branches_dropped_;  // remote tags of other branches that got ACK and BYE; bounded
-    Deadline silence_;  // of the gateway: first of all, then of whoever is behind its 100
+    Deadline silence_{context_, this, &silent};  // of the gateway: first of all, then of whoever is behind its 100
     int no_response_ms_ = 0;
     int no_progress_ms_ = 0;  // 0: a 100 is enough
     std::int64_t sent_ns_ = 0;

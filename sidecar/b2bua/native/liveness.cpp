@@ -3,7 +3,6 @@
 #include "call.hpp"
 #include "leg.hpp"
 #include "message.hpp"
-#include "stack.hpp"
 
 #include <charconv>
 
@@ -21,7 +20,7 @@ int session_expires_s(const pjsip_msg* msg) {  // 0: none
 
 }  // namespace
 
-Liveness::Liveness(Call& call) : call_(call), peers_{Peer(*this), Peer(*this)} {}
+Liveness::Liveness(Context& context, Call& call) : context_(context), call_(call), peers_{Peer(*this), Peer(*this)} {}
 
 void Liveness::agreed(const pjsip_msg* answer) { session_s_ = session_expires_s(answer); }
 
@@ -30,7 +29,7 @@ void Liveness::start(Leg& a, Leg& b) {
     peers_[0].start(a);
     peers_[1].start(b);
     // Calls that were answered together are not asked together, and a short call is never asked.
-    const int interval_ms = stack.settings.options_interval_ms;
+    const int interval_ms = context_.settings.options_interval_ms;
     if (interval_ms > 0) tick_.arm(interval_ms / 2 + pj_rand() % (interval_ms / 2 + 1));
     arm_session();
 }
@@ -51,7 +50,7 @@ void Liveness::arm_session() {
 void Liveness::session_fired(void* self) { static_cast<Liveness*>(self)->give_up(DeadlineKind::session_timer, "session_timer"); }
 
 void Liveness::give_up(DeadlineKind kind, std::string_view detail) {
-    call_.on(inputs::Limit{kind, {our_reason(detail)}});
+    call_.on(inputs::Limit{kind, {our_reason(context_, detail)}});
 }
 
 void Liveness::doubt(Leg& leg) {
@@ -63,14 +62,14 @@ void Liveness::doubt(Leg& leg) {
 }
 
 void Liveness::tick() {
-    const int interval_ms = stack.settings.options_interval_ms;
+    const int interval_ms = context_.settings.options_interval_ms;
     if (interval_ms > 0) tick_.arm(interval_ms);
     for (Peer& peer : peers_) {
         if (interval_ms > 0 || peer.in_doubt()) peer.ask();
     }
 }
 
-void Liveness::ask_again_soon() { tick_.arm(4LL * stack.settings.t1_ms); }
+void Liveness::ask_again_soon() { tick_.arm(4LL * context_.settings.t1_ms); }
 
 void Liveness::stop() {
     running_ = false;

@@ -23,7 +23,7 @@ class Leg;
 // Owned by its call, whose legs it borrows from `start` to `stop`.
 class Liveness {
 public:
-    explicit Liveness(Call& call);
+    Liveness(Context& context, Call& call);
     Liveness(const Liveness&) = delete;
     Liveness& operator=(const Liveness&) = delete;
 
@@ -50,7 +50,7 @@ private:
 
         Liveness& owner_;
         Leg* leg_ = nullptr;
-        Tsx options_;
+        Tsx options_{owner_.context_};
         bool in_doubt_ = false;  // the last request could not be sent
     };
 
@@ -61,12 +61,13 @@ private:
     static void tick_fired(void* self) { static_cast<Liveness*>(self)->tick(); }
     static void session_fired(void* self);
 
+    Context& context_;
     Call& call_;
     std::array<Peer, 2> peers_;  // A, B
     bool running_ = false;
     int session_s_ = 0;  // 0: no session timer
-    Deadline tick_{this, &tick_fired};
-    Deadline session_{this, &session_fired};
+    Deadline tick_{context_, this, &tick_fired};
+    Deadline session_{context_, this, &session_fired};
 };
 
 }  // namespace sidecar

@@ -1,17 +1,16 @@
 #include "message.hpp"
 
-#include "counters.hpp"
-#include "stack.hpp"
+#include <sys/random.h>
 
 #include <algorithm>
 #include <cstring>
+#include <span>
+#include <stdexcept>
 
 namespace sidecar {
 
-void PoolRelease::operator()(pj_pool_t* pool) const { pjsip_endpt_release_pool(stack.endpoint, pool); }
-
-PoolPtr new_pool(const char* name, std::size_t initial, std::size_t increment) {
-    return PoolPtr(pjsip_endpt_create_pool(stack.endpoint, name, initial, increment));
+PoolPtr new_pool(const Context& context, const char* name, std::size_t initial, std::size_t increment) {
+    return PoolPtr(pjsip_endpt_create_pool(context.endpoint, name, initial, increment));
 }
 
 namespace header_policy {
@@ -127,7 +126,7 @@ bool body_is_whole(const pjsip_rx_data* rdata) {
     return end != std::string_view::npos && message.size() - end - gap >= static_cast<std::size_t>(length->len);
 }
 
-HeldMessage::HeldMessage(const pjsip_rx_data* rdata) : pool_(new_pool("held", 2048, 2048)) {
+HeldMessage::HeldMessage(Context& context, const pjsip_rx_data* rdata) : pool_(new_pool(context, "held", 2048, 2048)) {
     pj_list_init(&headers_);
     const pjsip_msg* msg = rdata->msg_info.msg;
     for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
@@ -139,7 +138,7 @@ HeldMessage::HeldMessage(const pjsip_rx_data* rdata) : pool_(new_pool("held", 20
     if (msg->type == PJSIP_RESPONSE_MSG) {
         code_ = msg->line.status.code;
         phrase_ = copy(pool_.get(), view(msg->line.status.reason));
-        if (code_ / 100 == 3) contacts_ = raw_values(rdata, "Contact", "m");
+        if (code_ / 100 == 3) contacts_ = raw_values(context, rdata, "Contact", "m");
     }
 }
 
@@ -156,17 +155,28 @@ void pass_through(const pjsip_rx_data* rdata, pjsip_tx_data* tdata, const header
     if (options.body) tdata->msg->body = copy_body(tdata->pool, rdata);
 }
 
-TxPtr new_message(pjsip_msg_type_e type) {
+std::string random_hex(std::size_t bytes) {
+    static constexpr char digits[] = "0123456789abcdef";
+    unsigned char buffer[32];
+    if (bytes > sizeof buffer || getrandom(buffer, bytes, 0) != static_cast<ssize_t>(bytes)) {
+        throw std::runtime_error("getrandom");
+    }
+    std::string out;
+    for (const auto byte : std::span(buffer, bytes)) out.append(1, digits[byte >> 4]).append(1, digits[byte & 15]);
+    return out;
+}
+
+TxPtr new_message(const Context& context, pjsip_msg_type_e type) {
     pjsip_tx_data* tdata = nullptr;
-    if (pjsip_endpt_create_tdata(stack.endpoint, &tdata) != PJ_SUCCESS) return nullptr;
+    if (pjsip_endpt_create_tdata(context.endpoint, &tdata) != PJ_SUCCESS) return nullptr;
     pjsip_tx_data_add_ref(tdata);
     tdata->msg = pjsip_msg_create(tdata->pool, type);
     return TxPtr(tdata);
 }
 
-ResponseBase::ResponseBase(const pjsip_rx_data* rdata, std::string_view to_tag) {
+ResponseBase::ResponseBase(const Context& context, const pjsip_rx_data* rdata, std::string_view to_tag) {
     pjsip_tx_data* tdata = nullptr;
-    if (pjsip_endpt_create_response(stack.endpoint, rdata, 100, nullptr, &tdata) != PJ_SUCCESS) return;
+    if (pjsip_endpt_create_response(context.endpoint, rdata, 100, nullptr, &tdata) != PJ_SUCCESS) return;
     base_.reset(tdata);
     to_tag_ = copy(tdata->pool, to_tag);
 }
@@ -176,9 +186,9 @@ TxPtr ResponseBase::trying() const {
     return TxPtr(base_.get());
 }
 
-TxPtr ResponseBase::make(int code, std::string_view phrase) const {
+TxPtr ResponseBase::make(const Context& context, int code, std::string_view phrase) const {
     if (!base_) return nullptr;
-    TxPtr response = new_message(PJSIP_RESPONSE_MSG);
+    TxPtr response = new_message(context, PJSIP_RESPONSE_MSG);
     if (!response) return nullptr;
     pjsip_msg* msg = response->msg;
     msg->line.status.code = code;
@@ -193,7 +203,7 @@ TxPtr ResponseBase::make(int code, std::string_view phrase) const {
         }
         pjsip_msg_add_hdr(msg, clone);
     }
-    if (code > 100 && !stack.settings.product.empty()) add_header(response.get(), "Server", stack.settings.product);
+    if (code > 100 && !context.settings.product.empty()) add_header(response.get(), "Server", context.settings.product);
     return response;
 }
 
@@ -207,8 +217,8 @@ void add_reasons(pjsip_tx_data* tdata, const std::vector<std::string>& values) {
     for (const auto& value : values) add_header(tdata, "Reason", value);
 }
 
-std::string our_reason(std::string_view detail) {
-    return our_reason(stack.settings.q850_causes.at(std::string(detail)), detail);
+std::string our_reason(const Context& context, std::string_view detail) {
+    return our_reason(context.settings.q850_causes.at(std::string(detail)), detail);
 }
 
 std::string our_reason(int q850_cause, std::string_view text) {
@@ -229,7 +239,8 @@ constexpr std::size_t values_max = 16;
 
 }  // namespace
 
-std::vector<std::string> raw_values(const pjsip_rx_data* rdata, std::string_view name, std::string_view short_name) {
+std::vector<std::string> raw_values(Context& context, const pjsip_rx_data* rdata, std::string_view name,
+                                    std::string_view short_name) {
     std::string_view rest(rdata->msg_info.msg_buf, static_cast<std::size_t>(rdata->msg_info.len));
     const auto line_of = [&] {
         const auto end = rest.find('\n');
@@ -257,7 +268,7 @@ std::vector<std::string> raw_values(const pjsip_rx_data* rdata, std::string_view
         }
         if (!wanted) continue;
         if (values.size() == values_max) {
-            counters.add(Counter::texts_cut);
+            context.counters.add(Counter::texts_cut);
             break;
         }
         values.push_back(std::move(value));
@@ -265,12 +276,12 @@ std::vector<std::string> raw_values(const pjsip_rx_data* rdata, std::string_view
     return values;
 }
 
-Reasons reasons_of(const pjsip_msg* msg) {
+Reasons reasons_of(Context& context, const pjsip_msg* msg) {
     Reasons values;
     for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
         if (header->type != PJSIP_H_OTHER || !same_text(header->name, "Reason")) continue;
         if (values.size() == values_max) {
-            counters.add(Counter::texts_cut);
+            context.counters.add(Counter::texts_cut);
             break;
         }
         values.push_back(header_value(header, value_bytes_max));
@@ -278,14 +289,14 @@ Reasons reasons_of(const pjsip_msg* msg) {
     return values;
 }
 
-Headers wanted_headers_of(const pjsip_msg* msg) {
+Headers wanted_headers_of(Context& context, const pjsip_msg* msg) {
     Headers found;
-    if (stack.settings.wanted_headers.empty()) return found;
+    if (context.settings.wanted_headers.empty()) return found;
     for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
-        for (const auto& name : stack.settings.wanted_headers) {
+        for (const auto& name : context.settings.wanted_headers) {
             if (!same_text(header->name, name)) continue;
             if (found.size() == values_max) {
-                counters.add(Counter::texts_cut);
+                context.counters.add(Counter::texts_cut);
                 return found;
             }
             found.emplace_back(name, header_value(header, value_bytes_max));
@@ -294,8 +305,8 @@ Headers wanted_headers_of(const pjsip_msg* msg) {
     return found;
 }
 
-TxPtr cancel_of(const pjsip_tx_data* invite) {
-    TxPtr cancel = new_message(PJSIP_REQUEST_MSG);
+TxPtr cancel_of(const Context& context, const pjsip_tx_data* invite) {
+    TxPtr cancel = new_message(context, PJSIP_REQUEST_MSG);
     if (!cancel) return nullptr;
     pj_pool_t* pool = cancel->pool;
     pjsip_msg* msg = cancel->msg;
@@ -331,14 +342,14 @@ TxPtr cancel_of(const pjsip_tx_data* invite) {
     return cancel;
 }
 
-bool answer_request(pjsip_rx_data* rdata, int code, std::string_view to_tag, int retry_after_s) {
-    Tsx tsx;
+bool answer_request(Context& context, pjsip_rx_data* rdata, int code, std::string_view to_tag, int retry_after_s) {
+    Tsx tsx(context);
     if (!tsx.accept(rdata, nullptr)) return false;
     pjsip_tx_data* tdata = nullptr;
-    pjsip_endpt_create_response(stack.endpoint, rdata, code, nullptr, &tdata);
+    pjsip_endpt_create_response(context.endpoint, rdata, code, nullptr, &tdata);
     TxPtr response(tdata);
     if (response && rdata->msg_info.to->tag.slen == 0) PJSIP_MSG_TO_HDR(tdata->msg)->tag = copy(tdata->pool, to_tag);
-    if (response && !stack.settings.product.empty()) add_header(tdata, "Server", stack.settings.product);
+    if (response && !context.settings.product.empty()) add_header(tdata, "Server", context.settings.product);
     if (response && retry_after_s > 0) add_header(response.get(), "Retry-After", std::to_string(retry_after_s));
     if (response && tsx.respond(std::move(response)) && rdata->msg_info.msg->line.req.method.id != PJSIP_INVITE_METHOD) {
         tsx.retire();  // INVITE: it repeats the response until its ACK
@@ -346,7 +357,7 @@ bool answer_request(pjsip_rx_data* rdata, int code, std::string_view to_tag, int
     return true;
 }
 
-void respond_stateless(pjsip_rx_data* rdata, int code, int retry_after_s, const std::string& reason) {
+void respond_stateless(Context& context, pjsip_rx_data* rdata, int code, int retry_after_s, const std::string& reason) {
     pjsip_hdr extra;
     pj_list_init(&extra);
     pj_pool_t* pool = rdata->tp_info.pool;
@@ -359,19 +370,20 @@ void respond_stateless(pjsip_rx_data* rdata, int code, int retry_after_s, const 
         const pj_str_t name = borrow("Allow"), methods = borrow("INVITE, ACK, CANCEL, BYE, OPTIONS");
         pj_list_push_back(&extra, pjsip_generic_string_hdr_create(pool, &name, &methods));
     }
-    if (pjsip_endpt_respond_stateless(stack.endpoint, rdata, code, nullptr, &extra, nullptr) != PJ_SUCCESS) {
-        counters.add(Counter::send_failures);
+    if (pjsip_endpt_respond_stateless(context.endpoint, rdata, code, nullptr, &extra, nullptr) != PJ_SUCCESS) {
+        context.counters.add(Counter::send_failures);
     }
 }
 
-void respond_unsupported(pjsip_rx_data* rdata, std::string_view extensions) {
+void respond_unsupported(Context& context, pjsip_rx_data* rdata, std::string_view extensions) {
     pjsip_hdr extra;
     pj_list_init(&extra);
     pj_pool_t* pool = rdata->tp_info.pool;
     const pj_str_t name = borrow("Unsupported"), value = copy(pool, extensions);
     pj_list_push_back(&extra, pjsip_generic_string_hdr_create(pool, &name, &value));
-    if (pjsip_endpt_respond_stateless(stack.endpoint, rdata, PJSIP_SC_BAD_EXTENSION, nullptr, &extra, nullptr) != PJ_SUCCESS) {
-        counters.add(Counter::send_failures);
+    if (pjsip_endpt_respond_stateless(context.endpoint, rdata, PJSIP_SC_BAD_EXTENSION, nullptr, &extra, nullptr) !=
+        PJ_SUCCESS) {
+        context.counters.add(Counter::send_failures);
     }
 }
 

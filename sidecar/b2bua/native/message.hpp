@@ -14,10 +14,10 @@
 namespace sidecar {
 
 struct PoolRelease {
-    void operator()(pj_pool_t* pool) const;
+    void operator()(pj_pool_t* pool) const { pj_pool_release(pool); }
 };
 using PoolPtr = std::unique_ptr<pj_pool_t, PoolRelease>;  // owns a pool of the endpoint
-PoolPtr new_pool(const char* name, std::size_t initial, std::size_t increment);
+PoolPtr new_pool(const Context& context, const char* name, std::size_t initial, std::size_t increment);
 
 // Which headers a B2BUA keeps to itself. Each leg has its own dialog and its own hop, so what names either must not pass;
 // everything else must, above all what we do not know (RFC 3261 §16.6 asks that of proxies, and our peers expect it).
@@ -46,7 +46,7 @@ bool body_is_whole(const pjsip_rx_data* rdata);
 // Headers and body of a received message, kept while the decision about it is awaited. Owns its pool.
 class HeldMessage {
 public:
-    explicit HeldMessage(const pjsip_rx_data* rdata);
+    HeldMessage(Context& context, const pjsip_rx_data* rdata);
 
     void put_into(pjsip_tx_data* tdata, const header_policy::Options& options = {}) const;
     bool has_body() const { return body_ != nullptr; }
@@ -62,6 +62,11 @@ private:
     std::vector<std::string> contacts_;  // of a 3xx
 };
 
+struct NamedHeader {
+    const char* name;
+    std::string value;
+};
+
 // Straight from a received message into one that leaves now.
 void pass_through(const pjsip_rx_data* rdata, pjsip_tx_data* tdata, const header_policy::Options& options = {});
 
@@ -70,37 +75,41 @@ void pass_through(const pjsip_rx_data* rdata, pjsip_tx_data* tdata, const header
 class ResponseBase {
 public:
     ResponseBase() = default;
-    ResponseBase(const pjsip_rx_data* rdata, std::string_view to_tag);
+    ResponseBase(const Context& context, const pjsip_rx_data* rdata, std::string_view to_tag);
     explicit operator bool() const { return base_ != nullptr; }
     TxPtr trying() const;  // 100: the base itself
-    TxPtr make(int code, std::string_view phrase = {}) const;  // null: out of memory
+    TxPtr make(const Context& context, int code, std::string_view phrase = {}) const;  // null: out of memory
 
 private:
     TxPtr base_;
     pj_str_t to_tag_{};  // lives in base_'s pool
 };
 
-TxPtr new_message(pjsip_msg_type_e type);
+std::string random_hex(std::size_t bytes);
+
+TxPtr new_message(const Context& context, pjsip_msg_type_e type);
 void add_header(pjsip_tx_data* tdata, std::string_view name, std::string_view value);  // copies both
 void add_reasons(pjsip_tx_data* tdata, const std::vector<std::string>& values);
 std::string our_reason(int q850_cause, std::string_view text);
-std::string our_reason(std::string_view detail);  // with the cause that the core has for it
+std::string our_reason(const Context& context, std::string_view detail);  // with the cause that the core has for it
 
-Reasons reasons_of(const pjsip_msg* msg);      // bounded
-Headers wanted_headers_of(const pjsip_msg* msg);  // bounded
+Reasons reasons_of(Context& context, const pjsip_msg* msg);         // bounded
+Headers wanted_headers_of(Context& context, const pjsip_msg* msg);  // bounded
 const pjsip_hdr* find_header(const pjsip_msg* msg, const char* name);
 // The values of a header as they arrived, a field each, unfolded; bounded. pjsip prints some of what it has parsed
 // otherwise (0.05 as 0.5). `short_name`: its compact form, or empty.
-std::vector<std::string> raw_values(const pjsip_rx_data* rdata, std::string_view name, std::string_view short_name);
+std::vector<std::string> raw_values(Context& context, const pjsip_rx_data* rdata, std::string_view name,
+                                    std::string_view short_name);
 
 // CANCEL to an INVITE that was sent (RFC 3261 §9.1): same Request-URI, Via, Route, From, To, Call-ID, CSeq number.
-TxPtr cancel_of(const pjsip_tx_data* invite);
+TxPtr cancel_of(const Context& context, const pjsip_tx_data* invite);
 
 // Answers a request for good, with a transaction that takes its repeats. False where pjsip refuses the transaction.
-bool answer_request(pjsip_rx_data* rdata, int code, std::string_view to_tag, int retry_after_s = 0);
+bool answer_request(Context& context, pjsip_rx_data* rdata, int code, std::string_view to_tag, int retry_after_s = 0);
 
 // A response outside any dialog or transaction. `retry_after_s` 0: none.
-void respond_stateless(pjsip_rx_data* rdata, int code, int retry_after_s = 0, const std::string& reason = {});
-void respond_unsupported(pjsip_rx_data* rdata, std::string_view extensions);  // 420
+void respond_stateless(Context& context, pjsip_rx_data* rdata, int code, int retry_after_s = 0,
+                       const std::string& reason = {});
+void respond_unsupported(Context& context, pjsip_rx_data* rdata, std::string_view extensions);  // 420
 
 }  // namespace sidecar

@@ -1,7 +1,5 @@
 #include "messagepack.hpp"
 
-#include "counters.hpp"
-
 #include <algorithm>
 
 namespace sidecar {
@@ -65,7 +63,7 @@ void Packer::word(std::string_view ascii) {
 void Packer::text(std::string_view value) {
     if (value.size() > text_bytes_max) {
         value = value.substr(0, text_bytes_max);
-        counters.add(Counter::texts_cut);
+        counters_.add(Counter::texts_cut);
     }
     if (std::any_of(value.begin(), value.end(), [](char c) { return (c & 0x80) != 0; })) {
         escaped(value);

@@ -1,6 +1,7 @@
 // Values to MessagePack, as much of it as events need (github.com/msgpack/msgpack/blob/master/spec.md).
 #pragma once
 
+#include "counters.hpp"
 #include "declared.hpp"
 
 #include <concepts>
@@ -15,6 +16,8 @@ namespace sidecar {
 // that packing allocates nothing.
 class Packer {
 public:
+    explicit Packer(Counters& counters) : counters_(counters) {}
+
     static constexpr std::size_t text_bytes_max = 2048;  // a longer text is cut and counted
 
     void array(std::size_t items) { head(items, 0x90, 0xdc); }
@@ -81,6 +84,7 @@ private:
     void big_endian(std::uint64_t value, int bytes);
     void escaped(std::string_view value);
 
+    Counters& counters_;
     std::string bytes_;
     std::string scratch_;
 };

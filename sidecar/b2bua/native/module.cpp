@@ -8,7 +8,6 @@
 #include <nanobind/stl/vector.h>
 
 #include <pj/config.h>
-#include <pjsua-lib/pjsua.h>
 
 #include <algorithm>
 
@@ -141,17 +140,12 @@ Settings to_settings(nb::dict d) {
 
 nb::dict stats(const Bridge& self) {
     nb::dict out;
-    for (std::size_t i = 0; i < std::size(counter_names); ++i) out[counter_names[i]] = counters.get(i);
+    for (std::size_t i = 0; i < std::size(counter_names); ++i) out[counter_names[i]] = self.counters().get(i);
     out["live_calls"] = self.live_calls();
     out["abandoned_legs"] = self.abandoned_legs();
     out["transactions"] = self.transactions();
     out["pools"] = self.pools();
     return out;
-}
-
-void start(Bridge& self) {
-    stack.endpoint = pjsua_get_pjsip_endpt();
-    self.start();
 }
 
 nb::tuple names(const std::string& b_token, int attempt) {
@@ -173,7 +167,7 @@ NB_MODULE(_bridge, m) {
     m.def("silence", [] { pj_log_set_level(0); }, "No lines from pjlib on stdout before pjsua has its settings.");
     nb::class_<Bridge>(m, "Bridge")
         .def("__init__", [](Bridge* self, nb::dict settings) { new (self) Bridge(to_settings(settings)); })
-        .def("start", &start)
+        .def("start", &Bridge::start)
         .def("stop", &Bridge::stop, nb::call_guard<nb::gil_scoped_release>())
         .def("event_fd", &Bridge::event_fd)
         .def("drain", &drain)

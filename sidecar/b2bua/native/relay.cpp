@@ -1,6 +1,5 @@
 #include "relay.hpp"
 
-#include "bridge.hpp"
 #include "call.hpp"
 #include "leg.hpp"
 
@@ -27,7 +26,7 @@ bool Relay::start(pjsip_rx_data* request, const std::vector<NamedHeader>& transl
     uas_cseq_ = request->msg_info.cseq->cseq;
     if (refreshes()) new_target_ = contact_of(msg);
     if (!uas_.accept(request, this)) return false;
-    responses_ = ResponseBase(request, from_.dialog.local_tag());
+    responses_ = ResponseBase(context_, request, from_.dialog.local_tag());
     if (!responses_) return false;
     if (is_invite_) uas_.respond(responses_.trying());
 
@@ -41,10 +40,10 @@ bool Relay::start(pjsip_rx_data* request, const std::vector<NamedHeader>& transl
     for (const auto& header : translated) add_header(passed.get(), header.name, header.value);
     if (uac_.send(std::move(passed), this)) {
         note_refer();
-        counters.add(Counter::requests_relayed);
+        context_.counters.add(Counter::requests_relayed);
         return true;
     }
-    uas_.respond(responses_.make(PJSIP_SC_INTERNAL_SERVER_ERROR));
+    uas_.respond(responses_.make(context_, PJSIP_SC_INTERNAL_SERVER_ERROR));
     uas_.retire();
     call_.on_relay_not_sent(to_);
     return false;
@@ -97,7 +96,7 @@ void Relay::note_refer() const {
 
 void Relay::answer(int code, const pjsip_rx_data* response) {
     const auto phrase = response != nullptr ? view(response->msg_info.msg->line.status.reason) : std::string_view();
-    TxPtr answer = responses_.make(code, phrase);
+    TxPtr answer = responses_.make(context_, code, phrase);
     if (answer) {
         if (refreshes() && code > 100 && code < 300) from_.dialog.add_contact(answer.get());
         if (response != nullptr) pass_through(response, answer.get(), from_.passing());
@@ -125,22 +124,22 @@ void Relay::on_ack(const pjsip_rx_data* ack) {
 }
 
 void Relay::on_cancel(pjsip_rx_data* cancel) {
-    if (!from_.dialog.speaks_from(cancel)) return counters.add(Counter::dropped_foreign);
-    answer_request(cancel, PJSIP_SC_OK, from_.dialog.local_tag());
+    if (!from_.dialog.speaks_from(cancel)) return context_.counters.add(Counter::dropped_foreign);
+    answer_request(context_, cancel, PJSIP_SC_OK, from_.dialog.local_tag());
     if (!open() || cancel_wanted_) return;
     cancel_wanted_ = true;
-    cancel_reasons_ = reasons_of(cancel->msg_info.msg);
+    cancel_reasons_ = reasons_of(context_, cancel->msg_info.msg);
     if (heard_) send_cancel();
 }
 
 void Relay::send_cancel() {
     if (cancel_sent_ || !uac_) return;
     cancel_sent_ = true;
-    if (TxPtr cancel = cancel_of(uac_.get()->last_tx)) {
+    if (TxPtr cancel = cancel_of(context_, uac_.get()->last_tx)) {
         add_reasons(cancel.get(), cancel_reasons_);
-        send_unattended(std::move(cancel));
+        send_unattended(context_, std::move(cancel));
     }
-    pjsip_tsx_set_timeout(uac_.get(), timeout_ms());
+    pjsip_tsx_set_timeout(uac_.get(), context_.settings.timeout_ms());
 }
 
 void Relay::close() {
@@ -150,7 +149,7 @@ void Relay::close() {
         to_.acknowledge(uac_cseq_, nullptr);
     } else if (open()) {
         final_sent_ = true;
-        uas_.respond(responses_.make(is_invite_ ? PJSIP_SC_REQUEST_TERMINATED : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST));
+        uas_.respond(responses_.make(context_, is_invite_ ? PJSIP_SC_REQUEST_TERMINATED : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST));
         if (is_invite_) uas_.let_go();
     }
     uas_.retire();

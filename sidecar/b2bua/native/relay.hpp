@@ -5,7 +5,6 @@
 #include "event.hpp"
 #include "message.hpp"
 #include "transaction.hpp"
-#include "translation.hpp"
 
 #include <string>
 #include <vector>
@@ -18,7 +17,7 @@ class Leg;
 // Borrows its call and both legs: the call owns it and frees it before them. It owns the base of its responses.
 class Relay final : public TsxUser {
 public:
-    Relay(Call& call, Leg& from, Leg& to) : call_(call), from_(from), to_(to) {}
+    Relay(Context& context, Call& call, Leg& from, Leg& to) : context_(context), call_(call), from_(from), to_(to) {}
     Relay(const Relay&) = delete;
     Relay& operator=(const Relay&) = delete;
 
@@ -47,11 +46,12 @@ private:
     void answer(int code, const pjsip_rx_data* response);
     void send_cancel();
 
+    Context& context_;
     Call& call_;
     Leg& from_;
     Leg& to_;
-    Tsx uas_;
-    Tsx uac_;
+    Tsx uas_{context_};
+    Tsx uac_{context_};
     ResponseBase responses_;
     bool is_invite_ = false;
     bool is_update_ = false;

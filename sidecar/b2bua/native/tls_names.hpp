@@ -4,15 +4,20 @@
 #include <pjsip.h>
 
 #include <string>
+#include <unordered_map>
 #include <vector>
 
-namespace sidecar::tls_names {
+namespace sidecar {
 
-// Listens to the transports' states, and passes them on to whom pjsua had put there.
-void watch(pjsip_endpoint* endpoint);
-void unwatch(pjsip_endpoint* endpoint);
+class TlsNames {
+public:
+    void on_state(const pjsip_transport* transport, pjsip_transport_state state, const pjsip_transport_state_info* info);
 
-// Subject alternative names and common name, of a certificate that was verified against our CA file; else none.
-const std::vector<std::string>& of(const pjsip_transport* transport);
+    // Subject alternative names and common name, of a certificate that was verified against our CA file; else none.
+    const std::vector<std::string>& of(const pjsip_transport* transport) const;
 
-}  // namespace sidecar::tls_names
+private:
+    std::unordered_map<const pjsip_transport*, std::vector<std::string>> names_;  // an entry lives as long as its transport
+};
+
+}  // namespace sidecar

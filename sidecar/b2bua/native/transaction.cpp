@@ -1,26 +1,23 @@
 #include "transaction.hpp"
 
-#include "counters.hpp"
-#include "stack.hpp"
-
 #include <cstring>
 
 namespace sidecar {
 namespace {
 
-void*& user_slot(pjsip_transaction* tsx) { return tsx->mod_data[stack.user->id]; }
+void*& user_slot(pjsip_transaction* tsx) { return tsx->mod_data[tsx->tsx_user->id]; }
 
 // Sends with a new transaction. Its user is set afterwards: what fails at once is told by the return value, not by a
 // callback in the middle of the caller.
-pjsip_transaction* start(TxPtr request, TsxUser* user) {
+pjsip_transaction* start(Context& context, TxPtr request, TsxUser* user) {
     pjsip_transaction* tsx = nullptr;
-    if (pjsip_tsx_create_uac2(stack.user, request.get(), nullptr, &tsx) != PJ_SUCCESS) {
-        counters.add(Counter::send_failures);
+    if (pjsip_tsx_create_uac2(context.user, request.get(), nullptr, &tsx) != PJ_SUCCESS) {
+        context.counters.add(Counter::send_failures);
         return nullptr;
     }
     pjsip_tsx_set_transport(tsx, &request->tp_sel);
     if (pjsip_tsx_send_msg(tsx, request.get()) != PJ_SUCCESS) {
-        counters.add(Counter::send_failures);
+        context.counters.add(Counter::send_failures);
         Tsx::end(tsx, PJSIP_SC_TSX_TRANSPORT_ERROR);
         return nullptr;
     }
@@ -31,15 +28,24 @@ pjsip_transaction* start(TxPtr request, TsxUser* user) {
 
 }  // namespace
 
-void fit_buffer(pjsip_tx_data* tdata) {
-    static char scratch[PJSIP_MAX_PKT_LEN];  // one thread sends
+TsxUser* TsxUser::of(const pjsip_transaction* tsx) { return static_cast<TsxUser*>(tsx->mod_data[tsx->tsx_user->id]); }
+
+Transport transport_of(int pjsip_type) {
+    switch (pjsip_type & ~PJSIP_TRANSPORT_IPV6) {
+        case PJSIP_TRANSPORT_TCP: return Transport::tcp;
+        case PJSIP_TRANSPORT_TLS: return Transport::tls;
+        default: return Transport::udp;
+    }
+}
+
+void fit_buffer(pjsip_tx_data* tdata, PrintedMessage& scratch) {
     constexpr std::size_t slack = 512;
     if (tdata->buf.start != nullptr) return;  // sent before
-    const pj_ssize_t size = pjsip_msg_print(tdata->msg, scratch, sizeof scratch);
+    const pj_ssize_t size = pjsip_msg_print(tdata->msg, scratch.data(), scratch.size());
     if (size <= 0) return;  // too long: pjsip will say so
     const std::size_t length = static_cast<std::size_t>(size);
     tdata->buf.start = static_cast<char*>(pj_pool_alloc(tdata->pool, length + slack + 1));
-    std::memcpy(tdata->buf.start, scratch, length);
+    std::memcpy(tdata->buf.start, scratch.data(), length);
     tdata->buf.cur = tdata->buf.start + length;
     *tdata->buf.cur = '\0';
     tdata->buf.end = tdata->buf.start + length + slack;
@@ -51,7 +57,7 @@ void Tsx::end(pjsip_transaction* tsx, int code) {
 
 bool Tsx::accept(pjsip_rx_data* rdata, TsxUser* user) {
     pjsip_transaction* tsx = nullptr;
-    if (pjsip_tsx_create_uas2(stack.user, rdata, nullptr, &tsx) != PJ_SUCCESS) return false;
+    if (pjsip_tsx_create_uas2(context_.user, rdata, nullptr, &tsx) != PJ_SUCCESS) return false;
     if (transport_of(rdata->tp_info.transport->key.type) == Transport::udp) {
         pjsip_tpselector from_here{};  // answer from the socket that was asked, where several listen
         from_here.type = PJSIP_TPSELECTOR_TRANSPORT;
@@ -66,7 +72,7 @@ bool Tsx::accept(pjsip_rx_data* rdata, TsxUser* user) {
 
 bool Tsx::send(TxPtr request, TsxUser* user) {
     let_go();
-    tsx_ = start(std::move(request), user);
+    tsx_ = start(context_, std::move(request), user);
     return tsx_ != nullptr;
 }
 
@@ -78,7 +84,7 @@ bool Tsx::respond(TxPtr response) {
         return true;
     }
     // pjsip leaves the transaction without any timer then: it would stay for ever.
-    counters.add(Counter::send_failures);
+    context_.counters.add(Counter::send_failures);
     let_go();
     end(tsx, PJSIP_SC_TSX_TRANSPORT_ERROR);
     return false;
@@ -90,14 +96,14 @@ void Tsx::retire() {
     let_go();
     if (tsx->state >= PJSIP_TSX_STATE_TERMINATED) return;
     if (tsx->method.id == PJSIP_INVITE_METHOD) pjsip_tsx_stop_retransmit(tsx);
-    pjsip_tsx_terminate_async2(tsx, tsx->status_code >= 200 ? tsx->status_code : 500, nullptr, t4_ms());
+    pjsip_tsx_terminate_async2(tsx, tsx->status_code >= 200 ? tsx->status_code : 500, nullptr, context_.settings.t4_ms());
 }
 
 void Tsx::wait_for_ack() {
     if (tsx_ == nullptr) return;
     pjsip_transaction* tsx = tsx_;
     let_go();
-    if (tsx->state < PJSIP_TSX_STATE_CONFIRMED) unacknowledged.take(tsx);
+    if (tsx->state < PJSIP_TSX_STATE_CONFIRMED) context_.tables.await_ack(tsx);
 }
 
 void Unacknowledged::take(pjsip_transaction* invite) {
@@ -117,13 +123,13 @@ void Tsx::let_go() {
     tsx_ = nullptr;
 }
 
-bool send_unattended(TxPtr request) { return start(std::move(request), nullptr) != nullptr; }
+bool send_unattended(Context& context, TxPtr request) { return start(context, std::move(request), nullptr) != nullptr; }
 
-void send_ack(TxPtr ack) {
-    if (pjsip_endpt_send_request_stateless(stack.endpoint, ack.get(), nullptr, nullptr) == PJ_SUCCESS) {
+void send_ack(Context& context, TxPtr ack) {
+    if (pjsip_endpt_send_request_stateless(context.endpoint, ack.get(), nullptr, nullptr) == PJ_SUCCESS) {
         ack.release();
     } else {
-        counters.add(Counter::send_failures);
+        context.counters.add(Counter::send_failures);
     }
 }
 

@@ -2,8 +2,11 @@
 // only holds the place where it is used, and lets go of it before its user dies, so pjsip never calls a dead user.
 #pragma once
 
+#include "context.hpp"
+
 #include <pjsip.h>
 
+#include <array>
 #include <memory>
 
 namespace sidecar {
@@ -16,12 +19,16 @@ using TxPtr = std::unique_ptr<pjsip_tx_data, TxRelease>;  // owns one reference 
 // pjsip would take PJSIP_MAX_PKT_LEN (64 kB) for the printed form of every message, and keep it as long as the transaction
 // lives: 32 s for each ACK to a failure, which pjsip makes itself. Print it here and keep what it needs; the slack is for
 // another Via, where pjsip has to take another transport and prints again into the same buffer.
-void fit_buffer(pjsip_tx_data* tdata);
+using PrintedMessage = std::array<char, PJSIP_MAX_PKT_LEN>;
+void fit_buffer(pjsip_tx_data* tdata, PrintedMessage& scratch);
+
+Transport transport_of(int pjsip_type);
 
 class TsxUser {
 public:
     virtual void on_tsx(pjsip_transaction* tsx, pjsip_event& event) = 0;
     virtual void on_cancel(pjsip_rx_data* cancel) {}  // CANCEL for a transaction of this user
+    static TsxUser* of(const pjsip_transaction* tsx);       // null: nobody waits for its news
 
 protected:
     ~TsxUser() = default;
@@ -29,7 +36,7 @@ protected:
 
 class Tsx {
 public:
-    Tsx() = default;
+    explicit Tsx(Context& context) : context_(context) {}
     ~Tsx() { let_go(); }
     Tsx(const Tsx&) = delete;
     Tsx& operator=(const Tsx&) = delete;
@@ -58,6 +65,7 @@ public:
     static void end(pjsip_transaction* tsx, int code);
 
 private:
+    Context& context_;
     pjsip_transaction* tsx_ = nullptr;
 };
 
@@ -66,7 +74,6 @@ private:
 class Unacknowledged final : public TsxUser {
 public:
     void take(pjsip_transaction* invite);
-    void reset() { count_ = 0; }
     std::size_t count() const { return count_; }
 
     void on_tsx(pjsip_transaction* invite, pjsip_event& event) override;
@@ -75,12 +82,10 @@ private:
     std::size_t count_ = 0;
 };
 
-inline Unacknowledged unacknowledged;  // in the native thread only
-
 // A request that nobody waits for (CANCEL; BYE to an answer that was dropped). False where it could not leave.
-bool send_unattended(TxPtr request);
+bool send_unattended(Context& context, TxPtr request);
 
 // ACK to a 2xx: it has no transaction (RFC 3261 §13.2.2.4).
-void send_ack(TxPtr ack);
+void send_ack(Context& context, TxPtr ack);
 
 }  // namespace sidecar

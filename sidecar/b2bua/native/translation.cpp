@@ -1,10 +1,7 @@
 #include "translation.hpp"
 
-#include "bridge.hpp"
 #include "call.hpp"
 #include "leg.hpp"
-#include "message.hpp"
-#include "stack.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -116,8 +113,8 @@ const Leg* far_leg(const Leg* near) {
 }
 
 // The far leg of the dialog that is named as its peer names it to us.
-const Leg* far_leg_of(const DialogName& name) {
-    return far_leg(bridge->find_dialog(name.call_id, name.there, name.here));
+const Leg* far_leg_of(const Context& context, const DialogName& name) {
+    return far_leg(context.tables.find_dialog(name.call_id, name.there, name.here));
 }
 
 std::string written_for(const Leg& leg, const DialogName& name) {
@@ -128,16 +125,16 @@ std::string written_for(const Leg& leg, const DialogName& name) {
     return value.append(name.more);
 }
 
-std::optional<std::string> with_far_dialog(std::string_view header, std::string_view value) {
+std::optional<std::string> with_far_dialog(const Context& context, std::string_view header, std::string_view value) {
     std::string kept;
     const DialogName name = dialog_name_of(header, value, kept);
-    const Leg* far = far_leg_of(name);
+    const Leg* far = far_leg_of(context, name);
     if (far == nullptr) return std::nullopt;
     return written_for(*far, name);
 }
 
 // The URI keeps all but the dialogs among its headers; a display name in quotes may hold anything.
-std::optional<std::string> refer_to_for_the_other_leg(std::string_view value) {
+std::optional<std::string> refer_to_for_the_other_leg(const Context& context, std::string_view value) {
     std::size_t start = 0;
     if (!value.empty() && value.front() == '"') {
         for (start = 1; start < value.size() && value[start] != '"'; ++start) start += value[start] == '\\';
@@ -158,7 +155,7 @@ std::optional<std::string> refer_to_for_the_other_leg(std::string_view value) {
         if (!names_dialog(name)) {
             out += piece;
         } else {
-            const auto named = with_far_dialog(name, decoded(text));
+            const auto named = with_far_dialog(context, name, decoded(text));
             if (!named) return std::nullopt;
             out.append(name).append(1, '=').append(encoded(*named));
         }
@@ -199,7 +196,7 @@ std::optional<std::string> event_for(const Call& call, const Leg& from, bool not
 
 }  // namespace
 
-Translation translate(const Call& call, const Leg& from, const pjsip_rx_data* request) {
+Translation translate(Context& context, const Call& call, const Leg& from, const pjsip_rx_data* request) {
     const auto method = view(request->msg_info.msg->line.req.method.name);
     const bool refers = method == "REFER";
     Translation result;
@@ -210,8 +207,8 @@ Translation translate(const Call& call, const Leg& from, const pjsip_rx_data* re
     if (const pjsip_hdr* rack = find_header(request->msg_info.msg, "RAck")) {
         result.headers.push_back({"RAck", rack_for(call, from, header_value(rack, 64))});
     }
-    const auto events = raw_values(request, "Event", "o");
-    const auto targets = raw_values(request, "Refer-To", "r");
+    const auto events = raw_values(context, request, "Event", "o");
+    const auto targets = raw_values(context, request, "Refer-To", "r");
     if (events.size() > 1 || targets.size() > 1 || (refers && targets.empty())) return refuse(PJSIP_SC_BAD_REQUEST);
     if (!events.empty()) {
         auto event = event_for(call, from, method == "NOTIFY", events.front());
@@ -219,7 +216,7 @@ Translation translate(const Call& call, const Leg& from, const pjsip_rx_data* re
         result.headers.push_back({"Event", std::move(*event)});
     }
     if (!targets.empty()) {
-        auto target = refer_to_for_the_other_leg(targets.front());
+        auto target = refer_to_for_the_other_leg(context, targets.front());
         if (!target) return refuse(PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
         result.headers.push_back({"Refer-To", std::move(*target)});
     }
@@ -228,16 +225,16 @@ Translation translate(const Call& call, const Leg& from, const pjsip_rx_data* re
     if (find_header(request->msg_info.msg, "Replaces") != nullptr || find_header(request->msg_info.msg, "Join") != nullptr) {
         return refuse(PJSIP_SC_BAD_REQUEST);
     }
-    for (const auto& value : raw_values(request, "Target-Dialog", {})) {
-        auto named = with_far_dialog("Target-Dialog", value);
+    for (const auto& value : raw_values(context, request, "Target-Dialog", {})) {
+        auto named = with_far_dialog(context, "Target-Dialog", value);
         if (!named) return refuse(PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
         result.headers.push_back({"Target-Dialog", std::move(*named)});
     }
     return result;
 }
 
-std::optional<Claim> claim_of(const pjsip_rx_data* invite) {
-    const auto replaces = raw_values(invite, "Replaces", {}), joins = raw_values(invite, "Join", {});
+std::optional<Claim> claim_of(Context& context, const pjsip_rx_data* invite) {
+    const auto replaces = raw_values(context, invite, "Replaces", {}), joins = raw_values(context, invite, "Join", {});
     if (replaces.empty() && joins.empty()) return std::nullopt;
     Claim claim;
     if (replaces.size() + joins.size() > 1) {  // RFC 3891 §3, RFC 3911 §4
@@ -245,15 +242,15 @@ std::optional<Claim> claim_of(const pjsip_rx_data* invite) {
         return claim;
     }
     claim.refused = PJSIP_SC_CALL_TSX_DOES_NOT_EXIST;
-    if (!stack.settings.pass_refer) return claim;
+    if (!context.settings.pass_refer) return claim;
     claim.header.name = replaces.empty() ? "Join" : "Replaces";
     const std::string& value = replaces.empty() ? joins.front() : replaces.front();
     std::string kept;
     const DialogName name = dialog_name_of(claim.header.name, value, kept);
-    const Leg* far = far_leg_of(name);
+    const Leg* far = far_leg_of(context, name);
     if (far == nullptr) {
         // As a Refer-To that we have translated says it: in the names of the peer that it is to reach.
-        const Leg* said = bridge->find_dialog(name.call_id, name.here, name.there);
+        const Leg* said = context.tables.find_dialog(name.call_id, name.here, name.there);
         far = far_leg(said) != nullptr ? said : nullptr;
     }
     if (far == nullptr || far->dialog.group() == PeerTable::unlisted) return claim;

@@ -5,6 +5,8 @@
 //   Replaces, Join, Target-Dialog  a dialog (RFC 3891, RFC 3911, RFC 4538); inside a Refer-To too
 #pragma once
 
+#include "message.hpp"
+
 #include <pjsip.h>
 
 #include <optional>
@@ -16,18 +18,13 @@ namespace sidecar {
 class Call;
 class Leg;
 
-struct NamedHeader {
-    const char* name;
-    std::string value;
-};
-
 struct Translation {
     int refused = 0;  // the code, where a name is that of no dialog of ours
     std::vector<NamedHeader> headers;
 };
 
 // Of a request inside the dialog of `from`, for the other leg: all of its headers that header_policy keeps back for this.
-Translation translate(const Call& call, const Leg& from, const pjsip_rx_data* request);
+Translation translate(Context& context, const Call& call, const Leg& from, const pjsip_rx_data* request);
 
 // Of an INVITE that wants a place in a call of ours: what it says to the peer whose dialog it is, and that peer's group.
 struct Claim {
@@ -35,6 +32,6 @@ struct Claim {
     NamedHeader header{};
     int group = 0;
 };
-std::optional<Claim> claim_of(const pjsip_rx_data* invite);  // none: it names no dialog
+std::optional<Claim> claim_of(Context& context, const pjsip_rx_data* invite);  // none: it names no dialog
 
 }  // namespace sidecar

@@ -1,12 +1,8 @@
-// pjsip's handles and our settings, as every class here needs them. One per process, because pjsip's layers are too;
-// set before the modules are registered, and used in pjsua's worker thread only.
+// What Python has set, once and for all.
 #pragma once
 
-#include "digest.hpp"
 #include "peer_table.hpp"
 #include "terms.hpp"
-
-#include <pjsip.h>
 
 #include <array>
 #include <string>
@@ -19,6 +15,12 @@ namespace sidecar {
 // The words of core/terms.Detail that are said here before Python knows; Settings has a cause for each.
 inline constexpr std::array<std::string_view, 7> own_details{"source_not_allowed", "node_full", "journal",      "transport_lost",
                                                              "no_ack",             "dead_peer", "session_timer"};
+
+struct Credentials {  // of one gateway, as its profile says
+    std::string username;
+    std::string password;
+    std::string realm;  // the only one that gets the password; empty: any
+};
 
 // Every value is given by Python (module.cpp): none has a default here.
 struct Settings {
@@ -40,25 +42,9 @@ struct Settings {
     PeerTable peers;
     std::unordered_map<std::string, Credentials> credentials;  // by gateway
     std::unordered_map<std::string, int> q850_causes;          // core/hangup.TABLE of the server's causes, by detail
+
+    unsigned t4_ms() const { return 10 * t1_ms; }       // how long a repeat may still arrive
+    unsigned timeout_ms() const { return 64 * t1_ms; }  // Timers B, F, H, J
 };
-
-struct Stack {
-    pjsip_endpoint* endpoint = nullptr;
-    pjsip_module* user = nullptr;  // the bridge's module: transaction user of every transaction of ours
-    Settings settings;
-};
-
-inline Stack stack;
-
-inline unsigned t4_ms() { return 10 * stack.settings.t1_ms; }       // how long a repeat may still arrive
-inline unsigned timeout_ms() { return 64 * stack.settings.t1_ms; }  // Timers B, F, H, J
-
-inline Transport transport_of(int pjsip_type) {
-    switch (pjsip_type & ~PJSIP_TRANSPORT_IPV6) {
-        case PJSIP_TRANSPORT_TCP: return Transport::tcp;
-        case PJSIP_TRANSPORT_TLS: return Transport::tls;
-        default: return Transport::udp;
-    }
-}
 
 }  // namespace sidecar

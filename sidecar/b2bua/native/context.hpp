@@ -1,0 +1,70 @@
+// What every object here needs: the settings, pjsip's handles, and what it counts, tells and looks up in. The bridge makes it,
+// and gives it by reference to all that lives under the bridge. In pjsua's worker thread only, but for `counters` and `events`.
+#pragma once
+
+#include "counters.hpp"
+#include "event_queue.hpp"
+#include "settings.hpp"
+#include "tls_names.hpp"
+
+#include <pjsip.h>
+
+#include <memory>
+#include <string_view>
+
+namespace sidecar {
+
+class Call;
+class CalleeLeg;
+class GatewayRequest;
+class Leg;
+class Relay;
+
+// The bridge as those under it see it, which it owns or keeps a table of.
+class Tables {
+public:
+    virtual void enter(Leg& leg) = 0;
+    virtual void leave(Leg& leg) = 0;
+    virtual Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const = 0;
+    virtual void adopt(std::unique_ptr<CalleeLeg> abandoned) = 0;  // an attempt whose call goes on without it
+    virtual void await_ack(pjsip_transaction* refused_invite) = 0;
+    // Freed when the current callback returns, by sweep().
+    virtual void retire(Call& call) = 0;
+    virtual void retire(std::unique_ptr<Relay> relay) = 0;
+    virtual void forget(CalleeLeg& abandoned) = 0;
+    virtual void forget(GatewayRequest& ended) = 0;
+    virtual void sweep() noexcept = 0;
+
+protected:
+    ~Tables() = default;
+};
+
+struct Context {
+    const Settings settings;
+    Tables& tables;
+    pjsip_endpoint* const endpoint;
+    pjsip_module* const user;  // the bridge's module: transaction user of every transaction of ours
+    Counters counters{};
+    EventQueue events{counters, settings.events_max, settings.patience_ms, settings.batch_interval_ms};
+    TlsNames tls_names{};
+    int depth = 0;  // of callbacks of pjsip within callbacks
+
+    int group_of(const pj_sockaddr_t* address, const pjsip_transport* transport) const {
+        return settings.peers.find(address, tls_names.of(transport));
+    }
+
+    // Every way from pjsip into our code goes through here: no exception gets out, and what was retired is freed last,
+    // when nothing of it is on the stack any more.
+    template <typename F>
+    void enter_from_pjsip(F&& body) noexcept {
+        ++depth;
+        try {
+            body();
+        } catch (...) {  // out of memory, or a broken promise of ours: this message is lost, not the node
+            counters.add(Counter::exceptions);
+        }
+        if (--depth == 0) tables.sweep();
+    }
+};
+
+}  // namespace sidecar

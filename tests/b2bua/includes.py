@@ -1,0 +1,45 @@
+"""`python -m tests.b2bua.includes`, part of `make check`: the native files include one way, each only headers
+of the rooms below its own."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+NATIVE = Path(__file__).resolve().parents[2] / "sidecar" / "b2bua" / "native"
+ROOMS = re.findall(
+    r"\w+",
+    """
+    module bridge
+    call relay liveness translation leg gateway_request
+    connections broken_streams dialog digest validity message transaction deadline
+    context settings tls_names peer_table source_limit address text
+    event_queue messagepack command_queue command_box event command terms declared counters
+""",
+)
+# The parts of a call, which owns and calls them, tell it in turn what came in, and ask what only it knows of
+# both legs. Their headers do not need it.
+UPWARD = {("leg.cpp", "call"), ("liveness.cpp", "call"), ("relay.cpp", "call"), ("translation.cpp", "call")}
+
+
+def faults(native: Path = NATIVE) -> list[str]:
+    place = {room: at for at, room in enumerate(ROOMS)}
+    files = [path for path in sorted(native.iterdir()) if path.suffix in {".hpp", ".cpp"}]
+    upward = set()
+    for path in files:
+        for other in re.findall(r'^#include "(\w+)\.hpp"', path.read_text(encoding="utf-8"), re.MULTILINE):
+            own = other == path.stem and path.suffix == ".cpp"
+            if not own and place.get(other, -1) <= place.get(path.stem, -1):
+                upward.add((path.name, other))
+    stems = {path.stem for path in files}
+    return [
+        *(f"{room}: a room without files" for room in sorted(set(ROOMS) - stems)),
+        *(f"{stem}: has no place in ROOMS" for stem in sorted(stems - set(ROOMS))),
+        *(f"{name} includes {other}.hpp, which is not below it" for name, other in sorted(upward - UPWARD)),
+        *(f"{name} may include {other}.hpp and does not" for name, other in sorted(UPWARD - upward)),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit("\n".join(faults()) or None)
