@@ -15,6 +15,7 @@ Where things are:
       probes and REGISTER       gateway_request
       names and counters        dialog       RFC 3261 §12; digest answers a gateway's challenges
       messages                  message      which headers pass, held messages, responses; see validity
+      bodies                    body         byte for byte; which of them are an offer or an answer
       transactions              transaction  pjsip's, borrowed
       timers                    deadline
       who may speak             peer_table, source_limit, tls_names, connections, broken_streams

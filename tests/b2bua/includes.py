@@ -13,7 +13,7 @@ ROOMS = re.findall(
     """
     module bridge
     call relay liveness translation leg gateway_request
-    connections broken_streams dialog digest validity message transaction deadline
+    connections broken_streams dialog digest validity message body transaction deadline
     context settings tls_names peer_table source_limit address text
     event_queue messagepack command_queue command_box event command terms declared counters
 """,

@@ -192,8 +192,9 @@ class Rig:
         call_id: str = "",
         max_forwards: int = 70,
         agent: ScriptedUA | None = None,
+        content: str = SDP,
     ) -> Message:
-        """Sends it from the caller and returns it as sent."""
+        """Sends it from the caller and returns it as sent. `content` goes with its body."""
         agent = agent or self.caller
         port = agent.peer[1]
         host = bracketed(agent.peer[0])
@@ -207,14 +208,21 @@ class Rig:
             f"CSeq: {cseq} INVITE",
             agent.contact(),
             *headers,
-            *([SDP] if body else []),
+            *([content] if body and content else []),
             body=body,
         )
         agent.send(data)
         return Message(data, (agent.host, agent.port))
 
     def in_dialog(
-        self, agent: ScriptedUA, method: str, dialog: Dialog, *headers: str, cseq: int, body: bytes = b""
+        self,
+        agent: ScriptedUA,
+        method: str,
+        dialog: Dialog,
+        *headers: str,
+        cseq: int,
+        body: bytes = b"",
+        content: str = SDP,
     ) -> Message:
         data = sip(
             f"{method} {dialog.target} SIP/2.0",
@@ -225,7 +233,7 @@ class Rig:
             f"Call-ID: {dialog.call_id}",
             f"CSeq: {cseq} {method}",
             *headers,
-            *([SDP] if body else []),
+            *([content] if body and content else []),
             body=body,
         )
         agent.send(data)

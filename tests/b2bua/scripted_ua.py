@@ -248,10 +248,18 @@ class ScriptedUA(asyncio.DatagramProtocol):
             to += f";tag={tag}"
         return sip(f"SIP/2.0 {code} Reason", *kept, f"To: {to}", *headers, body=body)
 
-    def reply(self, request: Message, code: int, *headers: str, tag: str = "", body: bytes = b"") -> None:
+    def reply(
+        self,
+        request: Message,
+        code: int,
+        *headers: str,
+        tag: str = "",
+        body: bytes = b"",
+        content: str = "Content-Type: application/sdp",
+    ) -> None:
         extra = list(headers)
         if request.method == "INVITE" and 100 < code < 300:
             extra.append(self.contact())
-        if body and not any(h.startswith("Content-Type") for h in extra):
-            extra.append("Content-Type: application/sdp")
+        if body and content and not any(h.startswith("Content-Type") for h in extra):
+            extra.append(content)
         self.send(self.response(request, code, *extra, tag=tag, body=body), request.source)

@@ -1,5 +1,6 @@
 #include "bridge.hpp"
 
+#include "body.hpp"
 #include "validity.hpp"
 
 #include <malloc.h>
@@ -484,7 +485,7 @@ bool Bridge::refused_as_malformed(pjsip_rx_data* rdata) {
     if (info.len >= PJSIP_MAX_PKT_LEN - 1) {  // not pkt_info.len: one read of a stream holds many messages
         return refuse(Counter::refused_too_large, PJSIP_SC_MESSAGE_TOO_LARGE);
     }
-    if (validity::has_broken_sdp(rdata)) return refuse(Counter::refused_malformed, PJSIP_SC_BAD_REQUEST);
+    if (has_broken_sdp(rdata)) return refuse(Counter::refused_malformed, PJSIP_SC_BAD_REQUEST);
     if (info.max_fwd != nullptr && info.max_fwd->ivalue <= 0) return refuse(Counter::refused_hops, PJSIP_SC_TOO_MANY_HOPS);
     if (find(view(info.from->tag)) != nullptr || pjsip_tsx_detect_merged_requests(rdata) != nullptr) {
         return refuse(Counter::refused_loop, PJSIP_SC_LOOP_DETECTED);
@@ -604,7 +605,7 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
     }
     Call* call = leg->call();
     leg->dialog.heard_on(rdata->tp_info.transport);
-    if (method.id != PJSIP_BYE_METHOD && validity::has_broken_sdp(rdata)) {
+    if (method.id != PJSIP_BYE_METHOD && has_broken_sdp(rdata)) {
         context_.counters.add(Counter::refused_malformed);
         return respond_stateless(context_, rdata, PJSIP_SC_BAD_REQUEST);
     }

@@ -1,5 +1,7 @@
 #include "call.hpp"
 
+#include "body.hpp"
+
 #include <algorithm>
 #include <iterator>
 
@@ -11,7 +13,7 @@ constexpr std::size_t referrals_max = 16;
 constexpr std::size_t relays_max = 16;  // in-dialog requests open at once in one call
 
 bool has_early_media(const pjsip_rx_data* response) {
-    return response->msg_info.msg->body != nullptr || find_header(response->msg_info.msg, "RSeq") != nullptr;
+    return has_sdp(response, Sdp::media) || find_header(response->msg_info.msg, "RSeq") != nullptr;
 }
 
 // The SIP addresses of a 3xx, in order; bounded. They borrow from it.
@@ -159,7 +161,7 @@ void Call::relay_answer(const commands::RelayAnswer&) {
     hold_.disarm();
     ring_.disarm();
     const bool sent = a_.answer(*answer_);
-    const bool offered = invite_->has_body();
+    const bool offered = invite_->has_session();
     answer_.reset();
     invite_.reset();
     if (!sent) return transport_broken({Side::a});

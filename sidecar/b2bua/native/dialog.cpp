@@ -1,5 +1,6 @@
 #include "dialog.hpp"
 
+#include "body.hpp"
 #include "messagepack.hpp"
 
 #include <cstring>
@@ -410,7 +411,7 @@ TxPtr Dialog::again(const pjsip_tx_data* sent, const pjsip_rx_data* response, in
         return static_cast<pjsip_max_fwd_hdr*>(pjsip_msg_find_hdr(msg, PJSIP_H_MAX_FORWARDS, nullptr));
     };
     hops(tdata->msg)->ivalue = hops(sent->msg)->ivalue;
-    if (sent->msg->body != nullptr) tdata->msg->body = pjsip_msg_body_clone(tdata->pool, sent->msg->body);
+    if (sent->msg->body != nullptr) set_body(tdata.get(), pjsip_msg_body_clone(tdata->pool, sent->msg->body));
     return tdata;
 }
 

@@ -1,5 +1,6 @@
 #include "leg.hpp"
 
+#include "body.hpp"
 #include "call.hpp"
 
 #include <algorithm>
@@ -81,7 +82,7 @@ void Leg::acknowledge(int cseq, const pjsip_rx_data* from) {
     last_ack_.cseq = cseq;
     last_ack_.branch = "z9hG4bK" + random_hex(12);
     last_ack_.body.reset();
-    if (from != nullptr && from->msg_info.msg->body != nullptr) last_ack_.body = std::make_unique<HeldMessage>(context_, from);
+    if (from != nullptr && !raw_body(from).empty()) last_ack_.body = std::make_unique<HeldMessage>(context_, from);
     send_last_ack();
 }
 

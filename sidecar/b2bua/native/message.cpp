@@ -1,9 +1,10 @@
 #include "message.hpp"
 
+#include "body.hpp"
+
 #include <sys/random.h>
 
 #include <algorithm>
-#include <cstring>
 #include <span>
 #include <stdexcept>
 
@@ -74,58 +75,6 @@ void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& 
 
 }  // namespace header_policy
 
-std::string_view raw_body(const pjsip_rx_data* rdata) {
-    const pjsip_msg* msg = rdata->msg_info.msg;
-    if (msg->body == nullptr && rdata->msg_info.ctype == nullptr) return {};
-    const std::string_view message(rdata->msg_info.msg_buf, static_cast<std::size_t>(rdata->msg_info.len));
-    std::size_t start;
-    if (msg->body != nullptr && msg->body->print_body == &pjsip_print_text_body) {
-        start = static_cast<std::size_t>(static_cast<const char*>(msg->body->data) - message.data());
-    } else {
-        start = message.find("\r\n\r\n");
-        if (start == std::string_view::npos) return {};
-        start += 4;
-    }
-    if (start >= message.size()) return {};
-    const std::string_view body = message.substr(start);
-    const auto* length = rdata->msg_info.clen;
-    return length != nullptr && length->len >= 0 ? body.substr(0, static_cast<std::size_t>(length->len)) : body;
-}
-
-namespace {
-
-pjsip_msg_body* make_body(pj_pool_t* pool, const pjsip_media_type& type, std::string_view bytes) {
-    auto* body = PJ_POOL_ZALLOC_T(pool, pjsip_msg_body);
-    pjsip_media_type_cp(pool, &body->content_type, &type);
-    body->data = pj_pool_alloc(pool, bytes.size());
-    std::memcpy(body->data, bytes.data(), bytes.size());
-    body->len = static_cast<unsigned>(bytes.size());
-    body->print_body = &pjsip_print_text_body;
-    body->clone_data = &pjsip_clone_text_data;
-    return body;
-}
-
-}  // namespace
-
-pjsip_msg_body* copy_body(pj_pool_t* pool, const pjsip_rx_data* rdata) {
-    const auto bytes = raw_body(rdata);
-    if (bytes.empty() || rdata->msg_info.ctype == nullptr) return nullptr;
-    return make_body(pool, rdata->msg_info.ctype->media, bytes);
-}
-
-bool body_is_whole(const pjsip_rx_data* rdata) {
-    const auto* length = rdata->msg_info.clen;
-    if (length == nullptr || length->len <= 0) return true;
-    const std::string_view message(rdata->msg_info.msg_buf, static_cast<std::size_t>(rdata->msg_info.len));
-    std::size_t end = message.find("\r\n\r\n");
-    std::size_t gap = 4;
-    if (end == std::string_view::npos) {
-        end = message.find("\n\n");
-        gap = 2;
-    }
-    return end != std::string_view::npos && message.size() - end - gap >= static_cast<std::size_t>(length->len);
-}
-
 HeldMessage::HeldMessage(Context& context, const pjsip_rx_data* rdata) : pool_(new_pool(context, "held", 2048, 2048)) {
     pj_list_init(&headers_);
     const pjsip_msg* msg = rdata->msg_info.msg;
@@ -135,6 +84,7 @@ HeldMessage::HeldMessage(Context& context, const pjsip_rx_data* rdata) : pool_(n
         }
     }
     body_ = copy_body(pool_.get(), rdata);
+    has_session_ = has_sdp(rdata, Sdp::session);
     if (msg->type == PJSIP_RESPONSE_MSG) {
         code_ = msg->line.status.code;
         phrase_ = copy(pool_.get(), view(msg->line.status.reason));
@@ -147,12 +97,12 @@ void HeldMessage::put_into(pjsip_tx_data* tdata, const header_policy::Options& o
     if (options.contacts) {
         for (const auto& contact : contacts_) add_header(tdata, "Contact", contact);
     }
-    if (body_ != nullptr && options.body) tdata->msg->body = pjsip_msg_body_clone(tdata->pool, body_);
+    if (body_ != nullptr && options.body) set_body(tdata, pjsip_msg_body_clone(tdata->pool, body_));
 }
 
 void pass_through(const pjsip_rx_data* rdata, pjsip_tx_data* tdata, const header_policy::Options& options) {
     header_policy::copy(&rdata->msg_info.msg->hdr, tdata->pool, tdata->msg, options);
-    if (options.body) tdata->msg->body = copy_body(tdata->pool, rdata);
+    if (options.body) set_body(tdata, copy_body(tdata->pool, rdata));
 }
 
 std::string random_hex(std::size_t bytes) {

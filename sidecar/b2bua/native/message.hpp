@@ -34,22 +34,13 @@ bool is_translated(const pjsip_hdr* header);  // passes in the other leg's names
 void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& options);
 }  // namespace header_policy
 
-// Where the body of a received message lies. A datagram may hold more than Content-Length says: the rest is not ours.
-std::string_view raw_body(const pjsip_rx_data* rdata);
-
-// The body as it arrived, byte for byte, in `pool`. pjsip parses multipart bodies and would print its own version.
-pjsip_msg_body* copy_body(pj_pool_t* pool, const pjsip_rx_data* rdata);
-
-// False where the datagram ends before its Content-Length does (RFC 3261 §18.3).
-bool body_is_whole(const pjsip_rx_data* rdata);
-
 // Headers and body of a received message, kept while the decision about it is awaited. Owns its pool.
 class HeldMessage {
 public:
     HeldMessage(Context& context, const pjsip_rx_data* rdata);
 
     void put_into(pjsip_tx_data* tdata, const header_policy::Options& options = {}) const;
-    bool has_body() const { return body_ != nullptr; }
+    bool has_session() const { return has_session_; }  // an offer or an answer
     int code() const { return code_; }
     std::string_view phrase() const { return view(phrase_); }
 
@@ -57,6 +48,7 @@ private:
     PoolPtr pool_;
     pjsip_hdr headers_;  // list head; the items live in pool_
     pjsip_msg_body* body_ = nullptr;
+    bool has_session_ = false;
     int code_ = 0;
     pj_str_t phrase_{};
     std::vector<std::string> contacts_;  // of a 3xx

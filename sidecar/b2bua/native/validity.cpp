@@ -1,5 +1,6 @@
 #include "validity.hpp"
 
+#include "body.hpp"
 #include "message.hpp"
 #include "text.hpp"
 
@@ -105,21 +106,6 @@ bool is_malformed(const pjsip_rx_data* request) {
     const pjsip_msg* msg = request->msg_info.msg;
     return count(msg, {PJSIP_H_MAX_FORWARDS}) > 1 || count(msg, {PJSIP_H_CONTENT_TYPE}) > 1 || has_foreign_date(msg) ||
            has_odd_names(text_of(request));
-}
-
-bool has_broken_sdp(const pjsip_rx_data* message) {
-    const auto* type = message->msg_info.ctype;
-    if (type == nullptr || !same_text(type->media.type, "application") || !same_text(type->media.subtype, "sdp")) return false;
-    auto rest = raw_body(message);
-    if (rest.empty()) return false;
-    if (!rest.starts_with("v=") || rest.find('\0') != std::string_view::npos) return true;
-    while (!rest.empty()) {
-        const std::size_t end = std::min(rest.find_first_of("\r\n"), rest.size());
-        const auto line = rest.substr(0, end);
-        if (!line.empty() && (line.size() < 2 || line[0] < 'a' || line[0] > 'z' || line[1] != '=')) return true;
-        rest.remove_prefix(std::min(end + 1, rest.size()));
-    }
-    return false;
 }
 
 }  // namespace sidecar::validity

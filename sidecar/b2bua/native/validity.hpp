@@ -12,8 +12,4 @@ bool is_ambiguous(const pjsip_rx_data* request);
 // Of a request outside any dialog, where refusing costs no call that is up.
 bool is_malformed(const pjsip_rx_data* request);
 
-// A body that is said to be SDP and does not even consist of SDP's lines (RFC 8866 §9). What they say is the other leg's
-// business, so that any codec and any attribute passes.
-bool has_broken_sdp(const pjsip_rx_data* message);
-
 }  // namespace sidecar::validity
