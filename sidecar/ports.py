@@ -85,6 +85,10 @@ class Store(Protocol):
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
         """See that the store says, on disk, that this node lives: `found_open` will date its calls by it."""
 
+    def written(self) -> Awaitable[None]:
+        """Until all that was submitted before is on disk, and its rows are told; while the disk fails it
+        waits."""
+
     @property
     def failing(self) -> bool: ...
     @property

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -22,7 +23,7 @@ from sidecar.runtime.gateways import Gateways
 from sidecar.runtime.outbox import OutboxRelay
 
 # How long the end of the node waits: for the legs of the calls that it released and for the gateways that it
-# is registered at, and for the broker.
+# is registered at; and for the last records to be on disk, and then with the broker.
 LEGS_CLOSE_S = 2.0
 OUTBOX_DRAIN_S = 2.0
 _LOOK_AGAIN_S = 0.02
@@ -110,6 +111,9 @@ class Service:
         while (self._calls.open_count() or self._gateways.is_leaving()) and self._clock.mono_ns() < with_legs:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_AGAIN_S)
         self._calls.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OUTBOX_DRAIN_S):
+                await self._store.written()
         await self._relay.drained(OUTBOX_DRAIN_S)
 
 

@@ -7,8 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
+import apsw
 import pytest
 
+from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.core.commands import EntryKind
 from sidecar.core.events import Admitted, AnswerRecorded, StepFailed
 from sidecar.core.terms import Money
@@ -189,3 +191,67 @@ async def test_nothing_acknowledged_is_ever_lost_on_a_disk_that_comes_and_goes(
     assert recorded | still_open == acknowledged
     assert not recorded & still_open
     assert disk.failed > 0
+
+
+@FAULTS
+async def test_a_call_that_was_recorded_before_a_fault_is_not_admitted_again(
+    tmp_path: Path, disk: Disk, code: int
+) -> None:
+    async with opened(tmp_path, vfs="faulty") as watched:
+        watched.submit(*whole_call(1))
+        await watched.written()
+        disk.break_down(code, 2)
+        watched.submit(admission(admitted(2)))
+        await watched.until(lambda: watched.failing == [True, False])
+        watched.events.clear()
+        watched.submit(admission(admitted(1)))
+        assert await watched.kinds() == ["StepFailed"]
+
+
+async def test_what_was_kept_is_written_once_and_together(tmp_path: Path, disk: Disk) -> None:
+    async with opened(tmp_path, vfs="faulty") as watched:
+        calls = [admitted(number) for number in range(1, 6)]
+        watched.submit(*map(admission, calls))
+        await watched.until(lambda: len(watched.events) == 5)
+        watched.commits.clear()
+        disk.break_down(FULL)
+        watched.submit(*(ending(ended(answered(call))) for call in calls))
+        await watched.until(lambda: watched.failing == [True])
+        disk.repair()
+        await watched.until(lambda: watched.failing == [True, False])
+        assert watched.commits == [5]
+
+
+async def test_after_a_fault_the_wal_is_taken_up_as_before(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.adapters.sqlite.writer.WAL_PAGES_MAX", 1)
+    async with opened(tmp_path, vfs="faulty") as watched:
+        disk.break_down(FSYNC, 1)
+        watched.submit(admission(admitted(100)))
+        await watched.until(lambda: watched.failing == [True, False])
+        sizes = []
+        for number in range(1, 31):
+            watched.submit(*whole_call(number))
+            await watched.written()
+            sizes.append((tmp_path / f"{FILE_NAME}-wal").stat().st_size)
+        assert sizes[-1] < 5 * sizes[0], sizes
+
+
+async def test_a_lock_of_another_process_is_waited_out_whoever_reads_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.adapters.sqlite.file.BUSY_MS_MAX", 10)
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1))
+        await watched.written()
+        reader, other = (apsw.Connection(str(tmp_path / FILE_NAME)) for _ in range(2))
+        reader.execute("BEGIN; SELECT count(*) FROM cdrs")
+        other.execute("BEGIN IMMEDIATE")
+        watched.submit(admission(admitted(2)))
+        await watched.until(lambda: watched.failing == [True])
+        other.execute("ROLLBACK")
+        await watched.until(lambda: watched.failing == [True, False])
+        reader.close()
+        other.close()
+        await watched.proved()

@@ -6,10 +6,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import cast
 
+import apsw
 import pytest
 from msgspec.structs import replace
 
 from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.core.commands import EntryKind, Publish, Settle, StoreCommand, Suppress
 from sidecar.core.events import Admitted
 from sidecar.core.hangup import hangup
@@ -499,6 +501,7 @@ async def test_a_revision_that_an_earlier_boot_recorded_is_not_recorded_again(tm
         watched.submit(ending(revised), ending(ended(call)))
         await watched.written()
         assert [cdr.revision for cdr in await watched.store.records.show(str(call_id(1)))] == [0, 1]
+        assert watched.defects == []
         await watched.proved()
 
 
@@ -535,3 +538,30 @@ async def test_a_boot_that_never_committed_lived_when_it_began(tmp_path: Path) -
     assert before_ns[0] <= cast("int", wall_ns) <= after_ns[0]
     assert before_ns[1] <= cast("int", mono_ns) <= after_ns[1]
     assert started_ns == wall_ns
+
+
+async def test_a_charge_in_another_currency_leaves_the_balance_of_the_first(tmp_path: Path) -> None:
+    dollars = Money(Decimal(1), "USD")
+    async with opened(tmp_path) as watched:
+        watched.submit((Settle(call_id=call_id(1), account="acme", total=dollars),))
+    async with opened(tmp_path, boot_id="next") as watched:
+        watched.submit(*whole_call(2))
+        await watched.written()
+        assert await watched.store.accounts.balance("acme") == (
+            euros("-0.07259000"),
+            Money(Decimal(-1), "USD"),
+        )
+
+
+async def test_what_another_process_has_booked_is_seen_before_anything_is_reserved(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "5")
+        other = apsw.Connection(str(tmp_path / FILE_NAME))
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("UPDATE balances SET amount = '0.0001'")
+        watched.submit(admission(admitted(1, prepaid=True)))
+        for _ in range(20):  # the writer has begun by now
+            assert await watched.store.outbox.pending(0, 1) == ()
+        other.execute("COMMIT")
+        other.close()
+        assert await watched.kinds() == ["CreditRefused"]

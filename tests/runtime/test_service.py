@@ -252,6 +252,21 @@ async def test_what_was_refused_in_the_last_minute_is_told_at_the_end(tmp_path: 
     assert sorted(cdr.refused_count or 1 for cdr in found) == [1] * 10 + [20]
 
 
+async def test_a_record_that_waits_to_the_end_is_with_the_broker_before_the_node_is_gone(
+    tmp_path: Path,
+) -> None:
+    """The call's legs are waited for in vain."""
+    async with a_life(tmp_path) as life:
+        await life.node.up()
+        task = await life.begin()
+        await life.until(lambda: life.relay.counters.connected)
+        life.service.stopping.set()
+        await life.until(lambda: any(isinstance(one, Release) for one in life.node.bridge.sent))
+        life.node.clock.pass_ms(2_000)
+        await ended(task)
+        assert life.relay.counters.delivered == 1
+
+
 async def test_the_broker_gets_a_moment_for_what_it_has_not_acknowledged(tmp_path: Path) -> None:
     async with a_life(tmp_path) as life:
         await life.node.whole()

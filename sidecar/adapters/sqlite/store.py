@@ -200,6 +200,9 @@ class SqliteStore:
         """Every commit writes the clocks as they stood when it began; this makes sure that there is one."""
         self._pacing.add(Job(run=_nothing, done=_nobody), may_wait=True)
 
+    async def written(self) -> None:
+        await self._write(_nothing, lasting=True)
+
     async def ledger_check(self) -> Sequence[str]:
         """See `check.ledger_check`: empty where everything adds up."""
         return await self._reader.ask(ledger_check)
