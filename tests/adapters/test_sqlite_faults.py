@@ -9,6 +9,7 @@ from uuid import UUID
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.core.commands import EntryKind
@@ -254,4 +255,20 @@ async def test_a_lock_of_another_process_is_waited_out_whoever_reads_meanwhile(
         await watched.until(lambda: watched.failing == [True, False])
         reader.close()
         other.close()
+        await watched.proved()
+
+
+@FAULTS
+async def test_an_end_beside_a_defect_is_written_when_the_disk_is_back(
+    tmp_path: Path, disk: Disk, code: int
+) -> None:
+    async with opened(tmp_path, vfs="faulty") as watched:
+        watched.submit(admission(admitted(1)))
+        await watched.until(lambda: len(watched.events) == 1)
+        disk.break_down(code, 3)
+        broken = replace(admitted(2), bridge_id="not a number")
+        watched.submit(admission(broken), ending(ended(answered(admitted(1)))))
+        await watched.until(lambda: watched.failing == [True, False])
+        assert watched.defects == [call_id(2)]
+        assert [cdr.call_id for cdr in await watched.store.records.tail(0)] == [call_id(1)]
         await watched.proved()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sidecar.wire.cdr_codec import decode
 from tests.adapters.sqlite_stores import Watched, asked, opened
@@ -321,3 +322,26 @@ async def test_whatever_the_broker_answers_exactly_the_others_wait(
                 assert await seqs(watched) == sorted(waiting)
                 assert [letter.seq for letter in await outbox.dead_letters()] == sorted(dead)
             await watched.proved()
+
+
+async def test_the_age_of_the_outbox_is_that_of_the_lowest_number_that_waits(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        for number in range(1, 6):
+            await published(watched, number)
+        written = [0, *(at for (at,) in asked(tmp_path, "SELECT written_wall_ns FROM cdrs ORDER BY seq"))]
+        for answered, lowest in (([], 1), ([1], 2), ([4], 2), ([2], 3), ([3], 5), ([5], 0)):
+            await watched.store.outbox.acknowledge(answered, [])
+            state = await watched.store.outbox.outbox_state()
+            assert state.oldest_wall_ns == written[lowest]
+
+
+async def test_after_a_fault_only_the_file_says_what_waits(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        outbox = watched.store.outbox
+        await published(watched, 1)
+        [row] = await outbox.pending(0, 9)
+        outbox.rows_added([replace(row, seq=2)])
+        assert await seqs(watched, 1) == [2]
+        outbox.rows_added([replace(row, seq=3)])
+        outbox.rows_doubtful()
+        assert await seqs(watched, 2) == []

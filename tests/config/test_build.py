@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from sidecar.config import ConfigError, Inputs, entries, load, places
 from sidecar.config.settings import DECLARED, SECTION_NAMES, LogLevel, ReferPolicy, UnlistedSource
+from sidecar.core import caller_id
 from sidecar.core.account_rules import AccountRule
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import Account, Gateway, Peer, ProxyHangup, RouteRule, Share, Timers
@@ -306,6 +307,14 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
     )
     assert loaded.settings.sip.unlisted_source is UnlistedSource.REJECT
     assert loaded.settings.sip.unlisted_refused_per_s == 5
+
+
+@pytest.mark.parametrize("form", CallerIdForm)
+def test_who_calls_is_read_only_where_a_gateway_is_told(start: Start, form: CallerIdForm) -> None:
+    profile = PROFILE.replace("port = 5090", f"port = 5090\ncaller_id = '{form.value}'")
+    headers = start.load(profile=profile).settings.headers
+    assert headers[:2] == ("session-id", "p-charging-vector")
+    assert set(headers[2:]) == (set() if form is CallerIdForm.PASS else {*caller_id.HEADERS_READ})
 
 
 def test_without_routes_every_number_tries_every_gateway_in_the_order_of_the_file(start: Start) -> None:

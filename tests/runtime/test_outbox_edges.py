@@ -183,6 +183,23 @@ async def test_so_many_rows_go_out_before_they_are_written_and_no_more() -> None
         await at.sent(1, 2)
 
 
+class BusyOutbox(MemoryOutbox):
+    """A row is committed while the first read is under way, too late to be in its answer."""
+
+    async def pending(self, after_seq: int, rows_max: int) -> Sequence[OutboxRow]:
+        found = await super().pending(after_seq, rows_max)
+        if self.head_seq < 2:
+            self.add("topic", b"", "id")
+        return found
+
+
+async def test_a_row_that_is_committed_during_a_read_is_read_next() -> None:
+    rows = BusyOutbox()
+    rows.add("topic", b"", "id")
+    async with relaying(rows, code=0) as at:
+        await at.sent(1, 2)
+
+
 async def test_without_a_limit_a_thousand_rows_go_out_before_they_are_written() -> None:
     async with relaying(HeldOutbox(), window=1, code=0) as at:
         at.add(1_005)
