@@ -473,6 +473,39 @@ def test_a_carrier_bought_from_in_the_currency_sold_in_needs_no_exchange_rate(st
     assert start.load("[billing]\ndeck = 'demo'\nmargin_floor = '0.1'\n", profile).warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("deck", "said"),
+    [("'none'", "gateways.carrier.deck: there is no deck 'none'"), ("'usd'", "decks.usd: usd.csv")],
+    ids=["unknown", "unreadable"],
+)
+def test_a_carrier_whose_deck_is_not_there_is_not_held_against_a_floor(
+    start: Start, deck: str, said: str
+) -> None:
+    profile = BUYING.replace("'usd'\n", f"{deck}\n", 1)
+    with_rates(start, "USD")
+    if "usd" in said:
+        (start.folder / "usd.csv").write_text("prefix\n")
+    shown = start.shown(start.problems(FLOOR, profile))
+    assert any(said in line for line in shown), shown
+
+
+def test_currencies_are_named_in_their_order(start: Start) -> None:
+    """Not in that of a set, which differs from one process to the next."""
+    others = ["AUD", "CHF", "GBP", "JPY", "NOK", "PLN", "SEK", "USD"]
+    rows = [f"{number},Somewhere,{currency},0,0.01,1,1" for number, currency in enumerate(others, 41)]
+    (start.folder / "usd.csv").write_text(USD_DECK.splitlines()[0] + "\n" + "\n".join(rows) + "\n")
+    settings = "[billing]\ndeck = 'demo'\nmargin_floor = '0.1'\n"
+    warned = start.shown(start.load(settings, BUYING).warnings)
+    assert [re.findall(r"is in (\w+): calls sold in EUR", line) for line in warned] == [
+        [one] for one in others
+    ]
+    [said] = start.shown(start.problems(settings + "[accounts.a]\ndeck = 'usd'\n", BUYING))
+    assert (
+        f"sidecar.toml:5: accounts.a: is in EUR, but its deck usd.csv has rates in {', '.join(others)}"
+        in said
+    )
+
+
 def test_bad_exchange_rates_are_named_with_their_row(start: Start) -> None:
     with_rates(start, "EUR")
     [shown] = start.shown(start.problems(FLOOR, BUYING))
