@@ -145,6 +145,7 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         redirect=plain.sip.redirect,
         strip_digits=plain.billing.strip_digits,
         strip_rules=tuple(StripRule(**entry.values) for entry in tables.strip_rules),
+        rate_by=plain.billing.rate_by,
         rating=_rating(plain.billing),
         default_currency=plain.billing.currency,
         decks={name: named.deck for name, named in tables.decks.items() if named.deck is not None},

@@ -21,7 +21,7 @@ from sidecar.config.declare import FileOnly, NotYet, Setting, Shown, settings_of
 from sidecar.config.values import Amount, Text
 from sidecar.core.policy import RecordFlags
 from sidecar.core.rating import RatingTerms
-from sidecar.core.terms import Redirection, Rounding, TransportName
+from sidecar.core.terms import RateBy, Redirection, Rounding, TransportName
 
 
 class UnlistedSource(StrEnum):
@@ -234,6 +234,11 @@ class Billing(Section, frozen=True, kw_only=True):
         values.STRIP,
         "Digits stripped from the called number before the rate look-up; rules, accounts and peers first.",
     ] = 0
+    rate_by: Annotated[
+        RateBy,
+        "The number that is looked up: as `dialled`, or the `routing_number` (`rn`) of one that is said to "
+        "be ported (`npdi`, RFC 4694). Who sends the call says so: only where senders are to be believed.",
+    ] = RateBy.DIALLED
     currency: Annotated[str, values.CURRENCY, "Currency of accounts that name none."] = "EUR"
     deck: Annotated[
         str,

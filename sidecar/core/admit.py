@@ -186,6 +186,7 @@ def sell_plan(account: Account, peer_strip: int | None, policy: Policy) -> Strip
         account_strip=account.strip_digits,
         peer_strip=peer_strip,
         global_strip=policy.strip_digits,
+        rate_by=policy.rate_by,
     )
 
 
@@ -197,7 +198,7 @@ def sell_pricing(number: BilledNumber, account: Account, policy: Policy, at: dat
 def buy_pricing(user: str, gateway: Gateway, policy: Policy, at: datetime) -> Pricing | None:
     if gateway.deck is None:
         return None
-    number = billed_number(user, StripPlan(global_strip=gateway.strip_digits))
+    number = billed_number(user, StripPlan(global_strip=gateway.strip_digits, rate_by=policy.rate_by))
     return _pricing(number, side_terms(policy.rating, gateway), gateway.deck, policy, at, sell=False)
 
 

@@ -98,7 +98,9 @@ class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     currency: Annotated[str | None, "ISO 4217."] = None
     deck_revision: Annotated[str | None, "The deck that was in force."] = None
     strip_rule: Annotated[
-        str | None, "What was stripped by: `e164`, `rule:NAME`, `account`, `peer` or `global`."
+        str | None,
+        "What was stripped by: `e164`, `rule:NAME`, `account`, `peer` or `global`; or which number it is: "
+        "`routing_number`, or `phone_context` (local to a domain: it has no rate).",
     ] = None
     billed_number: Annotated[str | None, "The number that was looked up."] = None
     prefix: Annotated[str | None, "The prefix that matched."] = None
@@ -169,6 +171,9 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     leg_b: Annotated[LegRecord | None, "Us to callee: the last attempt."] = None
     caller: Annotated[Party, "The caller's number, from the From header."]
     callee: Annotated[Party, "The called number, from the Request-URI."]
+    routing_number: Annotated[str | None, "`rn` of the called number (RFC 4694), as received."] = None
+    npdi: Annotated[bool, "Its `npdi`: somebody has looked up whether it is ported."] = False
+    cic: Annotated[str | None, "Its `cic`: the carrier, as received."] = None
     session_id: Annotated[str | None, "RFC 7989, as received."] = None
     p_charging_vector: Annotated[str | None, "RFC 7315, as received."] = None
     attempts: Annotated[tuple[AttemptRecord, ...], "Every INVITE on leg B, in order."] = ()

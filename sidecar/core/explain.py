@@ -12,6 +12,7 @@ import msgspec
 
 from sidecar.core.amounts import exact_text
 from sidecar.core.cdr import ChargeRecord, ChargeStep
+from sidecar.core.numbers import PHONE_CONTEXT
 from sidecar.core.rating import RatingTerms, amount_text, net_of
 from sidecar.core.terms import RatingStatus
 
@@ -20,6 +21,8 @@ WITHOUT_PRICE = {
     RatingStatus.FREE: "free: the billed number is on the list of free numbers",
     RatingStatus.NOT_BILLABLE: "not billable: the call has no billable second",
 }
+
+LOCAL = "no rate: the number is local to its phone-context, which is no beginning of a number"
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +58,8 @@ def explain(
     if hold_s is not None:
         lines.append(("hold time", f"{hold_s} s"))
     if record.rating_status is not RatingStatus.RATED:
-        lines.append(("price", WITHOUT_PRICE[record.rating_status]))
+        local = record.rating_status is RatingStatus.NO_RATE and record.strip_rule == PHONE_CONTEXT
+        lines.append(("price", LOCAL if local else WITHOUT_PRICE[record.rating_status]))
         return Explanation(lines=tuple(lines), differences=tuple(_unpriced_differences(record)))
     priced, differences = _priced(record, terms)
     return Explanation(lines=(*lines, *priced), differences=(*_number_differences(record), *differences))

@@ -14,11 +14,11 @@ import msgspec
 from sidecar.core.cdr import Cdr, ChargeRecord
 from sidecar.core.explain import explain
 from sidecar.core.margin import ExchangeTable
-from sidecar.core.numbers import StripPlan, billed_number, normalise
+from sidecar.core.numbers import E164, PHONE_CONTEXT, ROUTING_NUMBER, StripPlan, billed_number, normalise
 from sidecar.core.rating import RatingTerms, amount_text, charge, hold_seconds
 from sidecar.core.records import margin_of
 from sidecar.core.tariff import Rate, parse_steps
-from sidecar.core.terms import ChargeSide, RatingStatus
+from sidecar.core.terms import ChargeSide, RateBy, RatingStatus
 
 Lines = tuple[tuple[str, str], ...]
 
@@ -135,9 +135,13 @@ def _times(cdr: Cdr, line: ChargeRecord, terms: RatingTerms | None) -> list[tupl
 def _number(received: str, line: ChargeRecord) -> list[str]:
     if line.stripped is None:
         return []
-    e164 = line.strip_rule == "e164"
-    number = billed_number(received, StripPlan(global_strip=0 if e164 else min(line.stripped, 32))).billed
-    if number is not None and not e164:
+    as_it_is = line.strip_rule in (E164, PHONE_CONTEXT, ROUTING_NUMBER)
+    plan = StripPlan(
+        global_strip=0 if as_it_is else min(line.stripped, 32),
+        rate_by=RateBy.ROUTING_NUMBER if line.strip_rule == ROUTING_NUMBER else RateBy.DIALLED,
+    )
+    number = billed_number(received, plan).billed
+    if number is not None and not as_it_is:
         number = (line.added or "") + number
     if number != line.billed_number:
         return [f"billed number {line.billed_number}, {received} gives {number}"]

@@ -6,7 +6,11 @@ Order of steps (each visible in `BilledNumber`):
     normalised   +491511234567           `;` parameters off, %-escapes decoded, visual separators off
     billed        491511234567           `+` dropped (E.164, never stripped), else the first rule that applies
 
-The number a call is *routed* by is not touched by anything here.
+Two parameters say which number it is. `phone-context=+49` completes a local number to E.164 (RFC 3966
+§5.1.5); one that is a domain leaves it without a rate. `rn`, where `npdi` says that it was looked up (RFC
+4694), is rated in the place of the number where `billing.rate_by` is `routing_number`.
+
+The number a call is *routed* by is the normalised one.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from sidecar.core.terms import RateBy
+
 STRIP_DIGITS_MAX = 32
 RULES_MAX = 1000
 MASK_INPUT_MAX = 64
@@ -26,6 +32,11 @@ _RULE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ROUTE_PREFIX = re.compile(r"[0-9#*]{1,32}")
 _COUNTRY_CODE = re.compile(r"[0-9]{0,8}")
 _NOT_PLAIN = re.compile(r"[^!-~]")
+
+# What `BilledNumber.rule` says where no strip rule was asked.
+E164 = "e164"
+PHONE_CONTEXT = "phone_context"
+ROUTING_NUMBER = "routing_number"
 
 
 class StripRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -56,13 +67,14 @@ class StripPlan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     global.
 
     For the buy side only `global_strip` is set, to the gateway's length. `None` means "says nothing", 0
-    means "strip nothing" and ends the search.
+    means "strip nothing" and ends the search. `rate_by` is the node's, for both sides.
     """
 
     rules: tuple[StripRule, ...] = ()
     account_strip: int | None = None
     peer_strip: int | None = None
     global_strip: int = 0
+    rate_by: RateBy = RateBy.DIALLED
 
     def __post_init__(self) -> None:
         for name, strip in (
@@ -82,7 +94,8 @@ class BilledNumber(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stripped away.
 
     `rule` names what was applied: e164, rule:NAME, account, peer or global. It took `stripped` characters off
-    the front of `normalised` (the `+` of e164 is one) and put the digits `added` there.
+    the front of `normalised` (the `+` of e164 is one) and put the digits `added` there. With routing_number
+    it is another number that was looked up; with phone_context the number is local to a domain, or no digits.
     """
 
     received: str
@@ -97,8 +110,10 @@ def billed_number(user: str, plan: StripPlan) -> BilledNumber:
     """The number to rate for the user part of a Request-URI, as text of any content. Never raises."""
     plain = user.isascii() and user.isdigit()
     number = user if plain else normalise(user)
+    if not plain and ";" in user and (other := _by_parameters(user, number, plan)) is not None:
+        return other
     if not plain and number.startswith("+"):
-        strip, add, rule = 1, "", "e164"
+        strip, add, rule = 1, "", E164
         rest = number[1:] if _is_digits(number[1:]) else None
     else:
         strip, add, rule = _strip_for(number, plan)
@@ -110,14 +125,38 @@ def billed_number(user: str, plan: StripPlan) -> BilledNumber:
 
 
 def normalise(user: str) -> str:
-    """`user` without parameters, escapes and visual separators; a leading `+` stays.
+    """`user` without parameters, escapes and visual separators; a leading `+` stays, and a local number gets
+    its global phone-context in front.
 
     Escaped bytes that are not UTF-8 become `\\xNN`, which no deck matches.
     """
-    number = user.partition(";")[0]
-    if "%" in number:
-        number = unquote(number, errors="backslashreplace")
-    return number.translate(_SEPARATORS)
+    number, _, rest = user.partition(";")
+    number = _plain(number)
+    return _completed(number, _values(rest, "phone-context")) if rest else number
+
+
+class NumberParameters(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What RFC 4694 lets a number say of itself, as received but for escapes."""
+
+    routing_number: str | None = None
+    npdi: bool = False  # the number was looked up: `rn` is there if it is ported
+    cic: str | None = None  # the carrier
+
+    @property
+    def is_ported(self) -> bool:
+        return self.npdi and self.routing_number is not None
+
+
+def number_parameters(user: str) -> NumberParameters:
+    rest = user.partition(";")[2]
+    if not rest:
+        return NumberParameters()
+    routing_numbers, carriers = _values(rest, "rn"), _values(rest, "cic")
+    return NumberParameters(
+        routing_number=routing_numbers[0] if routing_numbers else None,
+        npdi=any(value.lower() != "no" for value in _values(rest, "npdi")),
+        cic=carriers[0] if carriers else None,
+    )
 
 
 def matches_list(billed: str | None, patterns: Collection[str]) -> bool:
@@ -143,6 +182,44 @@ def mask(number: str) -> str:
     head = max(0, min(7, len(digits) - tail - 4))
     hidden = len(digits) - head - tail
     return sign + digits[:head] + "*" * hidden + digits[len(digits) - tail :]
+
+
+def _by_parameters(user: str, number: str, plan: StripPlan) -> BilledNumber | None:
+    """Where the parameters of a number decide what is looked up."""
+    rest = user.partition(";")[2]
+    said = number_parameters(user)
+    if plan.rate_by is RateBy.ROUTING_NUMBER and said.is_ported:
+        routing_number = _completed(_plain(said.routing_number or ""), _values(rest, "rn-context"))
+        local = bool(_values(rest, "rn-context")) and not routing_number.startswith("+")
+        digits = routing_number.removeprefix("+")
+        billed = digits if _is_digits(digits) and not local else None
+        return BilledNumber(received=user, normalised=number, billed=billed, rule=ROUTING_NUMBER)
+    if not number.startswith("+") and _values(rest, "phone-context"):
+        return BilledNumber(received=user, normalised=number, billed=None, rule=PHONE_CONTEXT)
+    return None
+
+
+def _completed(number: str, contexts: list[str]) -> str:
+    """A local number with the context that it has, where that is a global one."""
+    prefixes = {_plain(context) for context in contexts}
+    if number.startswith("+") or not _is_digits(number) or len(prefixes) != 1:
+        return number
+    prefix = prefixes.pop()
+    return prefix + number if prefix.startswith("+") and _is_digits(prefix[1:]) else number
+
+
+def _values(parameters: str, name: str) -> list[str]:
+    """Of the parameters of this name, escapes decoded; empty for one without a value."""
+    found = (one.partition("=") for one in parameters.split(";"))
+    return [_decoded(value) for key, _, value in found if key.strip().lower() == name]
+
+
+def _plain(number: str) -> str:
+    return _decoded(number).translate(_SEPARATORS)
+
+
+def _decoded(text: str) -> str:
+    return unquote(text, errors="backslashreplace") if "%" in text else text
 
 
 def _is_digits(text: str) -> bool:

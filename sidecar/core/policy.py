@@ -28,6 +28,7 @@ from sidecar.core.terms import (
     Detail,
     HangupOrigin,
     NumberForm,
+    RateBy,
     Redirection,
     ServerReason,
     TransportName,
@@ -209,6 +210,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     redirect: Redirection
     strip_digits: int  # SERVER_BILLING_GATEWAY_ROUTE_PREFIX
     strip_rules: tuple[StripRule, ...] = ()
+    rate_by: RateBy
     rating: RatingTerms = RatingTerms()
     default_currency: str
     decks: Mapping[str, Deck] = {}

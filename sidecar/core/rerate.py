@@ -17,7 +17,7 @@ from sidecar.core.call import Pricing
 from sidecar.core.cdr import Cdr, ChargeRecord, message_id
 from sidecar.core.explain_call import answered_at, rated_at, received_number, terms_of
 from sidecar.core.margin import ExchangeTable
-from sidecar.core.numbers import BilledNumber, StripPlan, billed_number
+from sidecar.core.numbers import E164, PHONE_CONTEXT, ROUTING_NUMBER, BilledNumber, StripPlan, billed_number
 from sidecar.core.rating import RatingTerms
 from sidecar.core.records import charge_line, is_charged, margin_of
 from sidecar.core.tariff import Deck
@@ -104,8 +104,8 @@ def rerate(
     """One line of a record again; None where nothing was charged that could be priced otherwise.
 
     Without a plan the number stays as it was billed, so that the deck alone makes the difference. A number
-    that a named rule was applied to stays too: such rules have precedence over any strip length. `terms`
-    replaces those of the record.
+    that a named rule was applied to stays too: such rules have precedence over any strip length; so does a
+    routing number. `terms` replaces those of the record.
     """
     line = next((one for one in cdr.charges if one.side is side), None)
     if line is None or cdr.void or not is_charged(cdr.suppressed_by):
@@ -133,9 +133,9 @@ def rerate(
 
 def _number(cdr: Cdr, line: ChargeRecord, plan: StripPlan | None) -> BilledNumber:
     received, rule = received_number(cdr, line.side), line.strip_rule or "global"
-    if plan is not None and not rule.startswith("rule:"):
+    if plan is not None and not rule.startswith("rule:") and rule != ROUTING_NUMBER:
         found = billed_number(received, plan)
-        return found if found.rule == "e164" else replace(found, rule=rule)
+        return found if found.rule in (E164, PHONE_CONTEXT) else replace(found, rule=rule)
     found = billed_number(received, StripPlan())
     return replace(
         found, billed=line.billed_number, rule=rule, stripped=line.stripped or 0, added=line.added or ""

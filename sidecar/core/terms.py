@@ -23,6 +23,13 @@ class Word(StrEnum):
     __hash__ = str.__hash__
 
 
+class RateBy(Word):
+    """Which number is looked up in a deck."""
+
+    DIALLED = "dialled"
+    ROUTING_NUMBER = "routing_number"  # `rn` of a number that was ported (RFC 4694), else the one dialled
+
+
 class LegName(Word):
     """A: the caller's dialog, in which we are UAS. B: the callee's, in which we are UAC."""
 

@@ -249,6 +249,7 @@ WORDS = {
     "sip.redirect": "follow",
     "sip.refer": "pass",
     "billing.rounding": "up",
+    "billing.rate_by": "routing_number",
     "billing.currency": "USD",
     "billing.deck": "demo",
     "mqtt.broker": "external",

@@ -27,6 +27,7 @@ from sidecar.core.commands import Append, EntryKind, NoteRefusal, Reject, Reserv
 from sidecar.core.deadlines import max_duration_ms, ring_deadline, talk_deadline
 from sidecar.core.decide import decide
 from sidecar.core.events import Admitted, Contact, InviteRefused, RouteFailed
+from sidecar.core.explain_call import explain_call
 from sidecar.core.hangup import TABLE, hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.policy import Account, Given, Load, Peer, Policy, ProxyHangup, RouteRule, Routes
@@ -40,6 +41,7 @@ from sidecar.core.terms import (
     DialogState,
     Evidence,
     HangupOrigin,
+    RateBy,
     Redirection,
     RouteFailure,
     TransportName,
@@ -747,3 +749,45 @@ def test_a_call_keeps_the_floor_and_the_exchange_rate_that_it_began_under() -> N
     margin = cdr_of(replace(one, answered=one.ended, b_answered=one.ended), later).margin
     assert margin is not None
     assert margin.exchange == rates[0]
+
+
+PORTED = "+442079460123;npdi;rn=+442000000;cic=+16789"
+
+
+@pytest.mark.parametrize(
+    ("rate_by", "number", "billed", "rule"),
+    [
+        (RateBy.DIALLED, PORTED, "442079460123", "e164"),
+        (RateBy.ROUTING_NUMBER, PORTED, "442000000", "routing_number"),
+        (RateBy.ROUTING_NUMBER, "+442079460123;npdi", "442079460123", "e164"),
+        (RateBy.DIALLED, "2079460123;phone-context=+44", "442079460123", "e164"),
+        (RateBy.DIALLED, "2079460123;phone-context=a.example", None, "phone_context"),
+    ],
+)
+def test_both_sides_look_up_the_number_that_the_parameters_name_and_the_record_explains_it(
+    rate_by: RateBy, number: str, billed: str | None, rule: str
+) -> None:
+    policy = policy_of(
+        rate_by=rate_by, strip_digits=3, accounts=account(), gateways=gateways({"strip_digits": 4})
+    )
+    call = opened(policy, number)
+    buy = call.attempts[0].buy
+    assert buy is not None
+    for found in (call.pricing.number, buy.number):
+        assert (found.billed, found.rule) == (billed, rule)
+    note = refuse(call, Detail.OPERATOR, policy, call.invite)[1][1]
+    assert isinstance(note, NoteRefusal)
+    record = note.cdr
+    assert (record.callee.billed, record.charges[0].strip_rule) == (billed, rule)
+    assert (record.routing_number, record.cic) == (
+        ("+442000000", "+16789") if "rn" in number else (None, None)
+    )
+    assert record.npdi == ("npdi" in number)
+    assert explain_call(record).all_differences == ()
+
+
+def test_a_completed_number_is_routed_as_what_it_is() -> None:
+    routes = [RouteRule(prefix="20", gateways=("alpha",)), RouteRule(prefix="+44", gateways=("beta",))]
+    policy = replace(policy_of(), routes=Routes(routes))
+    assert opened(policy, "2079460123;phone-context=+44").attempts[0].gateway == "beta"
+    assert opened(policy, "2079460123;phone-context=a.example").attempts[0].gateway == "alpha"

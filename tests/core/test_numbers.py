@@ -8,12 +8,16 @@ from hypothesis import strategies as st
 
 from sidecar.core.numbers import (
     BilledNumber,
+    NumberParameters,
     StripPlan,
     StripRule,
     billed_number,
     mask,
     matches_list,
+    normalise,
+    number_parameters,
 )
+from sidecar.core.terms import RateBy
 
 TRUNK = StripRule(name="trunk-de", prefix="0", strip=1, add="49")
 INTERNATIONAL = StripRule(name="int", prefix="00", strip=2)
@@ -64,7 +68,7 @@ def test_the_global_length_strips_as_the_reference_table_says(dialled: str, stri
         ("12#44123", StripPlan(global_strip=2), None, "global"),
         ("*100", StripPlan(), None, "global"),
         # Parameters, escapes, separators, in this order.
-        ("0044-123.(456);phone-context=+1", StripPlan(global_strip=2), "44123456", "global"),
+        ("0044-123.(456);isub=1", StripPlan(global_strip=2), "44123456", "global"),
         ("0044%2D123", StripPlan(global_strip=2), "44123", "global"),
         ("0044123%3Bx", StripPlan(global_strip=2), None, "global"),
         # Too short, empty, lettered.
@@ -266,3 +270,83 @@ def test_bytes_that_are_no_text_stay_readable_in_the_record() -> None:
 def test_of_a_number_that_says_nothing_of_it_nothing_was_taken_off_or_put_in_front() -> None:
     number = BilledNumber(received="49", normalised="49", billed="49", rule="global")
     assert (number.stripped, number.added) == (0, "")
+
+
+# --- parameters -----------------------------------------------------------------------------------------
+
+LONDON = "2079460123"
+
+
+@pytest.mark.parametrize(
+    ("user", "normalised", "billed", "rule"),
+    [
+        # RFC 3966 §5.1.5: a global context completes a local number, and nothing is stripped of it.
+        (f"{LONDON};phone-context=+44", f"+44{LONDON}", f"44{LONDON}", "e164"),
+        ("(20) 7946-0123;phone-context=+44".replace(" ", ""), f"+44{LONDON}", f"44{LONDON}", "e164"),
+        ("79460123;phone-context=+44-20", f"+44{LONDON}", f"44{LONDON}", "e164"),
+        (f"{LONDON};PHONE-CONTEXT=%2B44", f"+44{LONDON}", f"44{LONDON}", "e164"),
+        (f"{LONDON};npdi;phone-context=+44;rn=+1", f"+44{LONDON}", f"44{LONDON}", "e164"),
+        # It says nothing of a global number.
+        (f"+44{LONDON};phone-context=+49", f"+44{LONDON}", f"44{LONDON}", "e164"),
+        (f"+44{LONDON};phone-context=example.com", f"+44{LONDON}", f"44{LONDON}", "e164"),
+        # Local to a domain, to two places, or to none: it has no rate.
+        (f"{LONDON};phone-context=example.com", LONDON, None, "phone_context"),
+        (f"{LONDON};phone-context=44", LONDON, None, "phone_context"),
+        (f"{LONDON};phone-context=+44;phone-context=+49", LONDON, None, "phone_context"),
+        (f"{LONDON};phone-context=+", LONDON, None, "phone_context"),
+        (f"{LONDON};phone-context=", LONDON, None, "phone_context"),
+        (f"{LONDON};phone-context", LONDON, None, "phone_context"),
+        ("*21#;phone-context=+44", "*21#", None, "phone_context"),
+        (";phone-context=+44", "", None, "phone_context"),
+        # Another parameter is no context.
+        (f"{LONDON};x-phone-context=+44", LONDON, "79460123", "global"),
+        (f"{LONDON};rn=+1;cic=+1234", LONDON, "79460123", "global"),
+    ],
+)
+def test_a_phone_context_says_which_number_it_is(
+    user: str, normalised: str, billed: str | None, rule: str
+) -> None:
+    found = billed_number(user, StripPlan(global_strip=2))
+    assert (found.normalised, found.billed, found.rule) == (normalised, billed, rule)
+    assert normalise(user) == normalised
+
+
+@pytest.mark.parametrize(
+    ("user", "billed", "rule"),
+    [
+        ("+4420123;npdi;rn=+442000000", "442000000", "routing_number"),
+        ("4420123;rn=+44-2000-000;npdi=yes", "442000000", "routing_number"),
+        ("4420123;NPDI;RN=%2B442000000", "442000000", "routing_number"),
+        ("4420123;npdi;rn=442000000", "442000000", "routing_number"),
+        ("4420123;npdi;rn=2000000;rn-context=+44", "442000000", "routing_number"),
+        ("2079;phone-context=example.com;npdi;rn=+442000000", "442000000", "routing_number"),
+        ("4420123;npdi;rn=2000000;rn-context=example.com", None, "routing_number"),
+        ("4420123;npdi;rn=", None, "routing_number"),
+        ("4420123;npdi;rn=abc", None, "routing_number"),
+        # Not ported, or nobody has looked.
+        ("4420123;npdi", "20123", "global"),
+        ("4420123;rn=+442000000", "20123", "global"),
+        ("4420123;npdi=no;rn=+442000000", "20123", "global"),
+    ],
+)
+def test_a_ported_number_is_rated_by_its_routing_number_where_that_is_asked(
+    user: str, billed: str | None, rule: str
+) -> None:
+    found = billed_number(user, StripPlan(global_strip=2, rate_by=RateBy.ROUTING_NUMBER))
+    assert (found.billed, found.rule) == (billed, rule)
+    assert found.normalised == normalise(user)  # by which it is routed
+    assert billed_number(user, StripPlan(global_strip=2)).rule != "routing_number"
+
+
+def test_the_parameters_of_a_number_are_kept_as_received() -> None:
+    assert number_parameters("+4420123;npdi;rn=%2B44-2000000;cic=+16789;isub=1") == NumberParameters(
+        routing_number="+44-2000000", npdi=True, cic="+16789"
+    )
+    assert number_parameters("+4420123") == NumberParameters()
+    assert number_parameters("+4420123;cic=a;cic=b").cic == "a"
+
+
+@given(st.text(alphabet="+0123456789;=phone-contextrndi%B2.*#a", max_size=80), st.sampled_from(RateBy))
+def test_no_parameters_make_it_raise(parameters: str, rate_by: RateBy) -> None:
+    found = billed_number(f"2079;{parameters}", StripPlan(rate_by=rate_by))
+    assert found.billed is None or found.billed.isdigit()

@@ -399,3 +399,20 @@ def test_a_margin_in_a_currency_that_the_record_knows_no_rate_of_goes_by_todays_
     assert CALL.ended_at > CALL.invited_at
     late = ExchangeTable([replace(pounds, valid_from=CALL.ended_at)])
     assert revised(cdr, after, late, "ann", "why").margin is None
+
+
+def test_a_routing_number_and_a_number_without_a_rate_stay_what_they_are() -> None:
+    cdr = BY_NAME["caller-bye-in-call"].play().record
+    (sell, *buy), callee = cdr.charges, cdr.callee
+    ported = replace(
+        cdr,
+        callee=replace(callee, received="+4930123;npdi;rn=+44200"),
+        charges=(replace(sell, strip_rule="routing_number", billed_number="44200", stripped=0), *buy),
+    )
+    again = rerate(ported, deck(p44="1", p49="2"), StripPlan(global_strip=2))
+    assert again is not None
+    assert (again.after.billed_number, again.after.strip_rule) == ("44200", "routing_number")
+    local = replace(cdr, callee=replace(callee, received="30123;phone-context=a.example"))
+    again = rerate(local, deck(p44="1", p49="2"), StripPlan())
+    assert again is not None
+    assert (again.after.billed_number, again.after.strip_rule) == (None, "phone_context")

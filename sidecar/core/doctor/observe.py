@@ -10,12 +10,12 @@ from uuid import UUID
 import msgspec
 
 from sidecar.core.cdr import Cdr
-from sidecar.core.numbers import normalise
+from sidecar.core.numbers import E164, PHONE_CONTEXT, ROUTING_NUMBER, normalise
 from sidecar.core.terms import ChargeSide, Disposition, RatingStatus
 
 _MS = timedelta(milliseconds=1)
 NUMBER_MAX = 40  # digits; whatever is longer is no number, and is not looked at
-E164 = "e164"
+UNSTRIPPED = (E164, PHONE_CONTEXT, ROUTING_NUMBER)  # no strip length was asked
 RULE = "rule:"
 
 

@@ -22,8 +22,9 @@ import msgspec
 
 from sidecar.core.doctor.cohorts import FLOOR, RIGHT_SHARE, Cohort, Kind, cohort_of, cohorts, sampled
 from sidecar.core.doctor.effects import Book, effect
-from sidecar.core.doctor.observe import E164, RULE, Observed
+from sidecar.core.doctor.observe import RULE, UNSTRIPPED, Observed
 from sidecar.core.doctor.vocabulary import Example, Finding, Fix, NumberingPlan, Standing, Symptom
+from sidecar.core.numbers import E164
 from sidecar.core.terms import ChargeSide
 
 WORSE_SHARE = 0.1
@@ -88,7 +89,7 @@ def senders(observed: Iterable[Observed]) -> list[Sender]:
 
 
 def _setting_of(one: Observed) -> tuple[str, str]:
-    if one.rule == E164:
+    if one.rule in UNSTRIPPED:
         return E164, one.sender
     if one.side is ChargeSide.BUY:
         return "gateway", one.sender
