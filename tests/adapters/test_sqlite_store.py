@@ -360,6 +360,31 @@ async def test_the_check_finds_a_balance_and_a_charge_that_do_not_add_up(tmp_pat
         assert all(part in fault for part, fault in zip(parts, found, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("UPDATE store SET head_seq = 4", "store: the last number given was 4, that of the records is 3"),
+        ("UPDATE store SET head_seq = 2", "store: the last number given was 2, that of the records is 3"),
+        ("DELETE FROM cdrs WHERE seq = 2", "outbox: 1 records from 2 to 3"),
+        ("UPDATE store SET acknowledged_seq = 0", "outbox: 1 rows that are not behind 0, or have no record"),
+        (
+            "INSERT INTO outbox_behind VALUES (0, 0)",
+            "outbox: 1 rows that are not behind 1, or have no record",
+        ),
+    ],
+)
+async def test_the_check_finds_numbers_that_are_not_there(tmp_path: Path, damage: str, said: str) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1), *whole_call(2), *whole_call(3))
+        await watched.written()
+        await watched.store.outbox.acknowledge([1], [])
+        await watched.proved()
+        asked(tmp_path, "INSERT INTO outbox_behind VALUES (1, 0)")
+        await watched.proved()
+        asked(tmp_path, f"PRAGMA foreign_keys = OFF; {damage}")
+        assert said in await watched.store.ledger_check()
+
+
 async def test_a_store_that_is_closed_twice_is_closed_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
         watched.submit(*whole_call(1))
