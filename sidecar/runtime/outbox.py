@@ -354,7 +354,6 @@ class OutboxRelay:
         while self._unwritten:
             self._acknowledge_some()
             await self._acknowledge_done.wait()
-        self._acknowledge_some()
 
     # --- at intervals ---------------------------------------------------------------------------------------
 

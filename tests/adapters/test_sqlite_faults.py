@@ -270,3 +270,21 @@ async def test_an_end_beside_a_defect_is_written_when_the_disk_is_back(
         assert watched.defects == [call_id(2)]
         assert [cdr.call_id for cdr in await watched.store.records.tail(0)] == [call_id(1)]
         await watched.proved()
+
+
+async def test_after_a_fault_nothing_is_believed_that_was_read_before(tmp_path: Path, disk: Disk) -> None:
+    async with opened(tmp_path, vfs="faulty") as watched:
+        outbox = watched.store.outbox
+        told: list[int] = []
+        outbox.on_rows(lambda: told.append(len(watched.failing)))
+        watched.submit(*whole_call(1))
+        await watched.written()
+        [row] = await outbox.pending(0, 9)
+        outbox.rows_added([replace(row, seq=2)])  # not in the file
+        assert len(await watched.store.records.tail(0)) == 1
+        disk.break_down(FSYNC, 1)
+        watched.submit(admission(admitted(3)))
+        await watched.until(lambda: watched.failing == [True, False])
+        assert watched.store._reader._connection is None  # else SQLite would not read the WAL anew
+        assert told[-2:] == [0, 1]  # each time before anybody hears that the store fails or writes again
+        assert await outbox.pending(1, 9) == ()

@@ -299,6 +299,18 @@ async def test_a_call_that_came_after_the_last_heartbeat_is_known_to_have_lived_
         assert (seen.mono_ns, seen.wall_ns) == (call.answered.mono_ns, call.answered.wall_ns)
 
 
+async def test_which_moment_is_the_last_is_told_by_the_clock_that_nobody_sets(tmp_path: Path) -> None:
+    call = answered(admitted(1))
+    assert call.answered is not None
+    async with opened(tmp_path) as watched:
+        watched.submit(admission(admitted(1)), entry(EntryKind.ANSWERED, call))
+    later = (call.answered.mono_ns + 1, 1)
+    asked(tmp_path, "UPDATE boots SET heartbeat_mono_ns = ?, heartbeat_wall_ns = ?", *later)
+    async with opened(tmp_path, boot_id="next") as watched:
+        ((_, seen),) = watched.store.found_open()
+        assert (seen.mono_ns, seen.wall_ns) == later
+
+
 async def test_a_heartbeat_is_written_by_itself(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
         clock = watched.store._clock

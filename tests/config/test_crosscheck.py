@@ -310,6 +310,8 @@ def test_a_gateway_slower_than_the_ring_time_is_never_failed_over_from(start: St
     ("settings", "added"),
     [
         ("[vos3000]\nSERVER_BILLING_RECORD_SERVER_HANG_UP = 0\n", ""),  # nobody is prepaid
+        ("[accounts.post]\n[vos3000]\nSERVER_BILLING_RECORD_SERVER_HANG_UP = 0\n", ""),
+        ("[accounts.post]\n", GATEWAY + "record_server_hang_up = false\n"),
         (PREPAID + "[billing]\nrecord_server_hang_up.admin = false\n", ""),
         (PREPAID + "[billing]\nrecord_fault = false\n", ""),
         (
@@ -318,6 +320,7 @@ def test_a_gateway_slower_than_the_ring_time_is_never_failed_over_from(start: St
         ),
         ("", "[[strip_rules]]\nname = 'trunk'\nprefix = '0'\nstrip = 1\nadd = '49'\n"),
         ("", "[[strip_rules]]\nname = 'international'\nprefix = '00'\nstrip = 2\n"),
+        ("", "[[strip_rules]]\nname = 'outside'\nprefix = '9'\nstrip = 1\n"),
         ("[billing]\nstrip_digits = 2\n", ""),
         ("[timers]\nring_timeout_s = 3\n", ""),  # one gateway: there is no next one
         (
