@@ -269,7 +269,11 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
         ),
         peers=tuple(
             PeerGroup(
-                name=peer.name, cidrs=peer.addresses, port=peer.port, requests_per_s=peer.requests_per_s
+                name=peer.name,
+                cidrs=peer.addresses,
+                port=peer.port,
+                requests_per_s=peer.requests_per_s,
+                liveness=peer.liveness,
             )
             for peer in policy.peers.values()
         ),

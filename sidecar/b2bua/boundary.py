@@ -48,8 +48,14 @@ def _leaves(kind: type[Any]) -> Iterator[type[Any]]:
 
 _EVENTS: Final[list[Any]] = [kind for kind in _leaves(events.Event) if not issubclass(kind, events.CallEvent)]
 _COMMANDS: Final[list[Any]] = [*_leaves(commands.WireCommand), commands.Snapshot, commands.AskGateway]
-_VALUES: Final[list[Any]] = [events.LegIdentity, events.Contact]
-_WORDS: Final[list[Any]] = [terms.LegName, terms.TransportName, terms.RouteFailure, terms.DeadlineKind]
+_VALUES: Final[list[Any]] = [events.LegIdentity, events.Contact, events.Silence]
+_WORDS: Final[list[Any]] = [
+    terms.LegName,
+    terms.TransportName,
+    terms.RouteFailure,
+    terms.LivenessCheck,
+    terms.DeadlineKind,
+]
 _IMPLIED: Final = {"mono_ns", "wall_ns", "bridge_id"}  # of every event, and told apart from its fields
 
 _ANY: Final[Any] = reduce(or_, [_Invite if kind is events.InviteReceived else kind for kind in _EVENTS])

@@ -22,7 +22,7 @@ from sidecar.b2bua.boundary import events_of
 from sidecar.core import hangup
 from sidecar.core.commands import AskGateway, Release, Snapshot, WireCommand
 from sidecar.core.events import Event
-from sidecar.core.terms import Detail, HangupOrigin, TransportName
+from sidecar.core.terms import Detail, HangupOrigin, LivenessCheck, TransportName
 
 TLS_HANDSHAKE_MS_MAX = 10_000  # pjsip would wait for ever, and a connection is not counted before
 
@@ -44,6 +44,7 @@ class PeerGroup(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0  # 0: any
     tls_names: tuple[str, ...] = ()  # of which the peer's verified certificate must hold one; empty: any peer
     requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
+    liveness: LivenessCheck = LivenessCheck.ANY
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,7 +199,14 @@ class BridgeHook:
                 (one.gateway, one.username, one.password, one.realm) for one in settings.credentials
             ],
             "peers": [
-                (group.name, list(group.cidrs), group.port, list(group.tls_names), group.requests_per_s)
+                (
+                    group.name,
+                    list(group.cidrs),
+                    group.port,
+                    list(group.tls_names),
+                    group.requests_per_s,
+                    group.liveness.value,
+                )
                 for group in settings.peers
             ],
         }

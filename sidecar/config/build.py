@@ -242,6 +242,7 @@ def _flags(plain: Billing, by_reason: RecordServerHangUp) -> RecordFlags:
         record_fault=plain.record_fault,
         record_zero_hold_time=plain.record_zero_hold_time,
         record_illegal_call=plain.record_illegal_call,
+        dead_peer_billing=plain.dead_peer_billing,
         free_numbers=frozenset(plain.free_numbers),
         no_cdr_numbers=frozenset(plain.no_cdr_numbers),
     )

@@ -22,7 +22,7 @@ from sidecar.config.values import Amount, Choice, ListOf, Text
 from sidecar.core import policy
 from sidecar.core.account_rules import AccountFrom, AccountRule
 from sidecar.core.numbers import StripRule
-from sidecar.core.terms import CallerIdForm, Detail, NumberForm, Redirection, TransportName
+from sidecar.core.terms import CallerIdForm, Detail, LivenessCheck, NumberForm, Redirection, TransportName
 
 ONE_LINE = Text(r"[^\x00-\x1f\x7f]{1,200}", "1-200 printable characters")
 STRIP = Meta(ge=0, le=32)
@@ -92,6 +92,12 @@ class Peers(Table, frozen=True, kw_only=True):
         bool,
         "Inside the trust domain (RFC 3325): its headers may name the account, and its P-Asserted-Identity "
         "and Remote-Party-ID pass.",
+    ]
+    liveness: Annotated[
+        LivenessCheck,
+        "How it shows in a call that it is there: `any` message in its dialog, where it is asked by OPTIONS "
+        "and, without an answer, once more by UPDATE or INFO; `options`: an answer to OPTIONS alone; `off`: "
+        "it is not asked.",
     ]
 
 
@@ -171,6 +177,9 @@ class Gateways(Table, frozen=True, kw_only=True):
         "The answers that are good.",
         Shown("all but 408, 500, 502, 503, 504"),
     ] = ()
+    liveness: Annotated[
+        LivenessCheck | None, "How it shows in a call that it is there.", Shown("that of its peer group")
+    ]
     register: Annotated[
         bool,
         "We register there, and take that back when the node stops. While it fails, the gateway is down.",

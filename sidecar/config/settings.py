@@ -21,7 +21,7 @@ from sidecar.config.declare import FileOnly, NotYet, Setting, Shown, settings_of
 from sidecar.config.values import Amount, Text
 from sidecar.core.policy import RecordFlags
 from sidecar.core.rating import RatingTerms
-from sidecar.core.terms import RateBy, Redirection, Rounding, TransportName
+from sidecar.core.terms import DeadPeerBilling, RateBy, Redirection, Rounding, TransportName
 
 
 class UnlistedSource(StrEnum):
@@ -266,6 +266,12 @@ class Billing(Section, frozen=True, kw_only=True):
     record_fault: Annotated[Flag, "Record and bill calls that a fault of this node ended."]
     record_zero_hold_time: Annotated[Flag, "CDRs for calls of 0 s."]
     record_illegal_call: Annotated[Flag, "CDRs for calls of unlisted sources."]
+    dead_peer_billing: Annotated[
+        DeadPeerBilling,
+        "Until when a call is billed that ended because a side was gone (`dead_peer`): the `last_life` of "
+        "both, or that of the `other_side`. By the first a caller who acknowledges and then ignores "
+        "everything talks for up to 57 s and pays nothing.",
+    ]
     prevent_overdraft_advance_min: Annotated[
         int,
         Meta(ge=1, le=15),

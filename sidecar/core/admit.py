@@ -25,7 +25,7 @@ from sidecar.core.policy import NO_ACCOUNT, Account, Gateway, Given, Policy
 from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.routing import free_gateways, route_of
-from sidecar.core.terms import Detail, DialogState, Evidence, Money
+from sidecar.core.terms import Detail, DialogState, Evidence, LivenessCheck, Money
 
 Decision = tuple[Call, tuple[Command, ...]]
 
@@ -350,4 +350,12 @@ def route_command(call: Call, policy: Policy) -> Route:
         anonymous=shown.anonymous,
         add_headers=shown.add,
         withheld_headers=shown.withhold,
+        liveness=_liveness(gateway, policy),
     )
+
+
+def _liveness(gateway: Gateway, policy: Policy) -> LivenessCheck:
+    if gateway.liveness is not None:
+        return gateway.liveness
+    peer = policy.peers.get(gateway.peer)
+    return LivenessCheck.ANY if peer is None else peer.liveness

@@ -12,14 +12,14 @@ import msgspec
 from msgspec.structs import replace
 
 from sidecar.core.dialog import Signal, after
-from sidecar.core.events import Event, InviteReceived, LegIdentity, LegTerminated
+from sidecar.core.events import Event, InviteReceived, LegIdentity, LegTerminated, Silence
 from sidecar.core.hangup import Hangup
 from sidecar.core.margin import ExchangeRate
 from sidecar.core.numbers import BilledNumber
 from sidecar.core.policy import Account
 from sidecar.core.rating import RatingTerms
 from sidecar.core.tariff import Rate
-from sidecar.core.terms import DialogState, LegName, Money, RouteFailure, Word
+from sidecar.core.terms import DeadPeerBilling, DialogState, LegName, Money, RouteFailure, Word
 
 
 class Phase(Word):
@@ -71,6 +71,16 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     late_answer: Stamp | None = None
 
 
+class DeadPeer(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """The side that was gone, and what is billed of the call."""
+
+    leg_name: LegName
+    asked: tuple[str, ...]
+    heard: str
+    heard_at: Stamp | None = None
+    billing: DeadPeerBilling = DeadPeerBilling.LAST_LIFE
+
+
 class Redirect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where a 3xx sends the call: a gateway of ours, and the number to send there."""
 
@@ -99,6 +109,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     a_life: Stamp | None = None  # the last proof that A lives after our 2xx
     b_life: Stamp | None = None
     refreshed: Stamp | None = None  # the last RFC 4028 refresh
+    dead_peer: DeadPeer | None = None
     granted_s: int | None = None
     reserved: Money | None = None
     hangup: Hangup | None = None
@@ -114,6 +125,21 @@ def with_attempt(call: Call, attempt: Attempt) -> Call:
     """The call with the attempt of the same number replaced."""
     attempts = tuple(attempt if known.number == attempt.number else known for known in call.attempts)
     return replace(call, attempts=attempts)
+
+
+def with_dead_peer(call: Call, silence: Silence, at: Stamp, billing: DeadPeerBilling) -> Call:
+    heard_at = None
+    if silence.heard_ago_ms is not None:
+        ago_ns = silence.heard_ago_ms * 1_000_000
+        heard_at = Stamp(at.mono_ns - ago_ns, at.wall_ns - ago_ns)
+    gone = DeadPeer(
+        leg_name=silence.leg_name,
+        asked=silence.asked,
+        heard=silence.heard,
+        heard_at=heard_at,
+        billing=billing,
+    )
+    return replace(call, dead_peer=gone)
 
 
 def alive(call: Call, leg_name: LegName, stamp: Stamp) -> Call:

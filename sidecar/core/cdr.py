@@ -24,6 +24,7 @@ from sidecar.core.terms import (
     Disposition,
     Evidence,
     HangupOrigin,
+    LegName,
     RatingStatus,
     RevisionReason,
     Rounding,
@@ -74,6 +75,20 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     late_answer_at: Annotated[
         datetime | None, "A 2xx that came too late, or of a second branch: it got ACK and BYE."
     ] = None
+
+
+class LivenessRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Why a side of the call was held to be gone."""
+
+    leg: Annotated[LegName, "Which: `a`, the caller's, or `b`, the callee's."]
+    asked: Annotated[
+        tuple[str, ...],
+        "The methods that it was asked by, and did not answer; or the one that its 408 or 481 answered.",
+    ]
+    heard: Annotated[str | None, "What was last heard of it in its dialog, as `INFO` or `200 OPTIONS`."] = (
+        None
+    )
+    heard_at: Annotated[datetime | None, "And when."] = None
 
 
 class ChargeStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -220,6 +235,9 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     operator_text: Annotated[str | None, "And why."] = None
     rule: Annotated[
         str | None, "Where the detail is `rule`: which one refused, `account_required` or `margin_floor`."
+    ] = None
+    liveness: Annotated[
+        LivenessRecord | None, "Where the detail is `dead_peer`: what was asked, and what was last heard."
     ] = None
     # what it costs
     recorded: Annotated[bool, "False in a suppressed record, which never leaves the journal."] = True

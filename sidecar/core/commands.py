@@ -16,7 +16,7 @@ from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
 from sidecar.core.rating import RatingTerms
 from sidecar.core.tariff import Rate
-from sidecar.core.terms import DeadlineKind, Money, TransportName, Word
+from sidecar.core.terms import DeadlineKind, LivenessCheck, Money, TransportName, Word
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -45,6 +45,7 @@ class Route(WireCommand, frozen=True, kw_only=True):
     anonymous: bool = False  # From is anonymous (RFC 3323 §4.1.1.3)
     add_headers: tuple[tuple[str, str], ...] = ()  # to this INVITE
     withheld_headers: tuple[str, ...] = ()  # lower case; from every message to this gateway
+    liveness: LivenessCheck = LivenessCheck.ANY
 
 
 class RelayAnswer(WireCommand, frozen=True, kw_only=True):

@@ -11,7 +11,18 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from sidecar.core.admit import Decision
-from sidecar.core.call import Attempt, Call, Phase, Stamp, alive, closed, legs_closed, stamp_of, with_attempt
+from sidecar.core.call import (
+    Attempt,
+    Call,
+    Phase,
+    Stamp,
+    alive,
+    closed,
+    legs_closed,
+    stamp_of,
+    with_attempt,
+    with_dead_peer,
+)
 from sidecar.core.commands import Append, Command, EntryKind, Publish, Release, Settle, StoreCommand, Suppress
 from sidecar.core.events import (
     AckReceived,
@@ -180,6 +191,8 @@ def deadline(call: Call, event: DeadlineReached, given: Given) -> Decision:
         detail = Detail.JOURNAL if waiting else Detail.INTERNAL_ERROR
     else:
         detail = _DETAIL_OF_DEADLINE[event.kind]
+    if event.silence is not None:
+        call = with_dead_peer(call, event.silence, stamp_of(event), given.policy.flags.dead_peer_billing)
     return end(call, event, hangup(SERVER, detail, Evidence.TIMER), given.policy)
 
 

@@ -163,12 +163,22 @@ class TransportFailed(BridgeEvent, frozen=True, kw_only=True):
     leg_name: LegName
 
 
+class Silence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Of a side that was given up."""
+
+    leg_name: LegName
+    asked: tuple[str, ...]  # the methods that nobody answered, or the one that a 408 or 481 answered
+    heard: str  # the last message in its dialog, as `INFO` or `200 OPTIONS`
+    heard_ago_ms: int | None = None
+
+
 class DeadlineReached(BridgeEvent, frozen=True, kw_only=True):
     """A native timer ran out. HOLD: A has got its 500, and B ACK and BYE or CANCEL. RING: nothing was sent
     yet, the call waits for Release. All others: both legs have got their BYE."""
 
     kind: DeadlineKind
     heard_code: int = 0  # RING only: the highest provisional heard from B, 100 included; 0 where B was silent
+    silence: Silence | None = None  # DEAD_PEER only
 
 
 class TargetRefreshed(BridgeEvent, frozen=True, kw_only=True):

@@ -25,8 +25,10 @@ from sidecar.core.registration import RegisterTerms
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import (
     CallerIdForm,
+    DeadPeerBilling,
     Detail,
     HangupOrigin,
+    LivenessCheck,
     NumberForm,
     RateBy,
     Redirection,
@@ -63,6 +65,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     asserts_identity: bool = False  # inside the trust domain (RFC 3325): its headers say who calls and pays
     proxy_hangups: tuple[ProxyHangup, ...] = ()
     requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
+    liveness: LivenessCheck = LivenessCheck.ANY
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +88,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     remove_headers: tuple[str, ...] = ()  # lower case, with their compact forms
     probe: ProbeTerms | None = None  # None: it is not probed
     register: RegisterTerms | None = None  # None: it wants no registration
+    liveness: LivenessCheck | None = None  # None: that of its peer group
     record_server_hang_up: bool | None = None  # overrides the flag for calls whose last attempt went here
     redirect: Redirection | None = None  # None: the node's
     deck: str | None = None
@@ -175,7 +179,7 @@ class Timers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordFlags(msgspec.Struct, frozen=True, kw_only=True):
-    """VOS3000's record parameters and our overrides. For a server hangup the most specific setting wins: the
+    """VOS3000's record parameters and our own. For a server hangup the most specific setting wins: the
     gateway's, then the reason's, then the global flag; `fault` stands apart, because our own faults are not
     the customer's."""
 
@@ -184,6 +188,7 @@ class RecordFlags(msgspec.Struct, frozen=True, kw_only=True):
     record_fault: bool = True
     record_zero_hold_time: bool = True
     record_illegal_call: bool = True
+    dead_peer_billing: DeadPeerBilling = DeadPeerBilling.LAST_LIFE
     free_numbers: frozenset[str] = frozenset()
     no_cdr_numbers: frozenset[str] = frozenset()
 

@@ -26,13 +26,14 @@ from typing import assert_never
 import msgspec
 
 from sidecar.core.amounts import amount_of_e12, exact_text
-from sidecar.core.call import Attempt, Call, Pricing, Stamp
+from sidecar.core.call import Attempt, Call, DeadPeer, Pricing, Stamp
 from sidecar.core.cdr import (
     AttemptRecord,
     Cdr,
     ChargeRecord,
     ChargeStep,
     LegRecord,
+    LivenessRecord,
     MarginRecord,
     Party,
     message_id,
@@ -47,8 +48,10 @@ from sidecar.core.steps import RateStep, format_steps
 from sidecar.core.terms import (
     CONFIDENCE_OF,
     ChargeSide,
+    DeadPeerBilling,
     Detail,
     Disposition,
+    LegName,
     Money,
     RatingStatus,
     RevisionReason,
@@ -132,12 +135,20 @@ def billable_ms(call: Call, cause: Hangup) -> int:
         case BillableUntil.A_LIFE:
             until = call.a_life
         case BillableUntil.LAST_LIFE:
-            until = _earlier(call.a_life, call.b_life or call.b_answered)
+            until = _last_life(call, call.a_life)
         case BillableUntil.LAST_REFRESH:
             until = call.refreshed or call.a_life
         case unexpected:
             assert_never(unexpected)
     return _ms(call.answered, until and _earlier(until, call.ended))
+
+
+def _last_life(call: Call, a_life: Stamp) -> Stamp:
+    b_life = call.b_life or call.b_answered
+    gone = call.dead_peer
+    if gone is None or gone.billing is DeadPeerBilling.LAST_LIFE:
+        return _earlier(a_life, b_life)
+    return a_life if gone.leg_name is LegName.B else b_life or a_life
 
 
 def _earlier(stamp: Stamp, other: Stamp | None) -> Stamp:
@@ -212,6 +223,7 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         operator=cause.operator,
         operator_text=cause.operator_text,
         rule=cause.rule,
+        liveness=_liveness(call.dead_peer) if call.dead_peer else None,
         recorded=suppressed is None,
         suppressed_by=suppressed,
         charges=charges,
@@ -375,6 +387,15 @@ def _attempt(attempt: Attempt) -> AttemptRecord:
         reasons=attempt.reasons,
         heard_code=attempt.heard_code,
         late_answer_at=utc(attempt.late_answer.wall_ns) if attempt.late_answer else None,
+    )
+
+
+def _liveness(gone: DeadPeer) -> LivenessRecord:
+    return LivenessRecord(
+        leg=gone.leg_name,
+        asked=gone.asked,
+        heard=gone.heard or None,
+        heard_at=utc(gone.heard_at.wall_ns) if gone.heard_at else None,
     )
 
 

@@ -170,8 +170,23 @@ class DeadlineKind(IntEnum):
     GRANT = 3  # counted from our 2xx on leg A
     HOLD = 4  # B's 2xx, or a decision that we owed, was held longer than answer_hold_ms_max
     NO_ACK = 5  # our 2xx on leg A was not acknowledged within 64*T1 (RFC 3261 §13.3.1.4)
-    DEAD_PEER = 6  # in-dialog OPTIONS stayed unanswered
+    DEAD_PEER = 6  # nothing was heard of a side that was asked
     SESSION_TIMER = 7  # RFC 4028 §10: no refresh within the session interval
+
+
+class LivenessCheck(Word):
+    """How a side of a call shows that it is there."""
+
+    ANY = "any"  # whatever is heard of it; it is asked by OPTIONS, and then once more by UPDATE or INFO
+    OPTIONS = "options"  # by an answer to our OPTIONS, and nothing else
+    OFF = "off"  # it is not asked, and never given up
+
+
+class DeadPeerBilling(Word):
+    """Until when a call is billed that ended because a side was gone."""
+
+    LAST_LIFE = "last_life"  # the last moment at which both sides are known to have lived
+    OTHER_SIDE = "other_side"  # the last life of the other side
 
 
 class RouteFailure(Word):

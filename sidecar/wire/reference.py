@@ -10,7 +10,16 @@ from typing import get_type_hints
 import msgspec
 from msgspec import inspect as mi
 
-from sidecar.core.cdr import AttemptRecord, Cdr, ChargeRecord, ChargeStep, LegRecord, MarginRecord, Party
+from sidecar.core.cdr import (
+    AttemptRecord,
+    Cdr,
+    ChargeRecord,
+    ChargeStep,
+    LegRecord,
+    LivenessRecord,
+    MarginRecord,
+    Party,
+)
 from sidecar.core.hangup import TABLE, BillableUntil, Row
 from sidecar.core.margin import ExchangeRate
 from sidecar.core.terms import Detail, HangupOrigin
@@ -20,6 +29,7 @@ STRUCTS: Mapping[str, type[msgspec.Struct]] = {
     "number": Party,
     "leg": LegRecord,
     "attempt": AttemptRecord,
+    "liveness": LivenessRecord,
     "charge": ChargeRecord,
     "step": ChargeStep,
     "margin": MarginRecord,
@@ -30,6 +40,7 @@ WHERE = {
     "number": "`caller` and `callee`",
     "leg": "`leg_a` and `leg_b`",
     "attempt": "`attempts`",
+    "liveness": "`liveness`",
     "charge": "`charges`",
     "step": "`charges[].steps`",
     "margin": "`margin`",
@@ -148,7 +159,7 @@ def _hangup(origin: HangupOrigin, detail: Detail, row: Row) -> Sequence[str]:
         f"`{detail.value}`",
         str(row.sip_code or "as received"),
         "19, 18, 102" if detail is Detail.RING_TIMEOUT else str(row.q850_cause or "as received"),
-        UNTIL[row.until],
+        UNTIL[row.until] + (", or of the other (`dead_peer_billing`)" if detail is Detail.DEAD_PEER else ""),
     )
 
 

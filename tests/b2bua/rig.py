@@ -43,8 +43,9 @@ class Rig:
         self.network = own_network()
         self.host = settings.pop("host", f"{self.network}.1")
         transports = settings.pop("transports", (TransportName.UDP,))
+        of_callers = settings.pop("of_callers", {})  # of their peer group
         groups = (
-            PeerGroup(name="callers", cidrs=(f"{self.network}.2/32",)),
+            PeerGroup(name="callers", cidrs=(f"{self.network}.2/32",), **of_callers),
             PeerGroup(name="gateways", cidrs=(f"{self.network}.3/32", f"{self.network}.4/32")),
         )
         self.settings = bridge_settings(

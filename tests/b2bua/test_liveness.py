@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -17,7 +19,7 @@ from sidecar.core.events import (
     SessionRefreshed,
     TransportFailed,
 )
-from sidecar.core.terms import DeadlineKind, LegName, TransportName
+from sidecar.core.terms import DeadlineKind, LegName, LivenessCheck, TransportName
 from tests.b2bua.rig import ANSWER, Dialog, Rig
 from tests.b2bua.scripted_ua import ScriptedUA
 
@@ -27,15 +29,20 @@ BUSY_S = 2.0  # what other tests on the same cores may cost
 
 
 async def answered_call(
-    rig: Rig, *headers: str, caller: ScriptedUA | None = None, gateway: ScriptedUA | None = None
+    rig: Rig,
+    *headers: str,
+    in_invite: tuple[str, ...] = (),
+    caller: ScriptedUA | None = None,
+    gateway: ScriptedUA | None = None,
+    liveness: LivenessCheck = LivenessCheck.ANY,
 ) -> tuple[Dialog, Dialog]:
-    """As rig.answered_call, with headers in B's answer and over any transport."""
+    """As rig.answered_call, with headers in B's answer, and over any transport."""
     caller, gateway = caller or rig.caller, gateway or rig.gateway
     transport = TransportName(gateway.via.lower())
-    sent = rig.invite("Supported: timer", agent=caller)
+    sent = rig.invite("Supported: timer", *in_invite, agent=caller)
     await caller.expect(100)
     invite = await rig.event(InviteReceived)
-    rig.send(rig.route(invite, port=gateway.port, transport=transport))
+    rig.send(rig.route(invite, port=gateway.port, transport=transport, liveness=liveness))
     at_b = await gateway.expect("INVITE")
     gateway.reply(at_b, 200, *headers, tag="to-b", body=ANSWER)
     await rig.event(AnswerHeld)
@@ -115,11 +122,148 @@ async def test_a_peer_that_answers_nothing_for_64_t1_is_dead(who: str) -> None:
 
         await answer_all()
         assert 0.3 <= time.monotonic() - asked_at <= 0.9 + BUSY_S  # 64*T1: Timer F
-        assert (await rig.until(DeadlineReached)).kind is DeadlineKind.DEAD_PEER
+        reached = await rig.until(DeadlineReached)
+        assert reached.kind is DeadlineKind.DEAD_PEER
+        assert reached.silence is not None
+        assert reached.silence.leg_name is (LegName.A if who == "caller" else LegName.B)
+        assert reached.silence.asked == ("OPTIONS", "INFO")
+        assert reached.silence.heard == ("ACK" if who == "caller" else "200 INVITE")
+        assert reached.silence.heard_ago_ms is not None
+        assert reached.silence.heard_ago_ms >= 640
         await dead.expect("OPTIONS")
-        await dead.expect("BYE")  # one OPTIONS: no second transaction while the first is open
+        await dead.expect("INFO")
+        await dead.expect("BYE")  # no third question while these are open
         legs = [await rig.until(LegTerminated) for _ in range(2)]
         assert [leg.alive for leg in legs] == [True, False]
+
+
+# --- other signs of life ------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def a_call(
+    who: str, *headers: str, check: LivenessCheck = LivenessCheck.ANY, t1_ms: int = 50
+) -> AsyncIterator[tuple[Rig, ScriptedUA, Dialog, ScriptedUA, Dialog]]:
+    """With the side that the test is about, and the other, which answers OPTIONS and sends `headers` too."""
+    async with Rig(options_interval_ms=INTERVAL_MS, t1_ms=t1_ms, of_callers={"liveness": check}) as rig:
+        a, b = await answered_call(rig, *headers, in_invite=headers, liveness=check)
+        near, far = (rig.caller, a), (rig.gateway, b)
+        if who == "callee":
+            near, far = far, near
+        far[0].answers = frozenset({"OPTIONS"})
+        yield rig, *near, *far
+
+
+def given_up(rig: Rig) -> list[DeadlineReached]:
+    return [event for event in rig.events if isinstance(event, DeadlineReached)]
+
+
+@pytest.mark.parametrize("who", ["caller", "callee"])
+@pytest.mark.parametrize(
+    ("allow", "method"),
+    [
+        ("Allow: INVITE, ACK, BYE, UPDATE", "UPDATE"),
+        ("Allow: INVITE,ACK,BYE,UPDATES", "INFO"),
+        ("X-Allow: UPDATE", "INFO"),
+    ],
+)
+async def test_a_peer_that_ignores_options_is_asked_by_what_it_knows(
+    who: str, allow: str, method: str
+) -> None:
+    async with a_call(who, allow) as (rig, near, _, _, _):
+        for _ in range(3):
+            options = await near.expect("OPTIONS")
+            asked = await near.expect(method)
+            assert asked.cseq > options.cseq
+            assert not asked.body
+            assert ("Contact" in asked) == (method == "UPDATE")  # RFC 3311 §5.1
+            near.reply(asked, 200)
+        await rig.until(Life)
+        assert not given_up(rig)
+
+
+@pytest.mark.parametrize("code", [401, 405, 491, 500, 501, 603])
+async def test_a_refusal_of_the_second_question_is_life(code: int) -> None:
+    async with a_call("callee") as (rig, near, _, _, _):
+        for _ in range(2):
+            await near.expect("OPTIONS")
+            near.reply(await near.expect("INFO"), code)
+        await near.expect("OPTIONS")
+        assert not given_up(rig)
+
+
+@pytest.mark.parametrize("code", [408, 481])
+async def test_a_second_question_in_a_dialog_that_is_not_there_ends_the_call(code: int) -> None:
+    async with a_call("callee") as (rig, near, _, _, _):
+        await near.expect("OPTIONS")
+        near.reply(await near.expect("INFO"), code)
+        silence = (await rig.until(DeadlineReached)).silence
+        assert silence is not None
+        assert (silence.asked, silence.heard) == (("OPTIONS", "INFO"), f"{code} INFO")
+
+
+SIGNS = ["request", "old request", "broken request", "200", "501"]
+
+
+@pytest.mark.parametrize("who", ["caller", "callee"])
+@pytest.mark.parametrize("sign", SIGNS)
+async def test_a_peer_that_is_heard_at_all_is_alive(who: str, sign: str) -> None:
+    async with a_call(who, t1_ms=500) as (rig, near, dialog, far, far_dialog):
+        for cseq in range(20, 24):
+            # None is answered. The next comes once this one is over, and no second question before it.
+            await near.expect("OPTIONS")
+            if sign.isdigit():
+                rig.in_dialog(far, "MESSAGE", far_dialog, cseq=cseq)
+                near.reply(await near.expect("MESSAGE"), int(sign))
+                await far.expect(int(sign))
+            elif sign == "broken request":
+                rig.in_dialog(near, "MESSAGE", dialog, cseq=cseq, body=b"x=1")
+                await near.expect(400)
+            elif sign == "old request" and cseq > 20:  # RFC 3261 §12.2.2
+                rig.in_dialog(near, "MESSAGE", dialog, cseq=cseq - 19)
+                await near.expect(500)
+            else:
+                rig.in_dialog(near, "MESSAGE", dialog, cseq=cseq)
+                far.reply(await far.expect("MESSAGE"), 200)
+                await near.expect(200)
+        assert not given_up(rig)
+
+
+@pytest.mark.parametrize("who", ["caller", "callee"])
+@pytest.mark.parametrize("code", [408, 481])
+async def test_that_a_relayed_request_finds_no_dialog_is_no_life(who: str, code: int) -> None:
+    async with a_call(who) as (rig, near, _, far, far_dialog):
+        await near.expect("OPTIONS")
+        rig.in_dialog(far, "MESSAGE", far_dialog, cseq=20)
+        near.reply(await near.expect("MESSAGE"), code)
+        await far.expect(code)
+        await near.expect("INFO")
+        silence = (await rig.until(DeadlineReached)).silence
+        assert silence is not None
+        assert silence.asked == ("OPTIONS", "INFO")
+        assert not [e for e in rig.events if isinstance(e, Life) and e.leg_name is silence.leg_name]
+
+
+@pytest.mark.parametrize("who", ["caller", "callee"])
+async def test_by_options_alone_nothing_else_is_life(who: str) -> None:
+    async with a_call(who, check=LivenessCheck.OPTIONS) as (rig, near, dialog, far, _):
+        far.answers |= {"MESSAGE"}
+        await near.expect("OPTIONS")
+        rig.in_dialog(near, "MESSAGE", dialog, cseq=20)
+        await near.expect(200)
+        silence = (await rig.until(DeadlineReached)).silence
+        assert silence is not None
+        assert silence.asked == ("OPTIONS",)
+        assert silence.heard == "MESSAGE"
+        await near.expect("BYE")
+
+
+async def test_a_peer_whose_liveness_is_off_is_not_asked() -> None:
+    async with a_call("caller", check=LivenessCheck.OFF) as (rig, near, _, far, _):
+        await asyncio.sleep(1.0)
+        assert near.everything[-1].method == "INVITE"  # its 200
+        assert far.everything[-1].method == "ACK"
+        assert not given_up(rig)
 
 
 async def test_an_open_options_goes_no_further_once_the_call_has_ended() -> None:

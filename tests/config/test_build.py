@@ -19,7 +19,7 @@ from sidecar.core import caller_id
 from sidecar.core.account_rules import AccountRule
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import Account, Gateway, Peer, ProxyHangup, RouteRule, Share, Timers
-from sidecar.core.terms import CallerIdForm, Detail, NumberForm, Redirection, TransportName
+from sidecar.core.terms import CallerIdForm, Detail, LivenessCheck, NumberForm, Redirection, TransportName
 from tests.config.support import PROFILE, Start, deck_or_errors, exchange_or_errors
 
 TIMERS = Timers(ring_timeout_ms=120_000, max_duration_ms=14_400_000, auth_retry_ms=10_000, retry_after_s=5)
@@ -132,6 +132,7 @@ addresses = ["198.51.100.0/24", "2001:db8::1"]
 port = 5060
 strip_digits = 3
 requests_per_s = 250
+liveness = "options"
 asserts_identity = true
 [[peers.proxy.proxy_hangups]]
 header = "Reason"
@@ -151,6 +152,7 @@ caller_number = "no_plus"
 add_headers = ["X-Trunk:  a: b", "P-Charge-Info: <sip:1@x>"]
 remove_headers = ["Subject", "x-internal"]
 record_server_hang_up = false
+liveness = "off"
 redirect = "reject"
 deck = "sell"
 tax_rate = "0.07"
@@ -240,6 +242,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             strip_digits=3,
             asserts_identity=True,
             requests_per_s=250,
+            liveness=LivenessCheck.OPTIONS,
             proxy_hangups=(ProxyHangup(header="reason", contains="admin", detail=Detail.OPERATOR),),
         )
     }
@@ -259,6 +262,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             add_headers=(("X-Trunk", "a: b"), ("P-Charge-Info", "<sip:1@x>")),
             remove_headers=("subject", "s", "x-internal"),
             record_server_hang_up=False,
+            liveness=LivenessCheck.OFF,
             redirect=Redirection.REJECT,
             deck="sell",
             tax_rate=Decimal("0.07"),

@@ -251,6 +251,7 @@ WORDS = {
     "billing.rounding": "up",
     "billing.rate_by": "routing_number",
     "billing.currency": "USD",
+    "billing.dead_peer_billing": "other_side",
     "billing.deck": "demo",
     "mqtt.broker": "external",
     "mqtt.host": "b",

@@ -41,6 +41,7 @@ from sidecar.core.terms import (
     DialogState,
     Evidence,
     HangupOrigin,
+    LivenessCheck,
     RateBy,
     Redirection,
     RouteFailure,
@@ -339,6 +340,26 @@ def test_the_last_gateway_has_as_long_as_the_call_to_ring() -> None:
     call = opened(policy)
     assert route_command(call, policy).no_progress_ms == 6_000
     assert route_command(replace(call, gateways=()), policy).no_progress_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("of_gateway", "of_peer", "expected"),
+    [
+        (None, LivenessCheck.OPTIONS, LivenessCheck.OPTIONS),
+        (LivenessCheck.OFF, LivenessCheck.OPTIONS, LivenessCheck.OFF),
+        (None, None, LivenessCheck.ANY),  # its address is in no group
+    ],
+)
+def test_a_gateway_shows_that_it_is_there_as_its_peer_group_does(
+    of_gateway: LivenessCheck | None, of_peer: LivenessCheck | None, expected: LivenessCheck
+) -> None:
+    peers = dict(world.PEERS)
+    if of_peer is None:
+        del peers["vendor"]
+    else:
+        peers["vendor"] = replace(peers["vendor"], liveness=of_peer)
+    policy = policy_of(peers=peers, gateways=gateways({"liveness": of_gateway}))
+    assert route_command(opened(policy), policy).liveness is expected
 
 
 def test_a_gateway_that_is_down_is_tried_where_the_others_are_at_their_limit() -> None:

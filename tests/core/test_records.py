@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.core.admit import begin_attempt, open_call
-from sidecar.core.call import Call, Phase, Pricing, Stamp
+from sidecar.core.call import Call, DeadPeer, Phase, Pricing, Stamp
 from sidecar.core.cdr import AttemptRecord, MarginRecord, Party, message_id
 from sidecar.core.hangup import CALLEE, CALLER, SERVER, TABLE, BillableUntil, Hangup, hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
@@ -32,9 +32,11 @@ from sidecar.core.steps import parse_steps
 from sidecar.core.tariff import Deck, Rate
 from sidecar.core.terms import (
     ChargeSide,
+    DeadPeerBilling,
     Detail,
     Disposition,
     Evidence,
+    LegName,
     RatingStatus,
     RevisionReason,
     Rounding,
@@ -244,6 +246,37 @@ def test_an_answered_call_is_billed_until_its_row_says(origin: Any, detail: Deta
         BillableUntil.LAST_REFRESH: 5_000,
     }.get(cause.row.until, 30_000)
     assert billable_ms(call, cause) == (expected if proved else 0)
+
+
+@pytest.mark.parametrize(
+    ("gone", "billing", "expected"),
+    [
+        (LegName.A, DeadPeerBilling.LAST_LIFE, 10_000),
+        (LegName.B, DeadPeerBilling.LAST_LIFE, 10_000),
+        (LegName.A, DeadPeerBilling.OTHER_SIDE, 10_000),
+        (LegName.B, DeadPeerBilling.OTHER_SIDE, 20_000),
+    ],
+)
+def test_a_dead_peer_is_billed_until_both_lived_or_the_other_side_did(
+    gone: LegName, billing: DeadPeerBilling, expected: int
+) -> None:
+    cause = hangup(SERVER, Detail.DEAD_PEER, Evidence.TIMER)
+    call = call_that_ended(
+        cause,
+        30_000,
+        policy_of(),
+        a_life=at(2_001 + 20_000),
+        b_life=at(2_001 + 10_000),
+        dead_peer=DeadPeer(leg_name=gone, asked=("OPTIONS", "INFO"), heard="ACK", billing=billing),
+    )
+    assert billable_ms(call, cause) == expected
+
+
+def test_a_caller_who_never_had_our_answer_pays_nothing_for_what_the_other_side_lived() -> None:
+    cause = hangup(SERVER, Detail.DEAD_PEER, Evidence.TIMER)
+    gone = DeadPeer(leg_name=LegName.A, asked=("OPTIONS",), heard="", billing=DeadPeerBilling.OTHER_SIDE)
+    call = call_that_ended(cause, 30_000, policy_of(), a_life=None, b_life=at(20_000), dead_peer=gone)
+    assert billable_ms(call, cause) == 0
 
 
 def test_life_after_the_end_is_not_billed() -> None:

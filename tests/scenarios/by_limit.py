@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from sidecar.core.cdr import LivenessRecord
+from sidecar.core.policy import RecordFlags
+from sidecar.core.records import utc
+from sidecar.core.terms import DeadPeerBilling, LegName
+from tests.scenarios import world
 from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario
 from tests.scenarios.world import account, gateways
 
@@ -119,6 +124,30 @@ TIMEOUT = (
         cdr="server/timeout/dead_peer 408 102 answered 25000 timer/observed",
         wire=ANSWERED,
         sold="0.025",
+    ),
+    Scenario(
+        name="server-dead-caller-billed-by-other-side",  # who acknowledges and then ignores all we ask
+        ladder="""
+            0      A INVITE
+            0      A deaf
+            2_000  B 200
+            2_020  A ACK
+            27_001 B life
+            52_001 B life
+            59_001 timer dead_peer A OPTIONS,INFO ACK 56_981
+        """,
+        policy={"flags": RecordFlags(dead_peer_billing=DeadPeerBilling.OTHER_SIDE)},
+        cdr="server/timeout/dead_peer 408 102 answered 57000 timer/observed",
+        wire=ANSWERED,
+        sold="0.057",
+        also={
+            "liveness": LivenessRecord(
+                leg=LegName.A,
+                asked=("OPTIONS", "INFO"),
+                heard="ACK",
+                heard_at=utc(world.START_WALL_NS + 2_020_000_000),
+            )
+        },
     ),
     Scenario(
         name="server-session-timer-in-call",

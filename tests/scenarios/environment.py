@@ -45,6 +45,7 @@ from sidecar.core.events import (
     LegIdentity,
     LegTerminated,
     RouteFailed,
+    Silence,
     StepFailed,
     WaitElapsed,
 )
@@ -164,9 +165,10 @@ class Environment:
             self._open.discard(leg_name)
             self._happens(LegTerminated(**self._here(), leg_name=leg_name, sip_code=sip_code, alive=alive))
 
-    def _deadline(self, kind: DeadlineKind) -> None:
+    def _deadline(self, kind: DeadlineKind, silence: Silence | None = None) -> None:
         if not self._ended and self._open:
-            self._happens(DeadlineReached(**self._here(), kind=kind, heard_code=self._heard_code))
+            reached = DeadlineReached(**self._here(), kind=kind, heard_code=self._heard_code, silence=silence)
+            self._happens(reached)
             if kind is not DeadlineKind.RING:
                 self._end_wire()
 

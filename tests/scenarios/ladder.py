@@ -17,7 +17,8 @@ BYE, and the clock that says when a wait is over. Who does what:
     disk      fails, stalls
     node      crashes [ms since the last heartbeat], loses (the call), late MS (timers), refuses DETAIL CODE
     operator  releases [text], drains, rules
-    timer     ring, dead_peer, session_timer: now, whatever was armed
+    timer     ring, dead_peer [SIDE METHODS MESSAGE MS: which was asked by what, and last heard how long ago],
+              session_timer: now, whatever was armed
 
 `deaf`: our BYE stays unanswered; `slow MS`: it is answered so late. `reason=...` adds a Reason,
 `contact=USER@HOST[:PORT][;q=0.5]` a Contact to a 3xx, NAME=... another header; _ stands for a space.
@@ -46,6 +47,7 @@ from sidecar.core.events import (
     ReleaseRequested,
     RouteFailed,
     SessionRefreshed,
+    Silence,
     TransportFailed,
 )
 from sidecar.core.policy import Given
@@ -64,6 +66,18 @@ def _contact(text: str) -> Contact:
     host, _, port = host_port.partition(":")
     q = next((value for name, _, value in (one.partition("=") for one in parameters) if name == "q"), "1")
     return Contact(user=user, host=host, port=int(port or 0), q_thousandths=round(float(q) * 1000))
+
+
+def _silence(words: Sequence[str]) -> Silence | None:
+    if not words:
+        return None
+    side, asked, heard, ago_ms = words
+    return Silence(
+        leg_name=LegName(side.lower()),
+        asked=tuple(asked.split(",")),
+        heard=heard.replace("_", " "),
+        heard_ago_ms=int(ago_ms.replace("_", "")),
+    )
 
 
 class Ladder(Environment):
@@ -133,7 +147,7 @@ class Ladder(Environment):
             case "operator":
                 return partial(self._operator, what, " ".join(words))
             case "timer":
-                return partial(self._deadline, DeadlineKind[what.upper()])
+                return partial(self._deadline, DeadlineKind[what.upper()], _silence(words))
             case _:
                 raise ValueError(f"who is {who}?")
 

@@ -605,6 +605,7 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
     }
     Call* call = leg->call();
     leg->dialog.heard_on(rdata->tp_info.transport);
+    if (method.id != PJSIP_BYE_METHOD) call->on(inputs::Life{*leg, rdata});  // whatever becomes of the request
     if (method.id != PJSIP_BYE_METHOD && has_broken_sdp(rdata)) {
         context_.counters.add(Counter::refused_malformed);
         return respond_stateless(context_, rdata, PJSIP_SC_BAD_REQUEST);
@@ -619,7 +620,6 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
         context_.counters.add(Counter::refused_out_of_order);
         return respond_stateless(context_, rdata, PJSIP_SC_INTERNAL_SERVER_ERROR);
     }
-    call->on(inputs::Life{*leg});
     call->on(inputs::Request{*leg, rdata});
 }
 

@@ -302,21 +302,23 @@ void Call::grant_fired(void* self) {
 }
 
 void Call::held_too_long(const inputs::HoldDeadline&) {
-    tell(DeadlineReached{DeadlineKind::hold, 0});
+    tell(DeadlineReached{DeadlineKind::hold, 0, {}});
     end_both(PJSIP_SC_INTERNAL_SERVER_ERROR, {our_reason(context_, "journal")});
 }
 
 void Call::rang_too_long(const inputs::RingDeadline&) {
-    tell(DeadlineReached{DeadlineKind::ring, b_ ? b_->heard_code() : 0});
+    tell(DeadlineReached{DeadlineKind::ring, b_ ? b_->heard_code() : 0, {}});
 }
 
 void Call::limit_reached(const inputs::Limit& input) {
-    tell(DeadlineReached{input.kind, 0});
+    DeadlineReached reached{input.kind, 0, {}};
+    if (input.silence != nullptr) reached.silence = *input.silence;
+    tell(reached);
     end_both(PJSIP_SC_REQUEST_TIMEOUT, input.reasons);
 }
 
 void Call::not_acknowledged(const inputs::NoAck&) {
-    tell(DeadlineReached{DeadlineKind::no_ack, 0});
+    tell(DeadlineReached{DeadlineKind::no_ack, 0, {}});
     end_both(PJSIP_SC_REQUEST_TIMEOUT, {our_reason(context_, "no_ack")});
 }
 
@@ -343,7 +345,7 @@ void Call::pass_provisional(const inputs::Provisional& input) {
 void Call::hold_answer(const inputs::Answer& input) {
     const pjsip_msg* msg = input.response->msg_info.msg;
     answer_ = std::make_unique<HeldMessage>(context_, input.response);
-    liveness_.agreed(msg);
+    liveness_.agreed(input.response);
     state_ = State::answering;
     hold_.arm(context_.settings.answer_hold_ms_max);
     tell(AnswerHeld{input.leg.attempt(), msg->line.status.code, input.leg.dialog.identity()});
@@ -466,7 +468,7 @@ void Call::on_ack(Leg& leg, const pjsip_rx_data* ack) {
     }
     for (auto& relay : relays_) {
         if (!relay->awaits_ack(leg, cseq)) continue;
-        on(inputs::Life{leg});
+        on(inputs::Life{leg, ack});
         return relay->on_ack(ack);
     }
     context_.counters.add(Counter::acks_unmatched);
@@ -474,6 +476,7 @@ void Call::on_ack(Leg& leg, const pjsip_rx_data* ack) {
 
 void Call::acknowledged(const inputs::Ack& input) {
     tell(AckReceived{});
+    liveness_.heard(a_, input.ack);
     if (b_) b_->confirm(input.ack);
 }
 
@@ -485,6 +488,8 @@ void Call::acknowledged_late(const inputs::Ack&) {
 
 void Call::show_life(const inputs::Life& input) {
     const Moment now = Moment::now();
+    input.leg.learn_methods(input.message->msg_info.msg);
+    liveness_.heard(input.leg, input.message);
     if (input.leg.life_due(now.mono_ns)) context_.events.push(id_, now, sidecar::Life{input.leg.side()});
 }
 

@@ -54,9 +54,11 @@ struct RingDeadline {};
 struct Limit {  // of an answered call: maximum, grant, or a peer that is gone
     DeadlineKind kind;
     const Reasons& reasons;
+    const Silence* silence = nullptr;  // of a peer that is gone
 };
 struct Life {  // a message inside the dialog of this leg
     Leg& leg;
+    const pjsip_rx_data* message;
 };
 struct Request {  // likewise, to be passed on
     Leg& leg;

@@ -28,8 +28,9 @@ struct Route {
     bool anonymous;
     std::vector<std::pair<std::string, std::string>> add_headers;
     std::vector<std::string> withheld_headers;  // lower case
+    LivenessCheck liveness;
     SIDECAR_DECLARES(Route, bridge_id, attempt, gateway, host, port, transport, user, no_response_ms, no_progress_ms,
-                     from_user, anonymous, add_headers, withheld_headers)
+                     from_user, anonymous, add_headers, withheld_headers, liveness)
 };
 
 struct RelayAnswer {

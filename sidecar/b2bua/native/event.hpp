@@ -49,6 +49,14 @@ struct Contact {
     SIDECAR_DECLARES(Contact, user, host, port, transport, q_thousandths)
 };
 
+struct Silence {
+    Side leg_name;
+    std::vector<std::string> asked;
+    std::string heard;
+    std::optional<int> heard_ago_ms;
+    SIDECAR_DECLARES(Silence, leg_name, asked, heard, heard_ago_ms)
+};
+
 using Headers = std::vector<std::pair<std::string, std::string>>;  // names in lower case, and values
 using Reasons = std::vector<std::string>;                          // values of Reason header fields
 
@@ -144,7 +152,8 @@ struct TransportFailed {
 struct DeadlineReached {
     DeadlineKind kind;
     int heard_code;
-    SIDECAR_DECLARES(DeadlineReached, kind, heard_code)
+    std::optional<Silence> silence;
+    SIDECAR_DECLARES(DeadlineReached, kind, heard_code, silence)
 };
 
 struct TargetRefreshed {
@@ -195,6 +204,6 @@ inline constexpr bool urgent = is_one_of<E, InviteReceived, AnswerHeld, RouteFai
 template <typename E>
 inline constexpr bool droppable = is_one_of<E, InviteRefused, ProvisionalReceived, SessionRefreshed, Life>;
 
-using Values = std::tuple<LegIdentity, Contact>;
+using Values = std::tuple<LegIdentity, Contact, Silence>;
 
 }  // namespace sidecar

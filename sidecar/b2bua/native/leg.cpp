@@ -98,6 +98,10 @@ void Leg::on_repeated_answer(const pjsip_rx_data* answer) {
     if (answer->msg_info.cseq->cseq == last_ack_.cseq) send_last_ack();  // RFC 3261 §13.2.2.4; else it is still held
 }
 
+void Leg::learn_methods(const pjsip_msg* msg) {
+    if (find_header(msg, "Allow") != nullptr) allows_update_ = lists(msg, "Allow", "UPDATE");
+}
+
 bool Leg::life_due(std::int64_t mono_ns) {
     if (mono_ns - last_life_ns_ < life_interval_ns) return false;
     last_life_ns_ = mono_ns;
@@ -115,6 +119,8 @@ header_policy::Options Leg::passing() const {
 bool CallerLeg::accept(pjsip_rx_data* invite) {
     dialog.start_uas(invite);
     invite_cseq_ = invite->msg_info.cseq->cseq;
+    if (dialog.group() != PeerTable::unlisted) liveness_ = context_.settings.peers.liveness(dialog.group());
+    learn_methods(invite->msg_info.msg);
     responses_ = ResponseBase(context_, invite, dialog.local_tag());
     if (!responses_ || !invite_.accept(invite, this)) return false;
     enter_table();
@@ -209,6 +215,7 @@ bool CalleeLeg::start(const commands::Route& route, const HeldMessage& invite, c
     const LegNames names = leg_b_names(b_token, attempt_);
     const Destination to{route.host, route.port, route.transport, route.user};
     withheld_ = route.withheld_headers;
+    liveness_ = route.liveness;
     if (!dialog.start_uac(names, to, {caller, route.from_user, route.anonymous})) {
         state_ = LegState::ended;
         return false;
@@ -347,6 +354,7 @@ void CalleeLeg::on_answer(const pjsip_rx_data* response) {
     const int code = response->msg_info.msg->line.status.code;
     silence_.disarm();
     dialog.learn(response);
+    learn_methods(response->msg_info.msg);
     state_ = LegState::answered;
     was_answered_ = true;
     last_code_ = code;

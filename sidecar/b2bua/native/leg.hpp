@@ -56,6 +56,9 @@ public:
     // ACK to a 2xx of the peer; `from` carries the body of the other leg's ACK, or is null where we end the call.
     void acknowledge(int cseq, const pjsip_rx_data* from);
     void on_repeated_answer(const pjsip_rx_data* answer);  // a 2xx without transaction: its ACK again, once there was one
+    void learn_methods(const pjsip_msg* msg);  // of its Allow, where it has one
+    bool allows_update() const { return allows_update_; }
+    LivenessCheck liveness() const { return liveness_; }
     bool life_due(std::int64_t mono_ns);  // true at most once a second
     // What of a message of the other side may pass to this peer.
     header_policy::Options passing() const;
@@ -77,6 +80,7 @@ protected:
     int last_code_ = 0;
     bool alive_ = false;
     std::vector<std::string> withheld_;  // names of headers, lower case
+    LivenessCheck liveness_ = LivenessCheck::any;
 
 private:
     int bye_tries_ = 0;  // answers to challenges
@@ -88,6 +92,7 @@ private:
     void send_last_ack();
 
     bool in_table_ = false;
+    bool allows_update_ = false;
     std::int64_t last_life_ns_ = 0;
     SentAck last_ack_;
 };

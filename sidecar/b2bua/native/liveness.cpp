@@ -4,10 +4,22 @@
 #include "leg.hpp"
 #include "message.hpp"
 
+#include <algorithm>
 #include <charconv>
+#include <limits>
 
 namespace sidecar {
 namespace {
+
+constexpr std::size_t heard_bytes_max = 40;  // a method may be as long as its sender likes
+
+std::string named(const pjsip_rx_data* message) {  // "INFO", "200 OPTIONS"
+    const pjsip_msg* msg = message->msg_info.msg;
+    std::string text;
+    if (msg->type == PJSIP_RESPONSE_MSG) text = std::to_string(msg->line.status.code) + ' ';
+    text += view(message->msg_info.cseq->method.name);
+    return text.substr(0, heard_bytes_max);
+}
 
 int session_expires_s(const pjsip_msg* msg) {  // 0: none
     const pjsip_hdr* header = find_header(msg, "Session-Expires");
@@ -22,7 +34,10 @@ int session_expires_s(const pjsip_msg* msg) {  // 0: none
 
 Liveness::Liveness(Context& context, Call& call) : context_(context), call_(call), peers_{Peer(*this), Peer(*this)} {}
 
-void Liveness::agreed(const pjsip_msg* answer) { session_s_ = session_expires_s(answer); }
+void Liveness::agreed(const pjsip_rx_data* answer) {
+    peers_[1].note(answer);
+    session_s_ = session_expires_s(answer->msg_info.msg);
+}
 
 void Liveness::start(Leg& a, Leg& b) {
     running_ = true;
@@ -35,7 +50,7 @@ void Liveness::start(Leg& a, Leg& b) {
 }
 
 void Liveness::refreshed(const pjsip_msg* answer) {
-    agreed(answer);
+    session_s_ = session_expires_s(answer);
     if (running_) arm_session();
 }
 
@@ -49,8 +64,8 @@ void Liveness::arm_session() {
 
 void Liveness::session_fired(void* self) { static_cast<Liveness*>(self)->give_up(DeadlineKind::session_timer, "session_timer"); }
 
-void Liveness::give_up(DeadlineKind kind, std::string_view detail) {
-    call_.on(inputs::Limit{kind, {our_reason(context_, detail)}});
+void Liveness::give_up(DeadlineKind kind, std::string_view detail, const Silence* silence) {
+    call_.on(inputs::Limit{kind, {our_reason(context_, detail)}, silence});
 }
 
 void Liveness::doubt(Leg& leg) {
@@ -61,11 +76,17 @@ void Liveness::doubt(Leg& leg) {
     }
 }
 
+void Liveness::heard(const Leg& leg, const pjsip_rx_data* message) {
+    for (Peer& peer : peers_) {
+        if (running_ && peer.is(leg)) peer.heard(message);
+    }
+}
+
 void Liveness::tick() {
     const int interval_ms = context_.settings.options_interval_ms;
     if (interval_ms > 0) tick_.arm(interval_ms);
     for (Peer& peer : peers_) {
-        if (interval_ms > 0 || peer.in_doubt()) peer.ask();
+        if ((interval_ms > 0 && peer.is_asked()) || peer.in_doubt()) peer.ask();
     }
 }
 
@@ -80,40 +101,84 @@ void Liveness::stop() {
 
 // --- one peer --------------------------------------------------------------------------------------------------------
 
+bool Liveness::Peer::is_asked() const { return leg_ != nullptr && leg_->liveness() != LivenessCheck::off; }
+
 void Liveness::Peer::stop() {
     leg_ = nullptr;
-    if (!options_) return;
-    pjsip_transaction* tsx = options_.get();
-    options_.let_go();
-    Tsx::end(tsx, PJSIP_SC_REQUEST_TERMINATED);  // else it would be repeated for the rest of Timer F
+    stop_asking();
+}
+
+void Liveness::Peer::stop_asking() {
+    again_.disarm();
+    for (Tsx* open : {&options_, &second_}) {
+        if (!*open) continue;
+        pjsip_transaction* tsx = open->get();
+        open->let_go();
+        Tsx::end(tsx, PJSIP_SC_REQUEST_TERMINATED);  // else it would be repeated for the rest of Timer F
+    }
+}
+
+void Liveness::Peer::note(const pjsip_rx_data* message) {
+    heard_ = named(message);
+    heard_ns_ = Moment::now().mono_ns;
+}
+
+void Liveness::Peer::heard(const pjsip_rx_data* message) {
+    note(message);
+    if (leg_->liveness() != LivenessCheck::options) stop_asking();
 }
 
 void Liveness::Peer::ask() {
     if (options_ || leg_ == nullptr || leg_->state() != LegState::confirmed) return;
     TxPtr request = leg_->dialog.request(pjsip_options_method);
     if (request) add_header(request.get(), "Accept", "application/sdp");  // RFC 3261 §11.1
-    if (!request || !options_.send(std::move(request), this)) not_sent();
+    asked_ = {"OPTIONS"};
+    if (!request || !options_.send(std::move(request), this)) return not_sent();
+    if (leg_->liveness() == LivenessCheck::any) again_.arm(16LL * owner_.context_.settings.t1_ms);
+}
+
+// RFC 3311 §5.1: an UPDATE without a body changes nothing. INFO is older than Allow (RFC 2976), and refused it is an answer.
+void Liveness::Peer::ask_otherwise() {
+    if (!options_ || second_ || leg_ == nullptr || leg_->state() != LegState::confirmed) return;
+    const char* name = leg_->allows_update() ? "UPDATE" : "INFO";
+    const pjsip_method method{PJSIP_OTHER_METHOD, borrow(name)};
+    TxPtr request = leg_->dialog.request(method);
+    if (request && second_.send(std::move(request), this)) asked_.emplace_back(name);
 }
 
 void Liveness::Peer::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
-    if (!options_.is(tsx) || tsx->status_code < 200) return;
-    options_.let_go();
-    switch (event.body.tsx_state.type) {
-        case PJSIP_EVENT_RX_MSG:
-            Tsx::end(tsx, tsx->status_code);  // not Timer K's 5 s: a repeat of this answer does no harm
-            in_doubt_ = false;
-            if (tsx->status_code == PJSIP_SC_CALL_TSX_DOES_NOT_EXIST || tsx->status_code == PJSIP_SC_REQUEST_TIMEOUT) {
-                return owner_.give_up(DeadlineKind::dead_peer, "dead_peer");
-            }
-            return owner_.call_.on(inputs::Life{*leg_});
-        case PJSIP_EVENT_TRANSPORT_ERROR:
-            return not_sent();
-        default:
-            return owner_.give_up(DeadlineKind::dead_peer, "dead_peer");
+    const bool first = options_.is(tsx);
+    if ((!first && !second_.is(tsx)) || tsx->status_code < 200) return;
+    (first ? options_ : second_).let_go();
+    const bool heard = event.body.tsx_state.type == PJSIP_EVENT_RX_MSG;
+    if (heard) {
+        Tsx::end(tsx, tsx->status_code);  // not Timer K's 5 s: a repeat of this answer does no harm
+        return on_answer(tsx->status_code, event.body.tsx_state.src.rdata);
     }
+    if (!first) return;  // the first one is given up before it
+    if (event.body.tsx_state.type == PJSIP_EVENT_TRANSPORT_ERROR) return not_sent();
+    gone();
+}
+
+void Liveness::Peer::on_answer(int code, const pjsip_rx_data* answer) {
+    in_doubt_ = false;
+    stop_asking();
+    if (is_life(code)) return owner_.call_.on(inputs::Life{*leg_, answer});
+    note(answer);
+    gone();
+}
+
+void Liveness::Peer::gone() {
+    if (!is_asked()) return;
+    const auto ago_ms = (Moment::now().mono_ns - heard_ns_) / 1'000'000;
+    Silence silence{leg_->side(), asked_, heard_, {}};
+    if (heard_ns_ != 0) silence.heard_ago_ms = static_cast<int>(std::min<std::int64_t>(ago_ms, std::numeric_limits<int>::max()));
+    stop_asking();
+    owner_.give_up(DeadlineKind::dead_peer, "dead_peer", &silence);
 }
 
 void Liveness::Peer::not_sent() {
+    again_.disarm();
     if (in_doubt_) return owner_.call_.on(inputs::BrokenTransport{leg_->side()});
     in_doubt_ = true;
     owner_.ask_again_soon();

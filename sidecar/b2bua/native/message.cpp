@@ -182,6 +182,21 @@ const pjsip_hdr* find_header(const pjsip_msg* msg, const char* name) {
     return nullptr;
 }
 
+bool lists(const pjsip_msg* msg, const char* name, std::string_view token) {
+    for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
+        if (!same_text(header->name, name)) continue;
+        const std::string value = header_value(header, 2048);
+        for (std::size_t start = 0; start <= value.size();) {
+            const auto end = std::min(value.find(',', start), value.size());
+            pj_str_t one = borrow(std::string_view(value).substr(start, end - start));
+            pj_strtrim(&one);
+            if (same_text(one, token)) return true;
+            start = end + 1;
+        }
+    }
+    return false;
+}
+
 namespace {
 
 constexpr std::size_t value_bytes_max = 512;

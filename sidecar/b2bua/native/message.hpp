@@ -88,6 +88,8 @@ std::string our_reason(const Context& context, std::string_view detail);  // wit
 Reasons reasons_of(Context& context, const pjsip_msg* msg);         // bounded
 Headers wanted_headers_of(Context& context, const pjsip_msg* msg);  // bounded
 const pjsip_hdr* find_header(const pjsip_msg* msg, const char* name);
+// Whether a header that is a list of tokens, in one field or several, has this one.
+bool lists(const pjsip_msg* msg, const char* name, std::string_view token);
 // The values of a header as they arrived, a field each, unfolded; bounded. pjsip prints some of what it has parsed
 // otherwise (0.05 as 0.5). `short_name`: its compact form, or empty.
 std::vector<std::string> raw_values(Context& context, const pjsip_rx_data* rdata, std::string_view name,

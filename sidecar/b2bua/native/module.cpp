@@ -25,17 +25,22 @@ nb::bytes drain(Bridge& self) {
 
 // --- commands: objects of core/commands, field by field --------------------------------------------------------------
 
+template <Word T>
+T word_of(nb::handle from) {
+    const auto said = nb::cast<std::string>(from);
+    const auto& words = Words<T>::words;
+    const auto found = std::find(words.begin(), words.end(), said);
+    if (found == words.end()) throw nb::value_error(("no such word: " + said).c_str());
+    return static_cast<T>(found - words.begin());
+}
+
 template <typename T>
 void read(nb::handle from, T& to) {
     if constexpr (Word<T>) {
         if constexpr (std::same_as<T, DeadlineKind>) {
             to = static_cast<T>(nb::cast<int>(from));
         } else {
-            const auto said = nb::cast<std::string>(from);
-            const auto& words = Words<T>::words;
-            const auto found = std::find(words.begin(), words.end(), said);
-            if (found == words.end()) throw nb::value_error(("no such word: " + said).c_str());
-            to = static_cast<T>(found - words.begin());
+            to = word_of<T>(from);
         }
     } else {
         to = nb::cast<T>(from);
@@ -133,7 +138,8 @@ Settings to_settings(nb::dict d) {
     for (nb::handle item : nb::cast<nb::list>(get("peers"))) {
         const auto group = nb::cast<nb::tuple>(item);
         s.peers.add(nb::cast<std::string>(group[0]), nb::cast<std::vector<std::string>>(group[1]), nb::cast<int>(group[2]),
-                    nb::cast<std::vector<std::string>>(group[3]), nb::cast<int>(group[4]));
+                    nb::cast<std::vector<std::string>>(group[3]), nb::cast<int>(group[4]),
+                    word_of<LivenessCheck>(group[5]));
     }
     return s;
 }
@@ -162,7 +168,7 @@ NB_MODULE(_bridge, m) {
     m.attr("EVENTS") = declared<Events>();
     m.attr("VALUES") = declared<Values>();
     m.attr("COMMANDS") = declared<commands::All>();
-    m.attr("WORDS") = declared_words<Side, Transport, RouteFailure, DeadlineKind>();
+    m.attr("WORDS") = declared_words<Side, Transport, RouteFailure, LivenessCheck, DeadlineKind>();
     m.def("leg_b_names", &names, "What the bridge itself derives; sidecar.core.identity must give the same.");
     m.def("silence", [] { pj_log_set_level(0); }, "No lines from pjlib on stdout before pjsua has its settings.");
     nb::class_<Bridge>(m, "Bridge")

@@ -69,8 +69,8 @@ bool PeerTable::holds(const Range& range, const Address& address) {
 }
 
 void PeerTable::add(std::string name, const std::vector<std::string>& cidrs, int port,
-                    std::vector<std::string> tls_names, int requests_per_s) {
-    Group group{std::move(name), port, {}, std::move(tls_names), requests_per_s};
+                    std::vector<std::string> tls_names, int requests_per_s, LivenessCheck liveness) {
+    Group group{std::move(name), port, {}, std::move(tls_names), requests_per_s, liveness};
     for (const auto& text : cidrs) {
         Range range{};
         if (!parse(text, range)) throw std::invalid_argument("peer group " + group.name + ": not a CIDR: " + text);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "address.hpp"
+#include "terms.hpp"
 
 #include <pjlib.h>
 
@@ -19,13 +20,14 @@ public:
 
     // Throws std::invalid_argument naming the CIDR that is none.
     void add(std::string name, const std::vector<std::string>& cidrs, int port, std::vector<std::string> tls_names,
-             int requests_per_s);
+             int requests_per_s, LivenessCheck liveness);
 
     // Index of the group, or `unlisted`. `tls_names`: those in the verified certificate of the connection; a group that
     // asks for names holds nobody who has none of them.
     int find(const pj_sockaddr_t* address, const std::vector<std::string>& tls_names) const;
     const std::string& name(int group) const { return groups_.at(static_cast<std::size_t>(group)).name; }
     int requests_per_s(int group) const { return groups_.at(static_cast<std::size_t>(group)).requests_per_s; }
+    LivenessCheck liveness(int group) const { return groups_.at(static_cast<std::size_t>(group)).liveness; }
 
 private:
     struct Range {
@@ -38,6 +40,7 @@ private:
         std::vector<Range> ranges;
         std::vector<std::string> tls_names;  // empty: none is asked for
         int requests_per_s;  // of each address; 0: no limit
+        LivenessCheck liveness;
     };
     static bool parse(std::string_view text, Range& out);
     static bool holds(const Range& range, const Address& address);

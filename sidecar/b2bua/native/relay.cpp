@@ -53,7 +53,7 @@ void Relay::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
     const int code = tsx->status_code;
     if (uac_.is(tsx)) {
         if (is_response(event)) {
-            call_.on(inputs::Life{to_});
+            if (is_life(code)) call_.on(inputs::Life{to_, event.body.tsx_state.src.rdata});
             heard_ = true;
             if (tried_again(tsx, event.body.tsx_state.src.rdata)) return;
             // That the gateway does not believe us is no question to the other side, whose credentials are not at issue.

@@ -10,6 +10,7 @@ namespace sidecar {
 enum class Side { a, b };  // core: LegName
 enum class Transport { udp, tcp, tls };
 enum class RouteFailure { final_response, no_response, unreachable, transaction_timeout };
+enum class LivenessCheck { any, options, off };
 enum class DeadlineKind { ring = 1, max_duration, grant, hold, no_ack, dead_peer, session_timer };
 
 template <>
@@ -32,6 +33,13 @@ struct Words<RouteFailure> {
     static constexpr std::array<std::string_view, 4> words{"final_response", "no_response", "unreachable",
                                                            "transaction_timeout"};
     static constexpr std::string_view said(RouteFailure value) { return words.at(static_cast<std::size_t>(value)); }
+};
+
+template <>
+struct Words<LivenessCheck> {
+    static constexpr std::string_view name = "LivenessCheck";
+    static constexpr std::array<std::string_view, 3> words{"any", "options", "off"};
+    static constexpr std::string_view said(LivenessCheck value) { return words.at(static_cast<std::size_t>(value)); }
 };
 
 template <>
