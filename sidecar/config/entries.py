@@ -22,7 +22,15 @@ from sidecar.config.values import Amount, Choice, ListOf, Text
 from sidecar.core import policy
 from sidecar.core.account_rules import AccountFrom, AccountRule
 from sidecar.core.numbers import StripRule
-from sidecar.core.terms import CallerIdForm, Detail, LivenessCheck, NumberForm, Redirection, TransportName
+from sidecar.core.terms import (
+    CallerIdForm,
+    Detail,
+    LivenessCheck,
+    NumberForm,
+    Redirection,
+    TransportName,
+    UserPhone,
+)
 
 ONE_LINE = Text(r"[^\x00-\x1f\x7f]{1,200}", "1-200 printable characters")
 STRIP = Meta(ge=0, le=32)
@@ -152,6 +160,11 @@ class Gateways(Table, frozen=True, kw_only=True):
         NumberForm,
         "How From, and what `caller_id` makes, write it: `plus` puts a + before a number that begins with "
         "1-9, `no_plus` takes it off.",
+    ]
+    user_phone: Annotated[
+        UserPhone,
+        "`user=phone` in its Request-URI, To and From: `as_is` received (and in the place of a tel: URI), or "
+        "`add` it where the user is a number, or `remove` it.",
     ]
     add_headers: Annotated[
         tuple[tuple[str, str], ...],

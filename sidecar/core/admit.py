@@ -26,6 +26,7 @@ from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.routing import free_gateways, route_of
 from sidecar.core.terms import Detail, DialogState, Evidence, LivenessCheck, Money
+from sidecar.core.uri_parameters import passing
 
 Decision = tuple[Call, tuple[Command, ...]]
 
@@ -275,7 +276,7 @@ def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Polic
     invite = call.invite
     user = user or invite.request_user
     host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
-    target = f"sip:{user}@{host}:{gateway.port}"
+    target = f"sip:{user}@{host}:{gateway.port}{_uri_parameters(invite, user, gateway)}"
     if gateway.transport.value != "udp":
         target += f";transport={gateway.transport}"
     sip_call_id, local_tag, branch = leg_b_names(invite.b_token, number)
@@ -316,6 +317,12 @@ def presentation(invite: InviteReceived, gateway: Gateway, policy: Policy) -> Pr
     return present(invite, gateway, trusted=peer is not None and peer.asserts_identity)
 
 
+def _uri_parameters(invite: InviteReceived, user: str, gateway: Gateway) -> str:
+    """Of the Request-URI: those received are of the number that was dialled, and of no other."""
+    received = invite.request_uri if user == invite.request_user else ""
+    return passing(received, user, gateway.user_phone)
+
+
 def _sent_caller(shown: Presentation) -> str:
     return ANONYMOUS if shown.anonymous else shown.user
 
@@ -334,7 +341,9 @@ def route_command(call: Call, policy: Policy) -> Route:
     """The command that sends the last attempt's INVITE."""
     attempt = call.attempts[-1]
     gateway = policy.gateways[attempt.gateway]
-    shown = presentation(call.invite, gateway, policy)
+    invite, user = call.invite, attempt.sent_user
+    shown = presentation(invite, gateway, policy)
+    from_user = shown.user or invite.from_user
     return Route(
         bridge_id=call.bridge_id,
         attempt=attempt.number,
@@ -342,7 +351,12 @@ def route_command(call: Call, policy: Policy) -> Route:
         host=gateway.host,
         port=gateway.port,
         transport=gateway.transport,
-        user=attempt.sent_user,
+        user=user,
+        uri_parameters=_uri_parameters(invite, user, gateway),
+        to_parameters=passing(invite.leg.local_uri, user, gateway.user_phone),
+        from_parameters=""
+        if shown.anonymous
+        else passing(invite.leg.remote_uri, from_user, gateway.user_phone),
         no_response_ms=gateway.no_response_failover_ms,
         # The last gateway may take its time: to give it up would end a call that may still ring.
         no_progress_ms=(gateway.no_progress_failover_ms or 0) if call.gateways or call.redirects else 0,

@@ -78,11 +78,13 @@ def present(invite: InviteReceived, gateway: Gateway, *, trusted: bool) -> Prese
 
 
 def in_form(user: str, form: NumberForm) -> str:
-    """The number with or without its `+`; whatever is no number, or a national one, is left alone."""
+    """The number with or without its `+`; whatever is no number, or a national one, is left alone, and so are
+    its parameters."""
+    number = user.partition(";")[0]
     match form:
-        case NumberForm.PLUS if _INTERNATIONAL.fullmatch(user):
+        case NumberForm.PLUS if _INTERNATIONAL.fullmatch(number) and "phone-context" not in user.lower():
             return f"+{user}"
-        case NumberForm.NO_PLUS if _PLUS.fullmatch(user):
+        case NumberForm.NO_PLUS if _PLUS.fullmatch(number):
             return user[1:]
     return user
 

@@ -39,6 +39,9 @@ class Route(WireCommand, frozen=True, kw_only=True):
     port: int
     transport: TransportName
     user: str  # the user part of the Request-URI on leg B
+    uri_parameters: str = ""  # of the Request-URI, each with its `;`
+    to_parameters: str = ""  # of To, which is the same URI otherwise
+    from_parameters: str = ""
     no_response_ms: int  # fail over when not even a 100 has come by then
     no_progress_ms: int = 0  # fail over when nothing but a 100 has come by then; 0: a 100 is enough
     from_user: str = ""  # the user part of From on leg B; empty: as received

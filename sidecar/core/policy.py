@@ -34,6 +34,7 @@ from sidecar.core.terms import (
     Redirection,
     ServerReason,
     TransportName,
+    UserPhone,
 )
 
 NO_ACCOUNT = "_"
@@ -84,6 +85,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     username: str = ""  # ours there: its challenges are answered by us; without one they are the caller's
     caller_id: CallerIdForm = CallerIdForm.PASS
     caller_number: NumberForm = NumberForm.AS_IS
+    user_phone: UserPhone = UserPhone.AS_IS
     add_headers: tuple[tuple[str, str], ...] = ()  # name, value
     remove_headers: tuple[str, ...] = ()  # lower case, with their compact forms
     probe: ProbeTerms | None = None  # None: it is not probed

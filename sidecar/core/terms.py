@@ -30,6 +30,14 @@ class RateBy(Word):
     ROUTING_NUMBER = "routing_number"  # `rn` of a number that was ported (RFC 4694), else the one dialled
 
 
+class UserPhone(Word):
+    """What becomes of `user=phone` in the URIs that a gateway gets."""
+
+    AS_IS = "as_is"
+    ADD = "add"
+    REMOVE = "remove"
+
+
 class LegName(Word):
     """A: the caller's dialog, in which we are UAS. B: the callee's, in which we are UAC."""
 

@@ -36,6 +36,7 @@ from sidecar.core.records import cdr_of, utc
 from sidecar.core.redirect import use_contacts
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import (
+    CallerIdForm,
     DeadlineKind,
     Detail,
     DialogState,
@@ -46,6 +47,7 @@ from sidecar.core.terms import (
     Redirection,
     RouteFailure,
     TransportName,
+    UserPhone,
 )
 from tests.policies import declared_gateway
 from tests.scenarios import world
@@ -812,3 +814,39 @@ def test_a_completed_number_is_routed_as_what_it_is() -> None:
     policy = replace(policy_of(), routes=Routes(routes))
     assert opened(policy, "2079460123;phone-context=+44").attempts[0].gateway == "beta"
     assert opened(policy, "2079460123;phone-context=a.example").attempts[0].gateway == "alpha"
+
+
+def with_uris(number: str, request: str, to: str, caller: str) -> Call:
+    invite = world.invite(0, number=number)
+    leg = replace(invite.leg, local_uri=to, remote_uri=caller)
+    invite = replace(invite, request_uri=request, leg=leg)
+    policy = policy_of(gateways=gateways({"user_phone": UserPhone.ADD}, {"caller_id": CallerIdForm.FROM}))
+    return open_call(world.call_id(), invite, Given(policy, Load()))[0]
+
+
+@pytest.mark.parametrize(
+    ("gateway", "expected"),
+    [
+        ("alpha", (";user=phone;tgrp=t", ";user=phone;context=c", ";user=phone;cpc=1")),
+        ("beta", (";tgrp=t", ";context=c", ";cpc=1")),
+    ],
+)
+def test_each_uri_keeps_its_parameters_and_gets_what_the_gateway_wants(
+    gateway: str, expected: tuple[str, str, str]
+) -> None:
+    call = with_uris("4930", "sip:4930@h;transport=udp;tgrp=t", "<sip:4930@h;context=c>", "<sip:1@h;cpc=1>")
+    policy = policy_of(gateways=gateways({"user_phone": UserPhone.ADD}, {"caller_id": CallerIdForm.FROM}))
+    call = begin_attempt(call, (gateway,), call.invite, policy)
+    route = route_command(call, policy)
+    assert (route.uri_parameters, route.to_parameters, route.from_parameters) == expected
+    assert call.attempts[-1].target.endswith(f":5060{expected[0]}")
+    # The number that a redirection names has no parameters of the one that was dialled.
+    call = begin_attempt(call, (gateway,), call.invite, policy, "4931")
+    assert "tgrp" not in route_command(call, policy).uri_parameters + call.attempts[-1].target
+
+
+def test_an_anonymous_from_has_no_parameters() -> None:
+    call = with_uris("4930", "sip:4930@h", "<sip:4930@h>", '"A" <sip:anonymous@anonymous.invalid;cpc=1>')
+    policy = policy_of(gateways=gateways({}, {"caller_id": CallerIdForm.FROM}))
+    route = route_command(begin_attempt(call, ("beta",), call.invite, policy), policy)
+    assert (route.anonymous, route.from_parameters) == (True, "")

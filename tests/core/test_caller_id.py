@@ -162,6 +162,9 @@ def test_an_ipv6_gateway_has_its_brackets() -> None:
         (NumberForm.NO_PLUS, "+4930", "4930"),
         (NumberForm.NO_PLUS, "4930", "4930"),
         (NumberForm.NO_PLUS, "+alice", "+alice"),
+        (NumberForm.PLUS, "4930;cpc=1", "+4930;cpc=1"),
+        (NumberForm.PLUS, "7042;phone-context=a.example", "7042;phone-context=a.example"),
+        (NumberForm.NO_PLUS, "+4930;cpc=1", "4930;cpc=1"),
     ],
 )
 def test_forms_of_a_number(form: NumberForm, user: str, written: str) -> None:

@@ -32,7 +32,7 @@ std::vector<Contact> contacts_of(Context& context, const pjsip_msg* msg) {
         const auto* uri = static_cast<const pjsip_sip_uri*>(pjsip_uri_get_uri(contact->uri));
         const auto text = printed(reinterpret_cast<const pjsip_uri*>(uri), PJSIP_URI_IN_CONTACT_HDR);
         found.push_back({
-            .user = std::string(user_in(text)),
+            .user = user_in(text),
             .host = view(uri->host),
             .port = uri->port,
             .transport = secure ? "tls" : view(uri->transport_param),

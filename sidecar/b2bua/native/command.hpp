@@ -22,6 +22,8 @@ struct Route {
     int port;
     Transport transport;
     std::string user;
+    std::string uri_parameters;  // of the Request-URI, each with its `;`
+    std::string to_parameters, from_parameters;
     int no_response_ms;
     int no_progress_ms;
     std::string from_user;  // of From on leg B; empty: as received
@@ -29,8 +31,9 @@ struct Route {
     std::vector<std::pair<std::string, std::string>> add_headers;
     std::vector<std::string> withheld_headers;  // lower case
     LivenessCheck liveness;
-    SIDECAR_DECLARES(Route, bridge_id, attempt, gateway, host, port, transport, user, no_response_ms, no_progress_ms,
-                     from_user, anonymous, add_headers, withheld_headers, liveness)
+    SIDECAR_DECLARES(Route, bridge_id, attempt, gateway, host, port, transport, user, uri_parameters, to_parameters,
+                     from_parameters, no_response_ms, no_progress_ms, from_user, anonymous, add_headers, withheld_headers,
+                     liveness)
 };
 
 struct RelayAnswer {

@@ -50,6 +50,17 @@ const pjsip_uri* contact_uri(const pjsip_msg* msg) {
     }
 }
 
+const pjsip_uri* read_uri(pj_pool_t* pool, const std::string& text) {
+    pj_str_t uri = copy(pool, text);
+    return pjsip_parse_uri(pool, uri.ptr, static_cast<pj_size_t>(uri.slen), 0);
+}
+
+// With parameters of a peer's making: where pjsip cannot read them, the URI goes without.
+const pjsip_uri* read_uri(pj_pool_t* pool, const std::string& text, const std::string& parameters, const char* ours = "") {
+    const pjsip_uri* with = parameters.empty() ? nullptr : read_uri(pool, text + parameters + ours);
+    return with != nullptr ? with : read_uri(pool, text + ours);
+}
+
 }  // namespace
 
 LegNames leg_b_names(std::string_view b_token, int attempt) {
@@ -159,15 +170,20 @@ bool Dialog::set_caller(const ShownCaller& caller, const std::string& here, std:
         // pjsip parses From so
         name->display = copy(pool, view(reinterpret_cast<const pjsip_name_addr*>(caller.received->uri)->display));
         from->user = copy(pool, raw_user(received));
-        if (is_sip) from->user_param = copy(pool, view(sip->user_param));
     }
-    if (!caller.user.empty()) {
-        pj_str_t text = copy(pool, "sip:" + caller.user + "@" + here);
-        const auto* parsed = pjsip_parse_uri(pool, text.ptr, static_cast<pj_size_t>(text.slen), 0);
+    const bool tel = !caller.anonymous && PJSIP_URI_SCHEME_IS_TEL(received);
+    const auto user = caller.user.empty() && tel ? user_in(printed(received, PJSIP_URI_IN_REQ_URI)) : caller.user;
+    if (!user.empty()) {
+        const pjsip_uri* parsed = read_uri(pool, "sip:" + user + "@" + here);
         if (parsed == nullptr) return false;
         const auto* shown = static_cast<const pjsip_sip_uri*>(pjsip_uri_get_uri(parsed));
         if (pj_strcmp(&shown->host, &from->host) != 0) return false;  // the user held an @
         from->user = shown->user;
+    }
+    if (const pjsip_uri* with = caller.parameters.empty() ? nullptr : read_uri(pool, "sip:" + here + caller.parameters)) {
+        const auto* given = static_cast<const pjsip_sip_uri*>(pjsip_uri_get_uri(with));
+        from->user_param = given->user_param;
+        pjsip_param_clone(pool, &from->other_param, &given->other_param);
     }
     name->uri = reinterpret_cast<pjsip_uri*>(from);
     local_ = pjsip_from_hdr_create(pool);
@@ -186,12 +202,9 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const Shown
     std::string uri = "sip:";
     if (!to.user.empty()) uri += to.user + "@";
     uri += host_port(to.host, to.port);
-    pj_str_t text = copy(pool, uri);
-    const pjsip_uri* plain = pjsip_parse_uri(pool, text.ptr, static_cast<pj_size_t>(text.slen), 0);
-    if (transport_ == Transport::tcp) uri += ";transport=tcp";
-    if (transport_ == Transport::tls) uri += ";transport=tls";
-    pj_str_t target = copy(pool, uri);
-    const pjsip_uri* full = pjsip_parse_uri(pool, target.ptr, static_cast<pj_size_t>(target.slen), 0);
+    static constexpr const char* transports[] = {"", ";transport=tcp", ";transport=tls"};
+    const pjsip_uri* plain = read_uri(pool, uri, to.to_parameters);
+    const pjsip_uri* full = read_uri(pool, uri, to.parameters, transports[static_cast<std::size_t>(transport_)]);
     if (plain == nullptr || full == nullptr) return false;
     const auto* parsed = static_cast<const pjsip_sip_uri*>(pjsip_uri_get_uri(full));
     if (view(parsed->host) != without_brackets(to.host) || parsed->port != to.port) return false;  // the user held an @

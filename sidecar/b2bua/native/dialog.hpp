@@ -31,12 +31,14 @@ struct Destination {
     int port = 0;
     Transport transport = Transport::udp;
     std::string user;
+    std::string parameters{}, to_parameters{};  // of the Request-URI and of To
 };
 
 struct ShownCaller {
     const pjsip_fromto_hdr* received;
     std::string user;  // instead of the received one, escaped as a URI wants it; empty: that one
     bool anonymous = false;
+    std::string parameters{};  // of the URI
 };
 
 // Owns a pool with its names, which never change, and one with the remote target, which a refresh replaces whole: a peer

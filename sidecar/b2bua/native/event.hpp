@@ -68,8 +68,8 @@ struct InviteReceived {  // a value too, of InviteRefused; kept in the journal b
     std::int64_t mono_ns, wall_ns;
     std::uint64_t bridge_id;
     LegIdentity leg;
-    std::string_view peer, request_uri, request_user;
-    std::string from_user;
+    std::string_view peer, request_uri;
+    std::string request_user, from_user;
     Headers headers;
     std::string_view tls_name, b_token;
     std::optional<std::string> claimed_peer;

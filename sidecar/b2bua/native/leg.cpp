@@ -213,10 +213,11 @@ CalleeLeg::~CalleeLeg() = default;
 bool CalleeLeg::start(const commands::Route& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
                       std::string_view b_token, const NamedHeader* claim) {
     const LegNames names = leg_b_names(b_token, attempt_);
-    const Destination to{route.host, route.port, route.transport, route.user};
+    const Destination to{route.host,           route.port, route.transport, route.user, route.uri_parameters,
+                         route.to_parameters};
     withheld_ = route.withheld_headers;
     liveness_ = route.liveness;
-    if (!dialog.start_uac(names, to, {caller, route.from_user, route.anonymous})) {
+    if (!dialog.start_uac(names, to, {caller, route.from_user, route.anonymous, route.from_parameters})) {
         state_ = LegState::ended;
         return false;
     }
@@ -231,7 +232,7 @@ bool CalleeLeg::start(const commands::Route& route, const HeldMessage& invite, c
     invite.put_into(request.get(), passing());
     for (const auto& [name, value] : route.add_headers) add_header(request.get(), name, value);
     if (claim != nullptr) add_header(request.get(), claim->name, claim->value);
-    add_header(request.get(), "Request-Disposition", "no-fork");  // RFC 3841 §9.1: we bill one callee
+    ask_for_one_callee(request.get());
     enter_table();
     if (!invite_.send(std::move(request), this)) {
         finish(PJSIP_SC_SERVICE_UNAVAILABLE);

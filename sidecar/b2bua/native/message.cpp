@@ -202,6 +202,14 @@ namespace {
 constexpr std::size_t value_bytes_max = 512;
 constexpr std::size_t values_max = 16;
 
+bool is_blank(char c) { return c == ' ' || c == '\t'; }
+
+std::string_view trimmed(std::string_view text) {
+    while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
+    while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
+    return text;
+}
+
 }  // namespace
 
 std::vector<std::string> raw_values(Context& context, const pjsip_rx_data* rdata, std::string_view name,
@@ -213,12 +221,6 @@ std::vector<std::string> raw_values(Context& context, const pjsip_rx_data* rdata
         rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
         if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
         return line;
-    };
-    const auto is_blank = [](char c) { return c == ' ' || c == '\t'; };
-    const auto trimmed = [&](std::string_view text) {
-        while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
-        while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
-        return text;
     };
     std::vector<std::string> values;
     line_of();
@@ -268,6 +270,26 @@ Headers wanted_headers_of(Context& context, const pjsip_msg* msg) {
         }
     }
     return found;
+}
+
+void ask_for_one_callee(pjsip_tx_data* invite) {
+    static constexpr std::string_view about_forks[] = {"fork", "no-fork", "parallel", "sequential"};
+    std::string directives = "no-fork";
+    pjsip_hdr* head = &invite->msg->hdr;
+    for (pjsip_hdr *header = head->next, *next; header != head; header = next) {
+        next = header->next;
+        if (!same_text(header->name, "Request-Disposition") && !same_text(header->name, "d")) continue;
+        const std::string value = header_value(header, value_bytes_max);
+        for (std::string_view rest = value; !rest.empty();) {
+            const auto directive = trimmed(rest.substr(0, rest.find(',')));
+            rest.remove_prefix(std::min(rest.find(','), rest.size() - 1) + 1);
+            const auto is_it = [&](std::string_view word) { return same_text(borrow(directive), word); };
+            if (directive.empty() || std::any_of(std::begin(about_forks), std::end(about_forks), is_it)) continue;
+            directives.append(", ").append(directive);
+        }
+        pj_list_erase(header);
+    }
+    add_header(invite, "Request-Disposition", directives);
 }
 
 TxPtr cancel_of(const Context& context, const pjsip_tx_data* invite) {

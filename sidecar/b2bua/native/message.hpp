@@ -95,6 +95,9 @@ bool lists(const pjsip_msg* msg, const char* name, std::string_view token);
 std::vector<std::string> raw_values(Context& context, const pjsip_rx_data* rdata, std::string_view name,
                                     std::string_view short_name);
 
+// One Request-Disposition (RFC 3841 §9.1): what the caller asks of proxies, but that none forks: we bill one callee.
+void ask_for_one_callee(pjsip_tx_data* invite);
+
 // CANCEL to an INVITE that was sent (RFC 3261 §9.1): same Request-URI, Via, Route, From, To, Call-ID, CSeq number.
 TxPtr cancel_of(const Context& context, const pjsip_tx_data* invite);
 

@@ -34,15 +34,36 @@ std::string host_port(std::string_view host, int port) {
     return out;
 }
 
-std::string_view user_in(std::string_view uri) {
+namespace {
+
+// Escapes what a user part may not hold, and what is escaped stays so.
+std::string as_user(std::string_view text) {
+    static constexpr char digits[] = "0123456789ABCDEF";
+    static constexpr std::string_view plain = "-_.!~*'()&=+$,;?/%";
+    std::string out;
+    for (const char c : text) {
+        const bool letter_or_digit = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        if (letter_or_digit || plain.find(c) != std::string_view::npos) {
+            out += c;
+        } else {
+            const auto byte = static_cast<unsigned char>(c);
+            out.append(1, '%').append(1, digits[byte >> 4]).append(1, digits[byte & 15]);
+        }
+    }
+    return out;
+}
+
+}  // namespace
+
+std::string user_in(std::string_view uri) {
     const auto colon = uri.find(':');
     if (colon == std::string_view::npos) return {};
     const bool tel = colon == 3 && pj_ansi_strnicmp(uri.data(), "tel", 3) == 0;
     const std::string_view rest = uri.substr(colon + 1);
-    if (tel) return rest.substr(0, rest.find(';'));
+    if (tel) return as_user(rest);
     const auto at = rest.find('@');
     if (at == std::string_view::npos) return {};
-    return rest.substr(0, std::min(at, rest.find(':')));  // without the password
+    return std::string(rest.substr(0, std::min(at, rest.find(':'))));  // without the password
 }
 
 std::string_view request_uri_of(const pjsip_rx_data* request) {

@@ -42,8 +42,9 @@ std::string host_port(std::string_view host, int port);
 // As it stands in the first line. pjsip decodes the escapes of a user and does not know any more which they were.
 std::string_view request_uri_of(const pjsip_rx_data* request);
 
-// User part of a sip:, sips: or tel: URI, its escapes left alone.
-std::string_view user_in(std::string_view uri);
+// User part of a sip: or sips: URI, its escapes left alone. Of a tel: URI the number and all its parameters, as they stand in
+// the user part of a SIP URI (RFC 3261 §19.1.6).
+std::string user_in(std::string_view uri);
 
 std::string_view without_brackets(std::string_view host);  // [::1] -> ::1, as pjsip keeps it
 bool is_literal_address(std::string_view host);  // IPv4 or IPv6, brackets allowed
