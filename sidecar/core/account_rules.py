@@ -47,9 +47,6 @@ class AccountRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             raise ValueError("header and header_value go together")
 
 
-_Key = tuple[str, ...]
-
-
 class Invite(Protocol):
     """What rules ask of an InviteReceived."""
 
@@ -63,19 +60,57 @@ class Invite(Protocol):
     def request_user(self) -> str: ...
 
 
+class _Claim(msgspec.Struct, frozen=True, gc=False):
+    """A rule under its key, and the next one under the same key. It holds what a look-up needs and nothing
+    else: among very many rules each further object is one more read that no cache has."""
+
+    place: int  # in the profile
+    account: str | None  # None: the call itself names it
+    later: _Claim | None
+
+
+_Claims = dict[str, _Claim]  # by key
+
+
 class AccountRules:
     """Immutable. Compiling costs as much as there are rules: not on the event loop."""
 
-    __slots__ = ("_claims", "_header_names", "_prefix_lengths", "_rules")
+    __slots__ = (
+        "_address",
+        "_header",
+        "_header_value",
+        "_peer",
+        "_prefix",
+        "_prefix_lengths",
+        "_rules",
+        "_tls_name",
+    )
 
     def __init__(self, rules: Iterable[AccountRule] = ()) -> None:
         self._rules = tuple(rules)
-        self._claims: dict[_Key, list[tuple[int, AccountRule]]] = {}
-        for place, rule in enumerate(self._rules):
-            self._claims.setdefault(_key_of(rule), []).append((place, rule))
-        prefixes = {rule.called_prefix for rule in self._rules if rule.called_prefix is not None}
-        self._prefix_lengths = tuple(sorted({len(prefix) for prefix in prefixes}))
-        self._header_names = frozenset(rule.header for rule in self._rules if rule.header is not None)
+        self._peer: _Claims = {}
+        self._header_value: dict[str, _Claims] = {}  # by the header's name, then its value
+        self._header: _Claims = {}  # by the name of a header that names the account
+        self._tls_name: _Claims = {}
+        self._prefix: _Claims = {}
+        self._address: _Claims = {}  # one key: ""
+        for place, rule in reversed(tuple(enumerate(self._rules))):
+            claims, key = self._where(rule)
+            claims[key] = _Claim(place, rule.account, claims.get(key))
+        self._prefix_lengths = tuple(sorted({len(prefix) for prefix in self._prefix}))
+
+    def _where(self, rule: AccountRule) -> tuple[_Claims, str]:
+        if rule.peer is not None:
+            return self._peer, rule.peer
+        if rule.header is not None:
+            if rule.header_value is None:
+                return self._header, rule.header
+            return self._header_value.setdefault(rule.header, {}), rule.header_value
+        if rule.tls_name is not None:
+            return self._tls_name, rule.tls_name
+        if rule.called_prefix is not None:
+            return self._prefix, rule.called_prefix
+        return self._address, ""
 
     def account_of(
         self,
@@ -88,35 +123,37 @@ class AccountRules:
         """The account of the first rule that applies, among `accounts`; None where nobody claims the call.
         `asserts_identity`: what headers say of the caller may be believed. `account_at`: that of the source
         address, asked where a rule wants it."""
-        first, found = len(self._rules), None
-        for key, said in self._keys(invite, asserts_identity, account_at):
-            for place, rule in self._claims.get(key, ()):
-                if place >= first:
-                    break
-                account = said if rule.account is None else rule.account
+        first: _Claim | None = None
+        found = None
+        for claim, named in self._claims_on(invite, asserts_identity, account_at):
+            while claim is not None and (first is None or claim.place < first.place):
+                account = named if claim.account is None else claim.account
                 if account in accounts:
-                    first, found = place, account
+                    first, found = claim, account
                     break
+                claim = claim.later
         return found
 
-    def _keys(
+    def _claims_on(
         self, invite: Invite, asserts_identity: bool, account_at: Callable[[], str | None]
-    ) -> Iterator[tuple[_Key, str | None]]:
-        """What the INVITE has that a rule may ask for, with the account that it names itself."""
-        yield ("peer", invite.peer), None
-        if self._header_names and asserts_identity:
+    ) -> Iterator[tuple[_Claim | None, str | None]]:
+        """One look-up for each thing that a rule may ask of the INVITE, with the account that it names
+        itself."""
+        yield self._peer.get(invite.peer), None
+        if asserts_identity and (self._header_value or self._header):
             for name, value in invite.headers:
-                if name in self._header_names:
-                    yield ("header", name, value), None
-                    yield ("header", name), value
+                if (values := self._header_value.get(name)) is not None:
+                    yield values.get(value), None
+                if (claim := self._header.get(name)) is not None:
+                    yield claim, value
         if invite.tls_name:
-            yield ("tls_name", invite.tls_name), None
+            yield self._tls_name.get(invite.tls_name), None
         if self._prefix_lengths:
             number = normalise(invite.request_user)
             for length in self._prefix_lengths:
-                yield ("called_prefix", number[:length]), None
-        if _BY_ADDRESS in self._claims:
-            yield _BY_ADDRESS, account_at()
+                yield self._prefix.get(number[:length]), None
+        if (claim := self._address.get("")) is not None:
+            yield claim, account_at()
 
     def __iter__(self) -> Iterator[AccountRule]:
         return iter(self._rules)
@@ -128,19 +165,3 @@ class AccountRules:
         return isinstance(other, AccountRules) and self._rules == other._rules
 
     __hash__ = None  # type: ignore[assignment]
-
-
-_BY_ADDRESS: _Key = ("address",)
-
-
-def _key_of(rule: AccountRule) -> _Key:
-    if rule.account_from is AccountFrom.ADDRESS:
-        return _BY_ADDRESS
-    if rule.header is not None:
-        named = ("header", rule.header)
-        return named if rule.header_value is None else (*named, rule.header_value)
-    for name in ("peer", "tls_name", "called_prefix"):
-        value = getattr(rule, name)
-        if value is not None:
-            return name, value
-    raise AssertionError("a rule without a match")

@@ -109,12 +109,16 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             raise ValueError(f"weight {self.weight} of {self.gateway}: at least 1")
 
 
+Targets = tuple[str | tuple[Share, ...], ...]
+"""Gateways in the order in which they are tried. A tuple in the place of one is a group: calls are spread
+over it by weight (`routing`)."""
+
+
 class RouteRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Calls whose received number begins with `prefix` try `gateways` in order; the longest prefix wins.
-    A tuple in their place is a group: calls are spread over it by weight (`routing`)."""
+    """Calls whose received number begins with `prefix` try `gateways`; the longest prefix wins."""
 
     prefix: str
-    gateways: tuple[str | tuple[Share, ...], ...]
+    gateways: Targets
 
 
 class Routes:
@@ -124,32 +128,26 @@ class Routes:
 
     def __init__(self, rules: Iterable[RouteRule] = ()) -> None:
         """Of two with one prefix the first holds."""
-        by_prefix: dict[str, RouteRule] = {}
+        kept: dict[Targets, Targets] = {}  # each list of gateways once: there are fewer of them than routes
+        self._by_prefix: dict[str, Targets] = {}
         for rule in rules:
-            by_prefix.setdefault(rule.prefix, rule)
-        self._by_prefix = PersistentMap(by_prefix)
-        self._lengths = tuple(sorted({len(prefix) for prefix in by_prefix}, reverse=True))
+            self._by_prefix.setdefault(rule.prefix, kept.setdefault(rule.gateways, rule.gateways))
+        self._lengths = tuple(sorted({len(prefix) for prefix in self._by_prefix}, reverse=True))
 
-    def match(self, number: str) -> RouteRule | None:
-        """That of the longest prefix of the number."""
+    def match(self, number: str) -> Targets:
+        """The gateways of the longest prefix of the number; empty where there is none."""
         for length in self._lengths:
             if length <= len(number):
-                rule = self._by_prefix.get(number[:length])
-                if rule is not None:
-                    return rule
-        return None
-
-    def plus(self, rule: RouteRule) -> Routes:
-        """With this route, in the place of that of the same prefix; the cost does not grow with the
-        routes."""
-        made = Routes.__new__(Routes)
-        made._by_prefix = self._by_prefix.plus(rule.prefix, rule)
-        made._lengths = tuple(sorted({len(rule.prefix), *self._lengths}, reverse=True))
-        return made
+                gateways = self._by_prefix.get(number[:length])
+                if gateways is not None:
+                    return gateways
+        return ()
 
     def __iter__(self) -> Iterator[RouteRule]:
         """By prefix."""
-        return iter([self._by_prefix[prefix] for prefix in sorted(self._by_prefix)])
+        return (
+            RouteRule(prefix=prefix, gateways=self._by_prefix[prefix]) for prefix in sorted(self._by_prefix)
+        )
 
     def __len__(self) -> int:
         return len(self._by_prefix)

@@ -17,17 +17,16 @@ from uuid import UUID
 
 from sidecar.core.identity import HASH_BITS
 from sidecar.core.numbers import BilledNumber
-from sidecar.core.policy import Gateway, Given, Load, Policy, Share
+from sidecar.core.policy import Gateway, Given, Load, Policy, Share, Targets
 
 
 def route_of(number: BilledNumber, call_id: UUID, policy: Policy) -> tuple[str, ...]:
     """The gateways of the longest route prefix of the number as dialled, in the order that this call tries
     them; none where no route matches."""
-    rule = policy.routes.match(number.normalised)
-    return () if rule is None else tuple(_in_order(rule.gateways, call_id.int & HASH_BITS))
+    return tuple(_in_order(policy.routes.match(number.normalised), call_id.int & HASH_BITS))
 
 
-def _in_order(gateways: tuple[str | tuple[Share, ...], ...], chance: int) -> Iterator[str]:
+def _in_order(gateways: Targets, chance: int) -> Iterator[str]:
     for gateway in gateways:
         if isinstance(gateway, str):
             yield gateway
