@@ -11,7 +11,8 @@ Where things are:
       a leg of it               leg          dialog, INVITE transaction, BYE; caller and callee
       an in-dialog request      relay        on its way from one leg to the other, and its responses back
       names in the other leg    translation  RAck, Event id, Replaces, Join, Target-Dialog, Refer-To
-      is the peer there         liveness     in-dialog OPTIONS, session timers
+      is the peer there         liveness     in-dialog OPTIONS
+      RFC 4028                  session_timer
       probes and REGISTER       gateway_request
       names and counters        dialog       RFC 3261 §12; digest answers a gateway's challenges
       messages                  message      which headers pass, held messages, responses; see validity

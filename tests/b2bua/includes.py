@@ -12,7 +12,7 @@ ROOMS = re.findall(
     r"\w+",
     """
     module bridge
-    call relay liveness translation leg gateway_request
+    call relay session_timer liveness translation leg gateway_request
     connections broken_streams dialog digest validity message body transaction deadline
     context settings tls_names peer_table source_limit address text
     event_queue messagepack command_queue command_box event command terms declared counters
@@ -20,7 +20,13 @@ ROOMS = re.findall(
 )
 # The parts of a call, which owns and calls them, tell it in turn what came in, and ask what only it knows of
 # both legs. Their headers do not need it.
-UPWARD = {("leg.cpp", "call"), ("liveness.cpp", "call"), ("relay.cpp", "call"), ("translation.cpp", "call")}
+UPWARD = {
+    ("leg.cpp", "call"),
+    ("liveness.cpp", "call"),
+    ("relay.cpp", "call"),
+    ("session_timer.cpp", "call"),
+    ("translation.cpp", "call"),
+}
 
 
 def faults(native: Path = NATIVE) -> list[str]:

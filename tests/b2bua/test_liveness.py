@@ -1,4 +1,4 @@
-"""Peers that vanish: OPTIONS inside the dialogs, session timers, connections that break."""
+"""Peers that vanish: OPTIONS inside the dialogs, connections that break."""
 
 from __future__ import annotations
 
@@ -9,49 +9,20 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import (
-    AnswerHeld,
     DeadlineReached,
-    InviteReceived,
     LegTerminated,
     Life,
-    SessionRefreshed,
     TransportFailed,
 )
 from sidecar.core.terms import DeadlineKind, LegName, LivenessCheck, TransportName
-from tests.b2bua.rig import ANSWER, Dialog, Rig
+from tests.b2bua.answered import answered_call
+from tests.b2bua.rig import Dialog, Rig
 from tests.b2bua.scripted_ua import ScriptedUA
 
 BOTH = (TransportName.UDP, TransportName.TCP)
 INTERVAL_MS = 300
 BUSY_S = 2.0  # what other tests on the same cores may cost
-
-
-async def answered_call(
-    rig: Rig,
-    *headers: str,
-    in_invite: tuple[str, ...] = (),
-    caller: ScriptedUA | None = None,
-    gateway: ScriptedUA | None = None,
-    liveness: LivenessCheck = LivenessCheck.ANY,
-) -> tuple[Dialog, Dialog]:
-    """As rig.answered_call, with headers in B's answer, and over any transport."""
-    caller, gateway = caller or rig.caller, gateway or rig.gateway
-    transport = TransportName(gateway.via.lower())
-    sent = rig.invite("Supported: timer", *in_invite, agent=caller)
-    await caller.expect(100)
-    invite = await rig.event(InviteReceived)
-    rig.send(rig.route(invite, port=gateway.port, transport=transport, liveness=liveness))
-    at_b = await gateway.expect("INVITE")
-    gateway.reply(at_b, 200, *headers, tag="to-b", body=ANSWER)
-    await rig.event(AnswerHeld)
-    rig.send(RelayAnswer(bridge_id=invite.bridge_id))
-    ok = await caller.expect(200)
-    a = Dialog.of_caller(sent, ok)
-    rig.in_dialog(caller, "ACK", a, cseq=1)
-    await gateway.expect("ACK")
-    return a, Dialog.of_callee(at_b, "to-b")
 
 
 # --- OPTIONS ------------------------------------------------------------------------------------------------
@@ -287,69 +258,6 @@ async def test_without_an_interval_nobody_is_asked() -> None:
         await asyncio.sleep(0.3)
         assert rig.caller.quiet
         assert rig.gateway.quiet
-
-
-# --- RFC 4028 -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["Session-Expires", "x"])
-async def test_a_session_that_nobody_refreshes_ends_at_its_interval(name: str) -> None:
-    async with Rig() as rig:
-        await answered_call(rig, f"{name}: 1;refresher=uac")
-        began = time.monotonic()
-        assert (await rig.until(DeadlineReached)).kind is DeadlineKind.SESSION_TIMER
-        assert 0.5 <= time.monotonic() - began <= 1.3 + BUSY_S
-        for agent in (rig.caller, rig.gateway):
-            bye = await agent.expect("BYE")
-            assert bye["Reason"] == 'Q.850;cause=102;text="session_timer"'
-            agent.reply(bye, 200)
-
-
-@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
-@pytest.mark.parametrize("who", ["caller", "callee"])
-async def test_a_refresh_of_either_side_begins_the_interval_anew(who: str, method: str) -> None:
-    async with Rig() as rig:
-        a, b = await answered_call(rig, "Session-Expires: 1;refresher=uac")
-        began = time.monotonic()
-        near, dialog, far = (rig.caller, a, rig.gateway) if who == "caller" else (rig.gateway, b, rig.caller)
-        await asyncio.sleep(0.6)
-        rig.in_dialog(near, method, dialog, near.contact(), "Session-Expires: 1;refresher=uac", cseq=5)
-        if method == "INVITE":
-            await near.expect(100)
-        asked = await far.expect(method)
-        assert asked["Session-Expires"].replace(" ", "") == "1;refresher=uac"
-        far.reply(asked, 200, "Session-Expires: 1;refresher=uac", "Require: timer")
-        assert (await near.expect(200))["Session-Expires"].startswith("1")
-        if method == "INVITE":
-            rig.in_dialog(near, "ACK", dialog, cseq=5)
-            await far.expect("ACK")
-        assert {(await rig.until(SessionRefreshed)).leg_name for _ in range(2)} == set(LegName)
-        assert (await rig.until(DeadlineReached)).kind is DeadlineKind.SESSION_TIMER
-        assert 1.2 <= time.monotonic() - began <= 2.0 + BUSY_S
-
-
-async def test_a_refresh_that_is_refused_refreshes_nothing() -> None:
-    async with Rig() as rig:
-        a, _ = await answered_call(rig, "Session-Expires: 2;refresher=uac")
-        began_ns = time.monotonic_ns()
-        await asyncio.sleep(1.5)
-        rig.in_dialog(rig.caller, "UPDATE", a, "Session-Expires: 2", cseq=5)
-        rig.gateway.reply(await rig.gateway.expect("UPDATE"), 491)
-        await rig.caller.expect(491)
-        reached = await rig.until(DeadlineReached)
-        assert reached.kind is DeadlineKind.SESSION_TIMER
-        assert reached.mono_ns - began_ns < 3.4e9  # refreshed, it would have lasted until then
-
-
-async def test_an_answer_without_session_expires_ends_the_timer() -> None:
-    async with Rig() as rig:
-        a, _ = await answered_call(rig, "Session-Expires: 1;refresher=uac")
-        rig.in_dialog(rig.caller, "UPDATE", a, rig.caller.contact(), cseq=5)
-        rig.gateway.reply(await rig.gateway.expect("UPDATE"), 200)
-        await rig.caller.expect(200)
-        await asyncio.sleep(1.3)
-        assert not [event for event in rig.events if isinstance(event, DeadlineReached)]
-        assert rig.caller.quiet
 
 
 # --- connections --------------------------------------------------------------------------------------------

@@ -105,6 +105,7 @@ bool Call::start(pjsip_rx_data* invite, std::optional<Claim> claim) {
     if (!a_.accept(invite)) return false;
     claim_ = std::move(claim);
     invite_ = std::make_unique<HeldMessage>(context_, invite);
+    session_.learn(Side::a, invite->msg_info.msg);
     if (const auto* hops = static_cast<const pjsip_max_fwd_hdr*>(
             pjsip_msg_find_hdr(invite->msg_info.msg, PJSIP_H_MAX_FORWARDS, nullptr))) {
         max_forwards_ = static_cast<int>(hops->ivalue) - 1;
@@ -162,6 +163,7 @@ void Call::relay_answer(const commands::RelayAnswer&) {
     ring_.disarm();
     const bool sent = a_.answer(*answer_);
     const bool offered = invite_->has_session();
+    if (!renegotiated_early_) session_.sent(Side::b, invite_->body());
     answer_.reset();
     invite_.reset();
     if (!sent) return transport_broken({Side::a});
@@ -176,6 +178,7 @@ void Call::relay_answer(const commands::RelayAnswer&) {
     if (duration_ms_ >= 0) duration_.arm(duration_ms_);
     if (grant_ms_ >= 0) grant_.arm(grant_ms_);
     liveness_.start(a_, *b_);
+    session_.start(a_, *b_);
 }
 
 void Call::relay_failure(const commands::RelayFailure& command) {
@@ -236,6 +239,7 @@ void Call::begin_ending() {
     duration_.disarm();
     grant_.disarm();
     liveness_.stop();
+    session_.stop();
     invite_.reset();
     answer_.reset();
     failure_.reset();
@@ -329,7 +333,7 @@ void Call::never_acknowledged(const inputs::NoAck&) {
 
 void Call::relay_not_acknowledged(const inputs::NoAckOfRelay&) { not_acknowledged({}); }
 
-void Call::on_relay_not_sent(Leg& to) { liveness_.doubt(to); }
+void Call::on_not_sent(Leg& to) { liveness_.doubt(to); }
 
 // --- from leg B ------------------------------------------------------------------------------------------------------
 
@@ -345,7 +349,9 @@ void Call::pass_provisional(const inputs::Provisional& input) {
 void Call::hold_answer(const inputs::Answer& input) {
     const pjsip_msg* msg = input.response->msg_info.msg;
     answer_ = std::make_unique<HeldMessage>(context_, input.response);
-    liveness_.agreed(input.response);
+    liveness_.answered(input.response);
+    session_.learn(Side::b, msg);
+    session_.agreed(Side::a, msg);
     state_ = State::answering;
     hold_.arm(context_.settings.answer_hold_ms_max);
     tell(AnswerHeld{input.leg.attempt(), msg->line.status.code, input.leg.dialog.identity()});
@@ -469,6 +475,7 @@ void Call::on_ack(Leg& leg, const pjsip_rx_data* ack) {
     for (auto& relay : relays_) {
         if (!relay->awaits_ack(leg, cseq)) continue;
         on(inputs::Life{leg, ack});
+        session_.sent(relay->to().side(), ack);
         return relay->on_ack(ack);
     }
     context_.counters.add(Counter::acks_unmatched);
@@ -477,6 +484,7 @@ void Call::on_ack(Leg& leg, const pjsip_rx_data* ack) {
 void Call::acknowledged(const inputs::Ack& input) {
     tell(AckReceived{});
     liveness_.heard(a_, input.ack);
+    session_.sent(Side::b, input.ack);
     if (b_) b_->confirm(input.ack);
 }
 
@@ -489,6 +497,7 @@ void Call::acknowledged_late(const inputs::Ack&) {
 void Call::show_life(const inputs::Life& input) {
     const Moment now = Moment::now();
     input.leg.learn_methods(input.message->msg_info.msg);
+    session_.learn(input.leg.side(), input.message->msg_info.msg);
     liveness_.heard(input.leg, input.message);
     if (input.leg.life_due(now.mono_ns)) context_.events.push(id_, now, sidecar::Life{input.leg.side()});
 }
@@ -523,6 +532,7 @@ static int some_seconds() { return 1 + static_cast<int>(pj_rand() % 10); }
 void Call::relay_before_answer(const inputs::Request& input) {
     auto& [leg, request] = input;
     if (refused_in_dialog(leg, request)) return;
+    renegotiated_early_ |= has_sdp(request, Sdp::session);
     if (request->msg_info.msg->line.req.method.id != PJSIP_INVITE_METHOD) return pass_request(leg, request);
     if (leg.side() == Side::a) {
         refuse_in_dialog(leg, request, Counter::refused_overlap, PJSIP_SC_INTERNAL_SERVER_ERROR, some_seconds());
@@ -541,7 +551,7 @@ void Call::refuse_late(const inputs::Request& input) { refused_in_dialog(input.l
 
 bool Call::refused_overlapping(Leg& leg, pjsip_rx_data* request) {
     if (request->msg_info.msg->line.req.method.id != PJSIP_INVITE_METHOD) return false;
-    bool pending = a_.state() == LegState::answered, overlaps = false;
+    bool pending = a_.state() == LegState::answered || session_.invites(), overlaps = false;
     for (const auto& relay : relays_) {
         if (pending || overlaps || !relay->is_invite() || !relay->open()) continue;
         (&relay->to() == &leg ? pending : overlaps) = true;
@@ -563,17 +573,29 @@ void Call::pass_request(Leg& leg, pjsip_rx_data* request) {
     if (!relay.start(request, translation.headers)) remove(relay);
 }
 
-void Call::on_refreshed(Relay& relay, const std::string& target_of_answer, const pjsip_rx_data* response) {
+void Call::refresh_target(Leg& leg, const std::string& target) {
+    if (!leg.dialog.refresh_target(target)) return;
+    const Dialog& dialog = leg.dialog;
+    tell(TargetRefreshed{leg.side(), dialog.target(), dialog.local_cseq(), dialog.remote_cseq()});
+}
+
+void Call::on_own_refresh(Leg& leg, const pjsip_rx_data* response) {
+    refresh_target(leg, contact_of(response->msg_info.msg));
+    tell(SessionRefreshed{leg.side()});
+}
+
+bool Call::negotiates() const {
+    return std::any_of(relays_.begin(), relays_.end(), [](const auto& relay) { return relay->is_invite() && relay->open(); });
+}
+
+void Call::on_refreshed(Relay& relay, const pjsip_rx_data* response, const pjsip_msg_body* sent) {
     Leg& from = relay.from();
     Leg& to = relay.to();
-    const auto refresh = [&](Leg& leg, const std::string& target) {
-        if (!leg.dialog.refresh_target(target)) return;
-        const Dialog& dialog = leg.dialog;
-        tell(TargetRefreshed{leg.side(), dialog.target(), dialog.local_cseq(), dialog.remote_cseq()});
-    };
-    refresh(from, relay.new_target());
-    refresh(to, target_of_answer);
-    liveness_.refreshed(response->msg_info.msg);
+    refresh_target(from, relay.new_target());
+    refresh_target(to, contact_of(response->msg_info.msg));
+    session_.agreed(from.side(), response->msg_info.msg);
+    session_.sent(to.side(), sent);
+    session_.sent(from.side(), response);
     if (find_header(response->msg_info.msg, "Session-Expires") == nullptr) return;  // RFC 4028 §7.2: no timer runs
     tell(SessionRefreshed{from.side()});
     tell(SessionRefreshed{to.side()});

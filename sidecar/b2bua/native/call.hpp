@@ -6,6 +6,7 @@
 #include "leg.hpp"
 #include "liveness.hpp"
 #include "relay.hpp"
+#include "session_timer.hpp"
 #include "translation.hpp"
 
 #include <memory>
@@ -108,8 +109,11 @@ public:
 
     // From the relays.
     // A 2xx to a re-INVITE or UPDATE passed: targets may have moved (RFC 3261 §12.2, RFC 6141 §4.9).
-    void on_refreshed(Relay& relay, const std::string& target_of_answer, const pjsip_rx_data* response);
-    void on_relay_not_sent(Leg& to);
+    // `sent`: the body of the request, or null.
+    void on_refreshed(Relay& relay, const pjsip_rx_data* response, const pjsip_msg_body* sent);
+    void on_own_refresh(Leg& leg, const pjsip_rx_data* response);  // likewise, of the session timer's own
+    void on_not_sent(Leg& to);
+    bool negotiates() const;  // an INVITE that passed is open
     void remove(Relay& relay);
     int peer_cseq_of_invite(const Leg& from, int cseq) const;  // for RAck
     void note_refer(const Leg& from, int uas_cseq, int uac_cseq);
@@ -177,6 +181,7 @@ private:
     bool refused_overlapping(Leg& leg, pjsip_rx_data* request);
     bool refuse_in_dialog(Leg& leg, pjsip_rx_data* request, Counter counter, int code, int retry_after_s = 0);
     void pass_request(Leg& leg, pjsip_rx_data* request);
+    void refresh_target(Leg& leg, const std::string& target);
     void give_up_attempt();
 
     static void hold_fired(void* self);
@@ -195,6 +200,7 @@ private:
     std::unique_ptr<HeldMessage> failure_;  // B's final response while rerouting; null where none arrived
     int max_forwards_ = 70;
     bool early_media_relayed_ = false;
+    bool renegotiated_early_ = false;  // B has had other SDP than that of the INVITE
     std::vector<std::unique_ptr<Relay>> relays_;
     struct Referral {
         Side from;
@@ -222,6 +228,7 @@ private:
     Deadline duration_{context_, this, &duration_fired};
     Deadline grant_{context_, this, &grant_fired};
     Liveness liveness_{context_, *this};
+    SessionTimer session_{context_, *this};
 };
 
 // All that the INVITE itself says; without `leg`. It borrows from it.

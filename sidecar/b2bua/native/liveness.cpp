@@ -5,7 +5,6 @@
 #include "message.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <limits>
 
 namespace sidecar {
@@ -21,23 +20,11 @@ std::string named(const pjsip_rx_data* message) {  // "INFO", "200 OPTIONS"
     return text.substr(0, heard_bytes_max);
 }
 
-int session_expires_s(const pjsip_msg* msg) {  // 0: none
-    const pjsip_hdr* header = find_header(msg, "Session-Expires");
-    if (header == nullptr) return 0;
-    const std::string value = header_value(header, 64);
-    int seconds = 0;
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), seconds);
-    return error == std::errc() && seconds > 0 ? seconds : 0;
-}
-
 }  // namespace
 
 Liveness::Liveness(Context& context, Call& call) : context_(context), call_(call), peers_{Peer(*this), Peer(*this)} {}
 
-void Liveness::agreed(const pjsip_rx_data* answer) {
-    peers_[1].note(answer);
-    session_s_ = session_expires_s(answer->msg_info.msg);
-}
+void Liveness::answered(const pjsip_rx_data* answer) { peers_[1].note(answer); }
 
 void Liveness::start(Leg& a, Leg& b) {
     running_ = true;
@@ -46,26 +33,10 @@ void Liveness::start(Leg& a, Leg& b) {
     // Calls that were answered together are not asked together, and a short call is never asked.
     const int interval_ms = context_.settings.options_interval_ms;
     if (interval_ms > 0) tick_.arm(interval_ms / 2 + pj_rand() % (interval_ms / 2 + 1));
-    arm_session();
 }
 
-void Liveness::refreshed(const pjsip_msg* answer) {
-    session_s_ = session_expires_s(answer);
-    if (running_) arm_session();
-}
-
-void Liveness::arm_session() {
-    if (session_s_ > 0) {
-        session_.arm(session_s_ * 1000LL);
-    } else {
-        session_.disarm();  // RFC 4028 §7.2: without Session-Expires in the 2xx the session has no end
-    }
-}
-
-void Liveness::session_fired(void* self) { static_cast<Liveness*>(self)->give_up(DeadlineKind::session_timer, "session_timer"); }
-
-void Liveness::give_up(DeadlineKind kind, std::string_view detail, const Silence* silence) {
-    call_.on(inputs::Limit{kind, {our_reason(context_, detail)}, silence});
+void Liveness::give_up(const Silence& silence) {
+    call_.on(inputs::Limit{DeadlineKind::dead_peer, {our_reason(context_, "dead_peer")}, &silence});
 }
 
 void Liveness::doubt(Leg& leg) {
@@ -95,7 +66,6 @@ void Liveness::ask_again_soon() { tick_.arm(4LL * context_.settings.t1_ms); }
 void Liveness::stop() {
     running_ = false;
     tick_.disarm();
-    session_.disarm();
     for (Peer& peer : peers_) peer.stop();
 }
 
@@ -174,7 +144,7 @@ void Liveness::Peer::gone() {
     Silence silence{leg_->side(), asked_, heard_, {}};
     if (heard_ns_ != 0) silence.heard_ago_ms = static_cast<int>(std::min<std::int64_t>(ago_ms, std::numeric_limits<int>::max()));
     stop_asking();
-    owner_.give_up(DeadlineKind::dead_peer, "dead_peer", &silence);
+    owner_.give_up(silence);
 }
 
 void Liveness::Peer::not_sent() {

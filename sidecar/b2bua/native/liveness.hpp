@@ -1,4 +1,4 @@
-// Whether an answered call still has its two peers: OPTIONS in each dialog, and the session interval of RFC 4028.
+// Whether an answered call still has its two peers: what is heard of each, and OPTIONS in its dialog.
 #pragma once
 
 #include "deadline.hpp"
@@ -27,9 +27,6 @@ constexpr bool is_life(int code) { return code != PJSIP_SC_CALL_TSX_DOES_NOT_EXI
 // LivenessCheck of the leg: `any` is all of this; with `options` nothing but an answer to an OPTIONS counts; with `off` the
 // peer is not asked.
 //
-// Session timers are the peers' own, and their headers pass. The 2xx says what they agreed on, one interval for both
-// legs; where nobody refreshes within it, and nobody says BYE either, we end the call (RFC 4028 §10).
-//
 // Owned by its call, whose legs it borrows from `start` to `stop`.
 class Liveness {
 public:
@@ -37,9 +34,8 @@ public:
     Liveness(const Liveness&) = delete;
     Liveness& operator=(const Liveness&) = delete;
 
-    void agreed(const pjsip_rx_data* answer);  // B's 2xx, which is held
+    void answered(const pjsip_rx_data* answer);  // B's 2xx, which is held
     void start(Leg& a, Leg& b);               // our 2xx left on leg A
-    void refreshed(const pjsip_msg* answer);  // a 2xx to a re-INVITE or UPDATE passed
     void doubt(Leg& leg);                     // a request could not be sent to it: ask at once
     void heard(const Leg& leg, const pjsip_rx_data* message);  // of its dialog
     void stop();
@@ -80,18 +76,14 @@ private:
 
     void tick();
     void ask_again_soon();
-    void arm_session();
-    void give_up(DeadlineKind kind, std::string_view detail, const Silence* silence = nullptr);
+    void give_up(const Silence& silence);
     static void tick_fired(void* self) { static_cast<Liveness*>(self)->tick(); }
-    static void session_fired(void* self);
 
     Context& context_;
     Call& call_;
     std::array<Peer, 2> peers_;  // A, B
     bool running_ = false;
-    int session_s_ = 0;  // 0: no session timer
     Deadline tick_{context_, this, &tick_fired};
-    Deadline session_{context_, this, &session_fired};
 };
 
 }  // namespace sidecar

@@ -243,6 +243,13 @@ std::vector<std::string> raw_values(Context& context, const pjsip_rx_data* rdata
     return values;
 }
 
+std::string contact_of(const pjsip_msg* msg) {
+    const auto* contact = static_cast<const pjsip_contact_hdr*>(pjsip_msg_find_hdr(msg, PJSIP_H_CONTACT, nullptr));
+    if (contact == nullptr || contact->star || contact->uri == nullptr) return {};
+    if (!PJSIP_URI_SCHEME_IS_SIP(contact->uri) && !PJSIP_URI_SCHEME_IS_SIPS(contact->uri)) return {};
+    return printed(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(contact->uri)), PJSIP_URI_IN_REQ_URI);
+}
+
 Reasons reasons_of(Context& context, const pjsip_msg* msg) {
     Reasons values;
     for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {

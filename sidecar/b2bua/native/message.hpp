@@ -41,6 +41,7 @@ public:
 
     void put_into(pjsip_tx_data* tdata, const header_policy::Options& options = {}) const;
     bool has_session() const { return has_session_; }  // an offer or an answer
+    const pjsip_msg_body* body() const { return body_; }
     int code() const { return code_; }
     std::string_view phrase() const { return view(phrase_); }
 
@@ -84,6 +85,8 @@ void add_header(pjsip_tx_data* tdata, std::string_view name, std::string_view va
 void add_reasons(pjsip_tx_data* tdata, const std::vector<std::string>& values);
 std::string our_reason(int q850_cause, std::string_view text);
 std::string our_reason(const Context& context, std::string_view detail);  // with the cause that the core has for it
+
+std::string contact_of(const pjsip_msg* msg);  // where the peer wants to be reached; empty: it does not say
 
 Reasons reasons_of(Context& context, const pjsip_msg* msg);         // bounded
 Headers wanted_headers_of(Context& context, const pjsip_msg* msg);  // bounded

@@ -8,13 +8,6 @@ namespace {
 
 bool is_response(const pjsip_event& event) { return event.body.tsx_state.type == PJSIP_EVENT_RX_MSG; }
 
-std::string contact_of(const pjsip_msg* msg) {
-    const auto* contact = static_cast<const pjsip_contact_hdr*>(pjsip_msg_find_hdr(msg, PJSIP_H_CONTACT, nullptr));
-    if (contact == nullptr || contact->star || contact->uri == nullptr) return {};
-    if (!PJSIP_URI_SCHEME_IS_SIP(contact->uri) && !PJSIP_URI_SCHEME_IS_SIPS(contact->uri)) return {};
-    return printed(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(contact->uri)), PJSIP_URI_IN_REQ_URI);
-}
-
 }  // namespace
 
 bool Relay::start(pjsip_rx_data* request, const std::vector<NamedHeader>& translated) {
@@ -45,7 +38,7 @@ bool Relay::start(pjsip_rx_data* request, const std::vector<NamedHeader>& transl
     }
     uas_.respond(responses_.make(context_, PJSIP_SC_INTERNAL_SERVER_ERROR));
     uas_.retire();
-    call_.on_relay_not_sent(to_);
+    call_.on_not_sent(to_);
     return false;
 }
 
@@ -67,7 +60,7 @@ void Relay::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
         if (tsx->state != PJSIP_TSX_STATE_TERMINATED) return;
         // RFC 4320 §4.2: no 408 to anything but INVITE, its sender has given up by then.
         answer(is_invite_ ? PJSIP_SC_REQUEST_TIMEOUT : PJSIP_SC_SERVER_TIMEOUT, nullptr);
-        if (event.body.tsx_state.type == PJSIP_EVENT_TRANSPORT_ERROR) call_.on_relay_not_sent(to_);
+        if (event.body.tsx_state.type == PJSIP_EVENT_TRANSPORT_ERROR) call_.on_not_sent(to_);
         return;
     }
     if (!uas_.is(tsx) || tsx->state != PJSIP_TSX_STATE_TERMINATED) return;
@@ -104,6 +97,7 @@ void Relay::answer(int code, const pjsip_rx_data* response) {
     }
     if (code < 200) return;
     final_sent_ = true;
+    const pjsip_msg_body* sent = uac_ && uac_.get()->last_tx != nullptr ? uac_.get()->last_tx->msg->body : nullptr;
     uac_.let_go();
     const bool success = code < 300;
     answered_ = success && is_invite_ && uas_;
@@ -112,7 +106,7 @@ void Relay::answer(int code, const pjsip_rx_data* response) {
     } else if (!success) {
         uas_.let_go();  // it repeats the response and takes the ACK by itself
     }
-    if (success && refreshes() && response != nullptr) call_.on_refreshed(*this, contact_of(response->msg_info.msg), response);
+    if (success && refreshes() && response != nullptr) call_.on_refreshed(*this, response, sent);
     if (!answered_) call_.remove(*this);
 }
 
