@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -11,12 +13,12 @@ import apsw
 import pytest
 from msgspec.structs import replace
 
-from sidecar.adapters.sqlite.file import FILE_NAME
+from sidecar.adapters.sqlite.file import FILE_NAME, verify
 from sidecar.core.commands import EntryKind
 from sidecar.core.events import Admitted, AnswerRecorded, StepFailed
 from sidecar.core.terms import Money
 from tests.adapters.sqlite_faulty_disk import FSYNC, FULL, WRITE, Disk, faulty_disk
-from tests.adapters.sqlite_stores import Watched, asked, opened
+from tests.adapters.sqlite_stores import WAIT_S, Watched, asked, opened
 from tests.adapters.store_calls import (
     admission,
     admitted,
@@ -288,3 +290,48 @@ async def test_after_a_fault_nothing_is_believed_that_was_read_before(tmp_path: 
         assert watched.store._reader._connection is None  # else SQLite would not read the WAL anew
         assert told[-2:] == [0, 1]  # each time before anybody hears that the store fails or writes again
         assert await outbox.pending(1, 9) == ()
+
+
+async def test_after_a_fault_all_of_the_wal_is_in_the_database(tmp_path: Path, disk: Disk) -> None:
+    wal = tmp_path / f"{FILE_NAME}-wal"
+    async with opened(tmp_path, vfs="faulty") as watched:
+        for number in range(1, 51):
+            watched.submit(*whole_call(number))
+            await watched.written()
+        before = wal.stat().st_size
+        disk.break_down(FSYNC, 1)
+        watched.submit(admission(admitted(100)))
+        await watched.until(lambda: watched.failing == [True, False])
+        assert wal.stat().st_size < before / 2
+
+
+async def test_a_file_that_was_damaged_meanwhile_is_not_written_to_again(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[apsw.Connection] = []
+
+    def checking(connection: apsw.Connection) -> None:
+        checked.append(connection)
+        verify(connection)
+
+    monkeypatch.setattr("sidecar.adapters.sqlite.store.verify", checking)
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1))
+    [(page,)] = asked(tmp_path, "SELECT rootpage - 1 FROM sqlite_schema WHERE name = 'suppressed_by_end'")
+    async with opened(tmp_path, boot_id="next", vfs="faulty") as watched:
+        with (tmp_path / FILE_NAME).open("r+b") as file:
+            file.seek(int(str(page)) * 4096)
+            sound = file.read(8)
+            file.seek(-8, os.SEEK_CUR)
+            file.write(b"\xff" * 8)
+            file.flush()
+            disk.break_down(FSYNC, 1)
+            watched.submit(admission(admitted(2)))
+            async with asyncio.timeout(WAIT_S):
+                while len(checked) < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            assert watched.failing == [True]
+            file.seek(-8, os.SEEK_CUR)
+            file.write(sound)
+        await watched.until(lambda: watched.failing == [True, False])
+        await watched.proved()

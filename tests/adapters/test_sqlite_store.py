@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite.file import FILE_NAME
+from sidecar.core.call import Call, Stamp
 from sidecar.core.commands import EntryKind, Publish, Settle, StoreCommand, Suppress
 from sidecar.core.events import Admitted
 from sidecar.core.hangup import hangup
@@ -297,6 +299,36 @@ async def test_a_call_that_came_after_the_last_heartbeat_is_known_to_have_lived_
         ((_, seen),) = watched.store.found_open()
         assert call.answered is not None
         assert (seen.mono_ns, seen.wall_ns) == (call.answered.mono_ns, call.answered.wall_ns)
+
+
+def with_attempt(call: Call, stamp: Stamp) -> Call:
+    return replace(call, attempts=(replace(call.attempts[0], started=stamp),))
+
+
+PROVES: dict[str, Callable[[Call, Stamp], Call]] = {
+    "attempt": with_attempt,
+    "ringing": lambda call, stamp: replace(call, ringing=stamp),
+    "b_answered": lambda call, stamp: replace(call, b_answered=stamp),
+    "answered": lambda call, stamp: replace(call, answered=stamp),
+    "a_life": lambda call, stamp: replace(call, a_life=stamp),
+    "b_life": lambda call, stamp: replace(call, b_life=stamp),
+    "refreshed": lambda call, stamp: replace(call, refreshed=stamp),
+    "ended": lambda call, stamp: replace(call, ended=stamp),
+}
+
+
+@pytest.mark.parametrize("proves", PROVES.values(), ids=PROVES.keys())
+async def test_a_call_found_open_lived_till_the_last_moment_of_its_entry(
+    tmp_path: Path, proves: Callable[[Call, Stamp], Call]
+) -> None:
+    call = answered(admitted(1))
+    last = Stamp(call.invite.mono_ns + 9_000_000_000, call.invite.wall_ns + 9_000_000_000)
+    async with opened(tmp_path) as watched:
+        watched.submit(admission(admitted(1)), entry(EntryKind.ESTABLISHED, proves(call, last)))
+    asked(tmp_path, "UPDATE boots SET heartbeat_mono_ns = 1, heartbeat_wall_ns = 1")
+    async with opened(tmp_path, boot_id="next") as watched:
+        ((_, seen),) = watched.store.found_open()
+        assert (seen.mono_ns, seen.wall_ns) == (last.mono_ns, last.wall_ns)
 
 
 async def test_which_moment_is_the_last_is_told_by_the_clock_that_nobody_sets(tmp_path: Path) -> None:

@@ -50,11 +50,6 @@ class Pacing:
             works, self._held = self._held, []
             self._deliver(works)
 
-    def close(self) -> None:
-        self.hand_over()
-        if self._timer is not None:
-            self._timer.cancel()
-
     def _waited(self) -> None:
         """The timer runs on where what it was set for has gone along with others: one is enough for all."""
         self._timer = None

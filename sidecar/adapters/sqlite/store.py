@@ -149,7 +149,7 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        self._pacing.close()
+        self._pacing.hand_over()
         await asyncio.to_thread(self._writer.stop)
         self._reader.close()
         self._data_dir.release()
