@@ -64,6 +64,7 @@ async def proved(watched: Watched, before: dict[int, Cdr]) -> dict[int, Cdr]:
     assert salvage.aside.exists()
     after = await records(watched)
     assert all(before[seq] == cdr for seq, cdr in after.items())
+    assert watched.store.epoch not in {"", *(cdr.store_epoch for cdr in before.values())}
     assert list(await watched.store.ledger_check()) == salvage.wrong
     last = (await watched.store.outbox.outbox_state()).head_seq
     assert last - len(after) == salvage.lost_seqs
@@ -97,6 +98,8 @@ async def test_a_lost_page_of_records_costs_only_the_records_on_it(tmp_path: Pat
     async with opened(tmp_path, boot_id="next") as watched:
         after = await proved(watched, before)
         assert CALLS - 6 <= len(after) < CALLS
+        [(oldest_ns,)] = asked(tmp_path, "SELECT written_wall_ns FROM cdrs ORDER BY seq LIMIT 1")
+        assert (await watched.store.outbox.outbox_state()).oldest_wall_ns == oldest_ns
         assert watched.store.salvage is not None
         assert watched.store.salvage.lost_seqs == CALLS - len(after)
         assert len(watched.store.found_open()) == 20

@@ -17,7 +17,7 @@ import apsw
 import msgspec
 
 from sidecar.adapters.sqlite.check import ledger_check
-from sidecar.adapters.sqlite.file import StoreError, connect, move_wal, renew_epoch
+from sidecar.adapters.sqlite.file import StoreError, connect, move_wal
 from sidecar.adapters.sqlite.mend import Mender
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, run_steps
 from sidecar.adapters.sqlite.rows import DamagedError, sound
@@ -57,7 +57,8 @@ class Salvage(msgspec.Struct, kw_only=True):
 
 
 def salvaged(file: Path, cause: str, wall_ns: int, vfs: str | None = None) -> tuple[apsw.Connection, Salvage]:
-    """A new file in the place of the damaged one, which nobody may have open.
+    """A new file in the place of the damaged one, which nobody may have open; as any new file it has no epoch
+    yet.
 
     A crash while the rows are copied: the damaged file is still in its place, and the next start begins anew.
     A crash between the two renames: `finish_salvage` does the second.
@@ -78,7 +79,6 @@ def salvaged(file: Path, cause: str, wall_ns: int, vfs: str | None = None) -> tu
             _mend(source, target, salvage, wall_ns)
             with suppress(apsw.Error):
                 source.close(force=True)
-        renew_epoch(target, wall_ns)
         move_wal(target)
         target.close()
         for suffix in ("", *_BESIDE):
