@@ -267,9 +267,13 @@ def _of_expression(node: ast.expr, enums: dict[str, tuple[str, ...]]) -> Iterato
         case ast.Name(id=name) if name in _OTHER and isinstance(node.ctx, ast.Load):
             if name in {"min", "max", "any", "all", "bisect_left", "bisect_right"}:
                 yield ast.Name(_OTHER[name], ast.Load())
-        case ast.Subscript(value=several, slice=ast.Constant(value=0)):
+        case ast.Subscript(value=several, slice=ast.Constant(value=0), ctx=ast.Load()):
             yield ast.Subscript(several, ast.UnaryOp(ast.USub(), ast.Constant(1)), ast.Load())
-        case ast.Subscript(value=several, slice=ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=1))):
+        case ast.Subscript(
+            value=several,
+            slice=ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=1)),
+            ctx=ast.Load(),
+        ):
             yield ast.Subscript(several, ast.Constant(0), ast.Load())
         case ast.Call():
             yield from _of_call(node)
