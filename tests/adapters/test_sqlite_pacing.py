@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from sidecar.adapters.sqlite.pacing import COMPANY_MS_MAX
 from sidecar.core.commands import EntryKind, StoreCommand
 from sidecar.core.records import cdr_of
 from sidecar.core.terms import Money
@@ -136,6 +137,10 @@ async def test_without_company_it_is_written_when_its_time_has_come(tmp_path: Pa
         await watched.store.outbox.acknowledge([1], [])
         assert asked(tmp_path, "SELECT count(*) FROM open_calls") == [(0,)]
         assert await watched.store.outbox.pending(0, 9) == ()
+
+
+def test_company_is_not_waited_for_longer_than_is_promised() -> None:
+    assert 0 < COMPANY_MS_MAX <= 10
 
 
 async def test_a_full_queue_counts_what_is_held_back(tmp_path: Path) -> None:

@@ -283,3 +283,26 @@ async def test_a_damaged_file_whose_schema_cannot_be_told_is_taken_for_one_of_ou
         file.write(bytes(4))
     async with opened(tmp_path, boot_id="next") as watched:
         assert await proved(watched, before) == before
+
+
+@pytest.mark.parametrize("lost", ["cdrs_by_end", "accounts"])
+async def test_accounts_stay_and_where_they_are_lost_who_paid_in_is_taken_for_prepaid(
+    tmp_path: Path, lost: str
+) -> None:
+    async with opened(tmp_path) as watched:
+        for name, prepaid in (("a", True), ("b", False), ("c", False)):
+            await watched.store.accounts.create(name, "EUR", prepaid)
+            watched.submit(*whole_call(ord(name), name))
+        for name in ("a", "c"):
+            await watched.store.accounts.top_up(name, Money(Decimal(5), "EUR"), "first")
+        await watched.written()
+        before = [await watched.store.accounts.balance(name) for name in "abc"]
+    overwritten(tmp_path, pages_of(tmp_path, lost)[:1])
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert watched.store.salvage is not None
+        found = {one.name: one.prepaid for one in await watched.store.accounts.all()}
+        assert found == (
+            {"a": True, "c": True} if lost == "accounts" else {"a": True, "b": False, "c": False}
+        )
+        assert [await watched.store.accounts.balance(name) for name in "abc"] == before
+        await watched.proved()

@@ -568,7 +568,7 @@ PROFILES = [
     (
         "addresses that no rule reads",
         "[accounts.a]\n[account_addresses]\n'192.0.2.0/24' = 'a'\n",
-        'is never read: no [[account_rules]] has account_from = "address"',
+        "account_addresses.'192.0.2.0/24': is never read: no [[account_rules]] has account_from = ",
     ),
     (
         "a bad block",

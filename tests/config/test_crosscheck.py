@@ -253,6 +253,17 @@ def test_names_of_certificates_that_nobody_shows_are_one_error(start: Start) -> 
     assert shown.endswith("peers.x.tls_names: can never match: there is no sip.listen_tls")
 
 
+def test_certificates_of_peers_are_believed_only_by_an_authority_that_is_named(start: Start) -> None:
+    """Without one any certificate with the right name in it would do."""
+    files = f"[sip]\ntls_certificate_file = '{OWN}'\ntls_key_file = '{OWN}'\n"
+    listening = PROFILE.replace("[sip]\n", "[sip]\nlisten_tls = ['127.0.0.1:0']\n")
+    profile = f"{listening}[peers.x]\naddresses = ['10.0.0.1']\ntls_names = ['a']\n"
+    [shown] = start.shown(start.problems(files, profile))
+    assert shown.endswith("peers.x.tls_names: certificates of peers are believed only with sip.tls_ca_file")
+    assert start.problems(f"{files}tls_ca_file = '{OWN}'\n", profile) == ()
+    assert start.problems(files, listening) == ()
+
+
 def test_prepaid_accounts_that_may_call_for_nothing_are_named_up_to_five(start: Start) -> None:
     flag = "[billing]\nrecord_server_hang_up.timeout = false\n"
     for count, named in ((2, "prepaid accounts p0, p1"), (6, "prepaid accounts p0, p1, p2, p3, p4")):
