@@ -274,6 +274,7 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
                 port=peer.port,
                 requests_per_s=peer.requests_per_s,
                 liveness=peer.liveness,
+                shared_dialogs=peer.shares_dialogs,
             )
             for peer in policy.peers.values()
         ),

@@ -15,9 +15,10 @@ Where things are:
       RFC 4028                  session_timer
       probes and REGISTER       gateway_request
       names and counters        dialog       RFC 3261 §12; digest answers a gateway's challenges
+      who may speak in it       remote_party the addresses that the peer has, or names
       messages                  message      which headers pass, held messages, responses; see validity
       bodies                    body         byte for byte; which of them are an offer or an answer
-      transactions              transaction  pjsip's, borrowed
+      transactions              transaction  pjsip's, borrowed; sent_by tells two hosts apart
       timers                    deadline
       who may speak             peer_table, source_limit, tls_names, connections, broken_streams
       to Python                 event_queue  event, packed by messagepack as declared says

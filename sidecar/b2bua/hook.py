@@ -45,6 +45,7 @@ class PeerGroup(msgspec.Struct, frozen=True, kw_only=True):
     tls_names: tuple[str, ...] = ()  # of which the peer's verified certificate must hold one; empty: any peer
     requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
     liveness: LivenessCheck = LivenessCheck.ANY
+    shared_dialogs: bool = False  # each of its addresses may speak in the calls of all
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,6 +207,7 @@ class BridgeHook:
                     list(group.tls_names),
                     group.requests_per_s,
                     group.liveness.value,
+                    group.shared_dialogs,
                 )
                 for group in settings.peers
             ],

@@ -96,6 +96,13 @@ class Peers(Table, frozen=True, kw_only=True):
         "Requests of one of its addresses that belong to no call, with repeats; the rest is dropped. "
         "0: no limit.",
     ]
+    shared_dialogs: Annotated[
+        bool | None,
+        "Each of its addresses may speak in the calls of all, as a pair of proxies does. Otherwise a call "
+        "hears those alone that its INVITE or its answer came from, or named in Via, Contact or "
+        "Record-Route; what others send into it is dropped, counted and logged.",
+        Shown("true where it lists single addresses alone"),
+    ]
     asserts_identity: Annotated[
         bool,
         "Inside the trust domain (RFC 3325): its headers may name the account, and its P-Asserted-Identity "

@@ -220,6 +220,17 @@ class RequestEnded(Event, frozen=True, kw_only=True):
     retry_after_s: int | None = None
 
 
+class MessageDropped(Event, frozen=True, kw_only=True):
+    """A message had no effect, because what it is, or whose, cannot be read, or because its sender may not
+    speak there. Told of the first of each second alone; all are counted."""
+
+    peer: str  # the peer group; empty: it is in none
+    source: str
+    method: str  # of a response: that in its CSeq
+    sip_call_id: str
+    reason: str  # the part that cannot be read, or `source`
+
+
 # --- from the store -----------------------------------------------------------------------------------------
 
 

@@ -67,6 +67,16 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     proxy_hangups: tuple[ProxyHangup, ...] = ()
     requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
     liveness: LivenessCheck = LivenessCheck.ANY
+    shared_dialogs: bool | None = None  # None: where it lists single addresses alone
+
+    @property
+    def shares_dialogs(self) -> bool:
+        """Each of its addresses may speak in the calls of all, as each of a pair of proxies does."""
+        if self.shared_dialogs is not None:
+            return self.shared_dialogs
+        return all(
+            block.partition("/")[2] in ("", "128" if ":" in block else "32") for block in self.addresses
+        )
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,6 +36,7 @@ from sidecar.core.events import (
     Event,
     InviteReceived,
     InviteRefused,
+    MessageDropped,
     ReleaseRequested,
     SnapshotTaken,
     WaitElapsed,
@@ -114,6 +115,15 @@ class Calls:
                 self._on_snapshot(event)
             elif isinstance(event, InviteRefused):
                 self._on_refused(event)
+            elif isinstance(event, MessageDropped):
+                log.warning(
+                    "message_dropped",
+                    peer=event.peer,
+                    source=event.source,
+                    method=event.method,
+                    sip_call_id=event.sip_call_id,
+                    reason=event.reason,
+                )
         self._send()
 
     def on_store_events(self, events: Sequence[CallEvent]) -> None:

@@ -126,8 +126,8 @@ async def test_a_cancel_from_the_wrong_place_does_nothing() -> None:
                 "CSeq: 1 CANCEL",
             )
         )
+        await rig.gateway.expect(481, "CANCEL")  # of another peer group: it names no INVITE there
         await rig.settled(rig.caller)
-        assert rig.hook.stats()["dropped_foreign"] == 1
         assert rig.gateway.quiet
 
 

@@ -133,6 +133,7 @@ port = 5060
 strip_digits = 3
 requests_per_s = 250
 liveness = "options"
+shared_dialogs = true
 asserts_identity = true
 [[peers.proxy.proxy_hangups]]
 header = "Reason"
@@ -243,6 +244,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             asserts_identity=True,
             requests_per_s=250,
             liveness=LivenessCheck.OPTIONS,
+            shared_dialogs=True,
             proxy_hangups=(ProxyHangup(header="reason", contains="admin", detail=Detail.OPERATOR),),
         )
     }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
 from msgspec.structs import replace
 
-from sidecar.core.policy import SERVER_FAILURES, Account, RouteRule, Routes, Share
+from sidecar.core.policy import SERVER_FAILURES, Account, Peer, RouteRule, Routes, Share
 from sidecar.core.tariff import Deck
 from tests.policies import declared_policy
 
@@ -17,6 +18,25 @@ POLICY = declared_policy(
     account_addresses=[("192.0.2.0/24", "acme")],
     routes=[RouteRule(prefix="49", gateways=("next_hop",))],
 )
+
+
+@pytest.mark.parametrize(
+    ("addresses", "set_to", "shares"),
+    [
+        (("192.0.2.1/32", "192.0.2.2/32"), None, True),
+        (("192.0.2.1", "2001:db8::1"), None, True),
+        (("2001:db8::1/128",), None, True),
+        (("192.0.2.0/31",), None, False),
+        (("2001:db8::/32",), None, False),
+        (("192.0.2.1/32", "2001:db8::/127"), None, False),
+        (("192.0.2.1/32",), False, False),
+        (("192.0.2.0/24",), True, True),
+    ],
+)
+def test_a_group_of_single_addresses_shares_its_dialogs_unless_it_is_said(
+    addresses: tuple[str, ...], set_to: bool | None, shares: bool
+) -> None:
+    assert Peer(name="p", addresses=addresses, shared_dialogs=set_to).shares_dialogs is shares
 
 
 def test_an_account_that_is_there_stays_as_it_is() -> None:

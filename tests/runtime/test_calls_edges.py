@@ -23,6 +23,7 @@ from sidecar.core.events import (
     CallFoundOpen,
     InviteReceived,
     InviteRefused,
+    MessageDropped,
     RouteFailed,
     SnapshotTaken,
 )
@@ -286,6 +287,30 @@ async def test_a_call_is_told_at_its_begin_and_its_end(node: Node) -> None:
         ("call_ended", call_id, "004412345678"),
     ]
     assert (told[1]["account"], told[1]["detail"], told[1]["talk_ms"]) == ("demo", "bye", 2_400)
+
+
+async def test_a_message_that_the_bridge_dropped_is_in_the_log(node: Node) -> None:
+    dropped = MessageDropped(
+        peer="block",
+        source="192.0.2.5:5060",
+        method="BYE",
+        sip_call_id="a@b",
+        reason="source",
+        **stamps(node),
+    )
+    with capture_logs() as lines:
+        node.calls.on_bridge_events([dropped])
+    assert lines == [
+        {
+            "event": "message_dropped",
+            "log_level": "warning",
+            "peer": "block",
+            "source": "192.0.2.5:5060",
+            "method": "BYE",
+            "sip_call_id": "a@b",
+            "reason": "source",
+        }
+    ]
 
 
 # --- refusals -----------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 #include "bridge.hpp"
 
 #include "body.hpp"
+#include "sent_by.hpp"
 #include "validity.hpp"
 
 #include <malloc.h>
@@ -159,10 +160,16 @@ void Bridge::on_transport_state(pjsip_transport* transport, pjsip_transport_stat
     connections_.on_state(transport, state);
 }
 
+void Bridge::on_sending(pjsip_tx_data* tdata) {
+    if (tdata->msg->type == PJSIP_RESPONSE_MSG) sent_by::take_out_of_branch(tdata);
+    fit_buffer(tdata, printed_);
+}
+
 void Bridge::ticked(void* self) {  // and sweep() does the rest
     auto* of = static_cast<Bridge*>(self);
     of->tick_.arm(tick_ms);
     of->broken_streams_.tick();
+    of->context_.drops_told = 0;
     of->connections_.close_overdue();
     of->give_memory_back();
 }
@@ -270,13 +277,13 @@ void Bridge::leave(Leg& leg) {
     legs_.erase(leg.dialog.local_tag());
     const Dialog& dialog = leg.dialog;
     EndedDialog ended{dialog_name(dialog.local_tag(), dialog.remote_tag(), dialog.call_id())};
+    ended.overtaken_cseq = leg.overtaken_cseq();
+    ended.party = dialog.party();
     if (const auto* callee = dynamic_cast<const CalleeLeg*>(&leg)) {
         ended.bridge_id = callee->bridge_id();
         ended.attempt = callee->attempt();
         ended.invite_cseq = callee->invite_cseq();
         ended.answered = callee->was_answered();
-        ended.group = dialog.group();
-        ended.peer_address = dialog.peer_address();
     }
     remember(std::move(ended));
 }
@@ -351,14 +358,15 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
     via->maddr_param.slen = 0;  // RFC 3261 §18.2.2 would have us answer to an address of the sender's choice
     const int group = context_.group_of(&rdata->pkt_info.src_addr, rdata->tp_info.transport);
     const bool listed = group != PeerTable::unlisted;
+    sent_by::put_into_branch(rdata, group);
     const auto to_tag = view(rdata->msg_info.to->tag);
     if (!to_tag.empty()) {
         if (const Leg* leg = find(to_tag)) {
-            if (leg->dialog.speaks_from(rdata) && rdata->msg_info.from->tag.slen != 0) {
+            if (leg->dialog.hears(rdata) && rdata->msg_info.from->tag.slen != 0) {
                 connections_.heard(rdata->tp_info.transport);
                 return false;
             }
-            context_.counters.add(Counter::dropped_foreign);
+            drop_foreign(context_, rdata);
             return true;
         }
     }
@@ -393,6 +401,20 @@ bool Bridge::is_over_rate(const pjsip_rx_data* rdata, int group) {
     return !peers_limit_.allows(source_of(rdata), per_s, Moment::now().mono_ns);
 }
 
+// Whoever may answer one request of ours may yet know the branch of another: that of a gateway tried before it tells it.
+static bool is_to_its_own(const pjsip_rx_data* response) {
+    const auto& info = response->msg_info;
+    pj_str_t key;
+    pjsip_tsx_create_key(response->tp_info.pool, &key, PJSIP_ROLE_UAC, &info.cseq->method, response);
+    pjsip_transaction* asked = pjsip_tsx_layer_find_tsx2(&key, PJ_TRUE);  // with a reference
+    if (asked == nullptr) return true;
+    const pjsip_msg* request = asked->last_tx->msg;
+    const bool own = view(PJSIP_MSG_FROM_HDR(request)->tag) == view(info.from->tag) &&
+                     view(PJSIP_MSG_CID_HDR(request)->id) == view(info.cid->id);
+    pj_grp_lock_dec_ref(asked->grp_lock);
+    return own;
+}
+
 bool Bridge::gate_response(const pjsip_rx_data* rdata) {
     // We send none without. pjsip makes keys of such responses that point to nothing.
     const bool ours = rdata->msg_info.from->tag.slen != 0 &&
@@ -409,8 +431,8 @@ bool Bridge::gate_response(const pjsip_rx_data* rdata) {
     const Dialog* dialog = asker(view(rdata->msg_info.from->tag));
     // Before pjsip sees it: a transaction that had another final response would take a late 2xx for that one again.
     if (dialog == nullptr) return took_late_answer(rdata);
-    if (dialog->speaks_from(rdata)) return false;
-    context_.counters.add(Counter::dropped_foreign);
+    if (dialog->hears(rdata) && is_to_its_own(rdata)) return false;
+    drop_foreign(context_, rdata);
     return true;
 }
 
@@ -565,7 +587,7 @@ void Bridge::report_refused(const pjsip_rx_data* rdata, int code, std::string_vi
         .route_set = {},
         .local_cseq = 0,
         .remote_cseq = info.cseq->cseq,
-        .branch = view(info.via->branch_param),
+        .branch = sent_by::branch_of(info.via),
         .local_address = host_port(view(transport->local_name.host), transport->local_name.port),
         .remote_address = host_port(rdata->pkt_info.src_name, rdata->pkt_info.src_port),
         .transport = transport_of(transport->key.type),
@@ -632,24 +654,25 @@ bool Bridge::took_late_answer(const pjsip_rx_data* rdata) {
     const int code = info.msg->line.status.code;
     if (info.cseq->method.id != PJSIP_INVITE_METHOD || code / 100 != 2) return false;
     const auto local_tag = view(info.from->tag), remote_tag = view(info.to->tag), call_id = view(info.cid->id);
-    EndedDialog* ended = find_ended(std::string(local_tag) + '\0');
-    if (ended == nullptr || ended->attempt == 0) return false;
-    Dialog late(context_);
-    if (!late.start_late(rdata, ended->invite_cseq, ended->group, ended->peer_address)) {
-        context_.counters.add(Counter::dropped_foreign);
-        return true;
-    }
     const auto name = dialog_name(local_tag, remote_tag, call_id);
     const EndedDialog* known = find_ended(name);
-    const bool repeated = known != nullptr && known->answered;
+    const bool overtaken = known != nullptr && info.cseq->cseq == known->overtaken_cseq;
+    EndedDialog* ended = find_ended(std::string(local_tag) + '\0');
+    if (ended == nullptr || (ended->attempt == 0 && !overtaken)) return false;
+    Dialog late(context_);
+    if (!late.start_late(rdata, ended->invite_cseq, ended->party)) {
+        drop_foreign(context_, rdata);
+        return true;
+    }
+    const bool repeated = known != nullptr && (known->answered || overtaken);
     const bool same_call_id = ended->name.ends_with(std::string(1, '\0').append(call_id).append(1, '\0'));
-    const bool ours = same_call_id && info.cseq->cseq == ended->invite_cseq;
+    const bool ours = overtaken || (same_call_id && info.cseq->cseq == ended->invite_cseq);
     if (!ours || (!repeated && ended->branches == branches_max)) {
         context_.counters.add(Counter::unmatched_responses);
         return true;
     }
-    if (TxPtr ack = late.ack(ended->invite_cseq, "z9hG4bK" + random_hex(12))) send_ack(context_, std::move(ack));
-    if (repeated) {  // its BYE is on the way
+    if (TxPtr ack = late.ack(info.cseq->cseq, "z9hG4bK" + random_hex(12))) send_ack(context_, std::move(ack));
+    if (repeated) {  // its BYE is on the way, or that of the dialog was
         context_.counters.add(Counter::repeated_answers);
         return true;
     }
@@ -670,9 +693,6 @@ void Bridge::on_response(pjsip_rx_data* rdata) {
     }
     const auto& line = rdata->msg_info.msg->line.status;
     if (rdata->msg_info.cseq->method.id != PJSIP_INVITE_METHOD || line.code / 100 != 2) return;
-    if (!leg->dialog.speaks_from(rdata)) {
-        return context_.counters.add(Counter::dropped_foreign);
-    }
     if (view(rdata->msg_info.to->tag) == leg->dialog.remote_tag()) {
         leg->on_repeated_answer(rdata);
     } else if (auto* callee = dynamic_cast<CalleeLeg*>(leg)) {

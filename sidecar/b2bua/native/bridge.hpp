@@ -61,7 +61,7 @@ public:
     void on_response(pjsip_rx_data* rdata);
     void on_dropped(const pjsip_tp_dropped_data& dropped);
     bool hears(const pjsip_transport* transport) const { return !broken_streams_.holds(transport); }
-    void on_sending(pjsip_tx_data* tdata) { fit_buffer(tdata, printed_); }
+    void on_sending(pjsip_tx_data* tdata);
     void on_transport_state(pjsip_transport* transport, pjsip_transport_state state, const pjsip_transport_state_info* info);
 
 private:
@@ -139,10 +139,10 @@ private:
         std::uint64_t bridge_id = 0;
         int attempt = 0;  // 0: leg A
         int invite_cseq = 0;
+        int overtaken_cseq = 0;  // see Leg
         bool answered = false;
         int branches = 0;  // that answered too late
-        int group = 0;
-        pj_sockaddr peer_address{};
+        RemoteParty party;
     };
     static constexpr std::size_t ended_dialogs_max = 4096;
     std::deque<EndedDialog> ended_dialogs_;

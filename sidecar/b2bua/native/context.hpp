@@ -47,6 +47,7 @@ struct Context {
     Counters counters{};
     EventQueue events{counters, settings.events_max, settings.patience_ms, settings.batch_interval_ms};
     TlsNames tls_names{};
+    int drops_told = 0;  // since the last tick, to Python's log
     int depth = 0;  // of callbacks of pjsip within callbacks
 
     int group_of(const pj_sockaddr_t* address, const pjsip_transport* transport) const {

@@ -19,7 +19,7 @@ namespace sidecar {
     X(dropped_unlisted)           /* any request of an unlisted source */                                    \
     X(dropped_over_rate)          /* requests of a source above its requests_per_s */                        \
     X(refused_connections)        /* closed: too many, or of a stranger who said nothing that counts */      \
-    X(dropped_foreign)            /* right tags, but from outside the leg's own group */                     \
+    X(dropped_foreign)            /* right tags, but from none of the leg's own addresses */                  \
     X(dropped_unparsable)         /* pjsip could not read it */                                              \
     X(refused_malformed)          /* 400 */                                                                  \
     X(refused_extension)          /* 420: Proxy-Require, or Require in an OPTIONS */                        \

@@ -2,6 +2,7 @@
 
 #include "body.hpp"
 #include "messagepack.hpp"
+#include "sent_by.hpp"
 
 #include <cstring>
 #include <stdexcept>
@@ -81,6 +82,7 @@ void Dialog::set_target(const pjsip_uri* uri) {
         pj_list_init(&sip->header_param);  // §19.1.1: not allowed in a Request-URI, and a way to inject headers
     }
     target_ = target;
+    party_.named(target);
     target_text_ = printed(target, PJSIP_URI_IN_REQ_URI);
     target_pool_ = std::move(pool);
 }
@@ -113,11 +115,12 @@ void Dialog::start_uas(const pjsip_rx_data* invite) {
         pj_list_push_back(&routes_, route);
         ++route_count_;
     }
+    party_.is_caller(context_, invite);
+    for (auto* route = routes_.next; route != &routes_; route = route->next) party_.named(route->name_addr.uri);
     set_target(contact_uri(msg));
     local_cseq_ = static_cast<int>(pj_rand() & 0x7fff) + 1;
     remote_cseq_ = invite->msg_info.cseq->cseq;
-    branch_ = view(invite->msg_info.via->branch_param);
-    local_is_uas_ = true;
+    branch_ = sent_by::branch_of(invite->msg_info.via);
 
     pjsip_transport* transport = invite->tp_info.transport;
     transport_ = transport_of(transport->key.type);
@@ -125,8 +128,6 @@ void Dialog::start_uas(const pjsip_rx_data* invite) {
     contact_ = make_contact(context_.settings, pool, transport_, transferred_to(context_.settings, raw_user(dialled)));
     local_address_ = host_port(view(transport->local_name.host), transport->local_name.port);
     remote_address_ = host_port(invite->pkt_info.src_name, invite->pkt_info.src_port);
-    pj_sockaddr_cp(&peer_address_, &invite->pkt_info.src_addr);
-    group_ = context_.group_of(&peer_address_, transport);
     // The socket that the peer calls, or the connection it opened: behind NAT its Contact may not be reachable.
     hold_connection(transport);
 }
@@ -232,11 +233,12 @@ bool Dialog::set_peer(const std::string& host, int port) {
     remote_address_ = host_port(host, port);
     const pj_str_t text = borrow(host);
     const int family = host.find(':') == std::string::npos ? pj_AF_INET() : pj_AF_INET6();
+    pj_sockaddr address;
     if (!is_literal_address(host) ||
-        pj_sockaddr_init(family, &peer_address_, &text, static_cast<pj_uint16_t>(port)) != PJ_SUCCESS) {
+        pj_sockaddr_init(family, &address, &text, static_cast<pj_uint16_t>(port)) != PJ_SUCCESS) {
         return false;
     }
-    group_ = context_.settings.peers.find(&peer_address_, {});
+    party_.is_called(context_, address, transport_ == Transport::tls);
     return true;
 }
 
@@ -282,15 +284,13 @@ void Dialog::start_fork(const Dialog& original, const pjsip_rx_data* answer) {
     local_address_ = original.local_address_;
     remote_address_ = original.remote_address_;
     transport_ = original.transport_;
-    peer_address_ = original.peer_address_;
-    group_ = original.group_;
+    party_ = original.party_;
     learn(answer);
 }
 
-bool Dialog::start_late(const pjsip_rx_data* answer, int invite_cseq, int group, const pj_sockaddr& peer_address) {
-    group_ = group;
-    peer_address_ = peer_address;
-    if (!speaks_from(answer)) return false;
+bool Dialog::start_late(const pjsip_rx_data* answer, int invite_cseq, const RemoteParty& party) {
+    party_ = party;
+    if (!hears(answer)) return false;
     pool_ = new_pool(context_, "dialog", 1024, 512);
     pj_pool_t* pool = pool_.get();
     const auto& info = answer->msg_info;
@@ -325,7 +325,9 @@ void Dialog::learn(const pjsip_rx_data* response) {
         pjsip_routing_hdr_set_route(route);
         pj_list_push_back(&routes_, route);
         ++route_count_;
+        party_.named(route->name_addr.uri);
     }
+    party_.answered(response);
     pjsip_transport* transport = response->tp_info.transport;
     local_address_ = host_port(view(transport->local_name.host), transport->local_name.port);
     remote_address_ = host_port(response->pkt_info.src_name, response->pkt_info.src_port);
@@ -379,10 +381,11 @@ void Dialog::aim(pjsip_tx_data* tdata) {
         int type = transport_ == Transport::udp   ? PJSIP_TRANSPORT_UDP
                    : transport_ == Transport::tcp ? PJSIP_TRANSPORT_TCP
                                                   : PJSIP_TRANSPORT_TLS;
-        if (peer_address_.addr.sa_family == pj_AF_INET6()) type |= PJSIP_TRANSPORT_IPV6;
+        const pj_sockaddr& address = party_.address();
+        if (address.addr.sa_family == pj_AF_INET6()) type |= PJSIP_TRANSPORT_IPV6;
         entry.type = static_cast<pjsip_transport_type_e>(type);
-        pj_sockaddr_cp(&entry.addr, &peer_address_);
-        entry.addr_len = static_cast<int>(pj_sockaddr_get_len(&peer_address_));
+        pj_sockaddr_cp(&entry.addr, &address);
+        entry.addr_len = static_cast<int>(pj_sockaddr_get_len(&address));
         destination.name = copy(tdata->pool, view(next.addr.host));
     }
     if (connection_ != nullptr && !connection_->is_shutdown && !connection_->is_destroying) {
@@ -439,17 +442,6 @@ TxPtr Dialog::ack(int cseq, std::string_view branch) {
 
 void Dialog::add_contact(pjsip_tx_data* tdata) const {
     pjsip_msg_add_hdr(tdata->msg, static_cast<pjsip_hdr*>(pjsip_hdr_clone(tdata->pool, contact_)));
-}
-
-bool Dialog::speaks_from(const pjsip_rx_data* message) const {
-    const pj_sockaddr& source = message->pkt_info.src_addr;
-    if (group_ != PeerTable::unlisted) {
-        const bool same_group = context_.group_of(&source, message->tp_info.transport) == group_;
-        if (same_group || local_is_uas_) return same_group;
-    }
-    return source.addr.sa_family == peer_address_.addr.sa_family &&
-           std::memcmp(pj_sockaddr_get_addr(&source), pj_sockaddr_get_addr(&peer_address_),
-                       pj_sockaddr_get_addr_len(&source)) == 0;
 }
 
 LegIdentity Dialog::identity() const {

@@ -9,6 +9,7 @@
 #include "digest.hpp"
 #include "event.hpp"
 #include "message.hpp"
+#include "remote_party.hpp"
 
 #include <pjsip.h>
 
@@ -60,7 +61,7 @@ public:
     void start_fork(const Dialog& original, const pjsip_rx_data* answer);
 
     // The same where ours is gone: all that is left of it is whom it was with. False: the answer is not from there.
-    bool start_late(const pjsip_rx_data* answer, int invite_cseq, int group, const pj_sockaddr& peer_address);
+    bool start_late(const pjsip_rx_data* answer, int invite_cseq, const RemoteParty& party);
 
     void learn(const pjsip_rx_data* response);  // remote tag, target and route set from a 101-2xx to our INVITE
     bool refresh_target(const std::string& uri);  // true where it changed
@@ -90,10 +91,9 @@ public:
     void set_remote_cseq(int cseq) { remote_cseq_ = cseq; }
 
     const pjsip_fromto_hdr* remote() const { return remote_; }
-    const pj_sockaddr& peer_address() const { return peer_address_; }
-    int group() const { return group_; }
-    // May the sender of this message speak for the peer? On leg A its group; on leg B also the very address we called.
-    bool speaks_from(const pjsip_rx_data* message) const;
+    const RemoteParty& party() const { return party_; }
+    int group() const { return party_.group(); }
+    bool hears(const pjsip_rx_data* message) const { return party_.speaks_in(context_, message); }
 
 private:
     void set_local(const pjsip_fromto_hdr* from_or_to, std::string_view tag);
@@ -122,9 +122,7 @@ private:
     std::string local_address_;
     std::string remote_address_;
     Transport transport_ = Transport::udp;
-    pj_sockaddr peer_address_{};
-    int group_ = PeerTable::unlisted;
-    bool local_is_uas_ = false;
+    RemoteParty party_;
     bool alone_ = false;  // see start_alone
     pjsip_transport* connection_ = nullptr;  // a reference is held
 };

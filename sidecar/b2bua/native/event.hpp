@@ -187,13 +187,20 @@ struct RequestEnded {
     SIDECAR_DECLARES(RequestEnded, request_id, cause, sip_code, sent_mono_ns, granted_s, min_expires_s, retry_after_s)
 };
 
+struct MessageDropped {
+    std::string_view peer;
+    std::string source, method, sip_call_id;
+    std::string_view reason;
+    SIDECAR_DECLARES(MessageDropped, peer, source, method, sip_call_id, reason)
+};
+
 using Events =
     std::tuple<InviteReceived, InviteRefused, ProvisionalReceived, AnswerHeld, AnswerRelayed, AnswerDropped, AckReceived,
                CancelReceived, ByeReceived, RouteFailed, LegTerminated, TransportFailed, DeadlineReached, TargetRefreshed,
-               SessionRefreshed, Life, SnapshotTaken, RequestEnded>;
+               SessionRefreshed, Life, SnapshotTaken, RequestEnded, MessageDropped>;
 // The calls are none of these events'.
 template <typename E>
-inline constexpr bool of_node = is_one_of<E, InviteRefused, SnapshotTaken, RequestEnded>;
+inline constexpr bool of_node = is_one_of<E, InviteRefused, SnapshotTaken, RequestEnded, MessageDropped>;
 
 // Somebody waits for what Python says to it (at the ring deadline for Release): the event loop is woken at once. All others
 // are patient, see EventQueue.
@@ -202,7 +209,7 @@ inline constexpr bool urgent = is_one_of<E, InviteReceived, AnswerHeld, RouteFai
 
 // No record depends on it: it is dropped where the queue is full.
 template <typename E>
-inline constexpr bool droppable = is_one_of<E, InviteRefused, ProvisionalReceived, SessionRefreshed, Life>;
+inline constexpr bool droppable = is_one_of<E, InviteRefused, ProvisionalReceived, SessionRefreshed, Life, MessageDropped>;
 
 using Values = std::tuple<LegIdentity, Contact, Silence>;
 

@@ -78,6 +78,25 @@ bool Leg::on_bye_tsx(pjsip_transaction* tsx, pjsip_event& event) {
     return true;
 }
 
+void Leg::overtake(Tsx& reinvite, int cseq) {
+    if (!reinvite) return;
+    pjsip_tsx_stop_retransmit(reinvite.get());
+    overtaken_.take_over(reinvite, this);
+    overtaken_cseq_ = cseq;
+}
+
+bool Leg::on_overtaken_tsx(pjsip_transaction* tsx, pjsip_event& event) {
+    if (!overtaken_.is(tsx)) return false;
+    if (tsx->status_code < 200) return true;
+    overtaken_.let_go();
+    if (is_response(event) && tsx->status_code < 300) acknowledge(overtaken_cseq_, nullptr);
+    return true;
+}
+
+bool Leg::on_ending_tsx(pjsip_transaction* tsx, pjsip_event& event) {
+    return on_bye_tsx(tsx, event) || on_overtaken_tsx(tsx, event);
+}
+
 void Leg::acknowledge(int cseq, const pjsip_rx_data* from) {
     last_ack_.cseq = cseq;
     last_ack_.branch = "z9hG4bK" + random_hex(12);
@@ -185,7 +204,7 @@ void CallerLeg::leave(const std::vector<std::string>& reasons, const pjsip_rx_da
 }
 
 void CallerLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
-    if (on_bye_tsx(tsx, event)) return;
+    if (on_ending_tsx(tsx, event)) return;
     if (!invite_.is(tsx) || tsx->state != PJSIP_TSX_STATE_TERMINATED) return;
     invite_.let_go();
     if (state_ == LegState::answered) {
@@ -197,7 +216,7 @@ void CallerLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
 }
 
 void CallerLeg::on_cancel(pjsip_rx_data* cancel) {
-    if (!dialog.speaks_from(cancel)) return context_.counters.add(Counter::dropped_foreign);
+    if (!dialog.hears(cancel)) return drop_foreign(context_, cancel);
     answer_request(context_, cancel, PJSIP_SC_OK, dialog.local_tag());
     if (state_ == LegState::inviting || state_ == LegState::early) call_->on(inputs::Cancel{cancel});
 }
@@ -308,7 +327,7 @@ void CalleeLeg::give_up() {
 }
 
 void CalleeLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
-    if (on_bye_tsx(tsx, event) || !invite_.is(tsx)) return;
+    if (on_ending_tsx(tsx, event) || !invite_.is(tsx)) return;
     const int code = tsx->status_code;
     if (is_response(event)) {
         const pjsip_rx_data* response = response_of(event);

@@ -60,13 +60,17 @@ public:
     bool allows_update() const { return allows_update_; }
     LivenessCheck liveness() const { return liveness_; }
     bool life_due(std::int64_t mono_ns);  // true at most once a second
+    // Our re-INVITE to this peer is overtaken by a BYE: it is not repeated any more, and a 2xx to it gets its ACK all the same
+    // (RFC 3261 §13.2.2.4).
+    void overtake(Tsx& reinvite, int cseq);
+    int overtaken_cseq() const { return overtaken_cseq_; }  // 0: none
     // What of a message of the other side may pass to this peer.
     header_policy::Options passing() const;
 
 protected:
     void enter_table();
     void finish(int code);
-    bool on_bye_tsx(pjsip_transaction* tsx, pjsip_event& event);  // false: not about our BYE
+    bool on_ending_tsx(pjsip_transaction* tsx, pjsip_event& event);  // false: not about our BYE, nor what it overtook
     virtual void on_finished() = 0;
 
     Context& context_;
@@ -83,6 +87,11 @@ protected:
     LivenessCheck liveness_ = LivenessCheck::any;
 
 private:
+    bool on_bye_tsx(pjsip_transaction* tsx, pjsip_event& event);
+    bool on_overtaken_tsx(pjsip_transaction* tsx, pjsip_event& event);
+
+    Tsx overtaken_{context_};
+    int overtaken_cseq_ = 0;
     int bye_tries_ = 0;  // answers to challenges
     struct SentAck {  // made again where it must be repeated, with the same branch: no message is kept for it
         int cseq = -1;

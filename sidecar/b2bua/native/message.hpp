@@ -107,6 +107,9 @@ TxPtr cancel_of(const Context& context, const pjsip_tx_data* invite);
 // Answers a request for good, with a transaction that takes its repeats. False where pjsip refuses the transaction.
 bool answer_request(Context& context, pjsip_rx_data* rdata, int code, std::string_view to_tag, int retry_after_s = 0);
 
+// Right names, wrong source: counted, and told for the log.
+void drop_foreign(Context& context, const pjsip_rx_data* rdata);
+
 // A response outside any dialog or transaction. `retry_after_s` 0: none.
 void respond_stateless(Context& context, pjsip_rx_data* rdata, int code, int retry_after_s = 0,
                        const std::string& reason = {});

@@ -69,14 +69,21 @@ bool PeerTable::holds(const Range& range, const Address& address) {
 }
 
 void PeerTable::add(std::string name, const std::vector<std::string>& cidrs, int port,
-                    std::vector<std::string> tls_names, int requests_per_s, LivenessCheck liveness) {
-    Group group{std::move(name), port, {}, std::move(tls_names), requests_per_s, liveness};
+                    std::vector<std::string> tls_names, int requests_per_s, LivenessCheck liveness,
+                    bool shared_dialogs) {
+    Group group{std::move(name), port, {}, std::move(tls_names), requests_per_s, liveness, shared_dialogs};
     for (const auto& text : cidrs) {
         Range range{};
         if (!parse(text, range)) throw std::invalid_argument("peer group " + group.name + ": not a CIDR: " + text);
         group.ranges.push_back(range);
     }
     groups_.push_back(std::move(group));
+}
+
+bool PeerTable::lists(int group, const Address& address) const {
+    if (group == unlisted) return false;
+    const auto& ranges = groups_.at(static_cast<std::size_t>(group)).ranges;
+    return std::any_of(ranges.begin(), ranges.end(), [&](const Range& range) { return holds(range, address); });
 }
 
 int PeerTable::find(const pj_sockaddr_t* socket_address, const std::vector<std::string>& tls_names) const {
@@ -86,9 +93,7 @@ int PeerTable::find(const pj_sockaddr_t* socket_address, const std::vector<std::
         const Group& group = groups_[i];
         if (group.port != 0 && group.port != port) continue;
         if (!group.tls_names.empty() && !shares_name(group.tls_names, tls_names)) continue;
-        for (const Range& range : group.ranges) {
-            if (holds(range, address)) return static_cast<int>(i);
-        }
+        if (lists(static_cast<int>(i), address)) return static_cast<int>(i);
     }
     return unlisted;
 }

@@ -20,7 +20,7 @@ public:
 
     // Throws std::invalid_argument naming the CIDR that is none.
     void add(std::string name, const std::vector<std::string>& cidrs, int port, std::vector<std::string> tls_names,
-             int requests_per_s, LivenessCheck liveness);
+             int requests_per_s, LivenessCheck liveness, bool shared_dialogs);
 
     // Index of the group, or `unlisted`. `tls_names`: those in the verified certificate of the connection; a group that
     // asks for names holds nobody who has none of them.
@@ -28,6 +28,8 @@ public:
     const std::string& name(int group) const { return groups_.at(static_cast<std::size_t>(group)).name; }
     int requests_per_s(int group) const { return groups_.at(static_cast<std::size_t>(group)).requests_per_s; }
     LivenessCheck liveness(int group) const { return groups_.at(static_cast<std::size_t>(group)).liveness; }
+    bool shares_dialogs(int group) const { return groups_.at(static_cast<std::size_t>(group)).shared_dialogs; }
+    bool lists(int group, const Address& address) const;  // whatever the port and the certificate; false: `unlisted`
 
 private:
     struct Range {
@@ -41,6 +43,7 @@ private:
         std::vector<std::string> tls_names;  // empty: none is asked for
         int requests_per_s;  // of each address; 0: no limit
         LivenessCheck liveness;
+        bool shared_dialogs;  // each address may speak in the dialogs of all
     };
     static bool parse(std::string_view text, Range& out);
     static bool holds(const Range& range, const Address& address);

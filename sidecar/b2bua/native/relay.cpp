@@ -118,7 +118,7 @@ void Relay::on_ack(const pjsip_rx_data* ack) {
 }
 
 void Relay::on_cancel(pjsip_rx_data* cancel) {
-    if (!from_.dialog.speaks_from(cancel)) return context_.counters.add(Counter::dropped_foreign);
+    if (!from_.dialog.hears(cancel)) return drop_foreign(context_, cancel);
     answer_request(context_, cancel, PJSIP_SC_OK, from_.dialog.local_tag());
     if (!open() || cancel_wanted_) return;
     cancel_wanted_ = true;
@@ -137,6 +137,7 @@ void Relay::send_cancel() {
 }
 
 void Relay::close() {
+    if (is_invite_) to_.overtake(uac_, uac_cseq_);
     uac_.let_go();
     if (answered_) {
         answered_ = false;

@@ -1,6 +1,7 @@
 #include "transaction.hpp"
 
 #include <cstring>
+#include <utility>
 
 namespace sidecar {
 namespace {
@@ -115,6 +116,12 @@ void Unacknowledged::on_tsx(pjsip_transaction* invite, pjsip_event&) {
     if (invite->state < PJSIP_TSX_STATE_CONFIRMED) return;
     user_slot(invite) = nullptr;
     --count_;
+}
+
+void Tsx::take_over(Tsx& other, TsxUser* user) {
+    let_go();
+    tsx_ = std::exchange(other.tsx_, nullptr);
+    if (tsx_ != nullptr) user_slot(tsx_) = user;
 }
 
 void Tsx::let_go() {

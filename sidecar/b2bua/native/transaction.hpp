@@ -62,6 +62,7 @@ public:
     void wait_for_ack();
 
     void let_go();  // the user wants no more news of it
+    void take_over(Tsx& other, TsxUser* user);  // whose news are for this user from now on
     static void end(pjsip_transaction* tsx, int code);
 
 private:

@@ -1,0 +1,76 @@
+#include "remote_party.hpp"
+
+#include "text.hpp"
+
+#include <algorithm>
+
+namespace sidecar {
+namespace {
+
+bool over_tls(const pjsip_rx_data* message) { return (message->tp_info.transport->flag & PJSIP_TRANSPORT_SECURE) != 0; }
+
+}  // namespace
+
+void RemoteParty::add(const Address& address) {
+    if (is_own(address)) return;
+    if (own_.size() == addresses_max) own_.erase(own_.begin() + 1);
+    own_.push_back(address);
+}
+
+void RemoteParty::add_host(std::string_view host) {
+    if (!is_literal_address(host)) return;
+    const pj_str_t text = borrow(without_brackets(host));
+    const int family = host.find(':') == std::string_view::npos ? pj_AF_INET() : pj_AF_INET6();
+    pj_sockaddr address;
+    if (pj_sockaddr_init(family, &address, &text, 0) == PJ_SUCCESS) add(address_of(&address));
+}
+
+bool RemoteParty::is_own(const Address& address) const {
+    return std::find(own_.begin(), own_.end(), address) != own_.end();
+}
+
+void RemoteParty::is_caller(const Context& context, const pjsip_rx_data* invite) {
+    caller_ = true;
+    secure_ = over_tls(invite);
+    pj_sockaddr_cp(&address_, &invite->pkt_info.src_addr);
+    group_ = context.group_of(&address_, invite->tp_info.transport);
+    add(address_of(&address_));
+    const pjsip_msg* msg = invite->msg_info.msg;
+    for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
+        if (header->type != PJSIP_H_VIA) continue;
+        const auto* via = reinterpret_cast<const pjsip_via_hdr*>(header);
+        add_host(view(via->sent_by.host));
+        add_host(view(via->recvd_param));
+    }
+}
+
+void RemoteParty::is_called(const Context& context, const pj_sockaddr& address, bool secure) {
+    secure_ = secure;
+    pj_sockaddr_cp(&address_, &address);
+    group_ = context.settings.peers.find(&address_, {});
+    own_.insert(own_.begin(), address_of(&address_));
+}
+
+void RemoteParty::named(const pjsip_uri* uri) {
+    const auto* at = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(uri));
+    if (!PJSIP_URI_SCHEME_IS_SIP(at) && !PJSIP_URI_SCHEME_IS_SIPS(at)) return;
+    add_host(view(reinterpret_cast<const pjsip_sip_uri*>(at)->host));
+}
+
+void RemoteParty::answered(const pjsip_rx_data* response) { add(address_of(&response->pkt_info.src_addr)); }
+
+bool RemoteParty::speaks_in(const Context& context, const pjsip_rx_data* message) const {
+    const PeerTable& peers = context.settings.peers;
+    const pj_sockaddr& source = message->pkt_info.src_addr;
+    const Address from = address_of(&source);
+    const int group = context.group_of(&source, message->tp_info.transport);
+    // A gateway's certificate is known by now, and was not when it was called.
+    const int expected = caller_ ? group_ : context.group_of(&address_, message->tp_info.transport);
+    if (group != PeerTable::unlisted && group == expected) return is_own(from) || peers.shares_dialogs(group);
+    if (group != PeerTable::unlisted && expected != PeerTable::unlisted) return false;
+    // In no group. It may be what the party has named; but not one of its group whose port or certificate is another.
+    if (caller_ && peers.lists(group_, from)) return false;
+    return is_own(from) && (over_tls(message) || !secure_);
+}
+
+}  // namespace sidecar

@@ -1,0 +1,44 @@
+// The other end of a dialog, as far as addresses tell: whom messages that name the dialog may come from.
+#pragma once
+
+#include "address.hpp"
+#include "context.hpp"
+
+#include <pjsip.h>
+
+#include <string_view>
+#include <vector>
+
+namespace sidecar {
+
+// An address of the party itself is the one that its INVITE or its answer came from, or that it names in Via, Contact or
+// Record-Route: whatever it names, it gives away nobody's dialog but its own. Others of its peer group speak for it only where
+// the group shares its dialogs, as a pair of proxies does. In a group of many customers each would else be able to end the
+// calls of all.
+class RemoteParty {
+public:
+    static constexpr std::size_t addresses_max = 16;
+
+    void is_caller(const Context& context, const pjsip_rx_data* invite);
+    void is_called(const Context& context, const pj_sockaddr& address, bool secure);
+    void named(const pjsip_uri* uri);                 // in Contact or Record-Route; a name that is no address is none
+    void answered(const pjsip_rx_data* response);
+
+    bool speaks_in(const Context& context, const pjsip_rx_data* message) const;
+
+    const pj_sockaddr& address() const { return address_; }  // where its INVITE came from, or ours went
+    int group() const { return group_; }
+
+private:
+    void add(const Address& address);
+    void add_host(std::string_view host);
+    bool is_own(const Address& address) const;
+
+    pj_sockaddr address_{};
+    int group_ = PeerTable::unlisted;
+    bool caller_ = false;
+    bool secure_ = false;  // over TLS
+    std::vector<Address> own_;  // the first is that of address_
+};
+
+}  // namespace sidecar
