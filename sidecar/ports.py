@@ -145,7 +145,7 @@ class AccountError(Exception):
     """The account is not known, or not on these terms; the message says what to do."""
 
 
-class StoredAccount(msgspec.Struct, frozen=True, kw_only=True):
+class StoredAccount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     name: str
     currency: str
     prepaid: bool

@@ -325,15 +325,18 @@ def _with_active_decks(policy: Policy, decks: DeckStore) -> Policy:
 async def with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
     """Accounts of the settings are known to the ledger, and accounts made by command are known to the
     policy; where both name one, the settings hold."""
-    await store.accounts.create_all(
-        [
-            StoredAccount(name=account.name, currency=account.currency, prepaid=account.prepaid)
-            for account in policy.accounts.values()
-        ]
+    stored = {known.name: known for known in await store.accounts.all()}
+    wanted = (
+        StoredAccount(name=account.name, currency=account.currency, prepaid=account.prepaid)
+        for account in policy.accounts.values()
     )
-    stored = await store.accounts.all()
+    await store.accounts.create_all([account for account in wanted if account != stored.get(account.name)])
     return policy.with_stored(
-        (Account(name=known.name, currency=known.currency, prepaid=known.prepaid) for known in stored),
+        (
+            Account(name=known.name, currency=known.currency, prepaid=known.prepaid)
+            for known in stored.values()
+            if known.name not in policy.accounts
+        ),
         await store.accounts.addresses(),
     )
 

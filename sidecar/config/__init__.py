@@ -1,6 +1,7 @@
 """Settings, profiles and decks: checked whole before anything starts, then handed on as values.
 
-source, scan     a TOML file with its line numbers
+source, toml     a TOML file, also with very many accounts
+scan             its line numbers
 settings         the plain settings, each declared once, and the value in force of each
 entries          the same for the tables whose entries the operator names: peers, gateways, accounts, ...
 vos3000          VOS3000's names for some settings

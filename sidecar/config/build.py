@@ -132,7 +132,7 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         peers={name: _peer(entry, tables) for name, entry in tables.peers.items()},
         gateways={name: _gateway(entry, plain, tables) for name, entry in tables.gateways.items()},
         routes=Routes(_routes(tables)),
-        accounts=PersistentMap({name: _account(entry, plain) for name, entry in tables.accounts.items()}),
+        accounts=PersistentMap(_accounts(tables, plain)),
         account_rules=AccountRules(AccountRule(**entry.values) for entry in tables.account_rules),
         account_addresses=AddressTable(
             (block, found.account) for block, found in tables.account_addresses.items()
@@ -201,6 +201,14 @@ def _routes(tables: Tables) -> tuple[RouteRule, ...]:
     if not tables.routes:
         return (RouteRule(prefix="", gateways=tuple(tables.gateways)),)
     return tuple(RouteRule(**entry.values) for entry in tables.routes)
+
+
+def _accounts(tables: Tables, plain: Settings) -> dict[str, Account]:
+    made: dict[int, Account] = {}  # by the identity of what they say, which many share
+    for entry in tables.accounts.values():
+        if id(entry.values) not in made:
+            made[id(entry.values)] = _account(entry, plain)
+    return {name: replace(made[id(entry.values)], name=name) for name, entry in tables.accounts.items()}
 
 
 def _account(entry: Entry, plain: Settings) -> Account:

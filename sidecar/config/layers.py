@@ -95,9 +95,9 @@ def file_layer(document: Document, findings: Findings, *, is_profile: bool = Fal
         [*SECTION_NAMES, Q850, *tables] if is_profile else [*SECTION_NAMES, Q850, vos3000.SECTION, *tables]
     )
     for section, content in document.data.items():
-        where = document.where((section,))
         if section in tables:
             continue
+        where = document.where((section,))
         if section not in known:
             elsewhere = "a profile" if section in entries.PROFILE_TABLES else "the settings file"
             if section in entries.PROFILE_TABLES or section == vos3000.SECTION:

@@ -15,6 +15,7 @@ Path: TypeAlias = tuple[str | int, ...]
 
 _BARE_END = frozenset(" \t.=]")
 _VALUE_END = frozenset(",]}#\n")
+_BLANK = re.compile(r"[ \t\n]*(?:#[^\n]*[ \t\n]*)*")
 # What most lines are: read at once, because a settings file may have 100,000 accounts.
 _PLAIN_HEADER = re.compile(r"\[([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\] *\n")
 _PLAIN_LINE = re.compile(r"""([A-Za-z0-9_-]+) *= *(?:[a-z0-9]+|"[^"\\\n]+") *\n""")
@@ -29,7 +30,7 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
-        self._line_starts = [0] + [at + 1 for at, char in enumerate(text) if char == "\n"]
+        self._line_starts = [0, *(found.end() for found in re.finditer("\n", text))]
         self._array_lengths: dict[Path, int] = {}  # of the arrays of tables, so far
         self._found: dict[Path, int] = {}
 
@@ -171,15 +172,7 @@ class _Scanner:
             self._at += 1
 
     def _skip_blank(self) -> None:
-        while self._at < len(self._text):
-            char = self._text[self._at]
-            if char == "#":
-                end = self._text.find("\n", self._at)
-                self._at = len(self._text) if end < 0 else end
-            elif char in " \t\n":
-                self._at += 1
-            else:
-                return
+        self._at = _BLANK.match(self._text, self._at).end()  # type: ignore[union-attr]  # it matches nothing too
 
     def _note(self, path: Path, at: int) -> None:
         self._found.setdefault(path, bisect_right(self._line_starts, at))

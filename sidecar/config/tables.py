@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,19 +31,29 @@ ExchangeReader: TypeAlias = Callable[[Path], ExchangeTable | Sequence[str]]
 
 class Entry:
     """One entry, its fields checked one by one. A field that is wrong or missing has its default here; the
-    error is in the findings, so nothing is built of it."""
+    error is in the findings, so nothing is built of it. Entries that say the same share `values` and
+    `given`."""
 
-    def __init__(self, document: Document, path: tuple[str | int, ...], table: type[Table]) -> None:
+    __slots__ = ("_document", "_key", "_within", "given", "table", "values")
+
+    def __init__(
+        self, document: Document, within: tuple[str | int, ...], key: str | int, table: type[Table]
+    ) -> None:
         self._document = document
-        self._path = path
+        self._within = within
+        self._key = key
         self.table = table
-        self.values: dict[str, Any] = {name: field.default for name, field in table.fields().items()}
-        self.given: set[str] = set()
+        self.values: Mapping[str, Any] = {}
+        self.given: AbstractSet[str] = frozenset()
+
+    @property
+    def _path(self) -> tuple[str | int, ...]:
+        return (*self._within, self._key)
 
     @property
     def name(self) -> str:
         """The name of a named entry."""
-        return str(self._path[-1])
+        return str(self._key)
 
     @property
     def written(self) -> str:
@@ -146,10 +157,16 @@ def _of_both(
 
 def _inherit(accounts: Mapping[str, Entry], groups: Mapping[str, Entry]) -> None:
     """Give each account what its group says and it does not."""
+    made: dict[tuple[int, str], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}  # before and after
     for account in accounts.values():
         group = groups.get(account["group"] or "")
         if group is not None:
-            account.values.update({name: group[name] for name in group.given - account.given})
+            own = account.values
+            key = id(own), group.name
+            if key not in made:
+                inherited = {name: group[name] for name in group.given - account.given}
+                made[key] = own, {**own, **inherited}
+            account.values = made[key][1]
 
 
 def _proxy_hangups(document: Document, peer: str, findings: Findings) -> list[Entry]:
@@ -174,8 +191,9 @@ def _read(
     if len(items) > ENTRIES_MAX:
         findings.error(document.where(path), _written(path), f"{len(items)} entries: at most {ENTRIES_MAX}")
         return
+    whole: dict[int, Entry] = {}  # by the identity of what it says (see `toml`): one without an error
     for name, content in items:
-        entry = Entry(document, (*path, name), table)
+        entry = Entry(document, path, name, table)
         if not isinstance(content, dict):
             findings.error(*entry.at(), f"is a table, {table.heading}, not {quoted(content)}")
             continue
@@ -185,28 +203,40 @@ def _read(
             except BadValueError as error:
                 findings.error(*entry.at(), f"as a name: {error}")
                 continue
-        _read_fields(entry, content, findings)
+        same = whole.get(id(content))
+        if same is not None:
+            entry.values, entry.given = same.values, same.given
+        elif _read_fields(entry, content, findings):
+            whole[id(content)] = entry
         yield entry
 
 
-def _read_fields(entry: Entry, content: dict[str, object], findings: Findings) -> None:
+def _read_fields(entry: Entry, content: dict[str, object], findings: Findings) -> bool:
+    """Whether there was no error."""
     fields = entry.table.fields()
     nested = {NESTED} if entry.table is entries.Peers else set()
+    values = {name: field.default for name, field in fields.items()}
+    given = {name for name in content if name in fields}
+    entry.values, entry.given = values, given
+    good = True
     for name, raw in content.items():
         if name in nested:
             continue
         field = fields.get(name)
         if field is None:
             findings.error(*entry.at(name), "there is no such key", nearest(name, [*fields, *nested]))
+            good = False
             continue
-        entry.given.add(name)
         try:
-            entry.values[name] = field.kind.read(raw)
+            values[name] = field.kind.read(raw)
         except BadValueError as error:
             findings.error(*entry.at(name), str(error), error.suggestion)
+            good = False
     for field in fields.values():
-        if field.required and field.name not in entry.given:
+        if field.required and field.name not in given:
             findings.error(entry.where(), entry.at(field.name)[1], "is missing")
+            good = False
+    return good
 
 
 def _written(path: Sequence[str | int]) -> str:

@@ -275,7 +275,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         more = {account.name: account for account in accounts}
         return replace(
             self,
-            accounts=PersistentMap({**more, **self.accounts}),
+            accounts=PersistentMap({**more, **self.accounts}) if more else self.accounts,
             account_addresses=AddressTable([*self.account_addresses, *addresses]),
             settings_addresses=self.account_addresses,
         )

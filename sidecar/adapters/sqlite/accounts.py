@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from sys import intern
 from uuid import UUID
 
 from sidecar.adapters.sqlite.batch import Batch
@@ -51,16 +52,11 @@ class SqliteAccounts:
 
     async def create_all(self, wanted: Sequence[StoredAccount]) -> None:
         """Those that are not there yet, in one transaction."""
-        known = set(await self.all())
-        missing = [
-            AccountTerms(account.name, account.currency, account.prepaid)
-            for account in wanted
-            if account not in known
-        ]
+        terms = [AccountTerms(account.name, account.currency, account.prepaid) for account in wanted]
         refusals: list[str] = []
-        if missing:
+        if terms:
             refusals = await self._write(
-                lambda batch: [text for terms in missing if (text := batch.open_account(terms, None))]
+                lambda batch: [text for account in terms if (text := batch.open_account(account, None))]
             )
         if refusals:
             raise AccountError(refusals[0])
@@ -75,7 +71,7 @@ class SqliteAccounts:
         sql = "SELECT name, currency, prepaid FROM accounts ORDER BY name"
         return await self._reader.ask(
             lambda connection: tuple(
-                StoredAccount(name=name, currency=currency, prepaid=bool(prepaid))
+                StoredAccount(name=name, currency=intern(currency), prepaid=bool(prepaid))
                 for name, currency, prepaid in connection.execute(sql)
             )
         )
