@@ -58,7 +58,6 @@ DeckSource = Callable[[str], Deck | Sequence[str]]
 SettingsSource = Callable[[], "Reread | Sequence[str]"]
 
 ERRORS_SHOWN_MAX = 10
-RELEASED_PER_TURN = 100  # calls that are ended by one command
 ACCEPTING = "accepting"  # the state of a node that takes new calls
 
 _T = TypeVar("_T")
@@ -92,6 +91,7 @@ class LiveCalls(Protocol):
         self, call_id: UUID, detail: Detail, operator: str, text: str, change: Change | None = None
     ) -> bool: ...
     def drain(self) -> None: ...
+    async def release_live(self, operator: str, text: str) -> None: ...
 
 
 class Admin:
@@ -185,16 +185,8 @@ class Admin:
         await self._noted(change, self._calls.drain)
         live = self._calls.load.calls
         if wanted.release:
-            await asyncio.shield(self._release_live(operator.name, wanted.text))
+            await asyncio.shield(self._calls.release_live(operator.name, wanted.text))
         return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
-
-    async def _release_live(self, operator: str, text: str) -> None:
-        """A few in each turn of the event loop: there may be 20,000, and others are waiting."""
-        live = self._calls.live()
-        for start in range(0, len(live), RELEASED_PER_TURN):
-            for call in live[start : start + RELEASED_PER_TURN]:
-                self._calls.release(call.call_id, Detail.DRAIN, operator, text)
-            await asyncio.sleep(0)
 
     async def node_reload(self, wanted: say.NodeReloadParams, operator: Operator) -> say.NodeReloaded:
         """Exchange rates and margin floors, for calls and attempts that begin from now on. What is wrong in

@@ -105,12 +105,13 @@ class Service:
             await asyncio.sleep(self._heartbeat_s)
 
     async def _wind_down(self) -> None:
-        self._calls.drain(release=True, operator="sidecar", text="the node stops")
+        self._calls.drain()
         self._gateways.leave()
+        await self._calls.release_live("sidecar", "the node stops")
         with_legs = self._clock.mono_ns() + int(LEGS_CLOSE_S * 1e9)
         while (self._calls.open_count() or self._gateways.is_leaving()) and self._clock.mono_ns() < with_legs:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_AGAIN_S)
-        self._calls.close()
+        await self._calls.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(OUTBOX_DRAIN_S):
                 await self._store.written()

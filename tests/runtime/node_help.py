@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from sidecar.adapters.deck_files import DeckRefusedError, read_deck, read_exchange_rates
@@ -214,6 +215,16 @@ class Node:
             outbox_head_seq=state.head_seq,
             outbox_depth=state.depth,
         )
+
+
+async def each_turn(look: Callable[[], int], running: asyncio.Task[Any]) -> list[int]:
+    """What is seen in the turns of the event loop until the task is done, without repeats."""
+    seen = [look()]
+    while not running.done():
+        await asyncio.sleep(0)
+        if seen[-1] != look():
+            seen.append(look())
+    return seen
 
 
 @asynccontextmanager

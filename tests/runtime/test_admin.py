@@ -25,13 +25,12 @@ from sidecar.core.rerate import rerate
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, ServerReason
 from sidecar.ports import UnavailableError
-from sidecar.runtime import admin
 from sidecar.runtime.admin import Admin, Reread
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode_json
 from sidecar.wire.control import CommandError, ErrorCode
 from tests.adapters.sqlite_faulty_disk import FULL, Disk, faulty_disk
-from tests.runtime.node_help import WALL_NS, Node, a_node
+from tests.runtime.node_help import WALL_NS, Node, a_node, each_turn
 
 NOBODY = UUID(int=7)
 ANN = Operator("ann", 1000)
@@ -122,21 +121,14 @@ async def test_drain_with_release_ends_the_live_calls_as_drain(node: Node) -> No
     assert (cdr.detail, cdr.operator, cdr.operator_text) == (Detail.DRAIN, "ann", "upgrade")
 
 
-async def test_a_drain_of_many_calls_leaves_turns_of_the_loop_to_others(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(admin, "RELEASED_PER_TURN", 2)
-    for _ in range(5):
-        await node.up()
+async def test_a_drain_releases_a_hundred_calls_in_a_turn_of_the_loop(node: Node) -> None:
+    node.calls.on_bridge_events([node.invite(number, "0044123", "demo") for number in range(1, 202)])
     asked = say.NodeDrainParams(operator="ann", release=True)
-    seen: list[int] = []
     async with asyncio.TaskGroup() as asking:
         drained = asking.create_task(node.admin.node_drain(asked, ANN), name="drain")
-        while not drained.done():
-            seen.append(len(node.calls.live()))
-            await asyncio.sleep(0)
-    assert sorted(set(seen), reverse=True) == [5, 3, 1, 0]
-    assert drained.result() == say.NodeDrained(draining=True, live=5, released=5)
+        seen = await each_turn(lambda: len(node.calls.live()), drained)
+    assert seen == [201, 101, 1, 0]
+    assert drained.result() == say.NodeDrained(draining=True, live=201, released=201)
 
 
 async def test_margin_terms_are_taken_over_whole_and_nothing_else_is(node: Node) -> None:
@@ -212,7 +204,7 @@ async def test_a_prepaid_call_moves_the_balance_by_what_it_cost(node: Node) -> N
     shown = await node.admin.account_show(say.AccountShowParams(name="prepaid"), ANN)
     assert balances(shown) == [("0.000000", "EUR")]
     assert shown.live_calls == 1
-    node.calls.drain(release=True, operator="ann")
+    await node.calls.release_live("ann", "")
     await node.closed(1)
     await node.whole(account="prepaid", talk_ms=2_400)
     shown = await node.admin.account_show(say.AccountShowParams(name="prepaid"), ANN)
@@ -342,7 +334,7 @@ async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
     taken = await node.admin.deck_reload(say.DeckReloadParams(name="demo"), ANN)
     assert (taken.revision, taken.rates) == (node.decks["demo"].revision, 1)
     after = await node.whole("0044123", talk_ms=1_000)
-    node.calls.drain(release=True, operator="ann")
+    await node.calls.release_live("ann", "")
     await node.closed(1)
     totals = {}
     for call_id in (before, after):

@@ -26,7 +26,7 @@ from sidecar.core.rerate import rerate
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import LegName, RouteFailure
 from sidecar.ports import GatewayStatus
-from sidecar.runtime import admin
+from sidecar.runtime import calls
 from sidecar.runtime.admin import Admin, Reread
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode_json
@@ -151,22 +151,10 @@ async def test_a_drain_is_noted_with_whether_it_released(node: Node, release: bo
     assert (befores, afters) == (["accepting", "drain"], [False, release])
 
 
-async def test_a_drain_releases_a_hundred_calls_in_a_turn(node: Node) -> None:
-    node.calls.on_bridge_events([node.invite(number, "0044123", "demo") for number in range(1, 202)])
-    asked = say.NodeDrainParams(operator="ann", release=True)
-    seen: list[int] = []
-    async with asyncio.TaskGroup() as asking:
-        drained = asking.create_task(node.admin.node_drain(asked, ANN), name="drain")
-        while not drained.done():
-            seen.append(len(node.calls.live()))
-            await asyncio.sleep(0)
-    assert sorted(set(seen), reverse=True) == [201, 101, 1, 0]
-
-
 async def test_a_drain_that_nobody_waits_for_any_more_releases_all(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admin, "RELEASED_PER_TURN", 1)
+    monkeypatch.setattr(calls, "CALLS_PER_TURN", 1)
     for _ in range(4):
         await node.up()
     asked = say.NodeDrainParams(operator="ann", release=True)

@@ -3,6 +3,7 @@ broken costs."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from sidecar.ports import RecordFilter, UnavailableError
 from sidecar.runtime import calls
 from sidecar.wire import control as say
 from tests.adapters.sqlite_faulty_disk import FULL, faulty_disk
-from tests.runtime.node_help import WALL_NS, Node, a_node
+from tests.runtime.node_help import WALL_NS, Node, a_node, each_turn
 
 BROKEN = "sidecar_broken_promises_total"
 
@@ -386,10 +387,19 @@ async def test_at_the_end_of_the_node_nothing_waits_any_more(node: Node) -> None
     await challenged(node, node.invite(2, "004412345678", "demo"))
     node.calls.on_bridge_events([refused(node, node.invite(n, "0044123", "demo")) for n in range(11, 23)])
     assert node.calls.open_count() == 2
-    node.calls.close()
+    await node.calls.close()
     assert (node.calls.open_count(), node.calls.load.calls) == (0, 0)
     assert await rows(node) == 13
     assert len(await node.store.records.show(str(call_id))) == 1
+
+
+async def test_the_end_of_the_node_records_a_hundred_calls_in_a_turn_of_the_loop(node: Node) -> None:
+    node.calls.on_bridge_events([node.invite(number, "0044123", "demo") for number in range(1, 202)])
+    await node.calls.release_live("ann", "")
+    assert {call.phase for call in node.calls._calls.values()} == {Phase.ENDING}
+    async with asyncio.TaskGroup() as tasks:
+        closing = tasks.create_task(node.calls.close(), name="close")
+        assert await each_turn(node.calls.open_count, closing) == [201, 101, 1, 0]
 
 
 # --- broken promises ----------------------------------------------------------------------------------------
