@@ -17,6 +17,7 @@ Where things are:
       names and counters        dialog       RFC 3261 §12; digest answers a gateway's challenges
       who may speak in it       remote_party the addresses that the peer has, or names
       messages                  message      which headers pass, held messages, responses; see validity
+      what pjsip cannot read    second_reading, stand_in; defects of a message that is heard all the same
       bodies                    body         byte for byte; which of them are an offer or an answer
       transactions              transaction  pjsip's, borrowed; sent_by tells two hosts apart
       timers                    deadline

@@ -222,7 +222,7 @@ class RequestEnded(Event, frozen=True, kw_only=True):
 
 class MessageDropped(Event, frozen=True, kw_only=True):
     """A message had no effect, because what it is, or whose, cannot be read, or because its sender may not
-    speak there. Told of the first of each second alone; all are counted."""
+    speak there. Ten are told of a second; all are counted."""
 
     peer: str  # the peer group; empty: it is in none
     source: str

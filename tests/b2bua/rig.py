@@ -267,9 +267,9 @@ class Rig:
             )
         )
 
-    def ack_failure(self, invite: Message, response: Message) -> None:
+    def ack_failure(self, invite: Message, response: Message, agent: ScriptedUA | None = None) -> None:
         same = [f"{name}: {invite[name]}" for name in ("Via", "From", "Call-ID")]
-        self.caller.send(
+        (agent or self.caller).send(
             sip(
                 f"ACK {invite.uri} SIP/2.0",
                 *same,

@@ -1,6 +1,7 @@
 #include "bridge.hpp"
 
 #include "body.hpp"
+#include "defects.hpp"
 #include "sent_by.hpp"
 #include "validity.hpp"
 
@@ -356,15 +357,18 @@ static Address source_of(const pjsip_rx_data* message) { return as_source(addres
 bool Bridge::gate_request(pjsip_rx_data* rdata) {
     pjsip_via_hdr* via = rdata->msg_info.via;
     via->maddr_param.slen = 0;  // RFC 3261 §18.2.2 would have us answer to an address of the sender's choice
+    validity::take_first(rdata);
+    const auto method = rdata->msg_info.msg->line.req.method.id;
     const int group = context_.group_of(&rdata->pkt_info.src_addr, rdata->tp_info.transport);
     const bool listed = group != PeerTable::unlisted;
     sent_by::put_into_branch(rdata, group);
     const auto to_tag = view(rdata->msg_info.to->tag);
     if (!to_tag.empty()) {
         if (const Leg* leg = find(to_tag)) {
+            complete(rdata, leg->dialog);
             if (leg->dialog.hears(rdata) && rdata->msg_info.from->tag.slen != 0) {
                 connections_.heard(rdata->tp_info.transport);
-                return false;
+                return refused_for_defects(rdata);
             }
             drop_foreign(context_, rdata);
             return true;
@@ -374,15 +378,15 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
         context_.counters.add(Counter::dropped_over_rate);
         return true;
     }
-    if (listed && rdata->msg_info.from->tag.slen == 0) {
+    const bool matched_by_branch = method == PJSIP_CANCEL_METHOD && lacks(context_, rdata, Part::from) &&
+                                   view(via->branch_param).starts_with(PJSIP_RFC3261_BRANCH_ID);
+    if (listed && rdata->msg_info.from->tag.slen == 0 && !matched_by_branch) {
         // RFC 2543 allowed it. pjsip makes keys of it that point to nothing, so it must not reach the transaction layer.
         context_.counters.add(Counter::refused_malformed);
-        const bool is_ack = rdata->msg_info.msg->line.req.method.id == PJSIP_ACK_METHOD;
-        if (!is_ack) respond_stateless(context_, rdata, PJSIP_SC_BAD_REQUEST);
+        if (method != PJSIP_ACK_METHOD) respond_stateless(context_, rdata, PJSIP_SC_BAD_REQUEST);
         return true;
     }
-    if (listed) return false;
-    const auto method = rdata->msg_info.msg->line.req.method.id;
+    if (listed) return refused_for_defects(rdata);
     if (context_.settings.refuse_unlisted && method == PJSIP_INVITE_METHOD && to_tag.empty() &&
         strangers_limit_.allows(source_of(rdata), context_.settings.unlisted_refused_per_s, Moment::now().mono_ns)) {
         context_.counters.add(Counter::refused_unlisted);
@@ -390,6 +394,22 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
     } else {
         context_.counters.add(Counter::dropped_unlisted);
     }
+    return true;
+}
+
+// Our own tag names one dialog of ours: what else of its name cannot be read is that dialog's.
+void Bridge::complete(pjsip_rx_data* rdata, const Dialog& dialog) const {
+    auto& info = rdata->msg_info;
+    pj_pool_t* pool = rdata->tp_info.pool;
+    if (lacks(context_, rdata, Part::from) && info.from->tag.slen == 0) info.from->tag = copy(pool, dialog.remote_tag());
+    if (lacks(context_, rdata, Part::call_id) && info.cid->id.slen == 0) info.cid->id = copy(pool, dialog.call_id());
+}
+
+bool Bridge::refused_for_defects(pjsip_rx_data* rdata) {
+    const Defects* defects = defects_of(context_, rdata);
+    if (defects == nullptr || !defects->concern(rdata)) return false;
+    context_.counters.add(Counter::refused_malformed);
+    respond_stateless(context_, rdata, PJSIP_SC_BAD_REQUEST);
     return true;
 }
 
@@ -415,7 +435,8 @@ static bool is_to_its_own(const pjsip_rx_data* response) {
     return own;
 }
 
-bool Bridge::gate_response(const pjsip_rx_data* rdata) {
+bool Bridge::gate_response(pjsip_rx_data* rdata) {
+    validity::take_first(rdata);
     // We send none without. pjsip makes keys of such responses that point to nothing.
     const bool ours = rdata->msg_info.from->tag.slen != 0 &&
                       view(rdata->msg_info.via->branch_param).starts_with(PJSIP_RFC3261_BRANCH_ID);
@@ -425,6 +446,7 @@ bool Bridge::gate_response(const pjsip_rx_data* rdata) {
     }
     if (!body_is_whole(rdata)) {  // RFC 3261 §18.3; its sender repeats it, or its transaction ends
         context_.counters.add(Counter::dropped_unparsable);
+        tell_dropped(rdata, text_of(rdata), "body");
         return true;
     }
     // A transaction takes any response with its branch, wherever that was seen: a forged 2xx would be billed.
@@ -447,7 +469,8 @@ static bool refused_as_unsupported(Context& context, pjsip_rx_data* rdata, const
 void Bridge::on_request(pjsip_rx_data* rdata) {
     const pjsip_method& method = rdata->msg_info.msg->line.req.method;
     const bool outside = rdata->msg_info.to->tag.slen == 0 && method.id != PJSIP_CANCEL_METHOD;
-    if (validity::is_ambiguous(rdata) || (outside && validity::is_malformed(rdata))) {
+    const bool ends_what_is_there = !outside && ends_something(method);  // it does, whatever else is wrong with it
+    if (!ends_what_is_there && (validity::is_ambiguous(rdata) || (outside && validity::is_malformed(rdata)))) {
         context_.counters.add(Counter::refused_malformed);
         if (method.id != PJSIP_ACK_METHOD) respond_stateless(context_, rdata, PJSIP_SC_BAD_REQUEST);
         return;
@@ -701,13 +724,28 @@ void Bridge::on_response(pjsip_rx_data* rdata) {
 }
 
 void Bridge::on_dropped(const pjsip_tp_dropped_data& dropped) {
-    if (dropped.status == PJ_EIGNORED) return;  // a keep-alive
+    if (dropped.status == PJ_EIGNORED) return second_reading_.skip(dropped);  // a keep-alive, or ahead of a message
     const int code = BrokenStreams::code_for(dropped);
-    context_.counters.add(code == PJSIP_SC_MESSAGE_TOO_LARGE ? Counter::refused_too_large : Counter::dropped_unparsable);
+    const auto bytes = BrokenStreams::received(dropped);
+    std::string_view reason = code == PJSIP_SC_MESSAGE_TOO_LARGE ? "length" : "Content-Length";
+    // Where nobody knows how long it is, only what needs no body is heard.
+    if (code == 0 || SecondReading::ends_something(bytes)) {
+        reason = second_reading_.hear(dropped, code == 0 ? bytes : SecondReading::head_of(bytes));
+        if (!reason.empty()) tell_dropped(&second_reading_.message(), bytes, reason);
+    }
+    if (!reason.empty()) {
+        context_.counters.add(code == PJSIP_SC_MESSAGE_TOO_LARGE ? Counter::refused_too_large : Counter::dropped_unparsable);
+    }
     if (code == 0) return;
     for (const auto& [tag, leg] : legs_) leg->dialog.let_go_of(dropped.tp);
     const bool listed = context_.group_of(&dropped.tp->key.rem_addr, dropped.tp) != PeerTable::unlisted;
-    broken_streams_.give_up(dropped, code, listed);
+    broken_streams_.give_up(dropped, reason.empty() ? 0 : code, listed);
+}
+
+void Bridge::tell_dropped(const pjsip_rx_data* rdata, std::string_view bytes, std::string_view reason) {
+    if (context_.group_of(&rdata->pkt_info.src_addr, rdata->tp_info.transport) == PeerTable::unlisted) return;
+    auto names = SecondReading::names_in(bytes);
+    sidecar::tell_dropped(context_, rdata, std::move(names.method), std::move(names.call_id), reason);
 }
 
 }  // namespace sidecar

@@ -8,6 +8,7 @@
 #include "connections.hpp"
 #include "gateway_request.hpp"
 #include "leg.hpp"
+#include "second_reading.hpp"
 #include "source_limit.hpp"
 
 #include <condition_variable>
@@ -56,7 +57,7 @@ public:
         context_.enter_from_pjsip(body);
     }
     bool gate_request(pjsip_rx_data* rdata);         // true: dropped
-    bool gate_response(const pjsip_rx_data* rdata);  // true: dropped
+    bool gate_response(pjsip_rx_data* rdata);        // true: dropped
     void on_request(pjsip_rx_data* rdata);
     void on_response(pjsip_rx_data* rdata);
     void on_dropped(const pjsip_tp_dropped_data& dropped);
@@ -78,6 +79,9 @@ private:
 
     void run(std::vector<Command>& commands);
     bool is_over_rate(const pjsip_rx_data* rdata, int group);
+    void complete(pjsip_rx_data* rdata, const Dialog& dialog) const;
+    bool refused_for_defects(pjsip_rx_data* rdata);
+    void tell_dropped(const pjsip_rx_data* rdata, std::string_view bytes, std::string_view reason);
     void on_initial_invite(pjsip_rx_data* rdata);
     void on_in_dialog(pjsip_rx_data* rdata);
     bool took_late_answer(const pjsip_rx_data* rdata);
@@ -123,6 +127,7 @@ private:
     std::atomic<std::size_t> pools_{0};  // in use, not those that are kept for the next call
     std::size_t most_pools_ = 0;           // since memory was last given back
     BrokenStreams broken_streams_{context_};
+    SecondReading second_reading_{context_};
     Connections connections_{context_};
     Unacknowledged unacknowledged_;
     pjsip_tp_state_callback pjsuas_on_state_ = nullptr;

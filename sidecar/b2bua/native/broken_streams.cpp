@@ -10,12 +10,6 @@
 namespace sidecar {
 namespace {
 
-// What pjsip says of the length of what it dropped is the sum that the message itself announced.
-std::string_view received(const pjsip_tp_dropped_data& dropped) {
-    const auto length = std::min<std::size_t>(dropped.len, PJSIP_MAX_PKT_LEN);
-    return {static_cast<const char*>(dropped.data), length};
-}
-
 // As far as whole lines of it are there. pjsip gives up a message whose last header is broken, so another is put there.
 std::string head_of(std::string_view message) {
     const auto end = message.find("\r\n\r\n");
@@ -79,6 +73,12 @@ void finish_sending(const pjsip_transport* transport) {
 
 }  // namespace
 
+// What pjsip says of the length of what it dropped is the sum that the message itself announced.
+std::string_view BrokenStreams::received(const pjsip_tp_dropped_data& dropped) {
+    const auto length = std::min<std::size_t>(dropped.len, PJSIP_MAX_PKT_LEN);
+    return {static_cast<const char*>(dropped.data), length};
+}
+
 int BrokenStreams::code_for(const pjsip_tp_dropped_data& dropped) {
     if (dropped.status == PJ_EIGNORED || (dropped.tp->flag & PJSIP_TRANSPORT_DATAGRAM) != 0) return 0;
     const auto bytes = received(dropped);
@@ -95,7 +95,7 @@ void BrokenStreams::give_up(const pjsip_tp_dropped_data& dropped, int code, bool
     if (holds(transport)) return;
     streams_.push_back({transport, false});
     pjsip_transport_add_ref(transport);
-    if (TxPtr response = listed ? answer_to(context_, received(dropped), code) : nullptr) {
+    if (TxPtr response = listed && code != 0 ? answer_to(context_, received(dropped), code) : nullptr) {
         pjsip_transport_send(transport, response.get(), &transport->key.rem_addr, transport->addr_len, nullptr, nullptr);
     }
     pjsip_transport_shutdown2(transport, PJ_TRUE);  // its transactions end as they do where a connection breaks

@@ -22,7 +22,8 @@ public:
     ~BrokenStreams() { clear(); }
     // The answer to what pjsip dropped, where that leaves the stream without a beginning of the next message; else 0.
     static int code_for(const pjsip_tp_dropped_data& dropped);
-    // `listed`: whoever is not gets no answer.
+    static std::string_view received(const pjsip_tp_dropped_data& dropped);
+    // `listed`: whoever is not gets no answer. `code` 0: the request has its answer.
     void give_up(const pjsip_tp_dropped_data& dropped, int code, bool listed);
     bool holds(const pjsip_transport* transport) const;
     void tick();  // each second

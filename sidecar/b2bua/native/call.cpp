@@ -1,6 +1,7 @@
 #include "call.hpp"
 
 #include "body.hpp"
+#include "defects.hpp"
 
 #include <algorithm>
 #include <iterator>
@@ -473,7 +474,8 @@ void Call::on_ack(Leg& leg, const pjsip_rx_data* ack) {
         }
     }
     for (auto& relay : relays_) {
-        if (!relay->awaits_ack(leg, cseq)) continue;
+        const bool may_be = lacks(context_, ack, Part::cseq) && relay->awaits_any_ack(leg);
+        if (!may_be && !relay->awaits_ack(leg, cseq)) continue;
         on(inputs::Life{leg, ack});
         session_.sent(relay->to().side(), ack);
         return relay->on_ack(ack);

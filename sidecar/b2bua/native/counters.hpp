@@ -20,7 +20,7 @@ namespace sidecar {
     X(dropped_over_rate)          /* requests of a source above its requests_per_s */                        \
     X(refused_connections)        /* closed: too many, or of a stranger who said nothing that counts */      \
     X(dropped_foreign)            /* right tags, but from none of the leg's own addresses */                  \
-    X(dropped_unparsable)         /* pjsip could not read it */                                              \
+    X(dropped_unparsable)         /* which message it is, or whose, cannot be read */                        \
     X(refused_malformed)          /* 400 */                                                                  \
     X(refused_extension)          /* 420: Proxy-Require, or Require in an OPTIONS */                        \
     X(refused_scheme)             /* 416 */                                                                  \

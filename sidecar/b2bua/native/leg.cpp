@@ -2,6 +2,7 @@
 
 #include "body.hpp"
 #include "call.hpp"
+#include "defects.hpp"
 
 #include <algorithm>
 
@@ -184,8 +185,10 @@ void CallerLeg::refuse(int code, const std::vector<std::string>& reasons, const 
 }
 
 CallerLeg::Ack CallerLeg::acknowledged(const pjsip_rx_data* ack) {
-    if (ack->msg_info.cseq->cseq != invite_cseq_) return Ack::of_another;
-    if (state_ != LegState::answered) return Ack::repeated;
+    const bool is_first = state_ == LegState::answered;
+    const bool may_be = is_first && lacks(context_, ack, Part::cseq);  // no other INVITE of A's waits for one
+    if (!may_be && ack->msg_info.cseq->cseq != invite_cseq_) return Ack::of_another;
+    if (!is_first) return Ack::repeated;
     invite_.retire();
     state_ = LegState::confirmed;
     return Ack::first;

@@ -351,18 +351,21 @@ bool answer_request(Context& context, pjsip_rx_data* rdata, int code, std::strin
     return true;
 }
 
-void drop_foreign(Context& context, const pjsip_rx_data* rdata) {
+void tell_dropped(Context& context, const pjsip_rx_data* rdata, std::string method, std::string call_id, std::string_view reason) {
     constexpr int told_per_s_max = 10;
-    context.counters.add(Counter::dropped_foreign);
     if (context.drops_told == told_per_s_max) return;
     ++context.drops_told;
     const auto& packet = rdata->pkt_info;
     const int group = context.group_of(&packet.src_addr, rdata->tp_info.transport);
+    const auto peer = group == PeerTable::unlisted ? std::string_view() : std::string_view(context.settings.peers.name(group));
     context.events.push(0, Moment::now(),
-                        MessageDropped{group == PeerTable::unlisted ? std::string_view() : context.settings.peers.name(group),
-                                       host_port(packet.src_name, packet.src_port),
-                                       std::string(view(rdata->msg_info.cseq->method.name)),
-                                       std::string(view(rdata->msg_info.cid->id)), "source"});
+                        MessageDropped{peer, host_port(packet.src_name, packet.src_port), std::move(method), std::move(call_id), reason});
+}
+
+void drop_foreign(Context& context, const pjsip_rx_data* rdata) {
+    context.counters.add(Counter::dropped_foreign);
+    tell_dropped(context, rdata, std::string(view(rdata->msg_info.cseq->method.name)), std::string(view(rdata->msg_info.cid->id)),
+                 "source");
 }
 
 void respond_stateless(Context& context, pjsip_rx_data* rdata, int code, int retry_after_s, const std::string& reason) {

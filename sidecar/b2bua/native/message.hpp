@@ -107,6 +107,9 @@ TxPtr cancel_of(const Context& context, const pjsip_tx_data* invite);
 // Answers a request for good, with a transaction that takes its repeats. False where pjsip refuses the transaction.
 bool answer_request(Context& context, pjsip_rx_data* rdata, int code, std::string_view to_tag, int retry_after_s = 0);
 
+// For the log: ten a second. `method`: of a response, that in its CSeq.
+void tell_dropped(Context& context, const pjsip_rx_data* rdata, std::string method, std::string call_id, std::string_view reason);
+
 // Right names, wrong source: counted, and told for the log.
 void drop_foreign(Context& context, const pjsip_rx_data* rdata);
 

@@ -26,7 +26,8 @@ public:
 
     bool is_invite() const { return is_invite_; }
     bool open() const { return static_cast<bool>(uas_) && !final_sent_; }  // a final response is still owed
-    bool awaits_ack(const Leg& leg, int cseq) const { return &from_ == &leg && answered_ && uas_cseq_ == cseq; }
+    bool awaits_any_ack(const Leg& leg) const { return &from_ == &leg && answered_; }
+    bool awaits_ack(const Leg& leg, int cseq) const { return awaits_any_ack(leg) && uas_cseq_ == cseq; }
     Leg& from() const { return from_; }
     Leg& to() const { return to_; }
     int uas_cseq() const { return uas_cseq_; }

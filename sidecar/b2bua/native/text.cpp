@@ -68,7 +68,10 @@ std::string user_in(std::string_view uri) {
 
 std::string_view request_uri_of(const pjsip_rx_data* request) {
     const std::string_view message(request->msg_info.msg_buf, static_cast<std::size_t>(request->msg_info.len));
-    const std::string_view line = message.substr(0, message.find_first_of("\r\n"));
+    return request_uri_in(message.substr(0, message.find_first_of("\r\n")));
+}
+
+std::string_view request_uri_in(std::string_view line) {
     const auto start = line.find(' ');
     const auto end = line.rfind(' ');
     return start < end && end != std::string_view::npos ? line.substr(start + 1, end - start - 1) : std::string_view();

@@ -28,6 +28,10 @@ inline bool same_text(const pj_str_t& a, std::string_view b) {  // header names:
     return pj_stricmp(&a, &other) == 0;
 }
 
+inline std::string_view text_of(const pjsip_rx_data* message) {
+    return {message->msg_info.msg_buf, static_cast<std::size_t>(message->msg_info.len)};
+}
+
 inline constexpr std::size_t uri_bytes_max = 2048;
 
 // As it stands in a Request-URI or Contact; empty where it is longer than uri_bytes_max.
@@ -41,6 +45,7 @@ std::string host_port(std::string_view host, int port);
 
 // As it stands in the first line. pjsip decodes the escapes of a user and does not know any more which they were.
 std::string_view request_uri_of(const pjsip_rx_data* request);
+std::string_view request_uri_in(std::string_view line);  // between the first and the last blank
 
 // User part of a sip: or sips: URI, its escapes left alone. Of a tel: URI the number and all its parameters, as they stand in
 // the user part of a SIP URI (RFC 3261 §19.1.6).

@@ -209,16 +209,18 @@ Translation translate(Context& context, const Call& call, const Leg& from, const
     }
     const auto events = raw_values(context, request, "Event", "o");
     const auto targets = raw_values(context, request, "Refer-To", "r");
-    if (events.size() > 1 || targets.size() > 1 || (refers && targets.empty())) return refuse(PJSIP_SC_BAD_REQUEST);
-    if (!events.empty()) {
+    // In a request of another kind they say nothing: what of them cannot be translated is left out, and nobody misses it.
+    const bool subscribes = method == "SUBSCRIBE" || method == "NOTIFY";
+    if ((subscribes && events.size() > 1) || (refers && targets.size() != 1)) return refuse(PJSIP_SC_BAD_REQUEST);
+    if (events.size() == 1) {
         auto event = event_for(call, from, method == "NOTIFY", events.front());
-        if (!event) return refuse(PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);  // no such subscription
-        result.headers.push_back({"Event", std::move(*event)});
+        if (!event && subscribes) return refuse(PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);  // no such subscription
+        if (event) result.headers.push_back({"Event", std::move(*event)});
     }
-    if (!targets.empty()) {
+    if (targets.size() == 1) {
         auto target = refer_to_for_the_other_leg(context, targets.front());
-        if (!target) return refuse(PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
-        result.headers.push_back({"Refer-To", std::move(*target)});
+        if (!target && refers) return refuse(PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
+        if (target) result.headers.push_back({"Refer-To", std::move(*target)});
     }
     if (!refers) return result;
     // RFC 3891 §3, RFC 3911 §4: in an INVITE and nowhere else.

@@ -1,6 +1,7 @@
 #include "validity.hpp"
 
 #include "body.hpp"
+#include "defects.hpp"
 #include "message.hpp"
 #include "text.hpp"
 
@@ -9,10 +10,6 @@
 
 namespace sidecar::validity {
 namespace {
-
-std::string_view text_of(const pjsip_rx_data* message) {
-    return {message->msg_info.msg_buf, static_cast<std::size_t>(message->msg_info.len)};
-}
 
 int count(const pjsip_msg* msg, std::initializer_list<pjsip_hdr_e> types) {
     int found = 0;
@@ -86,6 +83,22 @@ bool has_foreign_date(const pjsip_msg* msg) {  // RFC 3261 §20.17: GMT and no o
 }
 
 }  // namespace
+
+void take_first(pjsip_rx_data* message) {
+    auto& info = message->msg_info;
+    const pjsip_hdr* head = &info.msg->hdr;
+    for (pjsip_hdr* header = head->prev; header != head; header = header->prev) {
+        switch (header->type) {
+            case PJSIP_H_FROM: info.from = reinterpret_cast<pjsip_from_hdr*>(header); break;
+            case PJSIP_H_TO: info.to = reinterpret_cast<pjsip_to_hdr*>(header); break;
+            case PJSIP_H_CALL_ID: info.cid = reinterpret_cast<pjsip_cid_hdr*>(header); break;
+            case PJSIP_H_CSEQ: info.cseq = reinterpret_cast<pjsip_cseq_hdr*>(header); break;
+            default: break;
+        }
+    }
+    if (info.msg->type != PJSIP_REQUEST_MSG || !ends_something(info.msg->line.req.method)) return;
+    info.cseq->method = info.msg->line.req.method;
+}
 
 bool is_ambiguous(const pjsip_rx_data* request) {
     const auto& info = request->msg_info;
