@@ -94,10 +94,12 @@ async def test_pages_anywhere_are_overwritten(tmp_path: Path, seed: int) -> None
 
 async def test_a_lost_page_of_records_costs_only_the_records_on_it(tmp_path: Path) -> None:
     before = await filled(tmp_path)
-    overwritten(tmp_path, pages_of(tmp_path, "cdr_bodies")[5:7])
+    pages = pages_of(tmp_path, "cdr_bodies")[5:7]
+    cells = dict[object, int](asked(tmp_path, "SELECT pageno - 1, ncell FROM dbstat"))  # type: ignore[arg-type]
+    overwritten(tmp_path, pages)
     async with opened(tmp_path, boot_id="next") as watched:
         after = await proved(watched, before)
-        assert CALLS - 6 <= len(after) < CALLS
+        assert len(after) == CALLS - sum(cells[page] for page in pages) < CALLS
         [(oldest_ns,)] = asked(tmp_path, "SELECT written_wall_ns FROM cdrs ORDER BY seq LIMIT 1")
         assert (await watched.store.outbox.outbox_state()).oldest_wall_ns == oldest_ns
         assert watched.store.salvage is not None
@@ -306,3 +308,21 @@ async def test_accounts_stay_and_where_they_are_lost_who_paid_in_is_taken_for_pr
         )
         assert [await watched.store.accounts.balance(name) for name in "abc"] == before
         await watched.proved()
+
+
+async def test_a_lost_record_is_neither_a_row_that_waits_nor_a_dead_letter(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    async with opened(tmp_path, boot_id="acknowledging") as watched:
+        dead = [(seq, 0x87) for seq in range(2, 40, 2)]
+        await watched.store.outbox.acknowledge([*range(41, CALLS + 1)], dead)
+    overwritten(tmp_path, pages_of(tmp_path, "cdr_bodies")[2:6])
+    async with opened(tmp_path, boot_id="next") as watched:
+        left = (await records(watched)).keys()
+        waiting = [seq for seq in range(1, 41) if seq in left and (seq % 2 or seq == 40)]
+        letters = [seq for seq, _ in dead if seq in left]
+        assert len(waiting) < 21
+        assert len(letters) < 19
+        assert [row.seq for row in await watched.store.outbox.pending(0, 1_000)] == waiting
+        state = await watched.store.outbox.outbox_state()
+        assert (state.depth, state.dead) == (len(waiting), len(letters))
+        assert [letter.seq for letter in await watched.store.outbox.dead_letters()] == letters
