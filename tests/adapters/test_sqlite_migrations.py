@@ -256,6 +256,7 @@ async def test_half_a_copy_is_made_anew(tmp_path: Path) -> None:
         (data_dir / f"{FILE_NAME}.copying{suffix}").write_bytes(b"half")
     await holds_what_was_told(data_dir)
     assert copies(data_dir) == [f"{FILE_NAME}.schema-1"]
+    assert list(data_dir.glob("*.copying*")) == []
 
 
 class Images(apsw.VFS):
