@@ -51,6 +51,7 @@ from sidecar.core.margin import ExchangeTable
 from sidecar.core.policy import Account, Policy
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
+from sidecar.core.terms import NatCheck
 from sidecar.ports import StoredAccount
 from sidecar.runtime.admin import ACCEPTING, Admin, Reread
 from sidecar.runtime.calls import Calls
@@ -275,6 +276,7 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
                 requests_per_s=peer.requests_per_s,
                 liveness=peer.liveness,
                 shared_dialogs=peer.shares_dialogs,
+                finds_nat=peer.nat is NatCheck.AUTO,
             )
             for peer in policy.peers.values()
         ),

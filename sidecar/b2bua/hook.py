@@ -11,6 +11,7 @@ of no reference cycle (a collector that destroys one in an unregistered thread h
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,9 @@ from sidecar.core.commands import AskGateway, Release, Snapshot, WireCommand
 from sidecar.core.events import Event
 from sidecar.core.terms import Detail, HangupOrigin, LivenessCheck, TransportName
 
+# The kernel sends a SYN again after one second, and gives the connection up two seconds later. Else it would
+# try for two minutes; a large request for UDP goes by UDP then, and a peer of TCP or TLS is unreachable.
+TCP_CONNECT_TRIES = 1
 TLS_HANDSHAKE_MS_MAX = 10_000  # pjsip would wait for ever, and a connection is not counted before
 
 
@@ -46,6 +50,7 @@ class PeerGroup(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
     liveness: LivenessCheck = LivenessCheck.ANY
     shared_dialogs: bool = False  # each of its addresses may speak in the calls of all
+    finds_nat: bool = True
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +159,9 @@ class BridgeHook:
         config.boundAddress = listener.host
         config.publicAddress = listener.advertised
         config.port = listener.port
+        if listener.transport is not TransportName.UDP:
+            tries = pjsua2.SockOpt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, TCP_CONNECT_TRIES)
+            config.sockOptParams.sockOpts.append(tries)
         if listener.transport is TransportName.TLS and self._settings.tls is not None:
             config.tlsConfig.certFile = self._settings.tls.certificate
             config.tlsConfig.privKeyFile = self._settings.tls.private_key
@@ -208,6 +216,7 @@ class BridgeHook:
                     group.requests_per_s,
                     group.liveness.value,
                     group.shared_dialogs,
+                    group.finds_nat,
                 )
                 for group in settings.peers
             ],

@@ -25,7 +25,9 @@ from sidecar.core.numbers import StripRule
 from sidecar.core.terms import (
     CallerIdForm,
     Detail,
+    LargeUdp,
     LivenessCheck,
+    NatCheck,
     NumberForm,
     Redirection,
     TransportName,
@@ -114,6 +116,11 @@ class Peers(Table, frozen=True, kw_only=True):
         "and, without an answer, once more by UPDATE or INFO; `options`: an answer to OPTIONS alone; `off`: "
         "it is not asked.",
     ]
+    nat: Annotated[
+        NatCheck,
+        "A caller over UDP whose Contact is a private address other than its source, without Record-Route, "
+        "is reached where its INVITE came from (`auto`), or at its Contact (`off`).",
+    ]
 
 
 class Gateways(Table, frozen=True, kw_only=True):
@@ -124,6 +131,11 @@ class Gateways(Table, frozen=True, kw_only=True):
     host: Annotated[str, values.ADDRESS, "Its address; names are not looked up."]
     port: Annotated[int, Meta(ge=1, le=65_535), "Its port."]
     transport: Annotated[TransportName, "How it is reached."]
+    large_udp: Annotated[
+        LargeUdp,
+        "How an INVITE of more than 1300 bytes goes where `transport` is `udp` (RFC 3261 §18.1.1): by `tcp`, "
+        "and by UDP where no connection is there within 3 s; or by `udp` at once.",
+    ]
     strip_digits: Annotated[int, STRIP, "Digits stripped before the buy rate look-up."]
     calls_max: Annotated[CallsMax, "Calls at one time; then the next gateway.", Shown("no limit")]
     no_response_failover_s: Annotated[

@@ -25,7 +25,7 @@ from sidecar.core.policy import NO_ACCOUNT, Account, Gateway, Given, Policy
 from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.routing import free_gateways, route_of
-from sidecar.core.terms import Detail, DialogState, Evidence, LivenessCheck, Money
+from sidecar.core.terms import Detail, DialogState, Evidence, LargeUdp, LivenessCheck, Money, TransportName
 from sidecar.core.uri_parameters import passing
 
 Decision = tuple[Call, tuple[Command, ...]]
@@ -365,6 +365,7 @@ def route_command(call: Call, policy: Policy) -> Route:
         add_headers=shown.add,
         withheld_headers=shown.withhold,
         liveness=_liveness(gateway, policy),
+        large_by_udp=gateway.transport is TransportName.UDP and gateway.large_udp is LargeUdp.UDP,
     )
 
 

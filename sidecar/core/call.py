@@ -110,6 +110,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     b_life: Stamp | None = None
     refreshed: Stamp | None = None  # the last RFC 4028 refresh
     dead_peer: DeadPeer | None = None
+    a_bye_challenge: int = 0  # see LegTerminated
+    b_bye_challenge: int = 0
     granted_s: int | None = None
     reserved: Money | None = None
     hangup: Hangup | None = None
@@ -154,13 +156,15 @@ def closed(call: Call, event: LegTerminated) -> Call:
     if event.alive:
         call = alive(call, event.leg_name, stamp_of(event))
     if event.leg_name is LegName.A:
-        return replace(call, state_a=after(call.state_a, Signal.CLOSED))
+        state_a = after(call.state_a, Signal.CLOSED)
+        return replace(call, state_a=state_a, a_bye_challenge=event.bye_challenge)
     if call.attempts and call.attempts[-1].ended is None:
         attempt = replace(
             call.attempts[-1], ended=stamp_of(event), sip_code=event.sip_code, reasons=event.reasons
         )
         call = with_attempt(call, attempt)
-    return replace(call, state_b=after(call.state_b, Signal.CLOSED))
+    state_b = after(call.state_b, Signal.CLOSED)
+    return replace(call, state_b=state_b, b_bye_challenge=event.bye_challenge)
 
 
 def legs_closed(call: Call) -> bool:

@@ -50,6 +50,11 @@ class LegRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     local_address: Annotated[str, "Our `address:port`."]
     remote_address: Annotated[str, "Theirs."]
     transport: Annotated[TransportName, "`udp`, `tcp` or `tls`."]
+    bye_challenge: Annotated[
+        int | None,
+        "401 or 407: it challenged our BYE, and we have no password that it takes; it may think that the "
+        "call is up.",
+    ] = None
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -49,6 +49,7 @@ class Route(WireCommand, frozen=True, kw_only=True):
     add_headers: tuple[tuple[str, str], ...] = ()  # to this INVITE
     withheld_headers: tuple[str, ...] = ()  # lower case; from every message to this gateway
     liveness: LivenessCheck = LivenessCheck.ANY
+    large_by_udp: bool = False  # else TCP is tried first (RFC 3261 §18.1.1)
 
 
 class RelayAnswer(WireCommand, frozen=True, kw_only=True):

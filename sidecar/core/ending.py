@@ -359,4 +359,6 @@ def _revised(before: Call, after: Call, policy: Policy) -> Decision:
 
 def _said(call: Call) -> tuple[object, ...]:
     assert call.hangup is not None, "the record of a call without a cause"
-    return call.hangup, billable_ms(call, call.hangup), *(attempt.late_answer for attempt in call.attempts)
+    challenged = call.a_bye_challenge, call.b_bye_challenge
+    late = (attempt.late_answer for attempt in call.attempts)
+    return call.hangup, billable_ms(call, call.hangup), challenged, *late

@@ -157,6 +157,7 @@ class LegTerminated(BridgeEvent, frozen=True, kw_only=True):
     sip_code: int = 0
     alive: bool = False
     reasons: tuple[str, ...] = ()
+    bye_challenge: int = 0  # 401 or 407 to our BYE, where we have no password that would do
 
 
 class TransportFailed(BridgeEvent, frozen=True, kw_only=True):

@@ -148,11 +148,13 @@ def ring_timeout_cause(heard_code: int) -> int:
 
 
 # RFC 3398 §8.2.6.1: SIP status to ISUP cause. 488 and 606 depend on a Warning there: 31, normal unspecified.
+# Later codes by our choice: 607 and 608 (RFC 8197, RFC 8688) as 603; 433 (RFC 5079) is a call rejected for
+# what the caller hides, 580 (RFC 3312) one for which resources are missing.
 _Q850_OF_SIP: Mapping[int, int] = {
     400: 41, 401: 21, 402: 21, 403: 21, 404: 1, 405: 63, 406: 79, 407: 21, 408: 102, 410: 22, 413: 127,
-    414: 127, 415: 79, 416: 127, 420: 127, 421: 127, 423: 127, 480: 18, 481: 41, 482: 25, 483: 25, 484: 28,
-    485: 1, 486: 17, 487: 16, 488: 31, 500: 41, 501: 79, 502: 38, 503: 41, 504: 102, 505: 127, 513: 127,
-    600: 17, 603: 21, 604: 1, 606: 31,
+    414: 127, 415: 79, 416: 127, 420: 127, 421: 127, 423: 127, 433: 24, 480: 18, 481: 41, 482: 25, 483: 25,
+    484: 28, 485: 1, 486: 17, 487: 16, 488: 31, 500: 41, 501: 79, 502: 38, 503: 41, 504: 102, 505: 127,
+    513: 127, 580: 47, 600: 17, 603: 21, 604: 1, 606: 31, 607: 21, 608: 21,
 }  # fmt: skip
 # RFC 3261 §8.1.3.2: an unknown code is handled as x00 of its class. A redirection that nobody follows: Q.850
 # 23.

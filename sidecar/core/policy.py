@@ -28,7 +28,9 @@ from sidecar.core.terms import (
     DeadPeerBilling,
     Detail,
     HangupOrigin,
+    LargeUdp,
     LivenessCheck,
+    NatCheck,
     NumberForm,
     RateBy,
     Redirection,
@@ -67,6 +69,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     proxy_hangups: tuple[ProxyHangup, ...] = ()
     requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
     liveness: LivenessCheck = LivenessCheck.ANY
+    nat: NatCheck = NatCheck.AUTO
     shared_dialogs: bool | None = None  # None: where it lists single addresses alone
 
     @property
@@ -101,6 +104,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     probe: ProbeTerms | None = None  # None: it is not probed
     register: RegisterTerms | None = None  # None: it wants no registration
     liveness: LivenessCheck | None = None  # None: that of its peer group
+    large_udp: LargeUdp = LargeUdp.TCP
     record_server_hang_up: bool | None = None  # overrides the flag for calls whose last attempt went here
     redirect: Redirection | None = None  # None: the node's
     deck: str | None = None

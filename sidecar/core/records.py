@@ -185,8 +185,8 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         account=call.account.name,
         peer=invite.peer,
         gateway=last.gateway if last else None,
-        leg_a=_leg(invite.leg),
-        leg_b=_leg(last.leg) if last else None,
+        leg_a=_leg(invite.leg, call.a_bye_challenge),
+        leg_b=_leg(last.leg, call.b_bye_challenge) if last else None,
         caller=_caller(invite.from_user, last),
         callee=Party(
             received=invite.request_user,
@@ -364,7 +364,7 @@ def _step(segment: Segment) -> ChargeStep:
     )
 
 
-def _leg(leg: LegIdentity) -> LegRecord:
+def _leg(leg: LegIdentity, bye_challenge: int) -> LegRecord:
     return LegRecord(
         sip_call_id=leg.sip_call_id,
         local_tag=leg.local_tag,
@@ -372,6 +372,7 @@ def _leg(leg: LegIdentity) -> LegRecord:
         local_address=leg.local_address,
         remote_address=leg.remote_address,
         transport=leg.transport,
+        bye_challenge=bye_challenge or None,
     )
 
 

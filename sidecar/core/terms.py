@@ -190,6 +190,18 @@ class LivenessCheck(Word):
     OFF = "off"  # it is not asked, and never given up
 
 
+class NatCheck(Word):
+    AUTO = "auto"
+    OFF = "off"
+
+
+class LargeUdp(Word):
+    """By which transport a request of more than 1300 bytes goes to a gateway that is reached by UDP."""
+
+    TCP = "tcp"  # and by UDP where no connection is there in time
+    UDP = "udp"
+
+
 class DeadPeerBilling(Word):
     """Until when a call is billed that ended because a side was gone."""
 

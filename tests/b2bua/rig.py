@@ -208,6 +208,7 @@ class Rig:
         max_forwards: int = 70,
         agent: ScriptedUA | None = None,
         content: str = SDP,
+        contact: str = "",
     ) -> Message:
         """Sends it from the caller and returns it as sent. `content` goes with its body."""
         agent = agent or self.caller
@@ -221,7 +222,7 @@ class Rig:
             f"To: <sip:{number}@{host}>",
             f"Call-ID: {call_id or f'call-{next(_numbers)}@{agent.host}'}",
             f"CSeq: {cseq} INVITE",
-            agent.contact(),
+            f"Contact: {contact}" if contact else agent.contact(),
             *headers,
             *([content] if body and content else []),
             body=body,

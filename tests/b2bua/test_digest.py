@@ -322,3 +322,17 @@ def test_settings_that_are_printed_hold_no_password() -> None:
     settings = bridge_settings(listeners=(), peers=(), credentials=CREDENTIALS)
     assert PASSWORD not in repr(settings)
     assert PASSWORD not in str(settings)
+
+
+@pytest.mark.parametrize("code", [401, 407])
+@pytest.mark.parametrize("who", ["caller", "callee"])
+async def test_a_bye_that_is_challenged_without_a_password_of_ours_is_told(who: str, code: int) -> None:
+    async with Rig() as rig:
+        _, a, b = await rig.answered_call()
+        near, dialog, far = (rig.caller, a, rig.gateway) if who == "callee" else (rig.gateway, b, rig.caller)
+        rig.in_dialog(near, "BYE", dialog, cseq=2)
+        await near.expect(200)
+        far.reply(await far.expect("BYE"), code, challenge("n", proxy=code == 407))
+        told = {leg.leg_name: leg.bye_challenge for leg in [await rig.until(LegTerminated) for _ in range(2)]}
+        challenged = LegName.A if who == "caller" else LegName.B
+        assert told == {leg: code if leg is challenged else 0 for leg in LegName}

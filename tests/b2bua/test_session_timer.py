@@ -184,12 +184,14 @@ async def test_an_invite_that_meets_our_refresh_is_put_off(who: str) -> None:
 async def test_a_bye_ends_a_refresh_that_is_open(who: str) -> None:
     async with Rig(t1_ms=50) as rig:
         a, b = await answered_call(rig, INSISTS, in_invite=())
-        await rig.gateway.expect("INVITE")
+        again = await rig.gateway.expect("INVITE")
         near, dialog, far = (rig.caller, a, rig.gateway) if who == "caller" else (rig.gateway, b, rig.caller)
         rig.in_dialog(near, "BYE", dialog, cseq=7)
         await near.expect(200)
         far.reply(await far.expect("BYE"), 200)
         await rig.idle()
+        rig.gateway.reply(again, 200, INSISTS, body=ANSWER)  # RFC 3261 §13.2.2.4
+        assert (await rig.gateway.expect("ACK")).cseq == again.cseq
 
 
 async def test_a_caller_who_insists_is_refreshed_where_the_callee_cannot() -> None:

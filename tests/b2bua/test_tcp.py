@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from sidecar.core.commands import RelayAnswer
@@ -69,6 +71,40 @@ async def test_a_large_invite_moves_to_tcp_where_the_gateway_speaks_it() -> None
         invite = await rig.event(InviteReceived)
         rig.send(rig.route(invite, port=gateway.port))
         assert (await gateway.expect("INVITE"))["Via"].startswith("SIP/2.0/TCP")
+
+
+LARGE = OFFER + b"a=x:" + b"y" * 2000 + b"\r\n"
+
+
+async def test_a_large_invite_goes_by_udp_where_nobody_answers_for_tcp() -> None:
+    async with Rig(transports=BOTH) as rig:
+        with socket.create_server((rig.gateway.host, rig.gateway.port), backlog=0):
+            waiting = [socket.socket() for _ in range(3)]  # the backlog is full: further SYNs are dropped
+            for one in waiting:
+                one.setblocking(False)
+                one.connect_ex((rig.gateway.host, rig.gateway.port))
+            rig.invite(body=LARGE)
+            # It may take longer than a gateway has for its 100: nothing has left yet.
+            rig.send(rig.route(await rig.event(InviteReceived), no_response_ms=700))
+            invite = await rig.gateway.expect("INVITE")
+            assert invite["Via"].startswith("SIP/2.0/UDP")
+            assert invite.body == LARGE
+            assert (await rig.event(RouteFailed)).cause == RouteFailure.NO_RESPONSE
+            for one in waiting:
+                one.close()
+
+
+async def test_a_large_invite_goes_by_udp_at_once_where_the_gateway_says_so() -> None:
+    async with Rig(transports=BOTH) as rig:
+        with socket.create_server((rig.gateway.host, rig.gateway.port)) as server:
+            server.setblocking(False)
+            rig.invite(body=LARGE)
+            rig.send(rig.route(await rig.event(InviteReceived), large_by_udp=True))
+            invite = await rig.gateway.expect("INVITE")
+            assert invite["Via"].startswith("SIP/2.0/UDP")
+            assert invite.body == LARGE
+            with pytest.raises(BlockingIOError):
+                server.accept()
 
 
 async def test_a_gateway_that_takes_no_connection_is_unreachable() -> None:

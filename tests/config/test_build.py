@@ -19,7 +19,16 @@ from sidecar.core import caller_id
 from sidecar.core.account_rules import AccountRule
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import Account, Gateway, Peer, ProxyHangup, RouteRule, Share, Timers
-from sidecar.core.terms import CallerIdForm, Detail, LivenessCheck, NumberForm, Redirection, TransportName
+from sidecar.core.terms import (
+    CallerIdForm,
+    Detail,
+    LargeUdp,
+    LivenessCheck,
+    NatCheck,
+    NumberForm,
+    Redirection,
+    TransportName,
+)
 from tests.config.support import PROFILE, Start, deck_or_errors, exchange_or_errors
 
 TIMERS = Timers(ring_timeout_ms=120_000, max_duration_ms=14_400_000, auth_retry_ms=10_000, retry_after_s=5)
@@ -134,6 +143,7 @@ strip_digits = 3
 requests_per_s = 250
 liveness = "options"
 shared_dialogs = true
+nat = "off"
 asserts_identity = true
 [[peers.proxy.proxy_hangups]]
 header = "Reason"
@@ -154,6 +164,7 @@ add_headers = ["X-Trunk:  a: b", "P-Charge-Info: <sip:1@x>"]
 remove_headers = ["Subject", "x-internal"]
 record_server_hang_up = false
 liveness = "off"
+large_udp = "udp"
 redirect = "reject"
 deck = "sell"
 tax_rate = "0.07"
@@ -245,6 +256,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             requests_per_s=250,
             liveness=LivenessCheck.OPTIONS,
             shared_dialogs=True,
+            nat=NatCheck.OFF,
             proxy_hangups=(ProxyHangup(header="reason", contains="admin", detail=Detail.OPERATOR),),
         )
     }
@@ -265,6 +277,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             remove_headers=("subject", "s", "x-internal"),
             record_server_hang_up=False,
             liveness=LivenessCheck.OFF,
+            large_udp=LargeUdp.UDP,
             redirect=Redirection.REJECT,
             deck="sell",
             tax_rate=Decimal("0.07"),

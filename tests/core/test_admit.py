@@ -42,6 +42,7 @@ from sidecar.core.terms import (
     DialogState,
     Evidence,
     HangupOrigin,
+    LargeUdp,
     LivenessCheck,
     RateBy,
     Redirection,
@@ -362,6 +363,21 @@ def test_a_gateway_shows_that_it_is_there_as_its_peer_group_does(
         peers["vendor"] = replace(peers["vendor"], liveness=of_peer)
     policy = policy_of(peers=peers, gateways=gateways({"liveness": of_gateway}))
     assert route_command(opened(policy), policy).liveness is expected
+
+
+@pytest.mark.parametrize(
+    ("transport", "large_udp", "expected"),
+    [
+        (TransportName.UDP, LargeUdp.TCP, False),
+        (TransportName.UDP, LargeUdp.UDP, True),
+        (TransportName.TCP, LargeUdp.UDP, False),
+    ],
+)
+def test_a_large_invite_stays_with_udp_where_the_gateway_says_so(
+    transport: TransportName, large_udp: LargeUdp, expected: bool
+) -> None:
+    policy = policy_of(gateways=gateways({"transport": transport, "large_udp": large_udp}))
+    assert route_command(opened(policy), policy).large_by_udp is expected
 
 
 def test_a_gateway_that_is_down_is_tried_where_the_others_are_at_their_limit() -> None:

@@ -97,8 +97,9 @@ def test_only_180_says_that_the_callee_was_alerted(heard_code: int, cause: int) 
     assert ring_timeout_cause(heard_code) == cause
 
 
-# RFC 3398 §8.2.6.1, row by row.
+# RFC 3398 §8.2.6.1, row by row, and later codes by our choice.
 RFC_3398 = """
+433 24   580 47   607 21   608 21
 400 41   401 21   402 21   403 21   404 1    405 63   406 79   407 21   408 102  410 22
 413 127  414 127  415 79   416 127  420 127  421 127  423 127  480 18   481 41   482 25
 483 25   484 28   485 1    486 17   487 16   488 31   500 41   501 79   502 38   503 41   504 102

@@ -53,6 +53,21 @@ GLARE = (
         revisions=2,
     ),
     Scenario(
+        name="caller-bye-challenged",  # by a gateway that we have no password for; after the record
+        ladder="""
+            0      A INVITE
+            0      B challenges 407
+            0      B slow 2_000
+            2_000  B 200
+            2_020  A ACK
+            5_001  A BYE
+        """,
+        cdr="caller/bye 200 16 answered 3000 message/observed",
+        wire=ANSWERED,
+        sold="0.003",
+        revisions=2,
+    ),
+    Scenario(
         name="glare-bye-operator",
         ladder="""
             0      A INVITE

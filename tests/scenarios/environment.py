@@ -85,6 +85,7 @@ class Environment:
         self._disk = ""
         self._late_ms = 0
         self._deaf: set[LegName] = set()
+        self._challenges: dict[LegName, int] = {}
         self._answers_bye_ms = dict.fromkeys(LegName, ROUND_TRIP_MS)
         self._open: set[LegName] = set()  # legs that the bridge still has to report
         self._heard_code = 0
@@ -158,12 +159,20 @@ class Environment:
             self._at(self._now_ms + TIMER_F_MS, lambda: self._close(leg_name, 0, alive=False))
         else:
             at_ms = self._now_ms + self._answers_bye_ms[leg_name]
-            self._at(at_ms, lambda: self._close(leg_name, sip_code, alive=confirmed))
+            alive = confirmed and leg_name not in self._challenges
+            self._at(at_ms, lambda: self._close(leg_name, sip_code, alive=alive))
 
     def _close(self, leg_name: LegName, sip_code: int, alive: bool) -> None:
         if leg_name in self._open:
             self._open.discard(leg_name)
-            self._happens(LegTerminated(**self._here(), leg_name=leg_name, sip_code=sip_code, alive=alive))
+            ended = LegTerminated(
+                **self._here(),
+                leg_name=leg_name,
+                sip_code=sip_code,
+                alive=alive,
+                bye_challenge=self._challenges.get(leg_name, 0),
+            )
+            self._happens(ended)
 
     def _deadline(self, kind: DeadlineKind, silence: Silence | None = None) -> None:
         if not self._ended and self._open:

@@ -10,7 +10,8 @@ Nothing of ours is mocked. The ladder is the environment: the store that commits
 the bridge that does what a command says and fires the deadlines it was armed with, the peers that answer our
 BYE, and the clock that says when a wait is over. Who does what:
 
-    A         INVITE [number], INVITE again, ACK, CANCEL, BYE, life, refreshed, lost, deaf, slow MS
+    A         INVITE [number], INVITE again, ACK, CANCEL, BYE, life, refreshed, lost, deaf, slow MS,
+              challenges CODE
     B         100-199, 200, 300-699 (503 early: after early media), late [attempt] (a 2xx),
               stale ATTEMPT CODE (what an earlier attempt got), unreachable, BYE, life, refreshed, lost, deaf,
               slow MS
@@ -20,7 +21,8 @@ BYE, and the clock that says when a wait is over. Who does what:
     timer     ring, dead_peer [SIDE METHODS MESSAGE MS: which was asked by what, and last heard how long ago],
               session_timer: now, whatever was armed
 
-`deaf`: our BYE stays unanswered; `slow MS`: it is answered so late. `reason=...` adds a Reason,
+`deaf`: our BYE stays unanswered; `slow MS`: it is answered so late; `challenges CODE`: by a challenge that we
+have no password for. `reason=...` adds a Reason,
 `contact=USER@HOST[:PORT][;q=0.5]` a Contact to a 3xx, NAME=... another header; _ stands for a space.
 """
 
@@ -105,7 +107,7 @@ class Ladder(Environment):
         match what:
             case "INVITE":
                 return self.call is None or self.call.phase is Phase.AWAITING_RETRY
-            case "deaf" | "slow":
+            case "deaf" | "slow" | "challenges":
                 return True
             case "BYE" | "lost":
                 return LegName.A in self._open
@@ -116,7 +118,7 @@ class Ladder(Environment):
 
     def _callee_may(self, what: str) -> bool:
         match what:
-            case "deaf" | "slow":
+            case "deaf" | "slow" | "challenges":
                 return True
             case "late" | "stale":
                 return self._attempt() > 0
@@ -223,6 +225,8 @@ class Ladder(Environment):
                 self._happens(TransportFailed(**self._here(), leg_name=leg_name))
             case "deaf":
                 self._deaf.add(leg_name)
+            case "challenges":
+                self._challenges[leg_name] = int(words[0])
             case "slow":
                 self._answers_bye_ms[leg_name] = int(words[0])
             case _:

@@ -272,6 +272,7 @@ void Call::report_ended_legs(const inputs::LegEnded&) {
         b_code_ = b_->last_code();
         b_alive_ = b_->alive();
         b_reasons_ = b_->last_reasons();
+        b_bye_challenge_ = b_->bye_challenge();
     }
     const bool report_a = a_.ended() && !a_reported_;
     const bool report_b = b_existed_ && !b_reported_ && (!b_ || b_->ended());
@@ -279,8 +280,8 @@ void Call::report_ended_legs(const inputs::LegEnded&) {
     b_reported_ |= report_b;
     // Before the last report: who has read it finds the slot free.
     if (a_reported_ && (b_reported_ || !b_existed_)) context_.tables.retire(*this);
-    if (report_a) tell(LegTerminated{Side::a, a_.last_code(), a_.alive(), {}});
-    if (report_b) tell(LegTerminated{Side::b, b_code_, b_alive_, b_reasons_});
+    if (report_a) tell(LegTerminated{Side::a, a_.last_code(), a_.alive(), {}, a_.bye_challenge()});
+    if (report_b) tell(LegTerminated{Side::b, b_code_, b_alive_, b_reasons_, b_bye_challenge_});
 }
 
 void Call::transport_broken(const inputs::BrokenTransport& input) {

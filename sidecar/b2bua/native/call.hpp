@@ -215,6 +215,7 @@ private:
     bool b_reported_ = false;
     int b_code_ = 0;  // of the last attempt
     bool b_alive_ = false;
+    int b_bye_challenge_ = 0;
     std::vector<std::string> b_reasons_;
     int no_answer_code_ = 0;  // for A where an attempt failed without a response
 

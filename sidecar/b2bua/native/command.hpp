@@ -31,9 +31,10 @@ struct Route {
     std::vector<std::pair<std::string, std::string>> add_headers;
     std::vector<std::string> withheld_headers;  // lower case
     LivenessCheck liveness;
+    bool large_by_udp;
     SIDECAR_DECLARES(Route, bridge_id, attempt, gateway, host, port, transport, user, uri_parameters, to_parameters,
                      from_parameters, no_response_ms, no_progress_ms, from_user, anonymous, add_headers, withheld_headers,
-                     liveness)
+                     liveness, large_by_udp)
 };
 
 struct RelayAnswer {

@@ -98,6 +98,7 @@ bool Dialog::refresh_target(const std::string& uri) {
 }
 
 void Dialog::start_uas(const pjsip_rx_data* invite) {
+    is_uas_ = true;
     const pjsip_msg* msg = invite->msg_info.msg;
     pool_ = new_pool(context_, "dialog", 1024, 512);
     pj_pool_t* pool = pool_.get();
@@ -370,9 +371,10 @@ TxPtr Dialog::make(const pjsip_method& method, int cseq) {
 void Dialog::aim(pjsip_tx_data* tdata) {
     pjsip_host_info next{};
     const bool known = pjsip_get_request_dest(tdata, &next) == PJ_SUCCESS;
-    if (alone_ || !known || !is_literal_address(view(next.addr.host))) {
+    const bool behind_nat = known && is_behind_nat(next);
+    if (alone_ || behind_nat || !known || !is_literal_address(view(next.addr.host))) {
         // A name. pjsip would ask the resolver of libc and block every call meanwhile: send it where the peer speaks from.
-        if (!alone_) context_.counters.add(Counter::unresolved_targets);
+        if (!alone_ && !behind_nat) context_.counters.add(Counter::unresolved_targets);
         auto& destination = tdata->dest_info;
         destination.addr.count = 1;
         auto& entry = destination.addr.entry[0];
@@ -391,13 +393,37 @@ void Dialog::aim(pjsip_tx_data* tdata) {
     if (connection_ != nullptr && !connection_->is_shutdown && !connection_->is_destroying) {
         const bool fits = !known || next.type == PJSIP_TRANSPORT_UNSPECIFIED ||
                           (next.type | PJSIP_TRANSPORT_IPV6) == (connection_->key.type | PJSIP_TRANSPORT_IPV6);
-        if (fits) {
-            pjsip_tpselector here{};
-            here.type = PJSIP_TPSELECTOR_TRANSPORT;
-            here.u.transport = connection_;
-            pjsip_tx_data_set_transport(tdata, &here);
+        if (fits) choose(tdata, connection_);
+    } else if (udp_only_) {
+        const pj_sockaddr& there = party_.address();
+        const int ipv6 = there.addr.sa_family == pj_AF_INET6() ? PJSIP_TRANSPORT_IPV6 : 0;
+        pjsip_transport* udp = nullptr;
+        const auto type = static_cast<pjsip_transport_type_e>(PJSIP_TRANSPORT_UDP | ipv6);
+        const int length = static_cast<int>(pj_sockaddr_get_len(&there));
+        if (pjsip_endpt_acquire_transport(context_.endpoint, type, &there, length, nullptr, &udp) == PJ_SUCCESS) {
+            choose(tdata, udp);
+            pjsip_transport_dec_ref(udp);
         }
     }
+}
+
+void Dialog::choose(pjsip_tx_data* tdata, pjsip_transport* transport) const {
+    pjsip_tpselector here{};
+    here.type = PJSIP_TPSELECTOR_TRANSPORT;
+    here.u.transport = transport;
+    pjsip_tx_data_set_transport(tdata, &here);
+}
+
+// A caller whose Contact is an address of its own network alone, and who called from another: behind NAT it is reached where
+// its INVITE came from, as its responses are (RFC 3581).
+bool Dialog::is_behind_nat(const pjsip_host_info& next) const {
+    if (!is_uas_ || transport_ != Transport::udp || route_count_ > 0 || group() == PeerTable::unlisted) return false;
+    if (!context_.settings.peers.finds_nat(group()) || !is_private_address(view(next.addr.host))) return false;
+    pj_sockaddr target;
+    const pj_str_t host = borrow(without_brackets(view(next.addr.host)));
+    const pj_sockaddr& source = party_.address();
+    const bool same_family = pj_sockaddr_init(source.addr.sa_family, &target, &host, 0) == PJ_SUCCESS;
+    return !same_family || address_of(&target) != address_of(&source);
 }
 
 TxPtr Dialog::request(const pjsip_method& method) {

@@ -67,6 +67,7 @@ public:
     bool refresh_target(const std::string& uri);  // true where it changed
 
     void heard_on(pjsip_transport* transport);  // the peer may have opened a new connection
+    void stay_with_udp() { udp_only_ = true; }  // however large a request is (RFC 3261 §18.1.1)
     void let_go_of(const pjsip_transport* transport);  // it is no way to the peer any more
 
     TxPtr request(const pjsip_method& method);  // takes the next CSeq
@@ -102,6 +103,8 @@ private:
     void hold_connection(pjsip_transport* transport);
     TxPtr make(const pjsip_method& method, int cseq);
     void aim(pjsip_tx_data* tdata);
+    bool is_behind_nat(const pjsip_host_info& next) const;
+    void choose(pjsip_tx_data* tdata, pjsip_transport* transport) const;
     bool set_peer(const std::string& host, int port);
 
     Context& context_;
@@ -124,6 +127,8 @@ private:
     Transport transport_ = Transport::udp;
     RemoteParty party_;
     bool alone_ = false;  // see start_alone
+    bool udp_only_ = false;
+    bool is_uas_ = false;
     pjsip_transport* connection_ = nullptr;  // a reference is held
 };
 

@@ -141,7 +141,8 @@ struct LegTerminated {
     int sip_code;
     bool alive;
     Reasons reasons;
-    SIDECAR_DECLARES(LegTerminated, leg_name, sip_code, alive, reasons)
+    int bye_challenge;
+    SIDECAR_DECLARES(LegTerminated, leg_name, sip_code, alive, reasons, bye_challenge)
 };
 
 struct TransportFailed {

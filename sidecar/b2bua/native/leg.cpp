@@ -73,6 +73,7 @@ bool Leg::on_bye_tsx(pjsip_transaction* tsx, pjsip_event& event) {
     if (is_response(event)) {
         TxPtr again = dialog.again(tsx->last_tx, response_of(event), bye_tries_);
         if (again && bye_.send(std::move(again), this)) return true;
+        if (Digest::is_challenge(tsx->status_code)) bye_challenge_ = tsx->status_code;
     }
     alive_ = is_response(event) && tsx->status_code < 300;
     finish(tsx->status_code);
@@ -238,6 +239,8 @@ bool CalleeLeg::start(const commands::Route& route, const HeldMessage& invite, c
     const Destination to{route.host,           route.port, route.transport, route.user, route.uri_parameters,
                          route.to_parameters};
     withheld_ = route.withheld_headers;
+    if (route.large_by_udp) dialog.stay_with_udp();
+    by_udp_ = route.transport == Transport::udp;
     liveness_ = route.liveness;
     if (!dialog.start_uac(names, to, {caller, route.from_user, route.anonymous, route.from_parameters})) {
         state_ = LegState::ended;
@@ -399,6 +402,9 @@ void CalleeLeg::on_failure(RouteFailure cause, const pjsip_rx_data* response) {
 
 void CalleeLeg::silent(void* self) {
     auto* leg = static_cast<CalleeLeg*>(self);
+    // RFC 3261 §18.1.1: a large INVITE tries TCP first, and nothing has left while that is being opened. See
+    // TCP_CONNECT_TRIES in hook.py for how long that takes.
+    if (leg->by_udp_ && leg->invite_ && leg->invite_.get()->transport == nullptr) return leg->await_response();
     if (leg->call_ != nullptr) leg->call_->on(inputs::Failure{*leg, RouteFailure::no_response, nullptr});
 }
 

@@ -48,6 +48,7 @@ public:
     bool ended() const { return state_ == LegState::ended; }
     bool alive() const { return alive_; }
     int last_code() const { return last_code_; }
+    int bye_challenge() const { return bye_challenge_; }  // 401 or 407 to our BYE, which nobody answers; 0: none
     int invite_cseq() const { return invite_cseq_; }
 
     // BYE, with the headers of the peer's BYE where there is one.
@@ -82,6 +83,7 @@ protected:
     Tsx bye_{context_};
     int invite_cseq_ = 0;
     int last_code_ = 0;
+    int bye_challenge_ = 0;
     bool alive_ = false;
     std::vector<std::string> withheld_;  // names of headers, lower case
     LivenessCheck liveness_ = LivenessCheck::any;
@@ -170,6 +172,7 @@ private:
     bool was_answered_ = false;
     bool cancel_wanted_ = false;
     bool cancel_sent_ = false;
+    bool by_udp_ = false;
     std::vector<std::string> cancel_reasons_;
     std::bitset<100> codes_seen_;
     std::vector<std::string> branches_dropped_;  // remote tags of other branches that got ACK and BYE; bounded

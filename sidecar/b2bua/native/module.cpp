@@ -139,7 +139,7 @@ Settings to_settings(nb::dict d) {
         const auto group = nb::cast<nb::tuple>(item);
         s.peers.add(nb::cast<std::string>(group[0]), nb::cast<std::vector<std::string>>(group[1]), nb::cast<int>(group[2]),
                     nb::cast<std::vector<std::string>>(group[3]), nb::cast<int>(group[4]),
-                    word_of<LivenessCheck>(group[5]), nb::cast<bool>(group[6]));
+                    word_of<LivenessCheck>(group[5]), nb::cast<bool>(group[6]), nb::cast<bool>(group[7]));
     }
     return s;
 }

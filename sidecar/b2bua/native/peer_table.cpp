@@ -70,8 +70,9 @@ bool PeerTable::holds(const Range& range, const Address& address) {
 
 void PeerTable::add(std::string name, const std::vector<std::string>& cidrs, int port,
                     std::vector<std::string> tls_names, int requests_per_s, LivenessCheck liveness,
-                    bool shared_dialogs) {
-    Group group{std::move(name), port, {}, std::move(tls_names), requests_per_s, liveness, shared_dialogs};
+                    bool shared_dialogs, bool finds_nat) {
+    Group group{std::move(name), port, {}, std::move(tls_names), requests_per_s, liveness, shared_dialogs,
+                finds_nat};
     for (const auto& text : cidrs) {
         Range range{};
         if (!parse(text, range)) throw std::invalid_argument("peer group " + group.name + ": not a CIDR: " + text);

@@ -104,8 +104,10 @@ void SessionTimer::sent(Side side, const pjsip_rx_data* message) {
 void SessionTimer::stop() {
     over_.disarm();
     due_.disarm();
+    Leg* leg = legs_[index(towards_)];
     legs_ = {};
     if (!request_) return;
+    if (invites_) return leg->overtake(request_, cseq_);
     pjsip_transaction* tsx = request_.get();
     request_.let_go();
     Tsx::end(tsx, PJSIP_SC_REQUEST_TERMINATED);  // BYE wins

@@ -81,6 +81,17 @@ std::string_view without_brackets(std::string_view host) {
     return host.size() > 2 && host.front() == '[' ? host.substr(1, host.size() - 2) : host;
 }
 
+bool is_private_address(std::string_view host) {
+    const pj_str_t text = borrow(without_brackets(host));
+    unsigned char b[16];
+    if (pj_inet_pton(pj_AF_INET(), &text, b) == PJ_SUCCESS) {
+        return b[0] == 10 || (b[0] == 172 && (b[1] & 0xf0) == 16) || (b[0] == 192 && b[1] == 168) ||  // RFC 1918
+               (b[0] == 100 && (b[1] & 0xc0) == 64) || (b[0] == 169 && b[1] == 254);                  // RFC 6598, RFC 3927
+    }
+    if (pj_inet_pton(pj_AF_INET6(), &text, b) != PJ_SUCCESS) return false;
+    return (b[0] & 0xfe) == 0xfc || (b[0] == 0xfe && (b[1] & 0xc0) == 0x80);  // RFC 4193, RFC 4291
+}
+
 bool is_literal_address(std::string_view host) {
     const pj_str_t text = borrow(without_brackets(host));
     pj_in6_addr scratch;

@@ -52,6 +52,7 @@ std::string_view request_uri_in(std::string_view line);  // between the first an
 std::string user_in(std::string_view uri);
 
 std::string_view without_brackets(std::string_view host);  // [::1] -> ::1, as pjsip keeps it
+bool is_private_address(std::string_view host);  // a literal one that is reached by its own network alone
 bool is_literal_address(std::string_view host);  // IPv4 or IPv6, brackets allowed
 
 }  // namespace sidecar
