@@ -1,0 +1,125 @@
+"""The ledger of a damaged file, mended row by row: what is missing between balances, and what calls say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from uuid import UUID
+
+import apsw
+import pytest
+
+from sidecar.adapters.sqlite.mend import Mender
+from sidecar.adapters.sqlite.migrations import run_steps
+from sidecar.core.books import MovementKind
+
+CALL = UUID(int=7).bytes
+CHARGED = "INSERT INTO ledger VALUES (9, 1, 'b', 'EUR', 'charge', '-1', '-1', ?, 0, NULL, 1)"
+RECORDED = (
+    "(boot, call_id, revision, account, origin, detail, caller, callee, ended_us{}) VALUES"
+    " (1, ?, 0, 'a', 'caller', 'bye', '1', '2', 0{})"
+)
+KNOWN_BY = {
+    "open": (
+        "INSERT INTO open_calls (slot, boot, call_id, kind, account, body, crc)"
+        " VALUES (1, 1, ?, 'admitted', 'a', x'', 0)"
+    ),
+    "published": "INSERT INTO cdrs " + RECORDED.format(", written_wall_ns", ", 1"),
+    "kept back": "INSERT INTO suppressed " + RECORDED.format(", body, crc", ", x'', 1"),
+    "charged": CHARGED,
+}
+
+
+@pytest.fixture
+def file() -> Iterator[apsw.Connection]:
+    connection = apsw.Connection(":memory:")
+    run_steps(connection)
+    connection.execute("INSERT INTO boots VALUES (1, 'n', 'e', 'b', 1, 1, 1)")
+    yield connection
+    connection.close()
+
+
+def booked(
+    file: apsw.Connection,
+    entry: int,
+    kind: str,
+    amount: str,
+    balance: str,
+    account: str = "a",
+    call: bytes | None = None,
+) -> None:
+    file.execute(
+        "INSERT INTO ledger VALUES (?, 1, ?, 'EUR', ?, ?, ?, ?, NULL, NULL, 1)",
+        (entry, account, kind, amount, balance, call),
+    )
+
+
+def mended(file: apsw.Connection, **kept: str) -> list[tuple[int, str, str, str, str]]:
+    """(entry, account, kind, amount, balance) of all rows after it; the balances are those of the rows."""
+    Mender(file, 2).mend({(account, "EUR"): Decimal(amount) for account, amount in kept.items()})
+    rows = list(file.execute("SELECT entry, account, kind, amount, balance FROM ledger ORDER BY entry"))
+    last = {account: balance for _, account, _, _, balance in rows}
+    assert dict(file.execute("SELECT account, amount FROM balances")) == last
+    return rows
+
+
+def test_what_is_missing_before_a_row_takes_the_free_number_next_to_it(file: apsw.Connection) -> None:
+    booked(file, 1, "top_up", "5", "5")
+    booked(file, 4, "charge", "-1", "2")
+    booked(file, 5, "charge", "-1", "6", "b")
+    assert mended(file) == [
+        (1, "a", "top_up", "5", "5"),
+        (2, "b", "lost", "7", "7"),
+        (3, "a", "lost", "-2", "3"),
+        (4, "a", "charge", "-1", "2"),
+        (5, "b", "charge", "-1", "6"),
+    ]
+
+
+def test_a_row_before_which_none_is_missing_is_wrong_itself_and_stays(file: apsw.Connection) -> None:
+    booked(file, 1, "top_up", "3", "5")
+    booked(file, 2, "charge", "-1", "4")
+    assert mended(file) == [(1, "a", "top_up", "3", "5"), (2, "a", "charge", "-1", "4")]
+
+
+def test_what_is_missing_at_the_end_is_what_the_balance_says(file: apsw.Connection) -> None:
+    booked(file, 1, "top_up", "5", "5")
+    rows = mended(file, a="4.5", b="2")
+    assert rows[1:] == [(2, "a", "lost", "-0.5", "4.5"), (3, "b", "lost", "2", "2")]
+
+
+def test_the_reservation_of_an_open_call_is_written_again_and_the_balance_had_it(
+    file: apsw.Connection,
+) -> None:
+    booked(file, 1, "top_up", "5", "5")
+    file.execute(
+        "INSERT INTO open_calls (slot, boot, call_id, kind, account, currency, reserved, body, crc)"
+        " VALUES (1, 1, ?, 'admitted', 'a', 'EUR', '3', x'', 0)",
+        (CALL,),
+    )
+    assert mended(file)[1:] == [(2, "a", "reserve", "-3", "2"), (3, "a", "lost", "3", "5")]
+    assert file.execute("SELECT call_id FROM ledger WHERE entry > 1 ORDER BY entry").fetchall() == [
+        (CALL,),
+        (None,),
+    ]
+
+
+@pytest.mark.parametrize("known", KNOWN_BY.values(), ids=KNOWN_BY.keys())
+def test_a_call_that_anything_is_left_of_had_its_reservation_back(file: apsw.Connection, known: str) -> None:
+    booked(file, 1, "top_up", "5", "5")
+    booked(file, 2, MovementKind.RESERVE, "-3", "2", call=CALL)
+    file.execute(known, (CALL,))
+    rows = [row for row in mended(file) if row[1] == "a"]
+    assert [row[2:] for row in rows[2:]] == [("release", "3", "5"), ("lost", "-3", "2")]
+
+
+def test_the_reservation_of_a_call_that_nothing_is_left_of_is_released(file: apsw.Connection) -> None:
+    booked(file, 1, "top_up", "5", "5")
+    booked(file, 2, MovementKind.RESERVE, "-3", "2", call=CALL)
+    assert mended(file)[2:] == [(3, "a", "release", "3", "5")]
+
+
+def test_an_account_without_movements_has_a_balance_of_0(file: apsw.Connection) -> None:
+    file.execute("INSERT INTO accounts VALUES ('new', 1, 'EUR', 1, 1)")
+    Mender(file, 2).mend({})
+    assert file.execute("SELECT account, currency, amount FROM balances").fetchall() == [("new", "EUR", "0")]
