@@ -11,7 +11,11 @@ import pytest
 
 from sidecar.adapters.sqlite.mend import Mender
 from sidecar.adapters.sqlite.migrations import run_steps
+from sidecar.adapters.sqlite.rows import crc_of
 from sidecar.core.books import MovementKind
+from sidecar.core.records import cdr_of, sell_total
+from sidecar.wire.cdr_codec import encode
+from tests.adapters.store_calls import POLICY, admitted, answered, ended
 
 CALL = UUID(int=7).bytes
 CHARGED = "INSERT INTO ledger VALUES (9, 1, 'b', 'EUR', 'charge', '-1', '-1', ?, 0, NULL, 1)"
@@ -117,6 +121,24 @@ def test_the_reservation_of_a_call_that_nothing_is_left_of_is_released(file: aps
     booked(file, 1, "top_up", "5", "5")
     booked(file, 2, MovementKind.RESERVE, "-3", "2", call=CALL)
     assert mended(file)[2:] == [(3, "a", "release", "3", "5")]
+
+
+def test_the_charge_that_a_record_says_is_written_again_and_the_balance_had_it(
+    file: apsw.Connection,
+) -> None:
+    cdr = cdr_of(ended(answered(admitted())), POLICY)
+    body = encode(cdr)
+    file.execute(
+        "INSERT INTO suppressed (boot, call_id, revision, account, origin, detail, caller, callee, ended_us,"
+        " body, crc) VALUES (1, ?, 0, 'acme', 'caller', 'bye', '1', '2', 0, ?, ?)",
+        (cdr.call_id.bytes, body, crc_of(body)),
+    )
+    booked(file, 1, "top_up", "5", "5", "acme")
+    total = sell_total(cdr)
+    assert total is not None
+    rows = mended(file)[1:]
+    assert [(row[2], Decimal(row[3])) for row in rows] == [("charge", -total.amount), ("lost", total.amount)]
+    assert Decimal(rows[-1][4]) == 5
 
 
 def test_an_account_without_movements_has_a_balance_of_0(file: apsw.Connection) -> None:
