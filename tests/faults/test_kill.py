@@ -50,7 +50,7 @@ async def _dial_until_killed(
     node.kill()
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 async def test_a_node_that_is_killed_loses_no_call_and_tells_none_twice(make_node: MakeNode) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")

@@ -123,12 +123,13 @@ class Node:
         return 0.0
 
     async def live(self, number: str, *, answered: bool = False) -> Record:
-        """The live call to this number, once it is there (and answered)."""
+        """The live call to this number, once it is admitted (and answered)."""
         found: list[Record] = []
 
         async def is_there() -> bool:
             up = [one for one in await self.daemon.live_calls() if one["callee"] == number]
-            found.extend(dict(one) for one in up if one["answered_at"] or not answered)
+            admitted = [one for one in up if one["phase"] != "admitting"]
+            found.extend(dict(one) for one in admitted if one["answered_at"] or not answered)
             return bool(found)
 
         await until(is_there)
