@@ -9,6 +9,7 @@ Where things are:
       every message             bridge       the gate (who may speak), the table of calls, commands
       a call                    call         its states and what each input does in them: one table
       a leg of it               leg          dialog, INVITE transaction, BYE; caller and callee
+      a fork behind a gateway   early_dialogs, one for each To tag, and what the caller has for it
       an in-dialog request      relay        on its way from one leg to the other, and its responses back
       names in the other leg    translation  RAck, Event id, Replaces, Join, Target-Dialog, Refer-To
       is the peer there         liveness     in-dialog OPTIONS

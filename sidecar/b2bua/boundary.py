@@ -48,7 +48,7 @@ def _leaves(kind: type[Any]) -> Iterator[type[Any]]:
 
 _EVENTS: Final[list[Any]] = [kind for kind in _leaves(events.Event) if not issubclass(kind, events.CallEvent)]
 _COMMANDS: Final[list[Any]] = [*_leaves(commands.WireCommand), commands.Snapshot, commands.AskGateway]
-_VALUES: Final[list[Any]] = [events.LegIdentity, events.Contact, events.Silence]
+_VALUES: Final[list[Any]] = [events.LegIdentity, events.Contact, events.Silence, events.Branch]
 _WORDS: Final[list[Any]] = [
     terms.LegName,
     terms.TransportName,

@@ -25,6 +25,7 @@ from sidecar.core.numbers import StripRule
 from sidecar.core.terms import (
     CallerIdForm,
     Detail,
+    Forks,
     LargeUdp,
     LivenessCheck,
     NatCheck,
@@ -120,6 +121,12 @@ class Peers(Table, frozen=True, kw_only=True):
         NatCheck,
         "A caller over UDP whose Contact is a private address other than its source, without Record-Route, "
         "is reached where its INVITE came from (`auto`), or at its Contact (`off`).",
+    ]
+    forks: Annotated[
+        Forks,
+        "Of calls from here, and to gateways here, whose INVITE is forked: `pass` shows the caller each user "
+        "agent as a dialog of its own; `single` shows one, without the media of others, and asks the gateway "
+        "not to fork (`Request-Disposition: no-fork`).",
     ]
 
 

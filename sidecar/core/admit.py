@@ -25,7 +25,16 @@ from sidecar.core.policy import NO_ACCOUNT, Account, Gateway, Given, Policy
 from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.routing import free_gateways, route_of
-from sidecar.core.terms import Detail, DialogState, Evidence, LargeUdp, LivenessCheck, Money, TransportName
+from sidecar.core.terms import (
+    Detail,
+    DialogState,
+    Evidence,
+    Forks,
+    LargeUdp,
+    LivenessCheck,
+    Money,
+    TransportName,
+)
 from sidecar.core.uri_parameters import passing
 
 Decision = tuple[Call, tuple[Command, ...]]
@@ -366,6 +375,10 @@ def route_command(call: Call, policy: Policy) -> Route:
         withheld_headers=shown.withhold,
         liveness=_liveness(gateway, policy),
         large_by_udp=gateway.transport is TransportName.UDP and gateway.large_udp is LargeUdp.UDP,
+        single_branch=any(
+            (peer := policy.peers.get(name)) is not None and peer.forks is Forks.SINGLE
+            for name in (call.invite.peer, gateway.peer)
+        ),
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sidecar.core.dialog import Signal, after
-from sidecar.core.events import Event, InviteReceived, LegIdentity, LegTerminated, Silence
+from sidecar.core.events import Branch, Event, InviteReceived, LegIdentity, LegTerminated, Silence
 from sidecar.core.hangup import Hangup
 from sidecar.core.margin import ExchangeRate
 from sidecar.core.numbers import BilledNumber
@@ -69,6 +69,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     failure: RouteFailure | None = None
     reasons: tuple[str, ...] = ()
     late_answer: Stamp | None = None
+    branches: tuple[Branch, ...] = ()  # where there is more than one
+    dropped_tags: tuple[str, ...] = ()  # To tags whose 2xx got ACK and BYE
 
 
 class DeadPeer(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

@@ -57,6 +57,17 @@ class LegRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ] = None
 
 
+class BranchRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One user agent that answered the INVITE of an attempt, by its To tag."""
+
+    remote_tag: Annotated[str, "Its To tag."]
+    caller_tag: Annotated[str | None, "Ours on leg A, in its place; null: the caller was not told of it."] = (
+        None
+    )
+    sip_code: Annotated[int, "The response that made its dialog; 0: a 2xx that was not relayed."] = 0
+    dropped: Annotated[bool, "Its 2xx came second, or too late: it got ACK and BYE."] = False
+
+
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One INVITE on leg B."""
 
@@ -80,6 +91,11 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     late_answer_at: Annotated[
         datetime | None, "A 2xx that came too late, or of a second branch: it got ACK and BYE."
     ] = None
+    branches: Annotated[
+        tuple[BranchRecord, ...],
+        "Where more than one user agent answered the INVITE: each of them. The one whose 2xx was relayed has "
+        "the tags of `leg_a` and `leg_b`.",
+    ] = ()
 
 
 class LivenessRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -50,6 +50,7 @@ class Route(WireCommand, frozen=True, kw_only=True):
     withheld_headers: tuple[str, ...] = ()  # lower case; from every message to this gateway
     liveness: LivenessCheck = LivenessCheck.ANY
     large_by_udp: bool = False  # else TCP is tried first (RFC 3261 §18.1.1)
+    single_branch: bool = False  # A is shown one dialog, and the gateway is asked not to fork
 
 
 class RelayAnswer(WireCommand, frozen=True, kw_only=True):

@@ -56,6 +56,7 @@ TABLE: Mapping[Phase, Handlers] = {
     Phase.ROUTING: {
         **_ANY_TIME,
         on.ProvisionalReceived: setting_up.provisional,
+        on.Forked: setting_up.forked,
         on.AnswerHeld: setting_up.answer_held,
         on.RouteFailed: setting_up.route_failed,
         on.CancelReceived: ending.cancelled,

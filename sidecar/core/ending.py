@@ -327,11 +327,20 @@ def _crossed(call: Call, event: ByeReceived) -> Call:
 
 def _late_answer(call: Call, event: AnswerDropped | AnswerHeld) -> Call:
     attempt = next((tried for tried in call.attempts if tried.number == event.attempt), None)
-    if attempt is None or attempt.late_answer is not None:
+    tag = event.leg.remote_tag
+    if attempt is None or tag in attempt.dropped_tags:
         return call
-    if call.hangup is not None and call.hangup.detail is Detail.CANCEL and attempt is call.attempts[-1]:
+    first = attempt.late_answer is None
+    if (
+        first
+        and call.hangup is not None
+        and call.hangup.detail is Detail.CANCEL
+        and attempt is call.attempts[-1]
+    ):
         call = replace(call, hangup=replace(call.hangup, glare=True))
-    return with_attempt(call, replace(attempt, late_answer=stamp_of(event)))
+    late_answer = stamp_of(event) if first else attempt.late_answer
+    dropped_tags = (*attempt.dropped_tags, tag)
+    return with_attempt(call, replace(attempt, late_answer=late_answer, dropped_tags=dropped_tags))
 
 
 # --- evidence after the record --------------------------------------------------------------------------
@@ -360,5 +369,5 @@ def _revised(before: Call, after: Call, policy: Policy) -> Decision:
 def _said(call: Call) -> tuple[object, ...]:
     assert call.hangup is not None, "the record of a call without a cause"
     challenged = call.a_bye_challenge, call.b_bye_challenge
-    late = (attempt.late_answer for attempt in call.attempts)
+    late = (attempt.dropped_tags for attempt in call.attempts)
     return call.hangup, billable_ms(call, call.hangup), challenged, *late

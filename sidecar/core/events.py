@@ -84,12 +84,29 @@ class ProvisionalReceived(BridgeEvent, frozen=True, kw_only=True):
     sip_code: int
 
 
+class Branch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A dialog that one To tag of B made, and the one that A has for it."""
+
+    leg: LegIdentity
+    caller: LegIdentity
+    sip_code: int  # of the response that made it
+
+
+class Forked(BridgeEvent, frozen=True, kw_only=True):
+    """B's side has another To tag than before, or one of its early dialogs was refreshed: all that there
+    are."""
+
+    attempt: int
+    branches: tuple[Branch, ...]
+
+
 class AnswerHeld(BridgeEvent, frozen=True, kw_only=True):
     """B's 2xx arrived and is held: it reaches A only after RelayAnswer."""
 
     attempt: int
     sip_code: int
     leg: LegIdentity
+    caller: LegIdentity | None = None  # A's dialog, where it is not what InviteReceived said
 
 
 class AnswerRelayed(BridgeEvent, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from sidecar.core.terms import (
     CallerIdForm,
     DeadPeerBilling,
     Detail,
+    Forks,
     HangupOrigin,
     LargeUdp,
     LivenessCheck,
@@ -70,6 +71,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
     liveness: LivenessCheck = LivenessCheck.ANY
     nat: NatCheck = NatCheck.AUTO
+    forks: Forks = Forks.PASS
     shared_dialogs: bool | None = None  # None: where it lists single addresses alone
 
     @property

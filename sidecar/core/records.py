@@ -29,6 +29,7 @@ from sidecar.core.amounts import amount_of_e12, exact_text
 from sidecar.core.call import Attempt, Call, DeadPeer, Pricing, Stamp
 from sidecar.core.cdr import (
     AttemptRecord,
+    BranchRecord,
     Cdr,
     ChargeRecord,
     ChargeStep,
@@ -198,7 +199,7 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         cic=said.cic,
         session_id=headers.get("session-id"),
         p_charging_vector=headers.get("p-charging-vector"),
-        attempts=tuple(map(_attempt, call.attempts)),
+        attempts=tuple(_attempt(attempt, invite.leg.local_tag) for attempt in call.attempts),
         invited_at=utc(invite.wall_ns),
         ringing_at=utc(call.ringing.wall_ns) if call.ringing else None,
         b_answered_at=utc(call.b_answered.wall_ns) if call.b_answered else None,
@@ -376,7 +377,7 @@ def _leg(leg: LegIdentity, bye_challenge: int) -> LegRecord:
     )
 
 
-def _attempt(attempt: Attempt) -> AttemptRecord:
+def _attempt(attempt: Attempt, caller_tag: str) -> AttemptRecord:
     return AttemptRecord(
         gateway=attempt.gateway,
         target=attempt.target,
@@ -388,6 +389,7 @@ def _attempt(attempt: Attempt) -> AttemptRecord:
         reasons=attempt.reasons,
         heard_code=attempt.heard_code,
         late_answer_at=utc(attempt.late_answer.wall_ns) if attempt.late_answer else None,
+        branches=_branches(attempt, caller_tag) if attempt.branches or attempt.dropped_tags else (),
     )
 
 
@@ -398,6 +400,26 @@ def _liveness(gone: DeadPeer) -> LivenessRecord:
         heard=gone.heard or None,
         heard_at=utc(gone.heard_at.wall_ns) if gone.heard_at else None,
     )
+
+
+def _branches(attempt: Attempt, caller_tag: str) -> tuple[BranchRecord, ...]:
+    """Those that were told of, then those of which only a 2xx is known; none where there is but one.
+    `caller_tag` is leg A's: of the one that was answered."""
+    found = {
+        branch.leg.remote_tag: BranchRecord(
+            remote_tag=branch.leg.remote_tag,
+            caller_tag=branch.caller.local_tag,
+            sip_code=branch.sip_code,
+            dropped=branch.leg.remote_tag in attempt.dropped_tags,
+        )
+        for branch in attempt.branches
+    }
+    if tag := attempt.leg.remote_tag:
+        answered = BranchRecord(remote_tag=tag, caller_tag=caller_tag, sip_code=attempt.sip_code)
+        found.setdefault(tag, answered)
+    for tag in attempt.dropped_tags:
+        found.setdefault(tag, BranchRecord(remote_tag=tag, dropped=True))
+    return tuple(found.values()) if len(found) > 1 else ()
 
 
 def _caller(from_user: str, last: Attempt | None) -> Party:

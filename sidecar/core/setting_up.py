@@ -19,6 +19,7 @@ from sidecar.core.events import (
     AnswerRecorded,
     AnswerRelayed,
     CreditRefused,
+    Forked,
     InviteReceived,
     LegTerminated,
     ProvisionalReceived,
@@ -72,6 +73,15 @@ def provisional(call: Call, event: ProvisionalReceived, _given: Given) -> Decisi
     ), _NONE
 
 
+def forked(call: Call, event: Forked, _given: Given) -> Decision:
+    """The entry holds what is needed to end each early dialog after a crash; nobody waits for it."""
+    attempt = call.attempts[-1]
+    if attempt.number != event.attempt:
+        return call, _NONE
+    call = with_attempt(call, replace(attempt, branches=event.branches))
+    return call, (Append(kind=EntryKind.ATTEMPT, call=call),)
+
+
 def answer_held(call: Call, event: AnswerHeld, given: Given) -> Decision:
     attempt = call.attempts[-1]
     if attempt.number != event.attempt:
@@ -81,6 +91,7 @@ def answer_held(call: Call, event: AnswerHeld, given: Given) -> Decision:
     call = replace(
         call,
         phase=Phase.ANSWERING,
+        invite=call.invite if event.caller is None else replace(call.invite, leg=event.caller),
         b_answered=stamp,
         first_heard=call.first_heard or stamp,
         state_b=after(call.state_b, Signal.ANSWER),

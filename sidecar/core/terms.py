@@ -227,6 +227,13 @@ class Redirection(Word):
     FOLLOW = "follow"
 
 
+class Forks(Word):
+    """What the caller is shown of several user agents behind one gateway (RFC 3261 §13.2.2.4)."""
+
+    PASS = "pass"  # noqa: S105  # no password
+    SINGLE = "single"
+
+
 class TransportName(Word):
     UDP = "udp"
     TCP = "tcp"

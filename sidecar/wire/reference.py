@@ -12,6 +12,7 @@ from msgspec import inspect as mi
 
 from sidecar.core.cdr import (
     AttemptRecord,
+    BranchRecord,
     Cdr,
     ChargeRecord,
     ChargeStep,
@@ -29,6 +30,7 @@ STRUCTS: Mapping[str, type[msgspec.Struct]] = {
     "number": Party,
     "leg": LegRecord,
     "attempt": AttemptRecord,
+    "branch": BranchRecord,
     "liveness": LivenessRecord,
     "charge": ChargeRecord,
     "step": ChargeStep,
@@ -40,6 +42,7 @@ WHERE = {
     "number": "`caller` and `callee`",
     "leg": "`leg_a` and `leg_b`",
     "attempt": "`attempts`",
+    "branch": "`attempts[].branches`",
     "liveness": "`liveness`",
     "charge": "`charges`",
     "step": "`charges[].steps`",

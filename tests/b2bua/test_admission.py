@@ -401,7 +401,7 @@ async def test_an_answer_of_another_branch_gets_ack_and_bye() -> None:
         sent = rig.invite("Supported: 100rel")
         await rig.caller.expect(100)
         invite = await rig.event(InviteReceived)
-        rig.send(rig.route(invite))
+        rig.send(rig.route(invite, single_branch=True))
         at_b = await rig.gateway.expect("INVITE")
         rig.gateway.reply(at_b, 183, tag="one", body=ANSWER)
         assert (await rig.caller.expect(183)).body == ANSWER

@@ -46,7 +46,6 @@ async def test_a_call_is_set_up_and_ended_by_the_caller() -> None:
         assert at_b.body == OFFER
         assert at_b["X-Custom"] == "one, two"
         assert at_b["Max-Forwards"] == "69"
-        assert at_b["Request-Disposition"] == "no-fork"
         assert at_b["From"].startswith('"Alice" <sip:1000@')
 
         rig.gateway.reply(at_b, 180, "X-Ring: loud", tag="to-b")

@@ -91,10 +91,12 @@ async def test_parameters_that_pjsip_cannot_read_cost_no_call() -> None:
         (("Request-Disposition:",), "no-fork"),
     ],
 )
-async def test_a_gateway_gets_one_request_disposition(headers: tuple[str, ...], expected: str) -> None:
+async def test_a_gateway_asked_not_to_fork_gets_one_disposition(
+    headers: tuple[str, ...], expected: str
+) -> None:
     async with Rig() as rig:
-        rig.autopilot()
         rig.invite(*headers)
+        rig.send(rig.route(await rig.event(InviteReceived), single_branch=True))
         at_b = await rig.gateway.expect("INVITE")
         assert at_b.all("Request-Disposition") == [expected]
         assert not at_b.all("d")

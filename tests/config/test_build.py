@@ -22,6 +22,7 @@ from sidecar.core.policy import Account, Gateway, Peer, ProxyHangup, RouteRule, 
 from sidecar.core.terms import (
     CallerIdForm,
     Detail,
+    Forks,
     LargeUdp,
     LivenessCheck,
     NatCheck,
@@ -144,6 +145,7 @@ requests_per_s = 250
 liveness = "options"
 shared_dialogs = true
 nat = "off"
+forks = "single"
 asserts_identity = true
 [[peers.proxy.proxy_hangups]]
 header = "Reason"
@@ -257,6 +259,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             liveness=LivenessCheck.OPTIONS,
             shared_dialogs=True,
             nat=NatCheck.OFF,
+            forks=Forks.SINGLE,
             proxy_hangups=(ProxyHangup(header="reason", contains="admin", detail=Detail.OPERATOR),),
         )
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sidecar.core.admit import open_call
 from sidecar.core.call import Call, Phase
@@ -21,6 +22,7 @@ from sidecar.core.events import (
     AnswerHeld,
     AnswerRecorded,
     AnswerRelayed,
+    Branch,
     BridgeEvent,
     ByeReceived,
     CallEvent,
@@ -30,6 +32,7 @@ from sidecar.core.events import (
     CreditRefused,
     DeadlineReached,
     Event,
+    Forked,
     LegTerminated,
     Life,
     ProvisionalReceived,
@@ -82,6 +85,23 @@ def failure(sip_code: int = 0, attempt: int = 1, *contacts: Contact) -> Maker:
     """An attempt that failed: by its final response, or (0) because nothing was heard."""
     cause = RouteFailure.FINAL_RESPONSE if sip_code else RouteFailure.NO_RESPONSE
     return bridge(RouteFailed, attempt=attempt, cause=cause, sip_code=sip_code, contacts=contacts)
+
+
+def forked(attempt: int, *tags: str) -> Maker:
+    """To tags of B's side, each with one on leg A."""
+
+    def make(at_ms: int, call: Call, _: Grant | None) -> Event:
+        branches = tuple(
+            Branch(
+                leg=replace(call.attempts[-1].leg if call.attempts else call.invite.leg, remote_tag=tag),
+                caller=replace(call.invite.leg, local_tag=f"for-{tag}"),
+                sip_code=180,
+            )
+            for tag in tags
+        )
+        return Forked(**world.stamps(at_ms), bridge_id=call.bridge_id, attempt=attempt, branches=branches)
+
+    return make
 
 
 def held(attempt: int) -> Maker:
@@ -150,6 +170,7 @@ ANYTHING: Sequence[Maker] = (
     store(CallLost),
     *(_b_leg(kind, attempt) for kind in (AnswerHeld, AnswerDropped) for attempt in (1, 2)),
     *(bridge(ProvisionalReceived, attempt=attempt, sip_code=183) for attempt in (1, 2)),
+    *(forked(attempt, "one", "two") for attempt in (1, 2)),
     *(failure(sip_code, attempt) for attempt in (1, 2) for sip_code in (0, 503, 486, 401)),
     *(failure(302, attempt, STRANGER, BETA) for attempt in (1, 2)),
     *(bridge(CancelReceived, reasons=reasons) for reasons in ((), ("Q.850;cause=41",))),

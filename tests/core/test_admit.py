@@ -41,6 +41,7 @@ from sidecar.core.terms import (
     Detail,
     DialogState,
     Evidence,
+    Forks,
     HangupOrigin,
     LargeUdp,
     LivenessCheck,
@@ -541,6 +542,17 @@ def test_a_missing_buy_rate_refuses_nobody() -> None:
 def test_the_peers_strip_applies_where_the_account_has_none() -> None:
     peers = {"carrier": Peer(name="carrier", addresses=("10.0.0.1",), strip_digits=3)}
     assert opened(policy_of(peers=peers, strip_digits=1), "01149301").pricing.number.billed == "49301"
+
+
+@pytest.mark.parametrize("single", ["carrier", "gateways", "others", ""])
+def test_a_peer_of_either_side_may_have_no_forks(single: str) -> None:
+    peers = {
+        name: Peer(name=name, addresses=("10.0.0.1",), forks=Forks.SINGLE if name == single else Forks.PASS)
+        for name in ("carrier", "gateways", "others")
+    }
+    policy = policy_of(peers=peers, gateways=gateways({"peer": "gateways"}))
+    command = route_command(opened(policy), policy)
+    assert command.single_branch is (single in ("carrier", "gateways"))
 
 
 def test_a_reservation_is_made_by_the_accounts_own_terms_at_the_time_of_the_invite() -> None:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sidecar.core.call import Phase, Stamp
 from sidecar.core.commands import Append, EntryKind, Publish, Release, Settle
@@ -371,6 +372,17 @@ def dropped(attempt: int) -> Maker:
         sip_code=200,
         leg=call.attempts[-1].leg,
     )
+
+
+def test_each_user_agent_that_answered_too_late_is_noted_and_restates_the_record() -> None:
+    run = played(ADMITTED, failure(), failure(503, 2), CLOSE_A, CLOSE_B, policy=BOTH)
+    leg = run.call.attempts[0].leg
+    for at_ms, tag in ((9_000, "one"), (9_100, "two"), (9_200, "one")):
+        late = replace(leg, remote_tag=tag)
+        run.happens(AnswerDropped(**world.stamps(at_ms), bridge_id=1, attempt=1, sip_code=200, leg=late))
+    first = run.call.attempts[0]
+    assert (first.dropped_tags, first.late_answer) == (("one", "two"), at(9_000))
+    assert [one.cdr.revision for one in run.records] == [0, 1, 2]
 
 
 def test_a_late_answer_is_noted_with_its_own_attempt_and_once() -> None:

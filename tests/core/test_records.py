@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from sidecar.core.admit import begin_attempt, open_call
 from sidecar.core.call import Call, DeadPeer, Phase, Pricing, Stamp
-from sidecar.core.cdr import AttemptRecord, MarginRecord, Party, message_id
+from sidecar.core.cdr import AttemptRecord, BranchRecord, MarginRecord, Party, message_id
+from sidecar.core.events import Branch
 from sidecar.core.hangup import CALLEE, CALLER, SERVER, TABLE, BillableUntil, Hangup, hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.numbers import StripPlan, billed_number
@@ -539,6 +540,44 @@ def test_each_attempt_stands_as_it_went() -> None:
     }
     expected = AttemptRecord(gateway="alpha", target=first.target, q850_cause=17, **times, **told)
     assert cdr_of(replace(call, attempts=(ended,)), policy).attempts == (expected,)
+
+
+def branches_of(told: tuple[str, ...], dropped: tuple[str, ...], answered: str) -> list[BranchRecord]:
+    policy = policy_of()
+    call = call_that_ended(CAUSES["caller"], 0, policy)
+    (attempt,) = call.attempts
+    attempt = replace(
+        attempt,
+        leg=replace(attempt.leg, remote_tag=answered),
+        branches=tuple(
+            Branch(
+                leg=replace(attempt.leg, remote_tag=tag),
+                caller=replace(call.invite.leg, local_tag=f"for-{tag}"),
+                sip_code=183,
+            )
+            for tag in told
+        ),
+        dropped_tags=dropped,
+        sip_code=200,
+    )
+    (shown,) = cdr_of(replace(call, attempts=(attempt,)), policy).attempts
+    return list(shown.branches)
+
+
+def test_the_branches_of_a_forked_attempt_stand_in_it() -> None:
+    one = BranchRecord(remote_tag="one", caller_tag="for-one", sip_code=183)
+    two = BranchRecord(remote_tag="two", caller_tag="for-two", sip_code=183)
+    assert branches_of(("one", "two"), (), "two") == [one, two]
+    assert branches_of(("one", "two"), (), "") == [one, two]
+    assert branches_of(("one", "two"), ("one",), "two") == [replace(one, dropped=True), two]
+    late = BranchRecord(remote_tag="late", dropped=True)
+    winner = BranchRecord(remote_tag="two", caller_tag=world.invite(0).leg.local_tag, sip_code=200)
+    assert branches_of((), ("late",), "two") == [winner, late]
+
+
+@pytest.mark.parametrize(("dropped", "answered"), [((), "one"), (("one",), ""), (("one",), "one")])
+def test_one_user_agent_alone_is_no_fork(dropped: tuple[str, ...], answered: str) -> None:
+    assert branches_of((), dropped, answered) == []
 
 
 def test_who_else_had_a_hand_in_the_end_stands_in_the_record() -> None:

@@ -52,6 +52,7 @@ from tests.core.streams import (
     Run,
     bridge,
     failure,
+    forked,
     held,
     store,
 )
@@ -192,6 +193,50 @@ def test_leg_b_is_as_the_answer_says_it_is() -> None:
     event = AnswerHeld(**world.stamps(2_000), bridge_id=1, attempt=1, sip_code=200, leg=leg)
     run.happens(event)
     assert run.call.attempts[0].leg == leg
+
+
+# --- a fork -------------------------------------------------------------------------------------------------
+
+
+def test_each_dialog_of_a_fork_is_journaled() -> None:
+    run = played(ADMITTED, forked(1, "one", "two"))
+    (append,) = run.steps[-1].commands
+    assert isinstance(append, Append)
+    assert (append.kind, append.call) == (EntryKind.ATTEMPT, run.call)
+    found = run.call.attempts[0].branches
+    assert [(one.leg.remote_tag, one.caller.local_tag) for one in found] == [
+        ("one", "for-one"),
+        ("two", "for-two"),
+    ]
+
+
+def test_a_fork_of_an_attempt_that_was_given_up_is_not_heard() -> None:
+    before = played(ADMITTED, failure())
+    run = played(ADMITTED, failure(), forked(1, "one", "two"))
+    assert (run.call.attempts, run.steps[-1].commands) == (before.call.attempts, ())
+
+
+@pytest.mark.parametrize("of_another", [True, False])
+def test_the_callers_dialog_is_that_which_was_answered(of_another: bool) -> None:
+    run = played(ADMITTED, forked(1, "one", "two"))
+    first, second = (one.caller for one in run.call.attempts[0].branches)
+    leg = run.call.attempts[0].branches[1].leg
+    run.happens(
+        AnswerHeld(
+            **world.stamps(4_000),
+            bridge_id=1,
+            attempt=1,
+            sip_code=200,
+            leg=leg,
+            caller=second if of_another else None,
+        )
+    )
+    append = run.steps[-1].commands[0]
+    assert isinstance(append, Append)
+    assert (append.kind, append.call) == (EntryKind.ANSWERED, run.call)
+    assert run.call.attempts[0].leg == leg
+    assert run.call.invite.leg == (second if of_another else world.invite(0).leg)
+    assert first.local_tag != second.local_tag
 
 
 # --- an attempt that failed ---------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ import heapq
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from msgspec.structs import replace
+
 from sidecar.core.admit import refused_by_bridge
 from sidecar.core.call import Phase
 from sidecar.core.decide import decide
@@ -185,7 +187,8 @@ class Ladder(Environment):
                 self._route_failed(RouteFailure.UNREACHABLE)
             case "late":
                 late = int(words[0]) if words else attempt
-                self._happens(AnswerDropped(**self._here(), attempt=late, sip_code=200, leg=self._b_leg()))
+                leg = replace(self._b_leg(), remote_tag="another")
+                self._happens(AnswerDropped(**self._here(), attempt=late, sip_code=200, leg=leg))
             case "stale":
                 self._happens(
                     RouteFailed(

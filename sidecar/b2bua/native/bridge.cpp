@@ -272,7 +272,14 @@ static std::string dialog_name(std::string_view local_tag, std::string_view remo
     return name.append(local_tag).append(1, '\0').append(remote_tag).append(1, '\0').append(call_id).append(1, '\0');
 }
 
-void Bridge::enter(Leg& leg) { legs_.emplace(leg.dialog.local_tag(), &leg); }
+void Bridge::enter(Leg& leg) { enter(leg, leg.dialog); }
+
+void Bridge::enter(Leg& leg, const Dialog& dialog) { legs_.emplace(dialog.local_tag(), &leg); }
+
+void Bridge::leave(const Dialog& early) {
+    legs_.erase(early.local_tag());
+    remember({dialog_name(early.local_tag(), early.remote_tag(), early.call_id())});
+}
 
 void Bridge::leave(Leg& leg) {
     legs_.erase(leg.dialog.local_tag());
@@ -344,8 +351,8 @@ Leg* Bridge::find_dialog(std::string_view call_id, std::string_view local_tag, s
     return leg;
 }
 
-const Dialog* Bridge::asker(std::string_view local_tag) const {
-    if (const Leg* leg = find(local_tag)) return &leg->dialog;
+const Dialog* Bridge::asker(std::string_view local_tag, std::string_view remote_tag) const {
+    if (Leg* leg = find(local_tag)) return &leg->dialog_meant(local_tag, remote_tag);
     const auto found = gateway_requests_.find(local_tag);
     return found == gateway_requests_.end() ? nullptr : &found->second->dialog();
 }
@@ -364,9 +371,10 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
     sent_by::put_into_branch(rdata, group);
     const auto to_tag = view(rdata->msg_info.to->tag);
     if (!to_tag.empty()) {
-        if (const Leg* leg = find(to_tag)) {
-            complete(rdata, leg->dialog);
-            if (leg->dialog.hears(rdata) && rdata->msg_info.from->tag.slen != 0) {
+        if (Leg* leg = find(to_tag)) {
+            const Dialog& dialog = leg->dialog_meant(to_tag, view(rdata->msg_info.from->tag));
+            complete(rdata, dialog);
+            if (dialog.hears(rdata) && rdata->msg_info.from->tag.slen != 0) {
                 connections_.heard(rdata->tp_info.transport);
                 return refused_for_defects(rdata);
             }
@@ -450,7 +458,7 @@ bool Bridge::gate_response(pjsip_rx_data* rdata) {
         return true;
     }
     // A transaction takes any response with its branch, wherever that was seen: a forged 2xx would be billed.
-    const Dialog* dialog = asker(view(rdata->msg_info.from->tag));
+    const Dialog* dialog = asker(view(rdata->msg_info.from->tag), view(rdata->msg_info.to->tag));
     // Before pjsip sees it: a transaction that had another final response would take a late 2xx for that one again.
     if (dialog == nullptr) return took_late_answer(rdata);
     if (dialog->hears(rdata) && is_to_its_own(rdata)) return false;
@@ -634,32 +642,37 @@ void Bridge::on_initial_invite(pjsip_rx_data* rdata) {
 
 void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
     const pjsip_method& method = rdata->msg_info.msg->line.req.method;
-    Leg* leg = find_dialog(view(rdata->msg_info.cid->id), view(rdata->msg_info.to->tag), view(rdata->msg_info.from->tag));
-    if (method.id == PJSIP_ACK_METHOD) {
-        if (leg == nullptr || leg->call() == nullptr) return context_.counters.add(Counter::acks_unmatched);
-        return leg->call()->on_ack(*leg, rdata);
+    const auto call_id = view(rdata->msg_info.cid->id), local_tag = view(rdata->msg_info.to->tag),
+               remote_tag = view(rdata->msg_info.from->tag);
+    if (method.id == PJSIP_ACK_METHOD) {  // an early dialog has none
+        Leg* answered = find_dialog(call_id, local_tag, remote_tag);
+        if (answered == nullptr || answered->call() == nullptr) return context_.counters.add(Counter::acks_unmatched);
+        return answered->call()->on_ack(*answered, rdata);
     }
-    if (leg == nullptr || leg->call() == nullptr) {
-        const auto& info = rdata->msg_info;
-        const auto name = dialog_name(view(info.to->tag), view(info.from->tag), view(info.cid->id));
-        const bool late_bye =
-            method.id == PJSIP_BYE_METHOD &&
-            (leg != nullptr || find_ended(name) != nullptr);
+    Leg* leg = find(local_tag);
+    Dialog* in_dialog = leg != nullptr && leg->dialog.call_id() == call_id ? leg->dialog_between(local_tag, remote_tag) : nullptr;
+    if (in_dialog == nullptr || leg->call() == nullptr) {
+        const auto name = dialog_name(local_tag, remote_tag, call_id);
+        const bool late_bye = method.id == PJSIP_BYE_METHOD && (in_dialog != nullptr || find_ended(name) != nullptr);
         context_.counters.add(late_bye ? Counter::late_byes : Counter::unmatched_requests);
         return respond_stateless(context_, rdata, late_bye ? PJSIP_SC_OK : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }
     Call* call = leg->call();
-    leg->dialog.heard_on(rdata->tp_info.transport);
+    Dialog& dialog = *in_dialog;
+    dialog.heard_on(rdata->tp_info.transport);
     if (method.id != PJSIP_BYE_METHOD) call->on(inputs::Life{*leg, rdata});  // whatever becomes of the request
     if (method.id != PJSIP_BYE_METHOD && has_broken_sdp(rdata)) {
         context_.counters.add(Counter::refused_malformed);
         return respond_stateless(context_, rdata, PJSIP_SC_BAD_REQUEST);
     }
     const int cseq = rdata->msg_info.cseq->cseq;
-    const bool newer = cseq > leg->dialog.remote_cseq();
-    if (newer) leg->dialog.set_remote_cseq(cseq);
+    const bool newer = cseq > dialog.remote_cseq();
+    if (newer) dialog.set_remote_cseq(cseq);
     if (method.id == PJSIP_BYE_METHOD) {  // it always wins, even out of order
-        return leg->side() == Side::a ? call->on(inputs::ByeOfA{rdata}) : call->on(inputs::ByeOfB{rdata});
+        if (leg->side() == Side::a) return call->on(inputs::ByeOfA{rdata});
+        if (in_dialog == &leg->dialog) return call->on(inputs::ByeOfB{rdata});
+        context_.counters.add(Counter::unmatched_requests);  // RFC 3261 §15: it cannot end what it has not answered
+        return respond_stateless(context_, rdata, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }
     if (!newer) {  // RFC 3261 §12.2.2
         context_.counters.add(Counter::refused_out_of_order);
@@ -737,7 +750,7 @@ void Bridge::on_dropped(const pjsip_tp_dropped_data& dropped) {
         context_.counters.add(code == PJSIP_SC_MESSAGE_TOO_LARGE ? Counter::refused_too_large : Counter::dropped_unparsable);
     }
     if (code == 0) return;
-    for (const auto& [tag, leg] : legs_) leg->dialog.let_go_of(dropped.tp);
+    for (const auto& [tag, leg] : legs_) leg->let_go_of(dropped.tp);
     const bool listed = context_.group_of(&dropped.tp->key.rem_addr, dropped.tp) != PeerTable::unlisted;
     broken_streams_.give_up(dropped, reason.empty() ? 0 : code, listed);
 }

@@ -68,6 +68,8 @@ public:
 private:
     void enter(Leg& leg) override;
     void leave(Leg& leg) override;
+    void enter(Leg& caller, const Dialog& early) override;
+    void leave(const Dialog& early) override;
     Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const override;
     void adopt(std::unique_ptr<CalleeLeg> abandoned) override;
     void await_ack(pjsip_transaction* refused_invite) override { unacknowledged_.take(refused_invite); }
@@ -102,7 +104,7 @@ private:
     static void ticked(void* self);
 
     Leg* find(std::string_view local_tag) const;
-    const Dialog* asker(std::string_view local_tag) const;  // whose request a response is to
+    const Dialog* asker(std::string_view local_tag, std::string_view remote_tag) const;  // whose request a response is to
 
     // Transactions point to them until the endpoint is gone, and the bridge goes after it.
     pjsip_module gate_module_;

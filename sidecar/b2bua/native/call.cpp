@@ -162,6 +162,7 @@ void Call::route(const commands::Route& command) {
 void Call::relay_answer(const commands::RelayAnswer&) {
     hold_.disarm();
     ring_.disarm();
+    b_->early_dialogs().close();
     const bool sent = a_.answer(*answer_);
     const bool offered = invite_->has_session();
     if (!renegotiated_early_) session_.sent(Side::b, invite_->body());
@@ -244,6 +245,7 @@ void Call::begin_ending() {
     invite_.reset();
     answer_.reset();
     failure_.reset();
+    if (b_) b_->early_dialogs().close();
     close_relays();
 }
 
@@ -342,21 +344,79 @@ void Call::on_not_sent(Leg& to) { liveness_.doubt(to); }
 void Call::pass_provisional(const inputs::Provisional& input) {
     const int code = input.response->msg_info.msg->line.status.code;
     if (input.leg.first_of_its_code(code)) tell(ProvisionalReceived{input.leg.attempt(), code});
+    const auto tag = view(input.response->msg_info.to->tag);
+    EarlyDialog* early = early_dialog_of(input.leg, input.response);
+    // Of a branch that A has no dialog for: no media, and no PRACK that would go to another.
     header_policy::Options options;
-    options.body = !input.other_branch;  // A has one dialog: the media of one branch only, and no PRACK to the wrong one
-    if (!input.other_branch && has_early_media(input.response)) early_media_relayed_ = true;
-    a_.provisional(input.response, options);
+    options.body = early != nullptr || input.leg.dialog.remote_tag().empty() || tag == input.leg.dialog.remote_tag();
+    if (early == nullptr && options.body && !tag.empty()) input.leg.dialog.learn(input.response);
+    if (options.body && has_early_media(input.response)) early_media_relayed_ = true;
+    a_.provisional(input.response, options, early != nullptr ? early->a : a_.dialog);
+}
+
+EarlyDialog* Call::early_dialog_of(CalleeLeg& leg, const pjsip_rx_data* response) {
+    if (leg.single_branch()) return nullptr;
+    const int code = response->msg_info.msg->line.status.code;
+    const auto tag = view(response->msg_info.to->tag);
+    if (leg.own_code != 0 && tag == leg.dialog.remote_tag()) return nullptr;
+    if (!own_dialog_used_) {
+        // RFC 3261 §12.1.2: no tag is a tag, too; but that of a mere ringing may be told later.
+        if (tag.empty() && code < 200 && !has_early_media(response)) return nullptr;
+        own_dialog_used_ = true;
+        leg.own_code = code;
+        leg.own_open = true;
+        return nullptr;
+    }
+    EarlyDialogs& others = leg.early_dialogs();
+    if (EarlyDialog* known = others.of_tag(tag)) return known;
+    if (code < 200 && others.full()) return nullptr;
+    EarlyDialog& made =
+        others.add(std::make_unique<EarlyDialog>(context_, a_, a_.dialog, a_.invite_cseq(), leg.dialog, response));
+    tell_of_branches();
+    return &made;
+}
+
+EarlyDialog* Call::early_dialog(Side side, std::string_view local_tag, std::string_view remote_tag) const {
+    return b_ ? b_->early_dialogs().open_one(side, local_tag, remote_tag) : nullptr;
+}
+
+EarlyDialog* Call::early_dialog_of(const Leg& leg, const pjsip_rx_data* request) const {
+    return early_dialog(leg.side(), view(request->msg_info.to->tag), view(request->msg_info.from->tag));
+}
+
+void Call::tell_of_branches() {
+    const auto& others = b_->early_dialogs().all();
+    if (others.empty()) return;  // of one alone its answer tells
+    Forked forked{b_->attempt(), {}};
+    if (b_->own_code != 0) forked.branches.push_back({b_->dialog.identity(), a_.dialog.identity(), b_->own_code});
+    for (const auto& early : others) forked.branches.push_back(early->described());
+    tell(forked);
+}
+
+// The dialog that was answered becomes that of the legs; what was theirs stays an early one.
+void Call::make_own(EarlyDialog& answered) {
+    a_.dialog.swap(answered.a);
+    b_->dialog.swap(answered.b);
+    std::swap(b_->own_code, answered.code);
+    if (!b_->own_open) answered.close();
+    b_->own_open = true;
+    for (auto& relay : relays_) relay->swapped(answered);
+    caller_changed_ = true;
 }
 
 void Call::hold_answer(const inputs::Answer& input) {
     const pjsip_msg* msg = input.response->msg_info.msg;
+    if (EarlyDialog* early = early_dialog_of(input.leg, input.response)) make_own(*early);
+    input.leg.dialog.learn(input.response);
     answer_ = std::make_unique<HeldMessage>(context_, input.response);
     liveness_.answered(input.response);
     session_.learn(Side::b, msg);
     session_.agreed(Side::a, msg);
     state_ = State::answering;
     hold_.arm(context_.settings.answer_hold_ms_max);
-    tell(AnswerHeld{input.leg.attempt(), msg->line.status.code, input.leg.dialog.identity()});
+    AnswerHeld held{input.leg.attempt(), msg->line.status.code, input.leg.dialog.identity(), {}};
+    if (caller_changed_) held.caller = a_.dialog.identity();
+    tell(held);
 }
 
 void Call::hold_failure(const inputs::Failure& input) {
@@ -411,8 +471,28 @@ bool Call::take_bye(Leg& leg, pjsip_rx_data* bye) {
     return true;
 }
 
+// RFC 3261 §15: a caller may end one early dialog of several. The INVITE goes on in the others.
+bool Call::left_one_branch(pjsip_rx_data* bye) {
+    EarlyDialog* early = early_dialog_of(a_, bye);
+    const bool held = early == nullptr && state_ == State::answering;
+    if (held || !b_ || b_->dialogs_open() < 2) return false;
+    if (!answer_request(context_, bye, PJSIP_SC_OK, a_.dialog.local_tag())) return true;
+    Dialog& there = early != nullptr ? early->b : b_->dialog;
+    if (there.remote_tag().empty()) return true;  // of an attempt that is over
+    if (TxPtr passed = there.request(pjsip_bye_method)) {
+        pass_through(bye, passed.get(), b_->passing());
+        send_unattended(context_, std::move(passed));
+    }
+    if (early != nullptr) {
+        early->close();
+    } else {
+        b_->own_open = false;
+    }
+    return true;
+}
+
 void Call::left_by_a_before_answer(const inputs::ByeOfA& input) {
-    if (!take_bye(a_, input.bye)) return;
+    if (left_one_branch(input.bye) || !take_bye(a_, input.bye)) return;
     begin_ending();
     a_.refuse(PJSIP_SC_REQUEST_TERMINATED, {});  // RFC 3261 §15.1.2
     if (b_) b_->leave({}, input.bye);
@@ -518,8 +598,10 @@ bool Call::refused_in_dialog(Leg& leg, pjsip_rx_data* request) {
     if (refers && !context_.settings.pass_refer) {
         return refuse_in_dialog(leg, request, Counter::refused_refer, PJSIP_SC_DECLINE);
     }
-    const Leg* peer = other(leg);
-    if (state_ == State::ending || peer == nullptr || peer->ended() || peer->dialog.remote_tag().empty()) {
+    Leg* peer = other(leg);
+    EarlyDialog* early = early_dialog_of(leg, request);
+    const auto reaches = [&] { return !(early != nullptr ? early->of(peer->side()) : peer->dialog).remote_tag().empty(); };
+    if (state_ == State::ending || peer == nullptr || peer->ended() || !reaches()) {
         return refuse_in_dialog(leg, request, Counter::unmatched_requests, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }
     if (request->msg_info.max_fwd != nullptr && request->msg_info.max_fwd->ivalue <= 0) {
@@ -571,7 +653,7 @@ void Call::pass_request(Leg& leg, pjsip_rx_data* request) {
         answer_request(context_, request, translation.refused, leg.dialog.local_tag());
         return;
     }
-    relays_.push_back(std::make_unique<Relay>(context_, *this, leg, *other(leg)));
+    relays_.push_back(std::make_unique<Relay>(context_, *this, leg, *other(leg), early_dialog_of(leg, request)));
     Relay& relay = *relays_.back();
     if (!relay.start(request, translation.headers)) remove(relay);
 }
@@ -594,6 +676,13 @@ bool Call::negotiates() const {
 void Call::on_refreshed(Relay& relay, const pjsip_rx_data* response, const pjsip_msg_body* sent) {
     Leg& from = relay.from();
     Leg& to = relay.to();
+    if (relay.in() != nullptr || state_ == State::routing) {
+        const bool moved = relay.from_dialog().refresh_target(relay.new_target());
+        const bool other_moved = relay.to_dialog().refresh_target(contact_of(response->msg_info.msg));
+        caller_changed_ |= relay.in() == nullptr;
+        if (moved || other_moved) tell_of_branches();
+        return;
+    }
     refresh_target(from, relay.new_target());
     refresh_target(to, contact_of(response->msg_info.msg));
     session_.agreed(from.side(), response->msg_info.msg);

@@ -22,7 +22,6 @@ namespace inputs {
 struct Provisional {  // 101-199 of B
     CalleeLeg& leg;
     const pjsip_rx_data* response;
-    bool other_branch;
 };
 struct Answer {  // B's 2xx
     CalleeLeg& leg;
@@ -104,6 +103,8 @@ public:
     void on(const I& input);  // a command or one of `inputs`
 
     Leg* other(const Leg& leg);
+    // That of the current attempt which has these tags on this leg, if it is not the legs' own; null: none.
+    EarlyDialog* early_dialog(Side side, std::string_view local_tag, std::string_view remote_tag) const;
 
     void on_ack(Leg& leg, const pjsip_rx_data* ack);  // to our 2xx, or to one that passed: the legs and relays know
 
@@ -145,6 +146,11 @@ private:
     void arm_before_answer(const commands::ArmDeadline& command);
     void arm_in_call(const commands::ArmDeadline& command);
 
+    EarlyDialog* early_dialog_of(CalleeLeg& leg, const pjsip_rx_data* response);
+    EarlyDialog* early_dialog_of(const Leg& leg, const pjsip_rx_data* request) const;
+    void make_own(EarlyDialog& answered);
+    void tell_of_branches();
+    bool left_one_branch(pjsip_rx_data* bye);
     void pass_provisional(const inputs::Provisional& input);
     void hold_answer(const inputs::Answer& input);
     void hold_failure(const inputs::Failure& input);
@@ -201,6 +207,8 @@ private:
     int max_forwards_ = 70;
     bool early_media_relayed_ = false;
     bool renegotiated_early_ = false;  // B has had other SDP than that of the INVITE
+    bool own_dialog_used_ = false;     // leg A's own, by an attempt
+    bool caller_changed_ = false;      // leg A's dialog is not what it was at the INVITE
     std::vector<std::unique_ptr<Relay>> relays_;
     struct Referral {
         Side from;

@@ -16,6 +16,7 @@ namespace sidecar {
 
 class Call;
 class CalleeLeg;
+class Dialog;
 class GatewayRequest;
 class Leg;
 class Relay;
@@ -25,6 +26,8 @@ class Tables {
 public:
     virtual void enter(Leg& leg) = 0;
     virtual void leave(Leg& leg) = 0;
+    virtual void enter(Leg& caller, const Dialog& early) = 0;  // another of its dialogs
+    virtual void leave(const Dialog& early) = 0;
     virtual Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const = 0;
     virtual void adopt(std::unique_ptr<CalleeLeg> abandoned) = 0;  // an attempt whose call goes on without it
     virtual void await_ack(pjsip_transaction* refused_invite) = 0;

@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <stdexcept>
+#include <tuple>
 
 namespace sidecar {
 namespace {
@@ -34,6 +35,12 @@ pjsip_contact_hdr* make_contact(const Settings& settings, pj_pool_t* pool, Trans
     auto* made = static_cast<pjsip_contact_hdr*>(contact);
     static_cast<pjsip_sip_uri*>(pjsip_uri_get_uri(made->uri))->user = copy(pool, user);
     return made;
+}
+
+pjsip_route_hdr* empty_routes(pj_pool_t* pool) {
+    auto* head = PJ_POOL_ZALLOC_T(pool, pjsip_route_hdr);
+    pj_list_init(head);
+    return head;
 }
 
 const pjsip_uri* contact_uri(const pjsip_msg* msg) {
@@ -108,16 +115,16 @@ void Dialog::start_uas(const pjsip_rx_data* invite) {
     remote_ = static_cast<pjsip_to_hdr*>(pjsip_hdr_clone(pool, invite->msg_info.from));
     pjsip_fromto_hdr_set_to(remote_);
     call_id_ = static_cast<pjsip_cid_hdr*>(pjsip_hdr_clone(pool, invite->msg_info.cid));
-    pj_list_init(&routes_);
+    routes_ = empty_routes(pool);
     for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
         if (header->type != PJSIP_H_RECORD_ROUTE) continue;
         auto* route = static_cast<pjsip_route_hdr*>(pjsip_hdr_clone(pool, header));
         pjsip_routing_hdr_set_route(route);
-        pj_list_push_back(&routes_, route);
+        pj_list_push_back(routes_, route);
         ++route_count_;
     }
     party_.is_caller(context_, invite);
-    for (auto* route = routes_.next; route != &routes_; route = route->next) party_.named(route->name_addr.uri);
+    for (auto* route = routes_->next; route != routes_; route = route->next) party_.named(route->name_addr.uri);
     set_target(contact_uri(msg));
     local_cseq_ = static_cast<int>(pj_rand() & 0x7fff) + 1;
     remote_cseq_ = invite->msg_info.cseq->cseq;
@@ -223,7 +230,7 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const Shown
     call_id_->id = copy(pool, names.call_id);
     const auto* shown = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(local_->uri));
     contact_ = make_contact(context_.settings, pool, transport_, transferred_to(context_.settings, raw_user(shown)));
-    pj_list_init(&routes_);
+    routes_ = empty_routes(pool);
     local_cseq_ = static_cast<int>(pj_rand() & 0x7fff) + 1;
     branch_ = names.branch;
     local_address_ = here;
@@ -266,27 +273,60 @@ bool Dialog::start_alone(const LegNames& names, const Destination& to, const std
     call_id_ = pjsip_cid_hdr_create(pool);
     call_id_->id = copy(pool, names.call_id);
     contact_ = make_contact(context_.settings, pool, transport_, to.user);
-    pj_list_init(&routes_);
+    routes_ = empty_routes(pool);
     local_cseq_ = cseq;
     return set_peer(to.host, to.port);
 }
 
-void Dialog::start_fork(const Dialog& original, const pjsip_rx_data* answer) {
+void Dialog::clone(const Dialog& original) {
     pool_ = new_pool(context_, "dialog", 1024, 512);
     pj_pool_t* pool = pool_.get();
     local_ = static_cast<pjsip_from_hdr*>(pjsip_hdr_clone(pool, original.local_));
     remote_ = static_cast<pjsip_to_hdr*>(pjsip_hdr_clone(pool, original.remote_));
     call_id_ = static_cast<pjsip_cid_hdr*>(pjsip_hdr_clone(pool, original.call_id_));
     contact_ = static_cast<pjsip_contact_hdr*>(pjsip_hdr_clone(pool, original.contact_));
-    pj_list_init(&routes_);
+    routes_ = empty_routes(pool);
     set_target(original.target_);
     local_cseq_ = original.local_cseq_;
     branch_ = original.branch_;
+    digest_ = original.digest_;
     local_address_ = original.local_address_;
     remote_address_ = original.remote_address_;
     transport_ = original.transport_;
+    udp_only_ = original.udp_only_;
+    is_uas_ = original.is_uas_;
+}
+
+void Dialog::start_fork(const Dialog& original, const pjsip_rx_data* response) {
+    clone(original);
+    party_ = {};  // what another has named is not its own
+    party_.is_called(context_, original.party_.address(), transport_ == Transport::tls);
+    remote_->tag.slen = 0;
+    learn(response);
+}
+
+void Dialog::start_as_branch(const Dialog& original, int invite_cseq) {
+    clone(original);
     party_ = original.party_;
-    learn(answer);
+    local_->tag = copy(pool_.get(), random_hex(8));
+    for (auto* route = original.routes_->next; route != original.routes_; route = route->next) {
+        pj_list_push_back(routes_, pjsip_hdr_clone(pool_.get(), route));
+    }
+    route_count_ = original.route_count_;
+    remote_cseq_ = invite_cseq;
+    if (original.connection_ != nullptr) hold_connection(original.connection_);
+}
+
+void Dialog::swap(Dialog& other) {
+    const auto all_of = [](Dialog& dialog) {
+        return std::tie(dialog.pool_, dialog.target_pool_, dialog.local_, dialog.remote_, dialog.call_id_, dialog.contact_,
+                        dialog.target_, dialog.target_text_, dialog.routes_, dialog.route_count_, dialog.local_cseq_,
+                        dialog.remote_cseq_, dialog.branch_, dialog.digest_, dialog.local_address_, dialog.remote_address_,
+                        dialog.transport_, dialog.party_, dialog.alone_, dialog.udp_only_, dialog.is_uas_,
+                        dialog.connection_);
+    };
+    auto ours = all_of(*this), theirs = all_of(other);
+    ours.swap(theirs);
 }
 
 bool Dialog::start_late(const pjsip_rx_data* answer, int invite_cseq, const RemoteParty& party) {
@@ -298,7 +338,7 @@ bool Dialog::start_late(const pjsip_rx_data* answer, int invite_cseq, const Remo
     local_ = static_cast<pjsip_from_hdr*>(pjsip_hdr_clone(pool, info.from));
     remote_ = static_cast<pjsip_to_hdr*>(pjsip_hdr_clone(pool, info.to));
     call_id_ = static_cast<pjsip_cid_hdr*>(pjsip_hdr_clone(pool, info.cid));
-    pj_list_init(&routes_);
+    routes_ = empty_routes(pool);
     set_target(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(info.to->uri)));  // unless it has a Contact
     local_cseq_ = invite_cseq + 1;
     branch_ = view(info.via->branch_param);
@@ -318,13 +358,13 @@ void Dialog::learn(const pjsip_rx_data* response) {
         }
     }
     // §12.1.2: in reverse order; §13.2.2.4: computed again from the 2xx, for peers that put none into a 1xx.
-    pj_list_init(&routes_);
+    pj_list_init(routes_);
     route_count_ = 0;
     for (const pjsip_hdr* header = msg->hdr.prev; header != &msg->hdr; header = header->prev) {
         if (header->type != PJSIP_H_RECORD_ROUTE) continue;
         auto* route = static_cast<pjsip_route_hdr*>(pjsip_hdr_clone(pool_.get(), header));
         pjsip_routing_hdr_set_route(route);
-        pj_list_push_back(&routes_, route);
+        pj_list_push_back(routes_, route);
         ++route_count_;
         party_.named(route->name_addr.uri);
     }
@@ -348,7 +388,7 @@ TxPtr Dialog::make(const pjsip_method& method, int cseq) {
     auto* via = pjsip_via_hdr_create(pool);
     via->rport_param = 0;
     add(via);
-    for (auto* route = routes_.next; route != &routes_; route = route->next) add(pjsip_hdr_clone(pool, route));
+    for (auto* route = routes_->next; route != routes_; route = route->next) add(pjsip_hdr_clone(pool, route));
     add(pjsip_max_fwd_hdr_create(pool, 70));
     add(pjsip_hdr_clone(pool, local_));
     add(pjsip_hdr_clone(pool, remote_));
@@ -434,7 +474,7 @@ TxPtr Dialog::request(const pjsip_method& method) {
 
 void Dialog::answer_challenges_of(const std::string& gateway) {
     const auto found = context_.settings.credentials.find(gateway);
-    if (found != context_.settings.credentials.end()) digest_ = std::make_unique<Digest>(found->second);
+    if (found != context_.settings.credentials.end()) digest_ = std::make_shared<Digest>(found->second);
 }
 
 TxPtr Dialog::again(const pjsip_tx_data* sent, const pjsip_rx_data* response, int& tries) {
@@ -473,7 +513,7 @@ void Dialog::add_contact(pjsip_tx_data* tdata) const {
 LegIdentity Dialog::identity() const {
     std::vector<std::string> routes;
     routes.reserve(route_count_);
-    for (auto* route = routes_.next; route != &routes_; route = route->next) {
+    for (auto* route = routes_->next; route != routes_; route = route->next) {
         routes.push_back(header_value(reinterpret_cast<const pjsip_hdr*>(route), Packer::text_bytes_max));
     }
     return {

@@ -57,8 +57,11 @@ public:
     // that of our Contact; `local` and `remote` are URIs.
     bool start_alone(const LegNames& names, const Destination& to, const std::string& target, const std::string& local,
                      const std::string& remote, int cseq);
-    // The dialog that another branch made with its own 2xx: ours with other remote tag, target and routes.
-    void start_fork(const Dialog& original, const pjsip_rx_data* answer);
+    // The dialog that another branch made with a response of its own: ours with other remote tag, target and routes.
+    void start_fork(const Dialog& original, const pjsip_rx_data* response);
+    // The same on leg A, where we are the branch: with a To tag of its own.
+    void start_as_branch(const Dialog& original, int invite_cseq);
+    void swap(Dialog& other);  // of the same leg
 
     // The same where ours is gone: all that is left of it is whom it was with. False: the answer is not from there.
     bool start_late(const pjsip_rx_data* answer, int invite_cseq, const RemoteParty& party);
@@ -101,6 +104,7 @@ private:
     bool set_caller(const ShownCaller& caller, const std::string& here, std::string_view tag);
     void set_target(const pjsip_uri* uri);
     void hold_connection(pjsip_transport* transport);
+    void clone(const Dialog& original);
     TxPtr make(const pjsip_method& method, int cseq);
     void aim(pjsip_tx_data* tdata);
     bool is_behind_nat(const pjsip_host_info& next) const;
@@ -116,12 +120,12 @@ private:
     pjsip_contact_hdr* contact_ = nullptr;
     pjsip_uri* target_ = nullptr;
     std::string target_text_;
-    pjsip_route_hdr routes_;  // list head
+    pjsip_route_hdr* routes_ = nullptr;  // list head
     std::size_t route_count_ = 0;
     int local_cseq_ = 0;
     int remote_cseq_ = -1;
     std::string branch_;
-    std::unique_ptr<Digest> digest_;  // null: no credentials
+    std::shared_ptr<Digest> digest_;  // of all dialogs of the leg; null: no credentials
     std::string local_address_;
     std::string remote_address_;
     Transport transport_ = Transport::udp;

@@ -60,6 +60,12 @@ struct Silence {
 using Headers = std::vector<std::pair<std::string, std::string>>;  // names in lower case, and values
 using Reasons = std::vector<std::string>;                          // values of Reason header fields
 
+struct Branch {
+    LegIdentity leg, caller;
+    int sip_code;
+    SIDECAR_DECLARES(Branch, leg, caller, sip_code)
+};
+
 // --- events ----------------------------------------------------------------------------------------------------------
 //
 // An event is packed as an array: its name, `mono_ns`, `wall_ns`, then `bridge_id` where it is of a call, then its fields.
@@ -89,10 +95,17 @@ struct ProvisionalReceived {
     SIDECAR_DECLARES(ProvisionalReceived, attempt, sip_code)
 };
 
+struct Forked {
+    int attempt;
+    std::vector<Branch> branches;
+    SIDECAR_DECLARES(Forked, attempt, branches)
+};
+
 struct AnswerHeld {
     int attempt, sip_code;
     LegIdentity leg;
-    SIDECAR_DECLARES(AnswerHeld, attempt, sip_code, leg)
+    std::optional<LegIdentity> caller;
+    SIDECAR_DECLARES(AnswerHeld, attempt, sip_code, leg, caller)
 };
 
 struct AnswerRelayed {
@@ -196,7 +209,7 @@ struct MessageDropped {
 };
 
 using Events =
-    std::tuple<InviteReceived, InviteRefused, ProvisionalReceived, AnswerHeld, AnswerRelayed, AnswerDropped, AckReceived,
+    std::tuple<InviteReceived, InviteRefused, ProvisionalReceived, Forked, AnswerHeld, AnswerRelayed, AnswerDropped, AckReceived,
                CancelReceived, ByeReceived, RouteFailed, LegTerminated, TransportFailed, DeadlineReached, TargetRefreshed,
                SessionRefreshed, Life, SnapshotTaken, RequestEnded, MessageDropped>;
 // The calls are none of these events'.
@@ -212,6 +225,6 @@ inline constexpr bool urgent = is_one_of<E, InviteReceived, AnswerHeld, RouteFai
 template <typename E>
 inline constexpr bool droppable = is_one_of<E, InviteRefused, ProvisionalReceived, SessionRefreshed, Life, MessageDropped>;
 
-using Values = std::tuple<LegIdentity, Contact, Silence>;
+using Values = std::tuple<LegIdentity, Contact, Silence, Branch>;
 
 }  // namespace sidecar

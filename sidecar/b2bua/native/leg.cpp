@@ -27,13 +27,28 @@ void report_dropped(Context& context, std::uint64_t bridge_id, int attempt, int 
 Leg::Leg(Context& context, Call& call, Side side)
     : dialog(context), context_(context), call_(&call), bridge_id_(call.id()), side_(side) {}
 
-Leg::~Leg() {
-    if (in_table_) context_.tables.leave(*this);
-}
+Leg::~Leg() { leave_table(); }
 
 void Leg::enter_table() {
     context_.tables.enter(*this);
     in_table_ = true;
+}
+
+void Leg::leave_table() {
+    if (!in_table_) return;
+    in_table_ = false;
+    context_.tables.leave(*this);
+}
+
+Dialog* Leg::dialog_between(std::string_view local_tag, std::string_view remote_tag) {
+    if (dialog.local_tag() == local_tag && dialog.remote_tag() == remote_tag) return &dialog;
+    EarlyDialog* early = call_ != nullptr ? call_->early_dialog(side_, local_tag, remote_tag) : nullptr;
+    return early != nullptr ? &early->of(side_) : nullptr;
+}
+
+Dialog& Leg::dialog_meant(std::string_view local_tag, std::string_view remote_tag) {
+    Dialog* found = dialog_between(local_tag, remote_tag);
+    return found != nullptr ? *found : dialog;
 }
 
 void Leg::finish(int code) {
@@ -42,10 +57,7 @@ void Leg::finish(int code) {
     last_code_ = code;
     bye_.let_go();
     invite_.retire();
-    if (in_table_) {
-        in_table_ = false;
-        context_.tables.leave(*this);
-    }
+    leave_table();
     on_finished();
 }
 
@@ -148,19 +160,19 @@ bool CallerLeg::accept(pjsip_rx_data* invite) {
     return invite_.respond(responses_.trying());
 }
 
-void CallerLeg::provisional(const pjsip_rx_data* from_b, const header_policy::Options& options) {
+void CallerLeg::provisional(const pjsip_rx_data* from_b, const header_policy::Options& options, const Dialog& in) {
     if (state_ != LegState::inviting && state_ != LegState::early) return;
     const auto& line = from_b->msg_info.msg->line.status;
-    TxPtr response = responses_.make(context_, line.code, view(line.reason));
+    TxPtr response = responses_.make(context_, line.code, view(line.reason), in.local_tag());
     if (!response) return;
     state_ = LegState::early;
-    dialog.add_contact(response.get());
+    in.add_contact(response.get());
     pass_through(from_b, response.get(), options);
     if (!invite_.respond(std::move(response))) call_->on(inputs::BrokenTransport{side_});
 }
 
 bool CallerLeg::answer(const HeldMessage& held) {
-    TxPtr response = responses_.make(context_, held.code(), held.phrase());
+    TxPtr response = responses_.make(context_, held.code(), held.phrase(), dialog.local_tag());
     if (!response) return false;
     dialog.add_contact(response.get());
     held.put_into(response.get());
@@ -231,7 +243,7 @@ void CallerLeg::on_finished() { call_->on(inputs::LegEnded{}); }
 
 CalleeLeg::CalleeLeg(Context& context, Call& call, int attempt) : Leg(context, call, Side::b), attempt_(attempt) {}
 
-CalleeLeg::~CalleeLeg() = default;
+CalleeLeg::~CalleeLeg() { leave_table(); }  // its name there may lie in an early dialog
 
 bool CalleeLeg::start(const commands::Route& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
                       std::string_view b_token, const NamedHeader* claim) {
@@ -257,7 +269,8 @@ bool CalleeLeg::start(const commands::Route& route, const HeldMessage& invite, c
     invite.put_into(request.get(), passing());
     for (const auto& [name, value] : route.add_headers) add_header(request.get(), name, value);
     if (claim != nullptr) add_header(request.get(), claim->name, claim->value);
-    ask_for_one_callee(request.get());
+    single_branch_ = route.single_branch;
+    if (single_branch_) ask_for_one_callee(request.get());
     enter_table();
     if (!invite_.send(std::move(request), this)) {
         finish(PJSIP_SC_SERVICE_UNAVAILABLE);
@@ -328,6 +341,7 @@ void CalleeLeg::leave(const std::vector<std::string>& reasons, const pjsip_rx_da
 void CalleeLeg::give_up() {
     call_ = nullptr;
     silence_.disarm();
+    early_dialogs_.close();
     leave({});
     if (ended()) context_.tables.forget(*this);
 }
@@ -367,24 +381,20 @@ void CalleeLeg::on_provisional(const pjsip_rx_data* response) {
     if (cancel_wanted_) return send_cancel();
     if (call_ != nullptr && heard_code_ == PJSIP_SC_TRYING) await_progress();
     if (call_ == nullptr || code == PJSIP_SC_TRYING) return;
-    const auto tag = view(response->msg_info.to->tag);
-    const bool other_branch = !dialog.remote_tag().empty() && tag != dialog.remote_tag();
-    if (!other_branch && !tag.empty()) {
-        dialog.learn(response);
-        state_ = LegState::early;
-    }
-    call_->on(inputs::Provisional{*this, response, other_branch});
+    if (response->msg_info.to->tag.slen != 0) state_ = LegState::early;
+    call_->on(inputs::Provisional{*this, response});
 }
 
 void CalleeLeg::on_answer(const pjsip_rx_data* response) {
     const int code = response->msg_info.msg->line.status.code;
     silence_.disarm();
-    dialog.learn(response);
     learn_methods(response->msg_info.msg);
     state_ = LegState::answered;
     was_answered_ = true;
     last_code_ = code;
     if (cancel_wanted_ || call_ == nullptr) {  // it crossed our CANCEL
+        if (EarlyDialog* early = early_dialogs_.of_tag(view(response->msg_info.to->tag))) dialog.swap(early->b);
+        dialog.learn(response);
         report_dropped(context_, bridge_id_, attempt_, code, dialog);
         return leave(cancel_reasons_);
     }
@@ -414,13 +424,24 @@ void CalleeLeg::on_branch_answer(const pjsip_rx_data* answer) {
     const bool known = std::find(branches_dropped_.begin(), branches_dropped_.end(), tag) != branches_dropped_.end();
     const bool too_many = branches_dropped_.size() == static_cast<std::size_t>(branches_max);
     if (!known && too_many) return context_.counters.add(Counter::unmatched_responses);
-    Dialog branch(context_);
-    branch.start_fork(dialog, answer);
+    EarlyDialog* early = early_dialogs_.of_tag(tag);
+    Dialog other(context_);
+    Dialog& branch = early != nullptr ? early->b : other;
+    if (early != nullptr) {
+        branch.learn(answer);
+    } else {
+        branch.start_fork(dialog, answer);
+    }
     if (TxPtr ack = branch.ack(invite_cseq_, "z9hG4bK" + random_hex(12))) send_ack(context_, std::move(ack));
     if (known) return;  // its BYE is on the way
     branches_dropped_.push_back(tag);
     if (TxPtr bye = branch.request(pjsip_bye_method)) send_unattended(context_, std::move(bye));
     report_dropped(context_, bridge_id_, attempt_, answer->msg_info.msg->line.status.code, branch);
+}
+
+void CalleeLeg::let_go_of(const pjsip_transport* transport) {
+    Leg::let_go_of(transport);
+    early_dialogs_.let_go_of(transport);
 }
 
 void CalleeLeg::on_finished() {

@@ -5,6 +5,7 @@
 #include "command.hpp"
 #include "deadline.hpp"
 #include "dialog.hpp"
+#include "early_dialogs.hpp"
 #include "event.hpp"
 #include "message.hpp"
 #include "transaction.hpp"
@@ -65,11 +66,16 @@ public:
     // (RFC 3261 §13.2.2.4).
     void overtake(Tsx& reinvite, int cseq);
     int overtaken_cseq() const { return overtaken_cseq_; }  // 0: none
+    // That of its dialogs which has these tags, early ones of a call included; null: none.
+    Dialog* dialog_between(std::string_view local_tag, std::string_view remote_tag);
+    Dialog& dialog_meant(std::string_view local_tag, std::string_view remote_tag);  // else the leg's own
+    virtual void let_go_of(const pjsip_transport* transport) { dialog.let_go_of(transport); }
     // What of a message of the other side may pass to this peer.
     header_policy::Options passing() const;
 
 protected:
     void enter_table();
+    void leave_table();
     void finish(int code);
     bool on_ending_tsx(pjsip_transaction* tsx, pjsip_event& event);  // false: not about our BYE, nor what it overtook
     virtual void on_finished() = 0;
@@ -113,7 +119,7 @@ public:
     CallerLeg(Context& context, Call& call) : Leg(context, call, Side::a) {}
 
     bool accept(pjsip_rx_data* invite);  // takes the INVITE up and answers 100
-    void provisional(const pjsip_rx_data* from_b, const header_policy::Options& options);
+    void provisional(const pjsip_rx_data* from_b, const header_policy::Options& options, const Dialog& in);
     bool answer(const HeldMessage& held);
     void refuse(int code, const std::vector<std::string>& reasons, const HeldMessage* held = nullptr,
                 const header_policy::Options& options = {}, int retry_after_s = 0);
@@ -151,8 +157,15 @@ public:
     int attempt() const { return attempt_; }
     int heard_code() const { return heard_code_; }
     bool was_answered() const { return was_answered_; }
+    bool single_branch() const { return single_branch_; }
+    EarlyDialogs& early_dialogs() { return early_dialogs_; }
+    // The leg's own dialog: made by a response with this code; 0: by none. Open until the caller leaves it.
+    int own_code = 0;
+    bool own_open = false;
+    std::size_t dialogs_open() const { return early_dialogs_.open_count() + (own_open ? 1 : 0); }
     const std::vector<std::string>& last_reasons() const { return last_reasons_; }  // of the final response to a cancelled INVITE
     bool first_of_its_code(int code);
+    void let_go_of(const pjsip_transport* transport) override;
 
     void on_tsx(pjsip_transaction* tsx, pjsip_event& event) override;
 
@@ -175,6 +188,8 @@ private:
     bool by_udp_ = false;
     std::vector<std::string> cancel_reasons_;
     std::bitset<100> codes_seen_;
+    bool single_branch_ = false;
+    EarlyDialogs early_dialogs_;  // but for the leg's own
     std::vector<std::string> branches_dropped_;  // remote tags of other branches that got ACK and BYE; bounded
     Deadline silence_{context_, this, &silent};  // of the gateway: first of all, then of whoever is behind its 100
     int no_response_ms_ = 0;

@@ -136,7 +136,7 @@ TxPtr ResponseBase::trying() const {
     return TxPtr(base_.get());
 }
 
-TxPtr ResponseBase::make(const Context& context, int code, std::string_view phrase) const {
+TxPtr ResponseBase::make(const Context& context, int code, std::string_view phrase, std::string_view to_tag) const {
     if (!base_) return nullptr;
     TxPtr response = new_message(context, PJSIP_RESPONSE_MSG);
     if (!response) return nullptr;
@@ -149,7 +149,7 @@ TxPtr ResponseBase::make(const Context& context, int code, std::string_view phra
         auto* clone = static_cast<pjsip_hdr*>(pjsip_hdr_clone(response->pool, header));
         if (code > 100 && header->type == PJSIP_H_TO) {
             auto* to = reinterpret_cast<pjsip_to_hdr*>(clone);
-            if (to->tag.slen == 0) to->tag = copy(response->pool, view(to_tag_));
+            if (to->tag.slen == 0) to->tag = copy(response->pool, to_tag.empty() ? view(to_tag_) : to_tag);
         }
         pjsip_msg_add_hdr(msg, clone);
     }

@@ -71,7 +71,8 @@ public:
     ResponseBase(const Context& context, const pjsip_rx_data* rdata, std::string_view to_tag);
     explicit operator bool() const { return base_ != nullptr; }
     TxPtr trying() const;  // 100: the base itself
-    TxPtr make(const Context& context, int code, std::string_view phrase = {}) const;  // null: out of memory
+    // Null: out of memory. `to_tag`: instead of its own.
+    TxPtr make(const Context& context, int code, std::string_view phrase = {}, std::string_view to_tag = {}) const;
 
 private:
     TxPtr base_;

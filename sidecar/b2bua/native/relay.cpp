@@ -10,6 +10,18 @@ bool is_response(const pjsip_event& event) { return event.body.tsx_state.type ==
 
 }  // namespace
 
+Dialog& Relay::from_dialog() const { return in_ != nullptr ? in_->of(from_.side()) : from_.dialog; }
+
+Dialog& Relay::to_dialog() const { return in_ != nullptr ? in_->of(to_.side()) : to_.dialog; }
+
+void Relay::swapped(EarlyDialog& early) {
+    if (in_ == nullptr) {
+        in_ = &early;
+    } else if (in_ == &early) {
+        in_ = nullptr;
+    }
+}
+
 bool Relay::start(pjsip_rx_data* request, const std::vector<NamedHeader>& translated) {
     const pjsip_msg* msg = request->msg_info.msg;
     const pjsip_method& method = msg->line.req.method;
@@ -19,12 +31,12 @@ bool Relay::start(pjsip_rx_data* request, const std::vector<NamedHeader>& transl
     uas_cseq_ = request->msg_info.cseq->cseq;
     if (refreshes()) new_target_ = contact_of(msg);
     if (!uas_.accept(request, this)) return false;
-    responses_ = ResponseBase(context_, request, from_.dialog.local_tag());
+    responses_ = ResponseBase(context_, request, from_dialog().local_tag());
     if (!responses_) return false;
     if (is_invite_) uas_.respond(responses_.trying());
 
-    TxPtr passed = to_.dialog.request(method);
-    uac_cseq_ = to_.dialog.local_cseq() - 1;
+    TxPtr passed = to_dialog().request(method);
+    uac_cseq_ = to_dialog().local_cseq() - 1;
     pass_through(request, passed.get(), to_.passing());
     if (request->msg_info.max_fwd != nullptr) {
         auto* hops = static_cast<pjsip_max_fwd_hdr*>(pjsip_msg_find_hdr(passed->msg, PJSIP_H_MAX_FORWARDS, nullptr));
@@ -50,7 +62,7 @@ void Relay::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
             heard_ = true;
             if (tried_again(tsx, event.body.tsx_state.src.rdata)) return;
             // That the gateway does not believe us is no question to the other side, whose credentials are not at issue.
-            const bool refused = Digest::is_challenge(code) && to_.dialog.answers_challenges();
+            const bool refused = Digest::is_challenge(code) && to_dialog().answers_challenges();
             if (refused) return answer(PJSIP_SC_INTERNAL_SERVER_ERROR, nullptr);
             if (code >= 200) return answer(code, event.body.tsx_state.src.rdata);
             if (cancel_wanted_) send_cancel();
@@ -75,9 +87,9 @@ void Relay::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
 
 bool Relay::tried_again(const pjsip_transaction* tsx, const pjsip_rx_data* challenge) {
     if (cancel_wanted_) return false;
-    TxPtr again = to_.dialog.again(tsx->last_tx, challenge, tries_);
+    TxPtr again = to_dialog().again(tsx->last_tx, challenge, tries_);
     if (!again || !uac_.send(std::move(again), this)) return false;
-    uac_cseq_ = to_.dialog.local_cseq() - 1;
+    uac_cseq_ = to_dialog().local_cseq() - 1;
     heard_ = false;  // of this one: a CANCEL waits for it
     note_refer();
     return true;
@@ -91,7 +103,7 @@ void Relay::answer(int code, const pjsip_rx_data* response) {
     const auto phrase = response != nullptr ? view(response->msg_info.msg->line.status.reason) : std::string_view();
     TxPtr answer = responses_.make(context_, code, phrase);
     if (answer) {
-        if (refreshes() && code > 100 && code < 300) from_.dialog.add_contact(answer.get());
+        if (refreshes() && code > 100 && code < 300) from_dialog().add_contact(answer.get());
         if (response != nullptr) pass_through(response, answer.get(), from_.passing());
         uas_.respond(std::move(answer));
     }
@@ -118,8 +130,8 @@ void Relay::on_ack(const pjsip_rx_data* ack) {
 }
 
 void Relay::on_cancel(pjsip_rx_data* cancel) {
-    if (!from_.dialog.hears(cancel)) return drop_foreign(context_, cancel);
-    answer_request(context_, cancel, PJSIP_SC_OK, from_.dialog.local_tag());
+    if (!from_dialog().hears(cancel)) return drop_foreign(context_, cancel);
+    answer_request(context_, cancel, PJSIP_SC_OK, from_dialog().local_tag());
     if (!open() || cancel_wanted_) return;
     cancel_wanted_ = true;
     cancel_reasons_ = reasons_of(context_, cancel->msg_info.msg);

@@ -12,12 +12,14 @@
 namespace sidecar {
 
 class Call;
+class EarlyDialog;
 class Leg;
 
 // Borrows its call and both legs: the call owns it and frees it before them. It owns the base of its responses.
 class Relay final : public TsxUser {
 public:
-    Relay(Context& context, Call& call, Leg& from, Leg& to) : context_(context), call_(call), from_(from), to_(to) {}
+    Relay(Context& context, Call& call, Leg& from, Leg& to, EarlyDialog* in)
+        : context_(context), call_(call), from_(from), to_(to), in_(in) {}
     Relay(const Relay&) = delete;
     Relay& operator=(const Relay&) = delete;
 
@@ -30,6 +32,10 @@ public:
     bool awaits_ack(const Leg& leg, int cseq) const { return awaits_any_ack(leg) && uas_cseq_ == cseq; }
     Leg& from() const { return from_; }
     Leg& to() const { return to_; }
+    const EarlyDialog* in() const { return in_; }  // null: the legs' own dialogs
+    Dialog& from_dialog() const;
+    Dialog& to_dialog() const;
+    void swapped(EarlyDialog& early);  // with the legs' own
     int uas_cseq() const { return uas_cseq_; }
     int uac_cseq() const { return uac_cseq_; }
     bool refreshes() const { return is_invite_ || is_update_; }
@@ -51,6 +57,7 @@ private:
     Call& call_;
     Leg& from_;
     Leg& to_;
+    EarlyDialog* in_;
     Tsx uas_{context_};
     Tsx uac_{context_};
     ResponseBase responses_;
