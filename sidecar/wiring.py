@@ -51,7 +51,7 @@ from sidecar.core.margin import ExchangeTable
 from sidecar.core.policy import Account, Policy
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
-from sidecar.core.terms import NatCheck
+from sidecar.core.terms import NatCheck, TransportName
 from sidecar.ports import StoredAccount
 from sidecar.runtime.admin import ACCEPTING, Admin, Reread
 from sidecar.runtime.calls import Calls
@@ -155,7 +155,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
             limits=RelayLimits(status_interval_s=settings.mqtt.status_interval_s),
         )
 
-        hook = BridgeHook(_bridge_settings(settings, policy))
+        hook = BridgeHook(bridge_settings(settings, policy))
         calls = Calls(
             policy=policy,
             control=hook,
@@ -260,7 +260,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
         await service.run(ready)
 
 
-def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
+def bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
     sip = settings.sip
     certificate, key, ca = sip.tls_certificate_file, sip.tls_key_file, sip.tls_ca_file
     return BridgeSettings(
@@ -273,6 +273,7 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
                 name=peer.name,
                 cidrs=peer.addresses,
                 port=peer.port,
+                tls_names=peer.tls_names,
                 requests_per_s=peer.requests_per_s,
                 liveness=peer.liveness,
                 shared_dialogs=peer.shares_dialogs,
@@ -283,6 +284,11 @@ def _bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
         options_interval_ms=settings.timers.options_interval_s * 1_000,
         wanted_headers=settings.headers,
         credentials=tuple(map(_credentials, settings.credentials)),
+        gateway_tls_names=tuple(
+            (gateway.host, gateway.tls_names)
+            for gateway in policy.gateways.values()
+            if gateway.transport is TransportName.TLS
+        ),
         tls=TlsFiles(certificate=str(certificate), private_key=str(key), ca=str(ca) if ca else "")
         if certificate is not None and key is not None
         else None,

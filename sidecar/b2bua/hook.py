@@ -56,8 +56,7 @@ class PeerGroup(msgspec.Struct, frozen=True, kw_only=True):
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
     certificate: str
     private_key: str
-    ca: str = ""  # whose certificates are trusted; without it no peer has a verified name
-    verify_gateways: bool = True  # with `ca`: connect to no gateway whose certificate does not verify
+    ca: str = ""  # whose certificates are trusted, and then asked for; without it no peer has a verified name
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +91,8 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL, BYE and final failures
     product: str = ""  # User-Agent and Server; empty: neither is sent
     tls: TlsFiles | None = None
+    # A gateway's host, and what its certificate may bear instead; for all that are reached over TLS.
+    gateway_tls_names: tuple[tuple[str, tuple[str, ...]], ...] = ()
     credentials: tuple[Credentials, ...] = ()  # none for a gateway: its challenges go to the caller
 
 
@@ -167,8 +168,10 @@ class BridgeHook:
             config.tlsConfig.privKeyFile = self._settings.tls.private_key
             config.tlsConfig.CaListFile = self._settings.tls.ca
             config.tlsConfig.msecTimeout = TLS_HANDSHAKE_MS_MAX
+            config.tlsConfig.proto = pjsua2.PJ_SSL_SOCK_PROTO_TLS1_2 | pjsua2.PJ_SSL_SOCK_PROTO_TLS1_3
             config.tlsConfig.verifyClient = bool(self._settings.tls.ca)
-            config.tlsConfig.verifyServer = bool(self._settings.tls.ca) and self._settings.tls.verify_gateways
+            config.tlsConfig.requireClientCert = bool(self._settings.tls.ca)
+            config.tlsConfig.verifyServer = False  # the bridge does: pjsip knows no other name than the host
         kind = _PJ_TRANSPORT[listener.transport]
         if ":" in listener.host:
             kind |= pjsua2.PJSIP_TRANSPORT_IPV6
@@ -207,6 +210,8 @@ class BridgeHook:
             "credentials": [
                 (one.gateway, one.username, one.password, one.realm) for one in settings.credentials
             ],
+            "verify_tls": settings.tls is not None and bool(settings.tls.ca),
+            "gateway_tls_names": [(host.lower(), list(names)) for host, names in settings.gateway_tls_names],
             "peers": [
                 (
                     group.name,

@@ -91,6 +91,13 @@ def _tls(effective: Effective, tables: Tables, findings: Findings) -> None:
             *has_names[0].at("tls_names"),
             "certificates of peers are believed only with sip.tls_ca_file",
         )
+    for gateway in tables.gateways.values():
+        if not gateway["tls_names"]:
+            continue
+        if gateway["transport"] is not TransportName.TLS:
+            findings.error(*gateway.at("tls_names"), 'needs transport = "tls"')
+        elif listening and effective.settings.sip.tls_ca_file is None:
+            findings.error(*gateway.at("tls_names"), "its certificate is verified only with sip.tls_ca_file")
     if not listening:
         by_certificate = [rule for rule in tables.account_rules if rule["tls_name"] is not None]
         for entry, field in [(peer, "tls_names") for peer in has_names] + [

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from sidecar.config import values
-from sidecar.config.declare import NotYet, Setting, Shown, settings_of
+from sidecar.config.declare import Setting, Shown, settings_of
 from sidecar.config.values import Amount, Choice, ListOf, Text
 from sidecar.core import policy
 from sidecar.core.account_rules import AccountFrom, AccountRule
@@ -89,8 +89,8 @@ class Peers(Table, frozen=True, kw_only=True):
     tls_names: Annotated[
         tuple[str, ...],
         values.WORDS,
-        "Names of its certificate, one of which must be there.",
-        NotYet("the address alone decides"),
+        "Names of its certificate, one of which must be there: a domain among its alternative names, or its "
+        "common name where there is none (RFC 5922); no wildcards.",
     ]
     strip_digits: Annotated[SellStrip, Shown("`billing.strip_digits`")]
     requests_per_s: Annotated[
@@ -142,6 +142,12 @@ class Gateways(Table, frozen=True, kw_only=True):
         LargeUdp,
         "How an INVITE of more than 1300 bytes goes where `transport` is `udp` (RFC 3261 §18.1.1): by `tcp`, "
         "and by UDP where no connection is there within 3 s; or by `udp` at once.",
+    ]
+    tls_names: Annotated[
+        tuple[str, ...],
+        values.WORDS,
+        "Names of its certificate, one of which must be there if `host` is not; asked for with "
+        "`sip.tls_ca_file`.",
     ]
     strip_digits: Annotated[int, STRIP, "Digits stripped before the buy rate look-up."]
     calls_max: Annotated[CallsMax, "Calls at one time; then the next gateway.", Shown("no limit")]

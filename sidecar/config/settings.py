@@ -99,7 +99,10 @@ class Sip(Section, frozen=True, kw_only=True):
     listen_tls: Annotated[HostPorts, "Where SIP over TLS is received."] = ()
     tls_certificate_file: Annotated[File, "Our certificate chain, PEM."] = None
     tls_key_file: Annotated[File, "Its private key, PEM."] = None
-    tls_ca_file: Annotated[File, "CA file that peers' certificates are verified against, PEM."] = None
+    tls_ca_file: Annotated[
+        File,
+        "CA file that peers' certificates are verified against, PEM. With it whoever connects needs one.",
+    ] = None
     unlisted_source: Annotated[UnlistedSource, "What a source in no peer group gets: nothing, or 403."] = (
         UnlistedSource.DROP
     )

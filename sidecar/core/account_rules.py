@@ -107,7 +107,7 @@ class AccountRules:
                 return self._header, rule.header
             return self._header_value.setdefault(rule.header, {}), rule.header_value
         if rule.tls_name is not None:
-            return self._tls_name, rule.tls_name
+            return self._tls_name, rule.tls_name.lower()
         if rule.called_prefix is not None:
             return self._prefix, rule.called_prefix
         return self._address, ""
@@ -147,7 +147,7 @@ class AccountRules:
                 if (claim := self._header.get(name)) is not None:
                     yield claim, value
         if invite.tls_name:
-            yield self._tls_name.get(invite.tls_name), None
+            yield self._tls_name.get(invite.tls_name.lower()), None
         if self._prefix_lengths:
             number = normalise(invite.request_user)
             for length in self._prefix_lengths:

@@ -127,10 +127,10 @@ class ScriptedUA(asyncio.DatagramProtocol):
         return agent
 
     @classmethod
-    async def tcp_server(cls, host: str) -> ScriptedUA:
+    async def tcp_server(cls, host: str, tls: ssl.SSLContext | None = None) -> ScriptedUA:
         agent = cls()
-        agent.via = "TCP"
-        agent._server = await asyncio.start_server(agent._attach, host, 0)
+        agent.via = "TLS" if tls else "TCP"
+        agent._server = await asyncio.start_server(agent._attach, host, 0, ssl=tls)
         agent.host, agent.port = agent._server.sockets[0].getsockname()[:2]
         return agent
 

@@ -314,6 +314,11 @@ PROFILES = [
     ),
     # gateways
     (
+        "names of a gateway that is not called over TLS",
+        "[gateways.x]\nhost = '10.0.0.1'\nport = 1\ntls_names = ['a']\n",
+        'gateways.x.tls_names: needs transport = "tls"',
+    ),
+    (
         "gateway by name",
         '[gateways.x]\nhost = "a.example"\nport = 1\n',
         "is not a literal IPv4 or IPv6 address",

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sidecar.wiring import bridge_settings
 from tests.config.support import PROFILE, Start
 
 LAST = PROFILE.count("\n")
@@ -262,6 +263,28 @@ def test_certificates_of_peers_are_believed_only_by_an_authority_that_is_named(s
     assert shown.endswith("peers.x.tls_names: certificates of peers are believed only with sip.tls_ca_file")
     assert start.problems(f"{files}tls_ca_file = '{OWN}'\n", profile) == ()
     assert start.problems(files, listening) == ()
+
+
+def test_a_certificate_of_a_gateway_is_verified_only_by_an_authority_that_is_named(start: Start) -> None:
+    files = f"[sip]\ntls_certificate_file = '{OWN}'\ntls_key_file = '{OWN}'\n"
+    gateway = "[gateways.x]\nhost = '10.0.0.1'\nport = 1\ntransport = 'tls'\ntls_names = ['a']\n"
+    profile = PROFILE.replace("[sip]\n", "[sip]\nlisten_tls = ['127.0.0.1:0']\n") + gateway
+    [shown] = start.shown(start.problems(files, profile))
+    assert shown.endswith("gateways.x.tls_names: its certificate is verified only with sip.tls_ca_file")
+    assert start.problems(f"{files}tls_ca_file = '{OWN}'\n", profile) == ()
+
+
+def test_names_of_certificates_reach_the_bridge(start: Start) -> None:
+    files = "".join(f"tls_{kind}_file = '{OWN}'\n" for kind in ("certificate", "key", "ca"))
+    loaded = start.load(
+        f"[sip]\n{files}",
+        PROFILE.replace("[sip]\n", "[sip]\nlisten_tls = ['127.0.0.1:0']\n")
+        + "[peers.x]\naddresses = ['10.0.0.1']\ntls_names = ['a', 'b']\n"
+        + "[gateways.x]\nhost = '10.0.0.1'\nport = 1\ntransport = 'tls'\ntls_names = ['c']\n",
+    )
+    bridge = bridge_settings(loaded.settings, loaded.policy)
+    assert {peer.name: peer.tls_names for peer in bridge.peers}["x"] == ("a", "b")
+    assert bridge.gateway_tls_names == (("10.0.0.1", ("c",)),)
 
 
 def test_prepaid_accounts_that_may_call_for_nothing_are_named_up_to_five(start: Start) -> None:

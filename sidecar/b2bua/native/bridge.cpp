@@ -157,8 +157,33 @@ void Bridge::stop() {
 void Bridge::on_transport_state(pjsip_transport* transport, pjsip_transport_state state,
                                 const pjsip_transport_state_info* info) {
     context_.tls_names.on_state(transport, state, info);
+    if (state == PJSIP_TP_STATE_CONNECTED && !is_who_was_called(transport)) {
+        context_.counters.add(Counter::refused_certificates);
+        pjsip_transport_shutdown(transport);  // before anything has been sent on it
+    }
     if (pjsuas_on_state_ != nullptr) pjsuas_on_state_(transport, state, info);
     connections_.on_state(transport, state);
+}
+
+// RFC 5922 §7.3. A gateway bears its host or one of its names. Who else is called, in a dialog, bears the host that it named,
+// or is of a peer group by its certificate as it is by its address.
+bool Bridge::is_who_was_called(const pjsip_transport* transport) const {
+    const bool asked = transport->dir == PJSIP_TP_DIR_OUTGOING && (transport->flag & PJSIP_TRANSPORT_SECURE) != 0;
+    if (!asked || !context_.settings.verify_tls) return true;
+    const TlsNames& names = context_.tls_names;
+    try {
+        const auto host = without_brackets(view(transport->remote_name.host));
+        if (names.has(transport, host)) return true;
+        const auto gateway = context_.settings.gateway_tls_names.find(std::string(host));
+        if (gateway == context_.settings.gateway_tls_names.end()) {
+            return !names.of(transport).empty() &&
+                   context_.group_of(&transport->key.rem_addr, transport) != PeerTable::unlisted;
+        }
+        const auto is_one = [&](const std::string& name) { return names.has(transport, name); };
+        return std::any_of(gateway->second.begin(), gateway->second.end(), is_one);
+    } catch (const std::exception&) {  // out of memory
+        return false;
+    }
 }
 
 void Bridge::on_sending(pjsip_tx_data* tdata) {

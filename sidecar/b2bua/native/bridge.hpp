@@ -98,6 +98,7 @@ private:
     void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
     void snapshot();
     void ask_gateway(const commands::AskGateway& asked);
+    bool is_who_was_called(const pjsip_transport* transport) const;
     void stop_here();
     void count_holdings() noexcept;
     void give_memory_back() noexcept;

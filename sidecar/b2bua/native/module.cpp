@@ -135,6 +135,12 @@ Settings to_settings(nb::dict d) {
         s.credentials[nb::cast<std::string>(one[0])] = {nb::cast<std::string>(one[1]), nb::cast<std::string>(one[2]),
                                                        nb::cast<std::string>(one[3])};
     }
+    s.verify_tls = nb::cast<bool>(get("verify_tls"));
+    for (nb::handle item : nb::cast<nb::list>(get("gateway_tls_names"))) {
+        const auto gateway = nb::cast<nb::tuple>(item);
+        auto& names = s.gateway_tls_names[nb::cast<std::string>(gateway[0])];
+        for (auto& name : nb::cast<std::vector<std::string>>(gateway[1])) names.push_back(std::move(name));
+    }
     for (nb::handle item : nb::cast<nb::list>(get("peers"))) {
         const auto group = nb::cast<nb::tuple>(item);
         s.peers.add(nb::cast<std::string>(group[0]), nb::cast<std::vector<std::string>>(group[1]), nb::cast<int>(group[2]),

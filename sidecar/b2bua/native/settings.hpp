@@ -40,6 +40,8 @@ struct Settings {
     std::vector<std::string> wanted_headers;  // lower case
     std::string product;
     PeerTable peers;
+    bool verify_tls{};  // where there is a CA to verify with
+    std::unordered_map<std::string, std::vector<std::string>> gateway_tls_names;  // by host, beside the host itself
     std::unordered_map<std::string, Credentials> credentials;  // by gateway
     std::unordered_map<std::string, int> q850_causes;          // core/hangup.TABLE of the server's causes, by detail
 
