@@ -16,7 +16,7 @@ from tests.rig.broker import mosquitto
 from tests.rig.listener import Listener, check_sequences, listening
 from tests.rig.node import until
 
-BUSY_MS = 100  # a call that waited for the broker would wait for seconds
+BUSY_MS = 1000  # a call that waited for the broker would wait for seconds
 TALK = Plan(answer_s=0.0, caller_bye_s=0.02)
 
 
