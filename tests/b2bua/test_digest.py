@@ -336,3 +336,35 @@ async def test_a_bye_that_is_challenged_without_a_password_of_ours_is_told(who: 
         told = {leg.leg_name: leg.bye_challenge for leg in [await rig.until(LegTerminated) for _ in range(2)]}
         challenged = LegName.A if who == "caller" else LegName.B
         assert told == {leg: code if leg is challenged else 0 for leg in LegName}
+
+
+async def test_a_re_invite_that_was_cancelled_is_not_tried_again() -> None:
+    async with Rig(credentials=CREDENTIALS) as rig:
+        _, a, _ = await rig.answered_call()
+        sent = rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=OFFER)
+        await rig.caller.expect(100)
+        passed = await rig.gateway.expect("INVITE")
+        rig.cancel(sent)
+        await rig.caller.expect(200, "CANCEL")
+        rig.gateway.reply(passed, 401, challenge("n1", QOP))
+        await rig.gateway.expect("ACK")
+        await rig.caller.expect(500, "INVITE")
+        assert rig.gateway.quiet
+
+
+async def test_the_cancel_of_a_re_invite_that_was_tried_again_waits_for_its_own_provisional() -> None:
+    async with Rig(credentials=CREDENTIALS) as rig:
+        _, a, _ = await rig.answered_call()
+        sent = rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=OFFER)
+        await rig.caller.expect(100)
+        passed = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(passed, 100)
+        rig.gateway.reply(passed, 401, challenge("n1", QOP))
+        await rig.gateway.expect("ACK")
+        again = await rig.gateway.expect("INVITE")
+        rig.cancel(sent)
+        await rig.caller.expect(200, "CANCEL")
+        await rig.gateway.until_repeated("INVITE")
+        assert rig.gateway.quiet
+        rig.gateway.reply(again, 100)
+        assert (await rig.gateway.expect("CANCEL")).branch == again.branch

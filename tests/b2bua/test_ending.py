@@ -369,6 +369,32 @@ async def test_bye_and_bye_cross() -> None:
         rig.gateway.reply(bye, 200)
         sides = {(await rig.until(ByeReceived)).leg_name, (await rig.until(ByeReceived)).leg_name}
         assert sides == {LegName.A, LegName.B}
+        legs = [event for event in rig.events if isinstance(event, LegTerminated)]
+        while len(legs) < 2:
+            legs = [*legs, await rig.until(LegTerminated)]
+        assert {leg.leg_name: leg.alive for leg in legs}[LegName.B]  # it was there to send its own
+
+
+async def test_a_cancelled_invite_is_cancelled_once() -> None:
+    async with Rig() as rig:
+        sent, _, at_b = await ringing(rig)
+        rig.cancel(sent)
+        await rig.caller.expect(200, "CANCEL")
+        rig.ack_failure(sent, await rig.caller.expect(487))
+        rig.gateway.reply(await rig.gateway.expect("CANCEL"), 200)
+        rig.gateway.reply(at_b, 183, tag="to-b")
+        rig.gateway.reply(at_b, 487, tag="to-b")
+        await rig.gateway.expect("ACK")
+
+
+async def test_a_cancelled_invite_that_gets_no_final_response_is_over_after_64_t1() -> None:
+    async with Rig(t1_ms=20) as rig:
+        sent, _, _ = await ringing(rig)
+        rig.cancel(sent)
+        await rig.caller.until(487)
+        rig.gateway.reply(await rig.gateway.expect("CANCEL"), 200)
+        await rig.event(CancelReceived)
+        await both_legs_end(rig)
 
 
 async def test_a_bye_that_comes_after_the_answer_to_ours_gets_200() -> None:

@@ -38,6 +38,7 @@ async def test_a_re_invite_passes_with_body_headers_and_its_own_ack(who: str) ->
         far.reply(passed, 200, "X-Held: yes", body=ANSWER)
         ok = await near.expect(200)
         assert (ok.body, ok["X-Held"]) == (ANSWER, "yes")
+        assert ok["Contact"] == f"<{dialog.target}>"
         rig.in_dialog(near, "ACK", dialog, cseq=5, body=ANSWER)
         ack = await far.expect("ACK")
         assert (ack.cseq, ack.body) == (passed.cseq, ANSWER)
@@ -48,9 +49,10 @@ async def test_a_re_invite_passes_with_body_headers_and_its_own_ack(who: str) ->
 async def test_a_refused_re_invite_leaves_the_call_as_it_was() -> None:
     async with Rig() as rig:
         _, a, b = await rig.answered_call()
-        sent = rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        other = await rig.agent(2)
+        sent = rig.in_dialog(rig.caller, "INVITE", a, other.contact(), cseq=5, body=HOLD)
         await rig.caller.expect(100)
-        rig.gateway.reply(await rig.gateway.expect("INVITE"), 488)
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 488, other.contact())
         await rig.gateway.expect("ACK")
         refused = await rig.caller.expect(488)
         rig.ack_failure(sent, refused)
@@ -89,13 +91,40 @@ async def test_a_re_invite_can_be_cancelled() -> None:
         sent = rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
         await rig.caller.expect(100)
         passed = await rig.gateway.expect("INVITE")
-        rig.cancel(sent)
+        rig.cancel(sent, 'Reason: SIP;cause=200;text="elsewhere"')
         await rig.caller.expect(200, "CANCEL")
+        await rig.gateway.until_repeated("INVITE")
+        assert rig.gateway.quiet  # RFC 3261 §9.1: not before a provisional response
         rig.gateway.reply(passed, 100)
         cancel = await rig.gateway.expect("CANCEL")
+        assert cancel["Reason"] == 'SIP;cause=200;text="elsewhere"'
         rig.gateway.reply(cancel, 200)
+        rig.gateway.reply(passed, 180)
+        await rig.caller.expect(180)
         rig.gateway.reply(passed, 487)
         await rig.caller.expect(487)
+        await rig.gateway.expect("ACK")  # and no second CANCEL before it
+
+
+async def test_a_cancelled_re_invite_that_gets_no_final_response_is_over_after_64_t1() -> None:
+    async with Rig(t1_ms=20) as rig:
+        _, a, _ = await rig.answered_call()
+        sent = rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        passed = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(passed, 180)
+        await rig.caller.until(180)
+        rig.cancel(sent)
+        rig.gateway.reply(await rig.gateway.until("CANCEL"), 200)
+        await rig.caller.until(408, "INVITE")
+
+
+async def test_another_request_that_is_not_answered_gets_504() -> None:
+    """RFC 4320 §4.2: never 408."""
+    async with Rig(t1_ms=20) as rig:
+        _, a, _ = await rig.answered_call()
+        rig.in_dialog(rig.caller, "INFO", a, cseq=5)
+        await rig.gateway.expect("INFO")
+        await rig.caller.expect(504, "INFO")
 
 
 async def test_a_re_invite_is_not_cancelled_by_anybody_else() -> None:
@@ -242,6 +271,44 @@ async def test_bye_ends_a_request_that_is_still_open() -> None:
         rig.caller.reply(await rig.caller.expect("BYE"), 200)
         await rig.until(LegTerminated)
         await rig.until(LegTerminated)
+
+
+async def test_bye_ends_another_request_that_is_still_open() -> None:
+    async with Rig() as rig:
+        _, a, b = await rig.answered_call()
+        rig.in_dialog(rig.caller, "INFO", a, cseq=5)
+        await rig.gateway.expect("INFO")
+        rig.in_dialog(rig.gateway, "BYE", b, cseq=1)
+        await rig.gateway.expect(200)
+        await rig.caller.expect(481, "INFO")
+        await rig.caller.expect("BYE")
+
+
+async def test_the_body_of_one_ack_is_not_that_of_the_next() -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        sent = rig.invite(body=b"")
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 200, tag="to-b", body=OFFER)
+        a = Dialog.of_caller(sent, await rig.caller.until(200))
+        rig.in_dialog(rig.caller, "ACK", a, cseq=1, body=ANSWER)
+        assert (await rig.gateway.expect("ACK")).body == ANSWER
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 200, body=ANSWER)
+        await rig.caller.until(200)
+        rig.in_dialog(rig.caller, "ACK", a, cseq=5)
+        assert (await rig.gateway.expect("ACK")).body == b""
+
+
+async def test_a_contact_puts_no_header_fields_into_our_requests() -> None:
+    """RFC 3261 §19.1.1: a Request-URI has none."""
+    async with Rig() as rig:
+        target = f"sip:a@{rig.caller.host}:{rig.caller.port}"
+        rig.caller.contact = lambda: f"Contact: <{target}?X-Injected=1>"  # type: ignore[method-assign]
+        _, _, b = await rig.answered_call()
+        rig.in_dialog(rig.gateway, "BYE", b, cseq=1)
+        bye = await rig.caller.expect("BYE")
+        assert bye.uri == target
+        assert "X-Injected" not in bye
 
 
 async def test_targets_move_with_a_re_invite() -> None:

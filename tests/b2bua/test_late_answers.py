@@ -89,6 +89,21 @@ async def test_an_answer_to_another_invite_than_ours_is_nobodys(cseq: int) -> No
         assert rig.gateway.quiet
 
 
+async def test_branches_that_answer_in_the_call_are_hung_up_on_once_each_and_so_many_alone() -> None:
+    async with Rig() as rig:
+        await rig.answered_call()
+        at_b = rig.gateway.everything[0]
+        for number in range(8):
+            rig.gateway.reply(at_b, 200, tag=f"branch-{number}", body=ANSWER)
+            await hung_up_on(rig.gateway, at_b, f"branch-{number}")
+        rig.gateway.reply(at_b, 200, tag="branch-0", body=ANSWER)  # it has not heard our ACK
+        await rig.gateway.expect("ACK")
+        rig.gateway.reply(at_b, 200, tag="one-too-many", body=ANSWER)
+        await rig.counted("unmatched_responses", 1)
+        assert rig.gateway.quiet
+        assert rig.hook.stats()["dropped_answers"] == 8
+
+
 async def test_an_answer_of_another_branch_to_another_invite_is_nobodys() -> None:
     async with Rig() as rig:
         await rig.answered_call()
