@@ -278,6 +278,7 @@ def bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
                 liveness=peer.liveness,
                 shared_dialogs=peer.shares_dialogs,
                 finds_nat=peer.nat is NatCheck.AUTO,
+                asserts_identity=peer.asserts_identity,
             )
             for peer in policy.peers.values()
         ),

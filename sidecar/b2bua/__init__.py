@@ -20,6 +20,7 @@ Where things are:
       messages                  message      which headers pass, held messages, responses; see validity
       what pjsip cannot read    second_reading, stand_in; defects of a message that is heard all the same
       bodies                    body         byte for byte; which of them are an offer or an answer
+      who says who speaks       assertions   RFC 3325, both ways; passports: what Identity says
       transactions              transaction  pjsip's, borrowed; sent_by tells two hosts apart
       timers                    deadline
       who may speak             peer_table, source_limit, tls_names, connections, broken_streams

@@ -51,6 +51,7 @@ class PeerGroup(msgspec.Struct, frozen=True, kw_only=True):
     liveness: LivenessCheck = LivenessCheck.ANY
     shared_dialogs: bool = False  # each of its addresses may speak in the calls of all
     finds_nat: bool = True
+    asserts_identity: bool = False  # in the trust domain (RFC 3325)
 
 
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +77,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[PeerGroup, ...]  # the first group that holds an address is its group
     # Declared, with their bounds and defaults, in config.settings.
     unlisted_source: str  # `drop` or `reject`
+    pai_outside: str  # `keep` or `remove`: assertions without Privacy, to those outside the trust domain
     refer: str  # `refuse` or `pass`: REFER, and INVITEs with Replaces or Join
     unlisted_refused_per_s: int  # INVITEs of one source; the rest is dropped
     calls_max: int
@@ -198,6 +200,7 @@ class BridgeHook:
             "t1_ms": settings.t1_ms,
             "options_interval_ms": settings.options_interval_ms,
             "pass_refer": settings.refer == "pass",
+            "keep_assertions_outside": settings.pai_outside == "keep",
             "refuse_unlisted": settings.unlisted_source == "reject",
             "unlisted_refused_per_s": settings.unlisted_refused_per_s,
             "wanted_headers": [name.lower() for name in settings.wanted_headers],
@@ -222,6 +225,7 @@ class BridgeHook:
                     group.liveness.value,
                     group.shared_dialogs,
                     group.finds_nat,
+                    group.asserts_identity,
                 )
                 for group in settings.peers
             ],

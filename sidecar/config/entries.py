@@ -108,8 +108,10 @@ class Peers(Table, frozen=True, kw_only=True):
     ]
     asserts_identity: Annotated[
         bool,
-        "Inside the trust domain (RFC 3325): its headers may name the account, and its P-Asserted-Identity "
-        "and Remote-Party-ID pass.",
+        "Inside the trust domain (RFC 3325): its headers may name the account, and P-Asserted-Identity and "
+        "Remote-Party-ID pass from it, and to it whatever Privacy they have. A gateway is inside through the "
+        "group of its address. What others assert is taken out of every message; what they get: "
+        "`sip.pai_outside`.",
     ]
     liveness: Annotated[
         LivenessCheck,

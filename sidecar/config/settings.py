@@ -34,6 +34,11 @@ class ReferPolicy(StrEnum):
     PASS = "pass"  # noqa: S105  # no password
 
 
+class PaiOutside(StrEnum):
+    KEEP = "keep"
+    REMOVE = "remove"
+
+
 class BrokerKind(StrEnum):
     EMBEDDED = "embedded"
     EXTERNAL = "external"
@@ -127,6 +132,12 @@ class Sip(Section, frozen=True, kw_only=True):
         "Transfers (REFER in a call, INVITE with Replaces or Join): 603 and 481 (`refuse`), or end "
         "to end (`pass`): the call that comes of it is billed as its own where it comes here.",
     ] = ReferPolicy.REFUSE
+    pai_outside: Annotated[
+        PaiOutside,
+        "P-Asserted-Identity, Remote-Party-ID and P-Preferred-Identity of any message without Privacy that "
+        "goes to a peer outside the trust domain (`peers.NAME.asserts_identity`): our Spec(T) of RFC 3325. "
+        "With `Privacy: none` they pass, with any other they do not.",
+    ] = PaiOutside.REMOVE
     redirect: Annotated[
         Redirection,
         "A 3xx of a gateway: the caller hears 480 (`reject`) or is sent there, perhaps past the bill "

@@ -12,7 +12,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from sidecar.core.call import Attempt, Call, Phase, Pricing, stamp_of
-from sidecar.core.caller_id import ANONYMOUS, Presentation, present
+from sidecar.core.caller_id import ANONYMOUS, Presentation, present, still_signed
 from sidecar.core.commands import Append, Command, EntryKind, NoteRefusal, Reject, Reserve, Route
 from sidecar.core.deadlines import max_duration_ms
 from sidecar.core.dialog import Signal, after
@@ -176,10 +176,9 @@ def _carries_unrated(account: Account) -> bool:
 
 def account_of(invite: InviteReceived, policy: Policy) -> str | None:
     """The account of the first rule that applies; None where nobody claims the call."""
-    peer = policy.peers.get(invite.peer)
     return policy.account_rules.account_of(
         invite,
-        asserts_identity=peer is not None and peer.asserts_identity,
+        asserts_identity=_is_trusted(invite.peer, policy),
         accounts=policy.accounts,
         account_at=lambda: policy.account_addresses.account_of(invite.leg.remote_address),
     )
@@ -322,8 +321,17 @@ def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Polic
 
 def presentation(invite: InviteReceived, gateway: Gateway, policy: Policy) -> Presentation:
     """What this gateway is told of the caller."""
-    peer = policy.peers.get(invite.peer)
-    return present(invite, gateway, trusted=peer is not None and peer.asserts_identity)
+    return present(
+        invite,
+        gateway,
+        trusted=_is_trusted(invite.peer, policy),
+        gateway_trusted=_is_trusted(gateway.peer, policy),
+    )
+
+
+def _is_trusted(group: str, policy: Policy) -> bool:
+    peer = policy.peers.get(group)
+    return peer is not None and peer.asserts_identity
 
 
 def _uri_parameters(invite: InviteReceived, user: str, gateway: Gateway) -> str:
@@ -379,6 +387,7 @@ def route_command(call: Call, policy: Policy) -> Route:
             (peer := policy.peers.get(name)) is not None and peer.forks is Forks.SINGLE
             for name in (call.invite.peer, gateway.peer)
         ),
+        keep_identity=still_signed(invite, user, shown),
     )
 
 

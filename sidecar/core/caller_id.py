@@ -10,7 +10,9 @@ one INVITE.
 
 Whoever is no part of the trust domain (`asserts_identity` of its peer group) asserts nothing: what it says so
 is withheld in every form (RFC 3325 §5), and nothing is asserted of it. A caller who asks for privacy (RFC
-3323) is anonymous in the From of the last three; in `pass` whatever it wrote passes.
+3323) is anonymous in the From of the last three; in `pass` whatever it wrote passes. A gateway outside the
+trust domain is told of no such caller. What else passes, in this and all later messages, is one rule of the
+bridge (native/assertions).
 
 The CDR keeps the caller as received; what was sent is written beside it.
 """
@@ -19,12 +21,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 import msgspec
 
 from sidecar.core.events import InviteReceived
+from sidecar.core.numbers import same_number
 from sidecar.core.policy import Gateway
 from sidecar.core.terms import CallerIdForm, NumberForm
+from sidecar.core.uri_parameters import user_of
 
 ASSERTED = "p-asserted-identity"
 PREFERRED = "p-preferred-identity"
@@ -35,6 +40,8 @@ PRIVACY = "privacy"
 HEADERS_READ = (ASSERTED, PARTY_ID, PRIVACY)
 
 ANONYMOUS = "anonymous"
+# What networks write where they have no number to tell.
+_NOBODY = frozenset({ANONYMOUS, "unavailable", "restricted", "unknown", "private", "withheld"})
 
 _ASSERTIONS = (ASSERTED, PARTY_ID)
 _IDENTITIES = (*_ASSERTIONS, PREFERRED)  # RFC 3325 §9.2: no preferred one beside ours
@@ -56,8 +63,10 @@ class Presentation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     withhold: tuple[str, ...] = ()  # of every message to the gateway; lower case, with their compact forms
 
 
-def present(invite: InviteReceived, gateway: Gateway, *, trusted: bool) -> Presentation:
-    """How this INVITE goes to this gateway. `trusted`: its sender may assert identities."""
+def present(
+    invite: InviteReceived, gateway: Gateway, *, trusted: bool, gateway_trusted: bool
+) -> Presentation:
+    """How this INVITE goes to this gateway. Whether its sender and the gateway are in the trust domain."""
     withhold = gateway.remove_headers + tuple(name.lower() for name, _ in gateway.add_headers)
     if gateway.caller_id is CallerIdForm.PASS:
         return Presentation(
@@ -68,13 +77,24 @@ def present(invite: InviteReceived, gateway: Gateway, *, trusted: bool) -> Prese
     asserted = _asserted(invite) if trusted else ""
     private = _is_private(invite, trusted=trusted)
     shown = asserted if asserted and gateway.caller_id is CallerIdForm.FROM else invite.from_user
-    add = _assertion(invite, gateway, asserted, private=private)
+    add = () if private and not gateway_trusted else _assertion(invite, gateway, asserted, private=private)
     return Presentation(
         user="" if private else _changed(invite.from_user, in_form(shown, gateway.caller_number)),
         anonymous=private,
         add=(*add, *gateway.add_headers),
         withhold=_distinct((*withhold, *_IDENTITIES, *(name.lower() for name, _ in add))),
     )
+
+
+def still_signed(invite: InviteReceived, user: str, shown: Presentation) -> bool:
+    """Whether an Identity header (RFC 8224 §8) signs what is sent: the numbers of From and To, however they
+    are written. What is no number is signed with its host, and that is ours in both; an anonymous From stays
+    as it is."""
+    if shown.anonymous:
+        return False
+    caller = same_number(invite.from_user, shown.user or invite.from_user)
+    nobody = not shown.user and _is_anonymous(invite)
+    return (caller or nobody) and same_number(user_of(invite.leg.local_uri), user)
 
 
 def in_form(user: str, form: NumberForm) -> str:
@@ -117,12 +137,20 @@ def _assertion(
 
 def _asserted(invite: InviteReceived) -> str:
     """The user that a trusted sender vouches for; with no header that says so, the one of its From."""
+    said = False
     for wanted in _ASSERTIONS:
         for name, value in invite.headers:
-            if name == wanted and (found := _URI.search(_QUOTED.sub("", value))):
-                return found[1] or found[2]
+            if name == wanted:
+                for found in _URI.finditer(_QUOTED.sub("", value)):
+                    said = True
+                    if _names_somebody(user := found[1] or found[2]):
+                        return user
     user = invite.from_user.partition(";")[0]
-    return user if re.fullmatch(_USER, user) and not _is_anonymous(invite) else ""
+    return user if not said and _names_somebody(user) and not _is_anonymous(invite) else ""
+
+
+def _names_somebody(user: str) -> bool:
+    return re.fullmatch(_USER, user) is not None and unquote(user).lower() not in _NOBODY
 
 
 def _is_private(invite: InviteReceived, *, trusted: bool) -> bool:

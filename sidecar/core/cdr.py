@@ -210,6 +210,10 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     routing_number: Annotated[str | None, "`rn` of the called number (RFC 4694), as received."] = None
     npdi: Annotated[bool, "Its `npdi`: somebody has looked up whether it is ported."] = False
     cic: Annotated[str | None, "Its `cic`: the carrier, as received."] = None
+    attest: Annotated[
+        str | None, "Of the caller's Identity header (RFC 8588): `A`, `B` or `C`. Nobody has verified it."
+    ] = None
+    origid: Annotated[str | None, "Its `origid`: where the call comes from. Nobody has verified it."] = None
     session_id: Annotated[str | None, "RFC 7989, as received."] = None
     p_charging_vector: Annotated[str | None, "RFC 7315, as received."] = None
     attempts: Annotated[tuple[AttemptRecord, ...], "Every INVITE on leg B, in order."] = ()

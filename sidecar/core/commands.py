@@ -51,6 +51,7 @@ class Route(WireCommand, frozen=True, kw_only=True):
     liveness: LivenessCheck = LivenessCheck.ANY
     large_by_udp: bool = False  # else TCP is tried first (RFC 3261 §18.1.1)
     single_branch: bool = False  # A is shown one dialog, and the gateway is asked not to fork
+    keep_identity: bool = True  # False: From, To or the number is not what Identity signs (RFC 8224)
 
 
 class RelayAnswer(WireCommand, frozen=True, kw_only=True):

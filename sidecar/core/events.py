@@ -67,6 +67,8 @@ class InviteReceived(BridgeEvent, frozen=True, kw_only=True, array_like=False, t
     b_token: str  # unguessable; leg B's Call-ID, From tag and branch of every attempt are derived from it
     # The peer group of the dialog that its Replaces or Join names: nobody else may be sent the name.
     claimed_peer: str | None = None
+    # Of its Identity headers (RFC 8224): the payload of each PASSporT, not verified and still encoded.
+    passports: tuple[str, ...] = ()
 
 
 class InviteRefused(Event, frozen=True, kw_only=True):

@@ -135,6 +135,12 @@ def normalise(user: str) -> str:
     return _completed(number, _values(rest, "phone-context")) if rest else number
 
 
+def same_number(user: str, other: str) -> bool:
+    """Whether two user parts are one number, with or without its `+`."""
+    number = normalise(user).removeprefix("+")
+    return _is_digits(number) and number == normalise(other).removeprefix("+")
+
+
 class NumberParameters(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What RFC 4694 lets a number say of itself, as received but for escapes."""
 

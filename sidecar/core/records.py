@@ -43,6 +43,7 @@ from sidecar.core.events import LegIdentity
 from sidecar.core.hangup import BillableUntil, Hangup, disposition, q850_of_reasons
 from sidecar.core.margin import ExchangeTable, margin
 from sidecar.core.numbers import StripPlan, billed_number, matches_list, number_parameters
+from sidecar.core.passport import attestation
 from sidecar.core.policy import Gateway, Policy, RecordFlags
 from sidecar.core.rating import Charge, Segment, charge, hold_seconds
 from sidecar.core.steps import RateStep, format_steps
@@ -173,7 +174,7 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
     suppressed = suppressed_by(cause, hold_s, call.pricing.number.billed, gateway, policy.flags)
     headers = dict(invite.headers)
     charges = (sell, *_buy_charges(call, last, ended))
-    said = number_parameters(invite.request_user)
+    said, attested = number_parameters(invite.request_user), attestation(invite.passports)
     return Cdr(
         tenant=policy.tenant,
         node=policy.node,
@@ -197,6 +198,8 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         routing_number=said.routing_number,
         npdi=said.npdi,
         cic=said.cic,
+        attest=attested.attest,
+        origid=attested.origid,
         session_id=headers.get("session-id"),
         p_charging_vector=headers.get("p-charging-vector"),
         attempts=tuple(_attempt(attempt, invite.leg.local_tag) for attempt in call.attempts),

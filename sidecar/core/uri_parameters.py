@@ -23,11 +23,8 @@ _PHONE = "user=phone"
 def passing(received: str, sent_user: str, user_phone: UserPhone) -> str:
     """The parameters of a URI, or of the URI in a name-addr, as they are to stand in one with `sent_user`:
     each with its `;`."""
-    uri = _QUOTED.sub("", received)
-    if "<" in uri:
-        uri = uri.partition("<")[2].partition(">")[0]
-    scheme, _, rest = uri.partition(":")
-    is_tel = scheme.lower() == "tel"
+    scheme, rest = _uri(received)
+    is_tel = scheme == "tel"
     given = [] if is_tel else rest.rpartition("@")[2].partition("?")[0].split(";")[1:]
     if len(received) >= _CUT_AT:
         given = given[:-1]
@@ -37,6 +34,21 @@ def passing(received: str, sent_user: str, user_phone: UserPhone) -> str:
     elif (user_phone is UserPhone.ADD or is_tel) and _NUMBER.fullmatch(sent_user.partition(";")[0]):
         found = [_PHONE, *(one for one in found if _name(one) != "user")]
     return "".join(f";{one}" for one in found)
+
+
+def user_of(received: str) -> str:
+    """The user part of a URI, or of the URI in a name-addr; of a tel: URI all of it."""
+    scheme, rest = _uri(received)
+    return rest if scheme == "tel" else rest.rpartition("@")[0].partition(":")[0]
+
+
+def _uri(received: str) -> tuple[str, str]:
+    """Its scheme, in lower case, and the rest."""
+    uri = _QUOTED.sub("", received)
+    if "<" in uri:
+        uri = uri.partition("<")[2].partition(">")[0]
+    scheme, _, rest = uri.partition(":")
+    return scheme.lower(), rest
 
 
 def _name(parameter: str) -> str:

@@ -52,12 +52,19 @@ class Rig:
         self.host = settings.pop("host", f"{self.network}.1")
         transports = settings.pop("transports", (TransportName.UDP,))
         of_callers = settings.pop("of_callers", {})  # of their peer group
+        inside = settings.pop("inside", ())  # the groups of the trust domain
         groups = (
-            PeerGroup(name="callers", cidrs=(f"{self.network}.2/32",), **of_callers),
+            PeerGroup(
+                name="callers",
+                cidrs=(f"{self.network}.2/32",),
+                asserts_identity="callers" in inside,
+                **of_callers,
+            ),
             PeerGroup(
                 name="gateways",
                 cidrs=(f"{self.network}.3/32", f"{self.network}.4/32"),
                 shared_dialogs=True,
+                asserts_identity="gateways" in inside,
             ),
         )
         self.settings = bridge_settings(

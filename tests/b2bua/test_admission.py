@@ -361,7 +361,7 @@ async def test_multipart_bodies_pass_byte_for_byte() -> None:
 
 
 async def test_headers_that_name_a_hop_or_a_dialog_do_not_pass() -> None:
-    async with Rig() as rig:
+    async with Rig(inside={"callers", "gateways"}) as rig:
         rig.autopilot()
         own = [
             "Route: <sip:192.0.2.99;lr>",

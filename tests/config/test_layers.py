@@ -247,6 +247,7 @@ WORDS = {
     "sip.profile": "demo",
     "sip.unlisted_source": "reject",
     "sip.redirect": "follow",
+    "sip.pai_outside": "keep",
     "sip.refer": "pass",
     "billing.rounding": "up",
     "billing.rate_by": "routing_number",

@@ -2,6 +2,7 @@
 
 #include "body.hpp"
 #include "defects.hpp"
+#include "passports.hpp"
 
 #include <algorithm>
 #include <iterator>
@@ -128,6 +129,7 @@ InviteReceived invite_of(Context& context, const pjsip_rx_data* invite, std::uin
     received.request_uri = request_uri;
     received.request_user = user_in(request_uri);
     received.from_user = user_in(printed(from, PJSIP_URI_IN_REQ_URI));
+    received.passports = passports_of(context, invite);
     received.headers = wanted_headers_of(context, invite->msg_info.msg);
     if (!tls_names.empty()) received.tls_name = tls_names.front();
     return received;
@@ -153,6 +155,7 @@ void Call::route(const commands::Route& command) {
     failure_.reset();
     state_ = State::routing;
     b_existed_ = true;
+    a_.let_identity_pass(command.keep_identity);
     b_ = std::make_unique<CalleeLeg>(context_, *this, command.attempt);
     if (!b_->start(command, *invite_, a_.dialog.remote(), max_forwards_, b_token_, claim_ ? &claim_->header : nullptr)) {
         hold_failure({*b_, RouteFailure::unreachable, nullptr});
@@ -186,7 +189,7 @@ void Call::relay_answer(const commands::RelayAnswer&) {
 void Call::relay_failure(const commands::RelayFailure& command) {
     int code = command.sip_code;
     if (code == 0) code = failure_ ? failure_->code() : no_answer_code_;
-    header_policy::Options options;
+    header_policy::Options options = a_.passing();
     options.retry_after = command.keep_retry_after;
     options.challenges = failure_ && failure_->code() == code;
     options.contacts = command.keep_contacts;
@@ -347,7 +350,7 @@ void Call::pass_provisional(const inputs::Provisional& input) {
     const auto tag = view(input.response->msg_info.to->tag);
     EarlyDialog* early = early_dialog_of(input.leg, input.response);
     // Of a branch that A has no dialog for: no media, and no PRACK that would go to another.
-    header_policy::Options options;
+    header_policy::Options options = a_.passing();
     options.body = early != nullptr || input.leg.dialog.remote_tag().empty() || tag == input.leg.dialog.remote_tag();
     if (early == nullptr && options.body && !tag.empty()) input.leg.dialog.learn(input.response);
     if (options.body && has_early_media(input.response)) early_media_relayed_ = true;
@@ -480,7 +483,7 @@ bool Call::left_one_branch(pjsip_rx_data* bye) {
     Dialog& there = early != nullptr ? early->b : b_->dialog;
     if (there.remote_tag().empty()) return true;  // of an attempt that is over
     if (TxPtr passed = there.request(pjsip_bye_method)) {
-        pass_through(bye, passed.get(), b_->passing());
+        pass_through(context_, bye, passed.get(), b_->passing());
         send_unattended(context_, std::move(passed));
     }
     if (early != nullptr) {

@@ -33,9 +33,10 @@ struct Route {
     LivenessCheck liveness;
     bool large_by_udp;
     bool single_branch;  // the caller is shown one dialog, and we ask not to fork
+    bool keep_identity;
     SIDECAR_DECLARES(Route, bridge_id, attempt, gateway, host, port, transport, user, uri_parameters, to_parameters,
                      from_parameters, no_response_ms, no_progress_ms, from_user, anonymous, add_headers, withheld_headers,
-                     liveness, large_by_udp, single_branch)
+                     liveness, large_by_udp, single_branch, keep_identity)
 };
 
 struct RelayAnswer {

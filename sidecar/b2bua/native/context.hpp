@@ -57,6 +57,11 @@ struct Context {
         return settings.peers.find(address, tls_names.of(transport));
     }
 
+    // Is it from the trust domain (RFC 3325)? Its words of who speaks are believed then.
+    bool trusts(const pjsip_rx_data* message) const {
+        return settings.peers.asserts_identity(group_of(&message->pkt_info.src_addr, message->tp_info.transport));
+    }
+
     // Every way from pjsip into our code goes through here: no exception gets out, and what was retired is freed last,
     // when nothing of it is on the stack any more.
     template <typename F>

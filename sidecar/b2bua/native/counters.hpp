@@ -33,6 +33,7 @@ namespace sidecar {
     X(refused_overlap)            /* 491 or 500: a second re-INVITE */                                       \
     X(refused_out_of_order)       /* 500: CSeq not above the last one */                                     \
     X(refused_relays)             /* 500: too many in-dialog requests open in one call */                    \
+    X(identities_removed)         /* Identity (RFC 8224): From, To or the number is not what it signs any more */ \
     X(unmatched_requests)         /* 481 or 405: no dialog of ours */                                        \
     X(unmatched_responses)                                                                                   \
     X(options_answered)                                                                                      \

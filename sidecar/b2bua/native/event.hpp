@@ -79,8 +79,9 @@ struct InviteReceived {  // a value too, of InviteRefused; kept in the journal b
     Headers headers;
     std::string_view tls_name, b_token;
     std::optional<std::string> claimed_peer;
+    std::vector<std::string> passports;  // of its Identity headers (RFC 8225): what each says, encoded as it came; bounded
     SIDECAR_DECLARES(InviteReceived, mono_ns, wall_ns, bridge_id, leg, peer, request_uri, request_user, from_user, headers,
-                     tls_name, b_token, claimed_peer)
+                     tls_name, b_token, claimed_peer, passports)
 };
 
 struct InviteRefused {

@@ -67,7 +67,7 @@ void Leg::hang_up(const std::vector<std::string>& reasons, const pjsip_rx_data* 
     TxPtr request = dialog.request(pjsip_bye_method);
     if (!request) return finish(PJSIP_SC_INTERNAL_SERVER_ERROR);
     if (bye != nullptr) {
-        pass_through(bye, request.get(), passing());
+        pass_through(context_, bye, request.get(), passing());
     } else {
         add_reasons(request.get(), reasons);
     }
@@ -143,6 +143,9 @@ bool Leg::life_due(std::int64_t mono_ns) {
 
 header_policy::Options Leg::passing() const {
     header_policy::Options options;
+    options.identity = identity_passes_;
+    options.receiver.trusted = context_.settings.peers.asserts_identity(dialog.group());
+    options.receiver.keep_outside = context_.settings.keep_assertions_outside;
     if (!withheld_.empty()) options.withheld = &withheld_;
     return options;
 }
@@ -167,7 +170,7 @@ void CallerLeg::provisional(const pjsip_rx_data* from_b, const header_policy::Op
     if (!response) return;
     state_ = LegState::early;
     in.add_contact(response.get());
-    pass_through(from_b, response.get(), options);
+    pass_through(context_, from_b, response.get(), options);
     if (!invite_.respond(std::move(response))) call_->on(inputs::BrokenTransport{side_});
 }
 
@@ -175,7 +178,7 @@ bool CallerLeg::answer(const HeldMessage& held) {
     TxPtr response = responses_.make(context_, held.code(), held.phrase(), dialog.local_tag());
     if (!response) return false;
     dialog.add_contact(response.get());
-    held.put_into(response.get());
+    held.put_into(response.get(), passing());
     if (!invite_.respond(std::move(response))) return false;
     state_ = LegState::answered;
     responses_ = {};
@@ -253,6 +256,7 @@ bool CalleeLeg::start(const commands::Route& route, const HeldMessage& invite, c
     withheld_ = route.withheld_headers;
     if (route.large_by_udp) dialog.stay_with_udp();
     by_udp_ = route.transport == Transport::udp;
+    let_identity_pass(route.keep_identity);
     liveness_ = route.liveness;
     if (!dialog.start_uac(names, to, {caller, route.from_user, route.anonymous, route.from_parameters})) {
         state_ = LegState::ended;
@@ -267,6 +271,7 @@ bool CalleeLeg::start(const commands::Route& route, const HeldMessage& invite, c
     auto* hops = static_cast<pjsip_max_fwd_hdr*>(pjsip_msg_find_hdr(msg, PJSIP_H_MAX_FORWARDS, nullptr));
     hops->ivalue = max_forwards;
     invite.put_into(request.get(), passing());
+    if (!identity_passes_ && invite.has_identity()) context_.counters.add(Counter::identities_removed);
     for (const auto& [name, value] : route.add_headers) add_header(request.get(), name, value);
     if (claim != nullptr) add_header(request.get(), claim->name, claim->value);
     single_branch_ = route.single_branch;

@@ -72,6 +72,7 @@ public:
     virtual void let_go_of(const pjsip_transport* transport) { dialog.let_go_of(transport); }
     // What of a message of the other side may pass to this peer.
     header_policy::Options passing() const;
+    void let_identity_pass(bool whether) { identity_passes_ = whether; }
 
 protected:
     void enter_table();
@@ -92,6 +93,7 @@ protected:
     int bye_challenge_ = 0;
     bool alive_ = false;
     std::vector<std::string> withheld_;  // names of headers, lower case
+    bool identity_passes_ = true;
     LivenessCheck liveness_ = LivenessCheck::any;
 
 private:

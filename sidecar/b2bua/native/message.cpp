@@ -39,6 +39,7 @@ bool passes(const pjsip_hdr* header, const Options& options) {
         const auto is_it = [&](const std::string& name) { return same_text(header->name, name); };
         if (std::any_of(options.withheld->begin(), options.withheld->end(), is_it)) return false;
     }
+    if (!options.identity && is_identity(header)) return false;
     switch (header->type) {
         case PJSIP_H_VIA:
         case PJSIP_H_ROUTE:
@@ -67,15 +68,18 @@ bool passes(const pjsip_hdr* header, const Options& options) {
     }
 }
 
-void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& options) {
+void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& options, bool sender_trusted) {
+    const Assertions assertions(list, sender_trusted, options.receiver);
     for (const pjsip_hdr* header = list->next; header != list; header = header->next) {
-        if (passes(header, options)) pjsip_msg_add_hdr(to, static_cast<pjsip_hdr*>(pjsip_hdr_clone(pool, header)));
+        if (!passes(header, options) || assertions.withheld(header)) continue;
+        pjsip_msg_add_hdr(to, static_cast<pjsip_hdr*>(pjsip_hdr_clone(pool, header)));
     }
 }
 
 }  // namespace header_policy
 
-HeldMessage::HeldMessage(Context& context, const pjsip_rx_data* rdata) : pool_(new_pool(context, "held", 2048, 2048)) {
+HeldMessage::HeldMessage(Context& context, const pjsip_rx_data* rdata)
+    : pool_(new_pool(context, "held", 2048, 2048)), sender_trusted_(context.trusts(rdata)) {
     pj_list_init(&headers_);
     const pjsip_msg* msg = rdata->msg_info.msg;
     for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
@@ -93,15 +97,15 @@ HeldMessage::HeldMessage(Context& context, const pjsip_rx_data* rdata) : pool_(n
 }
 
 void HeldMessage::put_into(pjsip_tx_data* tdata, const header_policy::Options& options) const {
-    header_policy::copy(&headers_, tdata->pool, tdata->msg, options);
+    header_policy::copy(&headers_, tdata->pool, tdata->msg, options, sender_trusted_);
     if (options.contacts) {
         for (const auto& contact : contacts_) add_header(tdata, "Contact", contact);
     }
     if (body_ != nullptr && options.body) set_body(tdata, pjsip_msg_body_clone(tdata->pool, body_));
 }
 
-void pass_through(const pjsip_rx_data* rdata, pjsip_tx_data* tdata, const header_policy::Options& options) {
-    header_policy::copy(&rdata->msg_info.msg->hdr, tdata->pool, tdata->msg, options);
+void pass_through(const Context& context, const pjsip_rx_data* rdata, pjsip_tx_data* tdata, const header_policy::Options& options) {
+    header_policy::copy(&rdata->msg_info.msg->hdr, tdata->pool, tdata->msg, options, context.trusts(rdata));
     if (options.body) set_body(tdata, copy_body(tdata->pool, rdata));
 }
 

@@ -1,6 +1,7 @@
 // Making messages, and what of a received message may pass to the other leg.
 #pragma once
 
+#include "assertions.hpp"
 #include "event.hpp"
 #include "text.hpp"
 #include "transaction.hpp"
@@ -28,10 +29,12 @@ struct Options {
     bool challenges = true;     // false: shown with another code than its own
     const std::vector<std::string>* withheld = nullptr;  // names, lower case; borrowed for the call
     bool contacts = false;      // true: those of a held 3xx
+    bool identity = true;       // false: what Identity signs is not what is sent (RFC 8224)
+    Receiver receiver{};        // what it may be told of who speaks
 };
 bool passes(const pjsip_hdr* header, const Options& options);
 bool is_translated(const pjsip_hdr* header);  // passes in the other leg's names alone: see translation.hpp
-void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& options);
+void copy(const pjsip_hdr* list, pj_pool_t* pool, pjsip_msg* to, const Options& options, bool sender_trusted);
 }  // namespace header_policy
 
 // Headers and body of a received message, kept while the decision about it is awaited. Owns its pool.
@@ -40,6 +43,7 @@ public:
     HeldMessage(Context& context, const pjsip_rx_data* rdata);
 
     void put_into(pjsip_tx_data* tdata, const header_policy::Options& options = {}) const;
+    bool has_identity() const { return sidecar::has_identity(&headers_); }
     bool has_session() const { return has_session_; }  // an offer or an answer
     const pjsip_msg_body* body() const { return body_; }
     int code() const { return code_; }
@@ -50,6 +54,7 @@ private:
     pjsip_hdr headers_;  // list head; the items live in pool_
     pjsip_msg_body* body_ = nullptr;
     bool has_session_ = false;
+    bool sender_trusted_;
     int code_ = 0;
     pj_str_t phrase_{};
     std::vector<std::string> contacts_;  // of a 3xx
@@ -61,7 +66,7 @@ struct NamedHeader {
 };
 
 // Straight from a received message into one that leaves now.
-void pass_through(const pjsip_rx_data* rdata, pjsip_tx_data* tdata, const header_policy::Options& options = {});
+void pass_through(const Context& context, const pjsip_rx_data* rdata, pjsip_tx_data* tdata, const header_policy::Options& options);
 
 // What every response to one request has in common. Each response is made afresh from it, so that headers given to one
 // cannot leak into the next. Owns a reference to the message that holds the common headers.

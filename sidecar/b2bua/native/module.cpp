@@ -119,6 +119,7 @@ Settings to_settings(nb::dict d) {
     s.retry_after_s = nb::cast<int>(get("retry_after_s"));
     s.t1_ms = nb::cast<unsigned>(get("t1_ms"));
     s.options_interval_ms = nb::cast<int>(get("options_interval_ms"));
+    s.keep_assertions_outside = nb::cast<bool>(get("keep_assertions_outside"));
     s.pass_refer = nb::cast<bool>(get("pass_refer"));
     s.unlisted_refused_per_s = nb::cast<int>(get("unlisted_refused_per_s"));
     s.refuse_unlisted = nb::cast<bool>(get("refuse_unlisted"));
@@ -145,7 +146,8 @@ Settings to_settings(nb::dict d) {
         const auto group = nb::cast<nb::tuple>(item);
         s.peers.add(nb::cast<std::string>(group[0]), nb::cast<std::vector<std::string>>(group[1]), nb::cast<int>(group[2]),
                     nb::cast<std::vector<std::string>>(group[3]), nb::cast<int>(group[4]),
-                    word_of<LivenessCheck>(group[5]), nb::cast<bool>(group[6]), nb::cast<bool>(group[7]));
+                    word_of<LivenessCheck>(group[5]), nb::cast<bool>(group[6]), nb::cast<bool>(group[7]),
+                    nb::cast<bool>(group[8]));
     }
     return s;
 }

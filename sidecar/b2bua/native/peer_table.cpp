@@ -70,12 +70,12 @@ bool PeerTable::holds(const Range& range, const Address& address) {
 
 void PeerTable::add(std::string name, const std::vector<std::string>& cidrs, int port,
                     std::vector<std::string> tls_names, int requests_per_s, LivenessCheck liveness,
-                    bool shared_dialogs, bool finds_nat) {
+                    bool shared_dialogs, bool finds_nat, bool asserts_identity) {
     for (auto& tls_name : tls_names) {  // as TlsNames has them
         std::transform(tls_name.begin(), tls_name.end(), tls_name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
     }
     Group group{std::move(name), port, {}, std::move(tls_names), requests_per_s, liveness, shared_dialogs,
-                finds_nat};
+                finds_nat, asserts_identity};
     for (const auto& text : cidrs) {
         Range range{};
         if (!parse(text, range)) throw std::invalid_argument("peer group " + group.name + ": not a CIDR: " + text);

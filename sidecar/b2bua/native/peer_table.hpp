@@ -20,7 +20,8 @@ public:
 
     // Throws std::invalid_argument naming the CIDR that is none.
     void add(std::string name, const std::vector<std::string>& cidrs, int port, std::vector<std::string> tls_names,
-             int requests_per_s, LivenessCheck liveness, bool shared_dialogs, bool finds_nat);
+             int requests_per_s, LivenessCheck liveness, bool shared_dialogs, bool finds_nat,
+             bool asserts_identity);
 
     // Index of the group, or `unlisted`. `tls_names`: those in the verified certificate of the connection; a group that
     // asks for names holds nobody who has none of them.
@@ -28,6 +29,9 @@ public:
     const std::string& name(int group) const { return groups_.at(static_cast<std::size_t>(group)).name; }
     int requests_per_s(int group) const { return groups_.at(static_cast<std::size_t>(group)).requests_per_s; }
     bool finds_nat(int group) const { return groups_.at(static_cast<std::size_t>(group)).finds_nat; }
+    bool asserts_identity(int group) const {
+        return group != unlisted && groups_.at(static_cast<std::size_t>(group)).asserts_identity;
+    }
     LivenessCheck liveness(int group) const { return groups_.at(static_cast<std::size_t>(group)).liveness; }
     bool shares_dialogs(int group) const { return groups_.at(static_cast<std::size_t>(group)).shared_dialogs; }
     bool lists(int group, const Address& address) const;  // whatever the port and the certificate; false: `unlisted`
@@ -46,6 +50,7 @@ private:
         LivenessCheck liveness;
         bool shared_dialogs;  // each address may speak in the dialogs of all
         bool finds_nat;  // see Dialog::aim
+        bool asserts_identity;
     };
     static bool parse(std::string_view text, Range& out);
     static bool holds(const Range& range, const Address& address);

@@ -37,7 +37,9 @@ bool Relay::start(pjsip_rx_data* request, const std::vector<NamedHeader>& transl
 
     TxPtr passed = to_dialog().request(method);
     uac_cseq_ = to_dialog().local_cseq() - 1;
-    pass_through(request, passed.get(), to_.passing());
+    const auto passing = to_.passing();
+    pass_through(context_, request, passed.get(), passing);
+    if (!passing.identity && has_identity(&msg->hdr)) context_.counters.add(Counter::identities_removed);
     if (request->msg_info.max_fwd != nullptr) {
         auto* hops = static_cast<pjsip_max_fwd_hdr*>(pjsip_msg_find_hdr(passed->msg, PJSIP_H_MAX_FORWARDS, nullptr));
         hops->ivalue = request->msg_info.max_fwd->ivalue - 1;
@@ -104,7 +106,7 @@ void Relay::answer(int code, const pjsip_rx_data* response) {
     TxPtr answer = responses_.make(context_, code, phrase);
     if (answer) {
         if (refreshes() && code > 100 && code < 300) from_dialog().add_contact(answer.get());
-        if (response != nullptr) pass_through(response, answer.get(), from_.passing());
+        if (response != nullptr) pass_through(context_, response, answer.get(), from_.passing());
         uas_.respond(std::move(answer));
     }
     if (code < 200) return;

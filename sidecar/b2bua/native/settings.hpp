@@ -34,6 +34,7 @@ struct Settings {
     int retry_after_s{};
     int options_interval_ms{};  // in-dialog OPTIONS for each leg; 0: none
     unsigned t1_ms{};  // RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
+    bool keep_assertions_outside{};  // of who speaks, without Privacy, for those outside the trust domain
     bool pass_refer{};  // REFER, and INVITEs that take a place in a call; else refused
     bool refuse_unlisted{};  // 403 and InviteRefused; else dropped in silence
     int unlisted_refused_per_s{};  // of one source; the rest is dropped in silence
