@@ -86,7 +86,6 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
                 rate=pricing.rate,
                 terms=pricing.terms,
                 max_duration_s=-(-max_duration_ms(call, policy) // 1000),  # a started second is granted
-                at=utc(invite.wall_ns),
             ),
             admit,
         )

@@ -355,7 +355,7 @@ def _opened(append: Append, reserve: Reserve | None, draft: _Draft) -> OpenCall 
         return OpenCall(account=append.call.account.name)
     currency = reserve.rate.currency
     balance = draft.view.balance(reserve.account, currency)
-    granted = grant(balance, reserve.rate, reserve.terms, reserve.max_duration_s, reserve.at)
+    granted = grant(balance, reserve.rate, reserve.terms, reserve.max_duration_s)
     if granted is None:
         return None
     draft.move(MovementKind.RESERVE, reserve.account, currency, -granted.reserved.amount)

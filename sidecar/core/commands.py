@@ -6,7 +6,6 @@ promises can be read off `decide`, and tested without a disk.
 
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -147,7 +146,6 @@ class Reserve(StoreCommand, frozen=True, kw_only=True):
     rate: Rate
     terms: RatingTerms
     max_duration_s: int
-    at: datetime  # the start that time-of-day steps are rated from: the INVITE
 
 
 class Append(StoreCommand, frozen=True, kw_only=True):

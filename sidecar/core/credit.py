@@ -4,7 +4,6 @@ end.
 
 from __future__ import annotations
 
-from datetime import datetime
 from decimal import Decimal
 
 import msgspec
@@ -26,9 +25,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reserved: Money
 
 
-def grant(
-    balance: Decimal, rate: Rate, terms: RatingTerms, max_duration_s: int, at: datetime | None = None
-) -> Grant | None:
+def grant(balance: Decimal, rate: Rate, terms: RatingTerms, max_duration_s: int) -> Grant | None:
     """The longest call that `balance` (free of reservations, in the rate's currency) pays; None means
     no_credit.
 
@@ -39,7 +36,7 @@ def grant(
     steps, fee = dearest_steps(rate.steps)
     rate = replace(rate, steps=steps, connect_fee=min(EXACT.add(rate.connect_fee, fee), AMOUNT_LARGEST))
     longest_s = max_duration_s if rate.max_duration_s is None else min(max_duration_s, rate.max_duration_s)
-    granted_s = affordable_s(balance, rate, terms, longest_s, at)
+    granted_s = affordable_s(balance, rate, terms, longest_s)
     if granted_s == 0:
         return None
-    return Grant(granted_s=granted_s, reserved=Money(charge(rate, granted_s, terms, at).total, rate.currency))
+    return Grant(granted_s=granted_s, reserved=Money(charge(rate, granted_s, terms).total, rate.currency))

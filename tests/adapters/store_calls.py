@@ -17,7 +17,7 @@ from sidecar.core.identity import call_id_of
 from sidecar.core.numbers import StripPlan, billed_number
 from sidecar.core.policy import Account, Policy, RecordFlags
 from sidecar.core.rating import RatingTerms
-from sidecar.core.records import cdr_of, sell_total, utc
+from sidecar.core.records import cdr_of, sell_total
 from sidecar.core.tariff import Rate, RateStep
 from sidecar.core.terms import Detail, DialogState, Evidence, HangupOrigin, Money, TransportName
 from tests.policies import declared_policy
@@ -132,7 +132,6 @@ def reserve(call: Call, max_duration_s: int = 3_600) -> Reserve:
         rate=RATE,
         terms=TERMS,
         max_duration_s=max_duration_s,
-        at=utc(call.invite.wall_ns),
     )
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -52,12 +51,10 @@ def test_no_end_within_the_grant_costs_more_than_was_reserved(
 WINDOWED = Rate(
     prefix="49", currency="EUR", steps=parse_steps("0:0.6/60/60@Mo-Fr 08:00-18:00 UTC|0.06/60/60")
 )
-SUNDAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("at", [None, SUNDAY, SUNDAY + timedelta(days=1)])
-def test_the_dearest_price_of_the_week_is_reserved_whenever_the_call_is_made(at: datetime | None) -> None:
-    granted = grant(Decimal("1.25"), WINDOWED, RatingTerms(decimals=2), 3600, at)
+def test_the_dearest_price_of_the_week_is_reserved_whenever_the_call_is_made() -> None:
+    granted = grant(Decimal("1.25"), WINDOWED, RatingTerms(decimals=2), 3600)
     assert granted == Grant(granted_s=120, reserved=Money(Decimal("1.20"), "EUR"))
 
 

@@ -243,7 +243,7 @@ def test_a_grant_covers_the_call_whenever_it_is_answered(
     windowed: Windowed, at: datetime, balance: int, max_s: int, ring_s: int
 ) -> None:
     rate = windowed.rate
-    granted = grant(Decimal(balance), rate, TERMS, max_s, at)
+    granted = grant(Decimal(balance), rate, TERMS, max_s)
     if granted is not None:
         total = charge(rate, granted.granted_s, TERMS, at + timedelta(seconds=ring_s)).total
         assert total <= granted.reserved.amount <= balance

@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sidecar.core.admit import open_call
+from sidecar.core.books import Outcome, OutcomeKind
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import (
@@ -20,18 +21,15 @@ from sidecar.core.commands import (
     Command,
     EntryKind,
     NoteRefusal,
-    Publish,
     Reject,
     RelayAnswer,
     RelayFailure,
     Release,
-    Reserve,
     Route,
     Settle,
-    Suppress,
+    StoreCommand,
     WireCommand,
 )
-from sidecar.core.credit import Grant, grant
 from sidecar.core.decide import decide, is_over
 from sidecar.core.events import (
     Admitted,
@@ -51,6 +49,7 @@ from sidecar.core.events import (
 )
 from sidecar.core.policy import Given, Load, Policy
 from sidecar.core.terms import DeadlineKind, LegName, Money, RouteFailure
+from tests.core.memory_books import MemoryBooks
 from tests.scenarios import world
 
 COMMIT_MS = 1
@@ -69,15 +68,17 @@ class Environment:
         self.policy = policy
         self.load = load or Load()
         self.strict = True  # a move that its peer cannot make raises
-        self.balance = balance
         self.call: Call | None = None
         self.wire: list[str] = []
         self.entries: list[EntryKind] = []
         self.settled: list[Money | None] = []
         self.records: list[Cdr] = []
         self.refusals: list[Cdr] = []
-        self._journal: Call | None = None
-        self._granted: Grant | None = None
+        self.reserved: Money | None = None
+        self.books = MemoryBooks()
+        self.books.open_account("acme")
+        if balance:
+            self.books.top_up("acme", Money(balance, "EUR"), "1")
         self._now_ms = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
@@ -93,7 +94,7 @@ class Environment:
         self._answered = False
         self._acknowledged = False
         self._ended = False  # the wire knows that the call is over
-        self._crashed = False
+        self.crashed = False
         self._lost = False  # the bridge holds it no more: its legs are never reported
 
     @property
@@ -253,35 +254,34 @@ class Environment:
 
     # --- the store ------------------------------------------------------------------------------------------
 
-    def _submit(self, command: Append, reserve: Reserve | None) -> None:
-        self.entries.append(command.kind)
-        self._at(self._now_ms + COMMIT_MS, lambda: self._commit(command, reserve))
-
-    def _commit(self, command: Append, reserve: Reserve | None) -> None:
-        if self._disk == "stalls":
-            return
-        stamps = {**self._stamps(), "call_id": command.call.call_id}
-        if self._disk == "fails":
-            if command.kind in (EntryKind.ADMITTED, EntryKind.ANSWERED):
-                self._happens(StepFailed(**stamps))
-            return
-        if reserve is not None:
-            self._granted = grant(
-                self.balance, reserve.rate, reserve.terms, reserve.max_duration_s, reserve.at
-            )
-            if self._granted is None:
+    def _commit(self, step: Sequence[StoreCommand]) -> None:
+        kinds = {command.kind for command in step if isinstance(command, Append)}
+        if self._disk and kinds & {EntryKind.ADMITTED, EntryKind.ANSWERED}:
+            if self._disk == "fails":
+                self._happens(StepFailed(**self._stamps(), call_id=world.call_id()))
+            return  # what nobody waits for is kept, and written later
+        posting = self.books.post(step)
+        if posting.record is not None:
+            self.records.append(posting.record.cdr)
+        stamps = {**self._stamps(), "call_id": posting.call_id}
+        match posting.outcome:
+            case Outcome(kind=OutcomeKind.ADMITTED, granted_s=granted_s, reserved=reserved):
+                self.reserved = reserved
+                self._happens(Admitted(**stamps, granted_s=granted_s, reserved=reserved))
+            case Outcome(kind=OutcomeKind.CREDIT_REFUSED):
                 self._happens(CreditRefused(**stamps))
-                return
-        granted_s, reserved = (
-            (self._granted.granted_s, self._granted.reserved) if self._granted else (None, None)
+            case Outcome(kind=OutcomeKind.ANSWER_RECORDED):
+                self._happens(AnswerRecorded(**stamps))
+            case Outcome(kind=OutcomeKind.STEP_FAILED):
+                self._happens(StepFailed(**stamps))
+
+    @property
+    def _journal(self) -> Call | None:
+        """The call as the journal holds it open."""
+        entry = self.books.entries.get(world.call_id())
+        return (
+            None if entry is None else msgspec.msgpack.decode(msgspec.msgpack.encode(entry.call), type=Call)
         )
-        if not self.records:
-            stored = replace(command.call, granted_s=granted_s, reserved=reserved)
-            self._journal = msgspec.msgpack.decode(msgspec.msgpack.encode(stored), type=Call)
-        if command.kind is EntryKind.ADMITTED:
-            self._happens(Admitted(**stamps, granted_s=granted_s, reserved=reserved))
-        elif command.kind is EntryKind.ANSWERED:
-            self._happens(AnswerRecorded(**stamps))
 
     # --- one call -------------------------------------------------------------------------------------------
 
@@ -302,22 +302,16 @@ class Environment:
         return elapsed
 
     def _perform(self, commands: Sequence[Command]) -> None:
-        reserve = next((command for command in commands if isinstance(command, Reserve)), None)
+        step = [command for command in commands if isinstance(command, StoreCommand)]
+        self.entries += [command.kind for command in step if isinstance(command, Append)]
+        self.settled += [command.total for command in step if isinstance(command, Settle)]
+        if step:
+            self._at(self._now_ms + COMMIT_MS, lambda: self._commit(step))
         for command in commands:
-            match command:
-                case WireCommand():
-                    self._obey(command)
-                case Append():
-                    self._submit(command, reserve)
-                case Settle():
-                    self.settled.append(command.total)
-                case Publish() | Suppress():
-                    self.records.append(command.cdr)
-                    self._journal = None
-                case NoteRefusal():
-                    self.refusals.append(command.cdr)
-                case _:
-                    assert isinstance(command, Reserve)
+            if isinstance(command, WireCommand):
+                self._obey(command)
+            elif isinstance(command, NoteRefusal):
+                self.refusals.append(command.cdr)
 
     def _attempt(self) -> int:
         assert self.call is not None
@@ -337,14 +331,6 @@ class Environment:
 
     def _here(self) -> dict[str, Any]:
         return {**self._stamps(), "bridge_id": self._bridge_id}
-
-    @property
-    def crashed(self) -> bool:
-        return self._crashed
-
-    @property
-    def reserved(self) -> Money | None:
-        return self._granted.reserved if self._granted else None
 
     @property
     def is_over(self) -> bool:

@@ -93,8 +93,7 @@ class Ladder(Environment):
             self._at(int(at_ms.replace("_", "")), self._line(who, what, rest))
         while self._queue:
             self._now_ms, _, action = heapq.heappop(self._queue)
-            if not self._crashed:
-                action()
+            action()
         return self
 
     def _may(self, who: str, what: str) -> bool:
@@ -267,7 +266,8 @@ class Ladder(Environment):
 
     def _crash(self, heartbeat_ms: int) -> None:
         """kill -9, then the next start: all that is left is the last journal entry."""
-        self._crashed = True
+        self.crashed = True
+        self._queue.clear()
         if self._journal is not None:
             found = CallFoundOpen(**world.stamps(heartbeat_ms), call_id=world.call_id())
             self.call, commands = decide(self._journal, found, Given(self.policy, self.load))

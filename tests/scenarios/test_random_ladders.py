@@ -95,6 +95,8 @@ def test_every_call_ends_with_one_record_and_settled_books(
     if unwritten:
         assert "route" not in " ".join(ladder.wire)
         return
+    assert not ladder.books.open
+    assert ladder.books.faults() == []
     record = ladder.record
     note(f"{record.hangup_origin}/{record.detail}")
     assert ladder.is_over or ladder.crashed

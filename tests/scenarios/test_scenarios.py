@@ -80,6 +80,8 @@ def test_there_is_one_record_and_nothing_is_left_behind(scenario: Scenario) -> N
     revisions = 0 if scenario.refused else scenario.revisions
     assert [record.revision for record in ladder.records] == list(range(revisions))
     assert len(ladder.refusals) == scenario.refused
+    assert not ladder.books.open
+    assert ladder.books.faults() == []
 
 
 def test_every_row_of_the_table_has_a_scenario_with_its_codes() -> None:
