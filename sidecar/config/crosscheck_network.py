@@ -89,7 +89,7 @@ def _tls(effective: Effective, tables: Tables, findings: Findings) -> None:
     if has_names and listening and effective.settings.sip.tls_ca_file is None:
         findings.error(
             *has_names[0].at("tls_names"),
-            "certificates of peers are believed only with sip.tls_ca_file",
+            "certificates of peers are verified against sip.tls_ca_file: it is missing",
         )
     for gateway in tables.gateways.values():
         if not gateway["tls_names"]:
@@ -250,9 +250,11 @@ def _caller_id(gateway: Entry, tables: Tables, findings: Findings) -> None:
 def _routes(tables: Tables, findings: Findings) -> None:
     seen: dict[str, Entry] = {}
     reached: set[str] = set()
+    unread = False  # one has a wrong list of gateways, which is an error already: who is reached is not known
     for route in tables.routes:
         if "gateways" in route.given and route["gateways"] == ():
             findings.error(*route.at("gateways"), "is empty")
+        unread |= route["gateways"] is None
         names = [name for one in route["gateways"] or () for name in _names(one)]
         for name in dict.fromkeys(names):
             reached.add(name)
@@ -271,7 +273,7 @@ def _routes(tables: Tables, findings: Findings) -> None:
                 f"{quoted(prefix)} is the prefix of {seen[prefix].written} too, "
                 f"{seen[prefix].where('prefix')}",
             )
-    if tables.routes:
+    if tables.routes and not unread:
         for gateway in tables.gateways.values():
             if gateway.name not in reached:
                 findings.warn(*gateway.at(), "no route leads to it")

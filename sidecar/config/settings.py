@@ -251,7 +251,7 @@ class Billing(Section, frozen=True, kw_only=True):
     rate_by: Annotated[
         RateBy,
         "The number that is looked up: as `dialled`, or the `routing_number` (`rn`) of one that is said to "
-        "be ported (`npdi`, RFC 4694). Who sends the call says so: only where senders are to be believed.",
+        "be ported (`npdi`, RFC 4694). Who sends the call says so: only for senders that are trusted.",
     ] = RateBy.DIALLED
     currency: Annotated[str, values.CURRENCY, "Currency of accounts that name none."] = "EUR"
     deck: Annotated[

@@ -121,8 +121,8 @@ class AccountRules:
         account_at: Callable[[], str | None],
     ) -> str | None:
         """The account of the first rule that applies, among `accounts`; None where nobody claims the call.
-        `asserts_identity`: what headers say of the caller may be believed. `account_at`: that of the source
-        address, asked where a rule wants it."""
+        `asserts_identity`: headers count, because they come from inside the trust domain (RFC 3325).
+        `account_at`: that of the source address, asked where a rule wants it."""
         first: _Claim | None = None
         found = None
         for claim, named in self._claims_on(invite, asserts_identity, account_at):

@@ -42,7 +42,7 @@ def explain(
     """How the digits `received` became `record`.
 
     `terms` are those that the record does not carry: the minimum, the fee unit, the tax rate. Without them
-    the defaults are taken, and a tax is believed.
+    the defaults are taken, and a tax is not checked.
     """
     lines = [
         ("received", received),

@@ -92,7 +92,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     transport: TransportName = TransportName.UDP
     tls_names: tuple[str, ...] = ()  # of its certificate, beside `host`
-    peer: str = ""  # the peer group that its address is in; its words are believed as that group's are
+    peer: str = ""  # the peer group that its address is in, and that says how far it is trusted
     strip_digits: int = 0  # of the number sent, before the buy rate is looked up
     calls_max: int | None = None
     no_response_failover_ms: int

@@ -679,14 +679,6 @@ SAID_TWICE = {
     "unknown gateway",
     "no gateway is reached",
     "route to nothing",
-    "gateway twice",
-    "empty group",
-    "weight without a group",
-    "weight zero",
-    "weight in letters",
-    "no weight after all",
-    "group in a group",
-    "gateway as a number",
 }
 
 

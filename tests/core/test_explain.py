@@ -164,7 +164,7 @@ def test_a_tax_that_is_not_that_of_the_terms_is_named() -> None:
     assert right.net is not None
     wrong = replace(right, tax=Decimal("0.1"), total=right.net + Decimal("0.1"))
     assert explain("44", wrong, terms=terms).differences == ("tax 0.1, recomputed 0.057323",)
-    assert explain("44", wrong).differences == (), "without terms a tax is believed"
+    assert explain("44", wrong).differences == (), "without terms a tax is not checked"
 
 
 @pytest.mark.parametrize("name", ["net", "tax", "total"])
