@@ -6,7 +6,7 @@ import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -274,24 +274,30 @@ async def test_any_certificate_of_a_gateway_will_do_where_no_ca_is_set(
         await gateway.expect("INVITE")
 
 
+PAI: Final = "P-Asserted-Identity: <sip:+4930777@x.example>"
+
+
 async def test_a_call_over_tls_on_both_sides(ours: TlsFiles, authority: Authority) -> None:
     """The gateway's group is known by its certificate, which nobody has seen before it is called."""
-    group = PeerGroup(name="all", cidrs=("127.0.0.0/8",), tls_names=(PROXY,))
+    group = PeerGroup(name="all", cidrs=("127.0.0.0/8",), tls_names=(PROXY,), asserts_identity=True)
     async with Rig(tls=ours, peers=(group,), **TLS) as rig:
         own = authority.sign("", f"DNS:{PROXY},IP:{rig.network}.3")
         peer = await caller(rig, client(authority.certificate, own))
         gateway = rig.adopt(
             await ScriptedUA.tcp_server(f"{rig.network}.3", server(authority.certificate, own))
         )
-        sent = rig.invite(agent=peer)
+        sent = rig.invite(PAI, agent=peer)
         await peer.expect(100)
         invite = await rig.event(InviteReceived)
         rig.send(rig.route(invite, host=gateway.host, port=gateway.port, transport=TransportName.TLS))
         at_b = await gateway.expect("INVITE")
-        gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+        assert "P-Asserted-Identity" in at_b
+        gateway.reply(at_b, 200, PAI, tag="to-b", body=ANSWER)
         await rig.event(AnswerHeld)
         rig.send(RelayAnswer(bridge_id=invite.bridge_id))
-        a = Dialog.of_caller(sent, await peer.expect(200))
+        ok = await peer.expect(200)
+        assert "P-Asserted-Identity" in ok
+        a = Dialog.of_caller(sent, ok)
         rig.in_dialog(peer, "ACK", a, cseq=1)
         await gateway.expect("ACK")
         rig.in_dialog(gateway, "BYE", Dialog.of_callee(at_b, "to-b"), cseq=1)

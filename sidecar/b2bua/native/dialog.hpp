@@ -97,6 +97,7 @@ public:
     const pjsip_fromto_hdr* remote() const { return remote_; }
     const RemoteParty& party() const { return party_; }
     int group() const { return party_.group(); }
+    bool trusts_peer() const { return party_.trusted(); }
     bool hears(const pjsip_rx_data* message) const { return party_.speaks_in(context_, message); }
 
 private:

@@ -144,7 +144,7 @@ bool Leg::life_due(std::int64_t mono_ns) {
 header_policy::Options Leg::passing() const {
     header_policy::Options options;
     options.identity = identity_passes_;
-    options.receiver.trusted = context_.settings.peers.asserts_identity(dialog.group());
+    options.receiver.trusted = dialog.trusts_peer();
     options.receiver.keep_outside = context_.settings.keep_assertions_outside;
     if (!withheld_.empty()) options.withheld = &withheld_;
     return options;

@@ -91,12 +91,16 @@ bool PeerTable::lists(int group, const Address& address) const {
 }
 
 int PeerTable::find(const pj_sockaddr_t* socket_address, const std::vector<std::string>& tls_names) const {
+    return find_if(socket_address, &tls_names);
+}
+
+int PeerTable::find_if(const pj_sockaddr_t* socket_address, const std::vector<std::string>* tls_names) const {
     const Address address = address_of(socket_address);
     const int port = pj_sockaddr_get_port(socket_address);
     for (std::size_t i = 0; i < groups_.size(); ++i) {
         const Group& group = groups_[i];
         if (group.port != 0 && group.port != port) continue;
-        if (!group.tls_names.empty() && !shares_name(group.tls_names, tls_names)) continue;
+        if (tls_names != nullptr && !group.tls_names.empty() && !shares_name(group.tls_names, *tls_names)) continue;
         if (lists(static_cast<int>(i), address)) return static_cast<int>(i);
     }
     return unlisted;

@@ -26,6 +26,8 @@ public:
     // Index of the group, or `unlisted`. `tls_names`: those in the verified certificate of the connection; a group that
     // asks for names holds nobody who has none of them.
     int find(const pj_sockaddr_t* address, const std::vector<std::string>& tls_names) const;
+    // Of a place that is called, whose certificate is looked at by itself: its group asks for names of those who call us.
+    int find_called(const pj_sockaddr_t* address) const { return find_if(address, nullptr); }
     const std::string& name(int group) const { return groups_.at(static_cast<std::size_t>(group)).name; }
     int requests_per_s(int group) const { return groups_.at(static_cast<std::size_t>(group)).requests_per_s; }
     bool finds_nat(int group) const { return groups_.at(static_cast<std::size_t>(group)).finds_nat; }
@@ -52,6 +54,7 @@ private:
         bool finds_nat;  // see Dialog::aim
         bool asserts_identity;
     };
+    int find_if(const pj_sockaddr_t* address, const std::vector<std::string>* tls_names) const;
     static bool parse(std::string_view text, Range& out);
     static bool holds(const Range& range, const Address& address);
 

@@ -34,6 +34,7 @@ void RemoteParty::is_caller(const Context& context, const pjsip_rx_data* invite)
     secure_ = over_tls(invite);
     pj_sockaddr_cp(&address_, &invite->pkt_info.src_addr);
     group_ = context.group_of(&address_, invite->tp_info.transport);
+    trusted_ = context.settings.peers.asserts_identity(group_);
     add(address_of(&address_));
     const pjsip_msg* msg = invite->msg_info.msg;
     for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
@@ -48,6 +49,7 @@ void RemoteParty::is_called(const Context& context, const pj_sockaddr& address, 
     secure_ = secure;
     pj_sockaddr_cp(&address_, &address);
     group_ = context.settings.peers.find(&address_, {});
+    trusted_ = context.settings.peers.asserts_identity(context.settings.peers.find_called(&address_));
     own_.insert(own_.begin(), address_of(&address_));
 }
 

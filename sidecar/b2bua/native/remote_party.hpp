@@ -28,6 +28,7 @@ public:
 
     const pj_sockaddr& address() const { return address_; }  // where its INVITE came from, or ours went
     int group() const { return group_; }
+    bool trusted() const { return trusted_; }  // may be told who speaks (RFC 3325)
 
 private:
     void add(const Address& address);
@@ -36,6 +37,7 @@ private:
 
     pj_sockaddr address_{};
     int group_ = PeerTable::unlisted;
+    bool trusted_ = false;
     bool caller_ = false;
     bool secure_ = false;  // over TLS
     std::vector<Address> own_;  // the first is that of address_
