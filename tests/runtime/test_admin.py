@@ -81,7 +81,7 @@ async def test_a_released_call_ends_as_admin_operator_with_his_name_and_reason(n
         Release(bridge_id=1, sip_code=480, q850_cause=31, text="operator")
     ]
     await node.closed(1)
-    [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id), ANN)).records
+    [record] = (await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)).records
     cdr = decode_json(bytes(record))
     assert (cdr.hangup_origin, cdr.server_reason, cdr.detail) == (
         HangupOrigin.SERVER,
@@ -116,7 +116,7 @@ async def test_drain_with_release_ends_the_live_calls_as_drain(node: Node) -> No
     )
     assert (drained.live, drained.released) == (1, 1)
     await node.closed(1)
-    [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id), ANN)).records
+    [record] = (await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)).records
     cdr = decode_json(bytes(record))
     assert (cdr.detail, cdr.operator, cdr.operator_text) == (Detail.DRAIN, "ann", "upgrade")
 
@@ -133,7 +133,7 @@ async def test_a_drain_releases_a_hundred_calls_in_a_turn_of_the_loop(node: Node
 
 async def test_margin_terms_are_taken_over_whole_and_nothing_else_is(node: Node) -> None:
     before = node.calls.policy
-    await node.admin.account_create(say.AccountCreateParams(name="made"), ANN)
+    await node.admin.accounts.create(say.AccountCreateParams(name="made"), ANN)
     rate = ExchangeRate(base="USD", quote="EUR", rate=Decimal("0.9"), valid_from=utc(0))
     demo = replace(before.accounts["demo"], margin_floor=Decimal("0.2"), calls_max=1)
     read = replace(
@@ -168,46 +168,46 @@ async def test_margin_terms_are_taken_over_whole_and_nothing_else_is(node: Node)
 
 
 async def test_an_account_is_made_topped_up_and_used_by_the_next_call(node: Node) -> None:
-    made = await node.admin.account_create(say.AccountCreateParams(name="acme", prepaid=True), ANN)
+    made = await node.admin.accounts.create(say.AccountCreateParams(name="acme", prepaid=True), ANN)
     assert (made.currency, made.prepaid, balances(made)) == ("EUR", True, [("0", "EUR")])
     assert node.calls.policy.accounts["acme"].prepaid
-    booked = await node.admin.account_topup(
+    booked = await node.admin.accounts.topup(
         say.AccountTopupParams(name="acme", amount="12.50", reference="invoice 7"), ANN
     )
     assert (booked.balance.amount, booked.balance.currency) == ("12.50", "EUR")
 
 
 async def test_making_an_account_again_does_nothing_unless_the_terms_differ(node: Node) -> None:
-    await node.admin.account_create(say.AccountCreateParams(name="acme"), ANN)
-    await node.admin.account_create(say.AccountCreateParams(name="acme", currency="EUR"), ANN)
+    await node.admin.accounts.create(say.AccountCreateParams(name="acme"), ANN)
+    await node.admin.accounts.create(say.AccountCreateParams(name="acme", currency="EUR"), ANN)
     for other in (
         say.AccountCreateParams(name="acme", prepaid=True),
         say.AccountCreateParams(name="acme", currency="USD"),
         say.AccountCreateParams(name="demo", prepaid=True),
     ):
         with pytest.raises(CommandError, match="other terms") as refused:
-            await node.admin.account_create(other, ANN)
+            await node.admin.accounts.create(other, ANN)
         assert refused.value.code is ErrorCode.REFUSED
 
 
 async def test_the_same_reference_is_booked_once(node: Node) -> None:
     for _ in range(3):
-        booked = await node.admin.account_topup(
+        booked = await node.admin.accounts.topup(
             say.AccountTopupParams(name="prepaid", amount="5", reference="invoice 7"), ANN
         )
         assert booked.balance.amount == "5"
 
 
 async def test_a_prepaid_call_moves_the_balance_by_what_it_cost(node: Node) -> None:
-    await node.admin.account_topup(say.AccountTopupParams(name="prepaid", amount="0.04", reference="1"), ANN)
+    await node.admin.accounts.topup(say.AccountTopupParams(name="prepaid", amount="0.04", reference="1"), ANN)
     await node.up(account="prepaid")
-    shown = await node.admin.account_show(say.AccountShowParams(name="prepaid"), ANN)
+    shown = await node.admin.accounts.show(say.AccountShowParams(name="prepaid"), ANN)
     assert balances(shown) == [("0.000000", "EUR")]
     assert shown.live_calls == 1
     await node.calls.release_live("ann", "")
     await node.closed(1)
     await node.whole(account="prepaid", talk_ms=2_400)
-    shown = await node.admin.account_show(say.AccountShowParams(name="prepaid"), ANN)
+    shown = await node.admin.accounts.show(say.AccountShowParams(name="prepaid"), ANN)
     assert balances(shown) == [("0.010000", "EUR")]
     assert [(m.kind, m.amount) for m in shown.movements][:3] == [
         ("charge", "-0.030000"),
@@ -215,7 +215,7 @@ async def test_a_prepaid_call_moves_the_balance_by_what_it_cost(node: Node) -> N
         ("reserve", "-0.040000"),
     ]
     assert (
-        await node.admin.account_show(say.AccountShowParams(name="prepaid", movements=0), ANN)
+        await node.admin.accounts.show(say.AccountShowParams(name="prepaid", movements=0), ANN)
     ).movements == ()
 
 
@@ -234,25 +234,25 @@ async def test_a_top_up_that_cannot_be_booked_says_why(
     node: Node, wanted: say.AccountTopupParams, code: ErrorCode
 ) -> None:
     with pytest.raises(CommandError) as refused:
-        await node.admin.account_topup(wanted, ANN)
+        await node.admin.accounts.topup(wanted, ANN)
     assert refused.value.code is code
 
 
 async def test_an_account_that_nobody_made_is_not_shown(node: Node) -> None:
     with pytest.raises(CommandError, match="account create nobody") as refused:
-        await node.admin.account_show(say.AccountShowParams(name="nobody"), ANN)
+        await node.admin.accounts.show(say.AccountShowParams(name="nobody"), ANN)
     assert refused.value.code is ErrorCode.NOT_FOUND
 
 
 async def test_an_account_is_given_addresses_and_they_are_taken_away_again(node: Node) -> None:
     wanted = say.AccountCreateParams(name="acme", addresses=("192.0.2.0/24", "2001:DB8::/32"))
-    assert (await node.admin.account_create(wanted, ANN)).addresses == ("192.0.2.0/24", "2001:db8::/32")
+    assert (await node.admin.accounts.create(wanted, ANN)).addresses == ("192.0.2.0/24", "2001:db8::/32")
     one = say.AccountAddressParams(name="demo", block="::ffff:192.0.2.7")
     for _ in range(2):  # the second time it has it
-        assert (await node.admin.account_address(one, ANN)).addresses == ("192.0.2.7/32",)
+        assert (await node.admin.accounts.address(one, ANN)).addresses == ("192.0.2.7/32",)
     table = node.calls.policy.account_addresses
     assert [table.account_of(f"192.0.2.{host}:5060") for host in (6, 7)] == ["acme", "demo"]
-    taken = await node.admin.account_address(replace(one, remove=True), ANN)
+    taken = await node.admin.accounts.address(replace(one, remove=True), ANN)
     assert taken.addresses == ()
     assert node.calls.policy.account_addresses.account_of("192.0.2.7:5060") == "acme"
     assert await node.store.accounts.addresses() == (("192.0.2.0/24", "acme"), ("2001:db8::/32", "acme"))
@@ -268,7 +268,7 @@ async def test_an_account_is_given_addresses_and_they_are_taken_away_again(node:
 
 async def test_addresses_that_cannot_be_given_or_taken_say_why_and_change_nothing(node: Node) -> None:
     given = say.AccountAddressParams(name="demo", block="192.0.2.0/24")
-    await node.admin.account_address(given, ANN)
+    await node.admin.accounts.address(given, ANN)
     policy = node.calls.policy
     for wanted, code, said in (
         (replace(given, block="192.0.2.7/24"), ErrorCode.INVALID_PARAMS, "bits set behind its mask"),
@@ -287,11 +287,11 @@ async def test_addresses_that_cannot_be_given_or_taken_say_why_and_change_nothin
         ),
     ):
         with pytest.raises(CommandError, match=said) as refused:
-            await node.admin.account_address(wanted, ANN)
+            await node.admin.accounts.address(wanted, ANN)
         assert refused.value.code is code
     create = say.AccountCreateParams(name="acme", addresses=("198.51.100.0/24", "192.0.2.0/24"))
     with pytest.raises(CommandError, match="is an address block of account demo"):
-        await node.admin.account_create(create, ANN)
+        await node.admin.accounts.create(create, ANN)
     assert node.calls.policy is policy
     assert "acme" not in [stored.name for stored in await node.store.accounts.all()]
     assert await node.store.accounts.addresses() == (("192.0.2.0/24", "demo"),)
@@ -300,7 +300,7 @@ async def test_addresses_that_cannot_be_given_or_taken_say_why_and_change_nothin
 async def test_two_accounts_that_ask_for_one_block_at_once_do_not_both_get_it(node: Node) -> None:
     wanted = [say.AccountAddressParams(name=name, block="192.0.2.0/24") for name in ("demo", "prepaid")]
     answers = await asyncio.gather(
-        *(node.admin.account_address(one, ANN) for one in wanted), return_exceptions=True
+        *(node.admin.accounts.address(one, ANN) for one in wanted), return_exceptions=True
     )
     assert [type(answer) for answer in answers] == [say.AccountShown, CommandError]
     assert node.calls.policy.account_addresses.at("192.0.2.0/24") == "demo"
@@ -312,11 +312,11 @@ async def test_a_call_from_an_address_is_of_the_account_that_was_given_it(node: 
     node.calls.change_policy(lambda policy: replace(policy, account_rules=rules))
     before = await node.up()
     create = say.AccountCreateParams(name="acme", addresses=("127.0.0.0/8",))
-    await node.admin.account_create(create, ANN)
+    await node.admin.accounts.create(create, ANN)
     after = await node.up()
     accounts = [call.account.name for call_id in (before, after) if (call := node.calls.find(call_id))]
     assert accounts == ["demo", "acme"]
-    assert (await node.admin.account_show(say.AccountShowParams(name="acme"), ANN)).live_calls == 1
+    assert (await node.admin.accounts.show(say.AccountShowParams(name="acme"), ANN)).live_calls == 1
 
 
 # --- decks --------------------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
     await node.closed(1)
     totals = {}
     for call_id in (before, after):
-        [record] = (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id), ANN)).records
+        [record] = (await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)).records
         totals[call_id] = str(decode_json(bytes(record)).charges[0].total)
     assert totals == {before: "0.010000", after: "0.100000"}
 
@@ -357,25 +357,25 @@ async def test_a_deck_that_cannot_be_taken_over_changes_nothing(node: Node) -> N
 async def test_a_call_without_a_record_is_said_to_be_up_or_unknown(node: Node) -> None:
     call_id = await node.up()
     with pytest.raises(CommandError, match="still up"):
-        await node.admin.cdr_show(say.CdrShowParams(call_id=call_id), ANN)
+        await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)
     with pytest.raises(CommandError, match="cdr search"):
-        await node.admin.cdr_show(say.CdrShowParams(call_id=NOBODY), ANN)
+        await node.admin.records.show(say.CdrShowParams(call_id=NOBODY), ANN)
 
 
 async def test_a_tail_begins_with_the_last_records_and_goes_on_where_it_was(node: Node) -> None:
-    assert (await node.admin.cdr_tail(say.CdrTailParams(), ANN)).next_seq == 0
+    assert (await node.admin.records.tail(say.CdrTailParams(), ANN)).next_seq == 0
     calls = [await node.whole(f"004412{number}") for number in range(4)]
-    tail = await node.admin.cdr_tail(say.CdrTailParams(limit=2), ANN)
+    tail = await node.admin.records.tail(say.CdrTailParams(limit=2), ANN)
     assert ids(tail.records) == calls[2:]
     assert tail.next_seq == 4
-    again = await node.admin.cdr_tail(say.CdrTailParams(after_seq=tail.next_seq), ANN)
+    again = await node.admin.records.tail(say.CdrTailParams(after_seq=tail.next_seq), ANN)
     assert (again.records, again.next_seq) == ((), 4)
     calls.append(await node.whole())
-    assert ids((await node.admin.cdr_tail(say.CdrTailParams(after_seq=4), ANN)).records) == calls[4:]
+    assert ids((await node.admin.records.tail(say.CdrTailParams(after_seq=4), ANN)).records) == calls[4:]
 
 
 async def test_a_search_finds_by_every_condition_and_goes_on_with_its_cursor(node: Node) -> None:
-    await node.admin.account_topup(say.AccountTopupParams(name="prepaid", amount="5", reference="1"), ANN)
+    await node.admin.accounts.topup(say.AccountTopupParams(name="prepaid", amount="5", reference="1"), ANN)
     first = await node.whole("0044123", account="prepaid")
     node.clock.pass_ms(60_000)
     released = await node.up("0049456")
@@ -385,7 +385,7 @@ async def test_a_search_finds_by_every_condition_and_goes_on_with_its_cursor(nod
 
     async def found(admin: Admin, **wanted: object) -> list[UUID]:
         params = msgspec.convert(wanted, say.CdrSearchParams)
-        return ids((await admin.cdr_search(params, ANN)).records)
+        return ids((await admin.records.search(params, ANN)).records)
 
     assert await found(node.admin) == [released, first]
     for condition in (
@@ -401,9 +401,9 @@ async def test_a_search_finds_by_every_condition_and_goes_on_with_its_cursor(nod
         assert await found(node.admin, **condition) == [released], condition
     assert await found(node.admin, number="+4930123456", gateway="next_hop") == [released, first]
     assert await found(node.admin, suppressed=True) == []
-    page = await node.admin.cdr_search(say.CdrSearchParams(limit=1), ANN)
+    page = await node.admin.records.search(say.CdrSearchParams(limit=1), ANN)
     assert ids(page.records) == [released]
-    page = await node.admin.cdr_search(say.CdrSearchParams(limit=1, cursor=page.cursor), ANN)
+    page = await node.admin.records.search(say.CdrSearchParams(limit=1, cursor=page.cursor), ANN)
     assert (ids(page.records), page.cursor) == ([first], None)
 
 
@@ -441,11 +441,11 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
 
 async def test_what_people_do_to_accounts_is_listed_with_who_did_it(node: Node) -> None:
     bob = Operator("bob", 0)
-    await node.admin.account_create(say.AccountCreateParams(name="acme", prepaid=True), ANN)
-    await node.admin.account_create(say.AccountCreateParams(name="acme", prepaid=True), bob)
+    await node.admin.accounts.create(say.AccountCreateParams(name="acme", prepaid=True), ANN)
+    await node.admin.accounts.create(say.AccountCreateParams(name="acme", prepaid=True), bob)
     topup = say.AccountTopupParams(name="acme", amount="5", reference="1")
-    await node.admin.account_topup(topup, bob)
-    await node.admin.account_topup(topup, ANN)
+    await node.admin.accounts.topup(topup, bob)
+    await node.admin.accounts.topup(topup, ANN)
     made, paid = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
     assert (made.entry, made.operator, made.uid, made.action, made.subject) == (
         1,
@@ -477,28 +477,30 @@ async def test_what_people_do_to_accounts_is_listed_with_who_did_it(node: Node) 
 async def test_dead_letters_are_shown_tried_again_and_dropped(node: Node) -> None:
     calls = [await node.whole(f"+44123{number}") for number in range(3)]
     await node.store.outbox.acknowledge([], [(1, 0x87), (2, 0x95), (3, 0x87)])
-    listed = (await node.admin.dead_letter_list(say.DeadLetterListParams(), ANN)).letters
+    listed = (await node.admin.dead_letters.list(say.DeadLetterListParams(), ANN)).letters
     assert [(one.seq, one.reason_code, one.call_id, one.account) for one in listed] == [
         (1, 0x87, calls[0], "demo"),
         (2, 0x95, calls[1], "demo"),
         (3, 0x87, calls[2], "demo"),
     ]
-    after = await node.admin.dead_letter_list(say.DeadLetterListParams(after_seq=1, limit=1), ANN)
+    after = await node.admin.dead_letters.list(say.DeadLetterListParams(after_seq=1, limit=1), ANN)
     assert after.letters == listed[1:2]
-    shown = await node.admin.dead_letter_show(say.DeadLetterShowParams(seq=2), ANN)
+    shown = await node.admin.dead_letters.show(say.DeadLetterShowParams(seq=2), ANN)
     assert (shown.letter, decode_json(bytes(shown.record)).call_id) == (listed[1], calls[1])
     with pytest.raises(CommandError, match="7 is no dead letter"):
-        await node.admin.dead_letter_show(say.DeadLetterShowParams(seq=7), ANN)
+        await node.admin.dead_letters.show(say.DeadLetterShowParams(seq=7), ANN)
 
-    retried = await node.admin.dead_letter_retry(say.DeadLetterRetryParams(operator="ann", seqs=(2, 7)), ANN)
+    retried = await node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="ann", seqs=(2, 7)), ANN)
     assert (retried.count, node.read_again) == (1, 1)
     assert [row.seq for row in await node.store.outbox.pending(0, 9)] == [2]
     drop = say.DeadLetterDropParams(operator="ann", text="too large", seqs=(2, 3))
-    assert (await node.admin.dead_letter_drop(drop, ANN)).count == 1, "2 waits to be sent again"
-    assert (await node.admin.cdr_show(say.CdrShowParams(call_id=calls[2]), ANN)).records, "the record stays"
-    assert (await node.admin.dead_letter_retry(say.DeadLetterRetryParams(operator="ann"), ANN)).count == 1
+    assert (await node.admin.dead_letters.drop(drop, ANN)).count == 1, "2 waits to be sent again"
+    assert (await node.admin.records.show(say.CdrShowParams(call_id=calls[2]), ANN)).records, (
+        "the record stays"
+    )
+    assert (await node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="ann"), ANN)).count == 1
     assert [row.seq for row in await node.store.outbox.pending(0, 9)] == [1, 2]
-    assert (await node.admin.dead_letter_list(say.DeadLetterListParams(), ANN)).letters == ()
+    assert (await node.admin.dead_letters.list(say.DeadLetterListParams(), ANN)).letters == ()
 
 
 # --- rating again -------------------------------------------------------------------------------------------
@@ -517,8 +519,8 @@ async def dearer(node: Node, call_id: UUID, **changes: Any) -> say.RerateApplyPa
 async def test_a_call_is_restated_once_and_its_account_gets_the_difference(node: Node) -> None:
     request = await dearer(node, await node.whole())
     for outcome in ("revised", "changed"):
-        assert [*(await node.admin.rerate_apply(request, ANN)).outcomes] == [outcome]
-        shown = await node.admin.account_show(say.AccountShowParams(name="demo"), ANN)
+        assert [*(await node.admin.records.rerate(request, ANN)).outcomes] == [outcome]
+        shown = await node.admin.accounts.show(say.AccountShowParams(name="demo"), ANN)
         assert balances(shown) == [("-0.060000", "EUR")]
     assert await node.store.ledger_check() == []
 
@@ -539,7 +541,7 @@ async def test_a_charge_that_does_not_come_out_of_its_record_is_refused(
 ) -> None:
     request = await dearer(node, await node.whole(), **changes)
     with pytest.raises(CommandError) as refused:
-        await node.admin.rerate_apply(request, ANN)
+        await node.admin.records.rerate(request, ANN)
     assert refused.value.code is ErrorCode.INVALID_PARAMS
     assert len(await node.store.records.show(str(request.calls[0].call_id))) == 1
 
@@ -549,9 +551,9 @@ async def test_a_call_whose_legs_are_still_closing_is_not_restated(node: Node) -
     request = await dearer(node, call_id)
     up = await node.up()
     held = replace(request, calls=(replace(request.calls[0], call_id=up),))
-    assert [*(await node.admin.rerate_apply(held, ANN)).outcomes] == ["busy"]
+    assert [*(await node.admin.records.rerate(held, ANN)).outcomes] == ["busy"]
     unknown = replace(request, calls=(replace(request.calls[0], call_id=NOBODY),))
-    assert [*(await node.admin.rerate_apply(unknown, ANN)).outcomes] == ["changed"]
+    assert [*(await node.admin.records.rerate(unknown, ANN)).outcomes] == ["changed"]
 
 
 # --- while the journal cannot be written --------------------------------------------------------------------
@@ -576,12 +578,12 @@ async def test_what_cannot_be_noted_is_not_changed_and_a_release_is_noted_later(
     node.settings = Reread(policy=replace(policy, margin_floor=Decimal("0.5")))
     disk.break_down(FULL)
     for refused in (
-        node.admin.account_create(say.AccountCreateParams(name="acme"), ANN),
-        node.admin.account_topup(say.AccountTopupParams(name="demo", amount="5", reference="1"), ANN),
+        node.admin.accounts.create(say.AccountCreateParams(name="acme"), ANN),
+        node.admin.accounts.topup(say.AccountTopupParams(name="demo", amount="5", reference="1"), ANN),
         node.admin.deck_reload(say.DeckReloadParams(name="other"), ANN),
         node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN),
         node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN),
-        node.admin.dead_letter_retry(say.DeadLetterRetryParams(operator="ann"), ANN),
+        node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="ann"), ANN),
     ):
         with pytest.raises(UnavailableError):
             await refused
@@ -614,8 +616,8 @@ async def test_each_change_is_noted_with_what_was_before_it(node: Node) -> None:
     for _ in range(2):  # the second time nothing is changed, so nothing is noted, but for the drain
         await node.admin.deck_reload(say.DeckReloadParams(name="demo"), bob)
         await node.admin.node_reload(say.NodeReloadParams(operator="bob"), bob)
-        await node.admin.dead_letter_retry(say.DeadLetterRetryParams(operator="bob"), bob)
-    await node.admin.rerate_apply(await dearer(node, call_id), bob)
+        await node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="bob"), bob)
+    await node.admin.records.rerate(await dearer(node, call_id), bob)
     await node.admin.node_drain(say.NodeDrainParams(operator="bob", release=True, text="upgrade"), bob)
     entries = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
     assert {(entry.operator, entry.uid) for entry in entries} == {("bob", 7)}
@@ -686,8 +688,8 @@ async def test_a_command_that_nobody_waits_for_any_more_is_whole(node: Node) -> 
     give = say.AccountAddressParams(name="demo", block="192.0.2.0/24")
     async with asyncio.TaskGroup() as asking:
         for command in (
-            node.admin.account_create(create, ANN),
-            node.admin.account_address(give, ANN),
+            node.admin.accounts.create(create, ANN),
+            node.admin.accounts.address(give, ANN),
             node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN),
         ):
             asked = asking.create_task(command, name="asked")

@@ -44,7 +44,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 
 
 async def topped_up(node: Node, name: str = "prepaid", amount: str = "5") -> None:
-    await node.admin.account_topup(say.AccountTopupParams(name=name, amount=amount, reference="first"), ANN)
+    await node.admin.accounts.topup(say.AccountTopupParams(name=name, amount=amount, reference="first"), ANN)
 
 
 # --- calls and gateways -------------------------------------------------------------------------------------
@@ -253,15 +253,15 @@ async def test_a_deck_is_taken_over_where_none_was_and_noted_where_it_is_another
 async def test_an_account_that_only_the_store_knows_keeps_its_terms(node: Node) -> None:
     for name, currency, prepaid in (("other", "CHF", False), ("stored", "USD", True)):
         await node.store.accounts.create(name, currency, prepaid)
-    shown = await node.admin.account_show(say.AccountShowParams(name="stored"), ANN)
+    shown = await node.admin.accounts.show(say.AccountShowParams(name="stored"), ANN)
     assert (shown.name, shown.currency, shown.prepaid) == ("stored", "USD", True)
     await topped_up(node, "stored")
-    shown = await node.admin.account_show(say.AccountShowParams(name="stored"), ANN)
+    shown = await node.admin.accounts.show(say.AccountShowParams(name="stored"), ANN)
     assert [(one.amount, one.currency) for one in shown.balances] == [("5", "USD")]
 
 
 async def test_an_account_is_made_in_the_currency_that_was_asked_for(node: Node) -> None:
-    made = await node.admin.account_create(say.AccountCreateParams(name="acme", currency="USD"), ANN)
+    made = await node.admin.accounts.create(say.AccountCreateParams(name="acme", currency="USD"), ANN)
     assert made.currency == node.calls.policy.accounts["acme"].currency == "USD"
 
 
@@ -269,9 +269,9 @@ async def test_movements_are_shown_with_what_was_moved_and_what_was_left(node: N
     await topped_up(node)
     node.clock.pass_ms(1_000)
     more = say.AccountTopupParams(name="prepaid", amount="2.5", reference="second")
-    await node.admin.account_topup(more, ANN)
+    await node.admin.accounts.topup(more, ANN)
     call_id = await node.whole(account="prepaid")
-    shown = await node.admin.account_show(say.AccountShowParams(name="prepaid", movements=5), ANN)
+    shown = await node.admin.accounts.show(say.AccountShowParams(name="prepaid", movements=5), ANN)
     charge, *_, second, first = shown.movements
     assert [(one.kind, one.amount, one.balance, one.currency, one.reference) for one in (first, second)] == [
         ("top_up", "5", "5", "EUR", "first"),
@@ -281,7 +281,7 @@ async def test_movements_are_shown_with_what_was_moved_and_what_was_left(node: N
     assert (first.booked_at, first.call_id) == (utc(WALL_NS), None)
     assert (charge.call_id, charge.reference, charge.balance) == (str(call_id), None, "7.470000")
     [last] = (
-        await node.admin.account_show(say.AccountShowParams(name="prepaid", movements=1), ANN)
+        await node.admin.accounts.show(say.AccountShowParams(name="prepaid", movements=1), ANN)
     ).movements
     assert last == charge
 
@@ -295,12 +295,12 @@ async def test_a_dead_letter_is_shown_with_what_the_broker_said_and_its_size(nod
     node.clock.pass_ms(9_000)
     now = utc(node.clock.wall_ns())
     await node.store.outbox.acknowledge([], [(1, 0x95)])
-    [letter] = (await node.admin.dead_letter_list(say.DeadLetterListParams(), ANN)).letters
+    [letter] = (await node.admin.dead_letters.list(say.DeadLetterListParams(), ANN)).letters
     assert (letter.died_at, letter.reason_code, letter.bytes) == (now, 0x95, len(row.payload))
     assert letter.reason == (await node.store.outbox.dead_letters())[0].reason_name != ""
     for missing in (say.DeadLetterShowParams(seq=2), say.DeadLetterShowParams(seq=1_000)):
         with pytest.raises(CommandError) as refused:
-            await node.admin.dead_letter_show(missing, ANN)
+            await node.admin.dead_letters.show(missing, ANN)
         assert refused.value.code is ErrorCode.NOT_FOUND
 
 
@@ -309,7 +309,7 @@ async def test_a_letter_that_is_not_dead_is_not_shown_for_the_next(node: Node) -
         await node.whole()
     await node.store.outbox.acknowledge([], [(2, 0x95)])
     with pytest.raises(CommandError, match="1 is no dead letter"):
-        await node.admin.dead_letter_show(say.DeadLetterShowParams(seq=1), ANN)
+        await node.admin.dead_letters.show(say.DeadLetterShowParams(seq=1), ANN)
 
 
 async def test_dead_letters_that_are_dropped_are_noted_with_their_numbers_and_why(node: Node) -> None:
@@ -317,7 +317,7 @@ async def test_dead_letters_that_are_dropped_are_noted_with_their_numbers_and_wh
         await node.whole()
     await node.store.outbox.acknowledge([], [(seq, 0x95) for seq in (1, 2, 3)])
     drop = say.DeadLetterDropParams(operator="ann", text="too large", seqs=(1, 3))
-    assert (await node.admin.dead_letter_drop(drop, ANN)).count == 2
+    assert (await node.admin.dead_letters.drop(drop, ANN)).count == 2
     assert node.read_again == 0
     [note] = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
     assert (note.action, note.subject, note.text) == ("dead-letter.drop", "1 3", "too large")
@@ -341,8 +341,8 @@ async def test_dead_letters_that_are_dropped_are_noted_with_their_numbers_and_wh
 async def test_changes_are_found_by_each_condition(
     node: Node, wanted: dict[str, Any], found: list[str]
 ) -> None:
-    await node.admin.account_create(say.AccountCreateParams(name="acme"), ANN)
-    await node.admin.account_create(say.AccountCreateParams(name="other"), Operator("bob", 7))
+    await node.admin.accounts.create(say.AccountCreateParams(name="acme"), ANN)
+    await node.admin.accounts.create(say.AccountCreateParams(name="other"), Operator("bob", 7))
     listed = await node.admin.audit_list(say.AuditListParams(**wanted), ANN)
     assert [entry.subject for entry in listed.entries] == found
 
@@ -360,7 +360,7 @@ async def priced(node: Node, call_id: UUID, per_minute: str) -> say.Restated:
 
 async def restated(node: Node, *calls: say.Restated) -> list[str]:
     asked = say.RerateApplyParams(operator="ann", text="wrong deck", calls=calls)
-    return [outcome.value for outcome in (await node.admin.rerate_apply(asked, ANN)).outcomes]
+    return [outcome.value for outcome in (await node.admin.records.rerate(asked, ANN)).outcomes]
 
 
 async def test_each_of_several_calls_gets_its_own_outcome(node: Node) -> None:
@@ -378,7 +378,7 @@ async def test_a_second_revision_begins_with_the_first(node: Node) -> None:
     assert await restated(node, await priced(node, call_id, "2.4")) == ["revised"]
     records = [
         decode_json(bytes(one))
-        for one in (await node.admin.cdr_show(say.CdrShowParams(call_id=call_id), ANN)).records
+        for one in (await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)).records
     ]
     assert [cdr.revision for cdr in records] == [0, 1, 2]
     assert [(cdr.revised_by, cdr.revised_text) for cdr in records[1:]] == [("ann", "wrong deck")] * 2
@@ -391,7 +391,7 @@ async def test_a_second_revision_begins_with_the_first(node: Node) -> None:
         ("0.030000", "0.060000"),
         ("0.060000", "0.120000"),
     ]
-    shown = await node.admin.account_show(say.AccountShowParams(name="demo"), ANN)
+    shown = await node.admin.accounts.show(say.AccountShowParams(name="demo"), ANN)
     assert [one.amount for one in shown.balances] == ["-0.120000"]
 
 
@@ -411,13 +411,13 @@ async def test_a_call_that_is_ending_is_not_said_to_be_up(node: Node) -> None:
         ]
     )
     with pytest.raises(CommandError, match="cdr search") as refused:
-        await node.admin.cdr_show(say.CdrShowParams(call_id=call_id), ANN)
+        await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)
     assert refused.value.code is ErrorCode.NOT_FOUND
 
 
 async def test_a_tail_longer_than_what_there_is_begins_at_the_first(node: Node) -> None:
     calls = [await node.whole() for _ in range(3)]
-    tail = await node.admin.cdr_tail(say.CdrTailParams(limit=50), ANN)
+    tail = await node.admin.records.tail(say.CdrTailParams(limit=50), ANN)
     assert [decode_json(bytes(one)).call_id for one in tail.records] == calls
     assert tail.next_seq == 3
 
@@ -425,7 +425,7 @@ async def test_a_tail_longer_than_what_there_is_begins_at_the_first(node: Node) 
 @pytest.mark.parametrize("bound", ["charge_min", "charge_max"])
 async def test_an_amount_without_a_currency_is_no_condition(node: Node, bound: str) -> None:
     with pytest.raises(CommandError, match="need a currency") as refused:
-        await node.admin.cdr_search(say.CdrSearchParams(**{bound: "1"}), ANN)  # type: ignore[arg-type]
+        await node.admin.records.search(say.CdrSearchParams(**{bound: "1"}), ANN)  # type: ignore[arg-type]
     assert refused.value.code is ErrorCode.INVALID_PARAMS
 
 
@@ -445,5 +445,5 @@ async def test_calls_are_found_by_what_they_cost(
 ) -> None:
     for talk_ms in (2_400, 4_800):
         await node.whole(talk_ms=talk_ms)
-    found = await node.admin.cdr_search(msgspec.convert(wanted, say.CdrSearchParams), ANN)
+    found = await node.admin.records.search(msgspec.convert(wanted, say.CdrSearchParams), ANN)
     assert [decode_json(bytes(one)).talk_ms for one in found.records] == talked_ms

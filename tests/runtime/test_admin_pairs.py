@@ -51,7 +51,7 @@ class Create(Act):
         self.subject = f"made{self.number}"
 
     async def ask(self) -> None:
-        await self.node.admin.account_create(say.AccountCreateParams(name=self.subject, prepaid=True), ANN)
+        await self.node.admin.accounts.create(say.AccountCreateParams(name=self.subject, prepaid=True), ANN)
 
     async def check(self) -> None:
         assert self.node.calls.policy.accounts[self.subject].prepaid
@@ -66,7 +66,7 @@ class GiveAddress(Act):
         self.block = f"192.0.2.{self.number}/32"
 
     async def ask(self) -> None:
-        await self.node.admin.account_address(say.AccountAddressParams(name="demo", block=self.block), ANN)
+        await self.node.admin.accounts.address(say.AccountAddressParams(name="demo", block=self.block), ANN)
 
     async def check(self) -> None:
         assert self.node.calls.policy.account_addresses.at(self.block) == "demo"
@@ -80,7 +80,7 @@ class TakeAddress(GiveAddress):
 
     async def ask(self) -> None:
         wanted = say.AccountAddressParams(name="demo", block=self.block, remove=True)
-        await self.node.admin.account_address(wanted, ANN)
+        await self.node.admin.accounts.address(wanted, ANN)
 
     async def check(self) -> None:
         assert self.node.calls.policy.account_addresses.at(self.block) is None
@@ -95,7 +95,7 @@ class TopUp(Act):
 
     async def ask(self) -> None:
         topup = say.AccountTopupParams(name="prepaid", amount="5", reference=f"invoice {self.number}")
-        await self.node.admin.account_topup(topup, ANN)
+        await self.node.admin.accounts.topup(topup, ANN)
 
     async def check(self) -> None:
         entries = await self.node.store.accounts.ledger("prepaid")
@@ -186,7 +186,7 @@ class Retry(Act):
 
     async def ask(self) -> None:
         wanted = say.DeadLetterRetryParams(operator="ann", seqs=(self.seq,))
-        assert (await self.node.admin.dead_letter_retry(wanted, ANN)).count == 1
+        assert (await self.node.admin.dead_letters.retry(wanted, ANN)).count == 1
 
     async def check(self) -> None:
         assert self.seq not in await dead(self.node)
@@ -202,7 +202,7 @@ class Drop(Act):
 
     async def ask(self) -> None:
         wanted = say.DeadLetterDropParams(operator="ann", seqs=(self.seq,), text="why")
-        assert (await self.node.admin.dead_letter_drop(wanted, ANN)).count == 1
+        assert (await self.node.admin.dead_letters.drop(wanted, ANN)).count == 1
 
     async def check(self) -> None:
         assert self.seq not in await dead(self.node)
@@ -223,7 +223,7 @@ class Rerate(Act):
         self.wanted = say.RerateApplyParams(operator="ann", text="why", calls=(restated,))
 
     async def ask(self) -> None:
-        done = await self.node.admin.rerate_apply(self.wanted, ANN)
+        done = await self.node.admin.records.rerate(self.wanted, ANN)
         assert done.outcomes == (say.RerateOutcome.REVISED,)
 
     async def check(self) -> None:

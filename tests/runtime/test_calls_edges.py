@@ -273,7 +273,7 @@ async def test_only_calls_that_are_up_are_shown_and_found(node: Node) -> None:
 
 async def test_a_list_holds_so_many_of_the_account_and_the_oldest(node: Node) -> None:
     topup = say.AccountTopupParams(name="prepaid", amount="5", reference="1")
-    await node.admin.account_topup(topup, Operator("ann", 1000))
+    await node.admin.accounts.topup(topup, Operator("ann", 1000))
     calls = [await node.up(account=account) for account in ("demo", "prepaid", "demo", "prepaid", "demo")]
     assert [call.call_id for call in node.calls.oldest(2, "demo")] == [calls[0], calls[2]]
     assert [call.call_id for call in node.calls.oldest(9, "prepaid")] == [calls[1], calls[3]]

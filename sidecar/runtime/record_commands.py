@@ -1,0 +1,197 @@
+"""What people may ask about records and dead letters, and how they restate calls."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from sidecar.core.audit import Change, Operator, told
+from sidecar.core.cdr import Cdr, ChargeRecord
+from sidecar.core.explain_call import explain_call
+from sidecar.core.rating import amount_text
+from sidecar.core.records import utc
+from sidecar.core.rerate import revised
+from sidecar.ports import DeadLetter, DeadLetters, RecordFilter, Records, Revisions
+from sidecar.runtime.calls import Calls
+from sidecar.wire import control as say
+from sidecar.wire.cdr_codec import decode, encode_json
+from sidecar.wire.control import CommandError, ErrorCode, Method
+
+
+class RecordCommands:
+    def __init__(
+        self,
+        calls: Calls,
+        records: Records,
+        revisions: Revisions,
+        status: Callable[[], Awaitable[say.NodeStatus]],
+    ) -> None:
+        self._calls = calls
+        self._records = records
+        self._revisions = revisions
+        self._status = status
+
+    def methods(self) -> Mapping[str, Method]:
+        return {
+            "rerate.apply": Method(say.RerateApplyParams, self.rerate),
+            "cdr.show": Method(say.CdrShowParams, self.show),
+            "cdr.tail": Method(say.CdrTailParams, self.tail),
+            "cdr.search": Method(say.CdrSearchParams, self.search),
+        }
+
+    async def show(self, wanted: say.CdrShowParams, _: Operator) -> say.CdrRevisions:
+        found = await self._records.show(str(wanted.call_id))
+        if not found:
+            up = "it is still up" if self._calls.find(wanted.call_id) else "`sidecar cdr search` finds others"
+            raise CommandError(ErrorCode.NOT_FOUND, f"call {wanted.call_id} has no record: {up}")
+        return say.CdrRevisions(records=_records(found))
+
+    async def tail(self, wanted: say.CdrTailParams, _: Operator) -> say.CdrTail:
+        after_seq = wanted.after_seq
+        if after_seq is None:
+            after_seq = max(0, (await self._status()).outbox_head_seq - wanted.limit)
+        found = await self._records.tail(after_seq, wanted.limit)
+        last_seq = found[-1].seq if found else None
+        return say.CdrTail(records=_records(found), next_seq=after_seq if last_seq is None else last_seq)
+
+    async def search(self, wanted: say.CdrSearchParams, _: Operator) -> say.CdrFound:
+        if wanted.currency is None and (wanted.charge_min or wanted.charge_max):
+            raise CommandError(ErrorCode.INVALID_PARAMS, "charge_min and charge_max need a currency")
+        asked = RecordFilter(
+            origin=wanted.origin,
+            reason=wanted.reason,
+            detail=wanted.detail,
+            account=wanted.account,
+            number=wanted.number,
+            gateway=wanted.gateway,
+            since=wanted.ended_from,
+            until=wanted.ended_to,
+            suppressed=wanted.suppressed,
+            currency=wanted.currency,
+            charge_min=None if wanted.charge_min is None else Decimal(wanted.charge_min),
+            charge_max=None if wanted.charge_max is None else Decimal(wanted.charge_max),
+        )
+        page = await self._records.search(asked, wanted.limit, wanted.cursor)
+        return say.CdrFound(records=_records(page.records), cursor=page.cursor)
+
+    async def rerate(self, wanted: say.RerateApplyParams, operator: Operator) -> say.RerateApplied:
+        """Restate calls with charges that were computed elsewhere. Each must come out of its own record
+        again, or nothing is written."""
+        outcomes = [say.RerateOutcome.CHANGED] * len(wanted.calls)
+        made: dict[int, Cdr] = {}
+        changes: list[Change] = []
+        for place, asked in enumerate(wanted.calls):
+            if self._calls.holds(asked.call_id):
+                outcomes[place] = say.RerateOutcome.BUSY
+                continue
+            known = await self._records.show(str(asked.call_id))
+            if known and known[-1].revision == asked.revision:
+                cdr = made[place] = self._restated(known[-1], asked, wanted.text, operator)
+                changes.append(
+                    Change(
+                        operator=operator,
+                        action="rerate.apply",
+                        subject=str(cdr.call_id),
+                        before=told(_revision(known[-1], asked.charge)),
+                        after=told(_revision(cdr, asked.charge)),
+                        text=wanted.text,
+                    )
+                )
+        done = await self._revisions.revise([*made.values()], changes)
+        for place, written in zip(made, done, strict=True):
+            if written:
+                outcomes[place] = say.RerateOutcome.REVISED
+        return say.RerateApplied(outcomes=tuple(outcomes))
+
+    def _restated(self, cdr: Cdr, asked: say.Restated, text: str, operator: Operator) -> Cdr:
+        line = asked.charge
+        if not any(
+            (line.side, line.party) == (known.side, known.party)
+            and known.billable_ms in (None, line.billable_ms)
+            for known in cdr.charges
+        ):
+            wrong = f"call {asked.call_id} has no such charge: its party and its time stay as they are"
+            raise CommandError(ErrorCode.INVALID_PARAMS, wrong)
+        restated = revised(cdr, line, self._calls.policy.exchange, operator.name, text)
+        if differences := explain_call(restated).all_differences:
+            known = explain_call(cdr).all_differences  # what was wrong before is not this revision's doing
+            if new := [difference for difference in differences if difference not in known]:
+                raise CommandError(ErrorCode.INVALID_PARAMS, f"call {asked.call_id}: {'; '.join(new)}")
+        return restated
+
+
+class DeadLetterCommands:
+    def __init__(self, dead_letters: DeadLetters, read_again: Callable[[], None]) -> None:
+        self._dead_letters = dead_letters
+        self._read_again = read_again
+
+    def methods(self) -> Mapping[str, Method]:
+        return {
+            "dead-letter.list": Method(say.DeadLetterListParams, self.list),
+            "dead-letter.show": Method(say.DeadLetterShowParams, self.show),
+            "dead-letter.retry": Method(say.DeadLetterRetryParams, self.retry),
+            "dead-letter.drop": Method(say.DeadLetterDropParams, self.drop),
+        }
+
+    async def list(self, wanted: say.DeadLetterListParams, _: Operator) -> say.DeadLetterList:
+        found = await self._dead_letters.dead_letters(wanted.after_seq, wanted.limit)
+        return say.DeadLetterList(letters=tuple(map(_letter, found)))
+
+    async def show(self, wanted: say.DeadLetterShowParams, _: Operator) -> say.DeadLetterRecord:
+        for letter in await self._dead_letters.dead_letters(wanted.seq - 1, 1):
+            if letter.seq == wanted.seq:
+                record = msgspec.Raw(encode_json(decode(letter.payload)))
+                return say.DeadLetterRecord(letter=_letter(letter), record=record)
+        raise CommandError(ErrorCode.NOT_FOUND, f"{wanted.seq} is no dead letter")
+
+    async def retry(self, wanted: say.DeadLetterRetryParams, operator: Operator) -> say.DeadLettersDone:
+        """Into the outbox again, under their old numbers, so that subscribers see no number twice."""
+        change = Change(operator=operator, action="dead-letter.retry", subject=_seqs(wanted.seqs))
+        count = await self._dead_letters.retry_dead(wanted.seqs, change)
+        self._read_again()
+        return say.DeadLettersDone(count=count)
+
+    async def drop(self, wanted: say.DeadLetterDropParams, operator: Operator) -> say.DeadLettersDone:
+        """Never sent: subscribers see the gap. The records themselves stay in the journal."""
+        change = Change(
+            operator=operator, action="dead-letter.drop", subject=_seqs(wanted.seqs), text=wanted.text
+        )
+        count = await self._dead_letters.drop_dead(wanted.seqs, change)
+        return say.DeadLettersDone(count=count)
+
+
+def _records(cdrs: Sequence[Cdr]) -> tuple[msgspec.Raw, ...]:
+    return tuple(msgspec.Raw(encode_json(cdr)) for cdr in cdrs)
+
+
+def _revision(cdr: Cdr, restated: ChargeRecord) -> Mapping[str, object]:
+    """What a record says in the line that is restated."""
+    total = next(
+        (line.total for line in cdr.charges if (line.side, line.party) == (restated.side, restated.party)),
+        None,
+    )
+    return {
+        "revision": cdr.revision,
+        "side": restated.side.value,
+        "party": restated.party,
+        "total": None if total is None else amount_text(total),
+    }
+
+
+def _seqs(seqs: Sequence[int] | None) -> str:
+    return "all" if seqs is None else " ".join(map(str, seqs))
+
+
+def _letter(letter: DeadLetter) -> say.DeadLetterShown:
+    cdr = decode(letter.payload)
+    return say.DeadLetterShown(
+        seq=letter.seq,
+        died_at=utc(letter.died_wall_ns),
+        reason_code=letter.reason_code,
+        reason=letter.reason_name,
+        bytes=len(letter.payload),
+        call_id=cdr.call_id,
+        account=cdr.account,
+    )
