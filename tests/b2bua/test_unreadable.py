@@ -23,21 +23,8 @@ from sidecar.core.terms import LegName, RouteFailure, TransportName
 from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
 from tests.b2bua.scripted_ua import Message, ScriptedUA, sip
 from tests.b2bua.test_admission import rig_invite
+from tests.fuzz.corpus import FIELDS
 
-# What pjsip has a parser for, the rest of RFC 3261 §20, and what its extensions add to calls.
-FIELDS: Final = (
-    *("Accept", "Accept-Encoding", "Accept-Language", "Alert-Info", "Allow", "Allow-Events", "a"),
-    *("Authentication-Info", "Authorization", "Call-ID", "i", "Call-Info", "Contact", "m"),
-    *("Content-Disposition", "Content-Encoding", "Content-Language", "Content-Length", "l", "Content-Type"),
-    *("CSeq", "Date", "Diversion", "Error-Info", "Event", "o", "Expires", "From", "f", "History-Info"),
-    *("Identity", "In-Reply-To", "Join", "Max-Forwards", "MIME-Version", "Min-Expires", "Min-SE"),
-    *("Organization", "P-Asserted-Identity", "P-Charging-Vector", "Priority", "Privacy"),
-    *("Proxy-Authenticate", "Proxy-Authorization", "Proxy-Require", "RAck", "Reason", "Record-Route"),
-    *("Refer-To", "Referred-By", "Replaces", "Reply-To", "Require", "Retry-After", "Route", "RSeq"),
-    *("Server", "Session-Expires", "x", "Session-ID", "Subject", "Subscription-State", "Supported", "k"),
-    *("Target-Dialog", "Timestamp", "To", "t", "Unsupported", "User-Agent", "Via", "v", "Warning"),
-    *("WWW-Authenticate", "X-Nobody-Knows"),
-)
 VALUES: Final = {
     "empty": "",
     "garbage": '<<;"=%,@:\x01',

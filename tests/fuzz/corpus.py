@@ -262,4 +262,19 @@ ODD: Final = tuple(
     )
 )
 
+# What pjsip has a parser for, the rest of RFC 3261 §20, and what its extensions add to calls.
+FIELDS: Final = (
+    *("Accept", "Accept-Encoding", "Accept-Language", "Alert-Info", "Allow", "Allow-Events", "a"),
+    *("Authentication-Info", "Authorization", "Call-ID", "i", "Call-Info", "Contact", "m"),
+    *("Content-Disposition", "Content-Encoding", "Content-Language", "Content-Length", "l", "Content-Type"),
+    *("CSeq", "Date", "Diversion", "Error-Info", "Event", "o", "Expires", "From", "f", "History-Info"),
+    *("Identity", "In-Reply-To", "Join", "Max-Forwards", "MIME-Version", "Min-Expires", "Min-SE"),
+    *("Organization", "P-Asserted-Identity", "P-Charging-Vector", "Priority", "Privacy"),
+    *("Proxy-Authenticate", "Proxy-Authorization", "Proxy-Require", "RAck", "Reason", "Record-Route"),
+    *("Refer-To", "Referred-By", "Replaces", "Reply-To", "Require", "Retry-After", "Route", "RSeq"),
+    *("Server", "Session-Expires", "x", "Session-ID", "Subject", "Subscription-State", "Supported", "k"),
+    *("Target-Dialog", "Timestamp", "To", "t", "Unsupported", "User-Agent", "Via", "v", "Warning"),
+    *("WWW-Authenticate", "X-Nobody-Knows"),
+)
+
 ALL: Final = (*VALID, *IN_DIALOG, *RESPONSES, *(one.message for one in INVALID), *ODD)

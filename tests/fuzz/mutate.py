@@ -67,6 +67,13 @@ def mutated(rng: random.Random, message: bytes, others: Sequence[bytes]) -> byte
     return message
 
 
+def odd_field(rng: random.Random, names: Sequence[str]) -> str:
+    """A header field that nobody may be able to read, in one line."""
+    pieces = [piece for piece in (*_PIECES, *_NUMBERS) if b"\r" not in piece and b"\n" not in piece]
+    value = b"".join(rng.choice(pieces) * rng.choice((1, 1, 1, 2, 50)) for _ in range(rng.randrange(5)))
+    return f"{rng.choice(names)}: {value[:4000].decode('latin-1')}"
+
+
 def _place(rng: random.Random, message: bytes) -> int:
     return rng.randint(0, len(message))
 

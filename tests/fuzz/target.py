@@ -11,7 +11,7 @@ import contextlib
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,11 +23,12 @@ from sidecar.core.terms import DeadlineKind, TransportName
 from tests.b2bua.rig import ANSWER, Dialog, Rig
 from tests.b2bua.scripted_ua import Message, ScriptedUA, sip
 from tests.fuzz import corpus
-from tests.fuzz.mutate import mutated
+from tests.fuzz.mutate import mutated, odd_field
 from tests.fuzz.recording import Recorder, Recording, Sent
 
 BATCH: Final = 20  # messages between two OPTIONS that must be answered
 PROBE_EVERY: Final = 400  # messages between two whole calls that must work; each has a live dialog of its own
+ODD_CALLS: Final = 10  # whole calls with odd header fields before each of those live dialogs
 TCP_BATCH: Final = 8  # batches on one connection: once its framing is lost, the rest of it is noise
 PATIENCE_S: Final = 8.0
 OURS: Final = "777"  # numbers of the calls that must work
@@ -43,6 +44,7 @@ class Tally:
     messages: int = 0
     probes: int = 0
     calls: int = 0
+    odd: int = 0  # calls that ended with their BYE, whatever else was in 2xx, ACK and BYE
     relayed: int = 0  # in-dialog requests that reached the other side
     seconds: float = 0.0
 
@@ -214,6 +216,9 @@ class Fuzzer:
         try:
             await self._call(rig, caller, hang_up=True)
             self.tally.probes += 1
+            for _ in range(ODD_CALLS):
+                await self._call(rig, caller, hang_up=True, fields=self._odd_fields)
+                self.tally.odd += 1
             a, b, at_b = await self._call(rig, caller, hang_up=False)
             self._fill(rig, senders, a, b, at_b)
             self._recorder.begin(self._seed, self._words)
@@ -250,24 +255,32 @@ class Fuzzer:
         return caller, callee
 
     async def _call(
-        self, rig: FuzzRig, caller: ScriptedUA, *, hang_up: bool
+        self,
+        rig: FuzzRig,
+        caller: ScriptedUA,
+        *,
+        hang_up: bool,
+        fields: Callable[[], Sequence[str]] = tuple,
     ) -> tuple[Dialog, Dialog, Message]:
+        """`fields` are added to 2xx, ACK and BYE; none of them keeps the call from its end."""
         callee = rig.callee
+        added: list[Sequence[str]] = [fields() for _ in range(3)]
         number = self._number()
         try:
             sent = rig.invite(number=f"{OURS}{number}", tag=f"probe{number}", agent=caller)
             at_b = await self._past_options(callee, "INVITE")
-            callee.reply(at_b, 200, tag=f"b{number}", body=ANSWER)
+            callee.reply(at_b, 200, *added[0], tag=f"b{number}", body=ANSWER)
             ok = await self._past_options(caller, 200)
             a, b = Dialog.of_caller(sent, ok), Dialog.of_callee(at_b, f"b{number}")
-            rig.in_dialog(caller, "ACK", a, cseq=1)
+            rig.in_dialog(caller, "ACK", a, *added[1], cseq=1)
             await self._past_options(callee, "ACK")
             if hang_up:
-                rig.in_dialog(caller, "BYE", a, cseq=2)
+                rig.in_dialog(caller, "BYE", a, *added[2], cseq=2)
                 callee.reply(await self._past_options(callee, "BYE"), 200)
                 await self._past_options(caller, 200, "BYE")
         except (TimeoutError, AssertionError) as error:
-            raise Lost(f"a call that must work did not: {error!r}; {rig.hook.stats()}") from error
+            what = f"a call that must work did not: {error!r}; with {added}; {rig.hook.stats()}"
+            raise Lost(what) from error
         return a, b, at_b
 
     async def _past_options(self, agent: ScriptedUA, what: str | int, method: str = "INVITE") -> Message:
@@ -319,6 +332,9 @@ class Fuzzer:
         if self.rng.random() < 0.9:
             message = mutated(self.rng, message, self._filled)
         return way, message
+
+    def _odd_fields(self) -> Sequence[str]:
+        return [odd_field(self.rng, corpus.FIELDS) for _ in range(self.rng.choice((1, 1, 1, 3)))]
 
     def _recorded(self, recording: Recording) -> Iterator[Sequence[Sent]]:
         sent = recording.addressed(self._words)
