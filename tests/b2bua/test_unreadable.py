@@ -302,8 +302,13 @@ async def test_a_refusal_is_heard_whatever_else_is_in_it(code: int, headers: tup
         await rig.gateway.expect("ACK")
         failed = await rig.event(RouteFailed)
         assert (failed.sip_code, failed.cause) == (code, RouteFailure.FINAL_RESPONSE)
-        rig.send(RelayFailure(bridge_id=invite.bridge_id))
-        rig.ack_failure(sent, await rig.caller.receive())
+        rig.send(RelayFailure(bridge_id=invite.bridge_id, sip_code=500))
+        refused = await rig.caller.expect(500)
+        rig.ack_failure(sent, refused)
+        # What is B's word with its own code alone does not pass with another.
+        assert not {"Retry-After", "WWW-Authenticate", "Proxy-Authenticate"} & {
+            name for name, _ in refused.headers
+        }
 
 
 @pytest.mark.parametrize("other", ['NTLM targetname="x"', "Bearer", "", 'Basic realm="x"', "a, b, c"])
@@ -332,6 +337,14 @@ async def test_a_digest_challenge_beside_another_is_answered(other: str) -> None
         "Proxy-Authorization: Bearer x",
         "Unsupported: " + ", ".join(["y"] * 50),
         "Subscription-State:",
+        "Subscription-State: active;expires=007;reason=x",
+        "Expires: 99999999999999999999",
+        "Session-Expires: 99999999999999999999",
+        "Session-Expires: 1800;refresher=UAC;x=y",
+        "Min-SE: 0090",
+        "Retry-After: 120 (busy) ;duration=60",
+        'Authorization: Digest realm="x", nonce=abc, x-y="z", qop=auth-int',
+        'Proxy-Authorization: Digest username=a, realm="x", nonce=abc, uri="sip:x", response="0"',
     ],
 )
 async def test_what_nobody_here_needs_passes_as_it_came(line: str) -> None:

@@ -390,6 +390,7 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
     pjsip_via_hdr* via = rdata->msg_info.via;
     via->maddr_param.slen = 0;  // RFC 3261 §18.2.2 would have us answer to an address of the sender's choice
     validity::take_first(rdata);
+    keep_as_received(context_, rdata);
     const auto method = rdata->msg_info.msg->line.req.method.id;
     const int group = context_.group_of(&rdata->pkt_info.src_addr, rdata->tp_info.transport);
     const bool listed = group != PeerTable::unlisted;
@@ -470,6 +471,7 @@ static bool is_to_its_own(const pjsip_rx_data* response) {
 
 bool Bridge::gate_response(pjsip_rx_data* rdata) {
     validity::take_first(rdata);
+    keep_as_received(context_, rdata);
     // We send none without. pjsip makes keys of such responses that point to nothing.
     const bool ours = rdata->msg_info.from->tag.slen != 0 &&
                       view(rdata->msg_info.via->branch_param).starts_with(PJSIP_RFC3261_BRANCH_ID);

@@ -19,6 +19,16 @@ namespace {
 
 bool named(const pjsip_hdr* header, const char* name) { return same_text(header->name, name); }
 
+// pjsip has a type for some of these, but not for one that it cannot read.
+bool is_withheld(const pjsip_hdr* header, const Options& options) {
+    const auto is_one_of = [&](std::initializer_list<const char*> names) {
+        return std::any_of(names.begin(), names.end(), [&](const char* name) { return named(header, name); });
+    };
+    if (!options.body && is_one_of({"RSeq", "Require", "Content-Disposition", "Content-Type", "c"})) return true;
+    if (!options.retry_after && named(header, "Retry-After")) return true;
+    return !options.challenges && is_one_of({"WWW-Authenticate", "Proxy-Authenticate"});
+}
+
 bool kept_to_ourselves(const pjsip_hdr* header) {
     // Timestamp measures one hop. User-Agent and Server tell who we are, or nothing.
     static constexpr const char* names[] = {"Timestamp", "User-Agent", "Server", "Max-Breadth"};
@@ -53,18 +63,10 @@ bool passes(const pjsip_hdr* header, const Options& options) {
         case PJSIP_H_CONTENT_LENGTH:  // these two are printed from the body
         case PJSIP_H_CONTENT_TYPE:
             return false;
-        case PJSIP_H_RETRY_AFTER:
-            return options.retry_after;
-        case PJSIP_H_WWW_AUTHENTICATE:
-        case PJSIP_H_PROXY_AUTHENTICATE:
-            return options.challenges;
-        case PJSIP_H_REQUIRE:
-            return options.body;
         case PJSIP_H_OTHER:
-            if (!options.body && (named(header, "RSeq") || named(header, "Content-Disposition"))) return false;
-            return !kept_to_ourselves(header);
+            return !is_withheld(header, options) && !kept_to_ourselves(header);
         default:
-            return true;
+            return !is_withheld(header, options);
     }
 }
 
@@ -301,6 +303,50 @@ void ask_for_one_callee(pjsip_tx_data* invite) {
         pj_list_erase(header);
     }
     add_header(invite, "Request-Disposition", directives);
+}
+
+namespace {
+
+// What pjsip prints otherwise than it came: a number that fits none, parameters in another order, credentials that lack a
+// part of theirs. Not the challenges, which Digest reads.
+bool is_printed_otherwise(const pjsip_hdr* header) {
+    switch (header->type) {
+        case PJSIP_H_AUTHORIZATION:
+        case PJSIP_H_PROXY_AUTHORIZATION:
+        case PJSIP_H_EXPIRES:
+        case PJSIP_H_MIN_EXPIRES:
+        case PJSIP_H_RETRY_AFTER:
+            return true;
+        case PJSIP_H_OTHER:
+            return same_text(header->name, "Session-Expires") || same_text(header->name, "Min-SE") ||
+                   same_text(header->name, "Subscription-State");
+        default:
+            return false;
+    }
+}
+
+}  // namespace
+
+void keep_as_received(Context& context, pjsip_rx_data* rdata) {
+    pjsip_hdr* head = &rdata->msg_info.msg->hdr;
+    std::string_view name;
+    std::vector<std::string> values;
+    std::size_t at = 0;
+    for (pjsip_hdr *header = head->next, *next = nullptr; header != head; header = next) {
+        next = header->next;
+        if (!is_printed_otherwise(header)) continue;
+        if (!same_text(header->name, name)) {
+            name = view(header->name);
+            values = raw_values(context, rdata, name, same_text(header->name, "Session-Expires") ? "x" : "");
+            at = 0;
+        }
+        if (at == values.size()) continue;
+        pj_pool_t* pool = rdata->tp_info.pool;
+        const pj_str_t value = copy(pool, values[at++]);
+        auto* kept = pjsip_generic_string_hdr_create(pool, &header->name, &value);
+        pj_list_insert_before(header, kept);
+        pj_list_erase(header);
+    }
 }
 
 TxPtr cancel_of(const Context& context, const pjsip_tx_data* invite) {

@@ -107,6 +107,9 @@ std::vector<std::string> raw_values(Context& context, const pjsip_rx_data* rdata
 // One Request-Disposition (RFC 3841 §9.1): what the caller asks of proxies, but that none forks: we bill one callee.
 void ask_for_one_callee(pjsip_tx_data* invite);
 
+// Some header fields that pjsip has read are put back to what was received, for they are the other leg's to read.
+void keep_as_received(Context& context, pjsip_rx_data* rdata);
+
 // CANCEL to an INVITE that was sent (RFC 3261 §9.1): same Request-URI, Via, Route, From, To, Call-ID, CSeq number.
 TxPtr cancel_of(const Context& context, const pjsip_tx_data* invite);
 
