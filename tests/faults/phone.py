@@ -49,10 +49,10 @@ class Side:
     bye_code: int = 0  # what our BYE got
     final_response: Message | None = None
     setup_s: float = 0.0  # INVITE to its first response above 100
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     proceeding: asyncio.Event = field(default_factory=asyncio.Event)
-    impatient: asyncio.Event = field(default_factory=asyncio.Event)
-    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+    hang_up_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    bye_received: asyncio.Event = field(default_factory=asyncio.Event)
     acked: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     invite: Message | None = None
@@ -70,14 +70,14 @@ class Phone(asyncio.DatagramProtocol):
         self._script = script
         self._transport: asyncio.DatagramTransport
         self._waiting: dict[tuple[str, str], asyncio.Queue[Message]] = {}  # (branch, method)
-        self._said: dict[tuple[str, str], bytes] = {}  # the last response to a request
+        self._responses: dict[tuple[str, str], bytes] = {}  # the last response to a request
         self._acks: dict[tuple[str, int], bytes] = {}  # to a 2xx, by Call-ID and CSeq
         self._tasks: asyncio.TaskGroup
         self._running: set[asyncio.Task[None]] = set()
         self._count = 0
         self.sides: dict[str, Side] = {}  # by Call-ID
-        self.deaf = False
-        self.stray: Counter[str] = Counter()
+        self.unresponsive = False
+        self.unmatched: Counter[str] = Counter()
         self.host, self.port = "", 0
         self.advertised: tuple[str, int] = ("", 0)
         self.peer: tuple[str, int] = ("", 0)
@@ -108,7 +108,7 @@ class Phone(asyncio.DatagramProtocol):
         self._transport.sendto(data, to or self.peer)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if self.deaf or not data.strip():
+        if self.unresponsive or not data.strip():
             return
         message = Message(data, addr)
         if message.is_response:
@@ -132,12 +132,12 @@ class Phone(asyncio.DatagramProtocol):
             if side is not None:
                 side.acked.set()
             return
-        if key in self._said:
-            if self._said[key]:
-                self.send(self._said[key], request.source)
+        if key in self._responses:
+            if self._responses[key]:
+                self.send(self._responses[key], request.source)
             return
         if request.method == "INVITE" and "tag=" not in request["To"]:
-            self._said[key] = b""
+            self._responses[key] = b""
             plan = self._script(request) if self._script is not None else Plan()
             side = Side(request["Call-ID"], user_of(request.uri), plan)
             side.invite, side.tag = request, f"b{len(self.sides)}"
@@ -146,7 +146,7 @@ class Phone(asyncio.DatagramProtocol):
             return
         side = self.sides.get(request["Call-ID"])
         if side is None:
-            self.stray[request.method] += 1
+            self.unmatched[request.method] += 1
             self._reply(request, 481)
         elif request.method == "CANCEL":
             self._reply(request, 200, tag=side.tag)
@@ -154,7 +154,7 @@ class Phone(asyncio.DatagramProtocol):
         elif request.method == "BYE":
             self._reply(request, 200)
             side.ended_by = side.ended_by or "peer"
-            side.hung_up.set()
+            side.bye_received.set()
         else:
             self._reply(request, 200)
 
@@ -173,7 +173,7 @@ class Phone(asyncio.DatagramProtocol):
         if body:
             more.append("Content-Type: application/sdp")
         data = sip(f"SIP/2.0 {code} Said", *kept, f"To: {to}", *more, body=body)
-        self._said[request.branch, request.method] = data
+        self._responses[request.branch, request.method] = data
         self.send(data, request.source)
         return data
 
@@ -221,7 +221,7 @@ class Phone(asyncio.DatagramProtocol):
     async def place(self, number: str, plan: Plan, *headers: str, **how: Any) -> Side:
         """One call, until it is over. The task that waits may be cancelled; the call is not."""
         side = self.dial(number, plan, *headers, **how)
-        await side.over.wait()
+        await side.ended.wait()
         return side
 
     def dial(
@@ -284,7 +284,7 @@ class Phone(asyncio.DatagramProtocol):
             bye_s = side.plan.caller_bye_s if side.plan.cancel_s is None else side.plan.caller_bye_s or 0.0
             await self._talk(side, bye_s, side.invite.cseq + 1)
         finally:
-            side.over.set()
+            side.ended.set()
 
     async def _cancel(self, side: Side, branch: str, after_s: float) -> None:
         invite = side.invite
@@ -300,11 +300,11 @@ class Phone(asyncio.DatagramProtocol):
         )
 
     async def _talk(self, side: Side, bye_s: float | None, cseq: int) -> None:
-        waits = [self._start(_wait(event)) for event in (side.hung_up, side.impatient)]
+        waits = [self._start(_wait(event)) for event in (side.bye_received, side.hang_up_asked)]
         await asyncio.wait(waits, timeout=bye_s, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        if side.hung_up.is_set():
+        if side.bye_received.is_set():
             return
         side.ended_by = side.ended_by or "me"
         branch = self._branch()
@@ -359,7 +359,7 @@ class Phone(asyncio.DatagramProtocol):
             side.final = 487
             await self._final(side, 487)
         finally:
-            side.over.set()
+            side.ended.set()
 
     async def _cancelled(self, side: Side, until: float) -> bool:
         try:
@@ -376,7 +376,7 @@ class Phone(asyncio.DatagramProtocol):
         loop = asyncio.get_running_loop()
         until = loop.time() + TRANSACTION_S
         data = self._reply(side.invite, code, tag=side.tag, body=SDP if code == 200 else b"")
-        while loop.time() < until and not side.hung_up.is_set():
+        while loop.time() < until and not side.bye_received.is_set():
             try:
                 async with asyncio.timeout(pause_s):
                     await side.acked.wait()
@@ -387,12 +387,12 @@ class Phone(asyncio.DatagramProtocol):
 
     def hang_up(self, side: Side) -> None:
         """Now, whatever the plan says."""
-        side.impatient.set()
+        side.hang_up_asked.set()
 
-    async def all_over(self, within_s: float) -> None:
+    async def all_ended(self, within_s: float) -> None:
         async with asyncio.timeout(within_s):
             for side in list(self.sides.values()):
-                await side.over.wait()
+                await side.ended.wait()
 
 
 async def _wait(event: asyncio.Event) -> None:

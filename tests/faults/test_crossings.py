@@ -53,7 +53,7 @@ async def test_crossing_messages_have_one_outcome(make_node: MakeNode, crossing:
             calls = [tasks.create_task(call(number), name=number) for number in plans]
         sides = [one.result() for one in calls]
         records = await listener.of([side.call_id for side in sides])
-        await callee.all_over(30)
+        await callee.all_ended(30)
         await node.empty()
         broken = await node.metric("sidecar_promises_broken_total")
     assert len({one["call_id"] for one in listener.records}) == CALLS
@@ -63,7 +63,7 @@ async def test_crossing_messages_have_one_outcome(make_node: MakeNode, crossing:
         outcomes[_outcome(side, record)] += 1
     print(outcomes)
     assert len(outcomes) > 1, "nothing crossed"
-    assert not callee.stray
+    assert not callee.unmatched
     # Whatever was answered was hung up by one of the two or both, and no BYE got another answer than 200.
     byes = Counter(
         side.bye_code for phone in (caller, callee) for side in phone.sides.values() if side.bye_code

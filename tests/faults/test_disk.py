@@ -73,14 +73,14 @@ async def _through_the_fault(
     await until(lambda: all(side.final == 200 for side in (*ending, *lasting)))
     with faulty_disk(node):
         for side in ending:
-            await side.over.wait()
+            await side.ended.wait()
             assert side.bye_code == 200
         for n in range(5):
             refused = await caller.place(f"13{n:02}", BYE, account="prepaid")
             assert refused.final == 503
             assert refused.final_response is not None
             assert refused.final_response["Retry-After"] == "5"
-        assert not any(side.over.is_set() for side in lasting), "a live call was ended"
+        assert not any(side.ended.is_set() for side in lasting), "a live call was ended"
         assert not any(side.number.startswith("13") for side in callee.sides.values())
 
         async def all_counted() -> bool:
@@ -145,15 +145,15 @@ async def test_a_journal_that_is_locked_for_long_refuses_and_keeps(make_node: Ma
         await until(lambda: ending.final == lasting.final == 200)
         async with node.journal_locked():
             held = caller.dial("1002", BYE, account="prepaid")
-            await ending.over.wait()
-            await held.over.wait()
+            await ending.ended.wait()
+            await held.ended.wait()
             assert held.final == 500  # nobody knew yet that the lock would stay
 
             async def is_refused() -> bool:
                 return (await caller.place("1003", BYE)).final == 503
 
             await until(is_refused, 30)
-            assert not lasting.over.is_set()
+            assert not lasting.ended.is_set()
         after = await _accepted_again(caller)
         ended, failed, last = await listener.of([ending.call_id, held.call_id, after.call_id])
         assert (ended["detail"], last["detail"]) == ("bye", "bye")

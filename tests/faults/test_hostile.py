@@ -33,7 +33,7 @@ async def test_one_call_id_of_several_callers_is_several_calls(make_node: MakeNo
             caller.peer = child.sip
             caller.dial(f"1{number:03}", BYE, call_id="the-same@everywhere", tag=f"t{number}")
         for caller in callers:
-            await caller.all_over(30)
+            await caller.all_ended(30)
         await listener.until(lambda: len(listener.records) == len(callers))
     assert {one["leg_a"]["sip_call_id"] for one in listener.records} == {"the-same@everywhere"}
     assert len({one["call_id"] for one in listener.records}) == len(callers)
@@ -67,7 +67,7 @@ async def test_forged_requests_with_the_right_tags_end_nothing(make_node: MakeNo
         assert invite is not None
         same = [f"{name}: {invite[name]}" for name in ("Via", "From", "To", "Call-ID", "Max-Forwards")]
         forger.send(sip(f"CANCEL {invite.uri} SIP/2.0", *same, f"CSeq: {invite.cseq} CANCEL"))
-        await caller.all_over(30)
+        await caller.all_ended(30)
         talked, cancelled = await listener.of([talking.call_id, ringing.call_id])
         dropped = await node.metric("sidecar_bridge_total", '"dropped_foreign"')
     assert dropped >= 8
@@ -97,7 +97,7 @@ async def test_forged_answers_with_the_right_branch_change_nothing(
             side = caller.dial("1000", Plan(cancel_s=0.6))
             await until(lambda: callee.sides)
             forger.send(_response(next(iter(callee.sides.values())).invite, code))
-            await side.over.wait()
+            await side.ended.wait()
             (record,) = await listener.of([side.call_id])
             dropped = await node.metric("sidecar_bridge_total", '"dropped_foreign"')
     assert (record["detail"], side.codes) == ("cancel", [100, 487])
@@ -182,7 +182,7 @@ async def test_odd_bytes_reach_the_record_and_forge_no_log_line(make_node: MakeN
         caller.send(raw.raw.replace(b"@RAW@", b"raw-\xfc\xdf").replace(b"z9hG4bK-", b"z9hG4bK-raw-"))
         async with asyncio.timeout(30):
             for side in sides:
-                await side.over.wait()
+                await side.ended.wait()
         # A From that is folded within a quoted string is more than pjsip reads: 400, and no call.
         folded = next(side for side in sides if side.call_id == "odd-folded")
         assert folded.final == 400
@@ -257,7 +257,7 @@ async def test_a_flood_of_refusals_is_a_few_records_and_one_sum(make_node: MakeN
             caller.peer = child.sip
             began_s = time.monotonic()
             sides = [caller.dial(f"19{number:04}", BYE) for number in range(300)]
-            await caller.all_over(30)
+            await caller.all_ended(30)
             took_s = time.monotonic() - began_s
             assert {side.final for side in sides} == {403}
             for side in sides[:50]:  # an INVITE that is repeated is no new refusal
@@ -293,7 +293,7 @@ async def test_a_flood_of_a_stranger_costs_no_call_of_a_peer(make_node: MakeNode
                     sides.append(caller.dial(f"1{number:04}", BYE))
                     await asyncio.sleep(0.005)
             for side in sides:
-                await side.over.wait()
+                await side.ended.wait()
             await listener.of([side.call_id for side in sides])
     assert {side.final for side in sides} == {200}
     assert len(callee.sides) == len(sides)

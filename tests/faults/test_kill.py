@@ -145,8 +145,8 @@ async def test_a_node_that_is_told_to_stop_ends_its_calls_and_records_them(make_
         calls = [side.call_id for side in caller.sides.values() if side.codes and side.final != 503]
         records = await listener.of(calls)
         assert node.open_entries() == 0
-        await caller.all_over(30)
-        await callee.all_over(30)
+        await caller.all_ended(30)
+        await callee.all_ended(30)
     drained = [one for one in records if one["detail"] == "drain"]
     print(Counter(f"{one['hangup_origin']} {one['detail']}" for one in records))
     assert len(drained) > 10
@@ -168,7 +168,7 @@ async def test_a_node_stops_in_time_though_nobody_answers(make_node: MakeNode) -
             sides = [caller.dial(f"1{n:03}", Plan()) for n in range(20)]
             await until(lambda: all(side.final == 200 for side in sides))
             for phone in (caller, callee):
-                phone.deaf = True
+                phone.unresponsive = True
             began_s = asyncio.get_running_loop().time()
             assert await child.stop() == 0
             assert asyncio.get_running_loop().time() - began_s < 8

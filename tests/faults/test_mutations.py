@@ -183,7 +183,7 @@ async def test_garbled_messages_in_calls_leave_nothing_behind(make_node: MakeNod
             sides.append(caller.dial("1000", any_plan()))
             await asyncio.sleep(0.01)
         for side in sides:
-            await side.over.wait()
+            await side.ended.wait()
         caller.share = callee.share = 0.0
         await _still_right(node, caller)
         admitted = {one.call_id for one in callee.sides.values()}

@@ -42,9 +42,9 @@ async def test_while_decisions_are_late_new_calls_are_refused_and_those_before_a
         assert refused.final_response is not None
         assert (refused.final, refused.final_response["Retry-After"]) == (503, "5")
         caller.hang_up(talking)
-        await talking.over.wait()  # the bridge needs no decision for that
+        await talking.ended.wait()  # the bridge needs no decision for that
         stall.unlink()
-        await caller.all_over(within_s=30)
+        await caller.all_ended(within_s=30)
         again = await caller.place("19999", Plan(caller_bye_s=0.05))
         kept = [talking, *taken, again]
         records = await listener.of([side.call_id for side in (*kept, refused)], within_s=15)

@@ -32,7 +32,7 @@ async def test_parallel_calls_on_one_balance_never_overspend(make_node: MakeNode
             for n in range(CALLS)
         ]
         for side in sides:
-            await side.over.wait()
+            await side.ended.wait()
         records = await listener.of([side.call_id for side in sides])
         await node.empty()
     charged = sum(Decimal(sell(one)["total"] or 0) for one in records)
@@ -66,7 +66,7 @@ async def test_a_balance_for_exactly_so_many_seconds(make_node: MakeNode) -> Non
 async def _cancel_in_admission(node: Node, caller: Phone) -> Side:
     async with node.journal_locked():
         side = caller.dial("1000", Plan(cancel_s=0.05), account="prepaid")
-        await side.over.wait()
+        await side.ended.wait()
     return side
 
 
@@ -74,7 +74,7 @@ async def _operator(node: Node, caller: Phone) -> Side:
     side = caller.dial("1000", Plan(), account="prepaid")
     call = await node.live("1000", answered=True)
     await node.daemon.command("call", "release", call["call_id"], "--operator", "jane")
-    await side.over.wait()
+    await side.ended.wait()
     return side
 
 

@@ -60,7 +60,7 @@ async def test_a_server_hangup_is_recorded_as_its_flag_says(
         before = await caller.place("1000", BYE)
         sides = [caller.dial("1001", TALK), caller.dial("2001", TALK), caller.dial("1901", TALK)]
         for side in sides:
-            await side.over.wait()
+            await side.ended.wait()
         after = await caller.place("1002", BYE)
         records = {one["leg_a"]["sip_call_id"]: one for one in await suppressed(node)}
         for side, who in zip(sides, expected, strict=True):

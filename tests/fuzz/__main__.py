@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.fuzz.recording import Recording, Sent, smallest
-from tests.fuzz.target import Fuzzer, Lost
+from tests.fuzz.target import Fuzzer, UnresponsiveError
 
 _CLONE_NEWNET: Final = 0x40000000
 _SIOCSIFFLAGS: Final = 0x8914
@@ -104,8 +104,8 @@ def child(seed: int, seconds: float, kept: Path, replayed: Path | None) -> int:
     fuzzer = Fuzzer(seed if recording is None else recording.seed, kept)
     try:
         asyncio.run(fuzzer.run(seconds) if recording is None else fuzzer.replay(recording))
-    except Lost as lost:
-        print(f"lost after {fuzzer.tally.messages} messages: {lost}", flush=True)
+    except UnresponsiveError as unresponsive:
+        print(f"lost after {fuzzer.tally.messages} messages: {unresponsive}", flush=True)
         return _LOST
     tally = fuzzer.tally
     print(

@@ -1,4 +1,4 @@
-"""The real hook with a live dialog and a crowd of calls, and messages thrown at it over UDP and TCP.
+"""The real hook with a live dialog and a great many calls, and messages thrown at it over UDP and TCP.
 
 All of it is in one process. A sanitizer's report ends that process; `python -m tests.fuzz` is another one,
 and says where the messages since the last call that worked are.
@@ -30,12 +30,12 @@ BATCH: Final = 20  # messages between two OPTIONS that must be answered
 PROBE_EVERY: Final = 400  # messages between two whole calls that must work; each has a live dialog of its own
 ODD_CALLS: Final = 10  # whole calls with odd header fields before each of those live dialogs
 TCP_BATCH: Final = 8  # batches on one connection: once its framing is lost, the rest of it is noise
-PATIENCE_S: Final = 8.0
-OURS: Final = "777"  # numbers of the calls that must work
-OURS_MS_MAX: Final = 15_000  # so long a round may take under sanitizers on a busy machine
+ANSWER_S_MAX: Final = 8.0
+PROBE_USER: Final = "777"  # numbers of the calls that must work
+PROBE_CALL_MS_MAX: Final = 15_000  # so long a round may take under sanitizers on a busy machine
 
 
-class Lost(Exception):  # noqa: N818
+class UnresponsiveError(Exception):
     """The bridge lives, but does not do its work any more."""
 
 
@@ -50,27 +50,27 @@ class Tally:
 
 
 class FuzzRig(Rig):
-    """Routes every call at once, to the crowd or to the callee of a probe, and lets none last long."""
+    """Routes every call at once, to the random UA or to the callee of a probe, and lets none last long."""
 
     callee: ScriptedUA
-    crowd: Crowd
-    ours: set[int]
+    random_ua: RandomUA
+    probe_calls: set[int]
 
     def _take(self, events: Sequence[Event]) -> None:
         for event in events:
             self.hook.send(self._decide(event))
 
-    def release_ours(self) -> None:
+    def release_probe_calls(self) -> None:
         self.hook.send(
-            [Release(bridge_id=i, sip_code=480, q850_cause=31, text="operator") for i in self.ours]
+            [Release(bridge_id=i, sip_code=480, q850_cause=31, text="operator") for i in self.probe_calls]
         )
-        self.ours.clear()
+        self.probe_calls.clear()
 
     def _decide(self, event: Event) -> Sequence[WireCommand]:
         match event:
             case InviteReceived(bridge_id=i, request_user=user):
-                if user.startswith(OURS):  # slow is not lost
-                    self.ours.add(i)
+                if user.startswith(PROBE_USER):  # slow is not lost
+                    self.probe_calls.add(i)
                     to = self.callee
                     return (self.route(event, host=to.host, port=to.port, no_response_ms=4000),)
                 ring = ArmDeadline(
@@ -83,13 +83,13 @@ class FuzzRig(Rig):
                 )
                 return (
                     ring,
-                    self.route(event, host=self.crowd.host, port=self.crowd.port, no_response_ms=200),
+                    self.route(event, host=self.random_ua.host, port=self.random_ua.port, no_response_ms=200),
                 )
             case AnswerHeld(bridge_id=i):
                 longest = ArmDeadline(
                     bridge_id=i,
                     kind=DeadlineKind.MAX_DURATION,
-                    after_ms=OURS_MS_MAX if i in self.ours else 800,
+                    after_ms=PROBE_CALL_MS_MAX if i in self.probe_calls else 800,
                     sip_code=408,
                     q850_cause=16,
                     text="max_duration",
@@ -102,7 +102,7 @@ class FuzzRig(Rig):
         return ()
 
 
-class Crowd(asyncio.DatagramProtocol):
+class RandomUA(asyncio.DatagramProtocol):
     """A gateway that answers whatever reaches it, at times with a mutated answer. With the same seed the same
     request gets the same, whatever came before it."""
 
@@ -113,13 +113,13 @@ class Crowd(asyncio.DatagramProtocol):
         self._words = ScriptedUA()
 
     @classmethod
-    async def at(cls, host: str, seed: int) -> Crowd:
+    async def at(cls, host: str, seed: int) -> RandomUA:
         loop = asyncio.get_running_loop()
-        transport, crowd = await loop.create_datagram_endpoint(lambda: cls(seed), local_addr=(host, 0))
-        crowd._transport = transport
-        crowd.host, crowd.port = transport.get_extra_info("sockname")[:2]
-        crowd._words.host, crowd._words.port = crowd.host, crowd.port
-        return crowd
+        transport, random_ua = await loop.create_datagram_endpoint(lambda: cls(seed), local_addr=(host, 0))
+        random_ua._transport = transport
+        random_ua.host, random_ua.port = transport.get_extra_info("sockname")[:2]
+        random_ua._words.host, random_ua._words.port = random_ua.host, random_ua.port
+        return random_ua
 
     def close(self) -> None:
         if self._transport is not None:
@@ -176,14 +176,14 @@ class Fuzzer:
             while time.monotonic() - began < seconds:
                 await self._round(rig, senders, self._invented())
                 self.tally.seconds = time.monotonic() - began
-            await self._nothing_stays(rig)
+            await self._no_call_remains(rig)
 
     async def replay(self, recording: Recording) -> None:
         began = time.monotonic()
         async with self._started() as (rig, senders):
             await self._round(rig, senders, self._recorded(recording))
             await self._round(rig, senders, iter(()))  # whole calls still work
-            await self._nothing_stays(rig)
+            await self._no_call_remains(rig)
         self.tally.seconds = time.monotonic() - began
 
     @contextlib.asynccontextmanager
@@ -199,15 +199,15 @@ class Fuzzer:
             product="fuzzed",
             credentials=(Credentials(gateway="gw", username="u", password="p"),),
         )
-        rig.ours = set()
+        rig.probe_calls = set()
         async with rig:
-            rig.crowd = await Crowd.at(f"{rig.network}.3", self._seed)
+            rig.random_ua = await RandomUA.at(f"{rig.network}.3", self._seed)
             senders = Senders(rig)
             try:
                 yield rig, senders
             finally:
                 senders.close()
-                rig.crowd.close()
+                rig.random_ua.close()
                 self._recorder.close()
 
     async def _round(self, rig: FuzzRig, senders: Senders, batches: Iterator[Sequence[Sent]]) -> None:
@@ -224,7 +224,7 @@ class Fuzzer:
             self._recorder.begin(self._seed, self._words)
             async with asyncio.TaskGroup() as tasks:
                 polite = [
-                    tasks.create_task(answers_everything(agent), name="party")
+                    tasks.create_task(answer_all_requests(agent), name="party")
                     for agent in (caller, rig.callee)
                 ]
                 for number, batch in enumerate(batches):
@@ -233,20 +233,20 @@ class Fuzzer:
                     for way, message in batch:
                         self._recorder.add(way, message)
                         await senders.send(way, message)
-                    await senders.heard()
+                    await senders.ping()
                 for task in polite:
                     # Until Python 3.12 wait_for loses a cancellation that meets a message.
                     while not task.done():
                         task.cancel()
                         await asyncio.sleep(0)
         finally:
-            rig.release_ours()
+            rig.release_probe_calls()
             caller.close()
             rig.callee.close()
         stats = rig.hook.stats()
         self.tally.calls, self.tally.relayed = stats["invites"], stats["requests_relayed"]
         if stats["exceptions"]:
-            raise Lost("the bridge caught an exception of its own")
+            raise UnresponsiveError("the bridge caught an exception of its own")
 
     async def _agents(self, rig: FuzzRig) -> tuple[ScriptedUA, ScriptedUA]:
         caller = await ScriptedUA.udp(f"{rig.network}.2")
@@ -267,7 +267,7 @@ class Fuzzer:
         added: list[Sequence[str]] = [fields() for _ in range(3)]
         number = self._number()
         try:
-            sent = rig.invite(number=f"{OURS}{number}", tag=f"probe{number}", agent=caller)
+            sent = rig.invite(number=f"{PROBE_USER}{number}", tag=f"probe{number}", agent=caller)
             at_b = await self._past_options(callee, "INVITE")
             callee.reply(at_b, 200, *added[0], tag=f"b{number}", body=ANSWER)
             ok = await self._past_options(caller, 200)
@@ -280,7 +280,7 @@ class Fuzzer:
                 await self._past_options(caller, 200, "BYE")
         except (TimeoutError, AssertionError) as error:
             what = f"a call that must work did not: {error!r}; with {added}; {rig.hook.stats()}"
-            raise Lost(what) from error
+            raise UnresponsiveError(what) from error
         return a, b, at_b
 
     async def _past_options(self, agent: ScriptedUA, what: str | int, method: str = "INVITE") -> Message:
@@ -343,18 +343,18 @@ class Fuzzer:
             self.tally.messages += len(batch)
             yield batch
 
-    async def _nothing_stays(self, rig: FuzzRig) -> None:
+    async def _no_call_remains(self, rig: FuzzRig) -> None:
         """All calls have a longest time, so a slot that is taken after it is lost."""
         held: dict[str, int] = {}
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(OURS_MS_MAX / 1000 + PATIENCE_S):
+            async with asyncio.timeout(PROBE_CALL_MS_MAX / 1000 + ANSWER_S_MAX):
                 while True:
                     stats = rig.hook.stats()
                     held = {name: stats[name] for name in ("live_calls", "transactions", "abandoned_legs")}
                     if not any(held.values()):
                         return
                     await asyncio.sleep(0.1)
-        raise Lost(f"all calls are over, but there are {held}")
+        raise UnresponsiveError(f"all calls are over, but there are {held}")
 
 
 class Senders:
@@ -363,16 +363,14 @@ class Senders:
     def __init__(self, rig: FuzzRig) -> None:
         self._udp, self._tcp = rig.address("udp"), rig.address("tcp")
         self._a, self._b = (_socket(f"{rig.network}.{last}", socket.SOCK_DGRAM) for last in (2, 3))
-        self._pulse = _socket(f"{rig.network}.2", socket.SOCK_DGRAM)
+        self._ping = _socket(f"{rig.network}.2", socket.SOCK_DGRAM)
         self._stream: socket.socket | None = None
         self._host = f"{rig.network}.2"
-        self.a_name, self.b_name, self._pulse_name = (
-            _name_of(one) for one in (self._a, self._b, self._pulse)
-        )
-        self._pulses = 0
+        self.a_name, self.b_name, self._ping_name = (_name_of(one) for one in (self._a, self._b, self._ping))
+        self._pings = 0
 
     def close(self) -> None:
-        for one in (self._a, self._b, self._pulse, self._stream):
+        for one in (self._a, self._b, self._ping, self._stream):
             if one is not None:
                 one.close()
 
@@ -381,10 +379,10 @@ class Senders:
             self._stream.close()
         self._stream = _socket(self._host, socket.SOCK_STREAM)
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(ANSWER_S_MAX):
                 await asyncio.get_running_loop().sock_connect(self._stream, self._tcp)
         except OSError as error:  # TimeoutError too
-            raise Lost(f"it takes no connection: {error!r}") from error
+            raise UnresponsiveError(f"it takes no connection: {error!r}") from error
 
     async def send(self, way: str, message: bytes) -> None:
         with contextlib.suppress(
@@ -396,16 +394,16 @@ class Senders:
             else:
                 (self._a if way == "a" else self._b).sendto(message, self._udp)
 
-    async def heard(self) -> None:
+    async def ping(self) -> None:
         """It has dealt with what was sent before: OPTIONS is answered, at the third try at the latest."""
         loop = asyncio.get_running_loop()
         for one in (self._a, self._b, self._stream):
-            _forget_what_came(one)
-        self._pulses += 1
-        call_id = f"pulse-{self._pulses}"
+            _discard_received(one)
+        self._pings += 1
+        call_id = f"ping-{self._pings}"
         asked = sip(
             "OPTIONS sip:x SIP/2.0",
-            f"Via: SIP/2.0/UDP {self._pulse_name};rport;branch=z9hG4bK-{call_id}",
+            f"Via: SIP/2.0/UDP {self._ping_name};rport;branch=z9hG4bK-{call_id}",
             "Max-Forwards: 70",
             f"From: <sip:x@{self._host}>;tag=p",
             f"To: <sip:{self._udp[0]}>",
@@ -413,13 +411,13 @@ class Senders:
             "CSeq: 1 OPTIONS",
         )
         for _ in range(3):
-            self._pulse.sendto(asked, self._udp)
+            self._ping.sendto(asked, self._udp)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE_S / 3):
-                    while call_id.encode() + b"\r\n" not in await loop.sock_recv(self._pulse, 65536):
+                async with asyncio.timeout(ANSWER_S_MAX / 3):
+                    while call_id.encode() + b"\r\n" not in await loop.sock_recv(self._ping, 65536):
                         pass
                     return
-        raise Lost("OPTIONS is not answered any more")
+        raise UnresponsiveError("OPTIONS is not answered any more")
 
 
 def _socket(host: str, kind: int) -> socket.socket:
@@ -434,13 +432,13 @@ def _name_of(one: socket.socket) -> str:
     return f"{host}:{port}"
 
 
-def _forget_what_came(one: socket.socket | None) -> None:
+def _discard_received(one: socket.socket | None) -> None:
     with contextlib.suppress(OSError):
         while one is not None and one.recv(65536):
             pass
 
 
-async def answers_everything(agent: ScriptedUA) -> None:
+async def answer_all_requests(agent: ScriptedUA) -> None:
     while True:
         with contextlib.suppress(TimeoutError, AssertionError, ValueError, IndexError):
             message = await agent.receive()
