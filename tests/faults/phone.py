@@ -117,6 +117,8 @@ class Phone(asyncio.DatagramProtocol):
             self._on_request(message)
 
     def _on_response(self, message: Message) -> None:
+        if "CSeq" not in message or "Call-ID" not in message:
+            return  # of a request of ours that had none: nobody knows what it answers
         key = (message.branch, message.method)
         if key in self._waiting:
             self._waiting[key].put_nowait(message)
@@ -272,6 +274,8 @@ class Phone(asyncio.DatagramProtocol):
                 return
             side.final, side.final_response = answer.code, answer
             if answer.code >= 300:
+                if "To" not in answer:
+                    return  # of an INVITE that had none: an ACK would have none either
                 ack = self._in_dialog(side, "ACK", side.invite.cseq, branch=branch, uri=side.invite.uri)
                 self._acks[side.call_id, side.invite.cseq] = ack
                 self.send(ack)

@@ -102,6 +102,7 @@ async def test_a_broker_that_is_stopped_in_mid_run_slows_no_call(make_node: Make
         caller.peer = child.sip
         before = await _calls(caller, 60, 0)
         await listener.of([side.call_id for side in before])
+        await until(lambda: _outbox_is_empty(node))  # it may answer us after it has told the subscriber
         broker.signal(signal.SIGSTOP)
         stopped = await _calls(caller, 60, 100)
         await node.empty()
@@ -125,6 +126,7 @@ async def test_a_broker_that_is_killed_gets_the_backlog_when_it_is_back(make_nod
         caller.peer = child.sip
         sides = await _calls(caller, 30, 0)
         await listener.of([side.call_id for side in sides])
+        await until(lambda: _outbox_is_empty(node))
         for first in (100, 200):
             await broker.kill()
             more = await _calls(caller, 30, first)
