@@ -44,7 +44,7 @@ class Authority:
         return [*curve, "-nodes", "-keyout", str(self._folder / f"{name}.key")]
 
     def sign(self, cn: str = "", alternatives: str = "", days: int = 2) -> tuple[str, str]:
-        """A certificate and its key. `alternatives`: as openssl writes them; days < 0: it has expired."""
+        """A certificate and its key. `alternatives`: as openssl writes them; 0 days: it has expired."""
         request, signed, extensions = (str(self._folder / name) for name in ("csr", "signed.pem", "ext"))
         Path(extensions).write_text(f"subjectAltName={alternatives}\n" if alternatives else "")
         openssl("req", *self._new_key("signed"), "-out", request, "-subj", f"/CN={cn}" if cn else "/O=nobody")
@@ -185,7 +185,7 @@ async def test_who_has_no_valid_certificate_gets_nothing_where_a_ca_is_set(
 ) -> None:
     certificates: dict[str, Callable[[], tuple[str, str] | None]] = {
         "none": lambda: None,
-        "expired": lambda: authority.sign(PROXY, days=-1),
+        "expired": lambda: authority.sign(PROXY, days=0),
         "another authority": lambda: other.sign(PROXY),
         "its own authority": lambda: (other.certificate, other.certificate.replace(".pem", ".key")),
     }
@@ -247,7 +247,7 @@ async def test_a_gateway_bears_its_host_or_one_of_its_names(
         ("DNS:elsewhere.example", 2, "authority"),
         ("DNS:*.example", 2, "authority"),
         ("IP:127.0.0.9", 2, "authority"),
-        ("DNS:carrier.example", -1, "authority"),
+        ("DNS:carrier.example", 0, "authority"),
         ("DNS:carrier.example", 2, "other"),
         ("IP:{host}", 2, "other"),
     ],
