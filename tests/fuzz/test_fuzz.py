@@ -25,7 +25,7 @@ def fuzz(*words: str) -> str:
         check=False,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
     )
     assert run.returncode == 0, run.stdout + run.stderr[-20_000:]
     assert "probes that worked" in run.stdout
