@@ -44,6 +44,7 @@ class Tally:
     messages: int = 0
     probes: int = 0
     calls: int = 0
+    second_tries: int = 0  # calls of ours that stood still once
     odd: int = 0  # calls that ended with their BYE, whatever else was in 2xx, ACK and BYE
     relayed: int = 0  # in-dialog requests that reached the other side
     seconds: float = 0.0
@@ -266,9 +267,10 @@ class Fuzzer:
         repeat nothing, and the flood beside them may cost a datagram: what the node does wrong it does
         twice."""
         added: list[Sequence[str]] = [fields() for _ in range(3)]
-        with contextlib.suppress(TimeoutError, AssertionError):
-            return await self._call_once(rig, caller, added, hang_up=hang_up)
         try:
+            with contextlib.suppress(TimeoutError):  # a wrong message is no lost one
+                return await self._call_once(rig, caller, added, hang_up=hang_up)
+            self.tally.second_tries += 1
             return await self._call_once(rig, caller, added, hang_up=hang_up)
         except (TimeoutError, AssertionError) as error:
             what = f"a call that must work did not: {error!r}; with {added}; {rig.hook.stats()}"
