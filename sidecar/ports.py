@@ -195,7 +195,9 @@ class Accounts(Protocol):
         """Returns the balance after it. A reference is booked once: repeated, it moves nothing. `change` is
         noted if it moved something, with the balance before and after it."""
 
-    def all(self) -> Awaitable[Sequence[StoredAccount]]: ...
+    def stored(self, name: str | None = None) -> Awaitable[Sequence[StoredAccount]]:
+        """The one of that name, or all; made by the settings and by command alike."""
+
     def balance(self, name: str) -> Awaitable[Sequence[Money]]:
         """What may still be spent, per currency: reservations are already off."""
 

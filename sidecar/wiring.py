@@ -334,7 +334,7 @@ def _with_active_decks(policy: Policy, decks: DeckStore) -> Policy:
 async def with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
     """Accounts of the settings are known to the ledger, and accounts made by command are known to the
     policy; where both name one, the settings hold."""
-    stored = {known.name: known for known in await store.accounts.all()}
+    stored = {known.name: known for known in await store.accounts.stored()}
     wanted = (
         StoredAccount(name=account.name, currency=account.currency, prepaid=account.prepaid)
         for account in policy.accounts.values()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sidecar.cli.output import Exit, fail, print_fields, print_json, printable
-from sidecar.core.terms import ChargeSide, Rounding
+from sidecar.core.terms import ChargeSide, RateBy, Rounding
 
 if TYPE_CHECKING:
     from sidecar.core.numbers import BilledNumber
@@ -30,6 +30,9 @@ def cost(
     strip: Annotated[
         int, typer.Option("--strip", metavar="N", min=0, max=STRIP_MAX, help="Leading digits to strip.")
     ] = 0,
+    rate_by: Annotated[
+        RateBy, typer.Option("--rate-by", help="What is rated of a number with npdi and rn (RFC 4694).")
+    ] = RateBy.DIALLED,
     rounding: Annotated[
         Rounding, typer.Option("--rounding", help="How the charge is rounded.")
     ] = Rounding.HALF_UP,
@@ -60,7 +63,7 @@ def cost(
     except DeckRefusedError as error:
         fail(Exit.USAGE, str(error), as_json=as_json)
 
-    dialled = billed_number(number, StripPlan(global_strip=strip))
+    dialled = billed_number(number, StripPlan(global_strip=strip, rate_by=rate_by))
     rate = None if dialled.billed is None else rates.match(dialled.billed, when)
     if rate is None:
         fail(Exit.NO, _no_rate(number, dialled.billed, strip), as_json=as_json)

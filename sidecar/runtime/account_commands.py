@@ -122,9 +122,8 @@ class AccountCommands:
         """From the settings, or created by a command."""
         if (account := self._calls.policy.accounts.get(name)) is not None:
             return account
-        for stored in await self._accounts.all():
-            if stored.name == name:
-                return Account(name=name, currency=stored.currency, prepaid=stored.prepaid)
+        for stored in await self._accounts.stored(name):
+            return Account(name=name, currency=stored.currency, prepaid=stored.prepaid)
         raise CommandError(
             ErrorCode.NOT_FOUND, f"there is no account {name}: `sidecar account create {name}` makes it"
         )

@@ -170,7 +170,7 @@ async def test_an_account_is_made_once_and_never_on_other_terms(tmp_path: Path) 
         await accounts.create("a", "EUR", prepaid=True)
         with pytest.raises(AccountError, match="account a: exists with other terms, EUR prepaid"):
             await accounts.create("a", "USD", prepaid=True)
-        (account,) = await accounts.all()
+        (account,) = await accounts.stored()
         assert (account.name, account.currency, account.prepaid) == ("a", "EUR", True)
         assert await accounts.balance("a") == (euros(Decimal(0)),)
 
@@ -215,7 +215,7 @@ async def test_an_account_refused_in_one_turn_leaves_the_first_as_it_was(tmp_pat
             return_exceptions=True,
         )
         assert [type(one) for one in found] == [type(None), AccountError]
-        assert [one.currency for one in await accounts.all()] == ["EUR"]
+        assert [one.currency for one in await accounts.stored()] == ["EUR"]
 
 
 async def test_accounts_have_their_own_references_and_balances(tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ async def test_accounts_stay_and_where_they_are_lost_who_paid_in_is_taken_for_pr
     overwritten(tmp_path, pages_of(tmp_path, lost)[:1])
     async with opened(tmp_path, boot_id="next") as watched:
         assert watched.store.salvage is not None
-        found = {one.name: one.prepaid for one in await watched.store.accounts.all()}
+        found = {one.name: one.prepaid for one in await watched.store.accounts.stored()}
         assert found == (
             {"a": True, "c": True} if lost == "accounts" else {"a": True, "b": False, "c": False}
         )

@@ -46,6 +46,26 @@ def test_the_answer_has_exactly_the_promised_keys(deck: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("rate_by", "billed_number"), [("dialled", "442012345"), ("routing_number", "41791234567")]
+)
+def test_a_ported_number_is_rated_as_the_node_is_told(deck: Path, rate_by: str, billed_number: str) -> None:
+    ported = "+442012345;npdi;rn=+41791234567"
+    result = run(
+        ported,
+        "--seconds",
+        60,
+        "--deck",
+        deck,
+        "--rate-by",
+        rate_by,
+        "--at",
+        "2025-12-01T00:00:00Z",
+        "--json",
+    )
+    assert json.loads(result.stdout)["billed_number"] == billed_number
+
+
 def test_without_json_the_same_is_said_to_a_reader(deck: Path) -> None:
     result = run("+442012345", "--seconds", "120", "--deck", deck)
     assert result.exit_code == 0

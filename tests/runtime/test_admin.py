@@ -293,7 +293,7 @@ async def test_addresses_that_cannot_be_given_or_taken_say_why_and_change_nothin
     with pytest.raises(CommandError, match="is an address block of account demo"):
         await node.admin.accounts.create(create, ANN)
     assert node.calls.policy is policy
-    assert "acme" not in [stored.name for stored in await node.store.accounts.all()]
+    assert "acme" not in [stored.name for stored in await node.store.accounts.stored()]
     assert await node.store.accounts.addresses() == (("192.0.2.0/24", "demo"),)
 
 
@@ -700,5 +700,5 @@ async def test_a_command_that_nobody_waits_for_any_more_is_whole(node: Node) -> 
     await node.written()
     assert node.calls.state == "drain"
     assert node.calls.policy.account_addresses.at("192.0.2.0/24") == "demo"
-    assert "acme" in [stored.name for stored in await node.store.accounts.all()]
+    assert "acme" in [stored.name for stored in await node.store.accounts.stored()]
     assert "acme" in node.calls.policy.accounts

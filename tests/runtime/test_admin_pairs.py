@@ -55,7 +55,7 @@ class Create(Act):
 
     async def check(self) -> None:
         assert self.node.calls.policy.accounts[self.subject].prepaid
-        assert self.subject in [stored.name for stored in await self.node.store.accounts.all()]
+        assert self.subject in [stored.name for stored in await self.node.store.accounts.stored()]
 
 
 class GiveAddress(Act):

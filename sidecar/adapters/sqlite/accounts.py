@@ -67,12 +67,12 @@ class SqliteAccounts:
             raise AccountError(balance)
         return balance
 
-    async def all(self) -> Sequence[StoredAccount]:
-        sql = "SELECT name, currency, prepaid FROM accounts ORDER BY name"
+    async def stored(self, name: str | None = None) -> Sequence[StoredAccount]:
+        sql = "SELECT name, currency, prepaid FROM accounts WHERE ?1 IS NULL OR name = ?1 ORDER BY name"
         return await self._reader.ask(
             lambda connection: tuple(
                 StoredAccount(name=name, currency=intern(currency), prepaid=bool(prepaid))
-                for name, currency, prepaid in connection.execute(sql)
+                for name, currency, prepaid in connection.execute(sql, (name,))
             )
         )
 

@@ -167,7 +167,7 @@ async def told_of(store: SqliteStore, open_calls: Sequence[Call]) -> dict[str, A
         "waiting": [row.seq for row in await store.outbox.pending(0, 1_000)],
         "dead": [[one.seq, one.reason_code] for one in await store.outbox.dead_letters()],
         "open": [whole(call) for call in open_calls],
-        "accounts": msgspec.to_builtins(await store.accounts.all()),
+        "accounts": msgspec.to_builtins(await store.accounts.stored()),
         "balances": {
             name: [f"{money.amount:f}" for money in await store.accounts.balance(name)] for name in ACCOUNTS
         },
