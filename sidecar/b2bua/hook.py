@@ -261,6 +261,9 @@ class BridgeHook:
             return {}
         return {**self._bridge.stats(), "unreadable_events": self._unreadable}
 
+    def held_calls(self) -> int:
+        return self.stats().get("live_calls", 0)
+
     async def stop(self) -> None:
         """Nothing is sent to any peer: whoever stops a node has released its calls before."""
         if self._bridge is not None:

@@ -141,6 +141,8 @@ def refuse(call: Call, detail: Detail, policy: Policy, event: Event, rule: str |
 def _refusal(call: Call, known: bool, gateway_free: bool, given: Given) -> Detail | None:
     policy, load = given.policy, given.load
     account, number = call.account, call.pricing.number
+    if load.is_draining:  # it was on its way when the bridge was told to refuse
+        return Detail.DRAIN
     if not known and policy.account_required:
         return Detail.RULE
     if _blocked(number, policy):

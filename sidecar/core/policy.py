@@ -309,6 +309,7 @@ class Load(msgspec.Struct, kw_only=True):
     place.
     """
 
+    is_draining: bool = False  # no new call is taken any more
     calls: int = 0
     by_account: dict[str, int] = {}
     by_gateway: dict[str, int] = {}

@@ -382,7 +382,8 @@ class Calls:
         self._control.set_accepting(refusing)
 
     def drain(self) -> None:
-        """Refuse new calls."""
+        """Refuse new calls, also those that the bridge has taken and that nobody here has seen yet."""
+        self.load.is_draining = True
         self._accept(Detail.DRAIN.value)
 
     async def release_live(self, operator: str, text: str) -> None:
@@ -397,6 +398,10 @@ class Calls:
             call = self._calls.get(known.call_id.int)
             if call is not None and call.phase in (Phase.ENDING, Phase.AWAITING_RETRY):
                 self._apply(call, WaitElapsed(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns))
+        self.publish_refusals()
+
+    def publish_refusals(self) -> None:
+        """All that were counted, without waiting for the end of their minute."""
         self._publish_aggregates(all_of_them=True)
 
 

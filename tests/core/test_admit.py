@@ -113,6 +113,11 @@ def test_a_header_names_no_account_where_its_peer_may_not_assert_one() -> None:
     assert account_of(unknown, policy_of(account_rules=(HEADER,), peers=TRUSTED, accounts=NAMED)) is None
 
 
+def test_a_node_that_drains_takes_no_call_whatever_else_is_wrong_with_it() -> None:
+    draining = Load(is_draining=True, calls=10_000)
+    assert refusal(policy_of(account_rules=(), account_required=True), load=draining) == Detail.DRAIN
+
+
 def test_a_call_that_nobody_claims_is_postpaid_without_limit() -> None:
     call = opened(policy_of(account_rules=()), load=Load(by_account={"_": 10_000}))
     assert (call.account.name, call.account.prepaid, call.account.calls_max) == ("_", False, None)

@@ -13,11 +13,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from sidecar.adapters.metrics import Metrics
-from sidecar.core.commands import AskGateway, Release, Route, Snapshot, WireCommand
+from sidecar.core.commands import AskGateway, Reject, Release, Route, Snapshot, WireCommand
 from sidecar.core.events import Event, InviteRefused, LegTerminated, RequestEnded
 from sidecar.core.policy import Gateway
 from sidecar.core.registration import RegisterTerms
-from sidecar.core.terms import Detail, HangupOrigin, LegName, RouteFailure
+from sidecar.core.terms import Detail, Disposition, HangupOrigin, LegName, RouteFailure
 from sidecar.ports import Link, LinkError, OutboxRow, OutboxState, RecordFilter
 from sidecar.runtime.gateways import Gateways
 from sidecar.runtime.outbox import OutboxRelay
@@ -39,6 +39,8 @@ class Side:
         self.sent: list[WireCommand | Snapshot] = []
         self.asked: list[AskGateway] = []
         self.cannot_start: Exception | None = None
+        self.held = 0  # calls
+        self.last: Sequence[Event] = ()  # what it delivers as it ends
         self._node = node
 
     async def start(self) -> None:
@@ -48,6 +50,10 @@ class Side:
 
     async def stop(self) -> None:
         self.happened.append("stop")
+        self.deliver(self.last)
+
+    def held_calls(self) -> int:
+        return self.held
 
     def on_events(self, deliver: Callable[[Sequence[Event]], None]) -> None:
         self.deliver = deliver
@@ -202,6 +208,40 @@ async def test_a_call_that_is_up_at_the_end_is_released_and_its_legs_are_waited_
         [cdr] = await life.node.store.records.show(str(call_id))
     assert (cdr.hangup_origin, cdr.detail) == (HangupOrigin.SERVER, Detail.DRAIN)
     assert (cdr.operator, cdr.operator_text) == ("sidecar", "the node stops")
+
+
+async def test_an_invite_that_was_on_its_way_when_the_node_was_told_to_stop_is_refused_and_recorded(
+    tmp_path: Path,
+) -> None:
+    async with a_life(tmp_path) as life:
+        task = await life.begin()
+        life.side.held = 1
+        life.service.stopping.set()
+        await life.until(lambda: life.node.calls.state == "drain")
+        life.side.deliver([life.node.invite(1, "004412345678", "demo")])
+        [reject] = [one for one in life.node.bridge.sent if isinstance(one, WireCommand)]
+        assert isinstance(reject, Reject)
+        assert (reject.sip_code, reject.text, reject.retry_after_s) == (503, "drain", 5)
+        await life.a_while()
+        assert "stop" not in life.side.happened  # the bridge holds it yet
+        life.side.legs_close(1)
+        life.side.held = 0
+        await ended(task)
+        await life.node.written()
+        [cdr] = (await life.node.store.records.search(RecordFilter(detail=Detail.DRAIN))).records
+    assert (cdr.disposition, cdr.sip_code, cdr.attempts) == (Disposition.REFUSED, 503, ())
+
+
+async def test_what_is_refused_last_is_recorded_too(tmp_path: Path) -> None:
+    """The bridge delivers its last batch as it ends: more refusals than get a record of their own."""
+    async with a_life(tmp_path) as life:
+        life.side.last = [life.node.invite(number, "004412345678", "demo") for number in range(1, 31)]
+        task = await life.begin()
+        life.service.stopping.set()
+        await ended(task)
+        await life.node.written()
+        found = (await life.node.store.records.search(RecordFilter(detail=Detail.DRAIN))).records
+    assert sorted(cdr.refused_count or 1 for cdr in found) == [1] * 10 + [20]
 
 
 async def test_our_registrations_are_taken_back_and_that_is_waited_for_two_seconds(tmp_path: Path) -> None:
