@@ -13,12 +13,13 @@
     journal, outbox   adapters/sqlite  entry, ledger movement and outbox row in one transaction
     MQTT              runtime/outbox   rows to the broker, in order, until their PUBACK (adapters/mqtt)
 
+Behind the broker, at the biller's, `subscriber` takes every record once, and asks for what is missing.
 Beside the calls, runtime/gateways watches where they go: core/gateway_health by OPTIONS, and
 core/registration by REGISTER.
 
 Imports run one way, and `make check` proves it:
 
-    demo > cli > wiring > runtime | adapters | b2bua | config > ports > wire > core
+    demo > cli > wiring > runtime | adapters | b2bua | config | subscriber > ports > wire > core
 
 The core is pure: no IO, no clock, no chance, no asyncio; time is an argument. Its words are in core/terms,
 what happens in core/events, what is to be done in core/commands, the record in core/cdr. `wiring.serve` puts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -115,7 +116,8 @@ def test_the_lock_pins_every_dependency_and_names_no_index() -> None:
     blocks = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
     assert all("--hash=sha256:" in block for block in blocks)
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-    wanted = {re.split(r"[^a-z0-9-]", dependency)[0] for dependency in project["dependencies"]}
+    every = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    wanted = {re.split(r"[^a-z0-9-]", dependency)[0] for dependency in every}
     assert wanted <= pinned.keys()
     assert pinned["aiomqtt"] == "2.5.1"
 

@@ -26,6 +26,7 @@ from sidecar.cli import (
     reference,
     rerate,
     start,
+    subscribe,
 )
 from sidecar.cli.output import EXIT_MEANINGS
 
@@ -59,6 +60,7 @@ def _options(
 
 app.command("run")(start.run)
 app.command("check")(start.check)
+app.command("subscribe")(subscribe.subscribe)
 app.command("cost")(cost.cost)
 app.command("rerate")(rerate.rerate)
 app.command("doctor")(doctor.doctor)

@@ -4,7 +4,7 @@ set -eu
 packages="
     build-essential pkg-config swig libssl-dev uuid-dev xz-utils ca-certificates debian-archive-keyring
     python3 python3-venv python3-dev
-    mosquitto mosquitto-clients sip-tester kamailio openssl
+    mosquitto mosquitto-clients sip-tester kamailio openssl postgresql
 "
 missing=
 for package in $packages; do
@@ -26,7 +26,7 @@ else
 fi
 echo "== Debian packages:$missing (20 s)" >&2
 
-# mosquitto and kamailio would start at once, on the ports of their defaults. Debian asks this file first; put one
+# mosquitto, kamailio and postgresql would start at once, on the ports of their defaults. Debian asks this file first; put one
 # there for as long as it takes, unless the machine has its own.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e $policy ]; then

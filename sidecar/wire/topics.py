@@ -1,4 +1,5 @@
-"""Topic names: `sidecar/v1/<tenant>/<node>/cdr/<account>/<origin>` and `sidecar/v1/<tenant>/<node>/status`.
+"""Topic names: below `sidecar/v1/<tenant>/<node>/` are `cdr/<account>/<origin>`, `status`, and for who asks
+for records again `replay/<user>` (requests) and `replayed/<user>` with all below it (answers).
 
 Each part is percent-escaped (RFC 3986 unreserved characters stay), so `+`, `#`, `/`, `$` and control
 characters never appear raw and no name can widen a subscription or forge a level. No phone number is ever a
@@ -33,6 +34,28 @@ def status_topic(tenant: str, node: str) -> str:
     return f"{ROOT}/{escape(tenant)}/{escape(node)}/status"
 
 
+def status_filter(tenant: str | None = None, node: str | None = None) -> str:
+    return f"{ROOT}/{_level(tenant)}/{_level(node)}/status"
+
+
+def replay_topic(tenant: str, node: str, user: str) -> str:
+    return f"{ROOT}/{escape(tenant)}/{escape(node)}/replay/{escape(user)}"
+
+
+def replayed_topic(tenant: str | None, node: str | None, user: str, client: str = "") -> str:
+    """Where this client of a user is answered; a filter where a part is None."""
+    topic = f"{ROOT}/{_level(tenant)}/{_level(node)}/replayed/{escape(user)}"
+    return f"{topic}/{escape(client)}" if client else topic
+
+
+def node_of(topic: str) -> tuple[str, str] | None:
+    """(tenant, node) of any topic of ours; None where it is none."""
+    parts = topic.split("/")
+    if len(parts) < 5 or "/".join(parts[:2]) != ROOT:
+        return None
+    return unescape(parts[2]), unescape(parts[3])
+
+
 def cdr_filter(
     tenant: str | None = None,
     node: str | None = None,
@@ -40,8 +63,8 @@ def cdr_filter(
     origin: HangupOrigin | None = None,
 ) -> str:
     """A subscription to CDRs; None stands for any."""
-    tenant_part, node_part, account_part = (ANY if p is None else escape(p) for p in (tenant, node, account))
-    return f"{ROOT}/{tenant_part}/{node_part}/cdr/{account_part}/{ANY if origin is None else origin.value}"
+    origin_part = ANY if origin is None else origin.value
+    return f"{ROOT}/{_level(tenant)}/{_level(node)}/cdr/{_level(account)}/{origin_part}"
 
 
 def parse_cdr_topic(topic: str) -> CdrTopic | None:
@@ -55,6 +78,10 @@ def parse_cdr_topic(topic: str) -> CdrTopic | None:
     ):
         return None
     return CdrTopic(unescape(parts[2]), unescape(parts[3]), unescape(parts[5]), HangupOrigin(parts[6]))
+
+
+def _level(part: str | None) -> str:
+    return ANY if part is None else escape(part)
 
 
 def escape(part: str) -> str:

@@ -7,7 +7,7 @@ import os
 import pwd
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,20 +16,41 @@ from tests.rig.node import until
 
 
 class Mosquitto:
-    def __init__(self, folder: Path, host: str = "127.0.0.1", port: int = 0) -> None:
+    """`options` of mosquitto.conf replace ours; `more` are whole lines, of which one may stand twice."""
+
+    def __init__(
+        self,
+        folder: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        options: Mapping[str, str] | None = None,
+        more: Sequence[str] = (),
+    ) -> None:
         self.folder, self.host = folder, host
+        self._options = {
+            "listener": "",  # first: what follows may be of the listener
+            "user": pwd.getpwuid(os.geteuid()).pw_name,
+            "allow_anonymous": "true",
+            "persistence": "true",
+            "persistence_location": f"{folder}/",
+            "autosave_on_changes": "true",
+            "autosave_interval": "1",
+            "max_queued_messages": "100000",
+            "max_inflight_messages": "1000",
+            "set_tcp_nodelay": "true",
+            **(options or {}),
+        }
+        self._more = more
         self.port = port or free_ports(host, 1)[0]
         self.child: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         self.folder.mkdir(exist_ok=True)
         config = self.folder / "mosquitto.conf"
-        config.write_text(
-            f"user {pwd.getpwuid(os.geteuid()).pw_name}\nlistener {self.port} {self.host}\n"
-            "allow_anonymous true\npersistence true\n"
-            f"persistence_location {self.folder}/\nautosave_on_changes true\nautosave_interval 1\n"
-            "max_queued_messages 100000\nmax_inflight_messages 1000\nset_tcp_nodelay true\n"
-        )
+        options = self._options | {"listener": f"{self.port} {self.host}"}
+        lines = [f"{name} {value}" for name, value in options.items()]
+        config.write_text("\n".join((*lines, *self._more)) + "\n")
         program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
         self.child = await asyncio.create_subprocess_exec(
             *(program, "-c", str(config)),
@@ -71,8 +92,10 @@ class Mosquitto:
 
 
 @asynccontextmanager
-async def mosquitto(folder: Path) -> AsyncIterator[Mosquitto]:
-    broker = Mosquitto(folder / "mosquitto")
+async def mosquitto(
+    folder: Path, *, options: Mapping[str, str] | None = None, more: Sequence[str] = ()
+) -> AsyncIterator[Mosquitto]:
+    broker = Mosquitto(folder / "mosquitto", options=options, more=more)
     await broker.start()
     try:
         yield broker

@@ -1,0 +1,112 @@
+"""A PostgreSQL of the test's own: a cluster in a folder of its own, on a free loopback port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psycopg
+
+from sidecar.demo.children import free_ports
+
+WITHIN_S = 60.0
+DEBIAN = Path("/usr/lib/postgresql")  # one folder per version; its programs are not on PATH
+
+
+class Postgres:
+    """Started by `start`, again after `kill`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data = folder / "data"
+        self.port = free_ports("127.0.0.1", 1)[0]
+        self._folder = folder
+        self._child: subprocess.Popen[bytes] | None = None
+        self._run("initdb", "-D", str(self._data), "-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C")
+
+    @property
+    def conninfo(self) -> str:
+        return self.database("postgres")
+
+    def database(self, name: str) -> str:
+        return f"host=127.0.0.1 port={self.port} user=test dbname={name}"
+
+    def new_database(self, name: str) -> str:
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return self.database(name)
+
+    def start(self) -> None:
+        options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": ""}
+        words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        with (self._folder / "log").open("ab") as log:
+            self._child = subprocess.Popen(
+                [*_as_nobody_special(), _program("postgres"), "-D", str(self._data), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+            )
+        until_s = time.monotonic() + WITHIN_S
+        while True:
+            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.conninfo):
+                return
+            assert self._child.poll() is None, (self._folder / "log").read_text()
+            assert time.monotonic() < until_s, "PostgreSQL does not answer"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """Its connections end in the middle of whatever they do; what was committed stays."""
+        assert self._child is not None
+        self._child.send_signal(signal.SIGQUIT)  # PostgreSQL's "immediate": as a crash, and its children too
+        self._child.wait(WITHIN_S)
+
+    def stop(self) -> None:
+        if self._child is not None and self._child.poll() is None:
+            self.kill()
+
+    def _run(self, *command: str) -> None:
+        words = [*_as_nobody_special(), _program(command[0]), *command[1:]]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=self._folder)
+        assert done.returncode == 0, done.stderr
+
+
+def _program(name: str) -> str:
+    for folder in sorted(DEBIAN.glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True):
+        if (folder / name).exists():
+            return str(folder / name)
+    found = shutil.which(name)
+    assert found is not None, f"{name} is not installed: apt-get install postgresql"
+    return found
+
+
+def _as_nobody_special() -> Sequence[str]:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return ()
+    return ("setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--")
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[Postgres]:
+    # Not below pytest's folders, which are closed to other users.
+    folder = Path(tempfile.mkdtemp(prefix="sidecar-postgres-"))
+    try:
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        server = Postgres(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)
