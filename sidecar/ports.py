@@ -317,6 +317,8 @@ class OutboxState(msgspec.Struct, frozen=True, kw_only=True):
     depth: int = 0  # rows that wait for the broker
     oldest_wall_ns: int = 0  # when the oldest of them was written; 0: none waits
     dead: int = 0  # dead letters kept
+    commit: int = 0  # the number of the last commit, and the hash of the chain up to it
+    commit_hash: str = ""
 
 
 class OutboxStatus(Protocol):

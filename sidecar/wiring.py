@@ -104,9 +104,9 @@ def reread(given: Inputs) -> Reread | Sequence[str]:
     return Reread(policy=loaded.policy, warnings=[str(warning) for warning in loaded.warnings])
 
 
-async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
+async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew: bool = False) -> None:
     """Run a node until SIGTERM or SIGINT. `loaded` is what was `given`. Errors at the start are raised before
-    any call is taken."""
+    any call is taken. `begin_anew`: with an empty journal, though there was one."""
     settings = loaded.settings
     loop = asyncio.get_running_loop()
     clock, metrics = SystemClock(), Metrics()
@@ -121,10 +121,14 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter) -> None:
             boot_id=loaded.policy.boot_id,
             clock=clock,
             passed_by=control_gid,
+            key_file=settings.node.journal_key_file,
+            begin_anew=begin_anew,
         )
         stack.push_async_callback(store.close)
         if store.salvage is not None:
             log.error("journal_salvaged", **asdict(store.salvage))
+        if store.loss is not None:
+            log.error("journal_lost_commits", epoch=store.epoch, **asdict(store.loss))
         if store.tightened:
             loose = {path: f"{mode:04o}" for path, mode in store.tightened.items()}
             log.warning("data_dir_tightened", count=len(loose), modes_before=dict(islice(loose.items(), 20)))

@@ -21,6 +21,7 @@ from sidecar.cli import (
     doctor,
     explain,
     handover,
+    journal,
     node,
     records,
     reference,
@@ -72,6 +73,7 @@ records.app.command("verify")(handover.verify)
 records.app.command("summary")(handover.summary)
 app.add_typer(records.app, name="cdr")
 app.add_typer(node.app, name="node")
+app.add_typer(journal.app, name="journal")
 app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(accounts.app, name="account")
 app.add_typer(audit.app, name="audit")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sidecar.adapters.control_client import ControlClient, DaemonUnreachableError
 from sidecar.cli.output import Exit, fail
 from sidecar.wire.control import SOCKET_NAME, CommandError, ErrorCode
+
+if TYPE_CHECKING:
+    from sidecar.config import Settings
 
 SocketOption = Annotated[
     Path | None,
@@ -64,6 +67,15 @@ def socket_path(socket: Path | None, config: Path | None, *, as_json: bool = Fal
 
 def data_dir(config: Path | None, environ: Mapping[str, str] = os.environ, *, as_json: bool = False) -> Path:
     """Where the node of these settings keeps its journal."""
+    return settings_of(config, environ, as_json=as_json).node.data_dir
+
+
+def settings_of(
+    config: Path | None, environ: Mapping[str, str] = os.environ, *, as_json: bool = False
+) -> Settings:
+    """The plain settings, without what only a start needs to look at: decks, profile."""
+    from msgspec.structs import replace
+
     from sidecar.config import places
     from sidecar.config.layers import Effective, environment_layer, file_layer
     from sidecar.config.problems import Findings
@@ -76,9 +88,10 @@ def data_dir(config: Path | None, environ: Mapping[str, str] = os.environ, *, as
     if document is None:
         fail(Exit.USAGE, "\n".join(map(str, findings.errors)), as_json=as_json)
     effective = Effective([environment_layer(environ, findings), file_layer(document, findings)])
+    settings = effective.settings
     if is_system and not effective.is_given("node.data_dir"):
-        return places.SYSTEM_DATA_DIR
-    return effective.settings.node.data_dir
+        return replace(settings, node=replace(settings.node, data_dir=places.SYSTEM_DATA_DIR))
+    return settings
 
 
 def operator_name() -> str:

@@ -57,7 +57,7 @@ def export(
 ) -> None:
     """Write records to files, each call by its highest revision, with a manifest and control totals. Reads
     the journal; the daemon need not run."""
-    from sidecar.adapters.exports import ExportError, Format
+    from sidecar.adapters.exports import ExportError, Format, JournalHead
     from sidecar.adapters.exports import export as write
     from sidecar.cli.version import product_version
     from sidecar.ports import RecordFilter
@@ -77,6 +77,7 @@ def export(
     )
     filters = {name: value for name, value in plain(asked).items() if value is not None}
     with snapshot(config, as_json=as_json) as journal:
+        head = journal.head()
         try:
             manifest = write(
                 journal.records(asked),
@@ -85,6 +86,7 @@ def export(
                 filters=filters,
                 product=f"sidecar {product_version()}",
                 generated_at=datetime.now(UTC),
+                journal=JournalHead(epoch=head.epoch, commit=head.number, commit_hash=head.hash),
             )
         except ExportError as error:
             fail(Exit.USAGE, str(error), as_json=as_json)

@@ -1,8 +1,9 @@
-"""Reading the journal of a node without asking the node: for commands that count, hand over or examine many
-records."""
+"""The journal of a node, read without asking the node: `sidecar journal ...`, and for commands that count,
+hand over or examine many records."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidecar.cli.daemon import data_dir
-from sidecar.cli.output import Exit, fail
+from sidecar.cli.daemon import ConfigOption, JsonOption, data_dir, settings_of
+from sidecar.cli.output import Exit, fail, print_json, printable
 
 if TYPE_CHECKING:
     from sidecar.adapters.sqlite.snapshot import Snapshot
+
+app = typer.Typer(help="The journal as a whole.", no_args_is_help=True)
 
 SinceOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="Calls that ended then or later: 2026-11-01T00:00Z.")
@@ -53,3 +56,90 @@ def snapshot(config: Path | None, *, as_json: bool = False) -> Iterator[Snapshot
         fail(Exit.UNREACHABLE, str(error), as_json=as_json)
     except DamagedError as error:
         fail(Exit.NO, str(error), as_json=as_json)
+
+
+@app.command("verify")
+def verify(
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER:HASH",
+            help="A commit that was told elsewhere (status, export): it must be among them.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Check that the journal is as it was written: its chain of keyed hashes, made again from its rows. Exit
+    code 1 where it is not; the first entry that does not fit is named. The daemon may run."""
+    from sidecar.adapters.sqlite.file import StoreError
+    from sidecar.adapters.sqlite.keys import key_file_of, read_keys
+    from sidecar.adapters.sqlite.told import read_told
+
+    asked = _link_of(head, as_json=as_json)
+    settings = settings_of(config, as_json=as_json)
+    try:
+        keys = read_keys(key_file_of(settings.node))
+    except StoreError as error:
+        fail(Exit.UNREACHABLE, str(error), as_json=as_json)
+    told = read_told(settings.node.data_dir)
+    with snapshot(config, as_json=as_json) as journal:
+        verdict = journal.verify(keys, told)
+        if asked is not None and (gone := journal.missing(asked)):
+            verdict.wrong.append(gone)
+    if as_json:
+        found = {"commit": verdict.link.number, "hash": verdict.link.hash.hex(), "commits": verdict.commits}
+        print_json({**found, "entries": verdict.entries, "wrong": verdict.wrong})
+    else:
+        for text in verdict.wrong:
+            typer.echo(printable(text))
+        said = f"{len(verdict.wrong)} findings" if verdict.wrong else "as it was written"
+        typer.echo(
+            f"{verdict.entries} entries in {verdict.commits} commits, up to"
+            f" {verdict.link.number}:{verdict.link.hash.hex()}: {said}"
+        )
+    if verdict.wrong:
+        raise typer.Exit(Exit.NO.value)
+
+
+@app.command("check")
+def check(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Check that everything adds up: balances, reservations, charges, numbers, the outbox. Exit code 1 where
+    it does not. The daemon may run."""
+    with snapshot(config, as_json=as_json) as journal:
+        wrong = journal.ledger_check()
+    if as_json:
+        print_json({"wrong": wrong})
+    else:
+        for text in wrong:
+            typer.echo(printable(text))
+        typer.echo(f"{len(wrong)} findings" if wrong else "everything adds up")
+    if wrong:
+        raise typer.Exit(Exit.NO.value)
+
+
+@app.command("new-key")
+def new_key(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Add a key for the chain of the journal; it is in force from the next start on. Those before it stay in
+    the file: without them nobody can verify what was written under them."""
+    from sidecar.adapters.sqlite.file import StoreError
+    from sidecar.adapters.sqlite.keys import add_key, key_file_of
+
+    file = key_file_of(settings_of(config, as_json=as_json).node)
+    try:
+        key = add_key(file)
+    except StoreError as error:
+        fail(Exit.USAGE, str(error), as_json=as_json)
+    if as_json:
+        print_json({"key": key.id, "file": str(file)})
+    else:
+        typer.echo(f"key {key.id} in {file}, in force from the next start on")
+
+
+def _link_of(head: str | None, *, as_json: bool) -> tuple[int, str] | None:
+    if head is None:
+        return None
+    number, _, digest = head.partition(":")
+    if not number.isdecimal() or not re.fullmatch("[0-9a-f]{32}", digest):
+        fail(Exit.USAGE, f"--head {head}: not NUMBER:HASH", as_json=as_json)
+    return int(number), digest

@@ -17,7 +17,16 @@ SetOption = Annotated[
 ]
 
 
-def run(config: ConfigOption = None, settings: SetOption = None) -> None:
+def run(
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    new: Annotated[
+        bool,
+        typer.Option(
+            "--new", help="Begin with an empty journal, though the data directory had one that is gone."
+        ),
+    ] = False,
+) -> None:
     """Run the daemon in the foreground. Its log, one JSON line per event, goes to standard error; the event
     `ready` says where everything is. SIGTERM or Ctrl-C ends it: live calls are ended and recorded."""
     import asyncio
@@ -52,7 +61,7 @@ def run(config: ConfigOption = None, settings: SetOption = None) -> None:
     writer = configure(loaded.settings.log.level.value)
     errors: list[BaseException] = []
     try:
-        asyncio.run(wiring.serve(given, loaded, writer))
+        asyncio.run(wiring.serve(given, loaded, writer, begin_anew=new))
     except* expected as group:
         errors = _leaves(group)
     finally:

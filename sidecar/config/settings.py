@@ -84,6 +84,13 @@ class Node(Section, frozen=True, kw_only=True):
         "Journal, control socket, embedded broker, decks.",
         Shown("`./.sidecar`; `/var/lib/sidecar` where the settings are `/etc/sidecar/sidecar.toml`"),
     ] = Path(".sidecar")
+    journal_key_file: Annotated[
+        File,
+        FileOnly(),
+        "The keys of the journal's chain, made where there is no such file. On another disk than the data "
+        "directory, whoever copies or changes the journal has not the key.",
+        Shown("`journal.key` in the data directory"),
+    ] = None
     calls_max: Annotated[
         int,
         Meta(ge=1, le=100_000),

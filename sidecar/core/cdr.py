@@ -286,6 +286,7 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             raise ValueError("a record is either recorded or names what suppressed it")
 
 
-def message_id(call_id: UUID, revision: int) -> UUID:
-    """The id of one revision: derived, so a repeated publication carries the same one."""
-    return name_id(call_id, str(revision))
+def message_id(call_id: UUID, revision: int, epoch: str = "") -> UUID:
+    """The id of one revision: derived, so a repeated publication carries the same one. `epoch`: where a
+    record of the call may have been published and lost, and this one may say something else."""
+    return name_id(call_id, f"{revision}/{epoch}" if epoch else str(revision))

@@ -88,6 +88,7 @@ async def opened(
     vfs: str | None = None,
     queue_steps_max: int = 1_000,
     company_ms: int = 0,
+    begin_anew: bool = False,
 ) -> AsyncIterator[Watched]:
     store = SqliteStore.open(
         data_dir,
@@ -98,6 +99,7 @@ async def opened(
         queue_steps_max=queue_steps_max,
         commit_interval_ms=0,
         company_ms=company_ms,
+        begin_anew=begin_anew,
     )
     try:
         yield Watched(store)

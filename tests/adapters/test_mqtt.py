@@ -37,7 +37,7 @@ from tests.adapters.broker_help import (
 )
 from tests.adapters.scripted_broker import Answer, scripted_broker
 
-STATE = OutboxState(epoch="epoch-1", head_seq=7, published=3)
+STATE = OutboxState(epoch="epoch-1", head_seq=7, published=3, commit=9, commit_hash="0a")
 
 
 def row(seq: int, *, topic: str = CDR_TOPIC, payload: bytes | None = None) -> OutboxRow:
@@ -353,7 +353,9 @@ async def test_the_status_is_retained_and_the_will_replaces_it(tmp_path: Path) -
             async with Subscriber(broker.host, broker.port) as early:
                 await early.until(lambda: bool(early.messages))
                 assert early.messages[0].retain
-                assert early.statuses == [{"epoch": "epoch-1", "head_seq": 7, "published": 3}]
+                assert early.statuses == [
+                    {"epoch": "epoch-1", "head_seq": 7, "published": 3, "commit": 9, "commit_hash": "0a"}
+                ]
         async with Subscriber(broker.host, broker.port) as late:
             await late.until(lambda: bool(late.statuses) and "head_seq" not in late.statuses[-1])
             assert late.statuses[-1] == {"epoch": "epoch-1"}

@@ -20,6 +20,7 @@ from sidecar.adapters.sqlite import SqliteStore, StoreError, newest_records
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, STEPS
 from sidecar.adapters.sqlite.snapshot import Snapshot
+from sidecar.adapters.sqlite.told import TOLD_NAME
 from sidecar.ports import RecordFilter
 from tests.adapters.journals.make import told_of
 from tests.adapters.private import loose, umask
@@ -169,7 +170,7 @@ async def test_the_copy_is_on_disk_before_it_has_its_name_and_its_name_before_th
     async with opened(data_dir):
         pass
     begun, kept = f"{FILE_NAME}.copying", f"{FILE_NAME}.schema-1"
-    assert synced == [(begun, 1, [begun]), (tmp_path.name, 1, [kept])]
+    assert synced[:2] == [(begun, 1, [begun]), (tmp_path.name, 1, [kept])]
 
 
 async def test_numbers_go_on_after_the_highest_of_an_older_file_though_some_are_gone(tmp_path: Path) -> None:
@@ -197,6 +198,7 @@ async def test_each_time_that_the_copy_is_put_in_place_an_epoch_begins(tmp_path:
     saved = kept.read_bytes()
     for _ in range(2):
         kept.rename(data_dir / FILE_NAME)
+        (data_dir / TOLD_NAME).unlink()  # with it, what is not in the copy is missed: test_sqlite_loss.py
         await holds_what_was_told(data_dir, epoch_renewed=True)
         async with opened(data_dir) as watched:
             assert watched.store.epoch not in epochs

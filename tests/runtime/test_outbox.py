@@ -198,9 +198,15 @@ async def test_the_status_is_there_at_once_is_renewed_and_the_will_follows(tmp_p
     async with running_broker(tmp_path) as broker, Subscriber(broker.host, broker.port) as subscriber:
         async with relaying(outbox, mqtt_settings(broker), status_interval_s=0.05):
             await subscriber.until(lambda: bool(subscriber.statuses))
-            assert subscriber.statuses[0] == {"epoch": "epoch-1", "head_seq": 40, "published": 0}
+            assert subscriber.statuses[0] == {
+                "epoch": "epoch-1",
+                "head_seq": 40,
+                "published": 0,
+                "commit": 0,
+                "commit_hash": "",
+            }
             add_rows(outbox, 2)
-            renewed = {"epoch": "epoch-1", "head_seq": 42, "published": 2}
+            renewed = {"epoch": "epoch-1", "head_seq": 42, "published": 2, "commit": 0, "commit_hash": ""}
             await subscriber.until(lambda: subscriber.statuses.count(renewed) >= 2)
         await subscriber.until(lambda: subscriber.statuses[-1] == {"epoch": "epoch-1"})
 

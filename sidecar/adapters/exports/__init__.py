@@ -16,7 +16,7 @@ files, byte for byte; only `generated_at` differs. Memory does not grow with the
 """
 
 from sidecar.adapters.exports.columns import COLUMNS, Column, row_of
-from sidecar.adapters.exports.export import ExportError, Format, Manifest, export
+from sidecar.adapters.exports.export import ExportError, Format, JournalHead, Manifest, export
 from sidecar.adapters.exports.verify import Verification, verify
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Column",
     "ExportError",
     "Format",
+    "JournalHead",
     "Manifest",
     "Verification",
     "export",

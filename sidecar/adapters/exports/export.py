@@ -52,6 +52,14 @@ class EpochRange(msgspec.Struct, kw_only=True):
             self.last_seq = seq if self.last_seq is None else max(self.last_seq, seq)
 
 
+class JournalHead(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the journal had come: a journal that was cut or changed later does not have this commit."""
+
+    epoch: str
+    commit: int
+    commit_hash: str
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     manifest_version: int = MANIFEST_VERSION
     cdr_version: int = CONTENT_VERSION
@@ -62,6 +70,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[dict[str, str], ...]  # none for JSON lines, which follow the JSON Schema
     files: tuple[FileEntry, ...]
     epochs: tuple[EpochRange, ...]
+    journal: JournalHead | None = None  # what it was made of; see `sidecar journal verify --head`
     control_totals: ControlTotals
 
 
@@ -80,6 +89,7 @@ def export(
     filters: Mapping[str, Any],
     product: str,
     generated_at: datetime,
+    journal: JournalHead | None = None,
     rows_per_file: int = ROWS_PER_FILE,
 ) -> Manifest:
     """Writes `records`, one call each, in the order given. The folder is made; where it holds an export
@@ -121,6 +131,7 @@ def export(
             else tuple({"name": column.name, "kind": column.kind} for column in COLUMNS),
             files=tuple(files),
             epochs=tuple(sorted(epochs.values(), key=lambda one: one.store_epoch)),
+            journal=journal,
             control_totals=totals,
         )
         _seal(folder, manifest)

@@ -227,7 +227,15 @@ class _MqttLink:
         self._client.expect_puback(packet_id, row.seq, acknowledged)
 
     def publish_status(self, state: OutboxState) -> None:
-        payload = _ENCODE({"epoch": state.epoch, "head_seq": state.head_seq, "published": state.published})
+        payload = _ENCODE(
+            {
+                "epoch": state.epoch,
+                "head_seq": state.head_seq,
+                "published": state.published,
+                "commit": state.commit,
+                "commit_hash": state.commit_hash,
+            }
+        )
         # QoS 0: it takes no place in the window, and the next one follows in seconds.
         topic = self._status_topic.encode()
         head, _ = publish_head(PUBLISH_QOS_0_RETAIN, topic, b"", self._status_properties, payload)

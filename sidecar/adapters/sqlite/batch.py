@@ -18,8 +18,11 @@ from decimal import Decimal
 from uuid import UUID
 
 import apsw
+import msgspec
+from msgspec.structs import replace
 
 from sidecar.adapters.sqlite.addresses import Addresses
+from sidecar.adapters.sqlite.chain import OPEN_CALL, Draft, Marks, salts
 from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.known import Known, Slot
 from sidecar.adapters.sqlite.ledger import Ledger
@@ -43,7 +46,7 @@ from sidecar.core.books import (
 )
 from sidecar.core.books_check import plain
 from sidecar.core.call import Call
-from sidecar.core.cdr import Cdr
+from sidecar.core.cdr import Cdr, message_id
 from sidecar.core.commands import Append, EntryKind, StoreCommand
 from sidecar.core.terms import Money
 from sidecar.ports import OutboxRow
@@ -53,7 +56,19 @@ from sidecar.wire.topics import cdr_topic
 
 OPEN_CALLS = Table(
     "open_calls",
-    ("slot", "boot", "call_id", "kind", "account", "currency", "reserved", "granted_s", "body", "crc"),
+    (
+        "slot",
+        "boot",
+        "call_id",
+        "kind",
+        "account",
+        "currency",
+        "reserved",
+        "granted_s",
+        "body",
+        "crc",
+        "maybe_told",
+    ),
     replace=True,
 )
 _SEARCHED = (
@@ -65,16 +80,17 @@ _SEARCHED = (
     "reason",
     "detail",
     "gateway",
+    "ended_us",
     "caller",
     "callee",
     "billed",
-    "ended_us",
 )
 CDRS = Table("cdrs", ["seq", "written_wall_ns", *_SEARCHED])
-CDR_BODIES = Table("cdr_bodies", ["seq", "body", "crc"])
-SUPPRESSED = Table("suppressed", [*_SEARCHED, "body", "crc"])
+CDR_BODIES = Table("cdr_bodies", ["seq", "body", "crc", "salt"])
+SUPPRESSED = Table("suppressed", ["entry", *_SEARCHED, "body", "crc", "salt"])
 AUDIT = Table(
-    "audit", ["boot", "at_wall_ns", "operator", "uid", "action", "subject", "before", "after", "text"]
+    "audit",
+    ["entry", "boot", "at_wall_ns", "operator", "uid", "action", "subject", "before", "after", "text"],
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,13 +101,24 @@ HEARTBEAT_AGE_NS_MAX = 100_000_000  # it rewrites a page: not in each of five hu
 ACCOUNTS_KNOWN_MAX = 100_000
 
 
+class _Written(msgspec.Struct, frozen=True, gc=False):
+    """A record on its way into its tables."""
+
+    seq: int  # 0: kept back
+    opened: tuple[object, ...]  # what the chain holds as it is
+    numbers: tuple[object, ...]  # what it holds by a digest alone, and the body
+    body: bytes
+    crc: int
+
+
 class Batch:
     def __init__(
         self, connection: apsw.Connection, known: Known, boot: Boot, wall_ns: int, mono_ns: int
     ) -> None:
-        self.ledger = Ledger(connection, boot.boot, wall_ns)
+        self.chain = Draft(known.chain)
+        self.ledger = Ledger(connection, boot.boot, wall_ns, self.chain)
         self.waiting = Waiting(connection, boot.boot, wall_ns, known.acknowledged_seq, known.head_seq)
-        self.addresses = Addresses(connection, boot.boot, wall_ns)
+        self.addresses = Addresses(connection, boot.boot, wall_ns, self.chain)
         self.outcomes: list[Outcome] = []
         self.outbox_rows: list[OutboxRow] = []
         self._connection = connection
@@ -109,9 +136,8 @@ class Batch:
         self._new: set[int] = set()  # calls that surely were never here
         self._recorded: dict[int, int] = {}
         self._account_seqs: dict[str, int] = {}
-        self._cdrs: list[tuple[object, ...]] = []
-        self._bodies: list[tuple[int, bytes, int]] = []
-        self._suppressed: list[tuple[object, ...]] = []
+        self._published: list[_Written] = []
+        self._suppressed: list[_Written] = []
         self._changes: list[Change] = []
 
     # --- what is written ------------------------------------------------------------------------------------
@@ -196,25 +222,18 @@ class Batch:
     # --- its transaction ------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write everything. A heartbeat goes along where the last is old: a commit proves that the node
-        lived."""
+        """Write everything, and the link of the chain over it. A heartbeat goes along where the last is old:
+        a commit proves that the node lived."""
         connection = self._connection
-        delete_keys(connection, "open_calls", "slot", self._closed)
-        OPEN_CALLS.write(connection, self._open_rows())
-        for slot in self._held_alone():
-            reserved = slot.open_call.reserved
-            connection.execute(
-                "UPDATE open_calls SET currency = ?, reserved = ? WHERE slot = ?",
-                (*_held(reserved), slot.slot),
-            )
-        marks = (self._head_seq, self.waiting.acknowledged_seq)
-        if marks != (self._known.head_seq, self._known.acknowledged_seq):
-            connection.execute("UPDATE store SET head_seq = ?, acknowledged_seq = ?", marks)
-        CDRS.write(connection, self._cdrs)
-        CDR_BODIES.write(connection, self._bodies)
-        SUPPRESSED.write(connection, self._suppressed)
-        self.ledger.flush()
-        AUDIT.write(connection, [self._audited(change) for change in self._changes])
+        self._write_open_calls()
+        tables = (
+            self._write_published(),
+            self._write_suppressed(),
+            self.ledger.flush(),
+            [(self.chain.next_audit + at, *self._audited(one)) for at, one in enumerate(self._changes)],
+        )
+        AUDIT.write(connection, tables[-1])
+        self.chain.write(connection, tables, Marks(self._head_seq, self.waiting.acknowledged_seq))
         if self._mono_ns - self._known.heartbeat_mono_ns >= HEARTBEAT_AGE_NS_MAX:
             self._heartbeat_mono_ns = self._mono_ns
             connection.execute(
@@ -230,6 +249,7 @@ class Batch:
         known.next_slot = self._next_slot
         known.head_bridge_id = self._head_bridge_id
         known.heartbeat_mono_ns = self._heartbeat_mono_ns
+        self.chain.committed()
         for key, now in self._slots.items():
             if now is None:
                 known.open.pop(key, None)
@@ -268,7 +288,7 @@ class Batch:
             self._next_slot += 1
         else:
             fresh = before.fresh and not any(m.kind is MovementKind.CHARGE for m in posting.movements)
-            slot = Slot(before.slot, now, fresh=fresh)
+            slot = Slot(before.slot, now, fresh=fresh, maybe_told=before.maybe_told)
         if posting.entry is not None:
             self._entries[slot.slot] = posting.entry
         if posting.entry is not None or slot != before:
@@ -276,15 +296,19 @@ class Batch:
 
     def _write_record(self, record: Record) -> None:
         cdr, seq = record.cdr, record.seq
+        slot = self._slot(cdr.call_id)
+        if slot is not None and slot.maybe_told:
+            # Another content must not go out under an id that may have been used.
+            of_epoch = message_id(cdr.call_id, cdr.revision, self._boot.epoch)
+            cdr = replace(cdr, message_id=of_epoch)
         self._recorded[cdr.call_id.int] = cdr.revision
         if seq is None:
             body = encode(cdr)
-            self._suppressed.append((*self._searched(cdr), body, crc_of(body)))
+            self._suppressed.append(self._row_of(cdr, body))
             return
         body = encode_published(cdr, self._boot.epoch, seq, record.account_prev_seq)
         self._head_seq = self._account_seqs[cdr.account] = seq
-        self._cdrs.append((seq, self._wall_ns, *self._searched(cdr)))
-        self._bodies.append((seq, body, crc_of(body)))
+        self._published.append(self._row_of(cdr, body, seq))
         self.outbox_rows.append(
             OutboxRow(
                 seq=seq,
@@ -295,21 +319,48 @@ class Batch:
             )
         )
 
-    def _searched(self, cdr: Cdr) -> tuple[object, ...]:
-        return (
-            self._boot.boot,
-            cdr.call_id.bytes,
-            cdr.revision,
-            cdr.account,
-            cdr.hangup_origin.value,
-            cdr.server_reason.value if cdr.server_reason else None,
-            cdr.detail.value,
-            cdr.gateway,
-            cdr.caller.received,
-            cdr.callee.received,
-            cdr.callee.billed,
-            (cdr.ended_at - _EPOCH) // _US,
+    def _row_of(self, cdr: Cdr, body: bytes, seq: int = 0) -> _Written:
+        return _Written(
+            seq=seq,
+            opened=(
+                self._boot.boot,
+                cdr.call_id.bytes,
+                cdr.revision,
+                cdr.account,
+                cdr.hangup_origin.value,
+                cdr.server_reason.value if cdr.server_reason else None,
+                cdr.detail.value,
+                cdr.gateway,
+                (cdr.ended_at - _EPOCH) // _US,
+            ),
+            numbers=(cdr.caller.received, cdr.callee.received, cdr.callee.billed),
+            body=body,
+            crc=crc_of(body),
         )
+
+    def _write_published(self) -> Sequence[tuple[object, ...]]:
+        """Returns what the chain holds of them."""
+        of, wall_ns, salted = self._published, self._wall_ns, salts(len(self._published))
+        CDRS.write(self._connection, [(one.seq, wall_ns, *one.opened, *one.numbers) for one in of])
+        bodies = zip(of, salted, strict=True)
+        CDR_BODIES.write(self._connection, [(one.seq, one.body, one.crc, salt) for one, salt in bodies])
+        return [
+            (one.seq, wall_ns, *one.opened, self.chain.personal(salt, (*one.numbers, one.body)))
+            for one, salt in zip(of, salted, strict=True)
+        ]
+
+    def _write_suppressed(self) -> Sequence[tuple[object, ...]]:
+        of = list(enumerate(self._suppressed, self.chain.next_suppressed))
+        salted = salts(len(of))
+        rows = [
+            (entry, *one.opened, *one.numbers, one.body, one.crc, salt)
+            for (entry, one), salt in zip(of, salted, strict=True)
+        ]
+        SUPPRESSED.write(self._connection, rows)
+        return [
+            (entry, *one.opened, self.chain.personal(salt, (*one.numbers, one.body)))
+            for (entry, one), salt in zip(of, salted, strict=True)
+        ]
 
     def _audited(self, change: Change) -> tuple[object, ...]:
         by = change.operator
@@ -328,6 +379,21 @@ class Batch:
         if call.boot_id == self._boot.boot_id and call.bridge_id > self._head_bridge_id:
             self._head_bridge_id = call.bridge_id
             self._new.add(call.call_id.int)
+
+    def _write_open_calls(self) -> None:
+        connection, chain = self._connection, self.chain
+        delete_keys(connection, "open_calls", "slot", self._closed)
+        for closed in self._closed:
+            chain.take_open(closed)
+        rows = self._open_rows()
+        OPEN_CALLS.write(connection, rows)
+        for row in rows:
+            chain.put_open(int(row[0]), row[:-2])  # type: ignore[call-overload]
+        for now in self._held_alone():
+            held = (*_held(now.open_call.reserved), now.slot)
+            connection.execute("UPDATE open_calls SET currency = ?, reserved = ? WHERE slot = ?", held)
+            for row in connection.execute(OPEN_CALL, (now.slot,)):
+                chain.put_open(now.slot, row)
 
     def _held_alone(self) -> list[Slot]:
         """Calls whose reservation changed without a new entry."""
@@ -351,6 +417,7 @@ class Batch:
                     held.granted_s,
                     body,
                     crc_of(body),
+                    int(now.maybe_told),
                 )
             )
         return rows

@@ -193,8 +193,10 @@ def begin_boot(connection: apsw.Connection, node: str, boot_id: str, clock: Cloc
 
 def renew_epoch(connection: apsw.Connection, wall_ns: int) -> str:
     """For a new file and after a restore: sequence numbers go on, under a new epoch, so that subscribers do
-    not take them for a replay."""
+    not take them for a replay. What is on disk may be older than what was published: the record of a call
+    that is open here may have left already."""
     epoch = str(uuid4())
+    connection.execute("UPDATE open_calls SET maybe_told = 1")
     connection.execute(
         "UPDATE store SET epoch = ?, epoch_base_seq = head_seq, created_wall_ns = ?", (epoch, wall_ns)
     )

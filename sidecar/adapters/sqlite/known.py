@@ -11,7 +11,9 @@ from uuid import UUID
 import apsw
 import msgspec
 
+from sidecar.adapters.sqlite.chain import Chain, recalled
 from sidecar.core.books import OpenCall
+from sidecar.core.chain import ChainKey
 from sidecar.core.terms import Money
 
 
@@ -21,12 +23,14 @@ class Slot(msgspec.Struct, frozen=True, gc=False):
     slot: int
     open_call: OpenCall
     fresh: bool = False  # surely nothing was charged yet: the ledger need not be asked
+    maybe_told: bool = False  # a record of it may have been published, and lost
 
 
 class Known:
     """What the writer remembers between transactions: all of it can be read back."""
 
-    def __init__(self) -> None:
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
         self.head_seq = 0
         self.acknowledged_seq = 0
         self.next_slot = 1
@@ -36,14 +40,14 @@ class Known:
         self.account_seqs: dict[str, int | None] = {}
 
 
-def recall(connection: apsw.Connection) -> Known:
+def recall(connection: apsw.Connection, key: ChainKey) -> Known:
     """What the writer keeps in memory, read from the file."""
-    known = Known()
+    known = Known(recalled(connection, key))
     ((known.head_seq, known.acknowledged_seq),) = connection.execute(
         "SELECT head_seq, acknowledged_seq FROM store"
     )
-    for slot, call_id, account, currency, reserved, granted_s in connection.execute(
-        "SELECT slot, call_id, account, currency, reserved, granted_s FROM open_calls"
+    for slot, call_id, account, currency, reserved, granted_s, maybe_told in connection.execute(
+        "SELECT slot, call_id, account, currency, reserved, granted_s, maybe_told FROM open_calls"
     ):
         known.next_slot = max(known.next_slot, slot + 1)
         open_call = OpenCall(
@@ -51,5 +55,5 @@ def recall(connection: apsw.Connection) -> Known:
             granted_s=granted_s,
             reserved=Money(Decimal(reserved), currency) if reserved is not None else None,
         )
-        known.open[UUID(bytes=call_id).int] = Slot(slot, open_call)
+        known.open[UUID(bytes=call_id).int] = Slot(slot, open_call, maybe_told=bool(maybe_told))
     return known

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import apsw
 
+from sidecar.adapters.sqlite.chain import Draft
 from sidecar.adapters.sqlite.rows import Table
 from sidecar.core.amounts import EXACT
 from sidecar.core.books import ZERO, AccountPosting, AccountTerms, Charged, Movement, MovementKind
@@ -22,6 +23,7 @@ from sidecar.core.books_check import plain
 LEDGER = Table(
     "ledger",
     (
+        "entry",
         "boot",
         "account",
         "currency",
@@ -39,11 +41,13 @@ ACCOUNTS = Table("accounts", ("name", "currency", "prepaid", "boot", "created_wa
 
 
 class Ledger:
-    def __init__(self, connection: apsw.Connection, boot: int, wall_ns: int) -> None:
+    def __init__(self, connection: apsw.Connection, boot: int, wall_ns: int, chain: Draft) -> None:
+        self._chain = chain
         self._connection = connection
         self._boot = boot
         self._wall_ns = wall_ns
         self._balances: dict[tuple[str, str], Decimal] = {}
+        self._stored: dict[tuple[str, str], str] = {}  # as the rows of the file have them
         self._moved: set[tuple[str, str]] = set()
         self._charged: dict[int, dict[tuple[str, str], Decimal]] = {}  # by UUID.int
         self._accounts: dict[str, AccountTerms] = {}  # made in this transaction
@@ -57,6 +61,8 @@ class Ledger:
             row = self._connection.execute(
                 "SELECT amount FROM balances WHERE account = ? AND currency = ?", key
             ).fetchone()
+            if row:
+                self._stored[key] = row[0]
             found = self._balances[key] = Decimal(row[0]) if row else ZERO
         return found
 
@@ -113,14 +119,22 @@ class Ledger:
             self._moved.add((opened.name, opened.currency))
         self.book(posting.movements)
 
-    def flush(self) -> None:
-        boot, wall_ns = self._boot, self._wall_ns
+    def flush(self) -> Sequence[tuple[object, ...]]:
+        """Returns the movements, for the chain."""
+        boot, wall_ns, chain = self._boot, self._wall_ns, self._chain
         made = [(one.name, one.currency, int(one.prepaid), boot, wall_ns) for one in self._accounts.values()]
         ACCOUNTS.write(self._connection, made)
-        LEDGER.write(self._connection, self._rows)
-        BALANCES.write(
-            self._connection, [(a, c, boot, plain(self._balances[a, c])) for a, c in sorted(self._moved)]
-        )
+        for name, currency, prepaid, *_ in made:
+            chain.put("accounts", (name, currency, prepaid))
+        rows = [(entry, *row) for entry, row in enumerate(self._rows, chain.next_ledger)]
+        LEDGER.write(self._connection, rows)
+        moved = [(*key, plain(self._balances[key])) for key in sorted(self._moved)]
+        for account, currency, amount in moved:
+            if (stored := self._stored.get((account, currency))) is not None:
+                chain.take("balances", (account, currency, stored))
+            chain.put("balances", (account, currency, amount))
+        BALANCES.write(self._connection, [(a, c, boot, amount) for a, c, amount in moved])
+        return rows
 
     def _read_charged(self, call_id: UUID) -> dict[tuple[str, str], Decimal]:
         rows = self._connection.execute(

@@ -37,7 +37,7 @@ _STATE = """
             (SELECT queued_wall_ns FROM outbox_behind ORDER BY seq LIMIT 1),
             (SELECT written_wall_ns FROM cdrs WHERE seq > acknowledged_seq ORDER BY seq LIMIT 1)
         ),
-        (SELECT count(*) FROM dead_letters)
+        (SELECT count(*) FROM dead_letters), commit_number, commit_hash
     FROM store
 """
 
@@ -147,7 +147,7 @@ def row_of(seq: int, body: bytes) -> OutboxRow:
 
 
 def _state(connection: apsw.Connection, boot: Boot) -> OutboxState:
-    ((head, acknowledged, behind, oldest_wall_ns, dead),) = connection.execute(_STATE)
+    ((head, acknowledged, behind, oldest_wall_ns, dead, commit, digest),) = connection.execute(_STATE)
     return OutboxState(
         epoch=boot.epoch,
         head_seq=head,
@@ -155,6 +155,8 @@ def _state(connection: apsw.Connection, boot: Boot) -> OutboxState:
         depth=head - acknowledged + behind,
         oldest_wall_ns=oldest_wall_ns or 0,
         dead=dead,
+        commit=commit,
+        commit_hash=digest.hex(),
     )
 
 

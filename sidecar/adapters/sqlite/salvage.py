@@ -56,9 +56,11 @@ class Salvage(msgspec.Struct, kw_only=True):
     wrong: list[str] = []
 
 
-def salvaged(file: Path, cause: str, wall_ns: int, vfs: str | None = None) -> tuple[apsw.Connection, Salvage]:
+def salvaged(
+    file: Path, cause: str, wall_ns: int, vfs: str | None = None, head_seq_told: int = 0
+) -> tuple[apsw.Connection, Salvage]:
     """A new file in the place of the damaged one, which nobody may have open; as any new file it has no epoch
-    yet.
+    yet. `head_seq_told`: the last sequence number that is known from elsewhere.
 
     A crash while the rows are copied: the damaged file is still in its place, and the next start begins anew.
     A crash between the two renames: `finish_salvage` does the second.
@@ -75,8 +77,10 @@ def salvaged(file: Path, cause: str, wall_ns: int, vfs: str | None = None) -> tu
             run_steps(target, _version(source))
             _copy(source, target, salvage)
         run_steps(target)
-        if source is not None:
-            _mend(source, target, salvage, wall_ns)
+        if source is None:
+            _renumber(target, head_seq_told, salvage)
+        else:
+            _mend(source, target, salvage, wall_ns, head_seq_told)
             with suppress(apsw.Error):
                 source.close(force=True)
         move_wal(target)
@@ -143,12 +147,10 @@ def _copy(source: apsw.Connection, target: apsw.Connection, salvage: Salvage) ->
             target.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM cdrs)")  # noqa: S608
 
 
-def _mend(source: apsw.Connection, target: apsw.Connection, salvage: Salvage, wall_ns: int) -> None:
+def _mend(
+    source: apsw.Connection, target: apsw.Connection, salvage: Salvage, wall_ns: int, head_seq_told: int
+) -> None:
     with target:
-        # The highest number that anything still knows of: none is given out twice.
-        target.execute(
-            "UPDATE store SET head_seq = max(?, (SELECT coalesce(max(seq), 0) FROM cdrs))", (_head(source),)
-        )
         # Numbers may be missing now, and above the mark each has its record: what waits is named one by one.
         # Where the mark cannot be read all but the dead letters wait: better sent again than lost.
         target.execute(
@@ -156,10 +158,19 @@ def _mend(source: apsw.Connection, target: apsw.Connection, salvage: Salvage, wa
             " WHERE seq > ? AND seq NOT IN (SELECT seq FROM dead_letters)",
             (_acknowledged(source),),
         )
-        target.execute("UPDATE store SET acknowledged_seq = head_seq")
-        salvage.lost_seqs = target.execute("SELECT head_seq - (SELECT count(*) FROM cdrs) FROM store").get
+        _renumber(target, max(_head(source), head_seq_told), salvage)
         salvage.mended = Mender(target, wall_ns).mend(_balances(source))
         salvage.wrong = ledger_check(target)
+
+
+def _renumber(target: apsw.Connection, head_seq: int, salvage: Salvage) -> None:
+    """Go on above the highest number that anything still knows of: none is given out twice. What waits for
+    the broker has been named before."""
+    target.execute(
+        "UPDATE store SET head_seq = max(?, (SELECT coalesce(max(seq), 0) FROM cdrs))", (head_seq,)
+    )
+    target.execute("UPDATE store SET acknowledged_seq = head_seq, epoch_base_seq = head_seq")
+    salvage.lost_seqs = target.execute("SELECT head_seq - (SELECT count(*) FROM cdrs) FROM store").get
 
 
 def _copy_table(

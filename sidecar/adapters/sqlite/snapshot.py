@@ -7,17 +7,23 @@ be begun anew while a snapshot is open.) Nothing here can change the file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import apsw
+import msgspec
 
+from sidecar.adapters.sqlite.chain_check import Verdict, by_id, verify
+from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import FILE_NAME, StoreError, connect_reader
+from sidecar.adapters.sqlite.loss import missing
 from sidecar.adapters.sqlite.migrations import refuse_other
 from sidecar.adapters.sqlite.reader import conditions_of
 from sidecar.adapters.sqlite.rows import sound
+from sidecar.adapters.sqlite.told import Told
 from sidecar.core.cdr import Cdr
+from sidecar.core.chain import ChainKey, Link
 from sidecar.ports import RecordFilter
 from sidecar.wire.cdr_codec import decode
 
@@ -39,6 +45,15 @@ _SUPPRESSED = (
     " WHERE {} ORDER BY found.ended_us, found.entry"
 )
 _EVER = "found.ended_us >= -9223372036854775808"
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """The last commit of a journal, for whoever keeps it elsewhere: a journal that was cut later does not
+    reach it."""
+
+    epoch: str
+    number: int
+    hash: str
 
 
 class Snapshot:
@@ -67,6 +82,29 @@ class Snapshot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.close(force=True)
+
+    def head(self) -> Head:
+        """How far the journal has come."""
+        ((epoch, number, digest),) = self._connection.execute(
+            "SELECT epoch, commit_number, commit_hash FROM store"
+        )
+        return Head(epoch=epoch, number=number, hash=digest.hex())
+
+    def verify(self, keys: Sequence[ChainKey], told: Told | None) -> Verdict:
+        """Whether all is as it was written. `told`: read before this snapshot was begun."""
+        verdict = verify(self._connection, by_id(keys))
+        if gone := missing(self._connection, told):
+            verdict.wrong.append(f"cut, or not the journal that was here: {gone}")
+        return verdict
+
+    def missing(self, head: tuple[int, str]) -> str:
+        """Why a head that was told elsewhere, number and hash, is not of this journal; empty: it is."""
+        number, digest = head
+        return missing(self._connection, Told(Link(number, bytes.fromhex(digest)), 0, ""))
+
+    def ledger_check(self) -> list[str]:
+        """See `check.ledger_check`."""
+        return ledger_check(self._connection)
 
     def records(self, wanted: RecordFilter) -> Iterator[Cdr]:
         """The calls that fit, each by its highest revision, unless that is void; by their end, the earliest

@@ -18,6 +18,7 @@ import apsw
 from sidecar.adapters.sqlite.accounts import SqliteAccounts
 from sidecar.adapters.sqlite.audit import SqliteAudit
 from sidecar.adapters.sqlite.batch import Batch
+from sidecar.adapters.sqlite.chain import begin_chain
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import (
     Boot,
@@ -29,6 +30,8 @@ from sidecar.adapters.sqlite.file import (
     move_wal,
     verify,
 )
+from sidecar.adapters.sqlite.keys import KEY_FILE_NAME, add_key, read_keys
+from sidecar.adapters.sqlite.loss import Loss, begin_after_loss, missing, refuse_missing
 from sidecar.adapters.sqlite.migrations import Migrated, open_migrated
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
 from sidecar.adapters.sqlite.pacing import COMPANY_MS_MAX, Pacing
@@ -36,16 +39,20 @@ from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
+from sidecar.adapters.sqlite.told import ToldFile, read_told
 from sidecar.adapters.sqlite.work import Job, Report, waiting_call
 from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
+from sidecar.core.audit import Change, Operator
 from sidecar.core.books import Outcome, OutcomeKind
 from sidecar.core.call import Call, Stamp
+from sidecar.core.chain import ChainKey
 from sidecar.core.commands import StoreCommand
 from sidecar.core.events import Admitted, AnswerRecorded, CallEvent, CallFoundOpen, CreditRefused, StepFailed
 from sidecar.ports import Clock
 from sidecar.wire.entries import EntryError, decode_call
 
 QUEUE_STEPS_MAX = 50_000
+NODE = Operator("sidecar")  # who is named where no person did it
 
 _T = TypeVar("_T")
 
@@ -60,6 +67,7 @@ class SqliteStore:
         data_dir: DataDir,
         connection: apsw.Connection,
         boot: Boot,
+        key: ChainKey,
         found: Sequence[FoundOpen],
         clock: Clock,
         queue_steps_max: int,
@@ -82,6 +90,7 @@ class SqliteStore:
         self._notify_commit: Callable[[int, int], None] = _nobody
         self._notify_defect: Callable[[UUID | None, BaseException], None] = _nobody
         self.salvage: Salvage | None = None  # what was saved of a damaged file at this start
+        self.loss: Loss | None = None  # what was told of before this start and is not in the file
         self.migrated: Migrated | None = None  # what this start has changed in an older file
         self.tightened: Mapping[str, int] = {}  # what was not for this user alone, with its mode
         self.failure = ""  # what the disk said, while failing
@@ -94,6 +103,8 @@ class SqliteStore:
             connection,
             reopen=self._reopen,
             boot=boot,
+            key=key,
+            told=ToldFile(data_dir.path),
             clock=clock,
             report=self._report_soon,
             commit_interval_ms=commit_interval_ms,
@@ -114,22 +125,44 @@ class SqliteStore:
         company_ms: int = COMPANY_MS_MAX,
         vfs: str | None = None,
         passed_by: int | None = None,
+        key_file: Path | None = None,
+        begin_anew: bool = False,
     ) -> SqliteStore:
         """Raises StoreError, with what to do, where the directory or the file cannot be used. `passed_by`:
-        the group that may use a socket in the directory, see DataDir."""
+        the group that may use a socket in the directory, see DataDir. `key_file`: of the chain, where it is
+        not in the directory. `begin_anew`: whatever was told of a journal that is gone."""
         held = DataDir(data_dir, passed_by)
-        salvage, migrated = None, None
+        salvage, migrated, loss = None, None, None
         try:
             finish_salvage(held.file)
+            told = read_told(data_dir)
+            if not begin_anew:
+                refuse_missing(held.file, told)
             try:
                 connection, migrated = open_migrated(held.file, vfs)
                 found = _found_open(connection)
             except (DamagedFileError, DamagedError) as error:
-                connection, salvage = salvaged(held.file, str(error), clock.wall_ns(), vfs)
+                head_seq = told.head_seq if told is not None else 0
+                connection, salvage = salvaged(held.file, str(error), clock.wall_ns(), vfs, head_seq)
                 found = _found_open(connection)
-            boot = begin_boot(connection, node, boot_id, clock)
+            key = _key_in_force(connection, key_file or data_dir / KEY_FILE_NAME)
+            cause = salvage.cause if salvage is not None else missing(connection, told)
+            with connection:
+                if told is not None and cause:
+                    loss = begin_after_loss(connection, told, cause, clock.wall_ns())
+                boot = begin_boot(connection, node, boot_id, clock)
+                begin_chain(connection, key, clock.wall_ns())
             store = cls(
-                held, connection, boot, found, clock, queue_steps_max, commit_interval_ms, company_ms, vfs
+                held,
+                connection,
+                boot,
+                key,
+                found,
+                clock,
+                queue_steps_max,
+                commit_interval_ms,
+                company_ms,
+                vfs,
             )
         except apsw.Error as error:
             held.release()
@@ -138,7 +171,18 @@ class SqliteStore:
             held.release()
             raise
         store.salvage, store.migrated, store.tightened = salvage, migrated, held.tightened
+        store.loss = loss
+        if loss is not None:
+            store.note_soon(
+                Change(operator=NODE, action="journal.epoch", subject=boot.epoch, text=loss.cause)
+            )
         return store
+
+    def note_soon(self, change: Change) -> None:
+        """Note in the audit table what the node itself found or did."""
+        self._pacing.add(
+            Job(run=lambda batch: batch.audit(change), done=_nobody, lasting=True), may_wait=True
+        )
 
     async def close(self) -> None:
         """Write what was submitted, then close; once.
@@ -263,6 +307,21 @@ class SqliteStore:
 
     def _deliver_all(self, events: Sequence[CallEvent]) -> None:
         self._deliver(events)
+
+
+def _key_in_force(connection: apsw.Connection, file: Path) -> ChainKey:
+    """The last of the file; a new one where there is neither file nor chain. StoreError where a chain is
+    there and its keys are gone."""
+    has_chain = connection.execute("SELECT EXISTS (SELECT 1 FROM commits)").get
+    if not file.exists():
+        if has_chain:
+            raise StoreError(
+                f"{file}: the keys of the journal are gone: put the file back. Without it nobody can tell"
+                " whether the journal is as it was written; `sidecar journal new-key` makes one for what"
+                " comes from now on"
+            )
+        return add_key(file)
+    return read_keys(file)[-1]
 
 
 def _found_open(connection: apsw.Connection) -> Sequence[FoundOpen]:

@@ -10,6 +10,7 @@ import msgspec
 
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.core.books import Outcome, OutcomeKind
+from sidecar.core.chain import Link
 from sidecar.core.commands import Append, EntryKind, StoreCommand
 from sidecar.ports import OutboxRow, UnavailableError
 
@@ -40,6 +41,7 @@ class Report(msgspec.Struct):
     outcomes: Sequence[Outcome] = ()
     outbox_rows: Sequence[OutboxRow] = ()
     jobs: Sequence[tuple[Job, BaseException | None]] = ()
+    link: Link | None = None  # how far the chain goes now
     steps: int = 0
     commit_ns: int = 0
     failing: str | None = None  # None: no change; empty: writing again

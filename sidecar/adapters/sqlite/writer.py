@@ -31,10 +31,12 @@ from queue import Empty, SimpleQueue
 import apsw
 
 from sidecar.adapters.sqlite.batch import Batch
-from sidecar.adapters.sqlite.file import Boot
+from sidecar.adapters.sqlite.file import Boot, move_wal
 from sidecar.adapters.sqlite.known import Known, recall
+from sidecar.adapters.sqlite.told import Told, ToldFile
 from sidecar.adapters.sqlite.work import Job, Kept, Report, Work
 from sidecar.core.books import Outcome, OutcomeKind, call_of
+from sidecar.core.chain import ChainKey
 from sidecar.core.commands import Audit
 from sidecar.ports import Clock
 
@@ -66,13 +68,17 @@ class Writer:
         connection: apsw.Connection,
         reopen: Callable[[], apsw.Connection],
         boot: Boot,
+        key: ChainKey,
+        told: ToldFile,
         clock: Clock,
         report: Callable[[Report], None],
         commit_interval_ms: int,
     ) -> None:
         self._connection: apsw.Connection | None = None
         self._reopen = reopen
-        self._known: Known = recall(connection)
+        self._key = key
+        self._told = told
+        self._known: Known = recall(connection, key)
         self._boot = boot
         self._clock = clock
         self._report = report
@@ -87,6 +93,7 @@ class Writer:
         self._wal_pages = 0
         self._checkpoint_at = WAL_PAGES_MAX
         self._adopt(connection)
+        self._tell()
 
     def start(self) -> None:
         self._thread.start()
@@ -104,9 +111,12 @@ class Writer:
         self._queue.put(None)
         self._thread.join()
         if self._connection is not None:
-            # All is committed: what remains of the WAL is taken up at the next start.
+            # All is committed: what cannot be moved out of the WAL now is taken up at the next start.
+            with suppress(apsw.Error):
+                move_wal(self._connection)
             with suppress(apsw.Error):
                 self._connection.close(force=True)
+        self._told.close()
 
     # --- the thread -----------------------------------------------------------------------------------------
 
@@ -177,11 +187,13 @@ class Writer:
                 connection.execute("ROLLBACK")
             raise
         batch.committed()
+        self._tell()  # before anybody hears of it: what was told is never more than what is told here
         self._report(
             Report(
                 outcomes=batch.outcomes,
                 outbox_rows=batch.outbox_rows,
                 jobs=jobs,
+                link=self._known.chain.link,
                 steps=len(works),
                 commit_ns=time.perf_counter_ns() - began_ns,
             )
@@ -203,6 +215,10 @@ class Writer:
                     call_id = next((call_of(one) for one in work if not isinstance(one, Audit)), None)
                     failed = [Outcome(call_id, OutcomeKind.STEP_FAILED)] if call_id else []
                     self._report(Report(outcomes=failed, defects=[(call_id, error)]))
+
+    def _tell(self) -> None:
+        chain = self._known.chain
+        self._told.tell(Told(chain.link, chain.marks.head_seq, self._boot.epoch))
 
     def _checkpoint_if_due(self) -> None:
         connection = self._connection
@@ -267,7 +283,7 @@ class Writer:
             connection = self._reopen()
             self._adopt(connection)
             head_bridge_id = self._known.head_bridge_id  # of this boot, not in the file
-            self._known = recall(connection)
+            self._known = recall(connection, self._key)
             self._known.head_bridge_id = head_bridge_id
         # Room for more than the few pages of a heartbeat, or every other admission would fail again.
         with connection:
