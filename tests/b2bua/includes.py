@@ -15,7 +15,7 @@ ROOMS = re.findall(
     call relay session_timer liveness translation leg gateway_request
     connections broken_streams second_reading early_dialogs dialog remote_party digest validity passports
     message body assertions transaction deadline
-    defects context settings tls_names peer_table source_limit address sent_by stand_in text
+    defects context stall arrival settings tls_names peer_table source_limit address sent_by stand_in text
     event_queue messagepack command_queue command_box event command terms declared counters
 """,
 )

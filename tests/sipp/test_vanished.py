@@ -4,6 +4,8 @@ subscriber received."""
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from tests.sipp.rig import BUSY_MS, EARLY_MS, Rig
 
 SHORT = {"SIDECAR_TIMERS__T1_MS": "40", "SIDECAR_TIMERS__OPTIONS_INTERVAL_S": "2"}
 TIMER_F_MS = 64 * 40
+STALL_S = 6.0
 
 DEAD_PEER = "server/timeout/dead_peer 408 102 answered timer/observed"
 SESSION_TIMER = "server/timeout/session_timer 408 102 answered timer/observed"
@@ -72,6 +75,26 @@ async def test_a_caller_that_no_connection_leads_to_is_billed_to_its_last_life(t
     # Nothing was heard of it after its ACK, and the first OPTIONS came after 1-2 s.
     assert cdr["billable_ms"] <= 300 + BUSY_MS
     assert 1000 - EARLY_MS <= cdr["talk_ms"] <= 2700 + BUSY_MS
+    assert_charged_as_billable(cdr)
+
+
+async def test_a_bye_by_tcp_that_a_stalled_node_reads_late_is_billed_by_its_arrival(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, max_duration_s=60)
+    remote = f"{rig.host}:{free_ports(rig.host, 1)[0]}"
+
+    async def stall(dialled: str) -> None:
+        await rig.live(dialled, answered=True)
+        os.kill(rig.daemon.pid, signal.SIGSTOP)
+        await asyncio.sleep(0.6 + STALL_S)
+        os.kill(rig.daemon.pid, signal.SIGCONT)
+
+    async with rig.up(SIDECAR_SIP__LISTEN_TCP=remote):
+        cdr = await rig.place(
+            *("caller-bye-in-call", "caller-bye-in-call"), remote=remote, transport="t1", meanwhile=stall
+        )
+    assert summary(cdr) == "caller/bye 200 16 answered"
+    assert cdr["leg_a"]["transport"] == "tcp"
+    assert 600 - EARLY_MS <= cdr["talk_ms"] <= 600 + BUSY_MS < STALL_S * 1000
     assert_charged_as_billable(cdr)
 
 

@@ -16,6 +16,7 @@
 namespace sidecar {
 
 constexpr long long tick_ms = 1000;
+constexpr long long awake_ms = 100;
 constexpr std::size_t pools_of_a_burst = 10'000;
 [[maybe_unused]] constexpr std::size_t pool_cache_bytes = 32 << 20;
 
@@ -30,20 +31,20 @@ Bridge* running = nullptr;
 pj_bool_t gate_on_request(pjsip_rx_data* rdata) {
     if (running == nullptr) return PJ_FALSE;
     bool dropped = true;
-    running->enter_from_pjsip([&] { dropped = running->gate_request(rdata); });
+    running->read_from_pjsip(rdata->tp_info.transport, [&] { dropped = running->gate_request(rdata); });
     return dropped ? PJ_TRUE : PJ_FALSE;
 }
 
 pj_bool_t gate_on_response(pjsip_rx_data* rdata) {
     if (running == nullptr) return PJ_FALSE;
     bool dropped = true;
-    running->enter_from_pjsip([&] { dropped = running->gate_response(rdata); });
+    running->read_from_pjsip(rdata->tp_info.transport, [&] { dropped = running->gate_response(rdata); });
     return dropped ? PJ_TRUE : PJ_FALSE;
 }
 
 pj_bool_t bridge_on_request(pjsip_rx_data* rdata) {
     if (running == nullptr) return PJ_FALSE;
-    running->enter_from_pjsip([&] { running->on_request(rdata); });
+    running->enter_from_pjsip([&] { running->on_request(rdata); }, true);
     return PJ_TRUE;  // pjsua's own layers never get a request
 }
 
@@ -54,7 +55,7 @@ pj_status_t gate_on_sending(pjsip_tx_data* tdata) {
 
 pj_bool_t bridge_on_response(pjsip_rx_data* rdata) {
     if (running == nullptr || pjsip_rdata_get_tsx(rdata) != nullptr) return PJ_FALSE;  // on_tsx_state tells of those
-    running->enter_from_pjsip([&] { running->on_response(rdata); });
+    running->enter_from_pjsip([&] { running->on_response(rdata); }, true);
     return PJ_TRUE;  // nor a response that no transaction of ours waits for
 }
 
@@ -62,11 +63,12 @@ void on_tsx_state(pjsip_transaction* tsx, pjsip_event* event) {
     if (running == nullptr || event->type != PJSIP_EVENT_TSX_STATE) return;
     auto* user = TsxUser::of(tsx);
     if (user == nullptr) return;
-    running->enter_from_pjsip([&] { user->on_tsx(tsx, *event); });
+    const bool with_message = event->body.tsx_state.type == PJSIP_EVENT_RX_MSG;
+    running->enter_from_pjsip([&] { user->on_tsx(tsx, *event); }, with_message);
 }
 
 void on_dropped_data(pjsip_tp_dropped_data* data) {
-    if (running != nullptr) running->enter_from_pjsip([&] { running->on_dropped(*data); });
+    if (running != nullptr) running->read_from_pjsip(data->tp, [&] { running->on_dropped(*data); });
 }
 
 pj_status_t on_received_data(pjsip_tp_rx_data* data) {
@@ -125,7 +127,10 @@ void Bridge::start() {
     pjsip_tsx_set_timers(settings.t1_ms, 8 * settings.t1_ms, settings.t4_ms(), settings.timeout_ms());
     pjsip_endpoint* endpoint = context_.endpoint;
     commands_ = std::make_unique<CommandQueue>(endpoint, [this](auto& batch) {
-        enter_from_pjsip([&] { run(batch); });
+        enter_from_pjsip([&] {
+            if (!context_.stall.reading()) return run(batch);
+            for (Command& command : batch) postponed_.push_back(std::move(command));
+        });
     });
     running = this;
     if (pjsip_endpt_register_module(endpoint, &bridge_module_) != PJ_SUCCESS ||
@@ -140,6 +145,7 @@ void Bridge::start() {
     pjsuas_on_state_ = pjsip_tpmgr_get_state_cb(transports);
     pjsip_tpmgr_set_state_cb(transports, &sidecar::on_transport_state);
     tick_.arm(tick_ms);
+    wakefulness_.arm(awake_ms);
     registered_ = true;
 }
 
@@ -191,6 +197,8 @@ void Bridge::on_sending(pjsip_tx_data* tdata) {
     fit_buffer(tdata, printed_);
 }
 
+void Bridge::awake(void* self) { static_cast<Bridge*>(self)->wakefulness_.arm(awake_ms); }
+
 void Bridge::ticked(void* self) {  // and sweep() does the rest
     auto* of = static_cast<Bridge*>(self);
     of->tick_.arm(tick_ms);
@@ -223,6 +231,7 @@ void Bridge::count_holdings() noexcept {
 
 void Bridge::stop_here() {
     tick_.disarm();
+    wakefulness_.disarm();
     pjsip_tpmgr* transports = pjsip_endpt_get_tpmgr(context_.endpoint);
     pjsip_tpmgr_set_drop_data_cb(transports, nullptr);
     pjsip_tpmgr_set_recv_data_cb(transports, nullptr);
@@ -363,6 +372,10 @@ void Bridge::sweep() noexcept {
     retired_legs_.clear();
     retired_requests_.clear();
     count_holdings();
+    if (postponed_.empty()) return;
+    auto batch = std::move(postponed_);
+    postponed_.clear();
+    run(batch);
 }
 
 Leg* Bridge::find(std::string_view local_tag) const {
@@ -633,7 +646,7 @@ void Bridge::report_refused(const pjsip_rx_data* rdata, int code, std::string_vi
     if (context_.events.nearly_full()) return context_.counters.add(Counter::events_dropped);
     const auto& info = rdata->msg_info;
     const pjsip_transport* transport = rdata->tp_info.transport;
-    const Moment now = Moment::now();
+    const Moment now = context_.moment();
     InviteReceived invite = invite_of(context_, rdata, next_id_++, now);
     invite.leg = {
         .sip_call_id = view(info.cid->id),

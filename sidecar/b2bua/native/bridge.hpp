@@ -53,8 +53,12 @@ public:
 
     // Native thread.
     template <typename F>
-    void enter_from_pjsip(F&& body) noexcept {
-        context_.enter_from_pjsip(body);
+    void enter_from_pjsip(F&& body, bool with_message = false) noexcept {
+        context_.enter_from_pjsip(body, with_message);
+    }
+    template <typename F>
+    void read_from_pjsip(pjsip_transport* transport, F&& body) noexcept {
+        context_.read_from_pjsip(transport, body);
     }
     bool gate_request(pjsip_rx_data* rdata);         // true: dropped
     bool gate_response(pjsip_rx_data* rdata);        // true: dropped
@@ -103,6 +107,7 @@ private:
     void count_holdings() noexcept;
     void give_memory_back() noexcept;
     static void ticked(void* self);
+    static void awake(void* self);
 
     Leg* find(std::string_view local_tag) const;
     const Dialog* asker(std::string_view local_tag, std::string_view remote_tag) const;  // whose request a response is to
@@ -136,6 +141,8 @@ private:
     pjsip_tp_state_callback pjsuas_on_state_ = nullptr;
     PrintedMessage printed_;
     Deadline tick_{context_, this, &ticked};
+    Deadline wakefulness_{context_, this, &awake};  // so that a stall is seen ahead of what pjsip itself is late with
+    std::vector<Command> postponed_;                // until what came in a stall has been read
     SourceLimit peers_limit_;
     SourceLimit strangers_limit_;  // of its own: no stranger may crowd a peer out
     std::uint64_t next_id_ = 1;

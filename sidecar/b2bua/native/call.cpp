@@ -136,7 +136,7 @@ InviteReceived invite_of(Context& context, const pjsip_rx_data* invite, std::uin
 }
 
 void Call::announce(const pjsip_rx_data* invite) {
-    InviteReceived received = invite_of(context_, invite, id_, Moment::now());
+    InviteReceived received = invite_of(context_, invite, id_, context_.moment());
     received.leg = a_.dialog.identity();
     received.b_token = b_token_;
     if (claim_) received.claimed_peer = context_.settings.peers.name(claim_->group);
@@ -145,7 +145,13 @@ void Call::announce(const pjsip_rx_data* invite) {
 
 template <typename E>
 void Call::tell(const E& event) {
-    context_.events.push(id_, Moment::now(), event);
+    tell(event, context_.moment());
+}
+
+// Nothing that arrived while the answer was let go is older than the answer.
+template <typename E>
+void Call::tell(const E& event, Moment at) {
+    context_.events.push(id_, at.mono_ns < answered_at_.mono_ns ? answered_at_ : at, event);
 }
 
 // --- commands --------------------------------------------------------------------------------------------------------
@@ -177,9 +183,8 @@ void Call::relay_answer(const commands::RelayAnswer&) {
     // lost on A (RFC 3261 §13.3.1.4) before our own timer does, and the record would name the callee.
     if (offered) b_->confirm(nullptr);
     context_.counters.add(Counter::answers_relayed);
-    const Moment now = Moment::now();
-    answered_ns_ = now.mono_ns;
-    context_.events.push(id_, now, AnswerRelayed{});
+    answered_at_ = Moment::now();
+    tell(AnswerRelayed{}, answered_at_);
     if (duration_ms_ >= 0) duration_.arm(duration_ms_);
     if (grant_ms_ >= 0) grant_.arm(grant_ms_);
     liveness_.start(a_, *b_);
@@ -230,7 +235,7 @@ void Call::arm_before_answer(const commands::ArmDeadline& command) {
 void Call::arm_in_call(const commands::ArmDeadline& command) {
     if (command.kind == DeadlineKind::ring) return;  // it does not ring any more
     arm_before_answer(command);
-    const long long left_ms = command.after_ms - (Moment::now().mono_ns - answered_ns_) / 1'000'000;
+    const long long left_ms = command.after_ms - (Moment::now().mono_ns - answered_at_.mono_ns) / 1'000'000;
     if (command.kind == DeadlineKind::max_duration) duration_.arm(left_ms);
     if (command.kind == DeadlineKind::grant) grant_.arm(left_ms);
 }
@@ -298,7 +303,14 @@ void Call::transport_broken_late(const inputs::BrokenTransport& input) { tell(Tr
 
 // --- deadlines -------------------------------------------------------------------------------------------------------
 
-void Call::hold_fired(void* self) { static_cast<Call*>(self)->on(inputs::HoldDeadline{}); }
+void Call::hold_fired(void* self) {
+    auto* call = static_cast<Call*>(self);
+    // Nobody could answer while all of this process stood still.
+    if (Stall::is_late(call->hold_.due_ns(), Moment::now().mono_ns)) {
+        return call->hold_.arm(call->context_.settings.answer_hold_ms_max);
+    }
+    call->on(inputs::HoldDeadline{});
+}
 
 void Call::ring_fired(void* self) { static_cast<Call*>(self)->on(inputs::RingDeadline{}); }
 
@@ -324,7 +336,12 @@ void Call::rang_too_long(const inputs::RingDeadline&) {
 void Call::limit_reached(const inputs::Limit& input) {
     DeadlineReached reached{input.kind, 0, {}};
     if (input.silence != nullptr) reached.silence = *input.silence;
-    tell(reached);
+    Moment at = context_.moment();
+    if (input.kind == DeadlineKind::max_duration) {  // after a stall nobody pays for what is beyond it
+        const std::int64_t late_ns = std::max<std::int64_t>(0, at.mono_ns - duration_.due_ns());
+        at = {at.mono_ns - late_ns, at.wall_ns - late_ns};
+    }
+    tell(reached, at);
     end_both(PJSIP_SC_REQUEST_TIMEOUT, input.reasons);
 }
 
@@ -502,7 +519,20 @@ void Call::left_by_a_before_answer(const inputs::ByeOfA& input) {
     report_ended_legs({});
 }
 
+// A message that was read late, after a stall, may have come after the limit of the call: it is ended by the limit.
+bool Call::limit_came_first() {
+    const std::int64_t arrived_ns = context_.moment().mono_ns;
+    Deadline* first = nullptr;
+    for (Deadline* limit : {&grant_, &duration_}) {
+        const bool earlier = first == nullptr || limit->due_ns() < first->due_ns();
+        if (earlier && limit->was_due_by(arrived_ns)) first = limit;
+    }
+    if (first != nullptr) first->fire();
+    return first != nullptr;
+}
+
 void Call::left_by_a(const inputs::ByeOfA& input) {
+    if (limit_came_first()) return on(input);
     if (!take_bye(a_, input.bye)) return;
     begin_ending();
     a_.peer_left(PJSIP_SC_OK);
@@ -530,6 +560,7 @@ void Call::left_by_b_while_held(const inputs::ByeOfB& input) {
 }
 
 void Call::left_by_b(const inputs::ByeOfB& input) {
+    if (limit_came_first()) return on(input);
     if (!take_bye(*b_, input.bye)) return;
     begin_ending();
     b_->confirm(nullptr);
@@ -581,11 +612,11 @@ void Call::acknowledged_late(const inputs::Ack&) {
 }
 
 void Call::show_life(const inputs::Life& input) {
-    const Moment now = Moment::now();
+    const Moment at = context_.moment();
     input.leg.learn_methods(input.message->msg_info.msg);
     session_.learn(input.leg.side(), input.message->msg_info.msg);
     liveness_.heard(input.leg, input.message);
-    if (input.leg.life_due(now.mono_ns)) context_.events.push(id_, now, sidecar::Life{input.leg.side()});
+    if (input.leg.life_due(at.mono_ns)) tell(sidecar::Life{input.leg.side()}, at);
 }
 
 // --- requests inside a dialog ----------------------------------------------------------------------------------------

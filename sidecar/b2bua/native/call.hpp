@@ -130,6 +130,8 @@ private:
 
     template <typename E>
     void tell(const E& event);
+    template <typename E>
+    void tell(const E& event, Moment at);
 
     template <typename I>
     void ignored(const I&) {}
@@ -150,6 +152,7 @@ private:
     EarlyDialog* early_dialog_of(const Leg& leg, const pjsip_rx_data* request) const;
     void make_own(EarlyDialog& answered);
     void tell_of_branches();
+    bool limit_came_first();
     bool left_one_branch(pjsip_rx_data* bye);
     void pass_provisional(const inputs::Provisional& input);
     void hold_answer(const inputs::Answer& input);
@@ -227,7 +230,7 @@ private:
     std::vector<std::string> b_reasons_;
     int no_answer_code_ = 0;  // for A where an attempt failed without a response
 
-    std::int64_t answered_ns_ = 0;
+    Moment answered_at_{};
     long long duration_ms_ = -1;
     long long grant_ms_ = -1;
     std::vector<std::string> duration_reasons_;

@@ -2,9 +2,11 @@
 // and gives it by reference to all that lives under the bridge. In pjsua's worker thread only, but for `counters` and `events`.
 #pragma once
 
+#include "arrival.hpp"
 #include "counters.hpp"
 #include "event_queue.hpp"
 #include "settings.hpp"
+#include "stall.hpp"
 #include "tls_names.hpp"
 
 #include <pjsip.h>
@@ -52,6 +54,13 @@ struct Context {
     TlsNames tls_names{};
     int drops_told = 0;  // since the last tick, to Python's log
     int depth = 0;  // of callbacks of pjsip within callbacks
+    Arrival arrival{};
+    Stall stall{endpoint, counters};
+    Moment arrived{};      // the message that was read last
+    bool is_read = false;  // and it is what we are here for
+
+    // When what happens now happened: a message when it arrived, all else now.
+    Moment moment() const { return is_read ? arrived : Moment::now(); }
 
     int group_of(const pj_sockaddr_t* address, const pjsip_transport* transport) const {
         return settings.peers.find(address, tls_names.of(transport));
@@ -65,14 +74,24 @@ struct Context {
     // Every way from pjsip into our code goes through here: no exception gets out, and what was retired is freed last,
     // when nothing of it is on the stack any more.
     template <typename F>
-    void enter_from_pjsip(F&& body) noexcept {
+    void enter_from_pjsip(F&& body, bool with_message = false) noexcept {
+        const bool outer = is_read;
+        is_read = with_message || (depth > 0 && outer);
         ++depth;
         try {
             body();
         } catch (...) {  // out of memory, or a broken promise of ours: this message is lost, not the node
             counters.add(Counter::exceptions);
         }
+        is_read = outer;
         if (--depth == 0) tables.sweep();
+    }
+
+    // With the next message of this transport, ahead of all else that is done with it.
+    template <typename F>
+    void read_from_pjsip(pjsip_transport* transport, F&& body) noexcept {
+        arrived = arrival.of(transport);
+        enter_from_pjsip(body, true);
     }
 };
 

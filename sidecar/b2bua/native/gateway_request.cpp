@@ -91,7 +91,7 @@ void GatewayRequest::end(RouteFailure cause, int code, const pjsip_msg* answer) 
         ended.min_expires_s = seconds_of(answer, "Min-Expires");
         ended.retry_after_s = seconds_of(answer, "Retry-After");
     }
-    context_.events.push(0, Moment::now(), ended);
+    context_.events.push(0, context_.moment(), ended);
     if (entered_) context_.tables.forget(*this);
 }
 

@@ -19,7 +19,7 @@ constexpr std::int64_t life_interval_ns = 1'000'000'000;
 
 void report_dropped(Context& context, std::uint64_t bridge_id, int attempt, int code, const Dialog& answered) {
     context.counters.add(Counter::dropped_answers);
-    context.events.push(bridge_id, Moment::now(), AnswerDropped{attempt, code, answered.identity()});
+    context.events.push(bridge_id, context.moment(), AnswerDropped{attempt, code, answered.identity()});
 }
 
 // --- both ------------------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ void Liveness::Peer::stop_asking() {
 
 void Liveness::Peer::note(const pjsip_rx_data* message) {
     heard_ = named(message);
-    heard_ns_ = Moment::now().mono_ns;
+    heard_ns_ = owner_.context_.moment().mono_ns;
 }
 
 void Liveness::Peer::heard(const pjsip_rx_data* message) {

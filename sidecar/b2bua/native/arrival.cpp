@@ -1,0 +1,52 @@
+#include "arrival.hpp"
+
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <pjsip/sip_transport_tcp.h>
+#include <pjsip/sip_transport_udp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <ctime>
+
+namespace sidecar {
+
+constexpr std::int64_t ms = 1'000'000;
+constexpr std::int64_t at_once_ns = 5 * ms;       // what is read so soon did not wait
+constexpr std::int64_t tcp_stalled_ns = 50 * ms;  // TCP_INFO counts jiffies: what is younger is stamped as it is read
+
+Moment Arrival::of(pjsip_transport* transport) {
+    const Moment now = Moment::now();
+    const int kind = transport->key.type & ~PJSIP_TRANSPORT_IPV6;
+    if (kind == PJSIP_TRANSPORT_UDP) {
+        timespec stamp{};
+        if (ioctl(static_cast<int>(pjsip_udp_transport_get_socket(transport)), SIOCGSTAMPNS, &stamp) != 0) return now;
+        return at_wall(stamp.tv_sec * 1'000'000'000LL + stamp.tv_nsec, now);
+    }
+    if (kind == PJSIP_TRANSPORT_TCP) {
+        tcp_info info{};
+        socklen_t size = sizeof info;
+        const int fd = static_cast<int>(pjsip_tcp_transport_get_socket(transport));
+        if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return now;
+        const std::int64_t age_ns = info.tcpi_last_data_recv * ms;
+        if (age_ns >= tcp_stalled_ns) return {now.mono_ns - age_ns, now.wall_ns - age_ns};
+    }
+    return now;
+}
+
+// The clock may have been set between the stamp and now, forward or back: of the two moments that the stamp can mean one is in
+// the future or far in the past.
+Moment Arrival::at_wall(std::int64_t wall_ns, Moment now) {
+    const std::int64_t offset_ns = now.wall_ns - now.mono_ns;
+    if (usual_offset_ns_ == 0) usual_offset_ns_ = offset_ns;
+    std::int64_t mono_ns = 0;
+    for (const std::int64_t of_clock : {offset_ns, usual_offset_ns_}) {
+        if (wall_ns - of_clock <= now.mono_ns) mono_ns = std::max(mono_ns, wall_ns - of_clock);
+    }
+    if (mono_ns <= 0) return now;
+    if (now.mono_ns - mono_ns < at_once_ns) usual_offset_ns_ = offset_ns;
+    return {mono_ns, wall_ns};
+}
+
+}  // namespace sidecar
