@@ -23,6 +23,7 @@ from random import SystemRandom
 from typing import Any
 from uuid import UUID
 
+import apsw
 import structlog
 from msgspec.structs import asdict, replace
 
@@ -52,7 +53,7 @@ from sidecar.core.policy import Account, Policy
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import NatCheck, TransportName
-from sidecar.ports import StoredAccount
+from sidecar.ports import OutboxState, StoredAccount
 from sidecar.runtime.admin import ACCEPTING, Admin, Reread
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.gateways import Gateways
@@ -135,6 +136,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         if store.migrated is not None:
             log.warning("journal_migrated", **asdict(store.migrated))
         store.on_commit(lambda _steps, took_ns: metrics.commit_took(took_ns / 1e9))
+        store.on_failure(lambda before, now: _journal_failing(metrics, before, now))
         store.on_defect(lambda call_id, error: _defect(metrics, call_id, error))
         decks = DeckStore(settings.node.data_dir / "decks")
         policy = await with_stored_accounts(_with_active_decks(loaded.policy, decks), store)
@@ -198,8 +200,16 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         broker_place = f"{broker_host}:{broker_port}"
         started_at = utc(clock.wall_ns())
 
+        async def last_state() -> OutboxState:
+            try:
+                return await store.outbox.outbox_state()
+            except apsw.Error:
+                if not store.failing or relay.state is None:
+                    raise
+                return relay.state  # as last read: a disk that fails is what the status is asked about
+
         async def status() -> NodeStatus:
-            state = await store.outbox.outbox_state()
+            state = await last_state()
             oldest_s = (clock.wall_ns() - state.oldest_wall_ns) / 1e9 if state.oldest_wall_ns else 0.0
             return NodeStatus(
                 tenant=policy.tenant,
@@ -210,6 +220,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
                 engine=hook.engine,
                 started_at=started_at,
                 state=calls.state or ACCEPTING,
+                journal_failure=store.failure,
                 calls=calls.load.calls,
                 calls_max=policy.calls_max,
                 profile=settings.profile_path,
@@ -374,6 +385,15 @@ def _mqtt_settings(settings: Settings, policy: Policy, host: str, port: int) -> 
 
 def _fault(call_id: UUID, error: Exception) -> None:
     log.error("promise_broken", call_id=str(call_id), exc_info=error)
+
+
+def _journal_failing(metrics: Metrics, before: str, now: str) -> None:
+    if bool(before) != bool(now):
+        metrics.journal_failing(begins=bool(now))
+    if now:
+        log.error("journal_failing", cause=now, advice="no new call is taken; ends are kept until it writes")
+    else:
+        log.warning("journal_writes_again", cause_before=before)
 
 
 def _defect(metrics: Metrics, call_id: UUID | None, error: BaseException) -> None:

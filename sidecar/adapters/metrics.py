@@ -65,6 +65,12 @@ PDD = Metric(
 COMMIT = Metric(
     "sidecar_commit_seconds", "histogram", "Duration of a store commit.", buckets=COMMIT_BUCKETS_S
 )
+JOURNAL_FAILING = Metric(
+    "sidecar_journal_failing", "gauge", "1 while the journal cannot be written: no new call is taken."
+)
+JOURNAL_FAILURES = Metric(
+    "sidecar_journal_failures", "counter", "Times that the journal began to fail; the log says why."
+)
 OVERRUN = Metric("sidecar_overrun_ms", "counter", "Talk time beyond the grant, not billed.")
 BROKEN = Metric(
     "sidecar_broken_promises",
@@ -128,6 +134,8 @@ class Metrics:
             Histogram(one.name, one.meaning, buckets=one.buckets, registry=registry) for one in (PDD, COMMIT)
         )
         self._overrun = Counter(OVERRUN.name, OVERRUN.meaning, registry=registry)
+        self._journal_failing = Gauge(JOURNAL_FAILING.name, JOURNAL_FAILING.meaning, registry=registry)
+        self._journal_failures = Counter(JOURNAL_FAILURES.name, JOURNAL_FAILURES.meaning, registry=registry)
         # Plain numbers, read at the scrape: they change six times a call, and a gauge locks for each.
         self._phases = dict.fromkeys(Phase, 0)
         calls = Gauge(CALLS.name, CALLS.meaning, CALLS.labels, registry=registry)
@@ -164,6 +172,12 @@ class Metrics:
 
     def commit_took(self, seconds: float) -> None:
         self._commit.observe(seconds)
+
+    def journal_failing(self, *, begins: bool) -> None:
+        """It begins to fail, or writes again."""
+        self._journal_failing.set(begins)
+        if begins:
+            self._journal_failures.inc()
 
     def promise_broken(self, where: str) -> None:
         self._broken.of(where).inc()

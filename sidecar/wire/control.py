@@ -298,6 +298,7 @@ class NodeStatus(Result, frozen=True, kw_only=True):
     state: str  # accepting, drain, journal: what the bridge was told
     calls: int
     calls_max: int
+    journal_failure: str = ""  # what the disk says while the journal cannot be written
     profile: str = ""
     data_dir: str = ""
     sip: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ import apsw
 
 FULL = apsw.SQLITE_FULL
 WRITE = apsw.SQLITE_IOERR_WRITE
+READ_ONLY = apsw.SQLITE_READONLY
 FSYNC = apsw.SQLITE_IOERR_FSYNC
 
 
@@ -23,10 +24,16 @@ class Disk:
         self.errors = 0
         self.failed = 0
         self.database_only = False
+        self.synced = 0
+        self._again: tuple[int, int] | None = None  # code, and how often it has synced by then
 
     def break_down(self, code: int, errors: int = -1, *, database_only: bool = False) -> None:
         """`database_only`: not the WAL. The database itself is written and synced by checkpoints alone."""
         self.code, self.errors, self.database_only = code, errors, database_only
+
+    def break_down_again(self, code: int, after_syncs: int) -> None:
+        """When the errors of `break_down` are over and so many syncs went well after this: one more."""
+        self._again = code, self.synced + after_syncs
 
     def repair(self) -> None:
         self.errors = 0
@@ -36,6 +43,10 @@ class Disk:
             self.errors -= 1
             self.failed += 1
             raise apsw.exception_for(self.code)
+        if not self.errors and self._again and self._again[0] in codes and self.synced >= self._again[1]:
+            (code, _), self._again = self._again, None
+            self.failed += 1
+            raise apsw.exception_for(code)
 
 
 class FaultyFile(apsw.VFSFile):
@@ -45,12 +56,13 @@ class FaultyFile(apsw.VFSFile):
         self._database = bool(flags[0] & apsw.SQLITE_OPEN_MAIN_DB)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
-        self._disk.check(self._database, FULL, WRITE)
+        self._disk.check(self._database, FULL, WRITE, READ_ONLY)
         super().xWrite(data, offset)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         self._disk.check(self._database, FSYNC)
         super().xSync(flags)
+        self._disk.synced += 1
 
 
 class FaultyVfs(apsw.VFS):

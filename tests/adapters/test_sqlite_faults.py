@@ -14,10 +14,11 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.adapters.sqlite.file import FILE_NAME, verify
+from sidecar.adapters.sqlite.writer import STEPS_PER_COMMIT_MAX
 from sidecar.core.commands import EntryKind
 from sidecar.core.events import Admitted, AnswerRecorded, StepFailed
 from sidecar.core.terms import Money
-from tests.adapters.sqlite_faulty_disk import FSYNC, FULL, WRITE, Disk, faulty_disk
+from tests.adapters.sqlite_faulty_disk import FSYNC, FULL, READ_ONLY, WRITE, Disk, faulty_disk
 from tests.adapters.sqlite_stores import WAIT_S, Watched, asked, opened
 from tests.adapters.store_calls import (
     admission,
@@ -30,7 +31,9 @@ from tests.adapters.store_calls import (
     whole_call,
 )
 
-FAULTS = pytest.mark.parametrize("code", [FULL, WRITE, FSYNC], ids=["full", "write", "fsync"])
+FAULTS = pytest.mark.parametrize(
+    "code", [FULL, WRITE, FSYNC, READ_ONLY], ids=["full", "write", "fsync", "read-only"]
+)
 
 
 @pytest.fixture
@@ -225,6 +228,71 @@ async def test_what_was_kept_is_written_once_and_together(tmp_path: Path, disk: 
         assert watched.commits == [5]
 
 
+@FAULTS
+@pytest.mark.parametrize("syncs", range(8))
+async def test_what_is_kept_outlives_a_disk_that_passes_the_probe_and_fails_the_next_commit(
+    tmp_path: Path, disk: Disk, code: int, syncs: int
+) -> None:
+    """Which of the syncs after the first fault is that commit depends on what was done to the file before."""
+    async with opened(tmp_path, vfs="faulty") as watched:
+        calls = [admitted(number) for number in range(1, 6)]
+        watched.submit(*map(admission, calls))
+        await watched.until(lambda: len(watched.events) == 5)
+        disk.break_down(code, 1)
+        disk.break_down_again(code, syncs)
+        watched.submit(*(ending(ended(answered(call))) for call in calls))
+        await watched.until(lambda: watched.failing[-1:] == [False])
+        for number in range(6, 12):  # where it was none of those, one of these is
+            watched.submit(*whole_call(number))
+            await watched.written()
+        assert disk.failed == 2
+        records = [cdr.call_id for cdr in await watched.store.records.tail(0)]
+        assert records[:5] == [call.call_id for call in calls]
+        assert len(set(records)) == len(records)
+        await watched.proved()
+
+
+@pytest.mark.parametrize("syncs", [None, 1, 2, 3])
+async def test_more_than_a_commit_holds_is_kept_in_order_and_written_once(
+    tmp_path: Path, disk: Disk, syncs: int | None
+) -> None:
+    """None: the disk is well again; else it fails once more, before or between the commits."""
+    count = STEPS_PER_COMMIT_MAX + 88
+    async with opened(tmp_path, vfs="faulty") as watched:
+        calls = [admitted(number) for number in range(1, count + 1)]
+        watched.submit(*map(admission, calls))
+        await watched.until(lambda: len(watched.events) == count)
+        disk.break_down(FULL)
+        watched.submit(*(ending(ended(answered(call))) for call in calls[:-1]))
+        await watched.until(lambda: watched.failing == [True])
+        watched.commits.clear()
+        if syncs is not None:
+            disk.break_down_again(FULL, syncs)
+        watched.submit(ending(ended(answered(calls[-1]))))
+        disk.repair()
+        await watched.until(lambda: watched.failing == [True, False])
+        assert watched.commits == [STEPS_PER_COMMIT_MAX, 88]
+        records = [*await watched.store.records.tail(0, 1_000)]
+        assert [cdr.call_id for cdr in records] == [call.call_id for call in calls]
+        assert [row.seq for row in await watched.store.outbox.pending(0, 1_000)] == [*range(1, count + 1)]
+        await watched.proved()
+
+
+@FAULTS
+async def test_a_stop_on_a_disk_that_fails_raises_nothing_and_keeps_what_was_committed(
+    tmp_path: Path, disk: Disk, code: int
+) -> None:
+    async with opened(tmp_path, vfs="faulty") as watched:
+        watched.submit(*whole_call(1))
+        await watched.written()
+        assert len(await watched.store.records.tail(0)) == 1  # a reader has the file open too
+        disk.break_down(code)
+    disk.repair()
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert [cdr.call_id for cdr in await watched.store.records.tail(0)] == [call_id(1)]
+        await watched.proved()
+
+
 async def test_after_a_fault_the_wal_is_taken_up_as_before(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +340,25 @@ async def test_an_end_beside_a_defect_is_written_when_the_disk_is_back(
         assert watched.defects == [call_id(2)]
         assert [cdr.call_id for cdr in await watched.store.records.tail(0)] == [call_id(1)]
         await watched.proved()
+
+
+@FAULTS
+async def test_what_was_committed_beside_a_defect_is_not_undone_when_the_disk_fails_after_it(
+    tmp_path: Path, disk: Disk, code: int
+) -> None:
+    async with opened(tmp_path, vfs="faulty") as watched:
+        watched.submit(admission(admitted(1)))
+        await watched.until(lambda: len(watched.events) == 1)
+        disk.break_down_again(code, 1)
+        broken = replace(admitted(3), bridge_id="not a number")
+        watched.submit(admission(admitted(2)), admission(broken), ending(ended(answered(admitted(1)))))
+        await watched.until(lambda: watched.failing == [True, False])
+        await watched.written()
+        assert outcome_kinds(watched, 2) == [Admitted]
+        assert [cdr.call_id for cdr in await watched.store.records.tail(0)] == [call_id(1)]
+        await watched.proved()
+    async with opened(tmp_path, boot_id="next") as watched:
+        assert [call.call_id for call, _ in watched.store.found_open()] == [call_id(2)]
 
 
 async def test_after_a_fault_nothing_is_believed_that_was_read_before(tmp_path: Path, disk: Disk) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -49,9 +50,12 @@ class Reader:
         """Also before the writer verifies the file: the last connection to close is what lets SQLite read the
         WAL anew."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close(force=True)
-                self._connection = None
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                # The last to close moves the WAL into the file, which a disk that fails may refuse: what
+                # was committed is in the WAL.
+                with suppress(apsw.Error):
+                    connection.close(force=True)
 
 
 class SqliteRecords:

@@ -87,6 +87,7 @@ class SqliteStore:
         self._closed = False
         self._deliver: Callable[[Sequence[CallEvent]], None] = _nobody
         self._notify_failing: Callable[[bool], None] = _nobody
+        self._notify_failure: Callable[[str, str], None] = _nobody
         self._notify_commit: Callable[[int, int], None] = _nobody
         self._notify_defect: Callable[[UUID | None, BaseException], None] = _nobody
         self.salvage: Salvage | None = None  # what was saved of a damaged file at this start
@@ -226,6 +227,11 @@ class SqliteStore:
     def on_failing(self, notify: Callable[[bool], None]) -> None:
         self._notify_failing = notify
 
+    def on_failure(self, notify: Callable[[str, str], None]) -> None:
+        """`notify(before, now)`, texts for the operator: the store begins to fail (`before` is empty), what
+        the disk says becomes another, or it writes again (`now` is empty)."""
+        self._notify_failure = notify
+
     def on_commit(self, notify: Callable[[int, int], None]) -> None:
         """`notify(steps, duration_ns)` after each commit, for the metrics."""
         self._notify_commit = notify
@@ -300,10 +306,16 @@ class SqliteStore:
         if report.steps:
             self._notify_commit(report.steps, report.commit_ns)
         if report.failing is not None:
-            self.failure = report.failing
-            self._failing = bool(report.failing)
+            self._now_failing(report.failing)
+
+    def _now_failing(self, cause: str) -> None:
+        before, self.failure = self.failure, cause
+        if bool(before) != bool(cause):
+            self._failing = bool(cause)
             self.outbox.rows_doubtful()
             self._notify_failing(self._failing)
+        if before != cause:
+            self._notify_failure(before, cause)
 
     def _deliver_all(self, events: Sequence[CallEvent]) -> None:
         self._deliver(events)

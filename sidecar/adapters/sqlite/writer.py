@@ -240,18 +240,19 @@ class Writer:
 
     # --- failing --------------------------------------------------------------------------------------------
 
-    def _endure(self, works: Sequence[Work], error: apsw.Error) -> None:
+    def _endure(self, works: Sequence[Work], error: Exception) -> None:
         """Until everything that must be written is written."""
         kept = Kept()
-        self._report(kept.take(works, failing=str(error) or type(error).__name__))
+        self._report(kept.take(works, failing=cause_of(error)))
         pause_s = RETRY_PAUSE_S_MIN
         while True:
             self._stopping = self._stopping or not self._pause(pause_s, kept)
             try:
                 self._recover(error)
                 self._drain(kept)
-            except apsw.Error as again:
+            except Exception as again:  # noqa: BLE001 - whatever it is, what is kept must not be lost
                 error = again
+                self._report(Report(failing=cause_of(again)))
                 pause_s = min(2 * pause_s, RETRY_PAUSE_S_MAX)
                 if self._stopping:
                     return  # the last try failed; the next start finds these calls open
@@ -273,7 +274,7 @@ class Writer:
             self._report(kept.take(works))
         return True
 
-    def _recover(self, error: apsw.Error) -> None:
+    def _recover(self, error: Exception) -> None:
         connection = self._connection
         if connection is None or not isinstance(error, (apsw.FullError, apsw.BusyError)):
             if connection is not None:
@@ -302,3 +303,11 @@ class Writer:
                 self._commit_apart(part)
             kept.written(len(part))
             self._checkpoint_if_due()
+
+
+def cause_of(error: Exception) -> str:
+    """What SQLite says of the disk, for the operator: `SQLITE_IOERR_FSYNC: disk I/O error`."""
+    codes = {**apsw.mapping_result_codes, **apsw.mapping_extended_result_codes}
+    # An error of our own making, as `verify` raises it, has no code.
+    name = codes.get(getattr(error, "extendedresult", -1)) or type(error).__name__
+    return f"{name}: {error}" if str(error) else str(name)
