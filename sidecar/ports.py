@@ -363,6 +363,69 @@ class Publisher(Protocol):
         """Raises LinkError. However the link is left, it is cut, and the broker publishes the will."""
 
 
+# --- records again ------------------------------------------------------------------------------------------
+
+
+SeqRange = tuple[int, int]  # numbers; both ends belong to it
+
+
+class ReplayPage(msgspec.Struct, frozen=True, kw_only=True):
+    """What the journal holds of some numbers: each up to `to_seq` is a row, or in one of the ranges."""
+
+    rows: tuple[OutboxRow, ...] = ()
+    to_seq: int  # the last that was looked at
+    waiting: tuple[SeqRange, ...] = ()  # they will be published: not sent again before that
+    dead: tuple[SeqRange, ...] = ()  # dead letters
+    absent: tuple[SeqRange, ...] = ()  # of another epoch, damaged, or not there
+    head_seq: int = 0  # the last number of the epoch; 0: no such epoch is known here
+
+
+class Replays(Protocol):
+    def replay(
+        self, epoch: str | None, from_seq: int, to_seq: int | None, numbers_max: int
+    ) -> Awaitable[ReplayPage]:
+        """Published records again, in the order of their numbers, at most so many numbers at once. None as
+        epoch: of all; as `to_seq`: up to the last."""
+
+    def first_seq_since(self, moment: datetime) -> Awaitable[int | None]:
+        """The lowest number of a call that ended then or later; None: there is none."""
+
+
+class ReplayAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that came over the broker; both ends of the way back are checked."""
+
+    user: str
+    response_topic: str
+    correlation: bytes
+    payload: bytes
+
+
+class ReplayLink(Protocol):
+    """One connection to the broker on which replays are asked for and sent."""
+
+    @property
+    def window(self) -> int:
+        """How many messages may be unacknowledged at once: the caller's duty to keep."""
+
+    def on_asked(self, notify: Callable[[ReplayAsked], None]) -> None:
+        """Called on the event loop for each request."""
+
+    def send(
+        self, row: OutboxRow, asked: ReplayAsked | None, acknowledged: Callable[[int, int], None]
+    ) -> None:
+        """A record, marked as replayed: to who asked, or, for None, on its own topic. Else as `Link.send`."""
+
+    def answer(self, asked: ReplayAsked, payload: bytes, acknowledged: Callable[[int, int], None]) -> None:
+        """What became of a request; `acknowledged` gets 0 as the number."""
+
+    def on_lost(self, notify: Callable[[LinkError], None]) -> None: ...
+
+
+class ReplayDoor(Protocol):
+    def connect(self) -> AbstractAsyncContextManager[ReplayLink]:
+        """As `Publisher.connect`, but without a will."""
+
+
 class RelayCounters(msgspec.Struct, kw_only=True):
     """What the relay counts since the start. The metrics read it from another thread: plain numbers, changed
     on the event loop alone."""

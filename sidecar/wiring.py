@@ -27,7 +27,7 @@ import apsw
 import structlog
 from msgspec.structs import asdict, replace
 
-from sidecar.adapters.broker import BrokerSettings, EmbeddedBroker
+from sidecar.adapters.broker import NODE_USER, BrokerSettings, EmbeddedBroker
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.control import ControlServer
 from sidecar.adapters.deck_files import DeckRefusedError, read_deck, read_exchange_rates
@@ -35,7 +35,7 @@ from sidecar.adapters.deck_store import DeckStore, DeckStoreError
 from sidecar.adapters.logs import LineWriter
 from sidecar.adapters.logs import ready as log_ready
 from sidecar.adapters.metrics import Metrics
-from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
+from sidecar.adapters.mqtt import MqttPublisher, MqttReplayDoor, MqttSettings
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.b2bua.hook import (
     BridgeHook,
@@ -58,6 +58,7 @@ from sidecar.runtime.admin import ACCEPTING, Admin, Reread
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.gateways import Gateways
 from sidecar.runtime.outbox import OutboxRelay, RelayLimits
+from sidecar.runtime.replay import Replayer
 from sidecar.runtime.service import Service
 from sidecar.wire import topics
 from sidecar.wire.control import SOCKET_NAME, NodeStatus
@@ -146,13 +147,20 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         if settings.mqtt.embedded:
             broker = EmbeddedBroker(
                 BrokerSettings(
-                    directory=settings.node.data_dir / "broker", host=broker_host, port=broker_port
+                    directory=settings.node.data_dir / "broker",
+                    host=broker_host,
+                    port=broker_port,
+                    acl=topics.broker_acl(policy.tenant, policy.node),
+                    users=settings.mqtt.asking_users,
                 )
             )
             await broker.start()
             stack.push_async_callback(broker.stop)
             broker_port = broker.port
-        publisher = MqttPublisher(_mqtt_settings(settings, policy, broker_host, broker_port), store.epoch)
+        mqtt = _mqtt_settings(settings, policy, broker_host, broker_port)
+        if broker is not None:
+            mqtt = replace(mqtt, username=NODE_USER, password_file=broker.password_file(NODE_USER))
+        publisher = MqttPublisher(mqtt, store.epoch)
         publisher.check()
         relay = OutboxRelay(
             store.outbox,
@@ -160,6 +168,8 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             publisher,
             limits=RelayLimits(status_interval_s=settings.mqtt.status_interval_s),
         )
+        door = MqttReplayDoor(mqtt, settings.mqtt.asking_users)
+        replayer = Replayer(store.replays, door, lambda: relay.is_busy)
 
         hook = BridgeHook(bridge_settings(settings, policy))
         calls = Calls(
@@ -188,7 +198,10 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             clock=clock,
             heartbeat_ms=settings.timers.heartbeat_s * 1_000,
             snapshot_interval_s=settings.timers.snapshot_interval_s,
-            watchers=[("broker", broker.watch)] if broker is not None else [],
+            watchers=[
+                ("replay", replayer.run),
+                *([("broker", broker.watch)] if broker is not None else []),
+            ],
         )
 
         metrics.collect_outbox(relay.counters, lambda: relay.state)
@@ -248,6 +261,8 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             gateways=gateways.statuses,
             decks=lambda name: _active_deck(decks, name),
             settings=lambda: reread(given),
+            replayer=replayer,
+            replays=store.replays,
         )
         socket_path = settings.node.data_dir.absolute() / SOCKET_NAME
         control = ControlServer(socket_path, admin.methods(), group=control_gid)

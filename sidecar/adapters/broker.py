@@ -1,10 +1,11 @@
 """The embedded broker: Debian's Mosquitto as a child process, for a node that has no broker of its own.
 
 Its configuration is generated into `data_dir/broker/`; it listens on loopback only, where anybody on this
-machine may connect. It lives in its own session, so a Ctrl-C in the terminal reaches the daemon alone and the
-last records still find a broker; and it dies with the daemon even if that is killed (`setpriv --pdeathsig`:
-the kernel sends the signal). PR_SET_PDEATHSIG follows the *thread* that forked, so `start` and `watch` belong
-on the main thread's event loop.
+machine may connect and read records. Only the node writes, and its users their requests (see `acl`). It lives
+in its own session, so a Ctrl-C in the terminal reaches the daemon alone and the last records still find a
+broker; and it dies with the daemon even if that is killed (`setpriv --pdeathsig`: the kernel sends the
+signal). PR_SET_PDEATHSIG follows the *thread* that forked, so `start` and `watch` belong on the main thread's
+event loop.
 
 It is a convenience and not a promise: what Mosquitto acknowledged and then lost is replayed from the journal.
 """
@@ -12,7 +13,9 @@ It is a convenience and not a promise: what Mosquitto acknowledged and then lost
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import ipaddress
 import os
 import pwd
@@ -31,6 +34,8 @@ log = structlog.get_logger("sidecar.broker")
 
 SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
 PRIVATE = 0o077  # umask: for this user alone
+NODE_USER = "_node"  # the node's own; no user of the settings begins so
+HASH_ROUNDS = 101  # mosquitto_passwd's
 LOG_BYTES_MAX = 10_000_000  # looked at when the broker starts; one older file is kept
 
 
@@ -45,6 +50,10 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ready_timeout_s: float = 10.0
     stop_timeout_s: float = 5.0
     extra: tuple[str, ...] = ()  # further lines of mosquitto.conf
+    # With an ACL nobody but NODE_USER writes, but for these users, each with a password of its own (see
+    # `password_file`), on the topics that the ACL gives them. Without one everybody may do everything.
+    acl: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
     # Mosquitto writes its whole store each time: after so many changes, and when we ask. Saving every change
     # was measured at 72 messages/s with 5000 waiting for an absent subscriber, this at 5800.
     autosave_changes: int = 1_000
@@ -153,6 +162,8 @@ class EmbeddedBroker:
     async def _launch(self) -> None:
         directory = self._settings.directory
         config_path = directory / "mosquitto.conf"
+        if self._settings.acl:
+            self._write_access()
         _write(config_path, config_text(self._settings, self.port))
         command = [_find("setpriv", "util-linux"), "--pdeathsig", "TERM", "--"]
         command += [_find("mosquitto", "mosquitto"), "-c", str(config_path)]
@@ -170,6 +181,21 @@ class EmbeddedBroker:
                 self._child = None
                 raise
         self._child = child
+
+    def password_file(self, user: str) -> Path:
+        """Its first line is the password, made at the first start."""
+        return self._settings.directory / f"{user}.password"
+
+    def _write_access(self) -> None:
+        lines = []
+        for user in (NODE_USER, *self._settings.users):
+            file = self.password_file(user)
+            if not file.exists():
+                _write(file, f"{secrets.token_urlsafe(24)}\n")
+            lines.append(f"{user}:{password_hash(file.read_text('utf-8').splitlines()[0])}")
+        _write(self._settings.directory / "passwords", "\n".join(lines) + "\n")
+        acl = (*self._settings.acl, f"user {NODE_USER}", "topic readwrite #")
+        _write(self._settings.directory / "acl", "\n".join(acl) + "\n")
 
     async def _until_ready(self, child: subprocess.Popen[bytes], notices: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -270,7 +296,16 @@ def config_text(settings: BrokerSettings, port: int) -> str:
         "connection_messages false",
         *settings.extra,
     ]
+    if settings.acl:
+        lines += [f"password_file {directory / 'passwords'}", f"acl_file {directory / 'acl'}"]
     return "\n".join(lines) + "\n"
+
+
+def password_hash(password: str) -> str:
+    """As mosquitto_passwd writes it: PBKDF2 with SHA-512. The passwords are random, so few rounds do."""
+    salt = secrets.token_bytes(12)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, HASH_ROUNDS)
+    return f"$7${HASH_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
 def _was_given(pid: int, argument: Path) -> bool:

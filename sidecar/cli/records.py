@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption, ask
+from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption, ask, operator_name
 from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason
 
@@ -140,6 +140,57 @@ def search(
             typer.echo(f"there are more: --cursor {found['cursor']}")
     if not found["records"]:
         raise typer.Exit(Exit.NO.value)
+
+
+@app.command("replay")
+def replay(
+    from_seq: Annotated[int | None, typer.Option(min=1, help="The first number.")] = None,
+    to_seq: Annotated[
+        int | None, typer.Option(min=1, help="The last number.", show_default="the last there is")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="From the first of a call that ended then: 2026-11-01T00:00Z.")
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(help="Who does it, for the log.", show_default="the user")
+    ] = None,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Publish records again, under their old numbers and message ids, marked as replayed. Live ones go first.
+    Numbers that were not sent are named. Exit code 1 where nothing was sent."""
+    if (from_seq is None) == (since is None):
+        fail(Exit.USAGE, "give --from-seq or --since", as_json=as_json)
+    done: dict[str, Any] = {"sent": 0, "to_seq": 0, "waiting": [], "dead_letters": [], "absent": []}
+    asked = {"from_seq": from_seq, "since": _moment("--since", since, as_json), "to_seq": to_seq}
+    with Daemon(socket, config, as_json) as daemon:
+        while True:
+            page = daemon.ask("cdr.replay", **asked, operator=operator or operator_name())
+            done["sent"] += page["sent"]
+            done["to_seq"] = page["to_seq"]
+            for name in _NOT_SENT:
+                done[name] += page[name]
+            if page["next_seq"] is None:
+                break
+            asked = {"from_seq": page["next_seq"], "to_seq": to_seq}
+    if as_json:
+        print_json(done)
+    else:
+        typer.echo(f"{done['sent']} records were sent again, up to number {done['to_seq']}")
+        for name, meaning in _NOT_SENT.items():
+            if done[name]:
+                ranges = ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in done[name])
+                typer.echo(f"not sent, {meaning}: {ranges}")
+    if not done["sent"]:
+        raise typer.Exit(Exit.NO.value)
+
+
+_NOT_SENT = {
+    "waiting": "they wait for the broker and come by themselves",
+    "dead_letters": "dead letters (`sidecar dead-letter list`)",
+    "absent": "not in the journal",
+}
 
 
 def _moment(option: str, text: str | None, as_json: bool) -> str | None:

@@ -345,10 +345,24 @@ class Mqtt(Section, frozen=True, kw_only=True):
     password_file: Annotated[File, "A file that holds the password on its first line."] = None
     in_flight_max: Annotated[int, Meta(ge=1, le=1_000), "Messages sent and not yet acknowledged."] = 100
     status_interval_s: Annotated[int, Meta(ge=1, le=3_600), "How often the retained status is renewed."] = 10
+    replay_users: Annotated[
+        tuple[str, ...] | None,
+        values.BROKER_USERS,
+        "Users of the broker that may ask for records again, each on his own topic, `.../replay/USER`. The "
+        "embedded broker has their passwords in `data_dir/broker/USER.password`, made at the first start; an "
+        "external one must let only the user himself write that topic.",
+        Shown("embedded: `biller`; external: nobody"),
+    ] = None
 
     @property
     def embedded(self) -> bool:
         return self.broker is BrokerKind.EMBEDDED
+
+    @property
+    def asking_users(self) -> tuple[str, ...]:
+        if self.replay_users is None:
+            return ("biller",) if self.embedded else ()
+        return self.replay_users
 
     @property
     def address(self) -> HostPort:

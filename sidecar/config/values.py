@@ -437,6 +437,9 @@ CURRENCY = Checked(check_currency, "code of ISO 4217")
 STRIP = Whole(0, 32)
 SHARE = Amount("1")
 NAME = Text(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters, digits, '_', '.', '-'")
+BROKER_USERS = ListOf(
+    Text(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "1-64 letters, digits, '_', '.', '-', the first no mark")
+)
 ACCOUNT_NAME = Text(r"[^\s\x00-\x1f\x7f]{1,64}", "1-64 characters without blanks")
 # RFC 3261 §25.1: `user`, without escapes, and without what some peers take for the end of it.
 URI_USER = Text(r"[A-Za-z0-9_.!~*'()&=+$,-]{1,64}", "the user of a SIP URI, 1-64 characters")

@@ -34,11 +34,13 @@ from sidecar.ports import (
     DeadLetters,
     GatewayStatus,
     Records,
+    Replays,
     Revisions,
 )
 from sidecar.runtime.account_commands import AccountCommands
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.record_commands import DeadLetterCommands, RecordCommands
+from sidecar.runtime.replay import Replayer
 from sidecar.wire import control as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
 
@@ -82,9 +84,11 @@ class Admin:
         gateways: Callable[[], Sequence[GatewayStatus]],
         decks: DeckSource | None = None,
         settings: SettingsSource | None = None,
+        replayer: Replayer | None = None,
+        replays: Replays | None = None,
     ) -> None:
         self.accounts = AccountCommands(calls, accounts)
-        self.records = RecordCommands(calls, records, revisions, status)
+        self.records = RecordCommands(calls, records, revisions, status, replayer, replays)
         self.dead_letters = DeadLetterCommands(dead_letters, read_again)
         self._calls = calls
         self._audit = audit

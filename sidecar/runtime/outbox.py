@@ -162,6 +162,11 @@ class OutboxRelay:
                 return True
         return False
 
+    @property
+    def is_busy(self) -> bool:
+        """Rows wait for the broker, or for being taken out."""
+        return not self._idle.is_set()
+
     def read_again(self) -> None:
         """Rows came back under their old numbers (dead letters that are to be tried again). Without this call
         they go out when the status is next renewed and nothing else is under way."""

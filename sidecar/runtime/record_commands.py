@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
+import structlog
 
 from sidecar.core.audit import Change, Operator, told
 from sidecar.core.cdr import Cdr, ChargeRecord
@@ -13,11 +14,14 @@ from sidecar.core.explain_call import explain_call
 from sidecar.core.rating import amount_text
 from sidecar.core.records import utc
 from sidecar.core.rerate import revised
-from sidecar.ports import DeadLetter, DeadLetters, RecordFilter, Records, Revisions
+from sidecar.ports import DeadLetter, DeadLetters, RecordFilter, Records, Replays, Revisions
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.replay import Replayer, ReplayFailedError
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode, encode_json
 from sidecar.wire.control import CommandError, ErrorCode, Method
+
+log = structlog.get_logger("sidecar.records")
 
 
 class RecordCommands:
@@ -27,11 +31,15 @@ class RecordCommands:
         records: Records,
         revisions: Revisions,
         status: Callable[[], Awaitable[say.NodeStatus]],
+        replayer: Replayer | None,
+        replays: Replays | None,
     ) -> None:
         self._calls = calls
         self._records = records
         self._revisions = revisions
         self._status = status
+        self._replayer = replayer
+        self._replays = replays
 
     def methods(self) -> Mapping[str, Method]:
         return {
@@ -39,6 +47,7 @@ class RecordCommands:
             "cdr.show": Method(say.CdrShowParams, self.show),
             "cdr.tail": Method(say.CdrTailParams, self.tail),
             "cdr.search": Method(say.CdrSearchParams, self.search),
+            "cdr.replay": Method(say.CdrReplayParams, self.replay),
         }
 
     async def show(self, wanted: say.CdrShowParams, _: Operator) -> say.CdrRevisions:
@@ -75,6 +84,33 @@ class RecordCommands:
         )
         page = await self._records.search(asked, wanted.limit, wanted.cursor)
         return say.CdrFound(records=_records(page.records), cursor=page.cursor)
+
+    async def replay(self, wanted: say.CdrReplayParams, operator: Operator) -> say.CdrReplayed:
+        if self._replayer is None or self._replays is None:
+            raise CommandError(ErrorCode.REFUSED, "this node has no way to publish again")
+        if (wanted.from_seq is None) == (wanted.since is None):
+            raise CommandError(ErrorCode.INVALID_PARAMS, "give from_seq or since")
+        from_seq = wanted.from_seq
+        if wanted.since is not None:
+            from_seq = await self._replays.first_seq_since(wanted.since)
+        if not from_seq:
+            raise CommandError(ErrorCode.NOT_FOUND, "there is no such record")
+        if wanted.to_seq is not None and wanted.to_seq < from_seq:
+            raise CommandError(ErrorCode.INVALID_PARAMS, f"to_seq is below the first, {from_seq}")
+        try:
+            sent = await self._replayer.send_again(from_seq, wanted.to_seq, wanted.limit)
+        except ReplayFailedError as failed:
+            raise CommandError(ErrorCode.REFUSED, str(failed)) from failed
+        last_seq = sent.head_seq if wanted.to_seq is None else min(wanted.to_seq, sent.head_seq)
+        log.info("replayed", by=operator.name, from_seq=from_seq, to_seq=sent.to_seq, sent=sent.count)
+        return say.CdrReplayed(
+            sent=sent.count,
+            to_seq=sent.to_seq,
+            next_seq=sent.to_seq + 1 if sent.to_seq < last_seq else None,
+            waiting=tuple(sent.waiting),
+            dead_letters=tuple(sent.dead),
+            absent=tuple(sent.absent),
+        )
 
     async def rerate(self, wanted: say.RerateApplyParams, operator: Operator) -> say.RerateApplied:
         """Restate calls with charges that were computed elsewhere. Each must come out of its own record

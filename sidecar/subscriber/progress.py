@@ -103,7 +103,7 @@ class Progress:
         self._positions = {one.source: one for one in positions}
         self._begin = begin
         self._current: dict[tuple[str, str], str] = {}  # (tenant, node) -> epoch, as its status says
-        self._up: set[tuple[str, str]] = set()
+        self.up: set[tuple[str, str]] = set()  # (tenant, node) of those that are
         self.changed: set[Source] = set()
 
     @property
@@ -122,9 +122,9 @@ class Progress:
         """The status of a node, or its will: then it is down, and its epoch all that is said."""
         name = (tenant, node)
         if status.head_seq is None:
-            self._up.discard(name)
+            self.up.discard(name)
             return
-        self._up.add(name)
+        self.up.add(name)
         source = Source(tenant, node, status.epoch)
         self._current[name] = status.epoch
         position = self._position(source)
@@ -150,7 +150,7 @@ class Progress:
         return None if epoch is None else epoch == source.epoch
 
     def is_up(self, source: Source) -> bool:
-        return (source.tenant, source.node) in self._up
+        return (source.tenant, source.node) in self.up
 
     def missing(self) -> dict[Source, tuple[Range, ...]]:
         gaps = {source: position.missing() for source, position in self._positions.items()}

@@ -69,7 +69,6 @@ class Counters(msgspec.Struct, kw_only=True):
     replayed: int = 0  # among the records: those that had to be asked for
     rejected: int = 0
     asked: int = 0
-    statuses: int = 0
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -78,6 +77,7 @@ class _Message(msgspec.Struct, frozen=True):
     qos: int
     topic: str
     payload: bytes
+    is_retained: bool
     is_replayed: bool
     ends: int | None  # the number of our request that it is the answer to
 
@@ -97,6 +97,7 @@ class Subscriber:
         self._asks = 0
         self._packets: dict[int, int] = {}  # packet id of a request -> correlation
         self._refused: deque[tuple[int, str]] = deque()  # packet ids of those that the broker would not have
+        self._fresh: set[tuple[str, str]] = set()  # nodes that have told their status since the start
         self._told: dict[Source, tuple[Range, ...]] = {}  # what was logged as missing
         self._queue: deque[_Message] = deque()
         self._news = threading.Event()
@@ -148,8 +149,10 @@ class Subscriber:
             self._sink.close()
 
     def is_complete(self) -> bool:
-        """A node has told its status, all that it tells of is in the sink, and nothing waits here."""
-        return self.counters.statuses > 0 and not self._queue and not self._progress.missing()
+        """Each node that is up has told its status since the start, all that it tells of is in the sink, and
+        nothing waits here."""
+        told, up = self._fresh, self._progress.up
+        return bool(told) and up <= told and not self._queue and not self._progress.missing()
 
     # --- one step, in the thread of `run` -------------------------------------------------------------------
 
@@ -211,7 +214,8 @@ class Subscriber:
             return
         if node is not None:
             self._progress.told(*node, status)
-            self.counters.statuses += 1
+            if not message.is_retained:  # else it may be as old as the interval of statuses
+                self._fresh.add(node)
 
     def _commit(
         self, records: Sequence[Record], rejected: Sequence[Rejected], replayed: set[tuple[str, int]]
@@ -387,6 +391,7 @@ class Subscriber:
                 qos=message.qos,
                 topic=message.topic,
                 payload=bytes(message.payload),
+                is_retained=message.retain,
                 is_replayed=replay.REPLAYED in named,
                 ends=_number(getattr(properties, "CorrelationData", b""))
                 if replay.REPLAY_END in named

@@ -25,6 +25,7 @@ SOCKET_NAME = "control.sock"
 REQUEST_BYTES_MAX = 65_536  # one request line, its newline included
 ANSWER_BYTES_MAX = 33_554_432
 ROWS_MAX = 1_000  # of one answer: a CDR is 2 to 6 kB
+REPLAYED_MAX = 500  # numbers of one request: below the queue that a broker keeps for a subscriber
 RERATED_MAX = 16  # calls of one request: live ones do not wait for more
 
 
@@ -221,6 +222,18 @@ class CdrTailParams(Params, frozen=True, kw_only=True):
 
     after_seq: Seq | None = None
     limit: Rows = 20
+
+
+class CdrReplayParams(Params, frozen=True, kw_only=True):
+    """Publish records again, on their own topics, marked as replayed: numbers from `from_seq`, or from the
+    first of a call that ended at `since` or later, to `to_seq` or the last. At most `limit` numbers; for the
+    rest ask again from `next_seq`."""
+
+    operator: OperatorName
+    from_seq: Seq | None = None
+    to_seq: Seq | None = None
+    since: Moment | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=REPLAYED_MAX)] = REPLAYED_MAX
 
 
 class CdrSearchParams(Params, frozen=True, kw_only=True):
@@ -451,6 +464,17 @@ class CdrRevisions(Result, frozen=True, kw_only=True):
 class CdrTail(Result, frozen=True, kw_only=True):
     records: tuple[msgspec.Raw, ...]
     next_seq: int  # what to give as `after_seq` next
+
+
+class CdrReplayed(Result, frozen=True, kw_only=True):
+    """What became of the numbers up to `to_seq`. Ranges are [first, last]."""
+
+    sent: int
+    to_seq: int
+    next_seq: int | None  # null: there is no more
+    waiting: tuple[tuple[int, int], ...]  # they wait for the broker, and come by themselves
+    dead_letters: tuple[tuple[int, int], ...]  # the broker would not take them
+    absent: tuple[tuple[int, int], ...]  # the journal does not hold them
 
 
 class CdrFound(Result, frozen=True, kw_only=True):

@@ -48,6 +48,20 @@ def replayed_topic(tenant: str | None, node: str | None, user: str, client: str 
     return f"{topic}/{escape(client)}" if client else topic
 
 
+def broker_acl(tenant: str, node: str) -> tuple[str, ...]:
+    """Lines of Mosquitto's acl_file for the broker of one node, without the node itself. Whoever has no name
+    reads records and the status; a user may also ask for a replay, and reads the answer, which nobody else
+    does."""
+    read = [f"{ROOT}/+/+/cdr/#", f"{ROOT}/+/+/status", f"{ROOT}/+/+/event/#"]
+    own = f"{ROOT}/{escape(tenant)}/{escape(node)}"
+    return (
+        *(f"topic read {topic}" for topic in read),
+        *(f"pattern read {topic}" for topic in read),
+        f"pattern write {own}/replay/%u",
+        f"pattern read {own}/replayed/%u/#",
+    )
+
+
 def node_of(topic: str) -> tuple[str, str] | None:
     """(tenant, node) of any topic of ours; None where it is none."""
     parts = topic.split("/")

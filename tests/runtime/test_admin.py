@@ -427,6 +427,7 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "cdr.show",
         "cdr.tail",
         "cdr.search",
+        "cdr.replay",
         "audit.list",
         "rerate.apply",
         "dead-letter.list",

@@ -38,7 +38,9 @@ class Place(NamedTuple):
         """All that are there, in the order of their coming where there is one."""
         if self.kind == "json-lines":
             file = Path(self.where)
-            return [json.loads(line) for line in file.read_bytes().splitlines()] if file.exists() else []
+            content = file.read_bytes() if file.exists() else b""
+            whole = content[: content.rfind(b"\n") + 1]  # the last line may be under way
+            return [json.loads(line) for line in whole.splitlines()]
         rows = self.ask("SELECT record FROM sidecar_cdrs")
         return [json.loads(row[0]) if isinstance(row[0], str) else row[0] for row in rows]
 

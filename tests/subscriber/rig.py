@@ -12,24 +12,27 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sidecar.adapters.clock import SystemClock
-from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
+from sidecar.adapters.mqtt import MqttPublisher, MqttReplayDoor, MqttSettings
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.demo.children import environment
-from sidecar.runtime.outbox import OutboxRelay, RelayLimits
+from sidecar.runtime.outbox import Backoff, OutboxRelay, RelayLimits
+from sidecar.runtime.replay import Replayer
 from sidecar.wire.topics import status_topic
 from tests.adapters.store_calls import BOOT_ID, whole_call
 from tests.rig.broker import Mosquitto
 from tests.rig.node import until
 from tests.subscriber.places import Place
 
+USER = "biller"
 NODE = "n1"  # of the records that store_calls makes
 WITHIN_S = 120.0
 
 
 class Node:
-    def __init__(self, store: SqliteStore, relay: OutboxRelay) -> None:
+    def __init__(self, store: SqliteStore, relay: OutboxRelay, replayer: Replayer) -> None:
         self.store = store
         self.relay = relay
+        self.replayer = replayer
         self.count = 0
 
     async def publish(self, count: int, *, within_s: float = WITHIN_S) -> None:
@@ -51,7 +54,7 @@ class Node:
 
 
 @asynccontextmanager
-async def publishing(folder: Path, broker: Mosquitto) -> AsyncIterator[Node]:
+async def publishing(folder: Path, broker: Mosquitto, users: Sequence[str] = (USER,)) -> AsyncIterator[Node]:
     store = SqliteStore.open(folder / "data", node=NODE, boot_id=BOOT_ID, clock=SystemClock())
     settings = MqttSettings(
         host=broker.host, port=broker.port, node=NODE, status_topic=status_topic("_", NODE)
@@ -61,12 +64,18 @@ async def publishing(folder: Path, broker: Mosquitto) -> AsyncIterator[Node]:
         store.outbox,
         MqttPublisher(settings, store.epoch),
         limits=RelayLimits(status_interval_s=0.5, ack_timeout_s=2.0),
+        backoff=Backoff(most_s=1.0),
     )
+    door = MqttReplayDoor(settings, users)
+    replayer = Replayer(store.replays, door, lambda: relay.is_busy, backoff=Backoff(most_s=1.0))
     try:
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(relay.run(), name="relay")]
+            running = [
+                tasks.create_task(relay.run(), name="relay"),
+                tasks.create_task(replayer.run(), name="replay"),
+            ]
             try:
-                yield Node(store, relay)
+                yield Node(store, relay, replayer)
             finally:
                 for task in running:
                     task.cancel()
@@ -77,8 +86,9 @@ async def publishing(folder: Path, broker: Mosquitto) -> AsyncIterator[Node]:
 class Command:
     """`sidecar subscribe` as a process; what it logs is in `log`."""
 
-    def __init__(self, broker: Mosquitto, place: Place, log: Path, options: Sequence[str] = ()) -> None:
-        self._words = [f"{broker.host}:{broker.port}", *place.options(), *options]
+    def __init__(self, broker: tuple[str, int], place: Place, log: Path, options: Sequence[str] = ()) -> None:
+        host, port = broker
+        self._words = [f"{host}:{port}", *place.options(), *options]
         self.log = log
         self._child: asyncio.subprocess.Process | None = None
 
@@ -114,7 +124,7 @@ class Command:
 async def subscribing(
     broker: Mosquitto, place: Place, log: Path, options: Sequence[str] = ()
 ) -> AsyncIterator[Command]:
-    command = Command(broker, place, log, options)
+    command = Command((broker.host, broker.port), place, log, options)
     await command.start()
     try:
         await command.says("connected")

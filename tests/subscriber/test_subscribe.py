@@ -68,7 +68,7 @@ async def test_a_gap_is_said_and_until_complete_waits_for_all_that_the_status_te
         other = Place("sqlite", str(tmp_path / "all"))
         async with subscribing(broker, other, log) as command:
             await command.says(r"missing of _/n1, epoch \S+: 1-5; without a username no replay is asked for")
-        once = Command(broker, place, log)
+        once = Command((broker.host, broker.port), place, log)
         await once.start("--until-complete")
         assert await once.ended() == 0
 

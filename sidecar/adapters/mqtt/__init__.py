@@ -1,11 +1,13 @@
 """The way to the broker: MQTT 5, QoS 1. One attempt to connect when asked, rows out, reason codes back.
 
-`publisher` is the Publisher port: settings, credentials, TLS, the will, rows to packets. `client` is
-aiomqtt's client with a short way for rows and PUBACKs. `packets` has the bytes.
+`publisher` is the Publisher port: settings, credentials, TLS, the will, rows to packets. `replay` is the
+ReplayDoor port: requests for records, and the answers. `client` is aiomqtt's client with a short way for rows
+and PUBACKs. `packets` has the bytes.
 
 Which codes deliver, repeat or bury a row, and when to try again, is the business of `sidecar.runtime.outbox`.
 """
 
 from sidecar.adapters.mqtt.publisher import MqttPublisher, MqttSettings
+from sidecar.adapters.mqtt.replay import MqttReplayDoor
 
-__all__ = ["MqttPublisher", "MqttSettings"]
+__all__ = ["MqttPublisher", "MqttReplayDoor", "MqttSettings"]

@@ -45,6 +45,7 @@ class Client(aiomqtt.Client):
         self._unwritten: list[bytes] = []  # of this turn of the event loop; bounded by the window
         self._block = b""  # read from the socket, and not yet read by paho
         self._server_code: int | None = None
+        self._take: Callable[[paho.MQTTMessage], None] | None = None
         self._read_socket = self._client._sock_recv
         self._client._sock_recv = self._read_from_block  # type: ignore[method-assign, assignment]
         self._client.loop_read = self._read_block  # type: ignore[method-assign]
@@ -100,6 +101,14 @@ class Client(aiomqtt.Client):
             notify(LinkError(str(error or "the link was closed"), self._server_code))
 
         self._disconnected.add_done_callback(lost)
+
+    def on_published(self, take: Callable[[paho.MQTTMessage], None]) -> None:
+        """What comes on a subscription goes there at once, and waits in no queue."""
+        self._take = take
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        if self._take is not None:
+            self._take(message)
 
     def cut(self) -> None:
         """Close the socket in whatever state it is; aiomqtt leaves it open when a CONNACK does not come in

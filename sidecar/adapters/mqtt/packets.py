@@ -22,6 +22,10 @@ def user_property(name: str, value: str) -> bytes:
     return b"\x26" + _utf8(name) + _utf8(value)
 
 
+def correlation_data(data: bytes) -> bytes:
+    return b"\x09" + len(data).to_bytes(2, "big") + data
+
+
 def _utf8(text: str) -> bytes:
     encoded = text.encode()
     return len(encoded).to_bytes(2, "big") + encoded

@@ -86,7 +86,7 @@ class MqttPublisher:
 
     def __init__(self, settings: MqttSettings, epoch: str) -> None:
         self._settings = settings
-        self._will = aiomqtt.Will(
+        self._will: aiomqtt.Will | None = aiomqtt.Will(
             settings.status_topic,
             _ENCODE({"epoch": epoch}),
             qos=1,
@@ -102,6 +102,11 @@ class MqttPublisher:
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[Link]:
+        async with self.connected() as client:
+            yield _MqttLink(client, self._settings)
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[Client]:
         client = self._client()
         try:
             try:
@@ -119,7 +124,7 @@ class MqttPublisher:
                 raise asyncio.CancelledError
             if client.qos_max < 1:
                 raise LinkError("the broker takes QoS 0 only; records need QoS 1")
-            yield _MqttLink(client, self._settings)
+            yield client
         finally:
             client.cut()
 
@@ -195,36 +200,59 @@ class MqttPublisher:
         return context
 
 
-class _MqttLink:
-    """A Link (see ports)."""
+class RowSender:
+    """Rows as PUBLISH packets of one link."""
 
-    def __init__(self, client: Client, settings: MqttSettings) -> None:
+    def __init__(self, client: Client, node: str) -> None:
         self._client = client
-        self._node = settings.node
-        self._status_topic = settings.status_topic
-        self._status_properties = content_type() + user_property("node", settings.node)
+        self._node = node
         self._row_prefix: dict[int, bytes] = {}  # content version -> the properties that all its rows share
-        self.window = max(1, min(client.receive_max, settings.in_flight_max))
 
-    def send(self, row: OutboxRow, acknowledged: Callable[[int, int], None]) -> None:
+    def send(
+        self, row: OutboxRow, topic_name: str, more: bytes, acknowledged: Callable[[int, int], None]
+    ) -> None:
+        """`more`: further properties."""
         prefix = self._row_prefix.get(row.content_version)
         if prefix is None:
             prefix = content_type() + user_property("version", str(row.content_version))
             prefix += user_property("node", self._node)
             self._row_prefix[row.content_version] = prefix
-        topic = row.topic.encode()
+        properties = prefix + user_property("message_id", row.message_id) + more
+        self.publish(row.seq, topic_name.encode(), properties, row.payload, acknowledged)
+
+    def publish(
+        self,
+        seq: int,
+        topic: bytes,
+        properties: bytes,
+        payload: bytes,
+        acknowledged: Callable[[int, int], None],
+    ) -> None:
         if not topic_is_valid(topic):
-            acknowledged(row.seq, TOPIC_NAME_INVALID)
+            acknowledged(seq, TOPIC_NAME_INVALID)
             return
         packet_id = self._client.free_packet_id()
-        properties = prefix + user_property("message_id", row.message_id)
-        head, size = publish_head(PUBLISH_QOS_1, topic, packet_id.to_bytes(2, "big"), properties, row.payload)
+        head, size = publish_head(PUBLISH_QOS_1, topic, packet_id.to_bytes(2, "big"), properties, payload)
         if size > self._client.packet_bytes_max:
             # MQTT 5 §3.2.2.3.6: we must not send it; the broker would hang up, and so on every row after it.
-            acknowledged(row.seq, PACKET_TOO_LARGE)
+            acknowledged(seq, PACKET_TOO_LARGE)
             return
-        self._client.send(head, row.payload)
-        self._client.expect_puback(packet_id, row.seq, acknowledged)
+        self._client.send(head, payload)
+        self._client.expect_puback(packet_id, seq, acknowledged)
+
+
+class _MqttLink:
+    """A Link (see ports)."""
+
+    def __init__(self, client: Client, settings: MqttSettings) -> None:
+        self._client = client
+        self._sender = RowSender(client, settings.node)
+        self._status_topic = settings.status_topic
+        self._status_properties = content_type() + user_property("node", settings.node)
+        self.window = max(1, min(client.receive_max, settings.in_flight_max))
+
+    def send(self, row: OutboxRow, acknowledged: Callable[[int, int], None]) -> None:
+        self._sender.send(row, row.topic, b"", acknowledged)
 
     def publish_status(self, state: OutboxState) -> None:
         payload = _ENCODE(

@@ -1,4 +1,5 @@
-"""The Store port on SQLite, and what shares its file: `outbox`, `accounts`, `audit`, `records`, `revisions`.
+"""The Store port on SQLite, and what shares its file: `outbox`, `accounts`, `audit`, `records`, `replays`,
+`revisions`.
 
 The event loop only puts steps into a bounded queue, all those of one turn together; the writer's thread
 works, commits and reports back once per commit. `pacing` says when steps are handed over.
@@ -36,6 +37,7 @@ from sidecar.adapters.sqlite.migrations import Migrated, open_migrated
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
 from sidecar.adapters.sqlite.pacing import COMPANY_MS_MAX, Pacing
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
+from sidecar.adapters.sqlite.replay import SqliteReplays
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
@@ -99,6 +101,7 @@ class SqliteStore:
         self.accounts = SqliteAccounts(self._reader, self._write)
         self.audit = SqliteAudit(self._reader, self._write)
         self.records = SqliteRecords(self._reader)
+        self.replays = SqliteReplays(self._reader)
         self.revisions = SqliteRevisions(self._write)
         self._writer = Writer(
             connection,
