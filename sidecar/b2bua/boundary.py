@@ -54,6 +54,7 @@ _WORDS: Final[list[Any]] = [
     terms.TransportName,
     terms.RouteFailure,
     terms.LivenessCheck,
+    terms.SavedLegState,
     terms.DeadlineKind,
 ]
 _IMPLIED: Final = {"mono_ns", "wall_ns", "bridge_id"}  # of every event, and told apart from its fields

@@ -129,16 +129,18 @@ class BridgeHook:
     def on_events(self, deliver: Callable[[Sequence[Event]], None]) -> None:
         self._deliver = deliver
 
-    async def start(self) -> None:
+    async def start(self, first: Sequence[WireCommand | Snapshot] = ()) -> None:
+        """`first` is carried out before anything is heard: who speaks in a call of an earlier boot is not
+        told that there is none."""
         try:
-            self._start()
+            self._start(first)
         except BaseException:
             await self.stop()
             raise
         assert self._bridge is not None
         asyncio.get_running_loop().add_reader(self._bridge.event_fd(), self._drain)
 
-    def _start(self) -> None:
+    def _start(self, first: Sequence[WireCommand | Snapshot]) -> None:
         _bridge.silence()
         endpoint = pjsua2.Endpoint()
         endpoint.libCreate()
@@ -155,6 +157,8 @@ class BridgeHook:
         endpoint.libStart()
         self._bridge = _bridge.Bridge(self._native_settings(list(advertised.values())))
         self._bridge.start()
+        self.send(first)
+        self._bridge.hear()
         self._addresses = tuple(addresses)
 
     def _listen(self, endpoint: Any, listener: Listener) -> tuple[str, int]:

@@ -83,6 +83,15 @@ class DeadPeer(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     billing: DeadPeerBilling = DeadPeerBilling.LAST_LIFE
 
 
+class Recovery(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """Of a call that an earlier boot left open; see core/recovery."""
+
+    last_known: Stamp  # it was up: the last heartbeat of its boot, or what its entry itself proves
+    released: Stamp | None = None  # our BYE: the first, where this boot is killed too
+    ended_not_after: Stamp | None = None  # None: `Call.ended` is no mere lower bound
+    shift_ns: int = 0  # see recovery.clock_shift
+
+
 class Redirect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where a 3xx sends the call: a gateway of ours, and the number to send there."""
 
@@ -112,6 +121,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     b_life: Stamp | None = None
     refreshed: Stamp | None = None  # the last RFC 4028 refresh
     dead_peer: DeadPeer | None = None
+    recovery: Recovery | None = None
     a_bye_challenge: int = 0  # see LegTerminated
     b_bye_challenge: int = 0
     granted_s: int | None = None

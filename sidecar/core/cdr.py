@@ -223,6 +223,12 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     b_answered_at: Annotated[datetime | None, "B's 2xx: what is bought begins."] = None
     answered_at: Annotated[datetime | None, "Our 2xx left on A: what is sold begins."] = None
     ended_at: Annotated[datetime, "The first cause of the end."]
+    ended_not_before: Annotated[
+        datetime | None,
+        "After a crash: the call ended in this interval, of which `ended_at` is the start; null where its "
+        "end is known.",
+    ] = None
+    ended_not_after: Annotated[datetime | None, "The end of the interval."] = None
     pdd_ms: Annotated[int | None, "Post-dial delay: the INVITE on A to the first 18x or 2xx of B."] = None
     ring_ms: Annotated[int | None, "The first 180 to the answer or the end."] = None
     talk_ms: Annotated[int, "Answer to hangup."] = 0

@@ -13,9 +13,17 @@ import msgspec
 from sidecar.core.audit import Change
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
+from sidecar.core.events import LegIdentity
 from sidecar.core.rating import RatingTerms
 from sidecar.core.tariff import Rate
-from sidecar.core.terms import DeadlineKind, LivenessCheck, Money, TransportName, Word
+from sidecar.core.terms import (
+    DeadlineKind,
+    LivenessCheck,
+    Money,
+    SavedLegState,
+    TransportName,
+    Word,
+)
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -51,6 +59,24 @@ class Route(WireCommand, frozen=True, kw_only=True):
     large_by_udp: bool = False  # else TCP is tried first (RFC 3261 §18.1.1)
     single_branch: bool = False  # A is shown one dialog, and the gateway is asked not to fork
     keep_identity: bool = True  # False: From, To or the number is not what Identity signs (RFC 8224)
+
+
+class Adopt(WireCommand, frozen=True, kw_only=True):
+    """Take over a call of an earlier boot, as the journal has it: its dialogs are known again, and a BYE in
+    them is answered. Nothing is sent before its Release, which ends what is left of it: BYE, or a final
+    response on A and CANCEL on B. `bridge_id` is of RECOVERED_IDS."""
+
+    peer: str
+    request_uri: str
+    echoed: tuple[str, ...]
+    b_token: str
+    attempt: int  # 0: none
+    gateway: str
+    a_state: SavedLegState
+    leg_a: LegIdentity
+    b_state: SavedLegState
+    leg_b: LegIdentity | None  # where B has answered
+    route: Route | None  # where it has not: what its INVITE was made of
 
 
 class RelayAnswer(WireCommand, frozen=True, kw_only=True):

@@ -18,7 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sidecar.core import ending, setting_up, talking
+from msgspec.structs import replace
+
+from sidecar.core import ending, recovery, setting_up, talking
 from sidecar.core import events as on
 from sidecar.core.admit import Decision
 from sidecar.core.call import Call, Phase, legs_closed
@@ -88,6 +90,8 @@ TABLE: Mapping[Phase, Handlers] = {
         on.AckReceived: ending.late_life,
         on.Life: ending.late_life,
         on.ByeReceived: ending.crossing_bye,
+        on.CancelReceived: ending.crossing_cancel,
+        on.ReleaseDue: recovery.release_due,
         on.AnswerHeld: ending.answer_dropped,
         on.AnswerDropped: ending.answer_dropped,
         on.RouteFailed: ending.late_failure,
@@ -110,6 +114,8 @@ def decide(call: Call, event: on.Event, given: Given) -> Decision:
     handler = TABLE[call.phase].get(type(event))
     if handler is None or _is_stale(call, event):
         return call, ()
+    if call.recovery is not None and call.recovery.shift_ns and not isinstance(event, on.CallFoundOpen):
+        event = replace(event, mono_ns=event.mono_ns + call.recovery.shift_ns)
     return handler(call, event, given)
 
 

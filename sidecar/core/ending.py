@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from sidecar.core import recovery
 from sidecar.core.admit import Decision
 from sidecar.core.call import (
     Attempt,
@@ -94,7 +95,7 @@ def release(call: Call, event: Event, cause: Hangup, policy: Policy) -> Decision
 
 def record(call: Call, policy: Policy) -> Decision:
     """Hand the call to the store: what it costs, and the record or the reason why there is none."""
-    call = replace(call, phase=Phase.ENDED)
+    call = replace(recovery.weighed(call), phase=Phase.ENDED)
     cdr = cdr_of(call, policy)
     commands: list[StoreCommand] = []
     total = sell_total(cdr)
@@ -118,14 +119,17 @@ def cancelled(call: Call, event: CancelReceived, given: Given) -> Decision:
 
 def bye(call: Call, event: ByeReceived, given: Given) -> Decision:
     """BYE in an answered call; from B also while its answer is held, from A also while the call rings."""
-    if event.leg_name is LegName.A:
-        peer, cause = call.invite.peer, hangup(CALLER, Detail.BYE, Evidence.MESSAGE)
-    else:
-        held = call.phase is Phase.ANSWERING  # A has no answer yet and was told 480
-        peer = _callee_peer(call, given.policy)
-        cause = hangup(CALLEE, Detail.BYE, Evidence.MESSAGE, sip_code=480 if held else 0)
+    cause = _bye_cause(call, event, given.policy)
     call = alive(call, event.leg_name, stamp_of(event))
-    return end(call, event, _as_told(cause, event, peer, given.policy), given.policy)
+    return end(call, event, cause, given.policy)
+
+
+def _bye_cause(call: Call, event: ByeReceived, policy: Policy) -> Hangup:
+    if event.leg_name is LegName.A:
+        return _as_told(hangup(CALLER, Detail.BYE, Evidence.MESSAGE), event, call.invite.peer, policy)
+    held = call.phase is Phase.ANSWERING  # A has no answer yet and was told 480
+    cause = hangup(CALLEE, Detail.BYE, Evidence.MESSAGE, sip_code=480 if held else 0)
+    return _as_told(cause, event, _callee_peer(call, policy), policy)
 
 
 def rejected(call: Call, event: RouteFailed, policy: Policy) -> Decision:
@@ -246,15 +250,16 @@ def _rejected_by_challenge(call: Call, event: Event, policy: Policy) -> Decision
     return record(ended, policy)
 
 
-def found_open(call: Call, event: CallFoundOpen, given: Given) -> Decision:
-    """At start: no leg of this call is ours any more. A cause that was already journaled stays the cause."""
-    call = replace(call, state_a=DialogState.TERMINATED, state_b=DialogState.TERMINATED)
-    if call.phase is Phase.AWAITING_RETRY:
-        return _rejected_by_challenge(call, event, given.policy)
-    if call.hangup is None:
-        cause = hangup(SERVER, Detail.CRASH_RECOVERED, Evidence.HEARTBEAT)
-        call = replace(call, hangup=cause, ended=_last_known(call, stamp_of(event)))
-    return record(call, given.policy)
+def found_open(found: Call, event: CallFoundOpen, given: Given) -> Decision:
+    """At start: its legs are adopted, and released in their turn (ReleaseDue). A cause that was already
+    journaled stays the cause."""
+    if found.phase is Phase.AWAITING_RETRY:  # A has had its final response
+        closed_call = replace(found, state_a=DialogState.TERMINATED, state_b=DialogState.TERMINATED)
+        return _rejected_by_challenge(closed_call, event, given.policy)
+    call = recovery.begin(found, _last_known(found, stamp_of(event)), event.shift_ns, given.policy)
+    if legs_closed(call):
+        return record(call, given.policy)
+    return call, (recovery.adopt(found, call, given.policy),)
 
 
 def _last_known(call: Call, heartbeat: Stamp) -> Stamp:
@@ -288,8 +293,18 @@ def wait_elapsed(call: Call, _event: WaitElapsed, given: Given) -> Decision:
     return record(call, given.policy)
 
 
-def crossing_bye(call: Call, event: ByeReceived, _given: Given) -> Decision:
+def crossing_bye(call: Call, event: ByeReceived, given: Given) -> Decision:
+    if recovery.is_unexplained(call):
+        return recovery.ended_by_peer(call, event, _bye_cause(call, event, given.policy)), _NONE
     return _crossed(alive(call, event.leg_name, stamp_of(event)), event), _NONE
+
+
+def crossing_cancel(call: Call, event: CancelReceived, given: Given) -> Decision:
+    """Of a call of an earlier boot; else its 487 is on the way already."""
+    if not recovery.is_unexplained(call):
+        return call, _NONE
+    cause = _as_told(hangup(CALLER, Detail.CANCEL, Evidence.MESSAGE), event, call.invite.peer, given.policy)
+    return recovery.ended_by_peer(call, event, cause), _NONE
 
 
 def answer_dropped(call: Call, event: AnswerDropped | AnswerHeld, _given: Given) -> Decision:
@@ -361,6 +376,7 @@ def late_answer_dropped(call: Call, event: AnswerDropped | AnswerHeld, given: Gi
 def _revised(before: Call, after: Call, policy: Policy) -> Decision:
     """Restate the record if the evidence changes what it says: that messages crossed, a late 2xx, or a proof
     that A had our 2xx, or lived for longer than was billed."""
+    after = recovery.weighed(after)
     if _said(after) == _said(before):
         return after, _NONE
     return record(replace(after, revision=after.revision + 1), policy)

@@ -69,6 +69,9 @@ class InviteReceived(BridgeEvent, frozen=True, kw_only=True, array_like=False, t
     claimed_peer: str | None = None
     # Of its Identity headers (RFC 8224): the payload of each PASSporT, not verified and still encoded.
     passports: tuple[str, ...] = ()
+    # The lines that every response to it repeats, but for Call-ID: what a 500 after a crash is made of. Empty
+    # once the call is answered.
+    echoed: tuple[str, ...] = ()
 
 
 class InviteRefused(Event, frozen=True, kw_only=True):
@@ -300,3 +303,9 @@ class CallLost(CallEvent, frozen=True, kw_only=True):
 
 class CallFoundOpen(CallEvent, frozen=True, kw_only=True):
     """At start: the journal has no end for this call. The stamps are those of the node's last heartbeat."""
+
+    shift_ns: int = 0  # see recovery.clock_shift
+
+
+class ReleaseDue(CallEvent, frozen=True, kw_only=True):
+    """It is the turn of a call of an earlier boot to be ended: not all are at once."""

@@ -50,6 +50,7 @@ from sidecar.core.steps import RateStep, format_steps
 from sidecar.core.terms import (
     CONFIDENCE_OF,
     ChargeSide,
+    Confidence,
     DeadPeerBilling,
     Detail,
     Disposition,
@@ -173,6 +174,7 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
     gateway = policy.gateways.get(last.gateway) if last else None
     suppressed = suppressed_by(cause, hold_s, call.pricing.number.billed, gateway, policy.flags)
     headers = dict(invite.headers)
+    not_after = call.recovery.ended_not_after if call.recovery is not None else None
     charges = (sell, *_buy_charges(call, last, ended))
     said, attested = number_parameters(invite.request_user), attestation(invite.passports)
     return Cdr(
@@ -221,7 +223,9 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         q850_cause=cause.q850_cause,
         disposition=disposition(cause, answered=call.answered is not None),
         evidence=cause.evidence,
-        confidence=CONFIDENCE_OF[cause.evidence],
+        confidence=_confidence(call, cause),
+        ended_not_before=utc(ended.wall_ns) if not_after else None,
+        ended_not_after=utc(not_after.wall_ns) if not_after else None,
         glare=cause.glare,
         proxy=cause.proxy,
         operator=cause.operator,
@@ -235,6 +239,13 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         granted_s=call.granted_s,
         overrun_ms=until_ms - granted_ms,
     )
+
+
+def _confidence(call: Call, cause: Hangup) -> Confidence:
+    """A message dates the end, but for one after a crash: nobody knows for how long it was repeated."""
+    dated = CONFIDENCE_OF[cause.evidence]
+    is_bound = call.recovery is not None and call.recovery.ended_not_after is not None
+    return Confidence.RECOVERED if is_bound and dated is Confidence.OBSERVED else dated
 
 
 def aggregate(template: Cdr, count: int, first: datetime, last: datetime) -> Cdr:

@@ -104,8 +104,13 @@ def answer_recorded(call: Call, _event: AnswerRecorded, given: Given) -> Decisio
 
 
 def answer_relayed(call: Call, event: AnswerRelayed, _given: Given) -> Decision:
-    state_a = after(call.state_a, Signal.ANSWER)
-    return replace(call, phase=Phase.TALKING, answered=stamp_of(event), state_a=state_a), _NONE
+    return replace(
+        call,
+        phase=Phase.TALKING,
+        invite=replace(call.invite, echoed=()),  # there is no other response to it
+        answered=stamp_of(event),
+        state_a=after(call.state_a, Signal.ANSWER),
+    ), _NONE
 
 
 # --- an attempt that failed -----------------------------------------------------------------------------

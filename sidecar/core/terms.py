@@ -59,6 +59,15 @@ class DialogState(Word):
     TERMINATED = "terminated"
 
 
+class SavedLegState(Word):
+    """How far a leg of a call of an earlier boot had come, as far as the journal tells."""
+
+    OVER = "over"  # its peer has left it
+    EARLY = "early"  # its INVITE has no 2xx
+    ANSWERING = "answering"  # A: our 2xx may have left; B: its 2xx may have had no ACK
+    ANSWERED = "answered"
+
+
 class HangupOrigin(Word):
     """Who ended the call. `server` is this node: a limit, a rule, an operator, or a fault of ours."""
 

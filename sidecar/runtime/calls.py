@@ -7,15 +7,17 @@ it ends that one call as server/fault, is counted, and the node lives on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import islice
 from uuid import UUID
 
 import structlog
+from msgspec.structs import replace
 
 from sidecar.core.admit import open_call, refused_by_bridge
 from sidecar.core.audit import Change
-from sidecar.core.call import Call, Phase
+from sidecar.core.call import Call, Phase, Stamp
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import (
     Audit,
@@ -38,6 +40,7 @@ from sidecar.core.events import (
     InviteReceived,
     InviteRefused,
     MessageDropped,
+    ReleaseDue,
     ReleaseRequested,
     SnapshotTaken,
     WaitElapsed,
@@ -45,6 +48,7 @@ from sidecar.core.events import (
 from sidecar.core.identity import call_id_of
 from sidecar.core.policy import Given, Load, Policy
 from sidecar.core.records import utc
+from sidecar.core.recovery import RECOVERED_IDS, clock_shift
 from sidecar.core.refusals import RefusalWindow
 from sidecar.core.setting_up import is_retry
 from sidecar.core.terms import Detail
@@ -55,6 +59,9 @@ from sidecar.ports import Clock, Control, Meter, Store
 RECORD_WAIT_NS = 1_000_000_000
 # A call that the bridge does not hold may be younger than the snapshot; after this it is lost.
 SNAPSHOT_GRACE_NS = 2_000_000_000
+# Calls of an earlier boot that are ended at a time: 2000 of them within 4 s, at two BYEs each.
+RECOVERED_PER_TURN = 25
+RECOVERED_PAUSE_S = 0.04
 CALLS_PER_TURN = 100  # that are ended in one turn of the event loop: 7 ms where each is recorded
 _UP = frozenset({Phase.ADMITTING, Phase.ROUTING, Phase.ANSWERING, Phase.TALKING, Phase.AWAITING_RETRY})
 
@@ -88,6 +95,7 @@ class Calls:
         self._wire: list[WireCommand | Snapshot] = []
         # What the bridge held in the last snapshot and nobody here knew: released if still there in the next.
         self._orphans: frozenset[int] = frozenset()
+        self._recovered: deque[int] = deque()  # calls of an earlier boot whose legs are to be released
 
     @property
     def policy(self) -> Policy:
@@ -231,7 +239,7 @@ class Calls:
             self._waiting[call.call_id.int] = (
                 self._clock.mono_ns() + self.policy.timers.auth_retry_ms * 1_000_000
             )
-        elif call.phase is Phase.ENDING:
+        elif call.phase is Phase.ENDING and call.recovery is None:
             self._waiting[call.call_id.int] = self._clock.mono_ns() + RECORD_WAIT_NS
 
     def _forget(self, call: Call) -> None:
@@ -299,6 +307,11 @@ class Calls:
         """No call stays open for ever: what only we hold is ended, what only the bridge holds is released."""
         for bridge_id in [known for known in self._by_bridge_id if known not in event.bridge_ids]:
             call = self._calls[self._by_bridge_id[bridge_id]]
+            if call.recovery is not None and call.phase is Phase.ENDING:  # no leg of it will be told of
+                self._apply(
+                    call, WaitElapsed(call_id=call.call_id, mono_ns=event.mono_ns, wall_ns=event.wall_ns)
+                )
+                continue
             if event.mono_ns - call.invite.mono_ns < SNAPSHOT_GRACE_NS or call.phase is Phase.AWAITING_RETRY:
                 continue
             if call.phase is Phase.ENDED:
@@ -362,15 +375,44 @@ class Calls:
         self._send()
         return True
 
-    def recover(self, call: Call, event: CallFoundOpen) -> None:
-        """Close a call of an earlier boot. No leg of it is ours: only its record is owed."""
-        try:
-            _, commands = decide(call, event, self._given)
-        except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
-            self._meter.promise_broken("recover")
-            self._on_fault(call.call_id, error)
-            return
-        self._perform(commands, call.invite)
+    # --- calls of an earlier boot -------------------------------------------------------------------------
+
+    def recover(self, found: Iterable[tuple[Call, CallFoundOpen]]) -> Sequence[WireCommand | Snapshot]:
+        """Take them over. What is returned is for the bridge, before it hears anything; what is then left of
+        them is to be released (`release_recovered`)."""
+        now = Stamp(self._clock.mono_ns(), self._clock.wall_ns())
+        for number, (saved, event) in enumerate(found):
+            call = replace(saved, bridge_id=RECOVERED_IDS + number)
+            known = (
+                Stamp(event.mono_ns, event.wall_ns) if saved.recovery is None else saved.recovery.last_known
+            )
+            try:
+                after, commands = decide(call, replace(event, shift_ns=clock_shift(known, now)), self._given)
+            except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
+                self._meter.promise_broken("recover")
+                self._on_fault(call.call_id, error)
+                continue
+            self._by_bridge_id[after.bridge_id] = after.call_id.int
+            self._keep(None, after)
+            self._perform(commands, after.invite)
+            if after.phase is Phase.ENDING:
+                self._recovered.append(after.call_id.int)
+        wire, self._wire = self._wire, []
+        return wire
+
+    async def release_recovered(self) -> None:
+        """End what is left of them, at a pace that neither their peers nor we are flooded by."""
+        while self._recovered:
+            self.release_some(RECOVERED_PER_TURN)
+            await asyncio.sleep(RECOVERED_PAUSE_S)
+
+    def release_some(self, calls_max: int) -> None:
+        mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+        for _ in range(min(calls_max, len(self._recovered))):
+            call = self._calls.get(self._recovered.popleft())
+            if call is not None:
+                self._apply(call, ReleaseDue(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns))
+        self._send()
 
     def on_store_failing(self, failing: bool) -> None:
         """No new call without a journal; live ones go on, their ends are kept until they can be written."""

@@ -1,7 +1,8 @@
 """The life of one node: what starts in which order, what runs, and how it ends without losing a record.
 
-Start: the store, then the calls that an earlier boot left open, then the broker and the relay, last the SIP
-side: no call comes in before everything that it needs is there. End: the reverse. Live calls are released
+Start: the store, then the broker and the relay, last the SIP side: no call comes in before everything that it
+needs is there. The calls that an earlier boot left open are the first that the SIP side is told of; then they
+are ended, beside the new ones. End: the reverse. Live calls are released
 as server/admin drain, because a B2BUA that is gone cannot watch them; their records are written, the outbox
 gets a moment, the rest of it waits on disk for the next start.
 """
@@ -16,6 +17,7 @@ from typing import Protocol
 
 import structlog
 
+from sidecar.core.commands import Snapshot, WireCommand
 from sidecar.core.events import Event
 from sidecar.ports import Clock, Control, Store, Watch
 from sidecar.runtime.calls import Calls
@@ -35,7 +37,9 @@ log = structlog.get_logger("sidecar.service")
 class Hook(Watch, Control, Protocol):
     """The SIP side. `start` raises one clear error where an address cannot be listened on."""
 
-    async def start(self) -> None: ...
+    async def start(self, first: Sequence[WireCommand | Snapshot] = ()) -> None:
+        """`first` is carried out before anything is heard."""
+
     async def stop(self) -> None: ...
     def held_calls(self) -> int:
         """Calls of which a leg is open, those among them whose INVITE nobody here has seen yet."""
@@ -71,13 +75,17 @@ class Service:
     async def run(self, ready: Callable[[], None]) -> None:
         self._store.on_outcome(self._calls.on_store_events)
         self._store.on_failing(self._calls.on_store_failing)
-        self._recover()
+        found = self._store.found_open()
+        first = self._calls.recover(found)
+        if found:
+            log.warning("calls_recovered", count=len(found))
         self._hook.on_events(self._on_events)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(self._relay.run(), name="relay")]
             running += [tasks.create_task(_run(watch), name=name) for name, watch in self._watchers]
             try:
-                await self._hook.start()
+                await self._hook.start(first)
+                running.append(tasks.create_task(self._calls.release_recovered(), name="recovery"))
                 running.append(tasks.create_task(self._beat(), name="heartbeat"))
                 running.append(tasks.create_task(self._gateways.run(), name="gateways"))
                 ready()
@@ -93,15 +101,6 @@ class Service:
         self._calls.on_bridge_events(events)
         self._gateways.on_events(events)
 
-    def _recover(self) -> None:
-        """Calls that the journal holds open have lost their node: each gets the record that its entry
-        allows."""
-        found = self._store.found_open()
-        for call, event in found:
-            self._calls.recover(call, event)
-        if found:
-            log.warning("calls_recovered", count=len(found))
-
     async def _beat(self) -> None:
         for beat in itertools.count():
             self._store.heartbeat(self._clock.mono_ns(), self._clock.wall_ns())
@@ -111,6 +110,7 @@ class Service:
     async def _wind_down(self) -> None:
         self._calls.drain()
         self._gateways.leave()
+        self._calls.release_some(self._calls.open_count())
         await self._calls.release_live("sidecar", "the node stops")
         with_legs = self._clock.mono_ns() + int(LEGS_CLOSE_S * 1e9)
         await asyncio.sleep(_LOOK_AGAIN_S)  # by then the bridge has heard of the drain

@@ -8,6 +8,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
+from msgspec.structs import replace
+
 from sidecar.b2bua.hook import BridgeHook, BridgeSettings, Listener, PeerGroup
 from sidecar.config import settings as declared
 from sidecar.core.commands import RelayAnswer, RelayFailure, Route, Snapshot, WireCommand
@@ -95,6 +97,18 @@ class Rig:
         for agent in self._agents:
             agent.close()
         await self.hook.stop()
+
+    async def killed(self, *adopted: WireCommand) -> None:
+        """The node is gone, whatever was up, and another one is there instead, at the same addresses."""
+        listeners = tuple(
+            replace(one, port=self.address(one.transport.value)[1]) for one in self.settings.listeners
+        )
+        await self.hook.stop()  # it sends nothing
+        self.events.clear()
+        self._taken = 0
+        self.hook = BridgeHook(replace(self.settings, listeners=listeners))
+        self.hook.on_events(self._take)
+        await self.hook.start(adopted)
 
     async def agent(self, last: int) -> ScriptedUA:
         agent = await ScriptedUA.udp(f"{self.network}.{last}")

@@ -18,11 +18,18 @@ from sidecar.core.call import Call, Phase, Stamp, legs_closed
 from sidecar.core.commands import Publish, RelayAnswer, Route, Settle, Suppress
 from sidecar.core.decide import TABLE, Handler, decide, is_over
 from sidecar.core.ending import end
-from sidecar.core.events import Admitted, AnswerRecorded, CallFoundOpen, Event, InviteReceived
+from sidecar.core.events import (
+    Admitted,
+    AnswerRecorded,
+    CallFoundOpen,
+    Event,
+    InviteReceived,
+    LegTerminated,
+)
 from sidecar.core.hangup import CALLER, Hangup, hangup
 from sidecar.core.policy import Given, Load, Policy, RecordFlags
 from sidecar.core.records import is_charged, sell_total
-from sidecar.core.terms import Detail, DialogState, Evidence, Money, Redirection, ServerReason
+from sidecar.core.terms import Detail, DialogState, Evidence, LegName, Money, Redirection, ServerReason
 from tests.core.streams import (
     ACK,
     ADMITTED,
@@ -167,6 +174,10 @@ def test_a_call_found_open_gets_exactly_one_record(policy: Policy, stream: Strea
             break
         found = CallFoundOpen(**world.stamps(heartbeat_ms), call_id=step.call.call_id)
         call, commands = decide(step.call, found, Given(policy, Load()))
+        for leg_name in LegName:
+            closed = LegTerminated(**world.stamps(run.at_ms), bridge_id=call.bridge_id, leg_name=leg_name)
+            call, more = decide(call, closed, Given(policy, Load()))
+            commands = (*commands, *more)
         records = [one.cdr for one in commands if isinstance(one, (Publish, Suppress))]
         assert len(records) == 1
         assert records[0].revision == 0

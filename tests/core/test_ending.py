@@ -539,11 +539,14 @@ def test_a_revision_is_settled_again_though_nothing_is_due() -> None:
     assert [one.total for one in run.settles] == [None]
 
 
-def test_a_call_found_open_has_no_legs_left() -> None:
+def test_a_call_found_open_is_recorded_once_its_legs_are_gone() -> None:
     run = played(*TALKING)
     run.happens(CallFoundOpen(**world.stamps(60_000), call_id=run.call.call_id))
+    assert (run.call.phase, run.records) == (Phase.ENDING, [])
+    run.happens(CLOSE_A(61_000, run.call, None))
+    run.happens(CLOSE_B(61_000, run.call, None))
     assert (run.call.state_a, run.call.state_b) == (DialogState.TERMINATED, DialogState.TERMINATED)
-    assert run.call.phase is Phase.ENDED
+    assert (run.call.phase, len(run.records)) == (Phase.ENDED, 1)
 
 
 @pytest.mark.parametrize(
@@ -673,6 +676,8 @@ def test_a_call_found_open_after_its_cause_is_recorded_with_that_cause() -> None
     run = played(*TALKING, bye(LegName.A))
     assert (run.call.phase, run.records) == (Phase.ENDING, [])
     run.happens(CallFoundOpen(**world.stamps(60_000), call_id=run.call.call_id))
+    assert run.call.state_a is DialogState.TERMINATED  # it had hung up
+    run.happens(CLOSE_B(61_000, run.call, None))
     assert [(one.cdr.detail, one.cdr.ended_at) for one in run.records] == [
         (Detail.BYE, utc(world.wall_ns(6_000)))
     ]

@@ -14,7 +14,7 @@ from tests.rig.node import with_lines
 # Numbers: 1... goes to the gateway, 2... to a second one that has its own record flag, 3... nowhere.
 PROFILE = """
 [sip]
-listen_udp = ["{host}:0"]
+listen_udp = ["{host}:{port}"]
 
 [timers]
 
@@ -89,13 +89,16 @@ class Node(node.Node):
 
     def __init__(self, folder: Path, **more: str) -> None:
         super().__init__(folder, settings={"SIDECAR_LOG__LEVEL": "debug"})
+        self.port = free_ports(self.host, 1)[0]  # the same after a restart: peers know it from their dialogs
         self.gateway_port = free_ports(f"{self.network}.3", 1)[0]
         self._lines = {TABLES.get(name, name): lines for name, lines in more.items()}
 
     def profile_text(self) -> str:
         deck = self.folder / "deck.csv"
         deck.write_text(DECK)
-        text = PROFILE.format(network=self.network, host=self.host, main=self.gateway_port, deck=deck)
+        text = PROFILE.format(
+            network=self.network, host=self.host, port=self.port, main=self.gateway_port, deck=deck
+        )
         return with_lines(text, self._lines)
 
 

@@ -77,9 +77,9 @@ async def test_a_node_that_is_killed_loses_no_call_and_tells_none_twice(make_nod
             # Killed again and again while it writes the records of those calls, or before, or after.
             await node.killed_while_it_starts(0.3 + chance.random())
         async with node.up() as child:
+            await until(lambda: node.open_entries() == 0)
             head = (await child.command("node", "status"))["outbox_head_seq"]
             await listener.until(lambda: len(listener.records) + listener.again >= head, 40)
-            await until(lambda: node.open_entries() == 0)
             status = await child.command("node", "status")
             assert (status["outbox_depth"], status["outbox_head_seq"]) == (0, head)
     print(
@@ -96,10 +96,13 @@ async def test_a_node_that_is_killed_loses_no_call_and_tells_none_twice(make_nod
     recovered = [
         one for one in listener.records if one["detail"] == "crash_recovered" and one["revision"] == 0
     ]
-    # An entry may hold a cause already, when the node dies while the legs close.
-    assert sum(found_open) * 0.5 < len(recovered) <= sum(found_open)
+    # An entry may hold a cause already, when the node dies while the legs close; and a peer may have hung up.
+    assert len(recovered) <= sum(found_open)
     assert all((one["hangup_origin"], one["server_reason"]) == ("server", "fault") for one in recovered)
     for one in recovered:
+        if one["evidence"] == "proved":  # both legs were up when we hung up
+            assert one["ended_at"] >= min(killed_at)
+            continue
         # Billed to the last sign of life of the node, which is at most a heartbeat old: never too much.
         (age_s,) = (
             (at - one["ended_at"]).total_seconds()

@@ -485,7 +485,7 @@ async def test_a_call_of_an_earlier_start_that_cannot_be_closed_is_counted(
     table = {**decide.TABLE, Phase.TALKING: {**decide.TABLE[Phase.TALKING], CallFoundOpen: broken}}
     monkeypatch.setattr(decide, "TABLE", table)
     found = CallFoundOpen(call_id=call.call_id, **stamps(node))
-    node.calls.recover(call, found)
+    node.calls.recover([(call, found)])
     assert node.counted(BROKEN, where="recover") == 1
     assert len(node.faults) == 1
     node.faults.clear()

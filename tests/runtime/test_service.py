@@ -13,9 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from sidecar.adapters.metrics import Metrics
-from sidecar.core.commands import AskGateway, Reject, Release, Route, Snapshot, WireCommand
+from sidecar.core.commands import Adopt, AskGateway, Reject, Release, Route, Snapshot, WireCommand
 from sidecar.core.events import Event, InviteRefused, LegTerminated, RequestEnded
 from sidecar.core.policy import Gateway
+from sidecar.core.recovery import RECOVERED_IDS
 from sidecar.core.registration import RegisterTerms
 from sidecar.core.terms import Detail, Disposition, HangupOrigin, LegName, RouteFailure
 from sidecar.ports import Link, LinkError, OutboxRow, OutboxState, RecordFilter
@@ -43,9 +44,10 @@ class Side:
         self.last: Sequence[Event] = ()  # what it delivers as it ends
         self._node = node
 
-    async def start(self) -> None:
+    async def start(self, first: Sequence[WireCommand | Snapshot] = ()) -> None:
         if self.cannot_start is not None:
             raise self.cannot_start
+        self.sent += first
         self.happened.append("start")
 
     async def stop(self) -> None:
@@ -330,9 +332,13 @@ async def test_a_call_that_an_earlier_start_left_open_gets_its_record(tmp_path: 
         with capture_logs() as lines:
             task = await life.begin()
         assert [line["count"] for line in lines if line["event"] == "calls_recovered"] == [1]
+        assert isinstance(life.side.sent[0], Adopt)
+        sent = life.node.bridge.sent
+        await life.until(lambda: any(isinstance(one, Release) for one in sent))
+        life.side.legs_close(RECOVERED_IDS)
         await life.node.written()
         [cdr] = await life.node.store.records.show(str(call_id))
-        assert cdr.hangup_origin is HangupOrigin.SERVER
+        assert (cdr.hangup_origin, cdr.revision) == (HangupOrigin.SERVER, 0)
         life.service.stopping.set()
         await ended(task)
 

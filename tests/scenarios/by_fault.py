@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sidecar.core.policy import RecordFlags
+from sidecar.core.records import utc
+from tests.scenarios import world
 from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario
 from tests.scenarios.world import account
+
+
+def _at(at_ms: int) -> datetime:
+    return utc(world.wall_ns(at_ms))
+
 
 PREPAID = {"accounts": account(prepaid=True)}
 
@@ -132,6 +141,7 @@ FAULT = (
     ),
 )
 
+ENDED = "adopt, release 500 41 crash_recovered"
 CRASH = (
     Scenario(
         name="server-crash-before-provisional",
@@ -142,7 +152,7 @@ CRASH = (
         policy=PREPAID,
         balance="1",
         cdr="server/fault/crash_recovered 500 41 failed 0 heartbeat/inferred",
-        wire=ROUTED,
+        wire=f"{ROUTED}, {ENDED}",
     ),
     Scenario(
         name="server-crash-while-ringing",
@@ -154,8 +164,19 @@ CRASH = (
         policy=PREPAID,
         balance="1",
         cdr="server/fault/crash_recovered 500 41 failed 0 heartbeat/inferred",
-        wire=ROUTED,
+        wire=f"{ROUTED}, {ENDED}",
         also={"granted_s": 1_000},
+    ),
+    Scenario(
+        name="server-crash-while-ringing-answered-late",  # the callee's 2xx crosses our CANCEL
+        ladder="""
+            0      A INVITE
+            20     B 180
+            3_000  node crashes
+            3_012  B late
+        """,
+        cdr="server/fault/crash_recovered 500 41 failed 0 heartbeat/inferred",
+        wire=f"{ROUTED}, {ENDED}",
     ),
     Scenario(
         name="server-crash-while-held",
@@ -166,18 +187,46 @@ CRASH = (
             2_000  node crashes
         """,
         cdr="server/fault/crash_recovered 500 41 failed 0 heartbeat/inferred",
-        wire=ROUTED,
+        wire=f"{ROUTED}, {ENDED}",
     ),
     Scenario(
-        name="server-crash-in-call",  # billed to the node's last heartbeat
+        name="server-crash-in-call",  # both legs say that they were up: billed to our BYE
         ladder="""
             0      A INVITE
             2_000  B 200
             2_020  A ACK
             30_401 node crashes 400
         """,
+        cdr="server/fault/crash_recovered 500 41 answered 28410 proved/recovered",
+        wire=f"{ANSWERED}, {ENDED}",
+        sold="0.029",
+        also={"ended_not_before": None, "ended_not_after": None},
+    ),
+    Scenario(
+        name="server-crash-in-call-one-gone",  # billed to the node's last heartbeat
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            30_000 B gone
+            30_401 node crashes 400
+        """,
         cdr="server/fault/crash_recovered 500 41 answered 28000 heartbeat/inferred",
-        wire=ANSWERED,
+        wire=f"{ANSWERED}, {ENDED}",
+        sold="0.028",
+        also={"ended_not_before": _at(30_001), "ended_not_after": _at(30_411)},
+    ),
+    Scenario(
+        name="server-crash-in-call-silent",  # nobody answers for 64*T1
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            3_000  A deaf
+            30_401 node crashes 400
+        """,
+        cdr="server/fault/crash_recovered 500 41 answered 28000 heartbeat/inferred",
+        wire=f"{ANSWERED}, {ENDED}",
         sold="0.028",
     ),
     Scenario(
@@ -186,10 +235,11 @@ CRASH = (
             0      A INVITE
             2_000  B 200
             2_101  A ACK
+            2_200  B gone
             2_401  node crashes 900
         """,
         cdr="server/fault/crash_recovered 500 41 answered 100 heartbeat/inferred",
-        wire=ANSWERED,
+        wire=f"{ANSWERED}, {ENDED}",
         sold="0.001",
     ),
     Scenario(
@@ -198,13 +248,42 @@ CRASH = (
             0      A INVITE
             2_000  B 200
             2_020  A ACK
-            6_900  node crashes
+            6_995  node crashes
         """,
         policy=PREPAID,
         balance="0.0051",
-        cdr="server/fault/crash_recovered 500 41 answered 4899 heartbeat/inferred",
-        wire=f"{ROUTED}, arm grant_used_up 5000, answer",
+        cdr="server/fault/crash_recovered 500 41 answered 5000 proved/recovered",
+        wire=f"{ROUTED}, arm grant_used_up 5000, answer, {ENDED}",
         sold="0.005",
+        also={"overrun_ms": 4},
+    ),
+    Scenario(
+        name="server-crash-twice-in-call",  # the first BYE ended it, whoever answers the second
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            2_500  A slow 900
+            30_401 node crashes 400
+            30_801 node crashes 100
+        """,
+        cdr="server/fault/crash_recovered 500 41 answered 28410 proved/recovered",
+        wire=f"{ANSWERED}, {ENDED}, {ENDED}",
+        sold="0.029",
+    ),
+    Scenario(
+        name="server-crash-while-recovering",  # killed before it was the call's turn
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            30_000 B gone
+            30_401 node crashes 400
+            30_405 node crashes 404
+        """,
+        cdr="server/fault/crash_recovered 500 41 answered 28000 heartbeat/inferred",
+        wire=f"{ANSWERED}, adopt, {ENDED}",
+        sold="0.028",
     ),
     Scenario(
         name="caller-bye-then-crash",  # the cause was on disk before the crash, and stays
@@ -217,8 +296,49 @@ CRASH = (
             5_500  node crashes
         """,
         cdr="caller/bye 200 16 answered 3000 message/observed",
-        wire=ANSWERED,
+        wire=f"{ANSWERED}, adopt, release 500 16 bye",
         sold="0.003",
+    ),
+    Scenario(
+        name="caller-bye-after-crash",  # sent at any time since the last heartbeat: billed to that
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            30_401 node crashes 400
+            30_406 A BYE
+        """,
+        cdr="caller/bye 200 16 answered 28000 message/recovered",
+        wire=f"{ANSWERED}, adopt",
+        sold="0.028",
+        also={"ended_not_before": _at(30_001), "ended_not_after": _at(30_406)},
+    ),
+    Scenario(
+        name="callee-bye-long-after-crash",  # it was repeated for 32 s at the most
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            90_401 node crashes 40_000
+            90_406 B BYE
+        """,
+        cdr="callee/bye 200 16 answered 56405 message/recovered",
+        wire=f"{ANSWERED}, adopt",
+        sold="0.057",
+        also={"ended_not_before": _at(58_406), "ended_not_after": _at(90_406)},
+    ),
+    Scenario(
+        name="caller-cancel-after-crash",
+        ladder="""
+            0      A INVITE
+            20     B 180
+            3_000  node crashes
+            3_005  A CANCEL
+        """,
+        policy=PREPAID,
+        balance="1",
+        cdr="caller/cancel 487 16 cancelled 0 message/recovered",
+        wire=f"{ROUTED}, adopt",
     ),
 )
 

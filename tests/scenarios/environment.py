@@ -16,6 +16,7 @@ from sidecar.core.books import Outcome, OutcomeKind
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import (
+    Adopt,
     Append,
     ArmDeadline,
     Command,
@@ -36,23 +37,27 @@ from sidecar.core.events import (
     AnswerRecorded,
     AnswerRelayed,
     ByeReceived,
+    CallFoundOpen,
     Contact,
     CreditRefused,
     DeadlineReached,
     Event,
     LegIdentity,
     LegTerminated,
+    ReleaseDue,
     RouteFailed,
     Silence,
     StepFailed,
     WaitElapsed,
 )
 from sidecar.core.policy import Given, Load, Policy
-from sidecar.core.terms import DeadlineKind, LegName, Money, RouteFailure
+from sidecar.core.recovery import RECOVERED_IDS
+from sidecar.core.terms import DeadlineKind, LegName, Money, RouteFailure, SavedLegState
 from tests.core.memory_books import MemoryBooks
 from tests.scenarios import world
 
 COMMIT_MS = 1
+RELEASE_MS = 10  # until it is the turn of a call of an earlier boot
 ROUND_TRIP_MS = 10  # a peer's answer to what we send
 RECORD_WAIT_MS = 1_000
 TIMER_F_MS = 32_000  # 64*T1: a request of ours is given up
@@ -81,11 +86,13 @@ class Environment:
             self.books.top_up("acme", Money(balance, "EUR"), "1")
         self._now_ms = 0
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._script: set[int] = set()  # of the queue: what the ladder says, and no crash undoes
         self._count = 0
         self._bridge_id = 1
         self._disk = ""
         self._late_ms = 0
         self._deaf: set[LegName] = set()
+        self._gone: set[LegName] = set()  # knows no call any more
         self._challenges: dict[LegName, int] = {}
         self._answers_bye_ms = dict.fromkeys(LegName, ROUND_TRIP_MS)
         self._open: set[LegName] = set()  # legs that the bridge still has to report
@@ -118,6 +125,7 @@ class Environment:
         self._perform(commands)
 
     def _bye(self, leg_name: LegName, reasons: Reasons, headers: Headers) -> None:
+        self._gone.add(leg_name)
         self._happens(ByeReceived(**self._here(), leg_name=leg_name, reasons=reasons, headers=headers))
         self._end_wire(ended_by=leg_name)
 
@@ -160,7 +168,7 @@ class Environment:
             self._at(self._now_ms + TIMER_F_MS, lambda: self._close(leg_name, 0, alive=False))
         else:
             at_ms = self._now_ms + self._answers_bye_ms[leg_name]
-            alive = confirmed and leg_name not in self._challenges
+            alive = confirmed and leg_name not in self._challenges and leg_name not in self._gone
             self._at(at_ms, lambda: self._close(leg_name, sip_code, alive=alive))
 
     def _close(self, leg_name: LegName, sip_code: int, alive: bool) -> None:
@@ -246,6 +254,12 @@ class Environment:
             case Release():
                 self.wire.append(f"release {command.sip_code} {command.q850_cause} {command.text}")
                 self._end_wire()
+            case Adopt():
+                self.wire.append("adopt")
+                self._bridge_id = command.bridge_id
+                states = {LegName.A: command.a_state, LegName.B: command.b_state}
+                self._open = {leg for leg, state in states.items() if state is not SavedLegState.OVER}
+                self._ended = False
             case ArmDeadline():
                 self.wire.append(f"arm {command.text} {command.after_ms}")
                 self._arm(command)
@@ -289,7 +303,8 @@ class Environment:
         assert self.call is not None, "an event before the INVITE"
         before = self.call
         self.call, commands = decide(before, event, Given(self.policy, self.load))
-        if self.call.phase is not before.phase and self.call.phase in (Phase.ENDING, Phase.AWAITING_RETRY):
+        waits = self.call.phase in (Phase.ENDING, Phase.AWAITING_RETRY) and self.call.recovery is None
+        if self.call.phase is not before.phase and waits:
             wait_ms = RECORD_WAIT_MS if self.call.phase is Phase.ENDING else self.policy.timers.auth_retry_ms
             self._at(self._now_ms + wait_ms, self._wait_elapsed(self.call.phase))
         self._perform(commands)
@@ -322,8 +337,25 @@ class Environment:
         assert self.call is not None
         return replace(self.call.attempts[-1].leg, remote_tag="callee", local_cseq=1)
 
-    def _at(self, at_ms: int, action: Callable[[], object]) -> None:
+    def _crash(self, heartbeat_ms: int) -> None:
+        """kill -9, then the next start: what is left is the last journal entry, and what the peers know."""
+        self.crashed = True
+        self._queue = [one for one in self._queue if one[1] in self._script]
+        heapq.heapify(self._queue)
+        self._open.clear()
+        saved = self._journal
+        if saved is None:
+            return
+        self.call = replace(saved, bridge_id=RECOVERED_IDS)
+        self._happens(CallFoundOpen(**world.stamps(heartbeat_ms), call_id=world.call_id()))
+        if self.call.phase is Phase.ENDING:
+            due = lambda: self._happens(ReleaseDue(**self._stamps(), call_id=world.call_id()))  # noqa: E731
+            self._at(self._now_ms + RELEASE_MS, due)
+
+    def _at(self, at_ms: int, action: Callable[[], object], *, script: bool = False) -> None:
         self._count += 1
+        if script:
+            self._script.add(self._count)
         heapq.heappush(self._queue, (at_ms, self._count, action))  # type: ignore[misc]
 
     def _stamps(self) -> dict[str, Any]:

@@ -10,19 +10,19 @@ Nothing of ours is mocked. The ladder is the environment: the store that commits
 the bridge that does what a command says and fires the deadlines it was armed with, the peers that answer our
 BYE, and the clock that says when a wait is over. Who does what:
 
-    A         INVITE [number], INVITE again, ACK, CANCEL, BYE, life, refreshed, lost, deaf, slow MS,
+    A         INVITE [number], INVITE again, ACK, CANCEL, BYE, life, refreshed, lost, deaf, gone, slow MS,
               challenges CODE
     B         100-199, 200, 300-699 (503 early: after early media), late [attempt] (a 2xx),
               stale ATTEMPT CODE (what an earlier attempt got), unreachable, BYE, life, refreshed, lost, deaf,
-              slow MS
+              gone, slow MS
     disk      fails, stalls
     node      crashes [ms since the last heartbeat], loses (the call), late MS (timers), refuses DETAIL CODE
     operator  releases [text], drains, rules
     timer     ring, dead_peer [SIDE METHODS MESSAGE MS: which was asked by what, and last heard how long ago],
               session_timer: now, whatever was armed
 
-`deaf`: our BYE stays unanswered; `slow MS`: it is answered so late; `challenges CODE`: by a challenge that we
-have no password for. `reason=...` adds a Reason,
+`deaf`: our BYE stays unanswered; `gone`: it gets 481, for the call was ended unheard; `slow MS`: it is
+answered so late; `challenges CODE`: by a challenge that we have no password for. `reason=...` adds a Reason,
 `contact=USER@HOST[:PORT][;q=0.5]` a Contact to a 3xx, NAME=... another header; _ stands for a space.
 """
 
@@ -36,12 +36,10 @@ from msgspec.structs import replace
 
 from sidecar.core.admit import refused_by_bridge
 from sidecar.core.call import Phase
-from sidecar.core.decide import decide
 from sidecar.core.events import (
     AckReceived,
     AnswerDropped,
     AnswerHeld,
-    CallFoundOpen,
     CallLost,
     CancelReceived,
     Contact,
@@ -90,7 +88,7 @@ class Ladder(Environment):
     def play(self, text: str) -> Ladder:
         for line in text.strip().splitlines():
             at_ms, who, what, *rest = line.split()
-            self._at(int(at_ms.replace("_", "")), self._line(who, what, rest))
+            self._at(int(at_ms.replace("_", "")), self._line(who, what, rest), script=True)
         while self._queue:
             self._now_ms, _, action = heapq.heappop(self._queue)
             action()
@@ -108,7 +106,7 @@ class Ladder(Environment):
         match what:
             case "INVITE":
                 return self.call is None or self.call.phase is Phase.AWAITING_RETRY
-            case "deaf" | "slow" | "challenges":
+            case "deaf" | "gone" | "slow" | "challenges":
                 return True
             case "BYE" | "lost":
                 return LegName.A in self._open
@@ -119,7 +117,7 @@ class Ladder(Environment):
 
     def _callee_may(self, what: str) -> bool:
         match what:
-            case "deaf" | "slow" | "challenges":
+            case "deaf" | "gone" | "slow" | "challenges":
                 return True
             case "late" | "stale":
                 return self._attempt() > 0
@@ -227,6 +225,8 @@ class Ladder(Environment):
                 self._happens(TransportFailed(**self._here(), leg_name=leg_name))
             case "deaf":
                 self._deaf.add(leg_name)
+            case "gone":
+                self._gone.add(leg_name)
             case "challenges":
                 self._challenges[leg_name] = int(words[0])
             case "slow":
@@ -263,12 +263,3 @@ class Ladder(Environment):
             **self._stamps(), call_id=world.call_id(), detail=detail, operator="jane", text=text
         )
         self._happens(event)
-
-    def _crash(self, heartbeat_ms: int) -> None:
-        """kill -9, then the next start: all that is left is the last journal entry."""
-        self.crashed = True
-        self._queue.clear()
-        if self._journal is not None:
-            found = CallFoundOpen(**world.stamps(heartbeat_ms), call_id=world.call_id())
-            self.call, commands = decide(self._journal, found, Given(self.policy, self.load))
-            self._perform(commands)

@@ -268,12 +268,22 @@ void Bridge::run(std::vector<Command>& commands) {
                            [&](const commands::Snapshot&) { snapshot(); },
                            [&](const commands::SetAccepting& to) { not_accepting_ = to.detail; },
                            [&](const commands::AskGateway& asked) { ask_gateway(asked); },
+                           [&](const commands::Adopt& saved) { adopt(saved); },
+                           [&](const commands::Hear&) { hears_ = true; },
                            [](const commands::Stop&) {},
                            for_call,
                        },
                        command);
         });
     }
+}
+
+void Bridge::adopt(const commands::Adopt& saved) {
+    auto call = std::make_unique<Call>(context_, saved.bridge_id);
+    if (!call->adopt(saved)) return context_.counters.add(Counter::commands_unmatched);
+    calls_.emplace(saved.bridge_id, std::move(call));
+    live_calls_.store(calls_.size(), std::memory_order_relaxed);
+    context_.counters.add(Counter::calls_adopted);
 }
 
 void Bridge::snapshot() {
@@ -350,7 +360,7 @@ void Bridge::retire(Call& call) {
     context_.counters.add(Counter::calls_ended);
 }
 
-void Bridge::adopt(std::unique_ptr<CalleeLeg> abandoned) {
+void Bridge::abandon(std::unique_ptr<CalleeLeg> abandoned) {
     CalleeLeg* key = abandoned.get();
     abandoned_.emplace(key, std::move(abandoned));
     abandoned_legs_.store(abandoned_.size(), std::memory_order_relaxed);
@@ -400,6 +410,7 @@ static Address source_of(const pjsip_rx_data* message) { return as_source(addres
 // --- requests --------------------------------------------------------------------------------------------------------
 
 bool Bridge::gate_request(pjsip_rx_data* rdata) {
+    if (!hears_) return true;
     pjsip_via_hdr* via = rdata->msg_info.via;
     via->maddr_param.slen = 0;  // RFC 3261 §18.2.2 would have us answer to an address of the sender's choice
     validity::take_first(rdata);
@@ -483,6 +494,7 @@ static bool is_to_its_own(const pjsip_rx_data* response) {
 }
 
 bool Bridge::gate_response(pjsip_rx_data* rdata) {
+    if (!hears_) return true;
     validity::take_first(rdata);
     keep_as_received(context_, rdata);
     // We send none without. pjsip makes keys of such responses that point to nothing.
@@ -768,7 +780,12 @@ void Bridge::on_response(pjsip_rx_data* rdata) {
         return context_.counters.add(Counter::unmatched_responses);
     }
     const auto& line = rdata->msg_info.msg->line.status;
-    if (rdata->msg_info.cseq->method.id != PJSIP_INVITE_METHOD || line.code / 100 != 2) return;
+    if (rdata->msg_info.cseq->method.id != PJSIP_INVITE_METHOD) return;
+    if (line.code >= 300) {
+        if (auto* callee = dynamic_cast<CalleeLeg*>(leg)) callee->on_late_failure(rdata);
+        return;
+    }
+    if (line.code / 100 != 2) return;
     if (view(rdata->msg_info.to->tag) == leg->dialog.remote_tag()) {
         leg->on_repeated_answer(rdata);
     } else if (auto* callee = dynamic_cast<CalleeLeg*>(leg)) {

@@ -75,7 +75,7 @@ private:
     void enter(Leg& caller, const Dialog& early) override;
     void leave(const Dialog& early) override;
     Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const override;
-    void adopt(std::unique_ptr<CalleeLeg> abandoned) override;
+    void abandon(std::unique_ptr<CalleeLeg> abandoned) override;
     void await_ack(pjsip_transaction* refused_invite) override { unacknowledged_.take(refused_invite); }
     void retire(Call& call) override;
     void retire(std::unique_ptr<Relay> relay) override;
@@ -101,6 +101,7 @@ private:
     void report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail);
     void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
     void snapshot();
+    void adopt(const commands::Adopt& saved);
     void ask_gateway(const commands::AskGateway& asked);
     bool is_who_was_called(const pjsip_transport* transport) const;
     void stop_here();
@@ -164,6 +165,7 @@ private:
     void remember(EndedDialog&& ended);
     EndedDialog* find_ended(std::string_view name_or_its_beginning);
 
+    bool hears_ = false;  // until the calls of an earlier boot are known, their BYEs would get 481; what is lost is repeated
     bool registered_ = false;
     std::mutex stop_mutex_;
     std::condition_variable stop_condition_;

@@ -3,6 +3,7 @@
 #include "body.hpp"
 #include "defects.hpp"
 #include "passports.hpp"
+#include "sent_by.hpp"
 
 #include <algorithm>
 #include <iterator>
@@ -74,29 +75,29 @@ void Call::unknown(const I&) {
     }
 
 // clang-format off
-//                                  admitting                routing                  rerouting                answering              talking                 ending
-SIDECAR_ROW(commands::Route,        route,                   late,                    route,                   late,                  late,                   late)
-SIDECAR_ROW(commands::RelayAnswer,  late,                    late,                    late,                    relay_answer,          late,                   late)
-SIDECAR_ROW(commands::RelayFailure, late,                    late,                    relay_failure,           late,                  late,                   late)
-SIDECAR_ROW(commands::Reject,       reject,                  reject,                  reject,                  reject,                late,                   late)
-SIDECAR_ROW(commands::Release,      release,                 release,                 release,                 release,               release,                late)
-SIDECAR_ROW(commands::ArmDeadline,  arm_before_answer,       arm_before_answer,       arm_before_answer,       arm_before_answer,     arm_in_call,            late)
-SIDECAR_ROW(inputs::Provisional,    unknown,                 pass_provisional,        unknown,                 ignored,               ignored,                ignored)
-SIDECAR_ROW(inputs::Answer,         unknown,                 hold_answer,             unknown,                 unknown,               unknown,                unknown)
-SIDECAR_ROW(inputs::Failure,        unknown,                 hold_failure,            unknown,                 unknown,               unknown,                ignored)
-SIDECAR_ROW(inputs::Cancel,         cancelled,               cancelled,               cancelled,               cancelled,             ignored,                ignored)
-SIDECAR_ROW(inputs::ByeOfA,         left_by_a_before_answer, left_by_a_before_answer, left_by_a_before_answer, left_by_a_before_answer, left_by_a,            bye_of_a_crossed)
-SIDECAR_ROW(inputs::ByeOfB,         unknown,                 bye_of_b_too_early,      unknown,                 left_by_b_while_held,  left_by_b,              bye_of_b_crossed)
-SIDECAR_ROW(inputs::Ack,            unknown,                 unknown,                 unknown,                 unknown,               acknowledged,           acknowledged_late)
-SIDECAR_ROW(inputs::NoAck,          unknown,                 unknown,                 unknown,                 unknown,               not_acknowledged,       never_acknowledged)
-SIDECAR_ROW(inputs::NoAckOfRelay,   ignored,                 ignored,                 ignored,                 ignored,               relay_not_acknowledged, ignored)
-SIDECAR_ROW(inputs::BrokenTransport, transport_broken,       transport_broken,        transport_broken,        transport_broken,      transport_broken,       transport_broken_late)
-SIDECAR_ROW(inputs::HoldDeadline,   held_too_long,           unknown,                 held_too_long,           held_too_long,         unknown,                unknown)
-SIDECAR_ROW(inputs::RingDeadline,   rang_too_long,           rang_too_long,           rang_too_long,           rang_too_long,         unknown,                unknown)
-SIDECAR_ROW(inputs::Limit,          unknown,                 unknown,                 unknown,                 unknown,               limit_reached,          ignored)
-SIDECAR_ROW(inputs::Life,           ignored,                 ignored,                 ignored,                 ignored,               show_life,              ignored)
-SIDECAR_ROW(inputs::Request,        relay_before_answer,     relay_before_answer,     relay_before_answer,     relay_before_answer,   relay_in_call,          refuse_late)
-SIDECAR_ROW(inputs::LegEnded,       unknown,                 ignored,                 unknown,                 unknown,               unknown,                report_ended_legs)
+//                                  admitting                routing                  rerouting                answering              talking                 ending             adopted
+SIDECAR_ROW(commands::Route,        route,                   late,                    route,                   late,                  late,                   late,              late)
+SIDECAR_ROW(commands::RelayAnswer,  late,                    late,                    late,                    relay_answer,          late,                   late,              late)
+SIDECAR_ROW(commands::RelayFailure, late,                    late,                    relay_failure,           late,                  late,                   late,              late)
+SIDECAR_ROW(commands::Reject,       reject,                  reject,                  reject,                  reject,                late,                   late,              late)
+SIDECAR_ROW(commands::Release,      release,                 release,                 release,                 release,               release,                late,              release)
+SIDECAR_ROW(commands::ArmDeadline,  arm_before_answer,       arm_before_answer,       arm_before_answer,       arm_before_answer,     arm_in_call,            late,              late)
+SIDECAR_ROW(inputs::Provisional,    unknown,                 pass_provisional,        unknown,                 ignored,               ignored,                ignored,           ignored)
+SIDECAR_ROW(inputs::Answer,         unknown,                 hold_answer,             unknown,                 unknown,               unknown,                unknown,           unknown)
+SIDECAR_ROW(inputs::Failure,        unknown,                 hold_failure,            unknown,                 unknown,               unknown,                ignored,           ignored)
+SIDECAR_ROW(inputs::Cancel,         cancelled,               cancelled,               cancelled,               cancelled,             ignored,                ignored,           cancelled)
+SIDECAR_ROW(inputs::ByeOfA,         left_by_a_before_answer, left_by_a_before_answer, left_by_a_before_answer, left_by_a_before_answer, left_by_a,            bye_of_a_crossed,  left_by_a_adopted)
+SIDECAR_ROW(inputs::ByeOfB,         unknown,                 bye_of_b_too_early,      unknown,                 left_by_b_while_held,  left_by_b,              bye_of_b_crossed,  left_by_b_adopted)
+SIDECAR_ROW(inputs::Ack,            unknown,                 unknown,                 unknown,                 unknown,               acknowledged,           acknowledged_late, unknown)
+SIDECAR_ROW(inputs::NoAck,          unknown,                 unknown,                 unknown,                 unknown,               not_acknowledged,       never_acknowledged,unknown)
+SIDECAR_ROW(inputs::NoAckOfRelay,   ignored,                 ignored,                 ignored,                 ignored,               relay_not_acknowledged, ignored,           unknown)
+SIDECAR_ROW(inputs::BrokenTransport, transport_broken,       transport_broken,        transport_broken,        transport_broken,      transport_broken,       transport_broken_late,transport_broken_late)
+SIDECAR_ROW(inputs::HoldDeadline,   held_too_long,           unknown,                 held_too_long,           held_too_long,         unknown,                unknown,           unknown)
+SIDECAR_ROW(inputs::RingDeadline,   rang_too_long,           rang_too_long,           rang_too_long,           rang_too_long,         unknown,                unknown,           unknown)
+SIDECAR_ROW(inputs::Limit,          unknown,                 unknown,                 unknown,                 unknown,               limit_reached,          ignored,           unknown)
+SIDECAR_ROW(inputs::Life,           ignored,                 ignored,                 ignored,                 ignored,               show_life,              ignored,           ignored)
+SIDECAR_ROW(inputs::Request,        relay_before_answer,     relay_before_answer,     relay_before_answer,     relay_before_answer,   relay_in_call,          refuse_late,       refuse_adopted)
+SIDECAR_ROW(inputs::LegEnded,       unknown,                 ignored,                 unknown,                 unknown,               unknown,                report_ended_legs, report_ended_legs)
 // clang-format on
 
 Call::Call(Context& context, std::uint64_t id) : context_(context), id_(id), b_token_(random_hex(16)), a_(context, *this) {}
@@ -139,8 +140,131 @@ void Call::announce(const pjsip_rx_data* invite) {
     InviteReceived received = invite_of(context_, invite, id_, context_.moment());
     received.leg = a_.dialog.identity();
     received.b_token = b_token_;
+    received.echoed = echoed_lines(context_, invite);
     if (claim_) received.claimed_peer = context_.settings.peers.name(claim_->group);
     tell(received);
+}
+
+// --- of an earlier boot ----------------------------------------------------------------------------------------------
+
+namespace {
+
+// A's INVITE once more, from what every response to it repeats: pjsip answers it as it would have answered the first, absorbs
+// its repeats and finds it for a CANCEL. It has no body, and leads nowhere.
+class SavedInvite {
+public:
+    SavedInvite(Context& context, const commands::Adopt& saved) : pool_(new_pool(context, "saved", 4096, 4096)) {
+        const SavedLeg& leg = saved.leg_a;
+        std::string text = "INVITE " + saved.request_uri + " SIP/2.0\r\n";
+        for (const auto& line : saved.echoed) text += line + "\r\n";
+        text += "Call-ID: " + leg.sip_call_id + "\r\nMax-Forwards: 70\r\nContact: <" + leg.remote_target + ">\r\n";
+        text += "Content-Length: 0\r\n\r\n";
+        if (saved.echoed.empty() || text.size() >= sizeof message_->pkt_info.packet || !take_source(leg)) return;
+        std::copy(text.begin(), text.end(), message_->pkt_info.packet);
+        message_->pkt_info.len = static_cast<pj_ssize_t>(text.size());
+        auto& info = message_->msg_info;
+        pj_list_init(&info.parse_err);
+        info.msg_buf = message_->pkt_info.packet;
+        info.len = static_cast<int>(text.size());
+        const pjsip_msg* msg = pjsip_parse_rdata(message_->pkt_info.packet, text.size(), message_.get());
+        if (msg == nullptr || !pj_list_empty(&info.parse_err)) return;
+        if (info.via == nullptr || info.from == nullptr || info.to == nullptr || info.cseq == nullptr) return;
+        if (msg->line.req.method.id != PJSIP_INVITE_METHOD || info.cseq->method.id != PJSIP_INVITE_METHOD) return;
+        if (!take_transport(context, leg)) return;
+        info.via->recvd_param = copy(pool_.get(), message_->pkt_info.src_name);  // as pjsip does
+        if (info.via->rport_param == 0) info.via->rport_param = message_->pkt_info.src_port;
+        sent_by::put_into_branch(message_.get(), context.settings.peers.named(saved.peer));
+        readable_ = true;
+    }
+    ~SavedInvite() {
+        if (acquired_ != nullptr) pjsip_transport_dec_ref(acquired_);
+    }
+    SavedInvite(const SavedInvite&) = delete;
+    SavedInvite& operator=(const SavedInvite&) = delete;
+
+    pjsip_rx_data* get() const { return readable_ ? message_.get() : nullptr; }
+    const pjsip_fromto_hdr* from() const { return readable_ ? message_->msg_info.from : nullptr; }
+
+private:
+    bool take_source(const SavedLeg& leg) {
+        message_->tp_info.pool = pool_.get();
+        auto& packet = message_->pkt_info;
+        pj_gettimeofday(&packet.timestamp);
+        const pj_str_t there = borrow(leg.remote_address);
+        if (pj_sockaddr_parse(pj_AF_UNSPEC(), 0, &there, &packet.src_addr) != PJ_SUCCESS) return false;
+        packet.src_addr_len = static_cast<int>(pj_sockaddr_get_len(&packet.src_addr));
+        pj_sockaddr_print(&packet.src_addr, packet.src_name, sizeof packet.src_name, 0);
+        packet.src_port = pj_sockaddr_get_port(&packet.src_addr);
+        return true;
+    }
+
+    bool take_transport(Context& context, const SavedLeg& leg) {
+        auto& transport = message_->tp_info.transport;
+        if (leg.transport == Transport::udp) {
+            transport = udp_transport_at(leg);
+            return transport != nullptr;
+        }
+        // RFC 3261 §18.2.2: its connection is gone, so another to where the request came from, at the port of the sent-by.
+        const bool secure = leg.transport == Transport::tls;
+        int type = secure ? PJSIP_TRANSPORT_TLS : PJSIP_TRANSPORT_TCP;
+        pj_sockaddr there;
+        pj_sockaddr_cp(&there, &message_->pkt_info.src_addr);
+        if (there.addr.sa_family == pj_AF_INET6()) type |= PJSIP_TRANSPORT_IPV6;
+        const int port = message_->msg_info.via->sent_by.port;
+        pj_sockaddr_set_port(&there, static_cast<pj_uint16_t>(port != 0 ? port : secure ? 5061 : 5060));
+        const int length = static_cast<int>(pj_sockaddr_get_len(&there));
+        if (pjsip_endpt_acquire_transport(context.endpoint, static_cast<pjsip_transport_type_e>(type), &there, length, nullptr,
+                                          &acquired_) != PJ_SUCCESS) {
+            return false;
+        }
+        transport = acquired_;
+        return true;
+    }
+
+    PoolPtr pool_;
+    std::unique_ptr<pjsip_rx_data> message_ = std::make_unique<pjsip_rx_data>();
+    pjsip_transport* acquired_ = nullptr;  // a reference is held
+    bool readable_ = false;
+};
+
+}  // namespace
+
+bool Call::adopt(const commands::Adopt& saved) {
+    state_ = State::adopted;
+    const bool waits = saved.a_state == SavedLegState::early || saved.a_state == SavedLegState::answering;
+    std::optional<SavedInvite> invite;
+    if (waits) invite.emplace(context_, saved);
+    if (!a_.resume(saved, invite ? invite->get() : nullptr)) return false;
+    a_reported_ = a_.ended();
+    if (!saved.leg_b && !saved.route) return true;
+    b_ = std::make_unique<CalleeLeg>(context_, *this, saved.attempt);
+    const auto* caller = invite && invite->from() != nullptr ? invite->from() : a_.dialog.remote();
+    const bool known = saved.leg_b ? b_->resume(saved) : b_->resume_invite(saved, caller);
+    if (!known) {
+        b_.reset();
+        return true;
+    }
+    b_existed_ = true;
+    b_reported_ = b_->ended();
+    return true;
+}
+
+void Call::left_by_a_adopted(const inputs::ByeOfA& input) {
+    a_.state() == LegState::confirmed ? left_by_a(input) : left_by_a_before_answer(input);
+}
+
+void Call::left_by_b_adopted(const inputs::ByeOfB& input) {
+    if (!take_bye(*b_, input.bye)) return;
+    begin_ending();
+    b_->confirm(nullptr);
+    b_->peer_left(PJSIP_SC_OK);
+    end_a(PJSIP_SC_TEMPORARILY_UNAVAILABLE, reasons_of(context_, input.bye->msg_info.msg));
+    report_ended_legs({});
+}
+
+// The dialog is there, and nobody to pass it to: 481 would have the peer end it by itself.
+void Call::refuse_adopted(const inputs::Request& input) {
+    refuse_in_dialog(input.leg, input.request, Counter::unmatched_requests, PJSIP_SC_INTERNAL_SERVER_ERROR);
 }
 
 template <typename E>
@@ -265,14 +389,18 @@ void Call::close_relays() {
     relays_.clear();
 }
 
-void Call::end_both(int sip_code, const Reasons& reasons, int retry_after_s) {
-    const bool answered = state_ == State::talking;
-    begin_ending();
-    if (answered) {
-        a_.leave(reasons);
+// A final response or a BYE, whichever it needs.
+void Call::end_a(int sip_code, const Reasons& reasons, int retry_after_s) {
+    if (a_.state() == LegState::inviting || a_.state() == LegState::early) {
+        a_.may_be_answered() ? a_.refuse_and_leave(sip_code, reasons) : a_.refuse(sip_code, reasons, nullptr, {}, retry_after_s);
     } else {
-        a_.refuse(sip_code, reasons, nullptr, {}, retry_after_s);
+        a_.leave(reasons);
     }
+}
+
+void Call::end_both(int sip_code, const Reasons& reasons, int retry_after_s) {
+    begin_ending();
+    end_a(sip_code, reasons, retry_after_s);
     if (b_) b_->leave(reasons);
     report_ended_legs({});
 }
@@ -468,7 +596,7 @@ void Call::hold_failure(const inputs::Failure& input) {
 void Call::give_up_attempt() {
     close_relays();  // they hold on to this leg
     CalleeLeg* leg = b_.get();
-    context_.tables.adopt(std::move(b_));
+    context_.tables.abandon(std::move(b_));
     leg->give_up();
 }
 

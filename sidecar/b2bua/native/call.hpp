@@ -83,6 +83,8 @@ struct LegEnded {};  // the legs know which
 //   talking     our 2xx left on leg A
 //   ending      the cause is known and told to both legs; their last transactions are awaited
 //
+// A call of an earlier boot begins `adopted`: its Release is awaited, or that a peer ends it. Then it is `ending`, too.
+//
 // What each input does in each of them is one table at the top of call.cpp.
 //
 // Owns its legs, its relays and every held message. The bridge owns it, and frees it after both legs were reported.
@@ -98,6 +100,7 @@ public:
     // With what it claims of another call. False: it could not be answered, and is no call.
     bool start(pjsip_rx_data* invite, std::optional<Claim> claim);
     void announce(const pjsip_rx_data* invite);
+    bool adopt(const commands::Adopt& saved);  // false: what was saved cannot be read
 
     template <typename I>
     void on(const I& input);  // a command or one of `inputs`
@@ -123,8 +126,8 @@ public:
     std::optional<int> peer_cseq_of_refer(const Leg& from, bool notify, int cseq) const;
 
 private:
-    enum class State { admitting, routing, rerouting, answering, talking, ending };
-    static constexpr std::size_t states = 6;
+    enum class State { admitting, routing, rerouting, answering, talking, ending, adopted };
+    static constexpr std::size_t states = 7;
     template <typename I>
     using Handler = void (Call::*)(const I&);
 
@@ -176,12 +179,16 @@ private:
     void rang_too_long(const inputs::RingDeadline&);
     void limit_reached(const inputs::Limit& input);
     void show_life(const inputs::Life& input);
+    void left_by_a_adopted(const inputs::ByeOfA& input);
+    void left_by_b_adopted(const inputs::ByeOfB& input);
+    void refuse_adopted(const inputs::Request& input);
     void relay_before_answer(const inputs::Request& input);
     void relay_in_call(const inputs::Request& input);
     void refuse_late(const inputs::Request& input);
     void report_ended_legs(const inputs::LegEnded&);
 
     // `reasons` in a final response or a BYE, whichever the leg needs.
+    void end_a(int sip_code, const Reasons& reasons, int retry_after_s = 0);
     void end_both(int sip_code, const Reasons& reasons, int retry_after_s = 0);
     void begin_ending();
     void close_relays();

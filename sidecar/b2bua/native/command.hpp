@@ -2,6 +2,7 @@
 #pragma once
 
 #include "declared.hpp"
+#include "event.hpp"
 #include "terms.hpp"
 
 #include <cstdint>
@@ -37,6 +38,25 @@ struct Route {
     SIDECAR_DECLARES(Route, bridge_id, attempt, gateway, host, port, transport, user, uri_parameters, to_parameters,
                      from_parameters, no_response_ms, no_progress_ms, from_user, anonymous, add_headers, withheld_headers,
                      liveness, large_by_udp, single_branch, keep_identity)
+};
+
+// A call of an earlier boot: whatever of its legs was left in the network is known again, and answered from what was saved.
+// Nothing is sent before its Release.
+struct Adopt {
+    std::uint64_t bridge_id;
+    std::string peer;  // the group that A called from
+    std::string request_uri;
+    std::vector<std::string> echoed;  // see InviteReceived; where A may have no final response
+    std::string b_token;
+    int attempt;  // 0: none
+    std::string gateway;
+    SavedLegState a_state;
+    SavedLeg leg_a;
+    SavedLegState b_state;
+    std::optional<SavedLeg> leg_b;  // where B has answered
+    std::optional<Route> route;     // where it has not: what its INVITE was made of
+    SIDECAR_DECLARES(Adopt, bridge_id, peer, request_uri, echoed, b_token, attempt, gateway, a_state, leg_a, b_state, leg_b,
+                     route)
 };
 
 struct RelayAnswer {
@@ -100,21 +120,22 @@ struct AskGateway {
                      call_id, cseq, expires_s)
 };
 
-// These two are no values of the core's.
+// These are no values of the core's.
 struct SetAccepting {
     std::string detail;  // of the refusals; empty: accepting
 };
+struct Hear {};  // what peers say; before it, nothing is heard
 struct Stop {};
 
-using All = std::tuple<Route, RelayAnswer, RelayFailure, Reject, Release, ArmDeadline, Snapshot, AskGateway>;
+using All = std::tuple<Route, Adopt, RelayAnswer, RelayFailure, Reject, Release, ArmDeadline, Snapshot, AskGateway>;
 
 }  // namespace sidecar::commands
 
 namespace sidecar {
 
 using Command =
-    std::variant<commands::Route, commands::RelayAnswer, commands::RelayFailure, commands::Reject, commands::Release,
-                 commands::ArmDeadline, commands::Snapshot, commands::AskGateway, commands::SetAccepting, commands::Stop>;
+    std::variant<commands::Route, commands::Adopt, commands::RelayAnswer, commands::RelayFailure, commands::Reject, commands::Release,
+                 commands::ArmDeadline, commands::Snapshot, commands::AskGateway, commands::SetAccepting, commands::Hear, commands::Stop>;
 
 template <typename... F>
 struct Overloaded : F... {

@@ -31,7 +31,7 @@ public:
     virtual void enter(Leg& caller, const Dialog& early) = 0;  // another of its dialogs
     virtual void leave(const Dialog& early) = 0;
     virtual Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const = 0;
-    virtual void adopt(std::unique_ptr<CalleeLeg> abandoned) = 0;  // an attempt whose call goes on without it
+    virtual void abandon(std::unique_ptr<CalleeLeg> abandoned) = 0;  // an attempt whose call goes on without it
     virtual void await_ack(pjsip_transaction* refused_invite) = 0;
     // Freed when the current callback returns, by sweep().
     virtual void retire(Call& call) = 0;

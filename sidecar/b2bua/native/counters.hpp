@@ -10,6 +10,7 @@ namespace sidecar {
 #define SIDECAR_COUNTERS(X)                                                                                  \
     X(invites)                    /* initial INVITEs that became a call */                                   \
     X(calls_ended)                                                                                           \
+    X(calls_adopted)              /* of an earlier boot */                                                   \
     X(answers_relayed)                                                                                       \
     X(requests_relayed)           /* in-dialog requests passed to the other leg */                           \
     X(refused_node_full)          /* 503: calls_max, or Python does not drain the event queue */             \

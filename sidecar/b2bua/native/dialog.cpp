@@ -4,6 +4,9 @@
 #include "messagepack.hpp"
 #include "sent_by.hpp"
 
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 #include <tuple>
@@ -74,7 +77,8 @@ const pjsip_uri* read_uri(pj_pool_t* pool, const std::string& text, const std::s
 LegNames leg_b_names(std::string_view b_token, int attempt) {
     const std::size_t half = b_token.size() / 2;
     const std::string dialog(b_token.substr(0, half)), sender(b_token.substr(half)), number = std::to_string(attempt);
-    return {dialog + "-" + number, sender + "-" + number, "z9hG4bK" + sender + number};
+    const int cseq = static_cast<int>(std::strtol(sender.substr(0, 4).c_str(), nullptr, 16) & 0x7fff) + 1;
+    return {dialog + "-" + number, sender + "-" + number, "z9hG4bK" + sender + number, cseq};
 }
 
 Dialog::~Dialog() {
@@ -231,7 +235,7 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const Shown
     const auto* shown = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(local_->uri));
     contact_ = make_contact(context_.settings, pool, transport_, transferred_to(context_.settings, raw_user(shown)));
     routes_ = empty_routes(pool);
-    local_cseq_ = static_cast<int>(pj_rand() & 0x7fff) + 1;
+    local_cseq_ = names.cseq;
     branch_ = names.branch;
     local_address_ = here;
     return set_peer(to.host, to.port);
@@ -295,6 +299,7 @@ void Dialog::clone(const Dialog& original) {
     transport_ = original.transport_;
     udp_only_ = original.udp_only_;
     is_uas_ = original.is_uas_;
+    saved_ = original.saved_;
 }
 
 void Dialog::start_fork(const Dialog& original, const pjsip_rx_data* response) {
@@ -323,10 +328,64 @@ void Dialog::swap(Dialog& other) {
                         dialog.target_, dialog.target_text_, dialog.routes_, dialog.route_count_, dialog.local_cseq_,
                         dialog.remote_cseq_, dialog.branch_, dialog.digest_, dialog.local_address_, dialog.remote_address_,
                         dialog.transport_, dialog.party_, dialog.alone_, dialog.udp_only_, dialog.is_uas_,
-                        dialog.connection_);
+                        dialog.saved_, dialog.connection_);
     };
     auto ours = all_of(*this), theirs = all_of(other);
     ours.swap(theirs);
+}
+
+bool Dialog::start_saved(const SavedLeg& leg, Side side, int group, pjsip_transport* transport) {
+    constexpr int cseq_step = 1'000'000;
+    saved_ = true;
+    is_uas_ = side == Side::a;
+    pool_ = new_pool(context_, "dialog", 1024, 512);
+    pj_pool_t* pool = pool_.get();
+    const auto parsed = [&](const std::string& uri) {
+        pj_str_t text = copy(pool, uri);
+        return pjsip_parse_uri(pool, text.ptr, static_cast<pj_size_t>(text.slen), PJSIP_PARSE_URI_AS_NAMEADDR);
+    };
+    local_ = pjsip_from_hdr_create(pool);
+    local_->uri = parsed(leg.local_uri);
+    local_->tag = copy(pool, leg.local_tag);
+    remote_ = pjsip_to_hdr_create(pool);
+    remote_->uri = parsed(leg.remote_uri);
+    remote_->tag = copy(pool, leg.remote_tag);
+    call_id_ = pjsip_cid_hdr_create(pool);
+    call_id_->id = copy(pool, leg.sip_call_id);
+    const pjsip_uri* target = read_uri(pool, leg.remote_target);
+    const pj_str_t there = borrow(leg.remote_address);
+    pj_sockaddr address;
+    if (local_->uri == nullptr || remote_->uri == nullptr || target == nullptr ||
+        pj_sockaddr_parse(pj_AF_UNSPEC(), 0, &there, &address) != PJ_SUCCESS) {
+        return false;
+    }
+    transport_ = leg.transport;
+    const bool secure = transport_ == Transport::tls;
+    if (side == Side::a) {
+        party_.was_caller(context_, address, group, secure);
+    } else {
+        party_.is_called(context_, address, secure);
+    }
+    routes_ = empty_routes(pool);
+    for (const auto& value : leg.route_set) {
+        const pj_str_t name = borrow("Route");
+        pj_str_t text = copy(pool, value);
+        auto* route = static_cast<pjsip_route_hdr*>(
+            pjsip_parse_hdr(pool, &name, text.ptr, static_cast<pj_size_t>(text.slen), nullptr));
+        if (route == nullptr) return false;
+        pj_list_push_back(routes_, route);
+        ++route_count_;
+        party_.named(route->name_addr.uri);
+    }
+    set_target(target);
+    contact_ = make_contact(context_.settings, pool, transport_, {});
+    local_cseq_ = std::min(leg.local_cseq, INT32_MAX - 2 * cseq_step) + cseq_step;
+    remote_cseq_ = leg.remote_cseq;
+    branch_ = leg.branch;
+    local_address_ = leg.local_address;
+    remote_address_ = leg.remote_address;
+    if (transport != nullptr) hold_connection(transport);
+    return true;
 }
 
 bool Dialog::start_late(const pjsip_rx_data* answer, int invite_cseq, const RemoteParty& party) {
@@ -429,6 +488,8 @@ void Dialog::aim(pjsip_tx_data* tdata) {
         pj_sockaddr_cp(&entry.addr, &address);
         entry.addr_len = static_cast<int>(pj_sockaddr_get_len(&address));
         destination.name = copy(tdata->pool, view(next.addr.host));
+    } else if (saved_ && connection_ == nullptr && transport_ != Transport::udp && next.type == PJSIP_TRANSPORT_UDP) {
+        reconnect(tdata, next);
     }
     if (connection_ != nullptr && !connection_->is_shutdown && !connection_->is_destroying) {
         const bool fits = !known || next.type == PJSIP_TRANSPORT_UNSPECIFIED ||
@@ -445,6 +506,23 @@ void Dialog::aim(pjsip_tx_data* tdata) {
             pjsip_transport_dec_ref(udp);
         }
     }
+}
+
+// A peer that was spoken to on its connection need not name the transport in its Contact, and none is left of it.
+void Dialog::reconnect(pjsip_tx_data* tdata, const pjsip_host_info& next) const {
+    auto& destination = tdata->dest_info;
+    auto& entry = destination.addr.entry[0];
+    entry = {};
+    const pj_str_t host = borrow(without_brackets(view(next.addr.host)));
+    const int family = view(next.addr.host).find(':') == std::string_view::npos ? pj_AF_INET() : pj_AF_INET6();
+    const int port = next.addr.port != 0 ? next.addr.port : transport_ == Transport::tls ? 5061 : 5060;
+    if (pj_sockaddr_init(family, &entry.addr, &host, static_cast<pj_uint16_t>(port)) != PJ_SUCCESS) return;
+    int type = transport_ == Transport::tcp ? PJSIP_TRANSPORT_TCP : PJSIP_TRANSPORT_TLS;
+    if (family == pj_AF_INET6()) type |= PJSIP_TRANSPORT_IPV6;
+    entry.type = static_cast<pjsip_transport_type_e>(type);
+    entry.addr_len = static_cast<int>(pj_sockaddr_get_len(&entry.addr));
+    destination.addr.count = 1;
+    destination.name = copy(tdata->pool, view(next.addr.host));
 }
 
 void Dialog::choose(pjsip_tx_data* tdata, pjsip_transport* transport) const {

@@ -24,6 +24,7 @@ struct LegNames {  // see sidecar/core/identity.py, which derives the same
     std::string call_id;
     std::string tag;
     std::string branch;
+    int cseq = 1;  // of its first INVITE: here alone, but as steady
 };
 LegNames leg_b_names(std::string_view b_token, int attempt);
 
@@ -63,6 +64,10 @@ public:
     void start_as_branch(const Dialog& original, int invite_cseq);
     void swap(Dialog& other);  // of the same leg
 
+    // One of an earlier boot, as the journal has it. `transport`: the socket that the peer calls, or null. False: it cannot be
+    // read. Requests of ours count on well above the saved CSeq: in-dialog OPTIONS take numbers that no entry tells of.
+    bool start_saved(const SavedLeg& leg, Side side, int group, pjsip_transport* transport);
+
     // The same where ours is gone: all that is left of it is whom it was with. False: the answer is not from there.
     bool start_late(const pjsip_rx_data* answer, int invite_cseq, const RemoteParty& party);
 
@@ -90,6 +95,7 @@ public:
     std::string_view local_tag() const { return view(local_->tag); }
     std::string_view remote_tag() const { return view(remote_->tag); }
     const std::string& target() const { return target_text_; }
+    const std::string& branch() const { return branch_; }
     int local_cseq() const { return local_cseq_; }
     int remote_cseq() const { return remote_cseq_; }
     void set_remote_cseq(int cseq) { remote_cseq_ = cseq; }
@@ -109,6 +115,7 @@ private:
     TxPtr make(const pjsip_method& method, int cseq);
     void aim(pjsip_tx_data* tdata);
     bool is_behind_nat(const pjsip_host_info& next) const;
+    void reconnect(pjsip_tx_data* tdata, const pjsip_host_info& next) const;
     void choose(pjsip_tx_data* tdata, pjsip_transport* transport) const;
     bool set_peer(const std::string& host, int port);
 
@@ -134,6 +141,7 @@ private:
     bool alone_ = false;  // see start_alone
     bool udp_only_ = false;
     bool is_uas_ = false;
+    bool saved_ = false;  // its connection went with the earlier boot
     pjsip_transport* connection_ = nullptr;  // a reference is held
 };
 

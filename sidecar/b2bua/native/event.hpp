@@ -27,18 +27,21 @@ inline constexpr bool is_one_of = (std::same_as<E, Kinds> || ...);
 
 // --- values: packed by name ------------------------------------------------------------------------------------------
 
-struct LegIdentity {
-    std::string_view sip_call_id, local_tag, remote_tag;
+template <typename Text>
+struct LegIdentityOf {
+    Text sip_call_id, local_tag, remote_tag;
     std::string local_uri, remote_uri;
-    std::string_view remote_target;
+    Text remote_target;
     std::vector<std::string> route_set;
     int local_cseq, remote_cseq;
-    std::string_view branch;
+    Text branch;
     std::string local_address, remote_address;
     Transport transport;
     SIDECAR_DECLARES(LegIdentity, sip_call_id, local_tag, remote_tag, local_uri, remote_uri, remote_target, route_set,
                      local_cseq, remote_cseq, branch, local_address, remote_address, transport)
 };
+using LegIdentity = LegIdentityOf<std::string_view>;
+using SavedLeg = LegIdentityOf<std::string>;  // comes back from the journal
 
 struct Contact {
     std::string user;
@@ -80,8 +83,9 @@ struct InviteReceived {  // a value too, of InviteRefused; kept in the journal b
     std::string_view tls_name, b_token;
     std::optional<std::string> claimed_peer;
     std::vector<std::string> passports;  // of its Identity headers (RFC 8225): what each says, encoded as it came; bounded
+    std::vector<std::string> echoed;     // the lines that every response to it repeats, but for Call-ID
     SIDECAR_DECLARES(InviteReceived, mono_ns, wall_ns, bridge_id, leg, peer, request_uri, request_user, from_user, headers,
-                     tls_name, b_token, claimed_peer, passports)
+                     tls_name, b_token, claimed_peer, passports, echoed)
 };
 
 struct InviteRefused {

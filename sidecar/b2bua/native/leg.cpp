@@ -14,6 +14,13 @@ bool is_response(const pjsip_event& event) { return event.body.tsx_state.type ==
 const pjsip_rx_data* response_of(const pjsip_event& event) { return event.body.tsx_state.src.rdata; }
 
 constexpr std::int64_t life_interval_ns = 1'000'000'000;
+constexpr int invite_tries_max = 2;  // see Dialog::again
+
+// An INVITE that answers a challenge is a transaction of its own, and to be found again after a crash as the first is.
+void name_try(pjsip_tx_data* request, const std::string& branch, int number) {
+    auto* via = static_cast<pjsip_via_hdr*>(pjsip_msg_find_hdr(request->msg, PJSIP_H_VIA, nullptr));
+    via->branch_param = copy(request->pool, number == 0 ? branch : branch + "-" + std::to_string(number));
+}
 
 }  // namespace
 
@@ -66,6 +73,9 @@ void Leg::hang_up(const std::vector<std::string>& reasons, const pjsip_rx_data* 
     state_ = LegState::leaving;
     TxPtr request = dialog.request(pjsip_bye_method);
     if (!request) return finish(PJSIP_SC_INTERNAL_SERVER_ERROR);
+    // A leg hears one BYE, whoever was killed meanwhile: that of the next boot is a repeat of this (RFC 3261 §17.2.3).
+    auto* via = static_cast<pjsip_via_hdr*>(pjsip_msg_find_hdr(request->msg, PJSIP_H_VIA, nullptr));
+    via->branch_param = copy(request->pool, "z9hG4bK" + std::string(dialog.local_tag()) + "-bye");
     if (bye != nullptr) {
         pass_through(context_, bye, request.get(), passing());
     } else {
@@ -187,6 +197,15 @@ bool CallerLeg::answer(const HeldMessage& held) {
 
 void CallerLeg::refuse(int code, const std::vector<std::string>& reasons, const HeldMessage* held,
                        const header_policy::Options& options, int retry_after_s) {
+    end_invite(code, reasons, held, options, retry_after_s, false);
+}
+
+void CallerLeg::refuse_and_leave(int code, const std::vector<std::string>& reasons) {
+    end_invite(code, reasons, nullptr, {}, 0, true);
+}
+
+void CallerLeg::end_invite(int code, const std::vector<std::string>& reasons, const HeldMessage* held,
+                           const header_policy::Options& options, int retry_after_s, bool leaves) {
     if (state_ != LegState::inviting && state_ != LegState::early) return;
     const bool same_code = held != nullptr && held->code() == code;
     if (TxPtr response = responses_.make(context_, code, same_code ? held->phrase() : std::string_view())) {
@@ -195,8 +214,9 @@ void CallerLeg::refuse(int code, const std::vector<std::string>& reasons, const 
         if (retry_after_s > 0) add_header(response.get(), "Retry-After", std::to_string(retry_after_s));
         invite_.respond(std::move(response));
     }
-    invite_.wait_for_ack();
     responses_ = {};
+    if (leaves) return hang_up(reasons);
+    invite_.wait_for_ack();
     finish(code);
 }
 
@@ -226,6 +246,7 @@ void CallerLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
     if (on_ending_tsx(tsx, event)) return;
     if (!invite_.is(tsx) || tsx->state != PJSIP_TSX_STATE_TERMINATED) return;
     invite_.let_go();
+    if (state_ == LegState::leaving) return;
     if (state_ == LegState::answered) {
         state_ = LegState::confirmed;  // given up rather than acknowledged: the BYE may go now (RFC 3261 §15)
         call_->on(inputs::NoAck{});
@@ -304,9 +325,10 @@ bool CalleeLeg::first_of_its_code(int code) {
 }
 
 void CalleeLeg::cancel(const std::vector<std::string>& reasons) {
-    if (!invite_ || cancel_wanted_) return;
+    if ((!invite_ && !saved_invite_) || cancel_wanted_) return;
     cancel_wanted_ = true;
     cancel_reasons_ = reasons;
+    if (saved_invite_) return cancel_saved();
     silence_.disarm();
     if (heard_code_ > 0) send_cancel();  // else it waits for a provisional (RFC 3261 §9.1), or for Timer B
 }
@@ -372,7 +394,9 @@ void CalleeLeg::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
 bool CalleeLeg::tried_again(const pjsip_rx_data* challenge) {
     if (cancel_wanted_ || call_ == nullptr || state_ != LegState::inviting) return false;
     TxPtr again = dialog.again(invite_.get()->last_tx, challenge, invite_tries_);
-    if (!again || !invite_.send(std::move(again), this)) return false;
+    if (!again) return false;
+    name_try(again.get(), dialog.branch(), invite_tries_);
+    if (!invite_.send(std::move(again), this)) return false;
     invite_cseq_ = dialog.local_cseq() - 1;
     heard_code_ = 0;  // of this INVITE nothing was heard yet: a CANCEL waits for it
     await_response();
@@ -417,6 +441,7 @@ void CalleeLeg::on_failure(RouteFailure cause, const pjsip_rx_data* response) {
 
 void CalleeLeg::silent(void* self) {
     auto* leg = static_cast<CalleeLeg*>(self);
+    if (leg->saved_invite_) return leg->on_failure(RouteFailure::transaction_timeout, nullptr);
     // RFC 3261 §18.1.1: a large INVITE tries TCP first, and nothing has left while that is being opened. See
     // TCP_CONNECT_TRIES in hook.py for how long that takes.
     if (leg->by_udp_ && leg->invite_ && leg->invite_.get()->transport == nullptr) return leg->await_response();
@@ -424,7 +449,8 @@ void CalleeLeg::silent(void* self) {
 }
 
 void CalleeLeg::on_branch_answer(const pjsip_rx_data* answer) {
-    if (answer->msg_info.cseq->cseq != invite_cseq_) return;
+    const int cseq = answer->msg_info.cseq->cseq;
+    if (cseq != invite_cseq_ && !is_of_saved_invite(cseq)) return;
     const std::string tag(view(answer->msg_info.to->tag));
     const bool known = std::find(branches_dropped_.begin(), branches_dropped_.end(), tag) != branches_dropped_.end();
     const bool too_many = branches_dropped_.size() == static_cast<std::size_t>(branches_max);
@@ -437,11 +463,107 @@ void CalleeLeg::on_branch_answer(const pjsip_rx_data* answer) {
     } else {
         branch.start_fork(dialog, answer);
     }
-    if (TxPtr ack = branch.ack(invite_cseq_, "z9hG4bK" + random_hex(12))) send_ack(context_, std::move(ack));
+    if (TxPtr ack = branch.ack(cseq, "z9hG4bK" + random_hex(12))) send_ack(context_, std::move(ack));
     if (known) return;  // its BYE is on the way
     branches_dropped_.push_back(tag);
     if (TxPtr bye = branch.request(pjsip_bye_method)) send_unattended(context_, std::move(bye));
-    report_dropped(context_, bridge_id_, attempt_, answer->msg_info.msg->line.status.code, branch);
+    const int code = answer->msg_info.msg->line.status.code;
+    report_dropped(context_, bridge_id_, attempt_, code, branch);
+    if (!saved_invite_) return;
+    invite_cseq_ = cseq;
+    was_answered_ = true;
+    finish(code);
+}
+
+// --- of an earlier boot ---
+
+void Leg::be_over() {
+    state_ = LegState::ended;
+    leave_table();
+}
+
+bool CallerLeg::resume(const commands::Adopt& saved, pjsip_rx_data* invite) {
+    const SavedLeg& leg = saved.leg_a;
+    const int group = context_.settings.peers.named(saved.peer);
+    if (!dialog.start_saved(leg, side_, group, udp_transport_at(leg))) return false;
+    invite_cseq_ = invite != nullptr ? invite->msg_info.cseq->cseq : leg.remote_cseq;
+    enter_table();
+    switch (saved.a_state) {
+        case SavedLegState::over:
+            be_over();
+            break;
+        case SavedLegState::answering:
+            may_be_answered_ = true;
+            [[fallthrough]];
+        case SavedLegState::early:
+            state_ = LegState::early;
+            if (invite == nullptr) break;
+            responses_ = ResponseBase(context_, invite, dialog.local_tag());
+            invite_.accept(invite, this);
+            break;
+        case SavedLegState::answered:
+            state_ = LegState::confirmed;
+            break;
+    }
+    return true;
+}
+
+bool CalleeLeg::resume(const commands::Adopt& saved) {
+    const SavedLeg& leg = *saved.leg_b;
+    if (!dialog.start_saved(leg, side_, PeerTable::unlisted, udp_transport_at(leg))) return false;
+    dialog.answer_challenges_of(saved.gateway);
+    // Answers to challenges have taken numbers, too. What else came before the answer (PRACK) is not told apart from them.
+    invite_cseq_ = dialog.answers_challenges() ? leg.local_cseq - 1 : leg_b_names(saved.b_token, attempt_).cseq;
+    was_answered_ = true;
+    state_ = saved.b_state == SavedLegState::answering ? LegState::answered : LegState::confirmed;
+    enter_table();
+    if (saved.b_state == SavedLegState::over) be_over();
+    return true;
+}
+
+bool CalleeLeg::resume_invite(const commands::Adopt& saved, const pjsip_fromto_hdr* caller) {
+    const commands::Route& route = *saved.route;
+    const LegNames names = leg_b_names(saved.b_token, attempt_);
+    const Destination to{route.host,           route.port, route.transport, route.user, route.uri_parameters,
+                         route.to_parameters};
+    if (!dialog.start_uac(names, to, {caller, route.from_user, route.anonymous, route.from_parameters})) return false;
+    dialog.answer_challenges_of(route.gateway);
+    saved_invite_ = dialog.request(pjsip_invite_method);
+    if (!saved_invite_) return false;
+    invite_cseq_ = names.cseq;
+    enter_table();
+    return true;
+}
+
+bool CalleeLeg::is_of_saved_invite(int cseq) const {
+    const int later = dialog.answers_challenges() ? invite_tries_max : 0;
+    return saved_invite_ && cseq >= invite_cseq_ && cseq <= invite_cseq_ + later;
+}
+
+// Which of them was the last nobody knows any more: the others get 481.
+void CalleeLeg::cancel_saved() {
+    const int later = dialog.answers_challenges() ? invite_tries_max : 0;
+    for (int number = 0; number <= later; ++number) {
+        TxPtr request = cancel_of(context_, saved_invite_.get());
+        if (!request) break;
+        name_try(request.get(), dialog.branch(), number);
+        auto* cseq = static_cast<pjsip_cseq_hdr*>(pjsip_msg_find_hdr(request->msg, PJSIP_H_CSEQ, nullptr));
+        cseq->cseq = invite_cseq_ + number;
+        add_reasons(request.get(), cancel_reasons_);
+        send_unattended(context_, std::move(request));
+    }
+    silence_.arm(context_.settings.timeout_ms());
+}
+
+void CalleeLeg::on_late_failure(const pjsip_rx_data* response) {
+    const int cseq = response->msg_info.cseq->cseq;
+    if (!is_of_saved_invite(cseq)) return;
+    if (TxPtr ack = dialog.ack(cseq, dialog.branch())) {  // RFC 3261 §17.1.1.3
+        name_try(ack.get(), dialog.branch(), cseq - invite_cseq_);
+        PJSIP_MSG_TO_HDR(ack->msg)->tag = copy(ack->pool, view(response->msg_info.to->tag));
+        send_ack(context_, std::move(ack));
+    }
+    on_failure(RouteFailure::final_response, response);
 }
 
 void CalleeLeg::let_go_of(const pjsip_transport* transport) {

@@ -77,6 +77,8 @@ public:
 protected:
     void enter_table();
     void leave_table();
+    // It was over before the bridge adopted it: known alone for what of it is repeated.
+    void be_over();
     void finish(int code);
     bool on_ending_tsx(pjsip_transaction* tsx, pjsip_event& event);  // false: not about our BYE, nor what it overtook
     virtual void on_finished() = 0;
@@ -121,10 +123,15 @@ public:
     CallerLeg(Context& context, Call& call) : Leg(context, call, Side::a) {}
 
     bool accept(pjsip_rx_data* invite);  // takes the INVITE up and answers 100
+    // As an earlier boot left it; `invite`: as it came then, where it may have no final response, or null.
+    bool resume(const commands::Adopt& saved, pjsip_rx_data* invite);
     void provisional(const pjsip_rx_data* from_b, const header_policy::Options& options, const Dialog& in);
     bool answer(const HeldMessage& held);
     void refuse(int code, const std::vector<std::string>& reasons, const HeldMessage* held = nullptr,
                 const header_policy::Options& options = {}, int retry_after_s = 0);
+    // An earlier boot may have answered it, and nobody knows: what does not fit means nothing to the peer.
+    void refuse_and_leave(int code, const std::vector<std::string>& reasons);
+    bool may_be_answered() const { return may_be_answered_; }
     enum class Ack { first, repeated, of_another };  // of_another: of a re-INVITE of this dialog
     Ack acknowledged(const pjsip_rx_data* ack);
 
@@ -135,11 +142,14 @@ public:
     void on_cancel(pjsip_rx_data* cancel) override;
 
 private:
+    void end_invite(int code, const std::vector<std::string>& reasons, const HeldMessage* held,
+                    const header_policy::Options& options, int retry_after_s, bool leaves);
     void on_finished() override;
 
     ResponseBase responses_;
     bool bye_is_due_ = false;
     std::vector<std::string> due_reasons_;
+    bool may_be_answered_ = false;  // by an earlier boot
 };
 
 class CalleeLeg final : public Leg {
@@ -149,6 +159,11 @@ public:
 
     bool start(const commands::Route& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
                std::string_view b_token, const NamedHeader* claim);
+    // As an earlier boot left it: answered, or its INVITE unanswered.
+    bool resume(const commands::Adopt& saved);
+    bool resume_invite(const commands::Adopt& saved, const pjsip_fromto_hdr* caller);
+    void on_late_failure(const pjsip_rx_data* response);  // to the INVITE of an earlier boot
+
     void cancel(const std::vector<std::string>& reasons);
     void confirm(const pjsip_rx_data* from_a);  // ACK to its 2xx
     // Ends it whatever its state: CANCEL, or ACK (where it is owed) and BYE.
@@ -180,6 +195,8 @@ private:
     bool tried_again(const pjsip_rx_data* challenge);
     void on_failure(RouteFailure cause, const pjsip_rx_data* response);
     void send_cancel();
+    void cancel_saved();
+    bool is_of_saved_invite(int cseq) const;
     void on_finished() override;
 
     const int attempt_;
@@ -199,6 +216,7 @@ private:
     std::int64_t sent_ns_ = 0;
     std::vector<std::string> last_reasons_;
     int invite_tries_ = 0;  // answers to challenges
+    TxPtr saved_invite_;    // as an earlier boot has sent it; it has no transaction here
 };
 
 }  // namespace sidecar

@@ -285,6 +285,18 @@ Headers wanted_headers_of(Context& context, const pjsip_msg* msg) {
     return found;
 }
 
+std::vector<std::string> echoed_lines(Context& context, const pjsip_rx_data* request) {
+    std::vector<std::string> lines;
+    static constexpr std::pair<std::string_view, std::string_view> fields[] = {
+        {"Via", "v"}, {"From", "f"}, {"To", "t"}, {"CSeq", {}}};
+    for (const auto& [name, short_name] : fields) {
+        for (auto& value : raw_values(context, request, name, short_name)) {
+            lines.push_back(std::string(name).append(": ").append(value));
+        }
+    }
+    return lines;
+}
+
 void ask_for_one_callee(pjsip_tx_data* invite) {
     static constexpr std::string_view about_forks[] = {"fork", "no-fork", "parallel", "sequential"};
     std::string directives = "no-fork";

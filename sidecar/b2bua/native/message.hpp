@@ -104,6 +104,9 @@ bool lists(const pjsip_msg* msg, const char* name, std::string_view token);
 std::vector<std::string> raw_values(Context& context, const pjsip_rx_data* rdata, std::string_view name,
                                     std::string_view short_name);
 
+// What every response to a request repeats of it (RFC 3261 §8.2.6.2), a line each, as it arrived; but for Call-ID.
+std::vector<std::string> echoed_lines(Context& context, const pjsip_rx_data* request);
+
 // One Request-Disposition (RFC 3841 §9.1): what the caller asks of proxies, but that none forks: we bill one callee.
 void ask_for_one_callee(pjsip_tx_data* invite);
 

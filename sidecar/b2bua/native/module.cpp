@@ -34,6 +34,9 @@ T word_of(nb::handle from) {
     return static_cast<T>(found - words.begin());
 }
 
+template <Declared T>
+void read(nb::handle from, std::optional<T>& to);
+
 template <typename T>
 void read(nb::handle from, T& to) {
     if constexpr (Word<T>) {
@@ -42,9 +45,17 @@ void read(nb::handle from, T& to) {
         } else {
             to = word_of<T>(from);
         }
+    } else if constexpr (Declared<T>) {
+        T::each_field(to, [&](const char* field, auto& value) { read(from.attr(field), value); });
     } else {
         to = nb::cast<T>(from);
     }
+}
+
+template <Declared T>
+void read(nb::handle from, std::optional<T>& to) {
+    if (from.is_none()) return to.reset();
+    read(from, to.emplace());
 }
 
 template <typename T>
@@ -74,6 +85,12 @@ void post(Bridge& self, nb::handle sequence) {
 void set_accepting(Bridge& self, const std::string& detail) {
     std::vector<Command> batch;
     batch.emplace_back(commands::SetAccepting{detail});
+    self.post(std::move(batch));
+}
+
+void hear(Bridge& self) {
+    std::vector<Command> batch;
+    batch.emplace_back(commands::Hear{});
     self.post(std::move(batch));
 }
 
@@ -176,7 +193,7 @@ NB_MODULE(_bridge, m) {
     m.attr("EVENTS") = declared<Events>();
     m.attr("VALUES") = declared<Values>();
     m.attr("COMMANDS") = declared<commands::All>();
-    m.attr("WORDS") = declared_words<Side, Transport, RouteFailure, LivenessCheck, DeadlineKind>();
+    m.attr("WORDS") = declared_words<Side, Transport, RouteFailure, LivenessCheck, SavedLegState, DeadlineKind>();
     m.def("leg_b_names", &names, "What the bridge itself derives; sidecar.core.identity must give the same.");
     m.def("silence", [] { pj_log_set_level(0); }, "No lines from pjlib on stdout before pjsua has its settings.");
     nb::class_<Bridge>(m, "Bridge")
@@ -186,6 +203,7 @@ NB_MODULE(_bridge, m) {
         .def("event_fd", &Bridge::event_fd)
         .def("drain", &drain)
         .def("post", &post)
+        .def("hear", &hear)
         .def("set_accepting", &set_accepting)
         .def("stats", &stats);
 }

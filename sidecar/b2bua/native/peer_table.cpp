@@ -90,6 +90,11 @@ bool PeerTable::lists(int group, const Address& address) const {
     return std::any_of(ranges.begin(), ranges.end(), [&](const Range& range) { return holds(range, address); });
 }
 
+int PeerTable::named(std::string_view name) const {
+    const auto found = std::find_if(groups_.begin(), groups_.end(), [&](const Group& group) { return group.name == name; });
+    return found == groups_.end() ? unlisted : static_cast<int>(found - groups_.begin());
+}
+
 int PeerTable::find(const pj_sockaddr_t* socket_address, const std::vector<std::string>& tls_names) const {
     return find_if(socket_address, &tls_names);
 }

@@ -29,6 +29,7 @@ public:
     // Of a place that is called, whose certificate is looked at by itself: its group asks for names of those who call us.
     int find_called(const pj_sockaddr_t* address) const { return find_if(address, nullptr); }
     const std::string& name(int group) const { return groups_.at(static_cast<std::size_t>(group)).name; }
+    int named(std::string_view name) const;  // `unlisted`: there is none (any more)
     int requests_per_s(int group) const { return groups_.at(static_cast<std::size_t>(group)).requests_per_s; }
     bool finds_nat(int group) const { return groups_.at(static_cast<std::size_t>(group)).finds_nat; }
     bool asserts_identity(int group) const {

@@ -45,6 +45,15 @@ void RemoteParty::is_caller(const Context& context, const pjsip_rx_data* invite)
     }
 }
 
+void RemoteParty::was_caller(const Context& context, const pj_sockaddr& address, int group, bool secure) {
+    caller_ = true;
+    secure_ = secure;
+    pj_sockaddr_cp(&address_, &address);
+    group_ = group;
+    trusted_ = context.settings.peers.asserts_identity(group_);
+    add(address_of(&address_));
+}
+
 void RemoteParty::is_called(const Context& context, const pj_sockaddr& address, bool secure) {
     secure_ = secure;
     pj_sockaddr_cp(&address_, &address);

@@ -21,6 +21,7 @@ public:
 
     void is_caller(const Context& context, const pjsip_rx_data* invite);
     void is_called(const Context& context, const pj_sockaddr& address, bool secure);
+    void was_caller(const Context& context, const pj_sockaddr& address, int group, bool secure);  // of an earlier boot
     void named(const pjsip_uri* uri);                 // in Contact or Record-Route; a name that is no address is none
     void answered(const pjsip_rx_data* response);
 

@@ -11,6 +11,7 @@ enum class Side { a, b };  // core: LegName
 enum class Transport { udp, tcp, tls };
 enum class RouteFailure { final_response, no_response, unreachable, transaction_timeout };
 enum class LivenessCheck { any, options, off };
+enum class SavedLegState { over, early, answering, answered };
 enum class DeadlineKind { ring = 1, max_duration, grant, hold, no_ack, dead_peer, session_timer };
 
 template <>
@@ -40,6 +41,13 @@ struct Words<LivenessCheck> {
     static constexpr std::string_view name = "LivenessCheck";
     static constexpr std::array<std::string_view, 3> words{"any", "options", "off"};
     static constexpr std::string_view said(LivenessCheck value) { return words.at(static_cast<std::size_t>(value)); }
+};
+
+template <>
+struct Words<SavedLegState> {
+    static constexpr std::string_view name = "SavedLegState";
+    static constexpr std::array<std::string_view, 4> words{"over", "early", "answering", "answered"};
+    static constexpr std::string_view said(SavedLegState value) { return words.at(static_cast<std::size_t>(value)); }
 };
 
 template <>

@@ -1,5 +1,10 @@
 #include "transaction.hpp"
 
+#include "text.hpp"
+
+#include <pjsua-lib/pjsua.h>
+#include <pjsua-lib/pjsua_internal.h>
+
 #include <cstring>
 #include <utility>
 
@@ -37,6 +42,19 @@ Transport transport_of(int pjsip_type) {
         case PJSIP_TRANSPORT_TLS: return Transport::tls;
         default: return Transport::udp;
     }
+}
+
+pjsip_transport* udp_transport_at(const SavedLeg& leg) {
+    if (leg.transport != Transport::udp) return nullptr;
+    const bool ipv6 = leg.local_address.starts_with('[');
+    pjsip_transport* other = nullptr;
+    for (const auto& slot : pjsua_var.tpdata) {  // pjsip itself finds a socket by where it sends to alone
+        if (slot.data.ptr == nullptr || (slot.type & ~PJSIP_TRANSPORT_IPV6) != PJSIP_TRANSPORT_UDP) continue;
+        pjsip_transport* transport = slot.data.tp;
+        if (host_port(view(transport->local_name.host), transport->local_name.port) == leg.local_address) return transport;
+        if (((slot.type & PJSIP_TRANSPORT_IPV6) != 0) == ipv6) other = transport;
+    }
+    return other;
 }
 
 void fit_buffer(pjsip_tx_data* tdata, PrintedMessage& scratch) {

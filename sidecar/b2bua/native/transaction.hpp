@@ -3,6 +3,7 @@
 #pragma once
 
 #include "context.hpp"
+#include "event.hpp"
 
 #include <pjsip.h>
 
@@ -23,6 +24,10 @@ using PrintedMessage = std::array<char, PJSIP_MAX_PKT_LEN>;
 void fit_buffer(pjsip_tx_data* tdata, PrintedMessage& scratch);
 
 Transport transport_of(int pjsip_type);
+
+// Our UDP socket that a peer of an earlier boot called; another one where none listens there any more; null where the leg is
+// not of UDP.
+pjsip_transport* udp_transport_at(const SavedLeg& leg);
 
 class TsxUser {
 public:
