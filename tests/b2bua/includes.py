@@ -16,7 +16,7 @@ ROOMS = re.findall(
     connections broken_streams second_reading early_dialogs dialog remote_party digest validity passports
     message body assertions transaction deadline
     defects context stall arrival settings tls_names peer_table source_limit address sent_by stand_in text
-    event_queue messagepack command_queue command_box event command terms declared counters
+    event_queue messagepack command_queue command_box command event terms declared counters
 """,
 )
 # The parts of a call, which owns and calls them, tell it in turn what came in, and ask what only it knows of
