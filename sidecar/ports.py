@@ -6,7 +6,7 @@ than one wide: a call-detail hook of another softswitch, say, can be a Watch wit
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from decimal import Decimal
@@ -64,6 +64,15 @@ class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     registration: RegistrationState | None = None  # None: it wants none
     register_answer: str = ""
     registered_until_wall_ns: int | None = None
+
+
+class CertificateStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The TLS files that are in force, by the setting that names them."""
+
+    ends_at: Mapping[str, int] = {}  # when the first certificate in it ends, in seconds since 1970
+    renewals: int = 0
+    refusals: int = 0
+    refused: str = ""  # what is wrong with the files as they are now; empty: nothing was found
 
 
 class Store(Protocol):

@@ -37,6 +37,7 @@ from sidecar.adapters.logs import ready as log_ready
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.mqtt import MqttPublisher, MqttReplayDoor, MqttSettings
 from sidecar.adapters.sqlite import SqliteStore
+from sidecar.b2bua.certificates import Certificates
 from sidecar.b2bua.hook import (
     BridgeHook,
     BridgeSettings,
@@ -172,6 +173,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         replayer = Replayer(store.replays, door, lambda: relay.is_busy)
 
         hook = BridgeHook(bridge_settings(settings, policy))
+        certificates = Certificates(hook, tls_settings(settings), settings.sip.tls_check_interval_s)
         calls = Calls(
             policy=policy,
             control=hook,
@@ -200,6 +202,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             snapshot_interval_s=settings.timers.snapshot_interval_s,
             watchers=[
                 ("replay", replayer.run),
+                ("certificates", certificates.watch),
                 *([("broker", broker.watch)] if broker is not None else []),
             ],
         )
@@ -207,6 +210,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         metrics.collect_outbox(relay.counters, lambda: relay.state)
         metrics.collect_bridge(hook.stats)
         metrics.collect_gateways(gateways.statuses)
+        metrics.collect_certificates(certificates.status)
         metrics_port = metrics.serve(*settings.metrics.listen)
         stack.callback(metrics.close)
         metrics_place = f"{settings.metrics.listen[0]}:{metrics_port}"
@@ -222,7 +226,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
                 return relay.state  # as last read: a disk that fails is what the status is asked about
 
         async def status() -> NodeStatus:
-            state = await last_state()
+            state, tls = await last_state(), certificates.status()
             oldest_s = (clock.wall_ns() - state.oldest_wall_ns) / 1e9 if state.oldest_wall_ns else 0.0
             return NodeStatus(
                 tenant=policy.tenant,
@@ -246,6 +250,8 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
                 outbox_depth=state.depth,
                 outbox_oldest_s=round(oldest_s, 3),
                 dead_letters=state.dead,
+                tls_files={name: utc(end_s * 1_000_000_000) for name, end_s in tls.ends_at.items()},
+                tls_refused=tls.refused,
             )
 
         admin = Admin(
@@ -263,6 +269,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             settings=lambda: reread(given),
             replayer=replayer,
             replays=store.replays,
+            renew_certificates=certificates.renew,
         )
         socket_path = settings.node.data_dir.absolute() / SOCKET_NAME
         control = ControlServer(socket_path, admin.methods(), group=control_gid)
@@ -293,6 +300,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
 def bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
     sip = settings.sip
     certificate, key, ca = sip.tls_certificate_file, sip.tls_key_file, sip.tls_ca_file
+    own_cas = {(own.table, own.name): str(own.file) for own in settings.tls_authorities}
     return BridgeSettings(
         **bridge_limits(settings),
         listeners=tuple(
@@ -304,6 +312,7 @@ def bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
                 cidrs=peer.addresses,
                 port=peer.port,
                 tls_names=peer.tls_names,
+                tls_ca=own_cas.get(("peers", peer.name), ""),
                 requests_per_s=peer.requests_per_s,
                 liveness=peer.liveness,
                 shared_dialogs=peer.shares_dialogs,
@@ -320,10 +329,25 @@ def bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
             for gateway in policy.gateways.values()
             if gateway.transport is TransportName.TLS
         ),
+        gateway_tls_cas=tuple(
+            (policy.gateways[name].host, file)
+            for (table, name), file in own_cas.items()
+            if table == "gateways"
+        ),
         tls=TlsFiles(certificate=str(certificate), private_key=str(key), ca=str(ca) if ca else "")
         if certificate is not None and key is not None
         else None,
     )
+
+
+def tls_settings(settings: Settings) -> dict[str, str]:
+    """Which setting names a TLS file."""
+    sip = settings.sip
+    named = {str(own.file): own.setting for own in settings.tls_authorities}
+    for name in ("tls_ca_file", "tls_key_file", "tls_certificate_file"):
+        if (file := getattr(sip, name)) is not None:
+            named[str(file)] = f"sip.{name}"
+    return named
 
 
 def bridge_limits(settings: Settings) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 scrape.
 
 No label ever holds a phone number, an account or an address: labels are words of closed sets, and names of
-gateways where a setting is named. The exposition runs in a thread of its own and only reads numbers, so a
+gateways and settings. The exposition runs in a thread of its own and only reads numbers, so a
 slow or stuck scrape costs the calls nothing. What there is to read is declared at the top, once.
 """
 
@@ -26,7 +26,7 @@ from sidecar.core.call import Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.gateway_health import Health
 from sidecar.core.registration import RegistrationState
-from sidecar.ports import GatewayStatus, OutboxState, RelayCounters
+from sidecar.ports import CertificateStatus, GatewayStatus, OutboxState, RelayCounters
 
 # RFC 6076 §4.3 calls it session request delay; 8 and 11 s are E.721's mean and 95 % of an international call.
 PDD_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 11, 20)
@@ -113,6 +113,14 @@ PROBE_TOOK = Metric(
     "sidecar_gateway_probe_seconds", "gauge", "Round trip of the last good probe.", ("gateway",)
 )
 REGISTERED = Metric("sidecar_gateway_registered", "gauge", "1 while it holds our registration.", ("gateway",))
+TLS_END = Metric(
+    "sidecar_tls_end_seconds",
+    "gauge",
+    "When the first certificate of a TLS file that is in force ends, in seconds since 1970.",
+    ("setting",),
+)
+TLS_RENEWALS = Metric("sidecar_tls_renewals", "counter", "Times that changed TLS files came into force.")
+TLS_REFUSALS = Metric("sidecar_tls_refusals", "counter", "Times that TLS files were refused.")
 METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
 
@@ -197,6 +205,10 @@ class Metrics:
     def collect_gateways(self, statuses: Callable[[], Sequence[GatewayStatus]]) -> None:
         """`statuses` is called from the exposition's thread."""
         self.registry.register(_GatewayCollector(statuses))
+
+    def collect_certificates(self, status: Callable[[], CertificateStatus]) -> None:
+        """`status` is called from the exposition's thread."""
+        self.registry.register(_CertificateCollector(status))
 
     # --- the page -------------------------------------------------------------------------------------------
 
@@ -308,6 +320,20 @@ class _GatewayCollector(Collector):
                 if one.registration is not None
             ),
         )
+
+
+class _CertificateCollector(Collector):
+    def __init__(self, status: Callable[[], CertificateStatus]) -> None:
+        self._status = status
+
+    def describe(self) -> Iterable[Family]:
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        status = self._status()
+        yield _by_label(TLS_END, status.ends_at.items())
+        yield _value(TLS_RENEWALS, status.renewals)
+        yield _value(TLS_REFUSALS, status.refusals)
 
 
 def _family(metric: Metric) -> GaugeMetricFamily | CounterMetricFamily:

@@ -28,6 +28,7 @@ from sidecar.core.terms import Detail, HangupOrigin, LivenessCheck, TransportNam
 # The kernel sends a SYN again after one second, and gives the connection up two seconds later. Else it would
 # try for two minutes; a large request for UDP goes by UDP then, and a peer of TCP or TLS is unreachable.
 TCP_CONNECT_TRIES = 1
+NO_AUTHORITY = -1  # the node's is 0; see native/peer_table.hpp
 TLS_HANDSHAKE_MS_MAX = 10_000  # pjsip would wait for ever, and a connection is not counted before
 
 
@@ -47,6 +48,7 @@ class PeerGroup(msgspec.Struct, frozen=True, kw_only=True):
     cidrs: tuple[str, ...]
     port: int = 0  # 0: any
     tls_names: tuple[str, ...] = ()  # of which the peer's verified certificate must hold one; empty: any peer
+    tls_ca: str = ""  # file of its own authority; without it that of the node is asked for, over TLS
     requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
     liveness: LivenessCheck = LivenessCheck.ANY
     shared_dialogs: bool = False  # each of its addresses may speak in the calls of all
@@ -57,7 +59,7 @@ class PeerGroup(msgspec.Struct, frozen=True, kw_only=True):
 class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
     certificate: str
     private_key: str
-    ca: str = ""  # whose certificates are trusted, and then asked for; without it no peer has a verified name
+    ca: str = ""  # whose certificates are trusted, and then asked of everybody
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +97,9 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsFiles | None = None
     # A gateway's host, and what its certificate may bear instead; for all that are reached over TLS.
     gateway_tls_names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    gateway_tls_cas: tuple[
+        tuple[str, str], ...
+    ] = ()  # by host: its own authority, else that of its peer group
     credentials: tuple[Credentials, ...] = ()  # none for a gateway: its challenges go to the caller
 
 
@@ -113,6 +118,8 @@ class BridgeHook:
         self._deliver: Callable[[Sequence[Event]], None] | None = None
         self._endpoint: Any = None
         self._bridge: _bridge.Bridge | None = None
+        self._tls: _bridge.TlsInForce | None = None
+        self._tls_ends: Mapping[str, int] = {}
         self._addresses: tuple[str, ...] = ()
         self._unreadable = 0
 
@@ -120,6 +127,53 @@ class BridgeHook:
     def engine(self) -> str:
         """The pjproject that runs, and the build that the bridge was compiled against."""
         return f"pjproject {_bridge.pj_version()} ({_bridge.PJ_BUILD})"
+
+    @property
+    def tls_files(self) -> tuple[str, ...]:
+        """Those that `read_tls` reads; none where it listens on no TLS."""
+        tls = self._settings.tls
+        if tls is None or all(one.transport is not TransportName.TLS for one in self._settings.listeners):
+            return ()
+        return (tls.certificate, tls.private_key, *filter(None, self._authorities))
+
+    @property
+    def tls_ends(self) -> Mapping[str, int]:
+        """When the first certificate of each file that is in force ends, in seconds since 1970."""
+        return self._tls_ends
+
+    def read_tls(self) -> _bridge.TlsCredentials | None:
+        """None: it listens on no TLS. Reads files, in any thread; HookError names the one that will not
+        do."""
+        if self._settings.tls is None or not self.tls_files:
+            return None
+        try:
+            return _bridge.TlsCredentials(
+                self._settings.tls.certificate, self._settings.tls.private_key, self._authorities
+            )
+        except ValueError as error:
+            raise HookError(str(error)) from None
+
+    def renew_tls(self, credentials: _bridge.TlsCredentials) -> None:
+        """For each handshake from now on; connections that stand go on."""
+        if self._bridge is not None:
+            self._bridge.renew_tls(credentials)
+            self._tls_ends = dict(credentials.ends())
+
+    @property
+    def _authorities(self) -> list[str]:
+        """Files; the first is the node's, empty where it has none."""
+        settings = self._settings
+        own = [*(group.tls_ca for group in settings.peers), *(ca for _, ca in settings.gateway_tls_cas)]
+        return [settings.tls.ca if settings.tls else "", *dict.fromkeys(filter(None, own))]
+
+    @property
+    def _verifies_all(self) -> bool:
+        return bool(self._authorities[0])
+
+    def _authority(self, own: str) -> int:
+        if own:
+            return self._authorities.index(own, 1)
+        return 0 if self._verifies_all else NO_AUTHORITY
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -141,6 +195,9 @@ class BridgeHook:
         asyncio.get_running_loop().add_reader(self._bridge.event_fd(), self._drain)
 
     def _start(self, first: Sequence[WireCommand | Snapshot]) -> None:
+        if (credentials := self.read_tls()) is not None:
+            self._tls = _bridge.TlsInForce(credentials)
+            self._tls_ends = dict(credentials.ends())
         _bridge.silence()
         endpoint = pjsua2.Endpoint()
         endpoint.libCreate()
@@ -169,15 +226,15 @@ class BridgeHook:
         if listener.transport is not TransportName.UDP:
             tries = pjsua2.SockOpt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, TCP_CONNECT_TRIES)
             config.sockOptParams.sockOpts.append(tries)
-        if listener.transport is TransportName.TLS and self._settings.tls is not None:
-            config.tlsConfig.certFile = self._settings.tls.certificate
-            config.tlsConfig.privKeyFile = self._settings.tls.private_key
-            config.tlsConfig.CaListFile = self._settings.tls.ca
+        if listener.transport is TransportName.TLS and self._tls is not None:
+            config.tlsConfig.certFile = self._tls.certificate_file()
+            config.tlsConfig.privKeyFile = self._tls.key_file()
+            config.tlsConfig.CaListFile = self._tls.authorities_file()
             config.tlsConfig.msecTimeout = TLS_HANDSHAKE_MS_MAX
             config.tlsConfig.proto = pjsua2.PJ_SSL_SOCK_PROTO_TLS1_2 | pjsua2.PJ_SSL_SOCK_PROTO_TLS1_3
-            config.tlsConfig.verifyClient = bool(self._settings.tls.ca)
-            config.tlsConfig.requireClientCert = bool(self._settings.tls.ca)
-            config.tlsConfig.verifyServer = False  # the bridge does: pjsip knows no other name than the host
+            config.tlsConfig.requireClientCert = self._verifies_all
+            # The bridge does it, at once: pjsip knows one authority for all, and no other name than the host.
+            config.tlsConfig.verifyClient = config.tlsConfig.verifyServer = False
         kind = _PJ_TRANSPORT[listener.transport]
         if ":" in listener.host:
             kind |= pjsua2.PJSIP_TRANSPORT_IPV6
@@ -217,8 +274,12 @@ class BridgeHook:
             "credentials": [
                 (one.gateway, one.username, one.password, one.realm) for one in settings.credentials
             ],
-            "verify_tls": settings.tls is not None and bool(settings.tls.ca),
-            "gateway_tls_names": [(host.lower(), list(names)) for host, names in settings.gateway_tls_names],
+            "tls": self._tls,
+            "verify_tls": self._verifies_all,
+            "gateway_tls": [
+                *((host, list(names), NO_AUTHORITY) for host, names in settings.gateway_tls_names),
+                *((host, [], self._authority(ca)) for host, ca in settings.gateway_tls_cas),
+            ],
             "peers": [
                 (
                     group.name,
@@ -230,6 +291,7 @@ class BridgeHook:
                     group.shared_dialogs,
                     group.finds_nat,
                     group.asserts_identity,
+                    self._authority(group.tls_ca),
                 )
                 for group in settings.peers
             ],

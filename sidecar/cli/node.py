@@ -24,6 +24,8 @@ def status(
         print_json(found)
         return
     found["sip"] = ", ".join(found["sip"])
+    ends = found.pop("tls_files")
+    found["tls_until"] = ", ".join(f"{moment(end)} ({name})" for name, end in ends.items())
     print_fields((name.replace("_", " "), value) for name, value in found.items())
 
 
@@ -68,8 +70,9 @@ def reload(
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Read the settings again and take over exchange rates and margin floors, for the next calls. All else
-    waits for the next start; a mistake anywhere leaves all as it was (exit code 1)."""
+    """Read the settings again and take over exchange rates and margin floors, for the next calls, and what
+    the TLS files hold, for the next handshakes. All else waits for the next start; a mistake anywhere leaves
+    all as it was (exit code 1)."""
     found = ask(socket, config, as_json, "node.reload", operator=operator or operator_name())
     if as_json:
         print_json(found)
@@ -78,6 +81,8 @@ def reload(
         typer.echo(printable(f"warning: {warning}"))
     rates, floors = found["exchange_rates"], found["margin_floors"]
     typer.echo(f"{'in force' if found['changed'] else 'nothing changed'}: {rates} exchange rates")
+    if found["certificates_renewed"]:
+        typer.echo("in force: other TLS files")
     for name, floor in floors.items():
         whose = "of the node" if name == "*" else f"of account {name}"
         typer.echo(printable(f"margin floor {whose}: {'none' if floor is None else floor}"))

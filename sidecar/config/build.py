@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from sidecar.config import crosscheck, gateway_probing, places
 from sidecar.config.layers import Effective, command_line_layer, environment_layer, file_layer
 from sidecar.config.problems import ConfigError, Findings, Problem
-from sidecar.config.settings import Billing, GatewayCredentials, RecordServerHangUp, Settings
+from sidecar.config.settings import Billing, GatewayCredentials, OwnAuthority, RecordServerHangUp, Settings
 from sidecar.config.settings import Timers as TimerSettings
 from sidecar.config.source import Document, empty_document, read_document
 from sidecar.config.tables import DeckReader, Entry, ExchangeReader, Tables, read_tables
@@ -165,7 +165,9 @@ def _node_name(host_name: str) -> str:
 
 def _peer(entry: Entry, tables: Tables) -> Peer:
     hangups = tuple(ProxyHangup(**hangup.values) for hangup in tables.proxy_hangups[entry.name])
-    return Peer(name=entry.name, proxy_hangups=hangups, **entry.values)
+    own = dict(entry.values)
+    del own["tls_ca_file"]  # of the settings
+    return Peer(name=entry.name, proxy_hangups=hangups, **own)
 
 
 def _gateway(entry: Entry, plain: Settings, tables: Tables) -> Gateway:
@@ -181,7 +183,7 @@ def _gateway(entry: Entry, plain: Settings, tables: Tables) -> Gateway:
     own["remove_headers"] = tuple(
         every for name in own["remove_headers"] for every in header_names.with_compact(name)
     )
-    del own["password_file"], own["realm"]  # of the settings
+    del own["password_file"], own["realm"], own["tls_ca_file"]  # of the settings
     own["probe"], own["register"] = gateway_probing.terms(own)
     return Gateway(name=entry.name, no_response_failover_ms=failover_s * 1_000, **own)
 
@@ -264,7 +266,13 @@ def _settings(effective: Effective, tables: Tables, inputs: Inputs, profile: str
     is_system = inputs.config_file is None and _is_there(inputs.system_file)
     if is_system and not effective.is_given("node.data_dir"):
         plain = replace(plain, node=replace(plain.node, data_dir=places.SYSTEM_DATA_DIR))
-    return replace(plain, profile_path=profile, headers=_headers(tables), credentials=_credentials(tables))
+    return replace(
+        plain,
+        profile_path=profile,
+        headers=_headers(tables),
+        credentials=_credentials(tables),
+        tls_authorities=_tls_authorities(tables),
+    )
 
 
 def _credentials(tables: Tables) -> tuple[GatewayCredentials, ...]:
@@ -274,6 +282,16 @@ def _credentials(tables: Tables) -> tuple[GatewayCredentials, ...]:
         )
         for name, entry in tables.gateways.items()
         if (password_file := entry.path("password_file")) is not None
+    )
+
+
+def _tls_authorities(tables: Tables) -> tuple[OwnAuthority, ...]:
+    written = [("peers", peer) for peer in tables.peers.values()]
+    written += [("gateways", gateway) for gateway in tables.gateways.values()]
+    return tuple(
+        OwnAuthority(table=table, name=entry.name, file=file)
+        for table, entry in written
+        if (file := entry.path("tls_ca_file")) is not None
     )
 
 

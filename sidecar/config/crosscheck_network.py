@@ -85,25 +85,61 @@ def _tls(effective: Effective, tables: Tables, findings: Findings) -> None:
         )
     for file in ("sip.tls_certificate_file", "sip.tls_key_file", "sip.tls_ca_file"):
         check_file(effective, file, findings)
-    has_names = [peer for peer in tables.peers.values() if peer["tls_names"]]
-    if has_names and listening and effective.settings.sip.tls_ca_file is None:
-        findings.error(
-            *has_names[0].at("tls_names"),
-            "certificates of peers are verified against sip.tls_ca_file: it is missing",
-        )
-    for gateway in tables.gateways.values():
-        if not gateway["tls_names"]:
-            continue
-        if gateway["transport"] is not TransportName.TLS:
-            findings.error(*gateway.at("tls_names"), 'needs transport = "tls"')
-        elif listening and effective.settings.sip.tls_ca_file is None:
-            findings.error(*gateway.at("tls_names"), "its certificate is verified only with sip.tls_ca_file")
+    for entry in (*tables.peers.values(), *tables.gateways.values()):
+        path = entry.path("tls_ca_file")
+        if path is not None and (text := _unreadable(path)):
+            findings.error(*entry.at("tls_ca_file"), text)
     if not listening:
-        by_certificate = [rule for rule in tables.account_rules if rule["tls_name"] is not None]
-        for entry, field in [(peer, "tls_names") for peer in has_names] + [
-            (rule, "tls_name") for rule in by_certificate
-        ]:
+        _never_by_certificate(tables, findings)
+    elif effective.settings.sip.tls_ca_file is None:
+        _names_unverified(tables, findings)
+    _gateways_by_certificate(tables, findings)
+
+
+def _never_by_certificate(tables: Tables, findings: Findings) -> None:
+    asked = [(peer, field) for peer in tables.peers.values() for field in ("tls_names", "tls_ca_file")]
+    asked += [(rule, "tls_name") for rule in tables.account_rules]
+    for entry, field in asked:
+        if entry[field]:
             findings.error(*entry.at(field), "can never match: there is no sip.listen_tls")
+
+
+def _names_unverified(tables: Tables, findings: Findings) -> None:
+    """Where the node has no CA file; one of their own will do."""
+    for peer in tables.peers.values():
+        if peer["tls_names"] and peer["tls_ca_file"] is None:
+            findings.error(
+                *peer.at("tls_names"),
+                "certificates of peers are verified against sip.tls_ca_file: it is missing",
+            )
+    blocks = [
+        ipaddress.ip_network(block)
+        for peer in tables.peers.values()
+        if peer["tls_ca_file"] is not None
+        for block in peer["addresses"]
+    ]
+    for gateway in tables.gateways.values():
+        if not gateway["tls_names"] or gateway["tls_ca_file"] is not None:
+            continue
+        if not any(ipaddress.ip_address(gateway["host"]) in block for block in blocks):
+            findings.error(
+                *gateway.at("tls_names"),
+                "its certificate is verified only with sip.tls_ca_file",
+            )
+
+
+def _gateways_by_certificate(tables: Tables, findings: Findings) -> None:
+    authorities: dict[str, Path] = {}
+    for gateway in tables.gateways.values():
+        for field in ("tls_names", "tls_ca_file"):
+            if gateway[field] and gateway["transport"] is not TransportName.TLS:
+                findings.error(*gateway.at(field), 'needs transport = "tls"')
+        path = gateway.path("tls_ca_file")
+        if path is not None and authorities.setdefault(gateway["host"], path) != path:
+            findings.error(
+                *gateway.at("tls_ca_file"),
+                f"another gateway at {gateway['host']} has another: one host has one",
+            )
 
 
 # --- peers --------------------------------------------------------------------------------------------------

@@ -92,6 +92,12 @@ class Peers(Table, frozen=True, kw_only=True):
         "Names of its certificate, one of which must be there: a domain among its alternative names, or its "
         "common name where there is none (RFC 5922); no wildcards.",
     ]
+    tls_ca_file: Annotated[
+        Path | None,
+        "CA file of its own, PEM, relative to the profile: it calls over TLS alone, with a certificate that "
+        "goes back to this one. Its name finds an account only where `tls_names` has it.",
+        Shown("`sip.tls_ca_file`, over TLS"),
+    ] = None
     strip_digits: Annotated[SellStrip, Shown("`billing.strip_digits`")]
     requests_per_s: Annotated[
         int,
@@ -148,9 +154,13 @@ class Gateways(Table, frozen=True, kw_only=True):
     tls_names: Annotated[
         tuple[str, ...],
         values.WORDS,
-        "Names of its certificate, one of which must be there if `host` is not; asked for with "
-        "`sip.tls_ca_file`.",
+        "Names of its certificate, one of which must be there if `host` is not; asked for with a CA file.",
     ]
+    tls_ca_file: Annotated[
+        Path | None,
+        "CA file of its own, PEM, relative to the profile: its certificate goes back to this one.",
+        Shown("that of its peer group, else `sip.tls_ca_file`"),
+    ] = None
     strip_digits: Annotated[int, STRIP, "Digits stripped before the buy rate look-up."]
     calls_max: Annotated[CallsMax, "Calls at one time; then the next gateway.", Shown("no limit")]
     no_response_failover_s: Annotated[

@@ -115,6 +115,13 @@ class Sip(Section, frozen=True, kw_only=True):
         File,
         "CA file that peers' certificates are verified against, PEM. With it whoever connects needs one.",
     ] = None
+    tls_check_interval_s: Annotated[
+        int,
+        Meta(ge=0, le=86_400),
+        "How often it is looked whether the TLS files have changed, which are then in force for the "
+        "handshakes to come; 0: with `sidecar node reload` alone. A wrong file is refused, and what was in "
+        "force stays.",
+    ] = 10
     unlisted_source: Annotated[UnlistedSource, "What a source in no peer group gets: nothing, or 403."] = (
         UnlistedSource.DROP
     )
@@ -407,6 +414,18 @@ class GatewayCredentials(msgspec.Struct, frozen=True, kw_only=True):
     realm: str = ""  # the only one that gets it; empty: any
 
 
+class OwnAuthority(msgspec.Struct, frozen=True, kw_only=True):
+    """The CA file of one peer group or gateway."""
+
+    table: str  # peers or gateways
+    name: str
+    file: Path
+
+    @property
+    def setting(self) -> str:
+        return f"{self.table}.{self.name}.tls_ca_file"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every plain setting, with the value that is in force, and what the tables tell others than the core."""
 
@@ -423,6 +442,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Those an InviteReceived, CancelReceived or ByeReceived is to carry, in lower case.
     headers: tuple[str, ...] = ()
     credentials: tuple[GatewayCredentials, ...] = ()
+    tls_authorities: tuple[OwnAuthority, ...] = ()
 
 
 _SECTIONS = [

@@ -50,6 +50,8 @@ DeckSource = Callable[[str], Deck | Sequence[str]]
 
 # The settings as they are now, or what is wrong with them. Asked in a thread.
 SettingsSource = Callable[[], "Reread | Sequence[str]"]
+# Take over what the TLS files hold now: whether it is something else, or what is wrong with them.
+Renewal = Callable[[], Awaitable["bool | Sequence[str]"]]
 
 ERRORS_SHOWN_MAX = 10
 ACCEPTING = "accepting"  # the state of a node that takes new calls
@@ -86,6 +88,7 @@ class Admin:
         settings: SettingsSource | None = None,
         replayer: Replayer | None = None,
         replays: Replays | None = None,
+        renew_certificates: Renewal | None = None,
     ) -> None:
         self.accounts = AccountCommands(calls, accounts)
         self.records = RecordCommands(calls, records, revisions, status, replayer, replays)
@@ -97,6 +100,7 @@ class Admin:
         self._gateways = gateways
         self._decks = decks
         self._settings = settings
+        self._renew_certificates = renew_certificates
         # Files are read and taken over by one command after the other: else what was read first could come
         # into force last.
         self._reloading = asyncio.Lock()
@@ -152,8 +156,8 @@ class Admin:
         return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
 
     async def node_reload(self, wanted: say.NodeReloadParams, operator: Operator) -> say.NodeReloaded:
-        """Exchange rates and margin floors, for calls and attempts that begin from now on. What is wrong in
-        the settings refuses them whole."""
+        """Exchange rates and margin floors, for calls and attempts that begin from now on, and TLS files, for
+        handshakes to come. What is wrong in any of them refuses them whole."""
         if self._settings is None:
             raise CommandError(ErrorCode.REFUSED, "this node reads its settings only when it starts")
         async with self._reloading:
@@ -161,6 +165,9 @@ class Admin:
             read = await asyncio.to_thread(_margin_terms, self._settings, before)
             if not isinstance(read, _MarginTerms):
                 raise CommandError(ErrorCode.REFUSED, "; ".join(read[:ERRORS_SHOWN_MAX]))
+            renewed = await self._renew_certificates() if self._renew_certificates is not None else False
+            if not isinstance(renewed, bool):
+                raise CommandError(ErrorCode.REFUSED, "; ".join(renewed))
             if read.changed:
                 change = Change(
                     operator=operator,
@@ -179,6 +186,7 @@ class Admin:
             exchange_rates=len(read.found.policy.exchange),
             margin_floors=read.floors,
             changed=read.changed,
+            certificates_renewed=renewed,
             warnings=tuple(read.found.warnings),
         )
 

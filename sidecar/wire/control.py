@@ -120,7 +120,7 @@ class NodeDrainParams(Params, frozen=True, kw_only=True):
 
 
 class NodeReloadParams(Params, frozen=True, kw_only=True):
-    """Read the settings anew and take over exchange rates and margin floors."""
+    """Read the settings anew and take over exchange rates, margin floors, and what the TLS files hold."""
 
     operator: OperatorName
 
@@ -322,6 +322,8 @@ class NodeStatus(Result, frozen=True, kw_only=True):
     outbox_depth: int = 0
     outbox_oldest_s: float = 0.0
     dead_letters: int = 0
+    tls_files: dict[str, datetime] = {}  # by setting: when the first certificate that is in force of it ends
+    tls_refused: str = ""  # what is wrong with the TLS files as they are now
 
 
 class NodeReloaded(Result, frozen=True, kw_only=True):
@@ -329,7 +331,8 @@ class NodeReloaded(Result, frozen=True, kw_only=True):
 
     exchange_rates: int
     margin_floors: dict[str, str | None]
-    changed: bool  # whether anything differs from what was in force
+    changed: bool  # whether anything of these differs from what was in force
+    certificates_renewed: bool = False
     warnings: tuple[str, ...] = ()
 
 

@@ -19,7 +19,7 @@ from sidecar.core.gateway_health import Health
 from sidecar.core.records import cdr_of
 from sidecar.core.registration import RegistrationState
 from sidecar.core.terms import Detail, HangupOrigin
-from sidecar.ports import GatewayStatus, OutboxState, RelayCounters
+from sidecar.ports import CertificateStatus, GatewayStatus, OutboxState, RelayCounters
 from tests.adapters.store_calls import NO_SERVER_RECORDS, POLICY, admitted, answered, ended
 
 WALL_NS = 1_790_000_000_000_000_000
@@ -175,6 +175,16 @@ def test_gateways_that_are_watched_have_a_line_each(page: Page) -> None:
     assert page.value("sidecar_gateway_registered", gateway="ours") == 1
     assert page.value("sidecar_gateway_registered", gateway="theirs") == 0
     assert page.value("sidecar_gateway_registered", gateway="lost") is None
+
+
+def test_it_is_shown_when_a_certificate_ends(page: Page) -> None:
+    ends_at = {"sip.tls_certificate_file": 1_800_000_000, "peers.a.tls_ca_file": 1_900_000_000}
+    status = CertificateStatus(ends_at=ends_at, renewals=2, refusals=1)
+    page.metrics.collect_certificates(lambda: status)
+    for setting, end_s in ends_at.items():
+        assert page.value("sidecar_tls_end_seconds", setting=setting) == end_s
+    assert page.value("sidecar_tls_renewals_total") == 2
+    assert page.value("sidecar_tls_refusals_total") == 1
 
 
 def test_no_number_account_or_address_is_shown(page: Page) -> None:

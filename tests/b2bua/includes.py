@@ -15,8 +15,9 @@ ROOMS = re.findall(
     call relay session_timer liveness translation leg gateway_request
     connections broken_streams second_reading early_dialogs dialog remote_party digest validity passports
     message body assertions transaction deadline
-    defects context stall arrival settings tls_names peer_table source_limit address sent_by stand_in text
-    event_queue messagepack command_queue command_box command event terms declared counters
+    defects context stall arrival tls_names settings tls_in_force peer_table source_limit address sent_by
+    stand_in text event_queue messagepack command_queue command_box command event tls_credentials terms
+    declared counters
 """,
 )
 # The parts of a call, which owns and calls them, tell it in turn what came in, and ask what only it knows of

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 PATIENCE_S: Final = 15.0  # how long a script waits for what must come
 
@@ -208,6 +208,13 @@ class ScriptedUA(asyncio.DatagramProtocol):
     @property
     def quiet(self) -> bool:
         return self._arrived.empty()
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """What the other side has shown, as `ssl` reads it."""
+        assert self._streams is not None
+        shown: dict[str, Any] = self._streams[1].get_extra_info("peercert")
+        return shown
 
     async def until_closed(self) -> None:
         """Until the peer has closed the connection."""

@@ -15,10 +15,10 @@ from sidecar.b2bua.hook import PeerGroup, TlsFiles
 from sidecar.core.commands import Reject
 from sidecar.core.events import InviteReceived, InviteRefused
 from sidecar.core.terms import TransportName
+from tests.b2bua.authority import openssl
 from tests.b2bua.rig import Rig, bridge_settings
 from tests.b2bua.scripted_ua import ScriptedUA
 from tests.b2bua.test_admission import request
-from tests.b2bua.test_tls import openssl
 
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[1] / "sidecar" / "b2bua" / "native"

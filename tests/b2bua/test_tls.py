@@ -1,11 +1,9 @@
-"""TLS: who is let in, who is called, and by which names of their certificates (RFC 5922 §7)."""
+"""TLS: who is let in, who is called, by which names of their certificates (RFC 5922 §7) and authorities."""
 
 from __future__ import annotations
 
 import ssl
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -15,84 +13,9 @@ from sidecar.b2bua.hook import PeerGroup, TlsFiles
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AnswerHeld, InviteReceived, RouteFailed
 from sidecar.core.terms import RouteFailure, TransportName
+from tests.b2bua.authority import PROXY, TLS, VERSIONS, Authority, client, comes_from, refused_from, server
 from tests.b2bua.rig import ANSWER, Dialog, Rig
 from tests.b2bua.scripted_ua import ScriptedUA
-
-TLS = {"transports": (TransportName.UDP, TransportName.TLS)}
-VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
-PROXY = "proxy.example"
-
-
-def openssl(*arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
-
-
-class Authority:
-    """One that signs certificates, with what it has signed."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self._folder = folder
-        self.certificate = str(folder / "ca.pem")
-        openssl(
-            *("req", "-x509", *self._new_key("ca"), "-days", "2", "-subj", "/CN=authority"),
-            *("-addext", "keyUsage=critical,keyCertSign", "-out", self.certificate),
-        )
-
-    def _new_key(self, name: str) -> list[str]:
-        curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-        return [*curve, "-nodes", "-keyout", str(self._folder / f"{name}.key")]
-
-    def sign(self, cn: str = "", alternatives: str = "", days: int = 2) -> tuple[str, str]:
-        """A certificate and its key. `alternatives`: as openssl writes them; 0 days: it has expired."""
-        request, signed, extensions = (str(self._folder / name) for name in ("csr", "signed.pem", "ext"))
-        Path(extensions).write_text(f"subjectAltName={alternatives}\n" if alternatives else "")
-        openssl("req", *self._new_key("signed"), "-out", request, "-subj", f"/CN={cn}" if cn else "/O=nobody")
-        authority = ["-CA", self.certificate, "-CAkey", str(self._folder / "ca.key"), "-CAcreateserial"]
-        openssl(
-            *("x509", "-req", "-in", request, *authority, "-days", str(days)),
-            *("-extfile", extensions, "-out", signed),
-        )
-        return signed, str(self._folder / "signed.key")
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "authority")
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "other")
-
-
-@pytest.fixture
-def ours(tmp_path: Path, authority: Authority) -> TlsFiles:
-    """The bridge's own, in a folder of their own."""
-    copies = []
-    for name, file in zip(("pem", "key"), authority.sign("sidecar.example"), strict=True):
-        copy = tmp_path / f"ours.{name}"
-        copy.write_bytes(Path(file).read_bytes())
-        copies.append(str(copy))
-    return TlsFiles(certificate=copies[0], private_key=copies[1], ca=authority.certificate)
-
-
-def client(ca: str, own: tuple[str, str] | None, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
-    made = ssl.create_default_context(cafile=ca)
-    made.check_hostname = False
-    if own is not None:
-        made.load_cert_chain(*own)
-    if version is not None:
-        made.minimum_version = made.maximum_version = version
-    return made
-
-
-def server(ca: str, own: tuple[str, str]) -> ssl.SSLContext:
-    """Of a gateway that asks for our certificate too."""
-    made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
-    made.verify_mode = ssl.CERT_REQUIRED
-    made.load_cert_chain(*own)
-    return made
 
 
 def named(*names: str) -> dict[str, Any]:
@@ -101,10 +24,6 @@ def named(*names: str) -> dict[str, Any]:
 
 
 # --- who connects to us -------------------------------------------------------------------------------------
-
-
-async def caller(rig: Rig, context: ssl.SSLContext) -> ScriptedUA:
-    return rig.adopt(await ScriptedUA.tcp_client(rig.address("tls"), f"{rig.network}.2", context))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -126,7 +45,7 @@ async def test_a_peer_is_known_by_its_certificate(
 ) -> None:
     async with Rig(tls=ours, **named(PROXY)) as rig:
         context = client(authority.certificate, authority.sign(cn, alternatives), version)
-        peer = await caller(rig, context)
+        peer = await comes_from(rig, 2, context)
         rig.invite(agent=peer)
         await peer.expect(100)
         invite = await rig.event(InviteReceived)
@@ -155,10 +74,8 @@ async def test_a_peer_without_the_name_is_none(
     ours: TlsFiles, authority: Authority, cn: str, alternatives: str
 ) -> None:
     async with Rig(tls=ours, **named(PROXY)) as rig:
-        peer = await caller(rig, client(authority.certificate, authority.sign(cn, alternatives)))
-        rig.invite(agent=peer)
-        await rig.counted("dropped_unlisted", 1)
-        assert peer.quiet
+        await gets_nothing(rig, client(authority.certificate, authority.sign(cn, alternatives)))
+        await rig.counted("refused_certificates", 1)
 
 
 async def test_a_peer_that_is_known_by_its_certificate_is_not_known_without_tls(ours: TlsFiles) -> None:
@@ -170,7 +87,7 @@ async def test_a_peer_that_is_known_by_its_certificate_is_not_known_without_tls(
 
 async def gets_nothing(rig: Rig, context: ssl.SSLContext) -> None:
     try:
-        agent = await caller(rig, context)
+        agent = await comes_from(rig, 2, context)
         rig.invite(agent=agent)
         await agent.until_closed()
     except (ssl.SSLError, ConnectionError):
@@ -193,7 +110,7 @@ async def test_who_has_no_valid_certificate_gets_nothing_where_a_ca_is_set(
         await gets_nothing(rig, client(authority.certificate, certificates[which](), version))
         await rig.settled(rig.caller)
         assert rig.hook.stats()["invites"] == 0
-        peer = await caller(rig, client(authority.certificate, authority.sign(PROXY), version))
+        peer = await comes_from(rig, 2, client(authority.certificate, authority.sign(PROXY), version))
         rig.invite(agent=peer)
         await peer.expect(100)
 
@@ -201,7 +118,7 @@ async def test_who_has_no_valid_certificate_gets_nothing_where_a_ca_is_set(
 async def test_nobody_needs_a_certificate_where_no_ca_is_set(ours: TlsFiles, authority: Authority) -> None:
     files = TlsFiles(certificate=ours.certificate, private_key=ours.private_key)
     async with Rig(tls=files, peers=(PeerGroup(name="all", cidrs=("127.0.0.0/8",)),), **TLS) as rig:
-        peer = await caller(rig, client(authority.certificate, None))
+        peer = await comes_from(rig, 2, client(authority.certificate, None))
         rig.invite(agent=peer)
         await peer.expect(100)
 
@@ -282,7 +199,7 @@ async def test_a_call_over_tls_on_both_sides(ours: TlsFiles, authority: Authorit
     group = PeerGroup(name="all", cidrs=("127.0.0.0/8",), tls_names=(PROXY,), asserts_identity=True)
     async with Rig(tls=ours, peers=(group,), **TLS) as rig:
         own = authority.sign("", f"DNS:{PROXY},IP:{rig.network}.3")
-        peer = await caller(rig, client(authority.certificate, own))
+        peer = await comes_from(rig, 2, client(authority.certificate, own))
         gateway = rig.adopt(
             await ScriptedUA.tcp_server(f"{rig.network}.3", server(authority.certificate, own))
         )
@@ -304,3 +221,133 @@ async def test_a_call_over_tls_on_both_sides(ours: TlsFiles, authority: Authorit
         await gateway.expect(200, "BYE")
         peer.reply(await peer.expect("BYE"), 200)
         await rig.idle()
+
+
+# --- an authority of one's own ------------------------------------------------------------------------------
+
+
+def two_peers(rig: Rig, of_a: Authority, of_b: Authority, **changes: Any) -> tuple[PeerGroup, PeerGroup]:
+    """`.2` is peer a, `.3` peer b."""
+    a, b = (
+        PeerGroup(name=name, cidrs=(f"{rig.network}.{last}/32",), tls_ca=own.certificate)
+        for name, last, own in (("a", 2, of_a), ("b", 3, of_b))
+    )
+    return msgspec.structs.replace(a, **changes), b
+
+
+def rig_with(rig: Rig, **changes: Any) -> Rig:
+    """Of settings that need to know its addresses."""
+    rig.settings = msgspec.structs.replace(rig.settings, **changes)
+    rig.hook = rig.hook.__class__(rig.settings)
+    rig.hook.on_events(rig._take)
+    return rig
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("node_has_one", [False, True])
+async def test_a_peer_goes_back_to_its_own_authority_and_no_other_will_do(
+    ours: TlsFiles,
+    authority: Authority,
+    other: Authority,
+    third: Authority,
+    version: ssl.TLSVersion,
+    node_has_one: bool,
+) -> None:
+    tls = ours if node_has_one else msgspec.structs.replace(ours, ca="")
+    rig = Rig(tls=tls, **TLS)
+    async with rig_with(rig, peers=two_peers(rig, other, third)):
+        of_other, of_third, of_node = (one.sign(PROXY) for one in (other, third, authority))
+        await refused_from(rig, 2, client(authority.certificate, of_third, version))
+        await refused_from(rig, 3, client(authority.certificate, of_other, version))
+        await refused_from(rig, 2, client(authority.certificate, of_node, version))
+        if not node_has_one:  # else the handshake itself fails
+            await refused_from(rig, 2, client(authority.certificate, None, version))
+        for last, own, name in ((2, of_other, "a"), (3, of_third, "b")):
+            agent = await comes_from(rig, last, client(authority.certificate, own, version))
+            rig.invite(agent=agent)
+            await agent.expect(100)
+            invite = await rig.event(InviteReceived)
+            # An authority of one group vouches for none of the names that accounts are found by.
+            assert (invite.peer, invite.tls_name) == (name, "")
+
+
+async def test_a_name_that_the_group_lists_is_told_whoever_its_authority_is(
+    ours: TlsFiles, authority: Authority, other: Authority, third: Authority
+) -> None:
+    rig = Rig(tls=ours, **TLS)
+    async with rig_with(rig, peers=two_peers(rig, other, third, tls_names=("a.example", PROXY))):
+        await refused_from(rig, 2, client(authority.certificate, other.sign("b.example")))
+        own = other.sign("", f"DNS:b.example,DNS:{PROXY}")
+        agent = await comes_from(rig, 2, client(authority.certificate, own))
+        rig.invite(agent=agent)
+        assert (await rig.event(InviteReceived)).tls_name == PROXY
+
+
+async def test_the_authority_of_one_peer_vouches_for_nobody_else(
+    ours: TlsFiles, authority: Authority, other: Authority, third: Authority
+) -> None:
+    rig = Rig(tls=ours, **TLS)
+    a, _ = two_peers(rig, other, third)
+    rest = PeerGroup(name="rest", cidrs=(f"{rig.network}.3/32",))
+    async with rig_with(rig, peers=(a, rest)):
+        await refused_from(rig, 3, client(authority.certificate, other.sign(PROXY)))
+        await refused_from(rig, 9, client(authority.certificate, other.sign(PROXY)))  # of no group
+        agent = await comes_from(rig, 3, client(authority.certificate, authority.sign(PROXY)))
+        rig.invite(agent=agent)
+        assert (await rig.event(InviteReceived)).peer == "rest"
+
+
+async def test_a_peer_with_an_authority_of_its_own_is_not_known_without_tls(
+    ours: TlsFiles, other: Authority, third: Authority
+) -> None:
+    rig = Rig(tls=ours, **TLS)
+    async with rig_with(rig, peers=two_peers(rig, other, third)):
+        rig.invite()
+        await rig.counted("dropped_unlisted", 1)
+        assert rig.caller.quiet
+
+
+async def test_peers_without_an_authority_need_no_certificate_where_the_node_has_none(
+    ours: TlsFiles, authority: Authority, other: Authority, third: Authority
+) -> None:
+    rig = Rig(tls=msgspec.structs.replace(ours, ca=""), **TLS)
+    a, _ = two_peers(rig, other, third)
+    rest = PeerGroup(name="rest", cidrs=(f"{rig.network}.3/32",))
+    async with rig_with(rig, peers=(a, rest)):
+        for own in (None, third.sign(PROXY)):
+            agent = await comes_from(rig, 3, client(authority.certificate, own))
+            rig.invite(agent=agent)
+            invite = await rig.event(InviteReceived)
+            assert (invite.peer, invite.tls_name) == ("rest", "")
+
+
+@pytest.mark.parametrize("whose", ["its own", "its group's"])
+@pytest.mark.parametrize(("signer", "reached"), [("other", True), ("authority", False), ("third", False)])
+async def test_a_gateway_goes_back_to_its_own_authority(
+    ours: TlsFiles,
+    authority: Authority,
+    other: Authority,
+    third: Authority,
+    whose: str,
+    signer: str,
+    reached: bool,
+) -> None:
+    rig = Rig(tls=ours, **TLS)
+    host = f"{rig.network}.3"
+    own = whose == "its own"
+    groups = (
+        PeerGroup(name="callers", cidrs=(f"{rig.network}.2/32",)),
+        PeerGroup(name="gateways", cidrs=(f"{host}/32",), tls_ca="" if own else other.certificate),
+    )
+    cas = ((host, other.certificate),) if own else ()
+    rig_with(rig, peers=groups, gateway_tls_names=((host, ("carrier.example",)),), gateway_tls_cas=cas)
+    async with rig:
+        by = {"authority": authority, "other": other, "third": third}[signer]
+        gateway, _ = await called(rig, server(authority.certificate, by.sign("carrier.example")))
+        if reached:
+            gateway.reply(await gateway.expect("INVITE"), 486, tag="to-b")
+            assert (await rig.until(RouteFailed)).sip_code == 486
+        else:
+            assert (await rig.until(RouteFailed)).cause is RouteFailure.UNREACHABLE
+            assert gateway.everything == []
+            assert rig.hook.stats()["refused_certificates"] == 1

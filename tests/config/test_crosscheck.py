@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidecar.wiring import bridge_settings
+from sidecar.wiring import bridge_settings, tls_settings
 from tests.config.support import PROFILE, Start
 
 LAST = PROFILE.count("\n")
@@ -286,6 +286,61 @@ def test_names_of_certificates_reach_the_bridge(start: Start) -> None:
     bridge = bridge_settings(loaded.settings, loaded.policy)
     assert {peer.name: peer.tls_names for peer in bridge.peers}["x"] == ("a", "b")
     assert bridge.gateway_tls_names == (("10.0.0.1", ("c",)),)
+
+
+TLS_FILES = "".join(f"tls_{kind}_file = '{OWN}'\n" for kind in ("certificate", "key"))
+OVER_TLS = PROFILE.replace("[sip]\n", "[sip]\nlisten_tls = ['127.0.0.1:0']\n")
+PEER_X = "[peers.x]\naddresses = ['10.0.0.0/24']\n"
+GATEWAY_X = "[gateways.x]\nhost = '10.0.0.1'\nport = 1\ntransport = 'tls'\n"
+OWN_CA = "tls_ca_file = 'profile.toml'\n"  # relative to the profile
+
+
+def test_an_authority_of_ones_own_reaches_the_bridge(start: Start) -> None:
+    profile = f"{OVER_TLS}{PEER_X}{OWN_CA}{GATEWAY_X}{OWN_CA}"
+    loaded = start.load(f"[sip]\n{TLS_FILES}", profile)
+    bridge = bridge_settings(loaded.settings, loaded.policy)
+    file = str(start.folder / "profile.toml")
+    assert {peer.name: peer.tls_ca for peer in bridge.peers}["x"] == file
+    assert bridge.gateway_tls_cas == (("10.0.0.1", file),)
+    names = tls_settings(loaded.settings)
+    own = str(start.folder / OWN)
+    assert names == {file: "gateways.x.tls_ca_file", own: "sip.tls_certificate_file"}
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        f"{OVER_TLS}{PEER_X}tls_names = ['a']\n{OWN_CA}",
+        f"{OVER_TLS}{GATEWAY_X}tls_names = ['a']\n{OWN_CA}",
+        f"{OVER_TLS}{PEER_X}{OWN_CA}{GATEWAY_X}tls_names = ['a']\n",  # that of its group
+    ],
+)
+def test_names_are_verified_by_an_authority_of_ones_own(start: Start, profile: str) -> None:
+    assert start.problems(f"[sip]\n{TLS_FILES}", profile) == ()
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        (f"{OVER_TLS}{PEER_X}tls_ca_file = 'none'\n", "peers.x.tls_ca_file: there is no file "),
+        (f"{OVER_TLS}{GATEWAY_X}tls_ca_file = 'none'\n", "gateways.x.tls_ca_file: there is no file "),
+        (f"{PROFILE}{PEER_X}{OWN_CA}", "peers.x.tls_ca_file: can never match: there is no sip.listen_tls"),
+        (
+            f"{OVER_TLS}{GATEWAY_X}{OWN_CA}".replace("transport = 'tls'\n", ""),
+            'gateways.x.tls_ca_file: needs transport = "tls"',
+        ),
+        (
+            f"{OVER_TLS}{GATEWAY_X}{OWN_CA}{GATEWAY_X}".replace("[gateways.x]", "[gateways.y]", 1)
+            + f"tls_ca_file = '{OWN}'\n",
+            "gateways.x.tls_ca_file: another gateway at 10.0.0.1 has another: one host has one",
+        ),
+    ],
+)
+def test_an_authority_of_ones_own_that_will_not_do_is_one_error(
+    start: Start, profile: str, said: str
+) -> None:
+    [shown] = start.shown(start.problems(f"[sip]\n{TLS_FILES}", profile))
+    assert said in shown
 
 
 def test_prepaid_accounts_that_may_call_for_nothing_are_named_up_to_five(start: Start) -> None:

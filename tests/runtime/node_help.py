@@ -92,7 +92,9 @@ class Node:
             gateways=lambda: self.gateways,
             decks=lambda name: self.read_deck(name),  # noqa: PLW0108 - a test may change it
             settings=lambda: self.settings,
+            renew_certificates=self._renew_certificates,
         )
+        self.renewed: bool | Sequence[str] = False  # what a test wants to have become of the TLS files
         self.read_deck: Callable[[str], Deck | Sequence[str]] = lambda name: self.decks.get(
             name, [f"no deck is in force as {name}"]
         )
@@ -100,6 +102,9 @@ class Node:
         self._numbers = 0
         store.on_outcome(self._outcome)
         store.outbox.on_rows(self._news.set)
+
+    async def _renew_certificates(self) -> bool | Sequence[str]:
+        return self.renewed
 
     def counted(self, name: str, **labels: str) -> float:
         """A number of the metrics; 0 where there is none yet."""

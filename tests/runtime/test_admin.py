@@ -164,6 +164,21 @@ async def test_margin_terms_are_taken_over_whole_and_nothing_else_is(node: Node)
     assert node.calls.policy.exchange == ExchangeTable([rate])
 
 
+async def test_a_reload_takes_over_tls_files_or_leaves_all_as_it_was(node: Node) -> None:
+    read = replace(node.calls.policy, margin_floor=Decimal("0.10"))
+    node.settings = Reread(policy=read)
+    asked = say.NodeReloadParams(operator="ann")
+    node.renewed = ["/etc/key.pem: is not the key"]
+    with pytest.raises(CommandError, match="is not the key") as refused:
+        await node.admin.node_reload(asked, ANN)
+    assert refused.value.code is ErrorCode.REFUSED
+    assert node.calls.policy.margin_floor is None
+    node.renewed = True
+    found = await node.admin.node_reload(asked, ANN)
+    assert (found.certificates_renewed, found.changed) == (True, True)
+    assert node.calls.policy.margin_floor == Decimal("0.10")
+
+
 # --- accounts -----------------------------------------------------------------------------------------------
 
 

@@ -163,33 +163,46 @@ void Bridge::stop() {
 void Bridge::on_transport_state(pjsip_transport* transport, pjsip_transport_state state,
                                 const pjsip_transport_state_info* info) {
     context_.tls_names.on_state(transport, state, info);
-    if (state == PJSIP_TP_STATE_CONNECTED && !is_who_was_called(transport)) {
+    if (state == PJSIP_TP_STATE_CONNECTED && !is_by_right_certificate(transport)) {
         context_.counters.add(Counter::refused_certificates);
-        pjsip_transport_shutdown(transport);  // before anything has been sent on it
+        pjsip_transport_shutdown(transport);  // before anything has been sent or heard on it
     }
     if (pjsuas_on_state_ != nullptr) pjsuas_on_state_(transport, state, info);
     connections_.on_state(transport, state);
 }
 
-// RFC 5922 §7.3. A gateway bears its host or one of its names. Who else is called, in a dialog, bears the host that it named,
-// or is of a peer group by its certificate as it is by its address.
-bool Bridge::is_who_was_called(const pjsip_transport* transport) const {
-    const bool asked = transport->dir == PJSIP_TP_DIR_OUTGOING && (transport->flag & PJSIP_TRANSPORT_SECURE) != 0;
-    if (!asked || !context_.settings.verify_tls) return true;
-    const TlsNames& names = context_.tls_names;
+bool Bridge::is_by_right_certificate(const pjsip_transport* transport) const {
+    const ShownCertificate* shown = context_.tls_names.of(transport);
+    if (shown == nullptr) return true;
     try {
-        const auto host = without_brackets(view(transport->remote_name.host));
-        if (names.has(transport, host)) return true;
-        const auto gateway = context_.settings.gateway_tls_names.find(std::string(host));
-        if (gateway == context_.settings.gateway_tls_names.end()) {
-            return !names.of(transport).empty() &&
-                   context_.group_of(&transport->key.rem_addr, transport) != PeerTable::unlisted;
-        }
-        const auto is_one = [&](const std::string& name) { return names.has(transport, name); };
-        return std::any_of(gateway->second.begin(), gateway->second.end(), is_one);
+        return transport->dir == PJSIP_TP_DIR_OUTGOING ? is_who_was_called(transport, *shown) : may_call(transport, *shown);
     } catch (const std::exception&) {  // out of memory
         return false;
     }
+}
+
+// Whoever is listed by the address alone lacks the certificate that its group asks for.
+bool Bridge::may_call(const pjsip_transport* transport, const ShownCertificate& shown) const {
+    const Settings& settings = context_.settings;
+    const auto* address = &transport->key.rem_addr;
+    if (settings.peers.find(address, &shown) != PeerTable::unlisted) return true;
+    const bool stranger = settings.peers.find_called(address) == PeerTable::unlisted;
+    return stranger && (!settings.verify_tls || shown.is_by(PeerTable::node_authority));
+}
+
+// RFC 5922 §7.3. A gateway bears its host or one of its names. Who else is called, in a dialog, bears the host that it named,
+// or is of a peer group by its certificate as it is by its address.
+bool Bridge::is_who_was_called(const pjsip_transport* transport, const ShownCertificate& shown) const {
+    const Settings& settings = context_.settings;
+    const auto* address = &transport->key.rem_addr;
+    const auto host = lower(without_brackets(view(transport->remote_name.host)));
+    const int authority = authority_called(settings, host, address);
+    if (authority == PeerTable::no_authority) return true;
+    if (!shown.is_by(authority)) return false;
+    if (shown.bears_one_of({host})) return true;
+    const auto gateway = settings.gateway_tls.find(host);
+    if (gateway != settings.gateway_tls.end()) return shown.bears_one_of(gateway->second.names);
+    return !shown.names.empty() && settings.peers.find(address, &shown) != PeerTable::unlisted;
 }
 
 void Bridge::on_sending(pjsip_tx_data* tdata) {
@@ -270,6 +283,7 @@ void Bridge::run(std::vector<Command>& commands) {
                            [&](const commands::AskGateway& asked) { ask_gateway(asked); },
                            [&](const commands::Adopt& saved) { adopt(saved); },
                            [&](const commands::Hear&) { hears_ = true; },
+                           [&](const commands::RenewTls& to) { renew_tls(to); },
                            [](const commands::Stop&) {},
                            for_call,
                        },
@@ -291,6 +305,11 @@ void Bridge::snapshot() {
     for (const auto& [id, call] : calls_) taken.bridge_ids.ids.push_back(id);
     for (const auto& [leg, owned] : abandoned_) taken.given_up_ids.ids.push_back(leg->bridge_id());
     context_.events.push(0, Moment::now(), taken);
+}
+
+void Bridge::renew_tls(const commands::RenewTls& to) {
+    const auto& tls = context_.settings.tls;
+    if (tls) context_.counters.add(tls->renew(to.credentials) ? Counter::tls_renewals : Counter::exceptions);
 }
 
 void Bridge::ask_gateway(const commands::AskGateway& asked) {

@@ -103,7 +103,10 @@ private:
     void snapshot();
     void adopt(const commands::Adopt& saved);
     void ask_gateway(const commands::AskGateway& asked);
-    bool is_who_was_called(const pjsip_transport* transport) const;
+    void renew_tls(const commands::RenewTls& to);
+    bool is_by_right_certificate(const pjsip_transport* transport) const;  // true where it is none of TLS
+    bool may_call(const pjsip_transport* transport, const ShownCertificate& shown) const;
+    bool is_who_was_called(const pjsip_transport* transport, const ShownCertificate& shown) const;
     void stop_here();
     void count_holdings() noexcept;
     void give_memory_back() noexcept;

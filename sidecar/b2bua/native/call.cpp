@@ -121,18 +121,19 @@ InviteReceived invite_of(Context& context, const pjsip_rx_data* invite, std::uin
     const int group = context.group_of(&invite->pkt_info.src_addr, invite->tp_info.transport);
     const auto request_uri = request_uri_of(invite);
     const auto* from = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(invite->msg_info.from->uri));
-    const auto& tls_names = context.tls_names.of(invite->tp_info.transport);
     InviteReceived received{};
     received.mono_ns = at.mono_ns;
     received.wall_ns = at.wall_ns;
     received.bridge_id = id;
-    if (group != PeerTable::unlisted) received.peer = context.settings.peers.name(group);
+    if (group != PeerTable::unlisted) {
+        received.peer = context.settings.peers.name(group);
+        received.tls_name = context.tls_names.name_of(group, invite->tp_info.transport);
+    }
     received.request_uri = request_uri;
     received.request_user = user_in(request_uri);
     received.from_user = user_in(printed(from, PJSIP_URI_IN_REQ_URI));
     received.passports = passports_of(context, invite);
     received.headers = wanted_headers_of(context, invite->msg_info.msg);
-    if (!tls_names.empty()) received.tls_name = tls_names.front();
     return received;
 }
 

@@ -4,8 +4,10 @@
 #include "declared.hpp"
 #include "event.hpp"
 #include "terms.hpp"
+#include "tls_credentials.hpp"
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -125,6 +127,9 @@ struct SetAccepting {
     std::string detail;  // of the refusals; empty: accepting
 };
 struct Hear {};  // what peers say; before it, nothing is heard
+struct RenewTls {
+    std::shared_ptr<const TlsCredentials> credentials;
+};
 struct Stop {};
 
 using All = std::tuple<Route, Adopt, RelayAnswer, RelayFailure, Reject, Release, ArmDeadline, Snapshot, AskGateway>;
@@ -135,7 +140,8 @@ namespace sidecar {
 
 using Command =
     std::variant<commands::Route, commands::Adopt, commands::RelayAnswer, commands::RelayFailure, commands::Reject, commands::Release,
-                 commands::ArmDeadline, commands::Snapshot, commands::AskGateway, commands::SetAccepting, commands::Hear, commands::Stop>;
+                 commands::ArmDeadline, commands::Snapshot, commands::AskGateway, commands::SetAccepting, commands::RenewTls, commands::Hear,
+                 commands::Stop>;
 
 template <typename... F>
 struct Overloaded : F... {

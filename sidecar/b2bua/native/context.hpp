@@ -51,7 +51,7 @@ struct Context {
     pjsip_module* const user;  // the bridge's module: transaction user of every transaction of ours
     Counters counters{};
     EventQueue events{counters, settings.events_max, settings.patience_ms, settings.batch_interval_ms};
-    TlsNames tls_names{};
+    TlsNames tls_names{settings};
     int drops_told = 0;  // since the last tick, to Python's log
     int depth = 0;  // of callbacks of pjsip within callbacks
     Arrival arrival{};

@@ -20,7 +20,8 @@ namespace sidecar {
     X(dropped_unlisted)           /* any request of an unlisted source */                                    \
     X(dropped_over_rate)          /* requests of a source above its requests_per_s */                        \
     X(refused_connections)        /* closed: too many, or of a stranger who said nothing that counts */      \
-    X(refused_certificates)       /* connections closed: it bears none of the gateway's names */              \
+    X(refused_certificates)       /* TLS connections closed: not the authority or the name that is asked for */ \
+    X(tls_renewals)               /* times that other credentials came into force */                          \
     X(dropped_foreign)            /* right tags, but from none of the leg's own addresses */                  \
     X(dropped_unparsable)         /* which message it is, or whose, cannot be read */                        \
     X(refused_malformed)          /* 400 */                                                                  \

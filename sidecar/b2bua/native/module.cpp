@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -94,6 +95,12 @@ void hear(Bridge& self) {
     self.post(std::move(batch));
 }
 
+void renew_tls(Bridge& self, std::shared_ptr<TlsCredentials> credentials) {
+    std::vector<Command> batch;
+    batch.emplace_back(commands::RenewTls{std::move(credentials)});
+    self.post(std::move(batch));
+}
+
 // --- declarations ----------------------------------------------------------------------------------------------------
 
 template <typename Tuple>
@@ -153,18 +160,20 @@ Settings to_settings(nb::dict d) {
         s.credentials[nb::cast<std::string>(one[0])] = {nb::cast<std::string>(one[1]), nb::cast<std::string>(one[2]),
                                                        nb::cast<std::string>(one[3])};
     }
+    s.tls = nb::cast<std::shared_ptr<TlsInForce>>(get("tls"));  // None: null
     s.verify_tls = nb::cast<bool>(get("verify_tls"));
-    for (nb::handle item : nb::cast<nb::list>(get("gateway_tls_names"))) {
+    for (nb::handle item : nb::cast<nb::list>(get("gateway_tls"))) {
         const auto gateway = nb::cast<nb::tuple>(item);
-        auto& names = s.gateway_tls_names[nb::cast<std::string>(gateway[0])];
-        for (auto& name : nb::cast<std::vector<std::string>>(gateway[1])) names.push_back(std::move(name));
+        auto& one = s.gateway_tls[lower(nb::cast<std::string>(gateway[0]))];
+        for (const auto& name : nb::cast<std::vector<std::string>>(gateway[1])) one.names.push_back(lower(name));
+        one.authority = std::max(one.authority, nb::cast<int>(gateway[2]));
     }
     for (nb::handle item : nb::cast<nb::list>(get("peers"))) {
         const auto group = nb::cast<nb::tuple>(item);
         s.peers.add(nb::cast<std::string>(group[0]), nb::cast<std::vector<std::string>>(group[1]), nb::cast<int>(group[2]),
                     nb::cast<std::vector<std::string>>(group[3]), nb::cast<int>(group[4]),
                     word_of<LivenessCheck>(group[5]), nb::cast<bool>(group[6]), nb::cast<bool>(group[7]),
-                    nb::cast<bool>(group[8]));
+                    nb::cast<bool>(group[8]), nb::cast<int>(group[9]));
     }
     return s;
 }
@@ -196,6 +205,15 @@ NB_MODULE(_bridge, m) {
     m.attr("WORDS") = declared_words<Side, Transport, RouteFailure, LivenessCheck, SavedLegState, DeadlineKind>();
     m.def("leg_b_names", &names, "What the bridge itself derives; sidecar.core.identity must give the same.");
     m.def("silence", [] { pj_log_set_level(0); }, "No lines from pjlib on stdout before pjsua has its settings.");
+    nb::class_<TlsCredentials>(m, "TlsCredentials")
+        .def(nb::init<const std::string&, const std::string&, const std::vector<std::string>&>(),
+             nb::call_guard<nb::gil_scoped_release>())
+        .def("ends", &TlsCredentials::ends);
+    nb::class_<TlsInForce>(m, "TlsInForce")
+        .def("__init__", [](TlsInForce* self, std::shared_ptr<TlsCredentials> first) { new (self) TlsInForce(std::move(first)); })
+        .def("certificate_file", &TlsInForce::certificate_file)
+        .def("key_file", &TlsInForce::key_file)
+        .def("authorities_file", &TlsInForce::authorities_file);
     nb::class_<Bridge>(m, "Bridge")
         .def("__init__", [](Bridge* self, nb::dict settings) { new (self) Bridge(to_settings(settings)); })
         .def("start", &Bridge::start)
@@ -205,5 +223,6 @@ NB_MODULE(_bridge, m) {
         .def("post", &post)
         .def("hear", &hear)
         .def("set_accepting", &set_accepting)
+        .def("renew_tls", &renew_tls)
         .def("stats", &stats);
 }

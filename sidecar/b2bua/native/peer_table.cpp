@@ -1,5 +1,7 @@
 #include "peer_table.hpp"
 
+#include "text.hpp"
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
@@ -20,11 +22,15 @@ Address mapped(const in_addr& address) {
     return out;
 }
 
-bool shares_name(const std::vector<std::string>& wanted, const std::vector<std::string>& given) {
-    return std::find_first_of(given.begin(), given.end(), wanted.begin(), wanted.end()) != given.end();
+}  // namespace
+
+bool ShownCertificate::is_by(int authority) const {
+    return std::find(authorities.begin(), authorities.end(), authority) != authorities.end();
 }
 
-}  // namespace
+bool ShownCertificate::bears_one_of(const std::vector<std::string>& wanted) const {
+    return std::find_first_of(names.begin(), names.end(), wanted.begin(), wanted.end()) != names.end();
+}
 
 Address address_of(const pj_sockaddr_t* socket_address) {
     if (static_cast<const pj_sockaddr*>(socket_address)->addr.sa_family == pj_AF_INET6()) {
@@ -70,12 +76,10 @@ bool PeerTable::holds(const Range& range, const Address& address) {
 
 void PeerTable::add(std::string name, const std::vector<std::string>& cidrs, int port,
                     std::vector<std::string> tls_names, int requests_per_s, LivenessCheck liveness,
-                    bool shared_dialogs, bool finds_nat, bool asserts_identity) {
-    for (auto& tls_name : tls_names) {  // as TlsNames has them
-        std::transform(tls_name.begin(), tls_name.end(), tls_name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
-    }
+                    bool shared_dialogs, bool finds_nat, bool asserts_identity, int authority) {
+    for (auto& tls_name : tls_names) tls_name = lower(tls_name);
     Group group{std::move(name), port, {}, std::move(tls_names), requests_per_s, liveness, shared_dialogs,
-                finds_nat, asserts_identity};
+                finds_nat, asserts_identity, authority};
     for (const auto& text : cidrs) {
         Range range{};
         if (!parse(text, range)) throw std::invalid_argument("peer group " + group.name + ": not a CIDR: " + text);
@@ -95,20 +99,42 @@ int PeerTable::named(std::string_view name) const {
     return found == groups_.end() ? unlisted : static_cast<int>(found - groups_.begin());
 }
 
-int PeerTable::find(const pj_sockaddr_t* socket_address, const std::vector<std::string>& tls_names) const {
-    return find_if(socket_address, &tls_names);
+bool PeerTable::Group::admits(const ShownCertificate* shown) const {
+    const bool by_certificate = authority > node_authority || !tls_names.empty();
+    if (shown == nullptr) return !by_certificate;
+    return (authority == no_authority || shown->is_by(authority)) && (tls_names.empty() || shown->bears_one_of(tls_names));
 }
 
-int PeerTable::find_if(const pj_sockaddr_t* socket_address, const std::vector<std::string>* tls_names) const {
+bool PeerTable::holds(const Group& group, const Address& address, int port) const {
+    if (group.port != 0 && group.port != port) return false;
+    return std::any_of(group.ranges.begin(), group.ranges.end(), [&](const Range& range) { return holds(range, address); });
+}
+
+int PeerTable::find(const pj_sockaddr_t* socket_address, const ShownCertificate* shown) const {
     const Address address = address_of(socket_address);
     const int port = pj_sockaddr_get_port(socket_address);
     for (std::size_t i = 0; i < groups_.size(); ++i) {
-        const Group& group = groups_[i];
-        if (group.port != 0 && group.port != port) continue;
-        if (tls_names != nullptr && !group.tls_names.empty() && !shares_name(group.tls_names, *tls_names)) continue;
-        if (lists(static_cast<int>(i), address)) return static_cast<int>(i);
+        if (groups_[i].admits(shown) && holds(groups_[i], address, port)) return static_cast<int>(i);
     }
     return unlisted;
+}
+
+int PeerTable::find_called(const pj_sockaddr_t* socket_address) const {
+    const Address address = address_of(socket_address);
+    const int port = pj_sockaddr_get_port(socket_address);
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        if (holds(groups_[i], address, port)) return static_cast<int>(i);
+    }
+    return unlisted;
+}
+
+std::vector<int> PeerTable::authorities_at(const pj_sockaddr_t* socket_address) const {
+    const Address address = address_of(socket_address);
+    std::vector<int> found{node_authority};
+    for (std::size_t i = 0; i < groups_.size(); ++i) {
+        if (groups_[i].authority > node_authority && lists(static_cast<int>(i), address)) found.push_back(groups_[i].authority);
+    }
+    return found;
 }
 
 }  // namespace sidecar

@@ -14,20 +14,36 @@ namespace sidecar {
 
 Address address_of(const pj_sockaddr_t* socket_address);
 
+// What the other side of a TLS connection has proved: by no certificate at all, nothing.
+struct ShownCertificate {
+    std::vector<std::string> names;  // in lower case; see TlsNames
+    std::vector<int> authorities;    // that it goes back to, of those that were asked for
+
+    bool is_by(int authority) const;
+    bool bears_one_of(const std::vector<std::string>& wanted) const;
+};
+
 class PeerTable {
 public:
     static constexpr int unlisted = -1;
+    static constexpr int no_authority = -1;
+    static constexpr int node_authority = 0;  // of those groups that name none of their own
 
     // Throws std::invalid_argument naming the CIDR that is none.
     void add(std::string name, const std::vector<std::string>& cidrs, int port, std::vector<std::string> tls_names,
              int requests_per_s, LivenessCheck liveness, bool shared_dialogs, bool finds_nat,
-             bool asserts_identity);
+             bool asserts_identity, int authority);
 
-    // Index of the group, or `unlisted`. `tls_names`: those in the verified certificate of the connection; a group that
-    // asks for names holds nobody who has none of them.
-    int find(const pj_sockaddr_t* address, const std::vector<std::string>& tls_names) const;
-    // Of a place that is called, whose certificate is looked at by itself: its group asks for names of those who call us.
-    int find_called(const pj_sockaddr_t* address) const { return find_if(address, nullptr); }
+    // Index of the group, or `unlisted`. `shown`: over the connection; null: it is none of TLS, or not known. A group that asks
+    // for names, or has an authority of its own, holds nobody who does not show such a certificate. One that leaves that to the
+    // node holds whoever comes by UDP and TCP, and over TLS whom the node's authority vouches for.
+    int find(const pj_sockaddr_t* address, const ShownCertificate* shown) const;
+    // By the address alone: of a place that is called, whose certificate is looked at by itself.
+    int find_called(const pj_sockaddr_t* address) const;
+    int authority(int group) const { return group == unlisted ? no_authority : groups_.at(static_cast<std::size_t>(group)).authority; }
+    // Of the groups that an address may be in, and of the node.
+    std::vector<int> authorities_at(const pj_sockaddr_t* address) const;
+    const std::vector<std::string>& tls_names(int group) const { return groups_.at(static_cast<std::size_t>(group)).tls_names; }
     const std::string& name(int group) const { return groups_.at(static_cast<std::size_t>(group)).name; }
     int named(std::string_view name) const;  // `unlisted`: there is none (any more)
     int requests_per_s(int group) const { return groups_.at(static_cast<std::size_t>(group)).requests_per_s; }
@@ -54,8 +70,11 @@ private:
         bool shared_dialogs;  // each address may speak in the dialogs of all
         bool finds_nat;  // see Dialog::aim
         bool asserts_identity;
+        int authority;
+
+        bool admits(const ShownCertificate* shown) const;
     };
-    int find_if(const pj_sockaddr_t* address, const std::vector<std::string>* tls_names) const;
+    bool holds(const Group& group, const Address& address, int port) const;
     static bool parse(std::string_view text, Range& out);
     static bool holds(const Range& range, const Address& address);
 

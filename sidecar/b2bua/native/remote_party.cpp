@@ -57,7 +57,7 @@ void RemoteParty::was_caller(const Context& context, const pj_sockaddr& address,
 void RemoteParty::is_called(const Context& context, const pj_sockaddr& address, bool secure) {
     secure_ = secure;
     pj_sockaddr_cp(&address_, &address);
-    group_ = context.settings.peers.find(&address_, {});
+    group_ = context.settings.peers.find(&address_, nullptr);
     trusted_ = context.settings.peers.asserts_identity(context.settings.peers.find_called(&address_));
     own_.insert(own_.begin(), address_of(&address_));
 }

@@ -40,7 +40,7 @@ std::optional<bool> asker_refreshes(const pjsip_msg* msg) {
     if (header == nullptr) return std::nullopt;
     std::string value = header_value(header, 256);
     std::erase_if(value, [](char c) { return c == ' ' || c == '\t'; });
-    std::transform(value.begin(), value.end(), value.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
+    value = lower(value);
     value += ';';
     if (value.find(";refresher=uac;") != std::string::npos) return true;
     if (value.find(";refresher=uas;") != std::string::npos) return false;

@@ -3,8 +3,10 @@
 
 #include "peer_table.hpp"
 #include "terms.hpp"
+#include "tls_in_force.hpp"
 
 #include <array>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -20,6 +22,11 @@ struct Credentials {  // of one gateway, as its profile says
     std::string username;
     std::string password;
     std::string realm;  // the only one that gets the password; empty: any
+};
+
+struct GatewayTls {  // of those at one host
+    std::vector<std::string> names;  // of its certificate, beside the host itself
+    int authority = PeerTable::no_authority;  // its own; else that of its peer group
 };
 
 // Every value is given by Python (module.cpp): none has a default here.
@@ -41,8 +48,9 @@ struct Settings {
     std::vector<std::string> wanted_headers;  // lower case
     std::string product;
     PeerTable peers;
-    bool verify_tls{};  // where there is a CA to verify with
-    std::unordered_map<std::string, std::vector<std::string>> gateway_tls_names;  // by host, beside the host itself
+    std::shared_ptr<TlsInForce> tls;  // null: there is no TLS
+    bool verify_tls{};  // the node has an authority
+    std::unordered_map<std::string, GatewayTls> gateway_tls;  // by host
     std::unordered_map<std::string, Credentials> credentials;  // by gateway
     std::unordered_map<std::string, int> q850_causes;          // core/hangup.TABLE of the server's causes, by detail
 

@@ -4,6 +4,12 @@
 
 namespace sidecar {
 
+std::string lower(std::string_view text) {
+    std::string out(text);
+    std::transform(out.begin(), out.end(), out.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    return out;
+}
+
 std::string printed(const pjsip_uri* uri, pjsip_uri_context_e context) {
     char buffer[uri_bytes_max];
     const int length = pjsip_uri_print(context, uri, buffer, sizeof buffer);

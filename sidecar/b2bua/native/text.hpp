@@ -28,6 +28,8 @@ inline bool same_text(const pj_str_t& a, std::string_view b) {  // header names:
     return pj_stricmp(&a, &other) == 0;
 }
 
+std::string lower(std::string_view text);  // of ASCII alone, whatever the locale
+
 inline std::string_view text_of(const pjsip_rx_data* message) {
     return {message->msg_info.msg_buf, static_cast<std::size_t>(message->msg_info.len)};
 }

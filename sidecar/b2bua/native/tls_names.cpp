@@ -11,12 +11,6 @@ namespace {
 
 constexpr std::size_t names_max = 16;
 
-std::string lower(std::string_view text) {
-    std::string out(text);
-    std::transform(out.begin(), out.end(), out.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
-    return out;
-}
-
 // RFC 5922 §7.1: the host of a sip: URI; none where it names a user, or is of another scheme.
 std::string host_of(std::string_view uri) {
     if (lower(uri.substr(0, 4)) != "sip:") return {};
@@ -47,32 +41,59 @@ std::vector<std::string> names_in(const pj_ssl_cert_info& certificate) {
 
 }  // namespace
 
+int authority_called(const Settings& settings, const std::string& host, const pj_sockaddr_t* address) {
+    const auto gateway = settings.gateway_tls.find(host);
+    if (gateway != settings.gateway_tls.end() && gateway->second.authority > PeerTable::node_authority) {
+        return gateway->second.authority;
+    }
+    const int group = settings.peers.find_called(address);
+    if (group != PeerTable::unlisted) return settings.peers.authority(group);
+    return settings.verify_tls ? PeerTable::node_authority : PeerTable::no_authority;
+}
+
 void TlsNames::on_state(const pjsip_transport* transport, pjsip_transport_state state, const pjsip_transport_state_info* info) {
     try {
-        if (state == PJSIP_TP_STATE_CONNECTED && (transport->flag & PJSIP_TRANSPORT_SECURE) != 0 && info->ext_info != nullptr) {
-            const auto* ssl = static_cast<const pjsip_tls_state_info*>(info->ext_info)->ssl_sock_info;
-            // Whether it is the one that was called is not pjsip's to say: it takes the common name for one of several.
-            const auto faults = ssl->verify_status & ~static_cast<pj_uint32_t>(PJ_SSL_CERT_EIDENTITY_NOT_MATCH);
-            if (faults == 0 && ssl->remote_cert_info != nullptr) {
-                names_[transport] = names_in(*ssl->remote_cert_info);
+        const bool secure = (transport->flag & PJSIP_TRANSPORT_SECURE) != 0;
+        if (state == PJSIP_TP_STATE_CONNECTED && secure && info->ext_info != nullptr && settings_.tls) {
+            const auto* ssl_info = static_cast<const pjsip_tls_state_info*>(info->ext_info)->ssl_sock_info;
+            auto* ssl = static_cast<SSL*>(ssl_info->native_ssl);
+            const auto* address = &transport->key.rem_addr;
+            auto asked = settings_.peers.authorities_at(address);
+            if (transport->dir == PJSIP_TP_DIR_OUTGOING) {
+                const auto host = lower(without_brackets(view(transport->remote_name.host)));
+                asked.push_back(authority_called(settings_, host, address));
             }
+            ShownCertificate shown;
+            for (const int authority : asked) {
+                if (settings_.tls->current().vouches(authority, ssl)) shown.authorities.push_back(authority);
+            }
+            if (!shown.authorities.empty() && ssl_info->remote_cert_info != nullptr) {
+                shown.names = names_in(*ssl_info->remote_cert_info);
+            }
+            shown_[transport] = std::move(shown);
         } else if (state == PJSIP_TP_STATE_DESTROY) {
-            names_.erase(transport);
+            shown_.erase(transport);
         }
-    } catch (const std::exception&) {  // out of memory: a peer without names
-        names_.erase(transport);
+    } catch (const std::exception&) {  // out of memory: a peer that has shown nothing
+        shown_.erase(transport);
     }
 }
 
-bool TlsNames::has(const pjsip_transport* transport, std::string_view name) const {
-    const auto& names = of(transport);
-    return std::find(names.begin(), names.end(), lower(name)) != names.end();
+std::string_view TlsNames::name_of(int group, const pjsip_transport* transport) const {
+    const ShownCertificate* shown = of(transport);
+    if (shown == nullptr || shown->names.empty()) return {};
+    const auto& listed = settings_.peers.tls_names(group);
+    const bool by_own_authority = settings_.peers.authority(group) > PeerTable::node_authority;
+    if (listed.empty()) return by_own_authority ? std::string_view() : shown->names.front();
+    const auto found = std::find_first_of(shown->names.begin(), shown->names.end(), listed.begin(), listed.end());
+    return found == shown->names.end() ? std::string_view() : *found;
 }
 
-const std::vector<std::string>& TlsNames::of(const pjsip_transport* transport) const {
-    static const std::vector<std::string> none;
-    const auto found = names_.find(transport);
-    return found == names_.end() ? none : found->second;
+const ShownCertificate* TlsNames::of(const pjsip_transport* transport) const {
+    if ((transport->flag & PJSIP_TRANSPORT_SECURE) == 0) return nullptr;
+    static const ShownCertificate nothing;
+    const auto found = shown_.find(transport);
+    return found == shown_.end() ? &nothing : &found->second;
 }
 
 }  // namespace sidecar

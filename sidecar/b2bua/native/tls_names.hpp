@@ -1,5 +1,7 @@
-// The names in the certificates of the peers that are connected to us over TLS.
+// The certificates of the peers that are connected to us over TLS: their names, and the authorities behind them.
 #pragma once
+
+#include "settings.hpp"
 
 #include <pjsip.h>
 
@@ -12,15 +14,24 @@ namespace sidecar {
 
 class TlsNames {
 public:
+    explicit TlsNames(const Settings& settings) : settings_(settings) {}
     void on_state(const pjsip_transport* transport, pjsip_transport_state state, const pjsip_transport_state_info* info);
 
-    // In lower case, as RFC 5922 §7.1 finds them: SIP domains among the subject's alternative names, with addresses after them;
-    // the common name where there is no domain. Of a certificate that was verified against our CA file; else none.
-    const std::vector<std::string>& of(const pjsip_transport* transport) const;
-    bool has(const pjsip_transport* transport, std::string_view name) const;
+    // Null where the transport is none of TLS. The names are in lower case, as RFC 5922 §7.1 finds them: SIP domains among the
+    // subject's alternative names, with addresses after them; the common name where there is no domain. Of a certificate that
+    // no authority of those concerned vouches for: none.
+    const ShownCertificate* of(const pjsip_transport* transport) const;
+
+    // What one of this group is known by, and its account found by. An authority that vouches for one group vouches for no other
+    // names than those that the group lists. Empty: it has shown none.
+    std::string_view name_of(int group, const pjsip_transport* transport) const;
 
 private:
-    std::unordered_map<const pjsip_transport*, std::vector<std::string>> names_;  // an entry lives as long as its transport
+    const Settings& settings_;
+    std::unordered_map<const pjsip_transport*, ShownCertificate> shown_;  // an entry lives as long as its transport
 };
+
+// The authority that whoever is called at `host` has to go back to: that of the gateway, else of the peer group of its address.
+int authority_called(const Settings& settings, const std::string& host, const pj_sockaddr_t* address);
 
 }  // namespace sidecar
