@@ -122,7 +122,7 @@ def test_the_lock_pins_every_dependency_and_names_no_index() -> None:
     assert pinned["aiomqtt"] == "2.5.1"
 
 
-@pytest.mark.parametrize("program", ["mosquitto", "sipp", "kamailio"])
+@pytest.mark.parametrize("program", ["mosquitto", "sipp", "kamailio", "baresip"])
 def test_the_programs_that_tests_drive_are_there(program: str) -> None:
     folders = (*os.environ["PATH"].split(os.pathsep), "/usr/sbin")
     assert any(Path(folder, program).exists() for folder in folders)

@@ -4,7 +4,7 @@ set -eu
 packages="
     build-essential pkg-config swig libssl-dev uuid-dev xz-utils ca-certificates debian-archive-keyring
     python3 python3-venv python3-dev
-    mosquitto mosquitto-clients sip-tester kamailio openssl postgresql strace
+    mosquitto mosquitto-clients sip-tester kamailio baresip-core openssl postgresql strace
 "
 missing=
 for package in $packages; do
