@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 PATIENCE_S: Final = 15.0  # how long a script waits for what must come
 
@@ -102,7 +102,7 @@ class ScriptedUA(asyncio.DatagramProtocol):
     # --- UDP ---
 
     @classmethod
-    async def udp(cls, host: str, port: int = 0) -> ScriptedUA:
+    async def udp(cls, host: str, port: int = 0) -> Self:
         loop = asyncio.get_running_loop()
         transport, agent = await loop.create_datagram_endpoint(cls, local_addr=(host, port))
         agent._transport = transport

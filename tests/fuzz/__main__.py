@@ -111,7 +111,7 @@ def child(seed: int, seconds: float, kept: Path, replayed: Path | None) -> int:
     print(
         f"{tally.messages} messages in {tally.seconds:.0f} s ({tally.messages / tally.seconds:.0f}/s),"
         f" {tally.calls} calls, {tally.relayed} requests passed on,"
-        f" {tally.odd} calls with odd fields that ended with their BYE,"
+        f" {tally.odd} calls with odd fields and {tally.damaged} with damaged ones that ended with their BYE,"
         f" {tally.second_tries} second tries,"
         f" {tally.probes} probes that worked{inside}",
         flush=True,

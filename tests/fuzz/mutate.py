@@ -74,6 +74,18 @@ def odd_field(rng: random.Random, names: Sequence[str]) -> str:
     return f"{rng.choice(names)}: {value[:4000].decode('latin-1')}"
 
 
+def damaged_field(rng: random.Random, message: bytes) -> bytes:
+    """One of its header fields is changed, gone or there twice."""
+    head, end, body = message.partition(b"\r\n\r\n")
+    first, *fields = head.split(b"\r\n")
+    at = rng.randrange(len(fields))
+    change = rng.choice((_flip, _insert, _delete, _number, _value, None))
+    fields[at : at + 1] = (
+        rng.choice(([], [fields[at]] * 2)) if change is None else [change(rng, fields[at], ())]
+    )
+    return b"\r\n".join((first, *fields)) + end + body
+
+
 def _place(rng: random.Random, message: bytes) -> int:
     return rng.randint(0, len(message))
 
