@@ -36,6 +36,17 @@ def parts(boundary: str, *inside: bytes) -> bytes:
 
 
 SDP_PART = part(OFFER, "Content-Type: application/sdp")
+
+
+def nested(depth: int) -> Body:
+    """SDP in so many multipart bodies, each in the one before."""
+    inside, kind = OFFER, "application/sdp"
+    for number in range(depth):
+        inside = parts(f"b{number}-", part(inside, f"Content-Type: {kind}"))
+        kind = f"multipart/mixed;boundary=b{number}-"
+    return typed(kind, inside)
+
+
 ISUP_PART = part(
     IAM, "Content-Type: application/ISUP;version=itu-t92+", "Content-Disposition: signal;handling=required"
 )
@@ -83,6 +94,10 @@ SESSIONS = {
             ),
         ),
     ),
+    "nested as deep as it is read": nested(8),
+    "a quote in a parameter": typed(
+        'multipart/mixed; start="a\\";b"; boundary=real', b"--unreal\r\n" + parts("real", SDP_PART)
+    ),
     "lines of one byte": typed(
         "multipart/mixed;boundary=b", parts("b", ISUP_PART, SDP_PART).replace(b"\r\n", b"\n")
     ),
@@ -109,6 +124,7 @@ OTHERS = {
         "multipart/mixed;boundary=b",
         b"--b\r\nContent-Type: multipart/mixed;boundary=b\r\n\r\n" * 100 + SDP_PART,
     ),
+    "nested too deep": nested(9),
     "no type": Body((), OFFER),
 }
 EARLY = {

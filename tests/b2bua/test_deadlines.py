@@ -9,6 +9,7 @@ import pytest
 from sidecar.core.commands import ArmDeadline, RelayAnswer, Release, Snapshot
 from sidecar.core.events import (
     AnswerHeld,
+    AnswerRelayed,
     DeadlineReached,
     InviteReceived,
     LegTerminated,
@@ -86,6 +87,16 @@ async def test_a_limit_can_be_armed_in_the_call() -> None:
         rig.send(deadline(invite.bridge_id, DeadlineKind.GRANT, 50))
         await rig.gateway.expect("BYE")
         await rig.caller.expect("BYE")
+
+
+async def test_a_limit_that_is_armed_in_the_call_counts_from_the_answer_too() -> None:
+    async with Rig() as rig:
+        invite, _, _ = await rig.answered_call()
+        [answered] = [event for event in rig.events if isinstance(event, AnswerRelayed)]
+        stall(2)
+        rig.send(deadline(invite.bridge_id, DeadlineKind.GRANT, 3000))
+        reached = await rig.until(DeadlineReached)
+        assert 3e9 <= reached.mono_ns - answered.mono_ns < 5e9
 
 
 async def test_no_bye_leaves_before_the_caller_has_acknowledged() -> None:

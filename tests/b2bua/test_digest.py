@@ -193,6 +193,36 @@ async def test_a_stale_nonce_is_replaced() -> None:
             await rig.caller.expect(200)
 
 
+async def test_a_nonce_that_is_stale_at_its_first_use_is_replaced() -> None:
+    async with Rig(credentials=CREDENTIALS) as rig:
+        _, _, _, second = await challenged(rig, 401, challenge("n1", QOP))
+        rig.gateway.reply(second, 401, challenge("n2", QOP, "stale=true"), tag="of-401")
+        await rig.gateway.expect("ACK")
+        assert_answers(await rig.gateway.expect("INVITE"), "n2")
+
+
+async def test_the_same_nonce_again_is_answered_once_whatever_else_is_said_of_it() -> None:
+    async with Rig(credentials=CREDENTIALS) as rig:
+        _, _, _, second = await challenged(rig, 401, challenge("n1", QOP))
+        rig.gateway.reply(second, 401, challenge("n1", QOP, "stale=true"), tag="of-401")
+        await rig.gateway.expect("ACK")
+        assert (await rig.event(RouteFailed)).sip_code == 401
+        assert rig.gateway.quiet
+
+
+async def test_requests_that_get_one_new_nonce_at_once_count_its_uses_on() -> None:
+    async with Rig(credentials=CREDENTIALS) as rig:
+        sent, _, _, second = await challenged(rig, 401, challenge("n1", QOP))
+        a, _ = await answer(rig, sent, second)
+        await rig.gateway.expect("ACK")
+        for cseq in (2, 3):
+            rig.in_dialog(rig.caller, "INFO", a, cseq=cseq)
+        infos = [await rig.gateway.expect("INFO") for _ in range(2)]
+        for count, info in enumerate(infos, start=1):
+            rig.gateway.reply(info, 401, challenge("n2", QOP, "stale=true"))
+            assert_answers(await rig.gateway.expect("INFO"), "n2", count=count)
+
+
 async def test_a_proxy_and_the_gateway_behind_it_both_get_an_answer() -> None:
     async with Rig(credentials=CREDENTIALS) as rig:
         _, _, _, second = await challenged(rig, 407, challenge("p1", QOP, proxy=True))

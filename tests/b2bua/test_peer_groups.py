@@ -116,3 +116,13 @@ async def test_a_request_from_the_same_address_and_another_group_is_not_believed
         await rig.counted("dropped_foreign", 1)
         rig.in_dialog(caller, "BYE", a, cseq=2)
         assert isinstance(await rig.event(ByeReceived), ByeReceived)
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1/33", "127.0.0.1/-1", "::1/129", "127.0.0.1/", "127.0.0/8", "a/8"]
+)
+async def test_what_is_no_block_is_no_peer(text: str) -> None:
+    rig = Rig(peers=(PeerGroup(name="callers", cidrs=(text,)),))
+    with pytest.raises(ValueError, match=f"peer group callers: not a CIDR: {text}"):
+        await rig.hook.start()
+    await rig.hook.stop()

@@ -134,6 +134,16 @@ async def test_where_the_callee_insists_and_the_caller_cannot_we_refresh(insists
         assert not [event for event in rig.events if isinstance(event, DeadlineReached)]
 
 
+async def test_our_refresh_leaves_while_half_of_the_interval_is_left() -> None:
+    """RFC 4028 §10."""
+    async with Rig() as rig:
+        interval_s = 6
+        await answered_call(rig, ALLOW, f"Session-Expires: {interval_s};refresher=uac", in_invite=())
+        began = time.monotonic()
+        await rig.gateway.expect("UPDATE")
+        assert interval_s / 3 <= time.monotonic() - began < interval_s - 0.5
+
+
 async def refreshed_by_invite(rig: Rig, agent: ScriptedUA, body: bytes) -> None:
     again = await agent.expect("INVITE")
     assert again.body == body

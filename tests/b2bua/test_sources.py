@@ -13,7 +13,7 @@ from sidecar.b2bua.hook import PeerGroup
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AckReceived, AnswerHeld, ByeReceived, InviteReceived, MessageDropped
 from sidecar.core.terms import LegName
-from tests.b2bua.rig import ANSWER, Dialog, Rig
+from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
 from tests.b2bua.scripted_ua import PATIENCE_S, ScriptedUA
 from tests.rig.addresses import own_network
 
@@ -87,6 +87,25 @@ async def test_another_of_the_block_that_knows_the_branch_cancels_nothing() -> N
         await rig.counted("dropped_foreign", 1)
         rig.cancel(sent)
         await rig.caller.expect(200, "CANCEL")
+
+
+@pytest.mark.parametrize("leg", LEGS)
+async def test_another_of_the_block_that_knows_the_branch_cancels_no_re_invite(leg: LegName) -> None:
+    async with block() as rig:
+        dialogs = await answered(rig)
+        near, far = (rig.caller, rig.gateway) if leg is LegName.A else (rig.gateway, rig.caller)
+        if leg is LegName.A:
+            await far.expect("ACK")
+        near.peer = rig.address()
+        asked = rig.in_dialog(near, "INVITE", dialogs[leg], near.contact(), cseq=50, body=OFFER)
+        await near.until(100)
+        far.reply(await far.until("INVITE"), 180)
+        await near.until(180)
+        rig.cancel(asked, agent=await rig.agent(5))
+        await rig.counted("dropped_foreign", 1)
+        rig.cancel(asked, agent=near)
+        await near.until(200, "CANCEL")
+        await far.until("CANCEL")
 
 
 @pytest.mark.parametrize("code", [180, 200, 486])

@@ -7,6 +7,7 @@ with SESSION_EXPIRES_S = 0 not at all.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -152,15 +153,20 @@ def run(folder: str, host: str, port: int, session_expires_s: int) -> None:
     account.create(settings)
     tell("ready", -1)
     waiting = b""
+    asked: list[dict[str, Any]] = []
     while True:
         endpoint.libHandleEvents(TURN_MS)
+        if asked:
+            # While a re-INVITE is open, of pjsua's own making too, there can be no other.
+            with contextlib.suppress(pjsua2.Error):
+                do(account, asked[0])
+                del asked[0]
         if not select.select([sys.stdin], [], [], 0)[0]:
             continue
         if not (read := os.read(sys.stdin.fileno(), 65_536)):
             return  # who started us is gone
         *lines, waiting = (waiting + read).split(b"\n")
-        for line in lines:
-            do(account, json.loads(line))
+        asked += map(json.loads, lines)
 
 
 if __name__ == "__main__":
