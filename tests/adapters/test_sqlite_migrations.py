@@ -19,6 +19,7 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite import SqliteStore, StoreError, newest_records
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, STEPS
+from sidecar.adapters.sqlite.page_one import KEPT_NAME
 from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.sqlite.told import TOLD_NAME
 from sidecar.ports import RecordFilter
@@ -357,6 +358,7 @@ async def test_a_newer_file_names_the_copies_that_one_could_go_back_to(tmp_path:
     async with opened(data_dir):
         pass
     asked(data_dir, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    (data_dir / KEPT_NAME).unlink()  # a newer version leaves its own
     said = await refused(data_dir)
     assert f"(kept: {data_dir / FILE_NAME}.schema-1)" in said
     assert schema(data_dir) == SCHEMA_VERSION + 1

@@ -26,6 +26,7 @@ from sidecar.adapters.sqlite.file import (
     verify,
 )
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION
+from sidecar.adapters.sqlite.page_one import KEPT_NAME
 from tests.adapters.private import loose, modes, umask
 from tests.adapters.sqlite_stores import asked, opened
 from tests.adapters.store_calls import whole_call
@@ -228,6 +229,7 @@ async def test_a_file_of_another_version_is_not_touched(tmp_path: Path) -> None:
     connection = apsw.Connection(str(tmp_path / FILE_NAME))
     connection.execute("PRAGMA user_version = 99")
     connection.close()
+    (tmp_path / KEPT_NAME).unlink()  # ours says that this is damage: test_sqlite_page_one.py
     before = (tmp_path / FILE_NAME).read_bytes()
     said = await refused(tmp_path)
     assert f"{FILE_NAME}: written by a newer version (its schema is 99, ours is {SCHEMA_VERSION})" in said

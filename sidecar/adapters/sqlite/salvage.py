@@ -20,9 +20,14 @@ from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import StoreError, connect, move_wal
 from sidecar.adapters.sqlite.mend import Mender
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, run_steps
+from sidecar.adapters.sqlite.page_one import give_page_one, is_damaged, kept_schema
 from sidecar.adapters.sqlite.rows import DamagedError, sound
+from sidecar.adapters.sqlite.wal import composed, copied, hidden
 
-PROBES_MAX = 200_000  # keys asked one by one behind a place that cannot be read
+PROBES_MAX = 200_000  # seeks behind a place that cannot be read
+PROBES_PER_PAGE = 64
+PROBES_ONE_BY_ONE = 2_000
+PROBES_STEP_MAX = 16
 
 _BESIDE = ("-wal", "-shm")
 _UNREADABLE = (apsw.CorruptError, apsw.IOError, apsw.NotADBError, apsw.SQLError)
@@ -65,13 +70,13 @@ def salvaged(
     A crash while the rows are copied: the damaged file is still in its place, and the next start begins anew.
     A crash between the two renames: `finish_salvage` does the second.
     """
-    fresh = _fresh(file)
+    fresh, read = _fresh(file), file.with_name(f"{file.name}.reading")
     salvage = Salvage(aside=_aside(file), cause=cause)
     try:
         for suffix in ("", *_BESIDE):
             fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
         target = connect(fresh, vfs)
-        source = _connect_damaged(file, vfs)
+        source = _connect_damaged(file, read, vfs)
         if source is not None:
             # Rows are copied as they are, and brought up to date as those of a sound file are.
             run_steps(target, _version(source))
@@ -86,8 +91,11 @@ def salvaged(
         move_wal(target)
         target.close()
         for suffix in ("", *_BESIDE):
+            read.with_name(read.name + suffix).unlink(missing_ok=True)
             part = file.with_name(file.name + suffix)
-            if part.exists():
+            if suffix and (suffix == "-shm" or not part.exists() or not part.stat().st_size):
+                part.unlink(missing_ok=True)  # says nothing
+            elif part.exists():
                 part.rename(file.with_name(salvage.aside.name + suffix))
         finish_salvage(file)
     except OSError as error:
@@ -116,11 +124,34 @@ def _aside(file: Path) -> Path:
     return aside
 
 
-def _connect_damaged(file: Path, vfs: str | None) -> apsw.Connection | None:
+def _connect_damaged(file: Path, read: Path, vfs: str | None) -> apsw.Connection | None:
+    """A copy, `read`, in which everything is where SQLite finds it: the pages of a WAL that it would pass
+    over, and a first page that names the tables. None: nothing can be reached."""
+    for suffix in ("", *_BESIDE):
+        read.with_name(read.name + suffix).unlink(missing_ok=True)
+    found, kept = hidden(file), kept_schema(file.parent)
+    if found is not None:
+        composed(file, found, read)
+    else:
+        copied(file, read)
+    connection = _opened_for_reading(read, vfs)
+    if kept is None or (connection is not None and not is_damaged(connection, kept)):
+        return connection
+    if connection is not None:
+        connection.close(force=True)
+    give_page_one(read, kept)
+    return _opened_for_reading(read, vfs)
+
+
+def _opened_for_reading(file: Path, vfs: str | None) -> apsw.Connection | None:
     try:
-        return connect(file, vfs)
+        connection = apsw.Connection(str(file), vfs=vfs)
+        # Or a file that is shorter than its first page says would not be read at all.
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     except apsw.Error:
-        return None  # not even its first page: nothing can be reached
+        return None
+    return connection
 
 
 def _version(source: apsw.Connection) -> int:
@@ -213,31 +244,53 @@ def _amounts(*texts: object) -> None:
 
 
 def _readable(source: apsw.Connection, select: str, key: str, at: int) -> Iterator[Row]:
-    """Each row that can be reached, in the order of the key: in one go as far as possible, then key by key
-    past the place that cannot be read, and so on."""
-    after = 0
+    """Each row that can be reached, in the order of the key: in one go as far as possible, then from the
+    first key behind the place that cannot be read, and so on."""
+    after, probes_max = 0, min(PROBES_MAX, _pages(source) * PROBES_PER_PAGE)
     while True:
         try:
             for row in source.execute(f"{select} WHERE {key} > ? ORDER BY {key}", (after,)):
-                after = int(str(row[at]))
+                after = _above(after, row[at])
                 yield row
             return
-        except _UNREADABLE:
-            for probe in range(after + 1, after + PROBES_MAX):
-                found = _one(source, f"{select} WHERE {key} = ?", probe)
-                if found is not None:
-                    yield found
-                    after = probe
-                    break
-            else:
+        except (*_UNREADABLE, UnicodeDecodeError):
+            ask = f"{select} WHERE {key} >= ? ORDER BY {key} LIMIT 1"
+            behind = _behind(source, ask, at, after, probes_max)
+            if behind is None:
                 return
+            after = _above(after, behind[at])
+            yield behind
 
 
-def _one(source: apsw.Connection, select: str, key: int) -> Row | None:
-    try:
-        return source.execute(select, (key,)).fetchone()
-    except _UNREADABLE:
-        return None
+def _above(after: int, key: object) -> int:
+    """A page in a place where it does not belong gives keys that have been: going on with them never ends."""
+    if not isinstance(key, int) or key <= after:
+        raise apsw.CorruptError(f"key {key} after {after}")
+    return key
+
+
+def _behind(source: apsw.Connection, ask: str, at: int, after: int, probes_max: int) -> Row | None:
+    """The next row that can be reached; None: there is none. A seek goes down to the page of its key, so it
+    fails for as long as that is the one that cannot be read."""
+    step = 1
+    probe = after + 1
+    for number in range(probes_max):
+        try:
+            row = source.execute(ask, (probe,)).fetchone()
+            if row is not None:
+                _above(probe - 1, row[at])
+            return row
+        except (*_UNREADABLE, UnicodeDecodeError):
+            probe += step
+            # A stretch as long as this is no page or two: it is gone over more quickly.
+            step = step + 1 if number >= PROBES_ONE_BY_ONE and step < PROBES_STEP_MAX else step
+    return None
+
+
+def _pages(source: apsw.Connection) -> int:
+    with suppress(*_UNREADABLE):
+        return int(source.pragma("page_count"))
+    return PROBES_MAX
 
 
 def _head(source: apsw.Connection) -> int:

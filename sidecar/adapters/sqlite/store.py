@@ -36,6 +36,7 @@ from sidecar.adapters.sqlite.loss import Loss, begin_after_loss, missing, refuse
 from sidecar.adapters.sqlite.migrations import Migrated, open_migrated
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
 from sidecar.adapters.sqlite.pacing import COMPANY_MS_MAX, Pacing
+from sidecar.adapters.sqlite.page_one import keep_schema
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
 from sidecar.adapters.sqlite.replay import SqliteReplays
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
@@ -156,6 +157,7 @@ class SqliteStore:
                     loss = begin_after_loss(connection, told, cause, clock.wall_ns())
                 boot = begin_boot(connection, node, boot_id, clock)
                 begin_chain(connection, key, clock.wall_ns())
+            keep_schema(connection, data_dir)
             store = cls(
                 held,
                 connection,

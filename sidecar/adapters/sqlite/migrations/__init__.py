@@ -33,6 +33,8 @@ import msgspec
 import structlog
 
 from sidecar.adapters.sqlite.file import DamagedFileError, StoreError, connect, verify
+from sidecar.adapters.sqlite.page_one import is_damaged, kept_schema
+from sidecar.adapters.sqlite.wal import hidden
 
 STEPS = sorted(one.name for one in resources.files(__name__).iterdir() if one.name.endswith(".sql"))
 SCHEMA_VERSION = len(STEPS)
@@ -60,15 +62,22 @@ def open_migrated(file: Path, vfs: str | None = None) -> tuple[apsw.Connection, 
     DamagedFileError where its contents are not what SQLite wrote; StoreError for all else."""
     connection = None
     try:
+        if (passed_over := hidden(file)) is not None:
+            raise DamagedFileError(f"{file}: {passed_over.cause}")  # before SQLite makes it its own
         connection = connect(file, vfs)
+        if is_damaged(connection, kept_schema(file.parent)):
+            raise DamagedFileError(f"{file}: damaged (its tables are not those that were there)")
         refuse_newer(connection, file)  # before anything else: we could not salvage it either
         verify(connection)
         return connection, _migrate(connection, file, vfs)
     except BaseException as error:
         if connection is not None:
             with suppress(apsw.Error):
+                # Whoever closes a file last writes the WAL into it: a damaged one stays as it is.
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 connection.close(force=True)
-        if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+        is_other_format = isinstance(error, apsw.SQLError) and "file format" in str(error)
+        if isinstance(error, (apsw.CorruptError, apsw.NotADBError)) or is_other_format:
             raise DamagedFileError(f"{file}: damaged ({error})") from error
         if isinstance(error, (apsw.Error, OSError)):
             raise StoreError(f"{file}: cannot be opened for writing ({error})") from error
