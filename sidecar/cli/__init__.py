@@ -14,6 +14,7 @@ import typer
 from sidecar.cli import (
     accounts,
     audit,
+    backup,
     calls,
     cost,
     dead_letters,
@@ -66,6 +67,8 @@ app.command("cost")(cost.cost)
 app.command("rerate")(rerate.rerate)
 app.command("doctor")(doctor.doctor)
 app.command("reference")(reference.reference)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(calls.app, name="call")
 records.app.command("explain")(explain.explain)
 records.app.command("export")(handover.export)
