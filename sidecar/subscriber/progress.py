@@ -118,8 +118,9 @@ class Progress:
         position.held.add(seq)
         self.changed.add(source)
 
-    def told(self, tenant: str, node: str, status: Status) -> None:
-        """The status of a node, or its will: then it is down, and its epoch all that is said."""
+    def told(self, tenant: str, node: str, status: Status, *, is_fresh: bool = True) -> None:
+        """The status of a node, or its will: then it is down, and its epoch all that is said. One that was
+        retained is not fresh: since then more may have been published, long before now."""
         name = (tenant, node)
         if status.head_seq is None:
             self.up.discard(name)
@@ -128,7 +129,7 @@ class Progress:
         source = Source(tenant, node, status.epoch)
         self._current[name] = status.epoch
         position = self._position(source)
-        if position.first_seq is None:
+        if position.first_seq is None and (is_fresh or self._begin is Begin.FIRST):
             is_first = self._begin is Begin.FIRST
             position.first_seq = status.head_seq + 1 - (status.published if is_first else 0)
             self.changed.add(source)

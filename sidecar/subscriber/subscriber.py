@@ -213,8 +213,8 @@ class Subscriber:
             log.warning("%s: not a status", message.topic)
             return
         if node is not None:
-            self._progress.told(*node, status)
-            if not message.is_retained:  # else it may be as old as the interval of statuses
+            self._progress.told(*node, status, is_fresh=not message.is_retained)
+            if not message.is_retained:
                 self._fresh.add(node)
 
     def _commit(

@@ -59,6 +59,8 @@ def test_the_first_numbers_of_an_epoch_are_found_by_what_was_published_in_it() -
 
 def test_who_begins_now_misses_nothing_of_before() -> None:
     progress = Progress(begin=Begin.NOW)
+    old = Status(epoch=SOURCE.epoch, head_seq=9, published=9)
+    progress.told("_", "node1", old, is_fresh=False)
     progress.told("_", "node1", Status(epoch=SOURCE.epoch, head_seq=12, published=12))
     assert progress.missing() == {}
     progress.take(SOURCE, 14)
