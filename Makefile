@@ -71,4 +71,5 @@ mutants: setup
 
 clean:
 	rm -rf .venv .venv-sanitize .build .sidecar .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf examples/node/node_modules
 	find sidecar tests -name __pycache__ -prune -exec rm -rf {} +

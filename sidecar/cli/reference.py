@@ -22,6 +22,7 @@ class Topic(StrEnum):
     ERRORS = "errors"
     MONEY = "money"
     OPERATION = "operation"
+    SUBSCRIBER = "subscriber"
 
 
 ABOUT = {
@@ -35,6 +36,7 @@ ABOUT = {
     Topic.ERRORS: "exit codes, and errors of the control socket",
     Topic.MONEY: "how a charge comes about, margins, disputes",
     Topic.OPERATION: "how the node behaves: routes, gateways, limits, transfers, floods",
+    Topic.SUBSCRIBER: "taking every record once: what to set, what brokers lose, replays",
 }
 
 

@@ -6,6 +6,9 @@ packages="
     python3 python3-venv python3-dev
     mosquitto mosquitto-clients sip-tester kamailio baresip-core openssl postgresql strace
 "
+# Node may come from elsewhere than Debian: examples/node needs it, and the tests run that.
+command -v node >/dev/null || packages="$packages nodejs"
+command -v npm >/dev/null || packages="$packages npm"
 missing=
 for package in $packages; do
     case $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) in

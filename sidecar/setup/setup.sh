@@ -34,6 +34,17 @@ if ! made_from lock "$lock"; then
     echo "$lock" >"$venv/.made-lock"
 fi
 
+node=$(hash <examples/node/package-lock.json)
+if ! made_from node "$node" || [ ! -d examples/node/node_modules ]; then
+    step "Node packages into examples/node/node_modules, from its package-lock.json (5 s)"
+    # Only the test of the example needs them, and says so.
+    if npm ci --prefix examples/node --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
+        echo "$node" >"$venv/.made-node"
+    else
+        step "npm could not install them (see above): the test of examples/node will fail"
+    fi
+fi
+
 prefix=$(PYTHON=$venv/bin/python sidecar/b2bua/pjproject/build.sh) || fail "no pjproject (see above)."
 if ! made_from pjsua2 "$prefix"; then
     step "pjsua2 into ${venv##*/}, from $prefix"

@@ -15,6 +15,7 @@ import msgspec
 
 from sidecar.subscriber.record import Source
 from sidecar.wire.replay import Range
+from sidecar.wire.status import Status
 
 
 class Ranges:
@@ -72,14 +73,6 @@ class Begin(StrEnum):
 
     FIRST = "first"  # with the first number of the node's epoch: what was published before is asked for
     NOW = "now"  # with what is published from now on
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The retained status of a node; its will has the epoch alone."""
-
-    epoch: str
-    head_seq: int | None = None
-    published: int = 0
 
 
 class Position(msgspec.Struct, kw_only=True):

@@ -25,11 +25,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from sidecar.subscriber.asking import Ask, Asking, AskLimits
-from sidecar.subscriber.progress import Begin, Position, Progress, Status
+from sidecar.subscriber.progress import Begin, Position, Progress
 from sidecar.subscriber.record import Record, RecordError, Source, from_message
 from sidecar.subscriber.sink import Committed, Rejected, Sink, SinkError
 from sidecar.wire import replay, topics
 from sidecar.wire.replay import Range, ReplayEnd, ReplayRequest
+from sidecar.wire.status import Status
 
 LOOK_S = 0.1  # how often it looks for what is due while nothing comes
 SINK_RETRY_S = 1.0

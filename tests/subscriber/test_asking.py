@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.subscriber.asking import Ask, Asking, AskLimits
-from sidecar.subscriber.progress import Progress, Ranges, Status
+from sidecar.subscriber.progress import Progress, Ranges
 from sidecar.subscriber.record import Source
 from sidecar.wire.replay import ReplayEnd
+from sidecar.wire.status import Status
 from tests.subscriber.records import SOURCE
 
 LIMITS = AskLimits(numbers_max=10)

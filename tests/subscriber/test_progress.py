@@ -7,8 +7,9 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.subscriber.progress import Begin, Progress, Ranges, Status
+from sidecar.subscriber.progress import Begin, Progress, Ranges
 from sidecar.subscriber.record import Source
+from sidecar.wire.status import Status
 from tests.subscriber.records import SOURCE
 
 numbers = st.integers(1, 60)

@@ -31,6 +31,7 @@ from sidecar.adapters.mqtt.packets import (
     user_property,
 )
 from sidecar.ports import Link, LinkError, OutboxRow, OutboxState
+from sidecar.wire.status import Status, Will
 
 TOPIC_NAME_INVALID = 0x90
 PACKET_TOO_LARGE = 0x95
@@ -88,7 +89,7 @@ class MqttPublisher:
         self._settings = settings
         self._will: aiomqtt.Will | None = aiomqtt.Will(
             settings.status_topic,
-            _ENCODE({"epoch": epoch}),
+            _ENCODE(Will(epoch=epoch)),
             qos=1,
             retain=True,
             properties=_will_properties(settings.node),
@@ -256,13 +257,13 @@ class _MqttLink:
 
     def publish_status(self, state: OutboxState) -> None:
         payload = _ENCODE(
-            {
-                "epoch": state.epoch,
-                "head_seq": state.head_seq,
-                "published": state.published,
-                "commit": state.commit,
-                "commit_hash": state.commit_hash,
-            }
+            Status(
+                epoch=state.epoch,
+                head_seq=state.head_seq,
+                published=state.published,
+                commit=state.commit,
+                commit_hash=state.commit_hash,
+            )
         )
         # QoS 0: it takes no place in the window, and the next one follows in seconds.
         topic = self._status_topic.encode()
