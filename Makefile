@@ -19,7 +19,7 @@ UNDER = env LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-n
 REPORT = --tb=native# pytest's own wants the syntax tree of a test that failed, and Python 3.11 may fail to make it here
 endif
 
-.PHONY: help setup demo run check test sipp bench fuzz mutants clean
+.PHONY: help setup demo run check test sipp bench fuzz mutants chaos clean
 
 help:
 	@echo 'make demo    real SIP calls through the sidecar to CDRs on MQTT, and a table of them (under a minute)'
@@ -30,6 +30,7 @@ help:
 	@echo 'make sipp    the SIPp scenarios alone; PJ_SANITIZE=1 make sipp: under address and undefined-behaviour sanitizers'
 	@echo 'make bench   what a call costs: calls per second, CPU per call, delay until the CDR arrives'
 	@echo 'make fuzz    mutated SIP at the bridge for SECONDS=30; REPLAY=file MINIMISE=1: a finding; PJ_SANITIZE=1 sees more'
+	@echo 'make chaos   faults at moments by chance, and a table of what is lost or told twice: ONLY=crash ROUNDS=100 CALLS=200 SEED=n'
 	@echo 'make mutants small mistakes in the code that no test notices (slow): MODULE="core/steps core/doctor" SINCE=commit'
 	@echo
 	@echo 'make setup   only what all of the above do first: Debian packages, .venv, pjproject, native module'
@@ -68,6 +69,10 @@ fuzz: setup
 
 mutants: setup
 	@$(VENV)/bin/python -m tests.mutants $(MODULE) $(if $(SINCE),--since $(SINCE))
+
+chaos: setup
+	@$(UNDER) $(VENV)/bin/python -m tests.chaos $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	    $(if $(CALLS),--calls $(CALLS)) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv .venv-sanitize .build .sidecar .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final, Self
 
 from tests.b2bua.scripted_ua import Message, sip
@@ -47,6 +48,12 @@ class Side:
     final: int = 0  # 0: none
     ended_by: str = ""  # "me", "peer", or nothing while it is up
     bye_code: int = 0  # what our BYE got
+    byes: int = 0  # of the peer; repeats are none
+    told_s: float | None = (
+        None  # when the peer first ended it (BYE, CANCEL, a final response), by the loop's clock
+    )
+    hung_up_at: datetime | None = None  # our BYE, when it first left
+    gave_up: bool = False  # it has cancelled, or rejected
     final_response: Message | None = None
     setup_s: float = 0.0  # INVITE to its first response above 100
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -152,13 +159,20 @@ class Phone(asyncio.DatagramProtocol):
             self._reply(request, 481)
         elif request.method == "CANCEL":
             self._reply(request, 200, tag=side.tag)
+            side.told_s = side.told_s or self._now()
             side.cancelled.set()
         elif request.method == "BYE":
             self._reply(request, 200)
             side.ended_by = side.ended_by or "peer"
+            side.byes += 1
+            side.told_s = side.told_s or self._now()
             side.bye_received.set()
         else:
             self._reply(request, 200)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._tasks.create_task(work, name="call")
@@ -274,6 +288,7 @@ class Phone(asyncio.DatagramProtocol):
                 return
             side.final, side.final_response = answer.code, answer
             if answer.code >= 300:
+                side.told_s = self._now()
                 if "To" not in answer:
                     return  # of an INVITE that had none: an ACK would have none either
                 ack = self._in_dialog(side, "ACK", side.invite.cseq, branch=branch, uri=side.invite.uri)
@@ -298,6 +313,7 @@ class Phone(asyncio.DatagramProtocol):
         await side.proceeding.wait()
         if side.final or any(code >= 200 for code in side.codes):
             return
+        side.gave_up = True
         same = [f"{name}: {invite[name]}" for name in ("Via", "From", "To", "Call-ID", "Max-Forwards")]
         await self._transaction(
             sip(f"CANCEL {invite.uri} SIP/2.0", *same, f"CSeq: {invite.cseq} CANCEL"), branch, "CANCEL"
@@ -311,6 +327,7 @@ class Phone(asyncio.DatagramProtocol):
         if side.bye_received.is_set():
             return
         side.ended_by = side.ended_by or "me"
+        side.hung_up_at = datetime.now(UTC)
         branch = self._branch()
         answer = await self._transaction(self._in_dialog(side, "BYE", cseq, branch=branch), branch, "BYE")
         side.bye_code = answer.code if answer is not None else 0
@@ -355,6 +372,7 @@ class Phone(asyncio.DatagramProtocol):
                     self._reply(invite, 180, tag=side.tag)
                     continue
                 side.final = code
+                side.gave_up = code >= 300
                 await self._final(side, code)
                 if code < 300:
                     await self._talk(side, plan.callee_bye_s, 1)

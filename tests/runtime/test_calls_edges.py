@@ -18,7 +18,7 @@ from sidecar.core.account_rules import AccountRule, AccountRules
 from sidecar.core.admit import Decision
 from sidecar.core.audit import Operator
 from sidecar.core.call import Phase
-from sidecar.core.commands import RelayFailure, Release, Route, Snapshot
+from sidecar.core.commands import Adopt, RelayFailure, Release, Route, Snapshot
 from sidecar.core.events import (
     ByeReceived,
     CallFoundOpen,
@@ -30,6 +30,7 @@ from sidecar.core.events import (
 )
 from sidecar.core.policy import RecordFlags, RouteRule, Routes
 from sidecar.core.records import utc
+from sidecar.core.recovery import RECOVERED_IDS
 from sidecar.core.terms import Detail, HangupOrigin, LegName, RouteFailure
 from sidecar.ports import RecordFilter, UnavailableError
 from sidecar.runtime import calls
@@ -489,3 +490,44 @@ async def test_a_call_of_an_earlier_start_that_cannot_be_closed_is_counted(
     assert node.counted(BROKEN, where="recover") == 1
     assert len(node.faults) == 1
     node.faults.clear()
+
+
+# --- calls of an earlier start ------------------------------------------------------------------------------
+
+
+async def _recovered(node: Node, count: int) -> list[int]:
+    """So many calls that were up, and the ids that the bridge knows them by now."""
+    ups = [node.calls.find(await node.up()) for _ in range(count)]
+    node.calls._calls.clear()
+    node.calls._by_bridge_id.clear()
+    found = [(up, CallFoundOpen(call_id=up.call_id, **stamps(node))) for up in ups if up is not None]
+    first = node.calls.recover(found)
+    assert all(isinstance(one, Adopt) for one in first)
+    return [one.bridge_id for one in first if isinstance(one, Adopt)]
+
+
+async def test_calls_of_an_earlier_start_are_ended_a_few_at_a_time(node: Node) -> None:
+    ids = await _recovered(node, 3)
+    assert ids == [RECOVERED_IDS, RECOVERED_IDS + 1, RECOVERED_IDS + 2]
+    assert released(node) == []
+    node.calls.release_some(2)
+    assert released(node) == ids[:2]
+    await node.calls.release_recovered()
+    assert released(node) == ids
+    node.calls.release_some(9)
+    assert released(node) == ids
+    for bridge_id in ids:
+        await node.closed(bridge_id)
+
+
+async def test_a_call_of_an_earlier_start_waits_for_its_legs_as_long_as_the_bridge_holds_them(
+    node: Node,
+) -> None:
+    [bridge_id] = await _recovered(node, 1)
+    node.clock.pass_ms(40_000)
+    node.calls.tick(snapshot=False)
+    node.calls.on_bridge_events([snapshot(node, bridge_id)])
+    assert node.calls.open_count() == 1
+    node.calls.on_bridge_events([snapshot(node)])
+    assert node.calls.open_count() == 0
+    assert await rows(node) == 1

@@ -450,7 +450,8 @@ void CalleeLeg::silent(void* self) {
 
 void CalleeLeg::on_branch_answer(const pjsip_rx_data* answer) {
     const int cseq = answer->msg_info.cseq->cseq;
-    if (cseq != invite_cseq_ && !is_of_saved_invite(cseq)) return;
+    if (is_of_saved_invite(cseq)) return on_late_answer(answer);
+    if (cseq != invite_cseq_) return;
     const std::string tag(view(answer->msg_info.to->tag));
     const bool known = std::find(branches_dropped_.begin(), branches_dropped_.end(), tag) != branches_dropped_.end();
     const bool too_many = branches_dropped_.size() == static_cast<std::size_t>(branches_max);
@@ -467,12 +468,7 @@ void CalleeLeg::on_branch_answer(const pjsip_rx_data* answer) {
     if (known) return;  // its BYE is on the way
     branches_dropped_.push_back(tag);
     if (TxPtr bye = branch.request(pjsip_bye_method)) send_unattended(context_, std::move(bye));
-    const int code = answer->msg_info.msg->line.status.code;
-    report_dropped(context_, bridge_id_, attempt_, code, branch);
-    if (!saved_invite_) return;
-    invite_cseq_ = cseq;
-    was_answered_ = true;
-    finish(code);
+    report_dropped(context_, bridge_id_, attempt_, answer->msg_info.msg->line.status.code, branch);
 }
 
 // --- of an earlier boot ---
@@ -553,6 +549,19 @@ void CalleeLeg::cancel_saved() {
         send_unattended(context_, std::move(request));
     }
     silence_.arm(context_.settings.timeout_ms());
+}
+
+// The first makes the leg's dialog, and gets ACK and BYE; others are branches of it.
+void CalleeLeg::on_late_answer(const pjsip_rx_data* answer) {
+    silence_.disarm();
+    invite_cseq_ = answer->msg_info.cseq->cseq;
+    saved_invite_.reset();
+    dialog.learn(answer);
+    state_ = LegState::answered;
+    was_answered_ = true;
+    last_code_ = answer->msg_info.msg->line.status.code;
+    report_dropped(context_, bridge_id_, attempt_, last_code_, dialog);
+    leave(cancel_wanted_ ? cancel_reasons_ : Reasons{our_reason(context_, "crash_recovered")});
 }
 
 void CalleeLeg::on_late_failure(const pjsip_rx_data* response) {

@@ -162,7 +162,8 @@ public:
     // As an earlier boot left it: answered, or its INVITE unanswered.
     bool resume(const commands::Adopt& saved);
     bool resume_invite(const commands::Adopt& saved, const pjsip_fromto_hdr* caller);
-    void on_late_failure(const pjsip_rx_data* response);  // to the INVITE of an earlier boot
+    void on_late_answer(const pjsip_rx_data* answer);     // to the INVITE of an earlier boot
+    void on_late_failure(const pjsip_rx_data* response);  // likewise
 
     void cancel(const std::vector<std::string>& reasons);
     void confirm(const pjsip_rx_data* from_a);  // ACK to its 2xx

@@ -1,0 +1,22 @@
+"""The scenarios of `make chaos`, a round or two of each."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.crash import crash
+from tests.chaos.outcome import Chance, table
+
+
+@pytest.mark.timeout(240)
+async def test_calls_that_a_kill_has_cut_are_ended_and_recorded_once(tmp_path: Path) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    outcome = await crash(Chance(seed=seed, rounds=2, calls=80, folder=tmp_path))
+    print(table([outcome]))
+    assert not outcome.broken, outcome.broken
+    assert int(outcome.figures["found open"]) > 20
+    assert int(outcome.figures["proved"]) > 0
