@@ -37,6 +37,7 @@ from sidecar.adapters.sqlite.migrations import Migrated, open_migrated
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
 from sidecar.adapters.sqlite.pacing import COMPANY_MS_MAX, Pacing
 from sidecar.adapters.sqlite.page_one import keep_schema
+from sidecar.adapters.sqlite.place import Place
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
 from sidecar.adapters.sqlite.replay import SqliteReplays
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
@@ -86,6 +87,8 @@ class SqliteStore:
         self._vfs = vfs
         self._loop = asyncio.get_running_loop()
         self._reader = Reader(data_dir.file, vfs)
+        self._place = Place(data_dir.file)
+        self._displaced = ""  # what happened to the file under us
         self._failing = False
         self._closed = False
         self._deliver: Callable[[Sequence[CallEvent]], None] = _nobody
@@ -200,7 +203,7 @@ class SqliteStore:
             return
         self._closed = True
         self._pacing.hand_over()
-        await asyncio.to_thread(self._writer.stop)
+        await asyncio.to_thread(self._writer.stop, self._place)
         self._reader.close()
         self._data_dir.release()
         await asyncio.sleep(0)  # the writer's last report runs before the caller goes on
@@ -252,7 +255,9 @@ class SqliteStore:
         return self._found
 
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
-        """Every commit writes the clocks as they stood when it began; this makes sure that there is one."""
+        """Every commit writes the clocks as they stood when it began; this makes sure that there is one. It
+        also looks whether the file is still there: where not, no new call is taken until it is."""
+        self._look_at_place()
         self._pacing.add(Job(run=_nothing, done=_nobody), may_wait=True)
 
     async def written(self) -> None:
@@ -284,10 +289,13 @@ class SqliteStore:
         """In the writer's thread, after a fault of the disk: a connection to a file that was synced and
         checked."""
         self._reader.close()
+        if not self._place.database_is_ours():
+            raise apsw.CantOpenError(f"{self._data_dir.file} is not the file that was open")
         connection = connect(self._data_dir.file, self._vfs)
         try:
             move_wal(connection)
             verify(connection)
+            self._place.settle()
         except BaseException:
             connection.close(force=True)
             raise
@@ -310,8 +318,15 @@ class SqliteStore:
             self._notify_defect(call_id, error)
         if report.steps:
             self._notify_commit(report.steps, report.commit_ns)
-        if report.failing is not None:
+        if report.failing is not None and not self._displaced:
             self._now_failing(report.failing)
+
+    def _look_at_place(self) -> None:
+        if self.failure and not self._displaced:
+            return  # the disk fails: the files are being opened anew
+        before, self._displaced = self._displaced, self._place.displaced()
+        if self._displaced != before:
+            self._now_failing(self._displaced)
 
     def _now_failing(self, cause: str) -> None:
         before, self.failure = self.failure, cause

@@ -33,6 +33,7 @@ import apsw
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import Boot, move_wal
 from sidecar.adapters.sqlite.known import Known, recall
+from sidecar.adapters.sqlite.place import Place
 from sidecar.adapters.sqlite.told import Told, ToldFile
 from sidecar.adapters.sqlite.work import Job, Kept, Report, Work
 from sidecar.core.books import Outcome, OutcomeKind, call_of
@@ -106,14 +107,17 @@ class Writer:
     def waiting(self) -> int:
         return self._submitted - self._taken
 
-    def stop(self) -> None:
-        """Write what was submitted, then end the thread. Blocks; a disk that fails is given one last try."""
+    def stop(self, place: Place) -> None:
+        """Write what was submitted, then end the thread. Blocks; a disk that fails is given one last try. A
+        journal whose file is gone is written out under its name once more."""
         self._queue.put(None)
         self._thread.join()
         if self._connection is not None:
             # All is committed: what cannot be moved out of the WAL now is taken up at the next start.
             with suppress(apsw.Error):
                 move_wal(self._connection)
+            with suppress(apsw.Error, OSError):
+                place.put_back(self._connection)
             with suppress(apsw.Error):
                 self._connection.close(force=True)
         self._told.close()
