@@ -15,7 +15,7 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -36,7 +36,7 @@ from sidecar.adapters.logs import LineWriter
 from sidecar.adapters.logs import ready as log_ready
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.mqtt import MqttPublisher, MqttReplayDoor, MqttSettings
-from sidecar.adapters.sqlite import SqliteStore
+from sidecar.adapters.sqlite import Salvage, SqliteStore
 from sidecar.b2bua.certificates import Certificates
 from sidecar.b2bua.hook import (
     BridgeHook,
@@ -129,9 +129,10 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         )
         stack.push_async_callback(store.close)
         if store.salvage is not None:
-            log.error("journal_salvaged", **asdict(store.salvage))
+            _journal_salvaged(store.salvage)
         if store.loss is not None:
             log.error("journal_lost_commits", epoch=store.epoch, **asdict(store.loss))
+        _journal_wrong(metrics, store.wrong)
         if store.tightened:
             loose = {path: f"{mode:04o}" for path, mode in store.tightened.items()}
             log.warning("data_dir_tightened", count=len(loose), modes_before=dict(islice(loose.items(), 20)))
@@ -203,6 +204,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             watchers=[
                 ("replay", replayer.run),
                 ("certificates", certificates.watch),
+                ("journal check", partial(store.keep_checking, partial(_journal_wrong, metrics))),
                 *([("broker", broker.watch)] if broker is not None else []),
             ],
         )
@@ -424,6 +426,21 @@ def _mqtt_settings(settings: Settings, policy: Policy, host: str, port: int) -> 
 
 def _fault(call_id: UUID, error: Exception) -> None:
     log.error("promise_broken", call_id=str(call_id), exc_info=error)
+
+
+def _journal_salvaged(salvage: Salvage) -> None:
+    """The lists are in the report, whole; here is the first of each."""
+    said = asdict(salvage)
+    counts = {f"{name}_count": len(said[name]) for name in ("not_as_written", "mended", "wrong")}
+    said.update({name: said[name][:5] for name in ("not_as_written", "mended", "wrong")})
+    log.error("journal_salvaged", **said, **counts)
+
+
+def _journal_wrong(metrics: Metrics, found: Sequence[str]) -> None:
+    metrics.journal_wrong(len(found))
+    for text in found:
+        advice = "`sidecar journal verify` and `sidecar journal check` say what does not hold"
+        log.error("journal_not_as_written", text=text, advice=advice)
 
 
 def _journal_failing(metrics: Metrics, before: str, now: str) -> None:

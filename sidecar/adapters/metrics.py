@@ -71,6 +71,11 @@ JOURNAL_FAILING = Metric(
 JOURNAL_FAILURES = Metric(
     "sidecar_journal_failures", "counter", "Times that the journal began to fail; the log says why."
 )
+JOURNAL_WRONG = Metric(
+    "sidecar_journal_wrong",
+    "gauge",
+    "Findings since the start that the journal is not as it was written; the log says which.",
+)
 OVERRUN = Metric("sidecar_overrun_ms", "counter", "Talk time beyond the grant, not billed.")
 BROKEN = Metric(
     "sidecar_broken_promises",
@@ -143,6 +148,7 @@ class Metrics:
         )
         self._overrun = Counter(OVERRUN.name, OVERRUN.meaning, registry=registry)
         self._journal_failing = Gauge(JOURNAL_FAILING.name, JOURNAL_FAILING.meaning, registry=registry)
+        self._journal_wrong = Gauge(JOURNAL_WRONG.name, JOURNAL_WRONG.meaning, registry=registry)
         self._journal_failures = Counter(JOURNAL_FAILURES.name, JOURNAL_FAILURES.meaning, registry=registry)
         # Plain numbers, read at the scrape: they change six times a call, and a gauge locks for each.
         self._phases = dict.fromkeys(Phase, 0)
@@ -186,6 +192,10 @@ class Metrics:
         self._journal_failing.set(begins)
         if begins:
             self._journal_failures.inc()
+
+    def journal_wrong(self, findings: int) -> None:
+        """So many more."""
+        self._journal_wrong.inc(findings)
 
     def promise_broken(self, where: str) -> None:
         self._broken.of(where).inc()

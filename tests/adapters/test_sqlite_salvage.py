@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from sidecar.adapters.sqlite.file import FILE_NAME
@@ -62,6 +63,8 @@ async def proved(watched: Watched, before: dict[int, Cdr]) -> dict[int, Cdr]:
     salvage = watched.store.salvage
     assert salvage is not None
     assert salvage.aside.exists()
+    report = msgspec.json.decode(salvage.report.read_bytes())
+    assert (report["saved"], report["wrong"]) == (salvage.saved, salvage.wrong)
     after = await records(watched)
     assert all(before[seq] == cdr for seq, cdr in after.items())
     assert watched.store.epoch not in {"", *(cdr.store_epoch for cdr in before.values())}
@@ -204,7 +207,8 @@ async def test_a_crash_while_rows_are_copied_begins_the_salvage_anew(tmp_path: P
         assert await proved(watched, before) == before
     found = [name for name in names(tmp_path) if not name.endswith(("-shm", "-wal"))]
     kept = ["journal.head", "journal.key", "journal.lock", "journal.schema"]
-    assert found == [FILE_NAME, f"{FILE_NAME}.damaged-1", *kept]
+    aside = [f"{FILE_NAME}.damaged-1", f"{FILE_NAME}.damaged-1.report.json"]
+    assert found == [FILE_NAME, *aside, *kept]
 
 
 async def test_a_crash_before_the_copy_is_in_its_place_does_not_begin_an_empty_store(tmp_path: Path) -> None:

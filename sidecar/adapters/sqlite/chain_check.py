@@ -44,6 +44,8 @@ class Verdict(msgspec.Struct, kw_only=True):
     written."""
 
     link: Link = Link(0, ORIGIN)  # how far the chain holds
+    reached: int = 0  # the last commit that was looked at; a reader that goes on begins behind it
+    is_whole: bool = False  # to the end of the chain
     commits: int = 0
     entries: int = 0
     wrong: list[str] = []
@@ -55,13 +57,29 @@ def by_id(keys: Sequence[ChainKey]) -> Keys:
 
 def verify(connection: apsw.Connection, keys: Keys, after: int = 0) -> Verdict:
     """The chain behind commit `after`, then what changes. Within one transaction of the caller."""
-    verdict = Verdict()
-    try:
-        _links(connection, keys, after, verdict)
-    except (apsw.CorruptError, UnicodeDecodeError) as error:
-        verdict.wrong.append(f"after commit {verdict.link.number}: cannot be read ({error})")
+    verdict = verify_part(connection, keys, after)
     verdict.wrong += wrong_state(connection, keys)
     return verdict
+
+
+def verify_part(
+    connection: apsw.Connection, keys: Keys, after: int, entries_max: int | None = None
+) -> Verdict:
+    """The chain behind commit `after`, up to the commit with which so many entries are reached."""
+    verdict = Verdict()
+    try:
+        _links(connection, keys, after, entries_max, verdict)
+    except (apsw.CorruptError, UnicodeDecodeError) as error:
+        verdict.wrong.append(f"after commit {verdict.link.number}: cannot be read ({error})")
+    return verdict
+
+
+def tail(connection: apsw.Connection, commits: int) -> int:
+    """The commit behind which there are so many rows of the chain."""
+    found: int | None = connection.execute(
+        "SELECT number FROM commits ORDER BY number DESC LIMIT 1 OFFSET ?", (commits,)
+    ).get
+    return found or 0
 
 
 def wrong_state(connection: apsw.Connection, keys: Keys) -> list[str]:
@@ -82,13 +100,16 @@ def wrong_state(connection: apsw.Connection, keys: Keys) -> list[str]:
     ]
 
 
-def _links(connection: apsw.Connection, keys: Keys, after: int, verdict: Verdict) -> None:
+def _links(
+    connection: apsw.Connection, keys: Keys, after: int, entries_max: int | None, verdict: Verdict
+) -> None:
     link, heads = heads_at(connection, after) if after else (Link(0, ORIGIN), Heads())
     verdict.link = link
     by_number = _keys_by_number(connection, keys)
     streams = [_Stream(connection, table, head) for table, head in zip(TABLES, heads, strict=True)]
     for number, key_number, digest, *named in connection.execute(_COMMITS, (after,)):
         key, until = by_number.get(key_number), moved(heads, named)
+        verdict.reached = number
         if key is None:
             text = f"commit {number}: its key {_key_id(connection, key_number)} is not at hand"
             verdict.wrong.append(text)
@@ -103,7 +124,10 @@ def _links(connection: apsw.Connection, keys: Keys, after: int, verdict: Verdict
         link, heads = Link(number, digest), until
         verdict.link = link
         verdict.commits += 1
-    verdict.entries = sum(stream.count for stream in streams)
+        verdict.entries = sum(stream.count for stream in streams)
+        if entries_max is not None and verdict.entries >= entries_max:
+            return
+    verdict.is_whole = True
     if cut := _ends(connection, link):
         verdict.wrong.append(cut)
         return

@@ -8,7 +8,7 @@ under a new epoch.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
+from sidecar.adapters.sqlite.chain_check import by_id, verify_part
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import StoreError, connect, move_wal
 from sidecar.adapters.sqlite.mend import Mender
@@ -23,6 +24,7 @@ from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, ru
 from sidecar.adapters.sqlite.page_one import give_page_one, is_damaged, kept_schema
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.wal import composed, copied, hidden
+from sidecar.core.chain import ChainKey
 
 PROBES_MAX = 200_000  # seeks behind a place that cannot be read
 PROBES_PER_PAGE = 64
@@ -54,15 +56,22 @@ class Salvage(msgspec.Struct, kw_only=True):
 
     aside: Path
     cause: str
+    report: Path = Path()  # all of this as JSON
     saved: dict[str, int] = {}
     dropped: dict[str, int] = {}  # rows that could be reached and were not what was written
     lost_seqs: int = 0
+    not_as_written: list[str] = []  # the first entry of the damaged file that does not fit its chain
     mended: list[str] = []
     wrong: list[str] = []
 
 
 def salvaged(
-    file: Path, cause: str, wall_ns: int, vfs: str | None = None, head_seq_told: int = 0
+    file: Path,
+    cause: str,
+    wall_ns: int,
+    vfs: str | None = None,
+    head_seq_told: int = 0,
+    keys: Sequence[ChainKey] = (),
 ) -> tuple[apsw.Connection, Salvage]:
     """A new file in the place of the damaged one, which nobody may have open; as any new file it has no epoch
     yet. `head_seq_told`: the last sequence number that is known from elsewhere.
@@ -80,6 +89,8 @@ def salvaged(
         if source is not None:
             # Rows are copied as they are, and brought up to date as those of a sound file are.
             run_steps(target, _version(source))
+            with suppress(*_UNREADABLE):
+                salvage.not_as_written += verify_part(source, by_id(keys), 0).wrong if keys else []
             _copy(source, target, salvage)
         run_steps(target)
         if source is None:
@@ -97,10 +108,22 @@ def salvaged(
                 part.unlink(missing_ok=True)  # says nothing
             elif part.exists():
                 part.rename(file.with_name(salvage.aside.name + suffix))
+        _written_down(salvage)
         finish_salvage(file)
     except OSError as error:
         raise StoreError(f"{file}: damaged, and cannot be set aside ({error.strerror})") from error
     return open_migrated(file, vfs)[0], salvage
+
+
+def _written_down(salvage: Salvage) -> None:
+    """The whole of it, for people: a log line may be cut, and is gone in a month."""
+    salvage.report = salvage.aside.with_name(f"{salvage.aside.name}.report.json")
+    body = msgspec.json.format(msgspec.json.encode(salvage, enc_hook=str), indent=2) + b"\n"
+    descriptor = os.open(salvage.report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def finish_salvage(file: Path) -> None:

@@ -21,6 +21,7 @@ from sidecar.adapters.sqlite.audit import SqliteAudit
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.chain import begin_chain
 from sidecar.adapters.sqlite.check import ledger_check
+from sidecar.adapters.sqlite.checking import CHECK_PAUSE_S, Rounds, checked_at_start
 from sidecar.adapters.sqlite.file import (
     Boot,
     DamagedFileError,
@@ -71,7 +72,7 @@ class SqliteStore:
         data_dir: DataDir,
         connection: apsw.Connection,
         boot: Boot,
-        key: ChainKey,
+        keys: Sequence[ChainKey],
         found: Sequence[FoundOpen],
         clock: Clock,
         queue_steps_max: int,
@@ -87,6 +88,7 @@ class SqliteStore:
         self._vfs = vfs
         self._loop = asyncio.get_running_loop()
         self._reader = Reader(data_dir.file, vfs)
+        self._keys = keys
         self._place = Place(data_dir.file)
         self._displaced = ""  # what happened to the file under us
         self._failing = False
@@ -98,6 +100,7 @@ class SqliteStore:
         self._notify_defect: Callable[[UUID | None, BaseException], None] = _nobody
         self.salvage: Salvage | None = None  # what was saved of a damaged file at this start
         self.loss: Loss | None = None  # what was told of before this start and is not in the file
+        self.wrong: Sequence[str] = ()  # what is not as it was written, as a look at the start found it
         self.migrated: Migrated | None = None  # what this start has changed in an older file
         self.tightened: Mapping[str, int] = {}  # what was not for this user alone, with its mode
         self.failure = ""  # what the disk said, while failing
@@ -111,7 +114,7 @@ class SqliteStore:
             connection,
             reopen=self._reopen,
             boot=boot,
-            key=key,
+            key=keys[-1],
             told=ToldFile(data_dir.path),
             clock=clock,
             report=self._report_soon,
@@ -151,21 +154,26 @@ class SqliteStore:
                 found = _found_open(connection)
             except (DamagedFileError, DamagedError) as error:
                 head_seq = told.head_seq if told is not None else 0
-                connection, salvage = salvaged(held.file, str(error), clock.wall_ns(), vfs, head_seq)
+                place = key_file or data_dir / KEY_FILE_NAME
+                old_keys = read_keys(place) if place.exists() else ()
+                connection, salvage = salvaged(
+                    held.file, str(error), clock.wall_ns(), vfs, head_seq, old_keys
+                )
                 found = _found_open(connection)
-            key = _key_in_force(connection, key_file or data_dir / KEY_FILE_NAME)
+            keys = _keys(connection, key_file or data_dir / KEY_FILE_NAME)
+            wrong = checked_at_start(connection, keys)
             cause = salvage.cause if salvage is not None else missing(connection, told)
             with connection:
                 if told is not None and cause:
                     loss = begin_after_loss(connection, told, cause, clock.wall_ns())
                 boot = begin_boot(connection, node, boot_id, clock)
-                begin_chain(connection, key, clock.wall_ns())
+                begin_chain(connection, keys[-1], clock.wall_ns())
             keep_schema(connection, data_dir)
             store = cls(
                 held,
                 connection,
                 boot,
-                key,
+                keys,
                 found,
                 clock,
                 queue_steps_max,
@@ -180,7 +188,7 @@ class SqliteStore:
             held.release()
             raise
         store.salvage, store.migrated, store.tightened = salvage, migrated, held.tightened
-        store.loss = loss
+        store.loss, store.wrong = loss, wrong
         if loss is not None:
             store.note_soon(
                 Change(operator=NODE, action="journal.epoch", subject=boot.epoch, text=loss.cause)
@@ -267,6 +275,24 @@ class SqliteStore:
         """See `check.ledger_check`: empty where everything adds up."""
         return await self._reader.ask(ledger_check)
 
+    async def keep_checking(
+        self, on_wrong: Callable[[Sequence[str]], None], pause_s: float = CHECK_PAUSE_S
+    ) -> None:
+        """Never ends: the whole journal, a little of it at a time, again and again; `on_wrong` is told what
+        is not as it was written, each once."""
+        said = set(self.wrong)
+        rounds = Rounds(Reader(self._data_dir.file, self._vfs), self._keys)
+        try:
+            while True:
+                await asyncio.sleep(pause_s)
+                # While the disk fails the file is opened anew, which a reader would disturb.
+                found = [] if self._failing else await rounds.go_on()
+                if new := [text for text in found if text not in said]:
+                    said.update(new)
+                    on_wrong(new)
+        finally:
+            rounds.close()
+
     # --- from and to the writer's thread --------------------------------------------------------------------
 
     async def _write(
@@ -341,9 +367,9 @@ class SqliteStore:
         self._deliver(events)
 
 
-def _key_in_force(connection: apsw.Connection, file: Path) -> ChainKey:
-    """The last of the file; a new one where there is neither file nor chain. StoreError where a chain is
-    there and its keys are gone."""
+def _keys(connection: apsw.Connection, file: Path) -> Sequence[ChainKey]:
+    """Those of the file; a new one where there is neither file nor chain. StoreError where a chain is there
+    and its keys are gone."""
     has_chain = connection.execute("SELECT EXISTS (SELECT 1 FROM commits)").get
     if not file.exists():
         if has_chain:
@@ -352,8 +378,8 @@ def _key_in_force(connection: apsw.Connection, file: Path) -> ChainKey:
                 " whether the journal is as it was written; `sidecar journal new-key` makes one for what"
                 " comes from now on"
             )
-        return add_key(file)
-    return read_keys(file)[-1]
+        return [add_key(file)]
+    return read_keys(file)
 
 
 def _found_open(connection: apsw.Connection) -> Sequence[FoundOpen]:

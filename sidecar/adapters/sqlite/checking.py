@@ -1,0 +1,58 @@
+"""Looking whether the journal is as it was written: the last of it at the start, all of it slowly while calls
+run.
+
+A thousand entries take some milliseconds, once a second, in a thread of its own: a day of 20 calls a second
+is gone over in two hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apsw
+
+from sidecar.adapters.sqlite.chain_check import by_id, tail, verify, verify_part, wrong_state
+from sidecar.adapters.sqlite.check import quick_check
+from sidecar.adapters.sqlite.reader import Reader
+from sidecar.core.chain import ChainKey
+
+COMMITS_AT_START_MAX = 2_000
+ENTRIES_PER_LOOK_MAX = 1_000
+CHECK_PAUSE_S = 1.0
+
+
+def checked_at_start(connection: apsw.Connection, keys: Sequence[ChainKey]) -> list[str]:
+    """The last commits, what changes, and the numbers; a journal that has no chain yet says nothing."""
+    if not connection.execute("SELECT EXISTS (SELECT 1 FROM commits)").get:
+        return []
+    after = tail(connection, COMMITS_AT_START_MAX)
+    return verify(connection, by_id(keys), after).wrong + quick_check(connection)
+
+
+class Rounds:
+    """From the first commit to the last, then what changes, then again."""
+
+    def __init__(self, reader: Reader, keys: Sequence[ChainKey]) -> None:
+        self._reader = reader
+        self._keys = by_id(keys)
+        self._after = 0
+
+    async def go_on(self) -> list[str]:
+        """What the next part has that is not as it was written."""
+        try:
+            return await self._reader.ask(self._look)
+        except apsw.Error as error:
+            return [f"cannot be read ({error})"]
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _look(self, connection: apsw.Connection) -> list[str]:
+        with connection:  # a part of it is seen as it was at one moment
+            verdict = verify_part(connection, self._keys, self._after, ENTRIES_PER_LOOK_MAX)
+            found = verdict.wrong
+            self._after = verdict.reached
+            if verdict.is_whole:
+                self._after = 0
+                found = found + wrong_state(connection, self._keys) + quick_check(connection)
+        return found
