@@ -15,6 +15,7 @@ from uuid import UUID
 import structlog
 from msgspec.structs import replace
 
+from sidecar.core import hangup
 from sidecar.core.admit import open_call, refused_by_bridge
 from sidecar.core.audit import Change
 from sidecar.core.call import Call, Phase, Stamp
@@ -24,6 +25,7 @@ from sidecar.core.commands import (
     Command,
     NoteRefusal,
     Publish,
+    Reject,
     Release,
     Snapshot,
     StoreCommand,
@@ -51,12 +53,15 @@ from sidecar.core.records import utc
 from sidecar.core.recovery import RECOVERED_IDS, clock_shift
 from sidecar.core.refusals import RefusalWindow
 from sidecar.core.setting_up import is_retry
-from sidecar.core.terms import Detail
+from sidecar.core.terms import Detail, HangupOrigin
 from sidecar.ports import Clock, Control, Meter, Store
 
 # The record of an ending call waits this long for its legs: a crossing BYE or a late 2xx then stands in
 # revision 0.
 RECORD_WAIT_NS = 1_000_000_000
+# RFC 3261 §17.1.1.2: so long a caller repeats an INVITE that it heard nothing of (64*T1, at the largest T1 that
+# can be set).
+REPEATS_NS = 128_000_000_000
 # A call that the bridge does not hold may be younger than the snapshot; after this it is lost.
 SNAPSHOT_GRACE_NS = 2_000_000_000
 # Calls of an earlier boot that are ended at a time: 2000 of them within 4 s, at two BYEs each.
@@ -96,6 +101,9 @@ class Calls:
         # What the bridge held in the last snapshot and nobody here knew: released if still there in the next.
         self._orphans: frozenset[int] = frozenset()
         self._recovered: deque[int] = deque()  # calls of an earlier boot whose legs are to be released
+        # Of calls that an earlier boot has admitted: the same INVITE again is no new call.
+        self._admitted_before: frozenset[tuple[str, ...]] = frozenset()
+        self._repeats_until_ns = 0
 
     @property
     def policy(self) -> Policy:
@@ -149,6 +157,10 @@ class Calls:
             del self._by_bridge_id[known.bridge_id]
             self._by_bridge_id[invite.bridge_id] = known.call_id.int
             self._apply(known, invite)
+            return
+        if _transaction(invite) in self._admitted_before:
+            log.info("invite_repeated", peer=invite.peer, sip_call_id=invite.leg.sip_call_id)
+            self._wire.append(_over(invite.bridge_id))
             return
         call_id = self._call_id(invite)
         try:
@@ -295,6 +307,8 @@ class Calls:
             else:
                 self._apply(call, WaitElapsed(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns))
         self._publish_aggregates(all_of_them=False)
+        if mono_ns >= self._repeats_until_ns:
+            self._admitted_before = frozenset()
         if snapshot:
             self._wire.append(Snapshot())
         self._send()
@@ -381,6 +395,9 @@ class Calls:
         """Take them over. What is returned is for the bridge, before it hears anything; what is then left of
         them is to be released (`release_recovered`)."""
         now = Stamp(self._clock.mono_ns(), self._clock.wall_ns())
+        found = [*found]
+        self._admitted_before = frozenset(_transaction(call.invite) for call, _ in found)
+        self._repeats_until_ns = now.mono_ns + REPEATS_NS
         for number, (saved, event) in enumerate(found):
             call = replace(saved, bridge_id=RECOVERED_IDS + number)
             known = (
@@ -468,6 +485,12 @@ def _caller(invite: InviteReceived) -> tuple[str, ...]:
     return invite.peer, invite.leg.sip_call_id, invite.leg.remote_tag, invite.request_user
 
 
+def _transaction(invite: InviteReceived) -> tuple[str, ...]:
+    """What an INVITE and its repeats have in common, and nothing else has."""
+    leg = invite.leg
+    return leg.sip_call_id, leg.remote_tag, str(leg.remote_cseq), leg.branch
+
+
 def _log_end(cdr: Cdr) -> None:
     """At level debug: the CDR says all this and more, and a busy node ends a thousand calls a second."""
     log.debug(
@@ -479,6 +502,17 @@ def _log_end(cdr: Cdr) -> None:
         detail=cdr.detail,
         talk_ms=cdr.talk_ms,
         suppressed_by=cdr.suppressed_by,
+    )
+
+
+def _over(bridge_id: int) -> Reject:
+    """For a repeated INVITE whose call ended with an earlier boot, and has its record."""
+    cause = hangup.TABLE[HangupOrigin.SERVER, Detail.CRASH_RECOVERED]
+    return Reject(
+        bridge_id=bridge_id,
+        sip_code=cause.sip_code,
+        q850_cause=cause.q850_cause,
+        text=Detail.CRASH_RECOVERED.value,
     )
 
 

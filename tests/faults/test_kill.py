@@ -125,6 +125,31 @@ async def test_a_node_that_is_killed_loses_no_call_and_tells_none_twice(make_nod
     node.check_books()
 
 
+async def test_an_invite_that_is_repeated_after_a_kill_is_no_second_call(make_node: MakeNode) -> None:
+    """RFC 3261 §17.1.1.2: it goes out until a response comes. A later INVITE of the dialog is another."""
+    node = make_node()
+    async with mosquitto(node.folder) as broker, listening(broker.host, broker.port) as listener:
+        async with phones(node, lambda _: Plan(answer_s=None)) as (caller, callee):
+            async with node.up(**broker.settings()) as child:
+                caller.peer = child.sip
+                side = caller.dial("1000", Plan(), call_id="again@x", tag="t")
+                await node.live("1000")
+                node.kill()
+            async with node.up() as child:
+                caller.peer = child.sip
+                assert side.invite is not None
+                caller.send(side.invite.raw)
+                await side.ended.wait()
+                assert side.final == 500
+                later = caller.dial("1000", Plan(cancel_s=0.1), call_id="again@x", tag="t", cseq=2)
+                await later.ended.wait()
+                await listener.until(lambda: len(listener.records) >= 2)
+        assert len(callee.sides) == 2
+    assert later.final == 487
+    assert [one["detail"] for one in listener.records] == ["crash_recovered", "cancel"]
+    node.check_books()
+
+
 async def test_a_node_that_is_told_to_stop_ends_its_calls_and_records_them(make_node: MakeNode) -> None:
     """In whatever phase they are: the peers hear of it, and the next start finds nothing to recover."""
     seed = random.randrange(1 << 32)
