@@ -207,9 +207,9 @@ class Timers(Section, frozen=True, kw_only=True):
     admission_wait_ms_max: Annotated[
         int,
         Meta(ge=50, le=30_000),
-        "While a call has waited so long to be admitted, new ones get 503: a node that is starved "
-        "refuses early.",
-    ] = 1_000
+        "A new call that would wait longer to be admitted gets 503: a node that is starved refuses "
+        "early, and fails none that it has taken.",
+    ] = 200
     auth_retry_s: Annotated[
         int,
         Meta(ge=1, le=120),

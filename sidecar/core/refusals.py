@@ -14,7 +14,9 @@ from datetime import datetime, timedelta
 import msgspec
 
 from sidecar.core.cdr import Cdr
+from sidecar.core.events import LegIdentity
 from sidecar.core.records import aggregate
+from sidecar.core.terms import Detail
 
 SEEN_MAX = 20_000
 SOURCES_MAX = 10_000
@@ -44,15 +46,13 @@ class RefusalWindow:
     def note(self, cdr: Cdr, branch: str, cseq: int) -> Cdr | None:
         """The record to publish now, or None where it is a repetition or was added to the minute's
         aggregate."""
-        source = cdr.leg_a.remote_address.rpartition(":")[0]
-        key = (source, cdr.leg_a.sip_call_id, cdr.leg_a.remote_tag, cseq, branch)
+        leg = cdr.leg_a
+        source = _source(leg.remote_address)
+        key = (source, leg.sip_call_id, leg.remote_tag, cseq, branch)
         if key in self._seen:
             return None
-        self._seen[key] = None
-        if len(self._seen) > SEEN_MAX:
-            self._seen.popitem(last=False)
-        if source not in self._second and len(self._second) >= SOURCES_MAX:
-            source = OTHER_SOURCES
+        self._note_seen(key)
+        source = self._row(source)
         second = cdr.ended_at.replace(microsecond=0)
         began, count = self._second.get(source, (second, 0))
         count = count + 1 if began == second else 1
@@ -61,6 +61,33 @@ class RefusalWindow:
             return cdr
         self._hold(source, cdr)
         return None
+
+    def counted(self, detail: Detail, leg: LegIdentity, at: datetime) -> bool:
+        """Whether a refusal is dealt with without a record, which costs as much to make as a call: it is a
+        repetition, or its source has had too many this second, and the aggregate is there that it is added
+        to."""
+        source = _source(leg.remote_address)
+        key = (source, leg.sip_call_id, leg.remote_tag, leg.remote_cseq, leg.branch)
+        if key in self._seen:
+            return True
+        source = self._row(source)
+        began, count = self._second.get(source, (at, 0))
+        held = self._held.get((source, detail))
+        if held is None or count < self._per_s or began != at.replace(microsecond=0):
+            return False
+        self._note_seen(key)
+        held.count += 1
+        held.last = at
+        return True
+
+    def _note_seen(self, key: Hashable) -> None:
+        self._seen[key] = None
+        if len(self._seen) > SEEN_MAX:
+            self._seen.popitem(last=False)
+
+    def _row(self, source: str) -> str:
+        is_one_more = source not in self._second and len(self._second) >= SOURCES_MAX
+        return OTHER_SOURCES if is_one_more else source
 
     def _hold(self, source: str, cdr: Cdr) -> None:
         held = self._held.get((source, cdr.detail))
@@ -77,3 +104,7 @@ class RefusalWindow:
         done = [self._held.pop(key) for key in ready]
         self._second = {source: row for source, row in self._second.items() if now - row[0] < _MINUTE}
         return [aggregate(held.template, held.count, held.since, held.last or held.since) for held in done]
+
+
+def _source(remote_address: str) -> str:
+    return remote_address.rpartition(":")[0]

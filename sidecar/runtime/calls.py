@@ -7,7 +7,7 @@ it ends that one call as server/fault, is counted, and the node lives on.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import islice
 from uuid import UUID
@@ -59,14 +59,15 @@ from sidecar.ports import Clock, Control, Meter, Store
 # The record of an ending call waits this long for its legs: a crossing BYE or a late 2xx then stands in
 # revision 0.
 RECORD_WAIT_NS = 1_000_000_000
-# RFC 3261 §17.1.1.2: so long a caller repeats an INVITE that it heard nothing of (64*T1, at the largest T1 that
-# can be set).
+# RFC 3261 §17.1.1.2: so long a caller repeats an INVITE that it heard nothing of (64*T1, at the largest T1
+# that can be set).
 REPEATS_NS = 128_000_000_000
 # A call that the bridge does not hold may be younger than the snapshot; after this it is lost.
 SNAPSHOT_GRACE_NS = 2_000_000_000
 # Calls of an earlier boot that are ended at a time: 2000 of them within 4 s, at two BYEs each.
 RECOVERED_PER_TURN = 25
 RECOVERED_PAUSE_S = 0.04
+INVITES_PER_TURN = 20  # that are decided about in one turn: what calls that are up need comes between
 CALLS_PER_TURN = 100  # that are ended in one turn of the event loop: 7 ms where each is recorded
 _UP = frozenset({Phase.ADMITTING, Phase.ROUTING, Phase.ANSWERING, Phase.TALKING, Phase.AWAITING_RETRY})
 
@@ -95,6 +96,10 @@ class Calls:
         self._calls: dict[int, Call] = {}
         self._id_ms = 0  # the wall clock in the id of the last call
         self._by_bridge_id: dict[int, int] = {}
+        # INVITEs that nobody has looked at yet, and what came for them since; the bridge bounds them.
+        self._backlog: deque[BridgeEvent] = deque()
+        self._in_backlog: Counter[int] = Counter()  # how many by bridge id
+        self._is_working = False  # on the backlog, in the next turn
         self._challenged: dict[tuple[str, ...], int] = {}  # by `_caller`: those that may come back
         self._waiting: dict[int, int] = {}  # calls in ENDING or AWAITING_RETRY: until when, monotonic
         self._wire: list[WireCommand | Snapshot] = []
@@ -122,13 +127,16 @@ class Calls:
     # --- events -----------------------------------------------------------------------------------------
 
     def on_bridge_events(self, events: Sequence[Event]) -> None:
+        """Calls that are up come first: where there is more to do than can be done, new ones wait, and the
+        bridge refuses what would wait for long."""
         for event in events:
             if isinstance(event, BridgeEvent):
                 key = self._by_bridge_id.get(event.bridge_id)
-                if key is not None:
+                if key is not None and event.bridge_id not in self._in_backlog:
                     self._apply(self._calls[key], event)
-                elif isinstance(event, InviteReceived):
-                    self._on_invite(event)
+                elif isinstance(event, InviteReceived) or event.bridge_id in self._in_backlog:
+                    self._in_backlog[event.bridge_id] += 1
+                    self._backlog.append(event)
             elif isinstance(event, SnapshotTaken):
                 self._on_snapshot(event)
             elif isinstance(event, InviteRefused):
@@ -142,7 +150,33 @@ class Calls:
                     sip_call_id=event.sip_call_id,
                     reason=event.reason,
                 )
+        if not self._is_working:
+            self._work_backlog()
         self._send()
+
+    def _work_backlog(self) -> None:
+        self._is_working = False
+        invites = 0
+        while self._backlog:
+            event = self._backlog[0]
+            invites += isinstance(event, InviteReceived)
+            if invites > INVITES_PER_TURN:
+                self._is_working = True
+                asyncio.get_running_loop().call_soon(self._work_backlog)
+                break
+            self._take_next()
+        self._send()
+
+    def _take_next(self) -> None:
+        event = self._backlog.popleft()
+        self._in_backlog[event.bridge_id] -= 1
+        if not self._in_backlog[event.bridge_id]:
+            del self._in_backlog[event.bridge_id]
+        key = self._by_bridge_id.get(event.bridge_id)
+        if key is not None:
+            self._apply(self._calls[key], event)
+        elif isinstance(event, InviteReceived):
+            self._on_invite(event)
 
     def on_store_events(self, events: Sequence[CallEvent]) -> None:
         for event in events:
@@ -176,6 +210,9 @@ class Calls:
         self._perform(commands, invite)
 
     def _on_refused(self, event: InviteRefused) -> None:
+        if self._refusals.counted(event.detail, event.invite.leg, utc(event.wall_ns)):
+            self._meter.call_refused(event.detail.value)
+            return
         call_id = self._call_id(event.invite)
         try:
             _, commands = refused_by_bridge(call_id, event, self._given)
@@ -460,7 +497,11 @@ class Calls:
         self.publish_refusals()
 
     def publish_refusals(self) -> None:
-        """All that were counted, without waiting for the end of their minute."""
+        """All that were counted, without waiting for the end of their minute; and what nobody has looked at
+        yet is refused."""
+        while self._backlog:
+            self._take_next()
+        self._send()
         self._publish_aggregates(all_of_them=True)
 
 

@@ -13,7 +13,8 @@ ROOMS = re.findall(
     """
     module bridge
     call relay session_timer liveness translation leg gateway_request
-    connections broken_streams second_reading early_dialogs dialog remote_party digest validity passports
+    admission_gate refused_before connections broken_streams second_reading
+    early_dialogs dialog remote_party digest validity passports
     message body assertions transaction deadline
     defects context stall arrival tls_names settings tls_in_force peer_table source_limit address sent_by
     stand_in text event_queue messagepack command_queue command_box command event tls_credentials terms

@@ -168,16 +168,19 @@ async def test_while_a_call_waits_too_long_for_its_decision_new_ones_are_refused
         await rig.caller.expect(100)
         first = await rig.event(InviteReceived)
         await asyncio.sleep(0.1)
-        rig.invite(number="555")
+        invite = rig.invite(number="555")
         refusal = await rig.caller.expect(503)
         assert (refusal["Retry-After"], refusal["Reason"]) == ("5", 'Q.850;cause=42;text="node_full"')
         assert (await rig.event(InviteRefused)).detail is Detail.NODE_FULL
         assert rig.hook.stats()["refused_overload"] == 1
         rig.send(rig.route(first))  # late, and not too late
         await rig.gateway.expect("INVITE")
+        rig.caller.send(invite.raw)  # its 503 was lost, or is on the way: its caller may be gone
+        assert (await rig.caller.expect(503))["Retry-After"] == "5"
         rig.invite(number="556")
         await rig.caller.expect(100)
         assert (await rig.event(InviteReceived)).request_user == "556"
+        assert rig.hook.stats()["refused_again"] == 1
 
 
 @pytest.mark.parametrize(("detail", "cause"), [(Detail.DRAIN, 31), (Detail.JOURNAL, 41)])

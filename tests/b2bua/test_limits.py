@@ -38,9 +38,10 @@ class LimitedRig(Rig):
         self.hook.on_events(self._take)
 
 
-def test_buckets_at_given_times(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["source_limit", "admission_gate"])
+def test_limits_at_given_times(tmp_path: Path, what: str) -> None:
     program = tmp_path / "check"
-    sources = (HERE / "source_limit_check.cpp", NATIVE / "source_limit.cpp")
+    sources = (HERE / f"{what}_check.cpp", NATIVE / f"{what}.cpp")
     subprocess.run(
         ["g++", "-std=c++20", "-O1", f"-I{NATIVE}", *sources, "-o", program], check=True, timeout=50
     )

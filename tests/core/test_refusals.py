@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from sidecar.core import refusals
 from sidecar.core.cdr import Cdr
+from sidecar.core.events import LegIdentity
 from sidecar.core.hangup import SERVER, hangup
 from sidecar.core.records import cdr_of
 from sidecar.core.refusals import RefusalWindow
@@ -82,6 +83,32 @@ def test_past_their_maximum_strangers_share_one_row() -> None:
     assert len(told) == sources + 1
     (rest,) = window.due(NOON, all_of_them=True)
     assert rest.refused_count == 49
+
+
+def leg_of(cdr: Cdr) -> LegIdentity:
+    leg = admitted(1).invite.leg
+    at = replace(leg, sip_call_id=cdr.leg_a.sip_call_id, remote_tag=cdr.leg_a.remote_tag, remote_cseq=1)
+    return replace(at, remote_address=cdr.leg_a.remote_address, branch="branch")
+
+
+def test_what_is_above_the_limit_is_counted_without_a_record_of_it() -> None:
+    window = RefusalWindow(10)
+    every = [refusal(n, 0.01 * n) for n in range(30)]
+    made = []
+    for cdr in every:
+        if not window.counted(cdr.detail, leg_of(cdr), cdr.ended_at):
+            made.append(cdr)
+            window.note(cdr, "branch", 1)
+    assert made == every[:11]  # ten are told, and one stands for the rest
+    for again in (every[3], every[20]):
+        assert window.counted(again.detail, leg_of(again), again.ended_at), "and is not counted again"
+    other = refusal(50, 0.4, detail=Detail.NO_RATE)
+    later = refusal(51, 1.0)
+    elsewhere = refusal(52, 0.4, source="192.0.2.2")
+    for cdr in (other, later, elsewhere):
+        assert not window.counted(cdr.detail, leg_of(cdr), cdr.ended_at)
+    (rest,) = window.due(NOON, all_of_them=True)
+    assert (rest.refused_count, rest.last_refused_at) == (20, every[29].ended_at)
 
 
 def test_a_clock_that_steps_back_opens_no_flood() -> None:

@@ -93,7 +93,8 @@ async def test_a_node_that_is_stopped_under_load_leaves_no_leg_up(make_node: Mak
         assert called_in(listener.records) == called
     said = Counter(f"{one['disposition']} {one['detail']}" for one in listener.records)
     print(said)
-    assert said.keys() <= {f"{one} drain" for one in ("answered", "failed", "refused", "refused_aggregate")}
+    refusals = {f"{one} {why}" for one in ("refused", "refused_aggregate") for why in ("drain", "node_full")}
+    assert said.keys() <= {"answered drain", "failed drain", *refusals}
     assert said["answered drain"] >= STOPS * UP_MIN
     check_sequences(listener.records)
     node.check_books()

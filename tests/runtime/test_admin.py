@@ -123,6 +123,7 @@ async def test_drain_with_release_ends_the_live_calls_as_drain(node: Node) -> No
 
 async def test_a_drain_releases_a_hundred_calls_in_a_turn_of_the_loop(node: Node) -> None:
     node.calls.on_bridge_events([node.invite(number, "0044123", "demo") for number in range(1, 202)])
+    await node.until(lambda: len(node.calls.live()) == 201)
     asked = say.NodeDrainParams(operator="ann", release=True)
     async with asyncio.TaskGroup() as asking:
         drained = asking.create_task(node.admin.node_drain(asked, ANN), name="drain")

@@ -18,10 +18,11 @@ from sidecar.core.account_rules import AccountRule, AccountRules
 from sidecar.core.admit import Decision
 from sidecar.core.audit import Operator
 from sidecar.core.call import Phase
-from sidecar.core.commands import Adopt, RelayFailure, Release, Route, Snapshot
+from sidecar.core.commands import Adopt, Reject, RelayFailure, Release, Route, Snapshot
 from sidecar.core.events import (
     ByeReceived,
     CallFoundOpen,
+    CancelReceived,
     InviteReceived,
     InviteRefused,
     MessageDropped,
@@ -396,11 +397,48 @@ async def test_at_the_end_of_the_node_nothing_waits_any_more(node: Node) -> None
 
 async def test_the_end_of_the_node_records_a_hundred_calls_in_a_turn_of_the_loop(node: Node) -> None:
     node.calls.on_bridge_events([node.invite(number, "0044123", "demo") for number in range(1, 202)])
+    await node.until(lambda: len(node.calls.live()) == 201)
     await node.calls.release_live("ann", "")
     assert {call.phase for call in node.calls._calls.values()} == {Phase.ENDING}
     async with asyncio.TaskGroup() as tasks:
         closing = tasks.create_task(node.calls.close(), name="close")
         assert await each_turn(node.calls.open_count, closing) == [201, 101, 1, 0]
+
+
+# --- more INVITEs than one turn decides about ---------------------------------------------------------------
+
+
+async def test_what_comes_for_calls_that_are_up_goes_before_new_ones_and_nothing_is_overtaken(
+    node: Node,
+) -> None:
+    """The CANCEL of a call that nobody has looked at yet waits behind its INVITE, in whichever batch it
+    comes."""
+    await node.up()
+    many = range(2, 2 + 3 * calls.INVITES_PER_TURN)
+    last = many[-1]
+    stamps = {"mono_ns": node.clock.mono_ns(), "wall_ns": node.clock.wall_ns()}
+    node.calls.on_bridge_events([node.invite(number, "0044123", "demo") for number in many])
+    assert len(node.calls.live()) == 1 + calls.INVITES_PER_TURN
+    node.calls.on_bridge_events(
+        [
+            CancelReceived(bridge_id=last, **stamps),
+            ByeReceived(bridge_id=1, leg_name=LegName.A, **stamps),
+        ]
+    )
+    assert len(node.calls.live()) == calls.INVITES_PER_TURN
+    await node.until(lambda: len(node.calls.live()) == len(many) - 1)
+    [cancelled] = [call for call in node.calls._calls.values() if call.bridge_id == last]
+    assert cancelled.hangup is not None
+    assert cancelled.hangup.detail is Detail.CANCEL
+
+
+async def test_what_nobody_has_looked_at_is_refused_at_the_end(node: Node) -> None:
+    many = range(1, 1 + 2 * calls.INVITES_PER_TURN)
+    node.calls.on_bridge_events([node.invite(number, "0044123", "demo") for number in many])
+    node.calls.drain()
+    node.calls.publish_refusals()
+    refused = [one.bridge_id for one in node.bridge.sent if isinstance(one, Reject)]
+    assert refused == [*many[calls.INVITES_PER_TURN :]]
 
 
 # --- broken promises ----------------------------------------------------------------------------------------

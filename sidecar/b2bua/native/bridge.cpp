@@ -640,7 +640,19 @@ std::string_view Bridge::refusing() const {
     return full || context_.events.nearly_full() ? "node_full" : "";
 }
 
+// RFC 3261 §17.2.3, with what else an INVITE is named by.
+static std::string transaction_name(const pjsip_rx_data* invite) {
+    const auto& info = invite->msg_info;
+    return dialog_name(sent_by::branch_of(info.via), view(info.from->tag), view(info.cid->id)) + std::to_string(info.cseq->cseq);
+}
+
 bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
+    const std::string transaction = transaction_name(rdata);
+    if (refused_before_.holds(transaction)) {
+        context_.counters.add(Counter::refused_again);
+        respond_stateless(context_, rdata, PJSIP_SC_SERVICE_UNAVAILABLE, context_.settings.retry_after_s);
+        return true;
+    }
     auto detail = refusing();
     if (!detail.empty()) {
         context_.counters.add(not_accepting_.empty() ? Counter::refused_node_full : Counter::refused_not_accepting);
@@ -650,22 +662,20 @@ bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
     } else {
         return false;
     }
+    refused_before_.note(transaction);
     refuse_with_record(rdata, PJSIP_SC_SERVICE_UNAVAILABLE, detail, context_.settings.retry_after_s);
     return true;
 }
 
-// Overload shows here first, wherever it is: in Python, in the journal, or in the whole starved process. Refused early, a
-// caller is free to go elsewhere, and those who came before are decided about before answer_hold_ms_max fails them.
+// Refused early, a caller is free to go elsewhere, and those who came before are decided about in time.
 bool Bridge::decisions_are_late() {
-    while (!undecided_.empty()) {
-        const auto& [id, since_ns] = undecided_.front();
-        const auto found = calls_.find(id);
-        if (found != calls_.end() && found->second->undecided()) {
-            return Moment::now().mono_ns - since_ns > context_.settings.admission_wait_ms_max * 1'000'000LL;
-        }
-        undecided_.pop_front();
+    std::size_t decided = 0;
+    for (; !undecided_.empty(); undecided_.pop_front(), ++decided) {
+        const auto found = calls_.find(undecided_.front().first);
+        if (found != calls_.end() && found->second->undecided()) break;
     }
-    return false;
+    const std::int64_t oldest_ns = undecided_.empty() ? 0 : undecided_.front().second;
+    return admission_gate_.is_closed(context_.moment().mono_ns, undecided_.size(), oldest_ns, decided, Moment::now().mono_ns);
 }
 
 void Bridge::refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s) {

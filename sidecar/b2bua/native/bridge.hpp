@@ -2,12 +2,14 @@
 // queues to Python.
 #pragma once
 
+#include "admission_gate.hpp"
 #include "broken_streams.hpp"
 #include "call.hpp"
 #include "command_queue.hpp"
 #include "connections.hpp"
 #include "gateway_request.hpp"
 #include "leg.hpp"
+#include "refused_before.hpp"
 #include "second_reading.hpp"
 #include "source_limit.hpp"
 
@@ -124,6 +126,8 @@ private:
     std::unordered_map<std::uint64_t, std::unique_ptr<Call>> calls_;
     // The calls in the order of their INVITEs, and when those came; the first is undecided, of the others some are.
     std::deque<std::pair<std::uint64_t, std::int64_t>> undecided_;
+    RefusedBefore refused_before_;
+    AdmissionGate admission_gate_{context_.settings.admission_wait_ms_max * 1'000'000LL};
     std::unordered_map<std::string_view, Leg*> legs_;  // by local tag; the key lives in the leg's dialog
     std::unordered_map<CalleeLeg*, std::unique_ptr<CalleeLeg>> abandoned_;
     std::vector<std::unique_ptr<Call>> retired_calls_;

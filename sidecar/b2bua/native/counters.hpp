@@ -14,7 +14,8 @@ namespace sidecar {
     X(answers_relayed)                                                                                       \
     X(requests_relayed)           /* in-dialog requests passed to the other leg */                           \
     X(refused_node_full)          /* 503: calls_max, or Python does not drain the event queue */             \
-    X(refused_overload)           /* 503: the decisions come later than admission_wait_ms_max */             \
+    X(refused_overload)           /* 503: its decision would come later than admission_wait_ms_max */        \
+    X(refused_again)              /* 503: a repeat of an INVITE that one of these was said to */             \
     X(refused_not_accepting)      /* 503: Python said so (drain, journal) */                                 \
     X(refused_unlisted)           /* 403 to an unlisted source */                                            \
     X(dropped_unlisted)           /* any request of an unlisted source */                                    \

@@ -37,7 +37,7 @@ struct Settings {
     int patience_ms{};
     int batch_interval_ms{};  // see EventQueue
     int answer_hold_ms_max{};
-    int admission_wait_ms_max{};  // where a new call has waited so long for its first decision, others are refused
+    int admission_wait_ms_max{};  // a new call that would wait longer for its first decision is refused
     int retry_after_s{};
     int options_interval_ms{};  // in-dialog OPTIONS for each leg; 0: none
     unsigned t1_ms{};  // RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it

@@ -1,0 +1,35 @@
+// Refuses a new call that would wait too long for its first decision.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sidecar {
+
+// The age of the oldest that waits tells too late: where four times as many come as are decided about, those behind it will wait
+// three times as long. So what a new one will wait is foretold: how many wait, times how long each decision has taken lately
+// while many waited. Whatever is slow shows there: Python, the journal, or the whole starved process.
+class AdmissionGate {
+public:
+    explicit AdmissionGate(std::int64_t wait_ns_max) : wait_ns_max_(wait_ns_max) {}
+
+    // For one that came then. `waiting` are undecided, the oldest of them since then; `decided` since this was asked last.
+    bool is_closed(std::int64_t came_ns, std::size_t waiting, std::int64_t oldest_ns, std::size_t decided, std::int64_t now_ns);
+    std::int64_t each_ns() const { return each_ns_; }
+
+private:
+    void learn(std::size_t waiting, std::size_t decided, std::int64_t now_ns);
+
+    // So many may always wait: a burst says nothing, and from them it is learnt that decisions are fast again.
+    static constexpr std::size_t always = 32;
+    static constexpr std::size_t many = 8;  // that wait all the time while a measure is taken
+    static constexpr std::size_t decisions_of_measure = 64;
+    static constexpr std::int64_t measure_ns_max = 200'000'000;
+
+    const std::int64_t wait_ns_max_;
+    std::int64_t each_ns_ = 2'000'000;  // until it is measured
+    std::int64_t since_ns_ = 0;
+    std::size_t decided_ = 0;  // since then
+};
+
+}  // namespace sidecar
