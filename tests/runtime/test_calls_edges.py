@@ -416,7 +416,7 @@ async def test_what_comes_for_calls_that_are_up_goes_before_new_ones_and_nothing
     await node.up()
     many = range(2, 2 + 3 * calls.INVITES_PER_TURN)
     last = many[-1]
-    stamps = {"mono_ns": node.clock.mono_ns(), "wall_ns": node.clock.wall_ns()}
+    stamps: dict[str, Any] = {"mono_ns": node.clock.mono_ns(), "wall_ns": node.clock.wall_ns()}
     node.calls.on_bridge_events([node.invite(number, "0044123", "demo") for number in many])
     assert len(node.calls.live()) == 1 + calls.INVITES_PER_TURN
     node.calls.on_bridge_events(
