@@ -35,8 +35,8 @@ from sidecar.adapters.deck_store import DeckStore, DeckStoreError
 from sidecar.adapters.logs import LineWriter
 from sidecar.adapters.logs import ready as log_ready
 from sidecar.adapters.metrics import Metrics
-from sidecar.adapters.mqtt import MqttPublisher, MqttReplayDoor, MqttSettings
-from sidecar.adapters.sqlite import Salvage, SqliteStore
+from sidecar.adapters.mqtt import MqttPublisher, MqttReplayDoor, MqttSettings, MqttStatusReader
+from sidecar.adapters.sqlite import Salvage, SqliteStore, StoreError
 from sidecar.b2bua.certificates import Certificates
 from sidecar.b2bua.hook import (
     BridgeHook,
@@ -145,6 +145,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         policy = await with_stored_accounts(_with_active_decks(loaded.policy, decks), store)
 
         broker_host, broker_port = settings.mqtt.address
+        broker_is_new = settings.mqtt.embedded and not (settings.node.data_dir / "broker").exists()
         broker: EmbeddedBroker | None = None
         if settings.mqtt.embedded:
             broker = EmbeddedBroker(
@@ -162,6 +163,8 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         mqtt = _mqtt_settings(settings, policy, broker_host, broker_port)
         if broker is not None:
             mqtt = replace(mqtt, username=NODE_USER, password_file=broker.password_file(NODE_USER))
+        if store.is_new and not begin_anew and not broker_is_new:
+            await _refuse_forgotten(store, mqtt)
         publisher = MqttPublisher(mqtt, store.epoch)
         publisher.check()
         relay = OutboxRelay(
@@ -421,6 +424,18 @@ def _mqtt_settings(settings: Settings, policy: Policy, host: str, port: int) -> 
         certificate_file=mqtt.certificate_file,
         key_file=mqtt.key_file,
         in_flight_max=mqtt.in_flight_max,
+    )
+
+
+async def _refuse_forgotten(store: SqliteStore, mqtt: MqttSettings) -> None:
+    """StoreError where the journal is new, and the broker knows of one that this node had."""
+    epoch = await MqttStatusReader(mqtt).epoch()
+    if epoch is None:
+        return
+    await store.discard()
+    raise StoreError(
+        f"there is no journal, and the broker has the status of one that this node had (epoch {epoch}):"
+        " put it back, restore a backup, or begin anew: `sidecar run --new`"
     )
 
 

@@ -87,6 +87,10 @@ class Node:
         child.kill()
         await child.wait()
 
+    def settings(self) -> Mapping[str, str]:
+        """Of the last start: for a process that the test starts itself."""
+        return self._settings | self._more
+
     def kill(self) -> None:
         os.kill(self.daemon.pid, signal.SIGKILL)
 

@@ -41,6 +41,8 @@ class Rounds:
         """What the next part has that is not as it was written."""
         try:
             return await self._reader.ask(self._look)
+        except (apsw.CantOpenError, apsw.BusyError):
+            return []  # it was moved away, which the next heartbeat says, or is being opened anew
         except apsw.Error as error:
             return [f"cannot be read ({error})"]
 

@@ -23,6 +23,7 @@ from sidecar.adapters.sqlite.chain import begin_chain
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.checking import CHECK_PAUSE_S, Rounds, checked_at_start
 from sidecar.adapters.sqlite.file import (
+    FILE_NAME,
     Boot,
     DamagedFileError,
     DataDir,
@@ -37,14 +38,14 @@ from sidecar.adapters.sqlite.loss import Loss, begin_after_loss, missing, refuse
 from sidecar.adapters.sqlite.migrations import Migrated, open_migrated
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
 from sidecar.adapters.sqlite.pacing import COMPANY_MS_MAX, Pacing
-from sidecar.adapters.sqlite.page_one import keep_schema
+from sidecar.adapters.sqlite.page_one import KEPT_NAME, keep_schema
 from sidecar.adapters.sqlite.place import Place
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
 from sidecar.adapters.sqlite.replay import SqliteReplays
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
-from sidecar.adapters.sqlite.told import ToldFile, read_told
+from sidecar.adapters.sqlite.told import TOLD_NAME, ToldFile, read_told
 from sidecar.adapters.sqlite.work import Job, Report, waiting_call
 from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
 from sidecar.core.audit import Change, Operator
@@ -100,6 +101,7 @@ class SqliteStore:
         self._notify_defect: Callable[[UUID | None, BaseException], None] = _nobody
         self.salvage: Salvage | None = None  # what was saved of a damaged file at this start
         self.loss: Loss | None = None  # what was told of before this start and is not in the file
+        self.is_new = False  # there was no journal before this start
         self.wrong: Sequence[str] = ()  # what is not as it was written, as a look at the start found it
         self.migrated: Migrated | None = None  # what this start has changed in an older file
         self.tightened: Mapping[str, int] = {}  # what was not for this user alone, with its mode
@@ -146,7 +148,7 @@ class SqliteStore:
         salvage, migrated, loss = None, None, None
         try:
             finish_salvage(held.file)
-            told = read_told(data_dir)
+            is_new, told = not held.file.exists(), read_told(data_dir)
             if not begin_anew:
                 refuse_missing(held.file, told)
             try:
@@ -188,7 +190,7 @@ class SqliteStore:
             held.release()
             raise
         store.salvage, store.migrated, store.tightened = salvage, migrated, held.tightened
-        store.loss, store.wrong = loss, wrong
+        store.loss, store.wrong, store.is_new = loss, wrong, is_new
         if loss is not None:
             store.note_soon(
                 Change(operator=NODE, action="journal.epoch", subject=boot.epoch, text=loss.cause)
@@ -215,6 +217,14 @@ class SqliteStore:
         self._reader.close()
         self._data_dir.release()
         await asyncio.sleep(0)  # the writer's last report runs before the caller goes on
+
+    async def discard(self) -> None:
+        """Close a new journal, and leave the directory as if it had never been: the next start is to find
+        none either. What holds anything is not touched."""
+        await self.close()
+        if self.is_new:
+            for name in (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", TOLD_NAME, KEPT_NAME):
+                (self._data_dir.path / name).unlink(missing_ok=True)
 
     # --- the Store port -------------------------------------------------------------------------------------
 

@@ -1,0 +1,82 @@
+"""The journal deleted under a node, or with all that was beside it: seen, said, and nothing begun anew in
+silence."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+from asyncio.subprocess import DEVNULL, PIPE
+
+import pytest
+
+from sidecar.demo.children import environment
+from tests.faults.conftest import MakeNode
+from tests.faults.node import Node
+from tests.rig.broker import mosquitto
+from tests.rig.node import SIDECAR, WITHIN_S, until
+
+pytestmark = pytest.mark.timeout(120)
+
+
+async def started(node: Node, *options: str) -> tuple[bool, str]:
+    """Whether it gets ready, and what it said; ended again if it does."""
+    child = await asyncio.create_subprocess_exec(
+        *(*SIDECAR, "run", *options),
+        stdin=DEVNULL,
+        stderr=PIPE,
+        env=environment(**node.settings()),
+    )
+    assert child.stderr is not None
+    said, is_ready = "", False
+    async with asyncio.timeout(WITHIN_S):
+        while line := await child.stderr.readline():
+            said += line.decode()
+            if b'"ready"' in line:
+                is_ready = True
+                child.send_signal(signal.SIGTERM)
+        await child.wait()
+    return is_ready, said
+
+
+async def test_a_journal_that_is_deleted_under_the_node_is_an_alarm_and_no_new_call_is_taken(
+    make_node: MakeNode,
+) -> None:
+    node = make_node()
+    async with node.up():
+        assert (await node.status())["state"] == "accepting"
+        (node.data / "journal.db").unlink()
+
+        async def is_seen() -> bool:
+            return str((await node.status())["state"]) == "journal"
+
+        await until(is_seen)
+        assert "was deleted" in (await node.status())["journal_failure"]
+        assert await node.metric("sidecar_journal_failing") == 1
+    assert "journal_failing" in node.log.read_text()
+    async with node.up():  # it was written out again at the stop
+        assert (await node.status())["state"] == "accepting"
+
+
+async def test_an_emptied_data_directory_is_refused_where_the_broker_knows_of_a_journal(
+    make_node: MakeNode,
+) -> None:
+    node = make_node()
+    async with mosquitto(node.folder) as broker:
+        async with node.up(**broker.settings()):
+            epoch = (await node.status())["store_epoch"]
+
+            async def is_told() -> bool:
+                return bool((await node.status())["broker_connected"])
+
+            await until(is_told)
+        shutil.rmtree(node.data)
+        for _ in range(2):  # the refusal leaves nothing behind that would let the next start pass
+            is_ready, said = await started(node)
+            assert not is_ready
+            assert f"(epoch {epoch})" in said
+            assert "sidecar run --new" in said
+        is_ready, said = await started(node, "--new")
+        assert is_ready, said
+        is_ready, said = await started(node)
+        assert is_ready, said
