@@ -26,7 +26,7 @@ _numbers = itertools.count(1)
 
 PROFILE = """
 [sip]
-listen_udp = ["{host}:0"]
+listen_udp = ["{host}:{port}"]
 blocked_numbers = ["0900*"]
 account_required = true
 
@@ -174,14 +174,16 @@ class Rig(Node):
         super().__init__(folder, network=network, program=program, settings=settings)
         self.stranger = f"{self.network}.2"  # an address in no peer group
         names = ("main", "second", "small", "elsewhere", "slow", "silent", "closed")
-        self.gateways = dict(zip(names, free_ports(self.host, len(names)), strict=True))
+        # The node's own, too: SIPp answers where it has called, also after a restart.
+        self.port, *ports = free_ports(self.host, 1 + len(names))
+        self.gateways = dict(zip(names, ports, strict=True))
         self.listener: Listener
         self._lines = {"timers": f"max_duration_s = {max_duration_s}", **(more or {})}
 
     def profile_text(self) -> str:
         deck = self.folder / "narrow.csv"
         deck.write_text(NARROW_DECK)
-        text = PROFILE.format(host=self.host, narrow=deck, **self.gateways)
+        text = PROFILE.format(host=self.host, port=self.port, narrow=deck, **self.gateways)
         for name in ACCOUNTS:
             text += f'[[account_rules]]\naccount = "{name}"\nheader = "x-account"\nheader_value = "{name}"\n'
         for prefix in CLAIMED_PREFIXES:
