@@ -19,7 +19,7 @@ UNDER = env LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-n
 REPORT = --tb=native# pytest's own wants the syntax tree of a test that failed, and Python 3.11 may fail to make it here
 endif
 
-.PHONY: help setup demo run check test sipp bench fuzz mutants chaos clean
+.PHONY: help setup setup-tests demo run check test sipp bench fuzz mutants chaos clean
 
 help:
 	@echo 'make demo    real SIP calls through the sidecar to CDRs on MQTT, and a table of them (under a minute)'
@@ -33,13 +33,17 @@ help:
 	@echo 'make chaos   faults at moments by chance, and a table of what is lost or told twice: ONLY=crash ROUNDS=100 CALLS=200 SEED=n'
 	@echo 'make mutants small mistakes in the code that no test notices (slow): MODULE="core/steps core/doctor" SINCE=commit'
 	@echo
-	@echo 'make setup   only what all of the above do first: Debian packages, .venv, pjproject, native module'
+	@echo 'make setup   only what all of the above do first: Debian packages, .venv, pjproject, native module;'
+	@echo '             make setup-tests: also the programs that tests call'
 	@echo 'make clean   remove what was made in this clone; the pjproject builds in ~/.cache/sidecar stay'
 	@echo
 	@echo 'The first run takes three minutes and installs what is missing, as root or with sudo.'
 
 setup:
 	@sidecar/setup/setup.sh
+
+setup-tests:
+	@sidecar/setup/setup.sh tests
 
 demo: setup
 	@$(UNDER) $(VENV)/bin/python -m sidecar.demo
@@ -54,27 +58,27 @@ check: setup
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python -m tests.b2bua.includes
 
-test: check
+test: setup-tests check
 	$(UNDER) $(VENV)/bin/pytest -n $(JOBS) $(REPORT)
 
-sipp: setup
+sipp: setup-tests
 	$(UNDER) $(VENV)/bin/pytest -n $(JOBS) $(REPORT) tests/sipp
 
-bench: setup
+bench: setup-tests
 	@$(VENV)/bin/python -m tests.bench
 
 fuzz: setup
 	@$(UNDER) $(VENV)/bin/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED)) \
 	    $(if $(REPLAY),--replay $(REPLAY) $(if $(MINIMISE),--minimise))
 
-mutants: setup
+mutants: setup-tests
 	@$(VENV)/bin/python -m tests.mutants $(MODULE) $(if $(SINCE),--since $(SINCE))
 
-chaos: setup
+chaos: setup-tests
 	@$(UNDER) $(VENV)/bin/python -m tests.chaos $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	    $(if $(CALLS),--calls $(CALLS)) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv .venv-sanitize .build .sidecar .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
-	rm -rf examples/node/node_modules
+	rm -rf sidecar/subscriber/node/node_modules
 	find sidecar tests -name __pycache__ -prune -exec rm -rf {} +

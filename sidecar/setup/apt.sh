@@ -1,14 +1,18 @@
 #!/bin/sh
-# Installs the Debian packages that are missing; does not call apt when none is.
+# apt.sh [tests]: installs the Debian packages that are missing, with `tests` those too that only tests and benchmarks
+# call; does not call apt when none is.
 set -eu
 packages="
     build-essential pkg-config swig libssl-dev uuid-dev xz-utils ca-certificates debian-archive-keyring
     python3 python3-venv python3-dev
-    mosquitto mosquitto-clients sip-tester kamailio baresip-core openssl postgresql strace
+    mosquitto mosquitto-clients sip-tester openssl
 "
-# Node may come from elsewhere than Debian: examples/node needs it, and the tests run that.
-command -v node >/dev/null || packages="$packages nodejs"
-command -v npm >/dev/null || packages="$packages npm"
+if [ "${1:-}" = tests ]; then
+    packages="$packages kamailio baresip-core postgresql strace"
+    # Node may come from elsewhere than Debian.
+    command -v node >/dev/null || packages="$packages nodejs"
+    command -v npm >/dev/null || packages="$packages npm"
+fi
 missing=
 for package in $packages; do
     case $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) in

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Makes this clone ready to run, from nothing. `make` calls it before every target; what is in place is left alone,
-# so it costs a fraction of a second then. Each step leaves a stamp with a hash of what it was made from.
+# setup.sh [tests]: makes this clone ready to run, from nothing; with `tests` also for the tests. `make` calls it before
+# every target; what is in place is left alone, so it costs a fraction of a second then. Each step leaves a stamp with a hash of what it was made from.
 set -eu
 cd "$(dirname "$0")/../.."
+for=${1:-}
 python=${PYTHON:-/usr/bin/python3}      # Debian's: the first python3 on PATH may be anybody's
 venv=$PWD/.venv${PJ_SANITIZE:+-sanitize}
 export PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -17,7 +18,7 @@ exec 8>.build/setup.lock
 flock -n 8 || { step "Waiting for another set-up in this clone"; flock 8; }
 
 # A daemon that apt starts must not inherit the lock.
-sidecar/setup/apt.sh 8>&- || fail "the Debian packages could not be installed (see above)."
+sidecar/setup/apt.sh "$for" 8>&- || fail "the Debian packages could not be installed (see above)."
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$python is not Python 3.11 or newer." "Name one: make PYTHON=/path/to/python3 ..."
@@ -32,17 +33,6 @@ if ! made_from lock "$lock"; then
             "No network or a proxy: see pip's own settings (pip config). A hash that differs: somebody altered the file;" \
             "do not go on. No wheel for this Python: use one of 3.11 to 3.14 (make PYTHON=...)."
     echo "$lock" >"$venv/.made-lock"
-fi
-
-node=$(hash <examples/node/package-lock.json)
-if ! made_from node "$node" || [ ! -d examples/node/node_modules ]; then
-    step "Node packages into examples/node/node_modules, from its package-lock.json (5 s)"
-    # Only the test of the example needs them, and says so.
-    if npm ci --prefix examples/node --ignore-scripts --no-audit --no-fund --loglevel=error >&2; then
-        echo "$node" >"$venv/.made-node"
-    else
-        step "npm could not install them (see above): the test of examples/node will fail"
-    fi
 fi
 
 prefix=$(PYTHON=$venv/bin/python sidecar/b2bua/pjproject/build.sh) || fail "no pjproject (see above)."
@@ -69,4 +59,14 @@ if ! made_from native "$native"; then
         fail "the native module did not build; the compiler's message is above." \
             "If it is about a header or a library of pj: remove .build and run the same command again."
     echo "$native" >"$venv/.made-native"
+fi
+
+if [ "$for" = tests ]; then
+    node=$(hash <sidecar/subscriber/node/package-lock.json)
+    if ! made_from node "$node" || [ ! -d sidecar/subscriber/node/node_modules ]; then
+        step "Node packages into sidecar/subscriber/node/node_modules, from its package-lock.json (5 s)"
+        npm ci --prefix sidecar/subscriber/node --ignore-scripts --no-audit --no-fund --loglevel=error >&2 ||
+            fail "npm could not install the locked packages (see above)."
+        echo "$node" >"$venv/.made-node"
+    fi
 fi

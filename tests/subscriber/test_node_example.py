@@ -1,4 +1,4 @@
-"""The example in another language (examples/node), as a biller would run it."""
+"""The example in another language (sidecar/subscriber/node), as a biller would run it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import sidecar.subscriber
 from tests.rig.broker import Mosquitto, mosquitto
 from tests.rig.node import until
 from tests.subscriber.places import Place
 from tests.subscriber.rig import USER, holds, publishing
 
-EXAMPLE = Path(__file__).resolve().parent.parent.parent / "examples" / "node"
+EXAMPLE = Path(sidecar.subscriber.__file__).parent / "node"
 
 
 @asynccontextmanager
 async def running(broker: Mosquitto, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    assert (EXAMPLE / "node_modules" / "mqtt").exists(), "make setup installs it, with npm"
+    assert (EXAMPLE / "node_modules" / "mqtt").exists(), "make setup-tests installs it, with npm"
     password = folder / "password"
     password.write_text("any\n")
     node = shutil.which("node") or shutil.which("nodejs")
