@@ -201,6 +201,35 @@ async def test_a_nonce_that_is_stale_at_its_first_use_is_replaced() -> None:
         assert_answers(await rig.gateway.expect("INVITE"), "n2")
 
 
+@pytest.mark.parametrize("tag", ["", "of-401"])
+async def test_an_untagged_ringing_is_no_dialog_yet(tag: str) -> None:
+    async with Rig(credentials=CREDENTIALS) as rig:
+        rig.invite()
+        rig.send(rig.route(await rig.event(InviteReceived)))
+        first = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(first, 180, tag=tag)
+        await rig.caller.until(180)
+        rig.gateway.reply(first, 401, challenge("n1", QOP), tag="of-401")
+        await rig.gateway.expect("ACK")
+        if tag:
+            assert (await rig.until(RouteFailed)).sip_code == 401
+        else:
+            assert_answers(await rig.gateway.expect("INVITE"), "n1")
+
+
+async def test_a_gateway_that_is_never_content_gets_two_answers() -> None:
+    async with Rig(credentials=CREDENTIALS) as rig:
+        sent, _, _, second = await challenged(rig, 401, challenge("n1", QOP))
+        a, _ = await answer(rig, sent, second)
+        await rig.gateway.expect("ACK")
+        rig.in_dialog(rig.caller, "INFO", a, cseq=2)
+        for number in range(3):
+            info = await rig.gateway.expect("INFO")
+            rig.gateway.reply(info, 401, challenge(f"fresh{number}", QOP, "stale=true"))
+        await rig.caller.expect(500)
+        assert rig.gateway.quiet
+
+
 async def test_the_same_nonce_again_is_answered_once_whatever_else_is_said_of_it() -> None:
     async with Rig(credentials=CREDENTIALS) as rig:
         _, _, _, second = await challenged(rig, 401, challenge("n1", QOP))

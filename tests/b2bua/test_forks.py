@@ -432,3 +432,37 @@ async def test_who_is_named_in_one_dialog_speaks_in_that_one_alone() -> None:
         assert f"tag={from_tag(info)}" not in one.remote
         rig.caller.reply(info, 200)
         await phone.expect(200, "INFO")
+
+
+async def test_a_request_that_is_open_when_its_dialog_is_answered_stays_in_it() -> None:
+    async with Rig() as rig:
+        call = await Forking.begun(rig)
+        await call.early(180, "one")
+        _, two = await call.early(180, "two")
+        moved = await rig.agent(2)
+        rig.in_dialog(rig.caller, "UPDATE", two, moved.contact(), cseq=2)
+        update = await rig.gateway.expect("UPDATE")
+        await call.answered("two")
+        rig.gateway.reply(update, 200, rig.gateway.contact())
+        await rig.caller.expect(200, "UPDATE")
+        rig.in_dialog(rig.gateway, "BYE", call.there("two"), cseq=1)
+        await moved.expect("BYE")
+
+
+async def test_an_answer_that_crosses_the_cancel_is_hung_up_on_with_the_numbers_of_its_dialog() -> None:
+    async with Rig() as rig:
+        call = await Forking.begun(rig)
+        await call.early(180, "one")
+        _, two = await call.early(180, "two")
+        for cseq in range(2, 6):
+            rig.in_dialog(rig.caller, "INFO", two, cseq=cseq)
+            info = await rig.gateway.expect("INFO")
+            rig.gateway.reply(info, 200)
+            await rig.caller.expect(200, "INFO")
+        rig.cancel(call.sent)
+        await rig.gateway.expect("CANCEL")
+        rig.gateway.reply(call.at_b, 200, tag="two", body=ANSWER)
+        assert to_tag(await rig.gateway.expect("ACK")) == "two"
+        bye = await rig.gateway.expect("BYE")
+        assert to_tag(bye) == "two"
+        assert bye.cseq > info.cseq

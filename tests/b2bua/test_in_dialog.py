@@ -10,6 +10,7 @@ import pytest
 
 from sidecar.core.commands import RelayAnswer, Release
 from sidecar.core.events import (
+    AckReceived,
     AnswerHeld,
     DeadlineReached,
     InviteReceived,
@@ -168,6 +169,51 @@ async def test_the_2xx_to_a_re_invite_is_acknowledged_when_the_call_ends_first(w
         ack = await far.until("ACK")
         assert (ack.cseq, parameter(ack["To"], "tag")) == (passed.cseq, parameter(passed["To"], "tag"))
         assert ack.body == b""
+
+
+async def test_an_ack_of_another_invite_than_the_calls_own_acknowledges_nothing() -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        sent = rig.invite()
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 200, tag="to-b", body=ANSWER)
+        a = Dialog.of_caller(sent, await rig.caller.until(200))
+        rig.in_dialog(rig.caller, "ACK", a, cseq=9)
+        await rig.counted("acks_unmatched", 1)
+        rig.in_dialog(rig.caller, "ACK", a, cseq=1)
+        await rig.until(AckReceived)
+
+
+async def test_the_bye_that_waits_for_the_callers_ack_gives_the_callees_reason() -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        sent = rig.invite()
+        at_b = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+        a, b = Dialog.of_caller(sent, await rig.caller.until(200)), Dialog.of_callee(at_b, "to-b")
+        await rig.gateway.expect("ACK")
+        reason = 'Q.850;cause=21;text="not this one"'
+        rig.in_dialog(rig.gateway, "BYE", b, f"Reason: {reason}", cseq=1)
+        await rig.gateway.expect(200, "BYE")
+        assert rig.caller.quiet
+        rig.in_dialog(rig.caller, "ACK", a, cseq=1)
+        assert (await rig.caller.expect("BYE"))["Reason"] == reason
+
+
+async def test_a_later_ringing_moves_no_target() -> None:
+    """RFC 3261 §12.1.2: the response that makes the dialog says where it is."""
+    async with Rig() as rig:
+        rig.autopilot()
+        sent = rig.invite()
+        at_b = await rig.gateway.expect("INVITE")
+        other = await rig.agent(3)
+        rig.gateway.reply(at_b, 180, tag="to-b")
+        early = await rig.caller.until(180)
+        other.send(other.response(at_b, 183, other.contact(), tag="to-b"), at_b.source)
+        await rig.caller.expect(183)
+        rig.in_dialog(rig.caller, "UPDATE", Dialog.of_caller(sent, early), rig.caller.contact(), cseq=2)
+        rig.gateway.reply(await rig.gateway.expect("UPDATE"), 200, rig.gateway.contact())
+        await rig.caller.expect(200, "UPDATE")
+        assert other.quiet
 
 
 async def test_an_ack_of_another_request_is_not_the_one_that_is_awaited() -> None:

@@ -274,6 +274,23 @@ async def test_a_connection_that_breaks_does_not_end_the_call_where_another_can_
         assert not [event for event in rig.events if isinstance(event, TransportFailed)]
 
 
+async def test_a_peer_that_no_connection_leads_to_has_time_to_come_back() -> None:
+    async with Rig(transports=BOTH, options_interval_ms=400, t1_ms=2000) as rig:
+        rig.gateway.answers = frozenset({"OPTIONS"})
+        caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
+        a, _ = await answered_call(rig, caller=caller)
+        for cseq in (2, 3):  # once it is there again, all of its time begins anew
+            caller.close()
+            await asyncio.sleep(1.5)  # it is asked in vain after 400 ms, and once more 8 s later
+            caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
+            rig.in_dialog(caller, "INFO", a, cseq=cseq)
+            rig.gateway.reply(await rig.gateway.expect("INFO"), 200)
+            await caller.until(200, "INFO")
+            caller.reply(await caller.until("OPTIONS"), 200)
+            await rig.settled(rig.caller)
+        assert not [event for event in rig.events if isinstance(event, TransportFailed)]
+
+
 async def test_a_peer_that_no_connection_leads_to_any_more_is_a_lost_transport() -> None:
     async with Rig(transports=BOTH, options_interval_ms=400, t1_ms=20) as rig:
         caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))

@@ -67,6 +67,15 @@ async def test_a_caller_whose_proxy_records_the_route_is_reached_through_it() ->
         assert bye.uri == "sip:a@192.168.1.50:5062"
 
 
+async def test_where_a_route_leads_is_not_second_guessed() -> None:
+    async with Rig() as rig:
+        _, b = await answered(rig, "<sip:a@192.168.1.50:5062>", "Record-Route: <sip:192.168.1.1;lr>")
+        rig.in_dialog(rig.gateway, "BYE", b, cseq=1)
+        await rig.gateway.expect(200, "BYE")
+        await rig.settled(rig.caller)
+        assert not [message for message in rig.caller.everything if message.method == "BYE"]
+
+
 async def test_a_caller_is_reached_at_another_public_address_of_its_contact() -> None:
     async with Rig() as rig:
         other = await rig.agent(4)

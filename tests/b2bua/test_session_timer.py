@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AnswerHeld, DeadlineReached, InviteReceived, SessionRefreshed
-from sidecar.core.terms import DeadlineKind, LegName
+from sidecar.core.terms import DeadlineKind, LegName, LivenessCheck
 from tests.b2bua.answered import answered_call
 from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
 from tests.b2bua.scripted_ua import ScriptedUA
@@ -188,6 +188,64 @@ async def test_an_invite_that_meets_our_refresh_is_put_off(who: str) -> None:
         assert (await near.expect(491)).cseq == asked.cseq
         rig.gateway.reply(again, 200, INSISTS, body=ANSWER)
         await rig.gateway.expect("ACK")
+
+
+async def test_our_refresh_waits_until_an_invite_that_is_open_is_answered() -> None:
+    async with Rig() as rig:
+        a, _ = await answered_call(rig, INSISTS, in_invite=())
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=2, body=OTHER_OFFER)
+        await rig.caller.expect(100)
+        passed = await rig.gateway.expect("INVITE")
+        assert passed.body == OTHER_OFFER
+        rig.gateway.reply(passed, 180)
+        await rig.caller.expect(180)
+        await asyncio.sleep(1)  # it was due after half of that
+        await rig.settled(rig.caller)
+        assert rig.gateway.quiet
+        rig.gateway.reply(passed, 200, INSISTS, body=ANSWER)
+        await rig.caller.expect(200)
+        rig.in_dialog(rig.caller, "ACK", a, cseq=2)
+        await rig.gateway.expect("ACK")
+        await refreshed_by_invite(rig, rig.gateway, OTHER_OFFER)
+
+
+async def test_the_answer_in_the_ack_of_a_re_invite_is_what_is_refreshed_by() -> None:
+    async with Rig() as rig:
+        a, _ = await answered_call(rig, INSISTS, in_invite=())
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=2)
+        await rig.caller.expect(100)
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 200, INSISTS, body=ANSWER)
+        await rig.caller.expect(200)
+        rig.in_dialog(rig.caller, "ACK", a, cseq=2, body=OTHER_OFFER)
+        assert (await rig.gateway.expect("ACK")).body == OTHER_OFFER
+        await refreshed_by_invite(rig, rig.gateway, OTHER_OFFER)
+
+
+async def test_a_peer_that_is_not_to_be_asked_is_not_given_up_for_what_it_knows_of_options() -> None:
+    async with Rig(t1_ms=50) as rig:
+        await answered_call(rig, ALLOW, INSISTS, in_invite=(), liveness=LivenessCheck.OFF)
+        for method in ("UPDATE", "OPTIONS"):
+            rig.gateway.reply(await rig.gateway.until(method), 481)
+        rig.gateway.reply(await rig.gateway.until("UPDATE"), 200, INSISTS)
+        await rig.until(SessionRefreshed)
+        assert not [event for event in rig.events if isinstance(event, DeadlineReached)]
+
+
+async def test_what_an_early_update_has_changed_is_not_offered_again_as_it_was() -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        sent = rig.invite()
+        at_b = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(at_b, 183, tag="to-b", body=ANSWER)
+        early = Dialog.of_caller(sent, await rig.caller.until(183))
+        rig.in_dialog(rig.caller, "UPDATE", early, rig.caller.contact(), cseq=2, body=OTHER_OFFER)
+        rig.gateway.reply(await rig.gateway.expect("UPDATE"), 200, rig.gateway.contact(), body=ANSWER)
+        await rig.caller.expect(200, "UPDATE")
+        rig.gateway.reply(at_b, 200, INSISTS, tag="to-b")
+        a = Dialog.of_caller(sent, await rig.caller.expect(200))
+        rig.in_dialog(rig.caller, "ACK", a, cseq=1)
+        await rig.gateway.expect("ACK")
+        await goes_on(rig)
 
 
 @pytest.mark.parametrize("who", ["caller", "callee"])

@@ -11,6 +11,7 @@ import pytest
 from sidecar.b2bua.hook import Credentials
 from sidecar.core.commands import RelayAnswer, RelayFailure, WireCommand
 from sidecar.core.events import (
+    AckReceived,
     AnswerHeld,
     ByeReceived,
     CancelReceived,
@@ -248,6 +249,8 @@ async def test_a_bye_that_can_be_matched_ends_its_call(
         (rb"INVITE [^\r]*", b"INVITE nobody SIP/2.0", 400),
         (rb"INVITE [^\r]*", b"INVITE", 0),
         (rb"INVITE [^\r]*", b"INVITE urn:service:fire.x SIP/2.0", 416),
+        (rb"INVITE [^\r]*", b"INVITE urn:ser\x01vice SIP/2.0", 400),
+        (rb"INVITE [^\r]*", b"INVITE urn:service:fire.x SIP/7.0", 400),
         (rb"INVITE [^\r]*", b"INVITE http://127.0.0.1/ SIP/2.0", 416),
         (rb"INVITE [^\r]*", b"INVITE mailto:a@b SIP/2.0", 416),
         (rb"Via: [^\r]*\r\n", b"", 0),
@@ -380,3 +383,58 @@ async def test_each_sender_gets_its_own_answer_whatever_blank_lines_come_first()
             wrong = rig_invite(rig).replace(b"Max-Forwards: 70", b"Max-Forwards:")
             agent.send(b"\r\n" * at + wrong.replace(b"z9hG4bK-wrong", b"z9hG4bK-%d" % at))
             await agent.expect(400)
+
+
+async def test_what_needs_more_than_one_reading_is_read_all_the_same() -> None:
+    async with Rig() as rig:
+        wrong = re.sub(rb"INVITE [^\r]*", b"INVITE urn:service:fire.x SIP/2.0", rig_invite(rig), count=1)
+        rig.caller.send(wrong.replace(b"Max-Forwards: 70", b"Max-Forwards: 70\r\nExpires: soon\r\nMin-SE:"))
+        await rig.caller.expect(416)
+
+
+@pytest.mark.parametrize("method", ["INVITE", "BYE"])
+async def test_whose_own_via_cannot_be_read_is_not_answered_by_another(method: str) -> None:
+    async with Rig() as rig:
+        via = rb"Via: <\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK-below"
+        wrong = re.sub(rb"Via: [^\r]*", via, rig_invite(rig).replace(b"INVITE", method.encode()), count=1)
+        rig.caller.send(wrong)
+        assert (await rig.event(MessageDropped)).reason == "Via"
+        await rig.settled(rig.caller)
+
+
+@pytest.mark.parametrize("code", [700, 999])
+async def test_a_response_of_no_class_is_dropped_whatever_else_is_in_it(code: int) -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        rig.invite()
+        at_b = await rig.gateway.expect("INVITE")
+        strange = rig.gateway.response(at_b, 200, "Expires: soon", tag="to-b")
+        rig.gateway.send(strange.replace(b"SIP/2.0 200", b"SIP/2.0 %03d" % code), at_b.source)
+        dropped = await rig.until(MessageDropped)
+        assert (dropped.peer, dropped.method, dropped.reason) == ("gateways", "INVITE", "status code")
+        rig.gateway.reply(at_b, 486, tag="to-b")
+        await rig.caller.until(486)
+
+
+async def test_who_is_behind_nat_is_answered_where_it_speaks_from() -> None:
+    """RFC 3581."""
+    async with Rig() as rig:
+        wrong = rig_invite(rig).replace(b"Max-Forwards: 70", b"Max-Forwards:")
+        elsewhere = f"UDP {rig.caller.host}:1;".encode()
+        rig.caller.send(re.sub(rb"UDP [^;]*;", elsewhere, wrong, count=1))
+        assert f"rport={rig.caller.port}" in (await rig.caller.expect(400))["Via"]
+
+
+async def test_an_ack_is_heard_though_its_length_cannot_be_read() -> None:
+    async with Rig(transports=(TransportName.UDP, TransportName.TCP)) as rig:
+        rig.autopilot()
+        caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), rig.caller.host))
+        sent = rig.invite(agent=caller)
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 200, tag="to-b", body=ANSWER)
+        a = Dialog.of_caller(sent, await caller.until(200))
+        send = caller.send
+        caller.send = lambda data, to=None: send(  # type: ignore[method-assign]
+            data.replace(b"Content-Length: 0", b"Content-Length: none"), to
+        )
+        rig.in_dialog(caller, "ACK", a, cseq=1)
+        await rig.until(AckReceived)

@@ -62,6 +62,12 @@ async def test_a_body_of_sdp_lines_passes_whatever_they_say(body: bytes) -> None
         assert (await rig.gateway.expect("INVITE")).body == body
 
 
+async def test_sdp_with_a_nul_is_refused() -> None:
+    async with Rig() as rig:
+        rig.invite(body=OFFER.replace(b"s=-", b"s=\0"))
+        await rig.caller.expect(400)
+
+
 @pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
 async def test_broken_sdp_in_a_dialog_is_refused_and_the_call_goes_on(method: str) -> None:
     async with Rig() as rig:
