@@ -14,6 +14,7 @@ from sidecar.core.events import (
     InviteReceived,
     LegTerminated,
     ProvisionalReceived,
+    RouteFailed,
     SnapshotTaken,
 )
 from sidecar.core.terms import DeadlineKind
@@ -50,6 +51,31 @@ async def test_ring_reports_what_was_heard_and_waits(code: int, heard: int) -> N
         assert rig.caller.quiet
         rig.send(Release(bridge_id=invite.bridge_id, sip_code=408, q850_cause=19, text="ring_timeout"))
         assert (await rig.caller.expect(408))["Reason"] == 'Q.850;cause=19;text="ring_timeout"'
+
+
+async def test_what_was_heard_is_the_most_that_was() -> None:
+    async with Rig() as rig:
+        rig.invite()
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite))
+        at_b = await rig.gateway.expect("INVITE")
+        for code in (183, 180):
+            rig.gateway.reply(at_b, code, tag="to-b")
+            await rig.caller.until(code)
+        rig.send(deadline(invite.bridge_id, DeadlineKind.RING, 50))
+        assert (await rig.until(DeadlineReached)).heard_code == 183
+
+
+async def test_the_time_for_progress_counts_from_the_invite() -> None:
+    async with Rig() as rig:
+        rig.invite()
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite, no_progress_ms=3000))
+        at_b = await rig.gateway.expect("INVITE")
+        sent = time.monotonic_ns()
+        stall(2)
+        rig.gateway.reply(at_b, 100)
+        assert (await rig.until(RouteFailed)).mono_ns - sent < 5e9
 
 
 @pytest.mark.parametrize("kind", [DeadlineKind.MAX_DURATION, DeadlineKind.GRANT])

@@ -201,6 +201,23 @@ async def test_a_nonce_that_is_stale_at_its_first_use_is_replaced() -> None:
         assert_answers(await rig.gateway.expect("INVITE"), "n2")
 
 
+async def test_the_cancel_of_an_invite_that_was_tried_again_waits_for_its_own_provisional() -> None:
+    async with Rig(credentials=CREDENTIALS) as rig:
+        sent = rig.invite()
+        rig.send(rig.route(await rig.event(InviteReceived)))
+        first = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(first, 100)
+        rig.gateway.reply(first, 401, challenge("n1", QOP), tag="of-401")
+        await rig.gateway.expect("ACK")
+        second = await rig.gateway.expect("INVITE")
+        rig.cancel(sent)
+        await rig.caller.until(200, "CANCEL")
+        await rig.settled(await rig.agent(2))
+        assert rig.gateway.quiet
+        rig.gateway.reply(second, 100)
+        assert (await rig.gateway.expect("CANCEL")).branch == second.branch
+
+
 @pytest.mark.parametrize("tag", ["", "of-401"])
 async def test_an_untagged_ringing_is_no_dialog_yet(tag: str) -> None:
     async with Rig(credentials=CREDENTIALS) as rig:

@@ -20,7 +20,7 @@ from sidecar.core.events import (
     TargetRefreshed,
 )
 from sidecar.core.terms import DeadlineKind, LegName
-from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
+from tests.b2bua.rig import ANSWER, OFFER, SDP, Dialog, Rig
 from tests.b2bua.scripted_ua import Message, ScriptedUA, parameter
 
 HOLD = OFFER + b"a=sendonly\r\n"
@@ -383,6 +383,53 @@ async def test_targets_move_with_a_re_invite() -> None:
         await rig.gateway.expect("ACK")
         rig.in_dialog(rig.gateway, "BYE", b, cseq=1)
         await other.expect("BYE")
+
+
+async def test_the_callees_target_moves_with_its_answer_to_a_re_invite() -> None:
+    async with Rig() as rig:
+        _, a, _ = await rig.answered_call()
+        other = await rig.agent(3)
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=5, body=HOLD)
+        await rig.caller.expect(100)
+        passed = await rig.gateway.expect("INVITE")
+        other.send(other.response(passed, 200, other.contact(), SDP, body=ANSWER), passed.source)
+        await rig.caller.expect(200)
+        moved = await rig.until(TargetRefreshed)
+        assert (moved.leg_name, moved.remote_target) == (LegName.B, f"sip:{other.host}:{other.port}")
+        rig.in_dialog(rig.caller, "BYE", a, cseq=6)
+        await other.until("BYE")
+
+
+async def test_a_rack_of_no_invite_of_ours_passes_as_it_is() -> None:
+    async with Rig() as rig:
+        _, a, _ = await rig.answered_call()
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), "Supported: 100rel", cseq=5, body=HOLD)
+        await rig.caller.expect(100)
+        passed = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(passed, 183, "Require: 100rel", "RSeq: 1")
+        await rig.caller.expect(183)
+        for cseq, named in ((6, 5), (7, 4000)):
+            rig.in_dialog(rig.caller, "PRACK", a, f"RAck: 1 {named} INVITE", cseq=cseq)
+            prack = await rig.gateway.expect("PRACK")
+            assert prack["RAck"] == f"1 {passed.cseq if named == 5 else named} INVITE"
+            rig.gateway.reply(prack, 200)
+            await rig.caller.expect(200, "PRACK")
+
+
+async def test_so_many_requests_are_open_at_once_and_no_more() -> None:
+    async with Rig() as rig:
+        _, a, _ = await rig.answered_call()
+        passed = []
+        for number in range(16):
+            rig.in_dialog(rig.caller, "INFO", a, cseq=2 + number)
+            passed.append(await rig.gateway.expect("INFO"))
+        rig.in_dialog(rig.caller, "INFO", a, cseq=50)
+        assert (await rig.caller.expect(500, "INFO"))["Retry-After"] == "1"
+        assert rig.gateway.quiet
+        rig.gateway.reply(passed[0], 200)
+        await rig.caller.expect(200)
+        rig.in_dialog(rig.caller, "INFO", a, cseq=51)
+        await rig.gateway.expect("INFO")
 
 
 async def test_a_target_that_stays_where_it_is_is_not_told_again() -> None:

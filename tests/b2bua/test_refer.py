@@ -86,6 +86,26 @@ async def test_a_refer_passes_and_its_notifications_name_it_to_its_sender(who: s
             await near.expect(200)
 
 
+async def test_of_more_referrals_than_are_kept_the_oldest_is_forgotten() -> None:
+    async with rig() as up:
+        _, a, b = await up.answered_call()
+        passed = []
+        for number in range(17):
+            up.in_dialog(up.caller, "REFER", a, TARGET, up.caller.contact(), cseq=10 + number)
+            passed.append(await up.gateway.expect("REFER"))
+            up.gateway.reply(passed[-1], 202)
+            await up.caller.expect(202)
+        for cseq, number in enumerate((1, 15, 16, 0), start=1):
+            up.in_dialog(up.gateway, "NOTIFY", b, f"Event: refer;id={passed[number].cseq}", cseq=cseq)
+            if number == 0:
+                await up.gateway.expect(481)
+                break
+            told = await up.caller.expect("NOTIFY")
+            assert told["Event"] == f"refer;id={10 + number}"
+            up.caller.reply(told, 200)
+            await up.gateway.expect(200)
+
+
 async def test_a_notification_without_an_id_or_of_something_else_passes_as_it_is() -> None:
     async with rig() as up:
         _, _, b = await up.answered_call()

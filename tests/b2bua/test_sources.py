@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from sidecar.b2bua.hook import PeerGroup
+from sidecar.b2bua.hook import BridgeHook, Listener, PeerGroup
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AckReceived, AnswerHeld, ByeReceived, InviteReceived, MessageDropped
-from sidecar.core.terms import LegName
-from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
-from tests.b2bua.scripted_ua import PATIENCE_S, Message, ScriptedUA
+from sidecar.core.terms import LegName, TransportName
+from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig, bridge_settings
+from tests.b2bua.scripted_ua import PATIENCE_S, Message, ScriptedUA, sip
 from tests.rig.addresses import own_network
 
 LEGS = list(LegName)
@@ -240,3 +240,57 @@ async def test_what_is_dropped_is_told_so_often_and_no_more() -> None:
         await rig.settled(rig.caller)
         count = sum(isinstance(event, MessageDropped) for event in rig.events)
         assert 1 <= count <= 10 * (seconds + 2)
+
+
+async def test_what_another_branch_has_named_may_not_speak_for_this_one() -> None:
+    async with block() as rig:
+        other = await rig.agent(5)
+        sent = rig.invite()
+        rig.send(rig.route(await rig.event(InviteReceived)))
+        at_b = await rig.gateway.expect("INVITE")
+        for tag, contact in (("one", other.contact()), ("two", rig.gateway.contact())):
+            rig.gateway.send(rig.gateway.response(at_b, 180, contact, tag=tag), at_b.source)
+            await rig.caller.until(180)
+        rig.gateway.reply(at_b, 200, tag="two", body=ANSWER)
+        rig.send(RelayAnswer(bridge_id=(await rig.until(AnswerHeld)).bridge_id))
+        a = Dialog.of_caller(sent, await rig.caller.until(200))
+        rig.in_dialog(rig.caller, "ACK", a, cseq=1)
+        await rig.until(AckReceived)
+        b = Dialog.of_callee(at_b, "two")
+        assert not await is_heard(rig, other, b, LegName.B)
+        rig.gateway.peer = rig.address()
+        assert await is_heard(rig, rig.gateway, b, LegName.B)
+
+
+async def test_a_caller_is_answered_from_the_socket_that_it_asked() -> None:
+    network = own_network()
+    hosts = [f"{network}.1", f"{network}.7"]
+    hook = BridgeHook(
+        bridge_settings(
+            listeners=tuple(Listener(transport=TransportName.UDP, host=host, port=0) for host in hosts),
+            peers=(PeerGroup(name="block", cidrs=("127.0.0.0/8",)),),
+        )
+    )
+    await hook.start()
+    caller = await ScriptedUA.udp(f"{network}.2")
+    try:
+        for number, address in enumerate(hook.addresses):
+            host, _, port = address.removeprefix("udp:").rpartition(":")
+            caller.send(
+                sip(
+                    f"INVITE sip:1@{host} SIP/2.0",
+                    f"Via: SIP/2.0/UDP {caller.host}:{caller.port};branch=z9hG4bK-{number}",
+                    "Max-Forwards: 70",
+                    f"From: <sip:{caller.host}>;tag=x",
+                    f"To: <sip:{host}>",
+                    f"Call-ID: asked-{number}",
+                    "CSeq: 1 INVITE",
+                    caller.contact(),
+                ),
+                (host, int(port)),
+            )
+            trying = await caller.expect(100)
+            assert trying.source == (host, int(port))
+    finally:
+        caller.close()
+        await hook.stop()
