@@ -17,10 +17,11 @@ import msgspec
 from sidecar.core.audit import Change
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
-from sidecar.core.commands import AskGateway, Snapshot, StoreCommand, WireCommand
+from sidecar.core.commands import AskGateway, SetServers, Snapshot, StoreCommand, WireCommand
 from sidecar.core.events import CallEvent, CallFoundOpen, Event
 from sidecar.core.gateway_health import Health
 from sidecar.core.registration import RegistrationState
+from sidecar.core.servers import Answer, NameState, Question, Server, ServerAt
 from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, Money, ServerReason
 
 
@@ -50,11 +51,40 @@ class GatewayDoor(Protocol):
     def ask(self, requests: Sequence[AskGateway]) -> None: ...
 
 
+class ServersDoor(Protocol):
+    """To whoever must know a gateway by its addresses. `set_servers` never blocks."""
+
+    def set_servers(self, servers: SetServers) -> None: ...
+
+
+class NoAnswerError(Exception):
+    """No resolver answered in time, or none with what can be used; the message says what they did."""
+
+
+class Resolver(Protocol):
+    """DNS. It makes one attempt when asked; whoever asks tries again."""
+
+    def ask(self, question: Question) -> Awaitable[Answer]:
+        """CNAMEs are followed; the TTL is the least of the chain. Raises NoAnswerError."""
+
+
+class NameStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a gateway whose host is a name."""
+
+    gateway: str
+    name: str
+    state: NameState = NameState.UNRESOLVED
+    servers: tuple[Server, ...] = ()
+    rounds: int = 0  # of questions
+    rounds_failed: int = 0  # in which an answer did not come
+
+
 class GatewayStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a gateway that is probed, or that we register at."""
 
     gateway: str
     health: Health = Health.UNKNOWN
+    servers: Mapping[ServerAt, Health] = {}  # of each address that is probed
     since_wall_ns: int | None = None  # None: it never changed
     is_probed: bool = False
     answer: str = ""  # to the last probe: its code, `no_response` or `unreachable`; empty: none is over

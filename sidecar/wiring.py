@@ -36,6 +36,7 @@ from sidecar.adapters.logs import LineWriter
 from sidecar.adapters.logs import ready as log_ready
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.mqtt import MqttPublisher, MqttReplayDoor, MqttSettings, MqttStatusReader
+from sidecar.adapters.resolver import DnsResolver
 from sidecar.adapters.sqlite import Salvage, SqliteStore, StoreError
 from sidecar.b2bua.certificates import Certificates
 from sidecar.b2bua.hook import (
@@ -50,14 +51,16 @@ from sidecar.b2bua.hook import (
 from sidecar.config import ConfigError, Inputs, Loaded, Settings, load
 from sidecar.config.settings import GatewayCredentials
 from sidecar.core.margin import ExchangeTable
-from sidecar.core.policy import Account, Policy
+from sidecar.core.policy import Account, Policy, peer_of
 from sidecar.core.records import utc
+from sidecar.core.servers import Reach
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import NatCheck, TransportName
 from sidecar.ports import OutboxState, StoredAccount
 from sidecar.runtime.admin import ACCEPTING, Admin, Reread
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.gateways import Gateways
+from sidecar.runtime.names import Names
 from sidecar.runtime.outbox import OutboxRelay, RelayLimits
 from sidecar.runtime.replay import Replayer
 from sidecar.runtime.service import Service
@@ -195,6 +198,21 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             boot_id=policy.boot_id,
             chance=SystemRandom().random,
         )
+        names = Names(
+            gateways=policy.gateways,
+            reach=Reach.of(settings.sip.listeners()),
+            load=calls.load,
+            resolver=DnsResolver(
+                settings.dns.servers,
+                timeout_s=settings.dns.timeout_s,
+                lifetime_s=settings.dns.lifetime_s,
+            ),
+            door=hook,
+            peer_of=partial(_peer_of, policy),
+            clock=clock,
+            meter=metrics,
+            chance=SystemRandom().random,
+        )
         service = Service(
             calls=calls,
             gateways=gateways,
@@ -205,6 +223,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             heartbeat_ms=settings.timers.heartbeat_s * 1_000,
             snapshot_interval_s=settings.timers.snapshot_interval_s,
             watchers=[
+                ("names", names.run),
                 ("replay", replayer.run),
                 ("certificates", certificates.watch),
                 ("journal check", partial(store.keep_checking, partial(_journal_wrong, metrics))),
@@ -216,6 +235,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         metrics.collect_bridge(hook.stats)
         metrics.collect_gateways(gateways.statuses)
         metrics.collect_certificates(certificates.status)
+        metrics.collect_names(names.statuses)
         metrics_port = metrics.serve(*settings.metrics.listen)
         stack.callback(metrics.close)
         metrics_place = f"{settings.metrics.listen[0]}:{metrics_port}"
@@ -270,6 +290,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             dead_letters=store.outbox,
             read_again=relay.read_again,
             gateways=gateways.statuses,
+            names=names.statuses,
             decks=lambda name: _active_deck(decks, name),
             settings=lambda: reread(given),
             replayer=replayer,
@@ -302,6 +323,10 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         await service.run(ready)
 
 
+def _peer_of(policy: Policy, address: str) -> str:
+    return peer_of(address, ((peer.name, peer.addresses) for peer in policy.peers.values()))
+
+
 def bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
     sip = settings.sip
     certificate, key, ca = sip.tls_certificate_file, sip.tls_key_file, sip.tls_ca_file
@@ -332,7 +357,7 @@ def bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
         gateway_tls_names=tuple(
             (gateway.host, gateway.tls_names)
             for gateway in policy.gateways.values()
-            if gateway.transport is TransportName.TLS
+            if gateway.transport is TransportName.TLS or gateway.lookup is not None
         ),
         gateway_tls_cas=tuple(
             (policy.gateways[name].host, file)

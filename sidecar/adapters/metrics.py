@@ -26,7 +26,7 @@ from sidecar.core.call import Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.gateway_health import Health
 from sidecar.core.registration import RegistrationState
-from sidecar.ports import CertificateStatus, GatewayStatus, OutboxState, RelayCounters
+from sidecar.ports import CertificateStatus, GatewayStatus, NameStatus, OutboxState, RelayCounters
 
 # RFC 6076 §4.3 calls it session request delay; 8 and 11 s are E.721's mean and 95 % of an international call.
 PDD_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 11, 20)
@@ -126,6 +126,16 @@ TLS_END = Metric(
 )
 TLS_RENEWALS = Metric("sidecar_tls_renewals", "counter", "Times that changed TLS files came into force.")
 TLS_REFUSALS = Metric("sidecar_tls_refusals", "counter", "Times that TLS files were refused.")
+SERVERS = Metric(
+    "sidecar_gateway_servers",
+    "gauge",
+    "Of a gateway whose host is a name: the servers that DNS has for it; 0: calls go nowhere there.",
+    ("gateway",),
+)
+LOOKUPS = Metric("sidecar_gateway_lookups", "counter", "Rounds of questions to DNS.", ("gateway",))
+LOOKUPS_FAILED = Metric(
+    "sidecar_gateway_lookups_failed", "counter", "Those in which an answer did not come.", ("gateway",)
+)
 METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
 
@@ -219,6 +229,10 @@ class Metrics:
     def collect_certificates(self, status: Callable[[], CertificateStatus]) -> None:
         """`status` is called from the exposition's thread."""
         self.registry.register(_CertificateCollector(status))
+
+    def collect_names(self, statuses: Callable[[], Sequence[NameStatus]]) -> None:
+        """`statuses` is called from the exposition's thread."""
+        self.registry.register(_NameCollector(statuses))
 
     # --- the page -------------------------------------------------------------------------------------------
 
@@ -344,6 +358,22 @@ class _CertificateCollector(Collector):
         yield _by_label(TLS_END, status.ends_at.items())
         yield _value(TLS_RENEWALS, status.renewals)
         yield _value(TLS_REFUSALS, status.refusals)
+
+
+class _NameCollector(Collector):
+    """Gateways whose host is an address have no line."""
+
+    def __init__(self, statuses: Callable[[], Sequence[NameStatus]]) -> None:
+        self._statuses = statuses
+
+    def describe(self) -> Iterable[Family]:
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        statuses = self._statuses()
+        yield _by_label(SERVERS, ((one.gateway, len(one.servers)) for one in statuses))
+        yield _by_label(LOOKUPS, ((one.gateway, one.rounds) for one in statuses))
+        yield _by_label(LOOKUPS_FAILED, ((one.gateway, one.rounds_failed) for one in statuses))
 
 
 def _family(metric: Metric) -> GaugeMetricFamily | CounterMetricFamily:

@@ -47,7 +47,12 @@ def _leaves(kind: type[Any]) -> Iterator[type[Any]]:
 
 
 _EVENTS: Final[list[Any]] = [kind for kind in _leaves(events.Event) if not issubclass(kind, events.CallEvent)]
-_COMMANDS: Final[list[Any]] = [*_leaves(commands.WireCommand), commands.Snapshot, commands.AskGateway]
+_COMMANDS: Final[list[Any]] = [
+    *_leaves(commands.WireCommand),
+    commands.Snapshot,
+    commands.AskGateway,
+    commands.SetServers,
+]
 _VALUES: Final[list[Any]] = [events.LegIdentity, events.Contact, events.Silence, events.Branch]
 _WORDS: Final[list[Any]] = [
     terms.LegName,

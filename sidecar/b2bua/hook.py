@@ -21,7 +21,7 @@ import pjsua2
 from sidecar.b2bua import _bridge
 from sidecar.b2bua.boundary import events_of
 from sidecar.core import hangup
-from sidecar.core.commands import AskGateway, Release, Snapshot, WireCommand
+from sidecar.core.commands import AskGateway, Release, SetServers, Snapshot, WireCommand
 from sidecar.core.events import Event
 from sidecar.core.terms import Detail, HangupOrigin, LivenessCheck, TransportName
 
@@ -122,6 +122,7 @@ class BridgeHook:
         self._tls_ends: Mapping[str, int] = {}
         self._addresses: tuple[str, ...] = ()
         self._unreadable = 0
+        self._servers: dict[str, SetServers] = {}
 
     @property
     def engine(self) -> str:
@@ -214,6 +215,7 @@ class BridgeHook:
         endpoint.libStart()
         self._bridge = _bridge.Bridge(self._native_settings(list(advertised.values())))
         self._bridge.start()
+        self._bridge.post(list(self._servers.values()))
         self.send(first)
         self._bridge.hear()
         self._addresses = tuple(addresses)
@@ -316,6 +318,12 @@ class BridgeHook:
         """Never blocks. RequestEnded follows for each while the hook runs."""
         if self._bridge is not None and requests:
             self._bridge.post(requests)
+
+    def set_servers(self, servers: SetServers) -> None:
+        """Never blocks. In force for every message after it, also where it is said before the start."""
+        self._servers[servers.gateway] = servers
+        if self._bridge is not None:
+            self._bridge.post([servers])
 
     def set_accepting(self, detail: str) -> None:
         """An empty detail accepts calls; `drain` or `journal` refuses new ones with it."""

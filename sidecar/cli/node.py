@@ -42,7 +42,21 @@ def gateways(
         print_json(found)
         return
     print_table(
-        ("gateway", "address", "state", "since", "calls>", "of>", "probe", "ms>", "registration", "until"),
+        (
+            *(
+                "gateway",
+                "address",
+                "state",
+                "since",
+                "calls>",
+                "of>",
+                "probe",
+                "ms>",
+                "registration",
+                "until",
+            ),
+            *("name", "servers"),
+        ),
         [
             (
                 gateway["gateway"],
@@ -55,6 +69,8 @@ def gateways(
                 gateway["probe_ms"],
                 " ".join(filter(None, (gateway["registration"], gateway["register_answer"]))),
                 moment(gateway["registered_until"]),
+                gateway["name_state"],
+                " ".join(f"{one['address']}={one['state']}" for one in gateway["servers"]),
             )
             for gateway in found["gateways"]
         ],

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from sidecar.config.settings import Billing, GatewayCredentials, OwnAuthority, R
 from sidecar.config.settings import Timers as TimerSettings
 from sidecar.config.source import Document, empty_document, read_document
 from sidecar.config.tables import DeckReader, Entry, ExchangeReader, Tables, read_tables
-from sidecar.config.values import final_codes
+from sidecar.config.values import final_codes, is_name
 from sidecar.core import caller_id, header_names
 from sidecar.core.account_rules import AccountRule, AccountRules
 from sidecar.core.addresses import AddressTable
@@ -36,8 +34,10 @@ from sidecar.core.policy import (
     RouteRule,
     Routes,
     Timers,
+    peer_of,
 )
 from sidecar.core.rating import RatingTerms
+from sidecar.core.servers import Lookup, default_port
 from sidecar.core.terms import CallerIdForm, ServerReason
 
 NO_EXCHANGE = ExchangeTable()
@@ -179,24 +179,19 @@ def _gateway(entry: Entry, plain: Settings, tables: Tables) -> Gateway:
     own["no_progress_failover_ms"] = None if progress_s is None else progress_s * 1_000
     codes = own.pop("failover_codes")
     own["failover_codes"] = final_codes(plain.sip.failover_codes if codes is None else codes)
-    own["peer"] = _peer_of(ipaddress.ip_address(own["host"]), tables)
+    if is_name(own["host"]):
+        transport = own["transport"] if "transport" in entry.given else None
+        own["lookup"] = Lookup(name=own["host"], port=own["port"], transport=transport)
+        own["port"] = own["port"] or default_port(own["transport"])
+    else:
+        blocks = ((name, entry.values["addresses"]) for name, entry in tables.peers.items())
+        own["peer"] = peer_of(own["host"], blocks)
     own["remove_headers"] = tuple(
         every for name in own["remove_headers"] for every in header_names.with_compact(name)
     )
     del own["password_file"], own["realm"], own["tls_ca_file"]  # of the settings
     own["probe"], own["register"] = gateway_probing.terms(own)
     return Gateway(name=entry.name, no_response_failover_ms=failover_s * 1_000, **own)
-
-
-def _peer_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address, tables: Tables) -> str:
-    """The peer group that the address is in; groups do not overlap. Empty: in none."""
-    for name, entry in tables.peers.items():
-        if any(address in _network(block) for block in entry.values["addresses"]):
-            return name
-    return ""
-
-
-_network = lru_cache(maxsize=100_000)(ipaddress.ip_network)  # each gateway asks all of them
 
 
 def _routes(tables: Tables) -> tuple[RouteRule, ...]:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sidecar.config import gateway_probing
+from sidecar.config import gateway_probing, places
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.settings import ReferPolicy
 from sidecar.config.tables import Entry, Tables
-from sidecar.config.values import final_codes
+from sidecar.config.values import final_codes, is_name
 from sidecar.core.policy import Share
 from sidecar.core.terms import CallerIdForm, Redirection, TransportName
 
@@ -121,7 +121,11 @@ def _names_unverified(tables: Tables, findings: Findings) -> None:
     for gateway in tables.gateways.values():
         if not gateway["tls_names"] or gateway["tls_ca_file"] is not None:
             continue
-        if not any(ipaddress.ip_address(gateway["host"]) in block for block in blocks):
+        host = gateway["host"]
+        if host is None:
+            continue
+        # The addresses of a name are not known here, nor is their group.
+        if is_name(host) or not any(ipaddress.ip_address(host) in block for block in blocks):
             findings.error(
                 *gateway.at("tls_names"),
                 "its certificate is verified only with sip.tls_ca_file",
@@ -132,7 +136,7 @@ def _gateways_by_certificate(tables: Tables, findings: Findings) -> None:
     authorities: dict[str, Path] = {}
     for gateway in tables.gateways.values():
         for field in ("tls_names", "tls_ca_file"):
-            if gateway[field] and gateway["transport"] is not TransportName.TLS:
+            if gateway[field] and gateway["transport"] is not TransportName.TLS and not _dns_says(gateway):
                 findings.error(*gateway.at(field), 'needs transport = "tls"')
         path = gateway.path("tls_ca_file")
         if path is not None and authorities.setdefault(gateway["host"], path) != path:
@@ -217,9 +221,14 @@ def _gateways(effective: Effective, tables: Tables, findings: Findings) -> None:
         _caller_id(gateway, tables, findings)
         gateway_probing.check(gateway, findings)
         host, port, transport = gateway["host"], gateway["port"], gateway["transport"]
+        ours: Sequence[tuple[str, int]] = effective.value(_LISTEN_KEYS[transport])
+        if _is_looked_up(gateway):
+            _name(gateway, bool(ours), effective, findings)
+            continue
+        if port is None and "port" not in gateway.given:
+            findings.error(gateway.where(), gateway.at("port")[1], "is missing")
         if host is None or port is None:
             continue
-        ours: Sequence[tuple[str, int]] = effective.value(_LISTEN_KEYS[transport])
         if (host, port) in ours:
             findings.error(*gateway.at("port"), f"{host} port {port} is our own: calls would loop")
         if not ours:
@@ -230,6 +239,33 @@ def _gateways(effective: Effective, tables: Tables, findings: Findings) -> None:
                 *gateway.at("host"),
                 f"needs an {version} address in sip.listen_{transport.value}",
             )
+
+
+def _dns_says(gateway: Entry) -> bool:
+    """Its transport is DNS's to say."""
+    return _is_looked_up(gateway) and "transport" not in gateway.given and gateway["port"] is None
+
+
+def _is_looked_up(gateway: Entry) -> bool:
+    return gateway["host"] is not None and is_name(gateway["host"])
+
+
+def _name(gateway: Entry, listening: bool, effective: Effective, findings: Findings) -> None:
+    if ("transport" in gateway.given or gateway["port"] is not None) and not listening:
+        findings.error(*gateway.at("transport"), f"needs sip.listen_{gateway['transport'].value}")
+    if not effective.settings.dns.servers and not _has_resolver(places.RESOLV_CONF):
+        text = (
+            f"is a name and needs a resolver: {places.RESOLV_CONF} names none, and dns.servers is not given"
+        )
+        findings.warn(*gateway.at("host"), text)
+
+
+def _has_resolver(path: Path) -> bool:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(line.split()[:1] == ["nameserver"] for line in lines)
 
 
 def _past_the_bill(effective: Effective, tables: Tables, findings: Findings) -> None:

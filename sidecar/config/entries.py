@@ -143,9 +143,22 @@ class Gateways(Table, frozen=True, kw_only=True):
 
     heading = "[gateways.NAME]"
     made_into = (policy.Gateway,)
-    host: Annotated[str, values.ADDRESS, "Its address; names are not looked up."]
-    port: Annotated[int, Meta(ge=1, le=65_535), "Its port."]
-    transport: Annotated[TransportName, "How it is reached."]
+    host: Annotated[
+        str,
+        values.HOST_NAME,
+        "Its address, or the name that DNS has it by (RFC 3263): its servers are then tried in the order and "
+        "by the weight of SRV, in one attempt after another, and each is probed.",
+    ]
+    port: Annotated[
+        int | None,
+        Meta(ge=1, le=65_535),
+        "Its port. An address needs one; of a name that has one no SRV records are asked for.",
+        Shown("as DNS says, else 5060, for TLS 5061"),
+    ] = None
+    transport: Annotated[
+        TransportName,
+        "How it is reached. Of a name with neither `transport` nor `port` NAPTR and SRV records say it.",
+    ]
     large_udp: Annotated[
         LargeUdp,
         "How an INVITE of more than 1300 bytes goes where `transport` is `udp` (RFC 3261 §18.1.1): by `tcp`, "

@@ -9,6 +9,7 @@ from sidecar.config.problems import Findings, quoted
 from sidecar.config.tables import Entry
 from sidecar.core.gateway_health import ProbeTerms
 from sidecar.core.registration import RegisterTerms
+from sidecar.core.servers import Lookup
 
 
 def check(gateway: Entry, findings: Findings) -> None:
@@ -52,9 +53,11 @@ def _register(given: dict[str, Any], gateway: dict[str, Any]) -> RegisterTerms |
         return None
     user, domain = given["register_user"] or gateway["username"], given["register_domain"]
     host = f"[{gateway['host']}]" if ":" in gateway["host"] else gateway["host"]
+    lookup: Lookup | None = gateway.get("lookup")
+    port = gateway["port"] if lookup is None else lookup.port
     return RegisterTerms(
         identity=f"sip:{user}@{domain or host}",
-        target=f"sip:{domain}" if domain else f"sip:{host}:{gateway['port']}",
+        target=f"sip:{domain}" if domain else f"sip:{host}" if port is None else f"sip:{host}:{port}",
         contact_user=user,
         expires_s=given["register_expires_s"],
     )

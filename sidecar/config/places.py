@@ -8,6 +8,7 @@ from pathlib import Path
 from sidecar.config.problems import Findings, Where, nearest, quoted
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+RESOLV_CONF = Path("/etc/resolv.conf")
 SYSTEM_SETTINGS = Path("/etc/sidecar/sidecar.toml")
 SYSTEM_DATA_DIR = Path("/var/lib/sidecar")
 

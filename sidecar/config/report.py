@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sidecar.config import machine
+from sidecar.config import machine, places
 from sidecar.config.build import Inputs, Loaded, load
 from sidecar.config.problems import ConfigError, Problem, lines
 from sidecar.core.policy import Gateway, Share
@@ -20,6 +20,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     listen: tuple[str, ...]
     peers: dict[str, tuple[str, ...]]
     gateways: dict[str, str]
+    resolver: str  # that names of gateways are asked of; empty: none is a name
     routes: dict[str, tuple[str, ...]]
     accounts: dict[str, str]
     decks: dict[str, str]
@@ -33,6 +34,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             ("listens on", ", ".join(self.listen)),
             *((f"peer {name}", ", ".join(addresses)) for name, addresses in self.peers.items()),
             *((f"gateway {name}", target) for name, target in self.gateways.items()),
+            *([("resolver", self.resolver)] if self.resolver else []),
             *((f"route {prefix or 'all'}", ", ".join(names)) for prefix, names in self.routes.items()),
             *((f"account {name}", terms) for name, terms in self.accounts.items()),
             *((f"deck {name}", content) for name, content in self.decks.items()),
@@ -80,6 +82,21 @@ def _probing(gateway: Gateway) -> str:
     return probed + (f", registered as {gateway.register.identity}" if gateway.register else "")
 
 
+def _place(gateway: Gateway) -> str:
+    if gateway.lookup is None:
+        return f"{gateway.transport.value} {gateway.host} port {gateway.port}"
+    wanted = gateway.lookup
+    port = "" if wanted.port is None else f" port {wanted.port}"
+    return f"{'' if wanted.transport is None else f'{wanted.transport.value} '}{wanted.name}{port}, by DNS"
+
+
+def _resolver(loaded: Loaded) -> str:
+    if all(gateway.lookup is None for gateway in loaded.policy.gateways.values()):
+        return ""
+    servers = loaded.settings.dns.servers
+    return ", ".join(f"{host} port {port}" for host, port in servers) or f"those of {places.RESOLV_CONF}"
+
+
 def summary(loaded: Loaded) -> Summary:
     policy, settings = loaded.policy, loaded.settings
     mqtt = settings.mqtt
@@ -94,10 +111,8 @@ def summary(loaded: Loaded) -> Summary:
             f"{transport.value} {host} port {port}" for transport, (host, port) in settings.sip.listeners()
         ),
         peers={name: peer.addresses for name, peer in policy.peers.items()},
-        gateways={
-            name: f"{gateway.transport.value} {gateway.host} port {gateway.port}{_probing(gateway)}"
-            for name, gateway in policy.gateways.items()
-        },
+        gateways={name: _place(gateway) + _probing(gateway) for name, gateway in policy.gateways.items()},
+        resolver=_resolver(loaded),
         routes={route.prefix: tuple(map(_written, route.gateways)) for route in policy.routes},
         accounts={
             name: f"{'prepaid' if account.prepaid else 'postpaid'}, {account.currency}, "

@@ -379,6 +379,24 @@ class Mqtt(Section, frozen=True, kw_only=True):
         return self.host, self.port or (8883 if self.tls else 1883)
 
 
+class Dns(Section, frozen=True, kw_only=True):
+    section = ("dns",)
+    servers: Annotated[
+        tuple[HostPort, ...],
+        values.DNS_SERVERS,
+        "Resolvers that names of gateways are asked of; the next one where one does not answer.",
+        Shown("those of `/etc/resolv.conf`"),
+    ] = ()
+    timeout_s: Annotated[
+        int, Meta(ge=1, le=30), "A resolver that has not answered by then: the next one."
+    ] = 2
+    lifetime_s: Annotated[
+        int,
+        Meta(ge=1, le=60),
+        "A question that no resolver has answered by then: what was heard last holds, and it is asked again.",
+    ] = 5
+
+
 class Metrics(Section, frozen=True, kw_only=True):
     section = ("metrics",)
     in_profile = False
@@ -435,6 +453,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     billing: Billing
     record_server_hang_up: RecordServerHangUp
     mqtt: Mqtt
+    dns: Dns
     metrics: Metrics
     control: Control
     log: Log

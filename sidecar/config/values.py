@@ -234,17 +234,27 @@ class HostPort:
         return literal_address(host), int(port)
 
 
-class Address:
-    name = "address"
-    bound = "literal IPv4 or IPv6 address"
+class HostName:
+    """A name that DNS is asked for (RFC 1123 §2.1), or a literal address."""
+
+    name = "address or name"
+    bound = "literal IPv4 or IPv6 address, or a DNS name"
+    _label = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
     def read(self, raw: object) -> str:
         if not isinstance(raw, str):
-            raise BadValueError(f"expected an address, not {quoted(raw)}")
+            raise BadValueError(f"expected an address or a DNS name, not {quoted(raw)}")
         return self.read_text(raw)
 
     def read_text(self, text: str) -> str:
-        return literal_address(text)
+        name = text.lower().removesuffix(".")
+        labels = name.split(".")
+        # The last label of a name is no number: 192.0.2.256 is an address that is wrong.
+        if ":" in text or labels[-1].isdecimal() or not name:
+            return literal_address(text)
+        if len(name) > 253 or not all(map(self._label.fullmatch, labels)):
+            raise BadValueError(f"{quoted(text)} is no address and no DNS name")
+        return name
 
 
 class Network:
@@ -266,7 +276,9 @@ class Network:
         try:
             without_host_bits = str(ipaddress.ip_network(text, strict=False))
         except ValueError:
-            raise BadValueError(f"{quoted(text)} is not a CIDR block or a literal address") from None
+            raise BadValueError(
+                f"{quoted(text)} is not a CIDR block or a literal address (who may call is not DNS's to say)"
+            ) from None
         raise BadValueError(f"{quoted(text)} has bits set behind its mask", without_host_bits)
 
 
@@ -409,13 +421,18 @@ def literal_address(text: str) -> str:
         address = ipaddress.ip_address(text)
     except ValueError:
         raise BadValueError(
-            f"{quoted(text)} is not a literal IPv4 or IPv6 address (names are not looked up)"
+            f"{quoted(text)} is not a literal IPv4 or IPv6 address (names are not looked up here)"
         ) from None
     if isinstance(address, ipaddress.IPv6Address) and address.scope_id:
         raise BadValueError(f"{quoted(text)}: an address with a zone is not supported")
     if address.is_unspecified or address.is_multicast:
         raise BadValueError(f"{quoted(text)}: name the one address that others reach this machine at")
     return str(address)
+
+
+def is_name(host: str) -> bool:
+    """Whether what `HostName` has read is a name."""
+    return ":" not in host and not host.rpartition(".")[2].isdecimal()
 
 
 def is_uri_user(text: str) -> bool:
@@ -432,7 +449,7 @@ FLAG = Flag()
 VOS_FLAG = ZeroOrOne()
 PATH = FilePath()
 PORT = Whole(1, 65535)
-ADDRESS = Address()
+HOST_NAME = HostName()
 CURRENCY = Checked(check_currency, "code of ISO 4217")
 STRIP = Whole(0, 32)
 SHARE = Amount("1")
@@ -454,6 +471,7 @@ BILLED_NUMBERS = ListOf(BILLED_PATTERN)
 VOS_NUMBERS = NumberList(BILLED_PATTERN, separators=",;")
 HOST_PORT = HostPort()
 HOST_PORTS = ListOf(HOST_PORT)
+DNS_SERVERS = ListOf(HostPort(port_least=1))
 NETWORKS = ListOf(Network())
 FINAL_CODES = ListOf(FinalCode())
 GATEWAYS = ListOf(GatewayOrGroup())

@@ -24,7 +24,8 @@ from sidecar.core.numbers import BilledNumber, StripPlan, billed_number, matches
 from sidecar.core.policy import NO_ACCOUNT, Account, Gateway, Given, Policy
 from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.records import cdr_of, utc
-from sidecar.core.routing import free_gateways, route_of
+from sidecar.core.routing import free_gateways, has_place, next_server, route_of
+from sidecar.core.servers import Server, ServerAt
 from sidecar.core.terms import (
     Detail,
     DialogState,
@@ -56,7 +57,7 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     number = _number(invite, account, policy)
     pricing = sell_pricing(number, account, policy, utc(invite.wall_ns))
     gateways = tuple(
-        name for name in route_of(number, call_id, policy) if may_carry(policy.gateways[name], invite)
+        name for name in route_of(number, call_id, policy) if may_carry(policy.gateways[name], invite, given)
     )
     call = Call(
         call_id=call_id,
@@ -76,7 +77,7 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     free = above_margin_floor(free, call, policy, invite)
     if not free:
         return refuse(call, Detail.RULE, policy, invite, MARGIN_FLOOR)
-    call = begin_attempt(call, free, invite, policy)
+    call = begin_attempt(call, free, invite, policy, server=server_for(free[0], call, given))
     admit = Append(kind=EntryKind.ADMITTED, call=call)
     if account.prepaid and pricing.rate is not None and not pricing.free:
         return call, (
@@ -154,10 +155,16 @@ def _refusal(call: Call, known: bool, gateway_free: bool, given: Given) -> Detai
     if not call.gateways:
         return Detail.NO_ROUTE
     if not gateway_free:
-        return Detail.GATEWAY_LIMIT
+        return _nowhere_free(call, given)
     if call.pricing.rate is None and not call.pricing.free and not _carries_unrated(account):
         return Detail.NO_RATE
     return None
+
+
+def _nowhere_free(call: Call, given: Given) -> Detail:
+    """A gateway with a place, and no call in it: DNS has not said yet where it is, or that it is nowhere."""
+    has_room = any(has_place(given.policy.gateways[name], given.load) for name in call.gateways)
+    return Detail.GATEWAY_UNREACHABLE if has_room else Detail.GATEWAY_LIMIT
 
 
 def _blocked(number: BilledNumber, policy: Policy) -> bool:
@@ -234,9 +241,14 @@ def side_terms(base: RatingTerms, party: Account | Gateway) -> RatingTerms:
     return replace(base, minimum_charge=party.minimum_charge, tax_rate=party.tax_rate)
 
 
-def may_carry(gateway: Gateway, invite: InviteReceived) -> bool:
+def may_carry(gateway: Gateway, invite: InviteReceived, given: Given) -> bool:
     """Whether the gateway's peer knows the dialog that the INVITE wants to replace or join."""
-    return invite.claimed_peer is None or gateway.peer == invite.claimed_peer
+    if invite.claimed_peer is None:
+        return True
+    peers = {gateway.peer}
+    if gateway.lookup is not None:
+        peers = {server.peer for server in given.load.servers.get(gateway.name, ())}
+    return peers == {invite.claimed_peer}
 
 
 def above_margin_floor(
@@ -274,18 +286,46 @@ def _first_minute(pricing: Pricing, at: datetime) -> Money | None:
     return Money(cost.net, cost.currency)
 
 
-def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Policy, user: str = "") -> Call:
+def server_for(name: str, call: Call, given: Given, user: str = "") -> Server | None:
+    """Where the call goes at a gateway whose host is a name: to the first server that it has not been at with
+    this number, else to the first of all."""
+    gateway = given.policy.gateways[name]
+    if gateway.lookup is None:
+        return None
+    tried = servers_tried(call, name, user or call.invite.request_user)
+    return next_server(gateway, call.call_id, tried, given.load) or next_server(
+        gateway, call.call_id, frozenset(), given.load
+    )
+
+
+def servers_tried(call: Call, name: str, user: str) -> frozenset[ServerAt]:
+    return frozenset(
+        attempt.server.at
+        for attempt in call.attempts
+        if attempt.server is not None and (attempt.gateway, attempt.sent_user) == (name, user)
+    )
+
+
+def begin_attempt(
+    call: Call,
+    free: tuple[str, ...],
+    event: Event,
+    policy: Policy,
+    user: str = "",
+    server: Server | None = None,
+) -> Call:
     """The call with its next attempt, on the first of `free`; what is left of them may be tried later. `user`
-    is the number to send, where it is not the one dialled.
+    is the number to send, where it is not the one dialled; `server` the one of a gateway whose host is a
+    name.
 
     Leg B's names are known before its INVITE leaves, so that the journal entry can hold them.
     """
-    gateway = policy.gateways[free[0]]
+    gateway = policy.gateways[free[0]].at(server)
     number = len(call.attempts) + 1
     invite = call.invite
     user = user or invite.request_user
     host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
-    target = f"sip:{user}@{host}:{gateway.port}{_uri_parameters(invite, user, gateway)}"
+    target = f"sip:{user}@{gateway.authority}{_uri_parameters(invite, user, gateway)}"
     if gateway.transport.value != "udp":
         target += f";transport={gateway.transport}"
     sip_call_id, local_tag, branch = leg_b_names(invite.b_token, number)
@@ -304,6 +344,7 @@ def begin_attempt(call: Call, free: tuple[str, ...], event: Event, policy: Polic
     attempt = Attempt(
         number=number,
         gateway=gateway.name,
+        server=server,
         target=target,
         sent_user=user,
         sent_caller=_sent_caller(presentation(invite, gateway, policy)),
@@ -358,7 +399,7 @@ def _exchange(call: Call, buy: Pricing | None, policy: Policy) -> ExchangeRate |
 def route_command(call: Call, policy: Policy) -> Route:
     """The command that sends the last attempt's INVITE."""
     attempt = call.attempts[-1]
-    gateway = policy.gateways[attempt.gateway]
+    gateway = policy.gateways[attempt.gateway].at(attempt.server)
     invite, user = call.invite, attempt.sent_user
     shown = presentation(invite, gateway, policy)
     from_user = shown.user or invite.from_user
@@ -369,6 +410,7 @@ def route_command(call: Call, policy: Policy) -> Route:
         host=gateway.host,
         port=gateway.port,
         transport=gateway.transport,
+        authority="" if gateway.lookup is None else gateway.authority,
         user=user,
         uri_parameters=_uri_parameters(invite, user, gateway),
         to_parameters=passing(invite.leg.local_uri, user, gateway.user_phone),

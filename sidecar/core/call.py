@@ -18,6 +18,7 @@ from sidecar.core.margin import ExchangeRate
 from sidecar.core.numbers import BilledNumber
 from sidecar.core.policy import Account
 from sidecar.core.rating import RatingTerms
+from sidecar.core.servers import Server
 from sidecar.core.tariff import Rate
 from sidecar.core.terms import DeadPeerBilling, DialogState, LegName, Money, RouteFailure, Word
 
@@ -56,6 +57,7 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     number: int  # from 1
     gateway: str
+    server: Server | None = None  # where the gateway's host is a name: the one that the call went to
     target: str
     sent_user: str
     sent_caller: str = ""  # the user of From; empty: as received

@@ -122,8 +122,7 @@ def _assertion(
 ) -> tuple[tuple[str, str], ...]:
     if not asserted or gateway.caller_id is CallerIdForm.FROM:
         return ()
-    host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
-    uri = f"<sip:{in_form(asserted, gateway.caller_number)}@{host}>"
+    uri = f"<sip:{in_form(asserted, gateway.caller_number)}@{gateway.domain}>"
     if gateway.caller_id is CallerIdForm.RPID:
         return (
             ("Remote-Party-ID", f"{uri};party=calling;screen=yes;privacy={'full' if private else 'off'}"),

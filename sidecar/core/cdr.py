@@ -83,6 +83,9 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ] = None
     q850_cause: Annotated[int | None, "Of a Reason header that came with it."] = None
     reasons: Annotated[tuple[str, ...], "Reason headers, as received."] = ()
+    address: Annotated[
+        str | None, "Where it went, as `udp:192.0.2.1:5060`, if the gateway's `host` is a name."
+    ] = None
     heard_code: Annotated[
         int,
         "180 once it rang, else the highest provisional; 0: none. 100 is told only of attempts that "

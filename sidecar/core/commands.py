@@ -45,6 +45,7 @@ class Route(WireCommand, frozen=True, kw_only=True):
     host: str  # a literal address, IPv4 or IPv6
     port: int
     transport: TransportName
+    authority: str = ""  # host and port of the Request-URI, where it is a name; empty: those
     user: str  # the user part of the Request-URI on leg B
     uri_parameters: str = ""  # of the Request-URI, each with its `;`
     to_parameters: str = ""  # of To, which is the same URI otherwise
@@ -139,6 +140,15 @@ class AskGateway(Command, frozen=True, kw_only=True):
     call_id: str = ""  # empty: a new one
     cseq: int = 1  # answers to challenges, two at most, take the next ones
     expires_s: int | None = None  # 0 takes a registration back
+
+
+class SetServers(Command, frozen=True, kw_only=True):
+    """These are the addresses of a gateway now, by a name: each may speak in its calls, as those may that it
+    had when the call began."""
+
+    gateway: str
+    host_name: str  # the host of a Contact or a Route that means it
+    addresses: tuple[str, ...]  # `192.0.2.1:5060`, `[2001:db8::1]:5060`: the preferred one first
 
 
 # --- store --------------------------------------------------------------------------------------------------

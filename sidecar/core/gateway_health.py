@@ -7,7 +7,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -114,6 +114,13 @@ def _needed(threshold: Threshold, terms: ProbeTerms) -> int:
             return terms.down_after
         case Threshold.UP_AFTER:
             return terms.up_after
+
+
+def of_all(servers: Collection[Health]) -> Health:
+    """Of a gateway with several servers: one that is up is enough. With none it can be called nowhere."""
+    if Health.UP in servers:
+        return Health.UP
+    return Health.UNKNOWN if Health.UNKNOWN in servers else Health.DOWN
 
 
 def overall(probed: Health | None, registration: RegistrationState | None) -> Health:

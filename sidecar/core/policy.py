@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
 
 import msgspec
 from msgspec.structs import replace
@@ -22,6 +24,7 @@ from sidecar.core.numbers import StripRule
 from sidecar.core.persistent_map import PersistentMap
 from sidecar.core.rating import RatingTerms
 from sidecar.core.registration import RegisterTerms
+from sidecar.core.servers import Lookup, Server, ServerAt
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import (
     CallerIdForm,
@@ -84,13 +87,24 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def peer_of(address: str, groups: Iterable[tuple[str, Iterable[str]]]) -> str:
+    """The first group, of (name, blocks), that holds a literal address; empty: none does."""
+    wanted = ip_address(address)
+    return next((name for name, blocks in groups if any(wanted in _network(block) for block in blocks)), "")
+
+
+_network = lru_cache(maxsize=100_000)(ip_network)  # each gateway asks all of them
+
+
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
-    """Where leg B goes. `host` is a literal address."""
+    """Where leg B goes. `host` is a literal address, or with `lookup` a name: then a call goes to one of its
+    servers, and `at` gives the gateway as it is there."""
 
     name: str
     host: str
     port: int
     transport: TransportName = TransportName.UDP
+    lookup: Lookup | None = None
     tls_names: tuple[str, ...] = ()  # of its certificate, beside `host`
     peer: str = ""  # the peer group that its address is in, and that says how far it is trusted
     strip_digits: int = 0  # of the number sent, before the buy rate is looked up
@@ -113,6 +127,25 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     deck: str | None = None
     tax_rate: Decimal = Decimal(0)
     minimum_charge: Decimal = Decimal(0)
+
+    def at(self, server: Server | None) -> Gateway:
+        """At one of its servers; None: at its own address."""
+        if server is None:
+            return self
+        return replace(self, host=server.host, port=server.port, transport=server.transport, peer=server.peer)
+
+    @property
+    def domain(self) -> str:
+        """As the host of a URI: the name that was looked up, or the address."""
+        if self.lookup is not None:
+            return self.lookup.name
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
+    def authority(self) -> str:
+        """Host and port of a URI. RFC 3263 §4: a port that DNS said is not written there."""
+        port = self.port if self.lookup is None else self.lookup.port
+        return self.domain if port is None else f"{self.domain}:{port}"
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -314,6 +347,8 @@ class Load(msgspec.Struct, kw_only=True):
     by_account: dict[str, int] = {}
     by_gateway: dict[str, int] = {}
     gateways_down: set[str] = set()  # by their probes or their registration: tried after all that are not
+    servers: dict[str, tuple[Server, ...]] = {}  # of the gateways whose host is a name, as DNS said last
+    servers_down: set[tuple[str, ServerAt]] = set()  # (gateway, server), by their probes: likewise
 
 
 class Given(msgspec.Struct, frozen=True):

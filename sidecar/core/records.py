@@ -401,6 +401,7 @@ def _attempt(attempt: Attempt, caller_tag: str) -> AttemptRecord:
         failure=attempt.failure,
         q850_cause=q850_of_reasons(attempt.reasons),
         reasons=attempt.reasons,
+        address=None if attempt.server is None else str(attempt.server),
         heard_code=attempt.heard_code,
         late_answer_at=utc(attempt.late_answer.wall_ns) if attempt.late_answer else None,
         branches=_branches(attempt, caller_tag) if attempt.branches or attempt.dropped_tags else (),

@@ -18,6 +18,7 @@ from uuid import UUID
 from sidecar.core.identity import HASH_BITS
 from sidecar.core.numbers import BilledNumber
 from sidecar.core.policy import Gateway, Given, Load, Policy, Share, Targets
+from sidecar.core.servers import Server, ServerAt, draw_of, in_order
 
 
 def route_of(number: BilledNumber, call_id: UUID, policy: Policy) -> tuple[str, ...]:
@@ -49,10 +50,29 @@ def _at(shares: list[Share], point: int) -> Share:
 
 def free_gateways(names: tuple[str, ...], given: Given) -> tuple[str, ...]:
     """Those of `names` that may take one more call: in their order, but those that are down last. They are
-    tried all the same, because a probe may be wrong and the call would be lost."""
-    free = (name for name in names if _has_place(given.policy.gateways[name], given.load))
+    tried all the same, because a probe may be wrong and the call would be lost. A name that no server is
+    known of is nowhere."""
+    free = (name for name in names if _is_free(given.policy.gateways[name], given.load))
     return tuple(sorted(free, key=given.load.gateways_down.__contains__))
 
 
-def _has_place(gateway: Gateway, load: Load) -> bool:
+def _is_free(gateway: Gateway, load: Load) -> bool:
+    return has_place(gateway, load) and (gateway.lookup is None or bool(load.servers.get(gateway.name)))
+
+
+def has_place(gateway: Gateway, load: Load) -> bool:
     return gateway.calls_max is None or load.by_gateway.get(gateway.name, 0) < gateway.calls_max
+
+
+def servers_of(gateway: Gateway, call_id: UUID, load: Load) -> list[Server]:
+    """Of a gateway whose host is a name, in the order in which this call tries them: those that are down
+    last."""
+    servers = in_order(load.servers.get(gateway.name, ()), draw_of(call_id.bytes, gateway.name))
+    return sorted(servers, key=lambda server: (gateway.name, server.at) in load.servers_down)
+
+
+def next_server(gateway: Gateway, call_id: UUID, tried: frozenset[ServerAt], load: Load) -> Server | None:
+    """The first that this call has not tried yet; None where there is none."""
+    if gateway.lookup is None:
+        return None
+    return next((server for server in servers_of(gateway, call_id, load) if server.at not in tried), None)

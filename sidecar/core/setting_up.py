@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from sidecar.core.admit import Decision, above_margin_floor, begin_attempt, refuse, route_command
+from sidecar.core.admit import (
+    Decision,
+    above_margin_floor,
+    begin_attempt,
+    refuse,
+    route_command,
+    server_for,
+    servers_tried,
+)
 from sidecar.core.call import Call, Phase, closed, stamp_of, with_attempt
 from sidecar.core.commands import Append, Command, EntryKind, RelayAnswer, RelayFailure
 from sidecar.core.deadlines import ring_deadline, talk_deadline
@@ -28,12 +36,15 @@ from sidecar.core.events import (
 )
 from sidecar.core.policy import SERVER_FAILURES, Given, Policy
 from sidecar.core.redirect import redirection, use_contacts
-from sidecar.core.routing import free_gateways
+from sidecar.core.routing import free_gateways, next_server
+from sidecar.core.servers import Server
 from sidecar.core.terms import Detail, DialogState, Redirection, RouteFailure
 
 _NONE: tuple[Command, ...] = ()
 # Questions to the caller: 401 and 407 want credentials, 422 another session timer (RFC 4028 §6).
 _CHALLENGES = frozenset({401, 407, 422})
+# Further servers of a gateway are left out of a call that has tried so much: their number is DNS's to say.
+ATTEMPTS_MAX = 16
 
 
 # --- admitted or not ------------------------------------------------------------------------------------
@@ -124,7 +135,7 @@ def route_failed(call: Call, event: RouteFailed, given: Given) -> Decision:
     call = replace(call, state_b=after(call.state_b, Signal.CLOSED))
     credentials_rejected = _credentials_rejected(call, event, given.policy)
     challenged = event.sip_code in _CHALLENGES and not credentials_rejected
-    following = _next_attempt(use_contacts(call, event, given.policy), event, challenged, given)
+    following = _next_attempt(use_contacts(call, event, given), event, challenged, given)
     if following is not None:
         return following, (
             route_command(following, given.policy),
@@ -146,7 +157,7 @@ def route_failed(call: Call, event: RouteFailed, given: Given) -> Decision:
 
 def _next_attempt(call: Call, event: RouteFailed, challenged: bool, given: Given) -> Call | None:
     """The call at the next place that may help, where there is one: first where a 3xx has sent it, then the
-    rest of its route."""
+    other servers of its gateway, then the rest of its route."""
     policy = given.policy
     # RFC 3261 §8.1.3.4: the next Contact is tried after any failure but a global one; here, nor after a
     # question to the caller, nor when A has heard early media.
@@ -155,11 +166,26 @@ def _next_attempt(call: Call, event: RouteFailed, challenged: bool, given: Given
             gateway = free_gateways((target.gateway,), given)
             if above_margin_floor(gateway, call, policy, event, target.user):
                 call = replace(call, redirects=call.redirects[place:])
-                return begin_attempt(call, (*gateway, *call.gateways), event, policy, target.user)
+                server = server_for(gateway[0], call, given, target.user)
+                return begin_attempt(call, (*gateway, *call.gateways), event, policy, target.user, server)
+    if _may_fail_over(call, event, policy) and (other := _other_server(call, event, given)) is not None:
+        last = call.attempts[-1]
+        return begin_attempt(call, (last.gateway, *call.gateways), event, policy, last.sent_user, other)
     free: tuple[str, ...] = ()
     if _may_fail_over(call, event, policy):
         free = above_margin_floor(free_gateways(call.gateways, given), call, policy, event)
-    return begin_attempt(call, free, event, policy) if free else None
+    return begin_attempt(call, free, event, policy, server=server_for(free[0], call, given)) if free else None
+
+
+def _other_server(call: Call, event: RouteFailed, given: Given) -> Server | None:
+    """RFC 3263 §4.3: another server of the same name helps where this one could not be reached, or said 503.
+    Any other response speaks for the gateway as a whole."""
+    last = call.attempts[-1]
+    gateway = given.policy.gateways.get(last.gateway)
+    spoke = event.cause is RouteFailure.FINAL_RESPONSE and event.sip_code != 503
+    if gateway is None or last.server is None or spoke or len(call.attempts) >= ATTEMPTS_MAX:
+        return None
+    return next_server(gateway, call.call_id, servers_tried(call, last.gateway, last.sent_user), given.load)
 
 
 def _credentials_rejected(call: Call, event: RouteFailed, policy: Policy) -> bool:
@@ -226,7 +252,8 @@ def retried(call: Call, event: InviteReceived, given: Given) -> Decision:
         state_a=DialogState.PROCEEDING,
     )
     last = call.attempts[-1]
-    call = begin_attempt(call, (last.gateway, *call.gateways), event, given.policy, last.sent_user)
+    names = (last.gateway, *call.gateways)
+    call = begin_attempt(call, names, event, given.policy, last.sent_user, last.server)
     return call, (
         ring_deadline(call, given.policy),
         route_command(call, given.policy),

@@ -20,6 +20,7 @@ import structlog
 
 from sidecar.core.audit import Change, Operator, told
 from sidecar.core.call import Call
+from sidecar.core.gateway_health import Health
 from sidecar.core.policy import Gateway, Policy
 from sidecar.core.rating import amount_text
 from sidecar.core.records import utc
@@ -33,6 +34,7 @@ from sidecar.ports import (
     Clock,
     DeadLetters,
     GatewayStatus,
+    NameStatus,
     Records,
     Replays,
     Revisions,
@@ -84,6 +86,7 @@ class Admin:
         dead_letters: DeadLetters,
         read_again: Callable[[], None],
         gateways: Callable[[], Sequence[GatewayStatus]],
+        names: Callable[[], Sequence[NameStatus]] = tuple,
         decks: DeckSource | None = None,
         settings: SettingsSource | None = None,
         replayer: Replayer | None = None,
@@ -98,6 +101,7 @@ class Admin:
         self._clock = clock
         self._status = status
         self._gateways = gateways
+        self._names = names
         self._decks = decks
         self._settings = settings
         self._renew_certificates = renew_certificates
@@ -195,19 +199,18 @@ class Admin:
 
     async def node_gateways(self, _: say.Nothing, __: Operator) -> say.GatewayList:
         watched = {status.gateway: status for status in self._gateways()}
+        named = {status.gateway: status for status in self._names()}
         return say.GatewayList(
             gateways=tuple(
-                self._gateway(gateway, watched.get(name, GatewayStatus(gateway=name)))
+                self._gateway(gateway, watched.get(name, GatewayStatus(gateway=name)), named.get(name))
                 for name, gateway in self._calls.policy.gateways.items()
             )
         )
 
-    def _gateway(self, gateway: Gateway, status: GatewayStatus) -> say.GatewayShown:
+    def _gateway(self, gateway: Gateway, status: GatewayStatus, name: NameStatus | None) -> say.GatewayShown:
         return say.GatewayShown(
             gateway=gateway.name,
-            address=f"[{gateway.host}]:{gateway.port}"
-            if ":" in gateway.host
-            else f"{gateway.host}:{gateway.port}",
+            address=gateway.authority,
             transport=gateway.transport.value,
             state=status.health.value,
             since=_moment(status.since_wall_ns),
@@ -221,6 +224,16 @@ class Admin:
             registration=status.registration.value if status.registration is not None else None,
             register_answer=status.register_answer,
             registered_until=_moment(status.registered_until_wall_ns),
+            name_state=None if name is None else name.state.value,
+            servers=tuple(
+                say.ServerShown(
+                    address=str(server),
+                    priority=server.priority,
+                    weight=server.weight,
+                    state=status.servers.get(server.at, Health.UNKNOWN).value,
+                )
+                for server in (() if name is None else name.servers)
+            ),
         )
 
     def _live_call(self, call: Call) -> say.LiveCall:

@@ -1,5 +1,5 @@
 """Keeps watch over the gateways: sends their probes and registrations when they are due, and tells routing
-which of them are down.
+which of them are down. Of one whose host is a name each server that DNS has for it is probed by itself.
 
 What an answer means is said in core/gateway_health and core/registration; here are the clock and the door.
 Nothing of it stands in the way of a call: no call waits for it, and a gateway whose watch has a fault is
@@ -22,6 +22,7 @@ from sidecar.core.events import Event, RequestEnded
 from sidecar.core.gateway_health import Health, Probing, Sign
 from sidecar.core.policy import Gateway, Load
 from sidecar.core.registration import Registration, RegistrationState
+from sidecar.core.servers import Server, ServerAt, draw_of, in_order
 from sidecar.core.terms import RouteFailure
 from sidecar.ports import Clock, GatewayDoor, GatewayStatus, Meter
 
@@ -40,13 +41,14 @@ class _Watched:
 
     def __init__(self, gateway: Gateway, now_ns: int, chance: Callable[[], float]) -> None:
         self.gateway = gateway
-        self.probing: Probing | None = None
+        self.probings: dict[ServerAt, Probing] = {}  # of each of its servers; an address is its only one
+        if gateway.probe is not None and gateway.lookup is None:
+            at = (gateway.host, gateway.port, gateway.transport)
+            self.probings[at] = gateway_health.begin(gateway.probe, now_ns, chance())
         self.registration: Registration | None = None
-        if gateway.probe is not None:
-            self.probing = gateway_health.begin(gateway.probe, now_ns, chance())
         if gateway.register is not None:
             self.registration = registration.begin(gateway.register, now_ns, chance())
-        self.status = GatewayStatus(gateway=gateway.name, is_probed=self.probing is not None)
+        self.status = GatewayStatus(gateway=gateway.name, is_probed=gateway.probe is not None)
         if self.registration is not None:
             self.status = replace(self.status, registration=self.registration.state)
 
@@ -55,6 +57,7 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A request under way."""
 
     watched: _Watched
+    at: ServerAt
     is_register: bool
     lost_ns: int  # monotonic
 
@@ -142,12 +145,16 @@ class Gateways:
             log.error("gateway_watch_broken", gateway=name, exc_info=error)
             self._watched.pop(name, None)
             self._load.gateways_down.discard(name)
+            for at in watched.probings:
+                self._load.servers_down.discard((name, at))
 
     def _close(self, event: RequestEnded) -> None:
         asked = self._open.pop(event.request_id, None)
         if asked is not None and asked.watched.gateway.name in self._watched:
-            heard = self._registered if asked.is_register else self._probed
-            self._guarded(asked.watched, lambda watched: heard(watched, event))
+            if asked.is_register:
+                self._guarded(asked.watched, lambda watched: self._registered(watched, event))
+            elif asked.at in asked.watched.probings:
+                self._guarded(asked.watched, lambda watched: self._probed(watched, asked.at, event))
 
     def _look(self, watched: _Watched) -> None:
         now_ns = self._clock.mono_ns()
@@ -156,23 +163,53 @@ class Gateways:
             if aged is not watched.registration:
                 watched.registration = aged
                 self._tell(watched, "REGISTER: expired")
-        if len(self._open) < OPEN_MAX:
-            self._register(watched, now_ns)
-            self._probe(watched, now_ns)
+        self._follow(watched, now_ns)
+        self._register(watched, now_ns)
+        for at in list(watched.probings):
+            self._probe(watched, at, now_ns)
+
+    def _servers(self, gateway: Gateway) -> Sequence[Server]:
+        """Those of a name in the order that this node prefers, the others one that is no name's."""
+        if gateway.lookup is None:
+            return [Server(host=gateway.host, port=gateway.port, transport=gateway.transport)]
+        known = self._load.servers.get(gateway.name, ())
+        return list(in_order(known, draw_of(self._boot_id.encode(), gateway.name)))
+
+    def _follow(self, watched: _Watched, now_ns: int) -> None:
+        """Probe what the gateway's name means now, and no more what it meant before."""
+        terms, name = watched.gateway.probe, watched.gateway.name
+        if terms is None or watched.gateway.lookup is None:
+            return
+        now = {server.at for server in self._servers(watched.gateway)}
+        if now == watched.probings.keys():
+            return
+        for at in watched.probings.keys() - now:
+            del watched.probings[at]
+            self._load.servers_down.discard((name, at))
+        for at in sorted(now - watched.probings.keys()):
+            watched.probings[at] = gateway_health.begin(terms, now_ns, self._chance())
+        self._tell(watched, "DNS")
 
     def _register(self, watched: _Watched, now_ns: int) -> None:
         gateway, terms, now = watched.gateway, watched.gateway.register, watched.registration
         if terms is None or now is None or not registration.is_due(now, now_ns):
             return
+        servers = sorted(
+            self._servers(gateway), key=lambda one: (gateway.name, one.at) in self._load.servers_down
+        )
+        if not servers or len(self._open) >= OPEN_MAX:
+            return
+        at = servers[now.failures % len(servers)].at  # RFC 3263 §4.3: the next one where one failed
         watched.registration = now = registration.sent(now, now_ns)
         self._ask(
             watched,
+            at,
             AskGateway(
                 request_id=next(self._numbers),
                 gateway=gateway.name,
-                host=gateway.host,
-                port=gateway.port,
-                transport=gateway.transport,
+                host=at[0],
+                port=at[1],
+                transport=at[2],
                 timeout_ms=LEAVE_TIMEOUT_MS if now.leaving else REGISTER_TIMEOUT_MS,
                 target=terms.target,
                 identity=terms.identity,
@@ -183,41 +220,46 @@ class Gateways:
             ),
         )
 
-    def _probe(self, watched: _Watched, now_ns: int) -> None:
-        gateway, terms, now = watched.gateway, watched.gateway.probe, watched.probing
-        if terms is None or now is None or self._leaving or not gateway_health.is_due(now, now_ns):
+    def _probe(self, watched: _Watched, at: ServerAt, now_ns: int) -> None:
+        gateway, terms, now = watched.gateway, watched.gateway.probe, watched.probings[at]
+        if terms is None or self._leaving or not gateway_health.is_due(now, now_ns):
             return
-        watched.probing = gateway_health.sent(now, now_ns)
-        host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
+        if len(self._open) >= OPEN_MAX:
+            return
+        watched.probings[at] = gateway_health.sent(now, now_ns)
         self._ask(
             watched,
+            at,
             AskGateway(
                 request_id=next(self._numbers),
                 gateway=gateway.name,
-                host=gateway.host,
-                port=gateway.port,
-                transport=gateway.transport,
+                host=at[0],
+                port=at[1],
+                transport=at[2],
                 timeout_ms=terms.timeout_ms,
-                target=f"sip:{host}:{gateway.port}",
+                target=f"sip:{gateway.authority}",
                 identity=gateway.register.identity if gateway.register is not None else "",
             ),
         )
 
-    def _ask(self, watched: _Watched, ask: AskGateway) -> None:
+    def _ask(self, watched: _Watched, at: ServerAt, ask: AskGateway) -> None:
         lost_ns = self._clock.mono_ns() + (ask.timeout_ms + LOST_MS) * 1_000_000
         is_register = ask.expires_s is not None
-        self._open[ask.request_id] = _Asked(watched=watched, is_register=is_register, lost_ns=lost_ns)
+        self._open[ask.request_id] = _Asked(watched=watched, at=at, is_register=is_register, lost_ns=lost_ns)
         self._door.ask([ask])
 
     # --- what was heard -------------------------------------------------------------------------------------
 
-    def _probed(self, watched: _Watched, event: RequestEnded) -> None:
-        terms, probing = watched.gateway.probe, watched.probing
+    def _probed(self, watched: _Watched, at: ServerAt, event: RequestEnded) -> None:
+        terms, name = watched.gateway.probe, watched.gateway.name
         assert terms is not None
-        assert probing is not None
-        watched.probing = gateway_health.answered(
-            probing, terms, event.sip_code, self._clock.mono_ns(), self._chance()
+        watched.probings[at] = probing = gateway_health.answered(
+            watched.probings[at], terms, event.sip_code, self._clock.mono_ns(), self._chance()
         )
+        if watched.gateway.lookup is not None and probing.health is Health.DOWN:
+            self._load.servers_down.add((name, at))
+        else:
+            self._load.servers_down.discard((name, at))
         is_good = gateway_health.sign_of(event.sip_code, terms.alive) is Sign.GOOD
         known = watched.status
         watched.status = replace(
@@ -227,7 +269,8 @@ class Gateways:
             probes=known.probes + 1,
             probes_failed=known.probes_failed + (not is_good),
         )
-        self._tell(watched, f"OPTIONS: {_answer(event)}")
+        where = "" if watched.gateway.lookup is None else f" of {at[2]} {at[0]} port {at[1]}"
+        self._tell(watched, f"OPTIONS: {_answer(event)}{where}")
         self._look(watched)
 
     def _registered(self, watched: _Watched, event: RequestEnded) -> None:
@@ -248,7 +291,8 @@ class Gateways:
     def _tell(self, watched: _Watched, why: str) -> None:
         """Routing first, then people: a line for each change."""
         name, known, registering = watched.gateway.name, watched.status, watched.registration
-        probed = watched.probing.health if watched.probing is not None else None
+        healths = {at: probing.health for at, probing in watched.probings.items()}
+        probed = gateway_health.of_all(healths.values()) if watched.gateway.probe is not None else None
         state = registering.state if registering is not None else None
         health = gateway_health.overall(probed, state)
         if health is Health.DOWN:
@@ -262,6 +306,7 @@ class Gateways:
         watched.status = replace(
             known,
             health=health,
+            servers=healths,
             since_wall_ns=since_wall_ns,
             registration=state,
             registered_until_wall_ns=until_wall_ns,

@@ -336,6 +336,15 @@ class NodeReloaded(Result, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
+class ServerShown(Result, frozen=True, kw_only=True):
+    """One address of a gateway whose host is a name."""
+
+    address: str  # udp:192.0.2.1:5060
+    priority: int  # of SRV
+    weight: int
+    state: str  # up, down, unknown
+
+
 class GatewayShown(Result, frozen=True, kw_only=True):
     """One gateway of the profile. `state` is `unknown` where it is not probed, and not registered at."""
 
@@ -354,6 +363,8 @@ class GatewayShown(Result, frozen=True, kw_only=True):
     registration: str | None  # unregistered, registered, failed, ended; null: it wants none
     register_answer: str
     registered_until: datetime | None
+    name_state: str | None = None  # unresolved, resolved, stale, absent; null: its host is an address
+    servers: tuple[ServerShown, ...] = ()
 
 
 class GatewayList(Result, frozen=True, kw_only=True):

@@ -254,7 +254,7 @@ PROFILES = [
     (
         "host name as peer",
         '[peers.x]\naddresses = ["carrier.example"]\n',
-        "is not a CIDR block or a literal address",
+        "is not a CIDR block or a literal address (who may call is not DNS's to say)",
     ),
     ("mask 33", '[peers.x]\naddresses = ["10.0.0.0/33"]\n', "is not a CIDR block or a literal address"),
     ("no addresses", "[peers.x]\n", f"profile.toml:{LAST + 1}: peers.x.addresses: is missing"),
@@ -318,10 +318,30 @@ PROFILES = [
         "[gateways.x]\nhost = '10.0.0.1'\nport = 1\ntls_names = ['a']\n",
         'gateways.x.tls_names: needs transport = "tls"',
     ),
+    *(
+        (
+            f"gateway at {host!r}",
+            f'[gateways.x]\nhost = "{host}"\nport = 1\n',
+            f"profile.toml:{LAST + 2}: gateways.x.host: '{host}' {expected}",
+        )
+        for host, expected in (
+            ("a_b.example", "is no address and no DNS name"),
+            ("-a.example", "is no address and no DNS name"),
+            ("a..example", "is no address and no DNS name"),
+            ("192.0.2.256", "is not a literal IPv4 or IPv6 address"),
+            ("192.0.2.1:5060", "is not a literal IPv4 or IPv6 address"),
+            ("", "is not a literal IPv4 or IPv6 address"),
+        )
+    ),
     (
-        "gateway by name",
-        '[gateways.x]\nhost = "a.example"\nport = 1\n',
-        "is not a literal IPv4 or IPv6 address",
+        "a name by a transport that is not listened to",
+        "[gateways.x]\nhost = 'a.example'\ntransport = 'tcp'\n",
+        "gateways.x.transport: needs sip.listen_tcp",
+    ),
+    (
+        "a name by UDP has no certificate",
+        "[gateways.x]\nhost = 'a.example'\nport = 1\ntls_names = ['a']\n",
+        'gateways.x.tls_names: needs transport = "tls"',
     ),
     ("gateway without a port", '[gateways.x]\nhost = "10.0.0.1"\n', "gateways.x.port: is missing"),
     *(
@@ -759,7 +779,9 @@ def test_a_profile_in_which_something_is_missing_says_what(start: Start, profile
 
 def test_all_errors_of_both_files_are_shown_together(start: Start) -> None:
     problems = start.problems(
-        "[biling]\n[log]\nlevel = 1\n", PROFILE + "[gateways.x]\nhost = 'a'\n", environ={"SIDECAR_A__B": "1"}
+        "[biling]\n[log]\nlevel = 1\n",
+        PROFILE + "[gateways.x]\nhost = 'a_b'\n",
+        environ={"SIDECAR_A__B": "1"},
     )
     shown = "\n".join(start.shown(problems))
     for expected in (

@@ -245,9 +245,11 @@ class Step(msgspec.Struct, frozen=True):
 class Run:
     """A stream played to its end: legs closed, wait elapsed."""
 
-    def __init__(self, policy: Policy, balance: Decimal = Decimal("0.0105")) -> None:
+    def __init__(
+        self, policy: Policy, balance: Decimal = Decimal("0.0105"), load: Load | None = None
+    ) -> None:
         self.policy = policy
-        self.load = Load()
+        self.load = load or Load()
         self.steps: list[Step] = []
         self.call, commands = open_call(world.call_id(), world.invite(0), Given(policy, self.load))
         self.steps.append(Step(None, None, self.call, commands))

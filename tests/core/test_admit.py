@@ -16,6 +16,7 @@ from sidecar.core.admit import (
     account_of,
     begin_attempt,
     may_be_sent,
+    may_carry,
     open_call,
     refuse,
     refused_by_bridge,
@@ -34,6 +35,7 @@ from sidecar.core.policy import Account, Given, Load, Peer, Policy, ProxyHangup,
 from sidecar.core.rating import RatingTerms
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.redirect import use_contacts
+from sidecar.core.servers import Lookup, Server
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import (
     CallerIdForm,
@@ -53,7 +55,7 @@ from sidecar.core.terms import (
 )
 from tests.policies import declared_gateway
 from tests.scenarios import world
-from tests.scenarios.world import account, gateways, policy_of
+from tests.scenarios.world import PEERS, account, gateways, policy_of
 
 
 def opened(policy: Policy, number: str = "4930123456", load: Load | None = None) -> Call:
@@ -415,7 +417,7 @@ def test_a_redirected_claim_stays_with_the_peer_that_knows_it() -> None:
         sip_code=302,
         contacts=contacts,
     )
-    assert [one.gateway for one in use_contacts(call, failed, policy).redirects] == ["alpha"]
+    assert [one.gateway for one in use_contacts(call, failed, Given(policy, Load())).redirects] == ["alpha"]
 
 
 def test_leg_b_is_named_before_its_invite_leaves() -> None:
@@ -883,3 +885,64 @@ def test_an_anonymous_from_has_no_parameters() -> None:
     policy = policy_of(gateways=gateways({}, {"caller_id": CallerIdForm.FROM}))
     route = route_command(begin_attempt(call, ("beta",), call.invite, policy), policy)
     assert (route.anonymous, route.from_parameters) == (True, "")
+
+
+# --- a gateway whose host is a name -------------------------------------------------------------------------
+
+SERVER = Server(host="fd00::9", port=5071, transport=TransportName.TCP, peer="vendor")
+
+
+def by_name(port: int | None = None, **changes: Any) -> Policy:
+    lookup = Lookup(name="alpha.test", port=port)
+    return policy_of(gateways=gateways({"host": "alpha.test", "lookup": lookup, "peer": "", **changes}))
+
+
+@pytest.mark.parametrize(("port", "authority"), [(None, "alpha.test"), (5071, "alpha.test:5071")])
+def test_a_call_to_a_name_says_the_name_and_goes_to_its_server(port: int | None, authority: str) -> None:
+    policy, load = by_name(port), Load(servers={"alpha": (SERVER,)})
+    call = opened(policy, load=load)
+    attempt = call.attempts[0]
+    assert attempt.target == f"sip:4930123456@{authority};transport=tcp"
+    assert (attempt.server, attempt.leg.remote_address, attempt.leg.transport) == (
+        SERVER,
+        "[fd00::9]:5071",
+        TransportName.TCP,
+    )
+    route = route_command(call, policy)
+    assert (route.host, route.port, route.transport) == SERVER.at
+    assert route.authority == authority
+    assert route_command(opened(policy_of()), policy_of()).authority == ""
+
+
+@pytest.mark.parametrize(
+    ("load", "detail"),
+    [
+        (Load(), Detail.GATEWAY_UNREACHABLE),
+        (Load(servers={"alpha": ()}), Detail.GATEWAY_UNREACHABLE),
+        (Load(by_gateway={"alpha": 5}), Detail.GATEWAY_LIMIT),
+        (Load(by_gateway={"alpha": 5}, servers={"alpha": (SERVER,)}), Detail.GATEWAY_LIMIT),
+        (Load(servers={"alpha": (SERVER,)}), None),
+    ],
+)
+def test_a_call_whose_only_gateway_is_nowhere_is_refused_as_unreachable(
+    load: Load, detail: Detail | None
+) -> None:
+    assert refusal(by_name(calls_max=5), load=load) == detail
+
+
+def test_what_the_group_of_a_server_says_holds_for_calls_that_go_to_it() -> None:
+    policy = replace(by_name(), peers={"vendor": replace(PEERS["vendor"], forks=Forks.SINGLE)})
+    for server, single in ((SERVER, True), (replace(SERVER, peer=""), False)):
+        call = opened(policy, load=Load(servers={"alpha": (server,)}))
+        assert route_command(call, policy).single_branch is single
+
+
+def test_a_name_carries_a_transfer_where_all_of_its_servers_know_the_dialog() -> None:
+    invite = replace(world.invite(0), claimed_peer="vendor")
+    gateway = by_name().gateways["alpha"]
+    for servers, carries in (
+        ((SERVER,), True),
+        ((SERVER, replace(SERVER, host="fd00::8", peer="")), False),
+        ((), False),
+    ):
+        assert may_carry(gateway, invite, Given(by_name(), Load(servers={"alpha": servers}))) is carries

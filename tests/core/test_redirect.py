@@ -37,7 +37,7 @@ def to(user: str, host: str = BETA, **changes: Any) -> Contact:
 
 
 def followed(call: Call, *contacts: Contact, policy: Policy = FOLLOW) -> list[tuple[str, str]]:
-    return places(use_contacts(call, redirected(*contacts), policy))
+    return places(use_contacts(call, redirected(*contacts), Given(policy, Load())))
 
 
 def places(call: Call) -> list[tuple[str, str]]:
@@ -89,12 +89,12 @@ def test_the_highest_q_comes_first_and_equals_as_they_stand() -> None:
 )
 def test_only_a_3xx_redirects(failure: RouteFailed) -> None:
     call = called()
-    assert use_contacts(call, failure, FOLLOW) == call
+    assert use_contacts(call, failure, Given(FOLLOW, Load())) == call
 
 
 @pytest.mark.parametrize("sip_code", [300, 302, 380, 399])
 def test_every_3xx_redirects(sip_code: int) -> None:
-    call = use_contacts(called(), redirected(to("1"), sip_code=sip_code), FOLLOW)
+    call = use_contacts(called(), redirected(to("1"), sip_code=sip_code), Given(FOLLOW, Load()))
     assert (places(call), call.redirects_taken) == ([("beta", "1")], 1)
 
 
@@ -108,20 +108,20 @@ def test_no_number_goes_to_one_gateway_twice() -> None:
 
 
 def test_a_contact_that_still_waits_is_not_taken_again() -> None:
-    call = use_contacts(called(), redirected(to("1"), to("2")), FOLLOW)
-    again = use_contacts(call, redirected(to("2"), to("3"), to("1")), FOLLOW)
+    call = use_contacts(called(), redirected(to("1"), to("2")), Given(FOLLOW, Load()))
+    again = use_contacts(call, redirected(to("2"), to("3"), to("1")), Given(FOLLOW, Load()))
     assert places(again) == [("beta", "3"), ("beta", "1"), ("beta", "2")], "the new ones first"
     assert again.redirects_taken == 3
 
 
 def test_a_call_follows_a_few_contacts_and_no_more() -> None:
     many = [to(str(number)) for number in range(REDIRECTS_MAX + 2)]
-    call = use_contacts(called(), redirected(*many[:3]), FOLLOW)
+    call = use_contacts(called(), redirected(*many[:3]), Given(FOLLOW, Load()))
     assert (len(call.redirects), call.redirects_taken) == (3, 3)
-    call = use_contacts(replace(call, redirects=()), redirected(*many), FOLLOW)
+    call = use_contacts(replace(call, redirects=()), redirected(*many), Given(FOLLOW, Load()))
     assert places(call) == [("beta", "0"), ("beta", "1")]
     assert call.redirects_taken == REDIRECTS_MAX == 5
-    call = use_contacts(replace(call, redirects=()), redirected(*many), FOLLOW)
+    call = use_contacts(replace(call, redirects=()), redirected(*many), Given(FOLLOW, Load()))
     assert (places(call), call.redirects_taken) == ([], REDIRECTS_MAX)
 
 

@@ -14,8 +14,11 @@ from msgspec.structs import replace
 
 from sidecar.core.identity import call_id_of
 from sidecar.core.numbers import StripPlan, billed_number
-from sidecar.core.policy import RouteRule, Routes, Share
-from sidecar.core.routing import route_of
+from sidecar.core.policy import Load, RouteRule, Routes, Share
+from sidecar.core.routing import next_server, route_of, servers_of
+from sidecar.core.servers import Lookup, Server
+from sidecar.core.terms import TransportName
+from tests.policies import declared_gateway
 from tests.scenarios.world import policy_of
 
 CALLS = 2_000
@@ -144,3 +147,35 @@ def test_the_same_call_is_always_routed_in_the_same_way() -> None:
 def test_a_weight_is_at_least_one() -> None:
     with pytest.raises(ValueError, match="weight 0 of g0: at least 1"):
         group(0)
+
+
+# --- the servers of a name ----------------------------------------------------------------------------------
+
+GATEWAY = declared_gateway(name="gw", host="gw.test", lookup=Lookup(name="gw.test"))
+SERVERS = tuple(
+    Server(host=f"10.9.0.{n}", port=5060, transport=TransportName.UDP, weight=1, target=str(n))
+    for n in (1, 2, 3)
+)
+
+
+def test_servers_that_are_down_are_tried_last_in_their_order() -> None:
+    call_id = call_id_of("_", "n1", "b1", 7, MS)
+    load = Load(servers={"gw": SERVERS})
+    whole = servers_of(GATEWAY, call_id, load)
+    assert sorted(whole, key=str) == list(SERVERS)
+    load.servers_down |= {("gw", whole[0].at), ("another", whole[1].at)}
+    assert servers_of(GATEWAY, call_id, load) == [whole[1], whole[2], whole[0]]
+    tried = frozenset({whole[1].at, whole[2].at})
+    assert next_server(GATEWAY, call_id, tried, load) == whole[0]
+    assert next_server(GATEWAY, call_id, tried | {whole[0].at}, load) is None
+
+
+def test_what_is_drawn_of_a_group_does_not_bias_what_is_drawn_of_a_name() -> None:
+    share, load = group(1, 1, 1), Load(servers={"gw": SERVERS})
+    drawn = Counter(
+        (order(call_id, share)[0], servers_of(GATEWAY, call_id, load)[0].target)
+        for call_id in (call_id_of("_", "n1", "b1", number, MS) for number in range(CALLS))
+    )
+    assert len(drawn) == 9
+    for count in drawn.values():
+        assert_near(count, CALLS, 1 / 9)

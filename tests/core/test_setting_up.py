@@ -29,8 +29,9 @@ from sidecar.core.events import (
     RouteFailed,
     StepFailed,
 )
-from sidecar.core.policy import Policy
-from sidecar.core.setting_up import is_retry
+from sidecar.core.policy import Given, Load, Policy
+from sidecar.core.servers import Lookup, Server
+from sidecar.core.setting_up import ATTEMPTS_MAX, is_retry, retried
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import (
     DeadlineKind,
@@ -38,6 +39,7 @@ from sidecar.core.terms import (
     DialogState,
     Redirection,
     RouteFailure,
+    TransportName,
 )
 from tests.core.streams import (
     ADMITTED,
@@ -533,3 +535,110 @@ def test_the_rest_of_the_route_is_left_where_it_no_longer_leaves_the_margin() ->
     run.policy = replace(policy, decks={**policy.decks, "buy": world.deck("dear", Decimal(1))})
     run.happens(failure(503)(2_000, run.call, None))
     assert tried(run) == ["alpha"]
+
+
+# --- a gateway whose host is a name -------------------------------------------------------------------------
+
+NAME = Lookup(name="alpha.test")
+NAMED = policy_of(
+    routes=("alpha", "beta"),
+    gateways=gateways({"host": "alpha.test", "lookup": NAME, "failover_codes": frozenset(range(500, 600))}),
+)
+SERVERS = tuple(
+    Server(host=f"10.9.0.{n}", port=5060 + n, transport=TransportName.UDP, priority=n) for n in (1, 2, 3)
+)
+
+
+def played_by_name(*makers: Maker, servers: tuple[Server, ...] = SERVERS, policy: Policy = NAMED) -> Run:
+    run = Run(policy, load=Load(servers={"alpha": servers}))
+    return run.play([((1_000, 1), make) for make in makers])
+
+
+def called(run: Run) -> list[str]:
+    return [f"{one.gateway} {one.host}:{one.port}" for one in run.commands() if isinstance(one, Route)]
+
+
+@pytest.mark.parametrize("code", [0, 503])
+def test_the_servers_of_a_name_are_tried_in_their_order_and_then_the_next_gateway(code: int) -> None:
+    """RFC 3263 §4.3: where one cannot be reached, or says 503."""
+    run = played_by_name(ADMITTED, *(failure(code, number) for number in (1, 2, 3, 4)))
+    assert called(run) == [
+        *("alpha 10.9.0.1:5061", "alpha 10.9.0.2:5062", "alpha 10.9.0.3:5063"),
+        "beta 10.0.2.1:5060",
+    ]
+    assert [one.server for one in run.call.attempts] == [*SERVERS, None]
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (failure(500), ["alpha", "beta"]),  # of the gateway as a whole
+        (failure(486), ["alpha"]),
+        (failed_in_media(503), ["alpha"]),
+        (failed_in_media(0), ["alpha"]),
+    ],
+)
+def test_another_server_is_not_tried_where_this_one_spoke_for_the_gateway(
+    make: Maker, expected: list[str]
+) -> None:
+    assert tried(played_by_name(ADMITTED, make)) == expected
+
+
+def test_a_503_that_does_not_fail_over_does_not_go_to_another_server_either() -> None:
+    policy = replace(
+        NAMED,
+        gateways={**NAMED.gateways, "alpha": replace(NAMED.gateways["alpha"], failover_codes=frozenset())},
+    )
+    assert tried(played_by_name(ADMITTED, failure(503), policy=policy)) == ["alpha"]
+
+
+def test_a_server_that_dns_names_while_others_are_tried_is_tried_too_and_none_twice() -> None:
+    run = Run(NAMED, load=Load(servers={"alpha": SERVERS[:1]}))
+    run.play([((1_000, 1), ADMITTED)])
+    run.load.servers["alpha"] = SERVERS[:2]
+    run.play([((1_000, 1), failure(0)), ((1_000, 1), failure(0, 2))])
+    assert called(run) == ["alpha 10.9.0.1:5061", "alpha 10.9.0.2:5062", "beta 10.0.2.1:5060"]
+
+
+def test_servers_without_end_do_not_keep_a_call_for_ever() -> None:
+    many = tuple(replace(SERVERS[0], port=n) for n in range(1, 33))
+    run = played_by_name(ADMITTED, *(failure(0, n) for n in range(1, 20)), servers=many)
+    assert tried(run) == ["alpha"] * ATTEMPTS_MAX + ["beta"]
+
+
+def test_a_name_that_no_server_is_known_of_is_passed_over_also_after_a_failure() -> None:
+    policy = replace(
+        policy_of(routes=("beta", "alpha")), gateways={**NAMED.gateways, "beta": gateways()["beta"]}
+    )
+    run = played_by_name(ADMITTED, failure(503), servers=(), policy=policy)
+    assert tried(run) == ["beta"]
+
+
+def test_a_challenged_caller_comes_back_to_the_server_that_challenged() -> None:
+    run = played_by_name(ADMITTED, failure(0), failure(401, 2))
+    assert run.call.phase is Phase.AWAITING_RETRY
+    run.load.servers["alpha"] = ()
+    again = replace(
+        run.call.invite,
+        bridge_id=2,
+        leg=replace(run.call.invite.leg, remote_cseq=run.call.invite.leg.remote_cseq + 1),
+    )
+    call, commands = retried(run.call, again, Given(NAMED, run.load))
+    assert call.attempts[-1].server == SERVERS[1]
+    assert [one.host for one in commands if isinstance(one, Route)] == ["10.9.0.2"]
+
+
+def test_a_redirection_to_the_name_of_a_gateway_or_to_one_of_its_servers_is_followed() -> None:
+    policy = replace(
+        policy_of(routes=("beta",), redirect=Redirection.FOLLOW),
+        gateways={**NAMED.gateways, "beta": gateways()["beta"]},
+    )
+    for host, port in (("ALPHA.test.", 0), ("10.9.0.2", 5062)):
+        contact = Contact(user="49301", host=host, port=port)
+        run = played_by_name(ADMITTED, failure(302, 1, contact), policy=policy)
+        assert called(run) == ["beta 10.0.2.1:5060", "alpha 10.9.0.1:5061"]
+    for host, port in (("other.test", 0), ("alpha.test", 5099), ("10.9.0.2", 5061)):
+        contact = Contact(user="49301", host=host, port=port)
+        assert called(played_by_name(ADMITTED, failure(302, 1, contact), policy=policy)) == [
+            "beta 10.0.2.1:5060"
+        ]

@@ -193,9 +193,19 @@ bool Bridge::may_call(const pjsip_transport* transport, const ShownCertificate& 
 // RFC 5922 §7.3. A gateway bears its host or one of its names. Who else is called, in a dialog, bears the host that it named,
 // or is of a peer group by its certificate as it is by its address.
 bool Bridge::is_who_was_called(const pjsip_transport* transport, const ShownCertificate& shown) const {
+    const auto host = lower(without_brackets(view(transport->remote_name.host)));
+    // In a call to a name its server's Contact is an address: it is to bear the name all the same.
+    std::vector<std::string> names;
+    if (is_literal_address(host) && !context_.settings.gateway_tls.contains(host)) {
+        names = context_.servers.names_at(address_of(&transport->key.rem_addr));
+    }
+    if (names.empty()) names.push_back(host);
+    return std::any_of(names.begin(), names.end(), [&](const auto& name) { return is_called(name, transport, shown); });
+}
+
+bool Bridge::is_called(const std::string& host, const pjsip_transport* transport, const ShownCertificate& shown) const {
     const Settings& settings = context_.settings;
     const auto* address = &transport->key.rem_addr;
-    const auto host = lower(without_brackets(view(transport->remote_name.host)));
     const int authority = authority_called(settings, host, address);
     if (authority == PeerTable::no_authority) return true;
     if (!shown.is_by(authority)) return false;
@@ -284,6 +294,7 @@ void Bridge::run(std::vector<Command>& commands) {
                            [&](const commands::Adopt& saved) { adopt(saved); },
                            [&](const commands::Hear&) { hears_ = true; },
                            [&](const commands::RenewTls& to) { renew_tls(to); },
+                           [&](const commands::SetServers& now) { context_.servers.set(now.gateway, now.host_name, now.addresses); },
                            [](const commands::Stop&) {},
                            for_call,
                        },

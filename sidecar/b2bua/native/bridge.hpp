@@ -109,6 +109,7 @@ private:
     bool is_by_right_certificate(const pjsip_transport* transport) const;  // true where it is none of TLS
     bool may_call(const pjsip_transport* transport, const ShownCertificate& shown) const;
     bool is_who_was_called(const pjsip_transport* transport, const ShownCertificate& shown) const;
+    bool is_called(const std::string& host, const pjsip_transport* transport, const ShownCertificate& shown) const;
     void stop_here();
     void count_holdings() noexcept;
     void give_memory_back() noexcept;

@@ -24,6 +24,7 @@ struct Route {
     std::string host;
     int port;
     Transport transport;
+    std::string authority;  // host and port of the Request-URI; empty: `host` and `port`
     std::string user;
     std::string uri_parameters;  // of the Request-URI, each with its `;`
     std::string to_parameters, from_parameters;
@@ -37,8 +38,8 @@ struct Route {
     bool large_by_udp;
     bool single_branch;  // the caller is shown one dialog, and we ask not to fork
     bool keep_identity;
-    SIDECAR_DECLARES(Route, bridge_id, attempt, gateway, host, port, transport, user, uri_parameters, to_parameters,
-                     from_parameters, no_response_ms, no_progress_ms, from_user, anonymous, add_headers, withheld_headers,
+    SIDECAR_DECLARES(Route, bridge_id, attempt, gateway, host, port, transport, authority, user, uri_parameters,
+                     to_parameters, from_parameters, no_response_ms, no_progress_ms, from_user, anonymous, add_headers, withheld_headers,
                      liveness, large_by_udp, single_branch, keep_identity)
 };
 
@@ -122,6 +123,13 @@ struct AskGateway {
                      call_id, cseq, expires_s)
 };
 
+struct SetServers {
+    std::string gateway;
+    std::string host_name;
+    std::vector<std::string> addresses;  // with their ports
+    SIDECAR_DECLARES(SetServers, gateway, host_name, addresses)
+};
+
 // These are no values of the core's.
 struct SetAccepting {
     std::string detail;  // of the refusals; empty: accepting
@@ -132,7 +140,8 @@ struct RenewTls {
 };
 struct Stop {};
 
-using All = std::tuple<Route, Adopt, RelayAnswer, RelayFailure, Reject, Release, ArmDeadline, Snapshot, AskGateway>;
+using All =
+    std::tuple<Route, Adopt, RelayAnswer, RelayFailure, Reject, Release, ArmDeadline, Snapshot, AskGateway, SetServers>;
 
 }  // namespace sidecar::commands
 
@@ -140,8 +149,8 @@ namespace sidecar {
 
 using Command =
     std::variant<commands::Route, commands::Adopt, commands::RelayAnswer, commands::RelayFailure, commands::Reject, commands::Release,
-                 commands::ArmDeadline, commands::Snapshot, commands::AskGateway, commands::SetAccepting, commands::RenewTls, commands::Hear,
-                 commands::Stop>;
+                 commands::ArmDeadline, commands::Snapshot, commands::AskGateway, commands::SetServers, commands::SetAccepting,
+                 commands::RenewTls, commands::Hear, commands::Stop>;
 
 template <typename... F>
 struct Overloaded : F... {

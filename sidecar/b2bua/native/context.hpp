@@ -5,6 +5,7 @@
 #include "arrival.hpp"
 #include "counters.hpp"
 #include "event_queue.hpp"
+#include "gateway_servers.hpp"
 #include "settings.hpp"
 #include "stall.hpp"
 #include "tls_names.hpp"
@@ -52,6 +53,7 @@ struct Context {
     Counters counters{};
     EventQueue events{counters, settings.events_max, settings.patience_ms, settings.batch_interval_ms};
     TlsNames tls_names{settings};
+    GatewayServers servers{};
     int drops_told = 0;  // since the last tick, to Python's log
     int depth = 0;  // of callbacks of pjsip within callbacks
     Arrival arrival{};

@@ -45,7 +45,7 @@ namespace sidecar {
     X(dropped_answers)            /* 2xx that got ACK and BYE at once */                                     \
     X(acks_unmatched)                                                                                        \
     X(send_failures)                                                                                         \
-    X(unresolved_targets)         /* next hop is a name: sent to where the peer speaks from instead */       \
+    X(unresolved_targets)         /* next hop is a name of no gateway: sent to where the peer speaks from */  \
     X(texts_cut)                  /* a field longer than its bound in an event */                            \
     X(events_dropped)             /* non-essential events while the queue was over events_max */             \
     X(commands_unmatched)         /* the call had ended, or was in no state for it */                        \

@@ -66,6 +66,11 @@ const pjsip_uri* read_uri(pj_pool_t* pool, const std::string& text) {
     return pjsip_parse_uri(pool, uri.ptr, static_cast<pj_size_t>(uri.slen), 0);
 }
 
+std::string authority_of(const pjsip_sip_uri* uri) {
+    const std::string host(view(uri->host));
+    return uri->port == 0 ? host : host + ":" + std::to_string(uri->port);
+}
+
 // With parameters of a peer's making: where pjsip cannot read them, the URI goes without.
 const pjsip_uri* read_uri(pj_pool_t* pool, const std::string& text, const std::string& parameters, const char* ours = "") {
     const pjsip_uri* with = parameters.empty() ? nullptr : read_uri(pool, text + parameters + ours);
@@ -93,7 +98,7 @@ void Dialog::set_target(const pjsip_uri* uri) {
         pj_list_init(&sip->header_param);  // §19.1.1: not allowed in a Request-URI, and a way to inject headers
     }
     target_ = target;
-    party_.named(target);
+    party_.named(context_, target);
     target_text_ = printed(target, PJSIP_URI_IN_REQ_URI);
     target_pool_ = std::move(pool);
 }
@@ -128,7 +133,7 @@ void Dialog::start_uas(const pjsip_rx_data* invite) {
         ++route_count_;
     }
     party_.is_caller(context_, invite);
-    for (auto* route = routes_->next; route != routes_; route = route->next) party_.named(route->name_addr.uri);
+    for (auto* route = routes_->next; route != routes_; route = route->next) party_.named(context_, route->name_addr.uri);
     set_target(contact_uri(msg));
     local_cseq_ = static_cast<int>(pj_rand() & 0x7fff) + 1;
     remote_cseq_ = invite->msg_info.cseq->cseq;
@@ -214,13 +219,16 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const Shown
 
     std::string uri = "sip:";
     if (!to.user.empty()) uri += to.user + "@";
-    uri += host_port(to.host, to.port);
+    uri += to.authority.empty() ? host_port(to.host, to.port) : to.authority;
     static constexpr const char* transports[] = {"", ";transport=tcp", ";transport=tls"};
     const pjsip_uri* plain = read_uri(pool, uri, to.to_parameters);
     const pjsip_uri* full = read_uri(pool, uri, to.parameters, transports[static_cast<std::size_t>(transport_)]);
     if (plain == nullptr || full == nullptr) return false;
     const auto* parsed = static_cast<const pjsip_sip_uri*>(pjsip_uri_get_uri(full));
-    if (view(parsed->host) != without_brackets(to.host) || parsed->port != to.port) return false;  // the user held an @
+    const bool is_there = to.authority.empty() ? view(parsed->host) == without_brackets(to.host) && parsed->port == to.port
+                                               : authority_of(parsed) == to.authority;
+    if (!is_there) return false;  // the user held an @
+    authority_ = to.authority;
     set_target(full);
 
     remote_ = pjsip_to_hdr_create(pool);
@@ -238,19 +246,19 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const Shown
     local_cseq_ = names.cseq;
     branch_ = names.branch;
     local_address_ = here;
-    return set_peer(to.host, to.port);
+    return set_peer(to);
 }
 
-bool Dialog::set_peer(const std::string& host, int port) {
-    remote_address_ = host_port(host, port);
-    const pj_str_t text = borrow(host);
-    const int family = host.find(':') == std::string::npos ? pj_AF_INET() : pj_AF_INET6();
+bool Dialog::set_peer(const Destination& to) {
+    remote_address_ = host_port(to.host, to.port);
+    const pj_str_t text = borrow(to.host);
+    const int family = to.host.find(':') == std::string::npos ? pj_AF_INET() : pj_AF_INET6();
     pj_sockaddr address;
-    if (!is_literal_address(host) ||
-        pj_sockaddr_init(family, &address, &text, static_cast<pj_uint16_t>(port)) != PJ_SUCCESS) {
+    if (!is_literal_address(to.host) ||
+        pj_sockaddr_init(family, &address, &text, static_cast<pj_uint16_t>(to.port)) != PJ_SUCCESS) {
         return false;
     }
-    party_.is_called(context_, address, transport_ == Transport::tls);
+    party_.is_called(context_, address, transport_ == Transport::tls, to.gateway);
     return true;
 }
 
@@ -279,7 +287,7 @@ bool Dialog::start_alone(const LegNames& names, const Destination& to, const std
     contact_ = make_contact(context_.settings, pool, transport_, to.user);
     routes_ = empty_routes(pool);
     local_cseq_ = cseq;
-    return set_peer(to.host, to.port);
+    return set_peer(to);
 }
 
 void Dialog::clone(const Dialog& original) {
@@ -297,6 +305,7 @@ void Dialog::clone(const Dialog& original) {
     local_address_ = original.local_address_;
     remote_address_ = original.remote_address_;
     transport_ = original.transport_;
+    authority_ = original.authority_;
     udp_only_ = original.udp_only_;
     is_uas_ = original.is_uas_;
     saved_ = original.saved_;
@@ -305,7 +314,7 @@ void Dialog::clone(const Dialog& original) {
 void Dialog::start_fork(const Dialog& original, const pjsip_rx_data* response) {
     clone(original);
     party_ = {};  // what another has named is not its own
-    party_.is_called(context_, original.party_.address(), transport_ == Transport::tls);
+    party_.is_called(context_, original.party_.address(), transport_ == Transport::tls, original.party_.gateway());
     remote_->tag.slen = 0;
     learn(response);
 }
@@ -327,14 +336,14 @@ void Dialog::swap(Dialog& other) {
         return std::tie(dialog.pool_, dialog.target_pool_, dialog.local_, dialog.remote_, dialog.call_id_, dialog.contact_,
                         dialog.target_, dialog.target_text_, dialog.routes_, dialog.route_count_, dialog.local_cseq_,
                         dialog.remote_cseq_, dialog.branch_, dialog.digest_, dialog.local_address_, dialog.remote_address_,
-                        dialog.transport_, dialog.party_, dialog.alone_, dialog.udp_only_, dialog.is_uas_,
-                        dialog.saved_, dialog.connection_);
+                        dialog.transport_, dialog.party_, dialog.authority_, dialog.alone_, dialog.udp_only_,
+                        dialog.is_uas_, dialog.saved_, dialog.connection_);
     };
     auto ours = all_of(*this), theirs = all_of(other);
     ours.swap(theirs);
 }
 
-bool Dialog::start_saved(const SavedLeg& leg, Side side, int group, pjsip_transport* transport) {
+bool Dialog::start_saved(const SavedLeg& leg, Side side, int group, const std::string& gateway, pjsip_transport* transport) {
     constexpr int cseq_step = 1'000'000;
     saved_ = true;
     is_uas_ = side == Side::a;
@@ -364,7 +373,7 @@ bool Dialog::start_saved(const SavedLeg& leg, Side side, int group, pjsip_transp
     if (side == Side::a) {
         party_.was_caller(context_, address, group, secure);
     } else {
-        party_.is_called(context_, address, secure);
+        party_.is_called(context_, address, secure, gateway);
     }
     routes_ = empty_routes(pool);
     for (const auto& value : leg.route_set) {
@@ -375,7 +384,7 @@ bool Dialog::start_saved(const SavedLeg& leg, Side side, int group, pjsip_transp
         if (route == nullptr) return false;
         pj_list_push_back(routes_, route);
         ++route_count_;
-        party_.named(route->name_addr.uri);
+        party_.named(context_, route->name_addr.uri);
     }
     set_target(target);
     contact_ = make_contact(context_.settings, pool, transport_, {});
@@ -425,7 +434,7 @@ void Dialog::learn(const pjsip_rx_data* response) {
         pjsip_routing_hdr_set_route(route);
         pj_list_push_back(routes_, route);
         ++route_count_;
-        party_.named(route->name_addr.uri);
+        party_.named(context_, route->name_addr.uri);
     }
     party_.answered(response);
     pjsip_transport* transport = response->tp_info.transport;
@@ -472,8 +481,9 @@ void Dialog::aim(pjsip_tx_data* tdata) {
     const bool known = pjsip_get_request_dest(tdata, &next) == PJ_SUCCESS;
     const bool behind_nat = known && is_behind_nat(next);
     if (alone_ || behind_nat || !known || !is_literal_address(view(next.addr.host))) {
-        // A name. pjsip would ask the resolver of libc and block every call meanwhile: send it where the peer speaks from.
-        if (!alone_ && !behind_nat) context_.counters.add(Counter::unresolved_targets);
+        // A name. pjsip would ask the resolver of libc and block every call meanwhile.
+        const bool named = known && !alone_ && !behind_nat;
+        const pj_sockaddr& address = named ? place_of(view(next.addr.host)) : party_.address();
         auto& destination = tdata->dest_info;
         destination.addr.count = 1;
         auto& entry = destination.addr.entry[0];
@@ -482,10 +492,10 @@ void Dialog::aim(pjsip_tx_data* tdata) {
         int type = transport_ == Transport::udp   ? PJSIP_TRANSPORT_UDP
                    : transport_ == Transport::tcp ? PJSIP_TRANSPORT_TCP
                                                   : PJSIP_TRANSPORT_TLS;
-        const pj_sockaddr& address = party_.address();
         if (address.addr.sa_family == pj_AF_INET6()) type |= PJSIP_TRANSPORT_IPV6;
         entry.type = static_cast<pjsip_transport_type_e>(type);
         pj_sockaddr_cp(&entry.addr, &address);
+        if (named && next.addr.port != 0) pj_sockaddr_set_port(&entry.addr, static_cast<pj_uint16_t>(next.addr.port));
         entry.addr_len = static_cast<int>(pj_sockaddr_get_len(&address));
         destination.name = copy(tdata->pool, view(next.addr.host));
     } else if (saved_ && connection_ == nullptr && transport_ != Transport::udp && next.type == PJSIP_TRANSPORT_UDP) {
@@ -523,6 +533,17 @@ void Dialog::reconnect(pjsip_tx_data* tdata, const pjsip_host_info& next) const 
     entry.addr_len = static_cast<int>(pj_sockaddr_get_len(&entry.addr));
     destination.addr.count = 1;
     destination.name = copy(tdata->pool, view(next.addr.host));
+}
+
+// The peer's own where it speaks from one that the name has: a call stays with its server.
+const pj_sockaddr& Dialog::place_of(std::string_view name) {
+    const pj_sockaddr& peer = party_.address();
+    const auto own = std::string_view(authority_).substr(0, authority_.find(':'));
+    if (!own.empty() && same_text(borrow(name), own)) return peer;
+    const Servers servers = context_.servers.named(name);
+    if (servers != nullptr) return holds(servers, address_of(&peer)) ? peer : servers->front();
+    context_.counters.add(Counter::unresolved_targets);
+    return peer;
 }
 
 void Dialog::choose(pjsip_tx_data* tdata, pjsip_transport* transport) const {

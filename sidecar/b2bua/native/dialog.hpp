@@ -34,6 +34,8 @@ struct Destination {
     Transport transport = Transport::udp;
     std::string user;
     std::string parameters{}, to_parameters{};  // of the Request-URI and of To
+    std::string authority{};  // host and port of both; empty: `host` and `port`
+    std::string gateway{};
 };
 
 struct ShownCaller {
@@ -66,7 +68,7 @@ public:
 
     // One of an earlier boot, as the journal has it. `transport`: the socket that the peer calls, or null. False: it cannot be
     // read. Requests of ours count on well above the saved CSeq: in-dialog OPTIONS take numbers that no entry tells of.
-    bool start_saved(const SavedLeg& leg, Side side, int group, pjsip_transport* transport);
+    bool start_saved(const SavedLeg& leg, Side side, int group, const std::string& gateway, pjsip_transport* transport);
 
     // The same where ours is gone: all that is left of it is whom it was with. False: the answer is not from there.
     bool start_late(const pjsip_rx_data* answer, int invite_cseq, const RemoteParty& party);
@@ -114,10 +116,11 @@ private:
     void clone(const Dialog& original);
     TxPtr make(const pjsip_method& method, int cseq);
     void aim(pjsip_tx_data* tdata);
+    const pj_sockaddr& place_of(std::string_view name);
     bool is_behind_nat(const pjsip_host_info& next) const;
     void reconnect(pjsip_tx_data* tdata, const pjsip_host_info& next) const;
     void choose(pjsip_tx_data* tdata, pjsip_transport* transport) const;
-    bool set_peer(const std::string& host, int port);
+    bool set_peer(const Destination& to);
 
     Context& context_;
     PoolPtr pool_;
@@ -138,6 +141,7 @@ private:
     std::string remote_address_;
     Transport transport_ = Transport::udp;
     RemoteParty party_;
+    std::string authority_;  // see Destination
     bool alone_ = false;  // see start_alone
     bool udp_only_ = false;
     bool is_uas_ = false;

@@ -23,7 +23,8 @@ std::optional<int> seconds_of(const pjsip_msg* msg, const char* header) {
 bool GatewayRequest::prepare(const commands::AskGateway& asked) {
     expires_s_ = asked.expires_s;
     timeout_ms_ = asked.timeout_ms;
-    const Destination to{asked.host, asked.port, asked.transport, asked.contact_user};
+    Destination to{asked.host, asked.port, asked.transport, asked.contact_user};
+    to.gateway = asked.gateway;
     const LegNames names{asked.call_id.empty() ? random_hex(16) : asked.call_id, random_hex(8), {}};
     const std::string& remote = expires_s_ ? asked.identity : asked.target;
     if (!dialog_.start_alone(names, to, asked.target, asked.identity, remote, asked.cseq)) return false;

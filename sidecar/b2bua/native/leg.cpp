@@ -265,6 +265,11 @@ void CallerLeg::on_finished() { call_->on(inputs::LegEnded{}); }
 
 // --- B ---------------------------------------------------------------------------------------------------------------
 
+static Destination destination_of(const commands::Route& route) {
+    return {route.host,          route.port,      route.transport, route.user, route.uri_parameters,
+            route.to_parameters, route.authority, route.gateway};
+}
+
 CalleeLeg::CalleeLeg(Context& context, Call& call, int attempt) : Leg(context, call, Side::b), attempt_(attempt) {}
 
 CalleeLeg::~CalleeLeg() { leave_table(); }  // its name there may lie in an early dialog
@@ -272,8 +277,7 @@ CalleeLeg::~CalleeLeg() { leave_table(); }  // its name there may lie in an earl
 bool CalleeLeg::start(const commands::Route& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
                       std::string_view b_token, const NamedHeader* claim) {
     const LegNames names = leg_b_names(b_token, attempt_);
-    const Destination to{route.host,           route.port, route.transport, route.user, route.uri_parameters,
-                         route.to_parameters};
+    const Destination to = destination_of(route);
     withheld_ = route.withheld_headers;
     if (route.large_by_udp) dialog.stay_with_udp();
     by_udp_ = route.transport == Transport::udp;
@@ -481,7 +485,7 @@ void Leg::be_over() {
 bool CallerLeg::resume(const commands::Adopt& saved, pjsip_rx_data* invite) {
     const SavedLeg& leg = saved.leg_a;
     const int group = context_.settings.peers.named(saved.peer);
-    if (!dialog.start_saved(leg, side_, group, udp_transport_at(leg))) return false;
+    if (!dialog.start_saved(leg, side_, group, {}, udp_transport_at(leg))) return false;
     invite_cseq_ = invite != nullptr ? invite->msg_info.cseq->cseq : leg.remote_cseq;
     enter_table();
     switch (saved.a_state) {
@@ -506,7 +510,7 @@ bool CallerLeg::resume(const commands::Adopt& saved, pjsip_rx_data* invite) {
 
 bool CalleeLeg::resume(const commands::Adopt& saved) {
     const SavedLeg& leg = *saved.leg_b;
-    if (!dialog.start_saved(leg, side_, PeerTable::unlisted, udp_transport_at(leg))) return false;
+    if (!dialog.start_saved(leg, side_, PeerTable::unlisted, saved.gateway, udp_transport_at(leg))) return false;
     dialog.answer_challenges_of(saved.gateway);
     // Answers to challenges have taken numbers, too. What else came before the answer (PRACK) is not told apart from them.
     invite_cseq_ = dialog.answers_challenges() ? leg.local_cseq - 1 : leg_b_names(saved.b_token, attempt_).cseq;
@@ -520,8 +524,7 @@ bool CalleeLeg::resume(const commands::Adopt& saved) {
 bool CalleeLeg::resume_invite(const commands::Adopt& saved, const pjsip_fromto_hdr* caller) {
     const commands::Route& route = *saved.route;
     const LegNames names = leg_b_names(saved.b_token, attempt_);
-    const Destination to{route.host,           route.port, route.transport, route.user, route.uri_parameters,
-                         route.to_parameters};
+    const Destination to = destination_of(route);
     if (!dialog.start_uac(names, to, {caller, route.from_user, route.anonymous, route.from_parameters})) return false;
     dialog.answer_challenges_of(route.gateway);
     saved_invite_ = dialog.request(pjsip_invite_method);

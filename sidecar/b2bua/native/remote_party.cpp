@@ -29,6 +29,10 @@ bool RemoteParty::is_own(const Address& address) const {
     return std::find(own_.begin(), own_.end(), address) != own_.end();
 }
 
+bool RemoteParty::is_server(const Context& context, const Address& address) const {
+    return holds(servers_, address) || (!gateway_.empty() && holds(context.servers.of(gateway_), address));
+}
+
 void RemoteParty::is_caller(const Context& context, const pjsip_rx_data* invite) {
     caller_ = true;
     secure_ = over_tls(invite);
@@ -54,7 +58,9 @@ void RemoteParty::was_caller(const Context& context, const pj_sockaddr& address,
     add(address_of(&address_));
 }
 
-void RemoteParty::is_called(const Context& context, const pj_sockaddr& address, bool secure) {
+void RemoteParty::is_called(const Context& context, const pj_sockaddr& address, bool secure, const std::string& gateway) {
+    gateway_ = gateway;
+    servers_ = context.servers.of(gateway);
     secure_ = secure;
     pj_sockaddr_cp(&address_, &address);
     group_ = context.settings.peers.find(&address_, nullptr);
@@ -62,10 +68,15 @@ void RemoteParty::is_called(const Context& context, const pj_sockaddr& address, 
     own_.insert(own_.begin(), address_of(&address_));
 }
 
-void RemoteParty::named(const pjsip_uri* uri) {
+void RemoteParty::named(const Context& context, const pjsip_uri* uri) {
     const auto* at = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(uri));
     if (!PJSIP_URI_SCHEME_IS_SIP(at) && !PJSIP_URI_SCHEME_IS_SIPS(at)) return;
-    add_host(view(reinterpret_cast<const pjsip_sip_uri*>(at)->host));
+    const auto host = view(reinterpret_cast<const pjsip_sip_uri*>(at)->host);
+    add_host(host);
+    const Servers servers = context.servers.named(host);
+    for (std::size_t i = 0; servers != nullptr && i < servers->size() && i < addresses_max / 2; ++i) {
+        add(address_of(&(*servers)[i]));
+    }
 }
 
 void RemoteParty::answered(const pjsip_rx_data* response) { add(address_of(&response->pkt_info.src_addr)); }
@@ -77,11 +88,12 @@ bool RemoteParty::speaks_in(const Context& context, const pjsip_rx_data* message
     const int group = context.group_of(&source, message->tp_info.transport);
     // A gateway's certificate is known by now, and was not when it was called.
     const int expected = caller_ ? group_ : context.group_of(&address_, message->tp_info.transport);
-    if (group != PeerTable::unlisted && group == expected) return is_own(from) || peers.shares_dialogs(group);
-    if (group != PeerTable::unlisted && expected != PeerTable::unlisted) return false;
+    const bool server = is_server(context, from);
+    if (group != PeerTable::unlisted && group == expected) return is_own(from) || server || peers.shares_dialogs(group);
+    if (group != PeerTable::unlisted && expected != PeerTable::unlisted && !server) return false;
     // In no group. It may be what the party has named; but not one of its group whose port or certificate is another.
     if (caller_ && peers.lists(group_, from)) return false;
-    return is_own(from) && (over_tls(message) || !secure_);
+    return (is_own(from) || server) && (over_tls(message) || !secure_);
 }
 
 }  // namespace sidecar

@@ -6,6 +6,7 @@
 
 #include <pjsip.h>
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -20,13 +21,16 @@ public:
     static constexpr std::size_t addresses_max = 16;
 
     void is_caller(const Context& context, const pjsip_rx_data* invite);
-    void is_called(const Context& context, const pj_sockaddr& address, bool secure);
     void was_caller(const Context& context, const pj_sockaddr& address, int group, bool secure);  // of an earlier boot
-    void named(const pjsip_uri* uri);                 // in Contact or Record-Route; a name that is no address is none
+    // `gateway` where it is one: each of the servers that its name has, and had when the call began, may speak for it.
+    void is_called(const Context& context, const pj_sockaddr& address, bool secure, const std::string& gateway);
+    // In Contact or Record-Route; a name that is neither an address nor a gateway's is none.
+    void named(const Context& context, const pjsip_uri* uri);
     void answered(const pjsip_rx_data* response);
 
     bool speaks_in(const Context& context, const pjsip_rx_data* message) const;
 
+    const std::string& gateway() const { return gateway_; }
     const pj_sockaddr& address() const { return address_; }  // where its INVITE came from, or ours went
     int group() const { return group_; }
     bool trusted() const { return trusted_; }  // may be told who speaks (RFC 3325)
@@ -35,12 +39,15 @@ private:
     void add(const Address& address);
     void add_host(std::string_view host);
     bool is_own(const Address& address) const;
+    bool is_server(const Context& context, const Address& address) const;
 
     pj_sockaddr address_{};
     int group_ = PeerTable::unlisted;
     bool trusted_ = false;
     bool caller_ = false;
     bool secure_ = false;  // over TLS
+    std::string gateway_;
+    Servers servers_;  // of the gateway, as the call began
     std::vector<Address> own_;  // the first is that of address_
 };
 
