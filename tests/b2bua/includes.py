@@ -16,9 +16,9 @@ ROOMS = re.findall(
     admission_gate refused_before connections broken_streams second_reading
     early_dialogs dialog remote_party digest validity passports
     message body assertions transaction deadline
-    defects context stall arrival tls_names settings gateway_servers tls_in_force peer_table source_limit address
-    sent_by stand_in text event_queue messagepack command_queue command_box command event tls_credentials terms
-    declared counters
+    defects context stall arrival tls_names settings gateway_servers tls_in_force peer_table
+    source_limit address sent_by stand_in text event_queue messagepack command_queue command_box command event
+    tls_credentials terms declared counters
 """,
 )
 # The parts of a call, which owns and calls them, tell it in turn what came in, and ask what only it knows of

@@ -64,7 +64,7 @@ async def test_the_invite_bears_the_name_and_goes_to_the_server(with_port: bool)
         rig.send(rig.route(invite, authority=authority, uri_parameters=";user=phone"))
         at_b = await rig.gateway.expect("INVITE")
         assert at_b.uri == f"sip:4930123@{authority};user=phone"
-        assert at_b["To"] == f"<sip:4930123@{authority}>"
+        assert at_b["To"] == f"<sip:4930123@{NAME}>"  # RFC 3261 §19.1.1: no port there
         rig.gateway.reply(at_b, 180, tag="b")
         await rig.until(ProvisionalReceived)
         assert rig.hook.stats()["unresolved_targets"] == 0
