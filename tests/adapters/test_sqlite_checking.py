@@ -12,7 +12,7 @@ import pytest
 
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.core.terms import Money
-from tests.adapters.sqlite_stores import WAIT_S, Watched, opened
+from tests.adapters.sqlite_stores import WAIT_S, Watched, asked, opened
 from tests.adapters.store_calls import admission, admitted, whole_call
 
 CALLS = 30
@@ -64,12 +64,34 @@ async def found_while_running(watched: Watched) -> Sequence[str]:
 
 
 @pytest.mark.parametrize("name", HARMS)
-async def test_a_start_says_what_was_changed(tmp_path: Path, name: str) -> None:
+async def test_a_start_sets_the_file_aside_and_goes_on_with_what_is_proved(tmp_path: Path, name: str) -> None:
     await filled(tmp_path)
+    async with opened(tmp_path, boot_id="b2") as watched:
+        records = await watched.store.records.tail(0, 1_000)
+        balance, epoch = await watched.store.accounts.balance("acme"), watched.store.epoch
+        held = asked(tmp_path, "SELECT reserved FROM open_calls")
+        ledger = await watched.store.accounts.ledger("acme", 1_000)
     statement, said = HARMS[name]
     changed(tmp_path, statement)
     async with opened(tmp_path, boot_id="next") as watched:
-        assert any(said in text for text in watched.store.wrong), watched.store.wrong
+        salvage = watched.store.salvage
+        assert salvage is not None
+        assert any(said in text for text in salvage.not_as_written), salvage.not_as_written
+        assert salvage.report.exists()
+        assert watched.store.epoch != epoch
+        assert await watched.store.records.tail(0, 1_000) == records
+        assert await watched.store.accounts.balance("acme") == balance
+        assert asked(tmp_path, "SELECT reserved FROM open_calls") == held
+        assert asked(tmp_path, "SELECT count(*) FROM cdrs WHERE account = 'acme'") == [(CALLS,)]
+        waiting = [row.seq for row in await watched.store.outbox.pending(0, 1_000)]
+        assert waiting == [cdr.seq for cdr in records]
+        if name != "an amount":  # that one is named by the ledger check, for a person to decide
+            assert await watched.store.accounts.ledger("acme", 1_000) == ledger
+            await watched.proved()
+        else:
+            assert any("ledger entry 3" in text for text in salvage.wrong)
+    async with opened(tmp_path, boot_id="again") as watched:
+        assert watched.store.salvage is None
 
 
 @pytest.mark.parametrize("name", HARMS)

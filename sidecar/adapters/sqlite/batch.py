@@ -71,7 +71,7 @@ OPEN_CALLS = Table(
     ),
     replace=True,
 )
-_SEARCHED = (
+SEARCHED = (
     "boot",
     "call_id",
     "revision",
@@ -85,9 +85,9 @@ _SEARCHED = (
     "callee",
     "billed",
 )
-CDRS = Table("cdrs", ["seq", "written_wall_ns", *_SEARCHED])
+CDRS = Table("cdrs", ["seq", "written_wall_ns", *SEARCHED])
 CDR_BODIES = Table("cdr_bodies", ["seq", "body", "crc", "salt"])
-SUPPRESSED = Table("suppressed", ["entry", *_SEARCHED, "body", "crc", "salt"])
+SUPPRESSED = Table("suppressed", ["entry", *SEARCHED, "body", "crc", "salt"])
 AUDIT = Table(
     "audit",
     ["entry", "boot", "at_wall_ns", "operator", "uid", "action", "subject", "before", "after", "text"],
@@ -99,6 +99,22 @@ _US = timedelta(microseconds=1)
 
 HEARTBEAT_AGE_NS_MAX = 100_000_000  # it rewrites a page: not in each of five hundred commits a second
 ACCOUNTS_KNOWN_MAX = 100_000
+
+
+def searched(cdr: Cdr, boot: int) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    """The columns by which a record is found, as SEARCHED has them: open ones, and numbers."""
+    opened = (
+        boot,
+        cdr.call_id.bytes,
+        cdr.revision,
+        cdr.account,
+        cdr.hangup_origin.value,
+        cdr.server_reason.value if cdr.server_reason else None,
+        cdr.detail.value,
+        cdr.gateway,
+        (cdr.ended_at - _EPOCH) // _US,
+    )
+    return opened, (cdr.caller.received, cdr.callee.received, cdr.callee.billed)
 
 
 class _Written(msgspec.Struct, frozen=True, gc=False):
@@ -320,20 +336,11 @@ class Batch:
         )
 
     def _row_of(self, cdr: Cdr, body: bytes, seq: int = 0) -> _Written:
+        opened, numbers = searched(cdr, self._boot.boot)
         return _Written(
             seq=seq,
-            opened=(
-                self._boot.boot,
-                cdr.call_id.bytes,
-                cdr.revision,
-                cdr.account,
-                cdr.hangup_origin.value,
-                cdr.server_reason.value if cdr.server_reason else None,
-                cdr.detail.value,
-                cdr.gateway,
-                (cdr.ended_at - _EPOCH) // _US,
-            ),
-            numbers=(cdr.caller.received, cdr.callee.received, cdr.callee.billed),
+            opened=opened,
+            numbers=numbers,
             body=body,
             crc=crc_of(body),
         )

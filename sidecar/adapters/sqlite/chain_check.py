@@ -32,6 +32,7 @@ _WORDS = {
     "audit": "audit entry",
 }
 _NAMED_MAX = 20
+NOT_AT_HAND = "is not at hand"
 _COMMITS = (
     "SELECT number, key, hash, seq, suppressed, ledger, audit FROM commits WHERE number > ? ORDER BY number"
 )
@@ -89,7 +90,7 @@ def wrong_state(connection: apsw.Connection, keys: Keys) -> list[str]:
     )
     key = _keys_by_number(connection, keys).get(key_number)
     if key is None:
-        return [f"the key of the last commit is not at hand: {_key_id(connection, key_number)}"]
+        return [f"the key of the last commit {NOT_AT_HAND}: {_key_id(connection, key_number)}"]
     if key.seal(Link(number, digest), int.from_bytes(kept, "big"), Marks(*marks)) != seal:
         return ["store: its row was changed: the seal is not that of its numbers"]
     if state_sum(connection, key) == int.from_bytes(kept, "big"):
@@ -111,7 +112,7 @@ def _links(
         key, until = by_number.get(key_number), moved(heads, named)
         verdict.reached = number
         if key is None:
-            text = f"commit {number}: its key {_key_id(connection, key_number)} is not at hand"
+            text = f"commit {number}: its key {_key_id(connection, key_number)} {NOT_AT_HAND}"
             verdict.wrong.append(text)
             return
         tables = [

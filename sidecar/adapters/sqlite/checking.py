@@ -8,12 +8,15 @@ is gone over in two hours.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import apsw
 
-from sidecar.adapters.sqlite.chain_check import by_id, tail, verify, verify_part, wrong_state
+from sidecar.adapters.sqlite.chain_check import NOT_AT_HAND, by_id, tail, verify, verify_part, wrong_state
 from sidecar.adapters.sqlite.check import quick_check
+from sidecar.adapters.sqlite.keys import read_keys
 from sidecar.adapters.sqlite.reader import Reader
+from sidecar.adapters.sqlite.rows import DamagedError
 from sidecar.core.chain import ChainKey
 
 COMMITS_AT_START_MAX = 2_000
@@ -21,12 +24,21 @@ ENTRIES_PER_LOOK_MAX = 1_000
 CHECK_PAUSE_S = 1.0
 
 
-def checked_at_start(connection: apsw.Connection, keys: Sequence[ChainKey]) -> list[str]:
-    """The last commits, what changes, and the numbers; a journal that has no chain yet says nothing."""
-    if not connection.execute("SELECT EXISTS (SELECT 1 FROM commits)").get:
+def checked_at_start(connection: apsw.Connection, key_file: Path) -> list[str]:
+    """The last commits, what changes, and the numbers. DamagedError where they are not as they were written;
+    returns why that cannot be told. A journal without a chain, or without its key file, says nothing."""
+    if not key_file.exists() or not connection.execute("SELECT EXISTS (SELECT 1 FROM commits)").get:
         return []
     after = tail(connection, COMMITS_AT_START_MAX)
-    return verify(connection, by_id(keys), after).wrong + quick_check(connection)
+    wrong = verify(connection, by_id(read_keys(key_file)), after).wrong + quick_check(connection)
+    if any(NOT_AT_HAND in text for text in wrong):
+        return wrong
+    if wrong:
+        text = f"{connection.filename}: not as it was written: {wrong[0]}"
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # it stays as it is
+        connection.close(force=True)
+        raise DamagedError(text)
+    return []
 
 
 class Rounds:

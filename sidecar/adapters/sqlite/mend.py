@@ -34,7 +34,9 @@ _ENTRIES = Table(
 class Mender:
     """Works inside the transaction of its caller."""
 
-    def __init__(self, target: apsw.Connection, wall_ns: int) -> None:
+    def __init__(self, target: apsw.Connection, wall_ns: int, *, is_proven: bool = False) -> None:
+        """`is_proven`: the ledger is as it was written; what differs from it is wrong, not the ledger."""
+        self._is_proven = is_proven
         self._target = target
         self._wall_ns = wall_ns
         self._boot = target.execute("SELECT coalesce(max(boot), 0) FROM boots").get
@@ -84,6 +86,13 @@ class Mender:
 
     def _mend_reservations(self) -> None:
         for (call_id, account, currency), (held, booked) in wrong_reservations(self._target).items():
+            if self._is_proven and self._is_open(call_id):
+                self._target.execute(
+                    "UPDATE open_calls SET currency = ?, reserved = ? WHERE call_id = ?",
+                    (currency, plain(booked), call_id),
+                )
+                self._said.append(f"{account}: call {UUID(bytes=call_id)} holds {plain(booked)} {currency}")
+                continue
             key, difference = (account, currency), EXACT.subtract(booked, held)
             kind = MovementKind.RELEASE if difference > 0 else MovementKind.RESERVE
             if self._is_lost(call_id):
@@ -102,6 +111,10 @@ class Mender:
                 difference = EXACT.subtract(posted.get(key, ZERO), owed.get(key, ZERO))
                 if difference:
                     self._restore(key, MovementKind.CHARGE, difference, call_id)
+
+    def _is_open(self, call_id: bytes) -> bool:
+        sql = "SELECT EXISTS (SELECT 1 FROM open_calls WHERE call_id = ?)"
+        return bool(self._target.execute(sql, (call_id,)).get)
 
     def _is_lost(self, call_id: bytes) -> bool:
         """Neither open nor recorded nor charged: nothing but its reservation is left of it."""

@@ -8,7 +8,7 @@ under a new epoch.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -16,7 +16,8 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from sidecar.adapters.sqlite.chain_check import by_id, verify_part
+from sidecar.adapters.sqlite.batch import SEARCHED, searched
+from sidecar.adapters.sqlite.chain_check import by_id, verify_part, wrong_state
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import StoreError, connect, move_wal
 from sidecar.adapters.sqlite.mend import Mender
@@ -25,6 +26,7 @@ from sidecar.adapters.sqlite.page_one import give_page_one, is_damaged, kept_sch
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.wal import composed, copied, hidden
 from sidecar.core.chain import ChainKey
+from sidecar.wire.cdr_codec import CdrError, decode
 
 PROBES_MAX = 200_000  # seeks behind a place that cannot be read
 PROBES_PER_PAGE = 64
@@ -60,6 +62,7 @@ class Salvage(msgspec.Struct, kw_only=True):
     saved: dict[str, int] = {}
     dropped: dict[str, int] = {}  # rows that could be reached and were not what was written
     lost_seqs: int = 0
+    unreadable: list[str] = []  # tables with a place that could not be reached
     not_as_written: list[str] = []  # the first entry of the damaged file that does not fit its chain
     mended: list[str] = []
     wrong: list[str] = []
@@ -86,17 +89,23 @@ def salvaged(
             fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
         target = connect(fresh, vfs)
         source = _connect_damaged(file, read, vfs)
+        is_proven, marks_hold = False, True
         if source is not None:
             # Rows are copied as they are, and brought up to date as those of a sound file are.
             run_steps(target, _version(source))
-            with suppress(*_UNREADABLE):
-                salvage.not_as_written += verify_part(source, by_id(keys), 0).wrong if keys else []
+            is_proven, marks_hold = _compared(source, keys, salvage)
             _copy(source, target, salvage)
         run_steps(target)
         if source is None:
             _renumber(target, head_seq_told, salvage)
         else:
-            _mend(source, target, salvage, wall_ns, head_seq_told)
+            if "outbox_behind" in salvage.unreadable or not marks_hold:
+                acknowledged = 0  # better sent again than lost
+            else:
+                acknowledged = _acknowledged(source)
+            _index(target, salvage)
+            head_seq = max(_head(source), head_seq_told)
+            _mend(source, target, salvage, wall_ns, head_seq, acknowledged, is_proven=is_proven)
             with suppress(apsw.Error):
                 source.close(force=True)
         move_wal(target)
@@ -130,6 +139,9 @@ def finish_salvage(file: Path) -> None:
     """Put the salvaged file in its place, if a crash did not let it get there."""
     fresh = _fresh(file)
     if fresh.exists() and not file.exists():
+        for suffix in _BESIDE:
+            # Of the damaged file, where a crash left it: SQLite would put it into the new one.
+            file.with_name(file.name + suffix).unlink(missing_ok=True)
         fresh.rename(file)
         directory = os.open(file.parent, os.O_RDONLY)
         os.fsync(directory)
@@ -194,26 +206,74 @@ def _copy(source: apsw.Connection, target: apsw.Connection, salvage: Salvage) ->
                 continue  # its schema has none
             _copy_table(source, target, salvage, table, key, has_body=has_body)
         _copy_accounts(source, target)
-        for table in ("cdrs", "cdr_bodies"):
-            other = "cdr_bodies" if table == "cdrs" else "cdrs"
-            target.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM {other})")  # noqa: S608
-        for table in there.intersection(("outbox", "outbox_behind", "dead_letters")):
-            target.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM cdrs)")  # noqa: S608
+        for table in there.intersection(("cdrs", "outbox", "outbox_behind", "dead_letters")):
+            target.execute(f"DELETE FROM {table} WHERE seq NOT IN (SELECT seq FROM cdr_bodies)")  # noqa: S608
+
+
+def _compared(source: apsw.Connection, keys: Sequence[ChainKey], salvage: Salvage) -> tuple[bool, bool]:
+    """With the chain: whether all that was added for good is as it was written, and whether the marks of the
+    outbox are."""
+    if not keys:
+        return False, True
+    try:
+        verdict = verify_part(source, by_id(keys), 0)
+        state = wrong_state(source, by_id(keys)) if verdict.commits else []
+    except (*_UNREADABLE, UnicodeDecodeError):
+        return False, True
+    salvage.not_as_written += verdict.wrong + state
+    is_proven = verdict.is_whole and not verdict.wrong and verdict.commits > 0
+    return is_proven, not any(text.startswith("store:") for text in state)
+
+
+def _index(target: apsw.Connection, salvage: Salvage) -> None:
+    """The search row of each record is made of the record itself: one that is lost, or says something else,
+    costs nothing."""
+    boots = dict[str, int](list(target.execute("SELECT boot_id, boot FROM boots")))
+    last = max(boots.values(), default=1)
+    columns = ", ".join(SEARCHED)
+    rows = []
+    for seq, body, boot, written_ns, *found in target.execute(
+        f"SELECT seq, body, cdrs.boot, written_wall_ns, {columns} FROM cdr_bodies LEFT JOIN cdrs USING (seq)"  # noqa: S608
+    ):
+        try:
+            cdr = decode(body)
+        except CdrError:
+            continue  # of a version that we do not know: as it was
+        opened, numbers = searched(cdr, boot or boots.get(cdr.boot_id, last))
+        if (*opened, *numbers) != tuple(found):
+            rows.append((seq, written_ns or int(cdr.ended_at.timestamp()) * 10**9, *opened, *numbers))
+    places = ", ".join("?" * (2 + len(SEARCHED)))
+    with target:
+        target.executemany(
+            f"INSERT OR REPLACE INTO cdrs (seq, written_wall_ns, {columns}) VALUES ({places})",  # noqa: S608
+            rows,
+        )
+    if rows:
+        salvage.mended.append(f"{len(rows)} records: found again by what they say themselves")
 
 
 def _mend(
-    source: apsw.Connection, target: apsw.Connection, salvage: Salvage, wall_ns: int, head_seq_told: int
+    source: apsw.Connection,
+    target: apsw.Connection,
+    salvage: Salvage,
+    wall_ns: int,
+    head_seq: int,
+    acknowledged: int,
+    *,
+    is_proven: bool,
 ) -> None:
+    """`is_proven`: the ledger is as it was written, so it says what balances and reservations were."""
     with target:
         # Numbers may be missing now, and above the mark each has its record: what waits is named one by one.
         # Where the mark cannot be read all but the dead letters wait: better sent again than lost.
         target.execute(
             "INSERT OR IGNORE INTO outbox_behind (seq, queued_wall_ns) SELECT seq, written_wall_ns FROM cdrs"
             " WHERE seq > ? AND seq NOT IN (SELECT seq FROM dead_letters)",
-            (_acknowledged(source),),
+            (acknowledged,),
         )
-        _renumber(target, max(_head(source), head_seq_told), salvage)
-        salvage.mended = Mender(target, wall_ns).mend(_balances(source))
+        _renumber(target, head_seq, salvage)
+        kept = {} if is_proven else _balances(source)
+        salvage.mended += Mender(target, wall_ns, is_proven=is_proven).mend(kept)
         salvage.wrong = ledger_check(target)
 
 
@@ -241,7 +301,7 @@ def _copy_table(
     select = f"SELECT {names} FROM {table} NOT INDEXED"  # noqa: S608
     insert = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
     at, saved, dropped = columns.index(key), 0, 0
-    for row in _readable(source, select, key, at):
+    for row in _readable(source, select, key, at, lambda: salvage.unreadable.append(table)):
         try:
             if has_body:
                 sound(row[columns.index("body")], row[columns.index("crc")], table)  # type: ignore[arg-type]
@@ -266,7 +326,9 @@ def _amounts(*texts: object) -> None:
             raise DamagedError(f"not an amount: {text!r}")
 
 
-def _readable(source: apsw.Connection, select: str, key: str, at: int) -> Iterator[Row]:
+def _readable(
+    source: apsw.Connection, select: str, key: str, at: int, on_gap: Callable[[], None]
+) -> Iterator[Row]:
     """Each row that can be reached, in the order of the key: in one go as far as possible, then from the
     first key behind the place that cannot be read, and so on."""
     after, probes_max = 0, min(PROBES_MAX, _pages(source) * PROBES_PER_PAGE)
@@ -277,12 +339,18 @@ def _readable(source: apsw.Connection, select: str, key: str, at: int) -> Iterat
                 yield row
             return
         except (*_UNREADABLE, UnicodeDecodeError):
+            on_gap()
+            on_gap = _nothing  # said once
             ask = f"{select} WHERE {key} >= ? ORDER BY {key} LIMIT 1"
             behind = _behind(source, ask, at, after, probes_max)
             if behind is None:
                 return
             after = _above(after, behind[at])
             yield behind
+
+
+def _nothing() -> None:
+    pass
 
 
 def _above(after: int, key: object) -> int:

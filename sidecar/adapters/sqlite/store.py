@@ -102,7 +102,7 @@ class SqliteStore:
         self.salvage: Salvage | None = None  # what was saved of a damaged file at this start
         self.loss: Loss | None = None  # what was told of before this start and is not in the file
         self.is_new = False  # there was no journal before this start
-        self.wrong: Sequence[str] = ()  # what is not as it was written, as a look at the start found it
+        self.wrong: Sequence[str] = ()  # why a look at the start could not say that all is as it was written
         self.migrated: Migrated | None = None  # what this start has changed in an older file
         self.tightened: Mapping[str, int] = {}  # what was not for this user alone, with its mode
         self.failure = ""  # what the disk said, while failing
@@ -146,6 +146,7 @@ class SqliteStore:
         not in the directory. `begin_anew`: whatever was told of a journal that is gone."""
         held = DataDir(data_dir, passed_by)
         salvage, migrated, loss = None, None, None
+        wrong: Sequence[str] = ()
         try:
             finish_salvage(held.file)
             is_new, told = not held.file.exists(), read_told(data_dir)
@@ -153,6 +154,7 @@ class SqliteStore:
                 refuse_missing(held.file, told)
             try:
                 connection, migrated = open_migrated(held.file, vfs)
+                wrong = checked_at_start(connection, key_file or data_dir / KEY_FILE_NAME)
                 found = _found_open(connection)
             except (DamagedFileError, DamagedError) as error:
                 head_seq = told.head_seq if told is not None else 0
@@ -163,7 +165,6 @@ class SqliteStore:
                 )
                 found = _found_open(connection)
             keys = _keys(connection, key_file or data_dir / KEY_FILE_NAME)
-            wrong = checked_at_start(connection, keys)
             cause = salvage.cause if salvage is not None else missing(connection, told)
             with connection:
                 if told is not None and cause:
