@@ -414,4 +414,4 @@ async def test_a_damaged_older_file_is_salvaged_into_the_newest_schema(tmp_path:
         assert now["epoch"] != then["epoch"]
         covers(now, {**then, "epoch": now["epoch"], "published": 0})
     assert schema(data_dir) == SCHEMA_VERSION
-    assert copies(data_dir) == [f"{FILE_NAME}.damaged-1"]
+    assert copies(data_dir) == [f"{FILE_NAME}.damaged-1", f"{FILE_NAME}.damaged-1.report.json"]
