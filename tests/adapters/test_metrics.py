@@ -18,8 +18,9 @@ from sidecar.core.cdr import Cdr
 from sidecar.core.gateway_health import Health
 from sidecar.core.records import cdr_of
 from sidecar.core.registration import RegistrationState
-from sidecar.core.terms import Detail, HangupOrigin
-from sidecar.ports import CertificateStatus, GatewayStatus, OutboxState, RelayCounters
+from sidecar.core.servers import Server
+from sidecar.core.terms import Detail, HangupOrigin, TransportName
+from sidecar.ports import CertificateStatus, GatewayStatus, NameStatus, OutboxState, RelayCounters
 from tests.adapters.store_calls import NO_SERVER_RECORDS, POLICY, admitted, answered, ended
 
 WALL_NS = 1_790_000_000_000_000_000
@@ -218,3 +219,17 @@ def test_closing_frees_the_port_and_ends_the_thread() -> None:
     assert threading.active_count() == threads
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+def test_names_show_their_servers_and_what_was_asked(page: Page) -> None:
+    server = Server(host="192.0.2.1", port=5060, transport=TransportName.UDP)
+    names = (
+        NameStatus(gateway="a", name="a.test", servers=(server,), rounds=5, rounds_failed=2),
+        NameStatus(gateway="b", name="b.test"),
+    )
+    page.metrics.collect_names(lambda: names)
+    labels = {"gateway": "a"}
+    assert page.value("sidecar_gateway_servers", **labels) == 1
+    assert page.value("sidecar_gateway_servers", gateway="b") == 0
+    assert page.value("sidecar_gateway_lookups_total", **labels) == 5
+    assert page.value("sidecar_gateway_lookups_failed_total", **labels) == 2

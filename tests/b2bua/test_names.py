@@ -198,3 +198,17 @@ async def test_a_name_is_called_by_ipv6_too() -> None:
         request = await server.expect("OPTIONS")
         server.reply(request, 200, tag="x")
         assert (await ended(rig, ask)).sip_code == 200
+
+
+async def test_a_large_invite_to_a_name_by_udp_goes_by_tcp_where_it_listens() -> None:
+    """RFC 3261 §18.1.1, at the server that was chosen."""
+    async with Rig(transports=(TransportName.UDP, TransportName.TCP)) as rig:
+        stream = rig.adopt(await ScriptedUA.tcp_server(f"{rig.network}.21"))
+        rig.hook.set_servers(
+            SetServers(gateway="gw", host_name=NAME, addresses=(f"{stream.host}:{stream.port}",))
+        )
+        rig.invite(f"X-Long: {'x' * 1400}")
+        invite = await rig.until(InviteReceived)
+        rig.send(by_name(rig, invite, stream))
+        at_b = await stream.expect("INVITE")
+        assert at_b.uri == f"sip:4930123@{NAME}"

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from sidecar.b2bua.hook import PeerGroup, TlsFiles
-from sidecar.core.commands import RelayAnswer
+from sidecar.core.commands import RelayAnswer, SetServers
 from sidecar.core.events import AnswerHeld, InviteReceived, RouteFailed
 from sidecar.core.terms import RouteFailure, TransportName
 from tests.b2bua.authority import PROXY, TLS, VERSIONS, Authority, client, comes_from, refused_from, server
@@ -351,3 +351,38 @@ async def test_a_gateway_goes_back_to_its_own_authority(
             assert (await rig.until(RouteFailed)).cause is RouteFailure.UNREACHABLE
             assert gateway.everything == []
             assert rig.hook.stats()["refused_certificates"] == 1
+
+
+# --- a gateway whose host is a name -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "heard"),
+    [
+        ("DNS:gw.carrier.test", True),
+        ("URI:sip:gw.carrier.test", True),
+        ("DNS:srv1.carrier.test", False),  # what SRV led to (RFC 5922 §7.1: the domain, not that)
+        ("IP:{host}", False),
+    ],
+)
+async def test_a_server_of_a_name_bears_the_name_and_nothing_that_dns_led_to(
+    ours: TlsFiles, authority: Authority, alternatives: str, heard: bool
+) -> None:
+    async with Rig(tls=ours, **TLS) as rig:
+        own = authority.sign("", alternatives.format(host=f"{rig.network}.21"))
+        gateway = rig.adopt(
+            await ScriptedUA.tcp_server(f"{rig.network}.21", server(authority.certificate, own))
+        )
+        place = f"{gateway.host}:{gateway.port}"
+        rig.hook.set_servers(SetServers(gateway="gw", host_name="gw.carrier.test", addresses=(place,)))
+        rig.invite()
+        invite = await rig.event(InviteReceived)
+        route = rig.route(invite, host=gateway.host, port=gateway.port, transport=TransportName.TLS)
+        rig.send(msgspec.structs.replace(route, authority="gw.carrier.test"))
+        if heard:
+            at_b = await gateway.expect("INVITE")
+            assert at_b.uri == "sip:4930123@gw.carrier.test;transport=tls"
+            gateway.reply(at_b, 486, tag="to-b")
+        failed = await rig.until(RouteFailed)
+        assert failed.cause is (RouteFailure.FINAL_RESPONSE if heard else RouteFailure.UNREACHABLE)
+        assert rig.hook.stats()["refused_certificates"] == (not heard)

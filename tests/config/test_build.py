@@ -19,6 +19,7 @@ from sidecar.core import caller_id
 from sidecar.core.account_rules import AccountRule
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import Account, Gateway, Peer, ProxyHangup, RouteRule, Share, Timers
+from sidecar.core.servers import Lookup
 from sidecar.core.terms import (
     CallerIdForm,
     Detail,
@@ -558,3 +559,21 @@ def inline(value: object) -> str:
 def basic(text: str) -> str:
     escaped = "".join(char if char.isalnum() and char.isascii() else f"\\U{ord(char):08x}" for char in text)
     return f'"{escaped}"'
+
+
+@pytest.mark.parametrize(
+    ("lines", "lookup", "port"),
+    [
+        ("", Lookup(name="gw.test"), 5060),
+        ("port = 5070", Lookup(name="gw.test", port=5070), 5070),
+        ("transport = 'udp'", Lookup(name="gw.test", transport=TransportName.UDP), 5060),
+        ("transport = 'udp'\nport = 1", Lookup(name="gw.test", port=1, transport=TransportName.UDP), 1),
+    ],
+)
+def test_a_name_is_looked_up_as_far_as_the_settings_do_not_say_it(
+    start: Start, lines: str, lookup: Lookup, port: int
+) -> None:
+    gateway = start.load(profile=PROFILE + f"[gateways.x]\nhost = 'GW.test.'\n{lines}\n").policy.gateways["x"]
+    assert (gateway.host, gateway.lookup, gateway.port, gateway.peer) == ("gw.test", lookup, port, "")
+    literal = start.load().policy.gateways["carrier"]
+    assert (literal.lookup, literal.peer) == (None, "local")

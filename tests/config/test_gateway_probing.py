@@ -139,3 +139,14 @@ def test_the_report_says_so_in_words(start: Start) -> None:
     assert report.summary.gateways["trunk"] == (
         "udp 192.0.2.7 port 5091, probed every 30 s, registered as sip:us@192.0.2.7"
     )
+
+
+@pytest.mark.parametrize(
+    ("lines", "target"),
+    [("host = 'gw.test'", "sip:gw.test"), ("host = 'gw.test'\nport = 5070", "sip:gw.test:5070")],
+)
+def test_a_registration_at_a_name_is_at_its_domain(start: Start, lines: str, target: str) -> None:
+    profile = PROFILE + f"[gateways.trunk]\n{lines}\nregister = true\nregister_user = 'us'\n"
+    register = start.load(profile=profile).policy.gateways["trunk"].register
+    assert register is not None
+    assert (register.identity, register.target) == ("sip:us@gw.test", target)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from sidecar.config import places
 from sidecar.config.report import check
 from tests.config.support import PROFILE, Start
 
@@ -49,3 +52,32 @@ def test_a_report_of_a_thousand_errors_is_a_hundred_lines(start: Start) -> None:
     assert len(report.errors) == 1_000
     assert len(lines) == 101
     assert lines[-1] == "error: ... and 900 more"
+
+
+def test_the_report_says_that_names_need_the_resolver_and_which(start: Start, tmp_path: Path) -> None:
+    named = "[gateways.x]\nhost = 'GW.Carrier.test.'\n[gateways.y]\nhost = 'a.test'\nport = 5070\n"
+    summary = check(start.inputs(QUIET + "[dns]\nservers = ['127.0.0.1:53']\n", PROFILE + named)).summary
+    assert summary is not None
+    assert summary.gateways["x"] == "gw.carrier.test, by DNS"
+    assert summary.gateways["y"] == "a.test port 5070, by DNS"
+    assert summary.resolver == "127.0.0.1 port 53"
+    literal = check(start.inputs(QUIET)).summary
+    assert literal is not None
+    assert (literal.resolver, any("resolver" in line for line in literal.lines())) == ("", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [(None, True), ("", True), ("# nameserver 127.0.0.1\n", True), ("nameserver 127.0.0.1\n", False)],
+)
+def test_names_without_any_resolver_are_warned_of(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, warned: bool
+) -> None:
+    conf = tmp_path / "resolv.conf"
+    if text is not None:
+        conf.write_text(text)
+    monkeypatch.setattr(places, "RESOLV_CONF", conf)
+    report = check(start.inputs(QUIET, PROFILE + "[gateways.x]\nhost = 'gw.test'\n"))
+    assert any("needs a resolver" in warning.text for warning in report.warnings) is warned
+    assert report.summary is not None
+    assert report.summary.resolver == f"those of {conf}"

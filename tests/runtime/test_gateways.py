@@ -16,7 +16,8 @@ from sidecar.core.events import RequestEnded
 from sidecar.core.gateway_health import Health, ProbeTerms
 from sidecar.core.policy import Gateway, Load
 from sidecar.core.registration import RegisterTerms, RegistrationState
-from sidecar.core.terms import RouteFailure
+from sidecar.core.servers import Lookup, Server
+from sidecar.core.terms import RouteFailure, TransportName
 from sidecar.ports import GatewayStatus
 from sidecar.runtime.gateways import LOST_MS, OPEN_MAX, REGISTER_TIMEOUT_MS, Gateways
 from tests.policies import declared_gateway
@@ -346,3 +347,63 @@ def test_an_answer_to_nothing_is_ignored() -> None:
     watch.answer(ask, 200)
     watch.answer(ask, 503)
     assert watch.status.probes == 1
+
+
+# --- a gateway whose host is a name -------------------------------------------------------------------------
+
+NAMED = replace(PROBED, name="named", host="gw.test", lookup=Lookup(name="gw.test"))
+FIRST, SECOND = (
+    Server(host=f"192.0.2.{n}", port=5060 + n, transport=TransportName.UDP, priority=n) for n in (1, 2)
+)
+
+
+def test_each_server_of_a_name_is_probed_and_one_that_is_up_is_enough() -> None:
+    watch = Watch(NAMED)
+    assert watch.later(0) == []  # nothing is known of it yet
+    watch.load.servers["named"] = (FIRST, SECOND)
+    asks = {ask.host: ask for ask in watch.later(0)}
+    assert {(ask.host, ask.port, ask.target) for ask in asks.values()} == {
+        ("192.0.2.1", 5061, "sip:gw.test"),
+        ("192.0.2.2", 5062, "sip:gw.test"),
+    }
+    for _ in range(PROBE.down_after):
+        watch.answer(asks["192.0.2.1"], 0)
+        watch.answer(asks["192.0.2.2"], 200)
+        asks = {ask.host: ask for ask in watch.later(20)}
+    assert watch.load.servers_down == {("named", FIRST.at)}
+    assert watch.status.health is Health.UP
+    assert watch.status.servers == {FIRST.at: Health.DOWN, SECOND.at: Health.UP}
+    for _ in range(PROBE.down_after):
+        watch.answer(asks["192.0.2.2"], 503)
+        watch.answer(asks["192.0.2.1"], 0)
+        asks = {ask.host: ask for ask in watch.later(20)}
+    assert (watch.status.health, watch.load.gateways_down) == (Health.DOWN, {"named"})
+
+
+def test_a_server_that_the_name_has_no_more_is_forgotten_and_its_answer_with_it() -> None:
+    watch = Watch(NAMED)
+    watch.load.servers["named"] = (FIRST,)
+    for _ in range(PROBE.down_after):
+        [ask] = watch.later(20)
+        watch.answer(ask, 0)
+    assert watch.load.servers_down == {("named", FIRST.at)}
+    [late] = watch.later(20)
+    watch.load.servers["named"] = (SECOND,)
+    [ask] = watch.later(20)
+    assert (ask.host, watch.load.servers_down) == ("192.0.2.2", set())
+    watch.answer(late, 0)
+    assert watch.load.servers_down == set()
+    watch.answer(ask, 200)
+    assert (watch.status.health, list(watch.status.servers)) == (Health.UP, [SECOND.at])
+
+
+def test_a_registration_goes_to_the_next_server_after_a_failure() -> None:
+    watch = Watch(replace(WANTS_US, name="named", host="gw.test", lookup=Lookup(name="gw.test")))
+    assert watch.later(5) == []  # there is nobody to ask
+    watch.load.servers["named"] = (FIRST, SECOND)
+    hosts = []
+    for _ in range(3):
+        [ask] = watch.later(600)
+        hosts.append(ask.host)
+        watch.answer(ask, 503)
+    assert hosts == ["192.0.2.1", "192.0.2.2", "192.0.2.1"]
