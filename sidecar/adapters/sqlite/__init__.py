@@ -7,8 +7,13 @@
            -> rows (many to a statement) -> commit -> report -> the event loop
 
 `store` is the Store port and puts it together; `outbox`, `accounts`, `reader` and `revisions` are the others.
-`snapshot` reads beside the daemon. `file` opens and checks; `salvage` and `mend` save what a damaged file
-still holds; `check` proves the sums.
+`snapshot` reads beside the daemon. `file` opens and checks; `check` proves the sums.
+
+`chain` is what each commit adds to the chain of hashes (core/chain), under one of `keys`; `chain_check` makes
+it again, `checking` does so at the start and while calls run. `told` keeps the head outside the file, `loss`
+is what a start finds missing of it, `place` whether the file is still the one that is open. `wal` and
+`page_one` bring into reach what SQLite would pass over; `salvage` and `mend` save what a damaged file still
+holds. A migration that changes rows of the chain breaks it.
 """
 
 from sidecar.adapters.sqlite.check import ledger_check
