@@ -17,6 +17,7 @@ from sidecar.core.events import (
     CancelReceived,
     Event,
     InviteReceived,
+    Life,
     MessageDropped,
     RouteFailed,
 )
@@ -242,6 +243,8 @@ async def test_a_bye_that_can_be_matched_ends_its_call(
         (rb"CSeq: [^\r]*", b"CSeq: 2147483648 INVITE", 400),
         (rb"Max-Forwards: 70", b"Max-Forwards: many", 400),
         (rb"Max-Forwards: 70", b"Record-Route: <<>", 400),
+        (rb"Max-Forwards: 70", b"Record-Route: <tel:1>", 400),
+        (rb"Max-Forwards: 70", b"Record-Route: <sip:192.0.2.1;lr>, -1tel:;x", 400),
         (rb"Max-Forwards: 70", b"no header field", 400),
         (rb"Content-Type: [^\r]*", b"Content-Type:", 400),
         (rb"INVITE [^\r]*", b"INVITE sip:[ SIP/2.0", 400),
@@ -438,3 +441,30 @@ async def test_an_ack_is_heard_though_its_length_cannot_be_read() -> None:
         )
         rig.in_dialog(caller, "ACK", a, cseq=1)
         await rig.until(AckReceived)
+
+
+@pytest.mark.parametrize(("body", "line"), [(OFFER, "Content-Type:"), (b"", "Content-Type: ;")])
+async def test_a_type_that_no_body_needs_is_left_out(body: bytes, line: str) -> None:
+    async with Rig() as rig:
+        rig.autopilot()
+        rig.invite(line, body=body)
+        at_b = await rig.gateway.expect("INVITE")
+        assert (at_b.body, at_b.all("Content-Type")) == (body, ["application/sdp"] if body else [])
+
+
+@pytest.mark.parametrize("route", ["-1tel:;branch=;;", "<tel:1>", "<urn:service:sos>, <mailto:a@b>"])
+async def test_a_route_of_an_answer_that_does_not_lead_by_sip_is_left_out(route: str) -> None:
+    async with Rig(options_interval_ms=200) as rig:
+        rig.caller.answers = rig.gateway.answers = frozenset({"OPTIONS"})
+        rig.autopilot()
+        sent = rig.invite()
+        at_b = await rig.gateway.expect("INVITE")
+        ours = f"<sip:{rig.gateway.host}:{rig.gateway.port};lr>"
+        rig.gateway.reply(at_b, 200, f"Record-Route: {ours}, {route}", tag="to-b", body=ANSWER)
+        a = Dialog.of_caller(sent, await rig.caller.until(200))
+        rig.in_dialog(rig.caller, "ACK", a, cseq=1)
+        assert (await rig.gateway.expect("ACK")).all("Route") == [ours]
+        await rig.until(Life)
+        rig.in_dialog(rig.caller, "BYE", a, cseq=2)
+        rig.gateway.reply(await rig.gateway.expect("BYE"), 200)
+        await rig.caller.expect(200, "BYE")

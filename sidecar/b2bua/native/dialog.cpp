@@ -429,7 +429,7 @@ void Dialog::learn(const pjsip_rx_data* response) {
     pj_list_init(routes_);
     route_count_ = 0;
     for (const pjsip_hdr* header = msg->hdr.prev; header != &msg->hdr; header = header->prev) {
-        if (header->type != PJSIP_H_RECORD_ROUTE) continue;
+        if (header->type != PJSIP_H_RECORD_ROUTE || !leads_by_sip(header)) continue;
         auto* route = static_cast<pjsip_route_hdr*>(pjsip_hdr_clone(pool_.get(), header));
         pjsip_routing_hdr_set_route(route);
         pj_list_push_back(routes_, route);

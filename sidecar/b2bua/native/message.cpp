@@ -249,6 +249,11 @@ std::vector<std::string> raw_values(Context& context, const pjsip_rx_data* rdata
     return values;
 }
 
+bool leads_by_sip(const pjsip_hdr* record_route) {
+    const auto* uri = reinterpret_cast<const pjsip_rr_hdr*>(record_route)->name_addr.uri;
+    return uri != nullptr && (PJSIP_URI_SCHEME_IS_SIP(uri) || PJSIP_URI_SCHEME_IS_SIPS(uri));
+}
+
 std::string contact_of(const pjsip_msg* msg) {
     const auto* contact = static_cast<const pjsip_contact_hdr*>(pjsip_msg_find_hdr(msg, PJSIP_H_CONTACT, nullptr));
     if (contact == nullptr || contact->star || contact->uri == nullptr) return {};

@@ -92,6 +92,7 @@ void add_reasons(pjsip_tx_data* tdata, const std::vector<std::string>& values);
 std::string our_reason(int q850_cause, std::string_view text);
 std::string our_reason(const Context& context, std::string_view detail);  // with the cause that the core has for it
 
+bool leads_by_sip(const pjsip_hdr* record_route);  // RFC 3261 §20.30: pjsip reads other addresses too, and goes nowhere
 std::string contact_of(const pjsip_msg* msg);  // where the peer wants to be reached; empty: it does not say
 
 Reasons reasons_of(Context& context, const pjsip_msg* msg);         // bounded

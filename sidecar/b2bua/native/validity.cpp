@@ -82,6 +82,13 @@ bool has_foreign_date(const pjsip_msg* msg) {  // RFC 3261 §20.17: GMT and no o
     return header != nullptr && !header_value(header, 64).ends_with("GMT");
 }
 
+bool has_route_elsewhere(const pjsip_msg* msg) {
+    for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
+        if (header->type == PJSIP_H_RECORD_ROUTE && !leads_by_sip(header)) return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 void take_first(pjsip_rx_data* message) {
@@ -118,7 +125,7 @@ bool is_ambiguous(const pjsip_rx_data* request) {
 bool is_malformed(const pjsip_rx_data* request) {
     const pjsip_msg* msg = request->msg_info.msg;
     return count(msg, {PJSIP_H_MAX_FORWARDS}) > 1 || count(msg, {PJSIP_H_CONTENT_TYPE}) > 1 || has_foreign_date(msg) ||
-           has_odd_names(text_of(request));
+           has_odd_names(text_of(request)) || has_route_elsewhere(msg);
 }
 
 }  // namespace sidecar::validity
