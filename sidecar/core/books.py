@@ -38,6 +38,7 @@ class MovementKind(Word):
     RESERVE = "reserve"
     RELEASE = "release"
     CHARGE = "charge"
+    CARRIED = "carried"  # what movements came to that were archived and removed
     LOST = "lost"  # stands for movements that a damaged store no longer holds
 
 

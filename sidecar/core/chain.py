@@ -52,9 +52,9 @@ class ChainKey:
         if len(secret) != SECRET_BYTES:
             raise ValueError(f"a key has {SECRET_BYTES} bytes, not {len(secret)}")
         self.id = hashlib.blake2b(key=secret, digest_size=8, person=b"key id").hexdigest()
-        self._link, self._state, self._personal, self._seal = (
+        self._link, self._state, self._personal, self._seal, self._pseudonym = (
             hashlib.blake2b(key=secret, digest_size=DIGEST_BYTES, person=purpose)
-            for purpose in (b"link", b"state", b"personal", b"seal")
+            for purpose in (b"link", b"state", b"personal", b"seal", b"pseudonym")
         )
 
     def link(self, number: int, before: bytes, tables: Iterable[tuple[str, Iterable[Row]]]) -> bytes:
@@ -73,6 +73,13 @@ class ChainKey:
         digest = self._personal.copy()
         digest.update(_ENCODE((salt, *part)))
         return digest.digest()
+
+    def pseudonym(self, number: str) -> str:
+        """What stands for a number that was erased: the same for the same number, and without the key nobody
+        finds the number by trying all there are."""
+        digest = self._pseudonym.copy()
+        digest.update(number.encode())
+        return f"erased-{digest.hexdigest()[:16]}"
 
     def state(self, table: str, row: Row) -> int:
         """What one row adds to the sum of what changes."""

@@ -84,6 +84,22 @@ def encode_json(cdr: Cdr) -> bytes:
     return msgspec.json.encode(msgpack.unpackb(encode(cdr), timestamp=_DATETIME))
 
 
+def without_number(payload: bytes, number: str, pseudonym: str) -> bytes:
+    """The encoded record with the pseudonym wherever the number stood in a text of it."""
+    return _packed(_replaced(msgpack.unpackb(payload, timestamp=_DATETIME), number, pseudonym))
+
+
+def _replaced(value: Any, number: str, pseudonym: str) -> Any:
+    match value:
+        case str():
+            return value.replace(number, pseudonym)
+        case dict():
+            return {name: _replaced(one, number, pseudonym) for name, one in value.items()}
+        case list():
+            return [_replaced(one, number, pseudonym) for one in value]
+    return value
+
+
 def decode_json(text: bytes | str) -> Cdr:
     try:
         return msgspec.json.decode(text, type=Cdr)

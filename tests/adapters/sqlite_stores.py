@@ -14,6 +14,7 @@ import apsw
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.adapters.sqlite.file import FILE_NAME
+from sidecar.adapters.sqlite.keys import KEY_FILE_NAME
 from sidecar.core.commands import StoreCommand
 from sidecar.core.events import CallEvent
 from tests.adapters.store_calls import BOOT_ID
@@ -110,8 +111,8 @@ async def opened(
 def unpacked(name: str, data_dir: Path) -> Path:
     """One of the journals that an older version wrote, in a data directory, in the place of what is there."""
     data_dir.mkdir(exist_ok=True)
-    for suffix in ("", "-wal", "-shm"):
-        (data_dir / (FILE_NAME + suffix)).unlink(missing_ok=True)
+    for old in (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", KEY_FILE_NAME):
+        (data_dir / old).unlink(missing_ok=True)
     with tarfile.open(JOURNALS / f"{name}.tar.xz") as tar:
         for member in tar:
             content = tar.extractfile(member)

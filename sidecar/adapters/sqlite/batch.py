@@ -6,7 +6,8 @@ Nothing is written before `flush`, so a step that is refused (no credit) or repe
 no savepoint is needed. Nothing that outlives the transaction is changed before `committed`: after a rollback
 the batch is thrown away and `Known` still says what the file says.
 
-What jobs may write are the methods of this class and of its parts, `ledger`, `waiting` and `addresses`:
+What jobs may write are the methods of this class and of its parts, `ledger`, `waiting`, `addresses`,
+`sealing` and `erasing`:
 none gets the connection.
 """
 
@@ -23,10 +24,12 @@ from msgspec.structs import replace
 
 from sidecar.adapters.sqlite.addresses import Addresses
 from sidecar.adapters.sqlite.chain import OPEN_CALL, Draft, Marks, salts
+from sidecar.adapters.sqlite.erasing import Erasing
 from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.known import Known, Slot
 from sidecar.adapters.sqlite.ledger import Ledger
 from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys
+from sidecar.adapters.sqlite.sealing import Sealing, was_removed
 from sidecar.adapters.sqlite.waiting import Waiting
 from sidecar.core.audit import Change
 from sidecar.core.books import (
@@ -99,6 +102,7 @@ _US = timedelta(microseconds=1)
 
 HEARTBEAT_AGE_NS_MAX = 100_000_000  # it rewrites a page: not in each of five hundred commits a second
 ACCOUNTS_KNOWN_MAX = 100_000
+ARCHIVED = 2**31 - 1  # the revision that a call has of which nothing is here any more: none comes after it
 
 
 def searched(cdr: Cdr, boot: int) -> tuple[tuple[object, ...], tuple[object, ...]]:
@@ -135,6 +139,8 @@ class Batch:
         self.ledger = Ledger(connection, boot.boot, wall_ns, self.chain)
         self.waiting = Waiting(connection, boot.boot, wall_ns, known.acknowledged_seq, known.head_seq)
         self.addresses = Addresses(connection, boot.boot, wall_ns, self.chain)
+        self.sealing = Sealing(connection, wall_ns)
+        self.erasing = Erasing(connection, known.chain.key)
         self.outcomes: list[Outcome] = []
         self.outbox_rows: list[OutboxRow] = []
         self._connection = connection
@@ -222,6 +228,8 @@ class Batch:
             " UNION ALL SELECT max(revision) FROM suppressed WHERE call_id = ?1)",
             (call_id.bytes,),
         ).get
+        if found is None and was_removed(self._connection, call_id):
+            return ARCHIVED
         return found
 
     def head_seq(self) -> int:
@@ -232,7 +240,11 @@ class Batch:
         if found is None and account in (seqs := self._known.account_seqs):
             found = seqs[account]
         elif found is None:
-            found = self._connection.execute("SELECT max(seq) FROM cdrs WHERE account = ?", (account,)).get
+            found = self._connection.execute(
+                "SELECT max(seq) FROM (SELECT max(seq) AS seq FROM cdrs WHERE account = ?1"
+                " UNION ALL SELECT seq FROM account_heads WHERE account = ?1)",
+                (account,),
+            ).get
         return found
 
     # --- its transaction ------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from sidecar.adapters.sqlite.chain import (
     stored_rows,
 )
 from sidecar.adapters.sqlite.rows import crc_of
+from sidecar.adapters.sqlite.sealing import last_cut
 from sidecar.core.amounts import EXACT
 from sidecar.core.chain import ORIGIN, ChainKey, Link, Row
 
@@ -66,8 +67,10 @@ def verify(connection: apsw.Connection, keys: Keys, after: int = 0) -> Verdict:
 def verify_part(
     connection: apsw.Connection, keys: Keys, after: int, entries_max: int | None = None
 ) -> Verdict:
-    """The chain behind commit `after`, up to the commit with which so many entries are reached."""
+    """The chain behind commit `after`, and behind what was archived and removed, up to the commit with which
+    so many entries are reached."""
     verdict = Verdict()
+    after = max(after, last_cut(connection).link.number)
     try:
         _links(connection, keys, after, entries_max, verdict)
     except (apsw.CorruptError, UnicodeDecodeError) as error:

@@ -59,7 +59,8 @@ def _wrong_balances(connection: apsw.Connection) -> list[str]:
 
 def _wrong_head(connection: apsw.Connection) -> list[str]:
     ((head, last),) = connection.execute(
-        "SELECT head_seq, max(epoch_base_seq, (SELECT coalesce(max(seq), 0) FROM cdrs)) FROM store"
+        "SELECT head_seq, max(epoch_base_seq, (SELECT coalesce(max(seq), 0) FROM cdrs),"
+        " (SELECT coalesce(max(seq), 0) FROM sealed)) FROM store"
     )
     return [] if head == last else [f"store: the last number given was {head}, that of the records is {last}"]
 

@@ -81,7 +81,10 @@ class Ledger:
 
     def is_booked(self, account: str, reference: str) -> bool:
         key = (account, reference)
-        sql = "SELECT 1 FROM ledger WHERE account = ? AND reference = ?"
+        sql = (
+            "SELECT 1 FROM ledger WHERE account = ?1 AND reference = ?2"
+            " UNION ALL SELECT 1 FROM kept_references WHERE account = ?1 AND reference = ?2"
+        )
         return key in self._references or self._connection.execute(sql, key).fetchone() is not None
 
     def book(self, movements: Sequence[Movement]) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from sidecar.adapters.sqlite.chain import heads_at
 from sidecar.adapters.sqlite.file import StoreError, renew_epoch
+from sidecar.adapters.sqlite.sealing import last_cut
 from sidecar.adapters.sqlite.told import TOLD_NAME, Told
 
 _LEAVE_ALL_BEHIND = (
@@ -48,6 +49,8 @@ def missing(connection: apsw.Connection, told: Told | None) -> str:
     number: int = connection.execute("SELECT commit_number FROM store").get
     if number < told.link.number:
         return f"its last commit is {number}, and {told.link.number} was there"
+    if told.link.number < last_cut(connection).link.number:
+        return ""  # it was archived, and removed since
     link, _ = heads_at(connection, told.link.number)
     if link.hash != told.link.hash:
         return f"another journal: its commit {told.link.number} is not the one that was there"

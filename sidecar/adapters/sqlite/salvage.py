@@ -48,6 +48,9 @@ _TABLES = (
     ("dead_letters", "seq", False),
     ("audit", "entry", False),
     ("account_addresses", "entry", False),
+    ("sealed", "number", False),
+    ("kept_references", "entry", False),
+    ("account_heads", "entry", False),
 )
 
 Row = tuple[object, ...]
@@ -284,7 +287,10 @@ def _renumber(target: apsw.Connection, head_seq: int, salvage: Salvage) -> None:
         "UPDATE store SET head_seq = max(?, (SELECT coalesce(max(seq), 0) FROM cdrs))", (head_seq,)
     )
     target.execute("UPDATE store SET acknowledged_seq = head_seq, epoch_base_seq = head_seq")
-    salvage.lost_seqs = target.execute("SELECT head_seq - (SELECT count(*) FROM cdrs) FROM store").get
+    salvage.lost_seqs = target.execute(
+        "SELECT head_seq - (SELECT coalesce(max(seq), 0) FROM sealed) - (SELECT count(*) FROM cdrs)"
+        " FROM store"
+    ).get
 
 
 def _copy_table(

@@ -21,6 +21,7 @@ from sidecar.adapters.sqlite.loss import missing
 from sidecar.adapters.sqlite.migrations import refuse_other
 from sidecar.adapters.sqlite.reader import conditions_of
 from sidecar.adapters.sqlite.rows import sound
+from sidecar.adapters.sqlite.sealing import Cut, last_cut, movements, next_cut, records
 from sidecar.adapters.sqlite.told import Told
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey, Link
@@ -101,6 +102,25 @@ class Snapshot:
         """Why a head that was told elsewhere, number and hash, is not of this journal; empty: it is."""
         number, digest = head
         return missing(self._connection, Told(Link(number, bytes.fromhex(digest)), 0, ""))
+
+    def cuts(self, until_us: int) -> tuple[Cut, Cut]:
+        """Where the journal begins; and the last commit before which only calls lie that ended before."""
+        return last_cut(self._connection), next_cut(self._connection, until_us)
+
+    def stored(self, table: str, after: int, until: int) -> Iterator[Cdr]:
+        """All revisions, published (`cdrs`) or kept back (`suppressed`), behind one number up to another."""
+        return records(self._connection, table, after, until)
+
+    def movements(self, after: int, until: int) -> Iterator[dict[str, object]]:
+        """Of the ledger, as they are archived."""
+        return movements(self._connection, after, until)
+
+    def archived(self) -> str:
+        """The digest of the manifest of what was archived last; empty: nothing was."""
+        found: str | None = self._connection.execute(
+            "SELECT archive FROM sealed ORDER BY number DESC LIMIT 1"
+        ).get
+        return found or ""
 
     def ledger_check(self) -> list[str]:
         """See `check.ledger_check`."""

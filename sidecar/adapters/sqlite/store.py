@@ -42,6 +42,7 @@ from sidecar.adapters.sqlite.page_one import KEPT_NAME, keep_schema
 from sidecar.adapters.sqlite.place import Place
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
 from sidecar.adapters.sqlite.replay import SqliteReplays
+from sidecar.adapters.sqlite.retention import SqliteRetention
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
@@ -112,6 +113,7 @@ class SqliteStore:
         self.records = SqliteRecords(self._reader)
         self.replays = SqliteReplays(self._reader)
         self.revisions = SqliteRevisions(self._write)
+        self.retention = SqliteRetention(self._write)
         self._writer = Writer(
             connection,
             reopen=self._reopen,

@@ -3,8 +3,8 @@ must bring over, and what the store told of them on the day they were written.
 
 `python -m tests.adapters.journals.make schema-1` wrote `schema-1-closed.tar.xz` and `schema-1-killed.tar.xz`
 with the code of commit 2f5b010; those of schema 2 are of 0f9c325, those of schema 3 of f4eef51, those
-of schema 4 of 2ebe750. Before a migration lands, the code before it writes the files of its schema; files
-that are here are never made again.
+of schema 4 of 2ebe750, those of schema 6 of 5cb8fbd. Before a migration lands, the code before it writes the
+files of its schema; files that are here are never made again.
 
 `closed` was closed cleanly with calls open, in its second epoch and third boot. `killed` is the same file
 after one more boot, which ended by SIGKILL: what that boot wrote is in the WAL beside it alone.
@@ -31,6 +31,7 @@ from msgspec.structs import replace
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.adapters.sqlite.file import FILE_NAME, connect, connect_reader, renew_epoch
+from sidecar.adapters.sqlite.keys import KEY_FILE_NAME
 from sidecar.core.audit import Change, Operator
 from sidecar.core.call import Call, Phase, Stamp
 from sidecar.core.cdr import Cdr
@@ -231,7 +232,7 @@ def open_call(data_dir: Path, number: int) -> Call:
 
 def packed(data_dir: Path, archive: Path) -> None:
     with tarfile.open(archive, "w:xz", preset=9) as tar:
-        for name in (FILE_NAME, f"{FILE_NAME}-wal", "told.json"):
+        for name in (FILE_NAME, f"{FILE_NAME}-wal", KEY_FILE_NAME, "told.json"):
             if (data_dir / name).exists():
                 tar.add(data_dir / name, name)
 

@@ -1,0 +1,292 @@
+"""`sidecar retention ...`: what leaves the journal when it is old, and what is erased on request."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import msgspec
+import typer
+
+from sidecar.cli.daemon import ConfigOption, JsonOption, operator_name, settings_of
+from sidecar.cli.output import Exit, fail, print_json
+
+if TYPE_CHECKING:
+    from sidecar.adapters.exports import Format, Manifest
+    from sidecar.adapters.sqlite import SqliteStore
+    from sidecar.adapters.sqlite.sealing import Cut
+    from sidecar.adapters.sqlite.snapshot import Snapshot
+    from sidecar.config import Settings
+    from sidecar.core.audit import Change
+
+app = typer.Typer(help="Old calls, and numbers that are to be erased.", no_args_is_help=True)
+
+FORMATS = ("jsonl", "parquet")
+ARCHIVE = "archive.json"
+LEDGER = "ledger.jsonl"
+PARTS = {"published": "cdrs", "kept-back": "suppressed"}
+
+_T = TypeVar("_T")
+
+
+class Archive(msgspec.Struct, frozen=True, kw_only=True):
+    """Chained: it begins where the one before ended, and names it by its digest."""
+
+    product: str
+    until: datetime  # calls that ended before
+    after_commit: str  # number:hash of the last commit of the archive before
+    until_commit: str
+    previous: str  # the SHA-256 of its archive.json; empty: this is the first
+    published: str  # the SHA-256 of published/manifest.json
+    kept_back: str
+    ledger: str  # of ledger.jsonl
+    records: int
+    movements: int
+
+
+@app.command("archive")
+def archive(
+    months: Annotated[
+        int, typer.Option("--months", min=1, max=600, help="Whole months that stay, this one not counted.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new or empty folder.")],
+    wanted: Annotated[str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))] = "jsonl",
+    text: Annotated[str, typer.Option("--text", help="Why, for the audit table.")] = "",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Write calls of older months, all revisions, and the ledger of that time into files, read them back, and
+    remove them from the journal with their numbers. Balances stay, and `journal verify` and `journal check`
+    hold as before. The daemon must not run. Exit code 1 where the journal or the archive does not hold."""
+    from sidecar.adapters.exports import ExportError, Format
+    from sidecar.adapters.sqlite.file import StoreError
+    from sidecar.adapters.sqlite.rows import DamagedError
+
+    if wanted not in FORMATS:
+        fail(Exit.USAGE, f"--format {wanted}: one of {', '.join(FORMATS)}", as_json=as_json)
+    settings = settings_of(config, as_json=as_json)
+    until = months_ago(datetime.now(UTC), months)
+    try:
+        found = _with_store(
+            settings, lambda store: _archive(settings, store, until, out, Format(wanted), text)
+        )
+    except (StoreError, DamagedError, OSError) as error:
+        fail(Exit.NO, str(error), as_json=as_json)
+    except ExportError as error:
+        fail(Exit.USAGE, str(error), as_json=as_json)
+    if isinstance(found, str):
+        fail(Exit.NO, found, as_json=as_json)
+    if as_json:
+        print_json({"until": until, "archive": found})
+    elif found is None:
+        typer.echo(f"nothing that ended before {until:%Y-%m-%d} can go")
+    else:
+        typer.echo(
+            f"{found.records} records and {found.movements} movements, up to commit {found.until_commit}: in"
+            f" {out}, read back, and removed. The file keeps its size: new calls take the room"
+        )
+
+
+@app.command("erase")
+def erase(
+    number: Annotated[
+        str, typer.Argument(metavar="NUMBER", help="Its digits, as they stand in the records.")
+    ],
+    text: Annotated[str, typer.Option("--text", help="Why, for the audit table.")] = "",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Put a keyed pseudonym in the place of a number, in every record of the journal. Times and totals stay;
+    the audit table has the pseudonym alone. The file is written anew, which takes twice its room. The daemon
+    must not run. Files that left the journal (backups,
+    archives, what subscribers have) are not touched: erase there too."""
+    from sidecar.adapters.sqlite.file import StoreError
+    from sidecar.adapters.sqlite.keys import key_file_of, read_keys
+    from sidecar.adapters.sqlite.retention import rewrite
+
+    digits = number.removeprefix("+")
+    settings = settings_of(config, as_json=as_json)
+    change = _change("retention.erase", "", text)
+    try:
+        key_file = key_file_of(settings.node)
+        done = _with_store(settings, lambda store: store.retention.erase(digits, read_keys(key_file), change))
+        rewrite(settings.node.data_dir)
+    except StoreError as error:
+        fail(Exit.NO, str(error), as_json=as_json)
+    except ValueError as error:
+        fail(Exit.USAGE, str(error), as_json=as_json)
+    if as_json:
+        print_json(done)
+    else:
+        typer.echo(f"{done.records} records: {done.pseudonym} stands in its place")
+        if done.waiting or done.open_calls:
+            typer.echo(
+                f"{done.waiting} records wait for the broker and {done.open_calls} calls are not over: they"
+                " still hold it. Ask again when they are"
+            )
+    if done.waiting or done.open_calls:
+        raise typer.Exit(Exit.NO.value)
+
+
+def months_ago(now: datetime, months: int) -> datetime:
+    """The begin of the month that lies so many before this one."""
+    at = now.year * 12 + now.month - 1 - months
+    return datetime(at // 12, at % 12 + 1, 1, tzinfo=UTC)
+
+
+# --- the archive --------------------------------------------------------------------------------------------
+
+
+async def _archive(
+    settings: Settings, store: SqliteStore, until: datetime, out: Path, wanted: Format, text: str
+) -> Archive | str | None:
+    """A text says why nothing was removed, or what no longer holds; None: nothing can go."""
+    from sidecar.adapters.sqlite.keys import key_file_of, read_keys
+    from sidecar.adapters.sqlite.snapshot import Snapshot
+    from sidecar.core.audit import told
+
+    until_us = int(until.timestamp()) * 1_000_000
+    data_dir, keys = settings.node.data_dir, read_keys(key_file_of(settings.node))
+    with Snapshot(data_dir) as journal:
+        if wrong := [*journal.verify(keys, None).wrong, *journal.ledger_check()]:
+            return f"the journal does not hold, nothing was removed: {'; '.join(wrong[:10])}"
+        begin, cut = journal.cuts(until_us)
+        if cut == begin:
+            return None
+        found = _written(journal, begin, cut, until, out, wanted)
+    if isinstance(found, str):
+        return f"{out}: not as it was written, nothing was removed: {found}"
+    digest = _digest(out / ARCHIVE)
+    change = _change("retention.archive", str(out), text)
+    after = {"archive": digest, "until_commit": found.until_commit, "records": found.records}
+    change = msgspec.structs.replace(change, after=told(after))
+    await store.retention.remove(cut, until_us, digest, change)
+    with Snapshot(data_dir) as journal:
+        if wrong := [*journal.verify(keys, None).wrong, *journal.ledger_check()]:
+            return f"after the removal: {'; '.join(wrong[:10])}"
+    return found
+
+
+def _written(
+    journal: Snapshot, begin: Cut, cut: Cut, until: datetime, out: Path, wanted: Format
+) -> Archive | str:
+    """Written, and read back; a text says what differs."""
+    from sidecar.adapters.exports import export as write
+    from sidecar.adapters.exports import verify
+    from sidecar.adapters.exports.export import MANIFEST
+    from sidecar.cli.version import product_version
+
+    product = f"sidecar {product_version()}"
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    manifests: dict[str, Manifest] = {}
+    for part, table in PARTS.items():
+        first, last = (
+            getattr(heads, "seq" if table == "cdrs" else table) for heads in (begin.heads, cut.heads)
+        )
+        manifests[part] = write(
+            journal.stored(table, first, last),
+            out / part,
+            wanted,
+            filters={"ended_before": until.isoformat(), "revisions": "all", "commit": _text(cut)},
+            product=product,
+            generated_at=datetime.now(UTC),
+        )
+    movements = _write_ledger(out / LEDGER, journal.movements(begin.heads.ledger, cut.heads.ledger))
+    for part, manifest in manifests.items():
+        read = verify(out / part)
+        written = sum(file.records for file in manifest.files)
+        if read.findings or read.records != written:
+            return "; ".join(read.findings) or f"{part}: {read.records} records, {written} were written"
+    if (lines := sum(1 for _ in (out / LEDGER).open("rb"))) != movements:
+        return f"{LEDGER}: {lines} movements, {movements} were written"
+    found = Archive(
+        product=product,
+        until=until,
+        after_commit=_text(begin),
+        until_commit=_text(cut),
+        previous=journal.archived(),
+        published=_digest(out / "published" / MANIFEST),
+        kept_back=_digest(out / "kept-back" / MANIFEST),
+        ledger=_digest(out / LEDGER),
+        records=sum(file.records for one in manifests.values() for file in one.files),
+        movements=movements,
+    )
+    _write(out / ARCHIVE, [msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"])
+    return found
+
+
+def _write_ledger(path: Path, rows: Iterator[dict[str, object]]) -> int:
+    count = 0
+
+    def lines() -> Iterator[bytes]:
+        nonlocal count
+        for row in rows:
+            count += 1
+            yield msgspec.json.encode(row) + b"\n"
+
+    _write(path, lines())
+    return count
+
+
+def _write(path: Path, content: Any) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.writelines(content)
+        file.flush()
+        os.fsync(descriptor)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _text(cut: Cut) -> str:
+    return f"{cut.link.number}:{cut.link.hash.hex()}"
+
+
+# --- the store ----------------------------------------------------------------------------------------------
+
+
+def _change(action: str, subject: str, text: str) -> Change:
+    from sidecar.core.audit import Change, Operator
+
+    return Change(operator=Operator(operator_name(), os.getuid()), action=action, subject=subject, text=text)
+
+
+def _with_store(settings: Settings, ask: Callable[[SqliteStore], Awaitable[_T]]) -> _T:
+    """The journal, opened as the daemon opens it, which must not run."""
+    import socket
+
+    from sidecar.adapters.clock import SystemClock
+    from sidecar.adapters.sqlite import SqliteStore
+    from sidecar.adapters.sqlite.file import FILE_NAME, StoreError
+    from sidecar.adapters.sqlite.keys import key_file_of
+
+    async def opened() -> _T:
+        if not (settings.node.data_dir / FILE_NAME).exists():
+            raise StoreError(f"{settings.node.data_dir / FILE_NAME}: there is no journal")
+        store = SqliteStore.open(
+            settings.node.data_dir,
+            node=settings.node.name or socket.gethostname(),
+            boot_id=secrets.token_hex(8),
+            clock=SystemClock(),
+            key_file=key_file_of(settings.node),
+        )
+        try:
+            return await ask(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(opened())
