@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.chaos.crash import crash
+from tests.chaos.disk import disk
 from tests.chaos.outcome import Chance, Outcome, table
 
-SCENARIOS: Final[dict[str, Callable[[Chance], Coroutine[Any, Any, Outcome]]]] = {"crash": crash}
+SCENARIOS: Final[dict[str, Callable[[Chance], Coroutine[Any, Any, Outcome]]]] = {"crash": crash, "disk": disk}
 
 
 def main() -> int:

@@ -24,6 +24,7 @@ from sidecar.adapters.sqlite.mend import Mender
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, run_steps
 from sidecar.adapters.sqlite.page_one import give_page_one, is_damaged, kept_schema
 from sidecar.adapters.sqlite.rows import DamagedError, sound
+from sidecar.adapters.sqlite.sealing import last_cut
 from sidecar.adapters.sqlite.wal import composed, copied, hidden
 from sidecar.core.chain import ChainKey
 from sidecar.wire.cdr_codec import CdrError, decode
@@ -224,7 +225,9 @@ def _compared(source: apsw.Connection, keys: Sequence[ChainKey], salvage: Salvag
     except (*_UNREADABLE, UnicodeDecodeError):
         return False, True
     salvage.not_as_written += verdict.wrong + state
-    is_proven = verdict.is_whole and not verdict.wrong and verdict.commits > 0
+    # What was carried forward lies before the chain.
+    is_whole = verdict.is_whole and not last_cut(source).link.number
+    is_proven = is_whole and not verdict.wrong and verdict.commits > 0
     return is_proven, not any(text.startswith("store:") for text in state)
 
 

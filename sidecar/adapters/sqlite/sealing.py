@@ -79,6 +79,8 @@ class Cut(msgspec.Struct, frozen=True):
 
 def last_cut(connection: apsw.Connection) -> Cut:
     """Where the chain of this file begins: behind what was removed, if its last commit is here."""
+    if not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'sealed')").get:
+        return Cut()  # of a schema that knows of no retention: such files are salvaged too
     for number, digest, *heads in connection.execute(
         "SELECT number, hash, one.seq, one.suppressed, one.ledger, one.audit"
         " FROM sealed AS one JOIN commits USING (number, hash) ORDER BY number DESC LIMIT 1"
