@@ -64,7 +64,8 @@ RECORD_WAIT_NS = 1_000_000_000
 REPEATS_NS = 128_000_000_000
 # A call that the bridge does not hold may be younger than the snapshot; after this it is lost.
 SNAPSHOT_GRACE_NS = 2_000_000_000
-# Calls of an earlier boot that are ended at a time: 2000 of them within 4 s, at two BYEs each.
+# Calls of an earlier boot that are ended: 2000 of them within 4 s, at two BYEs each.
+RECOVERED_PER_S = 625
 RECOVERED_PER_TURN = 25
 RECOVERED_PAUSE_S = 0.04
 INVITES_PER_TURN = 20  # that are decided about in one turn: what calls that are up need comes between
@@ -455,9 +456,13 @@ class Calls:
         return wire
 
     async def release_recovered(self) -> None:
-        """End what is left of them, at a pace that neither their peers nor we are flooded by."""
+        """End what is left of them, at a pace that neither their peers nor we are flooded by; a turn that
+        came late makes up for it."""
+        began_ns, all_of_them = self._clock.mono_ns(), len(self._recovered)
         while self._recovered:
-            self.release_some(RECOVERED_PER_TURN)
+            due = (self._clock.mono_ns() - began_ns) * RECOVERED_PER_S // 1_000_000_000
+            released = all_of_them - len(self._recovered)
+            self.release_some(max(RECOVERED_PER_TURN, due - released))
             await asyncio.sleep(RECOVERED_PAUSE_S)
 
     def release_some(self, calls_max: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from sidecar.core.commands import Adopt, Release, Route
+from sidecar.core.commands import Adopt, RelayAnswer, Release, Route
 from sidecar.core.events import (
     AnswerDropped,
     AnswerHeld,
@@ -19,10 +19,11 @@ from sidecar.core.events import (
     LegTerminated,
 )
 from sidecar.core.recovery import RECOVERED_IDS
-from sidecar.core.terms import LegName, SavedLegState
-from tests.b2bua.rig import ANSWER, Rig
-from tests.b2bua.scripted_ua import Message, parameter
+from sidecar.core.terms import LegName, SavedLegState, TransportName
+from tests.b2bua.rig import ANSWER, SDP, Dialog, Rig
+from tests.b2bua.scripted_ua import Message, ScriptedUA, parameter
 from tests.b2bua.test_digest import CREDENTIALS, QOP, assert_answers, challenge, challenged
+from tests.b2bua.test_tcp import BOTH
 
 OVER, EARLY, ANSWERING, ANSWERED = SavedLegState
 RELEASE = Release(bridge_id=RECOVERED_IDS, sip_code=500, q850_cause=41, text="crash_recovered")
@@ -365,3 +366,51 @@ async def test_what_cannot_be_read_is_no_call() -> None:
         await rig.killed(adopt(invite, leg_a=broken))
         await rig.counted("commands_unmatched", 1)
         await rig.idle()
+
+
+# --- over connections ---------------------------------------------------------------------------------------
+
+
+async def test_a_gateway_that_was_spoken_to_by_tcp_gets_its_bye_by_a_new_connection() -> None:
+    """Its Contact need not say so: no datagram leaves for it."""
+    async with Rig(transports=BOTH) as rig:
+        gateway = rig.adopt(await ScriptedUA.tcp_server(f"{rig.network}.3"))
+        sent = rig.invite()
+        await rig.caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite, port=gateway.port, transport=TransportName.TCP))
+        at_b = await gateway.expect("INVITE")
+        contact = f"Contact: <sip:{gateway.host}:{gateway.port}>"
+        gateway.send(gateway.response(at_b, 200, contact, SDP, tag="to-b", body=ANSWER))
+        held = await rig.event(AnswerHeld)
+        rig.send(RelayAnswer(bridge_id=held.bridge_id))
+        ok = await rig.caller.expect(200)
+        rig.in_dialog(rig.caller, "ACK", Dialog.of_caller(sent, ok), cseq=1)
+        await gateway.expect("ACK")
+        await rig.killed(adopt(invite, leg_b=held.leg))
+        gateway.hang_up()  # what was left of the connection
+        rig.send(RELEASE)
+        bye = await gateway.expect("BYE")
+        assert bye["Via"].startswith("SIP/2.0/TCP")
+        gateway.reply(bye, 200)
+        rig.caller.reply(await rig.caller.expect("BYE"), 200)
+        assert {one.alive for one in (await legs(rig)).values()} == {True}
+
+
+async def test_a_caller_whose_connection_went_gets_its_500_where_its_via_says() -> None:
+    async with Rig(transports=BOTH) as rig:
+        listening = rig.adopt(await ScriptedUA.tcp_server(f"{rig.network}.2"))
+        caller = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
+        caller.port = listening.port  # of its Via and its Contact: where it takes connections
+        sent = rig.invite(agent=caller)
+        await caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        command = rig.route(invite)
+        rig.send(command)
+        await rig.gateway.expect("INVITE")
+        await rig.killed(adopt(invite, a_state=EARLY, b_state=EARLY, route=command))
+        rig.send(RELEASE)
+        refused = await listening.expect(500, "INVITE")
+        assert refused.branch == sent.branch
+        rig.ack_failure(sent, refused, agent=listening)
+        rig.gateway.reply(await rig.gateway.expect("CANCEL"), 481)

@@ -498,7 +498,7 @@ void Dialog::aim(pjsip_tx_data* tdata) {
         if (named && next.addr.port != 0) pj_sockaddr_set_port(&entry.addr, static_cast<pj_uint16_t>(next.addr.port));
         entry.addr_len = static_cast<int>(pj_sockaddr_get_len(&address));
         destination.name = copy(tdata->pool, view(next.addr.host));
-    } else if (saved_ && connection_ == nullptr && transport_ != Transport::udp && next.type == PJSIP_TRANSPORT_UDP) {
+    } else if (saved_ && connection_ == nullptr && transport_ != Transport::udp && transport_of(next.type) == Transport::udp) {
         reconnect(tdata, next);
     }
     if (connection_ != nullptr && !connection_->is_shutdown && !connection_->is_destroying) {
