@@ -54,7 +54,7 @@ class Legs:
 
     left: int = 0
     late: int = 0  # ended by us, but not within PROMISED_S
-    never: int = 0
+    never: list[Side] = field(default_factory=list)
     slowest_s: float = 0.0
 
     def judge(self, sides: Iterable[Side], started_s: float) -> None:
@@ -63,7 +63,7 @@ class Legs:
                 continue  # its own doing, before we came to it
             self.left += 1
             if side.told_s is None:
-                self.never += 1
+                self.never.append(side)
                 continue
             took_s = side.told_s - started_s
             self.slowest_s = max(self.slowest_s, took_s)
@@ -160,7 +160,11 @@ def _judged(run: Run, listener: Listener, rounds: int) -> Outcome:
     ids = Counter((one["call_id"], one["revision"]) for one in records)
     duplicate = sum(count - 1 for count in (*told.values(), *ids.values()))
     twice = sum(side.byes > 1 for side in run.sides())
-    in_time = 1 - (legs.late + legs.never) / legs.left if legs.left else 1.0
+    # Killed between the 100 and the entry: nobody knows of the call any more, and nothing has left on B.
+    unadmitted = [side for side in legs.never if side.number not in told and set(side.codes) == {100}]
+    known = legs.left - len(unadmitted)
+    never = len(legs.never) - len(unadmitted)
+    in_time = 1 - (legs.late + never) / known if known else 1.0
     wrong = sum(_is_wrong(one, run) for one in records)
     broken = [
         text
@@ -186,10 +190,11 @@ def _judged(run: Run, listener: Listener, rounds: int) -> Outcome:
         figures={
             "calls": str(len(run.plans)),
             "found open": str(run.found_open),
-            "legs left": str(legs.left),
+            "legs left": str(known),
             "ended within 5 s": f"{in_time:.2%}",
             "slowest": f"{legs.slowest_s:.1f} s",
-            "never": str(legs.never),
+            "never": str(never),
+            "only 100": str(len(unadmitted)),
             "two BYEs": str(twice),
             "proved": str(recovered["proved"]),
             "heartbeat": str(recovered["heartbeat"]),
