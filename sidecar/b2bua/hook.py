@@ -100,6 +100,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     gateway_tls_cas: tuple[
         tuple[str, str], ...
     ] = ()  # by host: its own authority, else that of its peer group
+    carried_urns: tuple[str, ...] = ()  # lower case; to all other URNs, and schemes: 416
     credentials: tuple[Credentials, ...] = ()  # none for a gateway: its challenges go to the caller
 
 
@@ -268,6 +269,7 @@ class BridgeHook:
             "unlisted_refused_per_s": settings.unlisted_refused_per_s,
             "wanted_headers": [name.lower() for name in settings.wanted_headers],
             "product": settings.product,
+            "carried_urns": list(settings.carried_urns),
             "q850_causes": {
                 detail.value: row.q850_cause
                 for (origin, detail), row in hangup.TABLE.items()

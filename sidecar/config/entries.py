@@ -282,7 +282,13 @@ class Routes(Table, frozen=True, kw_only=True):
 
     heading = "[[routes]]"
     made_into = (policy.RouteRule,)
-    prefix: Annotated[str, values.PREFIX, 'How the received number begins; `""` is every number.']
+    prefix: Annotated[
+        str,
+        values.ROUTE_PREFIX,
+        'How the received number begins; `""` is every number. Or a URN, such as `urn:service:sos`, which is '
+        "carried where a route names it or a service that it is within; others get 416 (RFC 5031). Calls to "
+        "`urn:service:sos` are free, and refused or ended for no credit, rate, rule, time, limit or load.",
+    ]
     gateways: Annotated[
         tuple[str | tuple[policy.Share, ...], ...],
         values.GATEWAYS,

@@ -464,6 +464,10 @@ HEADER = Text(r"[a-z0-9!%*_+`'~.-]{1,64}", "the name of a SIP header", folded=Tr
 HEADER_NAMES = ListOf(HeaderName())
 HEADER_LINES = ListOf(HeaderLine())
 PREFIX = Text(r"\+?[0-9*#]{0,32}", "up to 32 of 0-9 * #, with or without a leading +")
+ROUTE_PREFIX = Text(
+    r"\+?[0-9*#]{0,32}|urn:[a-z0-9][a-z0-9-]{0,31}:[a-z0-9.:-]{1,64}",
+    "up to 32 of 0-9 * #, with or without a leading +, or a URN in lower case",
+)
 NUMBER_PATTERN = Text(r"\+?[0-9#]{1,32}\*?|\*", "a number, or the beginning of one and '*'")
 NUMBERS = ListOf(NUMBER_PATTERN)
 BILLED_PATTERN = Text(r"[0-9]{1,32}\*?|\*", "a billed number (digits), or the beginning of one and '*'")

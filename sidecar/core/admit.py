@@ -20,7 +20,7 @@ from sidecar.core.events import Event, InviteReceived, InviteRefused, LegIdentit
 from sidecar.core.hangup import SERVER, hangup
 from sidecar.core.identity import leg_b_names
 from sidecar.core.margin import ExchangeRate, margin, reaches_floor
-from sidecar.core.numbers import BilledNumber, StripPlan, billed_number, matches_list
+from sidecar.core.numbers import URN, BilledNumber, StripPlan, billed_number, matches_list
 from sidecar.core.policy import NO_ACCOUNT, Account, Gateway, Given, Policy
 from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.records import cdr_of, utc
@@ -37,6 +37,7 @@ from sidecar.core.terms import (
     TransportName,
 )
 from sidecar.core.uri_parameters import passing
+from sidecar.core.urns import is_emergency, urn_of
 
 Decision = tuple[Call, tuple[Command, ...]]
 
@@ -56,9 +57,10 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     account = policy.account_terms(name or NO_ACCOUNT)
     number = _number(invite, account, policy)
     pricing = sell_pricing(number, account, policy, utc(invite.wall_ns))
-    gateways = tuple(
-        name for name in route_of(number, call_id, policy) if may_carry(policy.gateways[name], invite, given)
-    )
+    if is_emergency(invite.request_uri):
+        pricing = replace(pricing, free=True)
+    routed = route_of(number, call_id, policy, urn_of(invite.request_uri))
+    gateways = tuple(name for name in routed if may_carry(policy.gateways[name], invite, given))
     call = Call(
         call_id=call_id,
         boot_id=policy.boot_id,
@@ -69,7 +71,7 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
         pricing=pricing,
         gateways=gateways,
     )
-    free = free_gateways(gateways, given)
+    free = free_gateways(gateways, given, even_full=call.is_emergency)
     refusal = _refusal(call, name is not None, bool(free), given)
     if refusal is not None:
         rule = ACCOUNT_REQUIRED if refusal is Detail.RULE else None
@@ -144,6 +146,8 @@ def _refusal(call: Call, known: bool, gateway_free: bool, given: Given) -> Detai
     account, number = call.account, call.pricing.number
     if load.is_draining:  # it was on its way when the bridge was told to refuse
         return Detail.DRAIN
+    if call.is_emergency:
+        return None if call.gateways else Detail.NO_ROUTE
     if not known and policy.account_required:
         return Detail.RULE
     if _blocked(number, policy):
@@ -194,6 +198,8 @@ def account_of(invite: InviteReceived, policy: Policy) -> str | None:
 
 def _number(invite: InviteReceived, account: Account, policy: Policy) -> BilledNumber:
     peer = policy.peers.get(invite.peer)
+    if urn := urn_of(invite.request_uri):
+        return BilledNumber(received=invite.request_user, normalised=urn, billed=None, rule=URN)
     return billed_number(invite.request_user, sell_plan(account, peer.strip_digits if peer else None, policy))
 
 
@@ -328,6 +334,7 @@ def begin_attempt(
     target = f"sip:{user}@{gateway.authority}{_uri_parameters(invite, user, gateway)}"
     if gateway.transport.value != "udp":
         target += f";transport={gateway.transport}"
+    target = _sent_urn(invite, user) or target
     sip_call_id, local_tag, branch = leg_b_names(invite.b_token, number)
     leg = LegIdentity(
         sip_call_id=sip_call_id,
@@ -382,6 +389,11 @@ def _uri_parameters(invite: InviteReceived, user: str, gateway: Gateway) -> str:
     return passing(received, user, gateway.user_phone)
 
 
+def _sent_urn(invite: InviteReceived, user: str) -> str:
+    """The Request-URI of leg B where it is a URN: as received (RFC 5031). A redirection may send a number."""
+    return invite.request_uri if user == invite.request_user and urn_of(invite.request_uri) else ""
+
+
 def _sent_caller(shown: Presentation) -> str:
     return ANONYMOUS if shown.anonymous else shown.user
 
@@ -412,6 +424,7 @@ def route_command(call: Call, policy: Policy) -> Route:
         transport=gateway.transport,
         authority="" if gateway.lookup is None else gateway.authority,
         user=user,
+        urn=_sent_urn(invite, user),
         uri_parameters=_uri_parameters(invite, user, gateway),
         to_parameters=passing(invite.leg.local_uri, user, gateway.user_phone),
         from_parameters=""

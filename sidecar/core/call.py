@@ -21,6 +21,7 @@ from sidecar.core.rating import RatingTerms
 from sidecar.core.servers import Server
 from sidecar.core.tariff import Rate
 from sidecar.core.terms import DeadPeerBilling, DialogState, LegName, Money, RouteFailure, Word
+from sidecar.core.urns import is_emergency
 
 
 class Phase(Word):
@@ -131,6 +132,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     hangup: Hangup | None = None
     ended: Stamp | None = None
     revision: int = 0
+
+    @property
+    def is_emergency(self) -> bool:
+        return is_emergency(self.invite.request_uri)
 
 
 def stamp_of(event: Event) -> Stamp:

@@ -213,6 +213,9 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     routing_number: Annotated[str | None, "`rn` of the called number (RFC 4694), as received."] = None
     npdi: Annotated[bool, "Its `npdi`: somebody has looked up whether it is ported."] = False
     cic: Annotated[str | None, "Its `cic`: the carrier, as received."] = None
+    emergency: Annotated[
+        bool, "To an emergency service, `urn:service:sos` (RFC 5031): free, and under no limit."
+    ] = False
     attest: Annotated[
         str | None, "Of the caller's Identity header (RFC 8588): `A`, `B` or `C`. Nobody has verified it."
     ] = None

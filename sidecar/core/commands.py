@@ -47,6 +47,7 @@ class Route(WireCommand, frozen=True, kw_only=True):
     transport: TransportName
     authority: str = ""  # host and port of the Request-URI, where it is a name; empty: those
     user: str  # the user part of the Request-URI on leg B
+    urn: str = ""  # the Request-URI, and To, where it is one (RFC 5031)
     uri_parameters: str = ""  # of the Request-URI, each with its `;`
     to_parameters: str = ""  # of To, which is the same URI otherwise
     from_parameters: str = ""

@@ -37,6 +37,7 @@ _NOT_PLAIN = re.compile(r"[^!-~]")
 E164 = "e164"
 PHONE_CONTEXT = "phone_context"
 ROUTING_NUMBER = "routing_number"
+URN = "urn"  # a service (RFC 5031), and no number at all
 
 
 class StripRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):

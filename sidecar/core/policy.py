@@ -42,6 +42,7 @@ from sidecar.core.terms import (
     TransportName,
     UserPhone,
 )
+from sidecar.core.urns import urn_of, within
 
 NO_ACCOUNT = "_"
 SERVER_FAILURES = frozenset(range(500, 600))  # RFC 3261 §21.5
@@ -165,7 +166,8 @@ over it by weight (`routing`)."""
 
 
 class RouteRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Calls whose received number begins with `prefix` try `gateways`; the longest prefix wins."""
+    """Calls whose received number begins with `prefix` try `gateways`; the longest prefix wins. It may be a
+    URN in lower case instead: calls to it, and to the services within it."""
 
     prefix: str
     gateways: Targets
@@ -174,14 +176,16 @@ class RouteRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Routes:
     """The routes of a profile, immutable; asked by one look-up for each length that a prefix has."""
 
-    __slots__ = ("_by_prefix", "_lengths")
+    __slots__ = ("_by_prefix", "_by_urn", "_lengths")
 
     def __init__(self, rules: Iterable[RouteRule] = ()) -> None:
         """Of two with one prefix the first holds."""
         kept: dict[Targets, Targets] = {}  # each list of gateways once: there are fewer of them than routes
         self._by_prefix: dict[str, Targets] = {}
+        self._by_urn: dict[str, Targets] = {}
         for rule in rules:
-            self._by_prefix.setdefault(rule.prefix, kept.setdefault(rule.gateways, rule.gateways))
+            named = self._by_urn if urn_of(rule.prefix) else self._by_prefix
+            named.setdefault(rule.prefix, kept.setdefault(rule.gateways, rule.gateways))
         self._lengths = tuple(sorted({len(prefix) for prefix in self._by_prefix}, reverse=True))
 
     def match(self, number: str) -> Targets:
@@ -193,17 +197,27 @@ class Routes:
                     return gateways
         return ()
 
+    def match_urn(self, urn: str) -> Targets:
+        """Of the longest service that it is within; no prefix of numbers is one."""
+        found = max((service for service in self._by_urn if within(urn, service)), key=len, default="")
+        return self._by_urn.get(found, ())
+
+    @property
+    def urns(self) -> tuple[str, ...]:
+        """Those that are carried, with the services within them."""
+        return tuple(self._by_urn)
+
     def __iter__(self) -> Iterator[RouteRule]:
         """By prefix."""
-        return (
-            RouteRule(prefix=prefix, gateways=self._by_prefix[prefix]) for prefix in sorted(self._by_prefix)
-        )
+        all_of_them = self._by_prefix | self._by_urn
+        return (RouteRule(prefix=prefix, gateways=all_of_them[prefix]) for prefix in sorted(all_of_them))
 
     def __len__(self) -> int:
-        return len(self._by_prefix)
+        return len(self._by_prefix) + len(self._by_urn)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Routes) and self._by_prefix == other._by_prefix
+        mine = (self._by_prefix, self._by_urn)
+        return isinstance(other, Routes) and mine == (other._by_prefix, other._by_urn)
 
     __hash__ = None  # type: ignore[assignment]
 

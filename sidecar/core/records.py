@@ -200,6 +200,7 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         routing_number=said.routing_number,
         npdi=said.npdi,
         cic=said.cic,
+        emergency=call.is_emergency,
         attest=attested.attest,
         origid=attested.origid,
         session_id=headers.get("session-id"),

@@ -21,10 +21,12 @@ from sidecar.core.policy import Gateway, Given, Load, Policy, Share, Targets
 from sidecar.core.servers import Server, ServerAt, draw_of, in_order
 
 
-def route_of(number: BilledNumber, call_id: UUID, policy: Policy) -> tuple[str, ...]:
-    """The gateways of the longest route prefix of the number as dialled, in the order that this call tries
-    them; none where no route matches."""
-    return tuple(_in_order(policy.routes.match(number.normalised), call_id.int & HASH_BITS))
+def route_of(number: BilledNumber, call_id: UUID, policy: Policy, urn: str = "") -> tuple[str, ...]:
+    """The gateways of the longest route prefix of the number as dialled, or of the URN in its place, in the
+    order that this call tries them; none where no route matches."""
+    routes = policy.routes
+    targets = routes.match_urn(urn) if urn else routes.match(number.normalised)
+    return tuple(_in_order(targets, call_id.int & HASH_BITS))
 
 
 def _in_order(gateways: Targets, chance: int) -> Iterator[str]:
@@ -48,16 +50,18 @@ def _at(shares: list[Share], point: int) -> Share:
     raise AssertionError("a point beyond the sum of the weights")
 
 
-def free_gateways(names: tuple[str, ...], given: Given) -> tuple[str, ...]:
+def free_gateways(names: tuple[str, ...], given: Given, *, even_full: bool = False) -> tuple[str, ...]:
     """Those of `names` that may take one more call: in their order, but those that are down last. They are
     tried all the same, because a probe may be wrong and the call would be lost. A name that no server is
     known of is nowhere."""
-    free = (name for name in names if _is_free(given.policy.gateways[name], given.load))
+    free = (name for name in names if _is_free(given.policy.gateways[name], given.load, even_full))
     return tuple(sorted(free, key=given.load.gateways_down.__contains__))
 
 
-def _is_free(gateway: Gateway, load: Load) -> bool:
-    return has_place(gateway, load) and (gateway.lookup is None or bool(load.servers.get(gateway.name)))
+def _is_free(gateway: Gateway, load: Load, even_full: bool) -> bool:
+    return (even_full or has_place(gateway, load)) and (
+        gateway.lookup is None or bool(load.servers.get(gateway.name))
+    )
 
 
 def has_place(gateway: Gateway, load: Load) -> bool:

@@ -17,7 +17,7 @@ from sidecar.core.admit import (
     servers_tried,
 )
 from sidecar.core.call import Call, Phase, closed, stamp_of, with_attempt
-from sidecar.core.commands import Append, Command, EntryKind, RelayAnswer, RelayFailure
+from sidecar.core.commands import Append, ArmDeadline, Command, EntryKind, RelayAnswer, RelayFailure
 from sidecar.core.deadlines import ring_deadline, talk_deadline
 from sidecar.core.dialog import Signal, after
 from sidecar.core.ending import answer_dropped, failed, rejected, unreachable
@@ -52,7 +52,12 @@ ATTEMPTS_MAX = 16
 
 def admitted(call: Call, event: Admitted, given: Given) -> Decision:
     call = replace(call, phase=Phase.ROUTING, granted_s=event.granted_s, reserved=event.reserved)
-    return call, (ring_deadline(call, given.policy), route_command(call, given.policy))
+    return call, (*_armed(call, ring_deadline(call, given.policy)), route_command(call, given.policy))
+
+
+def _armed(call: Call, deadline: ArmDeadline) -> tuple[ArmDeadline, ...]:
+    """No time ends an emergency call."""
+    return () if call.is_emergency else (deadline,)
 
 
 def credit_refused(call: Call, event: CreditRefused, given: Given) -> Decision:
@@ -111,7 +116,7 @@ def answer_held(call: Call, event: AnswerHeld, given: Given) -> Decision:
 
 
 def answer_recorded(call: Call, _event: AnswerRecorded, given: Given) -> Decision:
-    return call, (talk_deadline(call, given.policy), RelayAnswer(bridge_id=call.bridge_id))
+    return call, (*_armed(call, talk_deadline(call, given.policy)), RelayAnswer(bridge_id=call.bridge_id))
 
 
 def answer_relayed(call: Call, event: AnswerRelayed, _given: Given) -> Decision:
@@ -173,7 +178,8 @@ def _next_attempt(call: Call, event: RouteFailed, challenged: bool, given: Given
         return begin_attempt(call, (last.gateway, *call.gateways), event, policy, last.sent_user, other)
     free: tuple[str, ...] = ()
     if _may_fail_over(call, event, policy):
-        free = above_margin_floor(free_gateways(call.gateways, given), call, policy, event)
+        free = free_gateways(call.gateways, given, even_full=call.is_emergency)
+        free = above_margin_floor(free, call, policy, event)
     return begin_attempt(call, free, event, policy, server=server_for(free[0], call, given)) if free else None
 
 
@@ -255,7 +261,7 @@ def retried(call: Call, event: InviteReceived, given: Given) -> Decision:
     names = (last.gateway, *call.gateways)
     call = begin_attempt(call, names, event, given.policy, last.sent_user, last.server)
     return call, (
-        ring_deadline(call, given.policy),
+        *_armed(call, ring_deadline(call, given.policy)),
         route_command(call, given.policy),
         Append(kind=EntryKind.ATTEMPT, call=call),
     )

@@ -88,6 +88,7 @@ class ScriptedUA(asyncio.DatagramProtocol):
         self._seen: set[bytes] = set()
         self._transport: asyncio.DatagramTransport | None = None
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
         self._reading: set[asyncio.Task[None]] = set()
         self.repeats: list[Message] = []
@@ -136,6 +137,7 @@ class ScriptedUA(asyncio.DatagramProtocol):
 
     def _attach(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._streams = reader, writer
+        self._writers.append(writer)
         task = asyncio.get_running_loop().create_task(self._read(reader, writer), name="scripted UA")
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
@@ -231,8 +233,8 @@ class ScriptedUA(asyncio.DatagramProtocol):
             self._transport.close()
         for task in self._reading:
             task.cancel()
-        if self._streams is not None:
-            self._streams[1].close()
+        for writer in self._writers:
+            writer.close()
         if self._server is not None:
             self._server.close()
 

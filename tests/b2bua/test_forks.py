@@ -479,3 +479,37 @@ async def test_an_answer_that_crosses_the_cancel_is_hung_up_on_with_the_numbers_
         bye = await rig.gateway.expect("BYE")
         assert to_tag(bye) == "two"
         assert bye.cseq > max(used)
+
+
+async def test_a_callee_that_knows_no_tags_has_a_dialog_and_ends_it() -> None:
+    """RFC 3261 §12.1.2: its tag is null, in its requests and in ours to it."""
+    async with Rig() as rig:
+        call = await Forking.begun(rig)
+        await call.early(180, "")
+        _, _, a = await call.answered("")
+        b = Dialog.of_callee(call.at_b, "")
+        b.local = call.at_b["To"]
+        for method in ("INFO", "UPDATE"):
+            rig.in_dialog(rig.gateway, method, b, rig.gateway.contact(), cseq=len(method))
+            passed = await rig.caller.expect(method)
+            rig.caller.reply(passed, 200, rig.caller.contact())
+            assert "tag" not in (await rig.gateway.expect(200, method))["From"]
+        rig.in_dialog(rig.caller, "INFO", a, cseq=2)
+        info = await rig.gateway.expect("INFO")
+        assert "tag" not in info["To"]
+        rig.gateway.reply(info, 200)
+        await rig.caller.expect(200, "INFO")
+        rig.in_dialog(rig.gateway, "BYE", b, cseq=20)
+        assert (await rig.until(ByeReceived)).leg_name is LegName.B
+        await rig.gateway.expect(200, "BYE")
+        rig.caller.reply(await rig.caller.expect("BYE"), 200)
+        await rig.idle()
+
+
+async def test_without_its_tag_nobody_speaks_in_the_dialog_of_one_that_has_one() -> None:
+    async with Rig() as rig:
+        _, _, b = await rig.answered_call()
+        b.local = b.local.partition(";tag=")[0]
+        rig.in_dialog(rig.gateway, "BYE", b, cseq=1)
+        await rig.counted("dropped_foreign", 1)
+        assert rig.caller.quiet

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
 import pytest
 
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AckReceived, AnswerHeld, DeadlineReached, InviteReceived, Life
 from sidecar.core.terms import LegName
-from tests.b2bua.rig import ANSWER, Dialog, Rig
-from tests.b2bua.scripted_ua import Message
+from tests.b2bua.rig import ANSWER, OFFER, SDP, Dialog, Rig
+from tests.b2bua.scripted_ua import Message, ScriptedUA, sip
+from tests.rig.node import Node
 
 PRIVATE = [
     "10.0.0.7",
@@ -82,3 +86,83 @@ async def test_a_caller_is_reached_at_another_public_address_of_its_contact() ->
         _, b = await answered(rig, f"<sip:a@{other.host}:{other.port}>")
         rig.in_dialog(rig.gateway, "BYE", b, cseq=1)
         await other.expect("BYE")
+
+
+async def test_where_the_setting_says_so_a_caller_is_reached_at_its_contact_alone() -> None:
+    async with Rig(of_callers={"finds_nat": False}) as rig:
+        _, b = await answered(rig, "<sip:a@192.168.1.50:5062>")
+        rig.in_dialog(rig.gateway, "BYE", b, cseq=1)
+        await rig.gateway.expect(200, "BYE")
+        await rig.settled(rig.caller)
+        assert rig.caller.quiet
+
+
+PROFILE: Final = """
+[sip]
+listen_udp = ["{network}.1:0"]
+
+[peers.all]
+addresses = ["{network}.0/24"]
+nat = "{nat}"
+
+[gateways.carrier]
+host = "{network}.3"
+port = {port}
+"""
+
+
+@pytest.mark.parametrize("nat", ["auto", "off"])
+async def test_the_setting_decides_for_calls_of_a_node(tmp_path: Path, nat: str) -> None:
+    node = Node(tmp_path)
+    caller, gateway = [await ScriptedUA.udp(f"{node.network}.{last}") for last in (2, 3)]
+    node._profile = PROFILE.format(network=node.network, nat=nat, port=gateway.port)
+    async with node.up():
+        host, port = node.daemon.sip
+        caller.peer = gateway.peer = (host, port)
+
+        def from_caller(
+            method: str, uri: str, to: str, cseq: int, *headers: str, body: bytes = b""
+        ) -> Message:
+            data = sip(
+                f"{method} {uri} SIP/2.0",
+                caller.via_line(f"z9hG4bK-{method}-{cseq}"),
+                f"From: <sip:a@{caller.host}>;tag=a",
+                f"To: {to}",
+                "Call-ID: nat",
+                f"CSeq: {cseq} {method}",
+                "Max-Forwards: 70",
+                *headers,
+                body=body,
+            )
+            caller.send(data)
+            return Message(data, (caller.host, caller.port))
+
+        contact = "Contact: <sip:a@192.168.1.50:5062>"
+        from_caller(
+            "INVITE", f"sip:4930123@{host}:{port}", f"<sip:4930123@{host}>", 1, contact, SDP, body=OFFER
+        )
+        at_b = await gateway.expect("INVITE")
+        gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+        ok = await caller.until(200)
+        from_caller("ACK", ok["Contact"].strip("<>"), ok["To"], 1)
+        await gateway.expect("ACK")
+        b = Dialog.of_callee(at_b, "to-b")
+        gateway.send(
+            sip(
+                f"BYE {b.target} SIP/2.0",
+                gateway.via_line("z9hG4bK-bye"),
+                f"From: {b.local}",
+                f"To: {b.remote}",
+                f"Call-ID: {b.call_id}",
+                "CSeq: 1 BYE",
+                "Max-Forwards: 70",
+            )
+        )
+        await gateway.expect(200, "BYE")
+        if nat == "auto":
+            caller.reply(await caller.expect("BYE"), 200)
+        else:
+            from_caller("OPTIONS", f"sip:{host}:{port}", f"<sip:{host}>", 3)
+            await caller.expect(200, "OPTIONS")  # and nothing before it
+        caller.close()
+        gateway.close()

@@ -275,3 +275,59 @@ async def test_a_claim_is_not_said_again_to_a_peer_that_is_in_no_group() -> None
         up.gateway.peer = up.address()
         up.invite(f"Replaces: {replaces(a)}", agent=up.gateway)
         await up.gateway.expect(481)
+
+
+# --- early dialogs of a fork --------------------------------------------------------------------------------
+
+
+async def forked(up: Rig) -> tuple[dict[str, Dialog], dict[str, Dialog]]:
+    """A call that rings at two user agents: as the caller has their dialogs, and as they do."""
+    sent = up.invite(number="4930666", tag="from-a3")
+    await up.caller.expect(100)
+    invite = await up.until(InviteReceived)
+    up.send(up.route(invite))
+    at_b = await up.gateway.expect("INVITE")
+    here, there = {}, {}
+    for tag_of_b in ("one", "two"):
+        up.gateway.reply(at_b, 180, tag=tag_of_b)
+        here[tag_of_b] = Dialog.of_caller(sent, await up.caller.expect(180))
+        there[tag_of_b] = Dialog.of_callee(at_b, tag_of_b)
+    return here, there
+
+
+@pytest.mark.parametrize("which", ["one", "two"])
+@pytest.mark.parametrize("header", ["Replaces", "Join"])
+@pytest.mark.parametrize("names", ["as we are addressed", "as C is addressed"])
+async def test_a_claim_on_an_early_dialog_names_that_one(which: str, header: str, names: str) -> None:
+    async with rig() as up:
+        here, there = await forked(up)
+        c = there[which]
+        theirs = f"{c.call_id};to-tag={tag(c.local)};from-tag={tag(c.remote)}"
+        said = replaces(here[which]) if names == "as we are addressed" else theirs
+        invite = await claiming(up, f"{header}: {said};early-only")
+        up.send(up.route(invite))
+        assert (await up.gateway.expect("INVITE"))[header] == f"{theirs};early-only"
+
+
+@pytest.mark.parametrize("which", ["one", "two"])
+async def test_a_refer_names_an_early_dialog_as_its_callee_knows_it(which: str) -> None:
+    async with rig() as up:
+        _, a, _ = await up.answered_call()
+        here, there = await forked(up)
+        c, mine = there[which], here[which]
+        named = quote(replaces(mine), safe="")
+        target = f"Target-Dialog: {mine.call_id};local-tag={tag(mine.local)};remote-tag={tag(mine.remote)}"
+        up.in_dialog(up.caller, "REFER", a, f"Refer-To: <sip:c@192.0.2.7?Replaces={named}>", target, cseq=5)
+        passed = await up.gateway.expect("REFER")
+        theirs = quote(f"{c.call_id};to-tag={tag(c.local)};from-tag={tag(c.remote)}", safe="")
+        assert passed["Refer-To"].lower() == f"<sip:c@192.0.2.7?Replaces={theirs}>".lower()
+        assert passed["Target-Dialog"] == f"{c.call_id};remote-tag={tag(c.local)};local-tag={tag(c.remote)}"
+
+
+async def test_tags_of_two_early_dialogs_name_none() -> None:
+    async with rig() as up:
+        here, there = await forked(up)
+        mixed = f"{here['one'].call_id};to-tag={tag(here['one'].remote)};from-tag={tag(there['two'].local)}"
+        up.gateway.peer = up.address()
+        up.invite(f"Replaces: {mixed}", agent=up.gateway)
+        await up.gateway.expect(481)

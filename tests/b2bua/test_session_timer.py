@@ -166,6 +166,57 @@ async def reinvited(rig: Rig, a: Dialog, code: int, cseq: int) -> None:
     await rig.gateway.expect("ACK")
 
 
+BOUNDED = "Content-Type: multipart/mixed;boundary=one"
+ISUP = b"--one\r\nContent-Type: application/isup\r\nContent-Disposition: signal\r\n\r\n\x01\x02\r\n"
+ALONE = b"--one\r\nContent-Type: application/sdp\r\n\r\n" + OTHER_OFFER
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ISUP + ALONE + b"--one--\r\n",
+        ALONE + b"\r\n" + ISUP + b"--one--\r\n",
+        b'--one\r\nContent-Type: multipart/alternative; boundary="two"\r\n\r\n'
+        + ALONE.replace(b"--one", b"--two")
+        + b"--two--\r\n"
+        + ISUP
+        + b"--one--\r\n",
+        ISUP + ALONE,  # without its end
+    ],
+)
+@pytest.mark.parametrize("content", [BOUNDED, 'Content-Type: multipart/mixed; x=y; boundary="one"'])
+async def test_sdp_in_a_multipart_body_is_offered_again_as_it_was_and_alone(
+    body: bytes, content: str
+) -> None:
+    """What else is in the body was of its moment: an IAM is not sent twice."""
+    async with Rig() as rig:
+        a, _ = await answered_call(rig, INSISTS, in_invite=())
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=2, body=body, content=content)
+        await rig.caller.expect(100)
+        passed = await rig.gateway.expect("INVITE")
+        assert passed.body == body
+        rig.gateway.reply(passed, 200, INSISTS, body=ANSWER)
+        await rig.caller.expect(200)
+        rig.in_dialog(rig.caller, "ACK", a, cseq=2)
+        await rig.gateway.expect("ACK")
+        for _ in range(2):
+            await refreshed_by_invite(rig, rig.gateway, OTHER_OFFER)
+
+
+async def test_sdp_that_is_encoded_within_its_body_is_not_offered_again() -> None:
+    encoded = b"Content-Type: application/sdp\r\nContent-Transfer-Encoding: base64\r\n\r\ndj0w\r\n"
+    body = b"--one\r\n" + encoded + b"--one--\r\n"
+    async with Rig() as rig:
+        a, _ = await answered_call(rig, INSISTS, in_invite=())
+        rig.in_dialog(rig.caller, "INVITE", a, rig.caller.contact(), cseq=2, body=body, content=BOUNDED)
+        await rig.caller.expect(100)
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 200, INSISTS, body=ANSWER)
+        await rig.caller.expect(200)
+        rig.in_dialog(rig.caller, "ACK", a, cseq=2)
+        await rig.gateway.expect("ACK")
+        await goes_on(rig)
+
+
 @pytest.mark.parametrize(("code", "body"), [(200, OTHER_OFFER), (488, OFFER)])
 async def test_without_update_we_refresh_by_the_last_sdp_that_was_taken(code: int, body: bytes) -> None:
     async with Rig() as rig:

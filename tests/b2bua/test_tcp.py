@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 import pytest
@@ -10,7 +11,7 @@ from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AnswerHeld, InviteReceived, LegTerminated, RouteFailed
 from sidecar.core.terms import RouteFailure, TransportName
 from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
-from tests.b2bua.scripted_ua import ScriptedUA, sip
+from tests.b2bua.scripted_ua import Message, ScriptedUA, sip
 
 BOTH = (TransportName.UDP, TransportName.TCP)
 
@@ -262,3 +263,119 @@ async def test_a_message_that_fills_the_buffer_gets_513(size: int, code: int) ->
         spare = size - len(sip(*head, body=b"x" * 10_000)) + 10_000
         caller.send(sip(*head, body=b"x" * spare))
         await caller.expect(code)
+
+
+# --- lengths that are wrong ---------------------------------------------------------------------------------
+
+
+def with_length(data: bytes, line: bytes) -> bytes:
+    return re.sub(rb"Content-Length: [^\r]*\r\n", lambda _: line, data)
+
+
+class Composed(ScriptedUA):
+    """Keeps what it would send, so that it can be spoilt first."""
+
+    def send(self, data: bytes, to: tuple[str, int] | None = None) -> None:
+        self.kept = data
+
+
+async def call_over_tcp(rig: Rig) -> tuple[ScriptedUA, Dialog, Message]:
+    """Talking; the caller comes by TCP."""
+    rig.autopilot()
+    caller = await over_tcp(rig)
+    sent = rig.invite(agent=caller)
+    at_b = await rig.gateway.expect("INVITE")
+    rig.gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+    await caller.expect(100)
+    a = Dialog.of_caller(sent, await caller.expect(200))
+    rig.in_dialog(caller, "ACK", a, cseq=1)
+    await rig.gateway.expect("ACK")
+    return caller, a, at_b
+
+
+def composed(rig: Rig, agent: ScriptedUA, method: str, dialog: Dialog, cseq: int, body: bytes = b"") -> bytes:
+    paper = Composed()
+    paper.via, paper.host, paper.port, paper.peer = agent.via, agent.host, agent.port, agent.peer
+    rig.in_dialog(paper, method, dialog, cseq=cseq, body=body)
+    return paper.kept
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"Content-Length: many\r\n", b"Content-Length: -1\r\n", b"l: 99999999999\r\n"]
+)
+async def test_a_call_does_not_outlive_a_bye_whose_length_is_wrong(line: bytes) -> None:
+    async with Rig(transports=BOTH) as rig:
+        caller, a, _ = await call_over_tcp(rig)
+        caller.send(with_length(composed(rig, caller, "BYE", a, 2), line))
+        rig.gateway.reply(await rig.gateway.expect("BYE"), 200)
+        assert (await caller.expect(200, "BYE")).cseq == 2
+        await rig.idle()
+
+
+# What a body leaves behind where its length is too small; and what one takes along where it is too large.
+@pytest.mark.parametrize("off", [-1, -7, -9, -20, 1, 3, 4, 12, 30])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_call_does_not_outlive_the_bye_behind_a_body_whose_length_is_wrong(
+    off: int, at_once: bool
+) -> None:
+    async with Rig(transports=BOTH) as rig:
+        caller, a, _ = await call_over_tcp(rig)
+        body = OFFER.replace(b"107\r\n", b"107 9 RTP 9\r\n")
+        info = composed(rig, caller, "INFO", a, 2, body=body)
+        info = with_length(info, f"Content-Length: {len(body) + off}\r\n".encode())
+        bye = composed(rig, caller, "BYE", a, 3)
+        if at_once:
+            caller.send(info + bye)
+        else:
+            caller.send(info)
+            if off < 0:
+                rig.gateway.reply(await rig.gateway.expect("INFO"), 200)
+                await caller.expect(200, "INFO")
+            caller.send(bye)
+        rig.gateway.reply(await rig.gateway.until("BYE"), 200)
+        await caller.until(200, "BYE")
+        await rig.idle()
+
+
+async def test_nothing_but_an_end_is_read_out_of_a_body() -> None:
+    """A caller may have written it, and the proxy in front of it the length."""
+    async with Rig(transports=BOTH) as rig:
+        caller, a, _ = await call_over_tcp(rig)
+        within = rig_text(rig, caller)
+        body = OFFER + within
+        info = composed(rig, caller, "INFO", a, 2, body=body)
+        caller.send(with_length(info, f"Content-Length: {len(OFFER) - 9}\r\n".encode()))
+        rig.gateway.reply(await rig.gateway.expect("INFO"), 200)
+        await caller.expect(200, "INFO")
+        assert rig.hook.stats()["invites"] == 1  # both came in one piece
+
+
+def rig_text(rig: Rig, agent: ScriptedUA) -> bytes:
+    paper = Composed()
+    paper.via, paper.host, paper.port, paper.peer = agent.via, agent.host, agent.port, agent.peer
+    rig.invite(agent=paper, tag="other", body=b"")
+    return paper.kept
+
+
+@pytest.mark.parametrize("line", [b"", b"Content-Length: many\r\n"])
+@pytest.mark.parametrize("code", [180, 200, 486])
+async def test_a_response_whose_length_is_wrong_is_heard(code: int, line: bytes) -> None:
+    async with Rig(transports=BOTH) as rig:
+        gateway = rig.adopt(await ScriptedUA.tcp_server(f"{rig.network}.3"))
+        rig.invite()
+        await rig.caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite, port=gateway.port, transport=TransportName.TCP))
+        at_b = await gateway.expect("INVITE")
+        body = ANSWER if code == 200 else b""
+        headers = [gateway.contact(), *(["Content-Type: application/sdp"] if body else [])]
+        whole = gateway.response(at_b, code, *headers, tag="to-b", body=body)
+        gateway.send(with_length(whole, line))
+        if code == 200:
+            held = await rig.until(AnswerHeld)
+            rig.send(RelayAnswer(bridge_id=held.bridge_id))
+            assert (await rig.caller.expect(200)).body == ANSWER
+        elif code == 486:
+            assert (await rig.until(RouteFailed)).sip_code == 486
+        else:
+            await rig.caller.expect(180)

@@ -343,6 +343,22 @@ def test_an_authority_of_ones_own_that_will_not_do_is_one_error(
     assert said in shown
 
 
+def test_urns_that_routes_name_reach_the_bridge(start: Start) -> None:
+    rules = ("urn:service:sos", "urn:service:sos.fire", "")
+    routes = "".join(f"[[routes]]\nprefix = '{prefix}'\ngateways = ['carrier']\n" for prefix in rules)
+    loaded = start.load("", PROFILE + routes)
+    bridge = bridge_settings(loaded.settings, loaded.policy)
+    assert bridge.carried_urns == ("urn:service:sos", "urn:service:sos.fire")
+    assert start.load("", PROFILE).policy.routes.urns == ()
+
+
+@pytest.mark.parametrize("prefix", ["urn:", "URN:service:sos", "urn:service:", "urn:service:sos*", "sip:sos"])
+def test_a_prefix_is_a_number_or_a_urn(start: Start, prefix: str) -> None:
+    route = f"[[routes]]\nprefix = '{prefix}'\ngateways = ['carrier']\n"
+    [shown] = start.shown(start.problems("", PROFILE + route))
+    assert "or a URN in lower case" in shown
+
+
 def test_prepaid_accounts_that_may_call_for_nothing_are_named_up_to_five(start: Start) -> None:
     flag = "[billing]\nrecord_server_hang_up.timeout = false\n"
     for count, named in ((2, "prepaid accounts p0, p1"), (6, "prepaid accounts p0, p1, p2, p3, p4")):

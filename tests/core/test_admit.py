@@ -24,7 +24,7 @@ from sidecar.core.admit import (
     side_terms,
 )
 from sidecar.core.call import Call, Phase, Redirect, Stamp
-from sidecar.core.commands import Append, EntryKind, NoteRefusal, Reject, Reserve
+from sidecar.core.commands import Append, EntryKind, NoteRefusal, Reject, Reserve, Route
 from sidecar.core.deadlines import max_duration_ms, ring_deadline, talk_deadline
 from sidecar.core.decide import decide
 from sidecar.core.events import Admitted, Contact, InviteRefused, RouteFailed
@@ -946,3 +946,80 @@ def test_a_name_carries_a_transfer_where_all_of_its_servers_know_the_dialog() ->
         ((), False),
     ):
         assert may_carry(gateway, invite, Given(by_name(), Load(servers={"alpha": servers}))) is carries
+
+
+# --- emergency calls ----------------------------------------------------------------------------------------
+
+SOS_ROUTES = Routes(
+    [RouteRule(prefix="", gateways=("alpha",)), RouteRule(prefix="urn:service:sos", gateways=("beta",))]
+)
+
+
+def to_urn(urn: str, policy: Policy, load: Load | None = None) -> tuple[Call, tuple[Any, ...]]:
+    invite = replace(world.invite(0), request_uri=urn, request_user=urn)
+    return open_call(world.call_id(), invite, Given(policy, load or Load()))
+
+
+@pytest.mark.parametrize("urn", ["urn:service:sos", "URN:service:SOS.fire"])
+def test_an_emergency_call_is_refused_for_nothing_and_costs_nothing(urn: str) -> None:
+    policy = replace(
+        policy_of(accounts=account(prepaid=True, calls_max=1)),
+        routes=SOS_ROUTES,
+        gateways=gateways(beta={"calls_max": 1}),
+        blocked_numbers=frozenset({"*"}),
+        account_required=True,
+        calls_max=1,
+    )
+    full = Load(calls=9, by_account={"acme": 9}, by_gateway={"beta": 9})
+    call, commands = to_urn(urn, policy, full)
+    assert call.hangup is None
+    assert [type(command) for command in commands] == [Append]  # and no Reserve
+    assert call.is_emergency
+    assert [attempt.gateway for attempt in call.attempts] == ["beta"]
+    number = call.pricing.number
+    assert (number.received, number.billed, number.rule) == (urn, None, "urn")
+    routed, sent = decide(call, Admitted(**world.stamps(1), call_id=call.call_id), Given(policy, full))
+    [route] = sent  # no time ends it
+    assert isinstance(route, Route)
+    assert (route.urn, route.user) == (urn, urn)
+    assert routed.attempts[0].target == urn
+
+
+def test_an_emergency_call_says_so_in_its_record_and_is_free() -> None:
+    call, _ = to_urn("urn:service:sos", replace(policy_of(), routes=SOS_ROUTES), Load(is_draining=True))
+    assert call.hangup is not None
+    assert call.hangup.detail is Detail.DRAIN
+    record = cdr_of(call, policy_of())
+    assert (record.emergency, record.callee.received, record.callee.billed) == (True, "urn:service:sos", None)
+    [sell] = record.charges
+    assert (sell.rating_status.value, sell.total) == ("free", Decimal(0))
+
+
+@pytest.mark.parametrize("urn", ["urn:service:counseling", "urn:service:sosx"])
+def test_a_urn_is_routed_by_the_routes_that_name_it_alone(urn: str) -> None:
+    call, _ = to_urn(urn, replace(policy_of(), routes=SOS_ROUTES))
+    assert call.hangup is not None
+    assert call.hangup.detail is Detail.NO_ROUTE
+    assert not call.is_emergency
+
+
+def test_the_longest_service_wins() -> None:
+    rules = [
+        RouteRule(prefix=urn, gateways=(name,))
+        for urn, name in (("urn:service:sos", "a"), ("urn:service:sos.fire", "b"))
+    ]
+    routes = Routes(rules)
+    assert routes.match_urn("urn:service:sos.fire.x") == ("b",)
+    assert routes.match_urn("urn:service:sos.firex") == ("a",)
+    assert routes.match_urn("urn:service") == ()
+    assert routes.match("urn:service:sos") == ()
+    assert [rule.prefix for rule in routes] == ["urn:service:sos", "urn:service:sos.fire"]
+    assert len(routes) == 2
+
+
+def test_a_number_in_the_place_of_a_urn_is_sent_as_one() -> None:
+    policy = replace(policy_of(routes=("alpha",)), routes=SOS_ROUTES)
+    call, _ = to_urn("urn:service:sos", policy)
+    again = begin_attempt(call, ("alpha",), world.invite(0), policy, "112")
+    assert again.attempts[-1].target.startswith("sip:112@")
+    assert route_command(again, policy).urn == ""

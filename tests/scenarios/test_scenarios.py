@@ -19,6 +19,7 @@ from tests.scenarios.table import BY_NAME, SCENARIOS
 
 SIPP_SCENARIOS = Path(__file__).parent.parent.parent / "sipp_scenarios"
 SIPP_ALONE = {
+    "caller-bye-forked": "the dialogs of a fork are the bridge's; the core keeps their names for a crash",
     "caller-bye-private": "which headers a gateway gets is the bridge's: here it is caller-bye-in-call",
     "caller-refer-in-call": "the bridge passes a REFER, the core does not hear of it",
     "caller-refer-refused": "the bridge refuses a REFER, the core does not hear of it",

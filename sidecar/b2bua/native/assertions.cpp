@@ -12,20 +12,23 @@ constexpr std::size_t value_bytes_max = 2048;
 
 bool named(const pjsip_hdr* header, std::string_view name) { return same_text(header->name, name); }
 
-// In small letters, without blanks.
+// In small letters, without blanks; empty where it is too long to be read.
 std::string plain_value(const pjsip_hdr* header) {
-    std::string value = header_value(header, value_bytes_max);
+    std::string value = lower(header_value(header, value_bytes_max));
     std::erase_if(value, [](char c) { return c == ' ' || c == '\t' || c == '"'; });
-    std::transform(value.begin(), value.end(), value.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c | 0x20 : c; });
     return value;
 }
 
-// Remote-Party-ID has a mark of its own.
+// Remote-Party-ID has a mark of its own. Wherever it stands: a display name or a user may hold another in front of it.
 bool is_marked_private(const pjsip_hdr* header) {
     constexpr std::string_view mark = ";privacy=";
     const std::string value = plain_value(header);
-    const auto at = value.find(mark);
-    return at != std::string::npos && !value.substr(at + mark.size()).starts_with("off");
+    if (value.empty()) return true;
+    for (auto at = value.find(mark); at != std::string::npos; at = value.find(mark, at)) {
+        at += mark.size();
+        if (value.substr(at, value.find_first_of(";,", at) - at) != "off") return true;
+    }
+    return false;
 }
 
 }  // namespace
@@ -36,6 +39,7 @@ Assertions::Assertions(const pjsip_hdr* headers_of_message, bool sender_trusted,
     for (const pjsip_hdr* header = headers_of_message->next; header != headers_of_message; header = header->next) {
         if (!named(header, "Privacy")) continue;
         const std::string value = plain_value(header);
+        hidden_ = hidden_ || value.empty();
         for (std::string_view rest = value; !rest.empty();) {
             const auto word = rest.substr(0, rest.find_first_of(";,"));
             rest.remove_prefix(std::min(word.size() + 1, rest.size()));

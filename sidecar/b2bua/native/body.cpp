@@ -85,6 +85,11 @@ std::string_view take_parameter(std::string_view& rest) {
     return stripped(parameter);
 }
 
+std::string_view unquoted(std::string_view text) {
+    const bool quoted = text.size() > 1 && text.front() == '"' && text.back() == '"';
+    return quoted ? text.substr(1, text.size() - 2) : text;
+}
+
 struct MediaType {
     std::string_view type, subtype, boundary;
 };
@@ -98,10 +103,7 @@ MediaType media_type_of(std::string_view value) {
         const auto parameter = take_parameter(parameters);
         const auto equals = parameter.find('=');
         if (equals == std::string_view::npos || !same(stripped(parameter.substr(0, equals)), "boundary")) continue;
-        found.boundary = stripped(parameter.substr(equals + 1));
-        if (found.boundary.size() > 1 && found.boundary.front() == '"' && found.boundary.back() == '"') {
-            found.boundary = found.boundary.substr(1, found.boundary.size() - 2);
-        }
+        found.boundary = unquoted(stripped(parameter.substr(equals + 1)));
     }
     return found;
 }
@@ -121,31 +123,34 @@ Line kind_of(std::string_view line, std::string_view boundary) {  // RFC 2046 §
     return line.empty() ? Line::delimiter : line == "--" ? Line::end : Line::text;
 }
 
-bool has_sdp(Sdp what, std::string_view type, std::string_view disposition, std::string_view bytes, int depth);
+// The SDP in such a body, or nothing.
+std::string_view find_sdp(Sdp what, const MediaType& type, std::string_view disposition, std::string_view bytes, int depth);
 
-bool part_has_sdp(Sdp what, std::string_view part, int depth) {
+std::string_view find_in_part(Sdp what, std::string_view part, int depth) {
     const Fields fields = take_fields(part);
-    return has_sdp(what, fields.type, fields.disposition, part, depth);
+    return find_sdp(what, media_type_of(fields.type), fields.disposition, part, depth);
 }
 
-bool has_sdp(Sdp what, std::string_view value, std::string_view disposition, std::string_view bytes, int depth) {
-    const MediaType type = media_type_of(value);
-    if (is_sdp(type)) return !stripped(bytes).empty() && is_of(what, disposition);
-    if (!same(type.type, "multipart") || depth == depth_max) return false;
+std::string_view find_sdp(Sdp what, const MediaType& type, std::string_view disposition, std::string_view bytes, int depth) {
+    if (is_sdp(type)) return !stripped(bytes).empty() && is_of(what, disposition) ? bytes : std::string_view();
+    if (!same(type.type, "multipart") || depth == depth_max) return {};
     std::string_view rest = bytes, boundary = type.boundary;
     const char* part = nullptr;
+    const auto found_up_to = [&](const char* end) {
+        if (part == nullptr) return std::string_view();
+        return find_in_part(what, {part, static_cast<std::size_t>(end - part)}, depth + 1);
+    };
     while (!rest.empty()) {
         const auto line = take_line(rest);
         // Some leave the boundary out of Content-Type: it is that of the first line that can be one.
         if (boundary.empty() && line.size() > 2 && line.starts_with("--")) boundary = stripped(line.substr(2));
         const Line kind = boundary.empty() ? Line::text : kind_of(line, boundary);
         if (kind == Line::text) continue;
-        if (part != nullptr && part_has_sdp(what, {part, static_cast<std::size_t>(line.data() - part)}, depth + 1)) return true;
-        if (kind == Line::end) return false;
+        const auto found = found_up_to(line.data());
+        if (!found.empty() || kind == Line::end) return found;
         part = rest.data();
     }
-    // It lacks its end, which whoever reads it may overlook.
-    return part != nullptr && part_has_sdp(what, {part, static_cast<std::size_t>(bytes.data() + bytes.size() - part)}, depth + 1);
+    return found_up_to(bytes.data() + bytes.size());  // it lacks its end, which whoever reads it may overlook
 }
 
 }  // namespace
@@ -190,7 +195,20 @@ bool has_sdp(const pjsip_rx_data* rdata, Sdp what) {
     const auto bytes = raw_body(rdata);
     if (bytes.empty()) return false;
     const Fields fields = fields_of(rdata);
-    return has_sdp(what, fields.type, fields.disposition, bytes, 0);
+    return !find_sdp(what, media_type_of(fields.type), fields.disposition, bytes, 0).empty();
+}
+
+std::optional<std::string> sdp_in(const pjsip_msg_body* body) {
+    MediaType type{view(body->content_type.type), view(body->content_type.subtype), {}};
+    const pj_str_t name = borrow("boundary");
+    if (const auto* boundary = pjsip_param_find(&body->content_type.param, &name)) type.boundary = unquoted(view(boundary->value));
+    std::string sdp(find_sdp(Sdp::session, type, {}, {static_cast<const char*>(body->data), body->len}, 0));
+    if (sdp.empty()) return std::nullopt;
+    if (is_sdp(type)) return sdp;
+    if (!sdp.starts_with("v=")) return std::string();
+    // RFC 2046 §5.1.1: the last line break is the delimiter's. Whoever takes it for the SDP's own has none of its own there.
+    if (sdp.ends_with("\r\n\r\n")) sdp.resize(sdp.size() - 2);
+    return sdp;
 }
 
 bool has_broken_sdp(const pjsip_rx_data* rdata) {

@@ -3,6 +3,8 @@
 
 #include <pjsip.h>
 
+#include <optional>
+#include <string>
 #include <string_view>
 
 namespace sidecar {
@@ -26,6 +28,9 @@ enum class Sdp {
     media,    // that, or `early-session` (RFC 3959): the caller may hear something
 };
 bool has_sdp(const pjsip_rx_data* rdata, Sdp what);
+
+// The offer or answer of a body by itself, if it has one; empty where it is encoded.
+std::optional<std::string> sdp_in(const pjsip_msg_body* body);
 
 // A body that is said to be SDP, alone and not encoded, and does not even consist of SDP's lines (RFC 8866 §9). What they
 // say is the other leg's business, so that any codec and any attribute passes.

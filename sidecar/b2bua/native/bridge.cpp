@@ -444,6 +444,7 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
     pjsip_via_hdr* via = rdata->msg_info.via;
     via->maddr_param.slen = 0;  // RFC 3261 §18.2.2 would have us answer to an address of the sender's choice
     validity::take_first(rdata);
+    validity::read_bare_tags(rdata);
     keep_as_received(context_, rdata);
     const auto method = rdata->msg_info.msg->line.req.method.id;
     const int group = context_.group_of(&rdata->pkt_info.src_addr, rdata->tp_info.transport);
@@ -454,7 +455,10 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
         if (Leg* leg = find(to_tag)) {
             const Dialog& dialog = leg->dialog_meant(to_tag, view(rdata->msg_info.from->tag));
             complete(rdata, dialog);
-            if (dialog.hears(rdata) && rdata->msg_info.from->tag.slen != 0) {
+            // RFC 3261 §12.1.2: a callee that knows no tags has the tag null, in requests of its own too.
+            auto& from_tag = rdata->msg_info.from->tag;
+            if (from_tag.slen == 0) from_tag = borrow("");  // pjsip copies it, of whatever length
+            if (dialog.hears(rdata) && (from_tag.slen != 0 || dialog.remote_tag().empty())) {
                 connections_.heard(rdata->tp_info.transport);
                 return refused_for_defects(rdata);
             }
@@ -506,6 +510,7 @@ bool Bridge::is_over_rate(const pjsip_rx_data* rdata, int group) {
     const int per_s = context_.settings.peers.requests_per_s(group);
     const auto method = rdata->msg_info.msg->line.req.method.id;
     if (per_s == 0 || method == PJSIP_ACK_METHOD || method == PJSIP_CANCEL_METHOD) return false;
+    if (method == PJSIP_INVITE_METHOD && is_emergency(request_uri_of(rdata))) return false;
     return !peers_limit_.allows(source_of(rdata), per_s, Moment::now().mono_ns);
 }
 
@@ -526,6 +531,7 @@ static bool is_to_its_own(const pjsip_rx_data* response) {
 bool Bridge::gate_response(pjsip_rx_data* rdata) {
     if (!hears_) return true;
     validity::take_first(rdata);
+    validity::read_bare_tags(rdata);
     keep_as_received(context_, rdata);
     // We send none without. pjsip makes keys of such responses that point to nothing.
     const bool ours = rdata->msg_info.from->tag.slen != 0 &&
@@ -626,7 +632,10 @@ bool Bridge::refused_as_malformed(pjsip_rx_data* rdata) {
         return refuse(Counter::refused_loop, PJSIP_SC_LOOP_DETECTED);
     }
     const pjsip_uri* uri = info.msg->line.req.uri;
-    if (!PJSIP_URI_SCHEME_IS_SIP(uri) && !PJSIP_URI_SCHEME_IS_SIPS(uri) && !PJSIP_URI_SCHEME_IS_TEL(uri)) {
+    const bool own_scheme = PJSIP_URI_SCHEME_IS_SIP(uri) || PJSIP_URI_SCHEME_IS_SIPS(uri) || PJSIP_URI_SCHEME_IS_TEL(uri);
+    const auto& urns = context_.settings.carried_urns;
+    const auto is_its = [&](const std::string& service) { return is_within(request_uri_of(rdata), service); };
+    if (!own_scheme && std::none_of(urns.begin(), urns.end(), is_its)) {
         return refuse(Counter::refused_scheme, PJSIP_SC_UNSUPPORTED_URI_SCHEME);
     }
     const auto* contact = static_cast<const pjsip_contact_hdr*>(pjsip_msg_find_hdr(info.msg, PJSIP_H_CONTACT, nullptr));
@@ -664,6 +673,7 @@ bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
         respond_stateless(context_, rdata, PJSIP_SC_SERVICE_UNAVAILABLE, context_.settings.retry_after_s);
         return true;
     }
+    if (not_accepting_.empty() && is_emergency(request_uri_of(rdata))) return false;
     auto detail = refusing();
     if (!detail.empty()) {
         context_.counters.add(not_accepting_.empty() ? Counter::refused_node_full : Counter::refused_not_accepting);
@@ -838,9 +848,11 @@ void Bridge::on_dropped(const pjsip_tp_dropped_data& dropped) {
     const int code = BrokenStreams::code_for(dropped);
     const auto bytes = BrokenStreams::received(dropped);
     std::string_view reason = code == PJSIP_SC_MESSAGE_TOO_LARGE ? "length" : "Content-Length";
-    // Where nobody knows how long it is, only what needs no body is heard.
-    if (code == 0 || SecondReading::ends_something(bytes)) {
-        reason = second_reading_.hear(dropped, code == 0 ? bytes : SecondReading::head_of(bytes));
+    const auto heard = SecondReading::to_be_heard(bytes, code);
+    if (!heard.empty()) {
+        const bool stream = (dropped.tp->flag & PJSIP_TRANSPORT_DATAGRAM) == 0;
+        const auto ending = stream ? SecondReading::ending_in(heard) : std::string();
+        reason = second_reading_.hear(dropped, ending.empty() ? heard : std::string_view(ending));
         if (!reason.empty()) tell_dropped(&second_reading_.message(), bytes, reason);
     }
     if (!reason.empty()) {

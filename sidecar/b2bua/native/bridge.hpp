@@ -76,6 +76,7 @@ private:
     void leave(Leg& leg) override;
     void enter(Leg& caller, const Dialog& early) override;
     void leave(const Dialog& early) override;
+    Leg* find_leg(std::string_view local_tag) const override { return find(local_tag); }
     Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const override;
     void abandon(std::unique_ptr<CalleeLeg> abandoned) override;
     void await_ack(pjsip_transaction* refused_invite) override { unacknowledged_.take(refused_invite); }

@@ -130,7 +130,7 @@ InviteReceived invite_of(Context& context, const pjsip_rx_data* invite, std::uin
         received.tls_name = context.tls_names.name_of(group, invite->tp_info.transport);
     }
     received.request_uri = request_uri;
-    received.request_user = user_in(request_uri);
+    received.request_user = lower(request_uri.substr(0, 4)) == "urn:" ? std::string(request_uri) : user_in(request_uri);
     received.from_user = user_in(printed(from, PJSIP_URI_IN_REQ_URI));
     received.passports = passports_of(context, invite);
     received.headers = wanted_headers_of(context, invite->msg_info.msg);
@@ -498,7 +498,7 @@ void Call::pass_provisional(const inputs::Provisional& input) {
     // Of a branch that A has no dialog for: no media, and no PRACK that would go to another.
     header_policy::Options options = a_.passing();
     options.body = early != nullptr || input.leg.dialog.remote_tag().empty() || tag == input.leg.dialog.remote_tag();
-    if (early == nullptr && options.body && !tag.empty()) input.leg.dialog.learn(input.response);
+    if (early == nullptr && options.body && (!tag.empty() || input.leg.own_code != 0)) input.leg.dialog.learn(input.response);
     if (options.body && has_early_media(input.response)) early_media_relayed_ = true;
     a_.provisional(input.response, options, early != nullptr ? early->a : a_.dialog);
 }
@@ -627,7 +627,7 @@ bool Call::left_one_branch(pjsip_rx_data* bye) {
     if (held || !b_ || b_->dialogs_open() < 2) return false;
     if (!answer_request(context_, bye, PJSIP_SC_OK, a_.dialog.local_tag())) return true;
     Dialog& there = early != nullptr ? early->b : b_->dialog;
-    if (there.remote_tag().empty()) return true;  // of an attempt that is over
+    if (!there.established()) return true;  // of an attempt that is over
     if (TxPtr passed = there.request(pjsip_bye_method)) {
         pass_through(context_, bye, passed.get(), b_->passing());
         send_unattended(context_, std::move(passed));
@@ -763,7 +763,7 @@ bool Call::refused_in_dialog(Leg& leg, pjsip_rx_data* request) {
     }
     Leg* peer = other(leg);
     EarlyDialog* early = early_dialog_of(leg, request);
-    const auto reaches = [&] { return !(early != nullptr ? early->of(peer->side()) : peer->dialog).remote_tag().empty(); };
+    const auto reaches = [&] { return (early != nullptr ? early->of(peer->side()) : peer->dialog).established(); };
     if (state_ == State::ending || peer == nullptr || peer->ended() || !reaches()) {
         return refuse_in_dialog(leg, request, Counter::unmatched_requests, PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }

@@ -26,6 +26,7 @@ struct Route {
     Transport transport;
     std::string authority;  // host and port of the Request-URI; empty: `host` and `port`
     std::string user;
+    std::string urn;  // in the place of a SIP URI
     std::string uri_parameters;  // of the Request-URI, each with its `;`
     std::string to_parameters, from_parameters;
     int no_response_ms;
@@ -38,7 +39,7 @@ struct Route {
     bool large_by_udp;
     bool single_branch;  // the caller is shown one dialog, and we ask not to fork
     bool keep_identity;
-    SIDECAR_DECLARES(Route, bridge_id, attempt, gateway, host, port, transport, authority, user, uri_parameters,
+    SIDECAR_DECLARES(Route, bridge_id, attempt, gateway, host, port, transport, authority, user, urn, uri_parameters,
                      to_parameters, from_parameters, no_response_ms, no_progress_ms, from_user, anonymous, add_headers, withheld_headers,
                      liveness, large_by_udp, single_branch, keep_identity)
 };

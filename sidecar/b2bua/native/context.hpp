@@ -31,6 +31,7 @@ public:
     virtual void leave(Leg& leg) = 0;
     virtual void enter(Leg& caller, const Dialog& early) = 0;  // another of its dialogs
     virtual void leave(const Dialog& early) = 0;
+    virtual Leg* find_leg(std::string_view local_tag) const = 0;
     virtual Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const = 0;
     virtual void abandon(std::unique_ptr<CalleeLeg> abandoned) = 0;  // an attempt whose call goes on without it
     virtual void await_ack(pjsip_transaction* refused_invite) = 0;

@@ -114,7 +114,7 @@ bool Dialog::refresh_target(const std::string& uri) {
 }
 
 void Dialog::start_uas(const pjsip_rx_data* invite) {
-    is_uas_ = true;
+    is_uas_ = established_ = true;
     const pjsip_msg* msg = invite->msg_info.msg;
     pool_ = new_pool(context_, "dialog", 1024, 512);
     pj_pool_t* pool = pool_.get();
@@ -221,13 +221,18 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const Shown
     if (!to.user.empty()) uri += to.user + "@";
     uri += to.authority.empty() ? host_port(to.host, to.port) : to.authority;
     static constexpr const char* transports[] = {"", ";transport=tcp", ";transport=tls"};
-    const pjsip_uri* plain = read_uri(pool, uri, to.to_parameters);
-    const pjsip_uri* full = read_uri(pool, uri, to.parameters, transports[static_cast<std::size_t>(transport_)]);
+    const pjsip_uri* urn = to.urn.empty() ? nullptr : other_uri(pool, copy(pool, to.urn));
+    const pjsip_uri* plain = urn != nullptr ? urn : read_uri(pool, uri, to.to_parameters);
+    const pjsip_uri* full =
+        urn != nullptr ? urn : read_uri(pool, uri, to.parameters, transports[static_cast<std::size_t>(transport_)]);
     if (plain == nullptr || full == nullptr) return false;
-    const auto* parsed = static_cast<const pjsip_sip_uri*>(pjsip_uri_get_uri(full));
-    const bool is_there = to.authority.empty() ? view(parsed->host) == without_brackets(to.host) && parsed->port == to.port
-                                               : authority_of(parsed) == to.authority;
-    if (!is_there) return false;  // the user held an @
+    if (urn == nullptr) {
+        const auto* parsed = static_cast<const pjsip_sip_uri*>(pjsip_uri_get_uri(full));
+        const bool is_there = to.authority.empty()
+                                  ? view(parsed->host) == without_brackets(to.host) && parsed->port == to.port
+                                  : authority_of(parsed) == to.authority;
+        if (!is_there) return false;  // the user held an @
+    }
     authority_ = to.authority;
     set_target(full);
 
@@ -243,6 +248,13 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const Shown
     const auto* shown = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(local_->uri));
     contact_ = make_contact(context_.settings, pool, transport_, transferred_to(context_.settings, raw_user(shown)));
     routes_ = empty_routes(pool);
+    if (urn != nullptr) {  // RFC 3261 §8.1.2: nothing else says where it goes
+        const std::string next = "sip:" + host_port(to.host, to.port) + transports[static_cast<std::size_t>(transport_)] + ";lr";
+        auto* route = pjsip_route_hdr_create(pool);
+        route->name_addr.uri = static_cast<pjsip_uri*>(pjsip_uri_get_uri(read_uri(pool, next)));
+        pj_list_push_back(routes_, route);
+        ++route_count_;
+    }
     local_cseq_ = names.cseq;
     branch_ = names.branch;
     local_address_ = here;
@@ -321,6 +333,7 @@ void Dialog::start_fork(const Dialog& original, const pjsip_rx_data* response) {
 
 void Dialog::start_as_branch(const Dialog& original, int invite_cseq) {
     clone(original);
+    established_ = true;
     party_ = original.party_;
     local_->tag = copy(pool_.get(), random_hex(8));
     for (auto* route = original.routes_->next; route != original.routes_; route = route->next) {
@@ -337,7 +350,7 @@ void Dialog::swap(Dialog& other) {
                         dialog.target_, dialog.target_text_, dialog.routes_, dialog.route_count_, dialog.local_cseq_,
                         dialog.remote_cseq_, dialog.branch_, dialog.digest_, dialog.local_address_, dialog.remote_address_,
                         dialog.transport_, dialog.party_, dialog.authority_, dialog.alone_, dialog.udp_only_,
-                        dialog.is_uas_, dialog.saved_, dialog.connection_);
+                        dialog.is_uas_, dialog.established_, dialog.saved_, dialog.connection_);
     };
     auto ours = all_of(*this), theirs = all_of(other);
     ours.swap(theirs);
@@ -345,7 +358,7 @@ void Dialog::swap(Dialog& other) {
 
 bool Dialog::start_saved(const SavedLeg& leg, Side side, int group, const std::string& gateway, pjsip_transport* transport) {
     constexpr int cseq_step = 1'000'000;
-    saved_ = true;
+    saved_ = established_ = true;
     is_uas_ = side == Side::a;
     pool_ = new_pool(context_, "dialog", 1024, 512);
     pj_pool_t* pool = pool_.get();
@@ -419,6 +432,7 @@ void Dialog::learn(const pjsip_rx_data* response) {
     const auto tag = view(response->msg_info.to->tag);
     const bool final = msg->line.status.code >= 200;
     if (!final && !remote_tag().empty()) return;  // early dialogs after the first change nothing
+    established_ = true;
     if (tag != remote_tag()) remote_->tag = copy(pool_.get(), tag);
     if (const pjsip_uri* uri = contact_uri(msg)) {
         if (printed(static_cast<const pjsip_uri*>(pjsip_uri_get_uri(uri)), PJSIP_URI_IN_REQ_URI) != target_text_) {

@@ -36,6 +36,7 @@ struct Destination {
     std::string parameters{}, to_parameters{};  // of the Request-URI and of To
     std::string authority{};  // host and port of both; empty: `host` and `port`
     std::string gateway{};
+    std::string urn{};  // the Request-URI and To; empty: they are made of the rest
 };
 
 struct ShownCaller {
@@ -96,6 +97,7 @@ public:
     std::string_view call_id() const { return view(call_id_->id); }
     std::string_view local_tag() const { return view(local_->tag); }
     std::string_view remote_tag() const { return view(remote_->tag); }
+    bool established() const { return established_; }  // with whoever has that tag, which may be null (§12.1.2)
     const std::string& target() const { return target_text_; }
     const std::string& branch() const { return branch_; }
     int local_cseq() const { return local_cseq_; }
@@ -145,6 +147,7 @@ private:
     bool alone_ = false;  // see start_alone
     bool udp_only_ = false;
     bool is_uas_ = false;
+    bool established_ = false;
     bool saved_ = false;  // its connection went with the earlier boot
     pjsip_transport* connection_ = nullptr;  // a reference is held
 };

@@ -267,7 +267,7 @@ void CallerLeg::on_finished() { call_->on(inputs::LegEnded{}); }
 
 static Destination destination_of(const commands::Route& route) {
     return {route.host,          route.port,      route.transport, route.user, route.uri_parameters,
-            route.to_parameters, route.authority, route.gateway};
+            route.to_parameters, route.authority, route.gateway,  route.urn};
 }
 
 CalleeLeg::CalleeLeg(Context& context, Call& call, int attempt) : Leg(context, call, Side::b), attempt_(attempt) {}

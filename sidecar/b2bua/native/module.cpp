@@ -148,6 +148,7 @@ Settings to_settings(nb::dict d) {
     s.unlisted_refused_per_s = nb::cast<int>(get("unlisted_refused_per_s"));
     s.refuse_unlisted = nb::cast<bool>(get("refuse_unlisted"));
     s.wanted_headers = nb::cast<std::vector<std::string>>(get("wanted_headers"));
+    s.carried_urns = nb::cast<std::vector<std::string>>(get("carried_urns"));
     s.product = nb::cast<std::string>(get("product"));
     for (auto [detail, cause] : nb::cast<nb::dict>(get("q850_causes"))) {
         s.q850_causes[nb::cast<std::string>(detail)] = nb::cast<int>(cause);

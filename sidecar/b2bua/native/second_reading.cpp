@@ -20,13 +20,6 @@ constexpr std::size_t name_bytes_max = 128;
 bool is_blank(char c) { return c == ' ' || c == '\t'; }
 bool is_newline(char c) { return c == '\r' || c == '\n'; }
 
-bool is_token(std::string_view text) {
-    const auto allowed = [](unsigned char c) {
-        return std::isalnum(c) != 0 || (c != 0 && std::strchr("-.!%*_`'~+", c) != nullptr);
-    };
-    return !text.empty() && std::all_of(text.begin(), text.end(), allowed);
-}
-
 std::string_view without_newline(std::string_view line) {
     while (!line.empty() && is_newline(line.back())) line.remove_suffix(1);
     return line;
@@ -89,34 +82,38 @@ const pjsip_rx_data* received_with(const pjsip_tp_dropped_data& dropped, std::st
     return with->tp_info.transport == dropped.tp && with->msg_info.msg_buf == data ? with : nullptr;
 }
 
-// RFC 3986 §3.1. pjsip reads a URI of another scheme than its own, and then stumbles over the blank behind it.
-pjsip_uri* uri_of_another_scheme(pj_pool_t* pool, std::string_view uri) {
-    const auto colon = uri.find(':');
-    if (colon == std::string_view::npos || colon + 1 == uri.size() || !is_token(uri.substr(0, colon))) return nullptr;
-    const auto scheme = uri.substr(0, colon), content = uri.substr(colon + 1);
-    const pj_str_t written = borrow(scheme);
-    for (const char* own : {"sip", "sips", "tel"}) {
-        if (same_text(written, own)) return nullptr;
-    }
-    const bool printable = std::all_of(content.begin(), content.end(), [](unsigned char c) {
-        return c > 0x20 && c < 0x7f && c != '<' && c != '>' && c != '"';
-    });
-    if (!printable) return nullptr;
-    auto* made = pjsip_other_uri_create(pool);
-    made->scheme = written;
-    made->content = borrow(content);
-    return reinterpret_cast<pjsip_uri*>(made);
+bool ends_something(std::string_view bytes) {  // by its first word
+    return bytes.starts_with("BYE ") || bytes.starts_with("CANCEL ") || bytes.starts_with("ACK ");
 }
 
 }  // namespace
 
-bool SecondReading::ends_something(std::string_view bytes) {
-    return bytes.starts_with("BYE ") || bytes.starts_with("CANCEL ") || bytes.starts_with("ACK ");
+std::string_view SecondReading::to_be_heard(std::string_view bytes, int code) {
+    if (code == 0) return bytes;
+    const auto end = bytes.find("\r\n\r\n");
+    const auto head = bytes.substr(0, end == std::string_view::npos ? bytes.rfind('\n') + 1 : end + 2);
+    if (ends_something(bytes)) return head;
+    if (!bytes.starts_with("SIP/2.0 ")) return {};
+    const bool needs_body = bytes.substr(8, 1) == "2" && names_in(bytes).method == "INVITE";
+    if (!needs_body) return head;
+    // Its connection is given up: all that is there of it is its own.
+    return code == PJSIP_SC_BAD_REQUEST ? bytes : std::string_view();
 }
 
-std::string_view SecondReading::head_of(std::string_view bytes) {
-    const auto end = bytes.find("\r\n\r\n");
-    return bytes.substr(0, end == std::string_view::npos ? bytes.rfind('\n') + 1 : end + 2);
+std::string SecondReading::ending_in(std::string_view bytes) {
+    std::string_view rest = bytes;
+    const auto first = without_newline(take_line(rest));
+    const auto behind_first = rest;
+    const bool is_request = is_token(first.substr(0, first.find(' '))) && first.ends_with(" SIP/2.0");
+    if (first.starts_with("SIP/2.0 ") || (is_request && std::count(first.begin(), first.end(), ' ') == 2)) return {};
+    while (!rest.empty() && !is_newline(rest.front())) {
+        const auto from = rest;
+        const auto line = without_newline(take_line(rest));
+        if (ends_something(line) && line.ends_with(" SIP/2.0")) return std::string(from);
+    }
+    const auto method = names_in("SIP/2.0\r\n" + std::string(behind_first)).method;
+    if (!ends_something(method + " ")) return {};
+    return method + " sip:invalid SIP/2.0\r\n" + std::string(behind_first);
 }
 
 SecondReading::Names SecondReading::names_in(std::string_view bytes) {
@@ -179,7 +176,8 @@ bool SecondReading::take_source(const pjsip_tp_dropped_data& dropped) {
 
 // Without the lines of the head that are no header fields: pjsip could not name them.
 std::string_view SecondReading::lay_out(std::string_view bytes) {
-    if (bytes.size() + slack >= sizeof message_->pkt_info.packet) return "length";
+    constexpr std::size_t added_max = 3;  // an empty line where there is none, and the end
+    if (slack + bytes.size() + added_max > sizeof message_->pkt_info.packet) return "length";
     char* const begin = message_->pkt_info.packet + slack;
     end_ = begin;
     const auto add = [&](std::string_view text) { end_ = std::copy(text.begin(), text.end(), end_); };
@@ -285,7 +283,7 @@ void SecondReading::put_right() {
     const pj_str_t method = borrow(first_line_.substr(0, method_.size()));
     pjsip_method_init_np(&line.method, const_cast<pj_str_t*>(&method));
     const bool ends_well = first_line_.ends_with(" SIP/2.0");
-    pjsip_uri* uri = ends_well ? uri_of_another_scheme(pool_, request_uri_in(first_line_)) : nullptr;
+    pjsip_uri* uri = ends_well ? other_uri(pool_, borrow(request_uri_in(first_line_))) : nullptr;
     if (uri != nullptr) {
         line.uri = uri;
     } else {

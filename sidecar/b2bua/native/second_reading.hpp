@@ -32,10 +32,14 @@ public:
     const pjsip_rx_data& message() const { return *message_; }  // the last: its source is known where that could be read
 
     // Of bytes that are no message that pjsip can read.
-    static bool ends_something(std::string_view bytes);  // by its first word
-    static std::string_view head_of(std::string_view bytes);
+    // What of it can be heard where the length of its body is wrong, which `code` is the answer to; 0: it is not. Nothing of a
+    // request that may need its body.
+    static std::string_view to_be_heard(std::string_view bytes, int code);
+    // The BYE, CANCEL or ACK that lies behind what is left of a body whose length was wrong, or that lost its beginning to one.
+    // Anything else there may be of another's making. Empty: there is none, or the message begins as one does.
+    static std::string ending_in(std::string_view bytes);
     struct Names {
-        std::string method, call_id;  // bounded
+        std::string method, call_id;  // bounded; of a response the method is that of its CSeq
     };
     static Names names_in(std::string_view bytes);
 

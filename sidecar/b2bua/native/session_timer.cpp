@@ -47,10 +47,6 @@ std::optional<bool> asker_refreshes(const pjsip_msg* msg) {
     return std::nullopt;
 }
 
-bool is_plain_sdp(const pjsip_msg_body* body) {
-    return same_text(body->content_type.type, "application") && same_text(body->content_type.subtype, "sdp");
-}
-
 }  // namespace
 
 void SessionTimer::learn(Side side, const pjsip_msg* msg) {
@@ -89,10 +85,16 @@ void SessionTimer::arm() {
     if (refresher_ == Refresher::us) due_.arm(interval_s_ * 500LL);  // §10: half of it has passed
 }
 
+// Of a multipart body the SDP alone: what else is in it was of its moment, and is not said again.
 void SessionTimer::sent(Side side, const pjsip_msg_body* body) {
-    if (refresher_ != Refresher::us || side != towards_ || body == nullptr || !is_plain_sdp(body)) return;
+    if (refresher_ != Refresher::us || side != towards_ || body == nullptr) return;
+    const auto sdp = sdp_in(body);
+    if (!sdp) return;
+    sdp_ = nullptr;
+    if (sdp->empty()) return;  // it cannot be read, and what was before it is no more
     sdp_pool_ = new_pool(context_, "sdp", 1024, 1024);
-    sdp_ = pjsip_msg_body_clone(sdp_pool_.get(), body);
+    const pj_str_t type = borrow("application"), subtype = borrow("sdp"), text = borrow(*sdp);
+    sdp_ = pjsip_msg_body_create(sdp_pool_.get(), &type, &subtype, &text);
 }
 
 void SessionTimer::sent(Side side, const pjsip_rx_data* message) {
@@ -104,7 +106,7 @@ void SessionTimer::sent(Side side, const pjsip_rx_data* message) {
 void SessionTimer::stop() {
     over_.disarm();
     due_.disarm();
-    Leg* leg = legs_[index(towards_)];
+    Leg* leg = legs_[index(asked_)];
     legs_ = {};
     if (!request_) return;
     if (invites_) return leg->overtake(request_, cseq_);
@@ -147,7 +149,8 @@ void SessionTimer::refresh() {
 
 // §7.4: an UPDATE without an offer, or an INVITE with the session as it is.
 void SessionTimer::send(bool by_update) {
-    Leg& leg = *legs_[index(towards_)];
+    asked_ = towards_;
+    Leg& leg = *legs_[index(asked_)];
     const pjsip_method update{PJSIP_OTHER_METHOD, borrow("UPDATE")};
     TxPtr request = leg.dialog.request(by_update ? update : pjsip_invite_method);
     if (!request) return;
@@ -162,7 +165,7 @@ void SessionTimer::send(bool by_update) {
 }
 
 void SessionTimer::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
-    Leg* leg = legs_[index(towards_)];
+    Leg* leg = legs_[index(asked_)];
     if (!request_.is(tsx) || leg == nullptr) return;
     if (event.body.tsx_state.type == PJSIP_EVENT_RX_MSG) {
         const pjsip_rx_data* answer = event.body.tsx_state.src.rdata;
@@ -177,7 +180,7 @@ void SessionTimer::on_tsx(pjsip_transaction* tsx, pjsip_event& event) {
 }
 
 void SessionTimer::on_answer(int code, const pjsip_rx_data* answer) {
-    Leg& leg = *legs_[index(towards_)];
+    Leg& leg = *legs_[index(asked_)];
     const long long soon_ms = 4LL * context_.settings.t1_ms;
     TxPtr again = leg.dialog.again(request_.get()->last_tx, answer, tries_);
     if (again) {
@@ -188,7 +191,7 @@ void SessionTimer::on_answer(int code, const pjsip_rx_data* answer) {
     if (code < 300) {
         if (invites_) leg.acknowledge(cseq_, nullptr);
         call_.on_own_refresh(leg, answer);
-        return take(other(towards_), answer->msg_info.msg, true);
+        return take(other(asked_), answer->msg_info.msg, true);
     }
     switch (code) {
         case 405:  // it knows no UPDATE after all

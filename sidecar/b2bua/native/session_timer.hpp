@@ -59,6 +59,7 @@ private:
     PoolPtr sdp_pool_;
     pjsip_msg_body* sdp_ = nullptr;        // the last that `towards_` has got; null: not known
     Tsx request_{context_};
+    Side asked_ = Side::b;                 // whom; `towards_` may be another by the time it answers
     bool invites_ = false;
     bool cancelled_ = false;
     int cseq_ = 0;

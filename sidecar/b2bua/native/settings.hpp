@@ -47,6 +47,7 @@ struct Settings {
     int unlisted_refused_per_s{};  // of one source; the rest is dropped in silence
     std::vector<std::string> wanted_headers;  // lower case
     std::string product;
+    std::vector<std::string> carried_urns;  // lower case; each with the services within it
     PeerTable peers;
     std::shared_ptr<TlsInForce> tls;  // null: there is no TLS
     bool verify_tls{};  // the node has an authority

@@ -7,6 +7,20 @@
 #include <limits>
 
 namespace sidecar::stand_in {
+
+std::string_view tag_in(std::string_view value) {
+    const auto bracket = value.rfind('>');
+    if (bracket != std::string_view::npos) value.remove_prefix(bracket);
+    constexpr std::string_view wanted = "tag=";
+    for (auto at = value.find(';'); at != std::string_view::npos; at = value.find(';')) {
+        value.remove_prefix(at + 1);
+        value.remove_prefix(std::min(value.find_first_not_of(" \t"), value.size()));
+        if (value.size() < wanted.size() || pj_ansi_strnicmp(value.data(), wanted.data(), wanted.size()) != 0) continue;
+        return value.substr(wanted.size(), value.find_first_of("; \t,\"<>", wanted.size()) - wanted.size());
+    }
+    return {};
+}
+
 namespace {
 
 template <typename H>
@@ -25,19 +39,6 @@ void own(pj_pool_t* pool, pjsip_fromto_hdr& header) {
     pj_list_init(&header.other_param);
 }
 void own(pj_pool_t*, pjsip_via_hdr& header) { pj_list_init(&header.other_param); }
-
-std::string_view tag_in(std::string_view value) {
-    const auto bracket = value.rfind('>');
-    if (bracket != std::string_view::npos) value.remove_prefix(bracket);
-    constexpr std::string_view wanted = "tag=";
-    for (auto at = value.find(';'); at != std::string_view::npos; at = value.find(';')) {
-        value.remove_prefix(at + 1);
-        value.remove_prefix(std::min(value.find_first_not_of(" \t"), value.size()));
-        if (value.size() < wanted.size() || pj_ansi_strnicmp(value.data(), wanted.data(), wanted.size()) != 0) continue;
-        return value.substr(wanted.size(), value.find_first_of("; \t,\"<>", wanted.size()) - wanted.size());
-    }
-    return {};
-}
 
 // A response of ours has a To tag, whether or not the request had one that can be read.
 std::string_view tag_added(const pjsip_fromto_hdr& header, std::string_view received) {

@@ -7,6 +7,9 @@
 
 namespace sidecar::stand_in {
 
+// Of the value of a From or To that pjsip cannot read whole; empty: it has none.
+std::string_view tag_in(std::string_view value);
+
 // Each prints what was received, byte for byte, so that a response can be matched by whoever wrote it; and nothing where
 // `received` is empty: there was no such header field. Each borrows its texts; its clones own theirs.
 pjsip_cid_hdr* call_id(pj_pool_t* pool, std::string_view received);

@@ -1,8 +1,17 @@
 #include "text.hpp"
 
 #include <algorithm>
+#include <cctype>
+#include <cstring>
 
 namespace sidecar {
+
+bool is_token(std::string_view text) {
+    const auto allowed = [](unsigned char c) {
+        return std::isalnum(c) != 0 || (c != 0 && std::strchr("-.!%*_`'~+", c) != nullptr);
+    };
+    return !text.empty() && std::all_of(text.begin(), text.end(), allowed);
+}
 
 std::string lower(std::string_view text) {
     std::string out(text);
@@ -81,6 +90,29 @@ std::string_view request_uri_in(std::string_view line) {
     const auto start = line.find(' ');
     const auto end = line.rfind(' ');
     return start < end && end != std::string_view::npos ? line.substr(start + 1, end - start - 1) : std::string_view();
+}
+
+pjsip_uri* other_uri(pj_pool_t* pool, const pj_str_t& uri) {
+    const auto whole = view(uri);
+    const auto colon = whole.find(':');
+    if (colon == std::string_view::npos || colon + 1 == whole.size() || !is_token(whole.substr(0, colon))) return nullptr;
+    const auto scheme = whole.substr(0, colon), content = whole.substr(colon + 1);
+    for (const char* own : {"sip", "sips", "tel"}) {
+        if (lower(scheme) == own) return nullptr;
+    }
+    const bool printable = std::all_of(content.begin(), content.end(), [](unsigned char c) {
+        return c > 0x20 && c < 0x7f && c != '<' && c != '>' && c != '"';
+    });
+    if (!printable) return nullptr;
+    auto* made = pjsip_other_uri_create(pool);
+    made->scheme = borrow(scheme);
+    made->content = borrow(content);
+    return reinterpret_cast<pjsip_uri*>(made);
+}
+
+bool is_within(std::string_view urn, std::string_view service) {
+    if (urn.size() < service.size() || lower(urn.substr(0, service.size())) != service) return false;
+    return urn.size() == service.size() || urn[service.size()] == '.';
 }
 
 std::string_view without_brackets(std::string_view host) {

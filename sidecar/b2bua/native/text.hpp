@@ -28,6 +28,7 @@ inline bool same_text(const pj_str_t& a, std::string_view b) {  // header names:
     return pj_stricmp(&a, &other) == 0;
 }
 
+bool is_token(std::string_view text);  // RFC 3261 §25.1
 std::string lower(std::string_view text);  // of ASCII alone, whatever the locale
 
 inline std::string_view text_of(const pjsip_rx_data* message) {
@@ -52,6 +53,14 @@ std::string_view request_uri_in(std::string_view line);  // between the first an
 // User part of a sip: or sips: URI, its escapes left alone. Of a tel: URI the number and all its parameters, as they stand in
 // the user part of a SIP URI (RFC 3261 §19.1.6).
 std::string user_in(std::string_view uri);
+
+// A URI of none of pjsip's own schemes (RFC 3986 §3.1), of which it borrows; null where it is none. pjsip reads one only within
+// angle brackets.
+pjsip_uri* other_uri(pj_pool_t* pool, const pj_str_t& uri);
+
+// Whether a URN is that service, given in lower case, or one of its own: urn:service:sos.fire is within urn:service:sos.
+bool is_within(std::string_view urn, std::string_view service);
+inline bool is_emergency(std::string_view uri) { return is_within(uri, "urn:service:sos"); }  // RFC 5031
 
 std::string_view without_brackets(std::string_view host);  // [::1] -> ::1, as pjsip keeps it
 bool is_private_address(std::string_view host);  // a literal one that is reached by its own network alone

@@ -102,35 +102,56 @@ DialogName dialog_name_of(std::string_view header, std::string_view value, std::
     return name;
 }
 
-// The other leg of a call of ours, if messages of its dialog reach anybody.
-const Leg* far_leg(const Leg* near) {
-    const auto talks = [](const Leg* leg) {
-        return leg != nullptr && !leg->ended() && leg->state() != LegState::leaving && !leg->dialog.remote_tag().empty();
-    };
-    if (!talks(near) || near->call() == nullptr) return nullptr;
-    const Leg* far = near->call()->other(*near);
-    return talks(far) ? far : nullptr;
+// One of a call of ours: of the leg itself, or an early one beside it.
+struct Named {
+    const Leg* leg = nullptr;
+    const Dialog* dialog = nullptr;
+    explicit operator bool() const { return dialog != nullptr; }
+};
+
+Named find_named(const Context& context, std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) {
+    Leg* leg = context.tables.find_leg(local_tag);
+    if (leg == nullptr || leg->dialog.call_id() != call_id) return {};
+    return {leg, leg->dialog_between(local_tag, remote_tag)};
 }
 
-// The far leg of the dialog that is named as its peer names it to us.
-const Leg* far_leg_of(const Context& context, const DialogName& name) {
-    return far_leg(context.tables.find_dialog(name.call_id, name.there, name.here));
+// Its other end, if messages of it reach anybody.
+Named far_end(const Named& near) {
+    if (!near || near.leg->call() == nullptr) return {};
+    Call& call = *near.leg->call();
+    const auto talks = [](const Leg* leg) { return leg != nullptr && !leg->ended() && leg->state() != LegState::leaving; };
+    const Leg* far = call.other(*near.leg);
+    if (!talks(near.leg) || !talks(far)) return {};
+    const Dialog* there = &far->dialog;
+    if (near.dialog != &near.leg->dialog) {
+        EarlyDialog* early = call.early_dialog(near.leg->side(), near.dialog->local_tag(), near.dialog->remote_tag());
+        if (early == nullptr) return {};
+        there = &early->of(far->side());
+    }
+    if (!near.dialog->established() || !there->established()) return {};
+    return {far, there};
 }
 
-std::string written_for(const Leg& leg, const DialogName& name) {
+// The far end of the dialog that is named as its peer names it to us.
+Named far_end_of(const Context& context, const DialogName& name) {
+    return far_end(find_named(context, name.call_id, name.there, name.here));
+}
+
+std::string written_for(const Dialog& dialog, const DialogName& name) {
     const char* there = name.targets ? ";remote-tag=" : ";to-tag=";
     const char* here = name.targets ? ";local-tag=" : ";from-tag=";
-    std::string value(leg.dialog.call_id());
-    value.append(there).append(leg.dialog.remote_tag()).append(here).append(leg.dialog.local_tag());
+    std::string value(dialog.call_id());
+    const auto remote_tag = dialog.remote_tag().empty() ? std::string_view("0") : dialog.remote_tag();  // null: RFC 3891 §3
+    value.append(there).append(remote_tag).append(here).append(dialog.local_tag());
     return value.append(name.more);
 }
 
 std::optional<std::string> with_far_dialog(const Context& context, std::string_view header, std::string_view value) {
     std::string kept;
     const DialogName name = dialog_name_of(header, value, kept);
-    const Leg* far = far_leg_of(context, name);
-    if (far == nullptr) return std::nullopt;
-    return written_for(*far, name);
+    const Named far = far_end_of(context, name);
+    if (!far) return std::nullopt;
+    return written_for(*far.dialog, name);
 }
 
 // The URI keeps all but the dialogs among its headers; a display name in quotes may hold anything.
@@ -249,16 +270,16 @@ std::optional<Claim> claim_of(Context& context, const pjsip_rx_data* invite) {
     const std::string& value = replaces.empty() ? joins.front() : replaces.front();
     std::string kept;
     const DialogName name = dialog_name_of(claim.header.name, value, kept);
-    const Leg* far = far_leg_of(context, name);
-    if (far == nullptr) {
+    Named far = far_end_of(context, name);
+    if (!far) {
         // As a Refer-To that we have translated says it: in the names of the peer that it is to reach.
-        const Leg* said = context.tables.find_dialog(name.call_id, name.here, name.there);
-        far = far_leg(said) != nullptr ? said : nullptr;
+        const Named said = find_named(context, name.call_id, name.here, name.there);
+        if (far_end(said)) far = said;
     }
-    if (far == nullptr || far->dialog.group() == PeerTable::unlisted) return claim;
+    if (!far || far.dialog->group() == PeerTable::unlisted) return claim;
     claim.refused = 0;
-    claim.header.value = written_for(*far, name);
-    claim.group = far->dialog.group();
+    claim.header.value = written_for(*far.dialog, name);
+    claim.group = far.dialog->group();
     return claim;
 }
 

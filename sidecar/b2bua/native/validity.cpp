@@ -3,6 +3,7 @@
 #include "body.hpp"
 #include "defects.hpp"
 #include "message.hpp"
+#include "stand_in.hpp"
 #include "text.hpp"
 
 #include <algorithm>
@@ -103,8 +104,30 @@ void take_first(pjsip_rx_data* message) {
             default: break;
         }
     }
-    if (info.msg->type != PJSIP_REQUEST_MSG || !ends_something(info.msg->line.req.method)) return;
+    if (info.msg->type != PJSIP_REQUEST_MSG) return;
+    auto& method = info.msg->line.req.method;
+    const bool stream = (message->tp_info.transport->flag & PJSIP_TRANSPORT_DATAGRAM) == 0;
+    if (stream && ends_something(info.cseq->method) && view(info.cseq->method.name).ends_with(view(method.name))) {
+        method = info.cseq->method;  // a body in front of it, whose length was too large, took its beginning along
+    }
+    if (!ends_something(method)) return;
     info.cseq->method = info.msg->line.req.method;
+}
+
+// RFC 3261 §20: parameters behind a URI without brackets are those of the header field. pjsip takes them for the URI's where
+// it does not know the scheme.
+void read_bare_tags(pjsip_rx_data* message) {
+    for (pjsip_fromto_hdr* header : {message->msg_info.from, message->msg_info.to}) {
+        auto* uri = static_cast<pjsip_uri*>(pjsip_uri_get_uri(header->uri));
+        const bool known = PJSIP_URI_SCHEME_IS_SIP(uri) || PJSIP_URI_SCHEME_IS_SIPS(uri) || PJSIP_URI_SCHEME_IS_TEL(uri);
+        if (known || header->tag.slen != 0) continue;
+        auto& content = reinterpret_cast<pjsip_other_uri*>(uri)->content;
+        const auto whole = view(content);
+        const auto tag = stand_in::tag_in(whole);
+        if (tag.empty()) continue;
+        header->tag = borrow(tag);
+        content.slen = static_cast<pj_ssize_t>(whole.find(';'));
+    }
 }
 
 bool is_ambiguous(const pjsip_rx_data* request) {

@@ -9,6 +9,7 @@ namespace sidecar::validity {
 // Of what may be in a message once and is there again, the first counts, where such a message is heard at all: pjsip keeps
 // the last, and who adds to a message adds at its end. The method of what ends something is that of its first line.
 void take_first(pjsip_rx_data* message);
+void read_bare_tags(pjsip_rx_data* message);  // of From and To
 
 // Of any request: which message it is, or whose, is not certain.
 bool is_ambiguous(const pjsip_rx_data* request);
