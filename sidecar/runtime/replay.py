@@ -100,6 +100,7 @@ class Replayer:
         try:
             return await self._send(link, None, None, from_seq, to_seq, numbers_max)
         except LinkError as lost:
+            self._link_was_lost(lost)
             raise ReplayFailedError(f"the link to the broker was lost: {lost}") from lost
 
     async def _serve(self, link: ReplayLink) -> None:

@@ -96,6 +96,8 @@ def test_the_private_methods_that_we_override_are_those_of_the_pinned_versions()
     parameters: dict[Callable[..., object], list[str]] = {
         aiomqtt.Client._on_connect: ["self", "client", "userdata", "flags", "reason_code", "properties"],
         aiomqtt.Client._on_disconnect: ["self", "client", "userdata", "flags", "reason_code", "properties"],
+        aiomqtt.Client._on_message: ["self", "client", "userdata", "message"],
+        aiomqtt.Client._on_socket_register_write: ["self", "client", "userdata", "sock"],
         paho.Client.loop_read: ["self", "max_packets"],
         paho.Client._sock_recv: ["self", "bufsize"],
         paho.Client._handle_pubackcomp: ["self", "cmd"],

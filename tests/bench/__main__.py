@@ -34,7 +34,7 @@ RIVAL_RATES = {"kamailio": (100, 500, 1000, 2000), "sippy": (50, 100, 200)}
 SINGLES = {
     "store": ("tests.bench_store", "--calls", "5000"),
     "store, prepaid": ("tests.bench_store", "--calls", "5000", "--prepaid"),
-    "relay": ("tests.bench_relay", "--rows", "10000"),
+    "relay": ("tests.bench_relay", "--rows", "20000"),
     "rating": ("tests.bench_rating",),
     "records": ("tests.bench_records", "--calls", "5000"),
 }

@@ -52,6 +52,11 @@ class Client(aiomqtt.Client):
         self._paho_reads_puback = self._client._handle_pubackcomp
         self._client._handle_pubackcomp = self._read_puback  # type: ignore[method-assign]
 
+    @property
+    def is_open(self) -> bool:
+        """False also where the link was lost before aiomqtt had looked: it would not tell then."""
+        return self._client._sock is not None
+
     def bound_connect(self, timeout_s: float) -> None:
         self._client.connect_timeout = timeout_s
 
@@ -147,6 +152,24 @@ class Client(aiomqtt.Client):
             # certificate says so only now, after the handshake.
             self._connected.set_exception(aiomqtt.MqttCodeError(reason_code))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        if self._disconnected.done() and not self._disconnected.cancelled():
+            self._disconnected.exception()  # retrieved: aiomqtt may forget it
+
+    def _on_socket_register_write(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        """As aiomqtt's, but for a socket that is closed before the event loop comes to it."""
+
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:  # noqa: BLE001
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def register() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(register)
 
     def _read_block(self, max_packets: int = 1) -> MQTTErrorCode:
         """In place of paho's `loop_read`: everything that the socket holds, up to BLOCK_BYTES."""

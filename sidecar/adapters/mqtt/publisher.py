@@ -123,6 +123,8 @@ class MqttPublisher:
                 # Before Python 3.12 `asyncio.wait_for`, by which aiomqtt waits, drops a cancellation that
                 # comes in the same turn as the answer (gh-86296): the node would not stop.
                 raise asyncio.CancelledError
+            if not client.is_open:
+                raise LinkError("the connection ended as soon as it was there")
             if client.qos_max < 1:
                 raise LinkError("the broker takes QoS 0 only; records need QoS 1")
             yield client
