@@ -124,7 +124,7 @@ class Replayer:
             self._asked.append(asked)
             self._wake.set()
         else:
-            log.warning("replay_refused", user=asked.user, error="too many requests wait")
+            log.warning("replay_refused", asked_by=asked.user, error="too many requests wait")
 
     def _link_was_lost(self, lost: LinkError) -> None:
         if not self._gone.done():
@@ -135,7 +135,7 @@ class Replayer:
         try:
             request = replay.decode_request(asked.payload)
         except ReplayError as error:
-            log.warning("replay_refused", user=asked.user, error=mask(str(error)))
+            log.warning("replay_refused", asked_by=asked.user, error=mask(str(error)))
             end = ReplayEnd(
                 epoch="", from_seq=0, to_seq=0, waiting=(), dead=(), absent=(), error=str(error)[:200]
             )
@@ -147,7 +147,9 @@ class Replayer:
         sent = await self._send(
             link, asked, request.epoch, request.from_seq, request.to_seq, replay.REPLAY_NUMBERS_MAX
         )
-        log.info("replayed", user=asked.user, from_seq=request.from_seq, to_seq=sent.to_seq, sent=sent.count)
+        log.info(
+            "replayed", asked_by=asked.user, from_seq=request.from_seq, to_seq=sent.to_seq, sent=sent.count
+        )
         return ReplayEnd(
             epoch=request.epoch,
             from_seq=request.from_seq,

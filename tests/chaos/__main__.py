@@ -15,8 +15,15 @@ from typing import Any, Final
 from tests.chaos.crash import crash
 from tests.chaos.disk import disk
 from tests.chaos.outcome import Chance, Outcome, table
+from tests.chaos.sink import both_killed, broker_killed, subscriber_killed
 
-SCENARIOS: Final[dict[str, Callable[[Chance], Coroutine[Any, Any, Outcome]]]] = {"crash": crash, "disk": disk}
+SCENARIOS: Final[dict[str, Callable[[Chance], Coroutine[Any, Any, Outcome]]]] = {
+    "crash": crash,
+    "disk": disk,
+    "broker": broker_killed,
+    "subscriber": subscriber_killed,
+    "both": both_killed,
+}
 
 
 def main() -> int:

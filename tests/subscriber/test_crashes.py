@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.subscriber.crashes import FAULTS, SINKS, one_round, places
+from tests.chaos.sink import FAULTS, SINKS, one_round, places
 
 
 @pytest.mark.timeout(400)

@@ -1,5 +1,5 @@
-"""Records from a node to a sink while the broker, the subscriber or both are killed: N rows in the end, none
-missing, none twice. `python -m tests.subscriber.crashes [--rounds 20] [--seed N]` prints a table.
+"""Records from a node to a sink while the broker, the subscriber or both are killed: each of them in the end,
+once.
 
 The broker keeps in memory what it has acknowledged, as Mosquitto does by default for half an hour: a kill
 loses it, with the session of the subscriber.
@@ -7,23 +7,21 @@ loses it, with the session of the subscriber.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import random
-import tempfile
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from tests.chaos.outcome import Chance, Outcome
 from tests.rig.broker import Mosquitto, mosquitto
 from tests.rig.node import until
 from tests.rig.postgres import postgres
 from tests.subscriber.places import Place
 from tests.subscriber.rig import USER, Command, Node, publishing, subscribing
 
+ROUNDS_MAX = 20
 RECORDS = 600
 KILLS = 4
 WITHIN_S = 150.0
@@ -35,16 +33,6 @@ FORGETFUL = {
     "max_queued_messages": "1000",
     "max_inflight_messages": "20",
 }
-
-
-class Row(NamedTuple):
-    """Of `make chaos`: `other` has figures by their names."""
-
-    fault: str
-    rounds: int
-    missing: int
-    duplicate: int
-    other: str
 
 
 async def one_round(folder: Path, place: Place, fault: str, seed: str) -> Counter[str]:
@@ -101,35 +89,40 @@ async def places(folder: Path, kinds: Sequence[str]) -> AsyncIterator[dict[str, 
         yield found
 
 
-async def scenario(fault: str, rounds: int, seed: int) -> Row:
-    """So many rounds, the sinks by turns."""
+async def broker_killed(chance: Chance) -> Outcome:
+    return await _rounds("broker killed", chance)
+
+
+async def subscriber_killed(chance: Chance) -> Outcome:
+    return await _rounds("subscriber killed", chance)
+
+
+async def both_killed(chance: Chance) -> Outcome:
+    return await _rounds("both killed", chance)
+
+
+async def _rounds(fault: str, chance: Chance) -> Outcome:
+    """The sinks by turns."""
     total: Counter[str] = Counter()
-    began_s = time.monotonic()
+    rounds = min(chance.rounds, ROUNDS_MAX)
     for number in range(rounds):
         kind = SINKS[number % len(SINKS)]
-        with tempfile.TemporaryDirectory(prefix="sidecar-crashes-") as name:
-            async with places(Path(name), [kind]) as found:
-                total += await one_round(Path(name), found[kind], fault, f"{seed}-{number}")
-    took_s = time.monotonic() - began_s
-    other = (
-        f"{rounds * RECORDS} records, {KILLS} kills a round, {total['asked']} replays asked for, "
-        f"{total['rejected']} rejected, {took_s:.0f} s"
+        folder = chance.folder / str(number)
+        folder.mkdir()
+        async with places(folder, [kind]) as found:
+            total += await one_round(folder, found[kind], fault, f"{chance.seed}-{number}")
+    figures = {
+        "records": str(rounds * RECORDS),
+        "kills a round": str(KILLS),
+        "replays asked for": str(total["asked"]),
+        "rejected": str(total["rejected"]),
+    }
+    broken = [f"{total[name]} {name}" for name in ("missing", "duplicate", "rejected") if total[name]]
+    return Outcome(
+        fault=f"{fault}, to a sink",
+        rounds=rounds,
+        missing=total["missing"],
+        duplicate=total["duplicate"],
+        figures=figures,
+        broken=broken,
     )
-    return Row(f"{fault}, real Mosquitto", rounds, total["missing"], total["duplicate"], other)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=random.randrange(10**9))
-    arguments = parser.parse_args()
-    print(f"seed {arguments.seed}")
-    rows = [asyncio.run(scenario(fault, arguments.rounds, arguments.seed)) for fault in FAULTS]
-    for row in (Row._fields, *rows):
-        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, (34, 7, 8, 10, 0), strict=True)))
-    if any(row.missing or row.duplicate for row in rows):
-        raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    main()
