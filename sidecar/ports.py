@@ -30,6 +30,14 @@ class Clock(Protocol):
     def wall_ns(self) -> int: ...
 
 
+class ClockStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the wall clock can be believed."""
+
+    synchronised: bool | None = None  # None: this machine does not tell
+    steps: int = 0
+    behind_s: float = 0.0  # behind the last moment that the journal knows; 0: it is not
+
+
 class Watch(Protocol):
     """The events of a hook, in the order in which they happened, in batches."""
 

@@ -28,7 +28,7 @@ import structlog
 from msgspec.structs import asdict, replace
 
 from sidecar.adapters.broker import NODE_USER, BrokerSettings, EmbeddedBroker
-from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.clock import SystemClock, is_synchronised
 from sidecar.adapters.control import ControlServer
 from sidecar.adapters.deck_files import DeckRefusedError, read_deck, read_exchange_rates
 from sidecar.adapters.deck_store import DeckStore, DeckStoreError
@@ -59,6 +59,7 @@ from sidecar.core.terms import NatCheck, TransportName
 from sidecar.ports import OutboxState, StoredAccount
 from sidecar.runtime.admin import ACCEPTING, Admin, Reread
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.clock_watch import ClockWatch
 from sidecar.runtime.gateways import Gateways
 from sidecar.runtime.names import Names
 from sidecar.runtime.outbox import OutboxRelay, RelayLimits
@@ -188,7 +189,9 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             clock=clock,
             meter=metrics,
             on_fault=_fault,
+            last_known_wall_ns=store.last_known_wall_ns,
         )
+        clock_watch = ClockWatch(clock, is_synchronised, store.last_known_wall_ns)
         gateways = Gateways(
             gateways=policy.gateways,
             load=calls.load,
@@ -224,6 +227,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             snapshot_interval_s=settings.timers.snapshot_interval_s,
             watchers=[
                 ("names", names.run),
+                ("clock", clock_watch.run),
                 ("replay", replayer.run),
                 ("certificates", certificates.watch),
                 ("journal check", partial(store.keep_checking, partial(_journal_wrong, metrics))),
@@ -234,6 +238,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         metrics.collect_outbox(relay.counters, lambda: relay.state)
         metrics.collect_bridge(hook.stats)
         metrics.collect_gateways(gateways.statuses)
+        metrics.collect_clock(lambda: clock_watch.status)
         metrics.collect_certificates(certificates.status)
         metrics.collect_names(names.statuses)
         metrics_port = metrics.serve(*settings.metrics.listen)
@@ -275,6 +280,9 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
                 outbox_depth=state.depth,
                 outbox_oldest_s=round(oldest_s, 3),
                 dead_letters=state.dead,
+                clock_synchronised=clock_watch.status.synchronised,
+                clock_steps=clock_watch.status.steps,
+                clock_behind_s=clock_watch.status.behind_s,
                 tls_files={name: utc(end_s * 1_000_000_000) for name, end_s in tls.ends_at.items()},
                 tls_refused=tls.refused,
             )

@@ -26,7 +26,14 @@ from sidecar.core.call import Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.gateway_health import Health
 from sidecar.core.registration import RegistrationState
-from sidecar.ports import CertificateStatus, GatewayStatus, NameStatus, OutboxState, RelayCounters
+from sidecar.ports import (
+    CertificateStatus,
+    ClockStatus,
+    GatewayStatus,
+    NameStatus,
+    OutboxState,
+    RelayCounters,
+)
 
 # RFC 6076 §4.3 calls it session request delay; 8 and 11 s are E.721's mean and 95 % of an international call.
 PDD_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 11, 20)
@@ -136,6 +143,17 @@ LOOKUPS = Metric("sidecar_gateway_lookups", "counter", "Rounds of questions to D
 LOOKUPS_FAILED = Metric(
     "sidecar_gateway_lookups_failed", "counter", "Those in which an answer did not come.", ("gateway",)
 )
+CLOCK_SYNCHRONISED = Metric(
+    "sidecar_clock_synchronised",
+    "gauge",
+    "0 while the kernel says that nobody keeps the wall clock right (adjtimex).",
+)
+CLOCK_STEPS = Metric("sidecar_clock_steps", "counter", "How often the wall clock was set, by 0.5 s or more.")
+CLOCK_BEHIND = Metric(
+    "sidecar_clock_behind_seconds",
+    "gauge",
+    "How far the wall clock is behind what the journal holds of an earlier start.",
+)
 METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
 
@@ -225,6 +243,10 @@ class Metrics:
     def collect_gateways(self, statuses: Callable[[], Sequence[GatewayStatus]]) -> None:
         """`statuses` is called from the exposition's thread."""
         self.registry.register(_GatewayCollector(statuses))
+
+    def collect_clock(self, status: Callable[[], ClockStatus]) -> None:
+        """`status` is called from the exposition's thread."""
+        self.registry.register(_ClockCollector(status))
 
     def collect_certificates(self, status: Callable[[], CertificateStatus]) -> None:
         """`status` is called from the exposition's thread."""
@@ -317,6 +339,21 @@ class _BridgeCollector(Collector):
 
     def collect(self) -> Iterator[Family]:
         yield _by_label(BRIDGE, self._stats().items())
+
+
+class _ClockCollector(Collector):
+    def __init__(self, status: Callable[[], ClockStatus]) -> None:
+        self._status = status
+
+    def describe(self) -> Iterable[Family]:
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        status = self._status()
+        if status.synchronised is not None:
+            yield _value(CLOCK_SYNCHRONISED, int(status.synchronised))
+        yield _value(CLOCK_STEPS, status.steps)
+        yield _value(CLOCK_BEHIND, status.behind_s)
 
 
 class _GatewayCollector(Collector):

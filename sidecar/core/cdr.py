@@ -243,6 +243,10 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ] = 0
     hold_s: Annotated[int, "The same in whole seconds, by the hold-time precision."] = 0
     billed_s: Annotated[int, "After free seconds, in whole increments."] = 0
+    clock_step: Annotated[
+        bool,
+        "The wall clock was set during the call, by a second or more: its times do not say how long it took.",
+    ] = False
     # who ended it
     hangup_origin: Annotated[HangupOrigin, "Who ended it: `caller`, `callee` or `server`."]
     server_reason: Annotated[

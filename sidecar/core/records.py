@@ -73,6 +73,9 @@ NO_CDR = "SERVER_BILLING_NO_CDR_E164S"
 RECORD_FAULT = "record_fault"
 
 
+CLOCK_STEP_NS = 1_000_000_000
+
+
 def utc(wall_ns: int) -> datetime:
     """UTC with microseconds; no float is involved."""
     return _EPOCH + timedelta(0, 0, wall_ns // 1000)
@@ -217,6 +220,7 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         billable_ms=granted_ms,
         hold_s=hold_s,
         billed_s=sell.billed_s,
+        clock_step=_clock_was_set(call, ended),
         hangup_origin=cause.origin,
         server_reason=cause.reason,
         detail=cause.detail,
@@ -247,6 +251,16 @@ def _confidence(call: Call, cause: Hangup) -> Confidence:
     dated = CONFIDENCE_OF[cause.evidence]
     is_bound = call.recovery is not None and call.recovery.ended_not_after is not None
     return Confidence.RECOVERED if is_bound and dated is Confidence.OBSERVED else dated
+
+
+def _clock_was_set(call: Call, ended: Stamp) -> bool:
+    """A clock that is slewed moves too: by 500 ppm (adjtimex(2)), 7 s in a call of four hours."""
+    known = (call.ringing, call.b_answered, call.answered, call.a_life, call.b_life, call.refreshed)
+    stamps = [Stamp(call.invite.mono_ns, call.invite.wall_ns), *filter(None, known), ended]
+    offsets_ns = [stamp.wall_ns - stamp.mono_ns for stamp in stamps]
+    monos_ns = [stamp.mono_ns for stamp in stamps]
+    slewed_ns = (max(monos_ns) - min(monos_ns)) // 1000
+    return max(offsets_ns) - min(offsets_ns) >= CLOCK_STEP_NS + slewed_ns
 
 
 def aggregate(template: Cdr, count: int, first: datetime, last: datetime) -> Cdr:

@@ -98,11 +98,11 @@ class RefusalWindow:
             held.last = cdr.ended_at
 
     def due(self, now: datetime, *, all_of_them: bool = False) -> list[Cdr]:
-        """Aggregates whose minute is over (all, at the end of the node), and the tables cleared of idle
-        sources."""
-        ready = [key for key, held in self._held.items() if all_of_them or now - held.since >= _MINUTE]
+        """Aggregates whose minute is over, or whose clock was set (all, at the end of the node), and the
+        tables cleared of idle sources."""
+        ready = [key for key, held in self._held.items() if all_of_them or abs(now - held.since) >= _MINUTE]
         done = [self._held.pop(key) for key in ready]
-        self._second = {source: row for source, row in self._second.items() if now - row[0] < _MINUTE}
+        self._second = {source: row for source, row in self._second.items() if abs(now - row[0]) < _MINUTE}
         return [aggregate(held.template, held.count, held.since, held.last or held.since) for held in done]
 
 

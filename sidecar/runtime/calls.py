@@ -80,10 +80,19 @@ Fault = Callable[[UUID, Exception], None]
 
 
 class Calls:
-    """`on_fault` hears of broken promises, with the call they hit."""
+    """`on_fault` hears of broken promises, with the call they hit. Ids go on from `last_known_wall_ns`, of an
+    earlier boot, where the clock went back since."""
 
     def __init__(
-        self, *, policy: Policy, control: Control, store: Store, clock: Clock, meter: Meter, on_fault: Fault
+        self,
+        *,
+        policy: Policy,
+        control: Control,
+        store: Store,
+        clock: Clock,
+        meter: Meter,
+        on_fault: Fault,
+        last_known_wall_ns: int = 0,
     ) -> None:
         self._given = Given(policy, Load())
         self.state = ""  # why new calls are refused: drain, journal; empty: they are accepted
@@ -95,7 +104,7 @@ class Calls:
         self._refusals = RefusalWindow(policy.refused_cdr_per_s)
         # Calls are found by UUID.int: a UUID hashes and compares itself in Python.
         self._calls: dict[int, Call] = {}
-        self._id_ms = 0  # the wall clock in the id of the last call
+        self._id_ms = last_known_wall_ns // 1_000_000  # the wall clock in the id of the last call
         self._by_bridge_id: dict[int, int] = {}
         # INVITEs that nobody has looked at yet, and what came for them since; the bridge bounds them.
         self._backlog: deque[BridgeEvent] = deque()

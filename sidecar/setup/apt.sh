@@ -8,7 +8,7 @@ packages="
     mosquitto mosquitto-clients sip-tester openssl
 "
 if [ "${1:-}" = tests ]; then
-    packages="$packages kamailio baresip-core postgresql strace dnsmasq-base"
+    packages="$packages kamailio baresip-core postgresql strace libfaketime dnsmasq-base"
     # Node may come from elsewhere than Debian.
     command -v node >/dev/null || packages="$packages nodejs"
     command -v npm >/dev/null || packages="$packages npm"

@@ -322,6 +322,9 @@ class NodeStatus(Result, frozen=True, kw_only=True):
     outbox_depth: int = 0
     outbox_oldest_s: float = 0.0
     dead_letters: int = 0
+    clock_synchronised: bool | None = None  # by the kernel (adjtimex); null: it does not tell
+    clock_steps: int = 0  # how often the wall clock was set since the start
+    clock_behind_s: float = 0.0  # behind what the journal holds of an earlier start
     tls_files: dict[str, datetime] = {}  # by setting: when the first certificate that is in force of it ends
     tls_refused: str = ""  # what is wrong with the TLS files as they are now
 

@@ -48,6 +48,7 @@ class Boot(NamedTuple):
     boot_id: str
     epoch: str
     epoch_base_seq: int
+    last_known_wall_ns: int = 0  # the last heartbeat of all boots before; 0: there was none
 
 
 class DataDir:
@@ -183,12 +184,13 @@ def begin_boot(connection: apsw.Connection, node: str, boot_id: str, clock: Cloc
         renew_epoch(connection, wall_ns)
     with connection:
         ((epoch, base),) = connection.execute("SELECT epoch, epoch_base_seq FROM store")
+        last_ns = connection.execute("SELECT coalesce(max(heartbeat_wall_ns), 0) FROM boots").get
         connection.execute(
             "INSERT INTO boots (node, epoch, boot_id, started_wall_ns, heartbeat_wall_ns, heartbeat_mono_ns)"
             " VALUES (?, ?, ?, ?, ?, ?)",
             (node, epoch, boot_id, wall_ns, wall_ns, mono_ns),
         )
-    return Boot(connection.last_insert_rowid(), boot_id, epoch, base)
+    return Boot(connection.last_insert_rowid(), boot_id, epoch, base, last_ns)
 
 
 def renew_epoch(connection: apsw.Connection, wall_ns: int) -> str:

@@ -236,6 +236,12 @@ class SqliteStore:
         return self._boot.epoch
 
     @property
+    def last_known_wall_ns(self) -> int:
+        """When an earlier boot is last known to have lived: the clock should be past that. 0: there was
+        none."""
+        return self._boot.last_known_wall_ns
+
+    @property
     def failing(self) -> bool:
         return self._failing
 

@@ -21,13 +21,16 @@ class Arrival {
 public:
     // Of what was read last on this transport; `now` where the kernel cannot tell.
     Moment of(pjsip_transport* transport);
+    // All that had come some seconds before has been read: what seems older is stamped by a clock that is not ours.
+    void awake() { awake_ns_ = Moment::now().mono_ns; }
 
 private:
-    Moment at_wall(std::int64_t wall_ns, Moment now);
+    Moment stamped(std::int64_t kernel_ns, Moment now);
 
     // Between the two clocks, while nothing waited to be read: the kernel stamps by the wall clock alone, and that may have
     // been set since.
     std::int64_t usual_offset_ns_ = 0;
+    std::int64_t awake_ns_ = 0;
 };
 
 }  // namespace sidecar

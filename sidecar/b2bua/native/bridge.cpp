@@ -220,7 +220,11 @@ void Bridge::on_sending(pjsip_tx_data* tdata) {
     fit_buffer(tdata, printed_);
 }
 
-void Bridge::awake(void* self) { static_cast<Bridge*>(self)->wakefulness_.arm(awake_ms); }
+void Bridge::awake(void* self) {
+    auto* of = static_cast<Bridge*>(self);
+    of->context_.arrival.awake();
+    of->wakefulness_.arm(awake_ms);
+}
 
 void Bridge::ticked(void* self) {  // and sweep() does the rest
     auto* of = static_cast<Bridge*>(self);

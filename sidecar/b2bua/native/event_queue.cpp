@@ -38,10 +38,12 @@ EventQueue::EventQueue(Counters& counters, std::size_t events_max, int patience_
 
 EventQueue::~EventQueue() { close(fd_); }
 
-void EventQueue::wake(std::int64_t at_ns) {
+// Relative: libfaketime would move a moment of any clock with the wall clock.
+void EventQueue::wake(std::int64_t at_ns, std::int64_t now_ns) {
     wakes_at_ns_ = at_ns;
-    const itimerspec timer{{0, 0}, {at_ns / 1'000'000'000, at_ns % 1'000'000'000}};  // in the past: at once
-    timerfd_settime(fd_, TFD_TIMER_ABSTIME, &timer, nullptr);
+    const std::int64_t after_ns = std::max<std::int64_t>(1, at_ns - now_ns);  // 0 would be never
+    const itimerspec timer{{0, 0}, {after_ns / 1'000'000'000, after_ns % 1'000'000'000}};
+    timerfd_settime(fd_, 0, &timer, nullptr);
 }
 
 void EventQueue::add(bool is_urgent, bool is_droppable) {
@@ -52,7 +54,7 @@ void EventQueue::add(bool is_urgent, bool is_droppable) {
     packed_ += packer_.packed();
     size_.store(size + 1, std::memory_order_relaxed);
     const std::int64_t due_ns = std::max(not_before_ns_, is_urgent ? now_ns : now_ns + patience_ns_);
-    if (due_ns < wakes_at_ns_) wake(due_ns);
+    if (due_ns < wakes_at_ns_) wake(due_ns, now_ns);
 }
 
 bool EventQueue::nearly_full() const { return size_.load(std::memory_order_relaxed) > events_max_ / 2; }

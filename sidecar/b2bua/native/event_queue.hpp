@@ -38,7 +38,7 @@ public:
 
 private:
     void add(bool is_urgent, bool is_droppable);
-    void wake(std::int64_t at_ns);
+    void wake(std::int64_t at_ns, std::int64_t now_ns);
 
     Counters& counters_;
     const std::size_t events_max_;

@@ -1,0 +1,100 @@
+"""The wall clock is set, by an hour either way, while calls are up and between two starts: libfaketime, which
+leaves the monotonic clock as it is."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from sidecar.demo.subscriber import Record
+from tests.faults.conftest import MakeNode
+from tests.faults.node import phones
+from tests.faults.phone import Plan
+from tests.rig.broker import mosquitto
+from tests.rig.listener import check_sequences, listening
+from tests.rig.node import until
+
+TALK_S = 2.0
+BUSY_S = 3.0
+HOUR_S = 3600
+
+
+def faketime(folder: Path) -> dict[str, str]:
+    [library] = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(folder / "clock"),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_a_clock_that_is_set_in_a_call_changes_nothing_that_is_billed_and_the_record_says_so(
+    make_node: MakeNode, tmp_path: Path, hours: int
+) -> None:
+    node = make_node()
+    (tmp_path / "clock").write_text("+0s")
+    async with (
+        mosquitto(node.folder) as broker,
+        listening(broker.host, broker.port) as listener,
+        phones(node) as (caller, callee),
+        node.up(**broker.settings(), **faketime(tmp_path)) as child,
+    ):
+        caller.peer = callee.peer = child.sip
+        before = await caller.place("1000", Plan(caller_bye_s=0.1))
+        during = caller.dial("1001", Plan(caller_bye_s=TALK_S))
+        await node.live("1001", answered=True)
+        (tmp_path / "clock").write_text(f"{hours * HOUR_S:+}s")
+        await during.ended.wait()
+        after = await caller.place("1002", Plan(caller_bye_s=TALK_S))
+        records = await listener.of([side.call_id for side in (before, during, after)])
+
+        async def is_told() -> bool:
+            return await node.metric("sidecar_clock_steps_total") == 1
+
+        await until(is_told)
+    assert [one["clock_step"] for one in records] == [False, True, False]
+    for one in records[1:]:
+        assert TALK_S * 1000 - 50 <= one["talk_ms"] == one["billable_ms"] <= (TALK_S + BUSY_S) * 1000
+    on_the_wall = records[1]["ended_at"] - records[1]["answered_at"]
+    assert abs(on_the_wall - timedelta(hours=hours)) < timedelta(seconds=TALK_S + BUSY_S)
+    check_sequences(listener.records)
+    node.check_books()
+
+
+async def test_a_clock_that_goes_back_over_a_start_is_told_and_ids_go_on(
+    make_node: MakeNode, tmp_path: Path
+) -> None:
+    node = make_node()
+    (tmp_path / "clock").write_text("+0s")
+    async with (
+        mosquitto(node.folder) as broker,
+        listening(broker.host, broker.port) as listener,
+        phones(node) as (caller, callee),
+    ):
+        settings = {**broker.settings(), **faketime(tmp_path)}
+        sides, behind_s = [], 0.0
+        status: Record = {}
+        for shift in ("+0s", f"-{HOUR_S}s"):
+            (tmp_path / "clock").write_text(shift)
+            async with node.up(**settings) as child:
+                caller.peer = callee.peer = child.sip
+                sides.append(await caller.place("1000", Plan(caller_bye_s=0.1)))
+                await listener.of([sides[-1].call_id])
+                behind_s = await node.metric("sidecar_clock_behind_seconds")
+                status = await node.status()
+        first, second = await listener.of([side.call_id for side in sides])
+        told = [json.loads(line) for line in node.log.read_text().splitlines() if "clock_behind" in line]
+    assert second["invited_at"] < first["invited_at"]
+    assert UUID(first["call_id"]) < UUID(second["call_id"])
+    assert HOUR_S - 60 < behind_s <= HOUR_S
+    assert abs(status["clock_behind_s"] - behind_s) < BUSY_S
+    assert [line["level"] for line in told] == ["warning"]
+    check_sequences(listener.records)
+    node.check_books()
