@@ -138,6 +138,9 @@ class Environment:
         contacts: tuple[Contact, ...] = (),
         early_media: bool = False,
     ) -> None:
+        if self.crashed:  # no attempt of this boot: the leg is over, and that is all
+            self._close(LegName.B, sip_code, alive=True)
+            return
         self._open.discard(LegName.B)
         self._happens(
             RouteFailed(

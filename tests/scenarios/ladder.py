@@ -51,6 +51,7 @@ from sidecar.core.events import (
     SessionRefreshed,
     Silence,
     TransportFailed,
+    WaitElapsed,
 )
 from sidecar.core.policy import Given
 from sidecar.core.terms import DeadlineKind, Detail, LegName, RouteFailure
@@ -243,7 +244,9 @@ class Ladder(Environment):
             case "loses":
                 self._open.clear()
                 self._lost = True
-                self._happens(CallLost(**self._stamps(), call_id=world.call_id()))
+                # As Calls tells it: of a call of an earlier boot no leg will be told of any more.
+                known = WaitElapsed if self.crashed else CallLost
+                self._happens(known(**self._stamps(), call_id=world.call_id()))
             case "refuses":
                 peer = "" if words[0] == Detail.SOURCE_NOT_ALLOWED else "carrier"
                 invite = world.invite(self._now_ms, peer=peer)
