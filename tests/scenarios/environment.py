@@ -278,6 +278,7 @@ class Environment:
                 self._happens(StepFailed(**self._stamps(), call_id=world.call_id()))
             return  # what nobody waits for is kept, and written later
         posting = self.books.post(step)
+        self.settled += [command.total for command in step if isinstance(command, Settle)]
         if posting.record is not None:
             self.records.append(posting.record.cdr)
         stamps = {**self._stamps(), "call_id": posting.call_id}
@@ -322,7 +323,6 @@ class Environment:
     def _perform(self, commands: Sequence[Command]) -> None:
         step = [command for command in commands if isinstance(command, StoreCommand)]
         self.entries += [command.kind for command in step if isinstance(command, Append)]
-        self.settled += [command.total for command in step if isinstance(command, Settle)]
         if step:
             self._at(self._now_ms + COMMIT_MS, lambda: self._commit(step))
         for command in commands:
