@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import secrets
@@ -267,6 +266,7 @@ def _change(action: str, subject: str, text: str) -> Change:
 
 def _with_store(settings: Settings, ask: Callable[[SqliteStore], Awaitable[_T]]) -> _T:
     """The journal, opened as the daemon opens it, which must not run."""
+    import asyncio
     import socket
 
     from sidecar.adapters.clock import SystemClock

@@ -209,7 +209,7 @@ class Timers(Section, frozen=True, kw_only=True):
         Meta(ge=50, le=30_000),
         "A new call that would wait longer to be admitted gets 503: a node that is starved refuses "
         "early, and fails none that it has taken.",
-    ] = 200
+    ] = 500
     auth_retry_s: Annotated[
         int,
         Meta(ge=1, le=120),

@@ -76,7 +76,7 @@ int main() {
     {
         AdmissionGate gate(300 * ms);
         expect(!gate.is_closed(began, 50, began, 0, began + 150 * ms), "what came late has waited already");
-        expect(gate.is_closed(began, 50, began, 0, began + 250 * ms), "and waits on");
+        expect(gate.is_closed(began, 50, began, 0, began + 290 * ms), "and waits on");
         expect(!gate.is_closed(began - 40 * s, 5, began, 0, began), "but a stall is no overload");
     }
     std::puts("all is so");

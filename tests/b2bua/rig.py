@@ -51,6 +51,7 @@ class Rig:
 
     def __init__(self, **settings: Any) -> None:
         self.network = own_network()
+        settings.setdefault("admission_wait_ms_max", 30_000)  # a burst of a test is no overload
         self.host = settings.pop("host", f"{self.network}.1")
         transports = settings.pop("transports", (TransportName.UDP,))
         of_callers = settings.pop("of_callers", {})  # of their peer group

@@ -65,7 +65,7 @@ def test_without_any_file_there_is_a_whole_node_on_loopback(tmp_path: Path) -> N
         2_000,
         500,
     )
-    assert own.timers.admission_wait_ms_max == 200
+    assert own.timers.admission_wait_ms_max == 500
     assert (own.sip.unlisted_source, own.log.level) == (UnlistedSource.DROP, LogLevel.INFO)
     assert policy.timers == TIMERS
     assert (policy.tenant, policy.node, policy.boot_id) == ("_", "box", "boot")

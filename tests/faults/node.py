@@ -91,6 +91,8 @@ class Node(node.Node):
         super().__init__(folder, settings={"SIDECAR_LOG__LEVEL": "debug"})
         self.port = free_ports(self.host, 1)[0]  # the same after a restart: peers know it from their dialogs
         self.gateway_port = free_ports(f"{self.network}.3", 1)[0]
+        if "admission_wait_ms_max" not in more.get("timers", ""):  # a burst of a test is no overload
+            more["timers"] = "admission_wait_ms_max = 30000\n" + more.get("timers", "")
         self._lines = {TABLES.get(name, name): lines for name, lines in more.items()}
 
     def profile_text(self) -> str:

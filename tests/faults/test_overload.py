@@ -70,7 +70,7 @@ async def test_of_more_calls_than_can_be_carried_the_rest_is_refused_and_those_t
     make_node: MakeNode,
 ) -> None:
     """SIPp offers 4000 a second: no answer of a callee is taken back, and then all is as before."""
-    node = make_node(timers="max_duration_s = 10\nt1_ms = 200")
+    node = make_node(timers="admission_wait_ms_max = 200\nmax_duration_s = 10\nt1_ms = 200")
     callee_at = (f"{node.network}.3", node.gateway_port)
     folders = [node.folder / name for name in ("callee", "caller")]
     for folder in folders:

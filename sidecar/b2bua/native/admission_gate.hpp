@@ -27,7 +27,7 @@ private:
     static constexpr std::int64_t measure_ns_max = 200'000'000;
 
     const std::int64_t wait_ns_max_;
-    std::int64_t each_ns_ = 2'000'000;  // until it is measured
+    std::int64_t each_ns_ = 1'000'000;  // until it is measured: a burst at a node that has done nothing yet is no overload
     std::int64_t since_ns_ = 0;
     std::size_t decided_ = 0;  // since then
 };
