@@ -15,7 +15,9 @@
 
 Behind the broker, at the biller's, `subscriber` takes every record once, and asks for what is missing.
 Beside the calls, runtime/gateways watches where they go: core/gateway_health by OPTIONS, and
-core/registration by REGISTER.
+core/registration by REGISTER; runtime/names looks up those whose host is a name (core/servers).
+After a crash, core/recovery ends the calls that the journal holds open. core/chain says what every commit is
+hashed over, so that what was changed, removed or cut off afterwards shows.
 
 Imports run one way, and `make check` proves it:
 

@@ -22,8 +22,11 @@ Where things are:
       bodies                    body         byte for byte; which of them are an offer or an answer
       who says who speaks       assertions   RFC 3325, both ways; passports: what Identity says
       transactions              transaction  pjsip's, borrowed; sent_by tells two hosts apart
-      timers                    deadline
-      who may speak             peer_table, source_limit, tls_names, connections, broken_streams
+      timers                    deadline; arrival, when a message came; stall, what a late thread does first
+      who may speak             peer_table, source_limit, connections, broken_streams
+      is there room for it      admission_gate, refused_before
+      gateways that are names   gateway_servers
+      TLS                       tls_credentials, tls_in_force (renewed while it runs), tls_names
       to Python                 event_queue  event, packed by messagepack as declared says
       from Python               command_queue, command_box; command, read by module
       given to all of them      context      pjsip's handles, settings, counters, events; the bridge's tables

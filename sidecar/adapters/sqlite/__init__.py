@@ -14,6 +14,9 @@ it again, `checking` does so at the start and while calls run. `told` keeps the 
 is what a start finds missing of it, `place` whether the file is still the one that is open. `wal` and
 `page_one` bring into reach what SQLite would pass over; `salvage` and `mend` save what a damaged file still
 holds. A migration that changes rows of the chain breaks it.
+
+`backup` copies a journal that is in use, and puts a copy back. `retention` takes old calls out (`sealing`)
+and numbers that are to be forgotten (`erasing`). `replay` reads published records again.
 """
 
 from sidecar.adapters.sqlite.check import ledger_check
