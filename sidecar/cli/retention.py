@@ -234,16 +234,14 @@ def _write_ledger(path: Path, rows: Iterator[dict[str, object]]) -> int:
 
 
 def _write(path: Path, content: Any) -> None:
+    from sidecar.adapters.sqlite.file import synced
+
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.writelines(content)
         file.flush()
         os.fsync(descriptor)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    synced(path.parent)
 
 
 def _digest(path: Path) -> str:

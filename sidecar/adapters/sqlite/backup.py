@@ -30,7 +30,7 @@ import msgspec
 from sidecar.adapters.sqlite.chain import begin_chain
 from sidecar.adapters.sqlite.chain_check import by_id, verify
 from sidecar.adapters.sqlite.check import ledger_check
-from sidecar.adapters.sqlite.file import FILE_NAME, DataDir, StoreError, connect_reader, move_wal
+from sidecar.adapters.sqlite.file import FILE_NAME, DataDir, StoreError, connect_reader, move_wal, synced
 from sidecar.adapters.sqlite.file import verify as verify_pages
 from sidecar.adapters.sqlite.loss import begin_after_loss
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, refuse_other
@@ -158,7 +158,7 @@ def _copied(file: Path, copy: Path) -> Link:
         finally:
             backup.close(force=True)
         target.execute("PRAGMA journal_mode = DELETE")  # one file
-    _sync(copy)
+    synced(copy)
     return Link(number, digest)
 
 
@@ -298,13 +298,13 @@ def _restored(
         move_wal(connection)
     finally:
         connection.close(force=True)
-    _sync(fresh)
+    synced(fresh)
     aside = _set_aside(file)
     fresh.rename(file)
     writer = ToldFile(file.parent)
     writer.tell(Told(Link(number, digest), head_seq, epoch))
     writer.close()
-    _sync(file.parent)
+    synced(file.parent)
     decks = tuple(_place_decks(folder, manifest, file.parent))
     return Restored(epoch=epoch, head_seq=head_seq, open_calls=open_calls, aside=aside, files=decks)
 
@@ -352,7 +352,7 @@ def _copy_file(source: Path, target: Path) -> None:
     descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     with source.open("rb") as content, os.fdopen(descriptor, "wb") as file:
         shutil.copyfileobj(content, file)
-    _sync(target)
+    synced(target)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -360,13 +360,5 @@ def _write(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
-    _sync(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    synced(path)
+    synced(path.parent)

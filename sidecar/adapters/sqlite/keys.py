@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sidecar.adapters.sqlite.file import StoreError
+from sidecar.adapters.sqlite.file import StoreError, synced
 from sidecar.core.chain import SECRET_BYTES, ChainKey
 
 KEY_FILE_NAME = "journal.key"
@@ -71,11 +71,7 @@ def add_key(path: Path) -> ChainKey:
         finally:
             os.close(descriptor)
         part.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        synced(path.parent)
     except OSError as error:
         raise StoreError(f"{path}: a key cannot be written ({error.strerror})") from error
     return ChainKey(secret)

@@ -19,7 +19,7 @@ import msgspec
 from sidecar.adapters.sqlite.batch import SEARCHED, searched
 from sidecar.adapters.sqlite.chain_check import by_id, verify_part, wrong_state
 from sidecar.adapters.sqlite.check import ledger_check
-from sidecar.adapters.sqlite.file import StoreError, connect, move_wal
+from sidecar.adapters.sqlite.file import StoreError, connect, move_wal, synced
 from sidecar.adapters.sqlite.mend import Mender
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, run_steps
 from sidecar.adapters.sqlite.page_one import give_page_one, is_damaged, kept_schema
@@ -147,9 +147,7 @@ def finish_salvage(file: Path) -> None:
             # Of the damaged file, where a crash left it: SQLite would put it into the new one.
             file.with_name(file.name + suffix).unlink(missing_ok=True)
         fresh.rename(file)
-        directory = os.open(file.parent, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
+        synced(file.parent)
 
 
 def _fresh(file: Path) -> Path:

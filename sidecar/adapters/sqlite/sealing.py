@@ -27,7 +27,8 @@ import apsw
 import msgspec
 
 from sidecar.adapters.sqlite.chain import Heads, moved
-from sidecar.adapters.sqlite.rows import Table, sound
+from sidecar.adapters.sqlite.ledger import LEDGER
+from sidecar.adapters.sqlite.rows import sound
 from sidecar.core.amounts import EXACT
 from sidecar.core.books import ZERO, MovementKind
 from sidecar.core.books_check import plain
@@ -38,21 +39,6 @@ from sidecar.wire.cdr_codec import decode
 ROWS_PER_PART = 20_000
 
 _Key = tuple[str, str]  # account, currency
-_KEPT = Table(
-    "ledger",
-    (
-        "entry",
-        "boot",
-        "account",
-        "currency",
-        "kind",
-        "amount",
-        "balance",
-        "call_id",
-        "revision",
-        "booked_wall_ns",
-    ),
-)
 _RECORDS = {
     "cdrs": "SELECT seq, body, crc FROM cdr_bodies WHERE seq > ? AND seq <= ? ORDER BY seq",
     "suppressed": "SELECT entry, body, crc FROM suppressed WHERE entry > ? AND entry <= ? ORDER BY entry",
@@ -269,7 +255,7 @@ def _carry(connection: apsw.Connection, cut: Cut, wall_ns: int) -> None:
     )
     connection.execute("DELETE FROM ledger WHERE entry <= ?", (heads.ledger,))
     for key, kept in found.items():
-        _KEPT.write(connection, _rows(key, kept, wall_ns))
+        LEDGER.write(connection, _rows(key, kept, wall_ns))
 
 
 def _rows(key: _Key, kept: _Kept, wall_ns: int) -> list[tuple[object, ...]]:
@@ -286,6 +272,6 @@ def _rows(key: _Key, kept: _Kept, wall_ns: int) -> list[tuple[object, ...]]:
     for entry, kind, amount, of_call, revision in sorted(rows, key=lambda row: row[0]):
         balance = EXACT.add(balance, amount)
         written.append(
-            (entry, kept.boot, *key, kind, plain(amount), plain(balance), of_call, revision, wall_ns)
+            (entry, kept.boot, *key, kind, plain(amount), plain(balance), of_call, revision, None, wall_ns)
         )
     return written

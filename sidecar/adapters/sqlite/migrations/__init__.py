@@ -32,7 +32,7 @@ import apsw
 import msgspec
 import structlog
 
-from sidecar.adapters.sqlite.file import DamagedFileError, StoreError, connect, verify
+from sidecar.adapters.sqlite.file import DamagedFileError, StoreError, connect, synced, verify
 from sidecar.adapters.sqlite.page_one import is_damaged, kept_schema
 from sidecar.adapters.sqlite.wal import hidden
 
@@ -145,10 +145,10 @@ def _kept(connection: apsw.Connection, file: Path, version: int, vfs: str | None
         # The rest that SQLite makes takes its mode from this file.
         os.close(os.open(begun, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         _copy(connection, begun, version, vfs)
-        _synced(begun)
+        synced(begun)
         kept = _free_name(file, version)
         begun.rename(kept)
-        _synced(file.parent)
+        synced(file.parent)
     except (OSError, apsw.FullError, apsw.IOError) as error:
         raise StoreError(f"{file}: no copy can be kept before it is brought up to date ({error})") from error
     return kept
@@ -208,11 +208,3 @@ def _copy(connection: apsw.Connection, begun: Path, version: int, vfs: str | Non
         copy.execute("DELETE FROM store" if version == 1 else "UPDATE store SET epoch = ''")
     finally:
         copy.close(force=True)
-
-
-def _synced(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
