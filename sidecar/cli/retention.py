@@ -271,13 +271,14 @@ def _with_store(settings: Settings, ask: Callable[[SqliteStore], Awaitable[_T]])
     from sidecar.adapters.sqlite import SqliteStore
     from sidecar.adapters.sqlite.file import FILE_NAME, StoreError
     from sidecar.adapters.sqlite.keys import key_file_of
+    from sidecar.config import node_name
 
     async def opened() -> _T:
         if not (settings.node.data_dir / FILE_NAME).exists():
             raise StoreError(f"{settings.node.data_dir / FILE_NAME}: there is no journal")
         store = SqliteStore.open(
             settings.node.data_dir,
-            node=settings.node.name or socket.gethostname(),
+            node=node_name(settings, socket.gethostname()),
             boot_id=secrets.token_hex(8),
             clock=SystemClock(),
             key_file=key_file_of(settings.node),

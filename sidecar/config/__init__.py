@@ -15,7 +15,7 @@ report           `check`: the same for people, without a start
 reference        the reference of the settings, as Markdown
 """
 
-from sidecar.config.build import Inputs, Loaded, load
+from sidecar.config.build import Inputs, Loaded, load, node_name
 from sidecar.config.problems import ConfigError, Problem, Where
 from sidecar.config.settings import Settings
 from sidecar.config.tables import DeckReader
@@ -29,4 +29,5 @@ __all__ = [
     "Settings",
     "Where",
     "load",
+    "node_name",
 ]

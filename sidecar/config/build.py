@@ -127,7 +127,7 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
     plain = effective.settings
     return Policy(
         tenant=plain.node.tenant,
-        node=plain.node.name or _node_name(inputs.host_name),
+        node=node_name(plain, inputs.host_name),
         boot_id=inputs.boot_id,
         peers={name: _peer(entry, tables) for name, entry in tables.peers.items()},
         gateways={name: _gateway(entry, plain, tables) for name, entry in tables.gateways.items()},
@@ -159,8 +159,8 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
     )
 
 
-def _node_name(host_name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", host_name)[:64] or "node"
+def node_name(plain: Settings, host_name: str) -> str:
+    return plain.node.name or re.sub(r"[^A-Za-z0-9_.-]", "-", host_name)[:64] or "node"
 
 
 def _peer(entry: Entry, tables: Tables) -> Peer:
