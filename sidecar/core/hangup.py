@@ -75,6 +75,7 @@ TABLE: Mapping[tuple[HangupOrigin, Detail], Row] = {
     (SERVER, Detail.GATEWAY_LIMIT): Row(SERVER, _R, 500, 34, _NEVER),
     (SERVER, Detail.NO_ROUTE): Row(SERVER, _R, 500, 3, _NEVER),
     (SERVER, Detail.GATEWAY_UNREACHABLE): Row(SERVER, _R, 500, 38, _NEVER),
+    (SERVER, Detail.LEDGER_UNREACHABLE): Row(SERVER, _R, 503, 42, _END),
     (SERVER, Detail.TRANSPORT_LOST): Row(SERVER, _F, 500, 38, _LIFE),
     (SERVER, Detail.JOURNAL): Row(SERVER, _F, 500, 41, _LIFE),
     (SERVER, Detail.INTERNAL_ERROR): Row(SERVER, _F, 500, 41, _LIFE),

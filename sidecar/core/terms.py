@@ -111,6 +111,7 @@ class Detail(Word):
     GATEWAY_LIMIT = "gateway_limit"
     NO_ROUTE = "no_route"
     GATEWAY_UNREACHABLE = "gateway_unreachable"
+    LEDGER_UNREACHABLE = "ledger_unreachable"
     TRANSPORT_LOST = "transport_lost"
     JOURNAL = "journal"
     INTERNAL_ERROR = "internal_error"

@@ -79,6 +79,7 @@ CAUSES: Mapping[Detail, str] = {
     Detail.GATEWAY_LIMIT: "all gateways of the route have",
     Detail.NO_ROUTE: "no route begins as the number does",
     Detail.GATEWAY_UNREACHABLE: "no gateway of the route answers",
+    Detail.LEDGER_UNREACHABLE: "the account's books cannot be reached, or are not known to be right",
     Detail.TRANSPORT_LOST: "a connection broke",
     Detail.JOURNAL: "the journal could not be written",
     Detail.INTERNAL_ERROR: "a defect of ours",

@@ -45,6 +45,7 @@ server resource account_limit       480 34  never
 server resource gateway_limit       500 34  never
 server resource no_route            500 3   never
 server resource gateway_unreachable 500 38  never
+server resource ledger_unreachable  503 42  end
 server fault    transport_lost      500 38  last_life
 server fault    journal             500 41  last_life
 server fault    internal_error      500 41  last_life
@@ -171,6 +172,7 @@ def test_a_long_hostile_reason_is_read_at_once() -> None:
         (CALLEE, Detail.BYE, Disposition.REJECTED),
         (SERVER, Detail.RING_TIMEOUT, Disposition.NO_ANSWER),
         (SERVER, Detail.GATEWAY_UNREACHABLE, Disposition.FAILED),
+        (SERVER, Detail.LEDGER_UNREACHABLE, Disposition.FAILED),
         (SERVER, Detail.JOURNAL, Disposition.FAILED),
         (SERVER, Detail.OPERATOR, Disposition.FAILED),
     ],
