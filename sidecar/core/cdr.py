@@ -275,7 +275,9 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     operator: Annotated[str | None, "Who ended it by command."] = None
     operator_text: Annotated[str | None, "And why."] = None
     rule: Annotated[
-        str | None, "Where the detail is `rule`: which one refused, `account_required` or `margin_floor`."
+        str | None,
+        "Which rule refused or ended it: `account_required` or `margin_floor`, or the name of a rule that "
+        "ended a live call.",
     ] = None
     liveness: Annotated[
         LivenessRecord | None, "Where the detail is `dead_peer`: what was asked, and what was last heard."

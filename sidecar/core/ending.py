@@ -56,7 +56,15 @@ from sidecar.core.hangup import (
 )
 from sidecar.core.policy import Given, Policy, ProxyHangup
 from sidecar.core.records import billable_ms, cdr_of, sell_total
-from sidecar.core.terms import DeadlineKind, Detail, DialogState, Evidence, HangupOrigin, LegName
+from sidecar.core.terms import (
+    DeadlineKind,
+    Detail,
+    DialogState,
+    Evidence,
+    HangupOrigin,
+    LegName,
+    ServerReason,
+)
 
 _NONE: tuple[Command, ...] = ()
 _DETAIL_OF_DEADLINE = {
@@ -222,8 +230,15 @@ def transport_failed(call: Call, event: TransportFailed, given: Given) -> Decisi
 
 def release_requested(call: Call, event: ReleaseRequested, given: Given) -> Decision:
     cause = hangup(
-        SERVER, event.detail, Evidence.MESSAGE, operator=event.operator, operator_text=event.text or None
+        SERVER,
+        event.detail,
+        Evidence.MESSAGE,
+        operator=event.operator,
+        operator_text=event.text or None,
+        rule=event.rule,
     )
+    if call.is_emergency and cause.reason is not ServerReason.ADMIN:  # no rule ends an emergency call
+        return call, _NONE
     return release(call, event, cause, given.policy)
 
 

@@ -285,9 +285,12 @@ class StepFailed(CallEvent, frozen=True, kw_only=True):
 
 
 class ReleaseRequested(CallEvent, frozen=True, kw_only=True):
-    detail: Detail  # OPERATOR, DRAIN or RULE
-    operator: str
-    text: str = ""
+    """A person, or a rule, ends a live call."""
+
+    detail: Detail  # OPERATOR, DRAIN, or one of server/policy
+    operator: str | None = None  # who; None: no person did
+    text: str = ""  # and why
+    rule: str | None = None  # the rule that it broke, as records name it
 
 
 class WaitElapsed(CallEvent, frozen=True, kw_only=True):

@@ -96,7 +96,7 @@ class Hangup(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     proxy: str | None = None
     operator: str | None = None
     operator_text: str | None = None
-    rule: str | None = None  # its name, of a refusal by a rule
+    rule: str | None = None  # the name of the rule that refused the call, or ended it
 
     def __post_init__(self) -> None:
         if (self.origin, self.detail) not in TABLE:

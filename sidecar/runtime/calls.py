@@ -70,6 +70,8 @@ RECOVERED_PER_TURN = 25
 RECOVERED_PAUSE_S = 0.04
 INVITES_PER_TURN = 20  # that are decided about in one turn: what calls that are up need comes between
 CALLS_PER_TURN = 100  # that are ended in one turn of the event loop: 7 ms where each is recorded
+CALLS_LOOKED_AT_PER_TURN = 1_000
+RELEASED_PER_S = 2_500  # live calls that an operator or a rule ends at once: 10,000 of them within 4 s
 _UP = frozenset({Phase.ADMITTING, Phase.ROUTING, Phase.ANSWERING, Phase.TALKING, Phase.AWAITING_RETRY})
 
 _NOBODY = 0
@@ -414,10 +416,17 @@ class Calls:
         return call_id.int in self._calls
 
     def release(
-        self, call_id: UUID, detail: Detail, operator: str, text: str, change: Change | None = None
+        self,
+        call_id: UUID,
+        detail: Detail,
+        operator: str | None = None,
+        text: str = "",
+        change: Change | None = None,
+        *,
+        rule: str | None = None,
     ) -> bool:
-        """End a live call for an operator; False where it is not live. `change` is noted in the step that
-        ends the call."""
+        """End a live call for an operator, or by a rule; False where it is not live, or not to be ended by
+        one. `change` is noted in the step that ends the call."""
         call = self.find(call_id)
         if call is None:
             return False
@@ -430,11 +439,34 @@ class Calls:
                 detail=detail,
                 operator=operator,
                 text=text,
+                rule=rule,
             ),
             change,
         )
         self._send()
-        return True
+        return self.find(call_id) is None
+
+    async def release_where(
+        self,
+        predicate: Callable[[Call], bool],
+        detail: Detail,
+        rule: str | None = None,
+        *,
+        operator: str | None = None,
+        text: str = "",
+    ) -> int:
+        """End the live calls that `predicate` holds of, and say how many: looked at and ended a few in each
+        turn of the event loop, at a pace that their peers are not flooded by. What begins meanwhile is not
+        looked at: who forbids something puts that in force before."""
+        released, began_ns = 0, self._clock.mono_ns()
+        async for call in _in_turns(self.live(), CALLS_LOOKED_AT_PER_TURN):
+            if not predicate(self._calls.get(call.call_id.int, call)):
+                continue
+            released += self.release(call.call_id, detail, operator, text, rule=rule)
+            if released % CALLS_PER_TURN == 0:
+                due_ns = began_ns + released * 1_000_000_000 // RELEASED_PER_S
+                await asyncio.sleep(max(0, due_ns - self._clock.mono_ns()) / 1e9)
+        return released
 
     # --- calls of an earlier boot -------------------------------------------------------------------------
 
@@ -519,10 +551,10 @@ class Calls:
         self._publish_aggregates(all_of_them=True)
 
 
-async def _in_turns(calls: Sequence[Call]) -> AsyncIterator[Call]:
+async def _in_turns(calls: Sequence[Call], per_turn: int = CALLS_PER_TURN) -> AsyncIterator[Call]:
     """A few in each turn of the event loop: there may be 20,000, and others are waiting."""
-    for start in range(0, len(calls), CALLS_PER_TURN):
-        for call in calls[start : start + CALLS_PER_TURN]:
+    for start in range(0, len(calls), per_turn):
+        for call in calls[start : start + per_turn]:
             yield call
         await asyncio.sleep(0)
 

@@ -27,7 +27,7 @@ from sidecar.core.call import Call, Phase, Redirect, Stamp
 from sidecar.core.commands import Append, EntryKind, NoteRefusal, Reject, Reserve, Route
 from sidecar.core.deadlines import max_duration_ms, ring_deadline, talk_deadline
 from sidecar.core.decide import decide
-from sidecar.core.events import Admitted, Contact, InviteRefused, RouteFailed
+from sidecar.core.events import Admitted, Contact, InviteRefused, ReleaseRequested, RouteFailed
 from sidecar.core.explain_call import explain_call
 from sidecar.core.hangup import TABLE, hangup
 from sidecar.core.margin import ExchangeRate, ExchangeTable
@@ -993,6 +993,17 @@ def test_an_emergency_call_says_so_in_its_record_and_is_free() -> None:
     assert (record.emergency, record.callee.received, record.callee.billed) == (True, "urn:service:sos", None)
     [sell] = record.charges
     assert (sell.rating_status.value, sell.total) == ("free", Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("detail", "ends"), [(Detail.RULE, False), (Detail.NUMBER_BLOCKED, False), (Detail.OPERATOR, True)]
+)
+def test_no_rule_ends_an_emergency_call_but_a_person_may(detail: Detail, ends: bool) -> None:
+    policy = replace(policy_of(), routes=SOS_ROUTES)
+    call, _ = to_urn("urn:service:sos", policy)
+    asked = ReleaseRequested(**world.stamps(1), call_id=call.call_id, detail=detail)
+    after, commands = decide(call, asked, Given(policy, Load()))
+    assert (after.hangup is not None, commands != ()) == (ends, ends)
 
 
 @pytest.mark.parametrize("urn", ["urn:service:counseling", "urn:service:sosx"])

@@ -233,6 +233,19 @@ def test_an_operators_name_and_text_are_in_the_cause() -> None:
     ]
 
 
+def test_the_rule_that_ended_a_call_is_named_in_the_cause() -> None:
+    run = played(
+        *TALKING, store(ReleaseRequested, detail=Detail.NUMBER_BLOCKED, rule="blocked_numbers 49900*")
+    )
+    cause = run.call.hangup
+    assert cause is not None
+    assert (cause.detail, cause.rule, cause.operator) == (
+        Detail.NUMBER_BLOCKED,
+        "blocked_numbers 49900*",
+        None,
+    )
+
+
 # --- before and while it is answered ------------------------------------------------------------------------
 
 

@@ -132,6 +132,28 @@ async def test_a_drain_releases_a_hundred_calls_in_a_turn_of_the_loop(node: Node
     assert drained.result() == say.NodeDrained(draining=True, live=201, released=201)
 
 
+async def test_calls_that_a_rule_ends_are_ended_at_a_pace_and_all_others_go_on(node: Node) -> None:
+    numbers = [f"0044{kind}" for kind in ("900", "123") for _ in range(301)]
+    invites = [node.invite(number, callee, "demo") for number, callee in enumerate(numbers, 1)]
+    node.calls.on_bridge_events(invites)
+    await node.until(lambda: len(node.calls.live()) == 602)
+    async with asyncio.TaskGroup() as tasks:
+        released = tasks.create_task(
+            node.calls.release_where(
+                lambda call: call.invite.request_user == "0044900", Detail.RULE, "premium numbers"
+            ),
+            name="release",
+        )
+        seen = await each_turn(lambda: len(node.calls.live()), released)
+    assert seen == [602, 502, 402, 302, 301]
+    assert released.result() == 301
+    assert {call.invite.request_user for call in node.calls.live()} == {"0044123"}
+    ended = [call.hangup for call in node.calls._calls.values() if call.hangup is not None]
+    assert {(cause.detail, cause.rule, cause.operator) for cause in ended} == {
+        (Detail.RULE, "premium numbers", None)
+    }
+
+
 async def test_margin_terms_are_taken_over_whole_and_nothing_else_is(node: Node) -> None:
     before = node.calls.policy
     await node.admin.accounts.create(say.AccountCreateParams(name="made"), ANN)

@@ -71,11 +71,12 @@ POLICY = (
             0      A INVITE
             2_000  B 200
             2_020  A ACK
-            5_001  operator rules
+            5_001  node rules rule calls_per_minute
         """,
         cdr="server/policy/rule 403 21 answered 3000 message/observed",
         wire=f"{ANSWERED}, release 403 21 rule",
         sold="0.003",
+        also={"rule": "calls_per_minute", "operator": None},
     ),
 )
 

@@ -257,11 +257,16 @@ class Ladder(Environment):
                     world.call_id(), refused, Given(self.policy, self.load)
                 )
                 self._perform(commands)
+            case "rules":
+                detail, rule = Detail(words[0]), words[1]
+                self._happens(
+                    ReleaseRequested(**self._stamps(), call_id=world.call_id(), detail=detail, rule=rule)
+                )
             case _:
                 raise ValueError(f"the node does what? {what}")
 
     def _operator(self, what: str, text: str) -> None:
-        detail = {"releases": Detail.OPERATOR, "drains": Detail.DRAIN, "rules": Detail.RULE}[what]
+        detail = {"releases": Detail.OPERATOR, "drains": Detail.DRAIN}[what]
         event = ReleaseRequested(
             **self._stamps(), call_id=world.call_id(), detail=detail, operator="jane", text=text
         )
