@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from sidecar.core.alarms import AlarmKind
 from sidecar.core.audit import Change
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
@@ -500,6 +501,10 @@ class Meter(Protocol):
     def call_refused(self, detail: str, count: int = 1) -> None: ...
     def phase_changed(self, before: Phase | None, after: Phase | None) -> None:
         """A call moved on; None: it was not there before, or has been forgotten."""
+
+    def alarm_raised(self, kind: AlarmKind) -> None: ...
+    def alarm_lost(self, where: str) -> None:
+        """It did not come to the `broker`, or into the `audit` table."""
 
     def commit_took(self, seconds: float) -> None: ...
     def promise_broken(self, where: str) -> None:

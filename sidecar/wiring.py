@@ -58,6 +58,7 @@ from sidecar.core.tariff import Deck
 from sidecar.core.terms import NatCheck, TransportName
 from sidecar.ports import OutboxState, StoredAccount
 from sidecar.runtime.admin import ACCEPTING, Admin, Reread
+from sidecar.runtime.alarms import Alarms
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.clock_watch import ClockWatch
 from sidecar.runtime.gateways import Gateways
@@ -177,6 +178,15 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             publisher,
             limits=RelayLimits(status_interval_s=settings.mqtt.status_interval_s),
         )
+        alarms = Alarms(
+            tenant=policy.tenant,
+            node=policy.node,
+            boot_id=policy.boot_id,
+            publisher=MqttPublisher(mqtt, None, "event"),
+            note=store.note_soon,
+            clock=clock,
+            meter=metrics,
+        )
         door = MqttReplayDoor(mqtt, settings.mqtt.asking_users)
         replayer = Replayer(store.replays, door, lambda: relay.is_busy)
 
@@ -229,6 +239,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
                 ("names", names.run),
                 ("clock", clock_watch.run),
                 ("replay", replayer.run),
+                ("alarms", alarms.run),
                 ("certificates", certificates.watch),
                 ("journal check", partial(store.keep_checking, partial(_journal_wrong, metrics))),
                 *([("broker", broker.watch)] if broker is not None else []),

@@ -22,6 +22,7 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
+from sidecar.core.alarms import AlarmKind
 from sidecar.core.call import Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.gateway_health import Health
@@ -84,6 +85,13 @@ JOURNAL_WRONG = Metric(
     "Findings since the start that the journal is not as it was written; the log says which.",
 )
 OVERRUN = Metric("sidecar_overrun_ms", "counter", "Talk time beyond the grant, not billed.")
+ALARMS = Metric("sidecar_alarms", "counter", "Alarms raised.", ("kind",))
+ALARMS_LOST = Metric(
+    "sidecar_alarms_lost",
+    "counter",
+    "Alarms that did not come to the broker, or into the audit table: too many at once.",
+    ("where",),
+)
 BROKEN = Metric(
     "sidecar_broken_promises",
     "counter",
@@ -167,10 +175,16 @@ class Metrics:
     def __init__(self, *, wall_ns: Callable[[], int] = time.time_ns) -> None:
         self._wall_ns = wall_ns
         self.registry = registry = CollectorRegistry()
-        self._ended, self._refused, self._suppressed, self._broken, self._unknown = (
-            _Children(Counter(one.name, one.meaning, one.labels, registry=registry))
-            for one in (ENDED, REFUSED, SUPPRESSED, BROKEN, UNKNOWN)
-        )
+        labelled = (ENDED, REFUSED, SUPPRESSED, BROKEN, UNKNOWN, ALARMS, ALARMS_LOST)
+        (
+            self._ended,
+            self._refused,
+            self._suppressed,
+            self._broken,
+            self._unknown,
+            self._alarms,
+            self._alarms_lost,
+        ) = (_Children(Counter(one.name, one.meaning, one.labels, registry=registry)) for one in labelled)
         self._pdd, self._commit = (
             Histogram(one.name, one.meaning, buckets=one.buckets, registry=registry) for one in (PDD, COMMIT)
         )
@@ -211,6 +225,12 @@ class Metrics:
             self._phases[before] -= 1
         if after is not None:
             self._phases[after] += 1
+
+    def alarm_raised(self, kind: AlarmKind) -> None:
+        self._alarms.of(kind.value).inc()
+
+    def alarm_lost(self, where: str) -> None:
+        self._alarms_lost.of(where).inc()
 
     def commit_took(self, seconds: float) -> None:
         self._commit.observe(seconds)

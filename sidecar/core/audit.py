@@ -19,6 +19,9 @@ class Operator(msgspec.Struct, frozen=True, gc=False):
     uid: int | None = None  # None: not over the control socket
 
 
+NODE = Operator("sidecar")  # who is named where no person did it
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`before` and `after` are JSON objects of what the change could touch (an account's terms, a balance, a
     deck's revision), as they stood: None where there was nothing, or nothing is left."""

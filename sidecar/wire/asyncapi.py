@@ -1,7 +1,7 @@
 """The AsyncAPI document of everything on the broker: channels by `topics`, messages by their structs;
 `python -m sidecar.wire.asyncapi` writes it anew.
 
-AsyncAPI is written from the side of the node: it sends records, the status and replays, and receives
+AsyncAPI is written from the side of the node: it sends records, the status, alarms and replays, and receives
 requests.
 """
 
@@ -13,9 +13,11 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from sidecar.core.alarms import AlarmKind, FraudRuleFired, LowBalance
 from sidecar.core.terms import HangupOrigin
 from sidecar.wire import replay
 from sidecar.wire.cdr_codec import CONTENT_TYPE, CONTENT_VERSION
+from sidecar.wire.event import Event
 from sidecar.wire.reference import meaning
 from sidecar.wire.schema import SCHEMA_FILE
 from sidecar.wire.status import Status, Will
@@ -47,6 +49,11 @@ def asyncapi() -> dict[str, Any]:
                 "Each record of each call, in the order of `seq`.",
             ),
             "status": _channel(f"{_NODE}/status", "status", "Retained, renewed at an interval.", "will"),
+            "event": _channel(
+                f"{_NODE}/event/{{kind}}",
+                "event",
+                "Alarms: not numbered, and not sent again; the audit table of the node keeps them.",
+            ),
             "replay": _channel(f"{_NODE}/replay/{{user}}", "replayRequest", "Asking for records again."),
             "replayed": _channel(
                 f"{_NODE}/replayed/{{user}}/{{client}}",
@@ -59,6 +66,7 @@ def asyncapi() -> dict[str, Any]:
             "publishCdr": _operation("send", "cdr", "cdr", qos=1),
             "publishStatus": _operation("send", "status", "status", qos=0, retain=True),
             "publishWill": _operation("send", "status", "will", qos=1, retain=True),
+            "publishEvent": _operation("send", "event", "event", qos=1),
             "answerReplay": _operation("receive", "replay", "replayRequest", qos=1)
             | {
                 "reply": {
@@ -74,7 +82,7 @@ def asyncapi() -> dict[str, Any]:
                 }
             },
         },
-        "components": {"messages": _messages(), "schemas": _schemas(Status, Will, *_REPLAY)},
+        "components": {"messages": _messages(), "schemas": _schemas(Status, Will, *_EVENTS, *_REPLAY)},
     }
 
 
@@ -82,6 +90,7 @@ def text() -> str:
     return json.dumps(asyncapi(), indent=2) + "\n"
 
 
+_EVENTS = (Event, LowBalance, FraudRuleFired)
 _REPLAY = (replay.ReplayRequest, replay.ReplayEnd)
 _ABOUT = (
     "What a node publishes over MQTT 5, and what may be asked of it. A subscriber keeps its session (Clean "
@@ -94,6 +103,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "node": {"description": f"The node. {_PART}"},
     "account": {"description": f"Whose call it was; `_` where nobody claimed it. {_PART}"},
     "origin": {"description": "Who ended the call.", "enum": [origin.value for origin in HangupOrigin]},
+    "kind": {"description": "What is told.", "enum": [kind.value for kind in AlarmKind]},
     "user": {"description": "The broker's user that asks: nobody else may write there."},
     "client": {"description": f"Of the user's own choice. {_PART}"},
 }
@@ -134,6 +144,7 @@ def _messages() -> dict[str, Any]:
         "replayedCdr": _message("A record again.", record, again) | {"correlationId": _CORRELATION},
         "status": _message("What a subscriber finds his last gap by.", _ref(Status), {"node": "The node."}),
         "will": _message("The node is gone.", _ref(Will), {"node": "The node."}),
+        "event": _message("An alarm.", _ref(Event), identity | {"version": "The event's."}),
         "replayRequest": _message(
             "Which numbers to send again.", _ref(replay.ReplayRequest), {}, responseTopic="Where to answer."
         )
@@ -165,7 +176,8 @@ def _schemas(*structs: type[msgspec.Struct]) -> dict[str, Any]:
     for struct in structs:
         hints = get_type_hints(struct, include_extras=True)
         for name, schema in schemas[struct.__name__]["properties"].items():
-            schema["description"] = meaning(hints[name])
+            is_tag = name == struct.__struct_config__.tag_field
+            schema["description"] = "As in the topic." if is_tag else meaning(hints[name])
     return schemas
 
 

@@ -47,7 +47,12 @@ class CdrError(ValueError):
 
 def encode(cdr: Cdr) -> bytes:
     """The record as it stands."""
-    return _packed(msgspec.to_builtins(cdr, builtin_types=_KEPT))
+    return packed(cdr)
+
+
+def packed(struct: msgspec.Struct) -> bytes:
+    """Any struct as a record is written."""
+    return _packed(msgspec.to_builtins(struct, builtin_types=_KEPT))
 
 
 def encode_published(cdr: Cdr, store_epoch: str, seq: int, account_prev_seq: int | None) -> bytes:

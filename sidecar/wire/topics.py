@@ -1,5 +1,6 @@
-"""Topic names: below `sidecar/v1/<tenant>/<node>/` are `cdr/<account>/<origin>`, `status`, and for who asks
-for records again `replay/<user>` (requests) and `replayed/<user>` with all below it (answers).
+"""Topic names: below `sidecar/v1/<tenant>/<node>/` are `cdr/<account>/<origin>`, `status`, `event/<kind>`,
+and for who asks for records again `replay/<user>` (requests) and `replayed/<user>` with all below it
+(answers).
 
 Each part is percent-escaped (RFC 3986 unreserved characters stay), so `+`, `#`, `/`, `$` and control
 characters never appear raw and no name can widen a subscription or forge a level. No phone number is ever a
@@ -12,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
+from sidecar.core.alarms import AlarmKind
 from sidecar.core.terms import HangupOrigin
 
 ROOT = "sidecar/v1"
@@ -38,6 +40,10 @@ def status_filter(tenant: str | None = None, node: str | None = None) -> str:
     return f"{ROOT}/{_level(tenant)}/{_level(node)}/status"
 
 
+def event_topic(tenant: str, node: str, kind: AlarmKind) -> str:
+    return f"{ROOT}/{escape(tenant)}/{escape(node)}/event/{kind.value}"
+
+
 def replay_topic(tenant: str, node: str, user: str) -> str:
     return f"{ROOT}/{escape(tenant)}/{escape(node)}/replay/{escape(user)}"
 
@@ -50,8 +56,8 @@ def replayed_topic(tenant: str | None, node: str | None, user: str, client: str 
 
 def broker_acl(tenant: str, node: str) -> tuple[str, ...]:
     """Lines of Mosquitto's acl_file for the broker of one node, without the node itself. Whoever has no name
-    reads records and the status; a user may also ask for a replay, and reads the answer, which nobody else
-    does."""
+    reads records, the status and events; a user may also ask for a replay, and reads the answer, which nobody
+    else does."""
     read = [f"{ROOT}/+/+/cdr/#", f"{ROOT}/+/+/status", f"{ROOT}/+/+/event/#"]
     own = f"{ROOT}/{escape(tenant)}/{escape(node)}"
     return (

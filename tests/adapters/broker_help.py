@@ -109,7 +109,7 @@ class Subscriber:
                 content = msgpack.unpackb(as_bytes(message), timestamp=0)
                 if str(message.topic) == STATUS_TOPIC:
                     self.statuses.append(content)
-                else:
+                elif "/event/" not in str(message.topic):
                     self.seqs.append(content["seq"] if isinstance(content, dict) else content)
             self._news.notify_all()
 

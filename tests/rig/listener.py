@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 class Listener:
     """A subscriber that keeps its session and comes back: what it holds is everything that was published.
 
-    `records` in order of arrival, each message id once; `again` those that came another time."""
+    `records` and `events` in order of arrival, each message id once; `again` those that came another time."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
@@ -32,6 +32,7 @@ class Listener:
         )
         self.records: list[Record] = []
         self.statuses: list[Record] = []
+        self.events: list[Record] = []
         self._ids: set[str] = set()
         self.again = 0
         self.connects = 0
@@ -68,7 +69,7 @@ class Listener:
             self.again += 1
         else:
             self._ids.add(content["message_id"])
-            self.records.append(content)
+            (self.events if "/event/" in topic else self.records).append(content)
         self._news.set()
 
     async def until(self, holds: Callable[[], bool], within_s: float = WITHIN_S) -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
+import msgpack
 import msgspec
 import pytest
 
+from sidecar.core.alarms import AlarmKind, FraudRuleFired, LowBalance
 from sidecar.core.terms import HangupOrigin
 from sidecar.wire import replay, topics
 from sidecar.wire.asyncapi import ASYNCAPI_FILE, asyncapi, text
+from sidecar.wire.event import Event, encode
 from sidecar.wire.schema import SCHEMA_FILE
 from sidecar.wire.status import Status, Will
 
@@ -20,13 +26,42 @@ DOCUMENT: dict[str, Any] = json.loads(ASYNCAPI_FILE.read_text())
 MADE = {
     "cdr": topics.cdr_topic("t", "n", "a", HangupOrigin.CALLER),
     "status": topics.status_topic("t", "n"),
+    "event": topics.event_topic("t", "n", AlarmKind.LOW_BALANCE),
     "replay": topics.replay_topic("t", "n", "u"),
     "replayed": topics.replayed_topic("t", "n", "u", "c"),
 }
-WORDS = {"tenant": "t", "node": "n", "account": "a", "origin": "caller", "user": "u", "client": "c"}
+WORDS = {
+    "tenant": "t",
+    "node": "n",
+    "account": "a",
+    "origin": "caller",
+    "kind": "low_balance",
+    "user": "u",
+    "client": "c",
+}
+NOW = datetime(2026, 11, 27, 3, 0, tzinfo=UTC)
+LOW_BALANCE = LowBalance(
+    raised_at=NOW, account="acme", currency="EUR", available=Decimal("0E-6"), threshold=Decimal(5)
+)
+FRAUD_RULE = FraudRuleFired(
+    raised_at=NOW,
+    rule="night",
+    mode="refuse",
+    scope="account",
+    key="acme",
+    measure="destinations",
+    threshold=Decimal(20),
+    measured=Decimal(21),
+    window_s=3600,
+    account="acme",
+    call_id=UUID(int=2),
+)
 STRUCTS: dict[str, msgspec.Struct] = {
     "Status": Status(epoch="e", head_seq=4, published=3, commit=2, commit_hash="h"),
     "Will": Will(epoch="e"),
+    "Event": Event(message_id=UUID(int=1), tenant="t", node="n", boot_id="b", alarm=LOW_BALANCE),
+    "LowBalance": LOW_BALANCE,
+    "FraudRuleFired": FRAUD_RULE,
     "ReplayRequest": replay.ReplayRequest(epoch="e", from_seq=1),
     "ReplayEnd": replay.ReplayEnd(
         epoch="e", from_seq=1, to_seq=2, waiting=((1, 1),), dead=(), absent=((2, 2),)
@@ -83,3 +118,24 @@ def test_every_message_is_in_a_channel_and_each_operation_names_one_of_its_chann
     for operation in DOCUMENT["operations"].values():
         channel = operation["channel"]["$ref"]
         assert all(message["$ref"].startswith(f"{channel}/messages/") for message in operation["messages"])
+
+
+def test_an_event_is_one_map_with_the_kind_of_its_topic_and_plain_amounts() -> None:
+    event = Event(message_id=UUID(int=1), tenant="t", node="n", boot_id="b", alarm=LOW_BALANCE)
+    assert msgpack.unpackb(encode(event), timestamp=3) == {
+        "version": 1,
+        "message_id": str(UUID(int=1)),
+        "tenant": "t",
+        "node": "n",
+        "boot_id": "b",
+        "alarm": {
+            "kind": "low_balance",
+            "raised_at": NOW,
+            "account": "acme",
+            "currency": "EUR",
+            "available": "0.000000",
+            "threshold": "5",
+        },
+    }
+    schema = DOCUMENT["components"]["schemas"]["Event"]["properties"]["alarm"]
+    assert set(schema["discriminator"]["mapping"]) == {kind.value for kind in AlarmKind}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import aiomqtt
 import msgspec
+from msgspec.structs import replace
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -83,17 +84,12 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MqttPublisher:
-    """A Publisher (see ports). `epoch` goes into the will."""
+    """A Publisher (see ports). `epoch` goes into the will; None: the link has none, and a client id of its
+    own that ends as `name` says."""
 
-    def __init__(self, settings: MqttSettings, epoch: str) -> None:
-        self._settings = settings
-        self._will: aiomqtt.Will | None = aiomqtt.Will(
-            settings.status_topic,
-            _ENCODE(Will(epoch=epoch)),
-            qos=1,
-            retain=True,
-            properties=_will_properties(settings.node),
-        )
+    def __init__(self, settings: MqttSettings, epoch: str | None, name: str = "") -> None:
+        self._settings = replace(settings, client_id=f"{settings.identifier}-{name}") if name else settings
+        self._will = _will(settings, epoch) if epoch is not None else None
 
     def check(self) -> None:
         """Read every file that the settings name. Raises ValueError or OSError, for `sidecar check` and the
@@ -287,8 +283,14 @@ class _TlsSocket(ssl.SSLSocket):
             raise
 
 
-def _will_properties(node: str) -> Properties:
+def _will(settings: MqttSettings, epoch: str) -> aiomqtt.Will:
     properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
     properties.ContentType = CONTENT_TYPE
-    properties.UserProperty = ("node", node)
-    return properties
+    properties.UserProperty = ("node", settings.node)
+    return aiomqtt.Will(
+        settings.status_topic,
+        _ENCODE(Will(epoch=epoch)),
+        qos=1,
+        retain=True,
+        properties=properties,
+    )

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import aiomqtt
 import paho.mqtt.client as paho
 import structlog
-from msgspec.structs import replace
 from paho.mqtt.reasoncodes import ReasonCode
 
 from sidecar.adapters.mqtt.client import Client
@@ -34,8 +33,7 @@ class MqttReplayDoor(MqttPublisher):
     """Without users it takes no requests, and sends by command alone."""
 
     def __init__(self, settings: MqttSettings, users: Sequence[str]) -> None:
-        super().__init__(replace(settings, client_id=f"{settings.identifier}-replay"), epoch="")
-        self._will = None
+        super().__init__(settings, None, "replay")
         self._users = {replay_topic(settings.tenant, settings.node, user): user for user in users}
 
     @contextlib.asynccontextmanager

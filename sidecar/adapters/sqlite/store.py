@@ -49,7 +49,7 @@ from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
 from sidecar.adapters.sqlite.told import TOLD_NAME, ToldFile, read_told
 from sidecar.adapters.sqlite.work import Job, Report, waiting_call
 from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
-from sidecar.core.audit import Change, Operator
+from sidecar.core.audit import NODE, Change
 from sidecar.core.books import Outcome, OutcomeKind
 from sidecar.core.call import Call, Stamp
 from sidecar.core.chain import ChainKey
@@ -59,7 +59,6 @@ from sidecar.ports import Clock
 from sidecar.wire.entries import EntryError, decode_call
 
 QUEUE_STEPS_MAX = 50_000
-NODE = Operator("sidecar")  # who is named where no person did it
 
 _T = TypeVar("_T")
 
