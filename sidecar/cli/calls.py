@@ -8,21 +8,51 @@ from uuid import UUID
 import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
-from sidecar.cli.output import moment, print_json, print_table, printable
+from sidecar.cli.output import Exit, moment, print_json, print_table, printable
 
 app = typer.Typer(help="The calls that are up.", no_args_is_help=True)
 
 
+Account = Annotated[str | None, typer.Option(help="Calls of this account.")]
+Peer = Annotated[str | None, typer.Option(help="Calls that came from this peer group.")]
+Gateway = Annotated[str | None, typer.Option(help="Calls whose last attempt went to this gateway.")]
+Callee = Annotated[
+    str | None, typer.Option(help="Calls to this number, as received or billed; `4490*` is a beginning.")
+]
+Caller = Annotated[str | None, typer.Option(help="Calls from this number; `4490*` is a beginning.")]
+OlderThan = Annotated[
+    int | None,
+    typer.Option("--older-than", min=0, metavar="SECONDS", help="Calls that began so long ago, or longer."),
+]
+
+
 @app.command("list")
 def list_calls(
-    account: Annotated[str | None, typer.Option(help="Only calls of this account.")] = None,
+    account: Account = None,
+    peer: Peer = None,
+    gateway: Gateway = None,
+    callee: Callee = None,
+    caller: Caller = None,
+    older_than: OlderThan = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many, the oldest first.")] = 100,
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show the calls that are up."""
-    found = ask(socket, config, as_json, "call.list", account=account, limit=limit)
+    """Show the calls that are up: those that all given conditions hold of."""
+    found = ask(
+        socket,
+        config,
+        as_json,
+        "call.list",
+        account=account,
+        peer=peer,
+        gateway=gateway,
+        callee=callee,
+        caller=caller,
+        older_than_s=older_than,
+        limit=limit,
+    )
     if as_json:
         print_json(found)
         return
@@ -51,7 +81,16 @@ def list_calls(
 
 @app.command("release")
 def release(
-    call_id: Annotated[UUID, typer.Argument(help="The call's id, from `sidecar call list`.")],
+    call_id: Annotated[
+        UUID | None,
+        typer.Argument(help="The call's id, from `sidecar call list`.", show_default="all, by conditions"),
+    ] = None,
+    account: Account = None,
+    peer: Peer = None,
+    gateway: Gateway = None,
+    callee: Callee = None,
+    caller: Caller = None,
+    older_than: OlderThan = None,
     operator: Annotated[
         str | None, typer.Option(help="Who ends it, for the record.", show_default="the user")
     ] = None,
@@ -60,17 +99,29 @@ def release(
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """End a call: both sides get a BYE (or a final response), the record says who ended it and why."""
+    """End a call, or all that the conditions hold of (`sidecar call list` shows them by the same ones): both
+    sides get a BYE (or a final response), the record says who ended it and why. Conditions leave emergency
+    calls alone. Exit code 1 where there are none."""
     released = ask(
         socket,
         config,
         as_json,
         "call.release",
-        call_id=str(call_id),
+        call_id=str(call_id) if call_id is not None else None,
+        account=account,
+        peer=peer,
+        gateway=gateway,
+        callee=callee,
+        caller=caller,
+        older_than_s=older_than,
         operator=operator or operator_name(),
         text=text,
     )
     if as_json:
         print_json(released)
-    else:
+    elif call_id is not None:
         typer.echo(f"released {printable(released['call_id'])}")
+    else:
+        typer.echo(f"released {released['count']} calls")
+    if not released["released"]:
+        raise typer.Exit(Exit.NO.value)

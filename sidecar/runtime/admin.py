@@ -19,7 +19,6 @@ import msgspec
 import structlog
 
 from sidecar.core.audit import Change, Operator, told
-from sidecar.core.call import Call
 from sidecar.core.gateway_health import Health
 from sidecar.core.policy import Gateway, Policy
 from sidecar.core.rating import amount_text
@@ -40,6 +39,7 @@ from sidecar.ports import (
     Revisions,
 )
 from sidecar.runtime.account_commands import AccountCommands
+from sidecar.runtime.call_commands import CallCommands
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.record_commands import DeadLetterCommands, RecordCommands
 from sidecar.runtime.replay import Replayer
@@ -93,6 +93,7 @@ class Admin:
         replays: Replays | None = None,
         renew_certificates: Renewal | None = None,
     ) -> None:
+        self.call = CallCommands(calls, audit, clock)
         self.accounts = AccountCommands(calls, accounts)
         self.records = RecordCommands(calls, records, revisions, status, replayer, replays)
         self.dead_letters = DeadLetterCommands(dead_letters, read_again)
@@ -111,37 +112,19 @@ class Admin:
 
     def methods(self) -> Mapping[str, Method]:
         return {
-            "call.list": Method(say.CallListParams, self.call_list),
-            "call.release": Method(say.CallReleaseParams, self.call_release),
             "node.drain": Method(say.NodeDrainParams, self.node_drain),
             "node.reload": Method(say.NodeReloadParams, self.node_reload),
             "node.status": Method(say.Nothing, self.node_status),
             "node.gateways": Method(say.Nothing, self.node_gateways),
             "deck.reload": Method(say.DeckReloadParams, self.deck_reload),
             "audit.list": Method(say.AuditListParams, self.audit_list),
+            **self.call.methods(),
             **self.accounts.methods(),
             **self.records.methods(),
             **self.dead_letters.methods(),
         }
 
     # --- calls and the node ---------------------------------------------------------------------------------
-
-    async def call_list(self, wanted: say.CallListParams, _: Operator) -> say.CallList:
-        load, account = self._calls.load, wanted.account
-        total = load.calls if account is None else load.by_account.get(account, 0)
-        calls = self._calls.oldest(wanted.limit, account) if total else ()
-        return say.CallList(total=total, calls=tuple(map(self._live_call, calls)))
-
-    async def call_release(self, wanted: say.CallReleaseParams, operator: Operator) -> say.CallReleased:
-        change = Change(
-            operator=operator, action="call.release", subject=str(wanted.call_id), text=wanted.text
-        )
-        if not self._calls.release(wanted.call_id, Detail.OPERATOR, operator.name, wanted.text, change):
-            raise CommandError(
-                ErrorCode.NOT_FOUND,
-                f"call {wanted.call_id} is not up: `sidecar call list` shows those that are",
-            )
-        return say.CallReleased(call_id=wanted.call_id)
 
     async def node_drain(self, wanted: say.NodeDrainParams, operator: Operator) -> say.NodeDrained:
         before = {"state": self._calls.state or ACCEPTING, "calls": self._calls.load.calls}
@@ -234,22 +217,6 @@ class Admin:
                 )
                 for server in (() if name is None else name.servers)
             ),
-        )
-
-    def _live_call(self, call: Call) -> say.LiveCall:
-        talked_ns = self._clock.mono_ns() - call.answered.mono_ns if call.answered else 0
-        return say.LiveCall(
-            call_id=call.call_id,
-            phase=call.phase.value,
-            account=call.account.name,
-            peer=call.invite.peer,
-            gateway=call.attempts[-1].gateway if call.attempts else None,
-            caller=call.invite.from_user,
-            callee=call.invite.request_user,
-            invited_at=utc(call.invite.wall_ns),
-            answered_at=utc(call.answered.wall_ns) if call.answered else None,
-            talk_s=talked_ns // 1_000_000 / 1_000,
-            granted_s=call.granted_s,
         )
 
     # --- decks ----------------------------------------------------------------------------------------------

@@ -403,6 +403,10 @@ class Calls:
         )
         return list(islice(calls, calls_max))
 
+    async def where(self, predicate: Callable[[Call], bool]) -> Sequence[Call]:
+        """The live calls that it holds of, the oldest first; some are looked at in each turn of the loop."""
+        return [call async for call in _in_turns(self.live(), CALLS_LOOKED_AT_PER_TURN) if predicate(call)]
+
     def open_count(self) -> int:
         """Calls whose record is not yet handed to the store."""
         return sum(call.phase is not Phase.ENDED for call in self._calls.values())
@@ -455,13 +459,11 @@ class Calls:
         operator: str | None = None,
         text: str = "",
     ) -> int:
-        """End the live calls that `predicate` holds of, and say how many: looked at and ended a few in each
-        turn of the event loop, at a pace that their peers are not flooded by. What begins meanwhile is not
-        looked at: who forbids something puts that in force before."""
+        """End the live calls that `predicate` holds of, and say how many: a few in each turn of the event
+        loop, at a pace that their peers are not flooded by. What begins meanwhile is not looked at: who
+        forbids something puts that in force before."""
         released, began_ns = 0, self._clock.mono_ns()
-        async for call in _in_turns(self.live(), CALLS_LOOKED_AT_PER_TURN):
-            if not predicate(self._calls.get(call.call_id.int, call)):
-                continue
+        async for call in _in_turns(await self.where(predicate)):
             released += self.release(call.call_id, detail, operator, text, rule=rule)
             if released % CALLS_PER_TURN == 0:
                 due_ns = began_ns + released * 1_000_000_000 // RELEASED_PER_S

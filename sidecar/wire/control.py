@@ -89,6 +89,7 @@ Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 # A called or calling number, or the beginning of one with `*` after it.
 NumberPattern = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
+PeerName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 GatewayName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 
 
@@ -100,13 +101,27 @@ class Nothing(Params, frozen=True, kw_only=True):
     """The method has no parameters."""
 
 
-class CallListParams(Params, frozen=True, kw_only=True):
+class CallConditions(Params, frozen=True, kw_only=True):
+    """Of calls that are up; all that are given must hold. Numbers are as received or billed, `4490*` is a
+    beginning; the gateway is that of the last attempt."""
+
     account: AccountName | None = None
+    peer: PeerName | None = None
+    gateway: GatewayName | None = None
+    callee: NumberPattern | None = None
+    caller: NumberPattern | None = None
+    older_than_s: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] | None = None  # since the INVITE
+
+
+class CallListParams(CallConditions, frozen=True, kw_only=True):
     limit: Rows = 100
 
 
-class CallReleaseParams(Params, frozen=True, kw_only=True):
-    call_id: UUID
+class CallReleaseParams(CallConditions, frozen=True, kw_only=True):
+    """One call by its id, or all that the conditions hold of, of which one at least is given. Conditions
+    leave emergency calls alone."""
+
+    call_id: UUID | None = None
     operator: OperatorName
     text: Text = ""
 
@@ -286,8 +301,9 @@ class CallList(Result, frozen=True, kw_only=True):
 
 
 class CallReleased(Result, frozen=True, kw_only=True):
-    call_id: UUID
+    call_id: UUID | None = None
     released: bool = True
+    count: int = 1  # calls that were ended
 
 
 class NodeDrained(Result, frozen=True, kw_only=True):

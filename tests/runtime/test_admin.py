@@ -54,7 +54,7 @@ async def test_live_calls_are_listed_the_oldest_first_with_their_talk_time(node:
     node.clock.pass_ms(1_500)
     second = await node.up("0044456")
     node.clock.pass_ms(250)
-    found = await node.admin.call_list(say.CallListParams(), ANN)
+    found = await node.admin.call.list(say.CallListParams(), ANN)
     assert found.total == 2
     assert [(call.call_id, call.callee, call.talk_s) for call in found.calls] == [
         (first, "0044123", 1.75),
@@ -68,15 +68,15 @@ async def test_live_calls_are_listed_the_oldest_first_with_their_talk_time(node:
 async def test_a_list_is_bounded_and_says_how_many_there_are(node: Node) -> None:
     for number in range(3):
         await node.up(f"004412{number}")
-    found = await node.admin.call_list(say.CallListParams(limit=2), ANN)
+    found = await node.admin.call.list(say.CallListParams(limit=2), ANN)
     assert (found.total, len(found.calls)) == (3, 2)
-    assert (await node.admin.call_list(say.CallListParams(account="nobody"), ANN)).total == 0
+    assert (await node.admin.call.list(say.CallListParams(account="nobody"), ANN)).total == 0
 
 
 async def test_a_released_call_ends_as_admin_operator_with_his_name_and_reason(node: Node) -> None:
     call_id = await node.up()
     node.clock.pass_ms(3_000)
-    await node.admin.call_release(say.CallReleaseParams(call_id=call_id, operator="ann", text="fraud"), ANN)
+    await node.admin.call.release(say.CallReleaseParams(call_id=call_id, operator="ann", text="fraud"), ANN)
     assert [one for one in node.bridge.sent if isinstance(one, Release)] == [
         Release(bridge_id=1, sip_code=480, q850_cause=31, text="operator")
     ]
@@ -95,8 +95,41 @@ async def test_a_call_that_is_not_up_cannot_be_released(node: Node) -> None:
     call_id = await node.whole()
     for gone in (call_id, NOBODY):
         with pytest.raises(CommandError, match="not up") as refused:
-            await node.admin.call_release(say.CallReleaseParams(call_id=gone, operator="ann"), ANN)
+            await node.admin.call.release(say.CallReleaseParams(call_id=gone, operator="ann"), ANN)
         assert refused.value.code is ErrorCode.NOT_FOUND
+
+
+async def test_all_calls_of_an_account_are_ended_with_one_entry_in_the_audit_table(node: Node) -> None:
+    mine = {await node.up(f"00441{number}") for number in range(3)}
+    await node.admin.accounts.topup(say.AccountTopupParams(name="prepaid", amount="5", reference="1"), ANN)
+    other = await node.up(account="prepaid")
+    wanted = say.CallReleaseParams(account="demo", callee="4419*", operator="ann", text="x")
+    none = await node.admin.call.release(wanted, ANN)
+    assert (none.released, none.count) == (False, 0)
+    wanted = say.CallReleaseParams(account="demo", operator="ann", text="hacked")
+    listed = await node.admin.call.list(say.CallListParams(account="demo", callee="00441*"), ANN)
+    assert {call.call_id for call in listed.calls} == mine
+    assert (await node.admin.call.release(wanted, ANN)).count == listed.total == 3
+    assert [call.call_id for call in node.calls.live()] == [other]
+    for number in (1, 2, 3):
+        await node.closed(number)
+    for call_id in mine:
+        [record] = (await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)).records
+        cdr = decode_json(bytes(record))
+        assert (cdr.detail, cdr.operator, cdr.operator_text) == (Detail.OPERATOR, "ann", "hacked")
+    noted = (await node.admin.audit_list(say.AuditListParams(subject="account=demo"), ANN)).entries
+    assert [(note.action, note.text, bytes(note.before)) for note in noted] == [
+        ("call.release", "hacked", b'{"calls":3}')
+    ]
+
+
+@pytest.mark.parametrize("given", [{}, {"call_id": NOBODY, "account": "demo"}])
+async def test_what_is_released_is_one_call_or_those_of_a_condition(
+    node: Node, given: dict[str, Any]
+) -> None:
+    with pytest.raises(CommandError, match="either") as refused:
+        await node.admin.call.release(say.CallReleaseParams(operator="ann", **given), ANN)
+    assert refused.value.code is ErrorCode.INVALID_PARAMS
 
 
 async def test_drain_refuses_new_calls_and_lets_live_ones_go_on(node: Node) -> None:
@@ -417,7 +450,7 @@ async def test_a_search_finds_by_every_condition_and_goes_on_with_its_cursor(nod
     first = await node.whole("0044123", account="prepaid")
     node.clock.pass_ms(60_000)
     released = await node.up("0049456")
-    await node.admin.call_release(say.CallReleaseParams(call_id=released, operator="ann"), ANN)
+    await node.admin.call.release(say.CallReleaseParams(call_id=released, operator="ann"), ANN)
     await node.closed(2)
     minute = utc(WALL_NS) + timedelta(seconds=60)
 
@@ -628,7 +661,7 @@ async def test_what_cannot_be_noted_is_not_changed_and_a_release_is_noted_later(
             await refused
     assert node.calls.policy is policy
     assert node.bridge.accepting == ""
-    await node.admin.call_release(say.CallReleaseParams(call_id=call_id, operator="ann", text="fraud"), ANN)
+    await node.admin.call.release(say.CallReleaseParams(call_id=call_id, operator="ann", text="fraud"), ANN)
     assert node.calls.live() == []
     disk.repair()
     await node.written()

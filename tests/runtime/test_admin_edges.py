@@ -56,8 +56,8 @@ async def test_a_live_call_is_shown_as_it_is(node: Node) -> None:
     node.clock.pass_ms(500)
     await node.up("0044123", account="prepaid")
     node.clock.pass_ms(1_250)
-    asked, talking = (await node.admin.call_list(say.CallListParams(), ANN)).calls
-    [held] = (await node.admin.call_list(say.CallListParams(account="prepaid"), ANN)).calls
+    asked, talking = (await node.admin.call.list(say.CallListParams(), ANN)).calls
+    [held] = (await node.admin.call.list(say.CallListParams(account="prepaid"), ANN)).calls
     assert held == talking
     assert (asked.talk_s, asked.answered_at, asked.invited_at) == (0, None, utc(WALL_NS))
     assert (asked.caller, asked.callee, asked.peer) == ("+4930123456", "004490", "local")
@@ -78,7 +78,7 @@ async def test_a_call_is_shown_at_the_gateway_that_it_is_at_now_and_since_its_an
     stamps: dict[str, Any] = {"mono_ns": node.clock.mono_ns(), "wall_ns": node.clock.wall_ns()}
     failed = RouteFailed(bridge_id=1, attempt=1, cause=RouteFailure.FINAL_RESPONSE, sip_code=503, **stamps)
     node.calls.on_bridge_events([failed])
-    [shown] = (await node.admin.call_list(say.CallListParams(), ANN)).calls
+    [shown] = (await node.admin.call.list(say.CallListParams(), ANN)).calls
     assert (shown.gateway, shown.answered_at, shown.talk_s) == ("second", None, 0)
 
 

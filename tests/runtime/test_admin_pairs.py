@@ -158,7 +158,7 @@ class ReleaseCall(Act):
 
     async def ask(self) -> None:
         wanted = say.CallReleaseParams(call_id=self.call_id, operator="ann", text="why")
-        await self.node.admin.call_release(wanted, ANN)
+        await self.node.admin.call.release(wanted, ANN)
 
     async def check(self) -> None:
         assert self.node.calls.find(self.call_id) is None
