@@ -67,6 +67,8 @@ def cost(
     rate = None if dialled.billed is None else rates.match(dialled.billed, when)
     if rate is None:
         fail(Exit.NO, _no_rate(number, dialled.billed, strip), as_json=as_json)
+    if rate.blocked:
+        fail(Exit.NO, f"blocked: the deck lets no call to {rate.prefix} through", as_json=as_json)
     terms = RatingTerms(rounding=rounding, decimals=decimals)
     result = charge(rate, hold_seconds(talk_ms, terms.hold_time_precision_ms), terms, when)
     answer = {
@@ -126,6 +128,9 @@ def _explanation(
         rounding=result.rounding,
         decimals=result.decimals,
         candidates=tuple(candidates),
+        grace_s=rate.grace_s or None,
+        included_s=rate.included_s,
+        rate_minimum_charge=rate.minimum_charge,
     )
     return explain(number.received, record, hold_s=result.hold_s).lines
 

@@ -26,7 +26,10 @@ DeckArgument = Annotated[
 ]
 NameArgument = Annotated[str, typer.Argument(help="The name that settings use for the deck.")]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000_000, help="At most so many.")]
-RATE_COLUMNS = ("prefix", "destination", "currency", "fee>", "steps", "from", "to", "max s>")
+RATE_COLUMNS = (
+    *("prefix", "destination", "currency", "fee>", "steps", "from", "to", "max s>"),
+    *("grace s>", "included s>", "minimum>", "blocked"),
+)
 
 
 @app.command("import")
@@ -306,6 +309,10 @@ def _fields(rate: Rate) -> dict[str, object]:
         "effective_from": rate.effective_from,
         "effective_to": rate.effective_to,
         "max_duration_s": rate.max_duration_s,
+        "grace_s": rate.grace_s or None,
+        "included_s": rate.included_s,
+        "minimum_charge": None if rate.minimum_charge is None else amount_text(rate.minimum_charge),
+        "blocked": "yes" if rate.blocked else None,
     }
 
 

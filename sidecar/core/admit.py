@@ -11,7 +11,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from sidecar.core.call import Attempt, Call, Phase, Pricing, stamp_of
+from sidecar.core.call import Attempt, Call, Phase, Pricing, pricing_of, stamp_of
 from sidecar.core.caller_id import ANONYMOUS, Presentation, present, still_signed
 from sidecar.core.commands import Append, Command, EntryKind, NoteRefusal, Reject, Reserve, Route
 from sidecar.core.deadlines import max_duration_ms
@@ -22,7 +22,7 @@ from sidecar.core.identity import leg_b_names
 from sidecar.core.margin import ExchangeRate, margin, reaches_floor
 from sidecar.core.numbers import URN, BilledNumber, StripPlan, billed_number, matches_list
 from sidecar.core.policy import NO_ACCOUNT, Account, Gateway, Given, Policy
-from sidecar.core.rating import RatingTerms, charge
+from sidecar.core.rating import RatingTerms, charge, free_seconds
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.routing import free_gateways, has_place, next_server, route_of
 from sidecar.core.servers import Server, ServerAt
@@ -57,10 +57,17 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     account = policy.account_terms(name or NO_ACCOUNT)
     number = _number(invite, account, policy)
     pricing = sell_pricing(number, account, policy, utc(invite.wall_ns))
-    if is_emergency(invite.request_uri):
+    emergency = is_emergency(invite.request_uri)
+    if emergency:
         pricing = replace(pricing, free=True)
     routed = route_of(number, call_id, policy, urn_of(invite.request_uri))
-    gateways = tuple(name for name in routed if may_carry(policy.gateways[name], invite, given))
+    at = utc(invite.wall_ns)
+    gateways = tuple(
+        name
+        for name in routed
+        if may_carry(policy.gateways[name], invite, given)
+        and (emergency or not buys_blocked(invite.request_user, policy.gateways[name], policy, at))
+    )
     call = Call(
         call_id=call_id,
         boot_id=policy.boot_id,
@@ -152,6 +159,8 @@ def _refusal(call: Call, known: bool, gateway_free: bool, given: Given) -> Detai
         return Detail.RULE
     if _blocked(number, policy):
         return Detail.NUMBER_BLOCKED
+    if call.pricing.blocked:
+        return Detail.DESTINATION_BLOCKED
     if load.calls >= policy.calls_max:
         return Detail.NODE_FULL
     if account.calls_max is not None and load.by_account.get(account.name, 0) >= account.calls_max:
@@ -215,29 +224,24 @@ def sell_plan(account: Account, peer_strip: int | None, policy: Policy) -> Strip
 
 def sell_pricing(number: BilledNumber, account: Account, policy: Policy, at: datetime) -> Pricing:
     terms = side_terms(policy.rating, account)
-    return _pricing(number, terms, account.deck or policy.default_deck, policy, at)
+    pricing = pricing_of(number, terms, policy.decks.get(account.deck or policy.default_deck), at)
+    return replace(pricing, free=matches_list(number.billed, policy.flags.free_numbers))
 
 
 def buy_pricing(user: str, gateway: Gateway, policy: Policy, at: datetime) -> Pricing | None:
     if gateway.deck is None:
         return None
     number = billed_number(user, StripPlan(global_strip=gateway.strip_digits, rate_by=policy.rate_by))
-    return _pricing(number, side_terms(policy.rating, gateway), gateway.deck, policy, at, sell=False)
+    return pricing_of(number, side_terms(policy.rating, gateway), policy.decks.get(gateway.deck), at)
 
 
-def _pricing(
-    number: BilledNumber, terms: RatingTerms, deck_name: str, policy: Policy, at: datetime, sell: bool = True
-) -> Pricing:
-    deck = policy.decks.get(deck_name)
-    found = deck.candidates(number.billed, at) if deck is not None and number.billed is not None else ()
-    return Pricing(
-        number=number,
-        terms=terms,
-        rate=found[0] if found else None,
-        candidates=tuple(rate.prefix for rate in found),
-        deck_revision=deck.revision if deck is not None else None,
-        free=sell and matches_list(number.billed, policy.flags.free_numbers),
-    )
+def buys_blocked(user: str, gateway: Gateway, policy: Policy, at: datetime) -> bool:
+    """Whether the gateway's deck blocks the number: it does not carry it, and the route passes it over."""
+    deck = policy.decks.get(gateway.deck or "")
+    if deck is None or not deck.has_blocked:
+        return False
+    pricing = buy_pricing(user, gateway, policy, at)
+    return pricing is not None and pricing.blocked
 
 
 def side_terms(base: RatingTerms, party: Account | Gateway) -> RatingTerms:
@@ -288,7 +292,8 @@ def above_margin_floor(
 def _first_minute(pricing: Pricing, at: datetime) -> Money | None:
     if pricing.rate is None:
         return None
-    cost = charge(pricing.rate, FLOOR_S + pricing.terms.free_s, pricing.terms, at)
+    rate, terms = pricing.rate, pricing.terms
+    cost = charge(rate, max(FLOOR_S + free_seconds(rate, terms), rate.grace_s + 1), terms, at)
     return Money(cost.net, cost.currency)
 
 

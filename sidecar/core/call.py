@@ -6,6 +6,7 @@ everything that a later recovery or a CDR needs is a field here, and nothing els
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -19,7 +20,7 @@ from sidecar.core.numbers import BilledNumber
 from sidecar.core.policy import Account
 from sidecar.core.rating import RatingTerms
 from sidecar.core.servers import Server
-from sidecar.core.tariff import Rate
+from sidecar.core.tariff import Deck, Rate
 from sidecar.core.terms import DeadPeerBilling, DialogState, LegName, Money, RouteFailure, Word
 from sidecar.core.urns import is_emergency
 
@@ -53,6 +54,20 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     deck_revision: str | None = None
     candidates: tuple[str, ...] = ()  # prefixes that could apply, the longest first: that of `rate`
     free: bool = False  # the billed number is on the FREE list
+    blocked: bool = False  # the row that matches is blocked: no rate, and no call either
+
+
+def pricing_of(number: BilledNumber, terms: RatingTerms, deck: Deck | None, at: datetime) -> Pricing:
+    """What a deck says of a number at `at` (aware)."""
+    found = deck.candidates(number.billed, at) if deck is not None and number.billed is not None else ()
+    return Pricing(
+        number=number,
+        terms=terms,
+        rate=found[0] if found and not found[0].blocked else None,
+        candidates=tuple(rate.prefix for rate in found),
+        deck_revision=deck.revision if deck is not None else None,
+        blocked=bool(found) and found[0].blocked,
+    )
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):

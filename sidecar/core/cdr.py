@@ -133,7 +133,9 @@ class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     side: Annotated[ChargeSide, "`sell` (the account pays) or `buy` (the gateway is paid)."]
     party: Annotated[str, "The account or the gateway."]
-    rating_status: Annotated[RatingStatus, "`rated`, `free` (FREE list), `no_rate` or `not_billable` (0 s)."]
+    rating_status: Annotated[
+        RatingStatus, "`rated`, `free` (FREE list), `no_rate`, or `not_billable` (0 s, grace)."
+    ]
     currency: Annotated[str | None, "ISO 4217."] = None
     deck_revision: Annotated[str | None, "The deck that was in force."] = None
     strip_rule: Annotated[
@@ -170,6 +172,11 @@ class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         tuple[str, ...] | None,
         "The prefixes of the deck that could apply, the longest first: that is `prefix`; empty text: "
         "the default row.",
+    ] = None
+    grace_s: Annotated[int | None, "Up to so many seconds the row charges nothing; null: none."] = None
+    included_s: Annotated[int | None, "The row's seconds in place of `free_s`; null: none."] = None
+    rate_minimum_charge: Annotated[
+        Decimal | None, "The row's minimum in place of `minimum_charge`; null: none."
     ] = None
 
 

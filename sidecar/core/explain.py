@@ -59,7 +59,10 @@ def explain(
         lines.append(("hold time", f"{hold_s} s"))
     if record.rating_status is not RatingStatus.RATED:
         local = record.rating_status is RatingStatus.NO_RATE and record.strip_rule == PHONE_CONTEXT
-        lines.append(("price", LOCAL if local else WITHOUT_PRICE[record.rating_status]))
+        price = LOCAL if local else WITHOUT_PRICE[record.rating_status]
+        if record.rating_status is RatingStatus.NOT_BILLABLE and hold_s and record.grace_s:
+            price = f"not billable: {hold_s} s are within the grace of {record.grace_s} s"
+        lines.append(("price", price))
         return Explanation(lines=tuple(lines), differences=tuple(_unpriced_differences(record)))
     priced, differences = _priced(record, terms)
     return Explanation(lines=(*lines, *priced), differences=(*_number_differences(record), *differences))
@@ -81,11 +84,14 @@ def _priced(record: ChargeRecord, terms: RatingTerms | None) -> tuple[list[tuple
         billed_s, exact = billed_s + step.billed_s, exact + amount
     if billed_s != record.billed_s:
         differences.append(f"billed seconds {record.billed_s}, recomputed {billed_s}")
+    minimum = terms.minimum_charge if terms else Decimal(0)
+    if record.rate_minimum_charge is not None:
+        minimum = record.rate_minimum_charge
     used = RatingTerms(
         rounding=record.rounding,
         decimals=record.decimals,
         fee_unit=terms.fee_unit if terms else None,
-        minimum_charge=terms.minimum_charge if terms and record.steps else Decimal(0),
+        minimum_charge=minimum if record.steps else Decimal(0),
     )
     net = net_of(exact, used)
     lines += [

@@ -116,7 +116,12 @@ def _taken_off(line: ChargeRecord) -> list[tuple[str, str]]:
 
 
 def _free(line: ChargeRecord) -> list[tuple[str, str]]:
-    return [("free seconds", f"{line.free_s} s")] if line.free_s else []
+    lines = [("grace", f"{line.grace_s} s")] if line.grace_s else []
+    if line.included_s is not None:
+        lines.append(("included seconds", f"{line.included_s} s"))
+    elif line.free_s:
+        lines.append(("free seconds", f"{line.free_s} s"))
+    return lines
 
 
 def _times(cdr: Cdr, line: ChargeRecord, terms: RatingTerms | None) -> list[tuple[str, str]]:
@@ -183,6 +188,9 @@ def _again(cdr: Cdr, line: ChargeRecord, terms: RatingTerms | None) -> list[str]
             currency=line.currency,
             steps=parse_steps(line.rate),
             connect_fee=line.connect_fee or Decimal(0),
+            grace_s=line.grace_s or 0,
+            included_s=line.included_s,
+            minimum_charge=line.rate_minimum_charge,
         )
         cost = charge(rate, line.hold_s, terms, answered_at(cdr, line.side))
     except ValueError as error:

@@ -2,8 +2,8 @@
 
 The order of steps:
 
-    billable_ms -> hold_s -> minus free seconds -> increments -> connect fee and minimum -> ONE rounding (net)
-                -> tax = net x tax_rate, exact -> total = net + tax
+    billable_ms -> hold_s -> grace -> minus free seconds -> increments -> connect fee and minimum
+                -> ONE rounding (net) -> tax = net x tax_rate, exact -> total = net + tax
 
 Everything before the rounding is a sum of integers over one common denominator. A Decimal per step would be
 wrong in the last digit now and then: 1/3 has no decimal form, and rounding three thirds gives 0.9999.
@@ -96,9 +96,9 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Charge(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The price of one call on one side, with all that explains it.
 
-    `status` is `rated`, or `not_billable` for a zero-duration call, whose amounts are all 0. `connect_fee`
-    is the fee that was charged. Exact: connect_fee + sum of the segments, at least `terms.minimum_charge`,
-    rounded once, is `net`.
+    `status` is `rated`, or `not_billable` for a zero-duration call and one within the grace of its rate,
+    whose amounts are all 0. `connect_fee` is the fee that was charged. Exact: connect_fee + sum of the
+    segments, at least the minimum of the rate or else of `terms`, rounded once, is `net`.
     """
 
     status: RatingStatus
@@ -132,18 +132,25 @@ def charge(rate: Rate, hold_s: int, terms: RatingTerms, at: datetime | None = No
 
     `at` is the instant at which the billed side answered (aware): steps with time-of-day windows need it,
     others ignore it. Free seconds are the first of the call. ValueError for a `hold_s` outside
-    0-HOLD_S_MAX.
+    0-HOLD_S_MAX, and for a blocked rate, which has no price.
     """
+    if rate.blocked:
+        raise ValueError(f"the rate of {rate.prefix} is blocked: it has no price")
     if not 0 <= hold_s <= HOLD_S_MAX:
         raise ValueError(f"hold_s {hold_s} is not within 0-{HOLD_S_MAX}")
     scale = _scale(terms)
-    chargeable_s = hold_s - terms.free_s
-    if chargeable_s <= 0:
+    free_s = free_seconds(rate, terms)
+    chargeable_s = hold_s - free_s
+    if chargeable_s <= 0 or hold_s <= rate.grace_s:
         return _nothing(rate, hold_s, terms, scale)
-    segments, billed_s, amount, per_s = _increments(rate.steps, chargeable_s, at, terms)
+    segments, billed_s, amount, per_s = _increments(rate.steps, chargeable_s, at, free_s)
     if rate.connect_fee:
         amount += int(EXACT.scaleb(rate.connect_fee, 12)) * per_s
-    net = _rounded(amount, per_s, scale)
+    if rate.minimum_charge is None:
+        minimum_e12 = scale.minimum_e12
+    else:
+        minimum_e12 = int(EXACT.scaleb(rate.minimum_charge, 12))
+    net = _rounded(amount, per_s, minimum_e12, scale)
     tax, total = _ZERO, net
     if scale.taxed:
         tax = EXACT.multiply(net, terms.tax_rate)
@@ -160,6 +167,11 @@ def charge(rate: Rate, hold_s: int, terms: RatingTerms, at: datetime | None = No
         segments=segments,
         terms=terms,
     )
+
+
+def free_seconds(rate: Rate, terms: RatingTerms) -> int:
+    """The first seconds that are not billed: those included in the rate, or else of the terms."""
+    return terms.free_s if rate.included_s is None else rate.included_s
 
 
 def affordable_s(
@@ -187,7 +199,8 @@ def affordable_s(
 def net_of(exact: Fraction, terms: RatingTerms) -> Decimal:
     """The net of an exact amount: the minimum and the one rounding, as `charge` does it."""
     units = exact * E12
-    return _rounded(units.numerator, units.denominator, _scale(terms))
+    scale = _scale(terms)
+    return _rounded(units.numerator, units.denominator, scale.minimum_e12, scale)
 
 
 def amount_text(amount: Decimal) -> str:
@@ -197,7 +210,7 @@ def amount_text(amount: Decimal) -> str:
 
 def _nothing(rate: Rate, hold_s: int, terms: RatingTerms, scale: _Scale) -> Charge:
     return Charge(
-        status=RatingStatus.RATED if hold_s else RatingStatus.NOT_BILLABLE,
+        status=RatingStatus.RATED if hold_s > rate.grace_s else RatingStatus.NOT_BILLABLE,
         hold_s=hold_s,
         billed_s=0,
         connect_fee=_ZERO,
@@ -211,7 +224,7 @@ def _nothing(rate: Rate, hold_s: int, terms: RatingTerms, scale: _Scale) -> Char
 
 
 def _increments(
-    steps: tuple[RateStep, ...], chargeable_s: int, at: datetime | None, terms: RatingTerms
+    steps: tuple[RateStep, ...], chargeable_s: int, at: datetime | None, free_s: int
 ) -> tuple[tuple[Segment, ...], int, int, int]:
     """(segments, billed_s, amount, per_s) of `chargeable_s` > 0 seconds: they cost amount / per_s, in 10^-12.
 
@@ -225,7 +238,7 @@ def _increments(
         if start_s >= end_s:
             continue
         if step.alternatives:
-            return _windowed_increments(steps, chargeable_s, at, terms)
+            return _windowed_increments(steps, chargeable_s, at, free_s)
         seconds = -((start_s - end_s) // increment_s) * increment_s
         segment = Segment(
             start_s=start_s, seconds=seconds, increment_s=increment_s, price_e12=price_e12, per_s=step.per_s
@@ -241,7 +254,7 @@ def _increments(
 
 
 def _windowed_increments(
-    steps: tuple[RateStep, ...], chargeable_s: int, at: datetime | None, terms: RatingTerms
+    steps: tuple[RateStep, ...], chargeable_s: int, at: datetime | None, free_s: int
 ) -> tuple[tuple[Segment, ...], int, int, int]:
     """As `_increments`, where the price depends on the time: the time at which an increment begins.
 
@@ -249,7 +262,7 @@ def _windowed_increments(
     """
     if at is None or at.utcoffset() is None:
         raise ValueError("a rate with time windows needs the time of the answer, with its zone")
-    begins_at = at + timedelta(seconds=terms.free_s)
+    begins_at = at + timedelta(seconds=free_s)
     segments: list[Segment] = []
     billed_s, reached, last = 0, 0, (-1, -1, -1, -1)
     while billed_s < chargeable_s:
@@ -308,11 +321,11 @@ def _scale(terms: RatingTerms) -> _Scale:
     )
 
 
-def _rounded(amount: int, per_s: int, scale: _Scale) -> Decimal:
+def _rounded(amount: int, per_s: int, minimum_e12: int, scale: _Scale) -> Decimal:
     """The one rounding: `amount` / `per_s` (10^-12), at least the minimum, to a multiple of the unit."""
     unit = scale.unit_e12 * per_s
-    if scale.minimum_e12:
-        amount = max(amount, scale.minimum_e12 * per_s)
+    if minimum_e12:
+        amount = max(amount, minimum_e12 * per_s)
     rounding = scale.rounding
     if scale.half_up:
         units = (amount + amount + unit) // (unit + unit)

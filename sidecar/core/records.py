@@ -367,6 +367,9 @@ def charge_line(
         fee_unit=terms.fee_unit,
         tax_rate=terms.tax_rate,
         candidates=pricing.candidates,
+        grace_s=(rate.grace_s or None) if rate else None,
+        included_s=rate.included_s if rate else None,
+        rate_minimum_charge=rate.minimum_charge if rate else None,
     )
 
 

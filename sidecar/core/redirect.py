@@ -12,10 +12,11 @@ from ipaddress import ip_address
 
 from msgspec.structs import replace
 
-from sidecar.core.admit import may_be_sent, may_carry
+from sidecar.core.admit import buys_blocked, may_be_sent, may_carry
 from sidecar.core.call import Call, Redirect
 from sidecar.core.events import Contact, RouteFailed
 from sidecar.core.policy import Gateway, Given, Policy
+from sidecar.core.records import utc
 from sidecar.core.servers import ServerAt
 from sidecar.core.terms import Redirection, RouteFailure
 
@@ -40,7 +41,9 @@ def use_contacts(call: Call, event: RouteFailed, given: Given) -> Call:
     found: dict[tuple[str, str], Redirect] = {}
     for contact in sorted(event.contacts, key=lambda contact: -contact.q_thousandths):
         name = _gateway_at(contact, call, given)
-        if name is not None and (name, contact.user) not in known and may_be_sent(contact.user, call, policy):
+        if name is None or (name, contact.user) in known or not may_be_sent(contact.user, call, policy):
+            continue
+        if not buys_blocked(contact.user, policy.gateways[name], policy, utc(event.wall_ns)):
             found.setdefault((name, contact.user), Redirect(gateway=name, user=contact.user))
     new = tuple(found.values())[: REDIRECTS_MAX - call.redirects_taken]
     return replace(call, redirects=(*new, *call.redirects), redirects_taken=call.redirects_taken + len(new))

@@ -13,7 +13,7 @@ from decimal import Decimal
 import msgspec
 from msgspec.structs import replace
 
-from sidecar.core.call import Pricing
+from sidecar.core.call import pricing_of
 from sidecar.core.cdr import Cdr, ChargeRecord, message_id
 from sidecar.core.explain_call import answered_at, rated_at, received_number, terms_of
 from sidecar.core.margin import ExchangeTable
@@ -110,18 +110,13 @@ def rerate(
     line = next((one for one in cdr.charges if one.side is side), None)
     if line is None or cdr.void or not is_charged(cdr.suppressed_by):
         return None
-    if line.rating_status in (RatingStatus.FREE, RatingStatus.NOT_BILLABLE):
+    if line.rating_status is RatingStatus.FREE:
+        return None
+    if line.rating_status is RatingStatus.NOT_BILLABLE and not line.hold_s:  # else it was within a grace
         return None
     number = _number(cdr, line, plan)
     own = terms or terms_of(line) or RatingTerms(rounding=line.rounding, decimals=line.decimals)
-    found = () if number.billed is None else deck.candidates(number.billed, rated_at(cdr, side))
-    pricing = Pricing(
-        number=number,
-        terms=own,
-        rate=found[0] if found else None,
-        candidates=tuple(rate.prefix for rate in found),
-        deck_revision=deck.revision,
-    )
+    pricing = pricing_of(number, own, deck, rated_at(cdr, side))
     billable_ms = line.billable_ms
     if billable_ms is None:
         if side is ChargeSide.BUY:

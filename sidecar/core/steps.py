@@ -118,8 +118,10 @@ def per_minute_steps(price_per_minute: Decimal, initial_s: int, increment_s: int
 
 def per_minute(steps: tuple[RateStep, ...]) -> tuple[int, int, int] | None:
     """(price_e12, initial_s, increment_s) of steps that `per_minute_steps` could have made, else None."""
+    if not 1 <= len(steps) <= 2:
+        return None
     first, last = steps[0], steps[-1]
-    if len(steps) > 2 or first.price_e12 != last.price_e12 or first.per_s != 60 or last.per_s != 60:
+    if first.price_e12 != last.price_e12 or first.per_s != 60 or last.per_s != 60:
         return None
     if first.alternatives or last.alternatives:
         return None

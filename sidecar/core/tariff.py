@@ -56,27 +56,42 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     """One row of a deck. The period is half-open: from `effective_from` up to, not including, `effective_to`.
 
     An empty prefix is the default row. `max_duration_s` is the longest call that this rate is sold for, if
-    the deck says so. Whoever holds a Rate holds all that a charge needs: it can be frozen into a call.
+    the deck says so. A call of at most `grace_s` seconds is charged as one of none; `included_s` takes the
+    place of the free seconds, `minimum_charge` that of the account's or gateway's. A `blocked` row has no
+    price at all, so that nothing can take it for free. Whoever holds a Rate holds all that a charge needs:
+    it can be frozen into a call.
     """
 
     prefix: str
     currency: str
-    steps: tuple[RateStep, ...]
+    steps: tuple[RateStep, ...] = ()
     destination: str = ""
     connect_fee: Decimal = Decimal(0)
     effective_from: datetime | None = None
     effective_to: datetime | None = None
     max_duration_s: int | None = None
+    grace_s: int = 0
+    included_s: int | None = None
+    minimum_charge: Decimal | None = None
+    blocked: bool = False
 
     def __post_init__(self) -> None:
         check_prefix(self.prefix)
         check_destination(self.destination)
         check_currency(self.currency)
         force_setattr(self, "connect_fee", plain_amount("connect_fee", self.connect_fee))
-        check_steps(self.steps)
+        if not self.blocked:
+            check_steps(self.steps)
+        elif self.steps or self.connect_fee or self.minimum_charge:
+            raise ValueError("a blocked row has a price")
         check_period(self.effective_from, self.effective_to)
         if self.max_duration_s is not None:
             check_seconds("max_duration_s", self.max_duration_s, 1)
+        check_seconds("grace_s", self.grace_s, 0)
+        if self.included_s is not None:
+            check_seconds("included_s", self.included_s, 0)
+        if self.minimum_charge is not None:
+            force_setattr(self, "minimum_charge", plain_amount("minimum_charge", self.minimum_charge))
 
     def holds_at(self, at: datetime) -> bool:
         """Whether `at` (aware) lies in the half-open period of this rate."""
@@ -110,6 +125,7 @@ class Deck:
         "_table",
         "_terms",
         "destinations",
+        "has_blocked",
         "kinds",
         "revision",
     )
@@ -137,6 +153,7 @@ class Deck:
         self._parents = _parents(builder.keys)
         self._shift, self._table = _lead_table(builder.keys)
         self.kinds = tuple(builder.kinds)
+        self.has_blocked = any(kind.blocked for kind in self.kinds)
         self.destinations = tuple(builder.destinations)
 
     def match(self, billed: str, at: datetime) -> Rate | None:

@@ -102,6 +102,7 @@ class Detail(Word):
     NO_CREDIT = "no_credit"
     SOURCE_NOT_ALLOWED = "source_not_allowed"
     NUMBER_BLOCKED = "number_blocked"
+    DESTINATION_BLOCKED = "destination_blocked"
     NO_RATE = "no_rate"
     RULE = "rule"
     OPERATOR = "operator"

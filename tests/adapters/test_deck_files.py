@@ -288,7 +288,7 @@ def test_the_revision_is_the_digest_of_the_canonical_file(tmp_path: Path) -> Non
     assert again.revision == deck.revision
     assert list(again) == list(deck)
     assert canonical.decode().splitlines() == [
-        ",".join(COLUMNS),
+        ",".join(COLUMNS[:12]),
         "44,UK,GBP,0,,,,0:0.2/60/60;60:0.1/60/1,,,,",
         "48,x,EUR,0,,,,0:0.1234567891/60/1,,,,",
         '49,"a, b",EUR,0,0.02,60,60,,,,,',
@@ -317,3 +317,47 @@ def test_no_table_of_junk_makes_the_reader_raise_anything_else(tmp_path: Path, r
         csv.writer(file).writerows(rows)
     with contextlib.suppress(DeckRefusedError):
         read_deck(path)
+
+
+OWN = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s"
+OWN += ",grace_s,included_s,minimum_charge,blocked"
+
+
+def test_a_row_may_have_terms_of_its_own(tmp_path: Path) -> None:
+    text = f"{OWN}\n44,a,EUR,0,0.1,1,1,5,30,0.02,no\n4490,b,EUR,,,,,,,,yes\n33,c,EUR,0,0.1,1,1,,0,,\n"
+    deck = read_deck(write(tmp_path, text))
+    france, uk, premium = deck
+    assert (uk.grace_s, uk.included_s, uk.minimum_charge, uk.blocked) == (5, 30, Decimal("0.02"), False)
+    assert (france.grace_s, france.included_s, france.minimum_charge) == (0, 0, None)
+    assert premium.blocked
+    assert premium.steps == ()
+    assert (deck.has_blocked, deck.match("449012", AT)) == (True, premium)
+    canonical = b"".join(canonical_chunks(deck))
+    assert canonical.splitlines()[0].decode().endswith(",default,grace_s,included_s,minimum_charge,blocked")
+    again = read_deck(write(tmp_path, canonical))
+    assert (again.revision, list(again)) == (deck.revision, list(deck))
+
+
+def test_a_deck_without_such_terms_keeps_its_revision(tmp_path: Path) -> None:
+    text = f"{OWN}\n44,a,EUR,0,0.1,1,1,0,,,no\n"
+    assert b"".join(canonical_chunks(read_deck(write(tmp_path, text)))).decode() == (
+        "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s,steps,"
+        "effective_from,effective_to,max_duration_s,default\n44,a,EUR,0,0.1,1,1,,,,,\n"
+    )
+
+
+def test_a_blocked_row_with_a_price_is_refused(tmp_path: Path) -> None:
+    text = f"{OWN}\n44,a,EUR,0,0,1,1,,,,yes\n45,a,EUR,0.1,,,,,,,yes\n46,a,EUR,0,,,,,-1,x,maybe\n"
+    assert errors(tmp_path, text) == [
+        "row 2, column initial_s: is given, but the row is blocked: leave it empty",
+        "row 2, column increment_s: is given, but the row is blocked: leave it empty",
+        "row 3, column connect_fee: is given, but the row is blocked: leave it empty",
+        "row 4, column blocked: 'maybe' is neither yes nor no nor empty",
+        "row 4, column initial_s: is empty",
+        "row 4, column increment_s: is empty",
+        "row 4, column included_s: '-1' is not a whole number of up to 8 digits",
+        "row 4, column minimum_charge: 'x' is not an amount (up to 9 digits, then up to 12 decimals)",
+    ]
+    assert errors(tmp_path, f"{OWN}\n44,a,EUR,0,0,,,,,,yes\n") == [
+        "row 2, column price_per_minute: is given, but the row is blocked: leave it empty"
+    ]

@@ -1034,3 +1034,50 @@ def test_a_number_in_the_place_of_a_urn_is_sent_as_one() -> None:
     again = begin_attempt(call, ("alpha",), world.invite(0), policy, "112")
     assert again.attempts[-1].target.startswith("sip:112@")
     assert route_command(again, policy).urn == ""
+
+
+def with_blocked(prefix: str) -> Deck:
+    rate = Rate(prefix="49", currency="EUR", steps=per_minute_steps(Decimal("0.06"), 1, 1))
+    return Deck("partly blocked", [rate, Rate(prefix=prefix, currency="EUR", blocked=True)])
+
+
+@pytest.mark.parametrize("carry", [True, False])
+def test_a_blocked_row_of_the_sell_deck_refuses_the_call(carry: bool) -> None:
+    policy = policy_of(
+        decks={**policy_of().decks, "sell": with_blocked("4930")}, accounts=account(carry_without_rate=carry)
+    )
+    call, commands = open_call(world.call_id(), world.invite(), Given(policy=policy, load=Load()))
+    reject, note = commands
+    assert isinstance(reject, Reject)
+    assert (reject.sip_code, reject.q850_cause, reject.text) == (403, 21, "destination_blocked")
+    assert isinstance(note, NoteRefusal)
+    assert [one.total for one in note.cdr.charges if one.total] == []
+    assert call.hangup is not None
+    assert (call.hangup.origin, call.hangup.detail) == (HangupOrigin.SERVER, Detail.DESTINATION_BLOCKED)
+    assert refusal(policy, "4940123456") is None
+
+
+def test_a_gateway_whose_deck_blocks_the_number_is_passed_over() -> None:
+    assert tried(decks={**DECKS, "buy": with_blocked("4930")}) == ["beta"]
+    assert tried(decks={**DECKS, "dear": with_blocked("4930")}) == ["alpha"]
+    assert tried(decks={**DECKS, "buy": with_blocked("4940")}) == ["alpha", "beta"]
+    nobody = policy_of(
+        **{**BOTH, "decks": {**DECKS, "buy": with_blocked("4930"), "dear": with_blocked("49301")}}
+    )
+    assert refusal(nobody) == Detail.NO_ROUTE
+
+
+def test_no_redirection_leads_to_a_gateway_whose_deck_blocks_the_number() -> None:
+    decks = {**DECKS, "buy": with_blocked("4940")}
+    policy = policy_of(**{**BOTH, "decks": decks}, redirect=Redirection.FOLLOW)
+    call, _ = open_call(world.call_id(), world.invite(), Given(policy, Load()))
+    contacts = tuple(Contact(user=user, host="10.0.1.1") for user in ("4940999", "4950999"))
+    failed = RouteFailed(
+        **world.stamps(9),
+        bridge_id=call.bridge_id,
+        attempt=1,
+        cause=RouteFailure.FINAL_RESPONSE,
+        sip_code=302,
+        contacts=contacts,
+    )
+    assert [one.user for one in use_contacts(call, failed, Given(policy, Load())).redirects] == ["4950999"]

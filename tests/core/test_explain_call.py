@@ -79,10 +79,11 @@ def sold(
     steps: str = "0:0.2/60/60@Mo-Fr 08:00-18:00 Europe/Berlin|0.1/60/60;60:0.1/60/1",
     terms: RatingTerms = TERMS,
     talk_ms: int = 100_400,
+    **row: Any,
 ) -> Cdr:
     """The record of a call that was sold so, at nothing bought."""
     number = billed_number(user, plan)
-    rate = Rate(prefix="44", currency="EUR", steps=parse_steps(steps), connect_fee=Decimal("0.05"))
+    rate = Rate(prefix="44", currency="EUR", steps=parse_steps(steps), connect_fee=Decimal("0.05"), **row)
     matched = rate if (number.billed or "").startswith("44") else None
     pricing = Pricing(number=number, terms=terms, rate=matched, deck_revision="d")
     line = charge_line(ChargeSide.SELL, "acme", pricing, talk_ms, ANSWERED_AT)
@@ -298,3 +299,22 @@ def test_a_time_that_the_line_does_not_tell_is_not_reckoned_again(name: str) -> 
     line = replace(sold().charges[0], **{name: None})
     texts = explain_call(replace(sold(), charges=(line,))).all_differences
     assert not [text for text in texts if "hold time" in text or "are billed" in text]
+
+
+@pytest.mark.parametrize("hold_s", [3, 4, 10, 11, 70])
+def test_what_the_row_says_itself_is_in_the_record(hold_s: int) -> None:
+    terms = RatingTerms(free_s=60, minimum_charge=Decimal(2), tax_rate=Decimal("0.19"))
+    row: dict[str, Any] = {"grace_s": 3, "included_s": 10, "minimum_charge": Decimal(1)}
+    cdr = sold(terms=terms, talk_ms=hold_s * 1000, **row)
+    (line,) = cdr.charges
+    assert terms_of(line) == terms
+    assert explain_call(cdr).all_differences == ()
+    texts = dict(explain_call(cdr).charges[0].lines)
+    assert (texts["grace"], texts["included seconds"]) == ("3 s", "10 s")
+    if hold_s <= 3:
+        assert texts["price"] == "not billable: 3 s are within the grace of 3 s"
+    elif hold_s > 10:
+        assert texts["minimum"] == "1"
+        assert line.net == Decimal(1)
+        changed = replace(line, included_s=9, rate_minimum_charge=Decimal(3))
+        assert explain_call(replace(cdr, charges=(changed,))).all_differences != ()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal, localcontext
 from fractions import Fraction
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sidecar.core.rating import (
     Charge,
@@ -44,7 +46,15 @@ def rates(draw: st.DrawFn) -> Rate:
         )
         steps.append(step)
         start_s += step.increment_s * draw(st.integers(1, 5))
-    return Rate(prefix="", currency="EUR", steps=tuple(steps), connect_fee=draw(amounts))
+    return Rate(
+        prefix="",
+        currency="EUR",
+        steps=tuple(steps),
+        connect_fee=draw(amounts),
+        grace_s=draw(st.sampled_from([0, 0, 3])),
+        included_s=draw(st.sampled_from([None, None, 0, 20])),
+        minimum_charge=draw(st.sampled_from([None, None, Decimal(0), Decimal("0.5")])),
+    )
 
 
 @st.composite
@@ -59,17 +69,21 @@ def terms(draw: st.DrawFn) -> RatingTerms:
     )
 
 
+def minimum(rate: Rate, terms: RatingTerms) -> Fraction:
+    return Fraction(terms.minimum_charge if rate.minimum_charge is None else rate.minimum_charge)
+
+
 def naive_net(rate: Rate, hold_s: int, terms: RatingTerms) -> tuple[int, Decimal]:
     """Second by second: each increment that has begun is added as a Fraction."""
-    left_s = hold_s - terms.free_s
-    if left_s <= 0:
+    left_s = hold_s - (terms.free_s if rate.included_s is None else rate.included_s)
+    if left_s <= 0 or hold_s <= rate.grace_s:
         return 0, Decimal(0)
     billed_s, exact = 0, Fraction(rate.connect_fee)
     while billed_s < left_s:
         step = max((one for one in rate.steps if one.start_s <= billed_s), key=lambda one: one.start_s)
         exact += Fraction(step.price) * step.increment_s / step.per_s
         billed_s += step.increment_s
-    exact = max(exact, Fraction(terms.minimum_charge))
+    exact = max(exact, minimum(rate, terms))
     unit = Fraction(terms.fee_unit) if terms.fee_unit else Fraction(1, 10**terms.decimals)
     units = exact / unit
     with localcontext(prec=200):
@@ -102,7 +116,7 @@ def test_the_segments_explain_the_charge(rate: Rate, terms: RatingTerms, hold_s:
     exact = Fraction(result.connect_fee) + sum(one.amount for one in result.segments)
     if result.billed_s:
         unit = Fraction(terms.fee_unit) if terms.fee_unit else Fraction(1, 10**terms.decimals)
-        assert abs(max(exact, Fraction(terms.minimum_charge)) - Fraction(result.net)) < unit
+        assert abs(max(exact, minimum(rate, terms)) - Fraction(result.net)) < unit
     else:
         assert exact == result.total == 0
 
@@ -404,3 +418,51 @@ def test_an_exact_amount_becomes_a_net_as_a_charge_does(
 ) -> None:
     terms = RatingTerms(decimals=2, rounding=rounding, minimum_charge=Decimal(minimum))
     assert amount_text(net_of(exact, terms)) == net
+
+
+ROW = Rate(prefix="44", currency="EUR", steps=parse_steps("0:0.60/60/1"), connect_fee=Decimal("0.1"))
+
+
+@pytest.mark.parametrize(
+    ("row", "terms", "hold_s", "status", "billed_s", "total"),
+    [
+        ({"grace_s": 5}, {}, 5, RatingStatus.NOT_BILLABLE, 0, "0"),
+        ({"grace_s": 5}, {}, 6, RatingStatus.RATED, 6, "0.16"),
+        ({"grace_s": 5}, {"free_s": 60}, 4, RatingStatus.NOT_BILLABLE, 0, "0"),
+        ({"included_s": 30}, {}, 30, RatingStatus.RATED, 0, "0"),
+        ({"included_s": 30}, {}, 31, RatingStatus.RATED, 1, "0.11"),
+        ({"included_s": 0}, {"free_s": 60}, 31, RatingStatus.RATED, 31, "0.41"),
+        ({}, {"free_s": 30}, 31, RatingStatus.RATED, 1, "0.11"),
+        ({"included_s": 30, "grace_s": 40}, {}, 40, RatingStatus.NOT_BILLABLE, 0, "0"),
+        ({"minimum_charge": Decimal("0.5")}, {}, 1, RatingStatus.RATED, 1, "0.5"),
+        ({"minimum_charge": Decimal("0.5")}, {"minimum_charge": Decimal(2)}, 1, RatingStatus.RATED, 1, "0.5"),
+        ({"minimum_charge": Decimal(0)}, {"minimum_charge": Decimal(2)}, 1, RatingStatus.RATED, 1, "0.11"),
+        ({}, {"minimum_charge": Decimal(2)}, 1, RatingStatus.RATED, 1, "2"),
+    ],
+)
+def test_what_a_row_says_comes_before_the_terms(
+    row: dict[str, Any], terms: dict[str, Any], hold_s: int, status: RatingStatus, billed_s: int, total: str
+) -> None:
+    found = charge(replace(ROW, **row), hold_s, RatingTerms(**terms))
+    assert (found.status, found.billed_s, found.total) == (status, billed_s, Decimal(total))
+
+
+def test_whole_seconds_within_the_grace_are_affordable_without_money() -> None:
+    assert affordable_s(Decimal(0), replace(ROW, grace_s=7), RatingTerms(), 600) == 7
+
+
+def test_included_seconds_move_the_windows() -> None:
+    steps = parse_steps("0:0.3/60/60@00:00-12:01 UTC|0.1/60/60")
+    row = Rate(prefix="44", currency="EUR", steps=steps, included_s=60)
+    found = charge(row, 61, RatingTerms(free_s=5), datetime(2026, 3, 1, 12, tzinfo=UTC))
+    assert found.total == Decimal("0.1")
+
+
+def test_a_blocked_row_has_no_price() -> None:
+    with pytest.raises(ValueError, match="blocked: it has no price"):
+        charge(Rate(prefix="44", currency="EUR", blocked=True), 1, RatingTerms())
+    for price in ({"steps": ROW.steps}, {"connect_fee": Decimal(1)}, {"minimum_charge": Decimal(1)}):
+        with pytest.raises(ValueError, match="a blocked row has a price"):
+            Rate(prefix="44", currency="EUR", blocked=True, **price)
+    with pytest.raises(ValueError, match="0 steps"):
+        Rate(prefix="44", currency="EUR")

@@ -416,3 +416,26 @@ def test_a_routing_number_and_a_number_without_a_rate_stay_what_they_are() -> No
     again = rerate(local, deck(p44="1", p49="2"), StripPlan())
     assert again is not None
     assert (again.after.billed_number, again.after.strip_rule) == (None, "phone_context")
+
+
+def test_a_call_within_a_grace_has_its_price_by_a_deck_without_and_the_account_keeps_its_terms() -> None:
+    row: dict[str, Any] = {"prefix": "44", "currency": "EUR", "steps": parse_steps("0:1/60/60")}
+    terms = RatingTerms(free_s=2, minimum_charge=Decimal("0.3"))
+    lenient = Deck("a", [Rate(**row, grace_s=60, included_s=0, minimum_charge=Decimal(9))])
+    first = rerate(call("44123", "44123", "0.10"), lenient, None, terms)
+    assert first is not None
+    assert (first.after.rating_status, first.total) == (RatingStatus.RATED, Decimal(9))
+    cdr = call("44123", "44123", "0.10", hold_s=50)
+    within = rerate(cdr, lenient, None, terms)
+    assert within is not None
+    assert (within.after.rating_status, within.total) == (RatingStatus.NOT_BILLABLE, Decimal(0))
+    again = rerate(replace(cdr, charges=(within.after,)), Deck("b", [Rate(**row)]), None)
+    assert again is not None
+    assert (again.total, terms_of(again.after)) == (Decimal(1), terms)
+
+
+def test_a_row_that_is_blocked_says_no_price() -> None:
+    blocked = Deck("b", [Rate(prefix="44", currency="EUR", blocked=True)])
+    found = rerate(call("44123", "44123", "0.10"), blocked, None, TERMS)
+    assert found is not None
+    assert (found.total, found.hindrance) == (None, "no rate in this deck")

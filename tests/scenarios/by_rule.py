@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from sidecar.core.tariff import Deck, Rate
 from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario
-from tests.scenarios.world import account, gateways
+from tests.scenarios.world import account, deck, gateways
 
 BOTH = {"routes": ("alpha", "beta")}
 PREPAID = {"accounts": account(prepaid=True)}
+BLOCKED = Rate(prefix="49900", currency="EUR", blocked=True)
+PARTLY_BLOCKED = Deck("sell-2", [*deck("sell-1", Decimal("0.06")), BLOCKED])
 UNREACHABLE = "release 500 38 gateway_unreachable"
 
 POLICY = (
@@ -30,6 +33,16 @@ POLICY = (
         policy={"blocked_numbers": frozenset({"49900*"})},
         cdr="server/policy/number_blocked 403 21 refused 0 message/observed",
         wire="reject 403 21 number_blocked",
+        refused=True,
+    ),
+    Scenario(
+        name="server-destination-blocked",
+        ladder="""
+            0      A INVITE 49900123
+        """,
+        policy={"decks": {"sell": PARTLY_BLOCKED, "buy": deck("buy-1", Decimal("0.03"))}},
+        cdr="server/policy/destination_blocked 403 21 refused 0 message/observed",
+        wire="reject 403 21 destination_blocked",
         refused=True,
     ),
     Scenario(

@@ -38,3 +38,14 @@ async def test_a_deck_in_force_rates_the_next_call_and_outlasts_a_restart(make_r
     assert _sold(before)[0] != revisions[0]
     assert Decimal(_sold(before)[1]) == Decimal(before["billed_s"]) / 100
     assert begun_after == after_restart == (revisions[0], "1.100000")
+
+
+async def test_a_blocked_row_refuses_the_call_for_nothing(make_rig: MakeRig) -> None:
+    async with make_rig() as rig:
+        deck = rig.folder / "blocked.csv"
+        deck.write_text(HEADER[:-1] + ",blocked\n44,United Kingdom,EUR,0,0.60,60,60,,\n4412,x,EUR,,,,,,yes\n")
+        await rig.daemon.command("deck", "import", str(deck), "--activate", "demo")
+        refused = await rig.place("server-refused-by-policy")
+    assert (refused["sip_code"], refused["detail"]) == (403, "destination_blocked")
+    assert refused["attempts"] == []
+    assert sell(refused)["total"] == "0"

@@ -15,11 +15,16 @@ MEANINGS = {
     "effective_to": "Likewise: no longer in force from then on.",
     "max_duration_s": "The longest call that is sold at this rate; empty: the node's.",
     "default": "`yes` in the default row, which has no prefix.",
+    "grace_s": "A call of at most so many seconds is not charged; empty: 0.",
+    "included_s": "The first seconds, not billed, in place of `billing.free_s`; empty: that.",
+    "minimum_charge": "The least net amount, in place of the account's or gateway's; empty: theirs.",
+    "blocked": "`yes`: no call. A sell deck refuses it, a buy deck's gateway is passed over. No price then.",
 }
 
 REQUIRED = ("prefix", "destination", "currency", "connect_fee")
 PER_MINUTE = ("price_per_minute", "initial_s", "increment_s")
-OPTIONAL = ("steps", "effective_from", "effective_to", "max_duration_s", "default")
+TERMS = ("grace_s", "included_s", "minimum_charge", "blocked")
+OPTIONAL = ("steps", "effective_from", "effective_to", "max_duration_s", "default", *TERMS)
 COLUMNS = (*REQUIRED, *PER_MINUTE, *OPTIONAL)
 assert tuple(MEANINGS) == COLUMNS
 ROW_BY_ROW = ("prefix", "destination", "price_per_minute", "default")  # the others are the same in many rows

@@ -26,6 +26,7 @@ from sidecar.adapters.deck_files.errors import ERRORS_LISTED_MAX, DeckError, Dec
 from sidecar.core.amounts import SECONDS_MAX, check_currency, parse_amount, parse_integer
 from sidecar.core.steps import RateStep, parse_steps, per_minute, per_minute_steps
 from sidecar.core.tariff import (
+    OWN_PRICES,
     PREFIX_DIGITS_MAX,
     Deck,
     DeckBuilder,
@@ -121,7 +122,12 @@ class Reading:
         kind, own_price_e9 = self._kinds.get(terms) or self._kind(terms)
         if kind < 0 or name < 0 or price_e9 == _BAD:
             return
-        if own_price_e9 != _NONE:
+        if self._builder.kinds[kind].blocked:
+            if price_e9 != _NONE:
+                self.refuse(self.row, "price_per_minute", "is given, but the row is blocked: leave it empty")
+                return
+            price_e9 = OWN_PRICES
+        elif own_price_e9 != _NONE:
             if price_e9 != _NONE:
                 self.refuse(self.row, "steps", "and price_per_minute are both given: one of them only")
                 return
@@ -222,15 +228,19 @@ class Reading:
         values = {name: text.strip() for name, text in zip(self._term_names, cells, strict=True)}
         currency = self._cell("currency", values, _currency, None)
         fee = self._cell("connect_fee", values, parse_amount, _NO_FEE)
-        steps = self._steps(values)
+        blocked = self._cell("blocked", values, _yes_or_no, False)
+        steps = self._no_price(values) if blocked else self._steps(values)
         since = self._cell("effective_from", values, parse_stamp, None)
         until = self._cell("effective_to", values, parse_stamp, None)
         if since is not None and until is not None and since >= until:
             self.refuse(self.row, "effective_to", f"{until.isoformat()} is not after effective_from")
         longest_s = self._cell("max_duration_s", values, _positive, None)
+        grace_s = self._cell("grace_s", values, _seconds, 0)
+        included_s = self._cell("included_s", values, _seconds, None)
+        minimum = self._cell("minimum_charge", values, parse_amount, None)
         if not values["currency"]:
             self.refuse(self.row, "currency", "is empty")
-        if self._count > before or currency is None or fee is None or steps is None:
+        if self._count > before or currency is None or fee is None or steps is None or grace_s is None:
             return _BAD, _NONE
         rate = Rate(
             prefix="",
@@ -240,11 +250,15 @@ class Reading:
             effective_from=since,
             effective_to=until,
             max_duration_s=longest_s,
+            grace_s=grace_s,
+            included_s=included_s,
+            minimum_charge=minimum,
+            blocked=bool(blocked),
         )
         kind, price_e9 = self._builder.kind(rate)
         if len(self._kinds) == KINDS_KEPT_MAX:
             self._kinds.clear()
-        known = self._kinds[cells] = (kind, price_e9 if values.get("steps") else _NONE)
+        known = self._kinds[cells] = (kind, price_e9 if blocked or values.get("steps") else _NONE)
         return known
 
     def _cell(
@@ -258,6 +272,12 @@ class Reading:
         except ValueError as error:
             self.refuse(self.row, name, str(error))
             return None
+
+    def _no_price(self, values: dict[str, str]) -> tuple[RateStep, ...]:
+        for name in ("steps", "initial_s", "increment_s", "connect_fee", "minimum_charge"):
+            if values.get(name, "") not in ("", "0"):
+                self.refuse(self.row, name, "is given, but the row is blocked: leave it empty")
+        return ()
 
     def _steps(self, values: dict[str, str]) -> tuple[RateStep, ...] | None:
         given = [name for name in ("initial_s", "increment_s") if values.get(name)]
@@ -288,6 +308,19 @@ def parse_stamp(text: str) -> datetime:
 def _currency(text: str) -> str:
     check_currency(text)
     return text
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError(f"{text!r} is neither yes nor no nor empty")
+    return text == "yes"
+
+
+def _seconds(text: str) -> int:
+    seconds = parse_integer(text)
+    if seconds > SECONDS_MAX:
+        raise ValueError(f"{text!r} is above {SECONDS_MAX} s")
+    return seconds
 
 
 def _positive(text: str) -> int:

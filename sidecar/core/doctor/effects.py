@@ -68,7 +68,8 @@ def effect(
 def _rate(deck: Deck, billed: str | None, one: Observed) -> Rate | None:
     if not billed or not (billed.isascii() and billed.isdigit()):
         return None
-    return deck.match(billed, one.at)
+    rate = deck.match(billed, one.at)
+    return None if rate is None or rate.blocked else rate
 
 
 def _add(totals: dict[str, Decimal], rate: Rate | None, terms: RatingTerms, one: Observed) -> None:
