@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,20 @@ from sidecar.core.policy import (
     peer_of,
 )
 from sidecar.core.rating import RatingTerms
+from sidecar.core.screening import NumberLists, Screening, pattern_of
 from sidecar.core.servers import Lookup, default_port
 from sidecar.core.terms import CallerIdForm, ServerReason
 
 NO_EXCHANGE = ExchangeTable()
+# Of an account's fields: those that stand beside it.
+_SCREENING = (
+    "blocked_numbers",
+    "allowed_numbers",
+    "caller_numbers",
+    "hours",
+    "max_price_per_min",
+    "max_connect_fee",
+)
 HEADERS_ALWAYS = ("session-id", "p-charging-vector")  # the CDR has a field for each
 
 
@@ -140,7 +150,9 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         account_required=plain.sip.account_required,
         calls_max=plain.node.calls_max,
         timers=_timers(plain.timers),
-        blocked_numbers=frozenset(plain.sip.blocked_numbers),
+        blocked_numbers=_patterns(plain.sip.blocked_numbers),
+        allowed_numbers=_patterns(plain.sip.allowed_numbers),
+        screenings=_screenings(tables),
         pass_503=plain.sip.pass_503,
         redirect=plain.sip.redirect,
         strip_digits=plain.billing.strip_digits,
@@ -166,8 +178,9 @@ def node_name(plain: Settings, host_name: str) -> str:
 def _peer(entry: Entry, tables: Tables) -> Peer:
     hangups = tuple(ProxyHangup(**hangup.values) for hangup in tables.proxy_hangups[entry.name])
     own = dict(entry.values)
-    del own["tls_ca_file"]  # of the settings
-    return Peer(name=entry.name, proxy_hangups=hangups, **own)
+    for name in ("tls_ca_file", "blocked_numbers", "allowed_numbers"):  # of the settings, and of `numbers`
+        del own[name]
+    return Peer(name=entry.name, proxy_hangups=hangups, numbers=_number_lists(entry), **own)
 
 
 def _gateway(entry: Entry, plain: Settings, tables: Tables) -> Gateway:
@@ -211,10 +224,42 @@ def _accounts(tables: Tables, plain: Settings) -> dict[str, Account]:
 def _account(entry: Entry, plain: Settings) -> Account:
     own: dict[str, Any] = dict(entry.values)
     on_no_rate = own.pop("on_no_rate")
-    del own["group"]
+    for name in ("group", *_SCREENING):
+        del own[name]
     own["currency"] = own["currency"] or plain.billing.currency
     carry = None if on_no_rate is None else on_no_rate == "carry"
     return Account(name=entry.name, carry_without_rate=carry, **own)
+
+
+def _screenings(tables: Tables) -> dict[str, Screening]:
+    made: dict[int, Screening] = {}  # by the identity of what they say, which many share
+    found = {}
+    for entry in tables.accounts.values():
+        if id(entry.values) not in made:
+            made[id(entry.values)] = _screening(entry)
+        if made[id(entry.values)] != Screening():
+            found[entry.name] = made[id(entry.values)]
+    return found
+
+
+def _screening(entry: Entry) -> Screening:
+    return Screening(
+        numbers=_number_lists(entry),
+        caller_numbers=_patterns(entry["caller_numbers"]),
+        hours=entry["hours"],
+        max_price_per_min=entry["max_price_per_min"],
+        max_connect_fee=entry["max_connect_fee"],
+    )
+
+
+def _number_lists(entry: Entry) -> NumberLists:
+    return NumberLists(
+        blocked=_patterns(entry["blocked_numbers"]), allowed=_patterns(entry["allowed_numbers"])
+    )
+
+
+def _patterns(numbers: Iterable[str]) -> frozenset[str]:
+    return frozenset(map(pattern_of, numbers))
 
 
 def _timers(plain: TimerSettings) -> Timers:
@@ -292,7 +337,9 @@ def _tls_authorities(tables: Tables) -> tuple[OwnAuthority, ...]:
 
 def _headers(tables: Tables) -> tuple[str, ...]:
     named = [entry["header"] for entry in tables.account_rules if entry["header"] is not None]
-    if any(gateway["caller_id"] is not CallerIdForm.PASS for gateway in tables.gateways.values()):
+    if any(gateway["caller_id"] is not CallerIdForm.PASS for gateway in tables.gateways.values()) or any(
+        account["caller_numbers"] for account in tables.accounts.values()
+    ):
         named += caller_id.HEADERS_READ
     named += [hangup["header"] for hangups in tables.proxy_hangups.values() for hangup in hangups]
     return tuple(dict.fromkeys((*HEADERS_ALWAYS, *named)))

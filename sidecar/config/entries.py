@@ -34,6 +34,7 @@ from sidecar.core.terms import (
     TransportName,
     UserPhone,
 )
+from sidecar.core.windows import Window
 
 ONE_LINE = Text(r"[^\x00-\x1f\x7f]{1,200}", "1-200 printable characters")
 STRIP = Meta(ge=0, le=32)
@@ -46,6 +47,38 @@ TaxRate = Annotated[Decimal, Amount("10"), '`"0.19"` is 19 %, on top of the net 
 MinimumCharge = Annotated[
     Decimal, Amount(), "The least net amount of a call of which anything is billed.", Shown('"0"')
 ]
+
+
+MaxDuration = Annotated[int | None, Meta(ge=1, le=604_800)]
+BlockedNumbers = Annotated[
+    tuple[str, ...],
+    values.NUMBERS,
+    "Called numbers that are refused with 403; `0900*` is a beginning. Of all lists that apply to a call, "
+    "the node's (`sip.blocked_numbers`), its peer's and its account's, the longest pattern decides.",
+]
+AllowedNumbers = Annotated[
+    tuple[str, ...],
+    values.NUMBERS,
+    "With any, those alone may be called; a longer blocked pattern takes some of them out again.",
+]
+CallerNumbers = Annotated[
+    tuple[str, ...],
+    values.NUMBERS,
+    "With any, calls from other numbers get 403: the one that a peer of the trust domain asserts counts, "
+    "else that of From, as received but for its `+`. `4930*` is a beginning.",
+]
+Hours = Annotated[
+    tuple[Window, ...],
+    values.WINDOWS,
+    "With any, calls that begin at other times get 403; one that is up goes on.",
+]
+MaxPricePerMin = Annotated[
+    Decimal | None,
+    Amount(),
+    "Calls that at any hour or second would cost more a minute, without tax, get 403.",
+    Shown("no ceiling"),
+]
+MaxConnectFee = Annotated[Decimal | None, Amount(), "The same of the connect fee.", Shown("no ceiling")]
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +158,8 @@ class Peers(Table, frozen=True, kw_only=True):
         "and, without an answer, once more by UPDATE or INFO; `options`: an answer to OPTIONS alone; `off`: "
         "it is not asked.",
     ]
+    blocked_numbers: BlockedNumbers = ()
+    allowed_numbers: AllowedNumbers = ()
     nat: Annotated[
         NatCheck,
         "A caller over UDP whose Contact is a private address other than its source, without Record-Route, "
@@ -176,6 +211,11 @@ class Gateways(Table, frozen=True, kw_only=True):
     ] = None
     strip_digits: Annotated[int, STRIP, "Digits stripped before the buy rate look-up."]
     calls_max: Annotated[CallsMax, "Calls at one time; then the next gateway.", Shown("no limit")]
+    max_duration_s: Annotated[
+        MaxDuration,
+        "A call that it answered is ended so long after, where no other maximum is less.",
+        Shown("`timers.max_duration_s`"),
+    ]
     no_response_failover_s: Annotated[
         int | None,
         Meta(ge=1, le=32),
@@ -340,6 +380,16 @@ class Groups(Table, frozen=True, kw_only=True):
     made_into = (policy.Account,)  # by way of its accounts
     deck: Annotated[Name | None, "The sell deck.", Shown("`billing.deck`")]
     margin_floor: Annotated[MarginFloor, Shown("`billing.margin_floor`")]
+    max_duration_s: Annotated[
+        MaxDuration,
+        "A call is ended so long after its answer, where no other maximum is less.",
+        Shown("`timers.max_duration_s`"),
+    ]
+    blocked_numbers: BlockedNumbers = ()
+    allowed_numbers: AllowedNumbers = ()
+    hours: Hours = ()
+    max_price_per_min: MaxPricePerMin = None
+    max_connect_fee: MaxConnectFee = None
 
 
 class Accounts(Table, frozen=True, kw_only=True):
@@ -354,6 +404,17 @@ class Accounts(Table, frozen=True, kw_only=True):
     deck: Annotated[Name | None, "The sell deck.", Shown("the group's, else `billing.deck`")]
     strip_digits: Annotated[SellStrip, Shown("the peer's")]
     calls_max: Annotated[CallsMax, "Calls at one time; above it, 480.", Shown("no limit")]
+    max_duration_s: Annotated[
+        MaxDuration,
+        "A call is ended so long after its answer, where no other maximum is less.",
+        Shown("`timers.max_duration_s`"),
+    ]
+    blocked_numbers: BlockedNumbers = ()
+    allowed_numbers: AllowedNumbers = ()
+    caller_numbers: CallerNumbers = ()
+    hours: Hours = ()
+    max_price_per_min: MaxPricePerMin = None
+    max_connect_fee: MaxConnectFee = None
     on_no_rate: Annotated[
         str | None,
         Text(r"refuse|carry", "refuse or carry"),

@@ -161,7 +161,13 @@ class Sip(Section, frozen=True, kw_only=True):
     blocked_numbers: Annotated[
         tuple[str, ...],
         values.NUMBERS,
-        "Received numbers that are refused with 403; `0900*` is a beginning.",
+        "Called numbers, as received or billed, that are refused with 403; `0900*` is a beginning. Peers and "
+        "accounts have their own: of all that apply to a call the longest pattern decides.",
+    ] = ()
+    allowed_numbers: Annotated[
+        tuple[str, ...],
+        values.NUMBERS,
+        "With any, those alone may be called; a longer blocked pattern takes some of them out again.",
     ] = ()
     refused_cdr_per_s: Annotated[
         int,

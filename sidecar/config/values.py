@@ -18,6 +18,7 @@ from sidecar.config.problems import nearest, quoted
 from sidecar.core import header_names
 from sidecar.core.policy import Share
 from sidecar.core.tariff import check_currency, parse_amount
+from sidecar.core.windows import Window, parse_window
 
 T_co = TypeVar("T_co", covariant=True)
 E = TypeVar("E", bound=Enum)
@@ -370,6 +371,24 @@ def final_codes(words: Iterable[str]) -> frozenset[int]:
     return frozenset(codes - {int(code) for code in (*_CHALLENGES, _CANCELLED)})
 
 
+class WindowText:
+    """Times of the week: `core.windows` says how they are written."""
+
+    name = "string"
+    bound = "`Mo-Fr 08:00-18:00 Europe/Berlin`"
+
+    def read(self, raw: object) -> Window:
+        if not isinstance(raw, str):
+            raise BadValueError(f"expected times such as {self.bound}, not {quoted(raw)}")
+        return self.read_text(raw)
+
+    def read_text(self, text: str) -> Window:
+        try:
+            return parse_window(text)
+        except ValueError as error:
+            raise BadValueError(str(error)) from None
+
+
 class NumberList(ListOf[str]):
     """A VOS3000 list of numbers: a string, or an array."""
 
@@ -470,6 +489,7 @@ ROUTE_PREFIX = Text(
 )
 NUMBER_PATTERN = Text(r"\+?[0-9#]{1,32}\*?|\*", "a number, or the beginning of one and '*'")
 NUMBERS = ListOf(NUMBER_PATTERN)
+WINDOWS = ListOf(WindowText(), separators=";")
 BILLED_PATTERN = Text(r"[0-9]{1,32}\*?|\*", "a billed number (digits), or the beginning of one and '*'")
 BILLED_NUMBERS = ListOf(BILLED_PATTERN)
 VOS_NUMBERS = NumberList(BILLED_PATTERN, separators=",;")

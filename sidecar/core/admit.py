@@ -12,7 +12,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from sidecar.core.call import Attempt, Call, Phase, Pricing, pricing_of, stamp_of
-from sidecar.core.caller_id import ANONYMOUS, Presentation, present, still_signed
+from sidecar.core.caller_id import ANONYMOUS, Presentation, calling_number, present, still_signed
 from sidecar.core.commands import Append, Command, EntryKind, NoteRefusal, Reject, Reserve, Route
 from sidecar.core.deadlines import max_duration_ms
 from sidecar.core.dialog import Signal, after
@@ -25,6 +25,7 @@ from sidecar.core.policy import NO_ACCOUNT, Account, Gateway, Given, Policy
 from sidecar.core.rating import RatingTerms, charge, free_seconds
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.routing import free_gateways, has_place, next_server, route_of
+from sidecar.core.screening import caller_rule, hours_rule, price_rule
 from sidecar.core.servers import Server, ServerAt
 from sidecar.core.terms import (
     Detail,
@@ -44,6 +45,7 @@ Decision = tuple[Call, tuple[Command, ...]]
 # The rules that refuse, as records name them.
 ACCOUNT_REQUIRED = "account_required"
 MARGIN_FLOOR = "margin_floor"
+ON_NO_RATE = "on_no_rate"
 FLOOR_S = 60  # a margin is expected of the first minute that is charged
 
 # RFC 3261 §21.5.4: only a node that can serve nobody answers 503 and asks for a pause.
@@ -81,8 +83,8 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     free = free_gateways(gateways, given, even_full=call.is_emergency)
     refusal = _refusal(call, name is not None, bool(free), given)
     if refusal is not None:
-        rule = ACCOUNT_REQUIRED if refusal is Detail.RULE else None
-        return refuse(call, refusal, policy, invite, rule)
+        detail, rule = refusal
+        return refuse(call, detail, policy, invite, rule)
     free = above_margin_floor(free, call, policy, invite)
     if not free:
         return refuse(call, Detail.RULE, policy, invite, MARGIN_FLOOR)
@@ -148,30 +150,53 @@ def refuse(call: Call, detail: Detail, policy: Policy, event: Event, rule: str |
     return ended, (reject, NoteRefusal(cdr=cdr_of(ended, policy)))
 
 
-def _refusal(call: Call, known: bool, gateway_free: bool, given: Given) -> Detail | None:
+def _refusal(call: Call, known: bool, gateway_free: bool, given: Given) -> tuple[Detail, str | None] | None:
+    """Why the call is refused, and by which rule."""
     policy, load = given.policy, given.load
-    account, number = call.account, call.pricing.number
+    account = call.account
     if load.is_draining:  # it was on its way when the bridge was told to refuse
-        return Detail.DRAIN
+        return Detail.DRAIN, None
     if call.is_emergency:
-        return None if call.gateways else Detail.NO_ROUTE
+        return None if call.gateways else (Detail.NO_ROUTE, None)
     if not known and policy.account_required:
-        return Detail.RULE
-    if _blocked(number, policy):
-        return Detail.NUMBER_BLOCKED
-    if call.pricing.blocked:
-        return Detail.DESTINATION_BLOCKED
+        return Detail.RULE, ACCOUNT_REQUIRED
+    if (forbidden := _forbidden(call, policy)) is not None:
+        return forbidden
     if load.calls >= policy.calls_max:
-        return Detail.NODE_FULL
+        return Detail.NODE_FULL, None
     if account.calls_max is not None and load.by_account.get(account.name, 0) >= account.calls_max:
-        return Detail.ACCOUNT_LIMIT
+        return Detail.ACCOUNT_LIMIT, None
     if not call.gateways:
-        return Detail.NO_ROUTE
+        return Detail.NO_ROUTE, None
     if not gateway_free:
-        return _nowhere_free(call, given)
-    if call.pricing.rate is None and not call.pricing.free and not _carries_unrated(account):
-        return Detail.NO_RATE
-    return None
+        return _nowhere_free(call, given), None
+    return _by_price(call, policy)
+
+
+def _forbidden(call: Call, policy: Policy) -> tuple[Detail, str | None] | None:
+    """By the rules about who may call what, and when."""
+    invite, name = call.invite, call.account.name
+    if rule := policy.number_rule(call.pricing.number, name, invite.peer):
+        return Detail.NUMBER_BLOCKED, rule
+    if call.pricing.blocked:
+        return Detail.DESTINATION_BLOCKED, None
+    screening = policy.screenings.get(name)
+    if screening is None:
+        return None
+    caller = calling_number(invite, trusted=_is_trusted(invite.peer, policy))
+    rule = caller_rule(caller, name, screening) or hours_rule(utc(invite.wall_ns), name, screening)
+    return None if rule is None else (Detail.RULE, rule)
+
+
+def _by_price(call: Call, policy: Policy) -> tuple[Detail, str] | None:
+    account, rate = call.account, call.pricing.rate
+    if call.pricing.free:
+        return None
+    if rate is None:
+        return None if _carries_unrated(account) else (Detail.NO_RATE, ON_NO_RATE)
+    screening = policy.screenings.get(account.name)
+    rule = None if screening is None else price_rule(rate, account.name, screening)
+    return None if rule is None else (Detail.RULE, rule)
 
 
 def _nowhere_free(call: Call, given: Given) -> Detail:
@@ -180,15 +205,10 @@ def _nowhere_free(call: Call, given: Given) -> Detail:
     return Detail.GATEWAY_UNREACHABLE if has_room else Detail.GATEWAY_LIMIT
 
 
-def _blocked(number: BilledNumber, policy: Policy) -> bool:
-    candidates = (number.normalised.removeprefix("+"), number.billed)
-    return any(matches_list(candidate, policy.blocked_numbers) for candidate in candidates)
-
-
 def may_be_sent(user: str, call: Call, policy: Policy) -> bool:
     """Whether a number that is not the one dialled (a redirection's) may be called in its place."""
     number = _number(replace(call.invite, request_user=user), call.account, policy)
-    return user != "" and not _blocked(number, policy)
+    return user != "" and policy.number_rule(number, call.account.name, call.invite.peer) is None
 
 
 def _carries_unrated(account: Account) -> bool:

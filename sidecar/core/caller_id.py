@@ -86,6 +86,12 @@ def present(
     )
 
 
+def calling_number(invite: InviteReceived, *, trusted: bool) -> str:
+    """The user that says who calls: the one that a sender of the trust domain vouches for, else that of
+    From."""
+    return (_asserted(invite) if trusted else "") or invite.from_user
+
+
 def still_signed(invite: InviteReceived, user: str, shown: Presentation) -> bool:
     """Whether an Identity header (RFC 8224 §8) signs what is sent: the numbers of From and To, however they
     are written. What is no number is signed with its host, and that is ours in both; an anonymous From stays

@@ -25,6 +25,7 @@ from sidecar.core.terms import (
     Evidence,
     HangupOrigin,
     LegName,
+    MaxDurationOf,
     RatingStatus,
     RevisionReason,
     Rounding,
@@ -281,6 +282,11 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     proxy: Annotated[str | None, "The trusted proxy that said it ended the call."] = None
     operator: Annotated[str | None, "Who ended it by command."] = None
     operator_text: Annotated[str | None, "And why."] = None
+    max_duration_of: Annotated[
+        MaxDurationOf | None,
+        "Where the detail is `max_duration`: whose it was, the least of all, `node`, `account`, `gateway` or "
+        "`rate`.",
+    ] = None
     rule: Annotated[
         str | None,
         "Which rule refused or ended it: `account_required` or `margin_floor`, or the name of a rule that "

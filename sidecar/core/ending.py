@@ -25,6 +25,7 @@ from sidecar.core.call import (
     with_dead_peer,
 )
 from sidecar.core.commands import Append, Command, EntryKind, Publish, Release, Settle, StoreCommand, Suppress
+from sidecar.core.deadlines import max_duration
 from sidecar.core.events import (
     AckReceived,
     Admitted,
@@ -205,7 +206,8 @@ def deadline(call: Call, event: DeadlineReached, given: Given) -> Decision:
         detail = _DETAIL_OF_DEADLINE[event.kind]
     if event.silence is not None:
         call = with_dead_peer(call, event.silence, stamp_of(event), given.policy.flags.dead_peer_billing)
-    return end(call, event, hangup(SERVER, detail, Evidence.TIMER), given.policy)
+    whose = max_duration(call, given.policy)[1] if detail is Detail.MAX_DURATION else None
+    return end(call, event, hangup(SERVER, detail, Evidence.TIMER, max_duration_of=whose), given.policy)
 
 
 def _ring_timeout(call: Call, event: DeadlineReached, policy: Policy) -> Decision:

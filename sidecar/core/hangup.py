@@ -13,7 +13,7 @@ from enum import Enum
 
 import msgspec
 
-from sidecar.core.terms import Detail, Disposition, Evidence, HangupOrigin, ServerReason
+from sidecar.core.terms import Detail, Disposition, Evidence, HangupOrigin, MaxDurationOf, ServerReason
 
 CALLER, CALLEE, SERVER = HangupOrigin.CALLER, HangupOrigin.CALLEE, HangupOrigin.SERVER
 
@@ -97,6 +97,7 @@ class Hangup(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     proxy: str | None = None
     operator: str | None = None
     operator_text: str | None = None
+    max_duration_of: MaxDurationOf | None = None  # of `max_duration`
     rule: str | None = None  # the name of the rule that refused the call, or ended it
 
     def __post_init__(self) -> None:
@@ -124,6 +125,7 @@ def hangup(
     operator: str | None = None,
     operator_text: str | None = None,
     rule: str | None = None,
+    max_duration_of: MaxDurationOf | None = None,
 ) -> Hangup:
     """The cause with the table's codes, where no better ones (received ones) are given."""
     row = TABLE[origin, detail]
@@ -138,6 +140,7 @@ def hangup(
         operator=operator,
         operator_text=operator_text,
         rule=rule,
+        max_duration_of=max_duration_of,
     )
 
 

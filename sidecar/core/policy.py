@@ -20,10 +20,11 @@ from sidecar.core.addresses import AddressTable
 from sidecar.core.gateway_health import ProbeTerms
 from sidecar.core.hangup import TABLE
 from sidecar.core.margin import ExchangeTable
-from sidecar.core.numbers import StripRule
+from sidecar.core.numbers import BilledNumber, StripRule
 from sidecar.core.persistent_map import PersistentMap
 from sidecar.core.rating import RatingTerms
 from sidecar.core.registration import RegisterTerms
+from sidecar.core.screening import NumberLists, Screening, number_rule
 from sidecar.core.servers import Lookup, Server, ServerAt
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import (
@@ -73,6 +74,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     asserts_identity: bool = False  # inside the trust domain (RFC 3325): its headers say who calls and pays
     proxy_hangups: tuple[ProxyHangup, ...] = ()
     requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
+    numbers: NumberLists = NumberLists()
     liveness: LivenessCheck = LivenessCheck.ANY
     nat: NatCheck = NatCheck.AUTO
     forks: Forks = Forks.PASS
@@ -110,6 +112,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     peer: str = ""  # the peer group that its address is in, and that says how far it is trusted
     strip_digits: int = 0  # of the number sent, before the buy rate is looked up
     calls_max: int | None = None
+    max_duration_s: int | None = None  # None: that of the node, the account and the rate alone
     no_response_failover_ms: int
     no_progress_failover_ms: int | None = None  # None: a 100 is waited on until the ring timeout
     failover_codes: frozenset[int]  # final responses that send the call to the next gateway
@@ -229,6 +232,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     deck: str | None = None  # None: the default sell deck
     strip_digits: int | None = None
     calls_max: int | None = None
+    max_duration_s: int | None = None
     carry_without_rate: bool | None = None  # None: refused if prepaid, carried otherwise
     margin_floor: Decimal | None = None  # least margin, as a share of the sale; None: the node's
     tax_rate: Decimal = Decimal(0)
@@ -274,7 +278,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     account_required: bool
     calls_max: int
     timers: Timers
-    blocked_numbers: frozenset[str] = frozenset()  # normalised numbers; a `*` suffix makes a prefix of it
+    blocked_numbers: frozenset[str] = frozenset()  # patterns, as of `screening`
+    allowed_numbers: frozenset[str] = frozenset()
+    blocks: frozenset[str] = frozenset()  # patterns that are blocked by command
+    screenings: Mapping[str, Screening] = {}  # by account: those that have rules of their own
     pass_503: bool
     redirect: Redirection
     strip_digits: int  # SERVER_BILLING_GATEWAY_ROUTE_PREFIX
@@ -333,6 +340,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             account_addresses=AddressTable([*self.account_addresses, *addresses]),
             settings_addresses=self.account_addresses,
         )
+
+    def number_rule(self, number: BilledNumber, account: str, peer: str) -> str | None:
+        """The rule that forbids this number to be called; None: there is none."""
+        lists = [("", NumberLists(blocked=self.blocked_numbers, allowed=self.allowed_numbers))]
+        if (sender := self.peers.get(peer)) is not None:
+            lists.append((f"peers.{peer}.", sender.numbers))
+        if (screening := self.screenings.get(account)) is not None:
+            lists.append((f"accounts.{account}.", screening.numbers))
+        return number_rule(number, self.blocks, lists)
 
     def with_deck(self, name: str, deck: Deck) -> Policy:
         return replace(self, decks={**self.decks, name: deck})

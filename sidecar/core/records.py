@@ -235,6 +235,7 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         proxy=cause.proxy,
         operator=cause.operator,
         operator_text=cause.operator_text,
+        max_duration_of=cause.max_duration_of,
         rule=cause.rule,
         liveness=_liveness(call.dead_peer) if call.dead_peer else None,
         recorded=suppressed is None,

@@ -119,6 +119,15 @@ class Detail(Word):
     CRASH_RECOVERED = "crash_recovered"
 
 
+class MaxDurationOf(Word):
+    """Whose maximum duration it was that ended a call."""
+
+    NODE = "node"
+    ACCOUNT = "account"
+    GATEWAY = "gateway"
+    RATE = "rate"
+
+
 class Disposition(Word):
     ANSWERED = "answered"
     REJECTED = "rejected"

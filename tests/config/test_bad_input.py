@@ -54,6 +54,31 @@ SETTINGS = [
         "[billing.record_server_hang_up]\nfault = false\n",
         "sidecar.toml:2: billing.record_server_hang_up.fault: there is no such key",
     ),
+    (
+        "a number that is blocked and allowed",
+        '[sip]\nblocked_numbers = ["0900*", "+44"]\nallowed_numbers = ["44"]\n',
+        "sidecar.toml:3: sip.allowed_numbers: '44' is both blocked and allowed here",
+    ),
+    (
+        "the same, of an account",
+        '[accounts.a]\nblocked_numbers = ["44*"]\nallowed_numbers = ["44*"]\n',
+        "sidecar.toml:2: accounts.a.blocked_numbers: '44*' is both blocked and allowed here",
+    ),
+    (
+        "hours without a zone",
+        '[accounts.a]\nhours = ["Mo-Fr 08:00-18:00"]\n',
+        "sidecar.toml:2: accounts.a.hours: '08:00-18:00' is not a time zone",
+    ),
+    (
+        "a price that is a float",
+        "[accounts.a]\nmax_price_per_min = 0.5\n",
+        "sidecar.toml:2: accounts.a.max_price_per_min: expected a decimal in quotes",
+    ),
+    (
+        "a maximum of no time",
+        "[accounts.a]\nmax_duration_s = 0\n",
+        "sidecar.toml:2: accounts.a.max_duration_s: 0 is not within 1-604800",
+    ),
     ("a table of a profile", "[gateways.x]\n", "sidecar.toml:1: gateways: belongs in a profile, not here"),
     (
         "control characters in a key",

@@ -19,6 +19,7 @@ from sidecar.core import caller_id
 from sidecar.core.account_rules import AccountRule
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import Account, Gateway, Peer, ProxyHangup, RouteRule, Share, Timers
+from sidecar.core.screening import NumberLists, Screening
 from sidecar.core.servers import Lookup
 from sidecar.core.terms import (
     CallerIdForm,
@@ -31,6 +32,7 @@ from sidecar.core.terms import (
     Redirection,
     TransportName,
 )
+from sidecar.core.windows import parse_window
 from tests.config.support import PROFILE, Start, deck_or_errors, exchange_or_errors
 
 TIMERS = Timers(ring_timeout_ms=120_000, max_duration_ms=14_400_000, auth_retry_ms=10_000, retry_after_s=5)
@@ -137,6 +139,7 @@ redirect = "follow"
 refer = "pass"
 account_required = true
 blocked_numbers = ["0900*", "+4990"]
+allowed_numbers = ["*"]
 refused_cdr_per_s = 3
 [peers.proxy]
 addresses = ["198.51.100.0/24", "2001:db8::1"]
@@ -147,6 +150,8 @@ liveness = "options"
 shared_dialogs = true
 nat = "off"
 forks = "single"
+blocked_numbers = ["1*"]
+allowed_numbers = ["12"]
 asserts_identity = true
 [[peers.proxy.proxy_hangups]]
 header = "Reason"
@@ -166,6 +171,7 @@ caller_number = "no_plus"
 add_headers = ["X-Trunk:  a: b", "P-Charge-Info: <sip:1@x>"]
 remove_headers = ["Subject", "x-internal"]
 record_server_hang_up = false
+max_duration_s = 1800
 liveness = "off"
 large_udp = "udp"
 redirect = "reject"
@@ -195,6 +201,13 @@ currency = "EUR"
 deck = "sell"
 strip_digits = 2
 calls_max = 5
+max_duration_s = 600
+blocked_numbers = ["+44*"]
+allowed_numbers = ["4*"]
+caller_numbers = ["+4930*"]
+hours = ["Mo-Fr 08:00-18:00 Europe/Berlin"]
+max_price_per_min = "0.5"
+max_connect_fee = "0"
 on_no_rate = "refuse"
 tax_rate = "0.19"
 minimum_charge = "0.02"
@@ -261,6 +274,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             shared_dialogs=True,
             nat=NatCheck.OFF,
             forks=Forks.SINGLE,
+            numbers=NumberLists(blocked=frozenset({"1*"}), allowed=frozenset({"12"})),
             proxy_hangups=(ProxyHangup(header="reason", contains="admin", detail=Detail.OPERATOR),),
         )
     }
@@ -280,6 +294,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             add_headers=(("X-Trunk", "a: b"), ("P-Charge-Info", "<sip:1@x>")),
             remove_headers=("subject", "s", "x-internal"),
             record_server_hang_up=False,
+            max_duration_s=1_800,
             liveness=LivenessCheck.OFF,
             large_udp=LargeUdp.UDP,
             redirect=Redirection.REJECT,
@@ -308,6 +323,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             deck="sell",
             strip_digits=2,
             calls_max=5,
+            max_duration_s=600,
             carry_without_rate=False,
             tax_rate=Decimal("0.19"),
             minimum_charge=Decimal("0.02"),
@@ -315,7 +331,17 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
     }
     assert (policy.calls_max, policy.pass_503, policy.account_required) == (100, True, True)
     assert policy.redirect is Redirection.FOLLOW
-    assert (policy.blocked_numbers, policy.refused_cdr_per_s) == (frozenset({"0900*", "+4990"}), 3)
+    assert (policy.blocked_numbers, policy.refused_cdr_per_s) == (frozenset({"0900*", "4990"}), 3)
+    assert policy.allowed_numbers == {"*"}
+    assert policy.screenings == {
+        "acme": Screening(
+            numbers=NumberLists(blocked=frozenset({"44*"}), allowed=frozenset({"4*"})),
+            caller_numbers=frozenset({"4930*"}),
+            hours=(parse_window("Mo-Fr 08:00-18:00 Europe/Berlin"),),
+            max_price_per_min=Decimal("0.5"),
+            max_connect_fee=Decimal(0),
+        )
+    }
     assert policy.default_deck == "sell"
     assert loaded.settings.node.calls_max == 100
     assert loaded.settings.sip.refer is ReferPolicy.PASS

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from sidecar.core.cdr import LivenessRecord
 from sidecar.core.policy import RecordFlags
 from sidecar.core.records import utc
-from sidecar.core.terms import DeadPeerBilling, LegName
+from sidecar.core.tariff import Deck
+from sidecar.core.terms import DeadPeerBilling, LegName, MaxDurationOf
 from tests.scenarios import world
 from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario
-from tests.scenarios.world import account, gateways
+from tests.scenarios.world import COST_PER_MINUTE, PRICE_PER_MINUTE, account, deck, gateways
 
 PREPAID = {"accounts": account(prepaid=True)}
+SOLD_FOR_3_S = {
+    "sell": Deck("sell-3", [replace(rate, max_duration_s=3) for rate in deck("s", PRICE_PER_MINUTE)]),
+    "buy": deck("buy-1", COST_PER_MINUTE),
+}
 
 TIMEOUT = (
     Scenario(
@@ -61,6 +68,27 @@ TIMEOUT = (
         cdr="server/timeout/max_duration 408 16 answered 14400000 timer/observed",
         wire=ANSWERED,
         sold="14.4",
+        also={"max_duration_of": MaxDurationOf.NODE},
+    ),
+    *(
+        Scenario(
+            name=f"server-max-duration-of-{whose}",
+            ladder="""
+                0      A INVITE
+                2_000  B 200
+                2_020  A ACK
+            """,
+            policy=terms,
+            cdr="server/timeout/max_duration 408 16 answered 3000 timer/observed",
+            wire=ANSWERED.replace("max_duration 14400000", "max_duration 3000"),
+            sold="0.003",
+            also={"max_duration_of": whose},
+        )
+        for whose, terms in (
+            (MaxDurationOf.ACCOUNT, {"accounts": account(max_duration_s=3)}),
+            (MaxDurationOf.GATEWAY, {"gateways": gateways({"max_duration_s": 3}, {"max_duration_s": 2})}),
+            (MaxDurationOf.RATE, {"decks": SOLD_FOR_3_S, "accounts": account(max_duration_s=3)}),
+        )
     ),
     Scenario(
         name="server-no-ack",

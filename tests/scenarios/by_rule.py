@@ -33,6 +33,7 @@ POLICY = (
         policy={"blocked_numbers": frozenset({"49900*"})},
         cdr="server/policy/number_blocked 403 21 refused 0 message/observed",
         wire="reject 403 21 number_blocked",
+        also={"rule": "blocked_numbers 49900*"},
         refused=True,
     ),
     Scenario(
