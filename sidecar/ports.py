@@ -23,6 +23,7 @@ from sidecar.core.events import CallEvent, CallFoundOpen, Event
 from sidecar.core.gateway_health import Health
 from sidecar.core.registration import RegistrationState
 from sidecar.core.servers import Answer, NameState, Question, Server, ServerAt
+from sidecar.core.suspense import Suspended, SuspenseDecision
 from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, Money, ServerReason
 
 
@@ -227,8 +228,9 @@ class Accounts(Protocol):
         such account. With its `addresses`, each a canonical block and what is noted where it is new: all of
         it, or nothing."""
 
-    def create_all(self, wanted: Sequence[StoredAccount]) -> Awaitable[None]:
-        """Those that are not there yet, in one transaction."""
+    def create_all(self, wanted: Sequence[StoredAccount], *, suspect: bool = False) -> Awaitable[None]:
+        """Those that are not there yet, in one transaction. `suspect`: they may have been there, with a
+        balance that a damaged journal no longer tells (core/suspense)."""
 
     def add_address(self, name: str, block: str, change: Change) -> Awaitable[None]:
         """May be repeated. A block has one account."""
@@ -253,6 +255,19 @@ class Accounts(Protocol):
         self, name: str, entries_max: int = 100, before_entry: int | None = None
     ) -> Awaitable[Sequence[LedgerEntry]]:
         """The latest first."""
+
+
+class Suspense(Protocol):
+    """What a salvage left open of the balances, and the decision of a person about it: core/suspense."""
+
+    def suspended(self, account: str | None = None) -> Awaitable[Sequence[Suspended]]:
+        """All that is open; of one account, or of all."""
+
+    def clear(
+        self, account: str, entries: Sequence[int], decision: SuspenseDecision, change: Change
+    ) -> Awaitable[Sequence[Suspended]]:
+        """Decide about these entries of an account (none named: all that are open); returns those that were
+        open. `change` is noted where there are any, with the balances before and after it."""
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -201,6 +201,9 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             on_fault=_fault,
             last_known_wall_ns=store.last_known_wall_ns,
         )
+        calls.load.suspended_accounts.update(one.account for one in await store.suspense.suspended())
+        if calls.load.suspended_accounts:
+            _accounts_suspended(calls.load.suspended_accounts)
         clock_watch = ClockWatch(clock, is_synchronised, store.last_known_wall_ns)
         gateways = Gateways(
             gateways=policy.gateways,
@@ -302,6 +305,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             calls=calls,
             accounts=store.accounts,
             audit=store.audit,
+            suspense=store.suspense,
             records=store.records,
             revisions=store.revisions,
             clock=clock,
@@ -443,7 +447,10 @@ async def with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
         StoredAccount(name=account.name, currency=account.currency, prepaid=account.prepaid)
         for account in policy.accounts.values()
     )
-    await store.accounts.create_all([account for account in wanted if account != stored.get(account.name)])
+    is_suspect = store.salvage is not None and store.salvage.may_lack_accounts
+    await store.accounts.create_all(
+        [account for account in wanted if account != stored.get(account.name)], suspect=is_suspect
+    )
     return policy.with_stored(
         (
             Account(name=known.name, currency=known.currency, prepaid=known.prepaid)
@@ -494,6 +501,15 @@ def _journal_salvaged(salvage: Salvage) -> None:
     counts = {f"{name}_count": len(said[name]) for name in ("not_as_written", "mended", "wrong")}
     said.update({name: said[name][:5] for name in ("not_as_written", "mended", "wrong")})
     log.error("journal_salvaged", **said, **counts)
+
+
+def _accounts_suspended(names: set[str]) -> None:
+    log.error(
+        "accounts_suspended",
+        count=len(names),
+        accounts=sorted(names)[:20],
+        advice="prepaid ones get 503 ledger_unreachable: `sidecar journal open` says what is to be decided",
+    )
 
 
 def _journal_wrong(metrics: Metrics, found: Sequence[str]) -> None:

@@ -7,13 +7,22 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, data_dir, settings_of
-from sidecar.cli.output import Exit, fail, print_json, printable
+from sidecar.cli.daemon import (
+    ConfigOption,
+    JsonOption,
+    SocketOption,
+    ask,
+    data_dir,
+    operator_name,
+    settings_of,
+)
+from sidecar.cli.output import Exit, fail, moment, print_json, print_table, printable
 
 if TYPE_CHECKING:
     from sidecar.adapters.sqlite.snapshot import Snapshot
@@ -116,6 +125,134 @@ def check(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         typer.echo(f"{len(wrong)} findings" if wrong else "everything adds up")
     if wrong:
         raise typer.Exit(Exit.NO.value)
+
+
+@app.command("open")
+def list_open(
+    account: Annotated[str | None, typer.Option(help="Of this account alone.")] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """List what a salvage left open: sums that balances have, and of which a damaged journal no longer says
+    why. Until `journal book` or `journal release` decides, prepaid accounts with such a sum carry no call.
+    Exit code 1 where anything is open. The daemon may run."""
+    from sidecar.core.rating import amount_text
+    from sidecar.core.records import utc
+
+    with snapshot(config, as_json=as_json) as journal:
+        found = journal.suspended(account)
+    if as_json:
+        print_json(
+            [
+                {
+                    "entry": one.entry,
+                    "account": one.account,
+                    "currency": one.currency,
+                    "amount": amount_text(one.amount),
+                    "call_id": None if one.call_id is None else str(one.call_id),
+                    "found_at": utc(one.booked_wall_ns).isoformat(),
+                }
+                for one in found
+            ]
+        )
+    elif found:
+        print_table(
+            ("entry>", "account", "amount>", "currency", "call", "found"),
+            [
+                (
+                    one.entry,
+                    one.account,
+                    amount_text(one.amount),
+                    one.currency,
+                    "" if one.call_id is None else str(one.call_id),
+                    moment(utc(one.booked_wall_ns).isoformat()),
+                )
+                for one in found
+            ],
+        )
+        for account_name, currency in sorted({(one.account, one.currency) for one in found}):
+            total = sum(
+                one.amount for one in found if (one.account, one.currency) == (account_name, currency)
+            )
+            typer.echo(printable(f"{account_name}: {amount_text(Decimal(total))} {currency} to be decided"))
+    else:
+        typer.echo("nothing is open")
+    if found:
+        raise typer.Exit(Exit.NO.value)
+
+
+EntriesOption = Annotated[
+    list[int] | None,
+    typer.Option("--entry", help="This entry alone; it may be repeated.", show_default="all that are open"),
+]
+ReasonOption = Annotated[str, typer.Option("--text", help="Why, for the audit table.")]
+DeciderOption = Annotated[
+    str | None, typer.Option("--operator", help="Who decides, for the audit table.", show_default="the user")
+]
+
+
+@app.command("book")
+def book(
+    account: Annotated[str, typer.Argument(help="The account's name.")],
+    text: ReasonOption,
+    entries: EntriesOption = None,
+    operator: DeciderOption = None,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Let what is open of an account stand: its balance is right as it is, and the sums are booked as `lost`.
+    May be repeated."""
+    _decide("book", account, text, entries, operator, as_json, socket, config)
+
+
+@app.command("release")
+def release(
+    account: Annotated[str, typer.Argument(help="The account's name.")],
+    text: ReasonOption,
+    entries: EntriesOption = None,
+    operator: DeciderOption = None,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Take what is open of an account out of its balance, as if what is missing had never been: a charge that
+    is lost is given back, a top-up that is lost is taken away. May be repeated."""
+    _decide("release", account, text, entries, operator, as_json, socket, config)
+
+
+def _decide(
+    decision: str,
+    account: str,
+    text: str,
+    entries: list[int] | None,
+    operator: str | None,
+    as_json: bool,
+    socket: Path | None,
+    config: Path | None,
+) -> None:
+    done = ask(
+        socket,
+        config,
+        as_json,
+        f"journal.{decision}",
+        account=account,
+        entries=entries or [],
+        text=text,
+        operator=operator or operator_name(),
+    )
+    if as_json:
+        print_json(done)
+        return
+    if done["cleared"]:
+        print_table(
+            ("entry>", "amount>", "currency", "call"),
+            [(one["entry"], one["amount"], one["currency"], one["call_id"]) for one in done["cleared"]],
+        )
+    what = "booked" if decision == "book" else "released"
+    typer.echo(printable(f"{account}: {len(done['cleared'])} entries {what}, {done['left']} still open"))
+    for balance in done["balances"]:
+        typer.echo(printable(f"{account}: balance {balance['amount']} {balance['currency']}"))
 
 
 @app.command("new-key")

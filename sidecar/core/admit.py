@@ -90,7 +90,7 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
         return refuse(call, Detail.RULE, policy, invite, MARGIN_FLOOR)
     call = begin_attempt(call, free, invite, policy, server=server_for(free[0], call, given))
     admit = Append(kind=EntryKind.ADMITTED, call=call)
-    if account.prepaid and pricing.rate is not None and not pricing.free:
+    if pricing.rate is not None and _reserves(account, pricing):
         return call, (
             Reserve(
                 call_id=call_id,
@@ -170,7 +170,11 @@ def _refusal(call: Call, known: bool, gateway_free: bool, given: Given) -> tuple
         return Detail.NO_ROUTE, None
     if not gateway_free:
         return _nowhere_free(call, given), None
-    return _by_price(call, policy)
+    if (too_dear := _by_price(call, policy)) is not None:
+        return too_dear
+    if account.name in load.suspended_accounts and _reserves(account, call.pricing):
+        return Detail.LEDGER_UNREACHABLE, None
+    return None
 
 
 def _forbidden(call: Call, policy: Policy) -> tuple[Detail, str | None] | None:
@@ -197,6 +201,10 @@ def _by_price(call: Call, policy: Policy) -> tuple[Detail, str] | None:
     screening = policy.screenings.get(account.name)
     rule = None if screening is None else price_rule(rate, account.name, screening)
     return None if rule is None else (Detail.RULE, rule)
+
+
+def _reserves(account: Account, pricing: Pricing) -> bool:
+    return account.prepaid and pricing.rate is not None and not pricing.free
 
 
 def _nowhere_free(call: Call, given: Given) -> Detail:

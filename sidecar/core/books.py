@@ -39,7 +39,15 @@ class MovementKind(Word):
     RELEASE = "release"
     CHARGE = "charge"
     CARRIED = "carried"  # what movements came to that were archived and removed
-    LOST = "lost"  # stands for movements that a damaged store no longer holds
+    SUSPENSE = "suspense"  # what a damaged store no longer tells, until a person decides: core/suspense
+    LOST = "lost"  # what a person decided to let stand of it
+
+
+SUSPENSE_REFERENCE = "suspense:"  # and the entry that is cleared; no top-up has such a one
+
+
+def suspense_reference(entry: int) -> str:
+    return f"{SUSPENSE_REFERENCE}{entry}"
 
 
 class Movement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -53,7 +61,7 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     balance: Decimal
     call_id: UUID | None = None
     revision: int | None = None  # of the record that is charged
-    reference: str | None = None  # of a top-up: booked once
+    reference: str | None = None  # of a top-up, or of what clears a suspense: booked once
 
 
 class OpenCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -248,6 +256,8 @@ def top_up(
     is noted where something moves, with the balance before and after it."""
     if not reference or not amount.amount.is_finite() or amount.amount <= 0:
         return f"account {name}: a top-up needs a reference and an amount above 0"
+    if reference.startswith(SUSPENSE_REFERENCE):
+        return f"account {name}: a reference of a top-up does not begin with {SUSPENSE_REFERENCE}"
     found = view.account(name)
     if found is None:
         return f"account {name}: not known; create it first"

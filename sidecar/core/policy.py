@@ -376,6 +376,7 @@ class Load(msgspec.Struct, kw_only=True):
     calls: int = 0
     by_account: dict[str, int] = {}
     by_gateway: dict[str, int] = {}
+    suspended_accounts: set[str] = set()  # whose balance is not known to be right: core/suspense
     gateways_down: set[str] = set()  # by their probes or their registration: tried after all that are not
     servers: dict[str, tuple[Server, ...]] = {}  # of the gateways whose host is a name, as DNS said last
     servers_down: set[tuple[str, ServerAt]] = set()  # (gateway, server), by their probes: likewise

@@ -37,10 +37,12 @@ from sidecar.ports import (
     Records,
     Replays,
     Revisions,
+    Suspense,
 )
 from sidecar.runtime.account_commands import AccountCommands
 from sidecar.runtime.call_commands import CallCommands
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.journal_commands import JournalCommands
 from sidecar.runtime.record_commands import DeadLetterCommands, RecordCommands
 from sidecar.runtime.replay import Replayer
 from sidecar.wire import control as say
@@ -79,6 +81,7 @@ class Admin:
         calls: Calls,
         accounts: Accounts,
         audit: AuditTrail,
+        suspense: Suspense,
         records: Records,
         revisions: Revisions,
         clock: Clock,
@@ -96,6 +99,7 @@ class Admin:
         self.call = CallCommands(calls, audit, clock)
         self.accounts = AccountCommands(calls, accounts)
         self.records = RecordCommands(calls, records, revisions, status, replayer, replays)
+        self.journal = JournalCommands(calls, suspense, accounts)
         self.dead_letters = DeadLetterCommands(dead_letters, read_again)
         self._calls = calls
         self._audit = audit
@@ -122,6 +126,7 @@ class Admin:
             **self.accounts.methods(),
             **self.records.methods(),
             **self.dead_letters.methods(),
+            **self.journal.methods(),
         }
 
     # --- calls and the node ---------------------------------------------------------------------------------

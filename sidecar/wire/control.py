@@ -173,6 +173,16 @@ class AccountTopupParams(Params, frozen=True, kw_only=True):
     operator: OperatorName | None = None
 
 
+class JournalClearParams(Params, frozen=True, kw_only=True):
+    """Decide about what a salvage left open of an account's balance: of these entries, or of all. May be
+    repeated: what is decided is passed over."""
+
+    account: AccountName
+    entries: Annotated[tuple[int, ...], msgspec.Meta(max_length=ROWS_MAX)] = ()
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTABLE)]
+    operator: OperatorName | None = None
+
+
 class DeckReloadParams(Params, frozen=True, kw_only=True):
     """Take over the deck that is in force under this name now."""
 
@@ -343,6 +353,22 @@ class NodeStatus(Result, frozen=True, kw_only=True):
     clock_behind_s: float = 0.0  # behind what the journal holds of an earlier start
     tls_files: dict[str, datetime] = {}  # by setting: when the first certificate that is in force of it ends
     tls_refused: str = ""  # what is wrong with the TLS files as they are now
+
+
+class SuspenseShown(Result, frozen=True, kw_only=True):
+    """An entry of the ledger that a person has to decide about: what the balance has of it."""
+
+    entry: int
+    currency: str
+    amount: str
+    call_id: str | None
+
+
+class JournalCleared(Result, frozen=True, kw_only=True):
+    account: str
+    cleared: tuple[SuspenseShown, ...]
+    left: int  # entries of the account that are still open
+    balances: tuple[Balance, ...]
 
 
 class NodeReloaded(Result, frozen=True, kw_only=True):

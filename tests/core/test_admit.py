@@ -200,6 +200,16 @@ def test_a_blocked_number_is_blocked_behind_its_prefix(blocked: str) -> None:
     assert refusal(policy, "004990012") == Detail.NUMBER_BLOCKED
 
 
+def test_a_prepaid_account_whose_balance_is_in_suspense_carries_no_call_that_would_cost_it() -> None:
+    load = Load(suspended_accounts={"acme"})
+    number = "+493012345"
+    assert refusal(policy_of(accounts=account(prepaid=True)), number, load) == Detail.LEDGER_UNREACHABLE
+    assert refusal(policy_of(accounts=account(prepaid=False)), number, load) is None
+    flags = replace(policy_of().flags, free_numbers=frozenset({"49301*"}))
+    free = policy_of(accounts=account(prepaid=True), flags=flags)
+    assert refusal(free, number, load) is None
+
+
 @pytest.mark.parametrize("dialled", ["", "anna", "+", "anna.b", "49x30", "%00", "\\xff", "49" * 60])
 def test_no_number_from_the_network_raises(dialled: str) -> None:
     assert refusal(policy_of(accounts=account(prepaid=True)), dialled) in (None, Detail.NO_RATE)

@@ -83,6 +83,7 @@ class Node:
             calls=calls,
             accounts=store.accounts,
             audit=store.audit,
+            suspense=store.suspense,
             records=store.records,
             revisions=store.revisions,
             clock=clock,

@@ -501,6 +501,8 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "cdr.replay",
         "audit.list",
         "rerate.apply",
+        "journal.book",
+        "journal.release",
         "dead-letter.list",
         "dead-letter.show",
         "dead-letter.retry",

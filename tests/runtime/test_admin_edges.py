@@ -190,6 +190,7 @@ async def test_a_node_that_reads_only_at_its_start_says_so(node: Node) -> None:
         calls=node.calls,
         accounts=store.accounts,
         audit=store.audit,
+        suspense=store.suspense,
         records=store.records,
         revisions=store.revisions,
         clock=node.clock,

@@ -50,13 +50,15 @@ class SqliteAccounts:
         sql = "SELECT block, account FROM account_addresses WHERE ?1 IS NULL OR account = ?1 ORDER BY block"
         return await self._reader.ask(lambda connection: tuple(connection.execute(sql, (name,))))
 
-    async def create_all(self, wanted: Sequence[StoredAccount]) -> None:
-        """Those that are not there yet, in one transaction."""
+    async def create_all(self, wanted: Sequence[StoredAccount], *, suspect: bool = False) -> None:
+        """Those that are not there yet, in one transaction. `suspect`: they may have been there before."""
         terms = [AccountTerms(account.name, account.currency, account.prepaid) for account in wanted]
         refusals: list[str] = []
         if terms:
             refusals = await self._write(
-                lambda batch: [text for account in terms if (text := batch.open_account(account, None))]
+                lambda batch: [
+                    text for account in terms if (text := _opened(batch, account, suspect=suspect))
+                ]
             )
         if refusals:
             raise AccountError(refusals[0])
@@ -96,6 +98,14 @@ class SqliteAccounts:
         return await self._reader.ask(
             lambda connection: tuple(_entry(*row) for row in connection.execute(sql, values))
         )
+
+
+def _opened(batch: Batch, account: AccountTerms, *, suspect: bool) -> str:
+    is_new = batch.account(account.name) is None
+    refusal = batch.open_account(account, None)
+    if suspect and is_new and account.prepaid:
+        batch.suspense.suspect(account.name, account.currency)
+    return refusal
 
 
 def _create(

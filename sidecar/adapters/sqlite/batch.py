@@ -6,9 +6,8 @@ Nothing is written before `flush`, so a step that is refused (no credit) or repe
 no savepoint is needed. Nothing that outlives the transaction is changed before `committed`: after a rollback
 the batch is thrown away and `Known` still says what the file says.
 
-What jobs may write are the methods of this class and of its parts, `ledger`, `waiting`, `addresses`,
-`sealing` and `erasing`:
-none gets the connection.
+What jobs may write are the methods of this class and of its parts, `ledger`, `suspense`, `waiting`,
+`addresses`, `sealing` and `erasing`: none gets the connection.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from sidecar.adapters.sqlite.known import Known, Slot
 from sidecar.adapters.sqlite.ledger import Ledger
 from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys
 from sidecar.adapters.sqlite.sealing import Sealing, was_removed
+from sidecar.adapters.sqlite.suspense import Suspense
 from sidecar.adapters.sqlite.waiting import Waiting
 from sidecar.core.audit import Change
 from sidecar.core.books import (
@@ -137,6 +137,7 @@ class Batch:
     ) -> None:
         self.chain = Draft(known.chain)
         self.ledger = Ledger(connection, boot.boot, wall_ns, self.chain)
+        self.suspense = Suspense(connection, self.ledger)
         self.waiting = Waiting(connection, boot.boot, wall_ns, known.acknowledged_seq, known.head_seq)
         self.addresses = Addresses(connection, boot.boot, wall_ns, self.chain)
         self.sealing = Sealing(connection, wall_ns)

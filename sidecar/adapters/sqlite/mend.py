@@ -1,11 +1,15 @@
 """The books of a salvaged file: what its missing ledger rows came to, told by the rows around them.
 
 - Each ledger row says the balance after it. Where rows between two others are gone, their sum is known, and
-  one row of kind `lost` stands for it; the last balance is the one in the table of balances.
+  one row of kind `suspense` stands for it; the last balance is the one in the table of balances.
 - A call that has its record, or is still open, and misses a movement of its own gets that movement again,
-  beside a `lost` row of the opposite amount: the balance had it all along.
-- A reservation whose call is gone without a record is released.
-A charge whose record is gone stays, and is named by `ledger_check`.
+  beside a `suspense` row of the opposite amount: the balance had it all along.
+- A reservation whose call is gone without a record is released, and the sum is in suspense: what the call
+  cost nobody knows.
+- Where rows at the end may be gone and the balance cannot be read, and where a row is wrong itself, a
+  `suspense` row of 0 says that the balance is not known to be right.
+So no balance is other than the damaged file had it until a person decides (core/suspense). A charge whose
+record is gone stays, and is named by `ledger_check`.
 """
 
 from __future__ import annotations
@@ -41,15 +45,21 @@ class Mender:
         self._wall_ns = wall_ns
         self._boot = target.execute("SELECT coalesce(max(boot), 0) FROM boots").get
         self._balances: dict[_Key, Decimal] = defaultdict(lambda: ZERO)
+        self._wrong_at: dict[_Key, int] = {}  # an entry that does not fit the ones around it
         self._said: list[str] = []
 
-    def mend(self, kept_balances: Mapping[_Key, Decimal]) -> list[str]:
-        """Returns what was done, for people."""
+    def mend(self, kept_balances: Mapping[_Key, Decimal], *, may_lack_end: bool = False) -> list[str]:
+        """Returns what was done, for people. `may_lack_end`: rows of the ledger could not be read, so of an
+        account without a balance nobody knows how it ended."""
         self._fill_gaps()
         for key, balance in kept_balances.items():
             if lost := EXACT.subtract(balance, self._balances[key]):
-                self._book(key, MovementKind.LOST, lost)
+                self._book(key, MovementKind.SUSPENSE, lost)
                 self._said.append(f"{key[0]}: movements of {plain(lost)} {key[1]} at the end")
+        for key, entry in self._wrong_at.items():
+            self._suspect(key, f"entry {entry} is wrong")
+        for key in sorted(self._all_keys() - kept_balances.keys()) if may_lack_end else ():
+            self._suspect(key, "its end may be missing")
         self._mend_reservations()
         self._mend_charges()
         for (account, currency), amount in self._balances.items():
@@ -79,9 +89,11 @@ class Mender:
                 continue
             free = next((number for number in range(entry - 1, 0, -1) if number not in taken), None)
             if free is None:
-                continue  # no row is missing before it, so the row itself is wrong: `ledger_check` names it
+                # No row is missing before it, so the row itself is wrong: `ledger_check` names it.
+                self._wrong_at[key] = entry
+                continue
             taken.add(free)
-            self._write(key, MovementKind.LOST, lost, before, None, free)
+            self._write(key, MovementKind.SUSPENSE, lost, before, None, free)
             self._said.append(f"{account}: movements of {plain(lost)} {currency} before entry {entry}")
 
     def _mend_reservations(self) -> None:
@@ -96,10 +108,7 @@ class Mender:
             key, difference = (account, currency), EXACT.subtract(booked, held)
             kind = MovementKind.RELEASE if difference > 0 else MovementKind.RESERVE
             if self._is_lost(call_id):
-                self._book(key, kind, difference, call_id)
-                self._said.append(
-                    f"{account}: {plain(difference)} {currency} held by the lost call {UUID(bytes=call_id)}"
-                )
+                self._restore(key, kind, difference, call_id, ", which is lost")
             else:
                 self._restore(key, kind, difference, call_id)
 
@@ -126,10 +135,20 @@ class Mender:
             (call_id,),
         ).get
 
-    def _restore(self, key: _Key, kind: MovementKind, amount: Decimal, call_id: bytes) -> None:
+    def _restore(
+        self, key: _Key, kind: MovementKind, amount: Decimal, call_id: bytes, more: str = ""
+    ) -> None:
         self._book(key, kind, amount, call_id)
-        self._book(key, MovementKind.LOST, -amount)
-        self._said.append(f"{key[0]}: {kind.value} of {plain(amount)} {key[1]}, call {UUID(bytes=call_id)}")
+        self._book(key, MovementKind.SUSPENSE, -amount, call_id)
+        call = f"call {UUID(bytes=call_id)}{more}"
+        self._said.append(f"{key[0]}: {kind.value} of {plain(amount)} {key[1]}, {call}")
+
+    def _all_keys(self) -> set[_Key]:
+        return self._balances.keys() | set(self._target.execute("SELECT name, currency FROM accounts"))
+
+    def _suspect(self, key: _Key, why: str) -> None:
+        self._book(key, MovementKind.SUSPENSE, ZERO)
+        self._said.append(f"{key[0]}: the balance in {key[1]} is not known to be right: {why}")
 
     def _book(self, key: _Key, kind: MovementKind, amount: Decimal, call_id: bytes | None = None) -> None:
         balance = self._balances[key] = EXACT.add(self._balances[key], amount)

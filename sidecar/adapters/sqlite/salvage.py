@@ -25,6 +25,7 @@ from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, ru
 from sidecar.adapters.sqlite.page_one import give_page_one, is_damaged, kept_schema
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.sealing import last_cut
+from sidecar.adapters.sqlite.suspense import suspended
 from sidecar.adapters.sqlite.wal import composed, copied, hidden
 from sidecar.core.chain import ChainKey
 from sidecar.wire.cdr_codec import CdrError, decode
@@ -69,6 +70,8 @@ class Salvage(msgspec.Struct, kw_only=True):
     unreadable: list[str] = []  # tables with a place that could not be reached
     not_as_written: list[str] = []  # the first entry of the damaged file that does not fit its chain
     mended: list[str] = []
+    may_lack_accounts: bool = False  # what is not here may have been there, with a balance
+    suspended: list[str] = []  # accounts of whose balance a person has to decide: `sidecar journal open`
     wrong: list[str] = []
 
 
@@ -102,6 +105,7 @@ def salvaged(
         run_steps(target)
         if source is None:
             _renumber(target, head_seq_told, salvage)
+            salvage.may_lack_accounts = True
         else:
             if "outbox_behind" in salvage.unreadable or not marks_hold:
                 acknowledged = 0  # better sent again than lost
@@ -277,7 +281,11 @@ def _mend(
         )
         _renumber(target, head_seq, salvage)
         kept = {} if is_proven else _balances(source)
-        salvage.mended += Mender(target, wall_ns, is_proven=is_proven).mend(kept)
+        may_lack_end = not is_proven and ("ledger" in salvage.unreadable or "ledger" in salvage.dropped)
+        salvage.may_lack_accounts = may_lack_end
+        mender = Mender(target, wall_ns, is_proven=is_proven)
+        salvage.mended += mender.mend(kept, may_lack_end=may_lack_end)
+        salvage.suspended = sorted({one.account for one in suspended(target)})
         salvage.wrong = ledger_check(target)
 
 

@@ -29,6 +29,7 @@ import msgspec
 from sidecar.adapters.sqlite.chain import Heads, moved
 from sidecar.adapters.sqlite.ledger import LEDGER
 from sidecar.adapters.sqlite.rows import sound
+from sidecar.adapters.sqlite.suspense import suspended
 from sidecar.core.amounts import EXACT
 from sidecar.core.books import ZERO, MovementKind
 from sidecar.core.books_check import plain
@@ -93,6 +94,8 @@ def next_cut(connection: apsw.Connection, until_us: int) -> Cut:
         "SELECT coalesce(min(entry) - 1, 9e18) FROM ledger WHERE booked_wall_ns >= ? AND entry > ?",
         (until_us * 1_000, begin.heads.ledger),
     ).get
+    # What nobody has decided about yet stays, with all behind it.
+    ledger = min(ledger, *(one.entry - 1 for one in suspended(connection)), 9e18)
     cut = begin
     heads = begin.heads
     for number, digest, *named in connection.execute(

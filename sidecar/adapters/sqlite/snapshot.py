@@ -22,9 +22,11 @@ from sidecar.adapters.sqlite.migrations import refuse_other
 from sidecar.adapters.sqlite.reader import conditions_of
 from sidecar.adapters.sqlite.rows import sound
 from sidecar.adapters.sqlite.sealing import Cut, last_cut, movements, next_cut, records
+from sidecar.adapters.sqlite.suspense import suspended
 from sidecar.adapters.sqlite.told import Told
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey, Link
+from sidecar.core.suspense import Suspended
 from sidecar.ports import RecordFilter
 from sidecar.wire.cdr_codec import decode
 
@@ -121,6 +123,10 @@ class Snapshot:
             "SELECT archive FROM sealed ORDER BY number DESC LIMIT 1"
         ).get
         return found or ""
+
+    def suspended(self, account: str | None = None) -> list[Suspended]:
+        """What a person has to decide about: of one account, or of all."""
+        return suspended(self._connection, account)
 
     def ledger_check(self) -> list[str]:
         """See `check.ledger_check`."""

@@ -46,6 +46,7 @@ from sidecar.adapters.sqlite.retention import SqliteRetention
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
+from sidecar.adapters.sqlite.suspense import SqliteSuspense
 from sidecar.adapters.sqlite.told import TOLD_NAME, ToldFile, read_told
 from sidecar.adapters.sqlite.work import Job, Report, waiting_call
 from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
@@ -113,6 +114,7 @@ class SqliteStore:
         self.replays = SqliteReplays(self._reader)
         self.revisions = SqliteRevisions(self._write)
         self.retention = SqliteRetention(self._write)
+        self.suspense = SqliteSuspense(self._reader, self._write)
         self._writer = Writer(
             connection,
             reopen=self._reopen,
