@@ -432,6 +432,11 @@ class Publisher(Protocol):
 SeqRange = tuple[int, int]  # numbers; both ends belong to it
 
 
+class ReplayCounters(msgspec.Struct):
+    requests: int = 0
+    records: int = 0  # published again
+
+
 class ReplayPage(msgspec.Struct, frozen=True, kw_only=True):
     """What the journal holds of some numbers: each up to `to_seq` is a row, or in one of the ranges."""
 

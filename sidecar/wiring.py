@@ -188,7 +188,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             meter=metrics,
         )
         door = MqttReplayDoor(mqtt, settings.mqtt.asking_users)
-        replayer = Replayer(store.replays, door, lambda: relay.is_busy)
+        replayer = Replayer(store.replays, door, lambda: relay.is_busy, store.note_soon)
 
         hook = BridgeHook(bridge_settings(settings, policy))
         certificates = Certificates(hook, tls_settings(settings), settings.sip.tls_check_interval_s)
@@ -250,6 +250,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         )
 
         metrics.collect_outbox(relay.counters, lambda: relay.state)
+        metrics.collect_replays(replayer.counters)
         metrics.collect_bridge(hook.stats)
         metrics.collect_gateways(gateways.statuses)
         metrics.collect_clock(lambda: clock_watch.status)

@@ -34,6 +34,7 @@ from sidecar.ports import (
     NameStatus,
     OutboxState,
     RelayCounters,
+    ReplayCounters,
 )
 
 # RFC 6076 §4.3 calls it session request delay; 8 and 11 s are E.721's mean and 95 % of an international call.
@@ -162,6 +163,8 @@ CLOCK_BEHIND = Metric(
     "gauge",
     "How far the wall clock is behind what the journal holds of an earlier start.",
 )
+REPLAYS = Metric("sidecar_replays", "counter", "Requests for records again, by command or by a subscriber.")
+REPLAYED = Metric("sidecar_replayed_records", "counter", "Records that were published again for them.")
 METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
 
@@ -256,6 +259,9 @@ class Metrics:
     def collect_outbox(self, counters: RelayCounters, state: Callable[[], OutboxState | None]) -> None:
         self.registry.register(_OutboxCollector(counters, state, self._wall_ns))
 
+    def collect_replays(self, counters: ReplayCounters) -> None:
+        self.registry.register(_ReplayCollector(counters))
+
     def collect_bridge(self, stats: Callable[[], Mapping[str, int]]) -> None:
         """`stats` is called from the exposition's thread."""
         self.registry.register(_BridgeCollector(stats))
@@ -348,6 +354,18 @@ class _OutboxCollector(Collector):
             yield _value(HEAD_SEQ, state.head_seq)
             age_s = (self._wall_ns() - state.oldest_wall_ns) / 1e9 if state.oldest_wall_ns else 0.0
             yield _value(OLDEST_AGE, max(0.0, age_s))
+
+
+class _ReplayCollector(Collector):
+    def __init__(self, counters: ReplayCounters) -> None:
+        self._counters = counters
+
+    def describe(self) -> Iterable[Family]:
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        yield _value(REPLAYS, self._counters.requests)
+        yield _value(REPLAYED, self._counters.records)
 
 
 class _BridgeCollector(Collector):

@@ -98,7 +98,7 @@ class RecordCommands:
         if wanted.to_seq is not None and wanted.to_seq < from_seq:
             raise CommandError(ErrorCode.INVALID_PARAMS, f"to_seq is below the first, {from_seq}")
         try:
-            sent = await self._replayer.send_again(from_seq, wanted.to_seq, wanted.limit)
+            sent = await self._replayer.send_again(from_seq, wanted.to_seq, wanted.limit, operator)
         except ReplayFailedError as failed:
             raise CommandError(ErrorCode.REFUSED, str(failed)) from failed
         last_seq = sent.head_seq if wanted.to_seq is None else min(wanted.to_seq, sent.head_seq)

@@ -15,8 +15,18 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import structlog
 
+from sidecar.core.audit import Change, Operator, told
 from sidecar.core.numbers import mask
-from sidecar.ports import LinkError, OutboxRow, ReplayAsked, ReplayDoor, ReplayLink, ReplayPage, Replays
+from sidecar.ports import (
+    LinkError,
+    OutboxRow,
+    ReplayAsked,
+    ReplayCounters,
+    ReplayDoor,
+    ReplayLink,
+    ReplayPage,
+    Replays,
+)
 from sidecar.runtime.outbox import Backoff, PubackOutcome, outcome_of
 from sidecar.wire import replay
 from sidecar.wire.replay import Range, ReplayEnd, ReplayError, ReplayRequest
@@ -53,13 +63,15 @@ class Sent(msgspec.Struct, kw_only=True):
 
 
 class Replayer:
-    """Run `run()` as one task. `is_busy`: live records wait for the broker."""
+    """Run `run()` as one task. `is_busy`: live records wait for the broker. `note`: what was sent again, and
+    for whom, goes into the audit table."""
 
     def __init__(
         self,
         journal: Replays,
         door: ReplayDoor,
         is_busy: Callable[[], bool],
+        note: Callable[[Change], None],
         *,
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -67,6 +79,8 @@ class Replayer:
         self._journal = journal
         self._door = door
         self._is_busy = is_busy
+        self._note = note
+        self.counters = ReplayCounters()
         self._backoff = backoff or Backoff()
         self._sleep = sleep
         self._asked: deque[ReplayAsked] = deque()
@@ -92,13 +106,15 @@ class Replayer:
                 self._asked.clear()
             await self._sleep(self._backoff.next_delay_s())
 
-    async def send_again(self, from_seq: int, to_seq: int | None, numbers_max: int) -> Sent:
+    async def send_again(
+        self, from_seq: int, to_seq: int | None, numbers_max: int, operator: Operator
+    ) -> Sent:
         """By command, of all epochs, each record on its own topic. Raises ReplayFailedError."""
         link = self._link
         if link is None:
             raise ReplayFailedError("there is no link to the broker")
         try:
-            return await self._send(link, None, None, from_seq, to_seq, numbers_max)
+            return await self._send(link, None, None, from_seq, to_seq, numbers_max, operator)
         except LinkError as lost:
             self._link_was_lost(lost)
             raise ReplayFailedError(f"the link to the broker was lost: {lost}") from lost
@@ -145,7 +161,13 @@ class Replayer:
 
     async def _replayed(self, link: ReplayLink, asked: ReplayAsked, request: ReplayRequest) -> ReplayEnd:
         sent = await self._send(
-            link, asked, request.epoch, request.from_seq, request.to_seq, replay.REPLAY_NUMBERS_MAX
+            link,
+            asked,
+            request.epoch,
+            request.from_seq,
+            request.to_seq,
+            replay.REPLAY_NUMBERS_MAX,
+            Operator(asked.user),
         )
         log.info(
             "replayed", asked_by=asked.user, from_seq=request.from_seq, to_seq=sent.to_seq, sent=sent.count
@@ -170,17 +192,26 @@ class Replayer:
         from_seq: int,
         to_seq: int | None,
         numbers_max: int,
+        operator: Operator,
     ) -> Sent:
+        self.counters.requests += 1
         async with self._sending:
             sent = Sent(to_seq=from_seq - 1)
             left = numbers_max
-            while left > 0:
-                page = await self._journal.replay(epoch, sent.to_seq + 1, to_seq, min(left, PAGE_NUMBERS))
-                looked_at = page.to_seq - sent.to_seq
-                sent.add(page, await self._send_page(link, asked, page))
-                left -= looked_at
-                if not looked_at or page.to_seq == to_seq:
-                    break
+            try:
+                while left > 0:
+                    page = await self._journal.replay(epoch, sent.to_seq + 1, to_seq, min(left, PAGE_NUMBERS))
+                    looked_at = page.to_seq - sent.to_seq
+                    sent.add(page, await self._send_page(link, asked, page))
+                    left -= looked_at
+                    if not looked_at or page.to_seq == to_seq:
+                        break
+            finally:  # whatever has left is noted, also where the link was lost after it
+                self.counters.records += sent.count
+                if sent.count:
+                    after = told({"epoch": epoch, "sent": sent.count})
+                    numbers = f"{from_seq}-{sent.to_seq}"
+                    self._note(Change(operator=operator, action="cdr.replay", subject=numbers, after=after))
             return sent
 
     async def _send_page(self, link: ReplayLink, asked: ReplayAsked | None, page: ReplayPage) -> list[int]:

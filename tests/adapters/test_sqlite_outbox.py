@@ -274,6 +274,19 @@ async def test_a_damaged_record_is_passed_and_counted_and_holds_nothing_up(tmp_p
         assert (await watched.store.outbox.outbox_state()).depth == 1
 
 
+async def test_damaged_records_do_not_shorten_what_is_read_at_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as watched:
+        await published(watched, *range(1, 41))
+        asked(tmp_path, "UPDATE cdr_bodies SET crc = crc + 1 WHERE seq % 10 != 0 AND seq != 39")
+    async with opened(tmp_path, boot_id="next") as watched:
+        outbox = watched.store.outbox
+        assert [row.seq for row in await outbox.pending(0, 3)] == [10, 20, 30]
+        assert [row.seq for row in await outbox.pending(30, 3)] == [39, 40]
+        await outbox.acknowledge([10, 20, 30, 39, 40], [])
+        assert [row.seq for row in await outbox.pending(0, 3)] == []
+        assert (await outbox.outbox_state()).depth == 35
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(

@@ -56,7 +56,9 @@ async def test_what_was_changed_is_named_with_exit_code_1(tmp_path: Path, config
     changed(tmp_path, "UPDATE store SET head_seq = 0, epoch_base_seq = 0")
     done = await sidecar("journal", "check", "--json", *config)
     assert done.exit_code == 1
-    assert "the last number given was 0" in json.loads(done.out)["wrong"][0]
+    wrong = json.loads(done.out)["wrong"]
+    assert "revision 0: is found by what it does not say" in wrong[0]
+    assert "the last number given was 0" in wrong[1]
 
 
 async def test_a_head_that_was_told_elsewhere_must_be_there(tmp_path: Path, config: tuple[str, str]) -> None:

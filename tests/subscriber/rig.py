@@ -67,7 +67,9 @@ async def publishing(folder: Path, broker: Mosquitto, users: Sequence[str] = (US
         backoff=Backoff(most_s=1.0),
     )
     door = MqttReplayDoor(settings, users)
-    replayer = Replayer(store.replays, door, lambda: relay.is_busy, backoff=Backoff(most_s=1.0))
+    replayer = Replayer(
+        store.replays, door, lambda: relay.is_busy, store.note_soon, backoff=Backoff(most_s=1.0)
+    )
     try:
         async with asyncio.TaskGroup() as tasks:
             running = [

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import apsw
 
+from sidecar.adapters.sqlite.batch import SEARCHED, searched
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.core import books_check
 from sidecar.core.books import Charged, MovementKind
@@ -23,6 +24,7 @@ def ledger_check(connection: apsw.Connection) -> list[str]:
     - each row's balance is the one before it plus its amount;
     - the movements of a call add up to the charge of its highest revision, and to its reservation while it is
       open;
+    - what a record is searched by is what the record says;
     - the last sequence number that was given is that of the last record;
     - each record above the mark of the outbox is there, and what waits below it is a record too.
     """
@@ -113,13 +115,19 @@ def _call_lines(connection: apsw.Connection, sql: str, *kinds: str) -> Iterator[
 
 
 def _owed(connection: apsw.Connection, damaged: list[str]) -> Iterator[Owed]:
-    for call_id, revision, body, crc in connection.execute(
-        "SELECT call_id, revision, body, crc FROM cdrs JOIN cdr_bodies USING (seq)"
-        " UNION ALL SELECT call_id, revision, body, crc FROM suppressed"
+    columns = ", ".join(SEARCHED)
+    for body, crc, *found in connection.execute(
+        f"SELECT body, crc, {columns} FROM cdrs JOIN cdr_bodies USING (seq)"  # noqa: S608 - names of ours alone
+        f" UNION ALL SELECT body, crc, {columns} FROM suppressed"
     ):
+        boot, call_id, revision, *_ = found
+        name = f"record of call {UUID(bytes=call_id)}, revision {revision}"
         try:
-            cdr = decode(sound(body, crc, f"record of call {UUID(bytes=call_id)}, revision {revision}"))
+            cdr = decode(sound(body, crc, name))
         except DamagedError as error:
             damaged.append(str(error))
-        else:
-            yield Owed(call_id, revision, cdr.account, None if cdr.void else sell_total(cdr))
+            continue
+        opened, numbers = searched(cdr, boot)
+        if [*opened, *numbers] != found:
+            damaged.append(f"{name}: is found by what it does not say")
+        yield Owed(cdr.call_id.bytes, cdr.revision, cdr.account, None if cdr.void else sell_total(cdr))

@@ -127,12 +127,18 @@ def _noted(batch: Batch, count: int, change: Change | None) -> int:
 
 
 def _pending(connection: apsw.Connection, after_seq: int, rows_max: int) -> Sequence[OutboxRow]:
-    rows = []
-    for seq, body, crc in connection.execute(_PENDING, (after_seq, rows_max)):
-        # A damaged record stays where it is, seen in the depth and age of the outbox, and delays no other.
-        with suppress(DamagedError):
-            rows.append(row_of(seq, sound(body, crc, f"record {seq}")))
-    return tuple(rows)
+    rows: list[OutboxRow] = []
+    is_more = True
+    while is_more and len(rows) < rows_max:
+        room, found = rows_max - len(rows), 0
+        for seq, body, crc in connection.execute(_PENDING, (after_seq, room)):
+            after_seq, found = seq, found + 1
+            # A damaged record stays where it is, seen in the depth and age of the outbox, and delays no
+            # other: its place in the answer is that of the next.
+            with suppress(DamagedError):
+                rows.append(row_of(seq, sound(body, crc, f"record {seq}")))
+        is_more = found == room
+    return rows
 
 
 def row_of(seq: int, body: bytes) -> OutboxRow:

@@ -34,7 +34,7 @@ _LEAVE_BEHIND = (
 class Waiting:
     """The mark `acknowledged_seq` is the highest number that the broker has answered; numbers below it that
     still wait are rows of `outbox_behind`. In order, as brokers answer, only the mark moves. The relay reads
-    the lowest numbers first, so as many rows as it sends at once may be passed over, and no more."""
+    the lowest numbers first, so as many rows as it sends at once may be passed over, and damaged ones."""
 
     def __init__(
         self, connection: apsw.Connection, boot: int, wall_ns: int, acknowledged_seq: int, head_seq: int
