@@ -11,6 +11,7 @@ of no reference cycle (a collector that destroys one in an unregistered thread h
 from __future__ import annotations
 
 import asyncio
+import mmap
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,7 @@ from sidecar.core.terms import Detail, HangupOrigin, LivenessCheck, TransportNam
 # try for two minutes; a large request for UDP goes by UDP then, and a peer of TCP or TLS is unreachable.
 TCP_CONNECT_TRIES = 1
 NO_AUTHORITY = -1  # the node's is 0; see native/peer_table.hpp
+START_BYTES = 128 << 20  # what it takes up, and what has to be left to take calls; see native/memory.cpp
 TLS_HANDSHAKE_MS_MAX = 10_000  # pjsip would wait for ever, and a connection is not counted before
 
 
@@ -90,6 +92,9 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     t1_ms: int  # RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
     options_interval_ms: int  # in-dialog OPTIONS for each leg; 0: none
     # The bridge's own.
+    # A caller whose call is on disk gets its 100 then, else after so long (RFC 3261 §8.2.6.1: 200 ms). One
+    # that has none repeats its INVITE, also at the next start of a node that was killed meanwhile.
+    trying_ms: int = 100
     patience_ms: int = 8  # how long events that nobody waits for may wait for others
     batch_interval_ms: int = 6  # between two batches at most, where the one before was large
     wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL, BYE and final failures
@@ -197,6 +202,11 @@ class BridgeHook:
         asyncio.get_running_loop().add_reader(self._bridge.event_fd(), self._drain)
 
     def _start(self, first: Sequence[WireCommand | Snapshot]) -> None:
+        try:
+            mmap.mmap(-1, START_BYTES).close()
+        except OSError:
+            more = f"{START_BYTES >> 20} MB more"
+            raise HookError(f"too little memory to start: {more} cannot be had (ulimit -v?)") from None
         if (credentials := self.read_tls()) is not None:
             self._tls = _bridge.TlsInForce(credentials)
             self._tls_ends = dict(credentials.ends())
@@ -258,6 +268,7 @@ class BridgeHook:
             "events_max": settings.events_max,
             "patience_ms": settings.patience_ms,
             "batch_interval_ms": settings.batch_interval_ms,
+            "trying_ms": settings.trying_ms,
             "answer_hold_ms_max": settings.answer_hold_ms_max,
             "admission_wait_ms_max": settings.admission_wait_ms_max,
             "retry_after_s": settings.retry_after_s,
@@ -339,6 +350,10 @@ class BridgeHook:
 
     def held_calls(self) -> int:
         return self.stats().get("live_calls", 0)
+
+    def is_short_of_memory(self) -> bool:
+        """New calls are refused for it, as node_full."""
+        return bool(self.stats().get("memory_short"))
 
     async def stop(self) -> None:
         """Nothing is sent to any peer: whoever stops a node has released its calls before."""

@@ -237,7 +237,7 @@ async def _read_log(
 ) -> None:
     assert child.stderr is not None
     last: list[str] = []
-    with log.open("wb") as file:
+    with log.open("wb", buffering=0) as file:  # it is read while it is written
         async for line in child.stderr:
             file.write(line)
             last = [*last, line.decode(errors="backslashreplace").strip()][-WORDS_SHOWN:]

@@ -44,6 +44,9 @@ class Hook(Watch, Control, Protocol):
     def held_calls(self) -> int:
         """Calls of which a leg is open, those among them whose INVITE nobody here has seen yet."""
 
+    def is_short_of_memory(self) -> bool:
+        """New calls are refused for it, as node_full."""
+
 
 class Service:
     """`watchers` are named tasks that run beside the calls. Set `stopping` to end the node."""
@@ -70,6 +73,7 @@ class Service:
         self._heartbeat_s = heartbeat_ms / 1000
         self._beats_per_snapshot = max(1, snapshot_interval_s * 1000 // heartbeat_ms)
         self._watchers = watchers
+        self._is_short_of_memory = False
         self.stopping = asyncio.Event()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -105,7 +109,17 @@ class Service:
         for beat in itertools.count():
             self._store.heartbeat(self._clock.mono_ns(), self._clock.wall_ns())
             self._calls.tick(snapshot=beat % self._beats_per_snapshot == 0)
+            self._tell_of_memory()
             await asyncio.sleep(self._heartbeat_s)
+
+    def _tell_of_memory(self) -> None:
+        if (is_short := self._hook.is_short_of_memory()) == self._is_short_of_memory:
+            return
+        self._is_short_of_memory = is_short
+        if is_short:
+            log.error("memory_short", new_calls="refused")
+        else:
+            log.info("memory_suffices")
 
     async def _wind_down(self) -> None:
         self._calls.drain()

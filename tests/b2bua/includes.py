@@ -18,7 +18,7 @@ ROOMS = re.findall(
     message body assertions transaction deadline
     defects context stall arrival tls_names settings gateway_servers tls_in_force peer_table
     source_limit address sent_by stand_in text event_queue messagepack command_queue command_box command event
-    tls_credentials terms declared counters
+    memory tls_credentials terms declared counters
 """,
 )
 # The parts of a call, which owns and calls them, tell it in turn what came in, and ask what only it knows of

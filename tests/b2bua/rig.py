@@ -74,6 +74,7 @@ class Rig:
             listeners=tuple(Listener(transport=name, host=self.host, port=0) for name in transports),
             peers=settings.pop("peers", groups),
             patience_ms=settings.pop("patience_ms", 0),
+            trying_ms=settings.pop("trying_ms", 0),  # at once: a ladder that tells nothing of the core
             batch_interval_ms=0,
             **settings,
         )

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from sidecar.b2bua.hook import BridgeHook, HookError, Listener
-from sidecar.core.commands import RelayAnswer
-from sidecar.core.events import AnswerDropped, AnswerHeld, InviteReceived, InviteRefused
+from sidecar.core.commands import Reject, RelayAnswer, RelayFailure
+from sidecar.core.events import AnswerDropped, AnswerHeld, InviteReceived, InviteRefused, RouteFailed
 from sidecar.core.terms import Detail, TransportName
 from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig, bridge_settings
 from tests.b2bua.scripted_ua import ScriptedUA, sip
@@ -76,6 +76,43 @@ async def test_requests_for_no_dialog_of_ours_get_481(method: str) -> None:
         await rig.caller.expect(481)
         rig.caller.send(request(rig, "CANCEL"))
         await rig.caller.expect(481)
+
+
+async def test_a_caller_hears_a_100_when_its_call_is_on_disk_and_repeats_its_invite_until_then() -> None:
+    """So a node that is killed in between leaves nobody waiting: the INVITE comes again, and is a new one."""
+    async with Rig(trying_ms=60_000) as rig:
+        sent = rig.invite()
+        invite = await rig.event(InviteReceived)
+        rig.caller.send(sent.raw)
+        await rig.settled(rig.caller)
+        assert rig.caller.quiet
+        rig.send(rig.route(invite))
+        await rig.caller.expect(100)
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 486, tag="b")
+        rig.send(RelayFailure(bridge_id=(await rig.event(RouteFailed)).bridge_id))
+        await rig.caller.expect(486)
+        assert rig.hook.stats()["invites"] == 1
+
+
+async def test_a_caller_whose_call_is_decided_about_late_hears_a_100_meanwhile() -> None:
+    async with Rig(trying_ms=50) as rig:
+        sent = rig.invite()
+        invite = await rig.event(InviteReceived)
+        await rig.caller.expect(100)
+        rig.send(rig.route(invite))
+        await rig.gateway.expect("INVITE")
+        rig.cancel(sent)
+        await rig.caller.expect(200, "CANCEL")
+        await rig.caller.expect(487)
+        assert [one.code for one in rig.caller.everything].count(100) == 1
+
+
+async def test_a_caller_that_is_refused_at_once_hears_that_alone() -> None:
+    async with Rig(trying_ms=60_000) as rig:
+        rig.invite()
+        invite = await rig.event(InviteReceived)
+        rig.send(Reject(bridge_id=invite.bridge_id, sip_code=402, q850_cause=21, text="no_credit"))
+        await rig.caller.expect(402)
 
 
 async def test_strangers_are_not_answered() -> None:

@@ -41,6 +41,7 @@ class Side:
         self.asked: list[AskGateway] = []
         self.cannot_start: Exception | None = None
         self.held = 0  # calls
+        self.short_of_memory = False
         self.last: Sequence[Event] = ()  # what it delivers as it ends
         self._node = node
 
@@ -56,6 +57,9 @@ class Side:
 
     def held_calls(self) -> int:
         return self.held
+
+    def is_short_of_memory(self) -> bool:
+        return self.short_of_memory
 
     def on_events(self, deliver: Callable[[Sequence[Event]], None]) -> None:
         self.deliver = deliver

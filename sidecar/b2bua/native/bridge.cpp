@@ -122,6 +122,7 @@ void Bridge::start() {
     // pjsua's factory gives every pool back to malloc at once. A call takes some twenty: keep what one burst needs.
     reinterpret_cast<pj_caching_pool*>(pjsua_get_pool_factory())->max_capacity = pool_cache_bytes;
 #endif
+    context_.memory.guard(pjsua_get_pool_factory());
     // pjsip's "td" is all of 64*T1: Timers B, F, H and J too.
     const Settings& settings = context_.settings;
     pjsip_tsx_set_timers(settings.t1_ms, 8 * settings.t1_ms, settings.t4_ms(), settings.timeout_ms());
@@ -137,6 +138,7 @@ void Bridge::start() {
         pjsip_endpt_register_module(endpoint, &gate_module_) != PJ_SUCCESS) {
         running = nullptr;
         commands_->close();
+        context_.memory.release();
         throw std::runtime_error("pjsip refused the modules");
     }
     pjsip_tpmgr* transports = pjsip_endpt_get_tpmgr(endpoint);
@@ -223,6 +225,7 @@ void Bridge::on_sending(pjsip_tx_data* tdata) {
 void Bridge::awake(void* self) {
     auto* of = static_cast<Bridge*>(self);
     of->context_.arrival.awake();
+    of->context_.memory.look(of->calls_.size());
     of->wakefulness_.arm(awake_ms);
 }
 
@@ -273,6 +276,7 @@ void Bridge::stop_here() {
     running = nullptr;
     pjsip_endpt_unregister_module(context_.endpoint, &bridge_module_);  // now that no transaction is to be let go of
     commands_->close();
+    context_.memory.release();  // before its pools are gone
     const std::lock_guard lock(stop_mutex_);
     stopped_ = true;
     stop_condition_.notify_all();
@@ -443,8 +447,17 @@ static Address source_of(const pjsip_rx_data* message) { return as_source(addres
 
 // --- requests --------------------------------------------------------------------------------------------------------
 
+static bool ends_something(const pjsip_rx_data* request) {
+    const auto method = request->msg_info.msg->line.req.method.id;
+    return method == PJSIP_BYE_METHOD || method == PJSIP_CANCEL_METHOD || method == PJSIP_ACK_METHOD;
+}
+
 bool Bridge::gate_request(pjsip_rx_data* rdata) {
     if (!hears_) return true;
+    if (context_.memory.reserve_is_spent() && !ends_something(rdata)) {
+        context_.counters.add(Counter::dropped_for_memory);
+        return true;
+    }
     pjsip_via_hdr* via = rdata->msg_info.via;
     via->maddr_param.slen = 0;  // RFC 3261 §18.2.2 would have us answer to an address of the sender's choice
     validity::take_first(rdata);
@@ -661,7 +674,7 @@ bool Bridge::refused_for_claim(pjsip_rx_data* rdata, const std::optional<Claim>&
 std::string_view Bridge::refusing() const {
     if (!not_accepting_.empty()) return not_accepting_;
     const bool full = calls_.size() + unacknowledged_.count() >= context_.settings.calls_max;
-    return full || context_.events.nearly_full() ? "node_full" : "";
+    return full || context_.events.nearly_full() || context_.memory.is_short() ? "node_full" : "";
 }
 
 // RFC 3261 §17.2.3, with what else an INVITE is named by.

@@ -51,6 +51,7 @@ public:
     std::size_t live_calls() const { return live_calls_.load(std::memory_order_relaxed); }
     std::size_t abandoned_legs() const { return abandoned_legs_.load(std::memory_order_relaxed); }
     std::size_t transactions() const { return transactions_.load(std::memory_order_relaxed); }  // a second old at most
+    bool memory_is_short() const { return context_.memory.is_short(); }
     std::size_t pools() const { return pools_.load(std::memory_order_relaxed); }                // likewise
 
     // Native thread.

@@ -282,10 +282,12 @@ void Call::tell(const E& event, Moment at) {
 // --- commands --------------------------------------------------------------------------------------------------------
 
 void Call::route(const commands::Route& command) {
+    b_existed_ = true;
+    a_.trying();  // the call is on disk: were we killed now, A would hear of it from the next start
+    if (state_ == State::ending) return;
     hold_.disarm();
     failure_.reset();
     state_ = State::routing;
-    b_existed_ = true;
     a_.let_identity_pass(command.keep_identity);
     b_ = std::make_unique<CalleeLeg>(context_, *this, command.attempt);
     if (!b_->start(command, *invite_, a_.dialog.remote(), max_forwards_, b_token_, claim_ ? &claim_->header : nullptr)) {

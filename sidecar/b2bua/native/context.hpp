@@ -6,6 +6,7 @@
 #include "counters.hpp"
 #include "event_queue.hpp"
 #include "gateway_servers.hpp"
+#include "memory.hpp"
 #include "settings.hpp"
 #include "stall.hpp"
 #include "tls_names.hpp"
@@ -59,6 +60,7 @@ struct Context {
     int depth = 0;  // of callbacks of pjsip within callbacks
     Arrival arrival{};
     Stall stall{endpoint, counters};
+    Memory memory{};
     Moment arrived{};      // the message that was read last
     bool is_read = false;  // and it is what we are here for
 

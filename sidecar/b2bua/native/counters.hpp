@@ -20,6 +20,7 @@ namespace sidecar {
     X(refused_unlisted)           /* 403 to an unlisted source */                                            \
     X(dropped_unlisted)           /* any request of an unlisted source */                                    \
     X(dropped_over_rate)          /* requests of a source above its requests_per_s */                        \
+    X(dropped_for_memory)         /* requests but BYE, CANCEL and ACK, while the reserve of memory is in use */ \
     X(refused_connections)        /* closed: too many, or of a stranger who said nothing that counts */      \
     X(refused_certificates)       /* TLS connections closed: not the authority or the name that is asked for */ \
     X(tls_renewals)               /* times that other credentials came into force */                          \

@@ -170,7 +170,19 @@ bool CallerLeg::accept(pjsip_rx_data* invite) {
     responses_ = ResponseBase(context_, invite, dialog.local_tag());
     if (!responses_ || !invite_.accept(invite, this)) return false;
     enter_table();
+    if (context_.settings.trying_ms > 0) {
+        trying_.arm(context_.settings.trying_ms);
+        return true;
+    }
+    tried_ = true;
     return invite_.respond(responses_.trying());
+}
+
+void CallerLeg::trying() {
+    if (state_ != LegState::inviting || tried_ || !invite_) return;
+    tried_ = true;
+    trying_.disarm();
+    if (!invite_.respond(responses_.trying())) call_->on(inputs::BrokenTransport{side_});
 }
 
 void CallerLeg::provisional(const pjsip_rx_data* from_b, const header_policy::Options& options, const Dialog& in) {

@@ -122,7 +122,8 @@ class CallerLeg final : public Leg {
 public:
     CallerLeg(Context& context, Call& call) : Leg(context, call, Side::a) {}
 
-    bool accept(pjsip_rx_data* invite);  // takes the INVITE up and answers 100
+    bool accept(pjsip_rx_data* invite);  // takes the INVITE up; its 100 comes in `trying_ms` at the latest
+    void trying();  // 100, unless it has had one
     // As an earlier boot left it; `invite`: as it came then, where it may have no final response, or null.
     bool resume(const commands::Adopt& saved, pjsip_rx_data* invite);
     void provisional(const pjsip_rx_data* from_b, const header_policy::Options& options, const Dialog& in);
@@ -146,7 +147,11 @@ private:
                     const header_policy::Options& options, int retry_after_s, bool leaves);
     void on_finished() override;
 
+    static void trying_fired(void* self) { static_cast<CallerLeg*>(self)->trying(); }
+
     ResponseBase responses_;
+    Deadline trying_{context_, this, &trying_fired};
+    bool tried_ = false;
     bool bye_is_due_ = false;
     std::vector<std::string> due_reasons_;
     bool may_be_answered_ = false;  // by an earlier boot

@@ -138,6 +138,7 @@ Settings to_settings(nb::dict d) {
     s.events_max = nb::cast<std::size_t>(get("events_max"));
     s.patience_ms = nb::cast<int>(get("patience_ms"));
     s.batch_interval_ms = nb::cast<int>(get("batch_interval_ms"));
+    s.trying_ms = nb::cast<int>(get("trying_ms"));
     s.answer_hold_ms_max = nb::cast<int>(get("answer_hold_ms_max"));
     s.admission_wait_ms_max = nb::cast<int>(get("admission_wait_ms_max"));
     s.retry_after_s = nb::cast<int>(get("retry_after_s"));
@@ -186,6 +187,7 @@ nb::dict stats(const Bridge& self) {
     out["abandoned_legs"] = self.abandoned_legs();
     out["transactions"] = self.transactions();
     out["pools"] = self.pools();
+    out["memory_short"] = static_cast<int>(self.memory_is_short());  // 1: new calls are refused for want of it
     return out;
 }
 

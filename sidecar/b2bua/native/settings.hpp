@@ -37,6 +37,7 @@ struct Settings {
     int patience_ms{};
     int batch_interval_ms{};  // see EventQueue
     int answer_hold_ms_max{};
+    int trying_ms{};  // after which A gets its 100, though nothing is decided
     int admission_wait_ms_max{};  // a new call that would wait longer for its first decision is refused
     int retry_after_s{};
     int options_interval_ms{};  // in-dialog OPTIONS for each leg; 0: none
