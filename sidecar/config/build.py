@@ -166,7 +166,9 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         exchange=tables.exchange,
         flags=_flags(plain.billing, plain.record_server_hang_up),
         q850_of_sip=effective.q850(),
-        prevent_overdraft_advance_min=plain.billing.prevent_overdraft_advance_min,
+        slice_s=plain.billing.slice_s,
+        extend_guard_ms=plain.billing.extend_guard_ms,
+        store_away_s=plain.billing.store_away_s,
         refused_cdr_per_s=plain.sip.refused_cdr_per_s,
     )
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from sidecar.core.call import Attempt, Call, Phase, Pricing, pricing_of, stamp_of
 from sidecar.core.caller_id import ANONYMOUS, Presentation, calling_number, present, still_signed
 from sidecar.core.commands import Append, Command, EntryKind, NoteRefusal, Reject, Reserve, Route
-from sidecar.core.deadlines import max_duration_ms
+from sidecar.core.deadlines import max_duration_ms, slice_until
 from sidecar.core.dialog import Signal, after
 from sidecar.core.events import Event, InviteReceived, InviteRefused, LegIdentity
 from sidecar.core.hangup import SERVER, hangup
@@ -97,7 +97,7 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
                 account=account.name,
                 rate=pricing.rate,
                 terms=pricing.terms,
-                max_duration_s=-(-max_duration_ms(call, policy) // 1000),  # a started second is granted
+                total_s=slice_until(0, policy, max_duration_ms(call, policy)),
             ),
             admit,
         )

@@ -22,9 +22,20 @@ from msgspec.structs import replace
 
 from sidecar.core.amounts import EXACT
 from sidecar.core.audit import Change, told
+from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
-from sidecar.core.commands import Append, Audit, EntryKind, Publish, Reserve, Settle, StoreCommand, Suppress
-from sidecar.core.credit import grant
+from sidecar.core.commands import (
+    Append,
+    Audit,
+    EntryKind,
+    Extend,
+    Publish,
+    Reserve,
+    Settle,
+    StoreCommand,
+    Suppress,
+)
+from sidecar.core.credit import Grant, extend, grant
 from sidecar.core.records import sell_total
 from sidecar.core.terms import Money, Word
 
@@ -69,13 +80,14 @@ class OpenCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     account: str
     granted_s: int | None = None
-    reserved: Money | None = None  # None: nothing, or it was given back
+    reserved: Money | None = None  # for all that is granted; None: nothing, or it was given back
 
 
 class OutcomeKind(Word):
     ADMITTED = "admitted"
     CREDIT_REFUSED = "credit_refused"
     ANSWER_RECORDED = "answer_recorded"
+    GRANT_EXTENDED = "grant_extended"
     STEP_FAILED = "step_failed"
 
 
@@ -86,6 +98,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     kind: OutcomeKind
     granted_s: int | None = None
     reserved: Money | None = None
+    final: bool = False
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -133,12 +146,15 @@ class View(Balances, Protocol):
 
 def post(step: Sequence[StoreCommand], view: View) -> Posting:
     """All of one step, or (refused, repeated) nothing of it. ValueError for a step that nobody may build: of
-    two calls or none, with two commands of one kind (but Audit), or a Reserve without an admission."""
+    two calls or none, with two commands of one kind (but Audit), a Reserve without an admission, or an Extend
+    with anything else."""
     changes = [command.change for command in step if isinstance(command, Audit)]
     own = [command for command in step if not isinstance(command, Audit)] if changes else step
-    reserve, append, settle, publish = _parts(own)
+    reserve, append, settle, publish, extension = _parts(own)
     call_id = call_of(own[0])
     open_call = view.open_call(call_id)
+    if extension is not None:
+        return _extended(extension, open_call, view)
     if publish is not None and open_call is None:
         newest = view.recorded(call_id)
         if newest is not None and newest >= publish.cdr.revision:
@@ -154,8 +170,7 @@ def post(step: Sequence[StoreCommand], view: View) -> Posting:
         open_call = _opened(append, reserve, draft)
         if open_call is None:
             return Posting(call_id=call_id, outcome=Outcome(call_id, OutcomeKind.CREDIT_REFUSED))
-        held = replace(append.call, granted_s=open_call.granted_s, reserved=open_call.reserved)
-        entry = Append(kind=EntryKind.ADMITTED, call=held)
+        entry = Append(kind=EntryKind.ADMITTED, call=as_granted(append.call, open_call))
         outcome = _admitted(call_id, open_call)
     elif append is not None:
         if append.kind is EntryKind.ANSWERED:
@@ -205,7 +220,7 @@ def call_of(command: StoreCommand) -> UUID:
     match command:
         case Append():
             return command.call.call_id
-        case Reserve() | Settle():
+        case Reserve() | Extend() | Settle():
             return command.call_id
         case Publish() | Suppress():
             return command.cdr.call_id
@@ -335,7 +350,7 @@ class _Draft:
             self.move(MovementKind.CHARGE, *key, difference, revision=revision)
 
 
-_Parts = tuple[Reserve | None, Append | None, Settle | None, Publish | Suppress | None]
+_Parts = tuple[Reserve | None, Append | None, Settle | None, Publish | Suppress | None, Extend | None]
 
 
 def _parts(step: Sequence[StoreCommand]) -> _Parts:
@@ -343,6 +358,7 @@ def _parts(step: Sequence[StoreCommand]) -> _Parts:
     append: Append | None = None
     settle: Settle | None = None
     publish: Publish | Suppress | None = None
+    extension: Extend | None = None
     for command in step:
         if isinstance(command, Append):
             append = command
@@ -352,11 +368,15 @@ def _parts(step: Sequence[StoreCommand]) -> _Parts:
             reserve = command
         elif isinstance(command, (Publish, Suppress)):
             publish = command
-    parts = (reserve, append, settle, publish)
+        elif isinstance(command, Extend):
+            extension = command
+    parts = (reserve, append, settle, publish, extension)
     if sum(part is not None for part in parts) != len(step) or len({call_of(part) for part in step}) != 1:
         raise ValueError("a step has at most one command of each kind, all of one call")
     if reserve is not None and (append is None or append.kind is not EntryKind.ADMITTED):
         raise ValueError("a reservation without the admission that it is for")
+    if extension is not None and len(step) > 1:
+        raise ValueError("an extension is a step of its own")
     return parts
 
 
@@ -366,11 +386,41 @@ def _opened(append: Append, reserve: Reserve | None, draft: _Draft) -> OpenCall 
         return OpenCall(account=append.call.account.name)
     currency = reserve.rate.currency
     balance = draft.view.balance(reserve.account, currency)
-    granted = grant(balance, reserve.rate, reserve.terms, reserve.max_duration_s)
+    granted = grant(balance, reserve.rate, reserve.terms, reserve.total_s)
     if granted is None:
         return None
     draft.move(MovementKind.RESERVE, reserve.account, currency, -granted.reserved.amount)
     return OpenCall(account=reserve.account, granted_s=granted.granted_s, reserved=granted.reserved)
+
+
+def _extended(asked: Extend, open_call: OpenCall | None, view: View) -> Posting:
+    """A call that is over, or holds nothing, gets nothing: its record settles what it held."""
+    if open_call is None or open_call.reserved is None or open_call.granted_s is None:
+        failed = Outcome(asked.call_id, OutcomeKind.STEP_FAILED)
+        return Posting(call_id=asked.call_id, open_call=open_call, outcome=failed)
+    draft = _Draft(view, asked.call_id)
+    held = Grant(granted_s=open_call.granted_s, reserved=open_call.reserved)
+    balance = view.balance(open_call.account, held.reserved.currency)
+    granted = extend(balance, held, asked.rate, asked.terms, asked.total_s)
+    more = EXACT.subtract(granted.reserved.amount, held.reserved.amount)
+    draft.move(MovementKind.RESERVE, open_call.account, held.reserved.currency, -more)
+    return Posting(
+        call_id=asked.call_id,
+        movements=draft.movements,
+        open_call=replace(open_call, granted_s=granted.granted_s, reserved=granted.reserved),
+        outcome=Outcome(
+            asked.call_id,
+            OutcomeKind.GRANT_EXTENDED,
+            granted.granted_s,
+            granted.reserved,
+            granted.final,
+        ),
+    )
+
+
+def as_granted(call: Call, open_call: OpenCall) -> Call:
+    """The call as an entry has it, with what the books have granted it: an extension writes no entry."""
+    return replace(call, granted_s=open_call.granted_s, reserved=open_call.reserved)
 
 
 def _admitted(call_id: UUID, open_call: OpenCall) -> Outcome:

@@ -276,9 +276,18 @@ class AnswerRecorded(CallEvent, frozen=True, kw_only=True):
     """The answered entry is on disk."""
 
 
+class GrantExtended(CallEvent, frozen=True, kw_only=True):
+    """What the books grant the call in all, after an Extend; as much as before where they refuse. `final`:
+    the balance affords no more than this."""
+
+    granted_s: int
+    reserved: Money
+    final: bool = False
+
+
 class StepFailed(CallEvent, frozen=True, kw_only=True):
-    """The admitted or answered entry could not be written. (An end that cannot be written is kept and tried
-    again.)"""
+    """The admitted or answered entry, or the extension of a grant, could not be written. (An end that cannot
+    be written is kept and tried again.)"""
 
 
 # --- from people and from the start -------------------------------------------------------------------------

@@ -295,7 +295,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     exchange: ExchangeTable = ExchangeTable()
     flags: RecordFlags = RecordFlags()
     q850_of_sip: Mapping[int, int] = {}  # overrides RFC 3398's mapping, code by code
-    prevent_overdraft_advance_min: int  # accepted and reported; not yet in force
+    slice_s: int  # of credit: what a call reserves, and is extended by
+    extend_guard_ms: int  # so long before its end a grant is extended, at the latest
+    store_away_s: int  # so much longer a call may last while nobody can say whether its grant is extended
     refused_cdr_per_s: int
 
     def account_terms(self, name: str) -> Account:
@@ -373,6 +375,7 @@ class Load(msgspec.Struct, kw_only=True):
     """
 
     is_draining: bool = False  # no new call is taken any more
+    store_ms: int = 0  # how long the store has lately taken over what a call waits for; see credit.slowest_ms
     calls: int = 0
     by_account: dict[str, int] = {}
     by_gateway: dict[str, int] = {}

@@ -32,13 +32,16 @@ from sidecar.core.commands import (
     Suppress,
     WireCommand,
 )
+from sidecar.core.credit import slowest_ms
 from sidecar.core.decide import decide, is_over, may_answer_late
 from sidecar.core.events import (
+    Admitted,
     BridgeEvent,
     CallEvent,
     CallFoundOpen,
     CallLost,
     Event,
+    GrantExtended,
     InviteReceived,
     InviteRefused,
     MessageDropped,
@@ -194,8 +197,20 @@ class Calls:
         for event in events:
             call = self._calls.get(event.call_id.int)
             if call is not None:
+                self._time_store(call, event)
                 self._apply(call, event)
         self._send()
+
+    def _time_store(self, call: Call, event: CallEvent) -> None:
+        """How long the store takes, and we to ask it: so much earlier an extension is asked for."""
+        asked_ns = None
+        if isinstance(event, Admitted):
+            asked_ns = call.invite.mono_ns
+        elif isinstance(event, GrantExtended) and call.extending is not None:
+            asked_ns = call.extending.mono_ns
+        if asked_ns is not None:
+            took_ms = (event.mono_ns - asked_ns) // 1_000_000
+            self.load.store_ms = slowest_ms(self.load.store_ms, took_ms)
 
     def _on_invite(self, invite: InviteReceived) -> None:
         known = self._calls.get(self._challenged.get(_caller(invite), _NOBODY))

@@ -125,13 +125,13 @@ def admission(call: Call) -> tuple[StoreCommand, ...]:
     return (reserve(call), admit) if call.account.prepaid else (admit,)
 
 
-def reserve(call: Call, max_duration_s: int = 3_600) -> Reserve:
+def reserve(call: Call, total_s: int = 3_600) -> Reserve:
     return Reserve(
         call_id=call.call_id,
         account=call.account.name,
         rate=RATE,
         terms=TERMS,
-        max_duration_s=max_duration_s,
+        total_s=total_s,
     )
 
 

@@ -410,8 +410,10 @@ class Batch:
         for row in rows:
             chain.put_open(int(row[0]), row[:-2])  # type: ignore[call-overload]
         for now in self._held_alone():
-            held = (*_held(now.open_call.reserved), now.slot)
-            connection.execute("UPDATE open_calls SET currency = ?, reserved = ? WHERE slot = ?", held)
+            held = (*_held(now.open_call.reserved), now.open_call.granted_s, now.slot)
+            connection.execute(
+                "UPDATE open_calls SET currency = ?, reserved = ?, granted_s = ? WHERE slot = ?", held
+            )
             for row in connection.execute(OPEN_CALL, (now.slot,)):
                 chain.put_open(now.slot, row)
 
