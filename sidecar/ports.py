@@ -131,6 +131,13 @@ class Store(Protocol):
     def on_failing(self, notify: Callable[[bool], None]) -> None:
         """Called on the event loop when the store begins to fail (True) and when it writes again (False)."""
 
+    def found_refusals(self) -> Sequence[Cdr]:
+        """The aggregates of refusals that earlier boots left unwritten, as `keep_refusals` was given them."""
+
+    def keep_refusals(self, aggregates: Sequence[Cdr]) -> None:
+        """Keep them for the next start, each until a step publishes it: a crash is to lose no count. While
+        the disk fails they are dropped."""
+
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
         """See that the store says, on disk, that this node lives: `found_open` will date its calls by it."""
 

@@ -6,8 +6,8 @@ Nothing is written before `flush`, so a step that is refused (no credit) or repe
 no savepoint is needed. Nothing that outlives the transaction is changed before `committed`: after a rollback
 the batch is thrown away and `Known` still says what the file says.
 
-What jobs may write are the methods of this class and of its parts, `ledger`, `suspense`, `waiting`,
-`addresses`, `sealing` and `erasing`: none gets the connection.
+What jobs may write are the methods of this class and of its parts, `ledger`, `suspense`, `refusals`,
+`waiting`, `addresses`, `sealing` and `erasing`: none gets the connection.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from sidecar.adapters.sqlite.erasing import Erasing
 from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.known import Known, Slot
 from sidecar.adapters.sqlite.ledger import Ledger
+from sidecar.adapters.sqlite.refusals import KeptRefusals
 from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys
 from sidecar.adapters.sqlite.sealing import Sealing, was_removed
 from sidecar.adapters.sqlite.suspense import Suspense
@@ -50,8 +51,8 @@ from sidecar.core.books import (
 from sidecar.core.books_check import plain
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr, message_id
-from sidecar.core.commands import Append, EntryKind, StoreCommand
-from sidecar.core.terms import Money
+from sidecar.core.commands import Append, EntryKind, Publish, StoreCommand, Suppress
+from sidecar.core.terms import Disposition, Money
 from sidecar.ports import OutboxRow
 from sidecar.wire.cdr_codec import CONTENT_VERSION, encode, encode_published
 from sidecar.wire.entries import encode_call
@@ -137,6 +138,7 @@ class Batch:
     ) -> None:
         self.chain = Draft(known.chain)
         self.ledger = Ledger(connection, boot.boot, wall_ns, self.chain)
+        self.refusals = KeptRefusals(connection)
         self.suspense = Suspense(connection, self.ledger)
         self.waiting = Waiting(connection, boot.boot, wall_ns, known.acknowledged_seq, known.head_seq)
         self.addresses = Addresses(connection, boot.boot, wall_ns, self.chain)
@@ -169,6 +171,8 @@ class Batch:
         for command in step:
             if isinstance(command, Append) and command.kind is EntryKind.ADMITTED:
                 self._note_admission(command.call)
+            elif isinstance(command, (Publish, Suppress)) and _is_aggregate(command.cdr):
+                self.refusals.recorded(command.cdr.call_id)
         self._take(post(step, self))
 
     def forget(self, call_id: UUID) -> None:
@@ -443,6 +447,10 @@ class Batch:
                 )
             )
         return rows
+
+
+def _is_aggregate(cdr: Cdr) -> bool:
+    return cdr.disposition is Disposition.REFUSED_AGGREGATE
 
 
 def _held(reserved: Money | None) -> tuple[str | None, str | None]:

@@ -42,6 +42,7 @@ _TABLES = (
     ("boots", "boot", False),
     ("ledger", "entry", False),
     ("open_calls", "slot", True),
+    ("refusals", "entry", True),
     ("cdr_bodies", "seq", True),
     ("cdrs", "seq", False),
     ("suppressed", "entry", True),

@@ -42,6 +42,7 @@ from sidecar.adapters.sqlite.pacing import COMPANY_MS_MAX, Pacing
 from sidecar.adapters.sqlite.page_one import KEPT_NAME, keep_schema
 from sidecar.adapters.sqlite.place import Place
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
+from sidecar.adapters.sqlite.refusals import found_refusals
 from sidecar.adapters.sqlite.replay import SqliteReplays
 from sidecar.adapters.sqlite.retention import SqliteRetention
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
@@ -54,6 +55,7 @@ from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
 from sidecar.core.audit import NODE, Change
 from sidecar.core.books import Outcome, OutcomeKind, as_granted
 from sidecar.core.call import Call, Stamp
+from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey
 from sidecar.core.commands import StoreCommand
 from sidecar.core.events import (
@@ -94,6 +96,7 @@ class SqliteStore:
         self._data_dir = data_dir
         self._boot = boot
         self._found = found
+        self._found_refusals = found_refusals(connection, boot.epoch)
         self._clock = clock
         self._queue_steps_max = queue_steps_max
         self._vfs = vfs
@@ -290,6 +293,12 @@ class SqliteStore:
         """The calls that earlier boots left open, each with the last moment at which its boot is known to
         have lived."""
         return self._found
+
+    def found_refusals(self) -> Sequence[Cdr]:
+        return self._found_refusals
+
+    def keep_refusals(self, aggregates: Sequence[Cdr]) -> None:
+        self._pacing.add(Job(run=lambda batch: batch.refusals.keep(aggregates), done=_nobody), may_wait=True)
 
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
         """Every commit writes the clocks as they stood when it began; this makes sure that there is one. It

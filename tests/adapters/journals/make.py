@@ -3,8 +3,9 @@ must bring over, and what the store told of them on the day they were written.
 
 `python -m tests.adapters.journals.make schema-1` wrote `schema-1-closed.tar.xz` and `schema-1-killed.tar.xz`
 with the code of commit 2f5b010; those of schema 2 are of 0f9c325, those of schema 3 of f4eef51, those
-of schema 4 of 2ebe750, those of schema 6 of 5cb8fbd, those of schema 7 of d5c50f9. Before a migration lands,
-the code before it writes the files of its schema; files that are here are never made again.
+of schema 4 of 2ebe750, those of schema 6 of 5cb8fbd, those of schema 7 of d5c50f9, those of schema 8 of
+67dbb28. Before a migration lands, the code before it writes the files of its schema; files that are here are
+never made again.
 
 `closed` was closed cleanly with calls open, in its second epoch and third boot. `killed` is the same file
 after one more boot, which ended by SIGKILL: what that boot wrote is in the WAL beside it alone.
