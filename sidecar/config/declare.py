@@ -30,11 +30,10 @@ class Shown(NamedTuple):
     text: str
 
 
-class Means(NamedTuple):
-    """It is another name of a setting beside it, whose value is so many times this one's."""
+class NotYet(NamedTuple):
+    """The setting is accepted and does nothing: what holds instead."""
 
-    setting: str
-    times: int
+    text: str
 
 
 class FileOnly(NamedTuple):
@@ -50,7 +49,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     default: Any
     required: bool
     default_text: str
-    means: Means | None
+    not_yet: str
     in_profile: bool
 
     @property
@@ -101,7 +100,7 @@ def _setting(path: tuple[str, ...], hint: Any, defaults: Mapping[str, Any], in_p
         default=defaults.get(path[-1]),
         required=path[-1] not in defaults,
         default_text=next((note.text for note in notes if isinstance(note, Shown)), ""),
-        means=next((note for note in notes if isinstance(note, Means)), None),
+        not_yet=next((note.text for note in notes if isinstance(note, NotYet)), ""),
         in_profile=in_profile and not any(isinstance(note, FileOnly) for note in notes),
     )
 

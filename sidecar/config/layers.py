@@ -29,11 +29,10 @@ _ALL = "all"
 class Given:
     """A value as some source gave it."""
 
-    def __init__(self, value: Any, where: Where, name: str, said: object) -> None:
+    def __init__(self, value: Any, where: Where, name: str) -> None:
         self.value = value
         self.where = where
         self.name = name
-        self.said = said
 
 
 class Layer:
@@ -43,23 +42,17 @@ class Layer:
         self._findings = findings
         self.given: dict[tuple[str, ...], Given] = {}
 
-    def give(
-        self, path: tuple[str, ...], value: object, where: Where, name: str, said: object = None
-    ) -> bool:
-        """`said`: the value as it stands there, where that is another. False: another name of the setting
-        disagrees."""
-        said = value if said is None else said
+    def give(self, path: tuple[str, ...], value: object, where: Where, name: str) -> None:
         before = self.given.get(path)
         if before is not None and before.value != value:
             self._findings.error(
                 where,
                 name,
-                f"says {quoted(said)}, but {before.name} ({before.where}) says {quoted(before.said)}: "
+                f"says {quoted(value)}, but {before.name} ({before.where}) says {quoted(before.value)}: "
                 f"they are two names of one setting",
             )
-            return False
-        self.given.setdefault(path, Given(value, where, name, said))
-        return True
+            return
+        self.given.setdefault(path, Given(value, where, name))
 
 
 class Effective:
@@ -210,10 +203,7 @@ def _give(
         return
     if isinstance(kind, FilePath) and folder is not None and path != ("node", "data_dir"):
         value = folder / value
-    agrees = layer.give(path, value, where, name)
-    means = DECLARED[path].means if path in DECLARED else None
-    if agrees and means is not None:
-        layer.give((*path[:-1], means.setting), value * means.times, where, name, f"{value} x {means.times}")
+    layer.give(path, value, where, name)
 
 
 # --- environment and command line ---------------------------------------------------------------------------
