@@ -14,18 +14,18 @@ from typing import Protocol
 
 import msgspec
 
-from sidecar.core.account_terms import AccountTerms
 from sidecar.core.alarms import AlarmKind
 from sidecar.core.audit import Change
-from sidecar.core.books import MovementKind
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import AskGateway, SetServers, Snapshot, StoreCommand, WireCommand
+from sidecar.core.deck_history import Activation
 from sidecar.core.events import CallEvent, CallFoundOpen, Event
 from sidecar.core.gateway_health import Health
 from sidecar.core.registration import RegistrationState
 from sidecar.core.servers import Answer, NameState, Question, Server, ServerAt
 from sidecar.core.suspense import Suspended, SuspenseDecision
+from sidecar.core.tariff import Deck
 from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, Money, ServerReason
 
 
@@ -133,6 +133,13 @@ class Store(Protocol):
     def on_failing(self, notify: Callable[[bool], None]) -> None:
         """Called on the event loop when the store begins to fail (True) and when it writes again (False)."""
 
+    def found_refusals(self) -> Sequence[Cdr]:
+        """The aggregates of refusals that earlier boots left unwritten, as `keep_refusals` was given them."""
+
+    def keep_refusals(self, aggregates: Sequence[Cdr]) -> None:
+        """Keep them for the next start, each until a step publishes it: a crash is to lose no count. While
+        the disk fails they are dropped."""
+
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
         """See that the store says, on disk, that this node lives: `found_open` will date its calls by it."""
 
@@ -196,27 +203,33 @@ class AccountError(Exception):
     """The account is not known, or not on these terms; the message says what to do."""
 
 
+class StoredAccount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    name: str
+    currency: str
+    prepaid: bool
+
+
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One movement; entries are never changed."""
 
     entry: int
     booked_wall_ns: int
-    kind: str  # a word of books.MovementKind
+    kind: str  # top_up, reserve, release, charge
     amount: Money  # what it added to the balance
     balance: Money  # after it
     call_id: str | None = None
     revision: int | None = None  # of the CDR that was charged
-    reference: str | None = None  # of what a person booked
-    operator: str | None = None  # who did, as claimed
-    text: str | None = None  # and why
+    reference: str | None = None  # of a top-up
 
 
 class Accounts(Protocol):
-    """Terms and balances, for the command line; every movement is a ledger entry. All raise AccountError."""
+    """Balances, for the command line; every movement is a ledger entry. All raise AccountError."""
 
     def create(
         self,
-        terms: AccountTerms,
+        name: str,
+        currency: str,
+        prepaid: bool,
         change: Change | None = None,
         addresses: Sequence[tuple[str, Change]] = (),
     ) -> Awaitable[None]:
@@ -224,18 +237,9 @@ class Accounts(Protocol):
         such account. With its `addresses`, each a canonical block and what is noted where it is new: all of
         it, or nothing."""
 
-    def take_over(
-        self, wanted: Sequence[tuple[AccountTerms, Change | None]], *, suspect: bool = False
-    ) -> Awaitable[None]:
-        """What the settings say, in one transaction: each account is made, or gets these terms, but for
-        `disabled_by_command`, which it keeps; `change` is noted where that changes anything. `suspect`: one
-        that is made may have been there, with a balance that a damaged journal no longer tells
-        (core/suspense)."""
-
-    def change_terms(
-        self, name: str, fields: Mapping[str, object], change: Change
-    ) -> Awaitable[AccountTerms]:
-        """Some of its terms, in view of the others as they stand then; returns all of them."""
+    def create_all(self, wanted: Sequence[StoredAccount], *, suspect: bool = False) -> Awaitable[None]:
+        """Those that are not there yet, in one transaction. `suspect`: they may have been there, with a
+        balance that a damaged journal no longer tells (core/suspense)."""
 
     def add_address(self, name: str, block: str, change: Change) -> Awaitable[None]:
         """May be repeated. A block has one account."""
@@ -244,17 +248,13 @@ class Accounts(Protocol):
     def addresses(self, name: str | None = None) -> Awaitable[Sequence[tuple[str, str]]]:
         """(block, account) of one account, or of all."""
 
-    def book(
-        self, kind: MovementKind, name: str, amount: Money, reference: str, change: Change | None = None
-    ) -> Awaitable[Money]:
-        """See account_books.book. Returns the balance after it."""
-
     def top_up(
         self, name: str, amount: Money, reference: str, change: Change | None = None
     ) -> Awaitable[Money]:
-        """The movement of that kind."""
+        """Returns the balance after it. A reference is booked once: repeated, it moves nothing. `change` is
+        noted if it moved something, with the balance before and after it."""
 
-    def stored(self, name: str | None = None) -> Awaitable[Sequence[AccountTerms]]:
+    def stored(self, name: str | None = None) -> Awaitable[Sequence[StoredAccount]]:
         """The one of that name, or all; made by the settings and by command alike."""
 
     def balance(self, name: str) -> Awaitable[Sequence[Money]]:
@@ -308,6 +308,31 @@ class AuditTrail(Protocol):
         self, after_entry: int | None = None, entries_max: int = 100, wanted: AuditFilter | None = None
     ) -> Awaitable[Sequence[AuditEntry]]:
         """The oldest first: those after an entry, or, without one, the latest."""
+
+
+class DeckError(Exception):
+    """What was asked of the stored decks cannot be done; the text says why."""
+
+
+class DeckBook(Protocol):
+    """The stored decks, and which of them was, is and will be in force under which name. Every method waits
+    for the disk: not for an event loop. DeckError says what cannot be done."""
+
+    def load(self, revision: str) -> Deck | Sequence[str]:
+        """A stored deck, or what is wrong with it."""
+
+    def histories(self) -> Mapping[str, Sequence[Activation]]: ...
+    def activate(self, name: str, wanted: Activation, now: datetime) -> Activation:
+        """What is in force, or to come, already, is not repeated."""
+
+    def rollback(
+        self, name: str, wanted: Activation, now: datetime, *, settings_have_it: bool
+    ) -> Activation: ...
+    def cancel(
+        self, name: str, now: datetime, why: str, revision: str | None = None
+    ) -> Sequence[Activation]: ...
+    def refuse(self, name: str, activation: Activation, why: str) -> None: ...
+    def mark(self, name: str, activation: Activation, *, came: bool) -> Activation: ...
 
 
 class RecordFilter(msgspec.Struct, frozen=True, kw_only=True):

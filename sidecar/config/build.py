@@ -20,7 +20,6 @@ from sidecar.config.tables import DeckReader, Entry, ExchangeReader, Tables, rea
 from sidecar.config.values import final_codes, is_name
 from sidecar.core import caller_id, header_names
 from sidecar.core.account_rules import AccountRule, AccountRules
-from sidecar.core.account_terms import AccountKind
 from sidecar.core.addresses import AddressTable
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.numbers import StripRule
@@ -167,7 +166,9 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         exchange=tables.exchange,
         flags=_flags(plain.billing, plain.record_server_hang_up),
         q850_of_sip=effective.q850(),
-        prevent_overdraft_advance_min=plain.billing.prevent_overdraft_advance_min,
+        slice_s=plain.billing.slice_s,
+        extend_guard_ms=plain.billing.extend_guard_ms,
+        store_away_s=plain.billing.store_away_s,
         refused_cdr_per_s=plain.sip.refused_cdr_per_s,
     )
 
@@ -227,8 +228,6 @@ def _account(entry: Entry, plain: Settings) -> Account:
     on_no_rate = own.pop("on_no_rate")
     for name in ("group", *_SCREENING):
         del own[name]
-    if own.pop("prepaid"):
-        own["kind"] = AccountKind.PREPAID
     own["currency"] = own["currency"] or plain.billing.currency
     carry = None if on_no_rate is None else on_no_rate == "carry"
     return Account(name=entry.name, carry_without_rate=carry, **own)

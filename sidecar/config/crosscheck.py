@@ -10,7 +10,6 @@ import grp
 from sidecar.config import crosscheck_money, crosscheck_network, crosscheck_rules
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, quoted
-from sidecar.config.settings import DECLARED
 from sidecar.config.tables import Tables
 
 
@@ -21,24 +20,6 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     _broker(effective, findings)
     _metrics(effective, findings)
     _control(effective, findings)
-    _not_yet_in_force(effective, tables, findings)
-
-
-def _not_yet_in_force(effective: Effective, tables: Tables, findings: Findings) -> None:
-    """A setting that is accepted and does nothing must say so: somebody relies on it."""
-    found = [
-        (effective.at(setting.dotted), setting)
-        for setting in DECLARED.values()
-        if setting.not_yet and effective.is_given(setting.dotted)
-    ]
-    every = (*tables.peers.values(), *tables.gateways.values(), *tables.routes, *tables.account_rules)
-    for entry in every:
-        fields = entry.table.fields().values()
-        found += [
-            (entry.at(field.name), field) for field in fields if field.not_yet and field.name in entry.given
-        ]
-    for at, setting in found:
-        findings.warn(*at, f"is accepted, but not yet in force: {setting.not_yet}")
 
 
 def _broker(effective: Effective, findings: Findings) -> None:

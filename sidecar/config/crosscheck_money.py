@@ -8,7 +8,7 @@ from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.tables import Entry, NamedDeck, Tables
 from sidecar.core.account_rules import AccountFrom
-from sidecar.core.account_terms import AccountKind, AccountTerms
+from sidecar.core.deck_check import missing_exchange, other_currencies
 from sidecar.core.terms import ServerReason
 
 _MATCHES = ("peer", "header", "tls_name", "called_prefix")
@@ -21,7 +21,6 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
         _known_deck(group, tables, findings)
     for account in tables.accounts.values():
         _known(account, "group", tables.groups, findings)
-        _terms(account, effective, findings)
         _account(account, effective, tables, findings)
     for gateway in tables.gateways.values():
         _known_deck(gateway, tables, findings)
@@ -115,6 +114,15 @@ def _default_deck(effective: Effective, tables: Tables, findings: Findings) -> N
             f"there is no deck {quoted(name)}",
             nearest(name, tables.decks),
         )
+    default = tables.decks.get(tables.default_deck(name))
+    if not effective.settings.sip.account_required and default is not None and default.deck is not None:
+        currency = effective.settings.billing.currency
+        if others := other_currencies(currency, default.deck):
+            findings.warn(
+                *effective.at("billing.deck"),
+                f"calls of no account are kept in {currency}, but {default.path.name} has rates in "
+                f"{', '.join(others)}",
+            )
     if not tables.default_deck(name) and not effective.settings.sip.account_required:
         findings.warn(
             tables.profile,
@@ -136,30 +144,6 @@ def _known_deck(entry: Entry, tables: Tables, findings: Findings) -> NamedDeck |
     return tables.decks.get(name)
 
 
-def is_prepaid(account: Entry) -> bool:
-    return account["prepaid"] or account["kind"] is AccountKind.PREPAID
-
-
-def _terms(account: Entry, effective: Effective, findings: Findings) -> None:
-    kind = AccountKind.PREPAID if is_prepaid(account) else account["kind"]
-    if "kind" in account.given and kind is not account["kind"]:
-        findings.error(
-            *account.at("kind"), f"is {account['kind'].value}, and prepaid = true: give one of them"
-        )
-        return
-    try:
-        AccountTerms(
-            name=account.name,
-            currency=account["currency"] or effective.settings.billing.currency,
-            kind=kind,
-            credit_limit=account["credit_limit"],
-            valid_from=account["valid_from"],
-            valid_to=account["valid_to"],
-        )
-    except ValueError as error:
-        findings.error(*account.at(), str(error))
-
-
 def _account(account: Entry, effective: Effective, tables: Tables, findings: Findings) -> None:
     named = _known_deck(account, tables, findings)
     if account["deck"] is not None and named is None:
@@ -168,20 +152,19 @@ def _account(account: Entry, effective: Effective, tables: Tables, findings: Fin
         named = tables.decks.get(tables.default_deck(effective.settings.billing.deck))
     field = "deck" if "deck" in account.given else ""
     if named is None:
-        if is_prepaid(account):
+        if account["prepaid"]:
             findings.error(*account.at(), "a prepaid account needs a deck: its own, or billing.deck")
         else:
             findings.warn(*account.at(), "has no deck: its calls are unrated")
     elif named.deck is not None:
         currency = account["currency"] or effective.settings.billing.currency
-        others = sorted({kind.currency for kind in named.deck.kinds} - {currency})
-        if others:
+        if others := other_currencies(currency, named.deck):
             findings.error(
                 account.where(field),
                 account.written,
                 f"is in {currency}, but its deck {named.path.name} has rates in {', '.join(others)}",
             )
-    if is_prepaid(account) and account["on_no_rate"] == "carry":
+    if account["prepaid"] and account["on_no_rate"] == "carry":
         findings.warn(
             *account.at("on_no_rate"),
             "free calls: a prepaid call without a rate costs nothing",
@@ -204,9 +187,7 @@ def _margin_floor(effective: Effective, tables: Tables, findings: Findings) -> N
             text = "has no deck: what is bought here is not held against the margin floor"
             findings.warn(*gateway.at(), text)
         elif named is not None and named.deck is not None:
-            bought_in = {kind.currency for kind in named.deck.kinds}
-            pairs = {(bought, sold) for bought in bought_in for sold in sold_in if bought != sold}
-            for bought, sold in sorted(pairs - tables.exchange.pairs()):
+            for bought, sold in missing_exchange(named.deck, sold_in, tables.exchange.pairs()):
                 findings.warn(
                     *gateway.at("deck"),
                     f"is in {bought}: calls sold in {sold} that have a margin floor never come here, because "
@@ -260,7 +241,7 @@ def _trunk_trap(effective: Effective, tables: Tables, findings: Findings) -> Non
 
 def _free_calls(effective: Effective, tables: Tables, findings: Findings) -> None:
     """With flag 0 for timeout or credit, a prepaid caller who waits for that end has called for nothing."""
-    prepaid = [account.name for account in tables.accounts.values() if is_prepaid(account)]
+    prepaid = [account.name for account in tables.accounts.values() if account["prepaid"]]
     if not prepaid:
         return
     whom = f"prepaid account{'s' if len(prepaid) > 1 else ''} {', '.join(prepaid[:5])}"

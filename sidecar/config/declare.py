@@ -30,10 +30,11 @@ class Shown(NamedTuple):
     text: str
 
 
-class NotYet(NamedTuple):
-    """The setting is accepted and does nothing: what holds instead."""
+class Means(NamedTuple):
+    """It is another name of a setting beside it, whose value is so many times this one's."""
 
-    text: str
+    setting: str
+    times: int
 
 
 class FileOnly(NamedTuple):
@@ -49,7 +50,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     default: Any
     required: bool
     default_text: str
-    not_yet: str
+    means: Means | None
     in_profile: bool
 
     @property
@@ -100,7 +101,7 @@ def _setting(path: tuple[str, ...], hint: Any, defaults: Mapping[str, Any], in_p
         default=defaults.get(path[-1]),
         required=path[-1] not in defaults,
         default_text=next((note.text for note in notes if isinstance(note, Shown)), ""),
-        not_yet=next((note.text for note in notes if isinstance(note, NotYet)), ""),
+        means=next((note for note in notes if isinstance(note, Means)), None),
         in_profile=in_profile and not any(isinstance(note, FileOnly) for note in notes),
     )
 

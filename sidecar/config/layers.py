@@ -29,10 +29,11 @@ _ALL = "all"
 class Given:
     """A value as some source gave it."""
 
-    def __init__(self, value: Any, where: Where, name: str) -> None:
+    def __init__(self, value: Any, where: Where, name: str, said: object) -> None:
         self.value = value
         self.where = where
         self.name = name
+        self.said = said
 
 
 class Layer:
@@ -42,17 +43,23 @@ class Layer:
         self._findings = findings
         self.given: dict[tuple[str, ...], Given] = {}
 
-    def give(self, path: tuple[str, ...], value: object, where: Where, name: str) -> None:
+    def give(
+        self, path: tuple[str, ...], value: object, where: Where, name: str, said: object = None
+    ) -> bool:
+        """`said`: the value as it stands there, where that is another. False: another name of the setting
+        disagrees."""
+        said = value if said is None else said
         before = self.given.get(path)
         if before is not None and before.value != value:
             self._findings.error(
                 where,
                 name,
-                f"says {quoted(value)}, but {before.name} ({before.where}) says {quoted(before.value)}: "
+                f"says {quoted(said)}, but {before.name} ({before.where}) says {quoted(before.said)}: "
                 f"they are two names of one setting",
             )
-            return
-        self.given.setdefault(path, Given(value, where, name))
+            return False
+        self.given.setdefault(path, Given(value, where, name, said))
+        return True
 
 
 class Effective:
@@ -203,7 +210,10 @@ def _give(
         return
     if isinstance(kind, FilePath) and folder is not None and path != ("node", "data_dir"):
         value = folder / value
-    layer.give(path, value, where, name)
+    agrees = layer.give(path, value, where, name)
+    means = DECLARED[path].means if path in DECLARED else None
+    if agrees and means is not None:
+        layer.give((*path[:-1], means.setting), value * means.times, where, name, f"{value} x {means.times}")
 
 
 # --- environment and command line ---------------------------------------------------------------------------

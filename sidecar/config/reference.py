@@ -48,7 +48,7 @@ def _value(item: Setting) -> dict[str, Any]:
         "default": _default(item),
         "bound": item.kind.bound,
         "in_profile": item.in_profile,
-        "meaning": _meaning(item),
+        "meaning": item.meaning,
     }
 
 
@@ -62,7 +62,7 @@ def _sections() -> Iterable[str]:
 def _row(item: Setting) -> tuple[str, ...]:
     name = ".".join(item.path[1:]) or item.name
     mark = " ·" if len(item.path) > 1 and item.in_profile else ""
-    return (f"`{name}`{mark}", item.kind.name, _default(item), item.kind.bound, _meaning(item))
+    return (f"`{name}`{mark}", item.kind.name, _default(item), item.kind.bound, item.meaning)
 
 
 def _default(item: Setting) -> str:
@@ -106,10 +106,6 @@ def _vos3000() -> Iterable[str]:
         ("name", "bound", "our key", "meaning"),
         ((f"`{one.name}`", one.kind.bound, f"`{'.'.join(one.path)}`", one.meaning) for one in vos3000.NAMES),
     )
-
-
-def _meaning(item: Setting) -> str:
-    return f"{item.meaning} Accepted; not yet in force: {item.not_yet}." if item.not_yet else item.meaning
 
 
 def _literal(value: object) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from sidecar.config import values
-from sidecar.config.declare import FileOnly, NotYet, Setting, Shown, settings_of
+from sidecar.config.declare import FileOnly, Means, Setting, Shown, settings_of
 from sidecar.config.values import Amount, Text
 from sidecar.core.policy import RecordFlags
 from sidecar.core.rating import RatingTerms
@@ -309,9 +309,29 @@ class Billing(Section, frozen=True, kw_only=True):
     prevent_overdraft_advance_min: Annotated[
         int,
         Meta(ge=1, le=15),
-        "Minutes reserved per prepaid call.",
-        NotYet("each prepaid call reserves all that the balance affords"),
+        "`slice_s` in minutes: another name of it.",
+        Means("slice_s", 60),
     ] = 1
+    slice_s: Annotated[
+        int,
+        Meta(ge=1, le=3_600),
+        "So much of a call is reserved at its INVITE where its account reserves, and so much again shortly "
+        "before that is used up, until the balance affords no more. Parallel calls share it by such slices.",
+        Shown("60 x `prevent_overdraft_advance_min`"),
+    ] = 60
+    extend_guard_ms: Annotated[
+        int,
+        Meta(ge=50, le=10_000),
+        "So long before a slice is used up the next is asked for. Where the journal is slow it is asked for "
+        "earlier: by twice what the journal has lately taken, up to 5 s.",
+    ] = 200
+    store_away_s: Annotated[
+        int,
+        Meta(ge=0, le=3_600),
+        "So much longer than its grant a call may last while the journal does not say whether there is more; "
+        "then it is ended as `ledger_unreachable`. What is not granted in the end is not billed "
+        "(`overrun_ms`). 0: it is ended on time.",
+    ] = 0
 
 
 _AS_THE_FLAG = Shown("`billing.record_server_hang_up`")

@@ -60,7 +60,7 @@ NAMES = (
     _name(
         "PREVENT_OVERDRAFT_ADVANCE_TIME",
         "prevent_overdraft_advance_min",
-        "Minutes reserved per prepaid call.",
+        "Minutes of a prepaid call that are reserved at a time: a slice.",
     ),
 )
 BY_NAME = {name.name: name for name in NAMES}

@@ -11,11 +11,10 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from sidecar.core.account_terms import AccountKind
 from sidecar.core.call import Attempt, Call, Phase, Pricing, pricing_of, stamp_of
 from sidecar.core.caller_id import ANONYMOUS, Presentation, calling_number, present, still_signed
 from sidecar.core.commands import Append, Command, EntryKind, NoteRefusal, Reject, Reserve, Route
-from sidecar.core.deadlines import max_duration_ms
+from sidecar.core.deadlines import max_duration_ms, slice_until
 from sidecar.core.dialog import Signal, after
 from sidecar.core.events import Event, InviteReceived, InviteRefused, LegIdentity
 from sidecar.core.hangup import SERVER, hangup
@@ -61,7 +60,7 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     number = _number(invite, account, policy)
     pricing = sell_pricing(number, account, policy, utc(invite.wall_ns))
     emergency = is_emergency(invite.request_uri)
-    if emergency or account.kind is AccountKind.FREE:
+    if emergency:
         pricing = replace(pricing, free=True)
     routed = route_of(number, call_id, policy, urn_of(invite.request_uri))
     at = utc(invite.wall_ns)
@@ -98,7 +97,7 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
                 account=account.name,
                 rate=pricing.rate,
                 terms=pricing.terms,
-                max_duration_s=-(-max_duration_ms(call, policy) // 1000),  # a started second is granted
+                total_s=slice_until(0, policy, max_duration_ms(call, policy)),
             ),
             admit,
         )
@@ -161,8 +160,6 @@ def _refusal(call: Call, known: bool, gateway_free: bool, given: Given) -> tuple
         return None if call.gateways else (Detail.NO_ROUTE, None)
     if not known and policy.account_required:
         return Detail.RULE, ACCOUNT_REQUIRED
-    if not account.is_open_at(call.invite.wall_ns):
-        return Detail.ACCOUNT_DISABLED, None
     if (forbidden := _forbidden(call, policy)) is not None:
         return forbidden
     if load.calls >= policy.calls_max:
@@ -207,7 +204,7 @@ def _by_price(call: Call, policy: Policy) -> tuple[Detail, str] | None:
 
 
 def _reserves(account: Account, pricing: Pricing) -> bool:
-    return account.is_bounded and pricing.rate is not None and not pricing.free
+    return account.prepaid and pricing.rate is not None and not pricing.free
 
 
 def _nowhere_free(call: Call, given: Given) -> Detail:

@@ -142,8 +142,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     recovery: Recovery | None = None
     a_bye_challenge: int = 0  # see LegTerminated
     b_bye_challenge: int = 0
-    granted_s: int | None = None
-    reserved: Money | None = None
+    granted_s: int | None = None  # of talking, in all so far; None: nothing is reserved for it
+    reserved: Money | None = None  # for all of that
+    extending: Stamp | None = None  # when the books were asked for more; None: no answer is owed
+    final: Stamp | None = None  # since when that is the last grant: the books have refused more
     hangup: Hangup | None = None
     ended: Stamp | None = None
     revision: int = 0

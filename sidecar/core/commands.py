@@ -121,7 +121,8 @@ class Release(WireCommand, frozen=True, kw_only=True):
 
 
 class ArmDeadline(WireCommand, frozen=True, kw_only=True):
-    """Arm a native timer. RING counts from now, MAX_DURATION and GRANT from our 2xx on leg A."""
+    """Arm a native timer. RING counts from now, the others from our 2xx on leg A. MAX_DURATION and GRANT are
+    one, the limit of the call: the later command replaces the earlier."""
 
     kind: DeadlineKind
     after_ms: int
@@ -183,15 +184,26 @@ class StoreCommand(Command, frozen=True, kw_only=True):
 
 
 class Reserve(StoreCommand, frozen=True, kw_only=True):
-    """Reserve all that the balance affords, at most `max_duration_s`. `books.post` asks `credit.grant`
-    inside the transaction, against the balance that is locked; a refusal drops the whole step and is reported
-    as CreditRefused."""
+    """Reserve the first slice of a call that is admitted by the same step: `total_s` seconds, or as many as
+    the balance affords. `books.post` asks `credit.grant` inside the transaction, against the balance that is
+    locked; a refusal drops the whole step and is reported as CreditRefused."""
 
     call_id: UUID
     account: str
     rate: Rate
     terms: RatingTerms
-    max_duration_s: int
+    total_s: int
+
+
+class Extend(StoreCommand, frozen=True, kw_only=True):
+    """Price the whole call up to `total_s` and reserve what that is more than it holds: a step of its own,
+    reported as GrantExtended. Repeated, it moves nothing."""
+
+    call_id: UUID
+    account: str
+    rate: Rate
+    terms: RatingTerms
+    total_s: int
 
 
 class Append(StoreCommand, frozen=True, kw_only=True):

@@ -6,8 +6,9 @@ A call moves along its phases, left to right, and never back (but for a challeng
         └────────────────────┴────────────────────┴───────── first cause ───────────┴─> ending ─> ended
                              └─401─> awaiting_retry ─InviteReceived─> routing
 
-TABLE says which events each phase knows, and names the handler: `setting_up`, `talking` and `ending` hold
-them. What it does not name is ignored there, because on the wire anything may come late or twice.
+TABLE says which events each phase knows, and names the handler: `setting_up`, `talking`, `extending` and
+`ending` hold them. What it does not name is ignored there, because on the wire anything may come late or
+twice.
 
 What must be on disk before something leaves is asked for in one decision, and the store's answer is the
 event that leads to the next: Route only follows Admitted, RelayAnswer only follows AnswerRecorded.
@@ -20,7 +21,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sidecar.core import ending, recovery, setting_up, talking
+from sidecar.core import ending, extending, recovery, setting_up, talking
 from sidecar.core import events as on
 from sidecar.core.admit import Decision
 from sidecar.core.call import Call, Phase, legs_closed
@@ -76,6 +77,8 @@ TABLE: Mapping[Phase, Handlers] = {
     Phase.TALKING: {
         **_ANY_TIME,
         **_IN_DIALOG,
+        on.GrantExtended: extending.extended,
+        on.StepFailed: extending.extension_failed,
         on.ByeReceived: ending.bye,
     },
     Phase.AWAITING_RETRY: {
@@ -86,7 +89,9 @@ TABLE: Mapping[Phase, Handlers] = {
         on.CallFoundOpen: ending.found_open,
     },
     Phase.ENDING: {
-        on.Admitted: ending.late_admission,
+        on.Admitted: ending.late_grant,
+        on.GrantExtended: ending.late_grant,
+        on.StepFailed: ending.late_step_failed,
         on.AckReceived: ending.late_life,
         on.Life: ending.late_life,
         on.ByeReceived: ending.crossing_bye,

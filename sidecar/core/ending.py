@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from sidecar.core import recovery
+from sidecar.core import extending, recovery
 from sidecar.core.admit import Decision
 from sidecar.core.call import (
     Attempt,
@@ -37,6 +37,7 @@ from sidecar.core.events import (
     CancelReceived,
     DeadlineReached,
     Event,
+    GrantExtended,
     LegTerminated,
     Life,
     ReleaseRequested,
@@ -70,7 +71,6 @@ from sidecar.core.terms import (
 _NONE: tuple[Command, ...] = ()
 _DETAIL_OF_DEADLINE = {
     DeadlineKind.MAX_DURATION: Detail.MAX_DURATION,
-    DeadlineKind.GRANT: Detail.GRANT_USED_UP,
     DeadlineKind.NO_ACK: Detail.NO_ACK,
     DeadlineKind.DEAD_PEER: Detail.DEAD_PEER,
     DeadlineKind.SESSION_TIMER: Detail.SESSION_TIMER,
@@ -108,9 +108,9 @@ def record(call: Call, policy: Policy) -> Decision:
     cdr = cdr_of(call, policy)
     commands: list[StoreCommand] = []
     total = sell_total(cdr)
-    # A call that reserves is settled even if that has not been reported yet: the store works in order, and a
-    # reservation that nobody returns would leak.
-    if total is not None or call.account.is_bounded or call.revision:
+    # A prepaid call is settled even if its reservation has not been reported yet: the store works in order,
+    # and a reservation that nobody returns would leak.
+    if total is not None or call.account.prepaid or call.revision:
         commands.append(Settle(call_id=call.call_id, account=call.account.name, total=total))
     commands.append(Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr))
     return call, tuple(commands)
@@ -198,10 +198,14 @@ def _proxy_hangup(
 def deadline(call: Call, event: DeadlineReached, given: Given) -> Decision:
     if event.kind is DeadlineKind.RING:
         return _ring_timeout(call, event, given.policy) if call.phase is Phase.ROUTING else (call, _NONE)
+    if event.kind is DeadlineKind.EXTEND:
+        return extending.due(call, event, given)
     if event.kind is DeadlineKind.HOLD:
         # Either the journal took too long over a step, or we owed a decision and did not make it.
         waiting = call.phase in (Phase.ADMITTING, Phase.ANSWERING)
         detail = Detail.JOURNAL if waiting else Detail.INTERNAL_ERROR
+    elif event.kind is DeadlineKind.GRANT:
+        detail = extending.cause_of_end(call, event)
     else:
         detail = _DETAIL_OF_DEADLINE[event.kind]
     if event.silence is not None:
@@ -291,9 +295,14 @@ def _last_known(call: Call, heartbeat: Stamp) -> Stamp:
 # --- evidence after the first cause ---------------------------------------------------------------------
 
 
-def late_admission(call: Call, event: Admitted, _given: Given) -> Decision:
-    """The caller was quicker than the disk: the call ended while it was being admitted."""
-    return replace(call, granted_s=event.granted_s, reserved=event.reserved), _NONE
+def late_grant(call: Call, event: Admitted | GrantExtended, _given: Given) -> Decision:
+    """A peer was quicker than the disk: the call ended while it was being admitted, or its grant extended."""
+    return replace(call, granted_s=event.granted_s, reserved=event.reserved, extending=None), _NONE
+
+
+def late_step_failed(call: Call, _event: StepFailed, _given: Given) -> Decision:
+    """The end does not depend on it any more."""
+    return call, _NONE
 
 
 def late_life(call: Call, event: AckReceived | Life, _given: Given) -> Decision:

@@ -262,27 +262,32 @@ class CallEvent(Event, frozen=True, kw_only=True):
 
 
 class Admitted(CallEvent, frozen=True, kw_only=True):
-    """The admitted entry is on disk, with the reservation of an account that has a bound."""
+    """The admitted entry is on disk, with the reservation of a prepaid account."""
 
     granted_s: int | None = None
     reserved: Money | None = None
 
 
 class CreditRefused(CallEvent, frozen=True, kw_only=True):
-    """The account's terms refuse the call, as NO_CREDIT where its balance does not pay for one second;
-    nothing was written."""
-
-    detail: Detail = Detail.NO_CREDIT
-    rule: str | None = None
+    """The balance does not pay for one second; nothing was written."""
 
 
 class AnswerRecorded(CallEvent, frozen=True, kw_only=True):
     """The answered entry is on disk."""
 
 
+class GrantExtended(CallEvent, frozen=True, kw_only=True):
+    """What the books grant the call in all, after an Extend; as much as before where they refuse. `final`:
+    the balance affords no more than this."""
+
+    granted_s: int
+    reserved: Money
+    final: bool = False
+
+
 class StepFailed(CallEvent, frozen=True, kw_only=True):
-    """The admitted or answered entry could not be written. (An end that cannot be written is kept and tried
-    again.)"""
+    """The admitted or answered entry, or the extension of a grant, could not be written. (An end that cannot
+    be written is kept and tried again.)"""
 
 
 # --- from people and from the start -------------------------------------------------------------------------

@@ -13,10 +13,9 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 import msgspec
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from sidecar.core.account_rules import AccountRules
-from sidecar.core.account_terms import AccountTerms
 from sidecar.core.addresses import AddressTable
 from sidecar.core.gateway_health import ProbeTerms
 from sidecar.core.hangup import TABLE
@@ -226,9 +225,10 @@ class Routes:
     __hash__ = None  # type: ignore[assignment]
 
 
-class Account(AccountTerms, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """Its terms, and what its calls are priced and bounded by."""
-
+class Account(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    name: str
+    currency: str
+    prepaid: bool = False
     deck: str | None = None  # None: the default sell deck
     strip_digits: int | None = None
     calls_max: int | None = None
@@ -237,13 +237,6 @@ class Account(AccountTerms, frozen=True, kw_only=True, gc=False, omit_defaults=T
     margin_floor: Decimal | None = None  # least margin, as a share of the sale; None: the node's
     tax_rate: Decimal = Decimal(0)
     minimum_charge: Decimal = Decimal(0)
-
-    @property
-    def terms(self) -> AccountTerms:
-        return AccountTerms(**{name: getattr(self, name) for name in AccountTerms.__struct_fields__})
-
-    def with_terms(self, terms: AccountTerms) -> Account:
-        return replace(self, **asdict(terms))
 
 
 class Timers(msgspec.Struct, frozen=True, kw_only=True):
@@ -281,7 +274,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     account_rules: AccountRules = AccountRules()
     account_addresses: AddressTable = AddressTable()
     settings_addresses: AddressTable = AddressTable()  # those among them that no command takes away
-    settings_accounts: Mapping[str, Account] = {}  # those whose terms no command changes
     accounts_reread: Mapping[str, Account] = {}  # as the settings were read last: only their floors are used
     account_required: bool
     calls_max: int
@@ -303,7 +295,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     exchange: ExchangeTable = ExchangeTable()
     flags: RecordFlags = RecordFlags()
     q850_of_sip: Mapping[int, int] = {}  # overrides RFC 3398's mapping, code by code
-    prevent_overdraft_advance_min: int  # accepted and reported; not yet in force
+    slice_s: int  # of credit: what a call reserves, and is extended by
+    extend_guard_ms: int  # so long before its end a grant is extended, at the latest
+    store_away_s: int  # so much longer a call may last while nobody can say whether its grant is extended
     refused_cdr_per_s: int
 
     def account_terms(self, name: str) -> Account:
@@ -329,12 +323,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             return self
         return replace(self, accounts=self.accounts.plus(account.name, account))
 
-    def with_terms(self, terms: AccountTerms) -> Policy:
-        """This policy with an account on these terms; what else it says of the account stays."""
-        known = self.accounts.get(terms.name)
-        account = Account(**asdict(terms)) if known is None else known.with_terms(terms)
-        return replace(self, accounts=self.accounts.plus(terms.name, account))
-
     def with_address(self, block: str, account: str) -> Policy:
         return replace(self, account_addresses=self.account_addresses.plus(block, account))
 
@@ -351,7 +339,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return replace(
             self,
             accounts=PersistentMap({**more, **self.accounts}) if more else self.accounts,
-            settings_accounts=self.accounts,
             account_addresses=AddressTable([*self.account_addresses, *addresses]),
             settings_addresses=self.account_addresses,
         )
@@ -388,6 +375,7 @@ class Load(msgspec.Struct, kw_only=True):
     """
 
     is_draining: bool = False  # no new call is taken any more
+    store_ms: int = 0  # how long the store has lately taken over what a call waits for; see credit.slowest_ms
     calls: int = 0
     by_account: dict[str, int] = {}
     by_gateway: dict[str, int] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 from datetime import datetime, timedelta
+from itertools import islice
 
 import msgspec
 
@@ -32,6 +33,9 @@ class _Held(msgspec.Struct):
     count: int = 1
     last: datetime | None = None
 
+    def aggregate(self) -> Cdr:
+        return aggregate(self.template, self.count, self.since, self.last or self.since)
+
 
 class RefusalWindow:
     """Time comes from the records themselves. Tables are bounded: past SOURCES_MAX, strangers share one
@@ -42,6 +46,7 @@ class RefusalWindow:
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
         self._second: dict[str, tuple[datetime, int]] = {}
         self._held: dict[tuple[str, str], _Held] = {}
+        self._counted: dict[tuple[str, str], None] = {}  # those that grew since `changed` gave them
 
     def note(self, cdr: Cdr, branch: str, cseq: int) -> Cdr | None:
         """The record to publish now, or None where it is a repetition or was added to the minute's
@@ -78,6 +83,7 @@ class RefusalWindow:
         self._note_seen(key)
         held.count += 1
         held.last = at
+        self._counted[source, detail] = None
         return True
 
     def _note_seen(self, key: Hashable) -> None:
@@ -96,14 +102,25 @@ class RefusalWindow:
         else:
             held.count += 1
             held.last = cdr.ended_at
+        self._counted[source, cdr.detail] = None
+
+    def changed(self, rows_max: int) -> list[Cdr]:
+        """Aggregates as they stand now, of those that grew since they were given last; the longest waiting
+        first. The record that is due later has the same id: written twice, it is one."""
+        keys = list(islice(self._counted, rows_max))
+        for key in keys:
+            del self._counted[key]
+        return [self._held[key].aggregate() for key in keys]
 
     def due(self, now: datetime, *, all_of_them: bool = False) -> list[Cdr]:
         """Aggregates whose minute is over, or whose clock was set (all, at the end of the node), and the
         tables cleared of idle sources."""
         ready = [key for key, held in self._held.items() if all_of_them or abs(now - held.since) >= _MINUTE]
         done = [self._held.pop(key) for key in ready]
+        for key in ready:
+            self._counted.pop(key, None)
         self._second = {source: row for source, row in self._second.items() if abs(now - row[0]) < _MINUTE}
-        return [aggregate(held.template, held.count, held.since, held.last or held.since) for held in done]
+        return [held.aggregate() for held in done]
 
 
 def _source(remote_address: str) -> str:

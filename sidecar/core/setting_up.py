@@ -18,7 +18,7 @@ from sidecar.core.admit import (
 )
 from sidecar.core.call import Call, Phase, closed, stamp_of, with_attempt
 from sidecar.core.commands import Append, ArmDeadline, Command, EntryKind, RelayAnswer, RelayFailure
-from sidecar.core.deadlines import ring_deadline, talk_deadline
+from sidecar.core.deadlines import ring_deadline, talk_deadlines
 from sidecar.core.dialog import Signal, after
 from sidecar.core.ending import answer_dropped, failed, rejected, unreachable
 from sidecar.core.events import (
@@ -55,13 +55,13 @@ def admitted(call: Call, event: Admitted, given: Given) -> Decision:
     return call, (*_armed(call, ring_deadline(call, given.policy)), route_command(call, given.policy))
 
 
-def _armed(call: Call, deadline: ArmDeadline) -> tuple[ArmDeadline, ...]:
+def _armed(call: Call, *deadlines: ArmDeadline) -> tuple[ArmDeadline, ...]:
     """No time ends an emergency call."""
-    return () if call.is_emergency else (deadline,)
+    return () if call.is_emergency else deadlines
 
 
 def credit_refused(call: Call, event: CreditRefused, given: Given) -> Decision:
-    return refuse(call, event.detail, given.policy, event, event.rule)
+    return refuse(call, Detail.NO_CREDIT, given.policy, event)
 
 
 def admission_failed(call: Call, event: StepFailed, given: Given) -> Decision:
@@ -116,7 +116,7 @@ def answer_held(call: Call, event: AnswerHeld, given: Given) -> Decision:
 
 
 def answer_recorded(call: Call, _event: AnswerRecorded, given: Given) -> Decision:
-    return call, (*_armed(call, talk_deadline(call, given.policy)), RelayAnswer(bridge_id=call.bridge_id))
+    return call, (*_armed(call, *talk_deadlines(call, given)), RelayAnswer(bridge_id=call.bridge_id))
 
 
 def answer_relayed(call: Call, event: AnswerRelayed, _given: Given) -> Decision:

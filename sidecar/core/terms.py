@@ -103,7 +103,6 @@ class Detail(Word):
     SOURCE_NOT_ALLOWED = "source_not_allowed"
     NUMBER_BLOCKED = "number_blocked"
     DESTINATION_BLOCKED = "destination_blocked"
-    ACCOUNT_DISABLED = "account_disabled"
     NO_RATE = "no_rate"
     RULE = "rule"
     OPERATOR = "operator"
@@ -201,6 +200,7 @@ class DeadlineKind(IntEnum):
     NO_ACK = 5  # our 2xx on leg A was not acknowledged within 64*T1 (RFC 3261 §13.3.1.4)
     DEAD_PEER = 6  # nothing was heard of a side that was asked
     SESSION_TIMER = 7  # RFC 4028 §10: no refresh within the session interval
+    EXTEND = 8  # counted from our 2xx on leg A: the grant will soon be used up; the call goes on
 
 
 class LivenessCheck(Word):

@@ -32,13 +32,16 @@ from sidecar.core.commands import (
     Suppress,
     WireCommand,
 )
+from sidecar.core.credit import slowest_ms
 from sidecar.core.decide import decide, is_over, may_answer_late
 from sidecar.core.events import (
+    Admitted,
     BridgeEvent,
     CallEvent,
     CallFoundOpen,
     CallLost,
     Event,
+    GrantExtended,
     InviteReceived,
     InviteRefused,
     MessageDropped,
@@ -69,6 +72,7 @@ RECOVERED_PER_S = 625
 RECOVERED_PER_TURN = 25
 RECOVERED_PAUSE_S = 0.04
 INVITES_PER_TURN = 20  # that are decided about in one turn: what calls that are up need comes between
+AGGREGATES_KEPT_PER_BEAT = 100  # 2 kB each: a flood from many sources is not to fill the disk's time
 CALLS_PER_TURN = 100  # that are ended in one turn of the event loop: 7 ms where each is recorded
 CALLS_LOOKED_AT_PER_TURN = 1_000
 RELEASED_PER_S = 2_500  # live calls that an operator or a rule ends at once: 10,000 of them within 4 s
@@ -194,8 +198,20 @@ class Calls:
         for event in events:
             call = self._calls.get(event.call_id.int)
             if call is not None:
+                self._time_store(call, event)
                 self._apply(call, event)
         self._send()
+
+    def _time_store(self, call: Call, event: CallEvent) -> None:
+        """How long the store takes, and we to ask it: so much earlier an extension is asked for."""
+        asked_ns = None
+        if isinstance(event, Admitted):
+            asked_ns = call.invite.mono_ns
+        elif isinstance(event, GrantExtended) and call.extending is not None:
+            asked_ns = call.extending.mono_ns
+        if asked_ns is not None:
+            took_ms = (event.mono_ns - asked_ns) // 1_000_000
+            self.load.store_ms = slowest_ms(self.load.store_ms, took_ms)
 
     def _on_invite(self, invite: InviteReceived) -> None:
         known = self._calls.get(self._challenged.get(_caller(invite), _NOBODY))
@@ -336,7 +352,7 @@ class Calls:
             return  # contract: while the journal fails only counters are kept
         cdr = self._refusals.note(command.cdr, invite.leg.branch, invite.leg.remote_cseq)
         if cdr is not None:
-            self._store.submit((Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr),))
+            self._store.submit((_recording(cdr),))
 
     def _send(self) -> None:
         if self._wire:
@@ -364,7 +380,9 @@ class Calls:
 
     def _publish_aggregates(self, *, all_of_them: bool) -> None:
         for cdr in self._refusals.due(utc(self._clock.wall_ns()), all_of_them=all_of_them):
-            self._store.submit((Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr),))
+            self._store.submit((_recording(cdr),))
+        if not self._store.failing and (changed := self._refusals.changed(AGGREGATES_KEPT_PER_BEAT)):
+            self._store.keep_refusals(changed)
 
     def _on_snapshot(self, event: SnapshotTaken) -> None:
         """No call stays open for ever: what only we hold is ended, what only the bridge holds is released."""
@@ -495,6 +513,8 @@ class Calls:
             self._perform(commands, after.invite)
             if after.phase is Phase.ENDING:
                 self._recovered.append(after.call_id.int)
+        for cdr in self._store.found_refusals():
+            self._store.submit((_recording(cdr),))
         wire, self._wire = self._wire, []
         return wire
 
@@ -551,6 +571,10 @@ class Calls:
             self._take_next()
         self._send()
         self._publish_aggregates(all_of_them=True)
+
+
+def _recording(cdr: Cdr) -> Publish | Suppress:
+    return Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr)
 
 
 async def _in_turns(calls: Sequence[Call], per_turn: int = CALLS_PER_TURN) -> AsyncIterator[Call]:

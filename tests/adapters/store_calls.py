@@ -6,9 +6,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
-from sidecar.core.account_terms import AccountKind, AccountTerms
 from sidecar.core.call import Attempt, Call, Phase, Pricing, Stamp
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Append, EntryKind, Publish, Reserve, Settle, StoreCommand, Suppress
@@ -61,11 +60,6 @@ def call_id(number: int) -> UUID:
     return call_id_of("_", "n1", BOOT_ID, number, WALL_NS // MS + number)
 
 
-def terms_of(name: str, currency: str = "EUR", prepaid: bool = True) -> AccountTerms:
-    kind = AccountKind.PREPAID if prepaid else AccountKind.POSTPAID
-    return AccountTerms(name=name, currency=currency, kind=kind)
-
-
 def admitted(number: int = 1, account: str = "acme", *, prepaid: bool = False, at_ns: int = WALL_NS) -> Call:
     mono_ns = 10_000 * MS + number
     billed = billed_number("00" + "4915112345678", StripPlan(global_strip=2))
@@ -86,7 +80,7 @@ def admitted(number: int = 1, account: str = "acme", *, prepaid: bool = False, a
             headers=HEADERS,
             b_token="0123456789abcdef0123456789abcdef",
         ),
-        account=Account(**asdict(terms_of(account, prepaid=prepaid))),
+        account=Account(name=account, currency="EUR", prepaid=prepaid),
         pricing=Pricing(number=billed, terms=TERMS, rate=RATE, deck_revision="demo-1"),
         gateways=(),
         attempts=(
@@ -131,13 +125,13 @@ def admission(call: Call) -> tuple[StoreCommand, ...]:
     return (reserve(call), admit) if call.account.prepaid else (admit,)
 
 
-def reserve(call: Call, max_duration_s: int = 3_600) -> Reserve:
+def reserve(call: Call, total_s: int = 3_600) -> Reserve:
     return Reserve(
         call_id=call.call_id,
         account=call.account.name,
         rate=RATE,
         terms=TERMS,
-        max_duration_s=max_duration_s,
+        total_s=total_s,
     )
 
 

@@ -30,7 +30,6 @@ from tests.adapters.store_calls import (
     ended,
     ending,
     entry,
-    terms_of,
     whole_call,
 )
 
@@ -40,7 +39,7 @@ def euros(amount: str) -> Money:
 
 
 async def with_balance(watched: Watched, amount: str, account: str = "acme") -> None:
-    await watched.store.accounts.create(terms_of(account))
+    await watched.store.accounts.create(account, "EUR", prepaid=True)
     await watched.store.accounts.top_up(account, euros(amount), "first")
 
 

@@ -153,3 +153,39 @@ async def test_a_snapshot_names_the_live_calls() -> None:
         await rig.caller.expect(100)
         rig.send(Snapshot())
         assert (await rig.until(SnapshotTaken)).bridge_ids == {1, 2}
+
+
+async def test_a_slice_that_ends_is_reported_and_the_call_goes_on_until_its_limit() -> None:
+    async with Rig() as rig:
+        sent = rig.invite()
+        await rig.caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        first = deadline(invite.bridge_id, DeadlineKind.GRANT, 60_000)
+        rig.send(rig.route(invite), first, deadline(invite.bridge_id, DeadlineKind.EXTEND, 100))
+        at_b = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+        await rig.event(AnswerHeld)
+        rig.send(RelayAnswer(bridge_id=invite.bridge_id))
+        ok = await rig.caller.expect(200)
+        rig.in_dialog(rig.caller, "ACK", Dialog.of_caller(sent, ok), cseq=1)
+        await rig.gateway.expect("ACK")
+        answered = (await rig.until(AnswerRelayed)).mono_ns
+        for after_ms in (100, 400):  # it may be armed again, as often as it is due
+            reached = await rig.until(DeadlineReached)
+            assert reached.kind is DeadlineKind.EXTEND
+            assert reached.mono_ns - answered >= after_ms * 1_000_000
+            rig.send(deadline(invite.bridge_id, DeadlineKind.EXTEND, 400))
+        assert rig.caller.quiet
+        assert rig.gateway.quiet
+        # The limit is one: the shorter of two that come after each other is not kept beside the longer.
+        rig.send(
+            deadline(invite.bridge_id, DeadlineKind.GRANT, 500),
+            deadline(invite.bridge_id, DeadlineKind.MAX_DURATION, 900),
+        )
+        reached = await rig.until(DeadlineReached)
+        while reached.kind is DeadlineKind.EXTEND:
+            reached = await rig.until(DeadlineReached)
+        assert reached.kind is DeadlineKind.MAX_DURATION
+        assert reached.mono_ns - answered >= 900e6
+        for agent in (rig.caller, rig.gateway):
+            await agent.expect("BYE")

@@ -15,7 +15,6 @@ from sidecar.adapters.control import ControlServer
 from sidecar.core.cdr import Cdr
 from sidecar.core.explain_call import explain_call
 from sidecar.core.terms import Money
-from tests.adapters.store_calls import terms_of
 from tests.cli.test_commands import Done, sidecar
 from tests.runtime.node_help import Node, a_node
 
@@ -114,7 +113,7 @@ async def test_what_was_applied_from_a_file_is_kept_and_can_be_named(here: Place
 
 
 async def test_a_prepaid_balance_gets_the_difference_back(here: Place) -> None:
-    await here.node.store.accounts.create(terms_of("prepaid"))
+    await here.node.store.accounts.create("prepaid", "EUR", prepaid=True)
     await here.node.store.accounts.top_up("prepaid", Money(Decimal(1), "EUR"), "1")
     await here.node.whole(account="prepaid")
     assert await here.balance("prepaid") == Decimal("0.97")

@@ -80,12 +80,6 @@ WARNINGS = [
         "sidecar.toml:3: accounts.card.on_no_rate: free calls: a prepaid call without a rate costs nothing",
     ),
     (
-        "reserved minutes",
-        "[billing]\nprevent_overdraft_advance_min = 2\n",
-        "",
-        "sidecar.toml:2: billing.prevent_overdraft_advance_min: is accepted, but not yet in force",
-    ),
-    (
         "a gateway that no route reaches",
         "",
         GATEWAY + "[[routes]]\nprefix = ''\ngateways = ['carrier']\n",

@@ -133,9 +133,8 @@ def assert_is_vos3000(loaded: Loaded) -> None:
         3,
     )
     assert (flags.free_numbers, flags.no_cdr_numbers) == (frozenset({"49800*", "110"}), frozenset({"4930*"}))
-    assert policy.prevent_overdraft_advance_min == 5
-    assert len(loaded.warnings) == 1
-    assert "PREVENT_OVERDRAFT_ADVANCE_TIME: is accepted, but not yet in force" in str(loaded.warnings[0])
+    assert policy.slice_s == 300
+    assert loaded.warnings == ()
 
 
 def test_vos3000_names_in_the_settings_file(start: Start) -> None:
@@ -170,6 +169,39 @@ def test_two_variables_that_disagree_are_an_error_that_names_both(start: Start) 
     assert len(problems) == 1
     assert "SERVER_BILLING_FEE_PRECISION" in str(problems[0])
     assert "SIDECAR_BILLING__DECIMALS" in str(problems[0])
+
+
+def test_a_slice_is_a_minute_unless_something_is_said_of_it(start: Start) -> None:
+    assert start.load().policy.slice_s == 60
+    assert start.load("[billing]\nslice_s = 10\n").policy.slice_s == 10
+    assert start.load("[billing]\nprevent_overdraft_advance_min = 2\n").policy.slice_s == 120
+    two = "[billing]\nslice_s = 120\n[vos3000]\nSERVER_BILLING_PREVENT_OVERDRAFT_ADVANCE_TIME = 2\n"
+    assert start.load(two).policy.slice_s == 120
+    higher = {"SERVER_BILLING_PREVENT_OVERDRAFT_ADVANCE_TIME": "3"}
+    assert start.load("[billing]\nslice_s = 10\n", environ=higher).policy.slice_s == 180
+
+
+MINUTES, VOS_MINUTES = "prevent_overdraft_advance_min", "SERVER_BILLING_PREVENT_OVERDRAFT_ADVANCE_TIME"
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "said"),
+    [
+        (f"slice_s = 10\n{MINUTES} = 2\n", f"billing.{MINUTES}", ("'2 x 60'", "billing.slice_s", "10")),
+        (f"slice_s = 10\n[vos3000]\n{VOS_MINUTES} = 2\n", VOS_MINUTES, ("'2 x 60'", "billing.slice_s", "10")),
+        (f"{MINUTES} = 1\n[vos3000]\n{VOS_MINUTES} = 2\n", VOS_MINUTES, ("2", f"billing.{MINUTES}", "1")),
+    ],
+)
+def test_names_of_the_slice_that_disagree_are_one_error_that_names_both(
+    start: Start, settings: str, name: str, said: tuple[str, str, str]
+) -> None:
+    one, other, another = said
+    (problem,) = start.shown(start.problems(f"[billing]\n{settings}"))
+    where, _, text = problem.partition(f": {name}: ")
+    assert where in ("sidecar.toml:3", "sidecar.toml:4")
+    assert text == (
+        f"says {one}, but {other} (sidecar.toml:2) says {another}: they are two names of one setting"
+    )
 
 
 def test_every_vos3000_name_of_the_manual_is_there() -> None:

@@ -7,10 +7,9 @@ from copy import copy
 from decimal import Decimal
 from uuid import UUID
 
-from sidecar.core.account_books import AccountPosting, Booked, book, open_account, set_terms
-from sidecar.core.account_terms import AccountKind, AccountTerms
-from sidecar.core.audit import Change
 from sidecar.core.books import (
+    AccountPosting,
+    AccountTerms,
     Charged,
     Movement,
     MovementKind,
@@ -19,8 +18,10 @@ from sidecar.core.books import (
     Posting,
     Record,
     forget,
+    open_account,
     post,
     revise,
+    top_up,
 )
 from sidecar.core.books_check import (
     CallLine,
@@ -35,8 +36,6 @@ from sidecar.core.commands import Append, StoreCommand
 from sidecar.core.records import sell_total
 from sidecar.core.terms import Money
 
-WALL_NS = 1_772_366_400_000_000_000  # 2026-03-01T12:00:00Z
-
 
 class MemoryBooks:
     """A View and an AccountView. Sums are made anew for each question: no balance is kept anywhere."""
@@ -48,7 +47,6 @@ class MemoryBooks:
         self.entries: dict[UUID, Append] = {}
         self.accounts: dict[str, AccountTerms] = {}
         self.outcomes: list[Outcome] = []
-        self.now_ns = WALL_NS
 
     def saved(self) -> MemoryBooks:
         """As it stands now, to go back to after a crash."""
@@ -94,18 +92,8 @@ class MemoryBooks:
     def account(self, name: str) -> AccountTerms | None:
         return self.accounts.get(name)
 
-    def booked(self, account: str, reference: str) -> Booked | None:
-        return next(
-            (
-                Booked(line.kind, line.amount)
-                for line in self.ledger
-                if (line.account, line.reference) == (account, reference)
-            ),
-            None,
-        )
-
-    def wall_ns(self) -> int:
-        return self.now_ns
+    def is_booked(self, account: str, reference: str) -> bool:
+        return any((line.account, line.reference) == (account, reference) for line in self.ledger)
 
     # --- what is written ------------------------------------------------------------------------------------
 
@@ -120,19 +108,10 @@ class MemoryBooks:
         return self._take(posting) if posting is not None else None
 
     def open_account(self, name: str, currency: str = "EUR", *, prepaid: bool = True) -> str:
-        kind = AccountKind.PREPAID if prepaid else AccountKind.POSTPAID
-        return self._take_account(open_account(AccountTerms(name=name, currency=currency, kind=kind), self))
-
-    def set_terms(self, terms: AccountTerms, change: Change | None = None) -> str:
-        return self._take_account(set_terms(terms, self, change))
+        return self._take_account(open_account(AccountTerms(name, currency, prepaid), self))
 
     def top_up(self, name: str, amount: Money, reference: str) -> str:
-        return self.book(MovementKind.TOP_UP, name, amount, reference)
-
-    def book(
-        self, kind: MovementKind, name: str, amount: Money, reference: str, change: Change | None = None
-    ) -> str:
-        return self._take_account(book(kind, name, amount, reference, self, change))
+        return self._take_account(top_up(name, amount, reference, self))
 
     def _take(self, posting: Posting) -> Posting:
         self.ledger += posting.movements
@@ -153,9 +132,8 @@ class MemoryBooks:
     def _take_account(self, posting: AccountPosting | str) -> str:
         if isinstance(posting, str):
             return posting
-        for terms in (posting.opened, posting.changed):
-            if terms is not None:
-                self.accounts[terms.name] = terms
+        if posting.opened is not None:
+            self.accounts[posting.opened.name] = posting.opened
         self.ledger += posting.movements
         return ""
 

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from sidecar.core.admit import open_call
 from sidecar.core.call import Call, Phase
-from sidecar.core.commands import Command, NoteRefusal, Publish, Reserve, Settle, Suppress
-from sidecar.core.credit import Grant, grant
+from sidecar.core.commands import Command, Extend, NoteRefusal, Publish, Reserve, Settle, Suppress
+from sidecar.core.credit import Grant, extend, grant
 from sidecar.core.decide import decide
 from sidecar.core.events import (
     AckReceived,
@@ -33,6 +33,7 @@ from sidecar.core.events import (
     DeadlineReached,
     Event,
     Forked,
+    GrantExtended,
     LegTerminated,
     Life,
     ProvisionalReceived,
@@ -45,7 +46,7 @@ from sidecar.core.events import (
     WaitElapsed,
 )
 from sidecar.core.policy import Given, Load, Policy
-from sidecar.core.terms import DeadlineKind, Detail, LegName, RouteFailure
+from sidecar.core.terms import DeadlineKind, Detail, LegName, Money, RouteFailure
 from tests.scenarios import world
 
 # Each entry makes one event at a moment, for a call.
@@ -68,6 +69,17 @@ def _admitted(at_ms: int, call: Call, granted: Grant | None) -> Event:
         call_id=call.call_id,
         granted_s=granted.granted_s if granted else None,
         reserved=granted.reserved if granted else None,
+    )
+
+
+def _extended(at_ms: int, call: Call, granted: Grant | None) -> Event:
+    """As the books have it: more only where that was asked for."""
+    reserved = Money(Decimal(0), "EUR") if granted is None else granted.reserved
+    return GrantExtended(
+        **world.stamps(at_ms),
+        call_id=call.call_id,
+        granted_s=granted.granted_s if granted else 0,
+        reserved=reserved,
     )
 
 
@@ -125,6 +137,7 @@ def _retry(at_ms: int, call: Call, _: Grant | None) -> Event:
 
 
 ADMITTED: Maker = _admitted
+EXTENDED: Maker = _extended
 RINGS = bridge(ProvisionalReceived, attempt=1, sip_code=180)
 HELD = held(1)
 RECORDED = store(AnswerRecorded)
@@ -160,6 +173,7 @@ TALKS: Sequence[Sequence[Maker]] = (
 )
 ANYTHING: Sequence[Maker] = (
     ADMITTED,
+    EXTENDED,
     RECORDED,
     RELAYED,
     ACK,
@@ -191,7 +205,11 @@ ANYTHING: Sequence[Maker] = (
     *(store(ReleaseRequested, detail=detail, operator="jane") for detail in (Detail.OPERATOR, Detail.RULE)),
 )
 # What a call in progress may see and still go on.
-IN_CALL: Sequence[Maker] = (life(LegName.A), life(LegName.B), ACK, ADMITTED, RECORDED, held(1), failure(503))
+IN_CALL: Sequence[Maker] = (
+    *map(life, LegName),
+    *(ACK, ADMITTED, RECORDED, held(1), failure(503)),
+    *(deadline(DeadlineKind.EXTEND), EXTENDED, store(StepFailed)),
+)
 # How most calls end, and what is seen of them afterwards.
 ENDS: Sequence[Maker] = (
     *map(bye, LegName),
@@ -256,7 +274,8 @@ class Run:
         self.granted: Grant | None = None
         for command in commands:
             if isinstance(command, Reserve):
-                self.granted = grant(balance, command.rate, command.terms, command.max_duration_s)
+                self.granted = grant(balance, command.rate, command.terms, command.total_s)
+        self.balance = balance
         self.at_ms = 0
 
     def play(self, stream: Sequence[tuple[tuple[int, int], Maker]]) -> Run:
@@ -279,6 +298,10 @@ class Run:
         before = self.call
         self.call, commands = decide(before, event, Given(self.policy, self.load))
         self.steps.append(Step(event, before, self.call, commands))
+        for command in commands:
+            if isinstance(command, Extend) and self.granted is not None:
+                left = self.balance - self.granted.reserved.amount
+                self.granted = extend(left, self.granted, command.rate, command.terms, command.total_s)
 
     def commands(self) -> list[Command]:
         return [command for step in self.steps for command in step.commands]

@@ -25,7 +25,7 @@ from sidecar.core.admit import (
 )
 from sidecar.core.call import Call, Phase, Redirect, Stamp
 from sidecar.core.commands import Append, EntryKind, NoteRefusal, Reject, Reserve, Route
-from sidecar.core.deadlines import max_duration_ms, ring_deadline, talk_deadline
+from sidecar.core.deadlines import max_duration_ms, ring_deadline, talk_deadlines
 from sidecar.core.decide import decide
 from sidecar.core.events import Admitted, Contact, InviteRefused, ReleaseRequested, RouteFailed
 from sidecar.core.explain_call import explain_call
@@ -486,12 +486,17 @@ def test_only_a_prepaid_call_that_costs_something_is_reserved_for() -> None:
     assert reserve_of(policy_of(accounts=prepaid, flags=free)) is None
 
 
-@pytest.mark.parametrize(("max_duration_ms", "seconds"), [(5_000, 5), (5_001, 6), (500, 1)])
-def test_the_reservation_covers_the_longest_call(max_duration_ms: int, seconds: int) -> None:
+@pytest.mark.parametrize(
+    ("max_duration_ms", "slice_s", "seconds"),
+    [(5_000, 60, 5), (5_001, 60, 6), (500, 60, 1), (90_000, 60, 60), (90_000, 7, 7), (90_000, 900, 90)],
+)
+def test_the_reservation_is_a_slice_or_the_longest_call(
+    max_duration_ms: int, slice_s: int, seconds: int
+) -> None:
     timers = replace(policy_of().timers, max_duration_ms=max_duration_ms)
-    reserve = reserve_of(policy_of(accounts=account(prepaid=True), timers=timers))
+    reserve = reserve_of(policy_of(accounts=account(prepaid=True), timers=timers, slice_s=slice_s))
     assert reserve is not None
-    assert reserve.max_duration_s == seconds
+    assert reserve.total_s == seconds
 
 
 @pytest.mark.parametrize(("own_s", "longest_ms"), [(60, 60_000), (14_400, 14_400_000), (20_000, 14_400_000)])
@@ -500,7 +505,7 @@ def test_the_rates_own_maximum_bounds_the_call(own_s: int, longest_ms: int) -> N
     policy = policy_of(decks={"sell": Deck("short", [replace(rate, max_duration_s=own_s)])})
     call = opened(policy)
     assert max_duration_ms(call, policy) == longest_ms
-    assert talk_deadline(call, policy).after_ms == longest_ms
+    assert [one.after_ms for one in talk_deadlines(call, Given(policy, Load()))] == [longest_ms]
 
 
 def test_a_call_may_be_set_up_for_as_long_as_the_ring_time() -> None:
@@ -510,22 +515,59 @@ def test_a_call_may_be_set_up_for_as_long_as_the_ring_time() -> None:
     assert (deadline.sip_code, deadline.q850_cause) == (row.sip_code, row.q850_cause)
 
 
+EXTEND = (DeadlineKind.EXTEND, 99_800)
+
+
 @pytest.mark.parametrize(
-    ("granted_s", "kind", "after_ms", "detail"),
+    ("granted_s", "is_final", "limit", "detail", "more"),
     [
-        (None, DeadlineKind.MAX_DURATION, 14_400_000, Detail.MAX_DURATION),
-        (100, DeadlineKind.GRANT, 100_000, Detail.GRANT_USED_UP),
-        (14_400, DeadlineKind.MAX_DURATION, 14_400_000, Detail.MAX_DURATION),
-        (14_401, DeadlineKind.MAX_DURATION, 14_400_000, Detail.MAX_DURATION),
+        (None, False, (DeadlineKind.MAX_DURATION, 14_400_000), Detail.MAX_DURATION, []),
+        (100, False, (DeadlineKind.GRANT, 100_000), Detail.LEDGER_UNREACHABLE, [EXTEND]),
+        (100, True, (DeadlineKind.GRANT, 100_000), Detail.GRANT_USED_UP, []),
+        (14_400, False, (DeadlineKind.MAX_DURATION, 14_400_000), Detail.MAX_DURATION, []),
+        (14_401, True, (DeadlineKind.MAX_DURATION, 14_400_000), Detail.MAX_DURATION, []),
     ],
 )
 def test_the_shorter_of_grant_and_maximum_ends_the_call(
-    granted_s: int | None, kind: DeadlineKind, after_ms: int, detail: Detail
+    granted_s: int | None,
+    is_final: bool,
+    limit: tuple[DeadlineKind, int],
+    detail: Detail,
+    more: list[tuple[DeadlineKind, int]],
 ) -> None:
-    deadline = talk_deadline(replace(opened(policy_of()), granted_s=granted_s), policy_of())
+    call = replace(opened(policy_of()), granted_s=granted_s, final=Stamp(0, 0) if is_final else None)
+    deadline, *others = talk_deadlines(call, Given(policy_of(), Load()))
     row = TABLE[HangupOrigin.SERVER, detail]
-    assert (deadline.kind, deadline.after_ms, deadline.text) == (kind, after_ms, detail.value)
-    assert (deadline.sip_code, deadline.q850_cause) == (row.sip_code, row.q850_cause)
+    assert (deadline.kind, deadline.after_ms) == limit
+    assert (deadline.text, deadline.sip_code, deadline.q850_cause) == (
+        detail.value,
+        row.sip_code,
+        row.q850_cause,
+    )
+    assert [(one.kind, one.after_ms) for one in others] == more
+
+
+@pytest.mark.parametrize(
+    ("granted_s", "store_ms", "after_ms"),
+    [(60, 0, 59_800), (60, 100, 59_800), (60, 400, 59_200), (60, 60_000, 55_000), (1, 4_000, 0)],
+)
+def test_a_grant_is_extended_the_earlier_the_slower_the_store_is(
+    granted_s: int, store_ms: int, after_ms: int
+) -> None:
+    call = replace(opened(policy_of()), granted_s=granted_s)
+    _, extend = talk_deadlines(call, Given(policy_of(), Load(store_ms=store_ms)))
+    assert (extend.kind, extend.after_ms) == (DeadlineKind.EXTEND, after_ms)
+
+
+def test_a_call_may_last_longer_while_the_store_is_away_and_never_longer_than_the_maximum() -> None:
+    call = replace(opened(policy_of()), granted_s=14_390)
+    for away_s, limit in (
+        (9, (DeadlineKind.GRANT, 14_399_000, "ledger_unreachable")),
+        (10, (DeadlineKind.MAX_DURATION, 14_400_000, "max_duration")),
+    ):
+        deadline, extend = talk_deadlines(call, Given(policy_of(store_away_s=away_s), Load()))
+        assert (deadline.kind, deadline.after_ms, deadline.text) == limit
+        assert extend.after_ms == 14_389_800
 
 
 def test_tax_and_minimum_are_the_partys_own() -> None:

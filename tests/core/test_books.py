@@ -14,14 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.core.account_books import AccountPosting, book, open_account
 from sidecar.core.audit import Change, Operator
 from sidecar.core.books import (
+    AccountPosting,
+    AccountTerms,
     Movement,
     MovementKind,
+    Outcome,
     OutcomeKind,
     Record,
+    as_granted,
     call_of,
+    open_account,
+    top_up,
 )
 from sidecar.core.call import Call
 from sidecar.core.commands import (
@@ -29,6 +34,7 @@ from sidecar.core.commands import (
     Audit,
     Command,
     EntryKind,
+    Extend,
     Publish,
     Reserve,
     Settle,
@@ -49,7 +55,6 @@ from tests.adapters.store_calls import (
     ending,
     entry,
     reserve,
-    terms_of,
 )
 from tests.core.memory_books import MemoryBooks
 
@@ -64,7 +69,7 @@ def euros(amount: str | int | Decimal) -> Money:
     return Money(Decimal(amount), "EUR")
 
 
-def books_with(balance: str | int = 5, account: str = "acme") -> MemoryBooks:
+def books_with(balance: str | int | Decimal = 5, account: str = "acme") -> MemoryBooks:
     books = MemoryBooks()
     assert books.open_account(account) == ""
     assert books.top_up(account, euros(balance), "first") == ""
@@ -135,9 +140,9 @@ def test_a_reservation_is_taken_from_the_account_and_currency_that_it_names() ->
     assert books.balance("parent", "EUR") == 5
 
 
-def test_no_more_is_reserved_than_the_longest_call_costs() -> None:
+def test_no_more_is_reserved_than_the_first_slice_costs() -> None:
     books = books_with(5)
-    short = replace(reserve(prepaid()), max_duration_s=60)
+    short = replace(reserve(prepaid()), total_s=60)
     posting = books.post((short, Append(kind=EntryKind.ADMITTED, call=prepaid())))
     assert posting.outcome is not None
     assert (posting.outcome.granted_s, posting.outcome.reserved) == (60, euros(HOUR / 60))
@@ -166,6 +171,93 @@ def test_a_second_call_gets_what_the_first_has_left() -> None:
     assert books.balance("acme", "EUR") == 5 - first.amount - second.amount >= 0
     books.post(admission(prepaid(3)))
     assert kinds(books) == [OutcomeKind.ADMITTED, OutcomeKind.ADMITTED, OutcomeKind.CREDIT_REFUSED]
+
+
+def first_slice(total_s: int, number: int = 1) -> tuple[StoreCommand, ...]:
+    return (
+        reserve(prepaid(number), total_s),
+        Append(kind=EntryKind.ADMITTED, call=prepaid(number)),
+    )
+
+
+# --- extensions ---------------------------------------------------------------------------------------------
+
+
+def extension(total_s: int, number: int = 1) -> tuple[Extend]:
+    first = reserve(prepaid(number))
+    return (
+        Extend(
+            call_id=first.call_id,
+            account=first.account,
+            rate=first.rate,
+            terms=first.terms,
+            total_s=total_s,
+        ),
+    )
+
+
+def test_an_extension_reserves_the_difference_and_writes_no_entry() -> None:
+    books = books_with(5)
+    books.post(first_slice(60))
+    posting = books.post(extension(180))
+    assert moves(posting.movements) == [("reserve", -2 * HOUR / 60, 5 - 3 * HOUR / 60)]
+    assert posting.movements[0].call_id == call_id(1)
+    assert posting.outcome == Outcome(
+        call_id(1), OutcomeKind.GRANT_EXTENDED, 180, euros(3 * HOUR / 60), final=False
+    )
+    assert posting.entry is None
+    held = books.open[call_id(1)]
+    assert (held.granted_s, held.reserved) == (180, euros(3 * HOUR / 60))
+    found = as_granted(books.entries[call_id(1)].call, held)
+    assert (found.granted_s, found.reserved) == (180, euros(3 * HOUR / 60))
+    assert books.faults() == []
+
+
+def test_an_extension_repeated_moves_nothing() -> None:
+    books = books_with(5)
+    books.post(first_slice(60))
+    books.post(extension(180))
+    posting = books.post(extension(180))
+    assert posting.movements == []
+    assert posting.outcome is not None
+    assert (posting.outcome.granted_s, posting.outcome.final) == (180, False)
+
+
+def test_an_extension_that_the_balance_does_not_pay_is_refused_and_the_grant_stays() -> None:
+    books = books_with(HOUR / 60 + Decimal("0.0001"))
+    books.post(first_slice(60))
+    posting = books.post(extension(120))
+    assert posting.movements == []
+    assert posting.outcome == Outcome(
+        call_id(1), OutcomeKind.GRANT_EXTENDED, 60, euros(HOUR / 60), final=True
+    )
+
+
+def test_the_record_gives_back_all_that_was_reserved() -> None:
+    books = books_with(5)
+    books.post(first_slice(60))
+    books.post(extension(120))
+    posting = books.post(ending(over()))
+    assert [line.kind for line in posting.movements] == ["release", "charge"]
+    assert posting.movements[0].amount == 2 * HOUR / 60
+    assert books.faults() == []
+
+
+def test_a_call_that_is_over_or_reserves_nothing_is_not_extended() -> None:
+    books = books_with(5)
+    books.post(admission(admitted(1, "acme")))
+    for _ in range(2):
+        posting = books.post(extension(120))
+        assert (posting.movements, posting.outcome) == ((), Outcome(call_id(1), OutcomeKind.STEP_FAILED))
+        books.post((Publish(cdr=cdr_of(over(), POLICY)),))
+    assert books.open == {}
+
+
+@pytest.mark.parametrize("more", [entry(EntryKind.ENDING, prepaid()), admission(prepaid()), ending(over())])
+def test_an_extension_is_a_step_of_its_own(more: tuple[StoreCommand, ...]) -> None:
+    books = books_with(5)
+    with pytest.raises(ValueError, match="step of its own"):
+        books.post((*more, *extension(120)))
 
 
 def test_an_admission_repeated_while_the_call_is_up_says_the_same_and_moves_nothing() -> None:
@@ -460,8 +552,8 @@ def test_a_step_that_nobody_may_build_is_a_defect(step: Step) -> None:
 
 def test_every_command_says_whose_it_is() -> None:
     call = prepaid(3)
-    commands = [*admission(call), *ending(over(3)), *ending(drained(3), NO_SERVER_RECORDS)]
-    assert {type(command) for command in commands} == {Reserve, Append, Settle, Publish, Suppress}
+    commands = [*admission(call), *extension(60, 3), *ending(over(3)), *ending(drained(3), NO_SERVER_RECORDS)]
+    assert {type(command) for command in commands} == {Reserve, Extend, Append, Settle, Publish, Suppress}
     assert {call_of(command) for command in commands} == {call_id(3)}
     with pytest.raises(TypeError, match="not a store command: StoreCommand"):
         call_of(StoreCommand())
@@ -492,15 +584,14 @@ def test_a_change_is_dropped_with_its_step() -> None:
 
 def test_a_change_of_an_account_is_noted_where_something_changes() -> None:
     books = books_with(5)
-    made = open_account(terms_of("b", prepaid=False), books, CHANGE)
-    again = open_account(terms_of("acme"), books, CHANGE)
+    made = open_account(AccountTerms("b", "EUR", False), books, CHANGE)
+    again = open_account(AccountTerms("acme", "EUR", True), books, CHANGE)
     assert isinstance(made, AccountPosting)
     assert isinstance(again, AccountPosting)
-    assert made.change == replace(CHANGE, after='{"currency":"EUR","kind":"postpaid"}')
-    assert again.change is None
-    paid = book(MovementKind.TOP_UP, "acme", euros("0.50"), "second", books, CHANGE)
-    again = book(MovementKind.TOP_UP, "acme", euros(5), "first", books, CHANGE)
-    unnoted = book(MovementKind.TOP_UP, "acme", euros("0.50"), "third", books)
+    assert (made.change, again.change) == (CHANGE, None)
+    paid = top_up("acme", euros("0.50"), "second", books, CHANGE)
+    again = top_up("acme", euros("0.50"), "first", books, CHANGE)
+    unnoted = top_up("acme", euros("0.50"), "third", books)
     assert isinstance(paid, AccountPosting)
     assert isinstance(again, AccountPosting)
     assert isinstance(unnoted, AccountPosting)
@@ -519,19 +610,16 @@ def test_an_account_is_made_once_and_never_on_other_terms() -> None:
     books = MemoryBooks()
     assert books.open_account("a") == ""
     assert books.open_account("a") == ""
-    assert books.open_account("a", "USD") == "account a: exists with other terms (currency EUR)"
-    assert books.open_account("a", prepaid=False) == "account a: exists with other terms (kind prepaid)"
+    assert books.open_account("a", "USD") == "account a: exists with other terms, EUR prepaid"
+    assert books.open_account("a", prepaid=False) == "account a: exists with other terms, EUR prepaid"
     assert books.open_account("b", prepaid=False) == ""
-    assert books.open_account("b") == "account b: exists with other terms (kind postpaid)"
+    assert books.open_account("b") == "account b: exists with other terms, EUR postpaid"
     assert [(one.name, one.prepaid) for one in books.accounts.values()] == [("a", True), ("b", False)]
 
 
 def test_a_reference_is_booked_once_for_each_account() -> None:
     books = books_with(5)
-    assert books.top_up("acme", euros("5.00"), "first") == ""
-    assert books.top_up("acme", euros(7), "first") == (
-        "account acme: reference 'first' is booked already, as top_up 5"
-    )
+    assert books.top_up("acme", euros(7), "first") == ""
     assert books.balance("acme", "EUR") == 5
     assert books.top_up("acme", euros(7), "second") == ""
     books.open_account("b")
@@ -544,10 +632,10 @@ def test_a_reference_is_booked_once_for_each_account() -> None:
 @pytest.mark.parametrize(
     ("name", "amount", "reference", "said"),
     [
-        ("acme", euros(0), "r", "account acme: a movement needs a reference and an amount other than 0"),
-        ("acme", euros("-0.01"), "r", "account acme: top_up of -0.01: what takes away is an adjustment"),
-        ("acme", euros("NaN"), "r", "account acme: a movement needs a reference and an amount other than 0"),
-        ("acme", euros(1), "", "account acme: a movement needs a reference and an amount other than 0"),
+        ("acme", euros(0), "r", "account acme: a top-up needs a reference and an amount above 0"),
+        ("acme", euros("-0.01"), "r", "account acme: a top-up needs a reference and an amount above 0"),
+        ("acme", euros("NaN"), "r", "account acme: a top-up needs a reference and an amount above 0"),
+        ("acme", euros(1), "", "account acme: a top-up needs a reference and an amount above 0"),
         ("b", euros(1), "r", "account b: not known; create it first"),
         ("acme", Money(Decimal(1), "USD"), "r", "account acme: is kept in EUR, not USD"),
     ],
@@ -620,11 +708,9 @@ class Node:
             value = 0  # its reservation went back: a charge might be more than there is
         match kind:
             case "top_up":
-                before = books.booked(account, f"r{number}")
-                if before is None:
+                if not books.is_booked(account, f"r{number}"):
                     self.paid[account] += value
-                refused = before is not None and before.amount != value
-                assert bool(books.top_up(account, euros(value), f"r{number}")) == refused
+                assert books.top_up(account, euros(value), f"r{number}") == ""
             case "begin":
                 books.post(admission(call))
             case "answer":

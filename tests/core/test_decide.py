@@ -133,7 +133,8 @@ def test_the_ledger_hears_of_a_call_exactly_when_something_is_due(policy: Policy
 @settings(max_examples=300, deadline=None)
 @given(streams)
 def test_a_call_never_costs_more_than_was_reserved_for_it(stream: Stream) -> None:
-    run = Run(policy_of(routes=("alpha", "beta"), accounts=account(prepaid=True))).play(stream).close()
+    prepaid = policy_of(routes=("alpha", "beta"), accounts=account(prepaid=True), slice_s=4)
+    run = Run(prepaid).play(stream).close()
     if run.granted is None or run.refusals:
         return
     reserved = run.granted.reserved

@@ -119,7 +119,7 @@ def test_a_decision_that_was_owed_too_long_is_the_journals_fault_or_ours(
     ("kind", "detail"),
     [
         (DeadlineKind.MAX_DURATION, Detail.MAX_DURATION),
-        (DeadlineKind.GRANT, Detail.GRANT_USED_UP),
+        (DeadlineKind.GRANT, Detail.LEDGER_UNREACHABLE),  # nobody has said that it is the last
         (DeadlineKind.NO_ACK, Detail.NO_ACK),
         (DeadlineKind.DEAD_PEER, Detail.DEAD_PEER),
         (DeadlineKind.SESSION_TIMER, Detail.SESSION_TIMER),

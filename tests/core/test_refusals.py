@@ -159,3 +159,17 @@ def test_a_known_source_keeps_its_own_row_and_an_idle_one_gives_it_up_after_a_mi
     assert len(noted(window, *(refusal(n, 59.9, source=f"u{n}") for n in range(3)))) == 0
     window.due(NOON + timedelta(seconds=60))
     assert len(noted(window, *(refusal(n, 60, source=f"v{n}") for n in range(3)))) == 3
+
+
+def test_aggregates_are_given_as_they_grow_under_the_id_that_their_record_will_have() -> None:
+    window = RefusalWindow(1)
+    noted(window, *(refusal(n) for n in range(3)), *(refusal(n, source="s2") for n in range(3)))
+    first, second = window.changed(1) + window.changed(9)
+    assert (first.refused_count, second.refused_count) == (2, 2)
+    assert window.changed(9) == []
+    assert window.counted(Detail.NUMBER_BLOCKED, leg_of(refusal(7)), NOON)
+    [again] = window.changed(9)
+    assert (again.refused_count, again.call_id) == (3, first.call_id)
+    noted(window, refusal(20, 0.5))
+    assert {one.call_id for one in window.due(NOON, all_of_them=True)} == {first.call_id, second.call_id}
+    assert window.changed(9) == []

@@ -49,6 +49,7 @@ class Side:
     ended_by: str = ""  # "me", "peer", or nothing while it is up
     bye_code: int = 0  # what our BYE got
     byes: int = 0  # of the peer; repeats are none
+    bye: Message | None = None  # the last of them
     told_s: float | None = (
         None  # when the peer first ended it (BYE, CANCEL, a final response), by the loop's clock
     )
@@ -165,6 +166,7 @@ class Phone(asyncio.DatagramProtocol):
             self._reply(request, 200)
             side.ended_by = side.ended_by or "peer"
             side.byes += 1
+            side.bye = request
             side.told_s = side.told_s or self._now()
             side.bye_received.set()
         else:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.wire.cdr_codec import decode
 from tests.b2bua.scripted_ua import Message, sip
 from tests.faults.conftest import MakeNode
 from tests.faults.node import phones
@@ -276,6 +277,34 @@ async def test_a_flood_of_refusals_is_a_few_records_and_one_sum(make_node: MakeN
     assert [one["refused_count"] for one in sums] == [300 - len(blocked)]
     assert sums[0]["first_refused_at"] < sums[0]["last_refused_at"]
     assert len(found["records"]) == len(blocked) + 1
+    node.check_books()
+
+
+async def test_the_counts_of_a_flood_outlast_a_kill(make_node: MakeNode) -> None:
+    """And a kill while they are recorded."""
+    node = make_node(sip='blocked_numbers = ["19*"]')
+    async with phones(node) as (caller, _):
+        async with node.up() as child:
+            caller.peer = child.sip
+            for number in range(300):
+                caller.dial(f"19{number:04}", BYE)
+            await caller.all_ended(30)
+
+            def kept() -> int:
+                count = 0
+                for (body,) in node.ask("SELECT body FROM refusals"):
+                    count += decode(body).refused_count or 0
+                return count + int(node.ask("SELECT count(*) FROM cdrs")[0][0])
+
+            await until(lambda: kept() == 300)
+            node.kill()
+        for after_s in (0.4, 0.8, 1.2):
+            await node.killed_while_it_starts(after_s)
+        async with node.up() as child:
+            found = await child.command("cdr", "search", "--detail", "number_blocked", "--limit", "1000")
+    assert sum(one["refused_count"] or 1 for one in found["records"]) == 300
+    assert len([one for one in found["records"] if one["disposition"] == "refused_aggregate"]) == 1
+    assert node.ask("SELECT count(*) FROM refusals") == [(0,)]
     node.check_books()
 
 

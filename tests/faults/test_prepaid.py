@@ -138,7 +138,7 @@ async def test_what_was_reserved_comes_back_after_a_crash(make_node: MakeNode) -
             caller.dial("1001", Plan(answer_s=None), account="other")
             await node.live("1000", answered=True)
             await until(lambda: node.ask("SELECT 1 FROM open_calls WHERE kind = 'established'"))
-            assert await node.account("prepaid") == await node.account("other") == 0
+            assert await node.account("prepaid") == await node.account("other") == Decimal("0.4")
             [(begun_ns,)] = node.ask(heartbeat)
             await until(lambda: node.ask(heartbeat)[0][0] > begun_ns + 100_000_000)  # enough to be charged
             node.kill()

@@ -17,7 +17,6 @@ from msgspec.structs import replace
 
 from sidecar.adapters.deck_files import read_deck
 from sidecar.core.account_rules import AccountFrom, AccountRule, AccountRules
-from sidecar.core.account_terms import AccountKind
 from sidecar.core.audit import Operator
 from sidecar.core.commands import Release
 from sidecar.core.margin import ExchangeRate, ExchangeTable
@@ -240,10 +239,8 @@ async def test_a_reload_takes_over_tls_files_or_leaves_all_as_it_was(node: Node)
 
 
 async def test_an_account_is_made_topped_up_and_used_by_the_next_call(node: Node) -> None:
-    made = await node.admin.accounts.create(
-        say.AccountCreateParams(name="acme", kind=AccountKind.PREPAID), ANN
-    )
-    assert (made.currency, made.kind, balances(made)) == ("EUR", "prepaid", [("0", "EUR")])
+    made = await node.admin.accounts.create(say.AccountCreateParams(name="acme", prepaid=True), ANN)
+    assert (made.currency, made.prepaid, balances(made)) == ("EUR", True, [("0", "EUR")])
     assert node.calls.policy.accounts["acme"].prepaid
     booked = await node.admin.accounts.topup(
         say.AccountTopupParams(name="acme", amount="12.50", reference="invoice 7"), ANN
@@ -255,9 +252,9 @@ async def test_making_an_account_again_does_nothing_unless_the_terms_differ(node
     await node.admin.accounts.create(say.AccountCreateParams(name="acme"), ANN)
     await node.admin.accounts.create(say.AccountCreateParams(name="acme", currency="EUR"), ANN)
     for other in (
-        say.AccountCreateParams(name="acme", kind=AccountKind.PREPAID),
+        say.AccountCreateParams(name="acme", prepaid=True),
         say.AccountCreateParams(name="acme", currency="USD"),
-        say.AccountCreateParams(name="demo", kind=AccountKind.PREPAID),
+        say.AccountCreateParams(name="demo", prepaid=True),
     ):
         with pytest.raises(CommandError, match="other terms") as refused:
             await node.admin.accounts.create(other, ANN)
@@ -332,7 +329,7 @@ async def test_an_account_is_given_addresses_and_they_are_taken_away_again(node:
     assert await node.store.accounts.addresses() == (("192.0.2.0/24", "acme"), ("2001:db8::/32", "acme"))
     entries = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
     assert [(one.action, one.subject, decoded(one.before), decoded(one.after)) for one in entries] == [
-        ("account.create", "acme", None, {"currency": "EUR", "kind": "postpaid"}),
+        ("account.create", "acme", None, {"currency": "EUR", "prepaid": False}),
         ("account.address", "acme", None, {"block": "192.0.2.0/24"}),
         ("account.address", "acme", None, {"block": "2001:db8::/32"}),
         ("account.address", "demo", None, {"block": "192.0.2.7/32"}),
@@ -405,7 +402,7 @@ async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
     )
     before = await node.up("0044123")
     node.decks["demo"] = read_deck(dearer)
-    taken = await node.admin.deck_reload(say.DeckReloadParams(name="demo"), ANN)
+    taken = await node.admin.decks.reload(say.DeckReloadParams(name="demo"), ANN)
     assert (taken.revision, taken.rates) == (node.decks["demo"].revision, 1)
     after = await node.whole("0044123", talk_ms=1_000)
     await node.calls.release_live("ann", "")
@@ -420,7 +417,7 @@ async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
 async def test_a_deck_that_cannot_be_taken_over_changes_nothing(node: Node) -> None:
     policy = node.calls.policy
     with pytest.raises(CommandError, match="no deck is in force as retail") as refused:
-        await node.admin.deck_reload(say.DeckReloadParams(name="retail"), ANN)
+        await node.admin.decks.reload(say.DeckReloadParams(name="retail"), ANN)
     assert refused.value.code is ErrorCode.REFUSED
     assert node.calls.policy is policy
 
@@ -494,16 +491,14 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "node.gateways",
         "node.status",
         "account.create",
-        "account.set",
-        "account.enable",
-        "account.disable",
         "account.address",
         "account.show",
-        "account.list",
         "account.topup",
-        "account.adjust",
-        "account.ledger",
         "deck.reload",
+        "deck.check",
+        "deck.activate",
+        "deck.rollback",
+        "deck.cancel",
         "cdr.show",
         "cdr.tail",
         "cdr.search",
@@ -524,8 +519,8 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
 
 async def test_what_people_do_to_accounts_is_listed_with_who_did_it(node: Node) -> None:
     bob = Operator("bob", 0)
-    await node.admin.accounts.create(say.AccountCreateParams(name="acme", kind=AccountKind.PREPAID), ANN)
-    await node.admin.accounts.create(say.AccountCreateParams(name="acme", kind=AccountKind.PREPAID), bob)
+    await node.admin.accounts.create(say.AccountCreateParams(name="acme", prepaid=True), ANN)
+    await node.admin.accounts.create(say.AccountCreateParams(name="acme", prepaid=True), bob)
     topup = say.AccountTopupParams(name="acme", amount="5", reference="1")
     await node.admin.accounts.topup(topup, bob)
     await node.admin.accounts.topup(topup, ANN)
@@ -537,7 +532,7 @@ async def test_what_people_do_to_accounts_is_listed_with_who_did_it(node: Node) 
         "account.create",
         "acme",
     )
-    assert [bytes(made.before), bytes(made.after)] == [b"null", b'{"currency":"EUR","kind":"prepaid"}']
+    assert [bytes(made.before), bytes(made.after)] == [b"null", b'{"currency":"EUR","prepaid":true}']
     assert (paid.operator, paid.uid, paid.action, paid.subject) == ("bob", 0, "account.topup", "acme")
     assert bytes(paid.before) == b'{"balance":"0","currency":"EUR"}'
     assert bytes(paid.after) == b'{"balance":"5","currency":"EUR","reference":"1"}'
@@ -663,7 +658,7 @@ async def test_what_cannot_be_noted_is_not_changed_and_a_release_is_noted_later(
     for refused in (
         node.admin.accounts.create(say.AccountCreateParams(name="acme"), ANN),
         node.admin.accounts.topup(say.AccountTopupParams(name="demo", amount="5", reference="1"), ANN),
-        node.admin.deck_reload(say.DeckReloadParams(name="other"), ANN),
+        node.admin.decks.reload(say.DeckReloadParams(name="other"), ANN),
         node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN),
         node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN),
         node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="ann"), ANN),
@@ -697,7 +692,7 @@ async def test_each_change_is_noted_with_what_was_before_it(node: Node) -> None:
     node.settings = Reread(policy=replace(node.calls.policy, margin_floor=Decimal("0.5")))
     bob = Operator("bob", 7)
     for _ in range(2):  # the second time nothing is changed, so nothing is noted, but for the drain
-        await node.admin.deck_reload(say.DeckReloadParams(name="demo"), bob)
+        await node.admin.decks.reload(say.DeckReloadParams(name="demo"), bob)
         await node.admin.node_reload(say.NodeReloadParams(operator="bob"), bob)
         await node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="bob"), bob)
     await node.admin.records.rerate(await dearer(node, call_id), bob)
@@ -757,10 +752,10 @@ async def test_a_deck_read_first_does_not_come_into_force_last(node: Node) -> No
     node.read_deck = slow
     wanted = say.DeckReloadParams(name="demo")
     async with asyncio.TaskGroup() as asking:
-        asking.create_task(node.admin.deck_reload(wanted, ANN), name="first")
+        asking.create_task(node.admin.decks.reload(wanted, ANN), name="first")
         await asyncio.to_thread(begun.wait)
         node.read_deck = lambda _: new
-        asking.create_task(node.admin.deck_reload(wanted, ANN), name="second")
+        asking.create_task(node.admin.decks.reload(wanted, ANN), name="second")
         await node.written()
         go_on.set()
     assert node.calls.policy.decks["demo"] is new

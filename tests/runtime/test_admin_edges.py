@@ -31,7 +31,6 @@ from sidecar.runtime.admin import Admin, Reread
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode_json
 from sidecar.wire.control import CommandError, ErrorCode
-from tests.adapters.store_calls import terms_of
 from tests.runtime.node_help import WALL_NS, Node, a_node
 
 ANN = Operator("ann", 1000)
@@ -178,7 +177,7 @@ async def test_what_is_wrong_is_told_up_to_ten_times(node: Node) -> None:
     node.read_deck = lambda _: errors
     for refused_by in (
         node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN),
-        node.admin.deck_reload(say.DeckReloadParams(name="demo"), ANN),
+        node.admin.decks.reload(say.DeckReloadParams(name="demo"), ANN),
     ):
         with pytest.raises(CommandError) as refused:
             await refused_by
@@ -202,7 +201,7 @@ async def test_a_node_that_reads_only_at_its_start_says_so(node: Node) -> None:
     )
     for refused_by in (
         plain.node_reload(say.NodeReloadParams(operator="ann"), ANN),
-        plain.deck_reload(say.DeckReloadParams(name="demo"), ANN),
+        plain.decks.reload(say.DeckReloadParams(name="demo"), ANN),
     ):
         with pytest.raises(CommandError, match="only when it starts") as refused:
             await refused_by
@@ -240,7 +239,7 @@ async def test_a_deck_is_taken_over_where_none_was_and_noted_where_it_is_another
     asked = say.DeckReloadParams(name="new")
     for deck in (Deck("first", []), Deck("first", [rate]), Deck("second", [rate])):
         node.decks["new"] = deck
-        taken = await node.admin.deck_reload(asked, ANN)
+        taken = await node.admin.decks.reload(asked, ANN)
         assert (taken.revision, taken.rates) == (deck.revision, len(deck))
     notes = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
     assert [(bytes(note.before), bytes(note.after)) for note in notes] == [
@@ -254,9 +253,9 @@ async def test_a_deck_is_taken_over_where_none_was_and_noted_where_it_is_another
 
 async def test_an_account_that_only_the_store_knows_keeps_its_terms(node: Node) -> None:
     for name, currency, prepaid in (("other", "CHF", False), ("stored", "USD", True)):
-        await node.store.accounts.create(terms_of(name, currency, prepaid))
+        await node.store.accounts.create(name, currency, prepaid)
     shown = await node.admin.accounts.show(say.AccountShowParams(name="stored"), ANN)
-    assert (shown.name, shown.currency, shown.kind) == ("stored", "USD", "prepaid")
+    assert (shown.name, shown.currency, shown.prepaid) == ("stored", "USD", True)
     await topped_up(node, "stored")
     shown = await node.admin.accounts.show(say.AccountShowParams(name="stored"), ANN)
     assert [(one.amount, one.currency) for one in shown.balances] == [("5", "USD")]

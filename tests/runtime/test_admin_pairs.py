@@ -12,7 +12,6 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
-from sidecar.core.account_terms import AccountKind
 from sidecar.core.audit import Operator
 from sidecar.core.commands import Release
 from sidecar.core.rerate import rerate
@@ -52,9 +51,7 @@ class Create(Act):
         self.subject = f"made{self.number}"
 
     async def ask(self) -> None:
-        await self.node.admin.accounts.create(
-            say.AccountCreateParams(name=self.subject, kind=AccountKind.PREPAID), ANN
-        )
+        await self.node.admin.accounts.create(say.AccountCreateParams(name=self.subject, prepaid=True), ANN)
 
     async def check(self) -> None:
         assert self.node.calls.policy.accounts[self.subject].prepaid
@@ -116,7 +113,7 @@ class ReloadDeck(Act):
         self.node.decks[self.subject] = Deck(f"revision {self.number}", [rate])
 
     async def ask(self) -> None:
-        await self.node.admin.deck_reload(say.DeckReloadParams(name=self.subject), ANN)
+        await self.node.admin.decks.reload(say.DeckReloadParams(name=self.subject), ANN)
 
     async def check(self) -> None:
         assert self.node.calls.policy.decks[self.subject] is self.node.decks[self.subject]

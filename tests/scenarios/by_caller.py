@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario
+from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario, armed_for
 from tests.scenarios.world import account
 
 PREPAID = {"accounts": account(prepaid=True)}
@@ -81,9 +81,9 @@ CALLER = (
         policy=PREPAID,
         balance="1",
         cdr="caller/bye 200 16 answered 4000 message/observed",
-        wire=f"{ROUTED}, arm grant_used_up 1000000, answer",
+        wire=f"{ROUTED}, {armed_for(60)}, answer",
         sold="0.004",
-        also={"granted_s": 1_000},
+        also={"granted_s": 60},
     ),
     Scenario(
         name="caller-bye-while-ringing",  # RFC 3261 §15: an early dialog may be ended by BYE

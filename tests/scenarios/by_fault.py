@@ -7,7 +7,7 @@ from datetime import datetime
 from sidecar.core.policy import RecordFlags
 from sidecar.core.records import utc
 from tests.scenarios import world
-from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario
+from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario, armed_for, refused_after
 from tests.scenarios.world import account
 
 
@@ -165,7 +165,7 @@ CRASH = (
         balance="1",
         cdr="server/fault/crash_recovered 500 41 failed 0 heartbeat/inferred",
         wire=f"{ROUTED}, {ENDED}",
-        also={"granted_s": 1_000},
+        also={"granted_s": 60},
     ),
     Scenario(
         name="server-crash-while-ringing-answered-late",  # the callee's 2xx crosses our CANCEL
@@ -253,7 +253,7 @@ CRASH = (
         policy=PREPAID,
         balance="0.0051",
         cdr="server/fault/crash_recovered 500 41 answered 5000 proved/recovered",
-        wire=f"{ROUTED}, arm grant_used_up 5000, answer, {ENDED}",
+        wire=f"{ROUTED}, {armed_for(5)}, answer, {refused_after(5)}, {ENDED}",
         sold="0.005",
         also={"overrun_ms": 4},
     ),

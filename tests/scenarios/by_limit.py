@@ -10,9 +10,13 @@ from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import DeadPeerBilling, LegName, MaxDurationOf
 from tests.scenarios import world
-from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario
-from tests.scenarios.world import COST_PER_MINUTE, PRICE_PER_MINUTE, account, deck, gateways
+from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario, armed_for, refused_after
+from tests.scenarios.world import COST_PER_MINUTE, PRICE_PER_MINUTE, account, deck, gateways, policy_of
 
+# Asked again 200 ms after a failure, and after 2 s where the grant has ended.
+ASKED = [f"arm extend {at_ms}" for at_ms in (60_001, 62_002, 64_003, 66_004, 68_005, 70_006)]
+AWAY = ", ".join(ASKED)
+BACK = ", ".join([*ASKED[:3], "arm ledger_unreachable 130000", "arm extend 119800"])
 PREPAID = {"accounts": account(prepaid=True)}
 SOLD_FOR_3_S = {
     "sell": Deck("sell-3", [replace(rate, max_duration_s=3) for rate in deck("s", PRICE_PER_MINUTE)]),
@@ -204,7 +208,7 @@ CREDIT = (
         policy=PREPAID,
         balance="0.0059",
         cdr="server/credit/grant_used_up 402 16 answered 5000 timer/observed",
-        wire=f"{ROUTED}, arm grant_used_up 5000, answer",
+        wire=f"{ROUTED}, {armed_for(5)}, answer, {refused_after(5)}",
         sold="0.005",
         also={"granted_s": 5, "overrun_ms": 0},
     ),
@@ -219,7 +223,7 @@ CREDIT = (
         policy=PREPAID,
         balance="0.003",
         cdr="server/credit/grant_used_up 402 16 answered 3000 timer/observed",
-        wire=f"{ROUTED}, arm grant_used_up 3000, answer",
+        wire=f"{ROUTED}, {armed_for(3)}, answer, {refused_after(3)}",
         sold="0.003",
         also={"talk_ms": 3_030, "overrun_ms": 30},
     ),
@@ -235,9 +239,118 @@ CREDIT = (
         policy=PREPAID,
         balance="0.003",
         cdr="caller/bye 200 16 answered 3000 message/observed",
-        wire=f"{ROUTED}, arm grant_used_up 3000, answer",
+        wire=f"{ROUTED}, {armed_for(3)}, answer",
         sold="0.003",
         also={"talk_ms": 4_000, "overrun_ms": 1_000},
+    ),
+    Scenario(
+        name="server-credit-exhausted-in-third-slice",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+        """,
+        policy=PREPAID,
+        balance="0.1259",
+        cdr="server/credit/grant_used_up 402 16 answered 125000 timer/observed",
+        wire=f"{ROUTED}, {armed_for(60)}, answer, {armed_for(120)}, {armed_for(125)}, {refused_after(125)}",
+        sold="0.125",
+        also={"granted_s": 125, "overrun_ms": 0},
+    ),
+    Scenario(
+        name="caller-bye-in-second-slice",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            92_001 A BYE
+        """,
+        policy=PREPAID,
+        balance="1",
+        cdr="caller/bye 200 16 answered 90000 message/observed",
+        wire=f"{ROUTED}, {armed_for(60)}, answer, {armed_for(120)}",
+        sold="0.09",
+        also={"granted_s": 120},
+    ),
+    Scenario(
+        name="caller-bye-after-top-up-in-call",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            12_000 account topped_up 0.005
+            27_001 account topped_up 1
+            52_001 A BYE
+        """,
+        policy=PREPAID,
+        balance="0.03",
+        cdr="caller/bye 200 16 answered 50000 message/observed",
+        wire=f"{ROUTED}, {armed_for(30)}, answer, {armed_for(90)}",
+        sold="0.05",
+        also={"granted_s": 90},
+    ),
+    Scenario(
+        name="server-max-duration-prepaid",  # the last slice ends with the longest call
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+        """,
+        policy={**PREPAID, "timers": replace(policy_of().timers, max_duration_ms=90_500)},
+        balance="1",
+        cdr="server/timeout/max_duration 408 16 answered 90500 timer/observed",
+        wire=f"{ROUTED}, {armed_for(60)}, answer, arm max_duration 90500",
+        sold="0.091",
+        also={"granted_s": 91},
+    ),
+    Scenario(
+        name="server-ledger-unreachable-in-call",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            30_000 disk stalls
+            62_500 disk works
+        """,
+        policy=PREPAID,
+        balance="1",
+        cdr="server/resource/ledger_unreachable 503 42 answered 60000 timer/observed",
+        wire=f"{ROUTED}, {armed_for(60)}, answer",
+        sold="0.06",
+        also={"granted_s": 60},
+    ),
+    Scenario(
+        name="server-ledger-unreachable-for-too-long",  # what is beyond the grant is not billed
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            30_000 disk fails
+            75_000 disk works
+        """,
+        policy={**PREPAID, "store_away_s": 10},
+        balance="1",
+        cdr="server/resource/ledger_unreachable 503 42 answered 60000 timer/observed",
+        wire=f"{ROUTED}, arm ledger_unreachable 70000, arm extend 59800, answer, {AWAY}",
+        sold="0.06",
+        also={"granted_s": 60, "talk_ms": 70_000, "overrun_ms": 10_000},
+    ),
+    Scenario(
+        name="caller-bye-after-ledger-was-away",
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            30_000 disk fails
+            65_000 disk works
+            82_001 A BYE
+        """,
+        policy={**PREPAID, "store_away_s": 10},
+        balance="1",
+        cdr="caller/bye 200 16 answered 80000 message/observed",
+        wire=f"{ROUTED}, arm ledger_unreachable 70000, arm extend 59800, answer, {BACK}",
+        sold="0.08",
+        also={"granted_s": 120, "overrun_ms": 0},
     ),
     Scenario(
         name="server-no-credit",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecar.core.tariff import Deck, Rate, parse_steps
-from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario
+from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario, armed_for
 from tests.scenarios.world import PRICE_PER_MINUTE, account, deck
 
 
@@ -54,7 +54,7 @@ PRICE = (
         },
         balance="0.02",
         cdr="caller/bye 200 16 answered 3000 message/observed",
-        wire=f"{ROUTED}, arm grant_used_up 4000, answer",
+        wire=f"{ROUTED}, {armed_for(4)}, answer",
         sold="0.003",
         also={"granted_s": 4},
     ),

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sidecar.core.admit import open_call
-from sidecar.core.books import Outcome, OutcomeKind
+from sidecar.core.books import Outcome, OutcomeKind, as_granted
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import (
@@ -21,6 +21,7 @@ from sidecar.core.commands import (
     ArmDeadline,
     Command,
     EntryKind,
+    Extend,
     NoteRefusal,
     Reject,
     RelayAnswer,
@@ -42,6 +43,7 @@ from sidecar.core.events import (
     CreditRefused,
     DeadlineReached,
     Event,
+    GrantExtended,
     LegIdentity,
     LegTerminated,
     ReleaseDue,
@@ -99,6 +101,8 @@ class Environment:
         self._heard_code = 0
         self._answer_held = False
         self._answered = False
+        self._answered_ms: int | None = None
+        self._armed: dict[DeadlineKind, ArmDeadline] = {}
         self._acknowledged = False
         self._ended = False  # the wire knows that the call is over
         self.crashed = False
@@ -190,7 +194,7 @@ class Environment:
         if not self._ended and self._open:
             reached = DeadlineReached(**self._here(), kind=kind, heard_code=self._heard_code, silence=silence)
             self._happens(reached)
-            if kind is not DeadlineKind.RING:
+            if kind not in (DeadlineKind.RING, DeadlineKind.EXTEND):
                 self._end_wire()
 
     def _hold_expired(self) -> None:
@@ -204,7 +208,7 @@ class Environment:
     def _relay_answer(self) -> None:
         if self._ended:
             return
-        self._answered = True
+        self._answered, self._answered_ms = True, self._now_ms
         self._at(self._now_ms + TIMER_F_MS, self._unacknowledged)
         self._happens(AnswerRelayed(**self._here()))
 
@@ -213,11 +217,19 @@ class Environment:
             self._deadline(DeadlineKind.NO_ACK)
 
     def _arm(self, command: ArmDeadline) -> None:
+        """From now, or from our 2xx on leg A. Each takes the place of the one before of its kind; GRANT and
+        MAX_DURATION are one."""
+        is_limit = command.kind in (DeadlineKind.GRANT, DeadlineKind.MAX_DURATION)
+        kind = DeadlineKind.GRANT if is_limit else command.kind
+        self._armed[kind] = command
+
         def fire() -> None:
-            if (command.kind is DeadlineKind.RING) == (not self._answer_held):
+            rings = not self._answer_held
+            if self._armed.get(kind) is command and (kind is DeadlineKind.RING) == rings:
                 self._deadline(command.kind)
 
-        self._at(self._now_ms + command.after_ms + self._late_ms, fire)
+        begun_ms = self._now_ms if kind is DeadlineKind.RING else self._answered_ms or self._now_ms
+        self._at(max(self._now_ms, begun_ms + command.after_ms) + self._late_ms, fire)
 
     def _route(self, command: Route) -> None:
         self._open.add(LegName.B)
@@ -264,7 +276,8 @@ class Environment:
                 self._open = {leg for leg, state in states.items() if state is not SavedLegState.OVER}
                 self._ended = False
             case ArmDeadline():
-                self.wire.append(f"arm {command.text} {command.after_ms}")
+                is_report = command.kind is DeadlineKind.EXTEND
+                self.wire.append(f"arm {'extend' if is_report else command.text} {command.after_ms}")
                 self._arm(command)
             case _:
                 raise ValueError(f"no such command: {command}")
@@ -273,7 +286,8 @@ class Environment:
 
     def _commit(self, step: Sequence[StoreCommand]) -> None:
         kinds = {command.kind for command in step if isinstance(command, Append)}
-        if self._disk and kinds & {EntryKind.ADMITTED, EntryKind.ANSWERED}:
+        waits = kinds & {EntryKind.ADMITTED, EntryKind.ANSWERED} or isinstance(step[0], Extend)
+        if self._disk and waits:
             if self._disk == "fails":
                 self._happens(StepFailed(**self._stamps(), call_id=world.call_id()))
             return  # what nobody waits for is kept, and written later
@@ -286,6 +300,13 @@ class Environment:
             case Outcome(kind=OutcomeKind.ADMITTED, granted_s=granted_s, reserved=reserved):
                 self.reserved = reserved
                 self._happens(Admitted(**stamps, granted_s=granted_s, reserved=reserved))
+            case Outcome(
+                kind=OutcomeKind.GRANT_EXTENDED, granted_s=granted_s, reserved=reserved, final=final
+            ):
+                assert granted_s is not None
+                assert reserved is not None
+                self.reserved = reserved
+                self._happens(GrantExtended(**stamps, granted_s=granted_s, reserved=reserved, final=final))
             case Outcome(kind=OutcomeKind.CREDIT_REFUSED):
                 self._happens(CreditRefused(**stamps))
             case Outcome(kind=OutcomeKind.ANSWER_RECORDED):
@@ -297,9 +318,10 @@ class Environment:
     def _journal(self) -> Call | None:
         """The call as the journal holds it open."""
         entry = self.books.entries.get(world.call_id())
-        return (
-            None if entry is None else msgspec.msgpack.decode(msgspec.msgpack.encode(entry.call), type=Call)
-        )
+        if entry is None:
+            return None
+        saved = msgspec.msgpack.decode(msgspec.msgpack.encode(entry.call), type=Call)
+        return as_granted(saved, self.books.open[world.call_id()])
 
     # --- one call -------------------------------------------------------------------------------------------
 

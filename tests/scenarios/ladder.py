@@ -15,7 +15,8 @@ BYE, and the clock that says when a wait is over. Who does what:
     B         100-199, 200, 300-699 (503 early: after early media), late [attempt] (a 2xx),
               stale ATTEMPT CODE (what an earlier attempt got), unreachable, BYE, life, refreshed, lost, deaf,
               gone, slow MS
-    disk      fails, stalls
+    disk      fails, stalls, works
+    account   topped_up AMOUNT
     node      crashes [ms since the last heartbeat], loses (the call), late MS (timers), refuses DETAIL CODE
     operator  releases [text], drains, rules
     timer     ring, dead_peer [SIDE METHODS MESSAGE MS: which was asked by what, and last heard how long ago],
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from functools import partial
 
 from msgspec.structs import replace
@@ -54,7 +56,7 @@ from sidecar.core.events import (
     WaitElapsed,
 )
 from sidecar.core.policy import Given
-from sidecar.core.terms import DeadlineKind, Detail, LegName, RouteFailure
+from sidecar.core.terms import DeadlineKind, Detail, LegName, Money, RouteFailure
 from tests.scenarios import world
 from tests.scenarios.environment import Environment
 
@@ -143,7 +145,9 @@ class Ladder(Environment):
             case "B":
                 act = partial(self._callee, what, words, reasons, headers, contacts)
             case "disk":
-                return partial(setattr, self, "_disk", what)
+                return partial(setattr, self, "_disk", "" if what == "works" else what)
+            case "account":
+                return partial(self._account, words)
             case "node":
                 return partial(self._node, what, words)
             case "operator":
@@ -271,3 +275,7 @@ class Ladder(Environment):
             **self._stamps(), call_id=world.call_id(), detail=detail, operator="jane", text=text
         )
         self._happens(event)
+
+    def _account(self, words: Sequence[str]) -> None:
+        (amount,) = words
+        self.books.top_up("acme", Money(Decimal(amount), "EUR"), f"at {self._now_ms}")

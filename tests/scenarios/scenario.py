@@ -19,6 +19,16 @@ ROUTED = f"{ARM}, route 1 alpha"
 ANSWERED = f"{ROUTED}, {ARMED}, answer"
 
 
+def armed_for(granted_s: int) -> str:
+    """A grant that may be extended."""
+    return f"arm ledger_unreachable {granted_s * 1000}, arm extend {granted_s * 1000 - 200}"
+
+
+def refused_after(granted_s: int) -> str:
+    """The books have refused to extend it."""
+    return f"arm grant_used_up {granted_s * 1000}"
+
+
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """`cdr` reads: origin[/reason]/detail, SIP code, Q.850 cause, disposition, billable ms,
     evidence/confidence. It is the record that counts: of the highest revision. `wire` has the commands to the

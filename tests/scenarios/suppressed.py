@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidecar.core.policy import RecordFlags
 from sidecar.core.terms import ServerReason
-from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario
+from tests.scenarios.scenario import ANSWERED, ROUTED, Scenario, armed_for, refused_after
 from tests.scenarios.world import account, gateways
 
 SUPPRESSED = (
@@ -34,7 +34,7 @@ SUPPRESSED = (
         },
         balance="0.005",
         cdr="server/credit/grant_used_up 402 16 answered 5000 timer/observed",
-        wire=f"{ROUTED}, arm grant_used_up 5000, answer",
+        wire=f"{ROUTED}, {armed_for(5)}, answer, {refused_after(5)}",
         sold="-",
         also={"suppressed_by": "SERVER_BILLING_RECORD_SERVER_HANG_UP (credit)"},
     ),

@@ -6,8 +6,8 @@ Nothing is written before `flush`, so a step that is refused (no credit) or repe
 no savepoint is needed. Nothing that outlives the transaction is changed before `committed`: after a rollback
 the batch is thrown away and `Known` still says what the file says.
 
-What jobs may write are the methods of this class and of its parts, `ledger`, `suspense`, `waiting`,
-`addresses`, `sealing` and `erasing`: none gets the connection.
+What jobs may write are the methods of this class and of its parts, `ledger`, `suspense`, `refusals`,
+`waiting`, `addresses`, `sealing` and `erasing`: none gets the connection.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from sidecar.adapters.sqlite.erasing import Erasing
 from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.known import Known, Slot
 from sidecar.adapters.sqlite.ledger import Ledger
-from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys, storable
+from sidecar.adapters.sqlite.refusals import KeptRefusals
+from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys
 from sidecar.adapters.sqlite.sealing import Sealing, was_removed
 from sidecar.adapters.sqlite.suspense import Suspense
 from sidecar.adapters.sqlite.waiting import Waiting
-from sidecar.core.account_books import AccountPosting, Booked, book, open_account, set_terms
-from sidecar.core.account_terms import AccountTerms
 from sidecar.core.audit import Change
 from sidecar.core.books import (
+    AccountPosting,
+    AccountTerms,
     Charged,
     MovementKind,
     OpenCall,
@@ -42,14 +43,16 @@ from sidecar.core.books import (
     Posting,
     Record,
     forget,
+    open_account,
     post,
     revise,
+    top_up,
 )
 from sidecar.core.books_check import plain
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr, message_id
-from sidecar.core.commands import Append, EntryKind, StoreCommand
-from sidecar.core.terms import Money
+from sidecar.core.commands import Append, EntryKind, Publish, StoreCommand, Suppress
+from sidecar.core.terms import Disposition, Money
 from sidecar.ports import OutboxRow
 from sidecar.wire.cdr_codec import CONTENT_VERSION, encode, encode_published
 from sidecar.wire.entries import encode_call
@@ -135,6 +138,7 @@ class Batch:
     ) -> None:
         self.chain = Draft(known.chain)
         self.ledger = Ledger(connection, boot.boot, wall_ns, self.chain)
+        self.refusals = KeptRefusals(connection)
         self.suspense = Suspense(connection, self.ledger)
         self.waiting = Waiting(connection, boot.boot, wall_ns, known.acknowledged_seq, known.head_seq)
         self.addresses = Addresses(connection, boot.boot, wall_ns, self.chain)
@@ -167,6 +171,8 @@ class Batch:
         for command in step:
             if isinstance(command, Append) and command.kind is EntryKind.ADMITTED:
                 self._note_admission(command.call)
+            elif isinstance(command, (Publish, Suppress)) and _is_aggregate(command.cdr):
+                self.refusals.recorded(command.cdr.call_id)
         self._take(post(step, self))
 
     def forget(self, call_id: UUID) -> None:
@@ -181,15 +187,19 @@ class Batch:
 
     def open_account(self, wanted: AccountTerms, change: Change | None) -> str:
         """Empty, or why not."""
-        return self._take_account(open_account(wanted, self, change))
+        posting = open_account(wanted, self, change)
+        if isinstance(posting, str):
+            return posting
+        self._take_account(posting)
+        return ""
 
-    def set_terms(self, wanted: AccountTerms, change: Change | None) -> str:
-        return self._take_account(set_terms(wanted, self, change))
-
-    def book(
-        self, kind: MovementKind, name: str, amount: Money, reference: str, change: Change | None
-    ) -> str:
-        return self._take_account(book(kind, name, amount, reference, self, change))
+    def top_up(self, name: str, amount: Money, reference: str, change: Change | None) -> Money | str:
+        """The balance after it, or why not."""
+        posting = top_up(name, amount, reference, self, change)
+        if isinstance(posting, str):
+            return posting
+        self._take_account(posting)
+        return Money(self.balance(name, amount.currency), amount.currency)
 
     def audit(self, change: Change) -> None:
         """Note it in this transaction: for jobs that change something that core/books knows nothing of."""
@@ -197,17 +207,14 @@ class Batch:
 
     # --- the view: the file, and what this batch has posted -------------------------------------------------
 
-    def wall_ns(self) -> int:
-        return self._wall_ns
-
     def balance(self, account: str, currency: str) -> Decimal:
         return self.ledger.balance(account, currency)
 
     def account(self, name: str) -> AccountTerms | None:
         return self.ledger.account(name)
 
-    def booked(self, account: str, reference: str) -> Booked | None:
-        return self.ledger.booked(account, reference)
+    def is_booked(self, account: str, reference: str) -> bool:
+        return self.ledger.is_booked(account, reference)
 
     def open_call(self, call_id: UUID) -> OpenCall | None:
         slot = self._slot(call_id)
@@ -296,13 +303,10 @@ class Batch:
         if posting.outcome is not None:
             self.outcomes.append(posting.outcome)
 
-    def _take_account(self, posting: AccountPosting | str) -> str:
-        if isinstance(posting, str):
-            return posting
+    def _take_account(self, posting: AccountPosting) -> None:
         self.ledger.book_account(posting)
         if posting.change is not None:
             self._changes.append(posting.change)
-        return ""
 
     def _keep_call(self, posting: Posting) -> None:
         key, before, now = posting.call_id.int, self._slot(posting.call_id), posting.open_call
@@ -385,7 +389,7 @@ class Batch:
     def _audited(self, change: Change) -> tuple[object, ...]:
         by = change.operator
         texts = (change.action, change.subject, change.before, change.after, change.text)
-        return (self._boot.boot, self._wall_ns, storable(by.name), by.uid, *map(storable, texts))
+        return (self._boot.boot, self._wall_ns, _storable(by.name), by.uid, *map(_storable, texts))
 
     # --- open calls -----------------------------------------------------------------------------------------
 
@@ -410,8 +414,10 @@ class Batch:
         for row in rows:
             chain.put_open(int(row[0]), row[:-2])  # type: ignore[call-overload]
         for now in self._held_alone():
-            held = (*_held(now.open_call.reserved), now.slot)
-            connection.execute("UPDATE open_calls SET currency = ?, reserved = ? WHERE slot = ?", held)
+            held = (*_held(now.open_call.reserved), now.open_call.granted_s, now.slot)
+            connection.execute(
+                "UPDATE open_calls SET currency = ?, reserved = ?, granted_s = ? WHERE slot = ?", held
+            )
             for row in connection.execute(OPEN_CALL, (now.slot,)):
                 chain.put_open(now.slot, row)
 
@@ -443,5 +449,14 @@ class Batch:
         return rows
 
 
+def _is_aggregate(cdr: Cdr) -> bool:
+    return cdr.disposition is Disposition.REFUSED_AGGREGATE
+
+
 def _held(reserved: Money | None) -> tuple[str | None, str | None]:
     return (reserved.currency, plain(reserved.amount)) if reserved is not None else (None, None)
+
+
+def _storable(text: str | None) -> str | None:
+    """JSON may name lone surrogates, which SQLite cannot store."""
+    return text if text is None else text.encode(errors="backslashreplace").decode()

@@ -66,7 +66,10 @@ class Erasing:
                 self._replace(table, key, rest, number, pseudonym, key_of)
                 records += 1
         open_calls = sum(
-            number.encode() in body for (body,) in connection.execute("SELECT body FROM open_calls")
+            number.encode() in body
+            for (body,) in connection.execute(
+                "SELECT body FROM open_calls UNION ALL SELECT body FROM refusals"
+            )
         )
         return Erased(pseudonym=pseudonym, records=records, waiting=waiting, open_calls=open_calls)
 

@@ -199,6 +199,7 @@ def renew_epoch(connection: apsw.Connection, wall_ns: int) -> str:
     that is open here may have left already."""
     epoch = str(uuid4())
     connection.execute("UPDATE open_calls SET maybe_told = 1")
+    connection.execute("UPDATE refusals SET maybe_told = 1")
     connection.execute(
         "UPDATE store SET epoch = ?, epoch_base_seq = head_seq, created_wall_ns = ?", (epoch, wall_ns)
     )

@@ -50,10 +50,12 @@ def recall(connection: apsw.Connection, key: ChainKey) -> Known:
         "SELECT slot, call_id, account, currency, reserved, granted_s, maybe_told FROM open_calls"
     ):
         known.next_slot = max(known.next_slot, slot + 1)
-        open_call = OpenCall(
-            account=account,
-            granted_s=granted_s,
-            reserved=Money(Decimal(reserved), currency) if reserved is not None else None,
-        )
+        open_call = open_call_of(account, currency, reserved, granted_s)
         known.open[UUID(bytes=call_id).int] = Slot(slot, open_call, maybe_told=bool(maybe_told))
     return known
+
+
+def open_call_of(account: str, currency: str | None, reserved: str | None, granted_s: int | None) -> OpenCall:
+    """What the books hold of a call, by the columns of its row."""
+    held = None if reserved is None or currency is None else Money(Decimal(reserved), currency)
+    return OpenCall(account=account, granted_s=granted_s, reserved=held)

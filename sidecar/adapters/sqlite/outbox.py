@@ -138,7 +138,7 @@ def _pending(connection: apsw.Connection, after_seq: int, rows_max: int) -> Sequ
             with suppress(DamagedError):
                 rows.append(row_of(seq, sound(body, crc, f"record {seq}")))
         is_more = found == room
-    return rows
+    return tuple(rows)
 
 
 def row_of(seq: int, body: bytes) -> OutboxRow:

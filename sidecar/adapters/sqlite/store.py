@@ -34,6 +34,7 @@ from sidecar.adapters.sqlite.file import (
     verify,
 )
 from sidecar.adapters.sqlite.keys import KEY_FILE_NAME, add_key, read_keys
+from sidecar.adapters.sqlite.known import open_call_of
 from sidecar.adapters.sqlite.loss import Loss, begin_after_loss, missing, refuse_missing
 from sidecar.adapters.sqlite.migrations import Migrated, open_migrated
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
@@ -41,6 +42,7 @@ from sidecar.adapters.sqlite.pacing import COMPANY_MS_MAX, Pacing
 from sidecar.adapters.sqlite.page_one import KEPT_NAME, keep_schema
 from sidecar.adapters.sqlite.place import Place
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
+from sidecar.adapters.sqlite.refusals import found_refusals
 from sidecar.adapters.sqlite.replay import SqliteReplays
 from sidecar.adapters.sqlite.retention import SqliteRetention
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
@@ -51,11 +53,20 @@ from sidecar.adapters.sqlite.told import TOLD_NAME, ToldFile, read_told
 from sidecar.adapters.sqlite.work import Job, Report, waiting_call
 from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
 from sidecar.core.audit import NODE, Change
-from sidecar.core.books import Outcome, OutcomeKind
+from sidecar.core.books import Outcome, OutcomeKind, as_granted
 from sidecar.core.call import Call, Stamp
+from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey
 from sidecar.core.commands import StoreCommand
-from sidecar.core.events import Admitted, AnswerRecorded, CallEvent, CallFoundOpen, CreditRefused, StepFailed
+from sidecar.core.events import (
+    Admitted,
+    AnswerRecorded,
+    CallEvent,
+    CallFoundOpen,
+    CreditRefused,
+    GrantExtended,
+    StepFailed,
+)
 from sidecar.ports import Clock
 from sidecar.wire.entries import EntryError, decode_call
 
@@ -85,6 +96,7 @@ class SqliteStore:
         self._data_dir = data_dir
         self._boot = boot
         self._found = found
+        self._found_refusals = found_refusals(connection, boot.epoch)
         self._clock = clock
         self._queue_steps_max = queue_steps_max
         self._vfs = vfs
@@ -282,6 +294,12 @@ class SqliteStore:
         have lived."""
         return self._found
 
+    def found_refusals(self) -> Sequence[Cdr]:
+        return self._found_refusals
+
+    def keep_refusals(self, aggregates: Sequence[Cdr]) -> None:
+        self._pacing.add(Job(run=lambda batch: batch.refusals.keep(aggregates), done=_nobody), may_wait=True)
+
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
         """Every commit writes the clocks as they stood when it began; this makes sure that there is one. It
         also looks whether the file is still there: where not, no new call is taken until it is."""
@@ -404,8 +422,9 @@ def _keys(connection: apsw.Connection, file: Path) -> Sequence[ChainKey]:
 
 def _found_open(connection: apsw.Connection) -> Sequence[FoundOpen]:
     found = []
-    for call_id, body, crc, mono_ns, wall_ns in connection.execute(
-        "SELECT call_id, body, crc, heartbeat_mono_ns, heartbeat_wall_ns"
+    for call_id, body, crc, account, currency, reserved, granted_s, mono_ns, wall_ns in connection.execute(
+        "SELECT call_id, body, crc, account, currency, reserved, granted_s,"
+        " heartbeat_mono_ns, heartbeat_wall_ns"
         " FROM open_calls JOIN boots USING (boot) ORDER BY slot"
     ):
         try:
@@ -415,6 +434,7 @@ def _found_open(connection: apsw.Connection) -> Sequence[FoundOpen]:
             raise
         except EntryError as error:
             raise StoreError(f"{connection.filename}: call {UUID(bytes=call_id)}: {error}") from error
+        call = as_granted(call, open_call_of(account, currency, reserved, granted_s))
         last = max(Stamp(mono_ns, wall_ns), *_stamps(call), key=lambda stamp: stamp.mono_ns)
         event = CallFoundOpen(call_id=call.call_id, mono_ns=last.mono_ns, wall_ns=last.wall_ns)
         found.append((call, event))
@@ -451,10 +471,19 @@ def _event(outcome: Outcome, mono_ns: int, wall_ns: int) -> CallEvent:
         )
     if outcome.kind is OutcomeKind.ANSWER_RECORDED:
         return AnswerRecorded(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
-    if outcome.kind is OutcomeKind.CREDIT_REFUSED:
-        return CreditRefused(
-            call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns, detail=outcome.detail, rule=outcome.rule
+    if outcome.kind is OutcomeKind.GRANT_EXTENDED:
+        assert outcome.granted_s is not None, "a grant of nothing"
+        assert outcome.reserved is not None, "a grant that nothing is held for"
+        return GrantExtended(
+            call_id=call_id,
+            mono_ns=mono_ns,
+            wall_ns=wall_ns,
+            granted_s=outcome.granted_s,
+            reserved=outcome.reserved,
+            final=outcome.final,
         )
+    if outcome.kind is OutcomeKind.CREDIT_REFUSED:
+        return CreditRefused(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
     return StepFailed(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
 
 

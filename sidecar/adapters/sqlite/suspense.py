@@ -59,7 +59,7 @@ class Suspense:
         return [
             one
             for one in suspended(self._connection, account)
-            if self._ledger.booked(account, suspense_reference(one.entry)) is None
+            if not self._ledger.is_booked(account, suspense_reference(one.entry))
         ]
 
     def suspect(self, account: str, currency: str) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.core.books import Outcome, OutcomeKind
 from sidecar.core.chain import Link
-from sidecar.core.commands import Append, EntryKind, StoreCommand
+from sidecar.core.commands import Append, EntryKind, Extend, StoreCommand
 from sidecar.ports import OutboxRow, UnavailableError
 
 Step = tuple[StoreCommand, ...]
@@ -90,8 +90,11 @@ class Kept:
 
 
 def waiting_call(step: Step) -> UUID | None:
-    """The call that waits for the outcome of this step: it is to be admitted, or its answer is held."""
+    """The call that waits for the outcome of this step: it is to be admitted, its answer is held, or its
+    grant will soon be used up."""
     for command in step:
+        if isinstance(command, Extend):
+            return command.call_id
         if isinstance(command, Append) and command.kind in _WAITING:
             return command.call.call_id
     return None

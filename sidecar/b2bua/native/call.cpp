@@ -95,6 +95,7 @@ SIDECAR_ROW(inputs::BrokenTransport, transport_broken,       transport_broken,  
 SIDECAR_ROW(inputs::HoldDeadline,   held_too_long,           unknown,                 held_too_long,           held_too_long,         unknown,                unknown,           unknown)
 SIDECAR_ROW(inputs::RingDeadline,   rang_too_long,           rang_too_long,           rang_too_long,           rang_too_long,         unknown,                unknown,           unknown)
 SIDECAR_ROW(inputs::Limit,          unknown,                 unknown,                 unknown,                 unknown,               limit_reached,          ignored,           unknown)
+SIDECAR_ROW(inputs::ExtendDeadline, unknown,                 unknown,                 unknown,                 unknown,               slice_ending,           unknown,           unknown)
 SIDECAR_ROW(inputs::Life,           ignored,                 ignored,                 ignored,                 ignored,               show_life,              ignored,           ignored)
 SIDECAR_ROW(inputs::Request,        relay_before_answer,     relay_before_answer,     relay_before_answer,     relay_before_answer,   relay_in_call,          refuse_late,       refuse_adopted)
 SIDECAR_ROW(inputs::LegEnded,       unknown,                 ignored,                 unknown,                 unknown,               unknown,                report_ended_legs, report_ended_legs)
@@ -312,8 +313,8 @@ void Call::relay_answer(const commands::RelayAnswer&) {
     context_.counters.add(Counter::answers_relayed);
     answered_at_ = Moment::now();
     tell(AnswerRelayed{}, answered_at_);
-    if (duration_ms_ >= 0) duration_.arm(duration_ms_);
-    if (grant_ms_ >= 0) grant_.arm(grant_ms_);
+    if (limit_ms_ >= 0) limit_.arm(limit_ms_);
+    if (extend_ms_ >= 0) extend_.arm(extend_ms_);
     liveness_.start(a_, *b_);
     session_.start(a_, *b_);
 }
@@ -344,12 +345,13 @@ void Call::arm_before_answer(const commands::ArmDeadline& command) {
         case DeadlineKind::ring:
             return ring_.arm(command.after_ms);
         case DeadlineKind::max_duration:
-            duration_ms_ = command.after_ms;
-            duration_reasons_ = {our_reason(command.q850_cause, command.text)};
-            return;
         case DeadlineKind::grant:
-            grant_ms_ = command.after_ms;
-            grant_reasons_ = {our_reason(command.q850_cause, command.text)};
+            limit_kind_ = command.kind;
+            limit_ms_ = command.after_ms;
+            limit_reasons_ = {our_reason(command.q850_cause, command.text)};
+            return;
+        case DeadlineKind::extend:
+            extend_ms_ = command.after_ms;
             return;
         case DeadlineKind::hold:
         case DeadlineKind::no_ack:
@@ -363,8 +365,8 @@ void Call::arm_in_call(const commands::ArmDeadline& command) {
     if (command.kind == DeadlineKind::ring) return;  // it does not ring any more
     arm_before_answer(command);
     const long long left_ms = command.after_ms - (Moment::now().mono_ns - answered_at_.mono_ns) / 1'000'000;
-    if (command.kind == DeadlineKind::max_duration) duration_.arm(left_ms);
-    if (command.kind == DeadlineKind::grant) grant_.arm(left_ms);
+    if (command.kind == DeadlineKind::max_duration || command.kind == DeadlineKind::grant) limit_.arm(left_ms);
+    if (command.kind == DeadlineKind::extend) extend_.arm(left_ms);
 }
 
 // --- ending ----------------------------------------------------------------------------------------------------------
@@ -373,8 +375,8 @@ void Call::begin_ending() {
     state_ = State::ending;
     hold_.disarm();
     ring_.disarm();
-    duration_.disarm();
-    grant_.disarm();
+    limit_.disarm();
+    extend_.disarm();
     liveness_.stop();
     session_.stop();
     invite_.reset();
@@ -445,15 +447,12 @@ void Call::hold_fired(void* self) {
 
 void Call::ring_fired(void* self) { static_cast<Call*>(self)->on(inputs::RingDeadline{}); }
 
-void Call::duration_fired(void* self) {
+void Call::limit_fired(void* self) {
     auto* call = static_cast<Call*>(self);
-    call->on(inputs::Limit{DeadlineKind::max_duration, call->duration_reasons_});
+    call->on(inputs::Limit{call->limit_kind_, call->limit_reasons_});
 }
 
-void Call::grant_fired(void* self) {
-    auto* call = static_cast<Call*>(self);
-    call->on(inputs::Limit{DeadlineKind::grant, call->grant_reasons_});
-}
+void Call::extend_fired(void* self) { static_cast<Call*>(self)->on(inputs::ExtendDeadline{}); }
 
 void Call::held_too_long(const inputs::HoldDeadline&) {
     tell(DeadlineReached{DeadlineKind::hold, 0, {}});
@@ -469,12 +468,14 @@ void Call::limit_reached(const inputs::Limit& input) {
     if (input.silence != nullptr) reached.silence = *input.silence;
     Moment at = context_.moment();
     if (input.kind == DeadlineKind::max_duration) {  // after a stall nobody pays for what is beyond it
-        const std::int64_t late_ns = std::max<std::int64_t>(0, at.mono_ns - duration_.due_ns());
+        const std::int64_t late_ns = std::max<std::int64_t>(0, at.mono_ns - limit_.due_ns());
         at = {at.mono_ns - late_ns, at.wall_ns - late_ns};
     }
     tell(reached, at);
     end_both(PJSIP_SC_REQUEST_TIMEOUT, input.reasons);
 }
+
+void Call::slice_ending(const inputs::ExtendDeadline&) { tell(DeadlineReached{DeadlineKind::extend, 0, {}}); }
 
 void Call::not_acknowledged(const inputs::NoAck&) {
     tell(DeadlineReached{DeadlineKind::no_ack, 0, {}});
@@ -652,14 +653,9 @@ void Call::left_by_a_before_answer(const inputs::ByeOfA& input) {
 
 // A message that was read late, after a stall, may have come after the limit of the call: it is ended by the limit.
 bool Call::limit_came_first() {
-    const std::int64_t arrived_ns = context_.moment().mono_ns;
-    Deadline* first = nullptr;
-    for (Deadline* limit : {&grant_, &duration_}) {
-        const bool earlier = first == nullptr || limit->due_ns() < first->due_ns();
-        if (earlier && limit->was_due_by(arrived_ns)) first = limit;
-    }
-    if (first != nullptr) first->fire();
-    return first != nullptr;
+    const bool came_first = limit_.was_due_by(context_.moment().mono_ns);
+    if (came_first) limit_.fire();
+    return came_first;
 }
 
 void Call::left_by_a(const inputs::ByeOfA& input) {

@@ -51,6 +51,7 @@ struct BrokenTransport {
 };
 struct HoldDeadline {};  // answer_hold_ms_max
 struct RingDeadline {};
+struct ExtendDeadline {};  // the grant will soon be used up
 struct Limit {  // of an answered call: maximum, grant, or a peer that is gone
     DeadlineKind kind;
     const Reasons& reasons;
@@ -178,6 +179,7 @@ private:
     void held_too_long(const inputs::HoldDeadline&);
     void rang_too_long(const inputs::RingDeadline&);
     void limit_reached(const inputs::Limit& input);
+    void slice_ending(const inputs::ExtendDeadline&);
     void show_life(const inputs::Life& input);
     void left_by_a_adopted(const inputs::ByeOfA& input);
     void left_by_b_adopted(const inputs::ByeOfB& input);
@@ -202,8 +204,8 @@ private:
 
     static void hold_fired(void* self);
     static void ring_fired(void* self);
-    static void duration_fired(void* self);
-    static void grant_fired(void* self);
+    static void limit_fired(void* self);
+    static void extend_fired(void* self);
 
     Context& context_;
     const std::uint64_t id_;
@@ -238,14 +240,14 @@ private:
     int no_answer_code_ = 0;  // for A where an attempt failed without a response
 
     Moment answered_at_{};
-    long long duration_ms_ = -1;
-    long long grant_ms_ = -1;
-    std::vector<std::string> duration_reasons_;
-    std::vector<std::string> grant_reasons_;
+    DeadlineKind limit_kind_ = DeadlineKind::max_duration;  // or grant: the one that comes first
+    long long limit_ms_ = -1;
+    std::vector<std::string> limit_reasons_;
+    long long extend_ms_ = -1;
     Deadline hold_{context_, this, &hold_fired};
     Deadline ring_{context_, this, &ring_fired};
-    Deadline duration_{context_, this, &duration_fired};
-    Deadline grant_{context_, this, &grant_fired};
+    Deadline limit_{context_, this, &limit_fired};
+    Deadline extend_{context_, this, &extend_fired};
     Liveness liveness_{context_, *this};
     SessionTimer session_{context_, *this};
 };

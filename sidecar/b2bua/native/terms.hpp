@@ -12,7 +12,7 @@ enum class Transport { udp, tcp, tls };
 enum class RouteFailure { final_response, no_response, unreachable, transaction_timeout };
 enum class LivenessCheck { any, options, off };
 enum class SavedLegState { over, early, answering, answered };
-enum class DeadlineKind { ring = 1, max_duration, grant, hold, no_ack, dead_peer, session_timer };
+enum class DeadlineKind { ring = 1, max_duration, grant, hold, no_ack, dead_peer, session_timer, extend };
 
 template <>
 struct Words<Side> {
@@ -53,8 +53,8 @@ struct Words<SavedLegState> {
 template <>
 struct Words<DeadlineKind> {  // an IntEnum, from 1
     static constexpr std::string_view name = "DeadlineKind";
-    static constexpr std::array<std::string_view, 7> words{"ring",   "max_duration", "grant",        "hold",
-                                                           "no_ack", "dead_peer",    "session_timer"};
+    static constexpr std::array<std::string_view, 8> words{"ring",   "max_duration", "grant",         "hold",
+                                                           "no_ack", "dead_peer",    "session_timer", "extend"};
     static constexpr int said(DeadlineKind value) { return static_cast<int>(value); }
 };
 
