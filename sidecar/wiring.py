@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import grp
+import json
 import os
 import secrets
 import signal
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
 from functools import cache, partial
 from importlib.metadata import version
 from itertools import islice
@@ -31,13 +31,7 @@ from msgspec.structs import asdict, replace
 from sidecar.adapters.broker import NODE_USER, BrokerSettings, EmbeddedBroker
 from sidecar.adapters.clock import SystemClock, is_synchronised
 from sidecar.adapters.control import ControlServer
-from sidecar.adapters.deck_files import (
-    DeckRefusedError,
-    canonical_chunks,
-    read_deck,
-    read_exchange_rates,
-)
-from sidecar.adapters.deck_files.built import load_built
+from sidecar.adapters.deck_files import DeckRefusedError, read_deck, read_exchange_rates
 from sidecar.adapters.deck_store import DeckStore, DeckStoreError
 from sidecar.adapters.logs import LineWriter
 from sidecar.adapters.logs import ready as log_ready
@@ -45,6 +39,8 @@ from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.mqtt import MqttPublisher, MqttReplayDoor, MqttSettings, MqttStatusReader
 from sidecar.adapters.resolver import DnsResolver
 from sidecar.adapters.sqlite import Salvage, SqliteStore, StoreError
+from sidecar.adapters.sqlite.rows import DamagedError
+from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.b2bua.certificates import Certificates
 from sidecar.b2bua.hook import (
     BridgeHook,
@@ -57,18 +53,19 @@ from sidecar.b2bua.hook import (
 )
 from sidecar.config import ConfigError, Inputs, Loaded, Settings, load
 from sidecar.config.settings import GatewayCredentials
+from sidecar.core.fraud_replay import Lift
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.policy import Account, Policy, peer_of
 from sidecar.core.records import utc
 from sidecar.core.servers import Reach
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import NatCheck, TransportName
-from sidecar.ports import OutboxState, StoredAccount
+from sidecar.ports import AuditFilter, OutboxState, StoredAccount
 from sidecar.runtime.admin import ACCEPTING, Admin, Reread
 from sidecar.runtime.alarms import Alarms
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.clock_watch import ClockWatch
-from sidecar.runtime.deck_commands import put_in_force_at_start
+from sidecar.runtime.fraud import LIFT, REBUILT_CALLS_MAX, FraudWatch
 from sidecar.runtime.gateways import Gateways
 from sidecar.runtime.names import Names
 from sidecar.runtime.outbox import OutboxRelay, RelayLimits
@@ -154,15 +151,8 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         store.on_commit(lambda _steps, took_ns: metrics.commit_took(took_ns / 1e9))
         store.on_failure(lambda before, now: _journal_failing(metrics, before, now))
         store.on_defect(lambda call_id, error: _defect(metrics, call_id, error))
-        decks = Decks(settings.node.data_dir / "decks")
-        await asyncio.to_thread(_keep_decks, decks, loaded.policy.decks, utc(clock.wall_ns()))
-        policy = await put_in_force_at_start(
-            await with_stored_accounts(loaded.policy, store),
-            loaded.policy,
-            decks,
-            store.audit,
-            utc(clock.wall_ns()),
-        )
+        decks = DeckStore(settings.node.data_dir / "decks")
+        policy = await with_stored_accounts(_with_active_decks(loaded.policy, decks), store)
 
         broker_host, broker_port = settings.mqtt.address
         broker_is_new = settings.mqtt.embedded and not (settings.node.data_dir / "broker").exists()
@@ -207,6 +197,13 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
 
         hook = BridgeHook(bridge_settings(settings, policy))
         certificates = Certificates(hook, tls_settings(settings), settings.sip.tls_check_interval_s)
+        fraud = FraudWatch(
+            policy.fraud_rules,
+            clock=clock,
+            raise_alarm=alarms.raise_alarm,
+            last_known_wall_ns=store.last_known_wall_ns,
+        )
+        await _rebuild(fraud, store, settings.node.data_dir)
         calls = Calls(
             policy=policy,
             control=hook,
@@ -215,6 +212,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             meter=metrics,
             on_fault=_fault,
             last_known_wall_ns=store.last_known_wall_ns,
+            fraud=fraud,
         )
         calls.load.suspended_accounts.update(one.account for one in await store.suspense.suspended())
         if calls.load.suspended_accounts:
@@ -258,6 +256,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
                 ("clock", clock_watch.run),
                 ("replay", replayer.run),
                 ("alarms", alarms.run),
+                ("fraud rules", partial(fraud.run, calls.release_where)),
                 ("certificates", certificates.watch),
                 ("journal check", partial(store.keep_checking, partial(_journal_wrong, metrics))),
                 *([("broker", broker.watch)] if broker is not None else []),
@@ -271,6 +270,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         metrics.collect_clock(lambda: clock_watch.status)
         metrics.collect_certificates(certificates.status)
         metrics.collect_names(names.statuses)
+        metrics.collect_fraud(lambda: fraud.counters)
         metrics_port = metrics.serve(*settings.metrics.listen)
         stack.callback(metrics.close)
         metrics_place = f"{settings.metrics.listen[0]}:{metrics_port}"
@@ -330,15 +330,12 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             read_again=relay.read_again,
             gateways=gateways.statuses,
             names=names.statuses,
-            decks=lambda name: decks.in_force(name, utc(clock.wall_ns())),
-            deck_book=decks,
-            deck_settings=loaded.policy.decks,
+            decks=lambda name: _active_deck(decks, name),
             settings=lambda: reread(given),
             replayer=replayer,
             replays=store.replays,
             renew_certificates=certificates.renew,
         )
-        service.beside("decks", admin.decks.watch)
         socket_path = settings.node.data_dir.absolute() / SOCKET_NAME
         control = ControlServer(socket_path, admin.methods(), group=control_gid)
         await stack.enter_async_context(control.serving())
@@ -439,39 +436,23 @@ def _credentials(of: GatewayCredentials) -> Credentials:
     return Credentials(gateway=of.gateway, username=of.username, password=password, realm=of.realm)
 
 
-class Decks(DeckStore):
-    """The stored decks, ready for use: the DeckBook port."""
-
-    def load(self, revision: str) -> Deck | Sequence[str]:
-        try:
-            return load_built(self.path(revision), self.built_path(revision), revision)
-        except DeckStoreError as error:
-            return [str(error)]
-
-    def in_force(self, name: str, at: datetime) -> Deck | Sequence[str]:
-        """The revision that a command put in force under this name."""
-        try:
-            return self.load(self.find(name, at))
-        except DeckStoreError as error:
-            return [str(error)]
-
-
-def _keep_decks(decks: Decks, of_settings: Mapping[str, Deck], now: datetime) -> None:
-    """What the settings name is kept like what was imported: records name revisions, and a deck that is put
-    in its place is compared with it. A disk that does not take it is no reason not to start."""
+def _active_deck(decks: DeckStore, name: str) -> Deck | Sequence[str]:
+    """The revision that `sidecar deck activate` put in force under this name."""
     try:
-        for name, deck in of_settings.items():
-            decks.put(
-                deck.revision,
-                canonical_chunks(deck),
-                rates=len(deck),
-                source=f"settings: decks.{name}",
-                at=now,
-            )
-        if of_settings:
-            decks.keep_settings({name: deck.revision for name, deck in of_settings.items()})
-    except OSError as error:
-        log.warning("decks_not_kept", text=str(error))
+        return deck_or_errors(decks.path(decks.find(name)))
+    except DeckStoreError as error:
+        return [str(error)]
+
+
+def _with_active_decks(policy: Policy, decks: DeckStore) -> Policy:
+    """Decks that were put in force by command outlast a restart; they stand before those of the profile."""
+    active: dict[str, Deck] = {}
+    for name in decks.active():
+        found = _active_deck(decks, name)
+        if not isinstance(found, Deck):
+            raise DeckStoreError(f"deck {name} cannot be read: {'; '.join(found)}")
+        active[name] = found
+    return replace(policy, decks={**policy.decks, **active})
 
 
 async def with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
@@ -524,6 +505,33 @@ async def _refuse_forgotten(store: SqliteStore, mqtt: MqttSettings) -> None:
         f"there is no journal, and the broker has the status of one that this node had (epoch {epoch}):"
         " put it back, restore a backup, or begin anew: `sidecar run --new`"
     )
+
+
+async def _rebuild(fraud: FraudWatch, store: SqliteStore, data_dir: Path) -> None:
+    """What fraud rules had counted before this start, from the journal; a bounded part of it."""
+    if not (look_back_s := fraud.look_back_s()):
+        return
+    since = utc((fraud.now_ms() - look_back_s * 1_000) * 1_000_000)
+    noted = await store.audit.list(entries_max=1_000, wanted=AuditFilter(action=LIFT))
+    lifts = [
+        Lift(
+            at_ms=entry.at_wall_ns // 1_000_000,
+            rule=entry.change.subject,
+            key=json.loads(entry.change.before or "{}").get("key", ""),
+        )
+        for entry in noted
+    ]
+
+    def count() -> int:
+        with Snapshot(data_dir) as journal:
+            return fraud.rebuild(journal.by_invite(since, calls_max=REBUILT_CALLS_MAX), lifts)
+
+    try:
+        found = await asyncio.to_thread(count)
+    except (StoreError, DamagedError) as error:
+        log.error("fraud_windows_not_rebuilt", error=str(error), advice="rules count from now on")
+        return
+    log.info("fraud_windows_rebuilt", calls=found, since=since, complete=found < REBUILT_CALLS_MAX)
 
 
 def _fault(call_id: UUID, error: Exception) -> None:

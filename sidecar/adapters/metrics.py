@@ -30,6 +30,7 @@ from sidecar.core.registration import RegistrationState
 from sidecar.ports import (
     CertificateStatus,
     ClockStatus,
+    FraudCounters,
     GatewayStatus,
     NameStatus,
     OutboxState,
@@ -165,6 +166,15 @@ CLOCK_BEHIND = Metric(
 )
 REPLAYS = Metric("sidecar_replays", "counter", "Requests for records again, by command or by a subscriber.")
 REPLAYED = Metric("sidecar_replayed_records", "counter", "Records that were published again for them.")
+FRAUD_FIRED = Metric("sidecar_fraud_rule_fired", "counter", "How often a fraud rule fired.", ("rule",))
+FRAUD_HELD = Metric(
+    "sidecar_fraud_rule_held", "gauge", "What it holds: accounts, prefixes, callers, or the node.", ("rule",)
+)
+FRAUD_FORGOTTEN = Metric(
+    "sidecar_fraud_keys_forgotten",
+    "counter",
+    "Accounts, prefixes or callers that a fraud rule had no room for, or let go for others.",
+)
 METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
 
@@ -281,6 +291,10 @@ class Metrics:
     def collect_names(self, statuses: Callable[[], Sequence[NameStatus]]) -> None:
         """`statuses` is called from the exposition's thread."""
         self.registry.register(_NameCollector(statuses))
+
+    def collect_fraud(self, counters: Callable[[], FraudCounters]) -> None:
+        """`counters` is called from the exposition's thread."""
+        self.registry.register(_FraudCollector(counters))
 
     # --- the page -------------------------------------------------------------------------------------------
 
@@ -449,6 +463,20 @@ class _NameCollector(Collector):
         yield _by_label(SERVERS, ((one.gateway, len(one.servers)) for one in statuses))
         yield _by_label(LOOKUPS, ((one.gateway, one.rounds) for one in statuses))
         yield _by_label(LOOKUPS_FAILED, ((one.gateway, one.rounds_failed) for one in statuses))
+
+
+class _FraudCollector(Collector):
+    def __init__(self, counters: Callable[[], FraudCounters]) -> None:
+        self._counters = counters
+
+    def describe(self) -> Iterable[Family]:
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        counters = self._counters()
+        yield _by_label(FRAUD_FIRED, counters.fired.items())
+        yield _by_label(FRAUD_HELD, counters.held.items())
+        yield _value(FRAUD_FORGOTTEN, counters.forgotten)
 
 
 def _family(metric: Metric) -> GaugeMetricFamily | CounterMetricFamily:

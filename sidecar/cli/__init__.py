@@ -24,6 +24,7 @@ from sidecar.cli import (
     handover,
     journal,
     node,
+    policy,
     records,
     reference,
     rerate,
@@ -81,6 +82,7 @@ app.add_typer(journal.app, name="journal")
 app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(accounts.app, name="account")
 app.add_typer(audit.app, name="audit")
+app.add_typer(policy.app, name="policy")
 app.add_typer(deck.app, name="deck")
 app.add_typer(retention.app, name="retention")
 

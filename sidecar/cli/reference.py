@@ -23,6 +23,7 @@ class Topic(StrEnum):
     MONEY = "money"
     OPERATION = "operation"
     SUBSCRIBER = "subscriber"
+    FRAUD = "fraud"
 
 
 ABOUT = {
@@ -37,6 +38,7 @@ ABOUT = {
     Topic.MONEY: "how a charge comes about, margins, disputes",
     Topic.OPERATION: "how the node behaves: routes, gateways, limits, transfers, floods",
     Topic.SUBSCRIBER: "taking every record once: what to set, what brokers lose, replays",
+    Topic.FRAUD: "fraud rules: what they count and do, how they are tried, examples",
 }
 
 

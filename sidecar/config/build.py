@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sidecar.config import crosscheck, gateway_probing, places
+from sidecar.config.crosscheck_fraud import fraud_rule
 from sidecar.config.layers import Effective, command_line_layer, environment_layer, file_layer
 from sidecar.config.problems import ConfigError, Findings, Problem
 from sidecar.config.settings import Billing, GatewayCredentials, OwnAuthority, RecordServerHangUp, Settings
@@ -157,6 +158,7 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         redirect=plain.sip.redirect,
         strip_digits=plain.billing.strip_digits,
         strip_rules=tuple(StripRule(**entry.values) for entry in tables.strip_rules),
+        fraud_rules=tuple(fraud_rule(entry, plain.billing.currency) for entry in tables.fraud_rules),
         rate_by=plain.billing.rate_by,
         rating=_rating(plain.billing),
         default_currency=plain.billing.currency,

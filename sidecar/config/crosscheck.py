@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import grp
 
-from sidecar.config import crosscheck_money, crosscheck_network, crosscheck_rules
+from sidecar.config import crosscheck_fraud, crosscheck_money, crosscheck_network, crosscheck_rules
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, quoted
 from sidecar.config.tables import Tables
@@ -17,6 +17,7 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     crosscheck_network.check(effective, tables, findings)
     crosscheck_money.check(effective, tables, findings)
     crosscheck_rules.check(effective, tables, findings)
+    crosscheck_fraud.check(effective, tables, findings)
     _broker(effective, findings)
     _metrics(effective, findings)
     _control(effective, findings)

@@ -21,6 +21,7 @@ from sidecar.config.declare import Setting, Shown, settings_of
 from sidecar.config.values import Amount, Choice, ListOf, Text
 from sidecar.core import policy
 from sidecar.core.account_rules import AccountFrom, AccountRule
+from sidecar.core.fraud_rules import WINDOW_S_MAX, FraudRule, Measure, Mode, Scope
 from sidecar.core.numbers import StripRule
 from sidecar.core.terms import (
     CallerIdForm,
@@ -373,6 +374,69 @@ class StripRules(Table, frozen=True, kw_only=True):
     add: Annotated[str, Text(r"[0-9]{0,8}", "0-8 digits"), "Digits put in front: the country code."]
 
 
+class FraudRules(Table, frozen=True, kw_only=True):
+    """What looks like fraud, counted in windows; names are unique over the settings file and the profile.
+    `sidecar reference fraud` explains, with examples."""
+
+    heading = "[[fraud_rules]]"
+    made_into = (FraudRule,)
+    name: Annotated[str, values.NAME, "The name, as records and alarms show it."]
+    scope: Annotated[
+        Scope,
+        "For each of what is counted: `account`, destination `prefix`, `caller` (the number in From), or the "
+        "`node` as a whole.",
+    ]
+    measure: Annotated[
+        Measure,
+        "What is counted: `calls_at_once`; `calls` that begin; `destinations`, different numbers; `minutes` "
+        "and `money` sold, those of calls that are up too; `short_calls`, their share of the answered ones; "
+        "`unbilled_ends`, answered calls that end as `dead_peer` or `no_ack` with 0 s billed.",
+    ]
+    threshold: Annotated[
+        Decimal,
+        values.QUANTITY,
+        "Above it the rule fires: calls, numbers, minutes, units of the currency, or a share of 1.",
+    ]
+    window_s: Annotated[
+        int, Meta(ge=0, le=WINDOW_S_MAX), "Over how long it is counted; `calls_at_once` has none."
+    ]
+    mode: Annotated[
+        Mode,
+        "`watch`: an alarm, nothing else. `refuse`: new calls get 403 too. `end`: calls that are up are "
+        "ended too.",
+    ]
+    lift_after_s: Annotated[
+        int,
+        Meta(ge=0, le=2_592_000),
+        "So long after it fired it holds what it fired for; 0: until `sidecar policy lift`.",
+    ]
+    currency: Annotated[
+        str,
+        values.CURRENCY,
+        "Of `money`: charges in others are not counted.",
+        Shown("`billing.currency`"),
+    ]
+    least_calls: Annotated[
+        int, Meta(ge=1, le=100_000), "`short_calls`: of fewer answered calls there is no share."
+    ]
+    short_s: Annotated[int, Meta(ge=0, le=3_600), "`short_calls`: a call of at most so much talk is short."]
+    prefixes: Annotated[
+        tuple[str, ...],
+        values.BILLED_BEGINNINGS,
+        "Only calls whose billed number begins so; in scope `prefix` each of them is counted by itself.",
+        Shown("all calls; in scope `prefix`: each prefix of the sell deck"),
+    ]
+    hours: Annotated[
+        tuple[Window, ...], values.WINDOWS, "Only calls that begin at these times.", Shown("always")
+    ]
+    except_accounts: Annotated[
+        tuple[str, ...], values.ACCOUNT_NAMES, "Accounts whose calls it does not look at."
+    ]
+    except_prefixes: Annotated[
+        tuple[str, ...], values.BILLED_BEGINNINGS, "Calls to numbers that begin so, neither."
+    ]
+
+
 class Groups(Table, frozen=True, kw_only=True):
     """What several accounts have in common, where an account says nothing itself."""
 
@@ -446,12 +510,13 @@ PROFILE_TABLES: Mapping[str, type[Table]] = {
     "routes": Routes,
     "account_rules": AccountRules,
     "strip_rules": StripRules,
+    "fraud_rules": FraudRules,
     "groups": Groups,
     "accounts": Accounts,
     "account_addresses": AccountAddresses,
     "decks": Decks,
 }
 SETTINGS_TABLES = {
-    name: PROFILE_TABLES[name] for name in ("groups", "accounts", "account_addresses", "decks")
+    name: PROFILE_TABLES[name] for name in ("fraud_rules", "groups", "accounts", "account_addresses", "decks")
 }
 NESTED = "proxy_hangups"  # the one table within an entry, of a peer

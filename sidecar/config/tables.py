@@ -95,6 +95,7 @@ class Tables(msgspec.Struct, frozen=True, kw_only=True):
     routes: Sequence[Entry]
     account_rules: Sequence[Entry]
     strip_rules: Sequence[Entry]
+    fraud_rules: Sequence[Entry]
     groups: Mapping[str, Entry]
     accounts: Mapping[str, Entry]
     account_addresses: Mapping[str, AccountBlock]  # by the block in its canonical form
@@ -133,12 +134,20 @@ def read_tables(
         routes=of_profile("routes"),
         account_rules=of_profile("account_rules"),
         strip_rules=of_profile("strip_rules"),
+        fraud_rules=[
+            rule for document in (settings, profile) for rule in read_fraud_rules(document, findings)
+        ],
         groups=groups,
         accounts=accounts,
         account_addresses=blocks,
         decks=decks,
         profile=Where(profile.source),
     )
+
+
+def read_fraud_rules(document: Document, findings: Findings) -> list[Entry]:
+    name = "fraud_rules"
+    return list(_read(document, (name,), document.data.get(name), entries.FraudRules, findings))
 
 
 def _of_both(

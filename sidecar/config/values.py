@@ -129,6 +129,17 @@ class Amount:
         return amount
 
 
+class Quantity(Amount):
+    """A count, written as a whole number, or an amount as a string."""
+
+    name = "integer or decimal string"
+
+    def read(self, raw: object) -> Decimal:
+        if isinstance(raw, int) and not isinstance(raw, bool):
+            return self.read_text(str(raw))
+        return super().read(raw)
+
+
 class Text:
     name = "string"
 
@@ -487,6 +498,9 @@ ROUTE_PREFIX = Text(
     r"\+?[0-9*#]{0,32}|urn:[a-z0-9][a-z0-9-]{0,31}:[a-z0-9.:-]{1,64}",
     "up to 32 of 0-9 * #, with or without a leading +, or a URN in lower case",
 )
+BILLED_BEGINNINGS = ListOf(Text(r"[0-9]{1,32}", "how billed numbers begin, 1-32 digits"))
+ACCOUNT_NAMES = ListOf(ACCOUNT_NAME)
+QUANTITY = Quantity()
 NUMBER_PATTERN = Text(r"\+?[0-9#]{1,32}\*?|\*", "a number, or the beginning of one and '*'")
 NUMBERS = ListOf(NUMBER_PATTERN)
 WINDOWS = ListOf(WindowText(), separators=";")

@@ -1,7 +1,7 @@
 """From an INVITE to a call: whose it is, what it will cost, where it may go, or why it is refused.
 
-The order is the order of the questions: known account, allowed number, free place, route, price. The first
-"no" is the record's reason. Nothing is admitted here: that is the store's word (event Admitted).
+The order is the order of the questions: known account, allowed number, free place, route, price, fraud. The
+first "no" is the record's reason. Nothing is admitted here: that is the store's word (event Admitted).
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     free = above_margin_floor(free, call, policy, invite)
     if not free:
         return refuse(call, Detail.RULE, policy, invite, MARGIN_FLOOR)
+    if given.fraud is not None and (rule := given.fraud.refusal(call)) is not None:
+        return refuse(call, Detail.RULE, policy, invite, rule)
     call = begin_attempt(call, free, invite, policy, server=server_for(free[0], call, given))
     admit = Append(kind=EntryKind.ADMITTED, call=call)
     if pricing.rate is not None and _reserves(account, pricing):

@@ -66,8 +66,8 @@ class FraudRuleFired(Alarm, frozen=True, kw_only=True, tag=AlarmKind.FRAUD_RULE.
     currency: Annotated[str | None, "Of both, where money is counted."] = None
     window_s: Annotated[int, "Over how long it is counted; 0: at one moment."]
     until: Annotated[datetime | None, "When it lifts by itself; null: an operator lifts it."] = None
-    account: Annotated[str, "Whose call it fired at."]
-    call_id: Annotated[UUID, "That call."]
+    account: Annotated[str | None, "Whose call it fired at; null: at calls that were up."] = None
+    call_id: Annotated[UUID | None, "That call."] = None
 
     @property
     def subject(self) -> str:

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
+from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from sidecar.core.account_rules import AccountRules
 from sidecar.core.addresses import AddressTable
+from sidecar.core.fraud_rules import FraudRule
 from sidecar.core.gateway_health import ProbeTerms
 from sidecar.core.hangup import TABLE
 from sidecar.core.margin import ExchangeTable
@@ -286,6 +288,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     redirect: Redirection
     strip_digits: int  # SERVER_BILLING_GATEWAY_ROUTE_PREFIX
     strip_rules: tuple[StripRule, ...] = ()
+    fraud_rules: tuple[FraudRule, ...] = ()
     rate_by: RateBy
     rating: RatingTerms = RatingTerms()
     default_currency: str
@@ -385,9 +388,17 @@ class Load(msgspec.Struct, kw_only=True):
     servers_down: set[tuple[str, ServerAt]] = set()  # (gateway, server), by their probes: likewise
 
 
+class FraudGate(Protocol):
+    """The fraud rules, and what they have counted."""
+
+    def refusal(self, call: Any) -> str | None:
+        """The name of the rule that refuses a core.call.Call that nothing else does. Changes nothing."""
+
+
 class Given(msgspec.Struct, frozen=True):
     """What a decision is made by beside the call and the event: the policy in force, and how full the node
     is."""
 
     policy: Policy
     load: Load
+    fraud: FraudGate | None = None  # None: there are no such rules

@@ -58,6 +58,7 @@ from sidecar.core.refusals import RefusalWindow
 from sidecar.core.setting_up import is_retry
 from sidecar.core.terms import Detail, HangupOrigin
 from sidecar.ports import Clock, Control, Meter, Store
+from sidecar.runtime.fraud import FraudWatch
 
 # The record of an ending call waits this long for its legs: a crossing BYE or a late 2xx then stands in
 # revision 0.
@@ -99,8 +100,10 @@ class Calls:
         meter: Meter,
         on_fault: Fault,
         last_known_wall_ns: int = 0,
+        fraud: FraudWatch | None = None,
     ) -> None:
-        self._given = Given(policy, Load())
+        self._fraud = fraud or FraudWatch((), clock=clock)
+        self._given = Given(policy, Load(), self._fraud)
         self.state = ""  # why new calls are refused: drain, journal; empty: they are accepted
         self._control = control
         self._store = store
@@ -131,13 +134,17 @@ class Calls:
         return self._given.policy
 
     @property
+    def fraud(self) -> FraudWatch:
+        return self._fraud
+
+    @property
     def load(self) -> Load:
         return self._given.load
 
     def change_policy(self, change: Callable[[Policy], Policy]) -> Policy:
         """The one way to another policy. `change` gets the one in force and returns the next, at once: who
         has to wait for something waits before. Calls that are up keep what they took from the one before."""
-        self._given = Given(change(self.policy), self.load)
+        self._given = Given(change(self.policy), self.load, self._fraud)
         return self.policy
 
     # --- events -----------------------------------------------------------------------------------------
@@ -235,6 +242,7 @@ class Calls:
         log.debug("call_begun", call_id=call_id, peer=invite.peer, callee=invite.request_user)
         self._by_bridge_id[invite.bridge_id] = call_id.int
         self._keep(None, call)
+        self._fraud.opened(call)
         self._perform(commands, invite)
 
     def _on_refused(self, event: InviteRefused) -> None:
@@ -291,6 +299,8 @@ class Calls:
             self._count(call, +1)
         if before is None or before.phase is not call.phase:
             self._on_phase(before, call)
+        if call.answered is not None and (before is None or before.answered is None):
+            self._fraud.answered(call)
         if is_over(call) and not may_answer_late(call):  # then until the bridge has given up too
             self._forget(call)
         else:
@@ -308,6 +318,8 @@ class Calls:
 
     def _on_phase(self, before: Call | None, call: Call) -> None:
         self._meter.phase_changed(before.phase if before else None, call.phase)
+        if call.phase not in _UP:
+            self._fraud.left(call)
         if before is not None and before.phase in (Phase.AWAITING_RETRY, Phase.ENDING):
             self._waiting.pop(call.call_id.int, None)
             self._challenged.pop(_caller(call.invite), None)
@@ -320,6 +332,7 @@ class Calls:
             self._waiting[call.call_id.int] = self._clock.mono_ns() + RECORD_WAIT_NS
 
     def _forget(self, call: Call) -> None:
+        self._fraud.left(call)
         self._calls.pop(call.call_id.int, None)
         self._by_bridge_id.pop(call.bridge_id, None)
         self._meter.phase_changed(call.phase, None)
@@ -341,6 +354,7 @@ class Calls:
             last = step[-1]
             if isinstance(last, (Publish, Suppress)):
                 self._meter.call_ended(last.cdr)
+                self._fraud.recorded(last.cdr)
                 _log_end(last.cdr)
             if change is not None:
                 step.append(Audit(change=change))
@@ -372,6 +386,7 @@ class Calls:
             else:
                 self._apply(call, WaitElapsed(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns))
         self._publish_aggregates(all_of_them=False)
+        self._fraud.tick()
         if mono_ns >= self._repeats_until_ns:
             self._admitted_before = frozenset()
         if snapshot:

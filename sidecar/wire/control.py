@@ -92,9 +92,6 @@ NumberPattern = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern
 PeerName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 GatewayName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 
-DeckName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
-Revision = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-
 
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
@@ -189,48 +186,17 @@ class JournalClearParams(Params, frozen=True, kw_only=True):
 class DeckReloadParams(Params, frozen=True, kw_only=True):
     """Take over the deck that is in force under this name now."""
 
-    name: DeckName
+    name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
     operator: OperatorName | None = None
 
 
-class DeckCheckParams(Params, frozen=True, kw_only=True):
-    """What is known of a name, and what would be wrong if the deck were in force under it."""
+class PolicyLiftParams(Params, frozen=True, kw_only=True):
+    """Let go what a fraud rule holds: it is counted anew."""
 
-    name: DeckName
-    revision: Revision | None = None
-
-
-class DeckActivateParams(Params, frozen=True, kw_only=True):
-    """Put a stored deck in force, now or `at` a time. `instead_of`: only if this revision is in force
-    (empty: none). `new`: although nobody is rated by the name. `origin`: from where the command comes."""
-
-    name: DeckName
-    revision: Revision
-    at: Moment | None = None
+    rule: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=255, pattern=_PRINTABLE)]
     operator: OperatorName
-    text: Text = ""
-    origin: Text = ""
-    instead_of: str | None = None
-    new: bool = False
-
-
-class DeckRollbackParams(Params, frozen=True, kw_only=True):
-    """Put in force what was in force before; before the first deck there was that of the settings."""
-
-    name: DeckName
-    operator: OperatorName
-    text: Text = ""
-    origin: Text = ""
-    instead_of: str | None = None
-
-
-class DeckCancelParams(Params, frozen=True, kw_only=True):
-    """Take back what is to come under a name; with `revision` that alone."""
-
-    name: DeckName
-    operator: OperatorName
-    revision: Revision | None = None
-    text: Text = ""
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTABLE)]
 
 
 class DeadLetterListParams(Params, frozen=True, kw_only=True):
@@ -501,22 +467,6 @@ class DeckReloaded(Result, frozen=True, kw_only=True):
     rates: int
 
 
-class DeckActivated(Result, frozen=True, kw_only=True):
-    """`at`: in force from then on. `pending`: when others are to come under the name."""
-
-    name: str
-    revision: str
-    rates: int
-    at: datetime
-    pending: tuple[datetime, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-class DeckCancelled(Result, frozen=True, kw_only=True):
-    name: str
-    revisions: tuple[str, ...]
-
-
 class DeadLetterShown(Result, frozen=True, kw_only=True):
     """`reason` is the broker's, with its code of MQTT 5."""
 
@@ -540,6 +490,41 @@ class DeadLetterRecord(Result, frozen=True, kw_only=True):
 
 class DeadLettersDone(Result, frozen=True, kw_only=True):
     count: int  # of those that were dead letters
+
+
+class FraudRuleShown(Result, frozen=True, kw_only=True):
+    name: str
+    scope: str
+    measure: str
+    threshold: str
+    currency: str | None
+    window_s: int
+    mode: str
+    lift_after_s: int
+    fired: int  # since the start
+    held: int
+
+
+class HeldShown(Result, frozen=True, kw_only=True):
+    """What a fraud rule holds."""
+
+    rule: str
+    key: str
+    mode: str
+    measured: str
+    since: datetime
+    until: datetime | None  # None: it is lifted by hand
+
+
+class PolicyShown(Result, frozen=True, kw_only=True):
+    """`held`: the first of them; the rules say how many there are."""
+
+    fraud_rules: tuple[FraudRuleShown, ...]
+    held: tuple[HeldShown, ...]
+
+
+class PolicyLifted(Result, frozen=True, kw_only=True):
+    lifted: HeldShown
 
 
 class AuditShown(Result, frozen=True, kw_only=True):

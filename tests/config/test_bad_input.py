@@ -11,6 +11,9 @@ from tests.config.support import PROFILE, Start
 
 LAST = PROFILE.count("\n")  # the line before the first added one
 
+FRAUD_RULE = (
+    "[[fraud_rules]]\nname = 'fast'\nscope = 'caller'\nmeasure = 'calls'\nthreshold = 5\nwindow_s = 60\n"
+)
 SETTINGS = [
     # names
     (
@@ -178,6 +181,81 @@ SETTINGS = [
     ),
     ("a word for a code", "[q850]\nbusy = 17\n", "q850.busy: expected a SIP code"),
     ("cause 128", "[q850]\n486 = 128\n", "q850.486: 128 is not within 1-127"),
+    # fraud rules
+    ("fraud rules as a table", "[fraud_rules.x]\n", "fraud_rules: is written as [[fraud_rules]]"),
+    (
+        "fraud rule without a measure",
+        "[[fraud_rules]]\nname = 'a'\nscope = 'node'\nthreshold = 5\n",
+        "sidecar.toml:1: fraud_rules[0].measure: is missing",
+    ),
+    (
+        "threshold as a number with a point",
+        FRAUD_RULE.replace("= 5", "= 5.5"),
+        "sidecar.toml:5: fraud_rules[0].threshold: expected a decimal in quotes",
+    ),
+    (
+        "part of a call",
+        FRAUD_RULE.replace("= 5", "= '5.5'"),
+        "sidecar.toml:5: fraud_rules[0].threshold: calls are counted in whole numbers",
+    ),
+    (
+        "window of nothing",
+        FRAUD_RULE.replace("window_s = 60\n", ""),
+        "sidecar.toml:1: fraud_rules[0].window_s: calls needs a window of 1-86400 s",
+    ),
+    (
+        "window of a moment",
+        FRAUD_RULE.replace("'calls'", "'calls_at_once'"),
+        "sidecar.toml:6: fraud_rules[0].window_s: calls at once have no window",
+    ),
+    (
+        "currency of calls",
+        FRAUD_RULE + "currency = 'EUR'\n",
+        "sidecar.toml:7: fraud_rules[0].currency: is of the measure money alone",
+    ),
+    (
+        "short calls of another measure",
+        FRAUD_RULE + "short_s = 3\n",
+        "sidecar.toml:7: fraud_rules[0].short_s: is of the measure short_calls alone",
+    ),
+    (
+        "share above all",
+        FRAUD_RULE.replace("'calls'", "'short_calls'").replace("= 5", "= '1.0'"),
+        "sidecar.toml:5: fraud_rules[0].threshold: can never fire: no share is above 1",
+    ),
+    (
+        "all prefixes excepted",
+        FRAUD_RULE + "prefixes = ['371', '372']\nexcept_prefixes = ['37']\n",
+        "sidecar.toml:7: fraud_rules[0].prefixes: can never fire: all of them are excepted",
+    ),
+    (
+        "more calls at once than the node carries",
+        "[node]\ncalls_max = 100\n"
+        + FRAUD_RULE.replace("'calls'", "'calls_at_once'")
+        .replace("= 5", "= 100")
+        .replace("window_s = 60\n", ""),
+        "sidecar.toml:7: fraud_rules[0].threshold: can never fire: the node carries 100 calls",
+    ),
+    (
+        "two fraud rules of a name",
+        FRAUD_RULE * 2,
+        "sidecar.toml:8: fraud_rules[1].name: is the name of fraud_rules[0] (sidecar.toml:1) too",
+    ),
+    (
+        "the name of another kind of rule",
+        FRAUD_RULE.replace("'fast'", "'margin_floor'"),
+        "sidecar.toml:2: fraud_rules[0].name: is what records call a rule of another kind",
+    ),
+    (
+        "two that fire at the same",
+        FRAUD_RULE + FRAUD_RULE.replace("'fast'", "'faster'") + "mode = 'refuse'\n",
+        "sidecar.toml:7: fraud_rules[1]: counts the same as fast (sidecar.toml:1), and fires at the same",
+    ),
+    (
+        "one that is never reached",
+        FRAUD_RULE.replace("= 5", "= 9").replace("'fast'", "'slow'") + FRAUD_RULE + "mode = 'refuse'\n",
+        "sidecar.toml:5: fraud_rules[0].threshold: can never fire: fast counts the same, and refuses above 5",
+    ),
     # accounts and decks
     (
         "account that is a value",

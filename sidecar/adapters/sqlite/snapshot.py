@@ -8,8 +8,11 @@ be begun anew while a snapshot is open.) Nothing here can change the file."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from heapq import merge
 from pathlib import Path
 from types import TracebackType
+from uuid import UUID
 
 import apsw
 import msgspec
@@ -47,7 +50,20 @@ _SUPPRESSED = (
     "SELECT found.entry, body, crc FROM suppressed AS found INDEXED BY suppressed_by_end"
     " WHERE {} ORDER BY found.ended_us, found.entry"
 )
+_BY_INVITE = (
+    "SELECT found.call_id, body, crc FROM {} WHERE found.call_id >= ? AND found.call_id < ? AND {}"
+    " ORDER BY found.call_id"
+)
+_BY_CALL = (
+    "cdrs AS found INDEXED BY cdrs_by_call CROSS JOIN cdr_bodies USING (seq)",
+    "suppressed AS found INDEXED BY suppressed_by_call",
+)
 _EVER = "found.ended_us >= -9223372036854775808"
+
+
+def _first_id(moment: datetime) -> bytes:
+    """Below every id of a call whose INVITE came then (core/identity): they begin with its milliseconds."""
+    return (int(moment.timestamp() * 1_000) << 80).to_bytes(16)
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +147,26 @@ class Snapshot:
     def ledger_check(self) -> list[str]:
         """See `check.ledger_check`."""
         return ledger_check(self._connection)
+
+    def by_invite(
+        self, since: datetime, until: datetime | None = None, calls_max: int | None = None
+    ) -> Iterator[Cdr]:
+        """The calls whose INVITE came then or later, and before `until`, each by its highest revision,
+        published or kept back, unless that is void; in the order of their ids, which is that of the INVITEs.
+        `calls_max`: at most about so many, the latest."""
+        first, last = _first_id(since), _first_id(until) if until is not None else b"\xff" * 17
+        if calls_max is not None:
+            for table in ("cdrs", "suppressed"):
+                found: bytes | None = self._connection.execute(
+                    f"SELECT call_id FROM {table} WHERE call_id >= ? ORDER BY call_id DESC LIMIT 1 OFFSET ?",  # noqa: S608
+                    (first, calls_max),
+                ).get
+                first = max(first, found or b"")
+        asked = (_BY_INVITE.format(table, _HIGHEST) for table in _BY_CALL)
+        for call_id, body, crc in merge(*(self._connection.execute(sql, (first, last)) for sql in asked)):
+            cdr = decode(sound(body, crc, f"the record of call {UUID(bytes=call_id)}"))
+            if not cdr.void:
+                yield cdr
 
     def records(self, wanted: RecordFilter) -> Iterator[Cdr]:
         """The calls that fit, each by its highest revision, unless that is void; by their end, the earliest

@@ -1,0 +1,96 @@
+"""What people may ask of the fraud rules, and how they let go what a rule holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+
+from sidecar.core.audit import Change, Operator, told
+from sidecar.core.fraud import Held
+from sidecar.core.fraud_rules import Scope
+from sidecar.core.numbers import mask
+from sidecar.core.rating import amount_text
+from sidecar.core.records import utc
+from sidecar.ports import AuditTrail
+from sidecar.runtime.fraud import LIFT, FraudWatch
+from sidecar.wire import control as say
+from sidecar.wire.control import CommandError, ErrorCode, Method
+
+
+class FraudCommands:
+    def __init__(self, fraud: FraudWatch, audit: AuditTrail) -> None:
+        self._fraud = fraud
+        self._audit = audit
+
+    def methods(self) -> Mapping[str, Method]:
+        return {
+            "policy.show": Method(say.Nothing, self.show),
+            "policy.lift": Method(say.PolicyLiftParams, self.lift),
+        }
+
+    async def show(self, _: say.Nothing, __: Operator) -> say.PolicyShown:
+        held = self._fraud.held()
+        counts, fired = Counter(one.rule.name for one in held), self._fraud.counters.fired
+        return say.PolicyShown(
+            fraud_rules=tuple(
+                say.FraudRuleShown(
+                    name=rule.name,
+                    scope=rule.scope.value,
+                    measure=rule.measure.value,
+                    threshold=amount_text(rule.threshold),
+                    currency=rule.currency or None,
+                    window_s=rule.window_s,
+                    mode=rule.mode.value,
+                    lift_after_s=rule.lift_after_s,
+                    fired=fired[rule.name],
+                    held=counts[rule.name],
+                )
+                for rule in self._fraud.windows.rules
+            ),
+            held=tuple(map(_shown, held[: say.ROWS_MAX])),
+        )
+
+    async def lift(self, wanted: say.PolicyLiftParams, operator: Operator) -> say.PolicyLifted:
+        """What was noted is done, whatever becomes of the one who asked; a rule that lifts in the same moment
+        makes no difference."""
+        held = next(
+            (one for one in self._fraud.held() if (one.rule.name, one.key) == (wanted.rule, wanted.key)), None
+        )
+        if held is None:
+            text = f"rule {wanted.rule} does not hold {wanted.key}: `sidecar policy show` has what is held"
+            raise CommandError(ErrorCode.NOT_FOUND, text)
+        change = Change(
+            operator=operator,
+            action=LIFT,
+            subject=wanted.rule,
+            before=told(_audited(held)),
+            text=wanted.text,
+        )
+
+        async def noted() -> None:
+            await self._audit.write(change)
+            self._fraud.lift(wanted.rule, wanted.key)
+
+        await asyncio.shield(noted())
+        return say.PolicyLifted(lifted=_shown(held))
+
+
+def _shown(held: Held) -> say.HeldShown:
+    return say.HeldShown(
+        rule=held.rule.name,
+        key=held.key,
+        mode=held.rule.mode.value,
+        measured=amount_text(held.measured),
+        since=utc(held.since_ms * 1_000_000),
+        until=None if held.until_ms is None else utc(held.until_ms * 1_000_000),
+    )
+
+
+def _audited(held: Held) -> dict[str, object]:
+    """A caller's number is masked, as in the alarm: erasing a number does not reach the audit table."""
+    return {
+        "key": mask(held.key) if held.rule.scope is Scope.CALLER else held.key,
+        "measured": amount_text(held.measured),
+        "since": utc(held.since_ms * 1_000_000).isoformat(),
+    }
