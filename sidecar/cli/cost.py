@@ -33,6 +33,12 @@ def cost(
     rate_by: Annotated[
         RateBy, typer.Option("--rate-by", help="What is rated of a number with npdi and rn (RFC 4694).")
     ] = RateBy.DIALLED,
+    caller: Annotated[
+        str | None,
+        typer.Option(
+            "--caller", metavar="DIGITS", help="Who calls, E.164, for a deck that asks; else `surcharge`."
+        ),
+    ] = None,
     rounding: Annotated[
         Rounding, typer.Option("--rounding", help="How the charge is rounded.")
     ] = Rounding.HALF_UP,
@@ -51,20 +57,25 @@ def cost(
     from sidecar.adapters.deck_files import DeckRefusedError, parse_stamp, read_deck
     from sidecar.core.numbers import StripPlan, billed_number
     from sidecar.core.rating import RatingTerms, amount_text, charge, hold_seconds
-    from sidecar.core.tariff import format_steps
+    from sidecar.core.tariff import SURCHARGE, check_caller_prefix, format_steps
 
     talk_ms = _talk_ms(seconds, as_json=as_json)
     try:
         when = datetime.now(UTC) if at is None else parse_stamp(at)
     except ValueError as error:
         fail(Exit.USAGE, f"--at: {error}", as_json=as_json)
+    caller = caller or SURCHARGE
+    try:
+        check_caller_prefix(caller)
+    except ValueError as error:
+        fail(Exit.USAGE, f"--caller: {error}", as_json=as_json)
     try:
         rates = read_deck(deck)
     except DeckRefusedError as error:
         fail(Exit.USAGE, str(error), as_json=as_json)
 
     dialled = billed_number(number, StripPlan(global_strip=strip, rate_by=rate_by))
-    rate = None if dialled.billed is None else rates.match(dialled.billed, when)
+    rate = None if dialled.billed is None else rates.match(dialled.billed, when, caller)
     if rate is None:
         fail(Exit.NO, _no_rate(number, dialled.billed, strip), as_json=as_json)
     if rate.blocked:
@@ -84,7 +95,7 @@ def cost(
         print_json(answer)
         return
     if explained:
-        candidates = [one.prefix for one in rates.candidates(dialled.billed or "", when)]
+        candidates = [one.prefix for one in rates.candidates(dialled.billed or "", when, caller)]
         print_fields(_explanation(dialled, rates.revision, rate, result, candidates))
         return
     for name, value in answer.items():
@@ -128,6 +139,7 @@ def _explanation(
         rounding=result.rounding,
         decimals=result.decimals,
         candidates=tuple(candidates),
+        caller_class=rate.caller_prefix or None,
         grace_s=rate.grace_s or None,
         included_s=rate.included_s,
         rate_minimum_charge=rate.minimum_charge,

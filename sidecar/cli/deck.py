@@ -28,7 +28,7 @@ NameArgument = Annotated[str, typer.Argument(help="The name that settings use fo
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000_000, help="At most so many.")]
 RATE_COLUMNS = (
     *("prefix", "destination", "currency", "fee>", "steps", "from", "to", "max s>"),
-    *("grace s>", "included s>", "minimum>", "blocked"),
+    *("grace s>", "included s>", "minimum>", "blocked", "callers"),
 )
 
 
@@ -313,6 +313,7 @@ def _fields(rate: Rate) -> dict[str, object]:
         "included_s": rate.included_s,
         "minimum_charge": None if rate.minimum_charge is None else amount_text(rate.minimum_charge),
         "blocked": "yes" if rate.blocked else None,
+        "caller_prefix": rate.caller_prefix,
     }
 
 

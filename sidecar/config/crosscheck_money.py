@@ -24,6 +24,7 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     for gateway in tables.gateways.values():
         _known_deck(gateway, tables, findings)
     _margin_floor(effective, tables, findings)
+    _who_calls(tables, findings)
     _strip_rules(tables, findings)
     _trunk_trap(effective, tables, findings)
     _free_calls(effective, tables, findings)
@@ -119,6 +120,19 @@ def _default_deck(effective: Effective, tables: Tables, findings: Findings) -> N
             "billing.deck",
             "there is no default sell deck: calls of account _ are unrated",
         )
+
+
+def _who_calls(tables: Tables, findings: Findings) -> None:
+    if any(peer["asserts_identity"] or peer["caller_trusted"] for peer in tables.peers.values()):
+        return
+    for name, deck in tables.decks.items():
+        if deck.deck is not None and deck.deck.asks_who_calls:
+            findings.warn(
+                deck.where,
+                f"decks.{name}",
+                "has rows by caller_prefix, and no peer has asserts_identity or caller_trusted: every caller "
+                "is of the surcharge class",
+            )
 
 
 def _known_deck(entry: Entry, tables: Tables, findings: Findings) -> NamedDeck | None:

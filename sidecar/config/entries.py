@@ -153,6 +153,11 @@ class Peers(Table, frozen=True, kw_only=True):
         "group of its address. What others assert is taken out of every message; what they get: "
         "`sip.pai_outside`.",
     ]
+    caller_trusted: Annotated[
+        bool,
+        "Its From tells who calls, to decks that ask (`caller_prefix`). Otherwise the number that it asserts "
+        "does, where it has `asserts_identity`; all other callers are of the surcharge class.",
+    ] = False
     liveness: Annotated[
         LivenessCheck,
         "How it shows in a call that it is there: `any` message in its dialog, where it is asked by OPTIONS "

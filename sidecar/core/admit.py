@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from sidecar.core.call import Attempt, Call, Phase, Pricing, pricing_of, stamp_of
 from sidecar.core.caller_id import ANONYMOUS, Presentation, calling_number, present, still_signed
+from sidecar.core.callers import RatedCaller, rated_caller
 from sidecar.core.commands import Append, Command, EntryKind, NoteRefusal, Reject, Reserve, Route
 from sidecar.core.deadlines import max_duration_ms, slice_until
 from sidecar.core.dialog import Signal, after
@@ -58,7 +59,8 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     name = account_of(invite, policy)
     account = policy.account_terms(name or NO_ACCOUNT)
     number = _number(invite, account, policy)
-    pricing = sell_pricing(number, account, policy, utc(invite.wall_ns))
+    caller = rated_caller(invite, policy.peers.get(invite.peer))
+    pricing = sell_pricing(number, account, policy, utc(invite.wall_ns), caller)
     emergency = is_emergency(invite.request_uri)
     if emergency:
         pricing = replace(pricing, free=True)
@@ -68,7 +70,7 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
         name
         for name in routed
         if may_carry(policy.gateways[name], invite, given)
-        and (emergency or not buys_blocked(invite.request_user, policy.gateways[name], policy, at))
+        and (emergency or not buys_blocked(invite.request_user, policy.gateways[name], policy, at, caller))
     )
     call = Call(
         call_id=call_id,
@@ -78,6 +80,7 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
         invite=invite,
         account=account,
         pricing=pricing,
+        caller=caller,
         gateways=gateways,
     )
     free = free_gateways(gateways, given, even_full=call.is_emergency)
@@ -122,6 +125,7 @@ def refused_by_bridge(call_id: UUID, event: InviteRefused, given: Given) -> Deci
         invite=invite,
         account=account,
         pricing=Pricing(number=number, terms=policy.rating),
+        caller=rated_caller(invite, policy.peers.get(invite.peer)),
         gateways=(),
         state_a=DialogState.TERMINATED,
         hangup=hangup(SERVER, event.detail, Evidence.MESSAGE, sip_code=event.sip_code, refused=True),
@@ -252,25 +256,31 @@ def sell_plan(account: Account, peer_strip: int | None, policy: Policy) -> Strip
     )
 
 
-def sell_pricing(number: BilledNumber, account: Account, policy: Policy, at: datetime) -> Pricing:
+def sell_pricing(
+    number: BilledNumber, account: Account, policy: Policy, at: datetime, caller: RatedCaller | None = None
+) -> Pricing:
     terms = side_terms(policy.rating, account)
-    pricing = pricing_of(number, terms, policy.decks.get(account.deck or policy.default_deck), at)
+    pricing = pricing_of(number, terms, policy.decks.get(account.deck or policy.default_deck), at, caller)
     return replace(pricing, free=matches_list(number.billed, policy.flags.free_numbers))
 
 
-def buy_pricing(user: str, gateway: Gateway, policy: Policy, at: datetime) -> Pricing | None:
+def buy_pricing(
+    user: str, gateway: Gateway, policy: Policy, at: datetime, caller: RatedCaller | None = None
+) -> Pricing | None:
     if gateway.deck is None:
         return None
     number = billed_number(user, StripPlan(global_strip=gateway.strip_digits, rate_by=policy.rate_by))
-    return pricing_of(number, side_terms(policy.rating, gateway), policy.decks.get(gateway.deck), at)
+    return pricing_of(number, side_terms(policy.rating, gateway), policy.decks.get(gateway.deck), at, caller)
 
 
-def buys_blocked(user: str, gateway: Gateway, policy: Policy, at: datetime) -> bool:
+def buys_blocked(
+    user: str, gateway: Gateway, policy: Policy, at: datetime, caller: RatedCaller | None
+) -> bool:
     """Whether the gateway's deck blocks the number: it does not carry it, and the route passes it over."""
     deck = policy.decks.get(gateway.deck or "")
     if deck is None or not deck.has_blocked:
         return False
-    pricing = buy_pricing(user, gateway, policy, at)
+    pricing = buy_pricing(user, gateway, policy, at, caller)
     return pricing is not None and pricing.blocked
 
 
@@ -308,7 +318,8 @@ def above_margin_floor(
     sold = _first_minute(call.pricing, at)
     passing = []
     for name in names:
-        buy = buy_pricing(user or call.invite.request_user, policy.gateways[name], policy, at)
+        sent = user or call.invite.request_user
+        buy = buy_pricing(sent, policy.gateways[name], policy, at, call.caller)
         bought = None if buy is None else _first_minute(buy, at)
         if (
             sold is None
@@ -382,7 +393,7 @@ def begin_attempt(
         remote_address=f"{host}:{gateway.port}",
         transport=gateway.transport,
     )
-    buy = buy_pricing(user, gateway, policy, utc(event.wall_ns))
+    buy = buy_pricing(user, gateway, policy, utc(event.wall_ns), call.caller)
     attempt = Attempt(
         number=number,
         gateway=gateway.name,

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
+from sidecar.core.callers import RatedCaller
 from sidecar.core.dialog import Signal, after
 from sidecar.core.events import Branch, Event, InviteReceived, LegIdentity, LegTerminated, Silence
 from sidecar.core.hangup import Hangup
@@ -20,7 +21,7 @@ from sidecar.core.numbers import BilledNumber
 from sidecar.core.policy import Account
 from sidecar.core.rating import RatingTerms
 from sidecar.core.servers import Server
-from sidecar.core.tariff import Deck, Rate
+from sidecar.core.tariff import SURCHARGE, Deck, Rate
 from sidecar.core.terms import DeadPeerBilling, DialogState, LegName, Money, RouteFailure, Word
 from sidecar.core.urns import is_emergency
 
@@ -57,9 +58,17 @@ class Pricing(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     blocked: bool = False  # the row that matches is blocked: no rate, and no call either
 
 
-def pricing_of(number: BilledNumber, terms: RatingTerms, deck: Deck | None, at: datetime) -> Pricing:
-    """What a deck says of a number at `at` (aware)."""
-    found = deck.candidates(number.billed, at) if deck is not None and number.billed is not None else ()
+def pricing_of(
+    number: BilledNumber,
+    terms: RatingTerms,
+    deck: Deck | None,
+    at: datetime,
+    caller: RatedCaller | None = None,
+) -> Pricing:
+    """What a deck says of a number at `at` (aware); None: of a caller that nothing is known of."""
+    found: tuple[Rate, ...] = ()
+    if deck is not None and number.billed is not None:
+        found = deck.candidates(number.billed, at, SURCHARGE if caller is None else caller.looked_up)
     return Pricing(
         number=number,
         terms=terms,
@@ -125,6 +134,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     invite: InviteReceived
     account: Account
     pricing: Pricing
+    caller: RatedCaller | None = None  # None: of an earlier version
     gateways: tuple[str, ...]  # those still to be tried after the current attempt
     redirects: tuple[Redirect, ...] = ()  # to be tried before them
     redirects_taken: int = 0  # in the whole call

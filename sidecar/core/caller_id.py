@@ -142,19 +142,28 @@ def _assertion(
 
 def _asserted(invite: InviteReceived) -> str:
     """The user that a trusted sender vouches for; with no header that says so, the one of its From."""
+    asserted = asserted_user(invite, _ASSERTIONS)
+    if asserted is not None:
+        return asserted
+    user = invite.from_user.partition(";")[0]
+    return user if names_somebody(user) and not _is_anonymous(invite) else ""
+
+
+def asserted_user(invite: InviteReceived, names: Iterable[str]) -> str | None:
+    """The first user in the headers of these names that is somebody; empty where they name nobody, None where
+    there is no such header. What it is worth is a matter of who sent it."""
     said = False
-    for wanted in _ASSERTIONS:
+    for wanted in names:
         for name, value in invite.headers:
             if name == wanted:
                 for found in _URI.finditer(_QUOTED.sub("", value)):
                     said = True
-                    if _names_somebody(user := found[1] or found[2]):
+                    if names_somebody(user := found[1] or found[2]):
                         return user
-    user = invite.from_user.partition(";")[0]
-    return user if not said and _names_somebody(user) and not _is_anonymous(invite) else ""
+    return "" if said else None
 
 
-def _names_somebody(user: str) -> bool:
+def names_somebody(user: str) -> bool:
     return re.fullmatch(_USER, user) is not None and unquote(user).lower() not in _NOBODY
 
 

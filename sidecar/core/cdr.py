@@ -18,6 +18,7 @@ import msgspec
 from sidecar.core.identity import name_id
 from sidecar.core.margin import ExchangeRate
 from sidecar.core.terms import (
+    CallerBasis,
     ChargeSide,
     Confidence,
     Detail,
@@ -174,6 +175,10 @@ class ChargeRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         "The prefixes of the deck that could apply, the longest first: that is `prefix`; empty text: "
         "the default row.",
     ] = None
+    caller_class: Annotated[
+        str | None,
+        "The callers that the row is for: how their numbers begin, or `surcharge`; null: any caller.",
+    ] = None
     grace_s: Annotated[int | None, "Up to so many seconds the row charges nothing; null: none."] = None
     included_s: Annotated[int | None, "The row's seconds in place of `free_s`; null: none."] = None
     rate_minimum_charge: Annotated[
@@ -216,7 +221,15 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     gateway: Annotated[str | None, "The gateway of the last attempt."] = None
     leg_a: Annotated[LegRecord, "Caller to us."]
     leg_b: Annotated[LegRecord | None, "Us to callee: the last attempt."] = None
-    caller: Annotated[Party, "The caller's number, from the From header."]
+    caller: Annotated[
+        Party, "The caller's number, from the From header; `billed`: as a peer that may asserts it."
+    ]
+    caller_basis: Annotated[
+        CallerBasis | None,
+        "What `caller.billed` rests on, for decks that ask who calls: it is `asserted` by a peer that may, "
+        "or the From of one that is `trusted`; or the caller is of the surcharge class: `no_number`, "
+        "`no_country` that it could be of, or a `forgeable` From.",
+    ] = None
     callee: Annotated[Party, "The called number, from the Request-URI."]
     routing_number: Annotated[str | None, "`rn` of the called number (RFC 4694), as received."] = None
     npdi: Annotated[bool, "Its `npdi`: somebody has looked up whether it is ported."] = False

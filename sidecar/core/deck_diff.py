@@ -15,7 +15,7 @@ _ALWAYS = datetime.min.replace(tzinfo=UTC)
 class RateChange(msgspec.Struct, frozen=True, kw_only=True):
     """A row that is new (`before` None), gone (`after` None) or otherwise than it was.
 
-    Rows are compared by prefix and start of their period.
+    Rows are compared by prefix, caller prefix and start of their period.
     """
 
     before: Rate | None
@@ -47,5 +47,5 @@ def deck_changes(before: Deck, after: Deck) -> Iterator[RateChange]:
             old, new = next(olds, None), next(news, None)
 
 
-def _key(rate: Rate) -> tuple[str, datetime]:
-    return rate.prefix, rate.effective_from or _ALWAYS
+def _key(rate: Rate) -> tuple[str, str, datetime]:
+    return rate.prefix, rate.caller_prefix, rate.effective_from or _ALWAYS

@@ -55,6 +55,8 @@ def explain(
     if record.prefix is not None:
         matched = f"{record.prefix or '(default)'} {record.destination or ''}".rstrip()
         lines.append(("matched prefix", matched))
+    if record.caller_class is not None:
+        lines.append(("callers", record.caller_class))
     if hold_s is not None:
         lines.append(("hold time", f"{hold_s} s"))
     if record.rating_status is not RatingStatus.RATED:

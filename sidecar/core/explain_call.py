@@ -11,16 +11,25 @@ from decimal import Decimal
 
 import msgspec
 
+from sidecar.core.callers import caller_of
 from sidecar.core.cdr import Cdr, ChargeRecord
 from sidecar.core.explain import explain
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.numbers import E164, PHONE_CONTEXT, ROUTING_NUMBER, StripPlan, billed_number, normalise
 from sidecar.core.rating import RatingTerms, amount_text, charge, hold_seconds
 from sidecar.core.records import margin_of
-from sidecar.core.tariff import Rate, parse_steps
-from sidecar.core.terms import ChargeSide, RateBy, RatingStatus
+from sidecar.core.tariff import SURCHARGE, Rate, parse_steps
+from sidecar.core.terms import CallerBasis, ChargeSide, RateBy, RatingStatus
 
 Lines = tuple[tuple[str, str], ...]
+
+_BASES = {
+    CallerBasis.ASSERTED: "as its peer asserts it",
+    CallerBasis.TRUSTED: "as the From of a peer says that is trusted to",
+    CallerBasis.NO_NUMBER: "so of the surcharge class",
+    CallerBasis.NO_COUNTRY: "which no country has: of the surcharge class",
+    CallerBasis.FORGEABLE: "by a From that nobody vouches for: of the surcharge class",
+}
 
 
 class LineExplanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +101,7 @@ def _line(cdr: Cdr, line: ChargeRecord) -> LineExplanation:
         "received": [("normalised", normalise(received))],
         "strip rule": _taken_off(line),
         "matched prefix": [("rate", line.rate)] if line.rate else [],
+        "callers": _caller(cdr),
         "hold time": _free(line),
     }
     lines: list[tuple[str, str]] = []
@@ -99,7 +109,12 @@ def _line(cdr: Cdr, line: ChargeRecord) -> LineExplanation:
         if name == "hold time":
             lines += _times(cdr, line, terms)
         lines += [(name, text), *more.get(name, [])]
-    again = (*_number(received, line), *_hold(cdr, line, terms), *_again(cdr, line, terms))
+    again = (
+        *_number(received, line),
+        *_class(cdr, line),
+        *_hold(cdr, line, terms),
+        *_again(cdr, line, terms),
+    )
     return LineExplanation(
         side=line.side,
         party=line.party,
@@ -113,6 +128,12 @@ def _taken_off(line: ChargeRecord) -> list[tuple[str, str]]:
         return []
     added = f", {line.added} put in front" if line.added else ""
     return [("stripped", f"{line.stripped} off the front{added}")]
+
+
+def _caller(cdr: Cdr) -> list[tuple[str, str]]:
+    if cdr.caller_basis is None:
+        return []
+    return [("caller", f"{cdr.caller.billed or 'no number'}, {_BASES[cdr.caller_basis]}")]
 
 
 def _free(line: ChargeRecord) -> list[tuple[str, str]]:
@@ -151,6 +172,15 @@ def _number(received: str, line: ChargeRecord) -> list[str]:
     if number != line.billed_number:
         return [f"billed number {line.billed_number}, {received} gives {number}"]
     return []
+
+
+def _class(cdr: Cdr, line: ChargeRecord) -> list[str]:
+    known, said = caller_of(cdr), line.caller_class
+    if said is None or known is None:
+        return []
+    asked = known.looked_up
+    fits = said == asked if SURCHARGE in (said, asked) else asked.startswith(said)
+    return [] if fits else [f"the row is for callers {said}, and the caller is {asked}"]
 
 
 def _hold(cdr: Cdr, line: ChargeRecord, terms: RatingTerms | None) -> list[str]:

@@ -74,6 +74,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     tls_names: tuple[str, ...] = ()
     strip_digits: int | None = None
     asserts_identity: bool = False  # inside the trust domain (RFC 3325): its headers say who calls and pays
+    caller_trusted: bool = False  # its From tells who calls, to decks that ask
     proxy_hangups: tuple[ProxyHangup, ...] = ()
     requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
     numbers: NumberLists = NumberLists()

@@ -194,7 +194,8 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         gateway=last.gateway if last else None,
         leg_a=_leg(invite.leg, call.a_bye_challenge),
         leg_b=_leg(last.leg, call.b_bye_challenge) if last else None,
-        caller=_caller(invite.from_user, last),
+        caller=_caller(call, last),
+        caller_basis=call.caller.basis if call.caller else None,
         callee=Party(
             received=invite.request_user,
             sent=last.sent_user if last else None,
@@ -368,6 +369,7 @@ def charge_line(
         fee_unit=terms.fee_unit,
         tax_rate=terms.tax_rate,
         candidates=pricing.candidates,
+        caller_class=(rate.caller_prefix or None) if rate else None,
         grace_s=(rate.grace_s or None) if rate else None,
         included_s=rate.included_s if rate else None,
         rate_minimum_charge=rate.minimum_charge if rate else None,
@@ -456,6 +458,8 @@ def _branches(attempt: Attempt, caller_tag: str) -> tuple[BranchRecord, ...]:
     return tuple(found.values()) if len(found) > 1 else ()
 
 
-def _caller(from_user: str, last: Attempt | None) -> Party:
-    sent = last.sent_caller if last is not None and last.sent_caller else from_user
-    return Party(received=from_user, sent=sent, billed=billed_number(from_user, _NO_STRIP).billed)
+def _caller(call: Call, last: Attempt | None) -> Party:
+    user = call.invite.from_user
+    sent = last.sent_caller if last is not None and last.sent_caller else user
+    billed = call.caller.number if call.caller else billed_number(user, _NO_STRIP).billed
+    return Party(received=user, sent=sent, billed=billed)

@@ -43,7 +43,7 @@ def use_contacts(call: Call, event: RouteFailed, given: Given) -> Call:
         name = _gateway_at(contact, call, given)
         if name is None or (name, contact.user) in known or not may_be_sent(contact.user, call, policy):
             continue
-        if not buys_blocked(contact.user, policy.gateways[name], policy, utc(event.wall_ns)):
+        if not buys_blocked(contact.user, policy.gateways[name], policy, utc(event.wall_ns), call.caller):
             found.setdefault((name, contact.user), Redirect(gateway=name, user=contact.user))
     new = tuple(found.values())[: REDIRECTS_MAX - call.redirects_taken]
     return replace(call, redirects=(*new, *call.redirects), redirects_taken=call.redirects_taken + len(new))

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sidecar.core.call import pricing_of
+from sidecar.core.callers import caller_of
 from sidecar.core.cdr import Cdr, ChargeRecord, message_id
 from sidecar.core.explain_call import answered_at, rated_at, received_number, terms_of
 from sidecar.core.margin import ExchangeTable
@@ -116,7 +117,7 @@ def rerate(
         return None
     number = _number(cdr, line, plan)
     own = terms or terms_of(line) or RatingTerms(rounding=line.rounding, decimals=line.decimals)
-    pricing = pricing_of(number, own, deck, rated_at(cdr, side))
+    pricing = pricing_of(number, own, deck, rated_at(cdr, side), caller_of(cdr))
     billable_ms = line.billable_ms
     if billable_ms is None:
         if side is ChargeSide.BUY:

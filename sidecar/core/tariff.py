@@ -14,7 +14,7 @@ the row alone:
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -50,6 +50,8 @@ __all__ = (
 OWN_PRICES = 2**64 - 1  # in the place of a row's price: its kind has the prices
 PREFIX_DIGITS_MAX = 17  # E.164 has 15; 17 is what an 8-byte key holds (see Deck)
 DESTINATION_MAX = 200
+CALLER_DIGITS_MAX = 15  # of E.164
+SURCHARGE = "surcharge"  # in the place of a caller prefix: callers that have no number to go by
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -58,8 +60,9 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     An empty prefix is the default row. `max_duration_s` is the longest call that this rate is sold for, if
     the deck says so. A call of at most `grace_s` seconds is charged as one of none; `included_s` takes the
     place of the free seconds, `minimum_charge` that of the account's or gateway's. A `blocked` row has no
-    price at all, so that nothing can take it for free. Whoever holds a Rate holds all that a charge needs:
-    it can be frozen into a call.
+    price at all, so that nothing can take it for free. `caller_prefix` is how the caller's number begins, or
+    SURCHARGE; empty: it is for any caller. Whoever holds a Rate holds all that a charge needs: it can be
+    frozen into a call.
     """
 
     prefix: str
@@ -74,9 +77,11 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     included_s: int | None = None
     minimum_charge: Decimal | None = None
     blocked: bool = False
+    caller_prefix: str = ""
 
     def __post_init__(self) -> None:
         check_prefix(self.prefix)
+        check_caller_prefix(self.caller_prefix)
         check_destination(self.destination)
         check_currency(self.currency)
         force_setattr(self, "connect_fee", plain_amount("connect_fee", self.connect_fee))
@@ -113,12 +118,18 @@ class Deck:
     `_table` has, for each possible beginning of a key, its first row: it spares the search the first steps,
     which are the ones that miss every cache.
 
+    Of the rows of one prefix those for the longest prefix of the caller come first, in the same way: they are
+    sorted by it, and found by `_callers`, the same keys for them, and `_caller_parents`, which stays within
+    the prefix. Both are empty in a deck that does not ask who calls.
+
     `kinds` holds what rows have in common, once, as rates without prefix and destination. A row of one
     price per minute has its price in `_prices`, and the steps of its kind have the price 0; other rows have
     OWN_PRICES there.
     """
 
     __slots__ = (
+        "_caller_parents",
+        "_callers",
         "_keys",
         "_parents",
         "_shift",
@@ -154,10 +165,19 @@ class Deck:
         self._shift, self._table = _lead_table(builder.keys)
         self.kinds = tuple(builder.kinds)
         self.has_blocked = any(kind.blocked for kind in self.kinds)
+        self._callers, self._caller_parents = builder.callers, array("i")
+        if self._callers:
+            self._parents, self._caller_parents = _with_callers(self._keys, self._parents, self._callers)
         self.destinations = tuple(builder.destinations)
 
-    def match(self, billed: str, at: datetime) -> Rate | None:
-        """The rate of the longest prefix of `billed` (ASCII digits) whose period holds at `at` (aware)."""
+    @property
+    def asks_who_calls(self) -> bool:
+        return bool(self._callers)
+
+    def match(self, billed: str, at: datetime, caller: str = "") -> Rate | None:
+        """The rate of the longest prefix of `billed` (ASCII digits) whose period holds at `at` (aware), and
+        of its rows the one of the longest prefix of `caller` (E.164 digits, or SURCHARGE). With no caller
+        the rows for any caller alone."""
         length = len(billed)
         if length > PREFIX_DIGITS_MAX:
             billed, length = billed[:PREFIX_DIGITS_MAX], PREFIX_DIGITS_MAX
@@ -165,6 +185,8 @@ class Deck:
         keys, table, lead = self._keys, self._table, key >> self._shift
         row = bisect_right(keys, key, table[lead], table[lead + 1]) - 1
         key |= _LENGTH  # from here on only the digits count
+        if self._callers:
+            return self._match_caller(billed, key, row, at, _caller_key(caller))
         while row >= 0:
             row_key = keys[row]
             length = row_key & _LENGTH
@@ -178,20 +200,41 @@ class Deck:
             row = self._parents[row]
         return None
 
-    def candidates(self, billed: str, at: datetime) -> tuple[Rate, ...]:
-        """Every rate that could apply to `billed` at `at`, longest prefix first: the first is `match`."""
+    def _match_caller(self, billed: str, key: int, row: int, at: datetime, caller: int) -> Rate | None:
+        """`row` is the last of its prefix, and so are those that `_parents` leads to."""
+        keys, callers, within = self._keys, self._callers, caller | _LENGTH
+        while row >= 0:
+            row_key = keys[row]
+            length = row_key & _LENGTH
+            if key - row_key < _KEY_SCALE[length]:
+                found = bisect_right(callers, caller, bisect_left(keys, row_key, 0, row), row + 1) - 1
+                while found >= 0 and keys[found] == row_key:
+                    of = callers[found]
+                    if within - of < _CALLER_SCALE[of & _LENGTH]:
+                        row_kind = self._terms[2 * found]
+                        kind = self.kinds[row_kind >> 32]
+                        if kind.holds_at(at):
+                            destination = self.destinations[row_kind & _LOW]
+                            return _rate(kind, billed[:length], destination, self._terms[2 * found + 1])
+                    found = self._caller_parents[found]
+            row = self._parents[row]
+        return None
+
+    def candidates(self, billed: str, at: datetime, caller: str = "") -> tuple[Rate, ...]:
+        """The rates that could apply to `billed` at `at`, one for each prefix, the longest first: the first
+        is `match`."""
         found = []
-        rate = self.match(billed, at)
+        rate = self.match(billed, at, caller)
         while rate is not None:
             found.append(rate)
-            rate = self.match(rate.prefix[:-1], at) if rate.prefix else None
+            rate = self.match(rate.prefix[:-1], at, caller) if rate.prefix else None
         return tuple(found)
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __iter__(self) -> Iterator[Rate]:
-        """All rates, by prefix and then by start of the period."""
+        """All rates, by prefix, then by caller prefix, then by start of the period."""
         for prefix, destination, kind, price_e9 in self.rows():
             yield _rate(self.kinds[kind], prefix, self.destinations[destination], price_e9)
 
@@ -212,6 +255,7 @@ class DeckBuilder:
     def __init__(self) -> None:
         self.keys = array("Q")
         self.terms = array("Q")  # two per row: kind << 32 | destination, then price_e9 or OWN_PRICES
+        self.callers = array("Q")  # keys of the caller prefixes, once sorted; none where no row has one
         self.kinds: list[Rate] = []
         self.destinations: list[str] = []
         self._kind_ids: dict[Rate, int] = {}
@@ -262,7 +306,14 @@ class DeckBuilder:
         self.terms[1::2] = array("Q", (terms[2 * row + 1] for row in order))
         self._kind_ids.clear()
         self._destination_ids.clear()
-        twice = [row for row, (key, after) in enumerate(pairwise(self.keys)) if key == after]
+        of_kind = self._callers_of_kinds()
+        if any(of_kind):
+            self.callers = array("Q", (of_kind[row_kind >> 32] for row_kind in self.terms[::2]))
+        twice = [
+            row
+            for row, (key, after) in enumerate(pairwise(self.keys))
+            if key == after and (not self.callers or self.callers[row] == self.callers[row + 1])
+        ]
         return [
             (order[row], order[row + 1], _prefix_of(self.keys[row]))
             for row in twice
@@ -279,12 +330,20 @@ class DeckBuilder:
         starts = [
             kind.effective_from.timestamp() if kind.effective_from else float("-inf") for kind in self.kinds
         ]
-        plain = all(kind.effective_from is None for kind in self.kinds)
-        by_period = lambda row: (keys[row], starts[terms[2 * row] >> 32])  # noqa: E731
+        callers = self._callers_of_kinds()
+        plain = all(kind.effective_from is None for kind in self.kinds) and not any(callers)
+
+        def by_caller_and_period(row: int) -> tuple[int, int, float]:
+            kind = terms[2 * row] >> 32
+            return keys[row], callers[kind], starts[kind]
+
         order = array("I")
         for rows in leads:
-            order.extend(sorted(rows, key=keys.__getitem__ if plain else by_period))
+            order.extend(sorted(rows, key=keys.__getitem__ if plain else by_caller_and_period))
         return order
+
+    def _callers_of_kinds(self) -> list[int]:
+        return [_caller_key(kind.caller_prefix) for kind in self.kinds]
 
     def _overlap(self, first: int, second: int) -> bool:
         # Sorted by start, so two neighbours overlap exactly if the earlier is still open when the later
@@ -299,6 +358,8 @@ _KEY_SCALE = tuple(
     10 ** (PREFIX_DIGITS_MAX - length) << _LENGTH_BITS for length in range(PREFIX_DIGITS_MAX + 1)
 )
 _KEYS_END = 10**PREFIX_DIGITS_MAX << _LENGTH_BITS  # exclusive
+_SURCHARGE_KEY = _KEYS_END + PREFIX_DIGITS_MAX  # above all digits, and covering nothing but itself
+_CALLER_SCALE = (2 * _KEYS_END, *_KEY_SCALE[1:])  # a row for any caller covers that one, too
 _LOW = 2**32 - 1
 
 
@@ -335,6 +396,38 @@ def _parents(keys: array[int]) -> array[int]:
     return parents
 
 
+def _caller_key(prefix: str) -> int:
+    length = len(prefix)
+    if prefix == SURCHARGE:
+        return int(_SURCHARGE_KEY)
+    key: int = int(prefix or "0") * _KEY_SCALE[length] + length
+    return key
+
+
+def _with_callers(
+    keys: array[int], parents: array[int], callers: array[int]
+) -> tuple[array[int], array[int]]:
+    """(parents, parents by caller) of rows that are sorted by both. The former lead past all rows of a
+    prefix, the latter stay within them."""
+    past, within = array("i"), array("i")
+    chain: list[int] = []
+    ends: list[int] = []
+    for row, (key, caller) in enumerate(zip(keys, callers, strict=True)):
+        if row and keys[row - 1] == key:
+            past.append(past[row - 1])
+        else:
+            past.append(parents[row])
+            chain, ends = [-1], [2 * _KEYS_END]
+        while caller >= ends[-1]:
+            chain.pop()
+            ends.pop()
+        within.append(chain[-1])
+        chain.append(row)
+        length = caller & _LENGTH
+        ends.append(caller - length + _CALLER_SCALE[length])
+    return past, within
+
+
 def _lead_table(keys: array[int]) -> tuple[int, array[int]]:
     """(shift, table): the rows of all keys with key >> shift == lead are table[lead] up to table[lead + 1].
 
@@ -358,6 +451,15 @@ def check_prefix(prefix: str) -> None:
         raise ValueError(f"prefix {prefix!r} has something else than the digits 0-9")
     if len(prefix) > PREFIX_DIGITS_MAX:
         raise ValueError(f"prefix {prefix!r} has more than {PREFIX_DIGITS_MAX} digits")
+
+
+def check_caller_prefix(prefix: str) -> None:
+    if prefix and prefix != SURCHARGE and not (prefix.isascii() and prefix.isdigit()):
+        raise ValueError(f"caller_prefix {prefix!r} is neither digits nor {SURCHARGE!r}")
+    if prefix.startswith("0"):
+        raise ValueError(f"caller_prefix {prefix!r} begins with 0, as no country code does")
+    if len(prefix) > CALLER_DIGITS_MAX:
+        raise ValueError(f"caller_prefix {prefix!r} has more than {CALLER_DIGITS_MAX} digits")
 
 
 def check_destination(destination: str) -> None:

@@ -30,6 +30,16 @@ class RateBy(Word):
     ROUTING_NUMBER = "routing_number"  # `rn` of a number that was ported (RFC 4694), else the one dialled
 
 
+class CallerBasis(Word):
+    """What a caller's number rests on; see core/callers."""
+
+    ASSERTED = "asserted"
+    TRUSTED = "trusted"
+    NO_NUMBER = "no_number"
+    NO_COUNTRY = "no_country"
+    FORGEABLE = "forgeable"
+
+
 class UserPhone(Word):
     """What becomes of `user=phone` in the URIs that a gateway gets."""
 

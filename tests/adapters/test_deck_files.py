@@ -338,6 +338,21 @@ def test_a_row_may_have_terms_of_its_own(tmp_path: Path) -> None:
     assert (again.revision, list(again)) == (deck.revision, list(deck))
 
 
+def test_a_row_may_be_for_those_who_call_from_a_prefix(tmp_path: Path) -> None:
+    head = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s,caller_prefix\n"
+    deck = read_deck(
+        write(tmp_path, f"{head}44,a,EUR,0,0.1,1,1,\n44,a,EUR,0,0.2,1,1,33\n44,a,EUR,0,0.3,1,1,surcharge\n")
+    )
+    found = [deck.match("4420", AT, who) for who in ("49", "3361", "surcharge")]
+    assert [one and f"{one.steps[0].price:f}" for one in found] == ["0.1", "0.2", "0.3"]
+    again = read_deck(write(tmp_path, b"".join(canonical_chunks(deck))))
+    assert (again.revision, list(again), again.asks_who_calls) == (deck.revision, list(deck), True)
+    assert errors(tmp_path, f"{head}44,a,EUR,0,0.1,1,1,0044\n44,a,EUR,0,0.1,1,1,x\n") == [
+        "row 2, column caller_prefix: caller_prefix '0044' begins with 0, as no country code does",
+        "row 3, column caller_prefix: caller_prefix 'x' is neither digits nor 'surcharge'",
+    ]
+
+
 def test_a_deck_without_such_terms_keeps_its_revision(tmp_path: Path) -> None:
     text = f"{OWN}\n44,a,EUR,0,0.1,1,1,0,,,no\n"
     assert b"".join(canonical_chunks(read_deck(write(tmp_path, text)))).decode() == (

@@ -539,6 +539,18 @@ def test_a_floor_without_an_exchange_rate_is_warned_of(start: Start) -> None:
     )
 
 
+@pytest.mark.parametrize("vouched", ["asserts_identity", "caller_trusted", ""])
+def test_a_deck_that_asks_who_calls_wants_a_peer_that_may_say_it(start: Start, vouched: str) -> None:
+    (start.folder / "by-caller.csv").write_text(
+        "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s,caller_prefix\n"
+        "44,UK,EUR,0,0.1,1,1,33\n"
+    )
+    profile = PROFILE.replace('demo = "demo"', 'demo = "by-caller.csv"')
+    profile = profile.replace("asserts_identity = true", f"{vouched} = true" if vouched else "")
+    shown = [text for text in start.shown(start.load("", profile).warnings) if "caller_prefix" in text]
+    assert len(shown) == (not vouched), shown
+
+
 def test_a_floor_without_a_buy_deck_is_warned_of(start: Start) -> None:
     [shown] = start.shown(start.load("[billing]\nmargin_floor = '0'\n").warnings)
     assert "gateways.carrier: has no deck: what is bought here is not held against" in shown

@@ -81,4 +81,5 @@ def _own_terms(kind: Rate) -> dict[str, str]:
         "included_s": "" if kind.included_s is None else str(kind.included_s),
         "minimum_charge": "" if kind.minimum_charge is None else f"{kind.minimum_charge:f}",
         "blocked": "yes" if kind.blocked else "",
+        "caller_prefix": kind.caller_prefix,
     }

@@ -19,11 +19,13 @@ MEANINGS = {
     "included_s": "The first seconds, not billed, in place of `billing.free_s`; empty: that.",
     "minimum_charge": "The least net amount, in place of the account's or gateway's; empty: theirs.",
     "blocked": "`yes`: no call. A sell deck refuses it, a buy deck's gateway is passed over. No price then.",
+    "caller_prefix": "How the caller's number begins, or `surcharge`: callers without a number that can be "
+    "relied on. Of the rows of the longest prefix that of the longest caller prefix wins; empty: any caller.",
 }
 
 REQUIRED = ("prefix", "destination", "currency", "connect_fee")
 PER_MINUTE = ("price_per_minute", "initial_s", "increment_s")
-TERMS = ("grace_s", "included_s", "minimum_charge", "blocked")
+TERMS = ("grace_s", "included_s", "minimum_charge", "blocked", "caller_prefix")
 OPTIONAL = ("steps", "effective_from", "effective_to", "max_duration_s", "default", *TERMS)
 COLUMNS = (*REQUIRED, *PER_MINUTE, *OPTIONAL)
 assert tuple(MEANINGS) == COLUMNS

@@ -31,6 +31,7 @@ from sidecar.core.tariff import (
     Deck,
     DeckBuilder,
     Rate,
+    check_caller_prefix,
     check_destination,
     check_prefix,
 )
@@ -238,6 +239,7 @@ class Reading:
         grace_s = self._cell("grace_s", values, _seconds, 0)
         included_s = self._cell("included_s", values, _seconds, None)
         minimum = self._cell("minimum_charge", values, parse_amount, None)
+        caller = self._cell("caller_prefix", values, _caller_prefix, "")
         if not values["currency"]:
             self.refuse(self.row, "currency", "is empty")
         if self._count > before or currency is None or fee is None or steps is None or grace_s is None:
@@ -254,6 +256,7 @@ class Reading:
             included_s=included_s,
             minimum_charge=minimum,
             blocked=bool(blocked),
+            caller_prefix=caller or "",
         )
         kind, price_e9 = self._builder.kind(rate)
         if len(self._kinds) == KINDS_KEPT_MAX:
@@ -293,6 +296,11 @@ class Reading:
         if initial_s is None or increment_s is None:
             return None
         return per_minute_steps(_NO_FEE, initial_s, increment_s)
+
+
+def _caller_prefix(text: str) -> str:
+    check_caller_prefix(text)
+    return text
 
 
 def parse_stamp(text: str) -> datetime:

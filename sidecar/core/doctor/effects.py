@@ -68,7 +68,7 @@ def effect(
 def _rate(deck: Deck, billed: str | None, one: Observed) -> Rate | None:
     if not billed or not (billed.isascii() and billed.isdigit()):
         return None
-    rate = deck.match(billed, one.at)
+    rate = deck.match(billed, one.at, one.rated_caller)
     return None if rate is None or rate.blocked else rate
 
 

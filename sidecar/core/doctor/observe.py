@@ -9,8 +9,10 @@ from uuid import UUID
 
 import msgspec
 
+from sidecar.core.callers import caller_of
 from sidecar.core.cdr import Cdr
 from sidecar.core.numbers import E164, PHONE_CONTEXT, ROUTING_NUMBER, normalise
+from sidecar.core.tariff import SURCHARGE
 from sidecar.core.terms import ChargeSide, Disposition, RatingStatus
 
 _MS = timedelta(milliseconds=1)
@@ -33,6 +35,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     billed: str | None
     other: str | None = None
     caller: str | None = None
+    rated_caller: str = SURCHARGE
     prefix: str | None = None
     deck_revision: str | None = None
     free: bool = False
@@ -76,6 +79,7 @@ def observed_of(cdr: Cdr) -> Iterator[Observed]:
             billed=line.billed_number,
             other=billed.get(ChargeSide.BUY if sold else ChargeSide.SELL),
             caller=cdr.caller.billed,
+            rated_caller=known.looked_up if (known := caller_of(cdr)) else SURCHARGE,
             prefix=line.prefix,
             deck_revision=line.deck_revision,
             free=line.rating_status is RatingStatus.FREE,
