@@ -12,6 +12,7 @@ from sidecar.core.events import AnswerHeld, ByeReceived, InviteReceived, Provisi
 from sidecar.core.terms import LegName, TransportName
 from tests.b2bua.rig import ANSWER, Dialog, Rig
 from tests.b2bua.scripted_ua import ScriptedUA
+from tests.b2bua.test_adopted import RELEASE, adopt, early, legs
 from tests.b2bua.test_gateway_requests import ended, options
 
 NAME = "gw.carrier.test"
@@ -212,3 +213,46 @@ async def test_a_large_invite_to_a_name_by_udp_goes_by_tcp_where_it_listens() ->
         rig.send(by_name(rig, invite, stream))
         at_b = await stream.expect("INVITE")
         assert at_b.uri == f"sip:4930123@{NAME}"
+
+
+# --- of an earlier boot -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("looked_up", [False, True])
+async def test_a_call_to_a_name_is_ended_by_the_next_start_also_before_dns_has_answered(
+    looked_up: bool,
+) -> None:
+    """Its server is known from the journal, whatever its Contact says."""
+    async with Rig() as rig:
+        await now_at(rig, rig.gateway)
+        _, b = await answered(rig, rig.gateway, f"Contact: <sip:{NAME}>")
+        await rig.gateway.expect("ACK")
+        invite, held = (
+            next(one for one in rig.events if isinstance(one, k)) for k in (InviteReceived, AnswerHeld)
+        )
+        await rig.killed(adopt(invite, leg_b=held.leg))
+        if looked_up:
+            await now_at(rig, rig.gateway)
+        rig.send(RELEASE)
+        bye = await rig.gateway.expect("BYE")
+        assert (bye.uri, bye["To"], bye["Call-ID"]) == (f"sip:{NAME}", b.local, b.call_id)
+        rig.gateway.reply(bye, 200)
+        rig.caller.reply(await rig.caller.expect("BYE"), 200)
+        assert {one.alive for one in (await legs(rig)).values()} == {True}
+
+
+async def test_a_call_that_rang_at_a_name_is_cancelled_at_its_server_by_the_next_start() -> None:
+    async with Rig() as rig:
+        await now_at(rig, rig.gateway)
+        sent, invite, at_b, saved = await early(rig, authority=NAME)
+        await rig.killed(saved)
+        rig.send(RELEASE)
+        rig.ack_failure(sent, await rig.caller.expect(500, "INVITE"))
+        cancel = await rig.gateway.expect("CANCEL")
+        assert (cancel.uri, cancel.branch) == (at_b.uri, at_b.branch)
+        assert NAME in cancel.uri
+        rig.gateway.reply(cancel, 200)
+        rig.gateway.reply(at_b, 487, tag="to-b")
+        await rig.gateway.expect("ACK")
+        await legs(rig)
+        assert invite.b_token

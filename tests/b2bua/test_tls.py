@@ -12,10 +12,11 @@ import pytest
 from sidecar.b2bua.hook import PeerGroup, TlsFiles
 from sidecar.core.commands import RelayAnswer, SetServers
 from sidecar.core.events import AnswerHeld, InviteReceived, RouteFailed
-from sidecar.core.terms import RouteFailure, TransportName
+from sidecar.core.terms import LegName, RouteFailure, TransportName
 from tests.b2bua.authority import PROXY, TLS, VERSIONS, Authority, client, comes_from, refused_from, server
 from tests.b2bua.rig import ANSWER, Dialog, Rig
 from tests.b2bua.scripted_ua import ScriptedUA
+from tests.b2bua.test_adopted import RELEASE, adopt, legs
 
 
 def named(*names: str) -> dict[str, Any]:
@@ -386,3 +387,64 @@ async def test_a_server_of_a_name_bears_the_name_and_nothing_that_dns_led_to(
         failed = await rig.until(RouteFailed)
         assert failed.cause is (RouteFailure.FINAL_RESPONSE if heard else RouteFailure.UNREACHABLE)
         assert rig.hook.stats()["refused_certificates"] == (not heard)
+
+
+# --- of an earlier boot -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bears", ["carrier.example", "other.example"])
+async def test_a_gateway_gets_its_bye_by_a_new_connection_if_it_bears_its_name(
+    ours: TlsFiles, authority: Authority, bears: str
+) -> None:
+    async with gateway_rig(ours, "carrier.example") as rig:
+        host = f"{rig.network}.3"
+        right = server(authority.certificate, authority.sign("", "DNS:carrier.example"))
+        gateway = rig.adopt(await ScriptedUA.tcp_server(host, right))
+        sent = rig.invite()
+        await rig.caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite, host=host, port=gateway.port, transport=TransportName.TLS))
+        gateway.reply(await gateway.expect("INVITE"), 200, tag="to-b", body=ANSWER)
+        held = await rig.event(AnswerHeld)
+        rig.send(RelayAnswer(bridge_id=held.bridge_id))
+        rig.in_dialog(rig.caller, "ACK", Dialog.of_caller(sent, await rig.caller.expect(200)), cseq=1)
+        await gateway.expect("ACK")
+        await rig.killed(adopt(invite, leg_b=held.leg))
+        gateway.hang_up()
+        right.load_cert_chain(*authority.sign("", f"DNS:{bears}"))  # of each handshake from now on
+        rig.send(RELEASE)
+        rig.caller.reply(await rig.caller.expect("BYE"), 200)
+        if bears == "carrier.example":
+            gateway.reply(await gateway.expect("BYE"), 200)
+        ended = await legs(rig)
+        assert ended[LegName.B].alive == (bears == "carrier.example")
+        assert rig.hook.stats()["refused_certificates"] == (bears != "carrier.example")
+
+
+async def test_a_caller_gets_its_bye_where_its_contact_says(ours: TlsFiles, authority: Authority) -> None:
+    """It had made the connection, which is gone with the node that was killed."""
+    group = PeerGroup(name="all", cidrs=("127.0.0.0/8",), tls_names=(PROXY,))
+    gateways = PeerGroup(name="gateways", cidrs=("127.0.0.0/8",))
+    async with Rig(tls=ours, peers=(group, gateways), **TLS) as rig:
+        own = authority.sign("", f"DNS:{PROXY}")
+        listens = rig.adopt(
+            await ScriptedUA.tcp_server(f"{rig.network}.2", server(authority.certificate, own))
+        )
+        caller = await comes_from(rig, 2, client(authority.certificate, own))
+        caller.port = listens.port  # of its Via and its Contact
+        sent = rig.invite(agent=caller)
+        await caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite))
+        rig.gateway.reply(await rig.gateway.expect("INVITE"), 200, tag="to-b", body=ANSWER)
+        held = await rig.event(AnswerHeld)
+        rig.send(RelayAnswer(bridge_id=held.bridge_id))
+        rig.in_dialog(caller, "ACK", Dialog.of_caller(sent, await caller.expect(200)), cseq=1)
+        await rig.gateway.expect("ACK")
+        await rig.killed(adopt(invite, leg_b=held.leg))
+        rig.send(RELEASE)
+        bye = await listens.expect("BYE")
+        assert bye["Via"].startswith("SIP/2.0/TLS")
+        listens.reply(bye, 200)
+        rig.gateway.reply(await rig.gateway.expect("BYE"), 200)
+        assert {one.alive for one in (await legs(rig)).values()} == {True}
