@@ -41,7 +41,7 @@ from sidecar.adapters.resolver import DnsResolver
 from sidecar.adapters.sqlite import Salvage, SqliteStore, StoreError
 from sidecar.adapters.sqlite.rows import DamagedError
 from sidecar.adapters.sqlite.snapshot import Snapshot
-from sidecar.b2bua.certificates import Certificates
+from sidecar.b2bua.certificates import Certificates, tls_faults
 from sidecar.b2bua.hook import (
     BridgeHook,
     BridgeSettings,
@@ -52,6 +52,7 @@ from sidecar.b2bua.hook import (
     TlsFiles,
 )
 from sidecar.config import ConfigError, Inputs, Loaded, Settings, load
+from sidecar.config.crosscheck_network import no_tls
 from sidecar.config.settings import GatewayCredentials
 from sidecar.core.fraud_replay import Lift
 from sidecar.core.margin import ExchangeTable
@@ -86,6 +87,7 @@ def inputs(
     return Inputs(
         read_deck=cache(deck_or_errors),
         read_exchange=exchange_or_errors,
+        read_tls=tls_faults,
         host_name=socket.gethostname(),
         boot_id=secrets.token_hex(8),
         command_line=command_line,
@@ -111,7 +113,7 @@ def exchange_or_errors(path: Path) -> ExchangeTable | Sequence[str]:
 def reread(given: Inputs) -> Reread | Sequence[str]:
     """What `given` would start with now, but for decks, which are put in force by name."""
     try:
-        loaded = load(given)
+        loaded = load(replace(given, read_tls=no_tls))  # of these `Certificates` takes care
     except ConfigError as error:
         return str(error).splitlines()
     return Reread(policy=loaded.policy, warnings=[str(warning) for warning in loaded.warnings])

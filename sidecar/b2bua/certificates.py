@@ -21,6 +21,27 @@ log = structlog.get_logger("sidecar.certificates")
 _Seen = tuple[tuple[int, int, int] | None, ...]  # of each file, what differs when it has changed; None: gone
 
 
+def tls_faults(certificate: Path, key: Path, authorities: Sequence[Path]) -> list[tuple[Path, str, bool]]:
+    """Of files that a start would read: the file, what is wrong with it, and whether the start would fail."""
+    files = (certificate, key, *authorities)
+    try:
+        credentials = TlsCredentials(str(certificate), str(key), [str(file) for file in authorities])
+    except ValueError as error:
+        text = str(error)
+        named = (file for file in files if text.startswith(f"{file}: "))
+        return [(next(named, certificate), text, True)]
+    now_s = time.time()
+    return [
+        (
+            Path(file),
+            f"{file}: a certificate ended at {datetime.fromtimestamp(end_s, UTC):%Y-%m-%d %H:%M} UTC",
+            False,
+        )
+        for file, end_s in credentials.ends()
+        if end_s <= now_s
+    ]
+
+
 class Certificates:
     """`settings`: which setting names a file, for status and metrics. An interval of 0: on command alone."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from sidecar.config import crosscheck, gateway_probing, places
+from sidecar.config import crosscheck, crosscheck_network, gateway_probing, places
 from sidecar.config.crosscheck_fraud import fraud_rule
 from sidecar.config.layers import Effective, command_line_layer, environment_layer, file_layer
 from sidecar.config.problems import ConfigError, Findings, Problem
@@ -60,6 +60,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
 
     read_deck: DeckReader
     read_exchange: ExchangeReader
+    read_tls: crosscheck_network.TlsReader = crosscheck_network.no_tls
     host_name: str
     boot_id: str = ""
     command_line: Mapping[str, object] = {}
@@ -90,6 +91,8 @@ def load(inputs: Inputs) -> Loaded:
     tables = read_tables(settings_document, profile, inputs.read_deck, places.packaged_decks(), findings)
     tables = replace(tables, exchange=_exchange(effective, inputs, findings))
     crosscheck.check(effective, tables, findings)
+    findings.raise_if_any()
+    crosscheck_network.check_tls_content(effective, tables, inputs.read_tls, findings)
     findings.raise_if_any()
     return Loaded(
         policy=_policy(effective, tables, inputs),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,14 @@ from sidecar.config.tables import Entry, Tables
 from sidecar.config.values import final_codes, is_name
 from sidecar.core.policy import Share
 from sidecar.core.terms import CallerIdForm, Redirection, TransportName
+
+# Certificate, key and authorities: the file, what is wrong with it, and whether a start would fail.
+TlsReader = Callable[[Path, Path, Sequence[Path]], Sequence[tuple[Path, str, bool]]]
+
+
+def no_tls(_certificate: Path, _key: Path, _authorities: Sequence[Path]) -> Sequence[tuple[Path, str, bool]]:
+    return ()
+
 
 _LISTEN_KEYS = {
     TransportName.UDP: "sip.listen_udp",
@@ -94,6 +102,25 @@ def _tls(effective: Effective, tables: Tables, findings: Findings) -> None:
     elif effective.settings.sip.tls_ca_file is None:
         _names_unverified(tables, findings)
     _gateways_by_certificate(tables, findings)
+
+
+def check_tls_content(effective: Effective, tables: Tables, read: TlsReader, findings: Findings) -> None:
+    """Of files that are there: what a start would make of them."""
+    sip = effective.settings.sip
+    certificate, key = sip.tls_certificate_file, sip.tls_key_file
+    if not sip.listen_tls or certificate is None or key is None:
+        return
+    settings = [(certificate, "sip.tls_certificate_file"), (key, "sip.tls_key_file")]
+    if sip.tls_ca_file is not None:
+        settings.append((sip.tls_ca_file, "sip.tls_ca_file"))
+    where = {file: effective.at(name) for file, name in settings}
+    authorities = [file for file, _ in settings[2:]]
+    for entry in (*tables.peers.values(), *tables.gateways.values()):
+        if (path := entry.path("tls_ca_file")) is not None:
+            authorities.append(path)
+            where.setdefault(path, entry.at("tls_ca_file"))
+    for file, text, is_error in read(certificate, key, authorities):
+        (findings.error if is_error else findings.warn)(*where[file], text)
 
 
 def _never_by_certificate(tables: Tables, findings: Findings) -> None:

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from msgspec.structs import replace
 
+from sidecar import wiring
 from sidecar.b2bua.certificates import Certificates
 from sidecar.b2bua.hook import HookError, PeerGroup, TlsFiles
+from sidecar.config import report
 from sidecar.core.commands import RelayAnswer, WireCommand
 from sidecar.core.events import AnswerHeld, Event, InviteReceived
 from sidecar.core.terms import TransportName
@@ -328,3 +331,81 @@ def ends_of(certificate: str) -> str:
         ["openssl", "x509", "-in", certificate, "-noout", "-enddate"], check=True, capture_output=True
     )
     return shown.stdout.decode().strip().removeprefix("notAfter=")
+
+
+# --- before a start -----------------------------------------------------------------------------------------
+
+TLS_PROFILE: Final = """
+[sip]
+listen_udp = ["127.0.0.1:5080"]
+listen_tls = ["127.0.0.1:5061"]
+tls_certificate_file = "{certificate}"
+tls_key_file = "{key}"
+tls_ca_file = "{ca}"
+[peers.callers]
+addresses = ["127.0.0.2/32"]
+tls_ca_file = "{peer_ca}"
+[gateways.main]
+host = "127.0.0.3"
+port = 5060
+[[routes]]
+prefix = ""
+gateways = ["main"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key", "says"),
+    [
+        ({}, "", ""),
+        ({"key": "other.key"}, "sip.tls_key_file", "is not the key of the first certificate"),
+        ({"certificate": "junk"}, "sip.tls_certificate_file", "holds no certificate in PEM"),
+        ({"key": "junk"}, "sip.tls_key_file", "holds no private key in PEM"),
+        ({"ca": "junk"}, "sip.tls_ca_file", "holds no certificate in PEM"),
+        ({"peer_ca": "junk"}, "peers.callers.tls_ca_file", "holds no certificate in PEM"),
+    ],
+    ids=["right", "another key", "no certificate", "no key", "no authority", "no authority of a peer"],
+)
+def test_a_check_reads_what_the_files_hold(
+    tmp_path: Path,
+    ours: TlsFiles,
+    authority: Authority,
+    other: Authority,
+    wrong: dict[str, str],
+    key: str,
+    says: str,
+) -> None:
+    _, other_key = other.sign()
+    copy(other_key, str(tmp_path / "other.key"))
+    write(str(tmp_path / "junk"), "no certificate")
+    right = {"certificate": ours.certificate, "key": ours.private_key}
+    right |= {"ca": authority.certificate, "peer_ca": other.certificate}
+    found = checked(tmp_path, right | {name: str(tmp_path / file) for name, file in wrong.items()})
+    assert found.warnings == ()
+    if not says:
+        assert found.errors == ()
+        return
+    (error,) = found.errors
+    assert error.where.line is not None
+    assert error.key == key
+    assert says in error.text
+
+
+def test_a_check_warns_of_a_certificate_that_has_ended(
+    tmp_path: Path, authority: Authority, other: Authority
+) -> None:
+    certificate, key = authority.sign("sidecar.example", days=0)
+    authorities = {"ca": authority.certificate, "peer_ca": other.certificate}
+    found = checked(tmp_path, {"certificate": certificate, "key": key, **authorities})
+    assert found.errors == ()
+    (warning,) = found.warnings
+    assert warning.key == "sip.tls_certificate_file"
+    assert "ended at" in warning.text
+
+
+def checked(folder: Path, files: dict[str, str]) -> report.Report:
+    profile = folder / "profile.toml"
+    profile.write_text(TLS_PROFILE.format(**files))
+    given = {"sip.profile": str(profile), "node.data_dir": str(folder / "data")}
+    found = report.check(wiring.inputs(given, {}, None))
+    return replace(found, warnings=tuple(one for one in found.warnings if "tls" in one.key))

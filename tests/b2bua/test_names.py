@@ -227,9 +227,8 @@ async def test_a_call_to_a_name_is_ended_by_the_next_start_also_before_dns_has_a
         await now_at(rig, rig.gateway)
         _, b = await answered(rig, rig.gateway, f"Contact: <sip:{NAME}>")
         await rig.gateway.expect("ACK")
-        invite, held = (
-            next(one for one in rig.events if isinstance(one, k)) for k in (InviteReceived, AnswerHeld)
-        )
+        (invite,) = (one for one in rig.events if isinstance(one, InviteReceived))
+        (held,) = (one for one in rig.events if isinstance(one, AnswerHeld))
         await rig.killed(adopt(invite, leg_b=held.leg))
         if looked_up:
             await now_at(rig, rig.gateway)
