@@ -53,7 +53,13 @@ _COMMANDS: Final[list[Any]] = [
     commands.AskGateway,
     commands.SetServers,
 ]
-_VALUES: Final[list[Any]] = [events.LegIdentity, events.Contact, events.Silence, events.Branch]
+_VALUES: Final[list[Any]] = [
+    events.LegIdentity,
+    events.Contact,
+    events.Silence,
+    events.Branch,
+    commands.GivenUp,
+]
 _WORDS: Final[list[Any]] = [
     terms.LegName,
     terms.TransportName,

@@ -63,6 +63,14 @@ class Route(WireCommand, frozen=True, kw_only=True):
     keep_identity: bool = True  # False: From, To or the number is not what Identity signs (RFC 8224)
 
 
+class GivenUp(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that another one followed: a 2xx of it may come yet."""
+
+    attempt: int
+    gateway: str
+    leg: LegIdentity
+
+
 class Adopt(WireCommand, frozen=True, kw_only=True):
     """Take over a call of an earlier boot, as the journal has it: its dialogs are known again, and a BYE in
     them is answered. Nothing is sent before its Release, which ends what is left of it: BYE, or a final
@@ -79,6 +87,7 @@ class Adopt(WireCommand, frozen=True, kw_only=True):
     b_state: SavedLegState
     leg_b: LegIdentity | None  # where B has answered
     route: Route | None  # where it has not: what its INVITE was made of
+    given_up: tuple[GivenUp, ...] = ()
 
 
 class RelayAnswer(WireCommand, frozen=True, kw_only=True):

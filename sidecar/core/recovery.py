@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from sidecar.core.admit import Decision, route_command
 from sidecar.core.call import Call, Phase, Recovery, Stamp, stamp_of
-from sidecar.core.commands import Adopt, Append, EntryKind, Release
+from sidecar.core.commands import Adopt, Append, EntryKind, GivenUp, Release
 from sidecar.core.dialog import Signal, after
 from sidecar.core.events import Event, ReleaseDue
 from sidecar.core.hangup import SERVER, Hangup, hangup
@@ -81,6 +81,9 @@ def adopt(found: Call, call: Call, policy: Policy) -> Adopt:
         b_state=b_state,
         leg_b=last.leg if last is not None and call.b_answered is not None else None,
         route=route_command(call, policy) if unanswered else None,
+        given_up=tuple(
+            GivenUp(attempt=one.number, gateway=one.gateway, leg=one.leg) for one in call.attempts[:-1]
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from sidecar.core.commands import Adopt, RelayAnswer, Release, Route
+from sidecar.core.commands import Adopt, GivenUp, RelayAnswer, Release, Route
 from sidecar.core.events import (
     AnswerDropped,
     AnswerHeld,
@@ -17,6 +17,7 @@ from sidecar.core.events import (
     InviteReceived,
     LegIdentity,
     LegTerminated,
+    RouteFailed,
 )
 from sidecar.core.recovery import RECOVERED_IDS
 from sidecar.core.terms import LegName, SavedLegState, TransportName
@@ -261,6 +262,48 @@ async def test_a_2xx_that_crosses_the_cancel_gets_ack_and_bye() -> None:
         rig.gateway.reply(bye, 200)
         assert (await rig.until(AnswerDropped)).leg.remote_tag == "to-b"
         await rig.idle()
+
+
+@pytest.mark.parametrize("challenged_too", [False, True])
+async def test_a_late_2xx_of_an_attempt_that_was_given_up_gets_ack_and_bye(challenged_too: bool) -> None:
+    """The node was killed before it came; another gateway rings meanwhile."""
+    async with Rig(credentials=CREDENTIALS if challenged_too else ()) as rig:
+        sent = rig.invite()
+        await rig.caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        first = await rig.agent(4)
+        rig.send(rig.route(invite, host=first.host, port=first.port, no_response_ms=200))
+        at_first = await first.expect("INVITE")
+        await rig.until(RouteFailed)
+        second = rig.route(invite, attempt=2)
+        rig.send(second)
+        await rig.gateway.expect("INVITE")
+        given_up = GivenUp(
+            attempt=1,
+            gateway="gw",
+            leg=replace(invite.leg, remote_address=f"{first.host}:{first.port}", transport=TransportName.UDP),
+        )
+        await rig.killed(
+            adopt(invite, attempt=2, a_state=EARLY, b_state=EARLY, route=second, given_up=(given_up,))
+        )
+        if challenged_too:  # its answer to a challenge had the next number
+            old, new = (f"CSeq: {number} INVITE".encode() for number in (at_first.cseq, at_first.cseq + 1))
+            at_first = Message(at_first.raw.replace(old, new), at_first.source)
+        first.reply(at_first, 200, tag="late", body=ANSWER)
+        ack = await first.expect("ACK")
+        assert (ack.cseq, parameter(ack["To"], "tag")) == (at_first.cseq, "late")
+        bye = await first.expect("BYE")
+        assert (bye.cseq, parameter(bye["To"], "tag")) == (at_first.cseq + 1, "late")
+        first.reply(bye, 200)
+        dropped = await rig.until(AnswerDropped)
+        assert (dropped.bridge_id, dropped.attempt, dropped.leg.remote_tag) == (RECOVERED_IDS, 1, "late")
+        stranger = await rig.agent(9)
+        stranger.reply(at_first, 200, tag="other", body=ANSWER)
+        await rig.settled(rig.caller)
+        assert stranger.quiet
+        rig.send(RELEASE)
+        rig.ack_failure(sent, await rig.caller.expect(500, "INVITE"))
+        rig.gateway.reply(await rig.gateway.expect("CANCEL"), 481)
 
 
 async def test_a_callee_that_hears_no_cancel_is_given_up_after_64_t1() -> None:

@@ -123,6 +123,16 @@ def test_each_leg_is_adopted_as_far_as_its_entry_tells(
     assert (command.leg_b is not None) == (call.b_answered is not None)
 
 
+def test_attempts_that_others_followed_are_adopted_for_what_may_still_come_of_them() -> None:
+    both = policy_of(routes=("alpha", "beta"))
+    call = saved(ADMITTED, failure(), RINGS, policy=both)
+    command = adopted(call, both)
+    assert command is not None
+    assert (command.attempt, command.gateway) == (2, "beta")
+    (first,) = command.given_up
+    assert (first.attempt, first.gateway, first.leg) == (1, "alpha", call.attempts[0].leg)
+
+
 def test_the_invite_of_a_gateway_that_is_in_the_settings_no_more_is_not_cancelled() -> None:
     call = saved(ADMITTED, RINGS)
     others = {name: one for name, one in gateways().items() if name != "alpha"}

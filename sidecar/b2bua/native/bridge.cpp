@@ -311,12 +311,34 @@ void Bridge::run(std::vector<Command>& commands) {
     }
 }
 
+static std::string dialog_name(std::string_view local_tag, std::string_view remote_tag, std::string_view call_id) {
+    std::string name;
+    name.reserve(local_tag.size() + remote_tag.size() + call_id.size() + 3);  // none is the beginning of another
+    return name.append(local_tag).append(1, '\0').append(remote_tag).append(1, '\0').append(call_id).append(1, '\0');
+}
+
 void Bridge::adopt(const commands::Adopt& saved) {
     auto call = std::make_unique<Call>(context_, saved.bridge_id);
     if (!call->adopt(saved)) return context_.counters.add(Counter::commands_unmatched);
     calls_.emplace(saved.bridge_id, std::move(call));
     live_calls_.store(calls_.size(), std::memory_order_relaxed);
     context_.counters.add(Counter::calls_adopted);
+    for (const auto& one : saved.given_up) remember_given_up(saved, one);
+}
+
+// As leave() would have, had this boot given it up. To a challenge its last INVITE may have had the next numbers.
+void Bridge::remember_given_up(const commands::Adopt& saved, const commands::GivenUp& one) {
+    const LegNames names = leg_b_names(saved.b_token, one.attempt);
+    const pj_str_t there = borrow(one.leg.remote_address);
+    pj_sockaddr address;
+    if (pj_sockaddr_parse(pj_AF_UNSPEC(), 0, &there, &address) != PJ_SUCCESS) return;
+    EndedDialog ended{dialog_name(names.tag, {}, names.call_id)};
+    ended.bridge_id = saved.bridge_id;
+    ended.attempt = one.attempt;
+    ended.invite_cseq = names.cseq;
+    ended.challenges = context_.settings.credentials.contains(one.gateway) ? invite_tries_max : 0;
+    ended.party.is_called(context_, address, one.leg.transport == Transport::tls, one.gateway);
+    remember(std::move(ended));
 }
 
 void Bridge::snapshot() {
@@ -347,12 +369,6 @@ void Bridge::forget(GatewayRequest& ended) {
 }
 
 // --- tables ----------------------------------------------------------------------------------------------------------
-
-static std::string dialog_name(std::string_view local_tag, std::string_view remote_tag, std::string_view call_id) {
-    std::string name;
-    name.reserve(local_tag.size() + remote_tag.size() + call_id.size() + 3);  // none is the beginning of another
-    return name.append(local_tag).append(1, '\0').append(remote_tag).append(1, '\0').append(call_id).append(1, '\0');
-}
 
 void Bridge::enter(Leg& leg) { enter(leg, leg.dialog); }
 
@@ -814,14 +830,16 @@ bool Bridge::took_late_answer(const pjsip_rx_data* rdata) {
     const bool overtaken = known != nullptr && info.cseq->cseq == known->overtaken_cseq;
     EndedDialog* ended = find_ended(std::string(local_tag) + '\0');
     if (ended == nullptr || (ended->attempt == 0 && !overtaken)) return false;
+    const int later = info.cseq->cseq - ended->invite_cseq;
+    const bool own_cseq = later >= 0 && later <= ended->challenges;
     Dialog late(context_);
-    if (!late.start_late(rdata, ended->invite_cseq, ended->party)) {
+    if (!late.start_late(rdata, own_cseq ? info.cseq->cseq : ended->invite_cseq, ended->party)) {
         drop_foreign(context_, rdata);
         return true;
     }
     const bool repeated = known != nullptr && (known->answered || overtaken);
     const bool same_call_id = ended->name.ends_with(std::string(1, '\0').append(call_id).append(1, '\0'));
-    const bool ours = overtaken || (same_call_id && info.cseq->cseq == ended->invite_cseq);
+    const bool ours = overtaken || (same_call_id && own_cseq);
     if (!ours || (!repeated && ended->branches == branches_max)) {
         context_.counters.add(Counter::unmatched_responses);
         return true;

@@ -106,6 +106,7 @@ private:
     void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
     void snapshot();
     void adopt(const commands::Adopt& saved);
+    void remember_given_up(const commands::Adopt& saved, const commands::GivenUp& one);
     void ask_gateway(const commands::AskGateway& asked);
     void renew_tls(const commands::RenewTls& to);
     bool is_by_right_certificate(const pjsip_transport* transport) const;  // true where it is none of TLS
@@ -165,6 +166,7 @@ private:
         std::uint64_t bridge_id = 0;
         int attempt = 0;  // 0: leg A
         int invite_cseq = 0;
+        int challenges = 0;  // that its INVITE may have answered since, each with the next number
         int overtaken_cseq = 0;  // see Leg
         bool answered = false;
         int branches = 0;  // that answered too late

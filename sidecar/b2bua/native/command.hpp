@@ -44,6 +44,14 @@ struct Route {
                      liveness, large_by_udp, single_branch, keep_identity)
 };
 
+struct GivenUp {  // an attempt that another one followed
+    int attempt;
+    std::string gateway;
+    SavedLeg leg;
+    SIDECAR_DECLARES(GivenUp, attempt, gateway, leg)
+};
+using Values = std::tuple<GivenUp>;
+
 // A call of an earlier boot: whatever of its legs was left in the network is known again, and answered from what was saved.
 // Nothing is sent before its Release.
 struct Adopt {
@@ -59,8 +67,9 @@ struct Adopt {
     SavedLegState b_state;
     std::optional<SavedLeg> leg_b;  // where B has answered
     std::optional<Route> route;     // where it has not: what its INVITE was made of
+    std::vector<GivenUp> given_up;  // a 2xx of theirs gets ACK and BYE
     SIDECAR_DECLARES(Adopt, bridge_id, peer, request_uri, echoed, b_token, attempt, gateway, a_state, leg_a, b_state, leg_b,
-                     route)
+                     route, given_up)
 };
 
 struct RelayAnswer {

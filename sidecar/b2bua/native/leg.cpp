@@ -14,7 +14,6 @@ bool is_response(const pjsip_event& event) { return event.body.tsx_state.type ==
 const pjsip_rx_data* response_of(const pjsip_event& event) { return event.body.tsx_state.src.rdata; }
 
 constexpr std::int64_t life_interval_ns = 1'000'000'000;
-constexpr int invite_tries_max = 2;  // see Dialog::again
 
 // An INVITE that answers a challenge is a transaction of its own, and to be found again after a crash as the first is.
 void name_try(pjsip_tx_data* request, const std::string& branch, int number) {

@@ -28,6 +28,7 @@ enum class LegState {
     ended,      // nothing more is expected of it
 };
 
+inline constexpr int invite_tries_max = 2;  // see Dialog::again
 inline constexpr int branches_max = 8;  // 2xx of other branches of one INVITE that get ACK and BYE
 void report_dropped(Context& context, std::uint64_t bridge_id, int attempt, int code, const Dialog& answered);
 

@@ -54,6 +54,11 @@ void read(nb::handle from, T& to) {
 }
 
 template <Declared T>
+void read(nb::handle from, std::vector<T>& to) {
+    for (nb::handle item : from) read(item, to.emplace_back());
+}
+
+template <Declared T>
 void read(nb::handle from, std::optional<T>& to) {
     if (from.is_none()) return to.reset();
     read(from, to.emplace());
@@ -203,7 +208,7 @@ NB_MODULE(_bridge, m) {
     m.def("pj_version", &pj_get_version, "The version of the pjproject that is loaded.");
     m.attr("PJ_BUILD") = SIDECAR_PJ_BUILD;  // version and hash of the build it was compiled against
     m.attr("EVENTS") = declared<Events>();
-    m.attr("VALUES") = declared<Values>();
+    m.attr("VALUES") = declared<decltype(std::tuple_cat(Values{}, commands::Values{}))>();
     m.attr("COMMANDS") = declared<commands::All>();
     m.attr("WORDS") = declared_words<Side, Transport, RouteFailure, LivenessCheck, SavedLegState, DeadlineKind>();
     m.def("leg_b_names", &names, "What the bridge itself derives; sidecar.core.identity must give the same.");
