@@ -19,11 +19,13 @@ from sidecar.core.audit import Change
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import AskGateway, SetServers, Snapshot, StoreCommand, WireCommand
+from sidecar.core.deck_history import Activation
 from sidecar.core.events import CallEvent, CallFoundOpen, Event
 from sidecar.core.gateway_health import Health
 from sidecar.core.registration import RegistrationState
 from sidecar.core.servers import Answer, NameState, Question, Server, ServerAt
 from sidecar.core.suspense import Suspended, SuspenseDecision
+from sidecar.core.tariff import Deck
 from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, Money, ServerReason
 
 
@@ -306,6 +308,31 @@ class AuditTrail(Protocol):
         self, after_entry: int | None = None, entries_max: int = 100, wanted: AuditFilter | None = None
     ) -> Awaitable[Sequence[AuditEntry]]:
         """The oldest first: those after an entry, or, without one, the latest."""
+
+
+class DeckError(Exception):
+    """What was asked of the stored decks cannot be done; the text says why."""
+
+
+class DeckBook(Protocol):
+    """The stored decks, and which of them was, is and will be in force under which name. Every method waits
+    for the disk: not for an event loop. DeckError says what cannot be done."""
+
+    def load(self, revision: str) -> Deck | Sequence[str]:
+        """A stored deck, or what is wrong with it."""
+
+    def histories(self) -> Mapping[str, Sequence[Activation]]: ...
+    def activate(self, name: str, wanted: Activation, now: datetime) -> Activation:
+        """What is in force, or to come, already, is not repeated."""
+
+    def rollback(
+        self, name: str, wanted: Activation, now: datetime, *, settings_have_it: bool
+    ) -> Activation: ...
+    def cancel(
+        self, name: str, now: datetime, why: str, revision: str | None = None
+    ) -> Sequence[Activation]: ...
+    def refuse(self, name: str, activation: Activation, why: str) -> None: ...
+    def mark(self, name: str, activation: Activation, *, came: bool) -> Activation: ...
 
 
 class RecordFilter(msgspec.Struct, frozen=True, kw_only=True):

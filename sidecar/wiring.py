@@ -16,6 +16,7 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import datetime
 from functools import cache, partial
 from importlib.metadata import version
 from itertools import islice
@@ -31,7 +32,13 @@ from msgspec.structs import asdict, replace
 from sidecar.adapters.broker import NODE_USER, BrokerSettings, EmbeddedBroker
 from sidecar.adapters.clock import SystemClock, is_synchronised
 from sidecar.adapters.control import ControlServer
-from sidecar.adapters.deck_files import DeckRefusedError, read_deck, read_exchange_rates
+from sidecar.adapters.deck_files import (
+    DeckRefusedError,
+    canonical_chunks,
+    read_deck,
+    read_exchange_rates,
+)
+from sidecar.adapters.deck_files.built import load_built
 from sidecar.adapters.deck_store import DeckStore, DeckStoreError
 from sidecar.adapters.logs import LineWriter
 from sidecar.adapters.logs import ready as log_ready
@@ -66,6 +73,7 @@ from sidecar.runtime.admin import ACCEPTING, Admin, Reread
 from sidecar.runtime.alarms import Alarms
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.clock_watch import ClockWatch
+from sidecar.runtime.deck_commands import put_in_force_at_start
 from sidecar.runtime.fraud import LIFT, REBUILT_CALLS_MAX, FraudWatch
 from sidecar.runtime.gateways import Gateways
 from sidecar.runtime.names import Names
@@ -153,8 +161,15 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         store.on_commit(lambda _steps, took_ns: metrics.commit_took(took_ns / 1e9))
         store.on_failure(lambda before, now: _journal_failing(metrics, before, now))
         store.on_defect(lambda call_id, error: _defect(metrics, call_id, error))
-        decks = DeckStore(settings.node.data_dir / "decks")
-        policy = await with_stored_accounts(_with_active_decks(loaded.policy, decks), store)
+        decks = Decks(settings.node.data_dir / "decks")
+        await asyncio.to_thread(_keep_decks, decks, loaded.policy.decks, utc(clock.wall_ns()))
+        policy = await put_in_force_at_start(
+            await with_stored_accounts(loaded.policy, store),
+            loaded.policy,
+            decks,
+            store.audit,
+            utc(clock.wall_ns()),
+        )
 
         broker_host, broker_port = settings.mqtt.address
         broker_is_new = settings.mqtt.embedded and not (settings.node.data_dir / "broker").exists()
@@ -332,12 +347,15 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             read_again=relay.read_again,
             gateways=gateways.statuses,
             names=names.statuses,
-            decks=lambda name: _active_deck(decks, name),
+            decks=lambda name: decks.in_force(name, utc(clock.wall_ns())),
+            deck_book=decks,
+            deck_settings=loaded.policy.decks,
             settings=lambda: reread(given),
             replayer=replayer,
             replays=store.replays,
             renew_certificates=certificates.renew,
         )
+        service.beside("decks", admin.decks.watch)
         socket_path = settings.node.data_dir.absolute() / SOCKET_NAME
         control = ControlServer(socket_path, admin.methods(), group=control_gid)
         await stack.enter_async_context(control.serving())
@@ -438,23 +456,39 @@ def _credentials(of: GatewayCredentials) -> Credentials:
     return Credentials(gateway=of.gateway, username=of.username, password=password, realm=of.realm)
 
 
-def _active_deck(decks: DeckStore, name: str) -> Deck | Sequence[str]:
-    """The revision that `sidecar deck activate` put in force under this name."""
+class Decks(DeckStore):
+    """The stored decks, ready for use: the DeckBook port."""
+
+    def load(self, revision: str) -> Deck | Sequence[str]:
+        try:
+            return load_built(self.path(revision), self.built_path(revision), revision)
+        except DeckStoreError as error:
+            return [str(error)]
+
+    def in_force(self, name: str, at: datetime) -> Deck | Sequence[str]:
+        """The revision that a command put in force under this name."""
+        try:
+            return self.load(self.find(name, at))
+        except DeckStoreError as error:
+            return [str(error)]
+
+
+def _keep_decks(decks: Decks, of_settings: Mapping[str, Deck], now: datetime) -> None:
+    """What the settings name is kept like what was imported: records name revisions, and a deck that is put
+    in its place is compared with it. A disk that does not take it is no reason not to start."""
     try:
-        return deck_or_errors(decks.path(decks.find(name)))
-    except DeckStoreError as error:
-        return [str(error)]
-
-
-def _with_active_decks(policy: Policy, decks: DeckStore) -> Policy:
-    """Decks that were put in force by command outlast a restart; they stand before those of the profile."""
-    active: dict[str, Deck] = {}
-    for name in decks.active():
-        found = _active_deck(decks, name)
-        if not isinstance(found, Deck):
-            raise DeckStoreError(f"deck {name} cannot be read: {'; '.join(found)}")
-        active[name] = found
-    return replace(policy, decks={**policy.decks, **active})
+        for name, deck in of_settings.items():
+            decks.put(
+                deck.revision,
+                canonical_chunks(deck),
+                rates=len(deck),
+                source=f"settings: decks.{name}",
+                at=now,
+            )
+        if of_settings:
+            decks.keep_settings({name: deck.revision for name, deck in of_settings.items()})
+    except OSError as error:
+        log.warning("decks_not_kept", text=str(error))
 
 
 async def with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption
+from sidecar.cli.deck_force import policy_in_force
 from sidecar.cli.journal import AccountOption, GatewayOption, UntilOption, moment_of, snapshot
-from sidecar.cli.output import Exit, fail, print_json, printable
+from sidecar.cli.output import Exit, print_json, printable
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from sidecar.core.doctor import Finding
-    from sidecar.core.policy import Policy
 
 CHARGES_MAX = 200_000  # the latest so many are examined: 100 MB, and far more than a verdict needs
 
@@ -43,7 +42,7 @@ def doctor(
 
     begin = moment_of("--since", since, as_json=as_json) or datetime.now(UTC) - timedelta(days=1)
     end = moment_of("--until", until, as_json=as_json)
-    policy = _policy(config, as_json)
+    policy = policy_in_force(config, as_json=as_json)
     charges: deque[Observed] = deque(maxlen=CHARGES_MAX)
     records = 0
     with snapshot(config, as_json=as_json) as journal:
@@ -74,31 +73,6 @@ def doctor(
         )
     if findings:
         raise typer.Exit(Exit.NO.value)
-
-
-def _policy(config: Path | None, as_json: bool) -> Policy:
-    """The settings as a start would take them, with the decks that commands have put in force."""
-    import os
-
-    from msgspec.structs import replace
-
-    from sidecar import wiring
-    from sidecar.adapters.deck_store import DeckStore, DeckStoreError
-    from sidecar.config import ConfigError, load
-    from sidecar.core.tariff import Deck
-
-    try:
-        loaded = load(wiring.inputs({}, os.environ, config))
-        store = DeckStore(loaded.settings.node.data_dir / "decks")
-        active: dict[str, Deck] = {}
-        for name in store.active():
-            found = wiring.deck_or_errors(store.path(store.find(name)))
-            if not isinstance(found, Deck):
-                fail(Exit.USAGE, f"deck {name} cannot be read: {'; '.join(found)}", as_json=as_json)
-            active[name] = found
-    except (ConfigError, DeckStoreError) as error:
-        fail(Exit.USAGE, str(error), as_json=as_json)
-    return replace(loaded.policy, decks={**loaded.policy.decks, **active})
 
 
 def _lines(finding: Finding) -> Iterator[str]:

@@ -184,7 +184,7 @@ def _deck(text: str, folder: Path, keep: bool, as_json: bool) -> Deck:
     file = Path(text)
     try:
         if not file.is_file():
-            return read_deck(store.path(store.find(text)))
+            return read_deck(store.path(store.find(text, datetime.now(UTC))))
         deck = read_deck(file, None, destination_name)
         if keep:
             now = datetime.now(UTC)

@@ -8,6 +8,7 @@ from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.tables import Entry, NamedDeck, Tables
 from sidecar.core.account_rules import AccountFrom
+from sidecar.core.deck_check import missing_exchange, other_currencies
 from sidecar.core.terms import ServerReason
 
 _MATCHES = ("peer", "header", "tls_name", "called_prefix")
@@ -114,6 +115,15 @@ def _default_deck(effective: Effective, tables: Tables, findings: Findings) -> N
             f"there is no deck {quoted(name)}",
             nearest(name, tables.decks),
         )
+    default = tables.decks.get(tables.default_deck(name))
+    if not effective.settings.sip.account_required and default is not None and default.deck is not None:
+        currency = effective.settings.billing.currency
+        if others := other_currencies(currency, default.deck):
+            findings.warn(
+                *effective.at("billing.deck"),
+                f"calls of no account are kept in {currency}, but {default.path.name} has rates in "
+                f"{', '.join(others)}",
+            )
     if not tables.default_deck(name) and not effective.settings.sip.account_required:
         findings.warn(
             tables.profile,
@@ -162,8 +172,7 @@ def _account(account: Entry, effective: Effective, tables: Tables, findings: Fin
             findings.warn(*account.at(), "has no deck: its calls are unrated")
     elif named.deck is not None:
         currency = account["currency"] or effective.settings.billing.currency
-        others = sorted({kind.currency for kind in named.deck.kinds} - {currency})
-        if others:
+        if others := other_currencies(currency, named.deck):
             findings.error(
                 account.where(field),
                 account.written,
@@ -192,9 +201,7 @@ def _margin_floor(effective: Effective, tables: Tables, findings: Findings) -> N
             text = "has no deck: what is bought here is not held against the margin floor"
             findings.warn(*gateway.at(), text)
         elif named is not None and named.deck is not None:
-            bought_in = {kind.currency for kind in named.deck.kinds}
-            pairs = {(bought, sold) for bought in bought_in for sold in sold_in if bought != sold}
-            for bought, sold in sorted(pairs - tables.exchange.pairs()):
+            for bought, sold in missing_exchange(named.deck, sold_in, tables.exchange.pairs()):
                 findings.warn(
                     *gateway.at("deck"),
                     f"is in {bought}: calls sold in {sold} that have a margin floor never come here, because "

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -147,7 +148,7 @@ class Deck:
             builder.add(rate.prefix, builder.destination(rate.destination), *builder.kind(rate))
         conflicts = builder.sort()
         if conflicts:
-            raise ValueError(f"two rates for the prefix {conflicts[0][2]!r} hold at the same time")
+            raise ValueError(f"prefix {conflicts[0].prefix!r}: {conflicts[0].reason}")
         self._take(revision, builder)
 
     @classmethod
@@ -157,18 +158,35 @@ class Deck:
         deck._take(revision, builder)
         return deck
 
+    @classmethod
+    def of_arrays(
+        cls, revision: str, arrays: DeckArrays, kinds: Iterable[Rate], destinations: Iterable[str]
+    ) -> Deck:
+        """The deck of which `arrays` gave the second, with what it had beside them."""
+        deck = cls.__new__(cls)
+        deck._set(revision, arrays, kinds, destinations)
+        return deck
+
+    def arrays(self) -> DeckArrays:
+        """The rows as numbers, for a file."""
+        return DeckArrays(self._keys, self._terms, self._parents, self._table, self._shift)
+
     def _take(self, revision: str, builder: DeckBuilder) -> None:
+        shift, table = _lead_table(builder.keys)
+        arrays = DeckArrays(builder.keys, builder.terms, _parents(builder.keys), table, shift)
+        self._set(revision, arrays, builder.kinds, builder.destinations)
+
+    def _set(
+        self, revision: str, arrays: DeckArrays, kinds: Iterable[Rate], destinations: Iterable[str]
+    ) -> None:
         self.revision = revision
-        self._keys = builder.keys
-        self._terms = builder.terms
-        self._parents = _parents(builder.keys)
-        self._shift, self._table = _lead_table(builder.keys)
-        self.kinds = tuple(builder.kinds)
+        self._keys, self._terms, self._parents, self._table, self._shift = arrays
+        self.kinds = tuple(kinds)
         self.has_blocked = any(kind.blocked for kind in self.kinds)
-        self._callers, self._caller_parents = builder.callers, array("i")
+        self._callers, self._caller_parents = _callers_of(self.kinds, self._terms), array("i")
         if self._callers:
             self._parents, self._caller_parents = _with_callers(self._keys, self._parents, self._callers)
-        self.destinations = tuple(builder.destinations)
+        self.destinations = tuple(destinations)
 
     @property
     def asks_who_calls(self) -> bool:
@@ -235,8 +253,28 @@ class Deck:
 
     def __iter__(self) -> Iterator[Rate]:
         """All rates, by prefix, then by caller prefix, then by start of the period."""
-        for prefix, destination, kind, price_e9 in self.rows():
-            yield _rate(self.kinds[kind], prefix, self.destinations[destination], price_e9)
+        return map(self.rate_of, self.rows())
+
+    def rate_of(self, row: tuple[str, int, int, int]) -> Rate:
+        """The rate of one of `rows`."""
+        prefix, destination, kind, price_e9 = row
+        return _rate(self.kinds[kind], prefix, self.destinations[destination], price_e9)
+
+    def periods(self, billed: str) -> tuple[Rate, ...]:
+        """Every rate whose prefix begins `billed`, whenever it holds; the longest prefix first."""
+        found = []
+        for length in range(min(len(billed), PREFIX_DIGITS_MAX), -1, -1):
+            key = int(billed[:length] or "0") * _KEY_SCALE[length] + length
+            row = bisect_right(self._keys, key) - 1
+            rows = []
+            while row >= 0 and self._keys[row] == key:
+                rows.append(row)
+                row -= 1
+            for one in reversed(rows):
+                terms = self._terms[2 * one]
+                kind, name = self.kinds[terms >> 32], self.destinations[terms & _LOW]
+                found.append(_rate(kind, billed[:length], name, self._terms[2 * one + 1]))
+        return tuple(found)
 
     def rows(self) -> Iterator[tuple[str, int, int, int]]:
         """(prefix, index into `destinations`, index into `kinds`, price_e9 or OWN_PRICES) of all rows,
@@ -247,6 +285,25 @@ class Deck:
             yield _prefix_of(key), row_kind & _LOW, row_kind >> 32, price_e9
 
 
+class DeckArrays(NamedTuple):
+    """The rows of a deck as `Deck` describes them."""
+
+    keys: array[int]  # Q
+    terms: array[int]  # Q
+    parents: array[int]  # i
+    table: array[int]  # I
+    shift: int
+
+
+class RowConflict(NamedTuple):
+    """Two rows, numbered as added, of which only one can be meant."""
+
+    first: int
+    second: int
+    prefix: str
+    reason: str
+
+
 class DeckBuilder:
     """Collects the rows of a deck in any order; `sort` puts them in order and finds the rows that
     contradict.
@@ -255,7 +312,6 @@ class DeckBuilder:
     def __init__(self) -> None:
         self.keys = array("Q")
         self.terms = array("Q")  # two per row: kind << 32 | destination, then price_e9 or OWN_PRICES
-        self.callers = array("Q")  # keys of the caller prefixes, once sorted; none where no row has one
         self.kinds: list[Rate] = []
         self.destinations: list[str] = []
         self._kind_ids: dict[Rate, int] = {}
@@ -295,30 +351,58 @@ class DeckBuilder:
         self.terms.append(kind << 32 | destination)
         self.terms.append(price_e9)
 
-    def sort(self) -> list[tuple[int, int, str]]:
-        """Sorts the rows; returns pairs of rows (numbered as added) that hold at one time, with their
-        prefix.
-        """
+    def sort(self) -> list[RowConflict]:
+        """Sorts the rows. Of one prefix a row that begins later ends the one before it, and a row that is
+        there twice counts once; what contradicts is returned."""
         order, terms = self._order(), self.terms
         self.keys = array("Q", map(self.keys.__getitem__, order))
         self.terms = array("Q", [0]) * len(terms)
         self.terms[::2] = array("Q", (terms[2 * row] for row in order))
         self.terms[1::2] = array("Q", (terms[2 * row + 1] for row in order))
+        conflicts = self._end_older(order)
         self._kind_ids.clear()
         self._destination_ids.clear()
-        of_kind = self._callers_of_kinds()
-        if any(of_kind):
-            self.callers = array("Q", (of_kind[row_kind >> 32] for row_kind in self.terms[::2]))
-        twice = [
-            row
-            for row, (key, after) in enumerate(pairwise(self.keys))
-            if key == after and (not self.callers or self.callers[row] == self.callers[row + 1])
-        ]
-        return [
-            (order[row], order[row + 1], _prefix_of(self.keys[row]))
-            for row in twice
-            if self._overlap(self.terms[2 * row] >> 32, self.terms[2 * row + 2] >> 32)
-        ]
+        return conflicts
+
+    def _end_older(self, order: array[int]) -> list[RowConflict]:
+        keys, terms, kinds = self.keys, self.terms, self.kinds
+        conflicts: list[RowConflict] = []
+        again: list[int] = []  # rows that say what the row before says
+        older = -1  # the row that the next one of its prefix may end
+        for row in [row for row, (key, after) in enumerate(pairwise(keys), 1) if key == after]:
+            if not self._are_alike(row - 1, row):
+                continue
+            if older < 0 or not self._are_alike(older, row):
+                older = row - 1
+            first, second = kinds[terms[2 * older] >> 32], kinds[terms[2 * row] >> 32]
+            since, until = second.effective_from, second.effective_to
+            if first.effective_to is not None and since is not None and first.effective_to <= since:
+                older = row
+                continue
+            reason = ""
+            if first.effective_from == since:
+                if terms[2 * older : 2 * older + 2] == terms[2 * row : 2 * row + 2]:
+                    again.append(row)
+                    continue
+                reason = "two rows that differ begin at the same time"
+            elif until is not None and (first.effective_to is None or until < first.effective_to):
+                has_following = row + 1 < len(keys) and self._are_alike(row, row + 1)
+                following = kinds[terms[2 * row + 2] >> 32] if has_following else None
+                if following is None or following.effective_from is None or following.effective_from > until:
+                    reason = f"ends at {until.isoformat()}, while the row before goes on: which holds then?"
+            if reason:
+                prefix = _prefix_of(keys[row])
+                conflicts.append(RowConflict(order[older], order[row], prefix, reason))
+            else:
+                ended = msgspec.structs.replace(first, effective_to=since)
+                terms[2 * older] = self.kind(ended)[0] << 32 | terms[2 * older] & _LOW
+            older = row
+        if again:
+            gone = frozenset(again)
+            kept = [row for row in range(len(keys)) if row not in gone]
+            self.keys = array("Q", map(keys.__getitem__, kept))
+            self.terms = array("Q", (terms[place] for row in kept for place in (2 * row, 2 * row + 1)))
+        return conflicts
 
     def _order(self) -> array[int]:
         # By the first digits first: sorting short lists one after the other needs a fraction of the memory.
@@ -342,14 +426,15 @@ class DeckBuilder:
             order.extend(sorted(rows, key=keys.__getitem__ if plain else by_caller_and_period))
         return order
 
+    def _are_alike(self, row: int, other: int) -> bool:
+        """Of one prefix, and for the same callers."""
+        if self.keys[row] != self.keys[other]:
+            return False
+        first, second = (self.kinds[self.terms[2 * one] >> 32] for one in (row, other))
+        return first.caller_prefix == second.caller_prefix
+
     def _callers_of_kinds(self) -> list[int]:
         return [_caller_key(kind.caller_prefix) for kind in self.kinds]
-
-    def _overlap(self, first: int, second: int) -> bool:
-        # Sorted by start, so two neighbours overlap exactly if the earlier is still open when the later
-        # begins.
-        ends, starts = self.kinds[first].effective_to, self.kinds[second].effective_from
-        return ends is None or starts is None or starts < ends
 
 
 _LENGTH_BITS = 5
@@ -402,6 +487,12 @@ def _caller_key(prefix: str) -> int:
         return int(_SURCHARGE_KEY)
     key: int = int(prefix or "0") * _KEY_SCALE[length] + length
     return key
+
+
+def _callers_of(kinds: Sequence[Rate], terms: Sequence[int]) -> array[int]:
+    """The key of the caller prefix of each row; none where no row has one."""
+    of_kind = [_caller_key(kind.caller_prefix) for kind in kinds]
+    return array("Q", (of_kind[row_kind >> 32] for row_kind in terms[::2]) if any(of_kind) else ())
 
 
 def _with_callers(

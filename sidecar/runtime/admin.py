@@ -32,6 +32,7 @@ from sidecar.ports import (
     AuditTrail,
     Clock,
     DeadLetters,
+    DeckBook,
     GatewayStatus,
     NameStatus,
     Records,
@@ -42,6 +43,7 @@ from sidecar.ports import (
 from sidecar.runtime.account_commands import AccountCommands
 from sidecar.runtime.call_commands import CallCommands
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.deck_commands import DeckCommands, DeckSource
 from sidecar.runtime.fraud_commands import FraudCommands
 from sidecar.runtime.journal_commands import JournalCommands
 from sidecar.runtime.record_commands import DeadLetterCommands, RecordCommands
@@ -50,9 +52,6 @@ from sidecar.wire import control as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
 
 NodeState = Callable[[], Awaitable[say.NodeStatus]]
-# The deck that is in force under a name, or why there is none. It may take seconds: asked in a thread.
-DeckSource = Callable[[str], Deck | Sequence[str]]
-
 # The settings as they are now, or what is wrong with them. Asked in a thread.
 SettingsSource = Callable[[], "Reread | Sequence[str]"]
 # Take over what the TLS files hold now: whether it is something else, or what is wrong with them.
@@ -92,6 +91,8 @@ class Admin:
         gateways: Callable[[], Sequence[GatewayStatus]],
         names: Callable[[], Sequence[NameStatus]] = tuple,
         decks: DeckSource | None = None,
+        deck_book: DeckBook | None = None,
+        deck_settings: Mapping[str, Deck] = {},
         settings: SettingsSource | None = None,
         replayer: Replayer | None = None,
         replays: Replays | None = None,
@@ -109,12 +110,12 @@ class Admin:
         self._status = status
         self._gateways = gateways
         self._names = names
-        self._decks = decks
         self._settings = settings
         self._renew_certificates = renew_certificates
         # Files are read and taken over by one command after the other: else what was read first could come
         # into force last.
         self._reloading = asyncio.Lock()
+        self.decks = DeckCommands(calls, audit, clock, decks, deck_book, deck_settings, self._reloading)
 
     def methods(self) -> Mapping[str, Method]:
         return {
@@ -122,9 +123,9 @@ class Admin:
             "node.reload": Method(say.NodeReloadParams, self.node_reload),
             "node.status": Method(say.Nothing, self.node_status),
             "node.gateways": Method(say.Nothing, self.node_gateways),
-            "deck.reload": Method(say.DeckReloadParams, self.deck_reload),
             "audit.list": Method(say.AuditListParams, self.audit_list),
             **self.call.methods(),
+            **self.decks.methods(),
             **self.accounts.methods(),
             **self.fraud.methods(),
             **self.records.methods(),
@@ -227,31 +228,6 @@ class Admin:
             ),
         )
 
-    # --- decks ----------------------------------------------------------------------------------------------
-
-    async def deck_reload(self, wanted: say.DeckReloadParams, operator: Operator) -> say.DeckReloaded:
-        """From now on calls are rated by it; those that are up keep the rate that they began with."""
-        if self._decks is None:
-            raise CommandError(ErrorCode.REFUSED, "this node takes decks over only when it starts")
-        async with self._reloading:
-            found = await asyncio.to_thread(self._decks, wanted.name)
-            if not isinstance(found, Deck):
-                raise CommandError(ErrorCode.REFUSED, "; ".join(found[:ERRORS_SHOWN_MAX]))
-            before = self._calls.policy.decks.get(wanted.name)
-            if before is None or before.revision != found.revision:
-                change = Change(
-                    operator=operator,
-                    action="deck.reload",
-                    subject=wanted.name,
-                    before=None if before is None else told(_deck(before)),
-                    after=told(_deck(found)),
-                )
-                await self._noted(
-                    change,
-                    lambda: self._calls.change_policy(lambda policy: policy.with_deck(wanted.name, found)),
-                )
-        return say.DeckReloaded(name=wanted.name, revision=found.revision, rates=len(found))
-
     # --- changes and who made them --------------------------------------------------------------------------
 
     async def _noted(self, change: Change, make: Callable[[], _T]) -> _T:
@@ -307,10 +283,6 @@ def _margin_floors(policy: Policy) -> dict[str, str | None]:
         name: None if floor is None else amount_text(floor)
         for name, floor in {"*": policy.margin_floor, **policy.margin_floors()}.items()
     }
-
-
-def _deck(deck: Deck) -> Mapping[str, object]:
-    return {"revision": deck.revision, "rates": len(deck)}
 
 
 def _audited(entry: AuditEntry) -> say.AuditShown:

@@ -72,9 +72,13 @@ class Service:
         self._clock = clock
         self._heartbeat_s = heartbeat_ms / 1000
         self._beats_per_snapshot = max(1, snapshot_interval_s * 1000 // heartbeat_ms)
-        self._watchers = watchers
+        self._watchers = list(watchers)
         self._is_short_of_memory = False
         self.stopping = asyncio.Event()
+
+    def beside(self, name: str, watch: Callable[[], Awaitable[None]]) -> None:
+        """One watcher more, before `run`."""
+        self._watchers.append((name, watch))
 
     async def run(self, ready: Callable[[], None]) -> None:
         self._store.on_outcome(self._calls.on_store_events)

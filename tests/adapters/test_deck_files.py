@@ -234,18 +234,30 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
+    ("first", "second", "text"),
     [
-        (",,,", ",,,"),
-        (",,,", "2026-01-01T00:00:00Z,,,"),
-        (",2026-07-01T00:00:00Z,,", "2026-06-30T23:59:59Z,,,"),
-        ("2026-01-01T00:00:00Z,2026-07-01T00:00:00Z,,", "2026-03-01T00:00:00Z,2026-04-01T00:00:00Z,,"),
+        (",,,", ",,,", "two rows that differ begin at the same time"),
+        ("2026-01-01T00:00:00Z,,,", "2026-01-01T01:00:00+01:00,,,", "two rows that differ begin"),
+        (
+            "2026-01-01T00:00:00Z,2026-07-01T00:00:00Z,,",
+            "2026-03-01T00:00:00Z,2026-04-01T00:00:00Z,,",
+            "which holds then?",
+        ),
     ],
 )
-def test_a_prefix_twice_in_the_same_period_names_both_rows(tmp_path: Path, first: str, second: str) -> None:
-    row = "49,x,EUR,0,1,60,60,,"
-    found = errors(tmp_path, f"{LONG}\n{row}{first}\n48,x,EUR,0,1,60,60,,,,,\n{row}{second}\n")
-    assert found == ["row 4, column prefix: '49' is in row 2 already and both hold at the same time"]
+def test_rows_of_one_prefix_that_contradict_name_each_other(
+    tmp_path: Path, first: str, second: str, text: str
+) -> None:
+    rows = f"49,x,EUR,0,1,60,60,,{first}\n48,x,EUR,0,1,60,60,,,,,\n49,x,EUR,0,2,60,60,,{second}\n"
+    (found,) = errors(tmp_path, f"{LONG}\n{rows}")
+    assert found.startswith("row 4, column prefix: '49' is in row 2 already: ")
+    assert text in found
+
+
+def test_a_list_may_hold_what_is_in_force_and_what_is_to_come(tmp_path: Path) -> None:
+    rows = "49,x,EUR,0,1,60,60,,2026-01-01T00:00:00Z,,,\n49,x,EUR,0,2,60,60,,2026-07-01T00:00:00Z,,,\n"
+    older, newer = read_deck(write(tmp_path, f"{LONG}\n{rows}{rows}"))
+    assert older.effective_to == newer.effective_from == datetime(2026, 7, 1, tzinfo=UTC)
 
 
 def test_a_prefix_with_leading_zeros_is_another_prefix(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ async def test_a_restored_journal_is_the_one_that_was_backed_up_in_a_new_epoch(p
     assert done.json["epoch"] != manifest["store_epoch"]
     # The file beside the journal knows of the five that came later: their numbers are not given again.
     assert done.json["goes_on_above"] == CALLS + 5
-    assert len(done.json["decks"]) == 3
+    assert len(done.json["decks"]) == 4
     assert place.ask("SELECT count(*) FROM cdrs") == [(CALLS,)]
     assert place.ask("SELECT count(*) FROM open_calls WHERE maybe_told") == [(1,)]
     aside = Path(done.json["before"])

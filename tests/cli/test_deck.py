@@ -66,7 +66,10 @@ def test_a_refused_deck_is_not_kept(node: Node) -> None:
 def test_activation_rollback_and_list(node: Node) -> None:
     first = node.json("import", node.file("a.csv", FIRST), "--activate", "sell")["revision"]
     second = node.json("import", node.file("b.csv", SECOND))["revision"]
-    said = node.json("activate", second[:8], "sell")
+    refused = node.json("activate", second[:8], "sell", exit_code=1)
+    assert (refused["done"], refused["impact"]["unrated"]["examples"]) == (False, ["4930"])
+    assert refused["impact"]["prefixes"] == {"closed": 1, "new": 1, "raised": 1}
+    said = node.json("activate", second[:8], "sell", "--yes")
     assert said["revision"] == second
     assert "when it starts" in said["daemon"]
     assert {one["revision"]: one["names"] for one in node.json("list")} == {first: [], second: ["sell"]}
@@ -92,8 +95,8 @@ def test_a_difference_is_shown_and_is_exit_code_1(node: Node) -> None:
     changes = node.json("diff", first, second, exit_code=1)["changes"]
     assert [(one["change"], (one["after"] or one["before"])["prefix"]) for one in changes] == [
         ("new", "33"),
-        ("changed", "44"),
-        ("gone", "4930"),
+        ("raised", "44"),
+        ("closed", "4930"),
     ]
     shown = node.run("diff", first, second, "--limit", 1)
     assert shown.exit_code == 1
@@ -136,3 +139,163 @@ def test_a_bad_mapping_is_exit_code_2(node: Node, words: tuple[str, ...], text: 
     result = node.run("import", node.file("a.csv", FIRST), *words)
     assert result.exit_code == 2
     assert text in result.stderr
+
+
+EUR = f"{HEAD}\n44,Exampleland,EUR,0,0.60,1,1\n33,Otherland,EUR,0,0.70,1,1\n"
+DATED = f"{HEAD},effective_from"
+SETTINGS = """
+[node]
+data_dir = "{data}"
+[sip]
+profile = "{profile}"
+account_required = true
+listen_udp = ["127.0.0.1:5998"]
+"""
+PROFILE = """
+[decks]
+sell = "sell.csv"
+buy = "buy.csv"
+[billing]
+deck = "sell"
+[accounts.acme]
+[[account_rules]]
+account = "acme"
+peer = "local"
+[peers.local]
+addresses = ["127.0.0.1"]
+[gateways.carrier]
+host = "127.0.0.1"
+port = 5999
+deck = "buy"
+[[routes]]
+prefix = ""
+gateways = ["carrier"]
+"""
+
+
+class Configured(Node):
+    """Of settings with an account in EUR, a gateway, and a deck for each; without a daemon."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.file("sell.csv", EUR)
+        self.file("buy.csv", EUR.replace("0.60", "0.50").replace("0.70", "0.65"))
+        profile = self.file("profile.toml", PROFILE)
+        self.settings = self.file("sidecar.toml", SETTINGS.format(data=self.data, profile=profile))
+
+    def run(self, *words: object) -> Result:
+        return CliRunner().invoke(app, [*map(str, words), "--config", str(self.settings)])
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Configured:
+    return Configured(tmp_path)
+
+
+def test_a_deck_in_another_currency_is_refused_before_it_is_in_force(configured: Configured) -> None:
+    file = configured.file("a1.csv", EUR.replace("EUR", "USD"))
+    refused = configured.run("import", file, "--activate", "sell", "--yes")
+    assert refused.exit_code == 1
+    assert "account acme: kept in EUR, but the deck has rates in USD" in refused.stderr
+    assert configured.run("history", "sell").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "reason"),
+    [
+        (
+            "sell",
+            f"{DATED}\n44,Exampleland,EUR,0,0.90,60,60,2099-01-01T00:00:00Z\n",
+            "no rate of the deck holds",
+        ),
+        ("sell", f"{HEAD}\n33,Otherland,EUR,0,0.70,1,1\n", "1 prefixes would have no rate any more: 44"),
+        ("sell", EUR.replace("0.60", "0"), "1 prefixes would cost nothing: 44"),
+        ("sell", EUR.replace("0.60", "0.49"), "below the cheapest price that is paid for them: 44"),
+        ("buy", EUR.replace("0.70", "0.71"), "below the cheapest price that is paid for them: 33"),
+    ],
+)
+def test_what_would_give_calls_away_needs_a_word(
+    configured: Configured, name: str, rows: str, reason: str
+) -> None:
+    file = configured.file("new.csv", rows)
+    refused = configured.json("import", file, "--activate", name, exit_code=1)
+    assert any(reason in text for text in refused["needs_yes"]), refused["needs_yes"]
+    assert configured.json("pending") == []
+    assert configured.run("history", name).exit_code == 1
+    done = configured.json("activate", refused["revision"], name, "--yes")
+    assert done["done"]
+
+
+def test_what_changes_is_told_before_it_is_done(configured: Configured) -> None:
+    file = configured.file("new.csv", EUR.replace("0.60", "0.90").replace("33,", "32,").replace("44", "441"))
+    told = configured.json("import", file, "--activate", "sell", exit_code=1)
+    assert told["impact"]["prefixes"] == {"closed": 2, "new": 2}
+    dear = configured.file("dear.csv", EUR.replace("0.60", "0.90"))
+    revision = configured.json("import", dear)["revision"]
+    dry = configured.json("activate", revision, "sell", "--dry-run")
+    assert [(one["prefix"], one["percent"]) for one in dry["impact"]["largest"]] == [("44", "50.0")]
+    assert not dry["done"]
+    shown = configured.run("activate", revision, "sell")
+    assert "prefixes: 1 raised; used by 1 accounts (acme)" in shown.stdout
+    assert "+50.0 %" in shown.stdout
+
+
+def test_a_mistyped_name_is_refused_unless_it_is_new(configured: Configured) -> None:
+    file = configured.file("new.csv", EUR)
+    refused = configured.run("import", file, "--activate", "sel")
+    assert refused.exit_code == 1
+    assert "did you mean 'sell'" in refused.stderr
+    assert configured.json("import", file, "--activate", "sel", "--new")["done"]
+
+
+def test_a_partial_list_is_put_into_the_deck_in_force(configured: Configured) -> None:
+    rows = f"{DATED}\n44,Exampleland,EUR,0,0.90,1,1,2099-01-01T00:00:00Z\n39,Thirdland,EUR,0,0.80,1,1,\n"
+    said = configured.json(
+        "import", configured.file("part.csv", rows), "--merge", "sell", "--activate", "sell"
+    )
+    assert said["done"]
+    rates = configured.json("show", "sell")["rates"]
+    assert [(one["prefix"], one["steps"].split("/")[0]) for one in rates] == [
+        ("33", "0:0.7"),
+        ("39", "0:0.8"),
+        ("44", "0:0.6"),
+        ("44", "0:0.9"),
+    ]
+    assert rates[2]["effective_to"] == rates[3]["effective_from"] == "2099-01-01T00:00:00Z"
+    whole = configured.file("whole.csv", f"{HEAD}\n44,Exampleland,EUR,0,0.95,1,1\n")
+    words = ("--replace", "sell", "--date", "2098-01-01T00:00:00Z")
+    revision = configured.json("import", whole, *words)["revision"]
+    told = configured.json("diff", "sell", revision, exit_code=1)
+    assert [(one["prefix"], one["change"], one["since"]) for one in told["changes"]] == [
+        ("33", "closed", "2098-01-01T00:00:00Z"),
+        ("39", "closed", "2098-01-01T00:00:00Z"),
+        ("44", "raised", "2098-01-01T00:00:00Z"),
+        ("44", "raised", "2099-01-01T00:00:00Z"),
+    ]
+
+
+def test_a_deck_to_come_is_listed_shown_and_taken_back(configured: Configured) -> None:
+    later = ("--at", "2099-01-01T00:00:00Z", "--text", "January's list", "--operator", "ann")
+    file = configured.file("new.csv", EUR.replace("0.60", "0.90"))
+    revision = configured.json("import", file, "--activate", "sell", *later)["revision"]
+    (one,) = configured.json("pending")
+    assert (one["name"], one["revision"], one["operator"]) == ("sell", revision, "ann")
+    now, then = configured.json("show", "sell", "--number", "4412")["holds"]
+    assert (now["rate"]["steps"], then["rate"]["steps"]) == ("0:0.6/60/1", "0:0.9/60/1")
+    assert then["since"] == "2099-01-01T00:00:00Z"
+    (rate,) = configured.json("show", "sell", "--number", "4412", "--at", "2099-01-02T00:00:00Z")["rates"]
+    assert rate["steps"] == "0:0.9/60/1"
+    assert configured.json("cancel", "sell")["taken_back"] == [revision]
+    assert configured.json("pending") == []
+    (past,) = configured.json("history", "sell")
+    assert (past["text"], past["state"][:20]) == ("January's list", "not in force: taken ")
+    assert configured.run("activate", revision, "sell", "--at", "2020-01-01T00:00:00Z").exit_code == 2
+
+
+def test_the_first_deck_goes_back_to_that_of_the_settings(configured: Configured) -> None:
+    file = configured.file("new.csv", EUR.replace("0.60", "0.90"))
+    dear = configured.json("import", file, "--activate", "sell")["revision"]
+    back = configured.json("rollback", "sell")["revision"]
+    assert back != dear
+    assert configured.json("show", back)["rates"][1]["steps"] == "0:0.6/60/1"
+    assert [one["state"] for one in configured.json("history", "sell")] == ["past", "in force"]

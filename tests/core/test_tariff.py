@@ -229,7 +229,7 @@ def test_an_illegal_step_cannot_be_built() -> None:
 
 def test_two_rows_of_one_prefix_in_the_same_period_are_refused() -> None:
     with pytest.raises(ValueError, match="'49'"):
-        Deck("r", [rate("49"), rate("4"), rate("49", effective_from=AT)])
+        Deck("r", [rate("49"), rate("4"), rate("49", effective_from=AT, effective_to=AT + DAY)])
 
 
 def test_a_rate_survives_being_frozen_into_a_journal_entry() -> None:
@@ -291,33 +291,72 @@ def test_a_rate_holds_from_its_first_moment_up_to_its_last(
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "refused"),
+    ("first", "second", "until"),
     [
-        ((None, None), (None, None), True),
-        ((None, AT), (AT, None), False),
-        ((None, AT + MOMENT), (AT, None), True),
-        ((None, AT), (None, AT + DAY), True),
-        ((AT, None), (AT + DAY, None), True),
-        ((AT, AT + DAY), (AT + DAY, AT + 2 * DAY), False),
-        ((AT, AT + DAY), (AT + DAY / 2, AT + 2 * DAY), True),
-        ((AT, AT + DAY / 4), (AT + DAY / 2, AT + DAY), False),
+        ((None, AT), (AT, None), AT),
+        ((None, AT + MOMENT), (AT, None), AT),
+        ((None, None), (AT, None), AT),
+        ((AT, None), (AT + DAY, None), AT + DAY),
+        ((AT, AT + DAY), (AT + DAY, AT + 2 * DAY), AT + DAY),
+        ((AT, AT + DAY), (AT + DAY / 2, AT + 2 * DAY), AT + DAY / 2),
+        ((AT, AT + DAY / 4), (AT + DAY / 2, AT + DAY), AT + DAY / 4),
     ],
 )
-def test_two_periods_of_one_prefix_may_touch_and_not_overlap(
+def test_a_newer_row_ends_the_older_one_of_its_prefix(
     first: tuple[datetime | None, datetime | None],
     second: tuple[datetime | None, datetime | None],
-    refused: bool,
+    until: datetime,
 ) -> None:
-    rows = [rate("49", effective_from=since, effective_to=until) for since, until in (first, second)]
+    rows = [rate("49", effective_from=since, effective_to=end) for since, end in (first, second)]
+    for several in (rows, rows[::-1]):
+        older, newer = Deck("r", [*several, rate("5"), rate("1")]).periods("49")[:2]
+        assert (older.effective_from, older.effective_to) == (first[0], until)
+        assert (newer.effective_from, newer.effective_to) == second
+
+
+def test_each_of_many_rows_of_a_prefix_ends_with_the_next_and_one_that_is_there_twice_counts_once() -> None:
+    rows = [rate("49", effective_from=at) for at in (None, AT, AT, AT + DAY)]
+    deck = Deck("r", [*rows[::-1], rate("49")])
+    assert [one.effective_to for one in deck] == [AT, AT + DAY, None]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        ((None, None), (None, None), "begin at the same time"),
+        ((AT, None), (AT, AT + DAY), "begin at the same time"),
+        ((None, None), (AT, AT + DAY), "goes on: which holds then"),
+        ((AT, AT + 3 * DAY), (AT + DAY, AT + 2 * DAY), "goes on: which holds then"),
+    ],
+)
+def test_rows_of_one_prefix_that_contradict_are_named(
+    first: tuple[datetime | None, datetime | None], second: tuple[datetime | None, datetime | None], text: str
+) -> None:
+    rows = [
+        Rate(
+            prefix="49",
+            currency="EUR",
+            steps=parse_steps(f"0:{price}/60/60"),
+            effective_from=since,
+            effective_to=until,
+        )
+        for price, (since, until) in ((1, first), (2, second))
+    ]
     for several in (rows, rows[::-1]):
         builder = DeckBuilder()
-        builder.add("5", 0, *builder.kind(rate("5")))
-        for one in (*several, rate("1")):
+        for one in (rate("5"), *several, rate("1")):
             builder.add(one.prefix, 0, *builder.kind(one))
-        found = builder.sort()
-        assert [(sorted(pair), prefix) for *pair, prefix in found] == ([([1, 2], "49")] if refused else [])
-        if refused and first[0] != second[0]:
-            assert found[0][:2] == ((1, 2) if several is rows else (2, 1)), "the earlier period first"
+        (found,) = builder.sort()
+        assert (sorted(found[:2]), found.prefix) == ([1, 2], "49")
+        assert text in found.reason
+
+
+def test_a_row_that_ends_where_the_next_begins_ends_the_one_before_for_good() -> None:
+    rows = [
+        rate("49", effective_from=since, effective_to=until)
+        for since, until in ((None, None), (AT, AT + DAY), (AT + DAY, None))
+    ]
+    assert [one.effective_to for one in Deck("r", rows)] == [AT, AT + DAY, None]
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,11 @@ from sidecar.core.events import (
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import LegName, TransportName
-from sidecar.ports import GatewayStatus
+from sidecar.ports import DeckBook, GatewayStatus
 from sidecar.runtime.admin import Admin, Reread
 from sidecar.runtime.calls import Calls
 from sidecar.wire.control import NodeStatus
+from sidecar.wiring import Decks
 
 WALL_NS = 1_790_000_000_000_000_000
 
@@ -68,7 +69,14 @@ class Bridge:
 
 
 class Node:
-    def __init__(self, store: SqliteStore, calls: Calls, bridge: Bridge, clock: StoppedClock) -> None:
+    def __init__(
+        self,
+        store: SqliteStore,
+        calls: Calls,
+        bridge: Bridge,
+        clock: StoppedClock,
+        deck_book: DeckBook | None = None,
+    ) -> None:
         self.store = store
         self.calls = calls
         self.bridge = bridge
@@ -92,6 +100,8 @@ class Node:
             read_again=self._read_again,
             gateways=lambda: self.gateways,
             decks=lambda name: self.read_deck(name),  # noqa: PLW0108 - a test may change it
+            deck_book=deck_book,
+            deck_settings=calls.policy.decks,
             settings=lambda: self.settings,
             renew_certificates=self._renew_certificates,
         )
@@ -258,7 +268,7 @@ async def a_node(folder: Path, vfs: str | None = None) -> AsyncIterator[Node]:
             meter=metrics,
             on_fault=lambda _, error: faults.append(error),
         )
-        node = Node(store, calls, bridge, clock)
+        node = Node(store, calls, bridge, clock, Decks(folder / "data" / "decks"))
         node.faults, node.metrics = faults, metrics
         yield node
         assert faults == []

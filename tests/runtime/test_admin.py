@@ -402,7 +402,7 @@ async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
     )
     before = await node.up("0044123")
     node.decks["demo"] = read_deck(dearer)
-    taken = await node.admin.deck_reload(say.DeckReloadParams(name="demo"), ANN)
+    taken = await node.admin.decks.reload(say.DeckReloadParams(name="demo"), ANN)
     assert (taken.revision, taken.rates) == (node.decks["demo"].revision, 1)
     after = await node.whole("0044123", talk_ms=1_000)
     await node.calls.release_live("ann", "")
@@ -417,7 +417,7 @@ async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
 async def test_a_deck_that_cannot_be_taken_over_changes_nothing(node: Node) -> None:
     policy = node.calls.policy
     with pytest.raises(CommandError, match="no deck is in force as retail") as refused:
-        await node.admin.deck_reload(say.DeckReloadParams(name="retail"), ANN)
+        await node.admin.decks.reload(say.DeckReloadParams(name="retail"), ANN)
     assert refused.value.code is ErrorCode.REFUSED
     assert node.calls.policy is policy
 
@@ -495,6 +495,10 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "account.show",
         "account.topup",
         "deck.reload",
+        "deck.check",
+        "deck.activate",
+        "deck.rollback",
+        "deck.cancel",
         "cdr.show",
         "cdr.tail",
         "cdr.search",
@@ -656,7 +660,7 @@ async def test_what_cannot_be_noted_is_not_changed_and_a_release_is_noted_later(
     for refused in (
         node.admin.accounts.create(say.AccountCreateParams(name="acme"), ANN),
         node.admin.accounts.topup(say.AccountTopupParams(name="demo", amount="5", reference="1"), ANN),
-        node.admin.deck_reload(say.DeckReloadParams(name="other"), ANN),
+        node.admin.decks.reload(say.DeckReloadParams(name="other"), ANN),
         node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN),
         node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN),
         node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="ann"), ANN),
@@ -690,7 +694,7 @@ async def test_each_change_is_noted_with_what_was_before_it(node: Node) -> None:
     node.settings = Reread(policy=replace(node.calls.policy, margin_floor=Decimal("0.5")))
     bob = Operator("bob", 7)
     for _ in range(2):  # the second time nothing is changed, so nothing is noted, but for the drain
-        await node.admin.deck_reload(say.DeckReloadParams(name="demo"), bob)
+        await node.admin.decks.reload(say.DeckReloadParams(name="demo"), bob)
         await node.admin.node_reload(say.NodeReloadParams(operator="bob"), bob)
         await node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="bob"), bob)
     await node.admin.records.rerate(await dearer(node, call_id), bob)
@@ -750,10 +754,10 @@ async def test_a_deck_read_first_does_not_come_into_force_last(node: Node) -> No
     node.read_deck = slow
     wanted = say.DeckReloadParams(name="demo")
     async with asyncio.TaskGroup() as asking:
-        asking.create_task(node.admin.deck_reload(wanted, ANN), name="first")
+        asking.create_task(node.admin.decks.reload(wanted, ANN), name="first")
         await asyncio.to_thread(begun.wait)
         node.read_deck = lambda _: new
-        asking.create_task(node.admin.deck_reload(wanted, ANN), name="second")
+        asking.create_task(node.admin.decks.reload(wanted, ANN), name="second")
         await node.written()
         go_on.set()
     assert node.calls.policy.decks["demo"] is new

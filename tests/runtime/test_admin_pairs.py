@@ -113,7 +113,7 @@ class ReloadDeck(Act):
         self.node.decks[self.subject] = Deck(f"revision {self.number}", [rate])
 
     async def ask(self) -> None:
-        await self.node.admin.deck_reload(say.DeckReloadParams(name=self.subject), ANN)
+        await self.node.admin.decks.reload(say.DeckReloadParams(name=self.subject), ANN)
 
     async def check(self) -> None:
         assert self.node.calls.policy.decks[self.subject] is self.node.decks[self.subject]

@@ -24,7 +24,7 @@ async def test_a_deck_in_force_rates_the_next_call_and_outlasts_a_restart(make_r
 
         async def activate(dialled: str) -> None:
             call = await rig.live(dialled, answered=True)
-            imported = await rig.daemon.command("deck", "import", str(deck), "--activate", "demo")
+            imported = await rig.daemon.command("deck", "import", str(deck), "--activate", "demo", "--yes")
             revisions.append(imported["revision"])
             await rig.daemon.command("call", "release", call["call_id"], "--operator", "jane")
 
@@ -44,7 +44,7 @@ async def test_a_blocked_row_refuses_the_call_for_nothing(make_rig: MakeRig) -> 
     async with make_rig() as rig:
         deck = rig.folder / "blocked.csv"
         deck.write_text(HEADER[:-1] + ",blocked\n44,United Kingdom,EUR,0,0.60,60,60,,\n4412,x,EUR,,,,,,yes\n")
-        await rig.daemon.command("deck", "import", str(deck), "--activate", "demo")
+        await rig.daemon.command("deck", "import", str(deck), "--activate", "demo", "--yes")
         refused = await rig.place("server-refused-by-policy")
     assert (refused["sip_code"], refused["detail"]) == (403, "destination_blocked")
     assert refused["attempts"] == []

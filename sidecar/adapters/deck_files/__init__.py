@@ -5,6 +5,7 @@ sources     CSV, XLSX and column templates to rows of text
 reading     rows of text to a deck, or to errors
 errors      the errors
 canonical   the deck as the one file that its revision names
+built       the deck ready for use, as a file beside that
 exchange    exchange rates, read by the same rules
 
 One bad row refuses the deck, and every error is listed with row and column. Rows are counted as a spreadsheet
@@ -17,7 +18,7 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
-from sidecar.adapters.deck_files.canonical import canonical_chunks
+from sidecar.adapters.deck_files.canonical import canonical_chunks, with_revision
 from sidecar.adapters.deck_files.columns import COLUMNS, MEANINGS, OPTIONAL
 from sidecar.adapters.deck_files.errors import DeckError, DeckRefusedError
 from sidecar.adapters.deck_files.exchange import read_exchange_rates
@@ -46,6 +47,7 @@ __all__ = (
     "read_exchange_rates",
     "read_template",
     "template_text",
+    "with_revision",
 )
 
 

@@ -22,6 +22,12 @@ def revision_of(deck: Deck) -> str:
     return digest.hexdigest()
 
 
+def with_revision(deck: Deck) -> Deck:
+    """A deck that was just made, under its revision."""
+    deck.revision = revision_of(deck)
+    return deck
+
+
 def canonical_chunks(deck: Deck) -> Iterator[bytes]:
     """The deck as CSV in one spelling: rows sorted, amounts without trailing zeros, times in UTC, prices
     per minute where that says it all and as steps elsewhere. A column of TERMS is there only where a row

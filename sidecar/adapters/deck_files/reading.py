@@ -144,11 +144,9 @@ class Reading:
 
     def deck(self) -> Deck:
         """The deck, if nothing was refused."""
-        for first, second, prefix in self._builder.sort():
-            rows = sorted((self._row_numbers[first], self._row_numbers[second]))
-            self.refuse(
-                rows[1], "prefix", f"{prefix!r} is in row {rows[0]} already and both hold at the same time"
-            )
+        for found in self._builder.sort():
+            rows = sorted((self._row_numbers[found.first], self._row_numbers[found.second]))
+            self.refuse(rows[1], "prefix", f"{found.prefix!r} is in row {rows[0]} already: {found.reason}")
         if self._count:
             raise DeckRefusedError(sorted(self._errors, key=lambda error: error.row or 0), self._count)
         deck = Deck.built("", self._builder)

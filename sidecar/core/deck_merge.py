@@ -1,0 +1,86 @@
+"""A price list put into the deck in force, by prefix and date.
+
+    merge      the list is partial: what it does not name stays
+    replace    the list is whole: what it does not name ends at the list's date
+
+A row of the list that has no date begins at the list's date. A row of the deck that has prefix and date of
+one of the list is replaced by it; every other goes on, until a newer row of its prefix begins. Rows that
+have ended stay for a year: calls of that time may be rated again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from sidecar.core.deck_diff import paired
+from sidecar.core.tariff import Deck, DeckBuilder
+
+HISTORY = timedelta(days=366)
+
+_Row = tuple[str, int, int, int]  # as `Deck.rows` gives it
+
+
+class MergeError(Exception):
+    """The two cannot be one deck; the text says which prefixes stand against it."""
+
+
+def merged(base: Deck, listed: Deck, at: datetime, *, whole: bool) -> Deck:
+    """The deck of both, without a revision yet. `at`: the list's date. `whole`: replace instead of merge."""
+    builder = DeckBuilder()
+    merging = _Merging(builder, base, listed, at, whole)
+    for olds, news in paired(base, listed):
+        merging.take(olds, news)
+    conflicts = builder.sort()
+    if conflicts:
+        shown = "; ".join(f"prefix {one.prefix!r}: {one.reason}" for one in conflicts[:10])
+        more = f"; and {len(conflicts) - 10} more" if len(conflicts) > 10 else ""
+        raise MergeError(f"{shown}{more}")
+    return Deck.built("", builder)
+
+
+class _Merging:
+    def __init__(self, builder: DeckBuilder, base: Deck, listed: Deck, at: datetime, whole: bool) -> None:
+        self._builder = builder
+        self._at = at
+        self._whole = whole
+        self._base_kinds = base.kinds
+        self._base_ids = [builder.kind(kind)[0] for kind in base.kinds]
+        self._base_names = [builder.destination(name) for name in base.destinations]
+        dated = [
+            replace(kind, effective_from=at) if kind.effective_from is None else kind
+            for kind in listed.kinds
+            if kind.effective_to is None or kind.effective_to > (kind.effective_from or at)
+        ]
+        if len(dated) < len(listed.kinds):
+            raise MergeError(f"the list has rows without a date that end before its own, {at.isoformat()}")
+        self._list_starts = [kind.effective_from for kind in dated]
+        self._list_ids = [builder.kind(kind)[0] for kind in dated]
+        self._list_names = [builder.destination(name) for name in listed.destinations]
+        self._ended: dict[int, int] = {}  # by kind of the base: the one that ends at the list's date
+
+    def take(self, olds: list[_Row], news: list[_Row]) -> None:
+        """The rows of one prefix."""
+        at, add = self._at, self._builder.add
+        starts = {self._list_starts[kind] for _, _, kind, _ in news}
+        for prefix, name, kind, price_e9 in olds:
+            known = self._base_kinds[kind]
+            since, until = known.effective_from, known.effective_to
+            if since in starts or (until is not None and until < at - HISTORY):
+                continue
+            to_come = since is not None and since >= at
+            new_kind = self._base_ids[kind]
+            if self._whole and to_come:
+                continue  # a whole list says all that is to come
+            if self._whole and not news and (until is None or until > at):
+                new_kind = self._end(kind)
+            add(prefix, self._base_names[name], new_kind, price_e9)
+        for prefix, name, kind, price_e9 in news:
+            add(prefix, self._list_names[name], self._list_ids[kind], price_e9)
+
+    def _end(self, kind: int) -> int:
+        if kind not in self._ended:
+            ended = replace(self._base_kinds[kind], effective_to=self._at)
+            self._ended[kind] = self._builder.kind(ended)[0]
+        return self._ended[kind]
