@@ -10,7 +10,16 @@ from msgspec.structs import replace
 
 from sidecar.core.call import Attempt, Call, Phase, Pricing, Stamp
 from sidecar.core.cdr import Cdr
-from sidecar.core.commands import Append, EntryKind, Publish, Reserve, Settle, StoreCommand, Suppress
+from sidecar.core.commands import (
+    Append,
+    EntryKind,
+    Extend,
+    Publish,
+    Reserve,
+    Settle,
+    StoreCommand,
+    Suppress,
+)
 from sidecar.core.events import InviteReceived, LegIdentity
 from sidecar.core.hangup import hangup
 from sidecar.core.identity import call_id_of
@@ -133,6 +142,23 @@ def reserve(call: Call, total_s: int = 3_600) -> Reserve:
         terms=TERMS,
         total_s=total_s,
     )
+
+
+def extension(call: Call, total_s: int) -> tuple[StoreCommand, ...]:
+    rate = call.pricing.rate
+    assert rate is not None
+    ask = Extend(
+        call_id=call.call_id,
+        account=call.account.name,
+        rate=rate,
+        terms=call.pricing.terms,
+        total_s=total_s,
+    )
+    return (ask,)
+
+
+def first_slice(call: Call, total_s: int) -> tuple[StoreCommand, ...]:
+    return reserve(call, total_s), Append(kind=EntryKind.ADMITTED, call=call)
 
 
 def entry(kind: EntryKind, call: Call) -> tuple[StoreCommand, ...]:

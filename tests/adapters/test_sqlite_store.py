@@ -30,6 +30,8 @@ from tests.adapters.store_calls import (
     ended,
     ending,
     entry,
+    extension,
+    first_slice,
     whole_call,
 )
 
@@ -78,6 +80,33 @@ async def test_the_journal_entry_of_a_prepaid_call_holds_its_grant(tmp_path: Pat
     async with opened(tmp_path, boot_id="next") as watched:
         ((call, _),) = watched.store.found_open()
         assert call == replace(admitted(1, prepaid=True), granted_s=840, reserved=euros("0.99960000"))
+
+
+async def test_the_entry_of_a_call_that_was_extended_holds_its_last_grant(tmp_path: Path) -> None:
+    """Also one that was written after it, by somebody who had not heard of it yet."""
+    call = replace(admitted(1, prepaid=True), granted_s=60, reserved=euros("0.071400"))
+    async with opened(tmp_path) as watched:
+        await with_balance(watched, "1")
+        watched.submit(first_slice(call, 60), extension(call, 120), extension(call, 180))
+        await watched.written()
+        told = [(type(one).__name__, getattr(one, "granted_s", None)) for one in watched.events]
+        assert told == [("Admitted", 60), ("GrantExtended", 120), ("GrantExtended", 180)]
+        assert await watched.store.accounts.balance("acme") == (euros("0.78580000"),)
+        await watched.proved()
+    for boot_id, last in (("second", EntryKind.ESTABLISHED), ("third", EntryKind.ENDING)):
+        async with opened(tmp_path, boot_id=boot_id) as watched:
+            ((found, _),) = watched.store.found_open()
+            assert (found.granted_s, found.reserved) == (180, euros("0.21420000"))
+            watched.submit(entry(last, call))
+            await watched.written()
+            await watched.proved()
+    async with opened(tmp_path, boot_id="last") as watched:
+        watched.submit(ending(ended(answered(call))))
+        await watched.written()
+        assert await watched.store.accounts.balance("acme") == (euros("0.92860000"),)
+        watched.submit(extension(call, 240))
+        assert await watched.kinds() == ["StepFailed"]
+        await watched.proved()
 
 
 async def test_a_balance_that_pays_no_second_refuses_and_nothing_is_written(tmp_path: Path) -> None:

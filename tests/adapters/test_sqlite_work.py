@@ -11,7 +11,7 @@ from sidecar.adapters.sqlite.work import Job, Kept, Work, waiting_call
 from sidecar.core.books import Outcome, OutcomeKind
 from sidecar.core.commands import EntryKind
 from sidecar.ports import UnavailableError
-from tests.adapters.store_calls import admission, admitted, answered, call_id, ended, ending, entry
+from tests.adapters.store_calls import admission, admitted, answered, call_id, ended, ending, entry, extension
 
 ATTEMPT, ESTABLISHED = EntryKind.ATTEMPT, EntryKind.ESTABLISHED
 
@@ -29,9 +29,15 @@ def failed(number: int) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    "step", [admission(admitted()), admission(admitted(prepaid=True)), entry(EntryKind.ANSWERED, admitted())]
+    "step",
+    [
+        admission(admitted()),
+        admission(admitted(prepaid=True)),
+        entry(EntryKind.ANSWERED, admitted()),
+        extension(admitted(prepaid=True), 120),
+    ],
 )
-def test_an_admission_and_an_answer_wait(step: Any) -> None:
+def test_an_admission_an_answer_and_an_extension_wait(step: Any) -> None:
     assert waiting_call(step) == call_id(1)
 
 
@@ -43,8 +49,10 @@ def test_all_else_does_not_wait(step: Any) -> None:
 def test_what_cannot_wait_fails_and_only_a_failed_admission_is_undone() -> None:
     """An answer's call was admitted and stays so: its reservation is still needed."""
     kept = Kept()
-    report = kept.take([entry(EntryKind.ANSWERED, answered(admitted(1))), admission(admitted(2))], "why")
-    assert (report.outcomes, report.failing, report.jobs) == ([failed(1), failed(2)], "why", [])
+    more = extension(admitted(3), 120)
+    works: list[Work] = [entry(EntryKind.ANSWERED, answered(admitted(1))), admission(admitted(2)), more]
+    report = kept.take(works, "why")
+    assert (report.outcomes, report.failing, report.jobs) == ([failed(1), failed(2), failed(3)], "why", [])
     [undone] = kept.works
     assert isinstance(undone, Job)
     assert undone.lasting

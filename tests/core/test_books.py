@@ -54,6 +54,8 @@ from tests.adapters.store_calls import (
     ended,
     ending,
     entry,
+    extension,
+    first_slice,
     reserve,
 )
 from tests.core.memory_books import MemoryBooks
@@ -173,33 +175,13 @@ def test_a_second_call_gets_what_the_first_has_left() -> None:
     assert kinds(books) == [OutcomeKind.ADMITTED, OutcomeKind.ADMITTED, OutcomeKind.CREDIT_REFUSED]
 
 
-def first_slice(total_s: int, number: int = 1) -> tuple[StoreCommand, ...]:
-    return (
-        reserve(prepaid(number), total_s),
-        Append(kind=EntryKind.ADMITTED, call=prepaid(number)),
-    )
-
-
 # --- extensions ---------------------------------------------------------------------------------------------
-
-
-def extension(total_s: int, number: int = 1) -> tuple[Extend]:
-    first = reserve(prepaid(number))
-    return (
-        Extend(
-            call_id=first.call_id,
-            account=first.account,
-            rate=first.rate,
-            terms=first.terms,
-            total_s=total_s,
-        ),
-    )
 
 
 def test_an_extension_reserves_the_difference_and_writes_no_entry() -> None:
     books = books_with(5)
-    books.post(first_slice(60))
-    posting = books.post(extension(180))
+    books.post(first_slice(prepaid(), 60))
+    posting = books.post(extension(prepaid(), 180))
     assert moves(posting.movements) == [("reserve", -2 * HOUR / 60, 5 - 3 * HOUR / 60)]
     assert posting.movements[0].call_id == call_id(1)
     assert posting.outcome == Outcome(
@@ -215,9 +197,9 @@ def test_an_extension_reserves_the_difference_and_writes_no_entry() -> None:
 
 def test_an_extension_repeated_moves_nothing() -> None:
     books = books_with(5)
-    books.post(first_slice(60))
-    books.post(extension(180))
-    posting = books.post(extension(180))
+    books.post(first_slice(prepaid(), 60))
+    books.post(extension(prepaid(), 180))
+    posting = books.post(extension(prepaid(), 180))
     assert posting.movements == []
     assert posting.outcome is not None
     assert (posting.outcome.granted_s, posting.outcome.final) == (180, False)
@@ -225,8 +207,8 @@ def test_an_extension_repeated_moves_nothing() -> None:
 
 def test_an_extension_that_the_balance_does_not_pay_is_refused_and_the_grant_stays() -> None:
     books = books_with(HOUR / 60 + Decimal("0.0001"))
-    books.post(first_slice(60))
-    posting = books.post(extension(120))
+    books.post(first_slice(prepaid(), 60))
+    posting = books.post(extension(prepaid(), 120))
     assert posting.movements == []
     assert posting.outcome == Outcome(
         call_id(1), OutcomeKind.GRANT_EXTENDED, 60, euros(HOUR / 60), final=True
@@ -235,8 +217,8 @@ def test_an_extension_that_the_balance_does_not_pay_is_refused_and_the_grant_sta
 
 def test_the_record_gives_back_all_that_was_reserved() -> None:
     books = books_with(5)
-    books.post(first_slice(60))
-    books.post(extension(120))
+    books.post(first_slice(prepaid(), 60))
+    books.post(extension(prepaid(), 120))
     posting = books.post(ending(over()))
     assert [line.kind for line in posting.movements] == ["release", "charge"]
     assert posting.movements[0].amount == 2 * HOUR / 60
@@ -247,7 +229,7 @@ def test_a_call_that_is_over_or_reserves_nothing_is_not_extended() -> None:
     books = books_with(5)
     books.post(admission(admitted(1, "acme")))
     for _ in range(2):
-        posting = books.post(extension(120))
+        posting = books.post(extension(prepaid(), 120))
         assert (posting.movements, posting.outcome) == ((), Outcome(call_id(1), OutcomeKind.STEP_FAILED))
         books.post((Publish(cdr=cdr_of(over(), POLICY)),))
     assert books.open == {}
@@ -257,7 +239,7 @@ def test_a_call_that_is_over_or_reserves_nothing_is_not_extended() -> None:
 def test_an_extension_is_a_step_of_its_own(more: tuple[StoreCommand, ...]) -> None:
     books = books_with(5)
     with pytest.raises(ValueError, match="step of its own"):
-        books.post((*more, *extension(120)))
+        books.post((*more, *extension(prepaid(), 120)))
 
 
 def test_an_admission_repeated_while_the_call_is_up_says_the_same_and_moves_nothing() -> None:
@@ -552,7 +534,12 @@ def test_a_step_that_nobody_may_build_is_a_defect(step: Step) -> None:
 
 def test_every_command_says_whose_it_is() -> None:
     call = prepaid(3)
-    commands = [*admission(call), *extension(60, 3), *ending(over(3)), *ending(drained(3), NO_SERVER_RECORDS)]
+    commands = [
+        *admission(call),
+        *extension(prepaid(3), 60),
+        *ending(over(3)),
+        *ending(drained(3), NO_SERVER_RECORDS),
+    ]
     assert {type(command) for command in commands} == {Reserve, Extend, Append, Settle, Publish, Suppress}
     assert {call_of(command) for command in commands} == {call_id(3)}
     with pytest.raises(TypeError, match="not a store command: StoreCommand"):

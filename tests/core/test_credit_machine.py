@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from sidecar.core.books import OutcomeKind, as_granted
 from sidecar.core.call import Call
-from sidecar.core.commands import Append, EntryKind, Extend, Reserve
+from sidecar.core.commands import Append, EntryKind, Reserve
 from sidecar.core.credit import grant
 from sidecar.core.rating import RatingTerms
 from sidecar.core.tariff import Rate, parse_steps
 from sidecar.core.terms import Money
-from tests.adapters.store_calls import admitted, answered, call_id, ended, ending
+from tests.adapters.store_calls import admitted, answered, call_id, ended, ending, extension
 from tests.core.memory_books import MemoryBooks
 
 TERMS = (RatingTerms(), RatingTerms(decimals=2, tax_rate=Decimal("0.19"), minimum_charge=Decimal("0.03")))
@@ -88,10 +88,10 @@ class Credit(RuleBasedStateMachine):
         call = self.told.get(number)
         if call is None or call.granted_s is None:
             return
-        posting = self.books.post((_extend(call, call.granted_s + by_s),))
+        posting = self.books.post(extension(call, call.granted_s + by_s))
         for _ in range(times - 1):
             held = self.books.open.get(call_id(number))
-            posting = self.books.post((_extend(call, call.granted_s + by_s),))
+            posting = self.books.post(extension(call, call.granted_s + by_s))
             assert posting.movements in ((), [])
             assert self.books.open.get(call_id(number)) == held
         assert posting.outcome is not None
@@ -166,12 +166,6 @@ class Credit(RuleBasedStateMachine):
                 assert held.granted_s is not None
                 assert call.granted_s is not None
                 assert call.granted_s <= held.granted_s
-
-
-def _extend(call: Call, total_s: int) -> Extend:
-    rate = call.pricing.rate
-    assert rate is not None
-    return Extend(call_id=call.call_id, account="acme", rate=rate, terms=call.pricing.terms, total_s=total_s)
 
 
 TestCredit = Credit.TestCase
