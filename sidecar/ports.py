@@ -350,10 +350,26 @@ class RecordFilter(msgspec.Struct, frozen=True, kw_only=True):
     currency: str | None = None  # of what the account pays; amounts of two currencies are not compared
     charge_min: Decimal | None = None  # what it pays, tax included; both bounds belong to it
     charge_max: Decimal | None = None
+    by_start: bool = False  # since and until ask when the call began (its INVITE came), not when it ended
+    revised_since: datetime | None = None  # aware; calls whose record was revised then or later
 
     def __post_init__(self) -> None:
         if self.currency is None and (self.charge_min is not None or self.charge_max is not None):
             raise ValueError("a charge has a currency: name it")
+
+    def fits(self, cdr: Cdr) -> bool:
+        """Whether the record fits in what its columns cannot tell. A revision of an earlier writer does not
+        say when it was made: it is told rather than missed."""
+        if self.by_start and (
+            (self.since is not None and cdr.invited_at < self.since)
+            or (self.until is not None and cdr.invited_at >= self.until)
+        ):
+            return False
+        if self.revised_since is not None and (
+            not cdr.revision or (cdr.revised_at is not None and cdr.revised_at < self.revised_since)
+        ):
+            return False
+        return self.has_charge(cdr)
 
     def has_charge(self, cdr: Cdr) -> bool:
         """Whether the record's charge is within the bounds: the one condition that its columns cannot

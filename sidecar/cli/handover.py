@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption
-from sidecar.cli.journal import AccountOption, GatewayOption, SinceOption, UntilOption, moment_of, snapshot
+from sidecar.cli.journal import (
+    AccountOption,
+    GatewayOption,
+    SinceOption,
+    UntilOption,
+    ZoneOption,
+    moment_of,
+    snapshot,
+)
 from sidecar.cli.output import Exit, fail, print_json, print_table, printable
 from sidecar.core.terms import HangupOrigin, ServerReason
 from sidecar.core.totals import GroupBy
 
 if TYPE_CHECKING:
     from sidecar.core.totals import Amounts, Revenue
+
+
+class CallMoment(StrEnum):
+    START = "start"
+    END = "end"
+
 
 FORMATS = ("csv", "jsonl", "parquet")
 COLUMNS = (
@@ -52,6 +67,18 @@ def export(
     suppressed: Annotated[
         bool, typer.Option("--suppressed", help="Records that were kept back, instead of published ones.")
     ] = False,
+    by: Annotated[
+        CallMoment, typer.Option("--by", help="Whether --since and --until ask when calls began or ended.")
+    ] = CallMoment.END,
+    zone: ZoneOption = None,
+    revised_since: Annotated[
+        str | None,
+        typer.Option(
+            "--revised-since",
+            metavar="TIME",
+            help="Calls whose record was revised then or later, whenever they were.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -71,11 +98,17 @@ def export(
         origin=origin,
         reason=reason,
         number=number,
-        since=moment_of("--since", since, as_json=as_json),
-        until=moment_of("--until", until, as_json=as_json),
+        since=moment_of("--since", since, as_json=as_json, zone=zone),
+        until=moment_of("--until", until, as_json=as_json, zone=zone),
         suppressed=suppressed,
+        by_start=by is CallMoment.START,
+        revised_since=moment_of("--revised-since", revised_since, as_json=as_json, zone=zone),
     )
     filters = {name: value for name, value in plain(asked).items() if value is not None}
+    if filters.pop("by_start"):
+        filters["by"] = by.value
+    if zone is not None:
+        filters["zone"] = zone
     with snapshot(config, as_json=as_json) as journal:
         head = journal.head()
         try:
@@ -133,6 +166,7 @@ def summary(
     by: Annotated[GroupBy | None, typer.Option("--by", help="One row for each of these.")] = None,
     account: AccountOption = None,
     gateway: GatewayOption = None,
+    zone: ZoneOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -144,7 +178,8 @@ def summary(
     from sidecar.ports import RecordFilter
     from sidecar.wire.plain import plain
 
-    begin, end = moment_of("--since", since, as_json=as_json), moment_of("--until", until, as_json=as_json)
+    begin = moment_of("--since", since, as_json=as_json, zone=zone)
+    end = moment_of("--until", until, as_json=as_json, zone=zone)
     with snapshot(config, as_json=as_json) as journal:
         records = chain.from_iterable(
             journal.records(

@@ -6,10 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
@@ -32,22 +33,45 @@ app = typer.Typer(help="The journal as a whole.", no_args_is_help=True)
 SinceOption = Annotated[
     str | None, typer.Option(metavar="TIME", help="Calls that ended then or later: 2026-11-01T00:00Z.")
 ]
+ZoneOption = Annotated[
+    str | None,
+    typer.Option("--zone", metavar="ZONE", help="Of times without an offset, such as Europe/Berlin."),
+]
 UntilOption = Annotated[str | None, typer.Option(metavar="TIME", help="Calls that ended before.")]
 AccountOption = Annotated[str | None, typer.Option(help="Calls of this account alone.")]
 GatewayOption = Annotated[str | None, typer.Option(help="Calls whose last attempt went there alone.")]
 
 
-def moment_of(option: str, text: str | None, *, as_json: bool = False) -> datetime | None:
-    """A time with its offset; ends the command where it is none."""
+def moment_of(
+    option: str, text: str | None, *, as_json: bool = False, zone: str | None = None
+) -> datetime | None:
+    """A time with its offset, or of the zone; ends the command where it is none."""
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         fail(Exit.USAGE, f"{option} {text}: not a time like 2026-11-01T00:00Z", as_json=as_json)
-    if moment.utcoffset() is None:
-        fail(Exit.USAGE, f"{option} {text}: has no offset from UTC, such as Z or +01:00", as_json=as_json)
-    return moment
+    if moment.utcoffset() is not None:
+        return moment
+    if zone is None:
+        fail(
+            Exit.USAGE,
+            f"{option} {text}: has no offset from UTC, such as Z or +01:00, and no --zone says which",
+            as_json=as_json,
+        )
+    try:
+        found = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        fail(Exit.USAGE, f"--zone {zone}: is no zone such as Europe/Berlin", as_json=as_json)
+    first, second = (moment.replace(tzinfo=found, fold=fold) for fold in (0, 1))
+    if first.utcoffset() != second.utcoffset():
+        fail(
+            Exit.USAGE,
+            f"{option} {text}: in {zone} the clock is changed then: give an offset from UTC",
+            as_json=as_json,
+        )
+    return first.astimezone(UTC)
 
 
 @contextmanager

@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption, operator_name, socket_path
+from sidecar.cli.daemon import (
+    ConfigOption,
+    Daemon,
+    JsonOption,
+    SocketOption,
+    operator_name,
+    settings_of,
+    socket_path,
+)
 from sidecar.cli.output import Exit, fail, print_json, print_table
+from sidecar.core.policy import NO_ACCOUNT
 from sidecar.core.terms import ChargeSide, Rounding
 
 if TYPE_CHECKING:
@@ -30,6 +39,7 @@ EXPORTED = (
     *("billed_after", "prefix_after", "total_after", "currency_after", "outcome"),
 )
 SHOWN = "shown"
+LEFT_SHOWN_MAX = 1000  # --export has them all
 
 
 def rerate(
@@ -88,13 +98,14 @@ def rerate(
     what would change. Exit code 1 where something would.
 
     With --apply each call that differs gets a revision of its record, published like the first, and its
-    account's ledger the difference. Calls that the deck has no rate for, or one in another currency, are
-    left as they are. Repeated, it changes nothing; exit code 1 where a call could not be revised.
+    account's ledger the difference. Calls that the deck has no rate for, or one in another currency than
+    the account's, are left as they are, and named; exit code 1 where a call could not be revised. Repeated,
+    it changes nothing.
     """
     from msgspec import structs
 
     from sidecar.adapters.deck_files import parse_stamp
-    from sidecar.adapters.sqlite import StoreError, newest_records
+    from sidecar.adapters.sqlite import StoreError, account_currencies, newest_records
     from sidecar.core.numbers import StripPlan
     from sidecar.core.rating import amount_text
     from sidecar.core.rerate import changes
@@ -111,13 +122,20 @@ def rerate(
     rates = _deck(deck, data_dir / "decks", apply, as_json)
     plan = None if strip is None else StripPlan(global_strip=strip)
     outcomes: Counter[str] = Counter()
+    left_alone: list[tuple[str, str]] = []  # calls that could not be revised, and why
+
+    currencies: dict[str, str] = {}
+    if socket is None or config is not None:
+        currencies[NO_ACCOUNT] = settings_of(config, as_json=as_json).billing.currency
 
     def found() -> Iterator[Rerated]:
+        currencies.update(account_currencies(data_dir))
         records = newest_records(data_dir, since=start, until=end, account=account, gateway=gateway)
         for number, cdr in enumerate(records, 1):
             if number % PROGRESS_CALLS == 0:
                 typer.echo(f"{number} calls read, {outcomes['differ']} differ", err=True)
-            one = again(cdr, rates, plan, _terms(cdr, side, rounding, decimals), side)
+            terms = _terms(cdr, side, rounding, decimals)
+            one = again(cdr, rates, plan, terms, side, currencies.get(cdr.account))
             if one is not None:
                 outcomes["calls"] += 1
                 outcomes["differ"] += one.differs
@@ -133,7 +151,7 @@ def rerate(
             if export is not None:
                 table = csv.writer(stack.enter_context(export.open("w", encoding="utf-8", newline="")))
                 table.writerow(EXPORTED)
-            rows = changes(_noted(calls, outcomes, table))
+            rows = changes(_noted(calls, outcomes, left_alone, table))
     except StoreError as error:
         fail(Exit.UNREACHABLE, str(error), as_json=as_json)
     except OSError as error:
@@ -147,6 +165,7 @@ def rerate(
                 "differ": outcomes["differ"],
                 "revised": outcomes["revised"],
                 "left": left,
+                "left_calls": [{"call_id": call_id, "why": why} for call_id, why in left_alone],
                 "deck_revision": rates.revision,
                 "changes": said,
             }
@@ -167,7 +186,9 @@ def rerate(
             typer.echo(f"{outcomes['revised']} revised")
         for word, count in left.items():
             typer.echo(f"{count} {'left as they are' if apply else 'would be left as they are'}: {word}")
-    if rows if not apply else outcomes["changed"] or outcomes["busy"]:
+        for call_id, why in left_alone if apply else ():
+            typer.echo(f"{call_id} not revised: {why}")
+    if rows if not apply else left:
         raise typer.Exit(Exit.NO.value)
 
 
@@ -244,12 +265,19 @@ def _applied(
     yield from sent()
 
 
-def _noted(calls: Iterator[tuple[Rerated, str]], outcomes: Counter[str], table: Any) -> Iterator[Rerated]:
+def _noted(
+    calls: Iterator[tuple[Rerated, str]],
+    outcomes: Counter[str],
+    left_alone: list[tuple[str, str]],
+    table: Any,
+) -> Iterator[Rerated]:
     """The calls, counted by what became of them, and written into the table."""
     for one, word in calls:
         if one.differs:
             outcome = one.hindrance or word
             outcomes[outcome] += 1
+            if outcome not in (SHOWN, "revised") and len(left_alone) < LEFT_SHOWN_MAX:
+                left_alone.append((str(one.cdr.call_id), outcome))
             if table is not None:
                 table.writerow(_row(one, outcome))
         yield one

@@ -159,6 +159,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     hangup: Hangup | None = None
     ended: Stamp | None = None
     revision: int = 0
+    revised: Stamp | None = None  # when what its record says changed last
 
     @property
     def is_emergency(self) -> bool:

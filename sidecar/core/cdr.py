@@ -211,6 +211,7 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     revision: Annotated[int, "0, then 1, 2, ...: the highest holds."] = 0
     supersedes: Annotated[int | None, "The revision that this one replaces."] = None
     revision_reason: Annotated[RevisionReason | None, "`late_evidence`, `rerate` or `operator`."] = None
+    revised_at: Annotated[datetime | None, "When this revision was made."] = None
     revised_by: Annotated[str | None, "Who had the call re-rated."] = None
     revised_text: Annotated[str | None, "And why."] = None
     void: Annotated[bool, "The call is to be forgotten: nothing is charged."] = False

@@ -388,24 +388,24 @@ def _late_answer(call: Call, event: AnswerDropped | AnswerHeld) -> Call:
 
 
 def late_leg_terminated(call: Call, event: LegTerminated, given: Given) -> Decision:
-    return _revised(call, closed(call, event), given.policy)
+    return _revised(call, closed(call, event), given.policy, event)
 
 
 def late_bye(call: Call, event: ByeReceived, given: Given) -> Decision:
-    return _revised(call, _crossed(alive(call, event.leg_name, stamp_of(event)), event), given.policy)
+    return _revised(call, _crossed(alive(call, event.leg_name, stamp_of(event)), event), given.policy, event)
 
 
 def late_answer_dropped(call: Call, event: AnswerDropped | AnswerHeld, given: Given) -> Decision:
-    return _revised(call, _late_answer(call, event), given.policy)
+    return _revised(call, _late_answer(call, event), given.policy, event)
 
 
-def _revised(before: Call, after: Call, policy: Policy) -> Decision:
+def _revised(before: Call, after: Call, policy: Policy, event: Event) -> Decision:
     """Restate the record if the evidence changes what it says: that messages crossed, a late 2xx, or a proof
     that A had our 2xx, or lived for longer than was billed."""
     after = recovery.weighed(after)
     if _said(after) == _said(before):
         return after, _NONE
-    return record(replace(after, revision=after.revision + 1), policy)
+    return record(replace(after, revision=after.revision + 1, revised=stamp_of(event)), policy)
 
 
 def _said(call: Call) -> tuple[object, ...]:

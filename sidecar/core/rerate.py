@@ -8,6 +8,7 @@ free; who ended a call, and when, is never touched.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from decimal import Decimal
 
 import msgspec
@@ -33,6 +34,7 @@ class Rerated(msgspec.Struct, frozen=True, kw_only=True):
     cdr: Cdr
     before: ChargeRecord
     after: ChargeRecord
+    account_currency: str | None = None  # None: not known; then the one that it was charged in
 
     @property
     def billed(self) -> str | None:
@@ -70,8 +72,9 @@ class Rerated(msgspec.Struct, frozen=True, kw_only=True):
         about its price, and an account is kept in one currency."""
         if self.total is None:
             return "no rate in this deck"
-        if self.before.side is ChargeSide.SELL and self.currency != self.before.currency:
-            return "another currency"
+        kept_in = self.account_currency or self.before.currency
+        if self.before.side is ChargeSide.SELL and kept_in is not None and self.currency != kept_in:
+            return "another currency than the account's"
         return None
 
 
@@ -101,6 +104,7 @@ def rerate(
     plan: StripPlan | None,
     terms: RatingTerms | None = None,
     side: ChargeSide = ChargeSide.SELL,
+    account_currency: str | None = None,
 ) -> Rerated | None:
     """One line of a record again; None where nothing was charged that could be priced otherwise.
 
@@ -124,7 +128,7 @@ def rerate(
             return None  # a record of an earlier writer does not say how long
         billable_ms = cdr.billable_ms or cdr.hold_s * 1000
     after = charge_line(side, line.party, pricing, billable_ms, answered_at(cdr, side), line.currency)
-    return Rerated(cdr=cdr, before=line, after=after)
+    return Rerated(cdr=cdr, before=line, after=after, account_currency=account_currency)
 
 
 def _number(cdr: Cdr, line: ChargeRecord, plan: StripPlan | None) -> BilledNumber:
@@ -138,7 +142,9 @@ def _number(cdr: Cdr, line: ChargeRecord, plan: StripPlan | None) -> BilledNumbe
     )
 
 
-def revised(cdr: Cdr, after: ChargeRecord, exchange: ExchangeTable, operator: str, text: str) -> Cdr:
+def revised(
+    cdr: Cdr, after: ChargeRecord, exchange: ExchangeTable, operator: str, text: str, at: datetime
+) -> Cdr:
     """The next revision of a record, with one line of its charges replaced and all that follows from it."""
     charges = tuple(after if line.side is after.side else line for line in cdr.charges)
     known = cdr.margin.exchange if cdr.margin is not None else None
@@ -155,6 +161,7 @@ def revised(cdr: Cdr, after: ChargeRecord, exchange: ExchangeTable, operator: st
         revision=revision,
         supersedes=cdr.revision,
         revision_reason=RevisionReason.RERATE,
+        revised_at=at,
         revised_by=operator,
         revised_text=text,
         message_id=message_id(cdr.call_id, revision),

@@ -101,7 +101,7 @@ class Admin:
         self.call = CallCommands(calls, audit, clock)
         self.accounts = AccountCommands(calls, accounts)
         self.fraud = FraudCommands(calls.fraud, audit)
-        self.records = RecordCommands(calls, records, revisions, status, replayer, replays)
+        self.records = RecordCommands(calls, records, revisions, status, replayer, replays, clock)
         self.journal = JournalCommands(calls, suspense, accounts)
         self.dead_letters = DeadLetterCommands(dead_letters, read_again)
         self._calls = calls

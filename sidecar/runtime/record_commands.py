@@ -11,10 +11,12 @@ import structlog
 from sidecar.core.audit import Change, Operator, told
 from sidecar.core.cdr import Cdr, ChargeRecord
 from sidecar.core.explain_call import explain_call
+from sidecar.core.policy import NO_ACCOUNT
 from sidecar.core.rating import amount_text
 from sidecar.core.records import utc
 from sidecar.core.rerate import revised
-from sidecar.ports import DeadLetter, DeadLetters, RecordFilter, Records, Replays, Revisions
+from sidecar.core.terms import ChargeSide
+from sidecar.ports import Clock, DeadLetter, DeadLetters, RecordFilter, Records, Replays, Revisions
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.replay import Replayer, ReplayFailedError
 from sidecar.wire import control as say
@@ -33,8 +35,10 @@ class RecordCommands:
         status: Callable[[], Awaitable[say.NodeStatus]],
         replayer: Replayer | None,
         replays: Replays | None,
+        clock: Clock,
     ) -> None:
         self._calls = calls
+        self._clock = clock
         self._records = records
         self._revisions = revisions
         self._status = status
@@ -150,7 +154,14 @@ class RecordCommands:
         ):
             wrong = f"call {asked.call_id} has no such charge: its party and its time stay as they are"
             raise CommandError(ErrorCode.INVALID_PARAMS, wrong)
-        restated = revised(cdr, line, self._calls.policy.exchange, operator.name, text)
+        policy, now = self._calls.policy, utc(self._clock.wall_ns())
+        kept_in = line.currency
+        if cdr.account == NO_ACCOUNT or cdr.account in policy.accounts:
+            kept_in = policy.account_terms(cdr.account).currency
+        if line.side is ChargeSide.SELL and line.total and line.currency != kept_in:
+            wrong = f"call {asked.call_id}: account {cdr.account} is kept in {kept_in}, not {line.currency}"
+            raise CommandError(ErrorCode.INVALID_PARAMS, wrong)
+        restated = revised(cdr, line, policy.exchange, operator.name, text, now)
         if differences := explain_call(restated).all_differences:
             known = explain_call(cdr).all_differences  # what was wrong before is not this revision's doing
             if new := [difference for difference in differences if difference not in known]:

@@ -43,7 +43,7 @@ def deck(price: str) -> Deck:
 def again(cdr: Cdr, price: str) -> Cdr:
     found = rerate(cdr, deck(price), None)
     assert found is not None
-    return revised(cdr, found.after, ExchangeTable(), "ann", "wrong deck")
+    return revised(cdr, found.after, ExchangeTable(), "ann", "wrong deck", cdr.ended_at)
 
 
 async def newest(watched: Watched, number: int = 1) -> Cdr:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec.structs import replace
 
-from sidecar.core.cdr import Cdr
-from sidecar.core.terms import HangupOrigin, ServerReason
+from sidecar.core.cdr import Cdr, message_id
+from sidecar.core.terms import HangupOrigin, RevisionReason, ServerReason
+from tests.adapters.sqlite_stores import opened
 from tests.cli.test_commands import Served, served_node, sidecar
 from tests.cli.test_doctor import journal
 from tests.core.doctor_traffic import calls, deck, e164, policy
 
+HOUR = timedelta(hours=1)
 FLAG = "SERVER_BILLING_RECORD_SERVER_HANG_UP"
 
 
@@ -62,6 +66,54 @@ async def test_an_export_holds_the_calls_asked_for_and_adds_up(
     again = await sidecar("cdr", "export", "--out", str(out), *config)
     assert (again.exit_code, again.out) == (2, "")
     assert "holds an export already" in again.err
+
+
+async def test_an_export_is_by_start_or_end_of_calls_in_a_named_zone(
+    tmp_path: Path, config: tuple[str, str]
+) -> None:
+    async def exported(name: str, *words: str) -> list[dict[str, str]]:
+        done = await sidecar("cdr", "export", "--out", str(tmp_path / name), *words, *config)
+        assert done.exit_code == 0, done.err
+        with (tmp_path / name / "cdrs-00001.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    every = sorted(await exported("all"), key=lambda row: row["invited_at"])
+    middle = every[len(every) // 2]["invited_at"]
+    local = datetime.fromisoformat(middle).astimezone(ZoneInfo("Asia/Tokyo")).replace(tzinfo=None)
+    in_tokyo = ("--until", local.isoformat(), "--zone", "Asia/Tokyo")
+    begun = await exported("begun", "--by", "start", *in_tokyo)
+    ended = await exported("ended", *in_tokyo)
+    assert {row["call_id"] for row in begun} == {
+        row["call_id"] for row in every if row["invited_at"] < middle
+    }
+    assert {row["call_id"] for row in ended} == {row["call_id"] for row in every if row["ended_at"] < middle}
+    assert len(ended) < len(begun)
+    manifest = json.loads((tmp_path / "begun" / "manifest.json").read_text())
+    assert (manifest["filters"]["by"], manifest["filters"]["zone"]) == ("start", "Asia/Tokyo")
+
+
+async def test_what_was_revised_after_a_handover_is_found(tmp_path: Path) -> None:
+    first, second, third = traffic()[:3]
+    handed_over = first.ended_at + timedelta(days=3)
+    early, late = (
+        replace(
+            one,
+            revision=1,
+            supersedes=0,
+            revised_at=at,
+            message_id=message_id(one.call_id, 1),
+            revision_reason=RevisionReason.RERATE,
+        )
+        for one, at in ((second, handed_over - HOUR), (third, handed_over + HOUR))
+    )
+    config = await journal(tmp_path, [first, second, third])
+    async with opened(tmp_path / "data") as watched:
+        assert await watched.store.revisions.revise([early, late]) == [True, True]
+    words = ("--revised-since", handed_over.isoformat(), "--config", str(config))
+    done = await sidecar("cdr", "export", "--format", "jsonl", "--out", str(tmp_path / "out"), *words)
+    assert done.exit_code == 0, done.err
+    (line,) = (tmp_path / "out" / "cdrs-00001.jsonl").read_text().splitlines()
+    assert json.loads(line)["call_id"] == str(third.call_id)
 
 
 async def test_an_export_is_verified_by_its_manifest(tmp_path: Path, config: tuple[str, str]) -> None:
@@ -133,6 +185,8 @@ def _sold(rows: list[dict[str, dict[str, dict[str, dict[str, str]]]]], currency:
         (("export",), 2),
         (("summary", "--until", "2026-11-01T00:00:00"), 2),
         (("summary", "--by", "colour"), 2),
+        (("summary", "--since", "2026-11-01", "--zone", "Europe/Nowhere"), 2),
+        (("summary", "--since", "2026-10-25T02:30", "--zone", "Europe/Berlin"), 2),
         (("search", "--charge-min", "1"), 2),
     ],
 )

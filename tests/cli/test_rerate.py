@@ -14,12 +14,14 @@ import pytest
 from sidecar.adapters.control import ControlServer
 from sidecar.core.cdr import Cdr
 from sidecar.core.explain_call import explain_call
+from sidecar.core.tariff import Deck, Rate, parse_steps
 from sidecar.core.terms import Money
 from tests.cli.test_commands import Done, sidecar
 from tests.runtime.node_help import Node, a_node
 
 HEADER = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s\n"
 DEAR = HEADER + "44,UK,EUR,0,60,1,1\n"
+DOLLARS = Rate(prefix="00", currency="USD", steps=parse_steps("0:0.6/60/1"))
 SINCE = ("--since", "2000-01-01T00:00:00Z")
 APPLY = ("--apply", "--operator", "ann", "--text", "wrong deck")
 
@@ -127,10 +129,28 @@ async def test_a_call_without_a_rate_or_in_another_currency_is_left_alone(here: 
     left = [await here.node.whole("0033123456789"), await here.node.whole("0049123456789")]
     here.deck.write_text(DEAR + "49,Germany,USD,0,1,1,1\n")
     applied = await here.rerate(*APPLY, "--json")
-    assert (applied.exit_code, applied.json["revised"]) == (0, 0)
-    assert applied.json["left"] == {"another currency": 1, "no rate in this deck": 1}
+    assert (applied.exit_code, applied.json["revised"]) == (1, 0)
+    assert applied.json["left"] == {"another currency than the account's": 1, "no rate in this deck": 1}
+    assert {one["call_id"] for one in applied.json["left_calls"]} == set(map(str, left))
+    said = await here.rerate(*APPLY)
+    assert all(f"{call_id} not revised: " in said.out for call_id in left)
     for call_id in left:
         assert len(await here.revisions(call_id)) == 1
+
+
+async def test_a_call_that_was_charged_in_a_wrong_currency_is_put_right(here: Place) -> None:
+    await here.node.store.accounts.create("demo", "EUR", prepaid=False)
+    here.node.calls.change_policy(lambda policy: policy.with_deck("demo", Deck("usd", [DOLLARS])))
+    await here.node.whole()
+    dollars, euros = Decimal("-0.03"), Decimal(-3)
+    assert {one.currency: one.amount for one in await here.node.store.accounts.balance("demo")}[
+        "USD"
+    ] == dollars
+    applied = await here.rerate(*APPLY, "--json")
+    assert (applied.exit_code, applied.json["revised"]) == (0, 1)
+    after = {one.currency: one.amount for one in await here.node.store.accounts.balance("demo")}
+    assert after == {"EUR": euros, "USD": 0}
+    assert await here.node.store.ledger_check() == []
 
 
 async def test_a_call_that_is_up_is_not_looked_at(here: Place) -> None:

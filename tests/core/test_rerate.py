@@ -204,7 +204,11 @@ def test_what_a_flag_kept_free_is_not_rated_anew() -> None:
 
 @pytest.mark.parametrize(
     ("currency", "prefix", "hindrance"),
-    [("EUR", "49", None), ("USD", "49", "another currency"), ("EUR", "33", "no rate in this deck")],
+    [
+        ("EUR", "49", None),
+        ("USD", "49", "another currency than the account's"),
+        ("EUR", "33", "no rate in this deck"),
+    ],
 )
 def test_what_cannot_be_booked_is_said(currency: str, prefix: str, hindrance: str | None) -> None:
     other = Deck("d", [Rate(prefix=prefix, currency=currency, steps=parse_steps("0:6/60/1"))])
@@ -222,14 +226,14 @@ def test_a_revision_restates_the_record_and_leaves_the_end_alone(name: str, side
         found = rerate(cdr, DEAR, StripPlan(), side=side)
         if found is None:
             continue
-        again = revised(cdr, found.after, ExchangeTable(), "ann", "why")
+        again = revised(cdr, found.after, ExchangeTable(), "ann", "why", AT)
         assert explain_call(again).all_differences == ()
         assert (again.revision, again.supersedes) == (cdr.revision + 1, cdr.revision)
         assert (again.revision_reason, again.revised_by, again.revised_text) == ("rerate", "ann", "why")
         assert again.message_id == message_id(cdr.call_id, again.revision)
         anew = {
             *("revision", "supersedes", "revision_reason", "revised_by", "revised_text", "message_id"),
-            *("charges", "margin", "callee", "hold_s", "billed_s"),
+            *("revised_at", "charges", "margin", "callee", "hold_s", "billed_s"),
         }
         kept = [name for name in cdr.__struct_fields__ if name not in anew]
         assert [getattr(again, name) for name in kept] == [getattr(cdr, name) for name in kept]
@@ -245,10 +249,10 @@ def test_a_margin_keeps_the_exchange_rate_of_the_day() -> None:
     cdr = replace(CALL, charges=charges, margin=margin_of(charges, CALL.invited_at, ExchangeTable([then])))
     found = rerate(cdr, DEAR, None)
     assert found is not None
-    again = revised(cdr, found.after, now, "ann", "why").margin
+    again = revised(cdr, found.after, now, "ann", "why", AT).margin
     assert again is not None
     assert (again.amount, again.exchange) == (Decimal("1.1") - Decimal("0.0055") * Decimal("0.9"), then)
-    unknown = revised(replace(cdr, margin=None), found.after, now, "ann", "why").margin
+    unknown = revised(replace(cdr, margin=None), found.after, now, "ann", "why", AT).margin
     assert unknown is not None
     assert unknown.exchange == replace(then, rate=Decimal("0.5"))
 
@@ -257,23 +261,23 @@ def test_a_revision_has_no_number_until_it_is_written() -> None:
     numbered = replace(CALL, store_epoch="e1", seq=7, account_prev_seq=5)
     found = rerate(numbered, DEAR, None)
     assert found is not None
-    again = revised(numbered, found.after, ExchangeTable(), "ann", "why")
+    again = revised(numbered, found.after, ExchangeTable(), "ann", "why", AT)
     assert (again.store_epoch, again.seq, again.account_prev_seq) == ("", None, None)
 
 
 def test_what_the_call_says_of_its_number_and_times_is_the_sold_lines() -> None:
     changed = {"billed_number": "49", "hold_s": 99, "billed_s": 98}
     sell, buy = (replace(line, **changed) for line in CALL.charges)
-    sold, bought = (revised(CALL, line, ExchangeTable(), "ann", "why") for line in (sell, buy))
+    sold, bought = (revised(CALL, line, ExchangeTable(), "ann", "why", AT) for line in (sell, buy))
     assert (sold.callee.billed, sold.hold_s, sold.billed_s) == ("49", 99, 98)
     assert (bought.callee, bought.hold_s, bought.billed_s) == (CALL.callee, CALL.hold_s, CALL.billed_s)
     assert (sold.charges, bought.charges) == ((sell, CALL.charges[1]), (CALL.charges[0], buy))
-    older = revised(CALL, replace(sell, hold_s=None), ExchangeTable(), "ann", "why")
+    older = revised(CALL, replace(sell, hold_s=None), ExchangeTable(), "ann", "why", AT)
     assert older.hold_s == CALL.hold_s
 
 
 @pytest.mark.parametrize(
-    ("side", "hindrance"), [(ChargeSide.SELL, "another currency"), (ChargeSide.BUY, None)]
+    ("side", "hindrance"), [(ChargeSide.SELL, "another currency than the account's"), (ChargeSide.BUY, None)]
 )
 def test_a_gateway_may_be_paid_in_another_currency_and_an_account_may_not(
     side: ChargeSide, hindrance: str | None
@@ -393,12 +397,12 @@ def test_a_margin_in_a_currency_that_the_record_knows_no_rate_of_goes_by_todays_
     charges = (sell, replace(buy, currency="USD"))
     cdr = replace(CALL, charges=charges, margin=margin_of(charges, CALL.invited_at, ExchangeTable([kept])))
     after = replace(buy, currency="GBP")
-    again = revised(cdr, after, ExchangeTable([pounds]), "ann", "why").margin
+    again = revised(cdr, after, ExchangeTable([pounds]), "ann", "why", AT).margin
     assert again is not None
     assert again.exchange == pounds
     assert CALL.ended_at > CALL.invited_at
     late = ExchangeTable([replace(pounds, valid_from=CALL.ended_at)])
-    assert revised(cdr, after, late, "ann", "why").margin is None
+    assert revised(cdr, after, late, "ann", "why", AT).margin is None
 
 
 def test_a_routing_number_and_a_number_without_a_rate_stay_what_they_are() -> None:

@@ -124,7 +124,7 @@ def _search(
         if looked_at == looked_at_max or len(records) == limit:
             return RecordPage(records=tuple(records), cursor=last)
         cdr = _record(number, body, crc)
-        if wanted.has_charge(cdr):
+        if wanted.fits(cdr):
             records.append(cdr)
         last = f"{ended_us}.{number}"
     return RecordPage(records=tuple(records), cursor=None)
@@ -148,7 +148,11 @@ def conditions_of(wanted: RecordFilter) -> tuple[list[str], list[str | int]]:
     if wanted.since is not None:
         conditions.append("ended_us >= ?")
         values.append((wanted.since - _EPOCH) // _US)
-    if wanted.until is not None:
+    if wanted.revised_since is not None:
+        conditions.append("revision > 0")
+    if (
+        wanted.until is not None and not wanted.by_start
+    ):  # a call that began before may have ended at any time after
         conditions.append("ended_us < ?")
         values.append((wanted.until - _EPOCH) // _US)
     if wanted.number is not None:

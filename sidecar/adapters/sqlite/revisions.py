@@ -84,6 +84,22 @@ def newest_records(
         connection.close(force=True)
 
 
+def account_currencies(data_dir: Path) -> dict[str, str]:
+    """By account, what it is kept in: all that a start knew, and those that commands have made since.
+    StoreError where there is no journal."""
+    file = data_dir / FILE_NAME
+    if not file.exists():
+        raise StoreError(f"there is no journal {file}")
+    connection = connect_reader(file)
+    try:
+        refuse_other(connection, file)
+        return dict(connection.execute("SELECT name, currency FROM accounts"))
+    except apsw.Error as error:
+        raise StoreError(f"{file}: cannot be read ({error})") from error
+    finally:
+        connection.close(force=True)
+
+
 def _newest(
     connection: apsw.Connection,
     names: tuple[str, str, str],

@@ -178,5 +178,5 @@ class Snapshot:
             sql.format(" AND ".join((_EVER, *conditions, _HIGHEST))), values
         ):
             cdr = decode(sound(body, crc, f"record {key}"))
-            if not cdr.void and wanted.has_charge(cdr):
+            if not cdr.void and wanted.fits(cdr):
                 yield cdr

@@ -152,7 +152,7 @@ async def revise(store: SqliteStore, number: int, price: str) -> None:
     steps = per_minute_steps(Decimal(price), 60, 60)
     found = rerate(newest, Deck(f"at {price}", [Rate(prefix="49", currency="EUR", steps=steps)]), None)
     assert found is not None
-    cdr = revised(newest, found.after, ExchangeTable(), "ann", "wrong deck")
+    cdr = revised(newest, found.after, ExchangeTable(), "ann", "wrong deck", newest.ended_at)
     assert list(await store.revisions.revise([cdr])) == [True]
 
 
