@@ -64,12 +64,12 @@ def _affordable(budget: Decimal, rate: Rate, terms: RatingTerms, total_s: int) -
 # --- when to ask --------------------------------------------------------------------------------------------
 
 
-def guard_ms(least_ms: int, store_ms: int) -> int:
-    """How long before the end of a grant its extension is asked for. `store_ms`: see `slowest_ms`."""
-    return min(max(least_ms, 2 * store_ms), max(least_ms, GUARD_MS_MAX))
+def guard_ms(least_ms: int, slowest_ms: int) -> int:
+    """How long before the end of a grant its extension is asked for: twice what the store has taken at the
+    worst of late (`forgotten_ms`), so that one slow commit ends no call."""
+    return min(max(least_ms, 2 * slowest_ms), max(least_ms, GUARD_MS_MAX))
 
 
-def slowest_ms(before_ms: int, seen_ms: int) -> int:
-    """How slow the store has to be taken for, after it took `seen_ms`: what is worse counts at once, and is
-    forgotten by an eighth with each answer that is better."""
-    return max(seen_ms, before_ms - -(-before_ms // 8))
+def forgotten_ms(slowest_ms: int) -> int:
+    """What is left of that a heartbeat later: half of it after some 45."""
+    return slowest_ms - -(-slowest_ms // 64)

@@ -379,7 +379,7 @@ class Load(msgspec.Struct, kw_only=True):
     """
 
     is_draining: bool = False  # no new call is taken any more
-    store_ms: int = 0  # how long the store has lately taken over what a call waits for; see credit.slowest_ms
+    store_ms: int = 0  # what the store has taken, at the worst of late, over what a call waits for
     calls: int = 0
     by_account: dict[str, int] = {}
     by_gateway: dict[str, int] = {}

@@ -32,7 +32,7 @@ from sidecar.core.commands import (
     Suppress,
     WireCommand,
 )
-from sidecar.core.credit import slowest_ms
+from sidecar.core.credit import forgotten_ms
 from sidecar.core.decide import decide, is_over, may_answer_late
 from sidecar.core.events import (
     Admitted,
@@ -218,7 +218,7 @@ class Calls:
             asked_ns = call.extending.mono_ns
         if asked_ns is not None:
             took_ms = (event.mono_ns - asked_ns) // 1_000_000
-            self.load.store_ms = slowest_ms(self.load.store_ms, took_ms)
+            self.load.store_ms = max(self.load.store_ms, took_ms)
 
     def _on_invite(self, invite: InviteReceived) -> None:
         known = self._calls.get(self._challenged.get(_caller(invite), _NOBODY))
@@ -387,6 +387,7 @@ class Calls:
                 self._apply(call, WaitElapsed(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns))
         self._publish_aggregates(all_of_them=False)
         self._fraud.tick()
+        self.load.store_ms = forgotten_ms(self.load.store_ms)
         if mono_ns >= self._repeats_until_ns:
             self._admitted_before = frozenset()
         if snapshot:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.core.credit import Grant, extend, grant, guard_ms, slowest_ms
+from sidecar.core.credit import Grant, extend, forgotten_ms, grant, guard_ms
 from sidecar.core.rating import RatingTerms, charge
 from sidecar.core.tariff import Rate, parse_steps
 from sidecar.core.terms import Money, Rounding
@@ -85,13 +85,13 @@ def test_the_slower_the_store_the_earlier_it_is_asked(least_ms: int, store_ms: i
     assert guard_ms(least_ms, store_ms) == guard
 
 
-def test_a_store_is_slow_at_once_and_quick_again_by_and_by() -> None:
-    seen = [slowest_ms(0, 800)]
-    while seen[-1] > 10:
-        seen.append(slowest_ms(seen[-1], 10))
-    assert seen[:4] == [800, 700, 612, 535]
-    assert len(seen) < 50
-    assert slowest_ms(100, 3_000) == 3_000
+def test_a_slow_commit_is_remembered_for_about_a_minute() -> None:
+    seen = [800]
+    while seen[-1]:
+        seen.append(forgotten_ms(seen[-1]))
+    assert seen[:3] == [800, 787, 774]
+    assert 380 <= seen[44] <= 400
+    assert len(seen) < 300
 
 
 def test_a_grant_is_bounded_by_the_maximum_duration_of_the_rate() -> None:

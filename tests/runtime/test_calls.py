@@ -17,6 +17,7 @@ from sidecar.core.admit import Decision
 from sidecar.core.call import Phase
 from sidecar.core.commands import RelayFailure, Release, Route
 from sidecar.core.events import (
+    Admitted,
     AnswerDropped,
     ByeReceived,
     InviteReceived,
@@ -105,6 +106,23 @@ async def test_a_record_waits_a_second_for_the_legs_and_no_longer(node: Node) ->
         await node.until(lambda: True)
     [cdr] = await node.store.records.show(str(call_id))
     assert (cdr.detail, cdr.talk_ms) == (Detail.BYE, 2_000)
+
+
+async def test_the_slowest_answer_of_the_store_is_remembered_and_by_and_by_forgotten(node: Node) -> None:
+    """What a grant is extended the earlier for."""
+    call_id = await node.up()
+    node.calls.load.store_ms = 0
+    for took_ms in (30, 640, 20):
+        admitted = Admitted(
+            call_id=call_id,
+            mono_ns=node.calls.live()[0].invite.mono_ns + took_ms * 1_000_000,
+            wall_ns=node.clock.wall_ns(),
+        )
+        node.calls.on_store_events([admitted])
+    assert node.calls.load.store_ms == 640
+    for _ in range(2):
+        node.calls.tick(snapshot=False)
+    assert node.calls.load.store_ms == 620
 
 
 async def _given_up(node: Node) -> UUID:
