@@ -14,8 +14,10 @@ from typing import Protocol
 
 import msgspec
 
+from sidecar.core.account_terms import AccountTerms
 from sidecar.core.alarms import AlarmKind
 from sidecar.core.audit import Change
+from sidecar.core.books import MovementKind
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import AskGateway, SetServers, Snapshot, StoreCommand, WireCommand
@@ -203,33 +205,27 @@ class AccountError(Exception):
     """The account is not known, or not on these terms; the message says what to do."""
 
 
-class StoredAccount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    name: str
-    currency: str
-    prepaid: bool
-
-
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One movement; entries are never changed."""
 
     entry: int
     booked_wall_ns: int
-    kind: str  # top_up, reserve, release, charge
+    kind: str  # a word of books.MovementKind
     amount: Money  # what it added to the balance
     balance: Money  # after it
     call_id: str | None = None
     revision: int | None = None  # of the CDR that was charged
-    reference: str | None = None  # of a top-up
+    reference: str | None = None  # of what a person booked
+    operator: str | None = None  # who did, as claimed
+    text: str | None = None  # and why
 
 
 class Accounts(Protocol):
-    """Balances, for the command line; every movement is a ledger entry. All raise AccountError."""
+    """Terms and balances, for the command line; every movement is a ledger entry. All raise AccountError."""
 
     def create(
         self,
-        name: str,
-        currency: str,
-        prepaid: bool,
+        terms: AccountTerms,
         change: Change | None = None,
         addresses: Sequence[tuple[str, Change]] = (),
     ) -> Awaitable[None]:
@@ -237,9 +233,18 @@ class Accounts(Protocol):
         such account. With its `addresses`, each a canonical block and what is noted where it is new: all of
         it, or nothing."""
 
-    def create_all(self, wanted: Sequence[StoredAccount], *, suspect: bool = False) -> Awaitable[None]:
-        """Those that are not there yet, in one transaction. `suspect`: they may have been there, with a
-        balance that a damaged journal no longer tells (core/suspense)."""
+    def take_over(
+        self, wanted: Sequence[tuple[AccountTerms, Change | None]], *, suspect: bool = False
+    ) -> Awaitable[None]:
+        """What the settings say, in one transaction: each account is made, or gets these terms, but for
+        `disabled_by_command`, which it keeps; `change` is noted where that changes anything. `suspect`: one
+        that is made may have been there, with a balance that a damaged journal no longer tells
+        (core/suspense)."""
+
+    def change_terms(
+        self, name: str, fields: Mapping[str, object], change: Change
+    ) -> Awaitable[AccountTerms]:
+        """Some of its terms, in view of the others as they stand then; returns all of them."""
 
     def add_address(self, name: str, block: str, change: Change) -> Awaitable[None]:
         """May be repeated. A block has one account."""
@@ -248,13 +253,17 @@ class Accounts(Protocol):
     def addresses(self, name: str | None = None) -> Awaitable[Sequence[tuple[str, str]]]:
         """(block, account) of one account, or of all."""
 
+    def book(
+        self, kind: MovementKind, name: str, amount: Money, reference: str, change: Change | None = None
+    ) -> Awaitable[Money]:
+        """See account_books.book. Returns the balance after it."""
+
     def top_up(
         self, name: str, amount: Money, reference: str, change: Change | None = None
     ) -> Awaitable[Money]:
-        """Returns the balance after it. A reference is booked once: repeated, it moves nothing. `change` is
-        noted if it moved something, with the balance before and after it."""
+        """The movement of that kind."""
 
-    def stored(self, name: str | None = None) -> Awaitable[Sequence[StoredAccount]]:
+    def stored(self, name: str | None = None) -> Awaitable[Sequence[AccountTerms]]:
         """The one of that name, or all; made by the settings and by command alike."""
 
     def balance(self, name: str) -> Awaitable[Sequence[Money]]:

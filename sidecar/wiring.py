@@ -61,6 +61,7 @@ from sidecar.b2bua.hook import (
 from sidecar.config import ConfigError, Inputs, Loaded, Settings, load
 from sidecar.config.crosscheck_network import no_tls
 from sidecar.config.settings import GatewayCredentials
+from sidecar.core.audit import NODE, Change
 from sidecar.core.fraud_replay import Lift
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.policy import Account, Policy, peer_of
@@ -68,7 +69,7 @@ from sidecar.core.records import utc
 from sidecar.core.servers import Reach
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import NatCheck, TransportName
-from sidecar.ports import AuditFilter, OutboxState, StoredAccount
+from sidecar.ports import AuditFilter, OutboxState
 from sidecar.runtime.admin import ACCEPTING, Admin, Reread
 from sidecar.runtime.alarms import Alarms
 from sidecar.runtime.calls import Calls
@@ -495,22 +496,27 @@ async def with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
     """Accounts of the settings are known to the ledger, and accounts made by command are known to the
     policy; where both name one, the settings hold."""
     stored = {known.name: known for known in await store.accounts.stored()}
-    wanted = (
-        StoredAccount(name=account.name, currency=account.currency, prepaid=account.prepaid)
-        for account in policy.accounts.values()
+    wanted = [(account.terms, stored.get(name)) for name, account in policy.accounts.items()]
+    await store.accounts.take_over(
+        [
+            (terms, _by_the_settings(terms.name) if known else None)
+            for terms, known in wanted
+            if terms != known
+        ],
+        suspect=store.salvage is not None and store.salvage.may_lack_accounts,
     )
-    is_suspect = store.salvage is not None and store.salvage.may_lack_accounts
-    await store.accounts.create_all(
-        [account for account in wanted if account != stored.get(account.name)], suspect=is_suspect
-    )
+    for known in stored.values():
+        if known.disabled_by_command and known.name in policy.accounts:
+            account = policy.accounts[known.name]
+            policy = policy.with_terms(replace(account.terms, disabled_by_command=True))
     return policy.with_stored(
-        (
-            Account(name=known.name, currency=known.currency, prepaid=known.prepaid)
-            for known in stored.values()
-            if known.name not in policy.accounts
-        ),
+        (Account(**asdict(known)) for known in stored.values() if known.name not in policy.accounts),
         await store.accounts.addresses(),
     )
+
+
+def _by_the_settings(account: str) -> Change:
+    return Change(operator=NODE, action="account.set", subject=account, text="as the settings have it")
 
 
 def _mqtt_settings(settings: Settings, policy: Policy, host: str, port: int) -> MqttSettings:

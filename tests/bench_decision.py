@@ -37,12 +37,12 @@ from sidecar.adapters.sqlite import SqliteStore
 from sidecar.b2bua.boundary import events_of
 from sidecar.config import load
 from sidecar.core.account_rules import AccountFrom, AccountRule, AccountRules
+from sidecar.core.account_terms import AccountKind, AccountTerms
 from sidecar.core.addresses import AddressTable
 from sidecar.core.admit import open_call
 from sidecar.core.events import InviteReceived
 from sidecar.core.persistent_map import PersistentMap
 from sidecar.core.policy import Account, Given, Load, Peer, Policy, RouteRule, Routes
-from sidecar.ports import StoredAccount
 from sidecar.wiring import inputs, with_stored_accounts
 from tests.policies import declared_policy
 from tests.scenarios import world
@@ -194,8 +194,11 @@ def write_settings(folder: Path, accounts: int) -> None:
 
 async def fill(folder: Path, accounts: int) -> None:
     store = SqliteStore.open(folder, node="n1", boot_id="b1", clock=SystemClock())
-    names = [StoredAccount(name=f"made{number}", currency="EUR", prepaid=True) for number in range(accounts)]
-    await store.accounts.create_all(names)
+    names = [
+        AccountTerms(name=f"made{number}", currency="EUR", kind=AccountKind.PREPAID)
+        for number in range(accounts)
+    ]
+    await store.accounts.take_over([(name, None) for name in names])
     await store.close()
 
 

@@ -32,7 +32,7 @@ from sidecar.adapters.sqlite import SqliteStore
 from sidecar.core.commands import StoreCommand
 from sidecar.core.events import Admitted, AnswerRecorded, CallEvent
 from sidecar.core.terms import Money
-from tests.adapters.store_calls import BOOT_ID, call_id, whole_call
+from tests.adapters.store_calls import BOOT_ID, call_id, terms_of, whole_call
 
 PAGE = 100
 ACKNOWLEDGE_INTERVAL_S = 0.05  # as in runtime/outbox
@@ -111,7 +111,7 @@ async def measure(arguments: argparse.Namespace, data_dir: Path) -> None:
     store = SqliteStore.open(data_dir, node="n1", boot_id=BOOT_ID, clock=SystemClock())
     if arguments.prepaid:
         for n in range(arguments.accounts):
-            await store.accounts.create(f"account{n}", "EUR", prepaid=True)
+            await store.accounts.create(terms_of(f"account{n}"))
             await store.accounts.top_up(f"account{n}", Money(Decimal(10_000_000), "EUR"), "bench")
     driver = Driver(store, calls, arguments.ring_ms / 1000)
     gc.collect()

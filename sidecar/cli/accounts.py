@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
+import msgspec
 import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
 from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table, printable
+from sidecar.core.account_terms import AccountKind
 
 app = typer.Typer(help="Accounts and their balances.", no_args_is_help=True)
 
+NULL = msgspec.Raw(b"null")  # a parameter that is None would not be sent
+
 NameArgument = Annotated[str, typer.Argument(help="The account's name.")]
+CreditLimitOption = Annotated[
+    str | None, typer.Option(help="How far the balance may go below 0: overdraft, or postpaid limit.")
+]
+ValidFromOption = Annotated[str | None, typer.Option(help="No calls before, such as 2026-03-01T00:00Z.")]
+ValidToOption = Annotated[str | None, typer.Option(help="No calls from then on.")]
+ZoneOption = Annotated[str | None, typer.Option(help="The time zone of its days and months.")]
+TextOption = Annotated[str, typer.Option(help="Why, for the audit table.")]
 OperatorOption = Annotated[
     str | None, typer.Option(help="Who does it, for the audit table.", show_default="the user")
 ]
@@ -24,9 +36,15 @@ def create(
     currency: Annotated[
         str | None, typer.Option(help="Code of ISO 4217.", show_default="the settings' currency")
     ] = None,
-    prepaid: Annotated[
-        bool, typer.Option("--prepaid", help="Calls only as far as the balance goes.")
-    ] = False,
+    kind: Annotated[
+        AccountKind,
+        typer.Option(help="prepaid: as far as the balance goes; postpaid: as far as the limit goes; free."),
+    ] = AccountKind.POSTPAID,
+    prepaid: Annotated[bool, typer.Option("--prepaid", help="The same as --kind prepaid.")] = False,
+    credit_limit: CreditLimitOption = None,
+    valid_from: ValidFromOption = None,
+    valid_to: ValidToOption = None,
+    zone: ZoneOption = None,
     addresses: Annotated[
         list[str] | None,
         typer.Option(
@@ -41,6 +59,7 @@ def create(
     """Make an account. Nothing happens where it exists on the same terms."""
     if currency is not None:
         _check_currency(currency, as_json)
+    given = _given(as_json, credit_limit=credit_limit, valid_from=valid_from, valid_to=valid_to, zone=zone)
     made = ask(
         socket,
         config,
@@ -48,11 +67,115 @@ def create(
         "account.create",
         name=name,
         currency=currency,
-        prepaid=prepaid,
+        kind=AccountKind.PREPAID if prepaid else kind,
         addresses=addresses or [],
         operator=operator or operator_name(),
+        **given,
     )
     _show(made, as_json)
+
+
+@app.command("set")
+def set_terms(
+    name: NameArgument,
+    kind: Annotated[AccountKind | None, typer.Option(help="prepaid, postpaid or free.")] = None,
+    credit_limit: CreditLimitOption = None,
+    valid_from: ValidFromOption = None,
+    valid_to: ValidToOption = None,
+    zone: ZoneOption = None,
+    text: TextOption = "",
+    operator: OperatorOption = None,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Change an account's terms for calls that begin from now on; "" takes one away. The currency stays.
+
+    An account of the settings file is changed there.
+    """
+    given = _given(as_json, credit_limit=credit_limit, valid_from=valid_from, valid_to=valid_to, zone=zone)
+    if kind is not None:
+        given["kind"] = kind
+    changed = ask(
+        socket,
+        config,
+        as_json,
+        "account.set",
+        name=name,
+        text=text,
+        operator=operator or operator_name(),
+        **given,
+    )
+    _show(changed, as_json)
+
+
+@app.command("enable")
+def enable(
+    name: NameArgument,
+    text: TextOption = "",
+    operator: OperatorOption = None,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Let an account have calls again that was disabled by command."""
+    _switch("account.enable", name, text, operator, as_json, socket, config)
+
+
+@app.command("disable")
+def disable(
+    name: NameArgument,
+    text: TextOption = "",
+    operator: OperatorOption = None,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Refuse an account's calls (403), also one of the settings file, until it is enabled again."""
+    _switch("account.disable", name, text, operator, as_json, socket, config)
+
+
+def _switch(
+    method: str,
+    name: str,
+    text: str,
+    operator: str | None,
+    as_json: bool,
+    socket: Path | None,
+    config: Path | None,
+) -> None:
+    shown = ask(socket, config, as_json, method, name=name, text=text, operator=operator or operator_name())
+    _show(shown, as_json)
+
+
+@app.command("list")
+def list_accounts(
+    after: Annotated[str, typer.Option(help="Begin behind this name.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Accounts at most.")] = 100,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List accounts with their terms, by name."""
+    found = ask(socket, config, as_json, "account.list", after=after, limit=limit)
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("account", "currency", "kind", "credit limit>", "enabled", "from", "calls>"),
+        [
+            (
+                one["name"],
+                one["currency"],
+                one["kind"],
+                one["credit_limit"] or "",
+                "yes" if one["enabled"] else "no",
+                "settings" if one["in_settings"] else "command",
+                one["live_calls"],
+            )
+            for one in found["accounts"]
+        ],
+    )
 
 
 @app.command("address")
@@ -93,41 +216,96 @@ def show(
     _show(ask(socket, config, as_json, "account.show", name=name, movements=movements), as_json)
 
 
+CurrencyOption = Annotated[str | None, typer.Option(help="Code of ISO 4217.", show_default="the account's")]
+
+
 @app.command("topup")
 def topup(
     name: NameArgument,
     amount: Annotated[str, typer.Argument(help="A plain amount, such as 25 or 25.50.")],
-    currency: Annotated[
-        str | None, typer.Option(help="Code of ISO 4217.", show_default="the account's")
-    ] = None,
+    currency: CurrencyOption = None,
     reference: Annotated[
         str | None,
         typer.Option(help="The payment's own number. The same one is booked once.", show_default="a new one"),
     ] = None,
+    text: TextOption = "",
     operator: OperatorOption = None,
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Add to an account's balance."""
-    from sidecar.core.tariff import parse_amount
+    booking = {"amount": _amount(amount, as_json), "reference": reference or str(uuid4()), "text": text}
+    _book("account.topup", name, currency, booking, operator, as_json, socket, config)
 
-    try:
-        plain = f"{parse_amount(amount):f}"
-    except ValueError as error:
-        fail(Exit.USAGE, str(error), as_json=as_json)
+
+@app.command("adjust", context_settings={"ignore_unknown_options": True})
+def adjust(
+    name: NameArgument,
+    amount: Annotated[str, typer.Argument(help="Added to the balance: 2.50, or -2.50 to take away.")],
+    text: Annotated[str, typer.Option(help="Why; on the movement and in the audit table.")],
+    credit_note: Annotated[
+        bool, typer.Option("--credit-note", help="Book it as a credit note: what was charged is given back.")
+    ] = False,
+    currency: CurrencyOption = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Its own number. The same one is booked once.", show_default="a new one"),
+    ] = None,
+    operator: OperatorOption = None,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Move an account's balance up or down, for a reason."""
+    sign = "-" if amount.startswith("-") else ""
+    booking = {
+        "amount": sign + _amount(amount.removeprefix("-"), as_json),
+        "reference": reference or str(uuid4()),
+        "text": text,
+        "credit_note": credit_note,
+    }
+    _book("account.adjust", name, currency, booking, operator, as_json, socket, config)
+
+
+@app.command("ledger")
+def ledger(
+    name: NameArgument,
+    before: Annotated[int | None, typer.Option(min=1, help="Entries before this one.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Entries at most.")] = 100,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """List the movements of an account, the latest first."""
+    found = ask(socket, config, as_json, "account.ledger", name=name, before_entry=before, limit=limit)
+    if as_json:
+        print_json(found)
+    else:
+        _print_movements(found["movements"])
+
+
+def _book(
+    method: str,
+    name: str,
+    currency: str | None,
+    booking: dict[str, Any],
+    operator: str | None,
+    as_json: bool,
+    socket: Path | None,
+    config: Path | None,
+) -> None:
     if currency is not None:
         _check_currency(currency, as_json)
     booked = ask(
         socket,
         config,
         as_json,
-        "account.topup",
+        method,
         name=name,
-        amount=plain,
         currency=currency,
-        reference=reference or str(uuid4()),
         operator=operator or operator_name(),
+        **booking,
     )
     if as_json:
         print_json(booked)
@@ -136,6 +314,35 @@ def topup(
     typer.echo(
         f"{printable(name)}: {balance['amount']} {balance['currency']} (reference {booked['reference']})"
     )
+
+
+def _amount(text: str, as_json: bool) -> str:
+    from sidecar.core.tariff import parse_amount
+
+    try:
+        return f"{parse_amount(text):f}"
+    except ValueError as error:
+        fail(Exit.USAGE, str(error), as_json=as_json)
+
+
+def _given(as_json: bool, **options: str | None) -> dict[str, Any]:
+    """The terms that were given, as the control socket takes them."""
+    from sidecar.config.values import MOMENT, BadValueError
+
+    given: dict[str, Any] = {}
+    for name, text in options.items():
+        if text is None:
+            continue
+        try:
+            if name == "credit_limit":
+                given[name] = _amount(text, as_json) if text else NULL
+            elif name.startswith("valid_"):
+                given[name] = MOMENT.read_text(text).isoformat() if text else NULL
+            else:
+                given[name] = text
+        except BadValueError as error:
+            fail(Exit.USAGE, f"{name}: {error}", as_json=as_json)
+    return given
 
 
 def _check_currency(currency: str, as_json: bool) -> None:
@@ -155,7 +362,13 @@ def _show(account: dict[str, Any], as_json: bool) -> None:
         (
             ("account", account["name"]),
             ("currency", account["currency"]),
-            ("prepaid", account["prepaid"]),
+            ("kind", account["kind"]),
+            ("credit limit", account["credit_limit"]),
+            ("enabled", account["enabled"]),
+            ("valid from", moment(account["valid_from"]) if account["valid_from"] else None),
+            ("valid to", moment(account["valid_to"]) if account["valid_to"] else None),
+            ("zone", account["zone"]),
+            ("terms from", "the settings" if account["in_settings"] else "command"),
             *(("address", block) for block in account["addresses"]),
             ("live calls", account["live_calls"]),
             *((f"balance {one['currency']}", one["amount"]) for one in account["balances"]),
@@ -163,17 +376,24 @@ def _show(account: dict[str, Any], as_json: bool) -> None:
     )
     if account["movements"]:
         typer.echo()
-        print_table(
-            ("booked", "kind", "amount>", "currency", "balance>", "call or reference"),
-            [
-                (
-                    moment(m["booked_at"]),
-                    m["kind"],
-                    m["amount"],
-                    m["currency"],
-                    m["balance"],
-                    m["call_id"] or m["reference"],
-                )
-                for m in account["movements"]
-            ],
-        )
+        _print_movements(account["movements"])
+
+
+def _print_movements(movements: list[dict[str, Any]]) -> None:
+    print_table(
+        ("entry>", "booked", "kind", "amount>", "currency", "balance>", "call or reference", "by", "text"),
+        [
+            (
+                m["entry"],
+                moment(m["booked_at"]),
+                m["kind"],
+                m["amount"],
+                m["currency"],
+                m["balance"],
+                m["call_id"] or m["reference"],
+                m["operator"] or "",
+                m["text"] or "",
+            )
+            for m in movements
+        ],
+    )

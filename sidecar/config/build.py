@@ -21,6 +21,7 @@ from sidecar.config.tables import DeckReader, Entry, ExchangeReader, Tables, rea
 from sidecar.config.values import final_codes, is_name
 from sidecar.core import caller_id, header_names
 from sidecar.core.account_rules import AccountRule, AccountRules
+from sidecar.core.account_terms import AccountKind
 from sidecar.core.addresses import AddressTable
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.numbers import StripRule
@@ -233,6 +234,8 @@ def _account(entry: Entry, plain: Settings) -> Account:
     on_no_rate = own.pop("on_no_rate")
     for name in ("group", *_SCREENING):
         del own[name]
+    if own.pop("prepaid"):
+        own["kind"] = AccountKind.PREPAID
     own["currency"] = own["currency"] or plain.billing.currency
     carry = None if on_no_rate is None else on_no_rate == "carry"
     return Account(name=entry.name, carry_without_rate=carry, **own)

@@ -8,6 +8,7 @@ from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.tables import Entry, NamedDeck, Tables
 from sidecar.core.account_rules import AccountFrom
+from sidecar.core.account_terms import AccountKind, AccountTerms
 from sidecar.core.deck_check import missing_exchange, other_currencies
 from sidecar.core.terms import ServerReason
 
@@ -21,6 +22,7 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
         _known_deck(group, tables, findings)
     for account in tables.accounts.values():
         _known(account, "group", tables.groups, findings)
+        _terms(account, effective, findings)
         _account(account, effective, tables, findings)
     for gateway in tables.gateways.values():
         _known_deck(gateway, tables, findings)
@@ -158,6 +160,30 @@ def _known_deck(entry: Entry, tables: Tables, findings: Findings) -> NamedDeck |
     return tables.decks.get(name)
 
 
+def is_prepaid(account: Entry) -> bool:
+    return account["prepaid"] or account["kind"] is AccountKind.PREPAID
+
+
+def _terms(account: Entry, effective: Effective, findings: Findings) -> None:
+    kind = AccountKind.PREPAID if is_prepaid(account) else account["kind"]
+    if "kind" in account.given and kind is not account["kind"]:
+        findings.error(
+            *account.at("kind"), f"is {account['kind'].value}, and prepaid = true: give one of them"
+        )
+        return
+    try:
+        AccountTerms(
+            name=account.name,
+            currency=account["currency"] or effective.settings.billing.currency,
+            kind=kind,
+            credit_limit=account["credit_limit"],
+            valid_from=account["valid_from"],
+            valid_to=account["valid_to"],
+        )
+    except ValueError as error:
+        findings.error(*account.at(), str(error))
+
+
 def _account(account: Entry, effective: Effective, tables: Tables, findings: Findings) -> None:
     named = _known_deck(account, tables, findings)
     if account["deck"] is not None and named is None:
@@ -166,7 +192,7 @@ def _account(account: Entry, effective: Effective, tables: Tables, findings: Fin
         named = tables.decks.get(tables.default_deck(effective.settings.billing.deck))
     field = "deck" if "deck" in account.given else ""
     if named is None:
-        if account["prepaid"]:
+        if is_prepaid(account):
             findings.error(*account.at(), "a prepaid account needs a deck: its own, or billing.deck")
         else:
             findings.warn(*account.at(), "has no deck: its calls are unrated")
@@ -178,7 +204,7 @@ def _account(account: Entry, effective: Effective, tables: Tables, findings: Fin
                 account.written,
                 f"is in {currency}, but its deck {named.path.name} has rates in {', '.join(others)}",
             )
-    if account["prepaid"] and account["on_no_rate"] == "carry":
+    if is_prepaid(account) and account["on_no_rate"] == "carry":
         findings.warn(
             *account.at("on_no_rate"),
             "free calls: a prepaid call without a rate costs nothing",
@@ -255,7 +281,7 @@ def _trunk_trap(effective: Effective, tables: Tables, findings: Findings) -> Non
 
 def _free_calls(effective: Effective, tables: Tables, findings: Findings) -> None:
     """With flag 0 for timeout or credit, a prepaid caller who waits for that end has called for nothing."""
-    prepaid = [account.name for account in tables.accounts.values() if account["prepaid"]]
+    prepaid = [account.name for account in tables.accounts.values() if is_prepaid(account)]
     if not prepaid:
         return
     whom = f"prepaid account{'s' if len(prepaid) > 1 else ''} {', '.join(prepaid[:5])}"

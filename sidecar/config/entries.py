@@ -8,6 +8,7 @@ one that has none there either is required. What the entries mean together is ch
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from sidecar.config.declare import Setting, Shown, settings_of
 from sidecar.config.values import Amount, Choice, ListOf, Text
 from sidecar.core import policy
 from sidecar.core.account_rules import AccountFrom, AccountRule
+from sidecar.core.account_terms import AccountKind
 from sidecar.core.fraud_rules import WINDOW_S_MAX, FraudRule, Measure, Mode, Scope
 from sidecar.core.numbers import StripRule
 from sidecar.core.terms import (
@@ -468,7 +470,26 @@ class Accounts(Table, frozen=True, kw_only=True):
     made_into = (policy.Account,)
     names = values.ACCOUNT_NAME
     currency: Annotated[str | None, values.CURRENCY, "Code of ISO 4217.", Shown("`billing.currency`")] = None
-    prepaid: Annotated[bool, "Calls only as far as the balance goes."]
+    kind: Annotated[
+        AccountKind,
+        "`prepaid`: calls as far as the balance goes. `postpaid`: as far as `credit_limit` goes, if there is "
+        "one. `free`: nothing is charged.",
+    ]
+    prepaid: Annotated[bool, 'The same as `kind = "prepaid"`.'] = False
+    credit_limit: Annotated[
+        Decimal | None,
+        Amount(),
+        "How far the balance may go below 0: a prepaid account's overdraft, a postpaid one's limit.",
+        Shown('prepaid: `"0"`; postpaid: no limit'),
+    ]
+    enabled: Annotated[
+        bool,
+        "`false`: it has no calls (403, `account_disabled`). `sidecar account disable` does the same at "
+        "once, and outlasts restarts.",
+    ]
+    valid_from: Annotated[datetime | None, values.MOMENT, "No calls before.", Shown("–")]
+    valid_to: Annotated[datetime | None, values.MOMENT, "No calls from then on.", Shown("–")]
+    zone: Annotated[str, values.ZONE, "The time zone of its days and months."]
     group: Annotated[Name | None, "The group of accounts that it belongs to."] = None
     deck: Annotated[Name | None, "The sell deck.", Shown("the group's, else `billing.deck`")]
     strip_digits: Annotated[SellStrip, Shown("the peer's")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
@@ -18,7 +19,7 @@ from sidecar.config.problems import nearest, quoted
 from sidecar.core import header_names
 from sidecar.core.policy import Share
 from sidecar.core.tariff import check_currency, parse_amount
-from sidecar.core.windows import Window, parse_window
+from sidecar.core.windows import Window, check_zone, parse_window
 
 T_co = TypeVar("T_co", covariant=True)
 E = TypeVar("E", bound=Enum)
@@ -180,6 +181,29 @@ class Checked:
         except ValueError as error:
             raise BadValueError(str(error)) from None
         return text
+
+
+class Moment:
+    """An instant: a date and time with its offset from UTC."""
+
+    name = "date and time"
+    bound = "with an offset, such as `2026-03-01T00:00:00Z`"
+
+    def read(self, raw: object) -> datetime:
+        if isinstance(raw, datetime):
+            raw = raw.isoformat()
+        if not isinstance(raw, str):
+            raise BadValueError(f"expected a date and time, not {quoted(raw)}")
+        return self.read_text(raw)
+
+    def read_text(self, text: str) -> datetime:
+        try:
+            at = datetime.fromisoformat(text)
+        except ValueError:
+            raise BadValueError(f"expected a date and time, not {quoted(text)}") from None
+        if at.tzinfo is None:
+            raise BadValueError(f"{quoted(text)} has no offset from UTC", f"{text}Z")
+        return at
 
 
 class Choice(Generic[E]):
@@ -480,6 +504,8 @@ VOS_FLAG = ZeroOrOne()
 PATH = FilePath()
 PORT = Whole(1, 65535)
 HOST_NAME = HostName()
+MOMENT = Moment()
+ZONE = Checked(check_zone, "a time zone, such as `Europe/Berlin`")
 CURRENCY = Checked(check_currency, "code of ISO 4217")
 STRIP = Whole(0, 32)
 SHARE = Amount("1")

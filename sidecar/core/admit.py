@@ -11,6 +11,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from sidecar.core.account_terms import AccountKind
 from sidecar.core.call import Attempt, Call, Phase, Pricing, pricing_of, stamp_of
 from sidecar.core.caller_id import ANONYMOUS, Presentation, calling_number, present, still_signed
 from sidecar.core.callers import RatedCaller, rated_caller
@@ -62,7 +63,7 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     caller = rated_caller(invite, policy.peers.get(invite.peer))
     pricing = sell_pricing(number, account, policy, utc(invite.wall_ns), caller)
     emergency = is_emergency(invite.request_uri)
-    if emergency:
+    if emergency or account.kind is AccountKind.FREE:
         pricing = replace(pricing, free=True)
     routed = route_of(number, call_id, policy, urn_of(invite.request_uri))
     at = utc(invite.wall_ns)
@@ -166,6 +167,8 @@ def _refusal(call: Call, known: bool, gateway_free: bool, given: Given) -> tuple
         return None if call.gateways else (Detail.NO_ROUTE, None)
     if not known and policy.account_required:
         return Detail.RULE, ACCOUNT_REQUIRED
+    if not account.is_open_at(call.invite.wall_ns):
+        return Detail.ACCOUNT_DISABLED, None
     if (forbidden := _forbidden(call, policy)) is not None:
         return forbidden
     if load.calls >= policy.calls_max:
@@ -210,7 +213,7 @@ def _by_price(call: Call, policy: Policy) -> tuple[Detail, str] | None:
 
 
 def _reserves(account: Account, pricing: Pricing) -> bool:
-    return account.prepaid and pricing.rate is not None and not pricing.free
+    return account.is_bounded and pricing.rate is not None and not pricing.free
 
 
 def _nowhere_free(call: Call, given: Given) -> Detail:

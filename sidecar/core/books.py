@@ -20,8 +20,9 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from sidecar.core.amounts import EXACT
-from sidecar.core.audit import Change, told
+from sidecar.core.account_terms import AccountKind, AccountTerms
+from sidecar.core.amounts import AMOUNT_LARGEST, EXACT
+from sidecar.core.audit import Change
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import (
@@ -37,7 +38,7 @@ from sidecar.core.commands import (
 )
 from sidecar.core.credit import Grant, extend, grant
 from sidecar.core.records import sell_total
-from sidecar.core.terms import Money, Word
+from sidecar.core.terms import Detail, Money, Word
 
 ZERO = Decimal(0)
 
@@ -50,11 +51,13 @@ class MovementKind(Word):
     RELEASE = "release"
     CHARGE = "charge"
     CARRIED = "carried"  # what movements came to that were archived and removed
+    ADJUST = "adjust"  # by a person, up or down
+    CREDIT_NOTE = "credit_note"
     SUSPENSE = "suspense"  # what a damaged store no longer tells, until a person decides: core/suspense
     LOST = "lost"  # what a person decided to let stand of it
 
 
-SUSPENSE_REFERENCE = "suspense:"  # and the entry that is cleared; no top-up has such a one
+SUSPENSE_REFERENCE = "suspense:"  # and the entry that is cleared; nothing else has such a one
 
 
 def suspense_reference(entry: int) -> str:
@@ -72,7 +75,9 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     balance: Decimal
     call_id: UUID | None = None
     revision: int | None = None  # of the record that is charged
-    reference: str | None = None  # of a top-up, or of what clears a suspense: booked once
+    reference: str | None = None  # of what a person books, or of what clears a suspense: booked once
+    operator: str | None = None  # who booked it, as claimed, where a person did
+    text: str | None = None  # and why
 
 
 class OpenCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -99,6 +104,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     granted_s: int | None = None
     reserved: Money | None = None
     final: bool = False
+    detail: Detail = Detail.NO_CREDIT  # why CREDIT_REFUSED
+    rule: str | None = None
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -129,6 +136,10 @@ class Balances(Protocol):
 class View(Balances, Protocol):
     """What a store must be able to tell of its calls, as they stand in its transaction."""
 
+    def wall_ns(self) -> int:
+        """When the transaction is."""
+
+    def account(self, name: str) -> AccountTerms | None: ...
     def open_call(self, call_id: UUID) -> OpenCall | None: ...
     def charged(self, call_id: UUID) -> Charged:
         """What the call was charged so far, the sum of its charges with the sign turned; without zeros."""
@@ -159,7 +170,7 @@ def post(step: Sequence[StoreCommand], view: View) -> Posting:
         newest = view.recorded(call_id)
         if newest is not None and newest >= publish.cdr.revision:
             return Posting(call_id=call_id)
-    draft = _Draft(view, call_id)
+    draft = Draft(view, call_id)
     entry: Append | None = None
     outcome: Outcome | None = None
     if append is not None and append.kind is EntryKind.ADMITTED:
@@ -167,9 +178,12 @@ def post(step: Sequence[StoreCommand], view: View) -> Posting:
             return Posting(call_id=call_id, open_call=open_call, outcome=_admitted(call_id, open_call))
         if view.recorded(call_id) is not None:
             return Posting(call_id=call_id, outcome=Outcome(call_id, OutcomeKind.STEP_FAILED))
-        open_call = _opened(append, reserve, draft)
+        terms = view.account(append.call.account.name)
+        if terms is not None and not append.call.is_emergency and not terms.is_open_at(view.wall_ns()):
+            return _refused(call_id, Detail.ACCOUNT_DISABLED)
+        open_call = _opened(append, reserve, view, draft)
         if open_call is None:
-            return Posting(call_id=call_id, outcome=Outcome(call_id, OutcomeKind.CREDIT_REFUSED))
+            return _refused(call_id, Detail.NO_CREDIT)
         entry = Append(kind=EntryKind.ADMITTED, call=as_granted(append.call, open_call))
         outcome = _admitted(call_id, open_call)
     elif append is not None:
@@ -200,7 +214,7 @@ def post(step: Sequence[StoreCommand], view: View) -> Posting:
 def forget(call_id: UUID, view: View) -> Posting:
     """Undo an admission that was reported as failed, in case it was written all the same: its reservation
     goes back, and there is no record."""
-    draft = _Draft(view, call_id)
+    draft = Draft(view, call_id)
     draft.release(view.open_call(call_id))
     return Posting(call_id=call_id, movements=draft.movements)
 
@@ -227,74 +241,10 @@ def call_of(command: StoreCommand) -> UUID:
     raise TypeError(f"not a store command: {type(command).__name__}")
 
 
-# --- accounts -----------------------------------------------------------------------------------------------
-
-
-class AccountTerms(msgspec.Struct, frozen=True, gc=False):
-    name: str
-    currency: str
-    prepaid: bool
-
-
-class AccountView(Balances, Protocol):
-    """What a store must be able to tell of its accounts, as they stand in its transaction."""
-
-    def account(self, name: str) -> AccountTerms | None: ...
-    def is_booked(self, account: str, reference: str) -> bool:
-        """Whether a top-up of the account has this reference."""
-
-
-class AccountPosting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    opened: AccountTerms | None = None  # a new account, whose balance of 0 is to be seen at once
-    movements: Sequence[Movement] = ()
-    change: Change | None = None  # to be noted
-
-
-def open_account(
-    wanted: AccountTerms, view: AccountView, change: Change | None = None
-) -> AccountPosting | str:
-    """May be repeated on the same terms; a text for people where the account exists on others. `change` is
-    noted where the account is new."""
-    found = view.account(wanted.name)
-    if found is None:
-        return AccountPosting(opened=wanted, change=change)
-    if found == wanted:
-        return AccountPosting()
-    kind = "prepaid" if found.prepaid else "postpaid"
-    return f"account {wanted.name}: exists with other terms, {found.currency} {kind}"
-
-
-def top_up(
-    name: str, amount: Money, reference: str, view: AccountView, change: Change | None = None
-) -> AccountPosting | str:
-    """A reference is booked once: repeated, it moves nothing. A text for people where it is refused. `change`
-    is noted where something moves, with the balance before and after it."""
-    if not reference or not amount.amount.is_finite() or amount.amount <= 0:
-        return f"account {name}: a top-up needs a reference and an amount above 0"
-    if reference.startswith(SUSPENSE_REFERENCE):
-        return f"account {name}: a reference of a top-up does not begin with {SUSPENSE_REFERENCE}"
-    found = view.account(name)
-    if found is None:
-        return f"account {name}: not known; create it first"
-    if found.currency != amount.currency:
-        return f"account {name}: is kept in {found.currency}, not {amount.currency}"
-    if view.is_booked(name, reference):
-        return AccountPosting()
-    draft = _Draft(view)
-    draft.move(MovementKind.TOP_UP, name, amount.currency, amount.amount, reference=reference)
-    if change is not None:
-        before, after = (
-            {"balance": f"{balance:f}", "currency": amount.currency}
-            for balance in (view.balance(name, amount.currency), draft.movements[0].balance)
-        )
-        change = replace(change, before=told(before), after=told({**after, "reference": reference}))
-    return AccountPosting(movements=draft.movements, change=change)
-
-
 # --- parts of a posting -------------------------------------------------------------------------------------
 
 
-class _Draft:
+class Draft:
     """The movements of one posting so far, each with the balance after it."""
 
     def __init__(self, view: Balances, call_id: UUID | None = None) -> None:
@@ -312,6 +262,8 @@ class _Draft:
         *,
         revision: int | None = None,
         reference: str | None = None,
+        operator: str | None = None,
+        text: str | None = None,
     ) -> None:
         """A sum that would be rounded raises: a hundred digits are a defect, not a balance."""
         if not amount:
@@ -330,6 +282,8 @@ class _Draft:
                 call_id=self._call_id,
                 revision=revision,
                 reference=reference,
+                operator=operator,
+                text=text,
             )
         )
 
@@ -380,13 +334,16 @@ def _parts(step: Sequence[StoreCommand]) -> _Parts:
     return parts
 
 
-def _opened(append: Append, reserve: Reserve | None, draft: _Draft) -> OpenCall | None:
-    """The call as it is admitted; None where its balance does not pay one second."""
+def _opened(append: Append, reserve: Reserve | None, view: View, draft: Draft) -> OpenCall | None:
+    """The call as it is admitted; None where its account cannot pay one second."""
     if reserve is None:
         return OpenCall(account=append.call.account.name)
     currency = reserve.rate.currency
-    balance = draft.view.balance(reserve.account, currency)
-    granted = grant(balance, reserve.rate, reserve.terms, reserve.total_s)
+    terms = view.account(reserve.account) or _unknown(reserve.account, currency)
+    spendable = available(terms, view.balance(reserve.account, currency))
+    if spendable is None:
+        return OpenCall(account=append.call.account.name)
+    granted = grant(spendable, reserve.rate, reserve.terms, reserve.total_s)
     if granted is None:
         return None
     draft.move(MovementKind.RESERVE, reserve.account, currency, -granted.reserved.amount)
@@ -394,14 +351,19 @@ def _opened(append: Append, reserve: Reserve | None, draft: _Draft) -> OpenCall 
 
 
 def _extended(asked: Extend, open_call: OpenCall | None, view: View) -> Posting:
-    """A call that is over, or holds nothing, gets nothing: its record settles what it held."""
+    """A call that is over, or holds nothing, gets nothing: its record settles what it held. By the terms that
+    the account has now: where they set no bound any more, it gets all that it asks for."""
     if open_call is None or open_call.reserved is None or open_call.granted_s is None:
         failed = Outcome(asked.call_id, OutcomeKind.STEP_FAILED)
         return Posting(call_id=asked.call_id, open_call=open_call, outcome=failed)
-    draft = _Draft(view, asked.call_id)
+    draft = Draft(view, asked.call_id)
     held = Grant(granted_s=open_call.granted_s, reserved=open_call.reserved)
-    balance = view.balance(open_call.account, held.reserved.currency)
-    granted = extend(balance, held, asked.rate, asked.terms, asked.total_s)
+    name, currency = open_call.account, held.reserved.currency
+    terms = view.account(name) or _unknown(name, currency)
+    spendable = available(terms, view.balance(name, currency))
+    granted = extend(
+        AMOUNT_LARGEST if spendable is None else spendable, held, asked.rate, asked.terms, asked.total_s
+    )
     more = EXACT.subtract(granted.reserved.amount, held.reserved.amount)
     draft.move(MovementKind.RESERVE, open_call.account, held.reserved.currency, -more)
     return Posting(
@@ -421,6 +383,20 @@ def _extended(asked: Extend, open_call: OpenCall | None, view: View) -> Posting:
 def as_granted(call: Call, open_call: OpenCall) -> Call:
     """The call as an entry has it, with what the books have granted it: an extension writes no entry."""
     return replace(call, granted_s=open_call.granted_s, reserved=open_call.reserved)
+
+
+def available(terms: AccountTerms, balance: Decimal) -> Decimal | None:
+    """What may be reserved, of a balance that is free of reservations; None: as much as anybody wants."""
+    return None if terms.floor is None else EXACT.subtract(balance, terms.floor)
+
+
+def _unknown(name: str, currency: str) -> AccountTerms:
+    """Terms that were lost with a damaged file: nothing is spent that is not there."""
+    return AccountTerms(name=name, currency=currency, kind=AccountKind.PREPAID)
+
+
+def _refused(call_id: UUID, detail: Detail) -> Posting:
+    return Posting(call_id=call_id, outcome=Outcome(call_id, OutcomeKind.CREDIT_REFUSED, detail=detail))
 
 
 def _admitted(call_id: UUID, open_call: OpenCall) -> Outcome:

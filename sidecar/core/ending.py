@@ -108,9 +108,9 @@ def record(call: Call, policy: Policy) -> Decision:
     cdr = cdr_of(call, policy)
     commands: list[StoreCommand] = []
     total = sell_total(cdr)
-    # A prepaid call is settled even if its reservation has not been reported yet: the store works in order,
-    # and a reservation that nobody returns would leak.
-    if total is not None or call.account.prepaid or call.revision:
+    # A call that reserves is settled even if that has not been reported yet: the store works in order, and a
+    # reservation that nobody returns would leak.
+    if total is not None or call.account.is_bounded or call.revision:
         commands.append(Settle(call_id=call.call_id, account=call.account.name, total=total))
     commands.append(Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr))
     return call, tuple(commands)

@@ -262,14 +262,18 @@ class CallEvent(Event, frozen=True, kw_only=True):
 
 
 class Admitted(CallEvent, frozen=True, kw_only=True):
-    """The admitted entry is on disk, with the reservation of a prepaid account."""
+    """The admitted entry is on disk, with the reservation of an account that has a bound."""
 
     granted_s: int | None = None
     reserved: Money | None = None
 
 
 class CreditRefused(CallEvent, frozen=True, kw_only=True):
-    """The balance does not pay for one second; nothing was written."""
+    """The account's terms refuse the call, as NO_CREDIT where its balance does not pay for one second;
+    nothing was written."""
+
+    detail: Detail = Detail.NO_CREDIT
+    rule: str | None = None
 
 
 class AnswerRecorded(CallEvent, frozen=True, kw_only=True):

@@ -67,6 +67,7 @@ TABLE: Mapping[tuple[HangupOrigin, Detail], Row] = {
     (SERVER, Detail.SOURCE_NOT_ALLOWED): Row(SERVER, _P, 403, 21, _END),
     (SERVER, Detail.NUMBER_BLOCKED): Row(SERVER, _P, 403, 21, _END),
     (SERVER, Detail.DESTINATION_BLOCKED): Row(SERVER, _P, 403, 21, _END),
+    (SERVER, Detail.ACCOUNT_DISABLED): Row(SERVER, _P, 403, 21, _END),
     (SERVER, Detail.NO_RATE): Row(SERVER, _P, 403, 21, _END),
     (SERVER, Detail.RULE): Row(SERVER, _P, 403, 21, _END),
     (SERVER, Detail.OPERATOR): Row(SERVER, _A, 480, 31, _END),

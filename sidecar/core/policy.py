@@ -14,9 +14,10 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Protocol
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from sidecar.core.account_rules import AccountRules
+from sidecar.core.account_terms import AccountTerms
 from sidecar.core.addresses import AddressTable
 from sidecar.core.fraud_rules import FraudRule
 from sidecar.core.gateway_health import ProbeTerms
@@ -228,10 +229,9 @@ class Routes:
     __hash__ = None  # type: ignore[assignment]
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    name: str
-    currency: str
-    prepaid: bool = False
+class Account(AccountTerms, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """Its terms, and what its calls are priced and bounded by."""
+
     deck: str | None = None  # None: the default sell deck
     strip_digits: int | None = None
     calls_max: int | None = None
@@ -240,6 +240,13 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     margin_floor: Decimal | None = None  # least margin, as a share of the sale; None: the node's
     tax_rate: Decimal = Decimal(0)
     minimum_charge: Decimal = Decimal(0)
+
+    @property
+    def terms(self) -> AccountTerms:
+        return AccountTerms(**{name: getattr(self, name) for name in AccountTerms.__struct_fields__})
+
+    def with_terms(self, terms: AccountTerms) -> Account:
+        return replace(self, **asdict(terms))
 
 
 class Timers(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,6 +284,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     account_rules: AccountRules = AccountRules()
     account_addresses: AddressTable = AddressTable()
     settings_addresses: AddressTable = AddressTable()  # those among them that no command takes away
+    settings_accounts: Mapping[str, Account] = {}  # those whose terms no command changes
     accounts_reread: Mapping[str, Account] = {}  # as the settings were read last: only their floors are used
     account_required: bool
     calls_max: int
@@ -327,6 +335,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             return self
         return replace(self, accounts=self.accounts.plus(account.name, account))
 
+    def with_terms(self, terms: AccountTerms) -> Policy:
+        """This policy with an account on these terms; what else it says of the account stays."""
+        known = self.accounts.get(terms.name)
+        account = Account(**asdict(terms)) if known is None else known.with_terms(terms)
+        return replace(self, accounts=self.accounts.plus(terms.name, account))
+
     def with_address(self, block: str, account: str) -> Policy:
         return replace(self, account_addresses=self.account_addresses.plus(block, account))
 
@@ -343,6 +357,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return replace(
             self,
             accounts=PersistentMap({**more, **self.accounts}) if more else self.accounts,
+            settings_accounts=self.accounts,
             account_addresses=AddressTable([*self.account_addresses, *addresses]),
             settings_addresses=self.account_addresses,
         )

@@ -61,7 +61,7 @@ def _armed(call: Call, *deadlines: ArmDeadline) -> tuple[ArmDeadline, ...]:
 
 
 def credit_refused(call: Call, event: CreditRefused, given: Given) -> Decision:
-    return refuse(call, Detail.NO_CREDIT, given.policy, event)
+    return refuse(call, event.detail, given.policy, event, event.rule)
 
 
 def admission_failed(call: Call, event: StepFailed, given: Given) -> Decision:

@@ -113,6 +113,7 @@ class Detail(Word):
     SOURCE_NOT_ALLOWED = "source_not_allowed"
     NUMBER_BLOCKED = "number_blocked"
     DESTINATION_BLOCKED = "destination_blocked"
+    ACCOUNT_DISABLED = "account_disabled"
     NO_RATE = "no_rate"
     RULE = "rule"
     OPERATOR = "operator"

@@ -129,6 +129,11 @@ def _clock(minute: int) -> str:
     return f"{minute // 60:02d}:{minute % 60:02d}"
 
 
+def check_zone(name: str) -> None:
+    """ValueError where it is not the name of a time zone."""
+    _zone(name)
+
+
 def _zone(name: str) -> ZoneInfo:
     try:
         if not _ZONE.fullmatch(name):

@@ -5,53 +5,103 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from heapq import nsmallest
+from typing import Any
 
+from msgspec import UNSET
+from msgspec.structs import asdict
+
+from sidecar.core.account_terms import AccountTerms, check_terms
 from sidecar.core.addresses import canonical_block
 from sidecar.core.audit import Change, Operator, told
+from sidecar.core.books import MovementKind
 from sidecar.core.policy import Account, Policy
 from sidecar.core.rating import amount_text
 from sidecar.core.records import utc
 from sidecar.core.terms import Money
-from sidecar.ports import AccountError, Accounts, LedgerEntry
+from sidecar.ports import AccountError, Accounts, Clock, LedgerEntry
 from sidecar.runtime.calls import Calls
 from sidecar.wire import control as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
 
 
 class AccountCommands:
-    def __init__(self, calls: Calls, accounts: Accounts) -> None:
+    def __init__(self, calls: Calls, accounts: Accounts, clock: Clock) -> None:
         self._calls = calls
+        self._clock = clock
         self._accounts = accounts
 
     def methods(self) -> Mapping[str, Method]:
         return {
             "account.create": Method(say.AccountCreateParams, self.create),
+            "account.set": Method(say.AccountSetParams, self.set),
+            "account.enable": Method(say.AccountSwitchParams, self.enable),
+            "account.disable": Method(say.AccountSwitchParams, self.disable),
             "account.address": Method(say.AccountAddressParams, self.address),
             "account.show": Method(say.AccountShowParams, self.show),
+            "account.list": Method(say.AccountListParams, self.list),
             "account.topup": Method(say.AccountTopupParams, self.topup),
+            "account.adjust": Method(say.AccountAdjustParams, self.adjust),
+            "account.ledger": Method(say.AccountLedgerParams, self.ledger),
         }
 
     async def create(self, wanted: say.AccountCreateParams, operator: Operator) -> say.AccountShown:
         policy = self._calls.policy
-        account = Account(
-            name=wanted.name, currency=wanted.currency or policy.default_currency, prepaid=wanted.prepaid
-        )
-        known = policy.accounts.get(wanted.name)
-        if known is not None and (known.currency, known.prepaid) != (account.currency, account.prepaid):
-            raise CommandError(ErrorCode.REFUSED, f"account {wanted.name} exists with other terms")
-        terms = told({"currency": account.currency, "prepaid": account.prepaid})
-        change = Change(operator=operator, action="account.create", subject=account.name, after=terms)
-        blocks = [self._free_block(text, account.name) for text in wanted.addresses]
-        addresses = [(block, _address_change(operator, account.name, block, given=True)) for block in blocks]
+        fields = _fields(wanted)
+        fields["currency"] = wanted.currency or policy.default_currency
+        terms = _built(name=wanted.name, **fields)
+        known = policy.settings_accounts.get(wanted.name)
+        if known is not None and known.terms != terms:
+            raise CommandError(
+                ErrorCode.REFUSED, f"account {wanted.name} is in the settings, with other terms: they hold"
+            )
+        change = Change(operator=operator, action="account.create", subject=wanted.name)
+        blocks = [self._free_block(text, wanted.name) for text in wanted.addresses]
+        addresses = [(block, _address_change(operator, wanted.name, block, given=True)) for block in blocks]
 
         async def create() -> None:
-            await self._create(account, change, addresses)
-            self._calls.change_policy(lambda policy: policy.with_account(account))
+            await self._create(terms, change, addresses)
+            self._calls.change_policy(lambda policy: policy.with_account(Account(**asdict(terms))))
             for block in blocks:
-                self._calls.change_policy(_with_address(block, account.name))
+                self._calls.change_policy(_with_address(block, wanted.name))
 
         await asyncio.shield(create())  # in the store and in the policy, whatever becomes of who asked
         return await self.show(say.AccountShowParams(name=wanted.name), operator)
+
+    async def set(self, wanted: say.AccountSetParams, operator: Operator) -> say.AccountShown:
+        if wanted.name in self._calls.policy.settings_accounts:
+            raise CommandError(
+                ErrorCode.REFUSED, f"account {wanted.name} is in the settings: its terms are changed there"
+            )
+        fields = _fields(wanted)
+        if not fields:
+            raise CommandError(ErrorCode.INVALID_PARAMS, "nothing to set")
+        return await self._change(wanted.name, fields, "account.set", wanted.text, operator)
+
+    async def enable(self, wanted: say.AccountSwitchParams, operator: Operator) -> say.AccountShown:
+        fields = {"disabled_by_command": False}
+        return await self._change(wanted.name, fields, "account.enable", wanted.text, operator)
+
+    async def disable(self, wanted: say.AccountSwitchParams, operator: Operator) -> say.AccountShown:
+        fields = {"disabled_by_command": True}
+        return await self._change(wanted.name, fields, "account.disable", wanted.text, operator)
+
+    async def _change(
+        self, name: str, fields: Mapping[str, object], action: str, text: str, operator: Operator
+    ) -> say.AccountShown:
+        """In the store first: a call that the policy lets in on the terms of before is judged there again."""
+        await self._account(name)
+        change = Change(operator=operator, action=action, subject=name, text=text)
+
+        async def make() -> None:
+            terms = await self._accounts.change_terms(name, fields, change)
+            self._calls.change_policy(lambda policy: policy.with_terms(terms))
+
+        try:
+            await asyncio.shield(make())
+        except AccountError as error:
+            raise CommandError(ErrorCode.REFUSED, str(error)) from error
+        return await self.show(say.AccountShowParams(name=name), operator)
 
     async def address(self, wanted: say.AccountAddressParams, operator: Operator) -> say.AccountShown:
         account = await self._account(wanted.name)
@@ -59,7 +109,6 @@ class AccountCommands:
         change = _address_change(operator, account.name, block, given=not wanted.remove)
 
         async def give() -> None:
-            await self._create(account)
             await self._accounts.add_address(account.name, block, change)
             self._calls.change_policy(_with_address(block, account.name))
 
@@ -91,28 +140,64 @@ class AccountCommands:
         if wanted.movements:
             movements = await self._accounts.ledger(wanted.name, wanted.movements)
         return say.AccountShown(
-            name=account.name,
-            currency=account.currency,
-            prepaid=account.prepaid,
+            **self._row(account),
             addresses=tuple(block for block, _ in await self._accounts.addresses(wanted.name)),
-            live_calls=self._calls.load.by_account.get(wanted.name, 0),
             balances=tuple(map(_balance, balances)),
             movements=tuple(map(_movement, movements)),
         )
 
+    async def list(self, wanted: say.AccountListParams, _: Operator) -> say.AccountList:
+        accounts = self._calls.policy.accounts
+        names = nsmallest(wanted.limit, (name for name in accounts if name > wanted.after))
+        return say.AccountList(accounts=tuple(say.AccountRow(**self._row(accounts[name])) for name in names))
+
+    async def ledger(self, wanted: say.AccountLedgerParams, _: Operator) -> say.MovementList:
+        await self._account(wanted.name)
+        found = await self._accounts.ledger(wanted.name, wanted.limit, wanted.before_entry)
+        return say.MovementList(movements=tuple(map(_movement, found)))
+
+    def _row(self, account: Account) -> dict[str, Any]:
+        limit = account.credit_limit
+        return {
+            "name": account.name,
+            "currency": account.currency,
+            "kind": account.kind,
+            "credit_limit": None if limit is None else amount_text(limit),
+            "enabled": account.is_open_at(self._clock.wall_ns()),
+            "disabled_by_command": account.disabled_by_command,
+            "valid_from": account.valid_from,
+            "valid_to": account.valid_to,
+            "zone": account.zone,
+            "in_settings": account.name in self._calls.policy.settings_accounts,
+            "live_calls": self._calls.load.by_account.get(account.name, 0),
+        }
+
     async def topup(self, wanted: say.AccountTopupParams, operator: Operator) -> say.ToppedUp:
+        return await self._book(MovementKind.TOP_UP, wanted, "account.topup", operator)
+
+    async def adjust(self, wanted: say.AccountAdjustParams, operator: Operator) -> say.ToppedUp:
+        kind = MovementKind.CREDIT_NOTE if wanted.credit_note else MovementKind.ADJUST
+        return await self._book(kind, wanted, "account.adjust", operator)
+
+    async def _book(
+        self,
+        kind: MovementKind,
+        wanted: say.AccountTopupParams | say.AccountAdjustParams,
+        action: str,
+        operator: Operator,
+    ) -> say.ToppedUp:
         amount = Decimal(wanted.amount)
         if not amount:
-            raise CommandError(ErrorCode.INVALID_PARAMS, "a top-up is an amount above 0")
+            raise CommandError(ErrorCode.INVALID_PARAMS, "a movement is an amount other than 0")
         account = await self._account(wanted.name)
-        await self._create(account)
         currency = wanted.currency or account.currency
         try:
-            balance = await self._accounts.top_up(
+            balance = await self._accounts.book(
+                kind,
                 wanted.name,
                 Money(amount, currency),
                 wanted.reference,
-                Change(operator=operator, action="account.topup", subject=wanted.name),
+                Change(operator=operator, action=action, subject=wanted.name, text=wanted.text),
             )
         except AccountError as error:
             raise CommandError(ErrorCode.REFUSED, str(error)) from error
@@ -123,19 +208,40 @@ class AccountCommands:
         if (account := self._calls.policy.accounts.get(name)) is not None:
             return account
         for stored in await self._accounts.stored(name):
-            return Account(name=name, currency=stored.currency, prepaid=stored.prepaid)
+            return Account(**asdict(stored))
         raise CommandError(
             ErrorCode.NOT_FOUND, f"there is no account {name}: `sidecar account create {name}` makes it"
         )
 
     async def _create(
-        self, account: Account, change: Change | None = None, addresses: Sequence[tuple[str, Change]] = ()
+        self, terms: AccountTerms, change: Change | None = None, addresses: Sequence[tuple[str, Change]] = ()
     ) -> None:
         """Does nothing where the store has the account on the same terms."""
         try:
-            await self._accounts.create(account.name, account.currency, account.prepaid, change, addresses)
+            await self._accounts.create(terms, change, addresses)
         except AccountError as error:
             raise CommandError(ErrorCode.REFUSED, str(error)) from error
+
+
+def _fields(wanted: say.AccountCreateParams | say.AccountSetParams) -> dict[str, Any]:
+    """The terms that are given, as AccountTerms has them."""
+    given = {
+        name: value
+        for name in AccountTerms.__struct_fields__
+        if (value := getattr(wanted, name, UNSET)) is not UNSET and name != "name"
+    }
+    if isinstance(given.get("credit_limit"), str):
+        given["credit_limit"] = Decimal(given["credit_limit"])
+    return given
+
+
+def _built(**fields: Any) -> AccountTerms:
+    try:
+        terms = AccountTerms(**fields)
+        check_terms(terms)
+    except ValueError as error:
+        raise CommandError(ErrorCode.INVALID_PARAMS, str(error)) from None
+    return terms
 
 
 def _address_change(operator: Operator, account: str, block: str, *, given: bool) -> Change:
@@ -167,4 +273,6 @@ def _movement(entry: LedgerEntry) -> say.Movement:
         balance=amount_text(entry.balance.amount),
         call_id=entry.call_id,
         reference=entry.reference,
+        operator=entry.operator,
+        text=entry.text,
     )

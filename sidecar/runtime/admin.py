@@ -99,7 +99,7 @@ class Admin:
         renew_certificates: Renewal | None = None,
     ) -> None:
         self.call = CallCommands(calls, audit, clock)
-        self.accounts = AccountCommands(calls, accounts)
+        self.accounts = AccountCommands(calls, accounts, clock)
         self.fraud = FraudCommands(calls.fraud, audit)
         self.records = RecordCommands(calls, records, revisions, status, replayer, replays, clock)
         self.journal = JournalCommands(calls, suspense, accounts)

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from sidecar.core.account_terms import AccountKind
 from sidecar.core.audit import Operator
 from sidecar.core.cdr import ChargeRecord
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason
@@ -83,6 +84,8 @@ Block = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTA
 Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
 # Plain digits with at most one point: no sign, exponent or special value.
 Amount = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")]
+SignedAmount = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,9}(\.[0-9]{1,9})?$")]
+ZoneName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 Reference = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=_PRINTABLE)]
 Rows = Annotated[int, msgspec.Meta(ge=1, le=ROWS_MAX)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -144,11 +147,46 @@ class NodeReloadParams(Params, frozen=True, kw_only=True):
 
 
 class AccountCreateParams(Params, frozen=True, kw_only=True):
+    """`credit_limit`: how far the balance may go below 0; null: a prepaid account not at all, a postpaid one
+    without a limit."""
+
     name: AccountName
     currency: Currency | None = None  # None: the currency of the settings
-    prepaid: bool = False
+    kind: AccountKind = AccountKind.POSTPAID
+    credit_limit: Amount | None = None
+    valid_from: Moment | None = None
+    valid_to: Moment | None = None
+    zone: ZoneName = "UTC"
     addresses: Annotated[tuple[Block, ...], msgspec.Meta(max_length=ROWS_MAX)] = ()
     operator: OperatorName | None = None
+
+
+class AccountSetParams(Params, frozen=True, kw_only=True):
+    """What is not given stays; null takes it away. Calls that are up keep the terms they began on."""
+
+    name: AccountName
+    kind: AccountKind | msgspec.UnsetType = msgspec.UNSET
+    credit_limit: Amount | msgspec.UnsetType | None = msgspec.UNSET
+    valid_from: Moment | msgspec.UnsetType | None = msgspec.UNSET
+    valid_to: Moment | msgspec.UnsetType | None = msgspec.UNSET
+    zone: ZoneName | msgspec.UnsetType = msgspec.UNSET
+    text: Text = ""
+    operator: OperatorName | None = None
+
+
+class AccountSwitchParams(Params, frozen=True, kw_only=True):
+    """Enable or disable an account, whatever the settings say: a disabled one has no calls."""
+
+    name: AccountName
+    text: Text = ""
+    operator: OperatorName | None = None
+
+
+class AccountListParams(Params, frozen=True, kw_only=True):
+    """By name; `after` is the last name of the page before."""
+
+    after: AccountName = ""
+    limit: Rows = 100
 
 
 class AccountAddressParams(Params, frozen=True, kw_only=True):
@@ -167,13 +205,34 @@ class AccountShowParams(Params, frozen=True, kw_only=True):
 
 class AccountTopupParams(Params, frozen=True, kw_only=True):
     """The same reference for the same account is booked once: a command that may have failed can be
-    repeated."""
+    repeated. With another amount it is refused."""
 
     name: AccountName
     amount: Amount
     currency: Currency | None = None
     reference: Reference
+    text: Text = ""
     operator: OperatorName | None = None
+
+
+class AccountAdjustParams(Params, frozen=True, kw_only=True):
+    """Move a balance up or down, for a reason; `credit_note`: give back what was charged."""
+
+    name: AccountName
+    amount: SignedAmount
+    currency: Currency | None = None
+    reference: Reference
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTABLE)]
+    credit_note: bool = False
+    operator: OperatorName | None = None
+
+
+class AccountLedgerParams(Params, frozen=True, kw_only=True):
+    """The latest first; `before_entry` continues."""
+
+    name: AccountName
+    before_entry: Seq | None = None
+    limit: Rows = 100
 
 
 class JournalClearParams(Params, frozen=True, kw_only=True):
@@ -484,16 +543,38 @@ class Movement(Result, frozen=True, kw_only=True):
     balance: str
     call_id: str | None
     reference: str | None
+    operator: str | None = None  # who booked it, as claimed, where a person did
+    text: str | None = None  # and why
 
 
-class AccountShown(Result, frozen=True, kw_only=True):
-    """`balances` are free of reservations: what may still be spent. `movements`: the latest first."""
+class AccountRow(Result, frozen=True, kw_only=True):
+    """`enabled`: whether it may have calls now. `in_settings`: the settings say its terms."""
 
     name: str
     currency: str
-    prepaid: bool
-    addresses: tuple[str, ...]  # given by command
+    kind: AccountKind
+    credit_limit: str | None
+    enabled: bool
+    disabled_by_command: bool
+    valid_from: datetime | None
+    valid_to: datetime | None
+    zone: str
+    in_settings: bool
     live_calls: int
+
+
+class AccountList(Result, frozen=True, kw_only=True):
+    accounts: tuple[AccountRow, ...]
+
+
+class MovementList(Result, frozen=True, kw_only=True):
+    movements: tuple[Movement, ...]
+
+
+class AccountShown(AccountRow, frozen=True, kw_only=True):
+    """`balances` are free of reservations. `movements`: the latest first."""
+
+    addresses: tuple[str, ...]  # given by command
     balances: tuple[Balance, ...]
     movements: tuple[Movement, ...]
 

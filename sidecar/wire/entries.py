@@ -39,6 +39,17 @@ def decode_call(body: bytes) -> Call:
         found = body[0] if body else "none"
         raise EntryError(f"a journal entry of version {found}; this program knows {ENTRY_VERSION}")
     try:
-        return _DECODER.decode(memoryview(body)[1:])
+        return _DECODER.decode(_brought_over(body[1:]))
     except msgspec.MsgspecError as error:
         raise EntryError(f"a journal entry that is no call: {error}") from error
+
+
+def _brought_over(packed: bytes) -> bytes:
+    """An account was `prepaid` or not before it had a kind."""
+    if b"prepaid" not in packed:
+        return packed
+    call = msgspec.msgpack.decode(packed)
+    if isinstance(call, dict) and call.get("account", {}).pop("prepaid", False):
+        call["account"]["kind"] = "prepaid"
+        return msgspec.msgpack.encode(call)
+    return packed

@@ -71,6 +71,7 @@ CAUSES: Mapping[Detail, str] = {
     Detail.SOURCE_NOT_ALLOWED: "the source is in no peer group",
     Detail.NUMBER_BLOCKED: "the number is blocked",
     Detail.DESTINATION_BLOCKED: "the row of the sell deck is blocked",
+    Detail.ACCOUNT_DISABLED: "the account is disabled, or not valid now",
     Detail.NO_RATE: "there is no rate, and the account is not carried without",
     Detail.RULE: "a rule refuses, such as `account_required`",
     Detail.OPERATOR: "`sidecar call release`",

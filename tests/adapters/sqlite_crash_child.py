@@ -19,7 +19,7 @@ from sidecar.adapters.sqlite import SqliteStore
 from sidecar.core.commands import StoreCommand
 from sidecar.core.events import Admitted, AnswerRecorded, CallEvent
 from sidecar.core.terms import Money
-from tests.adapters.store_calls import call_id, whole_call
+from tests.adapters.store_calls import call_id, terms_of, whole_call
 
 CALLS_UP = 40
 
@@ -51,7 +51,7 @@ async def work(data_dir: Path, first: int) -> None:
 
     store.on_outcome(on_outcome)
     for name in ("a0", "a1", "a2"):
-        await store.accounts.create(name, "EUR", prepaid=True)
+        await store.accounts.create(terms_of(name))
         await store.accounts.top_up(name, Money(Decimal(1000), "EUR"), f"boot{first}")
     os.write(1, b"Ready 0\n")
     for _ in range(CALLS_UP):

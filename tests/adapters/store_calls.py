@@ -6,8 +6,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
+from sidecar.core.account_terms import AccountKind, AccountTerms
 from sidecar.core.call import Attempt, Call, Phase, Pricing, Stamp
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import (
@@ -69,6 +70,11 @@ def call_id(number: int) -> UUID:
     return call_id_of("_", "n1", BOOT_ID, number, WALL_NS // MS + number)
 
 
+def terms_of(name: str, currency: str = "EUR", prepaid: bool = True) -> AccountTerms:
+    kind = AccountKind.PREPAID if prepaid else AccountKind.POSTPAID
+    return AccountTerms(name=name, currency=currency, kind=kind)
+
+
 def admitted(number: int = 1, account: str = "acme", *, prepaid: bool = False, at_ns: int = WALL_NS) -> Call:
     mono_ns = 10_000 * MS + number
     billed = billed_number("00" + "4915112345678", StripPlan(global_strip=2))
@@ -89,7 +95,7 @@ def admitted(number: int = 1, account: str = "acme", *, prepaid: bool = False, a
             headers=HEADERS,
             b_token="0123456789abcdef0123456789abcdef",
         ),
-        account=Account(name=account, currency="EUR", prepaid=prepaid),
+        account=Account(**asdict(terms_of(account, prepaid=prepaid))),
         pricing=Pricing(number=billed, terms=TERMS, rate=RATE, deck_revision="demo-1"),
         gateways=(),
         attempts=(

@@ -13,7 +13,16 @@ from sidecar.core.call import Call
 from sidecar.core.events import Admitted, CreditRefused, GrantExtended
 from sidecar.core.terms import Money
 from tests.adapters.sqlite_stores import Watched, asked, opened
-from tests.adapters.store_calls import admitted, answered, call_id, ended, ending, extension, first_slice
+from tests.adapters.store_calls import (
+    admitted,
+    answered,
+    call_id,
+    ended,
+    ending,
+    extension,
+    first_slice,
+    terms_of,
+)
 
 SLICE_S = 10
 SLICE = Decimal("0.0119")  # of it, with its tax
@@ -41,7 +50,7 @@ async def test_a_hundred_calls_at_once_on_credit_for_ten_overspend_nothing(tmp_p
     chance = random.Random(seed)
     paid = 10 * SLICE
     async with opened(tmp_path) as watched:
-        await watched.store.accounts.create("acme", "EUR", prepaid=True)
+        await watched.store.accounts.create(terms_of("acme"))
         await topped_up(watched, paid, "first")
         calls = [admitted(number, prepaid=True) for number in range(1, CALLS + 1)]
         chance.shuffle(calls)
@@ -80,7 +89,7 @@ async def test_a_hundred_calls_at_once_on_credit_for_ten_overspend_nothing(tmp_p
 
 async def test_a_thousand_calls_whose_balance_pays_for_all_are_all_admitted(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
-        await watched.store.accounts.create("acme", "EUR", prepaid=True)
+        await watched.store.accounts.create(terms_of("acme"))
         await topped_up(watched, 1_000 * SLICE, "first")
         calls = [admitted(number, prepaid=True) for number in range(1, 1_001)]
         watched.submit(*(first_slice(call, SLICE_S) for call in calls))

@@ -20,7 +20,7 @@ from sidecar.core.terms import Money
 from sidecar.ports import AccountError, AuditFilter, UnavailableError
 from tests.adapters.sqlite_faulty_disk import FULL, faulty_disk
 from tests.adapters.sqlite_stores import Watched, asked, opened
-from tests.adapters.store_calls import WALL_NS, admission, admitted, ended, ending
+from tests.adapters.store_calls import WALL_NS, admission, admitted, ended, ending, terms_of
 
 ANN = Operator("ann", 1000)
 
@@ -37,11 +37,11 @@ async def test_an_account_that_is_made_is_noted_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
         accounts = watched.store.accounts
         made = change(after='{"currency":"EUR"}', text="new customer")
-        await accounts.create("acme", "EUR", True, made)
-        await accounts.create("acme", "EUR", True, made)
+        await accounts.create(terms_of("acme"), made)
+        await accounts.create(terms_of("acme"), made)
         with pytest.raises(AccountError):
-            await accounts.create("acme", "USD", True, made)
-        await accounts.create("silent", "EUR", True)
+            await accounts.create(terms_of("acme", "USD"), made)
+        await accounts.create(terms_of("silent"))
         [entry] = await watched.store.audit.list()
         assert (entry.entry, entry.change) == (1, made)
         assert entry.at_wall_ns > WALL_NS - 10**18
@@ -51,7 +51,7 @@ async def test_an_account_that_is_made_is_noted_once(tmp_path: Path) -> None:
 async def test_a_top_up_is_noted_once_with_the_balance_before_and_after_it(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
         accounts = watched.store.accounts
-        await accounts.create("acme", "EUR", True)
+        await accounts.create(terms_of("acme"))
         by = change(action="account.topup")
         await accounts.top_up("acme", Money(Decimal("12.50"), "EUR"), "invoice 1", by)
         await accounts.top_up("acme", Money(Decimal("0.10"), "EUR"), "invoice 2", by)
@@ -159,7 +159,7 @@ async def test_entries_are_never_changed(tmp_path: Path) -> None:
 
 async def test_a_salvaged_file_keeps_its_entries(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
-        await watched.store.accounts.create("acme", "EUR", True, change(after="{}", text="why"))
+        await watched.store.accounts.create(terms_of("acme"), change(after="{}", text="why"))
         before = await watched.store.audit.list()
     ((page,),) = asked(tmp_path, "SELECT pageno - 1 FROM dbstat WHERE name = 'cdrs_by_end'")
     with (tmp_path / FILE_NAME).open("r+b") as file:

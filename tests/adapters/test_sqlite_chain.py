@@ -27,6 +27,7 @@ from tests.adapters.store_calls import (
     ended,
     ending,
     entry,
+    terms_of,
     whole_call,
 )
 
@@ -36,7 +37,7 @@ NOTE = Change(operator=Operator("ann", 1000), action="deck.reload", subject="ret
 async def filled(data_dir: Path, calls: int = 6) -> None:
     """Records published and kept back, movements, notes, and calls that are up; a commit for each step."""
     async with opened(data_dir) as watched:
-        await watched.store.accounts.create("acme", "EUR", prepaid=True, addresses=[("192.0.2.0/24", NOTE)])
+        await watched.store.accounts.create(terms_of("acme"), addresses=[("192.0.2.0/24", NOTE)])
         await watched.store.accounts.top_up("acme", Money(Decimal(100), "EUR"), "first")
         for number in range(1, calls + 1):
             for step in whole_call(number, "acme", prepaid=True):
@@ -95,8 +96,8 @@ SWAP = (
     "UPDATE ledger SET entry = 6 WHERE entry = -3"
 )
 INSERT = (
-    "INSERT INTO ledger SELECT 999, boot, account, currency, kind, amount, balance, NULL, NULL, 'x', 1"
-    " FROM ledger WHERE entry = 1"
+    "INSERT INTO ledger SELECT 999, boot, account, currency, kind, amount, balance, NULL, NULL, 'x', 1,"
+    " NULL, NULL FROM ledger WHERE entry = 1"
 )
 CHANGES: dict[str, tuple[str, str]] = {
     "an amount of the ledger": (

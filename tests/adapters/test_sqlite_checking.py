@@ -13,7 +13,7 @@ import pytest
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.core.terms import Money
 from tests.adapters.sqlite_stores import WAIT_S, Watched, asked, opened
-from tests.adapters.store_calls import admission, admitted, whole_call
+from tests.adapters.store_calls import admission, admitted, terms_of, whole_call
 
 CALLS = 30
 HARMS = {
@@ -27,7 +27,7 @@ HARMS = {
 
 async def filled(data_dir: Path) -> None:
     async with opened(data_dir) as watched:
-        await watched.store.accounts.create("acme", "EUR", prepaid=True)
+        await watched.store.accounts.create(terms_of("acme"))
         await watched.store.accounts.top_up("acme", Money(Decimal(1000), "EUR"), "first")
         for number in range(1, CALLS + 1):
             watched.submit(*whole_call(number, "acme", prepaid=True))

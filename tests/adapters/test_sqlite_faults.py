@@ -28,6 +28,7 @@ from tests.adapters.store_calls import (
     ended,
     ending,
     entry,
+    terms_of,
     whole_call,
 )
 
@@ -52,7 +53,7 @@ async def test_calls_that_wait_are_refused_and_ends_are_written_when_the_disk_is
 ) -> None:
     async with opened(tmp_path, vfs="faulty") as watched:
         store = watched.store
-        await store.accounts.create("acme", "EUR", prepaid=True)
+        await store.accounts.create(terms_of("acme"))
         await store.accounts.top_up("acme", Money(Decimal(100), "EUR"), "first")
         up = [admitted(n, prepaid=True) for n in range(1, 6)]
         watched.submit(*map(admission, up))
@@ -93,7 +94,7 @@ async def test_an_admission_that_was_reported_as_failed_leaves_nothing_behind(
 ) -> None:
     """After a failed fsync the rows may be in the file all the same: they must be undone."""
     async with opened(tmp_path, vfs="faulty") as watched:
-        await watched.store.accounts.create("acme", "EUR", prepaid=True)
+        await watched.store.accounts.create(terms_of("acme"))
         await watched.store.accounts.top_up("acme", Money(Decimal(5), "EUR"), "first")
         disk.break_down(code, errors)
         watched.submit(admission(admitted(1, prepaid=True)))
@@ -141,7 +142,7 @@ async def test_what_the_broker_acknowledged_is_not_forgotten(tmp_path: Path, dis
 async def test_a_top_up_fails_at_once_and_may_be_repeated(tmp_path: Path, disk: Disk) -> None:
     async with opened(tmp_path, vfs="faulty") as watched:
         accounts = watched.store.accounts
-        await accounts.create("acme", "EUR", prepaid=True)
+        await accounts.create(terms_of("acme"))
         disk.break_down(FSYNC, 3)
         with pytest.raises(Exception, match="cannot write at present"):
             await accounts.top_up("acme", Money(Decimal(5), "EUR"), "first")

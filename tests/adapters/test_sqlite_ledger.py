@@ -27,6 +27,7 @@ from tests.adapters.store_calls import (
     call_id,
     ended,
     ending,
+    terms_of,
 )
 
 ACCOUNTS = ("a", "b")  # a is prepaid, b is not
@@ -56,7 +57,7 @@ def test_opening_plus_top_ups_minus_charges_minus_reservations_is_the_balance(
 
 async def acted(data_dir: Path, actions: list[Action], times: int) -> None:
     paid: dict[str, Decimal] = defaultdict(Decimal)
-    references: set[tuple[int, str]] = set()
+    references: set[tuple[str, str]] = set()
     owed: dict[int, Decimal] = {}
     revision: dict[int, int] = {}
     reserved: dict[int, Decimal] = {}
@@ -66,7 +67,7 @@ async def acted(data_dir: Path, actions: list[Action], times: int) -> None:
         boot += 1
         async with opened(data_dir, boot_id=f"boot{boot}") as watched:
             for account in ACCOUNTS:
-                await watched.store.accounts.create(account, "EUR", prepaid=account == "a")
+                await watched.store.accounts.create(terms_of(account, prepaid=account == "a"))
             while rest:
                 kind, number, value = rest.pop(0)
                 if kind == "boot":
@@ -74,10 +75,12 @@ async def acted(data_dir: Path, actions: list[Action], times: int) -> None:
                 if kind == "top_up":
                     account = account_of(number)
                     for _ in range(times):
-                        await watched.store.accounts.top_up(account, euros(Decimal(value)), f"r{number}")
-                    if (number, account) not in references:
+                        await watched.store.accounts.top_up(
+                            account, euros(Decimal(value)), f"r{number} {value}"
+                        )
+                    if (f"{number} {value}", account) not in references:
                         paid[account] += Decimal(value)
-                        references.add((number, account))
+                        references.add((f"{number} {value}", account))
                     continue
                 call = admitted(number, account_of(number), prepaid=account_of(number) == "a")
                 if kind == "begin":
@@ -125,7 +128,7 @@ def euros(amount: Decimal) -> Money:
 async def test_amounts_are_exact_far_beyond_what_a_float_or_28_digits_hold(tmp_path: Path) -> None:
     huge, tiny = Decimal(123456789012345678901234567890), Decimal("0.000000000000000001")
     async with opened(tmp_path) as watched:
-        await watched.store.accounts.create("a", "EUR", prepaid=True)
+        await watched.store.accounts.create(terms_of("a"))
         await watched.store.accounts.top_up("a", euros(huge), "huge")
         await watched.store.accounts.top_up("a", euros(tiny), "tiny")
         (balance,) = await watched.store.accounts.balance("a")
@@ -135,7 +138,7 @@ async def test_amounts_are_exact_far_beyond_what_a_float_or_28_digits_hold(tmp_p
 
 async def test_a_sum_that_would_be_rounded_is_refused_whole(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
-        await watched.store.accounts.create("a", "EUR", prepaid=True)
+        await watched.store.accounts.create(terms_of("a"))
         await watched.store.accounts.top_up("a", euros(Decimal("1e60")), "huge")
         with pytest.raises(ArithmeticError):
             await watched.store.accounts.top_up("a", euros(Decimal("1e-60")), "tiny")
@@ -146,8 +149,8 @@ async def test_a_sum_that_would_be_rounded_is_refused_whole(tmp_path: Path) -> N
 @pytest.mark.parametrize("amount", ["0", "-1", "NaN", "Infinity", "-Infinity", "sNaN"])
 async def test_a_top_up_of_no_amount_is_refused(tmp_path: Path, amount: str) -> None:
     async with opened(tmp_path) as watched:
-        await watched.store.accounts.create("a", "EUR", prepaid=True)
-        with pytest.raises(AccountError, match="amount above 0"):
+        await watched.store.accounts.create(terms_of("a"))
+        with pytest.raises(AccountError, match=r"amount other than 0|what takes away"):
             await watched.store.accounts.top_up("a", euros(Decimal(amount)), "r")
 
 
@@ -156,7 +159,7 @@ async def test_a_top_up_names_what_is_wrong_with_its_account(tmp_path: Path) -> 
         accounts = watched.store.accounts
         with pytest.raises(AccountError, match="account a: not known; create it first"):
             await accounts.top_up("a", euros(Decimal(1)), "r")
-        await accounts.create("a", "EUR", prepaid=True)
+        await accounts.create(terms_of("a"))
         with pytest.raises(AccountError, match="account a: is kept in EUR, not USD"):
             await accounts.top_up("a", Money(Decimal(1), "USD"), "r")
         with pytest.raises(AccountError, match="needs a reference"):
@@ -166,10 +169,10 @@ async def test_a_top_up_names_what_is_wrong_with_its_account(tmp_path: Path) -> 
 async def test_an_account_is_made_once_and_never_on_other_terms(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
         accounts = watched.store.accounts
-        await accounts.create("a", "EUR", prepaid=True)
-        await accounts.create("a", "EUR", prepaid=True)
-        with pytest.raises(AccountError, match="account a: exists with other terms, EUR prepaid"):
-            await accounts.create("a", "USD", prepaid=True)
+        await accounts.create(terms_of("a"))
+        await accounts.create(terms_of("a"))
+        with pytest.raises(AccountError, match=r"account a: exists with other terms \(currency EUR\)"):
+            await accounts.create(terms_of("a", "USD"))
         (account,) = await accounts.stored()
         assert (account.name, account.currency, account.prepaid) == ("a", "EUR", True)
         assert await accounts.balance("a") == (euros(Decimal(0)),)
@@ -179,7 +182,7 @@ async def test_the_ledger_is_listed_the_latest_first_and_in_pages(tmp_path: Path
     async with opened(tmp_path) as watched:
         accounts = watched.store.accounts
         for name in ("a", "b"):
-            await accounts.create(name, "EUR", prepaid=True)
+            await accounts.create(terms_of(name))
             for number in range(5):
                 await accounts.top_up(name, euros(Decimal(number + 1)), f"r{number}")
         first = await accounts.ledger("b", 2)
@@ -194,8 +197,8 @@ async def test_what_is_asked_for_in_one_turn_is_one_commit_and_counts_once(tmp_p
         accounts = watched.store.accounts
         watched.commits.clear()
         _, _, first, again, second = await asyncio.gather(
-            accounts.create("a", "EUR", prepaid=True),
-            accounts.create("a", "EUR", prepaid=True),
+            accounts.create(terms_of("a")),
+            accounts.create(terms_of("a")),
             accounts.top_up("a", euros(Decimal(5)), "r"),
             accounts.top_up("a", euros(Decimal(5)), "r"),
             accounts.top_up("a", euros(Decimal(1)), "s"),
@@ -210,8 +213,8 @@ async def test_an_account_refused_in_one_turn_leaves_the_first_as_it_was(tmp_pat
     async with opened(tmp_path) as watched:
         accounts = watched.store.accounts
         found = await asyncio.gather(
-            accounts.create("a", "EUR", prepaid=True),
-            accounts.create("a", "USD", prepaid=True),
+            accounts.create(terms_of("a")),
+            accounts.create(terms_of("a", "USD")),
             return_exceptions=True,
         )
         assert [type(one) for one in found] == [type(None), AccountError]
@@ -222,7 +225,7 @@ async def test_accounts_have_their_own_references_and_balances(tmp_path: Path) -
     order = ("b", "a", "c")
     async with opened(tmp_path) as watched:
         for name in order:
-            await watched.store.accounts.create(name, "EUR", prepaid=True)
+            await watched.store.accounts.create(terms_of(name))
     async with opened(tmp_path, boot_id="next") as watched:
         for amount, name in enumerate(order, 1):
             assert await watched.store.accounts.top_up(name, euros(Decimal(amount)), "r") == euros(

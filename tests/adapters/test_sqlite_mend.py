@@ -18,7 +18,7 @@ from sidecar.wire.cdr_codec import encode
 from tests.adapters.store_calls import POLICY, admitted, answered, ended
 
 CALL = UUID(int=7).bytes
-CHARGED = "INSERT INTO ledger VALUES (9, 1, 'b', 'EUR', 'charge', '-1', '-1', ?, 0, NULL, 1)"
+CHARGED = "INSERT INTO ledger VALUES (9, 1, 'b', 'EUR', 'charge', '-1', '-1', ?, 0, NULL, 1, NULL, NULL)"
 RECORDED = (
     "(boot, call_id, revision, account, origin, detail, caller, callee, ended_us{}) VALUES"
     " (1, ?, 0, 'a', 'caller', 'bye', '1', '2', 0{})"
@@ -53,7 +53,7 @@ def booked(
     call: bytes | None = None,
 ) -> None:
     file.execute(
-        "INSERT INTO ledger VALUES (?, 1, ?, 'EUR', ?, ?, ?, ?, NULL, NULL, 1)",
+        "INSERT INTO ledger VALUES (?, 1, ?, 'EUR', ?, ?, ?, ?, NULL, NULL, 1, NULL, NULL)",
         (entry, account, kind, amount, balance, call),
     )
 
@@ -134,7 +134,7 @@ def test_where_rows_could_not_be_read_an_account_without_a_balance_is_in_suspens
 ) -> None:
     booked(file, 1, "top_up", "5", "5")
     booked(file, 2, "top_up", "5", "5", "b")
-    file.execute("INSERT INTO accounts VALUES ('c', 1, 'EUR', 1, 1)")
+    file.execute("INSERT INTO accounts VALUES ('c', 1, 'EUR', 1, 1, NULL)")
     Mender(file, 2).mend({("a", "EUR"): Decimal(5)}, may_lack_end=True)
     rows = list(file.execute("SELECT account, kind, amount, balance FROM ledger WHERE entry > 2"))
     assert rows == [("b", "suspense", "0", "5"), ("c", "suspense", "0", "0")]
@@ -162,6 +162,6 @@ def test_the_charge_that_a_record_says_is_written_again_and_the_balance_had_it(
 
 
 def test_an_account_without_movements_has_a_balance_of_0(file: apsw.Connection) -> None:
-    file.execute("INSERT INTO accounts VALUES ('new', 1, 'EUR', 1, 1)")
+    file.execute("INSERT INTO accounts VALUES ('new', 1, 'EUR', 1, 1, NULL)")
     Mender(file, 2).mend({})
     assert file.execute("SELECT account, currency, amount FROM balances").fetchall() == [("new", "EUR", "0")]

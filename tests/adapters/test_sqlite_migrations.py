@@ -32,7 +32,11 @@ OLD = sorted(path.name.removesuffix(".tar.xz") for path in JOURNALS.glob("*.tar.
 
 
 def told(data_dir: Path) -> Any:
-    return msgspec.json.decode((data_dir / "told.json").read_bytes())
+    found = msgspec.json.decode((data_dir / "told.json").read_bytes())
+    for account in (*found["accounts"], *(call["account"] for call in found["open"])):
+        if "prepaid" in account:  # until schema 8
+            account["kind"] = "prepaid" if account.pop("prepaid") else "postpaid"
+    return found
 
 
 async def read_again(watched: Watched) -> Any:

@@ -24,6 +24,7 @@ from tests.adapters.store_calls import (
     ended,
     ending,
     entry,
+    terms_of,
     whole_call,
 )
 
@@ -56,7 +57,7 @@ async def test_a_step_that_nobody_waits_for_goes_along_with_the_next_admission(
         found = await begun(watched)
         watched.submit(step, step)
         watched.submit(admission(admitted(2)))
-        await watched.store.accounts.create("a", "EUR", prepaid=True)  # a commit after that one
+        await watched.store.accounts.create(terms_of("a"))  # a commit after that one
         assert found in ([4], [3, 1])
         assert len(watched.events) == 2
 
@@ -84,7 +85,7 @@ async def test_a_step_that_somebody_waits_for_does_not_wait(tmp_path: Path, kind
 
 
 JOBS: dict[str, Callable[[Watched], Awaitable[Any]]] = {
-    "create": lambda watched: watched.store.accounts.create("b", "EUR", prepaid=True),
+    "create": lambda watched: watched.store.accounts.create(terms_of("b")),
     "top up": lambda watched: watched.store.accounts.top_up("a", Money(Decimal(1), "EUR"), "r"),
     "revise": lambda watched: watched.store.revisions.revise(
         [replace(cdr_of(ended(answered(admitted())), POLICY), revision=1, supersedes=0)]
@@ -99,7 +100,7 @@ async def test_what_a_person_asks_for_does_not_wait_and_takes_along_what_came_be
     tmp_path: Path, job: Callable[[Watched], Awaitable[Any]]
 ) -> None:
     async with opened(tmp_path, company_ms=FOR_EVER_MS) as watched:
-        await watched.store.accounts.create("a", "EUR", prepaid=True)
+        await watched.store.accounts.create(terms_of("a"))
         await begun(watched)
         watched.submit(ending(ended(answered(admitted()))))
         await job(watched)
@@ -110,7 +111,7 @@ async def test_what_a_person_asks_for_does_not_wait_and_takes_along_what_came_be
 async def test_acknowledgements_and_heartbeats_wait_for_company_too(tmp_path: Path) -> None:
     async with opened(tmp_path, company_ms=FOR_EVER_MS) as watched:
         watched.submit(*whole_call(1))
-        await watched.store.accounts.create("a", "EUR", prepaid=True)
+        await watched.store.accounts.create(terms_of("a"))
         await watched.until(lambda: len(watched.events) == 2)
         found = watched.commits
         found.clear()
@@ -122,7 +123,7 @@ async def test_acknowledgements_and_heartbeats_wait_for_company_too(tmp_path: Pa
         assert len(await watched.store.outbox.pending(0, 9)) == 1
         assert found == []
         assert not acknowledged.done()
-        await watched.store.accounts.create("b", "EUR", prepaid=True)
+        await watched.store.accounts.create(terms_of("b"))
         await acknowledged
         assert found == [3]
         assert await watched.store.outbox.pending(0, 9) == ()

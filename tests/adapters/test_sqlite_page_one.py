@@ -11,7 +11,7 @@ import pytest
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.page_one import KEPT_NAME, kept_schema
 from tests.adapters.sqlite_stores import Watched, opened
-from tests.adapters.store_calls import whole_call
+from tests.adapters.store_calls import terms_of, whole_call
 
 CALLS = 60
 PAGE = 4096
@@ -19,7 +19,7 @@ PAGE = 4096
 
 async def filled(data_dir: Path) -> dict[int | None, str]:
     async with opened(data_dir) as watched:
-        await watched.store.accounts.create("acme", "EUR", prepaid=False)
+        await watched.store.accounts.create(terms_of("acme", prepaid=False))
         for number in range(1, CALLS + 1):
             watched.submit(*whole_call(number, "acme"))
         await watched.written()

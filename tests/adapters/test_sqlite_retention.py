@@ -22,6 +22,7 @@ from sidecar.core.call import Call
 from sidecar.core.commands import EntryKind, StoreCommand
 from sidecar.core.identity import call_id_of
 from sidecar.core.terms import Detail, HangupOrigin, Money
+from sidecar.ports import AccountError
 from tests.adapters.sqlite_stores import Watched, asked
 from tests.adapters.store_calls import (
     NO_SERVER_RECORDS,
@@ -33,6 +34,7 @@ from tests.adapters.store_calls import (
     ended,
     ending,
     entry,
+    terms_of,
 )
 
 DAY_NS = 86_400 * 10**9
@@ -87,7 +89,7 @@ async def fill(watched: Watched, clock: HandClock) -> None:
     """A hundred days, a call a day, each in commits of its own; one that is up all the time; top-ups."""
     accounts = watched.store.accounts
     for name in ("a", "b"):
-        await accounts.create(name, "EUR", prepaid=True)
+        await accounts.create(terms_of(name))
         await accounts.top_up(name, Money(Decimal(1_000), "EUR"), "first")
     watched.submit(admission(of(500, WALL_NS, "b")))
     for day in range(100):
@@ -190,8 +192,10 @@ async def test_what_is_repeated_for_a_call_that_is_gone_changes_nothing(tmp_path
         assert await watched.kinds() == ["StepFailed", "StepFailed"]
         again = replace(old, revision=1, seq=None, message_id=call_id(77), store_epoch="")
         assert list(await watched.store.revisions.revise([again])) == [False]
-        for reference in ("first", "second"):
-            await watched.store.accounts.top_up("a", Money(Decimal(9), "EUR"), reference)
+        for reference, amount in (("first", 1_000), ("second", 5)):
+            await watched.store.accounts.top_up("a", Money(Decimal(amount), "EUR"), reference)
+            with pytest.raises(AccountError, match=f"{reference}' is booked already, as top_up {amount}"):
+                await watched.store.accounts.top_up("a", Money(Decimal(9), "EUR"), reference)
         assert balances(tmp_path) == before
         assert (await watched.store.outbox.outbox_state()).head_seq == head
         proved(tmp_path)

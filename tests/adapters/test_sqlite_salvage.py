@@ -17,9 +17,9 @@ from sidecar.core.audit import Change, Operator
 from sidecar.core.cdr import Cdr
 from sidecar.core.suspense import SuspenseDecision as Decision
 from sidecar.core.terms import Money
-from sidecar.ports import AccountError, StoredAccount
+from sidecar.ports import AccountError
 from tests.adapters.sqlite_stores import Watched, asked, opened
-from tests.adapters.store_calls import admission, admitted, whole_call
+from tests.adapters.store_calls import admission, admitted, terms_of, whole_call
 
 CALLS = 120
 PAGE = 4096
@@ -29,7 +29,7 @@ async def filled(data_dir: Path) -> dict[int, Cdr]:
     """A store of many pages; its records by number."""
     async with opened(data_dir) as watched:
         for name in ("a", "b"):
-            await watched.store.accounts.create(name, "EUR", prepaid=True)
+            await watched.store.accounts.create(terms_of(name))
             await watched.store.accounts.top_up(name, Money(Decimal(1000), "EUR"), "first")
         for number in range(1, CALLS + 1):
             watched.submit(*whole_call(number, "ab"[number % 2], prepaid=True))
@@ -181,9 +181,9 @@ async def test_of_a_journal_that_cannot_be_read_at_all_no_prepaid_balance_is_tak
         store = watched.store
         assert store.salvage is not None
         assert store.salvage.may_lack_accounts
-        wanted = [StoredAccount(name=name, currency="EUR", prepaid=name != "c") for name in "abc"]
-        await store.accounts.create_all(wanted, suspect=True)
-        await store.accounts.create_all(wanted, suspect=True)
+        wanted = [(terms_of(name, prepaid=name != "c"), None) for name in "abc"]
+        await store.accounts.take_over(wanted, suspect=True)
+        await store.accounts.take_over(wanted, suspect=True)
         found = await store.suspense.suspended()
         assert [(one.account, one.amount) for one in found] == [("a", Decimal(0)), ("b", Decimal(0))]
 
@@ -362,7 +362,7 @@ async def test_accounts_stay_and_where_they_are_lost_who_paid_in_is_taken_for_pr
 ) -> None:
     async with opened(tmp_path) as watched:
         for name, prepaid in (("a", True), ("b", False), ("c", False)):
-            await watched.store.accounts.create(name, "EUR", prepaid)
+            await watched.store.accounts.create(terms_of(name, prepaid=prepaid))
             watched.submit(*whole_call(ord(name), name))
         for name in ("a", "c"):
             await watched.store.accounts.top_up(name, Money(Decimal(5), "EUR"), "first")

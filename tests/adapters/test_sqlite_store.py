@@ -32,6 +32,7 @@ from tests.adapters.store_calls import (
     entry,
     extension,
     first_slice,
+    terms_of,
     whole_call,
 )
 
@@ -41,7 +42,7 @@ def euros(amount: str) -> Money:
 
 
 async def with_balance(watched: Watched, amount: str, account: str = "acme") -> None:
-    await watched.store.accounts.create(account, "EUR", prepaid=True)
+    await watched.store.accounts.create(terms_of(account))
     await watched.store.accounts.top_up(account, euros(amount), "first")
 
 

@@ -11,7 +11,7 @@ import pytest
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.wal import FRAME_HEADER_BYTES, HEADER_BYTES, hidden
 from tests.adapters.sqlite_stores import Watched, opened
-from tests.adapters.store_calls import whole_call
+from tests.adapters.store_calls import terms_of, whole_call
 
 WAL = f"{FILE_NAME}-wal"
 FRAME = FRAME_HEADER_BYTES + 4096
@@ -22,7 +22,7 @@ async def killed(tmp_path: Path) -> tuple[Path, dict[int | None, str]]:
     """A data directory as a kill leaves it, all commits of its last boot in the WAL; its records."""
     source, data_dir = tmp_path / "source", tmp_path / "killed"
     async with opened(source) as watched:
-        await watched.store.accounts.create("acme", "EUR", prepaid=False)
+        await watched.store.accounts.create(terms_of("acme", prepaid=False))
     async with opened(source, boot_id="b2") as watched:
         for number in range(1, CALLS + 1):
             watched.submit(*whole_call(number, "acme"))

@@ -400,7 +400,7 @@ async def test_changes_are_listed_with_the_name_that_was_claimed_and_the_user(se
         str(os.getuid()),
         "account.create",
         "acme",
-        '{"currency":"EUR","prepaid":false}',
+        '{"currency":"EUR","kind":"postpaid"}',
     ]
     assert paid.split()[3:6] == ["bob", str(os.getuid()), "account.topup"]
     [only] = (await served.says("audit", "list", "--by", "bob", "--json")).json

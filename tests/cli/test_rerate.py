@@ -16,6 +16,7 @@ from sidecar.core.cdr import Cdr
 from sidecar.core.explain_call import explain_call
 from sidecar.core.tariff import Deck, Rate, parse_steps
 from sidecar.core.terms import Money
+from tests.adapters.store_calls import terms_of
 from tests.cli.test_commands import Done, sidecar
 from tests.runtime.node_help import Node, a_node
 
@@ -115,7 +116,7 @@ async def test_what_was_applied_from_a_file_is_kept_and_can_be_named(here: Place
 
 
 async def test_a_prepaid_balance_gets_the_difference_back(here: Place) -> None:
-    await here.node.store.accounts.create("prepaid", "EUR", prepaid=True)
+    await here.node.store.accounts.create(terms_of("prepaid"))
     await here.node.store.accounts.top_up("prepaid", Money(Decimal(1), "EUR"), "1")
     await here.node.whole(account="prepaid")
     assert await here.balance("prepaid") == Decimal("0.97")
@@ -139,7 +140,7 @@ async def test_a_call_without_a_rate_or_in_another_currency_is_left_alone(here: 
 
 
 async def test_a_call_that_was_charged_in_a_wrong_currency_is_put_right(here: Place) -> None:
-    await here.node.store.accounts.create("demo", "EUR", prepaid=False)
+    await here.node.store.accounts.create(terms_of("demo", prepaid=False))
     here.node.calls.change_policy(lambda policy: policy.with_deck("demo", Deck("usd", [DOLLARS])))
     await here.node.whole()
     dollars, euros = Decimal("-0.03"), Decimal(-3)

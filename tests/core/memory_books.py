@@ -7,9 +7,10 @@ from copy import copy
 from decimal import Decimal
 from uuid import UUID
 
+from sidecar.core.account_books import AccountPosting, Booked, book, open_account, set_terms
+from sidecar.core.account_terms import AccountKind, AccountTerms
+from sidecar.core.audit import Change
 from sidecar.core.books import (
-    AccountPosting,
-    AccountTerms,
     Charged,
     Movement,
     MovementKind,
@@ -18,10 +19,8 @@ from sidecar.core.books import (
     Posting,
     Record,
     forget,
-    open_account,
     post,
     revise,
-    top_up,
 )
 from sidecar.core.books_check import (
     CallLine,
@@ -36,6 +35,8 @@ from sidecar.core.commands import Append, StoreCommand
 from sidecar.core.records import sell_total
 from sidecar.core.terms import Money
 
+WALL_NS = 1_772_366_400_000_000_000  # 2026-03-01T12:00:00Z
+
 
 class MemoryBooks:
     """A View and an AccountView. Sums are made anew for each question: no balance is kept anywhere."""
@@ -47,6 +48,7 @@ class MemoryBooks:
         self.entries: dict[UUID, Append] = {}
         self.accounts: dict[str, AccountTerms] = {}
         self.outcomes: list[Outcome] = []
+        self.now_ns = WALL_NS
 
     def saved(self) -> MemoryBooks:
         """As it stands now, to go back to after a crash."""
@@ -92,8 +94,18 @@ class MemoryBooks:
     def account(self, name: str) -> AccountTerms | None:
         return self.accounts.get(name)
 
-    def is_booked(self, account: str, reference: str) -> bool:
-        return any((line.account, line.reference) == (account, reference) for line in self.ledger)
+    def booked(self, account: str, reference: str) -> Booked | None:
+        return next(
+            (
+                Booked(line.kind, line.amount)
+                for line in self.ledger
+                if (line.account, line.reference) == (account, reference)
+            ),
+            None,
+        )
+
+    def wall_ns(self) -> int:
+        return self.now_ns
 
     # --- what is written ------------------------------------------------------------------------------------
 
@@ -108,10 +120,19 @@ class MemoryBooks:
         return self._take(posting) if posting is not None else None
 
     def open_account(self, name: str, currency: str = "EUR", *, prepaid: bool = True) -> str:
-        return self._take_account(open_account(AccountTerms(name, currency, prepaid), self))
+        kind = AccountKind.PREPAID if prepaid else AccountKind.POSTPAID
+        return self._take_account(open_account(AccountTerms(name=name, currency=currency, kind=kind), self))
+
+    def set_terms(self, terms: AccountTerms, change: Change | None = None) -> str:
+        return self._take_account(set_terms(terms, self, change))
 
     def top_up(self, name: str, amount: Money, reference: str) -> str:
-        return self._take_account(top_up(name, amount, reference, self))
+        return self.book(MovementKind.TOP_UP, name, amount, reference)
+
+    def book(
+        self, kind: MovementKind, name: str, amount: Money, reference: str, change: Change | None = None
+    ) -> str:
+        return self._take_account(book(kind, name, amount, reference, self, change))
 
     def _take(self, posting: Posting) -> Posting:
         self.ledger += posting.movements
@@ -132,8 +153,9 @@ class MemoryBooks:
     def _take_account(self, posting: AccountPosting | str) -> str:
         if isinstance(posting, str):
             return posting
-        if posting.opened is not None:
-            self.accounts[posting.opened.name] = posting.opened
+        for terms in (posting.opened, posting.changed):
+            if terms is not None:
+                self.accounts[terms.name] = terms
         self.ledger += posting.movements
         return ""
 

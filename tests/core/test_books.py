@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from sidecar.core.account_books import AccountPosting, book, open_account
 from sidecar.core.audit import Change, Operator
 from sidecar.core.books import (
-    AccountPosting,
-    AccountTerms,
     Movement,
     MovementKind,
     Outcome,
@@ -25,8 +24,6 @@ from sidecar.core.books import (
     Record,
     as_granted,
     call_of,
-    open_account,
-    top_up,
 )
 from sidecar.core.call import Call
 from sidecar.core.commands import (
@@ -57,6 +54,7 @@ from tests.adapters.store_calls import (
     extension,
     first_slice,
     reserve,
+    terms_of,
 )
 from tests.core.memory_books import MemoryBooks
 
@@ -571,14 +569,15 @@ def test_a_change_is_dropped_with_its_step() -> None:
 
 def test_a_change_of_an_account_is_noted_where_something_changes() -> None:
     books = books_with(5)
-    made = open_account(AccountTerms("b", "EUR", False), books, CHANGE)
-    again = open_account(AccountTerms("acme", "EUR", True), books, CHANGE)
+    made = open_account(terms_of("b", prepaid=False), books, CHANGE)
+    again = open_account(terms_of("acme"), books, CHANGE)
     assert isinstance(made, AccountPosting)
     assert isinstance(again, AccountPosting)
-    assert (made.change, again.change) == (CHANGE, None)
-    paid = top_up("acme", euros("0.50"), "second", books, CHANGE)
-    again = top_up("acme", euros("0.50"), "first", books, CHANGE)
-    unnoted = top_up("acme", euros("0.50"), "third", books)
+    assert made.change == replace(CHANGE, after='{"currency":"EUR","kind":"postpaid"}')
+    assert again.change is None
+    paid = book(MovementKind.TOP_UP, "acme", euros("0.50"), "second", books, CHANGE)
+    again = book(MovementKind.TOP_UP, "acme", euros(5), "first", books, CHANGE)
+    unnoted = book(MovementKind.TOP_UP, "acme", euros("0.50"), "third", books)
     assert isinstance(paid, AccountPosting)
     assert isinstance(again, AccountPosting)
     assert isinstance(unnoted, AccountPosting)
@@ -597,16 +596,19 @@ def test_an_account_is_made_once_and_never_on_other_terms() -> None:
     books = MemoryBooks()
     assert books.open_account("a") == ""
     assert books.open_account("a") == ""
-    assert books.open_account("a", "USD") == "account a: exists with other terms, EUR prepaid"
-    assert books.open_account("a", prepaid=False) == "account a: exists with other terms, EUR prepaid"
+    assert books.open_account("a", "USD") == "account a: exists with other terms (currency EUR)"
+    assert books.open_account("a", prepaid=False) == "account a: exists with other terms (kind prepaid)"
     assert books.open_account("b", prepaid=False) == ""
-    assert books.open_account("b") == "account b: exists with other terms, EUR postpaid"
+    assert books.open_account("b") == "account b: exists with other terms (kind postpaid)"
     assert [(one.name, one.prepaid) for one in books.accounts.values()] == [("a", True), ("b", False)]
 
 
 def test_a_reference_is_booked_once_for_each_account() -> None:
     books = books_with(5)
-    assert books.top_up("acme", euros(7), "first") == ""
+    assert books.top_up("acme", euros("5.00"), "first") == ""
+    assert books.top_up("acme", euros(7), "first") == (
+        "account acme: reference 'first' is booked already, as top_up 5"
+    )
     assert books.balance("acme", "EUR") == 5
     assert books.top_up("acme", euros(7), "second") == ""
     books.open_account("b")
@@ -619,10 +621,10 @@ def test_a_reference_is_booked_once_for_each_account() -> None:
 @pytest.mark.parametrize(
     ("name", "amount", "reference", "said"),
     [
-        ("acme", euros(0), "r", "account acme: a top-up needs a reference and an amount above 0"),
-        ("acme", euros("-0.01"), "r", "account acme: a top-up needs a reference and an amount above 0"),
-        ("acme", euros("NaN"), "r", "account acme: a top-up needs a reference and an amount above 0"),
-        ("acme", euros(1), "", "account acme: a top-up needs a reference and an amount above 0"),
+        ("acme", euros(0), "r", "account acme: a movement needs a reference and an amount other than 0"),
+        ("acme", euros("-0.01"), "r", "account acme: top_up of -0.01: what takes away is an adjustment"),
+        ("acme", euros("NaN"), "r", "account acme: a movement needs a reference and an amount other than 0"),
+        ("acme", euros(1), "", "account acme: a movement needs a reference and an amount other than 0"),
         ("b", euros(1), "r", "account b: not known; create it first"),
         ("acme", Money(Decimal(1), "USD"), "r", "account acme: is kept in EUR, not USD"),
     ],
@@ -695,9 +697,11 @@ class Node:
             value = 0  # its reservation went back: a charge might be more than there is
         match kind:
             case "top_up":
-                if not books.is_booked(account, f"r{number}"):
+                before = books.booked(account, f"r{number}")
+                if before is None:
                     self.paid[account] += value
-                assert books.top_up(account, euros(value), f"r{number}") == ""
+                refused = before is not None and before.amount != value
+                assert bool(books.top_up(account, euros(value), f"r{number}")) == refused
             case "begin":
                 books.post(admission(call))
             case "answer":

@@ -37,6 +37,8 @@ server credit   no_credit           402 21  never
 server policy   source_not_allowed  403 21  end
 server policy   number_blocked      403 21  end
 server policy   destination_blocked 403 21  end
+server policy   account_disabled    403 21  end
+server policy   account_disabled    403 21  end
 server policy   no_rate             403 21  end
 server policy   rule                403 21  end
 server admin    operator            480 31  end

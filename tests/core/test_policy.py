@@ -7,12 +7,13 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
+from sidecar.core.account_terms import AccountKind
 from sidecar.core.policy import SERVER_FAILURES, Account, Peer, RouteRule, Routes, Share
 from sidecar.core.tariff import Deck
 from tests.policies import declared_policy
 
 ACME = Account(name="acme", currency="EUR", margin_floor=Decimal("0.2"))
-BELL = Account(name="bell", currency="USD", prepaid=True)
+BELL = Account(name="bell", currency="USD", kind=AccountKind.PREPAID)
 POLICY = declared_policy(
     accounts={"acme": ACME, "bell": BELL},
     account_addresses=[("192.0.2.0/24", "acme")],
@@ -40,7 +41,7 @@ def test_a_group_of_single_addresses_shares_its_dialogs_unless_it_is_said(
 
 
 def test_an_account_that_is_there_stays_as_it_is() -> None:
-    other = replace(ACME, prepaid=True)
+    other = replace(ACME, kind=AccountKind.PREPAID)
     assert POLICY.with_account(other) is POLICY
     made = POLICY.with_account(Account(name="made", currency="EUR"))
     assert made.account_terms("made").currency == "EUR"
@@ -49,7 +50,7 @@ def test_an_account_that_is_there_stays_as_it_is() -> None:
 
 
 def test_of_what_the_store_has_the_settings_hold() -> None:
-    stored = [replace(ACME, prepaid=True), Account(name="made", currency="EUR")]
+    stored = [replace(ACME, kind=AccountKind.PREPAID), Account(name="made", currency="EUR")]
     blocks = [("192.0.2.0/24", "made"), ("192.0.2.7/32", "made")]
     started = POLICY.with_stored(stored, blocks)
     assert {name: account.prepaid for name, account in started.accounts.items()} == {

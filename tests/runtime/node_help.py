@@ -259,6 +259,7 @@ async def a_node(folder: Path, vfs: str | None = None) -> AsyncIterator[Node]:
     clock, bridge, metrics = StoppedClock(), Bridge(), Metrics()
     store = SqliteStore.open(folder / "data", node="box", boot_id="boot", clock=clock, vfs=vfs)
     try:
+        await store.accounts.take_over([(one.terms, None) for one in loaded.policy.accounts.values()])
         faults: list[Exception] = []  # a test that causes one takes it out
         calls = Calls(
             policy=loaded.policy,

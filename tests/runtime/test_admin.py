@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from sidecar.adapters.deck_files import read_deck
 from sidecar.core.account_rules import AccountFrom, AccountRule, AccountRules
+from sidecar.core.account_terms import AccountKind
 from sidecar.core.audit import Operator
 from sidecar.core.commands import Release
 from sidecar.core.margin import ExchangeRate, ExchangeTable
@@ -239,8 +240,10 @@ async def test_a_reload_takes_over_tls_files_or_leaves_all_as_it_was(node: Node)
 
 
 async def test_an_account_is_made_topped_up_and_used_by_the_next_call(node: Node) -> None:
-    made = await node.admin.accounts.create(say.AccountCreateParams(name="acme", prepaid=True), ANN)
-    assert (made.currency, made.prepaid, balances(made)) == ("EUR", True, [("0", "EUR")])
+    made = await node.admin.accounts.create(
+        say.AccountCreateParams(name="acme", kind=AccountKind.PREPAID), ANN
+    )
+    assert (made.currency, made.kind, balances(made)) == ("EUR", "prepaid", [("0", "EUR")])
     assert node.calls.policy.accounts["acme"].prepaid
     booked = await node.admin.accounts.topup(
         say.AccountTopupParams(name="acme", amount="12.50", reference="invoice 7"), ANN
@@ -252,9 +255,9 @@ async def test_making_an_account_again_does_nothing_unless_the_terms_differ(node
     await node.admin.accounts.create(say.AccountCreateParams(name="acme"), ANN)
     await node.admin.accounts.create(say.AccountCreateParams(name="acme", currency="EUR"), ANN)
     for other in (
-        say.AccountCreateParams(name="acme", prepaid=True),
+        say.AccountCreateParams(name="acme", kind=AccountKind.PREPAID),
         say.AccountCreateParams(name="acme", currency="USD"),
-        say.AccountCreateParams(name="demo", prepaid=True),
+        say.AccountCreateParams(name="demo", kind=AccountKind.PREPAID),
     ):
         with pytest.raises(CommandError, match="other terms") as refused:
             await node.admin.accounts.create(other, ANN)
@@ -329,7 +332,7 @@ async def test_an_account_is_given_addresses_and_they_are_taken_away_again(node:
     assert await node.store.accounts.addresses() == (("192.0.2.0/24", "acme"), ("2001:db8::/32", "acme"))
     entries = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
     assert [(one.action, one.subject, decoded(one.before), decoded(one.after)) for one in entries] == [
-        ("account.create", "acme", None, {"currency": "EUR", "prepaid": False}),
+        ("account.create", "acme", None, {"currency": "EUR", "kind": "postpaid"}),
         ("account.address", "acme", None, {"block": "192.0.2.0/24"}),
         ("account.address", "acme", None, {"block": "2001:db8::/32"}),
         ("account.address", "demo", None, {"block": "192.0.2.7/32"}),
@@ -491,9 +494,15 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "node.gateways",
         "node.status",
         "account.create",
+        "account.set",
+        "account.enable",
+        "account.disable",
         "account.address",
         "account.show",
+        "account.list",
         "account.topup",
+        "account.adjust",
+        "account.ledger",
         "deck.reload",
         "deck.check",
         "deck.activate",
@@ -521,8 +530,8 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
 
 async def test_what_people_do_to_accounts_is_listed_with_who_did_it(node: Node) -> None:
     bob = Operator("bob", 0)
-    await node.admin.accounts.create(say.AccountCreateParams(name="acme", prepaid=True), ANN)
-    await node.admin.accounts.create(say.AccountCreateParams(name="acme", prepaid=True), bob)
+    await node.admin.accounts.create(say.AccountCreateParams(name="acme", kind=AccountKind.PREPAID), ANN)
+    await node.admin.accounts.create(say.AccountCreateParams(name="acme", kind=AccountKind.PREPAID), bob)
     topup = say.AccountTopupParams(name="acme", amount="5", reference="1")
     await node.admin.accounts.topup(topup, bob)
     await node.admin.accounts.topup(topup, ANN)
@@ -534,7 +543,7 @@ async def test_what_people_do_to_accounts_is_listed_with_who_did_it(node: Node) 
         "account.create",
         "acme",
     )
-    assert [bytes(made.before), bytes(made.after)] == [b"null", b'{"currency":"EUR","prepaid":true}']
+    assert [bytes(made.before), bytes(made.after)] == [b"null", b'{"currency":"EUR","kind":"prepaid"}']
     assert (paid.operator, paid.uid, paid.action, paid.subject) == ("bob", 0, "account.topup", "acme")
     assert bytes(paid.before) == b'{"balance":"0","currency":"EUR"}'
     assert bytes(paid.after) == b'{"balance":"5","currency":"EUR","reference":"1"}'

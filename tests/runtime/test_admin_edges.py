@@ -31,6 +31,7 @@ from sidecar.runtime.admin import Admin, Reread
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode_json
 from sidecar.wire.control import CommandError, ErrorCode
+from tests.adapters.store_calls import terms_of
 from tests.runtime.node_help import WALL_NS, Node, a_node
 
 ANN = Operator("ann", 1000)
@@ -253,9 +254,9 @@ async def test_a_deck_is_taken_over_where_none_was_and_noted_where_it_is_another
 
 async def test_an_account_that_only_the_store_knows_keeps_its_terms(node: Node) -> None:
     for name, currency, prepaid in (("other", "CHF", False), ("stored", "USD", True)):
-        await node.store.accounts.create(name, currency, prepaid)
+        await node.store.accounts.create(terms_of(name, currency, prepaid))
     shown = await node.admin.accounts.show(say.AccountShowParams(name="stored"), ANN)
-    assert (shown.name, shown.currency, shown.prepaid) == ("stored", "USD", True)
+    assert (shown.name, shown.currency, shown.kind) == ("stored", "USD", "prepaid")
     await topped_up(node, "stored")
     shown = await node.admin.accounts.show(say.AccountShowParams(name="stored"), ANN)
     assert [(one.amount, one.currency) for one in shown.balances] == [("5", "USD")]

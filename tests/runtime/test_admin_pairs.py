@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
+from sidecar.core.account_terms import AccountKind
 from sidecar.core.audit import Operator
 from sidecar.core.commands import Release
 from sidecar.core.rerate import rerate
@@ -51,7 +52,9 @@ class Create(Act):
         self.subject = f"made{self.number}"
 
     async def ask(self) -> None:
-        await self.node.admin.accounts.create(say.AccountCreateParams(name=self.subject, prepaid=True), ANN)
+        await self.node.admin.accounts.create(
+            say.AccountCreateParams(name=self.subject, kind=AccountKind.PREPAID), ANN
+        )
 
     async def check(self) -> None:
         assert self.node.calls.policy.accounts[self.subject].prepaid

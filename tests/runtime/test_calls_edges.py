@@ -37,6 +37,7 @@ from sidecar.ports import RecordFilter, UnavailableError
 from sidecar.runtime import calls
 from sidecar.wire import control as say
 from tests.adapters.sqlite_faulty_disk import FULL, faulty_disk
+from tests.adapters.store_calls import terms_of
 from tests.runtime.node_help import WALL_NS, Node, a_node, each_turn
 
 BROKEN = "sidecar_broken_promises_total"
@@ -356,7 +357,7 @@ async def test_while_the_journal_fails_refusals_are_only_counted(tmp_path: Path)
             node.calls.on_bridge_events([node.invite(1, "0044123", "demo")])
             while not node.store.failing:
                 with pytest.raises(UnavailableError):
-                    await node.store.accounts.create("other", "EUR", False)
+                    await node.store.accounts.create(terms_of("other", prepaid=False))
             node.calls.on_bridge_events([refused(node, node.invite(2, "0044123", "demo"))])
             assert node.counted("sidecar_calls_refused_total", detail="node_full") == 1
             disk.repair()

@@ -47,6 +47,16 @@ POLICY = (
         refused=True,
     ),
     Scenario(
+        name="server-account-disabled",
+        ladder="""
+            0      A INVITE
+        """,
+        policy={"accounts": account(disabled_by_command=True)},
+        cdr="server/policy/account_disabled 403 21 refused 0 message/observed",
+        wire="reject 403 21 account_disabled",
+        refused=True,
+    ),
+    Scenario(
         name="server-no-rate",
         ladder="""
             0      A INVITE 33123456

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sidecar.core.account_rules import AccountRule
+from sidecar.core.account_terms import AccountKind
 from sidecar.core.events import InviteReceived, LegIdentity
 from sidecar.core.identity import call_id_of
 from sidecar.core.policy import (
@@ -66,7 +67,8 @@ def deck(
 
 def account(**terms: Any) -> dict[str, Account]:
     """The terms of account `acme`, to which every call of `carrier` belongs."""
-    return {"acme": Account(**{"name": "acme", "currency": "EUR", **terms})}
+    kind = AccountKind.PREPAID if terms.pop("prepaid", False) else AccountKind.POSTPAID
+    return {"acme": Account(**{"name": "acme", "currency": "EUR", "kind": kind, **terms})}
 
 
 def gateways(alpha: Mapping[str, Any] = {}, beta: Mapping[str, Any] = {}) -> dict[str, Gateway]:

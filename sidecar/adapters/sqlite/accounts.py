@@ -3,18 +3,21 @@ call."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from sys import intern
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from sidecar.adapters.sqlite.batch import Batch
+from sidecar.adapters.sqlite.ledger import stored_terms
 from sidecar.adapters.sqlite.outbox import Write
 from sidecar.adapters.sqlite.reader import Reader
+from sidecar.core.account_terms import AccountTerms, check_terms
 from sidecar.core.audit import Change
-from sidecar.core.books import AccountTerms
+from sidecar.core.books import MovementKind
 from sidecar.core.terms import Money
-from sidecar.ports import AccountError, LedgerEntry, StoredAccount
+from sidecar.ports import AccountError, LedgerEntry
 
 ENTRIES_MAX = 1_000
 
@@ -26,17 +29,26 @@ class SqliteAccounts:
 
     async def create(
         self,
-        name: str,
-        currency: str,
-        prepaid: bool,
+        terms: AccountTerms,
         change: Change | None = None,
         addresses: Sequence[tuple[str, Change]] = (),
     ) -> None:
-        wanted = AccountTerms(name, currency, prepaid)
         # A refusal is a value inside the transaction, so that the other steps of the commit are not
         # disturbed.
-        if refusal := await self._write(lambda batch: _create(batch, wanted, change, addresses)):
+        if refusal := await self._write(lambda batch: _create(batch, terms, change, addresses)):
             raise AccountError(refusal)
+
+    async def take_over(
+        self, wanted: Sequence[tuple[AccountTerms, Change | None]], *, suspect: bool = False
+    ) -> None:
+        if wanted and (refusal := await self._write(lambda batch: _take_over(batch, wanted, suspect))):
+            raise AccountError(refusal)
+
+    async def change_terms(self, name: str, fields: Mapping[str, object], change: Change) -> AccountTerms:
+        changed = await self._write(lambda batch: _change_terms(batch, name, fields, change))
+        if isinstance(changed, str):
+            raise AccountError(changed)
+        return changed
 
     async def add_address(self, name: str, block: str, change: Change) -> None:
         if refusal := await self._write(lambda batch: _add_addresses(batch, name, [(block, change)])):
@@ -50,33 +62,19 @@ class SqliteAccounts:
         sql = "SELECT block, account FROM account_addresses WHERE ?1 IS NULL OR account = ?1 ORDER BY block"
         return await self._reader.ask(lambda connection: tuple(connection.execute(sql, (name,))))
 
-    async def create_all(self, wanted: Sequence[StoredAccount], *, suspect: bool = False) -> None:
-        """Those that are not there yet, in one transaction. `suspect`: they may have been there before."""
-        terms = [AccountTerms(account.name, account.currency, account.prepaid) for account in wanted]
-        refusals: list[str] = []
-        if terms:
-            refusals = await self._write(
-                lambda batch: [
-                    text for account in terms if (text := _opened(batch, account, suspect=suspect))
-                ]
-            )
-        if refusals:
-            raise AccountError(refusals[0])
-
-    async def top_up(self, name: str, amount: Money, reference: str, change: Change | None = None) -> Money:
-        balance = await self._write(lambda batch: batch.top_up(name, amount, reference, change))
+    async def book(
+        self, kind: MovementKind, name: str, amount: Money, reference: str, change: Change | None = None
+    ) -> Money:
+        balance = await self._write(lambda batch: _book(batch, kind, name, amount, reference, change))
         if isinstance(balance, str):
             raise AccountError(balance)
         return balance
 
-    async def stored(self, name: str | None = None) -> Sequence[StoredAccount]:
-        sql = "SELECT name, currency, prepaid FROM accounts WHERE ?1 IS NULL OR name = ?1 ORDER BY name"
-        return await self._reader.ask(
-            lambda connection: tuple(
-                StoredAccount(name=name, currency=intern(currency), prepaid=bool(prepaid))
-                for name, currency, prepaid in connection.execute(sql, (name,))
-            )
-        )
+    async def top_up(self, name: str, amount: Money, reference: str, change: Change | None = None) -> Money:
+        return await self.book(MovementKind.TOP_UP, name, amount, reference, change)
+
+    async def stored(self, name: str | None = None) -> Sequence[AccountTerms]:
+        return await self._reader.ask(lambda connection: stored_terms(connection, name))
 
     async def balance(self, name: str) -> Sequence[Money]:
         sql = "SELECT amount, currency FROM balances WHERE account = ? ORDER BY currency"
@@ -90,22 +88,15 @@ class SqliteAccounts:
         self, name: str, entries_max: int = 100, before_entry: int | None = None
     ) -> Sequence[LedgerEntry]:
         sql = (
-            "SELECT entry, booked_wall_ns, kind, amount, currency, balance, call_id, revision, reference"
-            " FROM ledger WHERE account = ? AND (?2 IS NULL OR entry < ?2) ORDER BY entry DESC LIMIT ?3"
+            "SELECT entry, booked_wall_ns, kind, amount, currency, balance, call_id, revision, reference,"
+            " operator, text FROM ledger"
+            " WHERE account = ? AND (?2 IS NULL OR entry < ?2) ORDER BY entry DESC LIMIT ?3"
         )
 
         values = (name, before_entry, max(1, min(entries_max, ENTRIES_MAX)))
         return await self._reader.ask(
             lambda connection: tuple(_entry(*row) for row in connection.execute(sql, values))
         )
-
-
-def _opened(batch: Batch, account: AccountTerms, *, suspect: bool) -> str:
-    is_new = batch.account(account.name) is None
-    refusal = batch.open_account(account, None)
-    if suspect and is_new and account.prepaid:
-        batch.suspense.suspect(account.name, account.currency)
-    return refusal
 
 
 def _create(
@@ -116,6 +107,38 @@ def _create(
         if refusal := _taken(batch, wanted.name, block):
             return refusal
     return batch.open_account(wanted, change) or _add_addresses(batch, wanted.name, addresses)
+
+
+def _take_over(batch: Batch, wanted: Sequence[tuple[AccountTerms, Change | None]], suspect: bool) -> str:
+    for terms, change in wanted:
+        known = batch.account(terms.name)
+        kept = terms if known is None else replace(terms, disabled_by_command=known.disabled_by_command)
+        if refusal := batch.set_terms(kept, change):
+            return refusal
+        if suspect and known is None and terms.is_bounded:
+            batch.suspense.suspect(terms.name, terms.currency)
+    return ""
+
+
+def _change_terms(
+    batch: Batch, name: str, fields: Mapping[str, object], change: Change
+) -> AccountTerms | str:
+    known = batch.account(name)
+    if known is None:
+        return f"account {name}: not known; create it first"
+    try:
+        wanted = replace(known, **fields)
+        check_terms(wanted)
+    except ValueError as error:
+        return f"account {name}: {error}"
+    return batch.set_terms(wanted, change) or wanted
+
+
+def _book(
+    batch: Batch, kind: MovementKind, name: str, amount: Money, reference: str, change: Change | None
+) -> Money | str:
+    refusal = batch.book(kind, name, amount, reference, change)
+    return refusal or Money(batch.balance(name, amount.currency), amount.currency)
 
 
 def _add_addresses(batch: Batch, name: str, addresses: Sequence[tuple[str, Change]]) -> str:
@@ -151,6 +174,8 @@ def _entry(
     call_id: bytes | None,
     revision: int | None,
     reference: str | None,
+    operator: str | None,
+    text: str | None,
 ) -> LedgerEntry:
     return LedgerEntry(
         entry=entry,
@@ -161,4 +186,6 @@ def _entry(
         call_id=str(UUID(bytes=call_id)) if call_id else None,
         revision=revision,
         reference=reference,
+        operator=operator,
+        text=text,
     )

@@ -28,14 +28,14 @@ from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.known import Known, Slot
 from sidecar.adapters.sqlite.ledger import Ledger
 from sidecar.adapters.sqlite.refusals import KeptRefusals
-from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys
+from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys, storable
 from sidecar.adapters.sqlite.sealing import Sealing, was_removed
 from sidecar.adapters.sqlite.suspense import Suspense
 from sidecar.adapters.sqlite.waiting import Waiting
+from sidecar.core.account_books import AccountPosting, Booked, book, open_account, set_terms
+from sidecar.core.account_terms import AccountTerms
 from sidecar.core.audit import Change
 from sidecar.core.books import (
-    AccountPosting,
-    AccountTerms,
     Charged,
     MovementKind,
     OpenCall,
@@ -43,10 +43,8 @@ from sidecar.core.books import (
     Posting,
     Record,
     forget,
-    open_account,
     post,
     revise,
-    top_up,
 )
 from sidecar.core.books_check import plain
 from sidecar.core.call import Call
@@ -187,19 +185,15 @@ class Batch:
 
     def open_account(self, wanted: AccountTerms, change: Change | None) -> str:
         """Empty, or why not."""
-        posting = open_account(wanted, self, change)
-        if isinstance(posting, str):
-            return posting
-        self._take_account(posting)
-        return ""
+        return self._take_account(open_account(wanted, self, change))
 
-    def top_up(self, name: str, amount: Money, reference: str, change: Change | None) -> Money | str:
-        """The balance after it, or why not."""
-        posting = top_up(name, amount, reference, self, change)
-        if isinstance(posting, str):
-            return posting
-        self._take_account(posting)
-        return Money(self.balance(name, amount.currency), amount.currency)
+    def set_terms(self, wanted: AccountTerms, change: Change | None) -> str:
+        return self._take_account(set_terms(wanted, self, change))
+
+    def book(
+        self, kind: MovementKind, name: str, amount: Money, reference: str, change: Change | None
+    ) -> str:
+        return self._take_account(book(kind, name, amount, reference, self, change))
 
     def audit(self, change: Change) -> None:
         """Note it in this transaction: for jobs that change something that core/books knows nothing of."""
@@ -207,14 +201,17 @@ class Batch:
 
     # --- the view: the file, and what this batch has posted -------------------------------------------------
 
+    def wall_ns(self) -> int:
+        return self._wall_ns
+
     def balance(self, account: str, currency: str) -> Decimal:
         return self.ledger.balance(account, currency)
 
     def account(self, name: str) -> AccountTerms | None:
         return self.ledger.account(name)
 
-    def is_booked(self, account: str, reference: str) -> bool:
-        return self.ledger.is_booked(account, reference)
+    def booked(self, account: str, reference: str) -> Booked | None:
+        return self.ledger.booked(account, reference)
 
     def open_call(self, call_id: UUID) -> OpenCall | None:
         slot = self._slot(call_id)
@@ -303,10 +300,13 @@ class Batch:
         if posting.outcome is not None:
             self.outcomes.append(posting.outcome)
 
-    def _take_account(self, posting: AccountPosting) -> None:
+    def _take_account(self, posting: AccountPosting | str) -> str:
+        if isinstance(posting, str):
+            return posting
         self.ledger.book_account(posting)
         if posting.change is not None:
             self._changes.append(posting.change)
+        return ""
 
     def _keep_call(self, posting: Posting) -> None:
         key, before, now = posting.call_id.int, self._slot(posting.call_id), posting.open_call
@@ -389,7 +389,7 @@ class Batch:
     def _audited(self, change: Change) -> tuple[object, ...]:
         by = change.operator
         texts = (change.action, change.subject, change.before, change.after, change.text)
-        return (self._boot.boot, self._wall_ns, _storable(by.name), by.uid, *map(_storable, texts))
+        return (self._boot.boot, self._wall_ns, storable(by.name), by.uid, *map(storable, texts))
 
     # --- open calls -----------------------------------------------------------------------------------------
 
@@ -455,8 +455,3 @@ def _is_aggregate(cdr: Cdr) -> bool:
 
 def _held(reserved: Money | None) -> tuple[str | None, str | None]:
     return (reserved.currency, plain(reserved.amount)) if reserved is not None else (None, None)
-
-
-def _storable(text: str | None) -> str | None:
-    """JSON may name lone surrogates, which SQLite cannot store."""
-    return text if text is None else text.encode(errors="backslashreplace").decode()

@@ -24,7 +24,7 @@ _ROWS = {
     "suppressed": f"SELECT entry, {_OPEN}, {_PERSONAL}"  # noqa: S608
     " FROM suppressed WHERE entry > ?1 AND entry <= ?2 ORDER BY entry",
     "ledger": "SELECT entry, boot, account, currency, kind, amount, balance, call_id, revision, reference,"
-    " booked_wall_ns FROM ledger WHERE entry > ?1 AND entry <= ?2 ORDER BY entry",
+    " booked_wall_ns, operator, text FROM ledger WHERE entry > ?1 AND entry <= ?2 ORDER BY entry",
     "audit": "SELECT entry, boot, at_wall_ns, operator, uid, action, subject, before, after, text"
     " FROM audit WHERE entry > ?1 AND entry <= ?2 ORDER BY entry",
 }
@@ -34,7 +34,7 @@ _STATE = {
     "open_calls": "SELECT slot, boot, call_id, kind, account, currency, reserved, granted_s, body"
     " FROM open_calls",
     "balances": "SELECT account, currency, amount FROM balances",
-    "accounts": "SELECT name, currency, prepaid FROM accounts",
+    "accounts": "SELECT name, currency, prepaid, terms FROM accounts",
     "account_addresses": "SELECT block, account FROM account_addresses",
 }
 OPEN_CALL = f"{_STATE['open_calls']} WHERE slot = ?"
@@ -106,10 +106,10 @@ class Draft:
     # --- what changes ---------------------------------------------------------------------------------------
 
     def put(self, table: str, row: Row) -> None:
-        self._state_sum = added(self._state_sum, (self._key.state(table, row),))
+        self._state_sum = added(self._state_sum, (self._key.state(table, trimmed(row)),))
 
     def take(self, table: str, row: Row) -> None:
-        self._state_sum = added(self._state_sum, (-self._key.state(table, row),))
+        self._state_sum = added(self._state_sum, (-self._key.state(table, trimmed(row)),))
 
     def put_open(self, slot: int, row: Row) -> None:
         """`row`: as OPEN_CALL gives it."""
@@ -221,7 +221,8 @@ def begin_chain(connection: apsw.Connection, key: ChainKey, wall_ns: int) -> Non
 def state_sum(connection: apsw.Connection, key: ChainKey) -> int:
     """Over the rows that are there."""
     return added(
-        0, (key.state(table, row) for table, sql in _STATE.items() for row in connection.execute(sql))
+        0,
+        (key.state(table, trimmed(row)) for table, sql in _STATE.items() for row in connection.execute(sql)),
     )
 
 
@@ -241,10 +242,18 @@ def stored_rows(
 
 def chained(table: str, row: tuple[object, ...], key: ChainKey) -> Row:
     if table in ("ledger", "audit"):
-        return row
+        return trimmed(row)
     *part, salt, erased = row[-_PERSONAL_COLUMNS:]
     digest = erased if erased is not None else key.personal(salt, part)  # type: ignore[arg-type]
     return (*row[:-_PERSONAL_COLUMNS], digest)
+
+
+def trimmed(row: Row) -> Row:
+    """Without NULLs at its end: rows of before a column was added are hashed as they were."""
+    last = len(row)
+    while last and row[last - 1] is None:
+        last -= 1
+    return row if last == len(row) else row[:last]
 
 
 def heads_of(connection: apsw.Connection) -> Heads:

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from sys import intern
 from uuid import UUID
 
 import apsw
+import msgspec
 
-from sidecar.adapters.sqlite.chain import Draft
-from sidecar.adapters.sqlite.rows import Table
+from sidecar.adapters.sqlite.chain import Draft, trimmed
+from sidecar.adapters.sqlite.rows import Table, storable
+from sidecar.core.account_books import AccountPosting, Booked
+from sidecar.core.account_terms import AccountKind, AccountTerms
 from sidecar.core.amounts import EXACT
-from sidecar.core.books import ZERO, AccountPosting, AccountTerms, Charged, Movement, MovementKind
+from sidecar.core.books import ZERO, Charged, Movement, MovementKind
 from sidecar.core.books_check import plain
+from sidecar.core.chain import Row
 
 LEDGER = Table(
     "ledger",
@@ -34,10 +39,13 @@ LEDGER = Table(
         "revision",
         "reference",
         "booked_wall_ns",
+        "operator",
+        "text",
     ),
 )
 BALANCES = Table("balances", ("account", "currency", "boot", "amount"), replace=True)
-ACCOUNTS = Table("accounts", ("name", "currency", "prepaid", "boot", "created_wall_ns"))
+ACCOUNTS = Table("accounts", ("name", "currency", "prepaid", "terms", "boot", "created_wall_ns"))
+_TERMS = "SELECT name, currency, prepaid, terms FROM accounts"
 
 
 class Ledger:
@@ -50,8 +58,10 @@ class Ledger:
         self._stored: dict[tuple[str, str], str] = {}  # as the rows of the file have them
         self._moved: set[tuple[str, str]] = set()
         self._charged: dict[int, dict[tuple[str, str], Decimal]] = {}  # by UUID.int
-        self._accounts: dict[str, AccountTerms] = {}  # made in this transaction
-        self._references: set[tuple[str, str]] = set()  # booked in it
+        self._accounts: dict[str, AccountTerms | None] = {}  # as they stand in this transaction
+        self._opened: list[AccountTerms] = []  # in it
+        self._references: dict[tuple[str, str], Booked] = {}  # booked in it
+        self._changed: set[str] = set()  # accounts whose terms were
         self._rows: list[tuple[object, ...]] = []
 
     def balance(self, account: str, currency: str) -> Decimal:
@@ -74,18 +84,24 @@ class Ledger:
         return {key: amount for key, amount in found.items() if amount}
 
     def account(self, name: str) -> AccountTerms | None:
-        row = self._connection.execute(
-            "SELECT currency, prepaid FROM accounts WHERE name = ?", (name,)
-        ).fetchone()
-        return AccountTerms(name, row[0], bool(row[1])) if row else self._accounts.get(name)
+        if name not in self._accounts:
+            row = self._connection.execute(f"{_TERMS} WHERE name = ?", (name,)).fetchone()
+            self._accounts[name] = terms_of(row) if row else None
+        return self._accounts[name]
 
-    def is_booked(self, account: str, reference: str) -> bool:
+    def booked(self, account: str, reference: str) -> Booked | None:
         key = (account, reference)
+        if key in self._references:
+            return self._references[key]
         sql = (
-            "SELECT 1 FROM ledger WHERE account = ?1 AND reference = ?2"
-            " UNION ALL SELECT 1 FROM kept_references WHERE account = ?1 AND reference = ?2"
+            "SELECT kind, amount FROM ledger WHERE account = ?1 AND reference = ?2"
+            " UNION ALL SELECT kind, amount FROM kept_references WHERE account = ?1 AND reference = ?2"
         )
-        return key in self._references or self._connection.execute(sql, key).fetchone() is not None
+        row = self._connection.execute(sql, key).fetchone()
+        if row is None:
+            return None
+        kind, amount = row
+        return Booked(kind and MovementKind(kind), amount and Decimal(amount))
 
     def book(self, movements: Sequence[Movement]) -> None:
         """Movements that core/books decided on, in view of this ledger."""
@@ -98,7 +114,8 @@ class Ledger:
                 charged = self._charged[call_id.int]
                 charged[key] = EXACT.subtract(charged.get(key, ZERO), movement.amount)
             if movement.reference is not None:
-                self._references.add((movement.account, movement.reference))
+                key = (movement.account, movement.reference)
+                self._references[key] = Booked(movement.kind, movement.amount)
             self._rows.append(
                 (
                     self._boot,
@@ -111,24 +128,26 @@ class Ledger:
                     movement.revision,
                     movement.reference,
                     self._wall_ns,
+                    storable(movement.operator),
+                    storable(movement.text),
                 )
             )
 
     def book_account(self, posting: AccountPosting) -> None:
-        opened = posting.opened
-        if opened is not None:
+        if (opened := posting.opened) is not None:
             self._accounts[opened.name] = opened
+            self._opened.append(opened)
             self.balance(opened.name, opened.currency)  # seen before anything moves it
             self._moved.add((opened.name, opened.currency))
+        if (changed := posting.changed) is not None:
+            self._accounts[changed.name] = changed
+            self._changed.add(changed.name)
         self.book(posting.movements)
 
-    def flush(self) -> Sequence[tuple[object, ...]]:
+    def flush(self) -> Sequence[Row]:
         """Returns the movements, for the chain."""
-        boot, wall_ns, chain = self._boot, self._wall_ns, self._chain
-        made = [(one.name, one.currency, int(one.prepaid), boot, wall_ns) for one in self._accounts.values()]
-        ACCOUNTS.write(self._connection, made)
-        for name, currency, prepaid, *_ in made:
-            chain.put("accounts", (name, currency, prepaid))
+        boot, chain = self._boot, self._chain
+        self._write_accounts()
         rows = [(entry, *row) for entry, row in enumerate(self._rows, chain.next_ledger)]
         LEDGER.write(self._connection, rows)
         moved = [(*key, plain(self._balances[key])) for key in sorted(self._moved)]
@@ -137,7 +156,26 @@ class Ledger:
                 chain.take("balances", (account, currency, stored))
             chain.put("balances", (account, currency, amount))
         BALANCES.write(self._connection, [(a, c, boot, amount) for a, c, amount in moved])
-        return rows
+        return [trimmed(row) for row in rows]
+
+    def _write_accounts(self) -> None:
+        boot, wall_ns, chain = self._boot, self._wall_ns, self._chain
+        made = {one.name: _row(self._accounts[one.name] or one) for one in self._opened}
+        ACCOUNTS.write(self._connection, [(*row, boot, wall_ns) for row in made.values()])
+        for row in made.values():
+            chain.put("accounts", row)
+        for name in sorted(self._changed - made.keys()):
+            for before in self._connection.execute(f"{_TERMS} WHERE name = ?", (name,)):
+                chain.take("accounts", before)
+            changed = self._accounts[name]
+            if changed is None:
+                raise AssertionError(f"account {name} was changed, and is not there")
+            _, currency, prepaid, terms = row = _row(changed)
+            chain.put("accounts", row)
+            self._connection.execute(
+                "UPDATE accounts SET currency = ?, prepaid = ?, terms = ? WHERE name = ?",
+                (currency, prepaid, terms, name),
+            )
 
     def _read_charged(self, call_id: UUID) -> dict[tuple[str, str], Decimal]:
         rows = self._connection.execute(
@@ -149,3 +187,32 @@ class Ledger:
             key = (account, currency)
             sums[key] = EXACT.subtract(sums.get(key, ZERO), Decimal(amount))
         return sums
+
+
+# --- terms as rows ------------------------------------------------------------------------------------------
+
+_JSON = msgspec.json.Encoder(order="sorted")
+_Row = tuple[str, str, int, str | None]
+
+
+def _row(terms: AccountTerms) -> _Row:
+    """Name, currency, whether it is prepaid, and the rest as JSON."""
+    rest = msgspec.to_builtins(terms)
+    del rest["name"], rest["currency"]
+    if terms.prepaid:
+        del rest["kind"]
+    return terms.name, terms.currency, int(terms.prepaid), _JSON.encode(rest).decode() if rest else None
+
+
+def terms_of(row: _Row) -> AccountTerms:
+    name, currency, prepaid, rest = row
+    said = msgspec.json.decode(rest) if rest else {}
+    if prepaid:
+        said["kind"] = AccountKind.PREPAID
+    return msgspec.convert({**said, "name": name, "currency": intern(currency)}, AccountTerms, strict=False)
+
+
+def stored_terms(connection: apsw.Connection, name: str | None = None) -> Sequence[AccountTerms]:
+    """Of the one of that name, or of all."""
+    rows = connection.execute(f"{_TERMS} WHERE ?1 IS NULL OR name = ?1 ORDER BY name", (name,))
+    return tuple(map(terms_of, rows))

@@ -50,6 +50,11 @@ def sound(body: bytes, crc: int, name: str) -> bytes:
     return body
 
 
+def storable(text: str | None) -> str | None:
+    """JSON may name lone surrogates, which SQLite cannot store."""
+    return text if text is None else text.encode(errors="backslashreplace").decode()
+
+
 def delete_keys(connection: apsw.Connection, table: str, column: str, keys: Sequence[int]) -> None:
     for part in _parts(keys):
         connection.execute(_delete_sql(table, column, len(part)), part)

@@ -20,6 +20,7 @@ from sidecar.adapters.sqlite.batch import SEARCHED, searched
 from sidecar.adapters.sqlite.chain_check import by_id, verify_part, wrong_state
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import StoreError, connect, move_wal, synced
+from sidecar.adapters.sqlite.ledger import terms_of
 from sidecar.adapters.sqlite.mend import Mender
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, run_steps
 from sidecar.adapters.sqlite.page_one import give_page_one, is_damaged, kept_schema
@@ -433,15 +434,22 @@ def _balances(source: apsw.Connection) -> dict[tuple[str, str], Decimal]:
 
 
 def _copy_accounts(source: apsw.Connection, target: apsw.Connection) -> None:
-    try:
-        rows = source.execute(
-            "SELECT name, boot, currency, prepaid, created_wall_ns FROM accounts"
-        ).fetchall()
-    except _UNREADABLE:
-        # Whose balance was topped up was an account; that it was prepaid is the safe guess.
-        rows = target.execute(
-            "SELECT DISTINCT account, min(boot), currency, 1, min(booked_wall_ns) FROM ledger"
-            " WHERE kind = 'top_up' GROUP BY account"
-        ).fetchall()
+    columns = ["name", "boot", "currency", "prepaid", "created_wall_ns"]
+    columns += [name for _, name, *_ in target.execute("PRAGMA table_info(accounts)") if name == "terms"]
+    rows: list[Row] = []
+    with suppress(*_UNREADABLE):
+        rows = source.execute(f"SELECT {', '.join(columns)} FROM accounts").fetchall()  # noqa: S608
+    places = ", ".join("?" * len(columns))
     for row in rows:
-        target.execute("INSERT OR IGNORE INTO accounts VALUES (?, ?, ?, ?, ?)", row)
+        with suppress(ValueError, TypeError):
+            terms_of((row[0], row[2], row[3], row[5] if len(row) > 5 else None))  # type: ignore[arg-type]
+            target.execute(
+                f"INSERT OR IGNORE INTO accounts ({', '.join(columns)}) VALUES ({places})",  # noqa: S608
+                row,
+            )
+    # Whose balance was topped up was an account; that it was prepaid is the safe guess.
+    target.execute(
+        "INSERT OR IGNORE INTO accounts (name, boot, currency, prepaid, created_wall_ns)"
+        " SELECT account, min(boot), currency, 1, min(booked_wall_ns) FROM ledger"
+        " WHERE kind = 'top_up' GROUP BY account"
+    )

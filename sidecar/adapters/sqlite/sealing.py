@@ -129,9 +129,11 @@ def movements(connection: apsw.Connection, after: int, until: int) -> Iterator[d
         revision,
         reference,
         at,
+        operator,
+        text,
     ) in connection.execute(
-        "SELECT entry, account, currency, kind, amount, balance, call_id, revision, reference, booked_wall_ns"
-        " FROM ledger WHERE entry > ? AND entry <= ? ORDER BY entry",
+        "SELECT entry, account, currency, kind, amount, balance, call_id, revision, reference,"
+        " booked_wall_ns, operator, text FROM ledger WHERE entry > ? AND entry <= ? ORDER BY entry",
         (after, until),
     ):
         yield {
@@ -145,6 +147,8 @@ def movements(connection: apsw.Connection, after: int, until: int) -> Iterator[d
             "revision": revision,
             "reference": reference,
             "booked_wall_ns": at,
+            "operator": operator,
+            "text": text,
         }
 
 
@@ -252,8 +256,8 @@ def _carry(connection: apsw.Connection, cut: Cut, wall_ns: int) -> None:
             kept.removed = kept.removed or before
         kept.calls[call_id, of] = (entry, EXACT.add(sums, Decimal(amount)), revision)
     connection.execute(
-        "INSERT OR IGNORE INTO kept_references (account, reference)"
-        " SELECT account, reference FROM ledger WHERE entry <= ? AND reference IS NOT NULL",
+        "INSERT OR IGNORE INTO kept_references (account, reference, kind, amount)"
+        " SELECT account, reference, kind, amount FROM ledger WHERE entry <= ? AND reference IS NOT NULL",
         (heads.ledger,),
     )
     connection.execute("DELETE FROM ledger WHERE entry <= ?", (heads.ledger,))
@@ -275,6 +279,19 @@ def _rows(key: _Key, kept: _Kept, wall_ns: int) -> list[tuple[object, ...]]:
     for entry, kind, amount, of_call, revision in sorted(rows, key=lambda row: row[0]):
         balance = EXACT.add(balance, amount)
         written.append(
-            (entry, kept.boot, *key, kind, plain(amount), plain(balance), of_call, revision, None, wall_ns)
+            (
+                entry,
+                kept.boot,
+                *key,
+                kind,
+                plain(amount),
+                plain(balance),
+                of_call,
+                revision,
+                None,
+                wall_ns,
+                None,
+                None,
+            )
         )
     return written

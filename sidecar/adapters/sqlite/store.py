@@ -483,7 +483,9 @@ def _event(outcome: Outcome, mono_ns: int, wall_ns: int) -> CallEvent:
             final=outcome.final,
         )
     if outcome.kind is OutcomeKind.CREDIT_REFUSED:
-        return CreditRefused(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
+        return CreditRefused(
+            call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns, detail=outcome.detail, rule=outcome.rule
+        )
     return StepFailed(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
 
 

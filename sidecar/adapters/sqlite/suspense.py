@@ -59,7 +59,7 @@ class Suspense:
         return [
             one
             for one in suspended(self._connection, account)
-            if not self._ledger.is_booked(account, suspense_reference(one.entry))
+            if self._ledger.booked(account, suspense_reference(one.entry)) is None
         ]
 
     def suspect(self, account: str, currency: str) -> None:

@@ -4,8 +4,8 @@ must bring over, and what the store told of them on the day they were written.
 `python -m tests.adapters.journals.make schema-1` wrote `schema-1-closed.tar.xz` and `schema-1-killed.tar.xz`
 with the code of commit 2f5b010; those of schema 2 are of 0f9c325, those of schema 3 of f4eef51, those
 of schema 4 of 2ebe750, those of schema 6 of 5cb8fbd, those of schema 7 of d5c50f9, those of schema 8 of
-67dbb28. Before a migration lands, the code before it writes the files of its schema; files that are here are
-never made again.
+67dbb28, those of schema 9 of 6c9741a. Before a migration lands, the code before it writes the files of its
+schema; files that are here are never made again.
 
 `closed` was closed cleanly with calls open, in its second epoch and third boot. `killed` is the same file
 after one more boot, which ended by SIGKILL: what that boot wrote is in the WAL beside it alone.
@@ -55,6 +55,7 @@ from tests.adapters.store_calls import (
     ended,
     ending,
     entry,
+    terms_of,
     whole_call,
 )
 
@@ -82,8 +83,8 @@ def refused(call: Call) -> Call:
 
 
 async def first_boot(store: SqliteStore) -> None:
-    await store.accounts.create("acme", "EUR", prepaid=True)
-    await store.accounts.create("beta", "EUR", prepaid=False)
+    await store.accounts.create(terms_of("acme"))
+    await store.accounts.create(terms_of("beta", prepaid=False))
     await store.accounts.top_up("acme", Money(Decimal("125.50"), "EUR"), "invoice 1")
     await store.accounts.top_up("acme", Money(Decimal("0.123456"), "EUR"), "invoice 2")
     await store.audit.write(
@@ -169,7 +170,7 @@ async def told_of(store: SqliteStore, open_calls: Sequence[Call]) -> dict[str, A
         "waiting": [row.seq for row in await store.outbox.pending(0, 1_000)],
         "dead": [[one.seq, one.reason_code] for one in await store.outbox.dead_letters()],
         "open": [whole(call) for call in open_calls],
-        "accounts": msgspec.to_builtins(await store.accounts.stored()),
+        "accounts": [whole(account) for account in await store.accounts.stored()],
         "balances": {
             name: [f"{money.amount:f}" for money in await store.accounts.balance(name)] for name in ACCOUNTS
         },

@@ -1,0 +1,87 @@
+"""On what terms an account pays: what the books must know of it, in the transaction that spends its money.
+
+Terms are in the store, whether the settings or a command made the account: where both have the name, the
+settings hold, but for `disabled_by_command`, which only a command changes.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from sidecar.core.amounts import check_currency, plain_amount
+from sidecar.core.terms import Word
+from sidecar.core.windows import check_zone
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class AccountKind(Word):
+    """Prepaid: as far as the balance goes. Postpaid: as far as its limit goes, if it has one. Free: nothing
+    is charged."""
+
+    PREPAID = "prepaid"
+    POSTPAID = "postpaid"
+    FREE = "free"
+
+
+class AccountTerms(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """`credit_limit` is how far the balance may go below 0: of a prepaid account its overdraft (None: 0), of
+    a postpaid one its limit (None: there is none). Its life is half-open: from `valid_from` up to
+    `valid_to`."""
+
+    name: str
+    currency: str
+    kind: AccountKind = AccountKind.POSTPAID
+    credit_limit: Decimal | None = None
+    enabled: bool = True
+    disabled_by_command: bool = False
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    zone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        if self.kind is AccountKind.FREE and self.credit_limit is not None:
+            raise ValueError("a free account has no credit limit: nothing is charged to it")
+        for at in (self.valid_from, self.valid_to):
+            if at is not None and at.tzinfo is None:
+                raise ValueError(f"{at.isoformat()} has no offset")
+        if self.valid_from is not None and self.valid_to is not None and self.valid_from >= self.valid_to:
+            raise ValueError("valid_to is not after valid_from")
+
+    @property
+    def prepaid(self) -> bool:
+        return self.kind is AccountKind.PREPAID
+
+    @property
+    def floor(self) -> Decimal | None:
+        """The balance below which nothing is spent; None: there is none."""
+        if self.credit_limit is None:
+            return Decimal(0) if self.prepaid else None
+        return -self.credit_limit
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether its calls reserve what they may cost before they cost it."""
+        return self.floor is not None
+
+    def is_open_at(self, wall_ns: int) -> bool:
+        """Whether it may have calls then."""
+        if not self.enabled or self.disabled_by_command:
+            return False
+        if self.valid_from is None and self.valid_to is None:
+            return True
+        at = _EPOCH + timedelta(microseconds=wall_ns // 1_000)
+        return (self.valid_from is None or self.valid_from <= at) and (
+            self.valid_to is None or at < self.valid_to
+        )
+
+
+def check_terms(terms: AccountTerms) -> None:
+    """What a person may have got wrong beside what cannot be built; ValueError for people."""
+    check_currency(terms.currency)
+    check_zone(terms.zone)
+    if terms.credit_limit is not None:
+        plain_amount("credit_limit", terms.credit_limit)
