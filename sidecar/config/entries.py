@@ -159,7 +159,7 @@ class Peers(Table, frozen=True, kw_only=True):
         bool,
         "Its From tells who calls, to decks that ask (`caller_prefix`). Otherwise the number that it asserts "
         "does, where it has `asserts_identity`; all other callers are of the surcharge class.",
-    ] = False
+    ]
     liveness: Annotated[
         LivenessCheck,
         "How it shows in a call that it is there: `any` message in its dialog, where it is asked by OPTIONS "

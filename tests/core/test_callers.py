@@ -88,7 +88,7 @@ def test_a_row_without_a_match_in_its_period_gives_way_to_a_shorter_caller() -> 
 
 
 def test_rows_that_hold_at_one_time_for_one_caller_contradict() -> None:
-    with pytest.raises(ValueError, match="two rates for the prefix '44'"):
+    with pytest.raises(ValueError, match="two rows that differ begin at the same time"):
         Deck("one", [rate("44", "0.01", "33"), rate("44", "0.02", "33")])
     assert len(Deck("one", [rate("44", "0.01", "33"), rate("44", "0.02", "34")])) == 2
 
