@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 TALK = re.compile(r"[0-9]{1,8}(\.[0-9]{1,9})?")
 STRIP_MAX = 32
 DECIMALS_MAX = 9
+CallerOption = Annotated[
+    str | None,
+    typer.Option("--caller", metavar="DIGITS", help="Who calls, E.164, for a deck that asks; or surcharge."),
+]
 
 
 def cost(
@@ -33,12 +37,7 @@ def cost(
     rate_by: Annotated[
         RateBy, typer.Option("--rate-by", help="What is rated of a number with npdi and rn (RFC 4694).")
     ] = RateBy.DIALLED,
-    caller: Annotated[
-        str | None,
-        typer.Option(
-            "--caller", metavar="DIGITS", help="Who calls, E.164, for a deck that asks; else `surcharge`."
-        ),
-    ] = None,
+    caller: CallerOption = None,
     rounding: Annotated[
         Rounding, typer.Option("--rounding", help="How the charge is rounded.")
     ] = Rounding.HALF_UP,
@@ -57,18 +56,14 @@ def cost(
     from sidecar.adapters.deck_files import DeckRefusedError, parse_stamp, read_deck
     from sidecar.core.numbers import StripPlan, billed_number
     from sidecar.core.rating import RatingTerms, amount_text, charge, hold_seconds
-    from sidecar.core.tariff import SURCHARGE, check_caller_prefix, format_steps
+    from sidecar.core.tariff import format_steps
 
     talk_ms = _talk_ms(seconds, as_json=as_json)
     try:
         when = datetime.now(UTC) if at is None else parse_stamp(at)
     except ValueError as error:
         fail(Exit.USAGE, f"--at: {error}", as_json=as_json)
-    caller = caller or SURCHARGE
-    try:
-        check_caller_prefix(caller)
-    except ValueError as error:
-        fail(Exit.USAGE, f"--caller: {error}", as_json=as_json)
+    caller = caller_looked_up(caller, as_json=as_json)
     try:
         rates = read_deck(deck)
     except DeckRefusedError as error:
@@ -100,6 +95,17 @@ def cost(
         return
     for name, value in answer.items():
         typer.echo(printable(f"{name:<14} {value}"))
+
+
+def caller_looked_up(caller: str | None, *, as_json: bool) -> str:
+    """What a deck is asked by; ends the command where it is no number."""
+    from sidecar.core.tariff import SURCHARGE, check_caller_prefix
+
+    try:
+        check_caller_prefix(caller or SURCHARGE)
+    except ValueError as error:
+        fail(Exit.USAGE, f"--caller: {error}", as_json=as_json)
+    return caller or SURCHARGE
 
 
 def _explanation(

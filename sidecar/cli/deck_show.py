@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sidecar.cli.cost import CallerOption, caller_looked_up
 from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption
 from sidecar.cli.deck_force import DeckArgument, read_named, read_stored, stored_decks
 from sidecar.cli.journal import moment_of
@@ -40,6 +41,7 @@ def show(
     at: Annotated[
         str | None, typer.Option("--at", metavar="TIME", help="With --number: then, instead of now.")
     ] = None,
+    caller: CallerOption = None,
     limit: LimitOption = 100,
     as_json: JsonOption = False,
     socket: SocketOption = None,
@@ -63,8 +65,9 @@ def show(
         fail(Exit.USAGE, f"--number: {number!r} is not digits", as_json=as_json)
     decks = list(_decks_from(store, deck, when, socket, config, as_json))
     found = decks[0][1]
-    rates = list(found.candidates(number, when))
-    coming = list(_coming(decks, number))
+    caller = caller_looked_up(caller, as_json=as_json)
+    rates = list(found.candidates(number, when, caller))
+    coming = list(_coming(decks, number, caller))
     if as_json:
         print_json(
             {
@@ -104,7 +107,9 @@ def _decks_from(
             yield one.at, read_stored(store, one.revision, as_json)
 
 
-def _coming(decks: list[tuple[datetime, Deck]], number: str) -> Iterator[tuple[datetime, str, Rate | None]]:
+def _coming(
+    decks: list[tuple[datetime, Deck]], number: str, caller: str
+) -> Iterator[tuple[datetime, str, Rate | None]]:
     """Which rate holds from when on: the first now, then each change."""
     told: tuple[str, Rate | None] | None = None
     ends: list[tuple[datetime, Deck] | None] = [*decks[1:], None]
@@ -115,7 +120,7 @@ def _coming(decks: list[tuple[datetime, Deck]], number: str) -> Iterator[tuple[d
         for at in sorted(times):
             if following is not None and at >= following[0]:
                 break
-            rate_then = deck.match(number, at)
+            rate_then = deck.match(number, at, caller)
             if told != (deck.revision, rate_then):
                 told = (deck.revision, rate_then)
                 yield at, deck.revision, rate_then

@@ -66,9 +66,9 @@ def rated_caller(invite: InviteReceived, peer: Peer | None) -> RatedCaller:
     return RatedCaller(number=number, basis=CallerBasis.TRUSTED if asserted is None else CallerBasis.ASSERTED)
 
 
-def caller_of(cdr: Cdr) -> RatedCaller | None:
-    """As the record has it; None in one of an earlier version."""
-    return None if cdr.caller_basis is None else RatedCaller(number=cdr.caller.billed, basis=cdr.caller_basis)
+def caller_of(cdr: Cdr) -> RatedCaller:
+    """As the record has it. In one of an earlier version there is the From, and nobody who vouches for it."""
+    return RatedCaller(number=cdr.caller.billed, basis=cdr.caller_basis or CallerBasis.FORGEABLE)
 
 
 def _is_of_a_country(number: str) -> bool:

@@ -16,6 +16,7 @@ from heapq import nlargest
 import msgspec
 
 from sidecar.core.amounts import EXACT
+from sidecar.core.callers import caller_of
 from sidecar.core.cdr import Cdr
 from sidecar.core.deck_diff import RateChange, Word, deck_changes, minute_cost
 from sidecar.core.explain_call import answered_at, terms_of
@@ -187,7 +188,7 @@ def calls_impact(
         ):
             continue
         found.calls += 1
-        rate = deck.match(line.billed_number, at)
+        rate = deck.match(line.billed_number, at, caller_of(cdr).looked_up)
         if line.total is not None and line.currency is not None:
             before[line.currency] += line.total
         if rate is None:

@@ -175,10 +175,9 @@ def _number(received: str, line: ChargeRecord) -> list[str]:
 
 
 def _class(cdr: Cdr, line: ChargeRecord) -> list[str]:
-    known, said = caller_of(cdr), line.caller_class
-    if said is None or known is None:
+    asked, said = caller_of(cdr).looked_up, line.caller_class
+    if said is None:
         return []
-    asked = known.looked_up
     fits = said == asked if SURCHARGE in (said, asked) else asked.startswith(said)
     return [] if fits else [f"the row is for callers {said}, and the caller is {asked}"]
 

@@ -147,3 +147,15 @@ def test_a_bad_deck_is_exit_code_2_and_names_row_and_column(tmp_path: Path) -> N
     assert "row 5, column price_per_minute" in result.stderr
     assert "row 6, column prefix" in result.stderr
     assert run("44123", "--seconds", "60", "--deck", tmp_path / "none.csv").exit_code == 2
+
+
+def test_a_deck_that_asks_is_told_who_calls(tmp_path: Path) -> None:
+    path = tmp_path / "by-caller.csv"
+    head = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s,caller_prefix\n"
+    path.write_text(f"{head}44,UK,EUR,0,0.1,60,60,33\n44,UK,EUR,0,0.3,60,60,surcharge\n")
+    for words, charge in ((("--caller", "33612"), "0.100000"), ((), "0.300000")):
+        result = run("4420", "--seconds", 60, "--deck", path, "--json", *words)
+        assert json.loads(result.stdout)["charge"] == charge
+    assert run("4420", "--seconds", 60, "--deck", path, "--caller", "49").exit_code == 1
+    refused = run("4420", "--seconds", 60, "--deck", path, "--caller", "0049")
+    assert (refused.exit_code, "--caller: caller_prefix '0049'" in refused.stderr) == (2, True)

@@ -89,6 +89,19 @@ def test_a_deck_is_shown_whole_or_for_a_number(node: Node) -> None:
     assert "4930" in node.run("show", "sell").stdout
 
 
+def test_a_deck_that_asks_who_calls_is_shown_for_a_caller(node: Node) -> None:
+    rows = "44,UK,EUR,0,0.1,1,1,33\n44,UK,EUR,0,0.3,1,1,surcharge\n"
+    head = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s,caller_prefix\n"
+    node.run("import", node.file("a.csv", head + rows), "--activate", "sell")
+    for caller, found in (("33612", "33"), (None, "surcharge")):
+        (rate,) = node.json("show", "sell", "--number", "4420", *(["--caller", caller] if caller else []))[
+            "rates"
+        ]
+        assert rate["caller_prefix"] == found
+    assert node.run("show", "sell", "--number", "4420", "--caller", "49").exit_code == 1
+    assert node.run("show", "sell", "--number", "4420", "--caller", "+49").exit_code == 2
+
+
 def test_a_difference_is_shown_and_is_exit_code_1(node: Node) -> None:
     first = node.json("import", node.file("a.csv", FIRST))["revision"]
     second = node.json("import", node.file("b.csv", SECOND))["revision"]

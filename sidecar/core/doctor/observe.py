@@ -79,7 +79,7 @@ def observed_of(cdr: Cdr) -> Iterator[Observed]:
             billed=line.billed_number,
             other=billed.get(ChargeSide.BUY if sold else ChargeSide.SELL),
             caller=cdr.caller.billed,
-            rated_caller=known.looked_up if (known := caller_of(cdr)) else SURCHARGE,
+            rated_caller=caller_of(cdr).looked_up,
             prefix=line.prefix,
             deck_revision=line.deck_revision,
             free=line.rating_status is RatingStatus.FREE,
