@@ -217,7 +217,7 @@ async def test_a_flipped_bit_in_a_record_is_never_read_as_one(tmp_path: Path) ->
     await filled(tmp_path)
     ((body,),) = asked(tmp_path, "SELECT body FROM cdr_bodies WHERE seq = 3")
     assert isinstance(body, bytes)
-    at = body.index(b"0.07259") + 6
+    at = len(body) // 2
     flipped = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
     async with opened(tmp_path, boot_id="next") as watched:
         asked(tmp_path, "UPDATE cdr_bodies SET body = ? WHERE seq = 3", flipped)
@@ -314,7 +314,7 @@ async def test_a_lost_record_above_the_mark_is_no_row_that_waits(tmp_path: Path)
     await filled(tmp_path)
     async with opened(tmp_path, boot_id="acknowledging") as watched:
         await watched.store.outbox.acknowledge(list(range(1, 5)), [])
-    overwritten(tmp_path, pages_of(tmp_path, "cdr_bodies")[20:21])
+    overwritten(tmp_path, pages_of(tmp_path, "cdr_bodies")[5:6])
     async with opened(tmp_path, boot_id="next") as watched:
         assert watched.store.salvage is not None
         lost = watched.store.salvage.lost_seqs

@@ -27,6 +27,7 @@ from sidecar.adapters.sqlite.erasing import Erasing
 from sidecar.adapters.sqlite.file import Boot
 from sidecar.adapters.sqlite.known import Known, Slot
 from sidecar.adapters.sqlite.ledger import Ledger
+from sidecar.adapters.sqlite.packing import packed
 from sidecar.adapters.sqlite.refusals import KeptRefusals
 from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys, storable
 from sidecar.adapters.sqlite.sealing import Sealing, was_removed
@@ -126,7 +127,7 @@ class _Written(msgspec.Struct, frozen=True, gc=False):
     seq: int  # 0: kept back
     opened: tuple[object, ...]  # what the chain holds as it is
     numbers: tuple[object, ...]  # what it holds by a digest alone, and the body
-    body: bytes
+    body: bytes  # packed
     crc: int
 
 
@@ -354,12 +355,13 @@ class Batch:
 
     def _row_of(self, cdr: Cdr, body: bytes, seq: int = 0) -> _Written:
         opened, numbers = searched(cdr, self._boot.boot)
+        kept = packed(body)
         return _Written(
             seq=seq,
             opened=opened,
             numbers=numbers,
-            body=body,
-            crc=crc_of(body),
+            body=kept,
+            crc=crc_of(kept),
         )
 
     def _write_published(self) -> Sequence[tuple[object, ...]]:

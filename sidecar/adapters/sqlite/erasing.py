@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import apsw
 import msgspec
 
+from sidecar.adapters.sqlite.packing import packed, unpacked
 from sidecar.adapters.sqlite.rows import crc_of, sound
 from sidecar.core.chain import ChainKey
 from sidecar.wire.cdr_codec import decode, without_number
@@ -23,9 +25,9 @@ DIGITS_MIN = 5  # fewer are found in any record
 
 _FOUND = {
     "cdrs": "SELECT seq, caller, callee, billed, body, crc, salt, personal"
-    " FROM cdrs JOIN cdr_bodies USING (seq) WHERE instr(body, ?1)",
+    " FROM cdrs JOIN cdr_bodies USING (seq) WHERE instr(unpacked(body), ?1)",
     "suppressed": "SELECT entry, caller, callee, billed, body, crc, salt, personal FROM suppressed"
-    " WHERE instr(body, ?1)",
+    " WHERE instr(unpacked(body), ?1)",
 }
 _WAITS = (
     "SELECT ?1 > acknowledged_seq OR EXISTS (SELECT 1 FROM outbox_behind WHERE seq = ?1)"
@@ -55,6 +57,7 @@ class Erasing:
         if not number.isdecimal() or len(number) < DIGITS_MIN:
             raise ValueError(f"a number has {DIGITS_MIN} digits or more, and nothing else")
         connection = self._connection
+        connection.create_scalar_function("unpacked", _unpacked, 1, deterministic=True)  # type: ignore[arg-type]
         pseudonym = self._key.pseudonym(number)
         records = waiting = 0
         for table, head in (("cdrs", "seq"), ("suppressed", "suppressed")):
@@ -68,7 +71,7 @@ class Erasing:
         open_calls = sum(
             number.encode() in body
             for (body,) in connection.execute(
-                "SELECT body FROM open_calls UNION ALL SELECT body FROM refusals"
+                "SELECT body FROM open_calls UNION ALL SELECT unpacked(body) FROM refusals"
             )
         )
         return Erased(pseudonym=pseudonym, records=records, waiting=waiting, open_calls=open_calls)
@@ -76,15 +79,16 @@ class Erasing:
     def _replace(
         self, table: str, key: int, row: list[Any], number: str, pseudonym: str, key_of: _KeyOf
     ) -> None:
-        caller, callee, billed, body, crc, salt, personal = row
-        sound(body, crc, f"record {key}")
+        caller, callee, billed, kept, crc, salt, personal = row
+        body = sound(kept, crc, f"record {key}")
         if personal is None:
-            personal = key_of(key).personal(salt, (caller, callee, billed, body))
+            personal = key_of(key).personal(salt, (caller, callee, billed, kept))
         numbers = [
             None if text is None else text.replace(number, pseudonym) for text in (caller, callee, billed)
         ]
-        erased = without_number(body, number, pseudonym)
-        decode(erased)  # still a record
+        anonymous = without_number(body, number, pseudonym)
+        decode(anonymous)  # still a record
+        erased = packed(anonymous)
         connection = self._connection
         if table == "cdrs":
             connection.execute(
@@ -130,3 +134,10 @@ class _KeyOf:
         if key is None:
             raise ValueError(f"the key {self._ids[at]}, under which record {row} was written, is not at hand")
         return key
+
+
+def _unpacked(kept: Any) -> Any:
+    """For SQL. What cannot be read holds no number that could be found."""
+    with suppress(ValueError):
+        return unpacked(kept)
+    return b""

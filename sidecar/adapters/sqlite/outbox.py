@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import Boot
+from sidecar.adapters.sqlite.packing import unpacked
 from sidecar.adapters.sqlite.reader import Reader
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.core.audit import Change, told
@@ -101,7 +102,9 @@ class SqliteOutbox:
 
         def ask(connection: apsw.Connection) -> Sequence[DeadLetter]:
             return tuple(
-                DeadLetter(seq=seq, reason_code=code, reason_name=name, died_wall_ns=died, payload=body)
+                DeadLetter(
+                    seq=seq, reason_code=code, reason_name=name, died_wall_ns=died, payload=unpacked(body)
+                )
                 for seq, code, name, died, body in connection.execute(sql, (after_seq, rows_max))
             )
 

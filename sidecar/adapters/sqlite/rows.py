@@ -15,6 +15,8 @@ from zlib import crc32
 
 import apsw
 
+from sidecar.adapters.sqlite.packing import unpacked
+
 LENGTHS = (64, 16, 4, 1)
 
 _T = TypeVar("_T")
@@ -44,10 +46,14 @@ def crc_of(body: bytes) -> int:
 
 
 def sound(body: bytes, crc: int, name: str) -> bytes:
-    """The body, if it is what was written. Whatever reads one asks: better no record than a wrong one."""
+    """The body, unpacked, if it is what was written. Whatever reads one asks: better no record than a wrong
+    one."""
     if crc32(body) != crc:
         raise DamagedError(f"{name}: damaged on disk, its checksum is not that of its bytes")
-    return body
+    try:
+        return unpacked(body)
+    except ValueError as error:
+        raise DamagedError(f"{name}: cannot be unpacked ({error})") from error
 
 
 def storable(text: str | None) -> str | None:

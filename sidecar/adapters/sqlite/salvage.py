@@ -23,6 +23,7 @@ from sidecar.adapters.sqlite.file import StoreError, connect, move_wal, synced
 from sidecar.adapters.sqlite.ledger import terms_of
 from sidecar.adapters.sqlite.mend import Mender
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, run_steps
+from sidecar.adapters.sqlite.packing import unpacked
 from sidecar.adapters.sqlite.page_one import give_page_one, is_damaged, kept_schema
 from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.sealing import last_cut
@@ -246,7 +247,7 @@ def _index(target: apsw.Connection, salvage: Salvage) -> None:
         f"SELECT seq, body, cdrs.boot, written_wall_ns, {columns} FROM cdr_bodies LEFT JOIN cdrs USING (seq)"  # noqa: S608
     ):
         try:
-            cdr = decode(body)
+            cdr = decode(unpacked(body))
         except CdrError:
             continue  # of a version that we do not know: as it was
         opened, numbers = searched(cdr, boot or boots.get(cdr.boot_id, last))

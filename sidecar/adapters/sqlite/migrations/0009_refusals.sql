@@ -1,3 +1,5 @@
+-- Bodies of records are packed from now on (packing.py): versions before cannot read them.
+
 -- Refusals of the running minute that got no record of their own (core/refusals), each row the record that they will
 -- come to, as it stood at the last heartbeat. The row goes when that record comes; what a crash leaves is recorded by
 -- the next start.
