@@ -3,6 +3,7 @@
     decks/<revision>.csv    a deck in its canonical form; the revision is the SHA-256 of the file, so
                             `sha256sum` checks it, and a deck once stored is never changed
     decks/<revision>.json   where it came from: source, time, number of rates
+    decks/<revision>.sources  of a derived deck where its rows come from, CSV
     decks/active.json       for each name its activations (core/deck_history), those to come too
     decks/settings.json     for each name of the settings the revision that the last start found there
     decks/.built-<revision> the deck ready for use (deck_files.built); made again where it is missing
@@ -96,6 +97,20 @@ class DeckStore:
             part.replace(known)
             self._sync_folder()
         return imported
+
+    def put_sources(self, revision: str, content: Iterable[bytes]) -> None:
+        """Where the rows of a derived deck come from, beside it; what is there stays."""
+        path = self._folder / f"{revision}.sources"
+        with self._locked():
+            if not path.exists():
+                self._replace(path, b"".join(content))
+                self._sync_folder()
+
+    def sources(self, revision: str) -> bytes:
+        try:
+            return (self._folder / f"{revision}.sources").read_bytes()
+        except FileNotFoundError:
+            raise DeckStoreError(f"deck {revision[:12]} was not derived from others") from None
 
     def decks(self, at: datetime) -> list[Imported]:
         """All stored decks, the latest import last, with their names at a time."""

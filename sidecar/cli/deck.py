@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidecar.cli import deck_force, deck_show
+from sidecar.cli import deck_derive, deck_force, deck_show
 from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption
 from sidecar.cli.journal import moment_of
 from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table, printable
@@ -155,6 +155,8 @@ def list_(as_json: JsonOption = False, socket: SocketOption = None, config: Conf
 
 app.command("show")(deck_show.show)
 app.command("diff")(deck_show.diff)
+app.command("derive")(deck_derive.derive)
+app.command("export")(deck_derive.export)
 app.command("activate")(deck_force.activate)
 app.command("rollback")(deck_force.rollback)
 app.command("pending")(deck_force.pending)

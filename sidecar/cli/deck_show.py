@@ -3,6 +3,7 @@ another."""
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -68,11 +69,13 @@ def show(
     caller = caller_looked_up(caller, as_json=as_json)
     rates = list(found.candidates(number, when, caller))
     coming = list(_coming(decks, number, caller))
+    origin = _made_from(store, found, rates[0]) if rates else None
     if as_json:
         print_json(
             {
                 **summary(found),
                 "at": when,
+                "made_from": origin,
                 "rates": [fields(rate) for rate in rates],
                 "holds": [
                     {"since": since, "revision": revision, "rate": None if rate is None else fields(rate)}
@@ -82,6 +85,11 @@ def show(
         )
     else:
         print_table(RATE_COLUMNS, [tuple(fields(rate).values()) for rate in rates])
+        if origin is not None:
+            typer.echo(
+                f"made from deck {origin['deck']} ({origin['revision'][:12]}), "
+                f"prefix {origin['source_prefix']}, where a minute is {origin['paid_per_min']}"
+            )
         for since, revision, rate in coming[1:]:
             typer.echo(f"from {since.isoformat()}, deck {revision[:12]}:")
             if rate is None:
@@ -90,6 +98,21 @@ def show(
                 print_table(RATE_COLUMNS, [tuple(fields(rate).values())])
     if not rates:
         fail(Exit.NO, f"no prefix of deck {found.revision[:12]} begins {number} then", as_json=as_json)
+
+
+def _made_from(store: DeckStore, deck: Deck, rate: Rate) -> dict[str, str] | None:
+    """Where the row of a derived deck comes from."""
+    from sidecar.adapters.deck_store import DeckStoreError
+
+    begin = "" if rate.effective_from is None else rate.effective_from.isoformat()
+    wanted = (rate.prefix, rate.caller_prefix, begin)
+    try:
+        rows = csv.DictReader(store.sources(deck.revision).decode().splitlines())
+    except DeckStoreError:
+        return None
+    return next(
+        (row for row in rows if (row["prefix"], row["caller_prefix"], row["effective_from"]) == wanted), None
+    )
 
 
 def _decks_from(

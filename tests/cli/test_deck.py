@@ -312,3 +312,36 @@ def test_the_first_deck_goes_back_to_that_of_the_settings(configured: Configured
     assert back != dear
     assert configured.json("show", back)["rates"][1]["steps"] == "0:0.6/60/1"
     assert [one["state"] for one in configured.json("history", "sell")] == ["past", "in force"]
+
+
+def test_a_deck_to_sell_is_made_of_those_that_are_paid_by_and_written_to_files(
+    configured: Configured,
+) -> None:
+    words = ("--from", "buy", "--margin", "20", "--margin-min", "0.12", "--for", "33=none")
+    said = configured.json(
+        "derive", *words, "--decimals", 2, "--increments", "60/60", "--activate", "sell", "--yes"
+    )
+    shown = configured.json("show", "sell", "--number", "4412")
+    assert [one["steps"] for one in shown["rates"]] == ["0:0.62/60/60"]
+    assert (shown["made_from"]["deck"], shown["made_from"]["paid_per_min"]) == ("buy", "0.500000000")
+    assert len(said["made_of"]) == 1
+    for name in ("out.csv", "out.xlsx"):
+        out = configured.folder / name
+        assert configured.json("export", said["revision"], "--out", out)["rates"] == 1
+        assert configured.json("import", out)["revision"] == said["revision"]
+        assert configured.run("export", "sell", "--out", out).exit_code == 1, "nothing is written over a file"
+    sources = configured.folder / "sources.csv"
+    configured.json("export", "sell", "--out", sources, "--sources")
+    assert sources.read_text().splitlines()[1].startswith("44,,,buy,")
+    named = configured.file("named.csv", EUR.replace("Exampleland", "=1+1"))
+    out = configured.folder / "mapped.csv"
+    revision = configured.json("import", named)["revision"]
+    columns = ("--map", "prefix=Code", "--map", "price_per_minute=Rate", "--map", "destination=Place")
+    configured.json("export", revision, "--out", out, *columns, "--delimiter", ";", "--decimal-comma")
+    assert out.read_text().splitlines() == ["Code;Rate;Place", "33;0,7;Otherland", "44;0,6;'=1+1"]
+
+
+def test_a_file_is_compared_with_a_revision(configured: Configured) -> None:
+    file = configured.file("next.csv", EUR.replace("0.60", "0.90").replace("33,", "32,"))
+    counts = configured.json("diff", "sell", file, exit_code=1)["counts"]
+    assert counts == {"closed": 1, "new": 1, "raised": 1}
