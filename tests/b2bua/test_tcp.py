@@ -10,7 +10,7 @@ import pytest
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AnswerHeld, InviteReceived, LegTerminated, RouteFailed
 from sidecar.core.terms import RouteFailure, TransportName
-from tests.b2bua.rig import ANSWER, OFFER, Dialog, Rig
+from tests.b2bua.rig import ANSWER, OFFER, SDP, Dialog, Rig
 from tests.b2bua.scripted_ua import Message, ScriptedUA, sip
 
 BOTH = (TransportName.UDP, TransportName.TCP)
@@ -379,3 +379,28 @@ async def test_a_response_whose_length_is_wrong_is_heard(code: int, line: bytes)
             assert (await rig.until(RouteFailed)).sip_code == 486
         else:
             await rig.caller.expect(180)
+
+
+@pytest.mark.parametrize("large", ["body", "target"])
+async def test_an_ack_that_is_too_large_for_udp_goes_by_udp_where_no_connection_is_taken(large: str) -> None:
+    """RFC 3261 §18.1.1 would have it by TCP; a callee that never hears it ends the call."""
+    async with Rig(transports=BOTH) as rig:
+        sent = rig.invite(body=b"")
+        await rig.caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite))
+        at_b = await rig.gateway.expect("INVITE")
+        user = "a" * 1400 if large == "target" else "b"
+        contact = f"Contact: <sip:{user}@{rig.gateway.host}:{rig.gateway.port}>"
+        rig.gateway.send(rig.gateway.response(at_b, 200, contact, SDP, tag="to-b", body=OFFER), at_b.source)
+        await rig.event(AnswerHeld)
+        rig.send(RelayAnswer(bridge_id=invite.bridge_id))
+        ok = await rig.caller.expect(200)
+        answer = ANSWER + (b"a=x:" + b"y" * 1400 + b"\r\n" if large == "body" else b"")
+        rig.in_dialog(rig.caller, "ACK", Dialog.of_caller(sent, ok), cseq=1, body=answer)
+        ack = await rig.gateway.expect("ACK")
+        assert ack["Via"].startswith("SIP/2.0/UDP")
+        assert ack.body == answer
+        assert user in ack.uri
+        rig.gateway.send(rig.gateway.response(at_b, 200, contact, SDP, tag="to-b", body=OFFER), at_b.source)
+        await rig.gateway.until_repeated("ACK")

@@ -15,13 +15,17 @@ from typing import Any, Final
 from tests.chaos.crash import crash
 from tests.chaos.credit import credit
 from tests.chaos.disk import disk
+from tests.chaos.loss import loss
 from tests.chaos.outcome import Chance, Outcome, table
+from tests.chaos.overload import overload
 from tests.chaos.sink import both_killed, broker_killed, subscriber_killed
 
 SCENARIOS: Final[dict[str, Callable[[Chance], Coroutine[Any, Any, Outcome]]]] = {
     "crash": crash,
     "credit": credit,
     "disk": disk,
+    "loss": loss,
+    "overload": overload,
     "broker": broker_killed,
     "subscriber": subscriber_killed,
     "both": both_killed,

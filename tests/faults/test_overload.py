@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 
 import pytest
 
-from sidecar.demo.children import free_ports
-from tests.bench.load import HERE, callee, sipp
+from tests.chaos.overload import REFUSED, offered
 from tests.faults.conftest import MakeNode
 from tests.faults.phone import Phone, Plan, Side
-from tests.rig.listener import check_sequences, listening
+from tests.rig.listener import listening
 from tests.rig.node import until
 
 CALLS_MAX = 400
@@ -71,38 +69,10 @@ async def test_of_more_calls_than_can_be_carried_the_rest_is_refused_and_those_t
 ) -> None:
     """SIPp offers 4000 a second: no answer of a callee is taken back, and then all is as before."""
     node = make_node(timers="admission_wait_ms_max = 200\nmax_duration_s = 10\nt1_ms = 200")
-    callee_at = (f"{node.network}.3", node.gateway_port)
-    folders = [node.folder / name for name in ("callee", "caller")]
-    for folder in folders:
-        folder.mkdir()
-    async with (
-        node.up() as child,
-        listening(*child.broker) as listener,
-        await Phone.listen(f"{node.network}.2") as caller,
-    ):
-        async with callee(folders[0], callee_at):
-            caller_at = (f"{node.network}.2", free_ports(f"{node.network}.2", 1)[0])
-            load = ("-r", "4000", "-m", "6000", "-l", "6000", "-d", "500", "-s", "1000", "-timeout", "30")
-            calling = await sipp(
-                folders[1], HERE / "caller.uac.xml", caller_at, ":".join(map(str, child.sip)), *load
-            )
-            await calling.wait()
-            await node.empty(60)
-            refused = await node.metric("sidecar_bridge_total", '"refused_overload"')
-            admitted = await node.metric("sidecar_bridge_total", '"invites"')
-            assert await node.metric("sidecar_bridge_total", '"exceptions"') == 0
-            caller.peer = child.sip
-            again = await caller.place("19999", Plan(caller_bye_s=0.05))
-        assert again.final == 200
-        await listener.until(lambda: sum(not one["refused_count"] for one in listener.records) >= admitted)
-    said = Counter(f"{one['disposition']} {one['detail']}" for one in listener.records)
-    print(admitted, refused, said)
-    assert refused > 0
-    assert not [what for what in said if what.endswith((" journal", " internal_error"))]
-    assert {what for what in said if what.startswith("refused")} <= {
-        "refused node_full",
-        "refused_aggregate node_full",
-    }
-    assert said["answered bye"] > 0
-    check_sequences(listener.records)
-    node.check_books()
+    counts = await offered(node, 4000, 6000)
+    print(counts)
+    assert counts["refused_overload"] > 0
+    assert (counts["exceptions"], counts["after"], counts["open"]) == (0, 1, 0)
+    assert not [what for what in counts if what.endswith((" journal", " internal_error"))]
+    assert {what for what in counts if what.startswith("refused") and " " in what} <= set(REFUSED)
+    assert counts["answered bye"] > 0

@@ -150,8 +150,13 @@ void Tsx::let_go() {
 
 bool send_unattended(Context& context, TxPtr request) { return start(context, std::move(request), nullptr) != nullptr; }
 
+// RFC 3261 §18.1.1: a large one tries TCP first. Without a callback pjsip would leave it at that, where no connection is taken.
+static void on_ack_sent(pjsip_send_state* state, pj_ssize_t sent, pj_bool_t* tries_next) {
+    if (sent <= 0 && !*tries_next) static_cast<Context*>(state->token)->counters.add(Counter::send_failures);
+}
+
 void send_ack(Context& context, TxPtr ack) {
-    if (pjsip_endpt_send_request_stateless(context.endpoint, ack.get(), nullptr, nullptr) == PJ_SUCCESS) {
+    if (pjsip_endpt_send_request_stateless(context.endpoint, ack.get(), &context, &on_ack_sent) == PJ_SUCCESS) {
         ack.release();
     } else {
         context.counters.add(Counter::send_failures);
