@@ -14,6 +14,7 @@ from sidecar.core.rating import charge
 from sidecar.core.records import utc
 from sidecar.core.terms import ChargeSide, Detail, Disposition
 
+_BY_BOOKS = frozenset({Detail.NO_CREDIT, Detail.ACCOUNT_DISABLED, Detail.LEDGER_UNREACHABLE})
 _GONE = frozenset({Detail.DEAD_PEER, Detail.NO_ACK})
 _MINUTE_S = 60
 _EPOCH = utc(0)
@@ -93,7 +94,10 @@ def outcome_of(cdr: Cdr) -> Outcome:
 
 
 def was_refused(cdr: Cdr) -> bool:
-    return cdr.disposition in (Disposition.REFUSED, Disposition.REFUSED_AGGREGATE)
+    """Before it was let through. What the books refuse had been: rules know of it already."""
+    return cdr.disposition is Disposition.REFUSED_AGGREGATE or (
+        cdr.disposition is Disposition.REFUSED and cdr.detail not in _BY_BOOKS
+    )
 
 
 def _sold(cdr: Cdr) -> ChargeRecord | None:

@@ -97,6 +97,7 @@ class Replay:
         if refused_by is not None:
             if self._enforced:
                 yield _hit(refused_by, cdr, outcome, at_ms, ended=False, nano=outcome.nano)
+            yield from self._enforce(firings, at_ms)
             return
         up = _Up(call=call, cdr=cdr, outcome=outcome, price=price_of_record(cdr))
         self._up[cdr.call_id.int] = up
