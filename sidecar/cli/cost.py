@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sidecar.cli.lists import MapOption, SetOption, TemplateOption, choice_of, read_file
 from sidecar.cli.output import Exit, fail, print_fields, print_json, printable
 from sidecar.core.terms import ChargeSide, RateBy, Rounding
 
@@ -30,7 +31,12 @@ CallerOption = Annotated[
 def cost(
     number: Annotated[str, typer.Argument(help="As dialled: digits, +49..., or any user part of a SIP URI.")],
     seconds: Annotated[str, typer.Option("--seconds", metavar="S", help="Talk time, such as 75 or 21.050.")],
-    deck: Annotated[Path, typer.Option("--deck", metavar="FILE", help="The rate deck, CSV.")],
+    deck: Annotated[
+        Path, typer.Option("--deck", metavar="FILE", help="The rate deck, as `deck import` reads it.")
+    ],
+    template: TemplateOption = None,
+    columns: MapOption = None,
+    values: SetOption = None,
     strip: Annotated[
         int, typer.Option("--strip", metavar="N", min=0, max=STRIP_MAX, help="Leading digits to strip.")
     ] = 0,
@@ -53,7 +59,7 @@ def cost(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """What a call to NUMBER of so many seconds costs by a deck file. Exit code 1: no rate."""
-    from sidecar.adapters.deck_files import DeckRefusedError, parse_stamp, read_deck
+    from sidecar.adapters.deck_files import parse_stamp
     from sidecar.core.numbers import StripPlan, billed_number
     from sidecar.core.rating import RatingTerms, amount_text, charge, hold_seconds
     from sidecar.core.tariff import format_steps
@@ -64,10 +70,7 @@ def cost(
     except ValueError as error:
         fail(Exit.USAGE, f"--at: {error}", as_json=as_json)
     caller = caller_looked_up(caller, as_json=as_json)
-    try:
-        rates = read_deck(deck)
-    except DeckRefusedError as error:
-        fail(Exit.USAGE, str(error), as_json=as_json)
+    rates = read_file(deck, choice_of(template, columns, values, as_json=as_json), as_json=as_json).deck
 
     dialled = billed_number(number, StripPlan(global_strip=strip, rate_by=rate_by))
     rate = None if dialled.billed is None else rates.match(dialled.billed, when, caller)

@@ -13,10 +13,18 @@ import typer
 from sidecar.cli import deck_derive, deck_force, deck_show
 from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption
 from sidecar.cli.journal import moment_of
-from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table, printable
+from sidecar.cli.lists import (
+    MapOption,
+    SetOption,
+    TemplateOption,
+    choice_of,
+    print_read,
+    read_file,
+    said_of,
+)
+from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table, printable, write_text
 
 if TYPE_CHECKING:
-    from sidecar.adapters.deck_files import Template
     from sidecar.adapters.deck_store import DeckStore
     from sidecar.core.tariff import Deck
 
@@ -25,7 +33,7 @@ app = typer.Typer(help="Rate decks: import, compare, put in force, take back.", 
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="CSV, XLSX or ODS.")],
+    file: Annotated[Path, typer.Argument(help="CSV, XLSX, XLS or ODS, also packed (gz, zip).")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check only; exit code 0 if accepted.")] = False,
     activate_as: Annotated[
         str | None, typer.Option("--activate", metavar="NAME", help="Put it in force under this name.")
@@ -49,17 +57,9 @@ def import_(
     new: deck_force.NewOption = False,
     operator: deck_force.OperatorOption = None,
     text: deck_force.TextOption = "",
-    template: Annotated[
-        Path | None, typer.Option("--template", metavar="FILE", help="A saved column template.")
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="OURS=THEIRS", help="Where a column is in the file. Repeatable."),
-    ] = None,
-    values: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="OURS=VALUE", help="What holds for every row. Repeatable."),
-    ] = None,
+    template: TemplateOption = None,
+    columns: MapOption = None,
+    values: SetOption = None,
     delimiter: Annotated[str | None, typer.Option(help="Of the CSV file, if not a comma.")] = None,
     decimal_comma: Annotated[bool, typer.Option("--decimal-comma", help="0,05 is 0.05.")] = False,
     sheet: Annotated[str | None, typer.Option(help="Of the workbook, if not the first.")] = None,
@@ -73,29 +73,29 @@ def import_(
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Read a deck, whole or not at all, and keep it under its revision. Of one prefix a newer row ends the
-    older one; prefixes without a destination get the name of their country and region. With --merge or
-    --replace what is kept is the deck in force with the list in it. Exit code 1 where it is not put in
-    force.
+    """Read a price list, whole or not at all, and keep it under its revision. Without a template the file's
+    own columns decide how it is read, and it is said what was taken for what; exit code 2 where two readings
+    are possible. Of one prefix a newer row ends the older one; prefixes without a destination get the name
+    of their country and region. With --merge or --replace what is kept is the deck in force with the list in
+    it. Exit code 1 where it is not put in force.
     """
-    from sidecar.adapters.deck_files import DeckRefusedError, read_deck, template_text
+    from sidecar.adapters.deck_files import template_text
     from sidecar.core.deck_history import SETTINGS, in_force
 
-    options: dict[str, Any] = {
-        "columns": _pairs("--map", columns, as_json),
-        "values": _pairs("--set", values, as_json),
-        "delimiter": delimiter,
-        "decimal_comma": decimal_comma,
-        "sheet": sheet,
-        "numeric_prefixes": numeric_prefixes,
-    }
-    used = _template(template, {name: value for name, value in options.items() if value}, as_json)
-    try:
-        deck = read_deck(file, used, _name_of)
-    except DeckRefusedError as error:
-        fail(Exit.USAGE, str(error), as_json=as_json)
+    choice = choice_of(
+        template,
+        columns,
+        values,
+        as_json=as_json,
+        delimiter=delimiter,
+        decimal_comma=decimal_comma,
+        sheet=sheet,
+        numeric_prefixes=numeric_prefixes,
+    )
+    read = read_file(file, choice, as_json=as_json)
+    deck = read.deck
     if save_template is not None:
-        save_template.write_text(template_text(used), encoding="utf-8")
+        write_text(save_template, template_text(choice.templates()[read.template]), as_json=as_json)
     source, made_of = file.name, tuple[str, ...]()
     store = deck_force.stored_decks(socket, config, as_json)
     when = deck_force.time_to_come(at, as_json)
@@ -112,9 +112,16 @@ def import_(
             config,
             as_json,
         )
-        deck = _merged(base, deck, begin.astimezone(UTC), whole=whole, as_json=as_json)
+        ended = {one.prefix: one.at or begin.astimezone(UTC) for one in read.ended}
+        deck = _merged(base, deck, begin.astimezone(UTC), ended, whole=whole, as_json=as_json)
         source, made_of = f"{file.name} {'replaces' if whole else 'into'} {name}", (listed,)
     said = deck_show.summary(deck)
+    if as_json:
+        said |= said_of(read)
+        if dry_run:
+            said["first"] = [{"row": row} | cells for row, cells in read.first]
+    else:
+        print_read(read, first=dry_run)
     if not dry_run:
         said["imported_at"] = _keep(deck, source, store, as_json, made_of)
         said["in_force_as"] = activate_as
@@ -133,6 +140,30 @@ def import_(
         as_json=as_json,
     )
     deck_force.put_in_force(deck, wanted, said)
+
+
+@app.command("templates")
+def templates(
+    name: Annotated[str | None, typer.Argument(help="Show the template itself, to copy and change.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the templates that come with the product, by which `deck import` reads price lists."""
+    from sidecar.adapters.deck_files import TemplateError, find_template, shipped_templates, template_text
+
+    if name is not None:
+        try:
+            _, found = find_template(name)
+        except TemplateError as error:
+            fail(Exit.USAGE, str(error), as_json=as_json)
+        typer.echo(template_text(found), nl=False)
+        return
+    shipped = shipped_templates()
+    if as_json:
+        print_json([{"name": one, "kind": shipped[one].kind, "title": shipped[one].title} for one in shipped])
+        return
+    print_table(
+        ("template", "of", "what it is"), [(one, had.kind, had.title) for one, had in shipped.items()]
+    )
 
 
 @app.command("list")
@@ -182,44 +213,16 @@ def _keep(
         fail(Exit.USAGE, f"{error.filename}: {error.strerror}", as_json=as_json)
 
 
-def _merged(base: Deck, listed: Deck, at: datetime, *, whole: bool, as_json: bool) -> Deck:
+def _merged(
+    base: Deck, listed: Deck, at: datetime, ended: dict[str, datetime], *, whole: bool, as_json: bool
+) -> Deck:
     from sidecar.adapters.deck_files import with_revision
     from sidecar.core.deck_merge import MergeError, merged
 
     try:
-        return with_revision(merged(base, listed, at, whole=whole))
+        return with_revision(merged(base, listed, at, whole=whole, ended=ended))
     except MergeError as error:
         fail(Exit.NO, f"the list does not go into deck {base.revision[:12]}: {error}", as_json=as_json)
-
-
-def _template(path: Path | None, options: dict[str, Any], as_json: bool) -> Template:
-    import msgspec
-
-    from sidecar.adapters.deck_files import Template, TemplateError, read_template
-
-    try:
-        saved = Template() if path is None else read_template(path)
-        for table in ("columns", "values"):
-            options[table] = getattr(saved, table) | options.get(table, {})
-        return msgspec.convert(msgspec.structs.asdict(saved) | options, Template)
-    except (TemplateError, msgspec.ValidationError) as error:
-        fail(Exit.USAGE, str(error), as_json=as_json)
-
-
-def _pairs(option: str, given: list[str] | None, as_json: bool) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in given or ():
-        name, equals, value = text.partition("=")
-        if not equals:
-            fail(Exit.USAGE, f"{option} {text}: not NAME=VALUE", as_json=as_json)
-        found[name.strip()] = value
-    return found
-
-
-def _name_of(prefix: str) -> str:
-    from sidecar.adapters.destinations import destination_name  # large, and seldom needed
-
-    return destination_name(prefix)
 
 
 def _say(said: dict[str, Any], as_json: bool) -> None:

@@ -17,9 +17,11 @@ from sidecar.cli.cost import CallerOption, caller_looked_up
 from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption
 from sidecar.cli.deck_force import DeckArgument, read_named, read_stored, stored_decks
 from sidecar.cli.journal import moment_of
+from sidecar.cli.lists import MapOption, SetOption, TemplateOption, choice_of, read_file
 from sidecar.cli.output import Exit, fail, print_json, print_table
 
 if TYPE_CHECKING:
+    from sidecar.adapters.deck_files import Choice
     from sidecar.adapters.deck_store import DeckStore
     from sidecar.core.deck_diff import RateChange
     from sidecar.core.tariff import Deck, Rate
@@ -156,6 +158,9 @@ def diff(
         str | None,
         typer.Option(metavar="TIME", help="Leave out what was otherwise before; now if not given."),
     ] = None,
+    template: TemplateOption = None,
+    columns: MapOption = None,
+    values: SetOption = None,
     limit: LimitOption = 100,
     as_json: JsonOption = False,
     socket: SocketOption = None,
@@ -167,7 +172,8 @@ def diff(
 
     store = stored_decks(socket, config, as_json)
     begin = moment_of("--since", since, as_json=as_json) or datetime.now(UTC)
-    old, new = (read_either(store, one, socket, config, as_json) for one in (before, after))
+    choice = choice_of(template, columns, values, as_json=as_json)
+    old, new = (read_either(store, one, choice, socket, config, as_json) for one in (before, after))
     changes = deck_changes(old, new, begin)
     shown: list[RateChange] = []
     counts = Counter[str]()
@@ -211,17 +217,13 @@ def diff(
         raise typer.Exit(Exit.NO.value)
 
 
-def read_either(store: DeckStore, text: str, socket: Path | None, config: Path | None, as_json: bool) -> Deck:
-    """The deck of a file, or a stored one."""
-    from sidecar.adapters.deck_files import DeckRefusedError, read_deck
-    from sidecar.adapters.destinations import destination_name
-
-    if not Path(text).is_file():
-        return read_named(store, text, socket, config, as_json)
-    try:
-        return read_deck(Path(text), None, destination_name)
-    except DeckRefusedError as error:
-        fail(Exit.USAGE, str(error), as_json=as_json)
+def read_either(
+    store: DeckStore, text: str, choice: Choice, socket: Path | None, config: Path | None, as_json: bool
+) -> Deck:
+    """The deck of a file, read by `choice`, or a stored one."""
+    if Path(text).is_file():
+        return read_file(Path(text), choice, as_json=as_json).deck
+    return read_named(store, text, socket, config, as_json)
 
 
 def summary(deck: Deck) -> dict[str, object]:

@@ -7,9 +7,11 @@ terminal.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import NoReturn
 
@@ -40,6 +42,16 @@ def fail(exit_code: Exit, text: str, *, as_json: bool = False) -> NoReturn:
     else:
         typer.echo("sidecar: " + printable(text, keep="\n"), err=True)
     raise typer.Exit(exit_code.value)
+
+
+def write_text(path: Path, text: str, *, as_json: bool = False) -> None:
+    """A file that the user asked for; never through a link, which may lead anywhere."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags, 0o666), "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        fail(Exit.USAGE, f"{path}: {error.strerror}", as_json=as_json)
 
 
 def print_json(value: object, *, one_line: bool = False) -> None:

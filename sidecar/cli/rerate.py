@@ -21,6 +21,7 @@ from sidecar.cli.daemon import (
     settings_of,
     socket_path,
 )
+from sidecar.cli.lists import MapOption, SetOption, TemplateOption, choice_of, read_file
 from sidecar.cli.output import Exit, fail, print_json, print_table
 from sidecar.core.policy import NO_ACCOUNT
 from sidecar.core.terms import ChargeSide, Rounding
@@ -28,6 +29,7 @@ from sidecar.core.terms import ChargeSide, Rounding
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from sidecar.adapters.deck_files import Choice
     from sidecar.core.rerate import Rerated
     from sidecar.core.tariff import Deck
 
@@ -49,6 +51,9 @@ def rerate(
             "--deck", metavar="FILE|NAME", help="A file, or an imported deck: its name or revision."
         ),
     ],
+    template: TemplateOption = None,
+    columns: MapOption = None,
+    values: SetOption = None,
     strip: Annotated[
         int | None,
         typer.Option(
@@ -119,7 +124,8 @@ def rerate(
     except ValueError as error:
         fail(Exit.USAGE, str(error), as_json=as_json)
     data_dir = socket_path(socket, config, as_json=as_json).parent
-    rates = _deck(deck, data_dir / "decks", apply, as_json)
+    choice = choice_of(template, columns, values, as_json=as_json)
+    rates = _deck(deck, choice, data_dir / "decks", apply, as_json)
     plan = None if strip is None else StripPlan(global_strip=strip)
     outcomes: Counter[str] = Counter()
     left_alone: list[tuple[str, str]] = []  # calls that could not be revised, and why
@@ -195,18 +201,17 @@ def rerate(
 _COUNTED = ("calls", "differ", "revised", SHOWN)
 
 
-def _deck(text: str, folder: Path, keep: bool, as_json: bool) -> Deck:
+def _deck(text: str, choice: Choice, folder: Path, keep: bool, as_json: bool) -> Deck:
     """The deck of a file, or an imported one. What is applied is kept: records name it."""
     from sidecar.adapters.deck_files import DeckRefusedError, canonical_chunks, read_deck
     from sidecar.adapters.deck_store import DeckStore, DeckStoreError
-    from sidecar.adapters.destinations import destination_name
 
     store = DeckStore(folder)
     file = Path(text)
     try:
         if not file.is_file():
             return read_deck(store.path(store.find(text, datetime.now(UTC))))
-        deck = read_deck(file, None, destination_name)
+        deck = read_file(file, choice, as_json=as_json).deck
         if keep:
             now = datetime.now(UTC)
             store.put(deck.revision, canonical_chunks(deck), rates=len(deck), source=file.name, at=now)

@@ -10,6 +10,7 @@ have ended stay for a year: calls of that time may be rated again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -26,10 +27,13 @@ class MergeError(Exception):
     """The two cannot be one deck; the text says which prefixes stand against it."""
 
 
-def merged(base: Deck, listed: Deck, at: datetime, *, whole: bool) -> Deck:
-    """The deck of both, without a revision yet. `at`: the list's date. `whole`: replace instead of merge."""
+def merged(
+    base: Deck, listed: Deck, at: datetime, *, whole: bool, ended: Mapping[str, datetime] | None = None
+) -> Deck:
+    """The deck of both, without a revision yet. `at`: the list's date. `whole`: replace instead of merge.
+    `ended`: prefixes that the list says to end, and when."""
     builder = DeckBuilder()
-    merging = _Merging(builder, base, listed, at, whole)
+    merging = _Merging(builder, base, listed, at, whole, ended or {})
     for olds, news in paired(base, listed):
         merging.take(olds, news)
     conflicts = builder.sort()
@@ -41,7 +45,16 @@ def merged(base: Deck, listed: Deck, at: datetime, *, whole: bool) -> Deck:
 
 
 class _Merging:
-    def __init__(self, builder: DeckBuilder, base: Deck, listed: Deck, at: datetime, whole: bool) -> None:
+    def __init__(
+        self,
+        builder: DeckBuilder,
+        base: Deck,
+        listed: Deck,
+        at: datetime,
+        whole: bool,
+        ends: Mapping[str, datetime],
+    ) -> None:
+        self._ends = ends
         self._builder = builder
         self._at = at
         self._whole = whole
@@ -58,11 +71,17 @@ class _Merging:
         self._list_starts = [kind.effective_from for kind in dated]
         self._list_ids = [builder.kind(kind)[0] for kind in dated]
         self._list_names = [builder.destination(name) for name in listed.destinations]
-        self._ended: dict[int, int] = {}  # by kind of the base: the one that ends at the list's date
+        self._list_ends = [kind.effective_to for kind in dated]
+        self._ended: dict[tuple[int, datetime], int] = {}  # by kind of the base: the one that ends then
 
     def take(self, olds: list[_Row], news: list[_Row]) -> None:
         """The rows of one prefix."""
         at, add = self._at, self._builder.add
+        end = self._ends.get((olds or news)[0][0])
+        if end is not None and olds:
+            news = [
+                row for row in news if self._list_ends[row[2]] != end
+            ]  # what holds until then is in the deck
         starts = {self._list_starts[kind] for _, _, kind, _ in news}
         for prefix, name, kind, price_e9 in olds:
             known = self._base_kinds[kind]
@@ -71,16 +90,20 @@ class _Merging:
                 continue
             to_come = since is not None and since >= at
             new_kind = self._base_ids[kind]
+            if end is not None and since is not None and since >= end:
+                continue
             if self._whole and to_come:
                 continue  # a whole list says all that is to come
-            if self._whole and not news and (until is None or until > at):
-                new_kind = self._end(kind)
+            if self._whole and not news and end is None and (until is None or until > at):
+                new_kind = self._end(kind, at)
+            elif end is not None and (until is None or until > end):
+                new_kind = self._end(kind, end)
             add(prefix, self._base_names[name], new_kind, price_e9)
         for prefix, name, kind, price_e9 in news:
             add(prefix, self._list_names[name], self._list_ids[kind], price_e9)
 
-    def _end(self, kind: int) -> int:
-        if kind not in self._ended:
-            ended = replace(self._base_kinds[kind], effective_to=self._at)
-            self._ended[kind] = self._builder.kind(ended)[0]
-        return self._ended[kind]
+    def _end(self, kind: int, at: datetime) -> int:
+        if (kind, at) not in self._ended:
+            ended = replace(self._base_kinds[kind], effective_to=at)
+            self._ended[kind, at] = self._builder.kind(ended)[0]
+        return self._ended[kind, at]

@@ -1,14 +1,10 @@
-"""Spreadsheets and column templates. The workbooks are written here, cell by cell, as a spreadsheet program
-would: a text cell is `inlineStr`, a number has no type.
-"""
+"""Spreadsheets with our own columns, and templates of columns, values and little else."""
 
 from __future__ import annotations
 
-import zipfile
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import pytest
 
@@ -20,72 +16,10 @@ from sidecar.adapters.deck_files import (
     read_template,
     template_text,
 )
+from tests.adapters.workbooks import Cell, workbook
 
 HEAD = ["prefix", "destination", "currency", "connect_fee", "price_per_minute", "initial_s", "increment_s"]
 AT = datetime(2026, 3, 1, tzinfo=UTC)
-
-Cell = str | int | float | None
-
-
-def workbook(path: Path, sheets: dict[str, list[list[Cell]]]) -> Path:
-    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-    packages = "http://schemas.openxmlformats.org/package/2006"
-    numbers = range(1, len(sheets) + 1)
-    with zipfile.ZipFile(path, "w") as file:
-        kinds = "".join(
-            f'<Override PartName="/xl/worksheets/sheet{n}.xml" ContentType="application/'
-            'vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/>'
-            for n in numbers
-        )
-        file.writestr(
-            "[Content_Types].xml",
-            f'<Types xmlns="{packages}/content-types"><Default Extension="rels" '
-            'ContentType="application/'
-            'vnd.openxmlformats-package.relationships+xml"/>'
-            '<Override PartName="/xl/workbook.xml" ContentType='
-            '"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/>'
-            f"{kinds}</Types>",
-        )
-        file.writestr(
-            "_rels/.rels",
-            f'<Relationships xmlns="{packages}/relationships"><Relationship Id="r1" '
-            f'Type="{relations}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-        )
-        file.writestr(
-            "xl/_rels/workbook.xml.rels",
-            f'<Relationships xmlns="{packages}/relationships">'
-            + "".join(
-                f'<Relationship Id="s{n}" Type="{relations}/worksheet" Target="worksheets/sheet{n}.xml"/>'
-                for n in numbers
-            )
-            + "</Relationships>",
-        )
-        file.writestr(
-            "xl/workbook.xml",
-            f'<workbook xmlns="{main}" xmlns:r="{relations}"><sheets>'
-            + "".join(f'<sheet name="{name}" sheetId="{n}" r:id="s{n}"/>' for n, name in enumerate(sheets, 1))
-            + "</sheets></workbook>",
-        )
-        for number, rows in enumerate(sheets.values(), 1):
-            lines = "".join(
-                f'<row r="{r}">{"".join(_cell(r, c, cell) for c, cell in enumerate(row))}</row>'
-                for r, row in enumerate(rows, 1)
-            )
-            file.writestr(
-                f"xl/worksheets/sheet{number}.xml",
-                f'<worksheet xmlns="{main}"><sheetData>{lines}</sheetData></worksheet>',
-            )
-    return path
-
-
-def _cell(row: int, column: int, cell: Cell) -> str:
-    place = f"{'ABCDEFGHIJKLMNOP'[column]}{row}"
-    if cell is None:
-        return ""
-    if isinstance(cell, str):
-        return f'<c r="{place}" t="inlineStr"><is><t>{escape(cell)}</t></is></c>'
-    return f'<c r="{place}"><v>{cell!r}</v></c>'
 
 
 def refusals(path: Path, template: Template | None = None) -> list[str]:
@@ -114,16 +48,19 @@ def test_the_numbers_of_a_workbook_are_the_decimals_that_it_shows(tmp_path: Path
 @pytest.mark.parametrize(
     ("row", "error"),
     [
-        ([49, "x", "EUR", 0, 1, 1, 1], "row 2, column prefix: is the number 49, not text"),
-        ([4.9151e11, "x", "EUR", 0, 1, 1, 1], "row 2, column prefix: is the number 491510000000, not text"),
+        ([49, "x", "EUR", 0, 1, 1, 1], "row 2, column prefix (A2): '49' is a number, not text"),
+        (
+            [491510000000, "x", "EUR", 0, 1, 1, 1],
+            "row 2, column prefix (A2): '491510000000' is a number, not text",
+        ),
         (
             ["4.9E+11", "x", "EUR", 0, 1, 1, 1],
-            "row 2, column prefix: prefix '4.9E+11' has something else than the digits 0-9; this is a spread",
+            "row 2, column prefix (A2): '4.9E+11' is a spreadsheet's short form of a number, digits are lost",
         ),
         (["49", "x", "EUR", 0, "NaN", 1, 1], "row 2, column price_per_minute"),
         (["49", "x", "EUR", 0, -0.5, 1, 1], "row 2, column price_per_minute"),
         (["49", "x", "EUR", 0, 1e15, 1, 1], "row 2, column price_per_minute"),
-        (["49", "x", "EUR", 0, 1, 1.5, 1], "row 2, column initial_s"),
+        (["49", "x", "EUR", 0, 1, 1.5, 1], "row 2, column initial_s (F2): '1.5' is no number of seconds"),
         (["49", "x", "EUR", 0, 1, 1, 1, "more"], "row 1: column 8 has no name"),
     ],
 )
@@ -131,7 +68,7 @@ def test_a_bad_cell_refuses_the_workbook_with_row_and_column(
     tmp_path: Path, row: list[Cell], error: str
 ) -> None:
     path = workbook(tmp_path / "deck.xlsx", {"Rates": [list(HEAD), row]})
-    assert any(one.startswith(error) for one in refusals(path)), refusals(path)
+    assert any(one.startswith(f"sheet Rates, {error}") for one in refusals(path)), refusals(path)
 
 
 def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
@@ -140,7 +77,9 @@ def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         assert "is not a spreadsheet" in refusals(path)[0]
     empty = workbook(tmp_path / "empty.xlsx", {"Rates": []})
-    assert any("prefix: is missing" in one for one in refusals(empty))
+    assert refusals(empty)[0].startswith(
+        "sheet Rates, row 1: has no column for prefix ('prefix'); has no column"
+    )
 
 
 CARRIER = Template(
@@ -164,12 +103,18 @@ def test_a_template_reads_a_carrier_s_own_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        ("Country;Code;Rate (USD/min)\n", "row 1, column prefix: the file has no column 'Dial Code'"),
-        ("Country;Dial Code;Rate (USD/min);dial code\n", "row 1, column prefix: the file has no column"),
-        ("Country;Dial Code;Rate (USD/min)\nx;49;1.000,50\n", "row 2, column price_per_minute"),
+        (
+            "Country;Code;Rate (USD/min)\n",
+            "row 1: has no column for prefix ('Dial Code'); the columns are 'Country', 'Code'",
+        ),
+        (
+            "Country;Dial Code;Rate (USD/min);dial code\n",
+            "row 1: has several columns for prefix: 'Dial Code'",
+        ),
+        ("Country;Dial Code;Rate (USD/min)\nx;49;1.00,50\n", "row 2, column Rate (USD/min): '1.00,50' has"),
         ("Country;Dial Code;Rate (USD/min)\nx;49\n", "row 2: "),
         ("Country;Dial Code;Rate (USD/min)\nx;49;1;2\n", "row 2: "),
-        ("", "row 1, column prefix: the file has no column"),
+        ("", "row 1: has no column for prefix"),
     ],
 )
 def test_a_file_that_does_not_fit_the_template_is_refused(tmp_path: Path, content: str, error: str) -> None:
@@ -203,7 +148,7 @@ def test_a_template_is_saved_and_read_back(tmp_path: Path) -> None:
         ('[columns]\nprefix = "Code"\n[values]\nprefix = "49"', "'prefix' has both"),
         ('colums = "x"', "unknown field"),
         ('delimiter = ";;"', "not one character"),
-        ("decimal_comma = true", "another delimiter"),
+        ('delimiter = ","\ndecimal_comma = true', "another delimiter"),
         ("delimiter = 1", "Expected `str`"),
         ("[", "key part"),
         ("\xff", "codec"),

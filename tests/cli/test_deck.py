@@ -145,7 +145,7 @@ def test_a_carrier_s_own_columns_are_mapped_and_the_mapping_is_kept(node: Node) 
         (("--map", "code=Code"), "'code' is not a column"),
         (("--template", "none.toml"), "cannot be read"),
         (("--delimiter", ";;"), "not one character"),
-        (("--map", "prefix=Nummer"), "no column 'Nummer'"),
+        (("--map", "prefix=Nummer"), "no column for prefix ('Nummer')"),
     ],
 )
 def test_a_bad_mapping_is_exit_code_2(node: Node, words: tuple[str, ...], text: str) -> None:

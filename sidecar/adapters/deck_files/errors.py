@@ -10,20 +10,27 @@ ERRORS_LISTED_MAX = 1000
 
 
 class DeckError(msgspec.Struct, frozen=True):
-    """One reason to refuse a deck. Row and column are None where the whole file or row is meant."""
+    """One cause to refuse a deck, at the first place where it shows. Row and column are None where the whole
+    file or row is meant.
+    """
 
     file: str
     row: int | None
     column: str | None
     reason: str
+    sheet: str | None = None
+    more: int = 0  # rows with the same fault
 
     def __str__(self) -> str:
         place = self.file
+        if self.sheet:
+            place += f", sheet {self.sheet}"
         if self.row is not None:
             place += f", row {self.row}"
         if self.column is not None:
             place += f", column {self.column}"
-        return f"{place}: {self.reason}"
+        more = f" (and in {self.more} more rows)" if self.more else ""
+        return f"{place}: {self.reason}{more}"
 
 
 class DeckRefusedError(Exception):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from operator import itemgetter
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from sidecar.adapters.deck_files.canonical import revision_of
+from sidecar.adapters.deck_files.cells import clean_name
 from sidecar.adapters.deck_files.columns import (
     COLUMNS,
     KINDS_KEPT_MAX,
@@ -45,6 +47,8 @@ _SCIENTIFIC = re.compile(r"[0-9]+([.,][0-9]+)?[eE][+-]?[0-9]+")
 _T = TypeVar("_T")
 _BAD, _NONE, _FINE = -1, -2, -3  # in place of a number: wrong, empty, more than 9 decimals
 _NO_FEE = Decimal(0)
+_ROW_BITS = 24  # of a row's number, below that of its sheet
+_ROW = 2**_ROW_BITS - 1
 
 
 class Reading:
@@ -54,8 +58,12 @@ class Reading:
         self.row = 0
         self._file = file
         self._name_of = name_of  # of a prefix, where the file gives it none
-        self._errors: list[DeckError] = []
-        self._count = 0
+        self.shown_columns: dict[str, tuple[str, int]] = {}  # ours to what the file calls it, and its place
+        self._sheet = ""
+        self._sheets = [""]
+        self._errors: dict[tuple[str, str | None, str], DeckError] = {}
+        self._count = 0  # of different faults
+        self._faults = 0
         self._builder = DeckBuilder()
         self._row_numbers = array("I")
         self._term_names: list[str] = []
@@ -63,10 +71,34 @@ class Reading:
         self._destinations: dict[str, int] = {}
         self._prices: dict[str, int] = {}
 
-    def refuse(self, row: int | None, column: str | None, reason: str) -> None:
+    def begin_sheet(self, name: str) -> None:
+        """What follows is in that sheet of a workbook."""
+        self._sheet = name
+        self._sheets.append(name)
+
+    def refuse(self, row: int | None, column: str | None, reason: str, cause: str | None = None) -> None:
+        """One fault. A `cause` that was in this column before is only counted (default: the same reason)."""
+        self._faults += 1
+        key = (self._sheet, column, cause or reason)
+        known = self._errors.get(key)
+        if known is not None:
+            self._errors[key] = msgspec.structs.replace(known, more=known.more + 1)
+            return
         self._count += 1
         if len(self._errors) < ERRORS_LISTED_MAX:
-            self._errors.append(DeckError(self._file, row, column, reason))
+            named = self._named(row, column)
+            self._errors[key] = DeckError(self._file, row, named, reason, self._sheet or None)
+
+    @property
+    def is_refused(self) -> bool:
+        return self._faults > 0
+
+    def _named(self, row: int | None, column: str | None) -> str | None:
+        """The column as the file has it, and the cell of a workbook."""
+        if column is None or column not in self.shown_columns:
+            return column
+        theirs, place = self.shown_columns[column]
+        return f"{theirs} ({cell_name(row, place)})" if self._sheet and row else theirs
 
     def take(self, rows: Iterable[list[str]]) -> None:
         """Reads the rows, names first. What is equal in many rows is parsed once."""
@@ -107,6 +139,21 @@ class Reading:
         if self.row > ROWS_MAX:
             self.refuse(None, None, f"has {self.row} rows: at most {ROWS_MAX} are allowed")
 
+    def begin(self, term_names: Sequence[str]) -> None:
+        """Rows by `add` follow, with the cells of these columns as their terms."""
+        self._term_names = list(term_names)
+
+    def add(self, prefix: str, destination: str, price: str, terms: tuple[str, ...], default: str) -> None:
+        """The row at `row`, in our own spelling."""
+        price_e9, name = self._prices.get(price, _NONE), self._destinations.get(destination)
+        kind = self._kinds.get(terms)
+        seen = name is not None and kind is not None and kind[1] == _NONE and price_e9 >= 0
+        if seen and not default and 0 < len(prefix) <= PREFIX_DIGITS_MAX:
+            self._builder.add(prefix, name, kind[0], price_e9)  # type: ignore[arg-type,index]
+            self._row_numbers.append(len(self._sheets) - 1 << _ROW_BITS | self.row)
+        else:
+            self._take_row(prefix, destination, price, terms, default)
+
     def _take_row(
         self, prefix: str, destination: str, price: str, terms: tuple[str, ...], default: str
     ) -> None:
@@ -140,21 +187,28 @@ class Reading:
             kind, price_e9 = self._fine_kind(kind, price)
         if good:
             self._builder.add(prefix, name, kind, price_e9)
-            self._row_numbers.append(self.row)
+            self._row_numbers.append(len(self._sheets) - 1 << _ROW_BITS | self.row)
+
+    def _place(self, number: int) -> str:
+        sheet = self._sheets[number >> _ROW_BITS]
+        return f"row {number & _ROW}" + (f" of sheet {sheet}" if sheet else "")
 
     def deck(self) -> Deck:
         """The deck, if nothing was refused."""
         for found in self._builder.sort():
             rows = sorted((self._row_numbers[found.first], self._row_numbers[found.second]))
-            self.refuse(rows[1], "prefix", f"{found.prefix!r} is in row {rows[0]} already: {found.reason}")
+            self._sheet = self._sheets[rows[1] >> _ROW_BITS]
+            reason = f"{found.prefix!r} is in {self._place(rows[0])} already: {found.reason}"
+            self.refuse(rows[1] & _ROW, "prefix", reason)
         if self._count:
-            raise DeckRefusedError(sorted(self._errors, key=lambda error: error.row or 0), self._count)
+            errors = sorted(self._errors.values(), key=lambda error: error.row or 0)
+            raise DeckRefusedError(errors, self._count)
         deck = Deck.built("", self._builder)
         deck.revision = revision_of(deck)
         return deck
 
     def _names_are_good(self, names: list[str]) -> bool:
-        before = self._count
+        before = self._faults
         for name in sorted({name for name in names if names.count(name) > 1}):
             self.refuse(1, name, "is named twice")
         for number, name in enumerate(names, 1):
@@ -169,10 +223,10 @@ class Reading:
             missing += [name for name in PER_MINUTE if name not in names]
         for name in missing:
             self.refuse(1, name, "is missing")
-        return self._count == before
+        return self._faults == before
 
     def _prefix_is_good(self, prefix: str, default: str) -> bool:
-        before = self._count
+        before = self._faults
         try:
             check_prefix(prefix)
         except ValueError as error:
@@ -184,16 +238,17 @@ class Reading:
             self.refuse(self.row, "prefix", "is empty; the default row needs default = yes")
         elif prefix and default == "yes":
             self.refuse(self.row, "default", "is yes, but the prefix is not empty")
-        return self._count == before
+        return self._faults == before
 
     def _destination(self, text: str) -> int:
         try:
-            check_destination(text.strip())
+            text_kept = clean_name(text)
+            check_destination(text_kept)
         except ValueError as error:
             self.refuse(self.row, "destination", str(error))
             return _BAD
-        known = self._builder.destination(text.strip())
-        if text.strip() or self._name_of is None:  # an empty cell may have another name in each row
+        known = self._builder.destination(text_kept)
+        if text_kept or self._name_of is None:  # an empty cell may have another name in each row
             self._destinations[text] = known
         return known
 
@@ -223,7 +278,7 @@ class Reading:
 
         Wrong cells are not remembered: they are listed for each row that has them.
         """
-        before = self._count
+        before = self._faults
         values = {name: text.strip() for name, text in zip(self._term_names, cells, strict=True)}
         currency = self._cell("currency", values, _currency, None)
         fee = self._cell("connect_fee", values, parse_amount, _NO_FEE)
@@ -240,7 +295,7 @@ class Reading:
         caller = self._cell("caller_prefix", values, _caller_prefix, "")
         if not values["currency"]:
             self.refuse(self.row, "currency", "is empty")
-        if self._count > before or currency is None or fee is None or steps is None or grace_s is None:
+        if self._faults > before or currency is None or fee is None or steps is None or grace_s is None:
             return _BAD, _NONE
         rate = Rate(
             prefix="",
@@ -299,6 +354,26 @@ class Reading:
 def _caller_prefix(text: str) -> str:
     check_caller_prefix(text)
     return text
+
+
+def refuse_bad_bytes(path: Path, reading: Reading) -> None:
+    """Refuses each line of the file that is not UTF-8."""
+    with path.open("rb") as file:
+        for row, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                reading.refuse(row, None, f"byte {error.start + 1} of the line is not UTF-8")
+
+
+def cell_name(row: int | None, place: int) -> str:
+    """`B7` of row 7 and place 1."""
+    letters = ""
+    place += 1
+    while place:
+        place, letter = divmod(place - 1, 26)
+        letters = chr(ord("A") + letter) + letters
+    return f"{letters}{row}"
 
 
 def parse_stamp(text: str) -> datetime:
