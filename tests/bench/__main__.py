@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 from sidecar.demo.children import REPO, DemoError, leaves
-from tests.bench import journal, places, process, report, rivals
+from tests.bench import credit, journal, places, process, report, rivals
+from tests.bench.credit import Control, Extended
 from tests.bench.journal import Grown
 from tests.bench.load import Load
 from tests.bench.product import Held, Step, product
@@ -28,12 +29,17 @@ WARM_UP = Load(rate=100, calls=300, hold_ms=HOLD_MS)
 JOURNAL_RATE = 1000
 RAMP = 700  # calls/s, for those that stay up
 BESIDE_RATE = 300
+CREDIT_RATE = 500
+SLICE_S = 10  # of the calls that are extended
+TURNS = 2  # so often
 OPTIONS_INTERVAL_S = 25  # the default
 PLACES_MORE = 2_000  # for those beside them
 RIVAL_RATES = {"kamailio": (100, 500, 1000, 2000), "sippy": (50, 100, 200)}
 SINGLES = {
     "store": ("tests.bench_store", "--calls", "5000"),
     "store, prepaid": ("tests.bench_store", "--calls", "5000", "--prepaid"),
+    "reservations, one account": ("tests.bench_credit",),
+    "reservations, 10,000 accounts": ("tests.bench_credit", "--calls", "10000", "--accounts", "10000"),
     "relay": ("tests.bench_relay", "--rows", "20000"),
     "rating": ("tests.bench_rating",),
     "records": ("tests.bench_records", "--calls", "5000"),
@@ -105,6 +111,15 @@ async def with_a_journal(folder: Path, records: int, seconds: float) -> list[Gro
     return found
 
 
+async def with_credit(folder: Path, calls: int, seconds: float) -> tuple[Control, Extended]:
+    folder.mkdir()
+    beside = await credit.control(folder, WARM_UP, load_of(CREDIT_RATE, seconds))
+    say(f"prepaid: {beside.times} times the CPU per call at {CREDIT_RATE}/s")
+    up = await credit.extended(folder / "extended", calls, SLICE_S, TURNS * SLICE_S, RAMP)
+    say(f"{calls} prepaid calls up: {up.extensions} extensions in {up.seconds} s")
+    return beside, up
+
+
 def singles(folder: Path) -> list[Single]:
     found = []
     for name, (module, *words) in SINGLES.items():
@@ -133,6 +148,10 @@ async def measure(folder: Path, arguments: argparse.Namespace) -> Figures:
     began_s, stolen_s = time.monotonic(), process.stolen_s()
     steps = await under_load(folder / "steps", arguments.rates, arguments.seconds)
     held = await with_calls_up(folder, arguments.up, arguments.seconds)
+    control: Control | None = None
+    extended: Extended | None = None
+    if arguments.prepaid_up:
+        control, extended = await with_credit(folder / "credit", arguments.prepaid_up, arguments.seconds)
     others: list[rivals.RivalStep] = []
     if "kamailio" in arguments.rivals:
         others += await rivals.kamailio(
@@ -145,7 +164,15 @@ async def measure(folder: Path, arguments: argparse.Namespace) -> Figures:
     alone = [] if arguments.no_singles else await asyncio.to_thread(singles, folder)
     share = (process.stolen_s() - stolen_s) / (time.monotonic() - began_s) / (os.cpu_count() or 1)
     settings["stolen"] = f"{share:.0%} of the CPU time went to other machines of the host meanwhile"
-    return Figures(settings=settings, steps=steps, held=held, rivals=others, singles=alone)
+    return Figures(
+        settings=settings,
+        steps=steps,
+        held=held,
+        control=control,
+        extended=extended,
+        rivals=others,
+        singles=alone,
+    )
 
 
 def numbers(text: str) -> list[int]:
@@ -170,6 +197,13 @@ def parsed() -> argparse.Namespace:
         default=[5000, 10_000, 20_000],
         metavar="N,N,...",
         help="calls that are up at once, for memory (default: 5000,10000,20000; empty: none)",
+    )
+    parser.add_argument(
+        "--prepaid-up",
+        type=int,
+        default=5000,
+        metavar="N",
+        help="prepaid calls that are up at once, extended every 10 s (default: 5000; 0: nothing of credit)",
     )
     parser.add_argument(
         "--rivals",
@@ -214,6 +248,8 @@ def main() -> int:
     print(report.text(figures))
     report.write(figures, arguments.json, arguments.plot)
     steps = figures.steps + [held.beside for held in figures.held] + [one.step for one in figures.grown]
+    if figures.control is not None:
+        steps += [figures.control.without, figures.control.prepaid]
     wrong = [step for step in steps if not step.right] + [held for held in figures.held if held.missing]
     green = not wrong and all(step.green for step in figures.steps[:1])
     print(f"\n{'green' if green else 'RED'} after {time.monotonic() - began_s:.0f} s")

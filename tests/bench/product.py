@@ -22,6 +22,7 @@ from sidecar.demo.children import Daemon, DemoError, free_ports
 from tests.bench import places, process
 from tests.bench.listener import Listener, Record
 from tests.bench.load import Load, Outcome, call, callee
+from tests.rig.node import with_lines
 
 RECORDS_S_MAX = 30.0  # from the last call to its CDR
 LATE_S_MAX = 1.5  # SIPp counts whole seconds
@@ -117,12 +118,12 @@ class Product:
         pid, seen = self.node.pid, self.listener.count
         threads = process.cpu_by_thread_s(pid)
         daemon_s, broker_s = process.cpu_s(pid), process.cpu_s(self.broker_pid)
-        commits, wakeups = await self._commits(), process.wakeups(pid)
+        commits, wakeups = await self.commits(), process.wakeups(pid)
         outcome = await self.place(load)
         good = load.calls - outcome.failed
-        await self._arrived(seen + good)
+        await self.arrived(seen + good)
         daemon_s, broker_s = process.cpu_s(pid) - daemon_s, process.cpu_s(self.broker_pid) - broker_s
-        wakeups, commits = process.wakeups(pid) - wakeups, await self._commits() - commits
+        wakeups, commits = process.wakeups(pid) - wakeups, await self.commits() - commits
         spent = {
             THREADS.get(name, name): (after_s - threads.get(name, 0.0)) * 1e3 / load.calls
             for name, after_s in process.cpu_by_thread_s(pid).items()
@@ -165,7 +166,7 @@ class Product:
                 raise DemoError(f"{calls} calls did not stay up: {calling.result().failed} failed")
         outcome = calling.result()
         expected = seen + step.calls - step.failed + calls - outcome.failed
-        await self._arrived(expected)
+        await self.arrived(expected)
         return Held(
             calls=calls,
             options_interval_s=options_interval_s,
@@ -184,7 +185,7 @@ class Product:
 
         return await asyncio.to_thread(ask)
 
-    async def _commits(self) -> int:
+    async def commits(self) -> int:
         def ask() -> int:
             with urllib.request.urlopen(self.node.metrics, timeout=5) as answer:
                 page = answer.read().decode()
@@ -192,7 +193,7 @@ class Product:
 
         return await asyncio.to_thread(ask)
 
-    async def _arrived(self, count: int) -> None:
+    async def arrived(self, count: int) -> None:
         """Until so many CDRs are here, or no more come; then a moment more, for one that is too many."""
         until_s = time.monotonic() + RECORDS_S_MAX
         while self.listener.count < count and time.monotonic() < until_s:
@@ -218,14 +219,20 @@ def _delay_ms(at_ns: int, record: Record) -> float:
 
 
 @asynccontextmanager
-async def product(folder: Path, **more: str) -> AsyncIterator[Product]:
-    """`more` are settings, as variables of the environment."""
+async def product(folder: Path, *, account: str = "", **more: str) -> AsyncIterator[Product]:
+    """`more` are settings, as variables of the environment. `account`: lines of that of the calls; it gets
+    more than enough to pay them."""
     folder.mkdir(exist_ok=True)  # it may hold a journal
     at = (places.host(2), free_ports(places.host(2), 1)[0])
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(callee(folder, at))
-        node = places.node(folder, places.loopback_profile(places.host(1), at))
+        profile = places.loopback_profile(places.host(1), at)
+        if account:
+            profile = with_lines(profile, {"accounts.demo": account})
+        node = places.node(folder, profile)
         began_s = time.monotonic()
         up = await stack.enter_async_context(node.up(**more))
         start_s = time.monotonic() - began_s
+        if account:
+            await node.control("account.topup", name="demo", amount="1000000", reference="bench")
         yield Product(folder, up, start_s, stack.enter_context(Listener(*up.broker)))

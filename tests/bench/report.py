@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.bench.credit import Control, Extended
 from tests.bench.journal import Grown
 from tests.bench.product import Held, Step
 from tests.bench.rivals import RivalStep
@@ -32,6 +33,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, str]
     steps: list[Step] = []
     held: list[Held] = []
+    control: Control | None = None
+    extended: Extended | None = None
     grown: list[Grown] = []  # with a new journal, and with a large one
     rivals: list[RivalStep] = []
     singles: list[Single] = []
@@ -44,6 +47,7 @@ DELAY_MS_WANTED = {500: 20.0, 1000: 20.0}
 KB_WANTED = 40.0
 SIPPY_TIMES_WANTED, SIPPY_AT_RATE, BESIDE_SIPPY_AT_RATE = 8.0, 100, 1000
 START_S_WANTED = 2.0
+PREPAID_TIMES_WANTED = 1.2
 GROWN_TIMES_WANTED = 1.1  # the CPU per call of a large journal over that of a new one
 
 
@@ -84,6 +88,13 @@ def targets(figures: Figures) -> list[Target]:
                 reached = held.kb_per_call <= KB_WANTED and held.green
                 name = f"kB per call, {most} up, {asked}"
                 add(name, f"<= {KB_WANTED:.0f}", f"{held.kb_per_call:.1f}", reached)
+    if (control := figures.control) is not None:
+        name = f"times the CPU per call with prepaid control at {control.prepaid.rate}/s"
+        reached = control.times <= PREPAID_TIMES_WANTED and control.prepaid.green
+        add(name, f"<= {PREPAID_TIMES_WANTED}", f"{control.times:.2f}", reached)
+    if (up := figures.extended) is not None:
+        name = f"{up.calls} prepaid calls up, extensions every {up.slice_s} s"
+        add(name, f"{up.due}, all end by BYE", f"{up.extensions}", up.green)
     sippy = {step.rate: step.cpu_ms for step in figures.rivals if step.name.startswith("Sippy")}
     ours = {step.rate: step.daemon_ms for step in green}
     if SIPPY_AT_RATE in sippy and BESIDE_SIPPY_AT_RATE in ours:
@@ -110,6 +121,8 @@ def text(figures: Figures) -> str:
         parts.append(_steps(figures.steps))
     if figures.held:
         parts.append(_held(figures.held))
+    if figures.control is not None and figures.extended is not None:
+        parts.append(_credit(figures.control, figures.extended))
     if figures.grown:
         parts.append(_grown(figures.grown))
     if figures.rivals:
@@ -194,6 +207,29 @@ def _held(rows: Sequence[Held]) -> str:
             for held in rows
         ],
     )
+
+
+def _credit(control: Control, up: Extended) -> str:
+    head = ("", "calls/s", "calls", "failed", "CDRs", "daemon", "commits", "setup 50", "99")
+    rows = [
+        (
+            name,
+            *map(str, (step.rate, step.calls, step.failed)),
+            _records(step),
+            f"{step.daemon_ms:.3f}",
+            f"{step.commits:.2f}",
+            f"{step.setup.p50:.0f}",
+            f"{step.setup.p99:.0f}",
+        )
+        for name, step in (("without", control.without), ("prepaid", control.prepaid))
+    ]
+    ends = ", ".join(f"{count} {name}" for name, count in sorted(up.details.items()))
+    held = (
+        f"{up.calls} prepaid calls up, extended every {up.slice_s} s: {up.extensions} extensions in"
+        f" {up.seconds} s ({up.due} due), {up.cpu_share:.0%} of a core, {up.commits_per_s} commits/s;"
+        f" {up.failed} failed; ended by: {ends}"
+    )
+    return _table("Prepaid control, and without it", head, rows) + f"\n{held}"
 
 
 def _grown(rows: Sequence[Grown]) -> str:

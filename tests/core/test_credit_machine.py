@@ -1,6 +1,7 @@
 """The machine of credit, on the functions that run (`books.post`, and `credit` behind it): calls of one
-balance that begin, are extended and end in any order, twice or too late, with top-ups and crashes between.
-Nothing is ever overspent, and nothing is refused that the balance would pay."""
+balance that begin, are extended and end in any order, twice or too late; with top-ups, adjustments, other
+terms and crashes between. Nothing is reserved that is not there, no call costs more than it holds, and what
+the balance would pay is not refused."""
 
 from __future__ import annotations
 
@@ -12,13 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
-from sidecar.core.books import OutcomeKind, as_granted
+from sidecar.core.account_terms import AccountKind
+from sidecar.core.audit import Change, Operator
+from sidecar.core.books import MovementKind, OutcomeKind, as_granted
 from sidecar.core.call import Call
 from sidecar.core.commands import Append, EntryKind, Reserve
 from sidecar.core.credit import grant
 from sidecar.core.rating import RatingTerms
 from sidecar.core.tariff import Rate, parse_steps
-from sidecar.core.terms import Money
+from sidecar.core.terms import Detail, Money
 from tests.adapters.store_calls import admitted, answered, call_id, ended, ending, extension
 from tests.core.memory_books import MemoryBooks
 
@@ -39,8 +42,12 @@ MOMENTS = [MONDAY + timedelta(hours=hour, seconds=s) for hour in (8, 18) for s i
 numbers = st.integers(1, 6)
 
 
+LIMITS = st.sampled_from([Decimal(0), Decimal("0.5"), Decimal(2)])
+REASON = Change(operator=Operator("ann", 1000), action="account.adjust", subject="acme", text="a reason")
+
+
 class Credit(RuleBasedStateMachine):
-    """One prepaid account. What a call was told of its grant is kept apart from what the books have: an
+    """One account. What a call was told of its grant is kept apart from what the books have: an
     answer may be lost with a crash."""
 
     def __init__(self) -> None:
@@ -59,6 +66,28 @@ class Credit(RuleBasedStateMachine):
         assert self.books.top_up("acme", Money(amount, "EUR"), f"{len(self.books.ledger)}") == ""
         self.paid += amount
 
+    @rule(cents=st.integers(-60, 60).filter(bool))
+    def adjust(self, cents: int) -> None:
+        amount = Money(Decimal(cents) / 100, "EUR")
+        reference = f"{len(self.books.ledger)}"
+        assert self.books.book(MovementKind.ADJUST, "acme", amount, reference, REASON) == ""
+        self.paid += amount.amount
+
+    @rule(limit=LIMITS, kind=st.sampled_from([AccountKind.PREPAID, AccountKind.POSTPAID]))
+    def other_terms(self, limit: Decimal, kind: AccountKind) -> None:
+        terms = replace(self.books.accounts["acme"], kind=kind, credit_limit=limit)
+        assert self.books.set_terms(terms) == ""
+
+    @rule(enabled=st.booleans())
+    def enable(self, enabled: bool) -> None:
+        assert self.books.set_terms(replace(self.books.accounts["acme"], enabled=enabled)) == ""
+
+    @property
+    def available(self) -> Decimal:
+        floor = self.books.accounts["acme"].floor
+        assert floor is not None
+        return self.books.balance("acme", "EUR") - floor
+
     @rule(
         number=numbers,
         rate=st.sampled_from(RATES),
@@ -72,13 +101,17 @@ class Credit(RuleBasedStateMachine):
         wall_ns = int(at.timestamp()) * 1_000_000_000
         call = admitted(number, prepaid=True, at_ns=wall_ns)
         call = replace(call, pricing=replace(call.pricing, rate=rate, terms=terms))
-        before = self.books.balance("acme", "EUR")
+        before = self.available
         reserve = Reserve(call_id=call.call_id, account="acme", rate=rate, terms=terms, total_s=slice_s)
         posting = self.books.post((reserve, Append(kind=EntryKind.ADMITTED, call=call)))
         assert posting.outcome is not None
-        if posting.outcome.kind is OutcomeKind.ADMITTED:
+        if not self.books.accounts["acme"].enabled:
+            assert posting.outcome.detail is Detail.ACCOUNT_DISABLED
+        elif posting.outcome.kind is OutcomeKind.ADMITTED:
+            assert self.available >= 0
             self.told[number] = as_granted(call, self.books.open[call.call_id])
-        elif posting.outcome.kind is OutcomeKind.CREDIT_REFUSED:
+        else:
+            assert posting.outcome.detail is Detail.NO_CREDIT
             one = grant(before, rate, terms, 1)
             assert one is None  # it would not even pay one second
 
@@ -89,6 +122,7 @@ class Credit(RuleBasedStateMachine):
         if call is None or call.granted_s is None:
             return
         posting = self.books.post(extension(call, call.granted_s + by_s))
+        assert not posting.movements or self.available >= 0
         for _ in range(times - 1):
             held = self.books.open.get(call_id(number))
             posting = self.books.post(extension(call, call.granted_s + by_s))
@@ -142,11 +176,6 @@ class Credit(RuleBasedStateMachine):
         }
 
     # --- what always holds --------------------------------------------------------------------------------
-
-    @invariant()
-    def nothing_is_overspent(self) -> None:
-        assert self.books.balance("acme", "EUR") >= 0
-        assert all(line.balance >= 0 for line in self.books.ledger)
 
     @invariant()
     def the_books_close(self) -> None:
