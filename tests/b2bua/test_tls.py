@@ -448,3 +448,32 @@ async def test_a_caller_gets_its_bye_where_its_contact_says(ours: TlsFiles, auth
         listens.reply(bye, 200)
         rig.gateway.reply(await rig.gateway.expect("BYE"), 200)
         assert {one.alive for one in (await legs(rig)).values()} == {True}
+
+
+async def test_what_is_heard_of_a_tls_peer_without_tls_moves_no_call_off_its_connection(
+    ours: TlsFiles, authority: Authority
+) -> None:
+    """Nobody listens where its Contact says: but for its own connection it could not be reached."""
+    group = PeerGroup(name="all", cidrs=("127.0.0.0/8",))
+    transports = (TransportName.UDP, TransportName.TCP, TransportName.TLS)
+    files = TlsFiles(certificate=ours.certificate, private_key=ours.private_key)
+    async with Rig(tls=files, peers=(group,), transports=transports) as rig:
+        caller = await comes_from(rig, 2, client(authority.certificate, None))
+        sent = rig.invite(agent=caller)
+        await caller.expect(100)
+        invite = await rig.event(InviteReceived)
+        rig.send(rig.route(invite))
+        at_b = await rig.gateway.expect("INVITE")
+        rig.gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
+        await rig.event(AnswerHeld)
+        rig.send(RelayAnswer(bridge_id=invite.bridge_id))
+        a = Dialog.of_caller(sent, await caller.expect(200))
+        rig.in_dialog(caller, "ACK", a, cseq=1)
+        await rig.gateway.expect("ACK")
+        plain = rig.adopt(await ScriptedUA.tcp_client(rig.address("tcp"), f"{rig.network}.2"))
+        rig.in_dialog(plain, "INFO", a, cseq=2)
+        rig.gateway.reply(await rig.gateway.expect("INFO"), 200)
+        await plain.expect(200, "INFO")
+        rig.in_dialog(rig.gateway, "BYE", Dialog.of_callee(at_b, "to-b"), cseq=1)
+        caller.reply(await caller.expect("BYE"), 200)
+        assert plain.quiet
