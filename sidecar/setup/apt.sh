@@ -51,3 +51,11 @@ if ! { $sudo apt-get -qq update && $sudo env DEBIAN_FRONTEND=noninteractive apt-
     exit 1
 fi
 rm -f "$log"
+
+# Nor at the next boot: what we brought runs as a child of the daemon or of a test. Whoever had one before keeps it as it is.
+for service in mosquitto kamailio postgresql; do
+    case " $missing " in *" $service "*)
+        $sudo deb-systemd-helper disable $service.service >/dev/null 2>&1 || true
+        $sudo update-rc.d $service disable >/dev/null 2>&1 || true
+    esac
+done
