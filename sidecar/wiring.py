@@ -210,6 +210,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             clock=clock,
             meter=metrics,
         )
+        store.on_low_balance(alarms.raise_alarm)
         door = MqttReplayDoor(mqtt, settings.mqtt.asking_users)
         replayer = Replayer(store.replays, door, lambda: relay.is_busy, store.note_soon)
 

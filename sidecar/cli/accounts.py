@@ -11,7 +11,7 @@ import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
 from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table, printable
-from sidecar.core.account_terms import AccountKind
+from sidecar.core.account_terms import AMOUNTS, AccountKind
 
 app = typer.Typer(help="Accounts and their balances.", no_args_is_help=True)
 
@@ -24,6 +24,9 @@ CreditLimitOption = Annotated[
 ValidFromOption = Annotated[str | None, typer.Option(help="No calls before, such as 2026-03-01T00:00Z.")]
 ValidToOption = Annotated[str | None, typer.Option(help="No calls from then on.")]
 ZoneOption = Annotated[str | None, typer.Option(help="The time zone of its days and months.")]
+DayLimitOption = Annotated[str | None, typer.Option(help="What its calls may cost in a day of its zone.")]
+MonthLimitOption = Annotated[str | None, typer.Option(help="What its calls may cost in a month.")]
+LowBalanceOption = Annotated[str | None, typer.Option(help="An alarm once less than this is left to it.")]
 TextOption = Annotated[str, typer.Option(help="Why, for the audit table.")]
 OperatorOption = Annotated[
     str | None, typer.Option(help="Who does it, for the audit table.", show_default="the user")
@@ -45,6 +48,9 @@ def create(
     valid_from: ValidFromOption = None,
     valid_to: ValidToOption = None,
     zone: ZoneOption = None,
+    day_limit: DayLimitOption = None,
+    month_limit: MonthLimitOption = None,
+    low_balance: LowBalanceOption = None,
     addresses: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,7 +65,16 @@ def create(
     """Make an account. Nothing happens where it exists on the same terms."""
     if currency is not None:
         _check_currency(currency, as_json)
-    given = _given(as_json, credit_limit=credit_limit, valid_from=valid_from, valid_to=valid_to, zone=zone)
+    given = _given(
+        as_json,
+        credit_limit=credit_limit,
+        valid_from=valid_from,
+        valid_to=valid_to,
+        zone=zone,
+        day_limit=day_limit,
+        month_limit=month_limit,
+        low_balance=low_balance,
+    )
     made = ask(
         socket,
         config,
@@ -83,6 +98,9 @@ def set_terms(
     valid_from: ValidFromOption = None,
     valid_to: ValidToOption = None,
     zone: ZoneOption = None,
+    day_limit: DayLimitOption = None,
+    month_limit: MonthLimitOption = None,
+    low_balance: LowBalanceOption = None,
     text: TextOption = "",
     operator: OperatorOption = None,
     as_json: JsonOption = False,
@@ -93,7 +111,16 @@ def set_terms(
 
     An account of the settings file is changed there.
     """
-    given = _given(as_json, credit_limit=credit_limit, valid_from=valid_from, valid_to=valid_to, zone=zone)
+    given = _given(
+        as_json,
+        credit_limit=credit_limit,
+        valid_from=valid_from,
+        valid_to=valid_to,
+        zone=zone,
+        day_limit=day_limit,
+        month_limit=month_limit,
+        low_balance=low_balance,
+    )
     if kind is not None:
         given["kind"] = kind
     changed = ask(
@@ -131,7 +158,8 @@ def disable(
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Refuse an account's calls (403), also one of the settings file, until it is enabled again."""
+    """Refuse an account's calls (403), and end those that are up, until it is enabled again: also an account
+    of the settings file."""
     _switch("account.disable", name, text, operator, as_json, socket, config)
 
 
@@ -334,7 +362,7 @@ def _given(as_json: bool, **options: str | None) -> dict[str, Any]:
         if text is None:
             continue
         try:
-            if name == "credit_limit":
+            if name in AMOUNTS:
                 given[name] = _amount(text, as_json) if text else NULL
             elif name.startswith("valid_"):
                 given[name] = MOMENT.read_text(text).isoformat() if text else NULL
@@ -368,6 +396,9 @@ def _show(account: dict[str, Any], as_json: bool) -> None:
             ("valid from", moment(account["valid_from"]) if account["valid_from"] else None),
             ("valid to", moment(account["valid_to"]) if account["valid_to"] else None),
             ("zone", account["zone"]),
+            ("day limit", account["day_limit"]),
+            ("month limit", account["month_limit"]),
+            ("low balance", account["low_balance"]),
             ("terms from", "the settings" if account["in_settings"] else "command"),
             *(("address", block) for block in account["addresses"]),
             ("live calls", account["live_calls"]),

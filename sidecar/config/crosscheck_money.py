@@ -8,7 +8,7 @@ from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.tables import Entry, NamedDeck, Tables
 from sidecar.core.account_rules import AccountFrom
-from sidecar.core.account_terms import AccountKind, AccountTerms
+from sidecar.core.account_terms import AMOUNTS, AccountKind, AccountTerms
 from sidecar.core.deck_check import missing_exchange, other_currencies
 from sidecar.core.terms import ServerReason
 
@@ -176,9 +176,7 @@ def _terms(account: Entry, effective: Effective, findings: Findings) -> None:
             name=account.name,
             currency=account["currency"] or effective.settings.billing.currency,
             kind=kind,
-            credit_limit=account["credit_limit"],
-            valid_from=account["valid_from"],
-            valid_to=account["valid_to"],
+            **{name: account[name] for name in (*AMOUNTS, "valid_from", "valid_to")},
         )
     except ValueError as error:
         findings.error(*account.at(), str(error))

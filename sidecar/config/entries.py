@@ -490,6 +490,21 @@ class Accounts(Table, frozen=True, kw_only=True):
     valid_from: Annotated[datetime | None, values.MOMENT, "No calls before.", Shown("–")]
     valid_to: Annotated[datetime | None, values.MOMENT, "No calls from then on.", Shown("–")]
     zone: Annotated[str, values.ZONE, "The time zone of its days and months."]
+    day_limit: Annotated[
+        Decimal | None,
+        Amount(),
+        "What its calls may cost in a day: those whose charge was booked in it, and what live ones hold. "
+        "What goes beyond is refused, and a live call ended, by the rule `spending_limit` (403).",
+        Shown("no limit"),
+    ]
+    month_limit: Annotated[Decimal | None, Amount(), "The same of a month.", Shown("no limit")]
+    low_balance: Annotated[
+        Decimal | None,
+        Amount(),
+        "An alarm (`low_balance`: log, metric, audit table, MQTT) once less is left: of the balance, and of "
+        "`credit_limit`, without what live calls hold. Told again after it was above.",
+        Shown("–"),
+    ]
     group: Annotated[Name | None, "The group of accounts that it belongs to."] = None
     deck: Annotated[Name | None, "The sell deck.", Shown("the group's, else `billing.deck`")]
     strip_digits: Annotated[SellStrip, Shown("the peer's")]

@@ -15,8 +15,9 @@ import msgspec
 from msgspec.structs import replace
 
 from sidecar.core.account_terms import AccountTerms
+from sidecar.core.alarms import LowBalance
 from sidecar.core.audit import Change, told
-from sidecar.core.books import SUSPENSE_REFERENCE, Balances, Draft, Movement, MovementKind
+from sidecar.core.books import SUSPENSE_REFERENCE, Draft, MoneyView, Movement, MovementKind
 from sidecar.core.terms import Money
 
 
@@ -27,7 +28,7 @@ class Booked(NamedTuple):
     amount: Decimal | None
 
 
-class AccountView(Balances, Protocol):
+class AccountView(MoneyView, Protocol):
     """What a store must be able to tell of its accounts, as they stand in its transaction."""
 
     def account(self, name: str) -> AccountTerms | None: ...
@@ -40,6 +41,7 @@ class AccountPosting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     changed: AccountTerms | None = None  # the terms of a known one, in the place of those before
     movements: Sequence[Movement] = ()
     change: Change | None = None  # to be noted
+    low_balances: Sequence[LowBalance] = ()
 
 
 def open_account(
@@ -113,7 +115,9 @@ def book(
         )
         before_it, after_it = balances
         change = replace(change, before=told(before_it), after=told({**after_it, "reference": reference}))
-    return AccountPosting(movements=draft.movements, change=change)
+    return AccountPosting(
+        movements=draft.movements, change=change, low_balances=draft.low_balances(view.account)
+    )
 
 
 def different(terms: AccountTerms, other: AccountTerms) -> dict[str, str | None]:

@@ -6,6 +6,7 @@ settings hold, but for `disabled_by_command`, which only a command changes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -13,8 +14,12 @@ import msgspec
 
 from sidecar.core.amounts import check_currency, plain_amount
 from sidecar.core.terms import Word
-from sidecar.core.windows import check_zone
+from sidecar.core.windows import check_zone, day_start, month_start
 
+AMOUNTS = ("credit_limit", "day_limit", "month_limit", "low_balance")  # the terms that are one
+SPENDING_LIMIT = "spending_limit"  # the rule that ends or refuses a call, as records name it
+
+_US = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -41,10 +46,14 @@ class AccountTerms(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_def
     valid_from: datetime | None = None
     valid_to: datetime | None = None
     zone: str = "UTC"
+    day_limit: Decimal | None = None  # what its calls may cost in a day of its zone
+    month_limit: Decimal | None = None
+    low_balance: Decimal | None = None  # below which it is told that little is left
 
     def __post_init__(self) -> None:
-        if self.kind is AccountKind.FREE and self.credit_limit is not None:
-            raise ValueError("a free account has no credit limit: nothing is charged to it")
+        limits = (self.credit_limit, self.day_limit, self.month_limit)
+        if self.kind is AccountKind.FREE and limits != (None, None, None):
+            raise ValueError("a free account has no limit: nothing is charged to it")
         for at in (self.valid_from, self.valid_to):
             if at is not None and at.tzinfo is None:
                 raise ValueError(f"{at.isoformat()} has no offset")
@@ -65,7 +74,15 @@ class AccountTerms(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_def
     @property
     def is_bounded(self) -> bool:
         """Whether its calls reserve what they may cost before they cost it."""
-        return self.floor is not None
+        return self.floor is not None or self.day_limit is not None or self.month_limit is not None
+
+    def spending_limits(self, wall_ns: int) -> Iterator[tuple[Decimal, int]]:
+        """Each with the moment from which it counts, in ns: charges booked since then, and what calls hold,
+        are within it."""
+        at = _EPOCH + timedelta(microseconds=wall_ns // 1_000)
+        for limit, begin in ((self.day_limit, day_start), (self.month_limit, month_start)):
+            if limit is not None:
+                yield limit, (begin(at, self.zone) - _EPOCH) // _US * 1_000
 
     def is_open_at(self, wall_ns: int) -> bool:
         """Whether it may have calls then."""
@@ -83,5 +100,6 @@ def check_terms(terms: AccountTerms) -> None:
     """What a person may have got wrong beside what cannot be built; ValueError for people."""
     check_currency(terms.currency)
     check_zone(terms.zone)
-    if terms.credit_limit is not None:
-        plain_amount("credit_limit", terms.credit_limit)
+    for name in AMOUNTS:
+        if (amount := getattr(terms, name)) is not None:
+            plain_amount(name, amount)

@@ -12,15 +12,16 @@ what the call was charged before; a reservation is given back once, at the lates
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
 
-from sidecar.core.account_terms import AccountKind, AccountTerms
+from sidecar.core.account_terms import SPENDING_LIMIT, AccountTerms
+from sidecar.core.alarms import LowBalance
 from sidecar.core.amounts import AMOUNT_LARGEST, EXACT
 from sidecar.core.audit import Change
 from sidecar.core.call import Call
@@ -37,7 +38,7 @@ from sidecar.core.commands import (
     Suppress,
 )
 from sidecar.core.credit import Grant, extend, grant
-from sidecar.core.records import sell_total
+from sidecar.core.records import sell_total, utc
 from sidecar.core.terms import Detail, Money, Word
 
 ZERO = Decimal(0)
@@ -62,6 +63,9 @@ SUSPENSE_REFERENCE = "suspense:"  # and the entry that is cleared; nothing else 
 
 def suspense_reference(entry: int) -> str:
     return f"{SUSPENSE_REFERENCE}{entry}"
+
+
+_PASSING = frozenset({MovementKind.RESERVE, MovementKind.RELEASE})  # a live call's: it comes back
 
 
 class Movement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -126,6 +130,7 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     record: Record | None = None
     outcome: Outcome | None = None
     changes: Sequence[Change] = ()  # what a person changed by it, to be noted
+    low_balances: Sequence[LowBalance] = ()
 
 
 class Balances(Protocol):
@@ -133,13 +138,21 @@ class Balances(Protocol):
         """The sum of the movements of an account in a currency: 0 before the first."""
 
 
-class View(Balances, Protocol):
-    """What a store must be able to tell of its calls, as they stand in its transaction."""
-
+class MoneyView(Balances, Protocol):
     def wall_ns(self) -> int:
         """When the transaction is."""
 
+    def held(self, account: str, currency: str) -> Decimal:
+        """What open calls of the account hold, which its balance is free of."""
+
+
+class View(MoneyView, Protocol):
+    """What a store must be able to tell of its calls, as they stand in its transaction."""
+
     def account(self, name: str) -> AccountTerms | None: ...
+    def charged_since(self, account: str, currency: str, since_ns: int) -> Decimal:
+        """What was booked as charges of its calls then or later, the sum with the sign turned."""
+
     def open_call(self, call_id: UUID) -> OpenCall | None: ...
     def charged(self, call_id: UUID) -> Charged:
         """What the call was charged so far, the sum of its charges with the sign turned; without zeros."""
@@ -181,11 +194,13 @@ def post(step: Sequence[StoreCommand], view: View) -> Posting:
         terms = view.account(append.call.account.name)
         if terms is not None and not append.call.is_emergency and not terms.is_open_at(view.wall_ns()):
             return _refused(call_id, Detail.ACCOUNT_DISABLED)
-        open_call = _opened(append, reserve, view, draft)
-        if open_call is None:
-            return _refused(call_id, Detail.NO_CREDIT)
+        opened = _opened(append, reserve, view, draft)
+        if isinstance(opened, Available):
+            detail = Detail.NO_CREDIT if opened.rule is None else Detail.RULE
+            return _refused(call_id, detail, opened.rule)
+        open_call, bound = opened
         entry = Append(kind=EntryKind.ADMITTED, call=as_granted(append.call, open_call))
-        outcome = _admitted(call_id, open_call)
+        outcome = _admitted(call_id, open_call, bound)
     elif append is not None:
         if append.kind is EntryKind.ANSWERED:
             # Never admitted, or closed already: an answer that nobody recorded must not be let go.
@@ -208,6 +223,7 @@ def post(step: Sequence[StoreCommand], view: View) -> Posting:
         record=record,
         outcome=outcome,
         changes=changes,
+        low_balances=draft.low_balances(view.account),
     )
 
 
@@ -247,7 +263,7 @@ def call_of(command: StoreCommand) -> UUID:
 class Draft:
     """The movements of one posting so far, each with the balance after it."""
 
-    def __init__(self, view: Balances, call_id: UUID | None = None) -> None:
+    def __init__(self, view: MoneyView, call_id: UUID | None = None) -> None:
         self.movements: list[Movement] = []
         self.view = view
         self._call_id = call_id
@@ -286,6 +302,34 @@ class Draft:
                 text=text,
             )
         )
+
+    def low_balances(self, account: Callable[[str], AccountTerms | None]) -> list[LowBalance]:
+        """Accounts that these movements bring below their threshold: by what is left to them, with what live
+        calls hold, so that each crossing is told once."""
+        lasting: dict[tuple[str, str], Decimal] = {}
+        for one in self.movements:
+            if one.kind not in _PASSING:
+                key = (one.account, one.currency)
+                lasting[key] = EXACT.add(lasting.get(key, ZERO), one.amount)
+        found = []
+        for (name, currency), moved in lasting.items():
+            terms = account(name)
+            if moved >= 0 or terms is None or terms.low_balance is None or terms.currency != currency:
+                continue
+            before = EXACT.add(self.view.balance(name, currency), self.view.held(name, currency))
+            before = EXACT.subtract(before, terms.floor or ZERO)
+            left = EXACT.add(before, moved)
+            if left < terms.low_balance <= before:
+                found.append(
+                    LowBalance(
+                        raised_at=utc(self.view.wall_ns()),
+                        account=name,
+                        currency=currency,
+                        available=left,
+                        threshold=terms.low_balance,
+                    )
+                )
+        return found
 
     def release(self, open_call: OpenCall | None) -> OpenCall | None:
         """Give the reservation back; the call as it stands after it."""
@@ -334,20 +378,23 @@ def _parts(step: Sequence[StoreCommand]) -> _Parts:
     return parts
 
 
-def _opened(append: Append, reserve: Reserve | None, view: View, draft: Draft) -> OpenCall | None:
-    """The call as it is admitted; None where its account cannot pay one second."""
+def _opened(
+    append: Append, reserve: Reserve | None, view: View, draft: Draft
+) -> tuple[OpenCall, str | None] | Available:
+    """The call as it is admitted, and the rule that bounds its grant; or what there is, where that does not
+    pay one second."""
     if reserve is None:
-        return OpenCall(account=append.call.account.name)
+        return OpenCall(account=append.call.account.name), None
     currency = reserve.rate.currency
-    terms = view.account(reserve.account) or _unknown(reserve.account, currency)
-    spendable = available(terms, view.balance(reserve.account, currency))
-    if spendable is None:
-        return OpenCall(account=append.call.account.name)
-    granted = grant(spendable, reserve.rate, reserve.terms, reserve.total_s)
+    there = available(reserve.account, currency, view)
+    if there.amount is None:
+        return OpenCall(account=append.call.account.name), None
+    granted = grant(there.amount, reserve.rate, reserve.terms, reserve.total_s)
     if granted is None:
-        return None
+        return there
     draft.move(MovementKind.RESERVE, reserve.account, currency, -granted.reserved.amount)
-    return OpenCall(account=reserve.account, granted_s=granted.granted_s, reserved=granted.reserved)
+    held = OpenCall(account=reserve.account, granted_s=granted.granted_s, reserved=granted.reserved)
+    return held, there.rule
 
 
 def _extended(asked: Extend, open_call: OpenCall | None, view: View) -> Posting:
@@ -358,12 +405,9 @@ def _extended(asked: Extend, open_call: OpenCall | None, view: View) -> Posting:
         return Posting(call_id=asked.call_id, open_call=open_call, outcome=failed)
     draft = Draft(view, asked.call_id)
     held = Grant(granted_s=open_call.granted_s, reserved=open_call.reserved)
-    name, currency = open_call.account, held.reserved.currency
-    terms = view.account(name) or _unknown(name, currency)
-    spendable = available(terms, view.balance(name, currency))
-    granted = extend(
-        AMOUNT_LARGEST if spendable is None else spendable, held, asked.rate, asked.terms, asked.total_s
-    )
+    there = available(open_call.account, held.reserved.currency, view)
+    budget = AMOUNT_LARGEST if there.amount is None else there.amount
+    granted = extend(budget, held, asked.rate, asked.terms, asked.total_s)
     more = EXACT.subtract(granted.reserved.amount, held.reserved.amount)
     draft.move(MovementKind.RESERVE, open_call.account, held.reserved.currency, -more)
     return Posting(
@@ -376,8 +420,36 @@ def _extended(asked: Extend, open_call: OpenCall | None, view: View) -> Posting:
             granted.granted_s,
             granted.reserved,
             granted.final,
+            rule=there.rule,
         ),
     )
+
+
+class Available(NamedTuple):
+    """What may be reserved now; None: as much as anybody wants. `rule`: what bounds it, where it is not the
+    balance."""
+
+    amount: Decimal | None
+    rule: str | None = None
+
+
+def available(name: str, currency: str, view: View) -> Available:
+    """The least of what the balance has above its floor, and of what is left of each spending limit. An
+    account whose terms were lost with a damaged file spends nothing that is not there."""
+    terms = view.account(name)
+    floor = ZERO if terms is None else terms.floor
+    bounds: list[tuple[Decimal, str | None]] = []
+    if floor is not None:
+        bounds.append((EXACT.subtract(view.balance(name, currency), floor), None))
+    for limit, since_ns in () if terms is None else terms.spending_limits(view.wall_ns()):
+        spent = EXACT.add(view.charged_since(name, currency, since_ns), view.held(name, currency))
+        bounds.append((EXACT.subtract(limit, spent), SPENDING_LIMIT))
+    return Available(*min(bounds, key=lambda bound: bound[0])) if bounds else Available(None)
+
+
+def _refused(call_id: UUID, detail: Detail, rule: str | None = None) -> Posting:
+    outcome = Outcome(call_id, OutcomeKind.CREDIT_REFUSED, detail=detail, rule=rule)
+    return Posting(call_id=call_id, outcome=outcome)
 
 
 def as_granted(call: Call, open_call: OpenCall) -> Call:
@@ -385,22 +457,9 @@ def as_granted(call: Call, open_call: OpenCall) -> Call:
     return replace(call, granted_s=open_call.granted_s, reserved=open_call.reserved)
 
 
-def available(terms: AccountTerms, balance: Decimal) -> Decimal | None:
-    """What may be reserved, of a balance that is free of reservations; None: as much as anybody wants."""
-    return None if terms.floor is None else EXACT.subtract(balance, terms.floor)
-
-
-def _unknown(name: str, currency: str) -> AccountTerms:
-    """Terms that were lost with a damaged file: nothing is spent that is not there."""
-    return AccountTerms(name=name, currency=currency, kind=AccountKind.PREPAID)
-
-
-def _refused(call_id: UUID, detail: Detail) -> Posting:
-    return Posting(call_id=call_id, outcome=Outcome(call_id, OutcomeKind.CREDIT_REFUSED, detail=detail))
-
-
-def _admitted(call_id: UUID, open_call: OpenCall) -> Outcome:
-    return Outcome(call_id, OutcomeKind.ADMITTED, open_call.granted_s, open_call.reserved)
+def _admitted(call_id: UUID, open_call: OpenCall, rule: str | None = None) -> Outcome:
+    held = (open_call.granted_s, open_call.reserved)
+    return Outcome(call_id, OutcomeKind.ADMITTED, *held, rule=rule)
 
 
 def _numbered(publish: Publish | Suppress, view: View) -> Record:

@@ -155,6 +155,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     granted_s: int | None = None  # of talking, in all so far; None: nothing is reserved for it
     reserved: Money | None = None  # for all of that
     extending: Stamp | None = None  # when the books were asked for more; None: no answer is owed
+    bounded_by: str | None = None  # the rule that bounds the grant, where it is not the balance
     final: Stamp | None = None  # since when that is the last grant: the books have refused more
     hangup: Hangup | None = None
     ended: Stamp | None = None

@@ -55,7 +55,8 @@ def talk_deadlines(call: Call, given: Given) -> tuple[ArmDeadline, ...]:
     if call.granted_s is not None and call.granted_s * 1000 < longest_ms:
         granted_ms = call.granted_s * 1000
         if call.final is not None:
-            return (_armed(call, DeadlineKind.GRANT, granted_ms, Detail.GRANT_USED_UP),)
+            detail = Detail.GRANT_USED_UP if call.bounded_by is None else Detail.RULE
+            return (_armed(call, DeadlineKind.GRANT, granted_ms, detail),)
         until_ms = granted_ms + policy.store_away_s * 1000
         extend = extend_deadline(
             call, max(0, granted_ms - guard_ms(policy.extend_guard_ms, given.load.store_ms))

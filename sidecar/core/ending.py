@@ -211,7 +211,9 @@ def deadline(call: Call, event: DeadlineReached, given: Given) -> Decision:
     if event.silence is not None:
         call = with_dead_peer(call, event.silence, stamp_of(event), given.policy.flags.dead_peer_billing)
     whose = max_duration(call, given.policy)[1] if detail is Detail.MAX_DURATION else None
-    return end(call, event, hangup(SERVER, detail, Evidence.TIMER, max_duration_of=whose), given.policy)
+    rule = call.bounded_by if detail is Detail.RULE else None
+    cause = hangup(SERVER, detail, Evidence.TIMER, max_duration_of=whose, rule=rule)
+    return end(call, event, cause, given.policy)
 
 
 def _ring_timeout(call: Call, event: DeadlineReached, policy: Policy) -> Decision:

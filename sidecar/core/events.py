@@ -266,6 +266,7 @@ class Admitted(CallEvent, frozen=True, kw_only=True):
 
     granted_s: int | None = None
     reserved: Money | None = None
+    rule: str | None = None  # what bounds the grant, where it is not the balance
 
 
 class CreditRefused(CallEvent, frozen=True, kw_only=True):
@@ -287,6 +288,7 @@ class GrantExtended(CallEvent, frozen=True, kw_only=True):
     granted_s: int
     reserved: Money
     final: bool = False
+    rule: str | None = None  # what bounds it, where it is not the balance
 
 
 class StepFailed(CallEvent, frozen=True, kw_only=True):

@@ -47,6 +47,7 @@ def extended(call: Call, event: GrantExtended, given: Given) -> Decision:
         call,
         granted_s=event.granted_s,
         reserved=event.reserved,
+        bounded_by=event.rule,
         extending=None,
         final=stamp_of(event) if is_refused else None,
     )
@@ -64,6 +65,7 @@ def extension_failed(call: Call, event: StepFailed, _given: Given) -> Decision:
 
 
 def cause_of_end(call: Call, event: DeadlineReached) -> Detail:
-    """Of a call that GRANT has ended: credit only where the books had said so by then."""
-    used_up = call.final is not None and call.final.mono_ns <= event.mono_ns
-    return Detail.GRANT_USED_UP if used_up else Detail.LEDGER_UNREACHABLE
+    """Of a call that GRANT has ended: credit, or a rule, only where the books had said so by then."""
+    if call.final is None or call.final.mono_ns > event.mono_ns:
+        return Detail.LEDGER_UNREACHABLE
+    return Detail.GRANT_USED_UP if call.bounded_by is None else Detail.RULE

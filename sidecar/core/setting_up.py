@@ -52,6 +52,7 @@ ATTEMPTS_MAX = 16
 
 def admitted(call: Call, event: Admitted, given: Given) -> Decision:
     call = replace(call, phase=Phase.ROUTING, granted_s=event.granted_s, reserved=event.reserved)
+    call = replace(call, bounded_by=event.rule)
     return call, (*_armed(call, ring_deadline(call, given.policy)), route_command(call, given.policy))
 
 

@@ -129,6 +129,19 @@ def _clock(minute: int) -> str:
     return f"{minute // 60:02d}:{minute % 60:02d}"
 
 
+def day_start(at: datetime, zone: str) -> datetime:
+    """When the day of `at` (aware) begins in a zone: midnight, or what its clocks show first on that day."""
+    return _midnight(at.astimezone(_zone(zone)))
+
+
+def month_start(at: datetime, zone: str) -> datetime:
+    return _midnight(at.astimezone(_zone(zone)).replace(day=1))
+
+
+def _midnight(local: datetime) -> datetime:
+    return local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0).astimezone(UTC)
+
+
 def check_zone(name: str) -> None:
     """ValueError where it is not the name of a time zone."""
     _zone(name)

@@ -11,14 +11,14 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import asdict
 
-from sidecar.core.account_terms import AccountTerms, check_terms
+from sidecar.core.account_terms import AMOUNTS, AccountTerms, check_terms
 from sidecar.core.addresses import canonical_block
 from sidecar.core.audit import Change, Operator, told
 from sidecar.core.books import MovementKind
 from sidecar.core.policy import Account, Policy
 from sidecar.core.rating import amount_text
 from sidecar.core.records import utc
-from sidecar.core.terms import Money
+from sidecar.core.terms import Detail, Money
 from sidecar.ports import AccountError, Accounts, Clock, LedgerEntry
 from sidecar.runtime.calls import Calls
 from sidecar.wire import control as say
@@ -84,7 +84,16 @@ class AccountCommands:
 
     async def disable(self, wanted: say.AccountSwitchParams, operator: Operator) -> say.AccountShown:
         fields = {"disabled_by_command": True}
-        return await self._change(wanted.name, fields, "account.disable", wanted.text, operator)
+        await self._change(wanted.name, fields, "account.disable", wanted.text, operator)
+        await asyncio.shield(
+            self._calls.release_where(
+                lambda call: call.account.name == wanted.name,
+                Detail.ACCOUNT_DISABLED,
+                operator=operator.name,
+                text=wanted.text,
+            )
+        )
+        return await self.show(say.AccountShowParams(name=wanted.name), operator)
 
     async def _change(
         self, name: str, fields: Mapping[str, object], action: str, text: str, operator: Operator
@@ -157,12 +166,12 @@ class AccountCommands:
         return say.MovementList(movements=tuple(map(_movement, found)))
 
     def _row(self, account: Account) -> dict[str, Any]:
-        limit = account.credit_limit
+        amounts = {name: getattr(account, name) for name in AMOUNTS}
         return {
             "name": account.name,
             "currency": account.currency,
             "kind": account.kind,
-            "credit_limit": None if limit is None else amount_text(limit),
+            **{name: one if one is None else amount_text(one) for name, one in amounts.items()},
             "enabled": account.is_open_at(self._clock.wall_ns()),
             "disabled_by_command": account.disabled_by_command,
             "valid_from": account.valid_from,
@@ -230,9 +239,10 @@ def _fields(wanted: say.AccountCreateParams | say.AccountSetParams) -> dict[str,
         for name in AccountTerms.__struct_fields__
         if (value := getattr(wanted, name, UNSET)) is not UNSET and name != "name"
     }
-    if isinstance(given.get("credit_limit"), str):
-        given["credit_limit"] = Decimal(given["credit_limit"])
-    return given
+    return {
+        name: Decimal(value) if name in AMOUNTS and value is not None else value
+        for name, value in given.items()
+    }
 
 
 def _built(**fields: Any) -> AccountTerms:

@@ -157,6 +157,9 @@ class AccountCreateParams(Params, frozen=True, kw_only=True):
     valid_from: Moment | None = None
     valid_to: Moment | None = None
     zone: ZoneName = "UTC"
+    day_limit: Amount | None = None
+    month_limit: Amount | None = None
+    low_balance: Amount | None = None
     addresses: Annotated[tuple[Block, ...], msgspec.Meta(max_length=ROWS_MAX)] = ()
     operator: OperatorName | None = None
 
@@ -170,12 +173,16 @@ class AccountSetParams(Params, frozen=True, kw_only=True):
     valid_from: Moment | msgspec.UnsetType | None = msgspec.UNSET
     valid_to: Moment | msgspec.UnsetType | None = msgspec.UNSET
     zone: ZoneName | msgspec.UnsetType = msgspec.UNSET
+    day_limit: Amount | msgspec.UnsetType | None = msgspec.UNSET
+    month_limit: Amount | msgspec.UnsetType | None = msgspec.UNSET
+    low_balance: Amount | msgspec.UnsetType | None = msgspec.UNSET
     text: Text = ""
     operator: OperatorName | None = None
 
 
 class AccountSwitchParams(Params, frozen=True, kw_only=True):
-    """Enable or disable an account, whatever the settings say: a disabled one has no calls."""
+    """Enable or disable an account, whatever the settings say: a disabled one has no calls, and those that
+    are up end."""
 
     name: AccountName
     text: Text = ""
@@ -559,6 +566,9 @@ class AccountRow(Result, frozen=True, kw_only=True):
     valid_from: datetime | None
     valid_to: datetime | None
     zone: str
+    day_limit: str | None
+    month_limit: str | None
+    low_balance: str | None
     in_settings: bool
     live_calls: int
 

@@ -104,6 +104,23 @@ class MemoryBooks:
             None,
         )
 
+    def charged_since(self, account: str, currency: str, since_ns: int) -> Decimal:
+        del since_ns  # it is always the same day here
+        return self._taken(account, currency, MovementKind.CHARGE)
+
+    def held(self, account: str, currency: str) -> Decimal:
+        return self._taken(account, currency, MovementKind.RESERVE, MovementKind.RELEASE)
+
+    def _taken(self, account: str, currency: str, *kinds: MovementKind) -> Decimal:
+        return -sum(
+            (
+                line.amount
+                for line in self.ledger
+                if (line.account, line.currency) == (account, currency) and line.kind in kinds
+            ),
+            Decimal(0),
+        )
+
     def wall_ns(self) -> int:
         return self.now_ns
 

@@ -57,6 +57,9 @@ account = "other"
 header = "x-account"
 header_value = "other"
 [[account_rules]]
+account_from = "header"
+header = "x-account"
+[[account_rules]]
 account = "demo"
 called_prefix = "1"
 [[account_rules]]
@@ -80,7 +83,12 @@ DECK = (
 )
 
 
-TABLES = {"callers": "peers.callers", "second": "gateways.second"}
+TABLES = {
+    "callers": "peers.callers",
+    "second": "gateways.second",
+    "prepaid": "accounts.prepaid",
+    "other": "accounts.other",
+}
 
 
 class Node(node.Node):

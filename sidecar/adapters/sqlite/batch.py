@@ -31,10 +31,12 @@ from sidecar.adapters.sqlite.packing import packed
 from sidecar.adapters.sqlite.refusals import KeptRefusals
 from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys, storable
 from sidecar.adapters.sqlite.sealing import Sealing, was_removed
+from sidecar.adapters.sqlite.spending import Spending
 from sidecar.adapters.sqlite.suspense import Suspense
 from sidecar.adapters.sqlite.waiting import Waiting
 from sidecar.core.account_books import AccountPosting, Booked, book, open_account, set_terms
 from sidecar.core.account_terms import AccountTerms
+from sidecar.core.alarms import LowBalance
 from sidecar.core.audit import Change
 from sidecar.core.books import (
     Charged,
@@ -139,11 +141,13 @@ class Batch:
         self.ledger = Ledger(connection, boot.boot, wall_ns, self.chain)
         self.refusals = KeptRefusals(connection)
         self.suspense = Suspense(connection, self.ledger)
+        self._spending = Spending(connection, known, self.ledger, self.chain.next_ledger - 1)
         self.waiting = Waiting(connection, boot.boot, wall_ns, known.acknowledged_seq, known.head_seq)
         self.addresses = Addresses(connection, boot.boot, wall_ns, self.chain)
         self.sealing = Sealing(connection, wall_ns)
         self.erasing = Erasing(connection, known.chain.key)
         self.outcomes: list[Outcome] = []
+        self.low_balances: list[LowBalance] = []  # that this transaction has found
         self.outbox_rows: list[OutboxRow] = []
         self._connection = connection
         self._known = known
@@ -207,6 +211,12 @@ class Batch:
 
     def balance(self, account: str, currency: str) -> Decimal:
         return self.ledger.balance(account, currency)
+
+    def charged_since(self, account: str, currency: str, since_ns: int) -> Decimal:
+        return self._spending.charged_since(account, currency, since_ns)
+
+    def held(self, account: str, currency: str) -> Decimal:
+        return self._spending.held(account, currency)
 
     def account(self, name: str) -> AccountTerms | None:
         return self.ledger.account(name)
@@ -298,6 +308,7 @@ class Batch:
         if posting.record is not None:
             self._write_record(posting.record)
         self._keep_call(posting)
+        self.low_balances += posting.low_balances
         if posting.outcome is not None:
             self.outcomes.append(posting.outcome)
 
@@ -305,6 +316,7 @@ class Batch:
         if isinstance(posting, str):
             return posting
         self.ledger.book_account(posting)
+        self.low_balances += posting.low_balances
         if posting.change is not None:
             self._changes.append(posting.change)
         return ""

@@ -38,6 +38,8 @@ class Known:
         self.head_bridge_id = 0  # of the calls that this boot admitted
         self.open: dict[int, Slot] = {}  # by UUID.int: UUID hashes itself in Python
         self.account_seqs: dict[str, int | None] = {}
+        # (account, currency, since when, in ns): what was taken up to that line of the ledger (see spending)
+        self.sums: dict[tuple[str, str, int], tuple[Decimal, int]] = {}
 
 
 def recall(connection: apsw.Connection, key: ChainKey) -> Known:

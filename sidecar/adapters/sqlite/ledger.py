@@ -58,6 +58,14 @@ class Ledger:
         self._stored: dict[tuple[str, str], str] = {}  # as the rows of the file have them
         self._moved: set[tuple[str, str]] = set()
         self._charged: dict[int, dict[tuple[str, str], Decimal]] = {}  # by UUID.int
+        # What this transaction has charged to calls, and reserved for them.
+        self.charged_here: dict[tuple[str, str], Decimal] = {}
+        self.held_here: dict[tuple[str, str], Decimal] = {}
+        self._here = {
+            MovementKind.CHARGE: self.charged_here,
+            MovementKind.RESERVE: self.held_here,
+            MovementKind.RELEASE: self.held_here,
+        }
         self._accounts: dict[str, AccountTerms | None] = {}  # as they stand in this transaction
         self._opened: list[AccountTerms] = []  # in it
         self._references: dict[tuple[str, str], Booked] = {}  # booked in it
@@ -109,6 +117,8 @@ class Ledger:
             key = (movement.account, movement.currency)
             self._balances[key] = movement.balance
             self._moved.add(key)
+            if (here := self._here.get(movement.kind)) is not None:
+                here[key] = EXACT.subtract(here.get(key, ZERO), movement.amount)
             call_id = movement.call_id
             if call_id is not None and movement.kind is MovementKind.CHARGE:
                 charged = self._charged[call_id.int]

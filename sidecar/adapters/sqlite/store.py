@@ -52,6 +52,7 @@ from sidecar.adapters.sqlite.suspense import SqliteSuspense
 from sidecar.adapters.sqlite.told import TOLD_NAME, ToldFile, read_told
 from sidecar.adapters.sqlite.work import Job, Report, waiting_call
 from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
+from sidecar.core.alarms import LowBalance
 from sidecar.core.audit import NODE, Change
 from sidecar.core.books import Outcome, OutcomeKind, as_granted
 from sidecar.core.call import Call, Stamp
@@ -110,6 +111,7 @@ class SqliteStore:
         self._deliver: Callable[[Sequence[CallEvent]], None] = _nobody
         self._notify_failing: Callable[[bool], None] = _nobody
         self._notify_failure: Callable[[str, str], None] = _nobody
+        self._notify_low_balance: Callable[[LowBalance], None] = _nobody
         self._notify_commit: Callable[[int, int], None] = _nobody
         self._notify_defect: Callable[[UUID | None, BaseException], None] = _nobody
         self.salvage: Salvage | None = None  # what was saved of a damaged file at this start
@@ -289,6 +291,10 @@ class SqliteStore:
         journal."""
         self._notify_defect = notify
 
+    def on_low_balance(self, notify: Callable[[LowBalance], None]) -> None:
+        """Called on the event loop after the commit in which an account fell below its threshold."""
+        self._notify_low_balance = notify
+
     def found_open(self) -> Sequence[FoundOpen]:
         """The calls that earlier boots left open, each with the last moment at which its boot is known to
         have lived."""
@@ -374,6 +380,8 @@ class SqliteStore:
         if report.outcomes:
             mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
             self._deliver_all([_event(outcome, mono_ns, wall_ns) for outcome in report.outcomes])
+        for low_balance in report.low_balances:
+            self._notify_low_balance(low_balance)
         if report.outbox_rows:
             self.outbox.rows_added(report.outbox_rows)
         for job, error in report.jobs:
@@ -468,6 +476,7 @@ def _event(outcome: Outcome, mono_ns: int, wall_ns: int) -> CallEvent:
             wall_ns=wall_ns,
             granted_s=outcome.granted_s,
             reserved=outcome.reserved,
+            rule=outcome.rule,
         )
     if outcome.kind is OutcomeKind.ANSWER_RECORDED:
         return AnswerRecorded(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
@@ -481,6 +490,7 @@ def _event(outcome: Outcome, mono_ns: int, wall_ns: int) -> CallEvent:
             granted_s=outcome.granted_s,
             reserved=outcome.reserved,
             final=outcome.final,
+            rule=outcome.rule,
         )
     if outcome.kind is OutcomeKind.CREDIT_REFUSED:
         return CreditRefused(

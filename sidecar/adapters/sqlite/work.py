@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from sidecar.adapters.sqlite.batch import Batch
+from sidecar.core.alarms import LowBalance
 from sidecar.core.books import Outcome, OutcomeKind
 from sidecar.core.chain import Link
 from sidecar.core.commands import Append, EntryKind, Extend, StoreCommand
@@ -40,6 +41,7 @@ class Report(msgspec.Struct):
 
     outcomes: Sequence[Outcome] = ()
     outbox_rows: Sequence[OutboxRow] = ()
+    low_balances: Sequence[LowBalance] = ()
     jobs: Sequence[tuple[Job, BaseException | None]] = ()
     link: Link | None = None  # how far the chain goes now
     steps: int = 0

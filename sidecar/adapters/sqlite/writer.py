@@ -196,6 +196,7 @@ class Writer:
             Report(
                 outcomes=batch.outcomes,
                 outbox_rows=batch.outbox_rows,
+                low_balances=batch.low_balances,
                 jobs=jobs,
                 link=self._known.chain.link,
                 steps=len(works),
