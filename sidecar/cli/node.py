@@ -86,9 +86,9 @@ def reload(
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Read the settings again and take over exchange rates and margin floors, for the next calls, and what
-    the TLS files hold, for the next handshakes. All else waits for the next start; a mistake anywhere leaves
-    all as it was (exit code 1)."""
+    """Read the settings again and take over fraud rules, which look at the calls that are up, too; exchange
+    rates and margin floors, for the next calls; and what the TLS files hold, for the next handshakes. All
+    else waits for the next start; a mistake anywhere leaves all as it was (exit code 1)."""
     found = ask(socket, config, as_json, "node.reload", operator=operator or operator_name())
     if as_json:
         print_json(found)
@@ -97,6 +97,7 @@ def reload(
         typer.echo(printable(f"warning: {warning}"))
     rates, floors = found["exchange_rates"], found["margin_floors"]
     typer.echo(f"{'in force' if found['changed'] else 'nothing changed'}: {rates} exchange rates")
+    typer.echo(f"fraud rules: {found['fraud_rules']}")
     if found["certificates_renewed"]:
         typer.echo("in force: other TLS files")
     for name, floor in floors.items():

@@ -234,7 +234,31 @@ class FraudWindows:
     """Of all rules of a node."""
 
     def __init__(self, rules: Iterable[FraudRule] = (), keys_max: int = KEYS_MAX) -> None:
+        self._keys_max = keys_max
         self._all = [_Windows(rule, keys_max) for rule in rules]
+
+    def with_rules(self, rules: Iterable[FraudRule]) -> FraudWindows:
+        """For these rules; one that is as it was keeps what it has counted, and what it holds."""
+        changed = FraudWindows(rules, self._keys_max)
+        kept = {one.rule.name: one for one in self._all}
+        changed._all = [
+            before if (before := kept.get(one.rule.name)) is not None and before.rule == one.rule else one
+            for one in changed._all
+        ]
+        return changed
+
+    def joined(self, facts: Facts, before: Watched | None, answered_ms: int | None, price: Price) -> Watched:
+        """A call that is up, and was told of before the rules were changed: it counts for the new ones as far
+        as it is up; `before` is what it counted for."""
+        known = [one for one, _ in before.keys] if before is not None else []
+        now = self.watched(facts)
+        new = Watched(facts, tuple((one, key) for one, key in now.keys if one not in known))
+        for one, key in new.keys:
+            if one.rule.measure is Measure.CALLS_AT_ONCE and (count := one.count(key)) is not None:
+                count.live += 1
+        if answered_ms is not None:
+            _run(new, answered_ms, price, +1)
+        return now
 
     @property
     def rules(self) -> Sequence[FraudRule]:
@@ -301,13 +325,14 @@ class FraudWindows:
         return fired
 
     def tick(self, at_ms: int) -> Sequence[Firing]:
-        """From time to time: minutes and money of calls that are up grow without an event."""
+        """From time to time: minutes and money of calls that are up grow without an event; and what a rule
+        still finds when it lifts, or when it is new."""
         fired: list[Firing] = []
         for one in self._all:
             one.let_go(at_ms)
-            if one.rule.measure in WHILE_UP:
+            if one.rule.measure in WHILE_UP or one.rule.measure is Measure.CALLS_AT_ONCE:
                 for key, count in one.counts.items():
-                    if count.weight:
+                    if count.is_up:
                         _look(one, key, count, at_ms, fired)
         return fired
 

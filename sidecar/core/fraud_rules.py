@@ -106,6 +106,12 @@ class FraudRule(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if self.except_prefixes and self.prefixes and len(hidden) == len(self.prefixes):
             raise FraudRuleError("prefixes", "can never fire: all of them are excepted")
 
+    def __str__(self) -> str:
+        above = " ".join(filter(None, (f"{self.measure} > {self.threshold}", self.currency)))
+        within = f" in {self.window_s} s" if self.window_s else ""
+        lifts = f"for {self.lift_after_s} s" if self.lift_after_s else "until lifted"
+        return f"{self.mode} {self.scope}, {above}{within}, {lifts}"
+
     @cached_property
     def limit(self) -> int | Decimal:
         """The threshold in the units that are counted: calls, ms, billionths of money."""

@@ -374,11 +374,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def with_deck(self, name: str, deck: Deck) -> Policy:
         return replace(self, decks={**self.decks, name: deck})
 
-    def with_margin_terms(self, read: Policy) -> Policy:
-        """This policy with the exchange rates and margin floors of another: those of the node and, of the
-        accounts that both know, theirs."""
+    def with_reread(self, read: Policy) -> Policy:
+        """This policy with the fraud rules, exchange rates and margin floors of another: those of the node
+        and, of the accounts that both know, theirs."""
         return replace(
             self,
+            fraud_rules=read.fraud_rules,
             exchange=read.exchange,
             margin_floor=read.margin_floor,
             accounts_reread=read.accounts,

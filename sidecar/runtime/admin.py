@@ -152,14 +152,15 @@ class Admin:
         return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
 
     async def node_reload(self, wanted: say.NodeReloadParams, operator: Operator) -> say.NodeReloaded:
-        """Exchange rates and margin floors, for calls and attempts that begin from now on, and TLS files, for
-        handshakes to come. What is wrong in any of them refuses them whole."""
+        """Fraud rules, which look at the calls that are up, too; exchange rates and margin floors, for calls
+        and attempts that begin from now on; and TLS files, for handshakes to come. What is wrong in any of
+        them refuses them whole."""
         if self._settings is None:
             raise CommandError(ErrorCode.REFUSED, "this node reads its settings only when it starts")
         async with self._reloading:
             before = self._calls.policy
-            read = await asyncio.to_thread(_margin_terms, self._settings, before)
-            if not isinstance(read, _MarginTerms):
+            read = await asyncio.to_thread(_reloaded, self._settings, before)
+            if not isinstance(read, _Reloaded):
                 raise CommandError(ErrorCode.REFUSED, "; ".join(read[:ERRORS_SHOWN_MAX]))
             renewed = await self._renew_certificates() if self._renew_certificates is not None else False
             if not isinstance(renewed, bool):
@@ -175,12 +176,13 @@ class Admin:
                 found = read.found.policy
                 await self._noted(
                     change,
-                    lambda: self._calls.change_policy(lambda policy: policy.with_margin_terms(found)),
+                    lambda: self._calls.reread(found),
                 )
-        log.info("margin_terms_reloaded", operator=operator.name, changed=read.changed, **read.after)
+        log.info("settings_reloaded", operator=operator.name, changed=read.changed, **read.after)
         return say.NodeReloaded(
             exchange_rates=len(read.found.policy.exchange),
             margin_floors=read.floors,
+            fraud_rules=len(read.found.policy.fraud_rules),
             changed=read.changed,
             certificates_renewed=renewed,
             warnings=tuple(read.found.warnings),
@@ -246,7 +248,7 @@ class Admin:
         return say.AuditList(entries=tuple(map(_audited, found)))
 
 
-class _MarginTerms(msgspec.Struct, frozen=True):
+class _Reloaded(msgspec.Struct, frozen=True):
     """Those of the settings beside those in force: `before` and `after` hold what differs."""
 
     found: Reread
@@ -256,26 +258,39 @@ class _MarginTerms(msgspec.Struct, frozen=True):
     after: Mapping[str, object]
 
 
-def _margin_terms(settings: SettingsSource, policy: Policy) -> _MarginTerms | Sequence[str]:
+def _reloaded(settings: SettingsSource, policy: Policy) -> _Reloaded | Sequence[str]:
     """In a thread: it reads files, and looks at every account."""
     found = settings()
     if not isinstance(found, Reread):
         return found
-    after = policy.with_margin_terms(found.policy)
+    after = policy.with_reread(found.policy)
     floors_before, floors = _margin_floors(policy), _margin_floors(after)
     differ = sorted(
         name for name in floors_before.keys() | floors if floors_before.get(name) != floors.get(name)
     )
-    return _MarginTerms(
+    return _Reloaded(
         found,
         floors,
-        bool(differ) or after.exchange != policy.exchange,
+        bool(differ) or after.exchange != policy.exchange or after.fraud_rules != policy.fraud_rules,
         {
             "exchange_rates": len(policy.exchange),
             "margin_floors": {name: floors_before.get(name) for name in differ},
+            **_other_rules(policy, after),
         },
-        {"exchange_rates": len(after.exchange), "margin_floors": {name: floors.get(name) for name in differ}},
+        {
+            "exchange_rates": len(after.exchange),
+            "margin_floors": {name: floors.get(name) for name in differ},
+            **_other_rules(after, policy),
+        },
     )
+
+
+def _other_rules(policy: Policy, other: Policy) -> dict[str, object]:
+    """The fraud rules of the one that are not in the other, where there are any in either."""
+    if policy.fraud_rules == other.fraud_rules:
+        return {}
+    said = {rule.name: str(rule) for rule in policy.fraud_rules if rule not in other.fraud_rules}
+    return {"fraud_rules": said}
 
 
 def _margin_floors(policy: Policy) -> dict[str, str | None]:

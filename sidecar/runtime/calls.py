@@ -147,6 +147,13 @@ class Calls:
         self._given = Given(change(self.policy), self.load, self._fraud)
         return self.policy
 
+    def reread(self, read: Policy) -> None:
+        """Take over what may change while calls run."""
+        rules = self.policy.fraud_rules
+        self.change_policy(lambda policy: policy.with_reread(read))
+        if rules != self.policy.fraud_rules:
+            self._fraud.change_rules(self.policy.fraud_rules, self.live())
+
     # --- events -----------------------------------------------------------------------------------------
 
     def on_bridge_events(self, events: Sequence[Event]) -> None:

@@ -90,6 +90,22 @@ class FraudWatch:
             pass
         return next(count)
 
+    def change_rules(self, rules: Iterable[FraudRule], live: Iterable[Call]) -> None:
+        """A rule that is as it was goes on; a new one counts from now on, with the calls that are up, and may
+        fire at once."""
+        self.windows = self.windows.with_rules(rules)
+        fired = self.counters.fired
+        self._names = frozenset(rule.name for rule in self.windows.rules)
+        self.counters.fired = {name: fired.get(name, 0) for name in sorted(self._names)}
+        for call in live:
+            tracked = self._tracked.get(call.call_id.int)
+            before = None if tracked is None else tracked.watched
+            answered_ms, price = _answered(call, self._ms)
+            facts = facts_of_call(call) if before is None else before.facts
+            watched = self.windows.joined(facts, before, answered_ms, price)
+            self._tracked[call.call_id.int] = _Tracked(watched, answered_ms, price)
+        self._carry_out(self.windows.tick(self.now_ms()))
+
     def look_back_s(self) -> int:
         """How far what rules know reaches back; what is lifted by hand has no end: a month."""
         return max((one.window_s + (one.lift_after_s or MONTH_S) for one in self.windows.rules), default=0)
@@ -117,10 +133,10 @@ class FraudWatch:
 
     def answered(self, call: Call) -> None:
         tracked = self._tracked.get(call.call_id.int)
-        if tracked is not None and call.answered is not None:
-            tracked.answered_ms = self._ms(call.answered.mono_ns)
-            tracked.price = price_of_call(call.pricing, utc(call.answered.wall_ns))
-            self.windows.answered(tracked.watched, tracked.answered_ms, tracked.price)
+        if tracked is not None:
+            tracked.answered_ms, tracked.price = _answered(call, self._ms)
+            if tracked.answered_ms is not None:
+                self.windows.answered(tracked.watched, tracked.answered_ms, tracked.price)
 
     def left(self, call: Call) -> None:
         """Its first cause is known, or it is given up; once."""
@@ -174,6 +190,13 @@ class FraudWatch:
 
     def lift(self, rule: str, key: str) -> Held | None:
         return self.windows.lift(rule, key, self.now_ms())
+
+
+def _answered(call: Call, ms: Callable[[int], int]) -> tuple[int | None, Price]:
+    """When our 2xx left, by the clock of the windows, and what it comes to."""
+    if call.answered is None:
+        return None, Price()
+    return ms(call.answered.mono_ns), price_of_call(call.pricing, utc(call.answered.wall_ns))
 
 
 def alarm_of(firing: Firing) -> FraudRuleFired:

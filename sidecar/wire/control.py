@@ -141,7 +141,8 @@ class NodeDrainParams(Params, frozen=True, kw_only=True):
 
 
 class NodeReloadParams(Params, frozen=True, kw_only=True):
-    """Read the settings anew and take over exchange rates, margin floors, and what the TLS files hold."""
+    """Read the settings anew and take over fraud rules, exchange rates, margin floors, and what the TLS files
+    hold."""
 
     operator: OperatorName
 
@@ -494,6 +495,7 @@ class NodeReloaded(Result, frozen=True, kw_only=True):
 
     exchange_rates: int
     margin_floors: dict[str, str | None]
+    fraud_rules: int = 0  # that are in force
     changed: bool  # whether anything of these differs from what was in force
     certificates_renewed: bool = False
     warnings: tuple[str, ...] = ()

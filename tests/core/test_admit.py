@@ -844,13 +844,13 @@ def test_a_call_keeps_the_floor_and_the_exchange_rate_that_it_began_under() -> N
     rates = [
         ExchangeRate(base="USD", quote="EUR", rate=Decimal(text), valid_from=utc(0)) for text in ("0.9", "9")
     ]
-    policy = policy_of(**{**BOTH, "routes": ("beta",)}, margin_floor=Decimal(0)).with_margin_terms(
+    policy = policy_of(**{**BOTH, "routes": ("beta",)}, margin_floor=Decimal(0)).with_reread(
         policy_of(margin_floor=Decimal("0.1"), exchange=ExchangeTable(rates[:1]))
     )
     policy = replace(policy, decks={**DECKS, "dear": USD})
     call = opened(policy)
     assert (call.account.margin_floor, call.attempts[0].exchange) == (Decimal("0.1"), rates[0])
-    later = policy.with_margin_terms(policy_of(margin_floor=None, exchange=ExchangeTable(rates[1:])))
+    later = policy.with_reread(policy_of(margin_floor=None, exchange=ExchangeTable(rates[1:])))
     assert opened(later).account.margin_floor is None
     assert opened(later).attempts[0].exchange == rates[1]
     ended = hangup(HangupOrigin.CALLER, Detail.BYE, Evidence.MESSAGE)

@@ -102,7 +102,7 @@ def test_floors_that_are_read_anew_hold_for_accounts_that_both_know() -> None:
         },
         margin_floor=Decimal("0.1"),
     )
-    after = made.with_margin_terms(read)
+    after = made.with_reread(read)
     floors = {name: after.account_terms(name).margin_floor for name in ("acme", "bell", "made")}
     assert floors == {"acme": Decimal("0.1"), "bell": Decimal("0.5"), "made": Decimal("0.3")}
     assert after.margin_floors() == {"bell": Decimal("0.5"), "made": Decimal("0.3")}

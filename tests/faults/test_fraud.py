@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.demo.children import environment
+from sidecar.demo.children import DemoError, environment
 from sidecar.demo.subscriber import Record
 from tests.faults.node import Node, phones
 from tests.faults.phone import Phone, Plan, Side
@@ -62,7 +62,7 @@ def node(tmp_path: Path) -> RuledNode:
 
 
 @asynccontextmanager
-async def running(node: RuledNode) -> AsyncIterator[tuple[Phone, Phone, Listener]]:
+async def running(node: Node) -> AsyncIterator[tuple[Phone, Phone, Listener]]:
     async with phones(node) as (caller, callee), node.up() as child, listening(*child.broker) as listener:
         caller.peer = callee.peer = child.sip
         yield caller, callee, listener
@@ -178,13 +178,51 @@ def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
 
 
-async def _try(node: Node, rule: str) -> Record:
+async def _try(node: Node, rule: str, *options: str) -> Record:
     """Without a daemon."""
     child = await asyncio.create_subprocess_exec(
-        *(*SIDECAR, "policy", "try", rule, "--since", "2026-01-01T00:00Z", "--json"),
+        *(*SIDECAR, "policy", "try", rule, "--since", "2026-01-01T00:00Z", "--json", *options),
         stdout=asyncio.subprocess.PIPE,
         env=environment(**node.settings()),
     )
     said, _ = await child.communicate()
     assert child.returncode == 1  # it would have fired
     return dict(json.loads(said))
+
+
+NEW_RULE = """
+[[fraud_rules]]
+name = "new"
+scope = "account"
+measure = "calls_at_once"
+threshold = 1
+mode = "end"
+"""
+
+
+async def test_a_rule_that_comes_into_force_ends_the_calls_that_are_up(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    async with running(node) as (caller, _, listener):
+        up = [caller.dial(f"100{n}", TALK) for n in (1, 2)]
+        for side in up:
+            await node.live(side.number, answered=True)
+        node.profile.write_text(node.profile_text() + NEW_RULE.replace("= 1", "= 1.5"))
+        with pytest.raises(DemoError, match=r"fraud_rules\[0\]\.threshold"):
+            await node.daemon.command("node", "reload")
+        node.profile.write_text(node.profile_text() + NEW_RULE)
+        assert (await node.daemon.command("node", "reload"))["fraud_rules"] == 1
+        for side in up:
+            await side.ended.wait()
+        records = await listener.of([side.call_id for side in up])
+        assert {(one["server_reason"], one["detail"], one["rule"]) for one in records} == {
+            ("policy", "rule", "new")
+        }
+        await listener.until(lambda: len(listener.events) == 1)
+        [noted] = await node.daemon.command("audit", "list", "--action", "node.reload")
+        assert "new" in noted["after"]["fraud_rules"]
+    rules = tmp_path / "rules.toml"
+    rules.write_text(NEW_RULE.replace('"new"', '"other"').replace('"end"', '"watch"'))
+    tried = await _try(node, "other", "--rules", str(rules))
+    assert (tried["mode"], tried["fired"], tried["refused"]) == ("watch", 1, 0)
+    tried = await _try(node, "other", "--rules", str(rules), "--mode", "refuse")
+    assert (tried["mode"], tried["fired"], tried["refused"]) == ("refuse", 1, 1)

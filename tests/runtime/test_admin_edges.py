@@ -217,8 +217,8 @@ async def test_exchange_rates_alone_are_a_change_and_noted(node: Node) -> None:
         assert (await node.admin.node_reload(asked, ANN)).changed
         assert not (await node.admin.node_reload(asked, ANN)).changed
     assert [(line["event"], line["operator"], line["changed"]) for line in lines] == [
-        ("margin_terms_reloaded", "ann", True),
-        ("margin_terms_reloaded", "ann", False),
+        ("settings_reloaded", "ann", True),
+        ("settings_reloaded", "ann", False),
     ]
     [note] = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
     assert bytes(note.before) == b'{"exchange_rates":0,"margin_floors":{}}'

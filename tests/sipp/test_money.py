@@ -101,7 +101,7 @@ async def test_exchange_rates_and_floors_change_while_calls_run(tmp_path: Path) 
     assert before["margin"]["exchange"]["rate"] == "0.75"
     assert after["margin"]["exchange"]["rate"] == "0.5"
     assert (refused["detail"], refused["rule"]) == ("rule", "margin_floor")
-    log = [line for line in rig.log.read_text().splitlines() if "margin_terms_reloaded" in line]
+    log = [line for line in rig.log.read_text().splitlines() if "settings_reloaded" in line]
     assert len(log) == 2
     assert all('"operator":"ann"' in line.replace(": ", ":") for line in log)
 
