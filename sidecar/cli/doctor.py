@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption
-from sidecar.cli.deck_force import policy_in_force
+from sidecar.cli.deck_force import policy_in_force, read_stored, stored_decks
 from sidecar.cli.journal import AccountOption, GatewayOption, UntilOption, moment_of, snapshot
 from sidecar.cli.output import Exit, print_json, printable
 
 if TYPE_CHECKING:
     from decimal import Decimal
+    from pathlib import Path
 
-    from sidecar.core.doctor import Finding
+    from sidecar.core.doctor import DeckFinding, Finding
+    from sidecar.core.tariff import Deck
 
 CHARGES_MAX = 200_000  # the latest so many are examined: 100 MB, and far more than a verdict needs
 
@@ -33,11 +35,12 @@ def doctor(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Find numbers that are stripped wrongly, cannot exist or have no rate; each with evidence, the fix, and
-    what the fix would change in calls and money. Reads the journal; the daemon need not run. Exit code 1
-    where something was found."""
+    """Find numbers that are stripped wrongly, cannot exist or have no rate, each with evidence, the fix,
+    and what the fix would change in calls and money; and decks with exit codes in their prefixes, or with
+    prices that are others by a factor of 10, 60 or 100. Reads the journal; the daemon need not run. Exit
+    code 1 where something was found."""
     from sidecar.adapters.destinations import NUMBERING_PLAN
-    from sidecar.core.doctor import Observed, book_of, diagnose, observed_of
+    from sidecar.core.doctor import Observed, book_of, deck_findings, diagnose, observed_of
     from sidecar.ports import RecordFilter
 
     begin = moment_of("--since", since, as_json=as_json) or datetime.now(UTC) - timedelta(days=1)
@@ -56,23 +59,59 @@ def doctor(
                 records += 1
                 charges.extend(observed_of(cdr))
     findings = diagnose(charges, NUMBERING_PLAN, book_of(policy))
+    now = datetime.now(UTC)
+    in_decks = [
+        finding
+        for name, deck in sorted(policy.decks.items())
+        for finding in deck_findings(name, deck, _before(config, name, deck, as_json), NUMBERING_PLAN, now)
+    ]
     if as_json:
         from sidecar.wire.plain import plain
 
         said = [{**plain(one), "share": round(one.share, 4)} for one in findings]
         print_json(
-            {"since": begin, "until": end, "calls": records, "charges": len(charges), "findings": said}
+            {
+                "since": begin,
+                "until": end,
+                "calls": records,
+                "charges": len(charges),
+                "findings": said,
+                "deck_findings": plain(in_decks),
+            }
         )
     else:
         for finding in findings:
             typer.echo(printable("\n".join(_lines(finding)), keep="\n"))
+        for one in in_decks:
+            typer.echo(printable("\n".join(_deck_lines(one)), keep="\n"))
         only = ", the latest of them" if len(charges) == CHARGES_MAX else ""
         typer.echo(
-            f"{len(findings)} findings in {len(charges)} charges{only}, of {records} calls "
+            f"{len(findings) + len(in_decks)} findings in {len(charges)} charges{only}, of {records} calls "
             f"since {begin.isoformat()}"
         )
-    if findings:
+    if findings or in_decks:
         raise typer.Exit(Exit.NO.value)
+
+
+def _before(config: Path | None, name: str, deck: Deck, as_json: bool) -> Deck | None:
+    """What was in force under the name before this deck."""
+    from sidecar.core.deck_history import SETTINGS, before
+
+    store = stored_decks(None, config, as_json)
+    earlier = before(store.history(name), datetime.now(UTC))
+    settings = store.of_settings().get(name, "")
+    revision = settings if earlier is None or earlier.revision == SETTINGS else earlier.revision
+    return read_stored(store, revision, as_json) if revision and revision != deck.revision else None
+
+
+def _deck_lines(finding: DeckFinding) -> Iterator[str]:
+    yield (
+        f"{finding.symptom.replace('_', ' ')}: deck {finding.deck}, {finding.rows} of {finding.of} rows "
+        f"({finding.revision[:12]})"
+    )
+    yield f"    {finding.text}"
+    yield f"    {', '.join(finding.examples)}"
+    yield f"    fix: {finding.fix}"
 
 
 def _lines(finding: Finding) -> Iterator[str]:

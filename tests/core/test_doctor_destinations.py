@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from sidecar.core.doctor import Finding, NumberingPlan, Observed, Standing
+from sidecar.core.doctor import Finding, NumberingPlan, Observed, Standing, diagnose
 from sidecar.core.doctor.destinations import implausible_numbers, implausible_rates, unrated_destinations
 from sidecar.core.doctor.strips import Sender
 from sidecar.core.terms import ChargeSide
@@ -210,3 +210,28 @@ def test_numbers_that_are_possible_not_billed_or_explained_are_not_impossible() 
     bad = calls(numbers(20, "77"))
     assert impossible(*bad, explained=frozenset({(bad[0].call_id, SELL)})) == []
     assert len(impossible(*bad, explained=frozenset({(bad[0].call_id, BUY)}))) == 1
+
+
+def spread(count: int, unrated: int) -> list[Observed]:
+    """Calls to two numbers in each of many places, some of them without a rate."""
+    plan_numbers = [f"49{place:05d}{number}" for place in range(count // 2) for number in range(2)]
+    return [
+        one(place, number, prefix=None if place < unrated else "49")
+        for place, number in enumerate(plan_numbers)
+    ]
+
+
+BY_PLACE = NumberingPlan(
+    standing=lambda _: Standing.VALID, country_code=lambda _: "49", area=lambda number: f"land {number[:7]}"
+)
+
+
+@pytest.mark.parametrize(("unrated", "found"), [(73, 1), (20, 1), (19, 0)])
+def test_calls_without_a_rate_are_counted_over_all_places(unrated: int, found: int) -> None:
+    findings = diagnose(spread(100, unrated), BY_PLACE)
+    assert [(one.symptom, one.calls, one.of) for one in findings] == [("unrated_calls", unrated, 100)] * found
+
+
+def test_one_place_without_a_rate_is_not_told_twice() -> None:
+    findings = diagnose(calls(numbers(30), prefix=None), PLAN)
+    assert [one.symptom for one in findings] == ["unrated_destination"]

@@ -5,6 +5,7 @@
     cohorts        the numbers of one sender by the digits in front of them, and what those digits want
     strips         what was stripped against what should have been: the symptoms of strip lengths
     destinations   numbers that cannot exist, places without a rate, rates by less than a country code
+    decks          exit codes in a deck, prices that are others by a factor: without any call
     effects        what another strip length would change, in calls and in money per currency
     diagnosis      `diagnose`: all of it, for all senders
 
@@ -13,6 +14,7 @@ again. So a verdict needs many different numbers (FLOOR) that agree (RIGHT_SHARE
 alone is proved by a single call, see `strips.contradictions`.
 """
 
+from sidecar.core.doctor.decks import DeckFinding, deck_findings
 from sidecar.core.doctor.diagnosis import diagnose
 from sidecar.core.doctor.effects import Book, book_of
 from sidecar.core.doctor.observe import Observed, observed_of
@@ -20,6 +22,7 @@ from sidecar.core.doctor.vocabulary import Effect, Example, Finding, Fix, Number
 
 __all__ = [
     "Book",
+    "DeckFinding",
     "Effect",
     "Example",
     "Finding",
@@ -29,6 +32,7 @@ __all__ = [
     "Standing",
     "Symptom",
     "book_of",
+    "deck_findings",
     "diagnose",
     "observed_of",
 ]

@@ -7,7 +7,7 @@ the operator each of them, and what one caller dials again and again is no reaso
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
@@ -21,6 +21,8 @@ IMPLAUSIBLE_SHARE = 0.1  # of a sender's numbers; of real traffic 1 to 5 % is mi
 PLACE_CALLS_MIN = 20
 PLACE_NUMBERS_MIN = 5
 UNRATED_SHARE = 0.5
+UNRATED_CALLS_SHARE = 0.05  # over all places together
+AREAS_SHOWN = 5
 REVISION_SHOWN = 12
 
 
@@ -72,6 +74,47 @@ def unrated_destinations(
         if not revision:
             fix = Fix(text=f"these calls have no {side} deck: name one for their account, or as billing.deck")
         found.append(_place(Symptom.UNRATED_DESTINATION, side, unrated, calls, text, fix, deck))
+    return found
+
+
+def unrated_calls(
+    observed: Iterable[Observed],
+    explained: Collection[tuple[UUID, ChargeSide]],
+    told: Iterable[Finding],
+    plan: NumberingPlan,
+) -> list[Finding]:
+    """Calls without a rate, by deck, over all places: many places with a few calls each are as many calls.
+    Not where the places alone (`told`) say nearly all of it."""
+    decks: dict[tuple[ChargeSide, str], list[Observed]] = defaultdict(list)
+    for one in observed:
+        if (
+            one.billed
+            and (one.call_id, one.side) not in explained
+            and plan.standing(one.billed) is not Standing.NONE
+        ):
+            decks[one.side, one.deck_revision or ""].append(one)
+    known: dict[tuple[ChargeSide, str], int] = defaultdict(int)
+    for finding_told in told:
+        known[finding_told.side, finding_told.subject] += finding_told.calls
+    found = []
+    for (side, revision), calls in sorted(decks.items()):
+        unrated = [one for one in calls if one.prefix is None and not one.free]
+        deck = f"deck {revision[:REVISION_SHOWN]}" if revision else "no deck"
+        rest = len(unrated) - known[side, f"{side} {deck}"]
+        if len({one.number for one in unrated}) < FLOOR or rest < max(
+            FLOOR, UNRATED_CALLS_SHARE * len(calls)
+        ):
+            continue
+        areas = Counter(plan.area(one.billed or "") or "no country" for one in unrated)
+        shown = ", ".join(f"{area}: {count}" for area, count in areas.most_common(AREAS_SHOWN))
+        more = f", and {len(areas) - AREAS_SHOWN} more" if len(areas) > AREAS_SHOWN else ""
+        text = f"no rate for {len(unrated)} of {len(calls)} calls, to {len(areas)} places ({shown}{more})"
+        fix = Fix(
+            text=f"complete the {side} deck of these calls ({deck}), or look which list was put in force"
+        )
+        if not revision:
+            fix = Fix(text=f"these calls have no {side} deck: name one for their account, or as billing.deck")
+        found.append(_place(Symptom.UNRATED_CALLS, side, unrated, calls, text, fix, deck))
     return found
 
 

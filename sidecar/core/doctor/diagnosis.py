@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from sidecar.core.doctor.destinations import implausible_numbers, implausible_rates, unrated_destinations
+from sidecar.core.doctor.destinations import (
+    implausible_numbers,
+    implausible_rates,
+    unrated_calls,
+    unrated_destinations,
+)
 from sidecar.core.doctor.effects import Book
 from sidecar.core.doctor.observe import Observed
 from sidecar.core.doctor.strips import contradictions, senders, strip_findings
@@ -32,6 +37,8 @@ def diagnose(observed: Iterable[Observed], plan: NumberingPlan, book: Book = NO_
         explained.update((one.call_id, one.side) for one in calls)
         findings += found
         findings += implausible_numbers(sender, explained, plan)
-    findings += unrated_destinations(every, explained, plan)
+    places = unrated_destinations(every, explained, plan)
+    findings += places
+    findings += unrated_calls(every, explained, places, plan)
     findings += implausible_rates(every, explained, plan)
     return sorted(findings, key=lambda one: (-one.calls, one.symptom, one.subject, one.digits))

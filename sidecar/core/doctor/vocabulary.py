@@ -25,7 +25,11 @@ class Symptom(StrEnum):
     TRUNK_WITHOUT_COUNTRY_CODE = "trunk_without_country_code"
     IMPLAUSIBLE_NUMBERS = "implausible_numbers"
     UNRATED_DESTINATION = "unrated_destination"
+    UNRATED_CALLS = "unrated_calls"
     IMPLAUSIBLE_RATE = "implausible_rate"
+    EXIT_CODE_IN_DECK = "exit_code_in_deck"
+    PRICE_FACTOR_BEFORE = "price_factor_before"
+    PRICE_FACTOR_NEIGHBOURS = "price_factor_neighbours"
 
 
 class Standing(IntEnum):
