@@ -31,6 +31,7 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     _strip_rules(tables, findings)
     _trunk_trap(effective, tables, findings)
     _free_calls(effective, tables, findings)
+    _slices(effective, findings)
 
 
 # --- whose call ---------------------------------------------------------------------------------------------
@@ -300,3 +301,10 @@ def _free_calls(effective: Effective, tables: Tables, findings: Findings) -> Non
                 f"free calls: those that the server ends here are neither recorded nor charged, "
                 f"and there are {whom}",
             )
+
+
+def _slices(effective: Effective, findings: Findings) -> None:
+    billing = effective.settings.billing
+    if billing.extend_guard_ms >= billing.slice_s * 1000:
+        text = f"is no shorter than a slice ({billing.slice_s} s): calls hold one more than they talk for"
+        findings.warn(*effective.at("billing.extend_guard_ms"), text)

@@ -80,6 +80,12 @@ WARNINGS = [
         "sidecar.toml:3: accounts.card.on_no_rate: free calls: a prepaid call without a rate costs nothing",
     ),
     (
+        "an extension that is asked for as the slice begins",
+        "[billing]\nslice_s = 2\nextend_guard_ms = 2_000\n",
+        "",
+        "sidecar.toml:3: billing.extend_guard_ms: is no shorter than a slice (2 s): calls hold one more",
+    ),
+    (
         "a gateway that no route reaches",
         "",
         GATEWAY + "[[routes]]\nprefix = ''\ngateways = ['carrier']\n",

@@ -258,6 +258,21 @@ CRASH = (
         also={"overrun_ms": 4},
     ),
     Scenario(
+        name="server-crash-in-second-slice",  # by the row of the books: no entry was written since the answer
+        ladder="""
+            0      A INVITE
+            2_000  B 200
+            2_020  A ACK
+            82_001 node crashes
+        """,
+        policy=PREPAID,
+        balance="1",
+        cdr="server/fault/crash_recovered 500 41 answered 80010 proved/recovered",
+        wire=f"{ROUTED}, {armed_for(60)}, answer, {armed_for(120)}, {ENDED}",
+        sold="0.08",
+        also={"granted_s": 120, "overrun_ms": 0},
+    ),
+    Scenario(
         name="server-crash-twice-in-call",  # the first BYE ended it, whoever answers the second
         ladder="""
             0      A INVITE
