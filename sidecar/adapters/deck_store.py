@@ -285,7 +285,7 @@ class DeckStore:
 
 def _created(path: Path) -> IO[bytes]:
     """For this user alone, whatever the umask."""
-    return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))
+    return open(path, "wb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600))
 
 
 def _sync(file: IO[bytes]) -> None:

@@ -7,13 +7,14 @@ terminal.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import msgspec
 import typer
@@ -44,11 +45,20 @@ def fail(exit_code: Exit, text: str, *, as_json: bool = False) -> NoReturn:
     raise typer.Exit(exit_code.value)
 
 
-def write_text(path: Path, text: str, *, as_json: bool = False) -> None:
-    """A file that the user asked for; never through a link, which may lead anywhere."""
+def open_text(path: Path) -> TextIO:
+    """A file that the user asked for, to write; never through a link, which may lead anywhere: OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(path, flags, 0o666), "w", encoding="utf-8", newline="") as file:
+        return os.fdopen(os.open(path, flags, 0o666), "w", encoding="utf-8", newline="")
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "is a link: nothing is written through one", str(path)) from None
+        raise
+
+
+def write_text(path: Path, text: str, *, as_json: bool = False) -> None:
+    try:
+        with open_text(path) as file:
             file.write(text)
     except OSError as error:
         fail(Exit.USAGE, f"{path}: {error.strerror}", as_json=as_json)

@@ -16,6 +16,7 @@ class Topic(StrEnum):
     HANGUPS = "hangups"
     SETTINGS = "settings"
     DECKS = "decks"
+    TEMPLATES = "templates"
     WINDOWS = "windows"
     METRICS = "metrics"
     COMMANDS = "commands"
@@ -31,6 +32,7 @@ ABOUT = {
     Topic.HANGUPS: "who ended a call and why, and what each side is told",
     Topic.SETTINGS: "every setting: type, default, bound, meaning",
     Topic.DECKS: "the columns of a rate deck, and its steps",
+    Topic.TEMPLATES: "how price lists and records of carriers are read",
     Topic.WINDOWS: "how a price by the time of day is written",
     Topic.METRICS: "what Prometheus reads",
     Topic.COMMANDS: "every command with its options",

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sidecar.adapters.deck_files import MEANINGS
+from sidecar.adapters.deck_files import MEANINGS, files, template, workbook
+from sidecar.adapters.deck_files.columns import ROWS_MAX
 from sidecar.adapters.metrics import METRICS
 from sidecar.cli.output import EXIT_MEANINGS
 from sidecar.cli.reference import Topic
@@ -50,10 +51,42 @@ _METRICS = """\
 _DECKS = """\
 # Rate decks
 
-A deck is a CSV, XLSX or ODS file, its columns in any order, named in the first row. One bad row refuses the
-deck, and every error is listed with row and column. The longest prefix wins. `steps` has prices in order of
+A deck is a CSV, XLSX, XLS or ODS file, its columns in any order, named in the first row; lists with other
+columns: `sidecar reference templates`. One bad row refuses the deck, and every error is listed with row and
+column. The longest prefix wins. `steps` has prices in order of
 time: `0:0.2/60/60;60:0.1/60/1` is 0.2 per 60 s in increments of 60 s, and from second 60 on 0.1 per 60 s by
 the second. Prices by the time of day: `sidecar reference windows`.
+"""
+_TEMPLATES = """\
+# Templates of price lists
+
+`sidecar deck import FILE` reads a list by a template: one of those below, by `--template NAME`, or a TOML
+file of one's own, by its path. Without `--template` the file is read by the template that knows most of
+its columns, and it is said which, and what was taken for what; where two readings are possible the
+command asks, with exit code 2. `--map OURS=THEIRS` and `--set KEY=VALUE` change a template for one
+reading; `--save-template` keeps that. `--dry-run` shows how the first rows are read, and counts. `sidecar
+deck templates NAME` prints a template to copy.
+
+    prefix_strip = ["+", "00"]
+    dates = "DD/MM/YYYY"
+    [columns]
+    prefix = ["Code", "Dial Code*"]
+    price = "Rate (EUR/min)"
+    increments = "Billing"
+    [values]
+    currency = "EUR"
+
+CSV may be UTF-8, UTF-16 or Windows-1252, with any of `, ; tab |` between the columns, a `sep=` line,
+packed as gz or as zip with one file; workbooks are XLSX, XLS and ODS, with the values that formulas last
+came to. A column of dates is read by the day first or the month first as one of its dates proves; else
+`dates` has to say so. Prices may have a currency, thousands, a decimal comma (a comma that could be
+either is refused) or an exponent; what has more decimals than `decimals` is rounded, and counted. A row
+that is blocked is no row for nothing: it refuses the call. Rows of one prefix with `days`, `hours`,
+`period` or `step_start_s` are one price.
+
+A file is at most {file_mib} MiB (a workbook {sheet_mib} MiB, read in a process with {memory_mib} MiB) and
+{rows} rows of {columns} columns. One cause is named once, with file, sheet, row, column and the words of
+the cell.
 """
 _WINDOWS = """\
 # Prices by the time of day
@@ -93,6 +126,39 @@ def _metrics() -> str:
 def _decks() -> str:
     rows = ((f"`{name}`", said) for name, said in MEANINGS.items())
     return _page(_DECKS, table(("column", "meaning"), rows))
+
+
+def _templates() -> str:
+    head = _TEMPLATES.format(
+        file_mib=files.FILE_BYTES_MAX >> 20,
+        sheet_mib=files.SHEET_BYTES_MAX >> 20,
+        memory_mib=workbook.MEMORY_MAX >> 20,
+        rows=f"{ROWS_MAX:,}",
+        columns=f"{workbook.COLUMNS_MAX:,}",
+    )
+    words: dict[str, list[str]] = {}
+    for word, action in template.STATUS_WORDS.items():
+        words.setdefault(action, []).append(f"`{word}`")
+    return _page(
+        head,
+        table(
+            ("template", "of", "what it is"),
+            ((f"`{name}`", one.kind, one.title) for name, one in template.shipped_templates().items()),
+        ),
+        table(("key", "meaning"), ((f"`{key}`", said) for key, said in template.KEYS.items())),
+        table(
+            ("column of a list", "meaning"),
+            ((f"`{name}`", said) for name, said in (MEANINGS | template.MORE_FIELDS).items()),
+        ),
+        table(
+            ("column of records", "meaning"),
+            ((f"`{name}`", said) for name, said in template.RECORD_FIELDS.items()),
+        ),
+        table(
+            ("action", "words without a `[status]`"),
+            ((f"`{one}`", ", ".join(all_)) for one, all_ in words.items()),
+        ),
+    )
 
 
 def _windows() -> str:
@@ -178,6 +244,7 @@ PAGES: Mapping[Topic, Page] = {
     Topic.HANGUPS: Page(record_reference.hangups),
     Topic.SETTINGS: Page(settings_reference.markdown, settings_reference.values),
     Topic.DECKS: Page(_decks, lambda: MEANINGS),
+    Topic.TEMPLATES: Page(_templates, lambda: template.KEYS),
     Topic.WINDOWS: Page(_windows, lambda: EXAMPLES),
     Topic.METRICS: Page(_metrics, lambda: [one._asdict() for one in METRICS]),
     Topic.COMMANDS: Page(_commands, lambda: list(commands())),

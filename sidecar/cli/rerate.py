@@ -22,7 +22,7 @@ from sidecar.cli.daemon import (
     socket_path,
 )
 from sidecar.cli.lists import MapOption, SetOption, TemplateOption, choice_of, read_file
-from sidecar.cli.output import Exit, fail, print_json, print_table
+from sidecar.cli.output import Exit, fail, open_text, print_json, print_table
 from sidecar.core.policy import NO_ACCOUNT
 from sidecar.core.terms import ChargeSide, Rounding
 
@@ -155,7 +155,7 @@ def rerate(
                 calls = _applied(found(), daemon, operator or operator_name(), text or "")
             table = None
             if export is not None:
-                table = csv.writer(stack.enter_context(export.open("w", encoding="utf-8", newline="")))
+                table = csv.writer(stack.enter_context(open_text(export)))
                 table.writerow(EXPORTED)
             rows = changes(_noted(calls, outcomes, left_alone, table))
     except StoreError as error:
@@ -284,7 +284,7 @@ def _noted(
             if outcome not in (SHOWN, "revised") and len(left_alone) < LEFT_SHOWN_MAX:
                 left_alone.append((str(one.cdr.call_id), outcome))
             if table is not None:
-                table.writerow(_row(one, outcome))
+                table.writerow(map(_cell, _row(one, outcome)))
         yield one
 
 
@@ -296,6 +296,12 @@ def _row(one: Rerated, outcome: str) -> tuple[object, ...]:
         *(before.billed_number or "", before.prefix or "", _text(before.total), before.currency or ""),
         *(after.billed_number or "", after.prefix or "", _text(after.total), after.currency or "", outcome),
     )
+
+
+def _cell(value: object) -> object:
+    from sidecar.wire.csv_text import harmless
+
+    return harmless(value) if isinstance(value, str) else value
 
 
 def _text(amount: Decimal | None) -> str:

@@ -22,10 +22,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.adapters.exports import COLUMNS, ExportError, Format, Manifest, export, row_of
+from sidecar.adapters.exports import COLUMNS, ExportError, Format, Manifest, export, row_of, verify
 from sidecar.core.cdr import Cdr
 from sidecar.core.terms import ChargeSide
 from sidecar.wire.cdr_codec import decode_json
+from sidecar.wire.csv_text import restored
 from tests.core.doctor_traffic import calls, deck, e164, in_front, policy
 from tests.wire.cdrs import cdrs
 
@@ -217,7 +218,7 @@ def test_any_record_comes_back_from_every_format(tmp_path: Path, records: list[C
     assert [decode_json(line) for line in lines] == records
     expected = [dict(zip((c.name for c in COLUMNS), row_of(cdr), strict=True)) for cdr in records]
     for row, values in zip(csv_rows(folder / "csv"), expected, strict=True):
-        assert {name: row[name] for name in TEXTS} == {name: values[name] or "" for name in TEXTS}
+        assert {name: restored(row[name]) for name in TEXTS} == {name: values[name] or "" for name in TEXTS}
     with duckdb.connect() as connection:
         names = ", ".join(sorted(TEXTS))
         found = connection.execute(f"SELECT {names}, sell_total FROM '{folder}/parquet/*.parquet'").fetchall()
@@ -243,3 +244,27 @@ def test_memory_does_not_grow_with_the_records(tmp_path: Path, wanted: Format) -
 
     peak(100)  # what is made once
     assert peak(6_000) < peak(1_000) + 500_000
+
+
+def test_no_text_in_csv_is_a_formula_and_numbers_stay(tmp_path: Path) -> None:
+    (cdr,) = traffic(1)
+    party = replace(cdr.caller, received="+4930123456")
+    cdr = replace(cdr, account='=HYPERLINK("http://x")', revised_text="-1+1", rule="@x", caller=party)
+    exported([cdr], tmp_path / "out", Format.CSV)
+    (row,) = csv_rows(tmp_path / "out")
+    assert (row["account"], row["revised_text"], row["rule"]) == ('\'=HYPERLINK("http://x")', "'-1+1", "'@x")
+    assert row["caller_received"] == "+4930123456"
+    assert verify(tmp_path / "out").findings == ()
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "cdrs-00001.csv.part").symlink_to(elsewhere)
+    with pytest.raises((ExportError, OSError)):
+        exported(traffic(1), folder, Format.CSV)
+    (folder / "cdrs-00001.csv.part").unlink(missing_ok=True)
+    (folder / "manifest.json.part").symlink_to(elsewhere)
+    with pytest.raises((ExportError, OSError)):
+        exported(traffic(1), folder, Format.CSV)
+    assert not elsewhere.exists()

@@ -49,7 +49,7 @@ def write_built(path: Path, deck: Deck) -> None:
     parts = [_MAGIC, len(head).to_bytes(8, "big"), head, *chunks, *raw]
     digest = hashlib.sha256()
     part = path.with_name(f".part-{path.name}-{os.getpid()}")
-    with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+    with open(part, "wb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
         for piece in parts:
             digest.update(piece)
             file.write(piece)

@@ -16,6 +16,7 @@ from sidecar.adapters.deck_files.reading import Reading
 from sidecar.adapters.deck_files.template import STATUS_WORDS, Template
 from sidecar.core.steps import parse_steps
 from sidecar.core.tariff import SURCHARGE
+from sidecar.wire.csv_text import restored
 
 TERM_NAMES = tuple(name for name in COLUMNS if name not in ROW_BY_ROW)
 DATES = ("effective_from", "effective_to", "next_from")
@@ -150,7 +151,7 @@ class RowReader:
         cell = self._cell("destination")
         name = self._names.get(cell)
         if name is None:
-            name = clean_name(shown(cell))
+            name = clean_name(restored(shown(cell)))
             if len(self._names) >= PRICES_KEPT_MAX:
                 self._names.clear()
             self._names[cell] = name

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -93,7 +93,9 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     kind: Annotated[Literal["deck", "records"], "What the rows are."] = "deck"
     title: Annotated[str, "What `sidecar deck templates` says of it."] = ""
-    sheet: Annotated[str | list[str], "Of a workbook: names or patterns; empty: the first; `*`: all."] = ""
+    sheet: Annotated[
+        str | list[str], "Of a workbook: names or patterns; empty: the one that has the table; `*`: all."
+    ] = ""
     header: Annotated[bool, "Whether a row names the columns; if not, `columns` has their places."] = True
     cells: Annotated[int, "How many cells a row has where there is no header; 0: any number."] = 0
     end: Annotated[
@@ -108,7 +110,9 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     encoding: Annotated[
         str, "Where it is neither UTF-8 nor UTF-16: such as `windows-1252`; empty: refuse it."
     ] = ""
-    decimal_comma: Annotated[bool | None, "0,05 is 0.05; unset: a lone comma is refused."] = None
+    decimal_comma: Annotated[
+        bool | None, "0,05 is 0.05; unset: as the cells show, and `1,234` is refused."
+    ] = None
     decimals: Annotated[int, "Of prices per minute and fees: more are rounded, and counted."] = 9
     scale: Annotated[str, "What a price of 1 is in the currency: `0.01` for cents and pence, `0.0001`."] = "1"
     per_s: Annotated[int, "The seconds that a price is for: 60, or 1."] = 60
@@ -126,8 +130,8 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     prefix_ranges: Annotated[bool, "4470-4479 is a range."] = False
     all_columns: Annotated[bool, "A column that is none of these refuses the file."] = False
     optional: Annotated[list[str], "Columns of ours that a file may lack."] = []
-    columns: dict[str, Source] = {}
-    values: dict[str, str] = {}
+    columns: Annotated[dict[str, Source], "Ours to theirs: see below."] = {}
+    values: Annotated[dict[str, str], "Ours to what holds for every row."] = {}
     status: Annotated[
         dict[str, str], "Words of `status`, in lower case, to add, replace, end, block, leave_out."
     ] = {}
@@ -204,6 +208,9 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def names_of(self, field: str) -> tuple[str, ...]:
         source = self.columns[field]
         return (source,) if isinstance(source, str) else tuple(source) if isinstance(source, list) else ()
+
+
+KEYS = {name: hint.__metadata__[0] for name, hint in get_type_hints(Template, include_extras=True).items()}
 
 
 class _KeyError(ValueError):

@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 from sidecar.adapters.deck_files.canonical import canonical_chunks
 from sidecar.adapters.deck_files.columns import COLUMNS
 from sidecar.core.tariff import Deck
+from sidecar.wire.csv_text import harmless
 
 XLSX_ROWS_MAX = 1_048_576  # of one sheet
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -97,11 +98,6 @@ def _rows(
             for place in amounts:
                 cells[place] = cells[place].replace(".", ",")
         yield [cells[place] if place >= 0 else "" for place in places]
-
-
-def harmless(text: str) -> str:
-    """A name that a spreadsheet would take for a formula gets an apostrophe in front."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "'")) else text
 
 
 def _write_xlsx(file: io.BufferedWriter, rows: Iterable[list[str]]) -> None:

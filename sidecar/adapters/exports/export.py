@@ -156,7 +156,11 @@ def _prepare(folder: Path) -> None:
 def _seal(folder: Path, manifest: Manifest) -> None:
     body = msgspec.json.format(msgspec.json.encode(plain(manifest)), indent=2) + b"\n"
     file = HashedFile(folder / SUMS)
-    sealed = HashedFile(folder / MANIFEST)
+    try:
+        sealed = HashedFile(folder / MANIFEST)
+    except OSError:
+        file.abandon()
+        raise
     sealed.write(body)
     # A crash between the two: sums without a manifest, so no export.
     for entry in (*manifest.files, _entry_of(body)):

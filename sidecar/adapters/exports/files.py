@@ -15,6 +15,7 @@ import msgspec
 from sidecar.adapters.exports.columns import COLUMNS, row_of
 from sidecar.core.cdr import Cdr
 from sidecar.wire.cdr_codec import encode_json
+from sidecar.wire.csv_text import harmless
 
 PART = ".part"
 MODE = 0o600  # numbers of people
@@ -49,7 +50,8 @@ class HashedFile:
         self.part = path.with_name(path.name + PART)
         self._digest = hashlib.sha256()
         self._bytes = 0
-        descriptor = os.open(self.part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, MODE)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.part, flags, MODE)
         self._file: BinaryIO = os.fdopen(descriptor, "wb", buffering=BUFFER_BYTES)
 
     def write(self, content: bytes) -> None:
@@ -72,7 +74,8 @@ class HashedFile:
 
 
 class CsvFile:
-    """RFC 4180: a header, then a row per record. An empty field is null or an empty text."""
+    """RFC 4180: a header, then a row per record. An empty field is null or an empty text; no text is a
+    formula (wire/csv_text)."""
 
     def __init__(self, path: Path) -> None:
         self._file = HashedFile(path)
@@ -122,4 +125,6 @@ class _Text:
 
 
 def _cell(value: object) -> object:
+    if isinstance(value, str):
+        return harmless(value)
     return ("true" if value else "false") if isinstance(value, bool) else value

@@ -28,6 +28,7 @@ from sidecar.adapters.exports.files import FileEntry
 from sidecar.core.terms import ChargeSide, Disposition, HangupOrigin, RatingStatus
 from sidecar.core.totals import Amounts, ControlTotals, Totals
 from sidecar.wire.cdr_codec import decode_json
+from sidecar.wire.csv_text import restored
 
 FINDINGS_MAX = 100
 MANIFEST_BYTES_MAX = 2**26
@@ -163,7 +164,7 @@ def _rows(path: Path, manifest: Manifest) -> Iterator[Row]:
             if header != [column["name"] for column in manifest.columns]:
                 raise ValueError("the columns are not those of the manifest")
             for row in cells:
-                yield dict(zip(header, row, strict=True))
+                yield dict(zip(header, map(restored, row), strict=True))
 
 
 def _add(row: Row, totals: ControlTotals, epochs: dict[str, EpochRange]) -> None:

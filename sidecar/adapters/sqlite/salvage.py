@@ -135,11 +135,14 @@ def salvaged(
     return open_migrated(file, vfs)[0], salvage
 
 
+_WRITTEN = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
 def _written_down(salvage: Salvage) -> None:
     """The whole of it, for people: a log line may be cut, and is gone in a month."""
     salvage.report = salvage.aside.with_name(f"{salvage.aside.name}.report.json")
     body = msgspec.json.format(msgspec.json.encode(salvage, enc_hook=str), indent=2) + b"\n"
-    descriptor = os.open(salvage.report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(salvage.report, _WRITTEN, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(body)
         file.flush()
