@@ -12,10 +12,11 @@ from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, nearest, quoted
 from sidecar.config.source import read_document
 from sidecar.config.tables import Entry, Tables, read_fraud_rules
+from sidecar.core.account_terms import SPENDING_LIMIT
 from sidecar.core.admit import ACCOUNT_REQUIRED, MARGIN_FLOOR, ON_NO_RATE
 from sidecar.core.fraud_rules import AT_BEGIN, FraudRule, FraudRuleError, Measure, Mode, Scope
 
-_TAKEN = frozenset({ACCOUNT_REQUIRED, MARGIN_FLOOR, ON_NO_RATE})
+_TAKEN = frozenset({ACCOUNT_REQUIRED, MARGIN_FLOOR, ON_NO_RATE, SPENDING_LIMIT})
 _REQUIRED = ("name", "scope", "measure", "threshold")
 # What a rule is told by beside its threshold and what it does.
 _SAME = {"name": "", "threshold": Decimal(0), "mode": Mode.WATCH, "lift_after_s": 0}

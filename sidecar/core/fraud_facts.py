@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
+from sidecar.core.account_terms import SPENDING_LIMIT
 from sidecar.core.call import Call, Pricing
 from sidecar.core.cdr import Cdr, ChargeRecord
 from sidecar.core.fraud_rules import NANO, Facts
@@ -95,8 +96,9 @@ def outcome_of(cdr: Cdr) -> Outcome:
 
 def was_refused(cdr: Cdr) -> bool:
     """Before it was let through. What the books refuse had been: rules know of it already."""
+    by_books = cdr.detail in _BY_BOOKS or cdr.rule == SPENDING_LIMIT
     return cdr.disposition is Disposition.REFUSED_AGGREGATE or (
-        cdr.disposition is Disposition.REFUSED and cdr.detail not in _BY_BOOKS
+        cdr.disposition is Disposition.REFUSED and not by_books
     )
 
 

@@ -15,10 +15,15 @@ from hypothesis import strategies as st
 
 from sidecar.wiring import bridge_settings, tls_settings
 from tests.config.support import PROFILE, Start
+from tests.core.fraud_samples import sample_text
 
 LAST = PROFILE.count("\n")
 PREPAID = "[accounts.card]\nprepaid = true\n"
 GATEWAY = "[gateways.other]\nhost = '127.0.0.2'\nport = 5090\n"
+
+FRAUD_RULE = (
+    "[[fraud_rules]]\nname = 'fast'\nscope = '{scope}'\nmeasure = 'calls'\nthreshold = 5\nwindow_s = 60\n"
+)
 
 # id, settings, what is added to the profile, the only warning
 WARNINGS = [
@@ -156,6 +161,21 @@ WARNINGS = [
         "[decks]\nsecond = 'demo'\n",
         "",
         "profile.toml: billing.deck: there is no default sell deck: calls of account _ are unrated",
+    ),
+    (
+        "a fraud rule that may refuse every call of the node",
+        FRAUD_RULE.format(scope="node") + "mode = 'refuse'\n",
+        "",
+        "sidecar.toml:7: fraud_rules[0].mode: once it has fired, every call of whatever account is refused",
+    ),
+    (
+        "a fraud rule that excepts an account that is not there",
+        "[accounts.acme]\n" + FRAUD_RULE.format(scope="account") + "except_accounts = ['acmy']\n",
+        "",
+        (
+            "sidecar.toml:8: fraud_rules[0].except_accounts: there is no account 'acmy' in the settings; one "
+            "may be made by command; did you mean 'acme'?"
+        ),
     ),
 ]
 
@@ -803,4 +823,10 @@ def test_addresses_may_stand_in_the_settings_file_too(start: Start) -> None:
     settings = '[accounts.a]\n[account_addresses]\n"192.0.2.7" = "a"\n'
     loaded = start.load(settings, PROFILE + '[[account_rules]]\naccount_from = "address"\n')
     assert list(loaded.policy.account_addresses) == [("192.0.2.7/32", "a")]
+    assert loaded.warnings == ()
+
+
+def test_the_examples_of_the_reference_are_settings_without_a_fault(start: Start) -> None:
+    loaded = start.load(sample_text())
+    assert len(loaded.policy.fraud_rules) == 10
     assert loaded.warnings == ()

@@ -121,6 +121,7 @@ def test_what_was_refused_then_is_no_call_unless_this_rule_or_the_books_refused_
     assert with_cause(Detail.RULE, "another") == 0
     assert with_cause(Detail.RULE, "often") == 7
     assert with_cause(Detail.NO_CREDIT) == 7
+    assert with_cause(Detail.RULE, "spending_limit") == 7
 
 
 def test_a_start_knows_what_was_held_and_what_was_lifted(answered: Cdr) -> None:
