@@ -45,7 +45,7 @@ from sidecar.adapters.logs import ready as log_ready
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.mqtt import MqttPublisher, MqttReplayDoor, MqttSettings, MqttStatusReader
 from sidecar.adapters.resolver import DnsResolver
-from sidecar.adapters.sqlite import Salvage, SqliteStore, StoreError
+from sidecar.adapters.sqlite import Salvage, Seen, SqliteStore, StoreError
 from sidecar.adapters.sqlite.rows import DamagedError
 from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.b2bua.certificates import Certificates, tls_faults
@@ -141,6 +141,9 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
     async with AsyncExitStack() as stack:
         store = SqliteStore.open(
             settings.node.data_dir,
+            seen=None
+            if begin_anew
+            else await seen_by_broker(settings, loaded.policy.tenant, loaded.policy.node),
             node=loaded.policy.node,
             boot_id=loaded.policy.boot_id,
             clock=clock,
@@ -188,7 +191,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             await broker.start()
             stack.push_async_callback(broker.stop)
             broker_port = broker.port
-        mqtt = _mqtt_settings(settings, policy, broker_host, broker_port)
+        mqtt = _mqtt_settings(settings, policy.tenant, policy.node, broker_host, broker_port)
         if broker is not None:
             mqtt = replace(mqtt, username=NODE_USER, password_file=broker.password_file(NODE_USER))
         if store.is_new and not begin_anew and not broker_is_new:
@@ -520,14 +523,14 @@ def _by_the_settings(account: str) -> Change:
     return Change(operator=NODE, action="account.set", subject=account, text="as the settings have it")
 
 
-def _mqtt_settings(settings: Settings, policy: Policy, host: str, port: int) -> MqttSettings:
+def _mqtt_settings(settings: Settings, tenant: str, node: str, host: str, port: int) -> MqttSettings:
     mqtt = settings.mqtt
     return MqttSettings(
         host=host,
         port=port,
-        tenant=policy.tenant,
-        node=policy.node,
-        status_topic=topics.status_topic(policy.tenant, policy.node),
+        tenant=tenant,
+        node=node,
+        status_topic=topics.status_topic(tenant, node),
         username=mqtt.username or None,
         password_file=mqtt.password_file,
         tls=mqtt.tls,
@@ -538,15 +541,24 @@ def _mqtt_settings(settings: Settings, policy: Policy, host: str, port: int) -> 
     )
 
 
+async def seen_by_broker(settings: Settings, tenant: str, node: str) -> Seen | None:
+    """What an external broker has of a node. The embedded one is not up before the node is, and what it keeps
+    lies beside the journal, as does the file that says how far that had come."""
+    if settings.mqtt.embedded:
+        return None
+    status = await MqttStatusReader(_mqtt_settings(settings, tenant, node, *settings.mqtt.address)).status()
+    return None if status is None else Seen(status.epoch, status.head_seq)
+
+
 async def _refuse_forgotten(store: SqliteStore, mqtt: MqttSettings) -> None:
     """StoreError where the journal is new, and the broker knows of one that this node had."""
-    epoch = await MqttStatusReader(mqtt).epoch()
-    if epoch is None:
+    status = await MqttStatusReader(mqtt).status()
+    if status is None:
         return
     await store.discard()
     raise StoreError(
-        f"there is no journal, and the broker has the status of one that this node had (epoch {epoch}):"
-        " put it back, restore a backup, or begin anew: `sidecar run --new`"
+        "there is no journal, and the broker has the status of one that this node had"
+        f" (epoch {status.epoch}): put it back, restore a backup, or begin anew: `sidecar run --new`"
     )
 
 

@@ -15,6 +15,7 @@ from sidecar.cli.daemon import ConfigOption, JsonOption, operator_name, settings
 from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table, printable
 
 if TYPE_CHECKING:
+    from sidecar.adapters.sqlite import Seen
     from sidecar.adapters.sqlite.backup import Manifest, Restored
     from sidecar.config import Settings
 
@@ -83,11 +84,13 @@ def restore(
     from sidecar.adapters.sqlite.backup import BackupError, manifest_of
     from sidecar.adapters.sqlite.backup import restore as put_back
     from sidecar.adapters.sqlite.keys import key_file_of, read_keys
+    from sidecar.wiring import seen_by_broker
 
     settings = settings_of(config, as_json=as_json)
     data_dir, key_file = settings.node.data_dir, key_file_of(settings.node)
     try:
         manifest = manifest_of(folder)
+        seen = asyncio.run(seen_by_broker(settings, manifest.tenant, manifest.node))
         later = [*_published_later(manifest, json_lines or (), sqlite or ())]
         if not key_file.exists():
             fail(
@@ -98,6 +101,8 @@ def restore(
             )
         keys = read_keys(key_file)
         heads = [one["seq"] for one in later if one["store_epoch"] == manifest.store_epoch]
+        if seen is not None and seen.epoch == manifest.store_epoch and seen.head_seq is not None:
+            heads.append(seen.head_seq)
         done = put_back(folder, data_dir, keys[-1], keys, heads, time.time_ns())
         asyncio.run(_note(settings, manifest, done, folder, len(later), text))
     except (BackupError, StoreError) as error:
@@ -109,6 +114,7 @@ def restore(
         "taken_at": manifest.taken_at.isoformat(),
         "before": None if done.aside is None else str(done.aside),
         "decks": [path.name for path in done.files],
+        "broker": _seen_said(seen, manifest),
     }
     if as_json:
         print_json({**said, "published_later": later})
@@ -211,6 +217,21 @@ def _records(
                     yield json.loads(text)
         except (sqlite3.Error, ValueError) as error:
             raise BackupError(f"{path}: {error}") from error
+
+
+def _seen_said(seen: Seen | None, manifest: Manifest) -> str:
+    """What the broker's retained status tells of the time after the backup."""
+    if seen is None:
+        return "has no status of this node, is not reached, or is the node's own"
+    if seen.epoch != manifest.store_epoch and seen.epoch in manifest.epochs:
+        return f"has the status of epoch {seen.epoch}, which ended before the backup"
+    if seen.epoch != manifest.store_epoch:
+        return f"was published to in epoch {seen.epoch}, of which the backup has nothing"
+    if seen.head_seq is None:
+        return "was published to in the epoch of the backup; up to which number it does not tell any more"
+    if seen.head_seq <= manifest.head_seq:
+        return f"was told of nothing after the backup: {seen.head_seq} is the last number"
+    return f"was told of the numbers {manifest.head_seq + 1} to {seen.head_seq}, which are not in the backup"
 
 
 def _row(record: dict[str, Any]) -> tuple[object, ...]:

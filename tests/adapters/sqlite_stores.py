@@ -12,7 +12,7 @@ from uuid import UUID
 import apsw
 
 from sidecar.adapters.clock import SystemClock
-from sidecar.adapters.sqlite import SqliteStore
+from sidecar.adapters.sqlite import Seen, SqliteStore
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.keys import KEY_FILE_NAME
 from sidecar.core.commands import StoreCommand
@@ -90,6 +90,7 @@ async def opened(
     queue_steps_max: int = 1_000,
     company_ms: int = 0,
     begin_anew: bool = False,
+    seen: Seen | None = None,
 ) -> AsyncIterator[Watched]:
     store = SqliteStore.open(
         data_dir,
@@ -101,6 +102,7 @@ async def opened(
         commit_interval_ms=0,
         company_ms=company_ms,
         begin_anew=begin_anew,
+        seen=seen,
     )
     try:
         yield Watched(store)

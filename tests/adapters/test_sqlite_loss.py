@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.adapters.sqlite import StoreError
+from sidecar.adapters.sqlite import Seen, StoreError
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.told import TOLD_NAME, read_told
 from tests.adapters.sqlite_stores import Watched, opened
@@ -153,3 +153,40 @@ async def test_a_line_that_nobody_wrote_says_nothing(tmp_path: Path, content: st
     found = read_told(tmp_path)
     assert found is not None
     assert found.epoch == epoch
+
+
+@pytest.mark.parametrize("with_file", [True, False])
+async def test_what_the_broker_was_told_and_is_not_here_ends_the_epoch(
+    tmp_path: Path, with_file: bool
+) -> None:
+    async with opened(tmp_path) as watched:
+        watched.submit(*whole_call(1))
+        await watched.written()
+        epoch = watched.store.epoch
+
+    async def started(seen: Seen) -> tuple[bool, str]:
+        if not with_file:
+            (tmp_path / TOLD_NAME).unlink()
+        async with opened(tmp_path, boot_id=seen.epoch, seen=seen) as watched:
+            await watched.proved()
+            return watched.store.loss is not None, watched.store.epoch
+
+    for seen in (Seen(epoch), Seen(epoch, 1), Seen(epoch, 0)):
+        assert await started(seen) == (False, epoch)
+    lost, second = await started(Seen(epoch, 7))
+    assert lost
+    assert second != epoch
+    assert await started(Seen(epoch, 7)) == (False, second)  # that epoch is over, and known
+    assert await started(Seen(second)) == (False, second)
+    lost, third = await started(Seen("never-heard-of", 3))
+    assert lost
+    async with opened(tmp_path, boot_id="last") as watched:
+        assert watched.store.epoch == third
+        watched.submit(*whole_call(2))
+        await watched.written()
+        assert (await watched.store.outbox.outbox_state()).head_seq == 8
+
+
+async def test_a_new_journal_is_not_compared(tmp_path: Path) -> None:
+    async with opened(tmp_path, seen=Seen("old", 7)) as watched:
+        assert watched.store.loss is None

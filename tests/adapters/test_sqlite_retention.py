@@ -255,6 +255,25 @@ async def test_a_row_behind_the_cut_that_was_changed_is_named(tmp_path: Path) ->
     assert "record 50" in wrong
 
 
+async def test_a_journal_that_was_salvaged_has_its_old_calls_cut_off_as_before(tmp_path: Path) -> None:
+    """Its chain begins anew, with a link for each day that was."""
+    clock = HandClock()
+    async with opened(tmp_path, clock) as watched:
+        await fill(watched, clock)
+        await acknowledge_all(watched)
+    before = balances(tmp_path)
+    asked(tmp_path, "UPDATE balances SET amount = '7' WHERE account = 'a'")
+    async with opened(tmp_path, clock, "next") as watched:
+        assert watched.store.salvage is not None
+        proved(tmp_path)
+        await acknowledge_all(watched)
+        cut = await removed(watched, tmp_path)
+        assert cut.heads.seq == 45
+        proved(tmp_path)
+        assert balances(tmp_path) == before
+        assert asked(tmp_path, "SELECT min(seq), count(*) FROM cdrs") == [(46, 46)]
+
+
 # --- erasure ------------------------------------------------------------------------------------------------
 
 NUMBER = "4915112345678"

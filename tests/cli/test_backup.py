@@ -8,14 +8,19 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
+import aiomqtt
 import apsw
+import msgspec
 import pytest
 
 from sidecar.subscriber.record import Record, from_message
 from sidecar.subscriber.sinks.sqlite import SqliteSink
+from sidecar.wire.status import Status, Will
+from sidecar.wire.topics import status_topic
 from tests.adapters.sqlite_stores import opened
 from tests.adapters.store_calls import admission, admitted, whole_call
 from tests.cli.test_commands import Done, sidecar
+from tests.rig.broker import mosquitto
 
 CALLS = 12
 DECK = (
@@ -35,9 +40,14 @@ class Place(NamedTuple):
     def copy(self) -> Path:
         return self.folder / "backup"
 
-    async def says(self, *words: str) -> Done:
+    async def says(self, *words: str, **environ: str) -> Done:
         return await sidecar(
-            *words, "--config", str(self.folder / "sidecar.toml"), cwd=self.folder, SIDECAR_LOG__LEVEL="error"
+            *words,
+            "--config",
+            str(self.folder / "sidecar.toml"),
+            cwd=self.folder,
+            SIDECAR_LOG__LEVEL="error",
+            **environ,
         )
 
     async def backed_up(self) -> Done:
@@ -128,6 +138,38 @@ async def test_a_restored_journal_is_the_one_that_was_backed_up_in_a_new_epoch(p
     [first, *_] = await more(place, 301, 302, "after")
     assert first.seq == CALLS + 6
     assert first.source.epoch == done.json["epoch"]
+
+
+async def test_what_the_broker_was_told_after_the_backup_is_said_and_its_numbers_are_not_given_again(
+    place: Place,
+) -> None:
+    manifest = (await place.backed_up()).json
+    (place.data / "journal.head").unlink()  # as on another machine
+    epoch, head = manifest["store_epoch"], CALLS + 40
+    async with mosquitto(place.folder) as broker:
+        said, above = [], 0
+        for status in (
+            Will(epoch=epoch),
+            Status(epoch="0" * 36, head_seq=9),
+            Status(epoch=epoch, head_seq=CALLS),
+            Status(epoch=epoch, head_seq=head),
+        ):
+            async with aiomqtt.Client(
+                broker.host, broker.port, protocol=aiomqtt.ProtocolVersion.V5
+            ) as client:
+                payload = msgspec.msgpack.encode(status)
+                await client.publish(status_topic("_", "n1"), payload, qos=1, retain=True)
+            done = await place.says("restore", str(place.copy), "--json", **broker.settings())
+            assert done.exit_code == 0, done.err
+            said.append(done.json["broker"])
+            above = done.json["goes_on_above"]
+        assert above >= head
+    assert said == [
+        "was published to in the epoch of the backup; up to which number it does not tell any more",
+        f"was published to in epoch {'0' * 36}, of which the backup has nothing",
+        f"was told of nothing after the backup: {CALLS} is the last number",
+        f"was told of the numbers {CALLS + 1} to {head}, which are not in the backup",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["--json-lines", "--sqlite"])

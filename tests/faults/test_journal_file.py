@@ -80,3 +80,38 @@ async def test_an_emptied_data_directory_is_refused_where_the_broker_knows_of_a_
         assert is_ready, said
         is_ready, said = await started(node)
         assert is_ready, said
+
+
+async def test_a_journal_that_is_not_the_one_that_was_published_from_last_begins_an_epoch(
+    make_node: MakeNode,
+) -> None:
+    """All of an older data directory is put back: nothing in it says that there was another since, but the
+    broker does."""
+    node = make_node()
+    async with mosquitto(node.folder) as broker:
+
+        async def epoch_of_a_start() -> str:
+            async with node.up(**broker.settings()):
+
+                async def is_told() -> bool:
+                    return bool((await node.status())["broker_connected"])
+
+                await until(is_told)
+                return str((await node.status())["store_epoch"])
+
+        first = await epoch_of_a_start()
+        assert await epoch_of_a_start() == first
+        assert "journal_lost_commits" not in node.log.read_text()
+        shutil.copytree(node.data, node.folder / "kept", ignore=shutil.ignore_patterns("*.sock"))
+        shutil.rmtree(node.data)
+        is_ready, said = await started(node, "--new")
+        assert is_ready, said
+        shutil.rmtree(node.data)
+        shutil.copytree(node.folder / "kept", node.data)
+        third = await epoch_of_a_start()
+        log = node.log.read_text()
+        assert "which this journal never had" in log
+        assert third != first
+        assert await epoch_of_a_start() == third
+        assert "journal_lost_commits" not in node.log.read_text()
+    node.check_books()

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from sidecar.adapters.mqtt.publisher import MqttPublisher, MqttSettings
 from sidecar.ports import LinkError
-from sidecar.wire.status import Will
+from sidecar.wire.status import Status
 
 CONNECT_S_MAX = 2.0
 RETAINED_S_MAX = 0.5  # after the SUBACK; brokers send what they retain at once (MQTT 5 §3.3.1.3)
@@ -25,13 +25,13 @@ class MqttStatusReader(MqttPublisher):
         super().__init__(replace(settings, client_id=f"{settings.identifier}-status"), epoch="")
         self._will = None
 
-    async def epoch(self) -> str | None:
-        """Of the journal that was published from last; None: the broker knows of none, or does not answer in
-        time: a node starts without its broker."""
+    async def status(self) -> Status | None:
+        """Of the journal that was published from last: where the will has taken its place, the epoch alone.
+        None: the broker knows of none, or does not answer in time: a node starts without its broker."""
         with suppress(LinkError, TimeoutError, aiomqtt.MqttError, msgspec.MsgspecError):
             payload = await self._retained()
             if payload:
-                return msgspec.msgpack.decode(payload, type=Will).epoch
+                return msgspec.msgpack.decode(payload, type=Status)
         return None
 
     async def _retained(self) -> bytes:

@@ -21,8 +21,17 @@ and numbers that are to be forgotten (`erasing`). `replay` reads published recor
 
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import StoreError
+from sidecar.adapters.sqlite.loss import Seen
 from sidecar.adapters.sqlite.revisions import account_currencies, newest_records
 from sidecar.adapters.sqlite.salvage import Salvage
 from sidecar.adapters.sqlite.store import SqliteStore
 
-__all__ = ["Salvage", "SqliteStore", "StoreError", "account_currencies", "ledger_check", "newest_records"]
+__all__ = [
+    "Salvage",
+    "Seen",
+    "SqliteStore",
+    "StoreError",
+    "account_currencies",
+    "ledger_check",
+    "newest_records",
+]

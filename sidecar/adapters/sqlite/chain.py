@@ -29,6 +29,14 @@ _ROWS = {
     " FROM audit WHERE entry > ?1 AND entry <= ?2 ORDER BY entry",
 }
 _PERSONAL_COLUMNS = 6
+_DAY_NS = 86_400_000_000_000
+# When a row was written: its column, the key of the table, the unit in ns.
+_WRITTEN = {
+    "cdrs": ("written_wall_ns", "seq", 1),
+    "suppressed": ("ended_us", "entry", 1_000),
+    "ledger": ("booked_wall_ns", "entry", 1),
+    "audit": ("at_wall_ns", "entry", 1),
+}
 # What changes, each row as it goes into the sum.
 _STATE = {
     "open_calls": "SELECT slot, boot, call_id, kind, account, currency, reserved, granted_s, body"
@@ -200,8 +208,8 @@ def recalled(connection: apsw.Connection, key: ChainKey) -> Chain:
 
 
 def begin_chain(connection: apsw.Connection, key: ChainKey, wall_ns: int) -> None:
-    """At each start, when all is written that is not a commit of the writer: the first link, over all that is
-    there, in a file that has none; the sum and the seal, which `begin_boot` and a new key leave behind."""
+    """At each start, when all is written that is not a commit of the writer: the first links, over all that
+    is there, in a file that has none; the sum and the seal, which `begin_boot` and a new key leave behind."""
     with connection:
         key_number = _key_number(connection, key, wall_ns)
         ((number, digest, head_seq, acknowledged_seq),) = connection.execute(
@@ -209,13 +217,42 @@ def begin_chain(connection: apsw.Connection, key: ChainKey, wall_ns: int) -> Non
         )
         link = Link(number, digest)
         if not connection.execute("SELECT EXISTS (SELECT 1 FROM commits)").get:
-            heads = heads_of(connection)
-            rows = ((name, chain_rows(connection, key, name, 0, heads[at])) for at, name in enumerate(TABLES))
-            link = Link(number + 1, key.link(number + 1, ORIGIN, rows))
-            connection.execute(_ADD, (link.number, key_number, *heads, link.hash))
+            link = _first_links(connection, key, key_number, number)
         _keep(
             connection, link, state_sum(connection, key), Marks(head_seq, acknowledged_seq), key, key_number
         )
+
+
+def _first_links(connection: apsw.Connection, key: ChainKey, key_number: int, number: int) -> Link:
+    """Over rows that no chain holds (those of a salvaged file, or of one that is older than the chain): one
+    for each day, so that retention can cut between them."""
+    heads, link = Heads(), Link(number, ORIGIN)
+    for until in _days(connection):
+        at = link.number + 1
+        rows = (
+            (name, chain_rows(connection, key, name, after, last))
+            for name, after, last in zip(TABLES, heads, until, strict=True)
+        )
+        link, heads = Link(at, key.link(at, link.hash, rows)), until
+        connection.execute(_ADD, (at, key_number, *heads, link.hash))
+    return link
+
+
+def _days(connection: apsw.Connection) -> list[Heads]:
+    """The last rows up to the end of each day on which something was written; at least one entry, the last of
+    all."""
+    last: dict[int, list[int]] = {}
+    for at, name in enumerate(TABLES):
+        column, key, ns = _WRITTEN[name]
+        for day, head in connection.execute(
+            f"SELECT {column} / {_DAY_NS // ns} AS day, max({key}) FROM {name} GROUP BY day"  # noqa: S608
+        ):
+            last.setdefault(day, [0] * len(TABLES))[at] = head
+    days, heads = [], Heads()
+    for _, found in sorted(last.items()):
+        heads = Heads(*map(max, heads, found))
+        days.append(heads)
+    return days or [heads]
 
 
 def state_sum(connection: apsw.Connection, key: ChainKey) -> int:

@@ -1,4 +1,5 @@
-"""What a start finds missing: commits that were told of (`told`) and are not in the file.
+"""What a start finds missing: commits that were told of (`told`, and the broker's retained status) and are
+not in the file.
 
 A WAL that was cut or deleted, a copy of an earlier day in the place of the journal, another journal: SQLite
 opens each of them without a word. What was published from the commits that are gone cannot be taken back, so
@@ -9,6 +10,7 @@ another message id.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 import msgspec
@@ -17,11 +19,20 @@ from sidecar.adapters.sqlite.chain import heads_at
 from sidecar.adapters.sqlite.file import StoreError, renew_epoch
 from sidecar.adapters.sqlite.sealing import last_cut
 from sidecar.adapters.sqlite.told import TOLD_NAME, Told
+from sidecar.core.chain import Link
 
 _LEAVE_ALL_BEHIND = (
     "INSERT OR IGNORE INTO outbox_behind (seq, queued_wall_ns) SELECT seq, written_wall_ns FROM cdrs"
     " WHERE seq > (SELECT acknowledged_seq FROM store)"
 )
+
+
+class Seen(NamedTuple):
+    """What the broker has of this node: the epoch that was published from last, and the last number, where it
+    still has that."""
+
+    epoch: str
+    head_seq: int | None = None
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +66,31 @@ def missing(connection: apsw.Connection, told: Told | None) -> str:
     if link.hash != told.link.hash:
         return f"another journal: its commit {told.link.number} is not the one that was there"
     return ""
+
+
+def contradicted(connection: apsw.Connection, seen: Seen | None) -> str:
+    """Why what the broker has seen is not of this journal; empty: it is, or nobody knows."""
+    if seen is None:
+        return ""
+    ((epoch, head_seq),) = connection.execute("SELECT epoch, head_seq FROM store")
+    if seen.epoch == epoch:
+        if seen.head_seq is None or seen.head_seq <= head_seq:
+            return ""
+        return f"the broker was told of record {seen.head_seq}, and {head_seq} is the last one here"
+    if connection.execute("SELECT EXISTS (SELECT 1 FROM boots WHERE epoch = ?)", (seen.epoch,)).get:
+        return ""
+    return f"the broker has the status of epoch {seen.epoch}, which this journal never had"
+
+
+def told_or_seen(connection: apsw.Connection, told: Told | None, seen: Seen | None) -> Told | None:
+    """The most that is known from elsewhere; None: nothing is."""
+    if seen is None:
+        return told
+    ((number, digest, head_seq, epoch),) = connection.execute(
+        "SELECT commit_number, commit_hash, head_seq, epoch FROM store"
+    )
+    own = told or Told(Link(number, digest), head_seq, epoch)
+    return own._replace(head_seq=max(own.head_seq, seen.head_seq or 0))
 
 
 def begin_after_loss(connection: apsw.Connection, told: Told, cause: str, wall_ns: int) -> Loss:

@@ -35,7 +35,15 @@ from sidecar.adapters.sqlite.file import (
 )
 from sidecar.adapters.sqlite.keys import KEY_FILE_NAME, add_key, read_keys
 from sidecar.adapters.sqlite.known import open_call_of
-from sidecar.adapters.sqlite.loss import Loss, begin_after_loss, missing, refuse_missing
+from sidecar.adapters.sqlite.loss import (
+    Loss,
+    Seen,
+    begin_after_loss,
+    contradicted,
+    missing,
+    refuse_missing,
+    told_or_seen,
+)
 from sidecar.adapters.sqlite.migrations import Migrated, open_migrated
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
 from sidecar.adapters.sqlite.pacing import COMPANY_MS_MAX, Pacing
@@ -157,10 +165,12 @@ class SqliteStore:
         passed_by: int | None = None,
         key_file: Path | None = None,
         begin_anew: bool = False,
+        seen: Seen | None = None,
     ) -> SqliteStore:
         """Raises StoreError, with what to do, where the directory or the file cannot be used. `passed_by`:
         the group that may use a socket in the directory, see DataDir. `key_file`: of the chain, where it is
-        not in the directory. `begin_anew`: whatever was told of a journal that is gone."""
+        not in the directory. `begin_anew`: whatever was told of a journal that is gone. `seen`: what the
+        broker has of the journal that was published from last."""
         held = DataDir(data_dir, passed_by)
         salvage, migrated, loss = None, None, None
         wrong: Sequence[str] = ()
@@ -183,6 +193,9 @@ class SqliteStore:
                 found = _found_open(connection)
             keys = _keys(connection, key_file or data_dir / KEY_FILE_NAME)
             cause = salvage.cause if salvage is not None else missing(connection, told)
+            if not cause and not is_new:
+                cause = contradicted(connection, seen)
+            told = told_or_seen(connection, told, None if is_new else seen)
             with connection:
                 if told is not None and cause:
                     loss = begin_after_loss(connection, told, cause, clock.wall_ns())
