@@ -418,6 +418,7 @@ def bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
         options_interval_ms=settings.timers.options_interval_s * 1_000,
         wanted_headers=settings.headers,
         carried_urns=policy.routes.urns,
+        emergency_users=policy.emergency_numbers,
         credentials=tuple(map(_credentials, settings.credentials)),
         gateway_tls_names=tuple(
             (gateway.host, gateway.tls_names)

@@ -85,6 +85,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     refer: str  # `refuse` or `pass`: REFER, and INVITEs with Replaces or Join
     unlisted_refused_per_s: int  # INVITEs of one source; the rest is dropped
     calls_max: int
+    emergency_places: int  # beside them, for emergency calls alone
     events_max: int
     answer_hold_ms_max: int
     admission_wait_ms_max: int
@@ -106,6 +107,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, str], ...
     ] = ()  # by host: its own authority, else that of its peer group
     carried_urns: tuple[str, ...] = ()  # lower case; to all other URNs, and schemes: 416
+    emergency_users: frozenset[str] = frozenset()  # of Request-URIs, exactly; urn:service:sos besides
     credentials: tuple[Credentials, ...] = ()  # none for a gateway: its challenges go to the caller
 
 
@@ -265,6 +267,8 @@ class BridgeHook:
         return {
             "advertised": advertised,
             "calls_max": settings.calls_max,
+            "emergency_places": settings.emergency_places,
+            "emergency_users": sorted(settings.emergency_users),
             "events_max": settings.events_max,
             "patience_ms": settings.patience_ms,
             "batch_interval_ms": settings.batch_interval_ms,

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from sidecar.config import crosscheck, crosscheck_network, gateway_probing, places
+from sidecar.config import crosscheck, crosscheck_network, emergency_numbers, gateway_probing, places
 from sidecar.config.crosscheck_fraud import fraud_rule
 from sidecar.config.layers import Effective, command_line_layer, environment_layer, file_layer
 from sidecar.config.problems import ConfigError, Findings, Problem
@@ -53,6 +53,7 @@ _SCREENING = (
     "max_price_per_min",
     "max_connect_fee",
 )
+REFUSED_CDR_ALL_PER_S = 200
 HEADERS_ALWAYS = ("session-id", "p-charging-vector")  # the CDR has a field for each
 
 
@@ -154,9 +155,12 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         ),
         account_required=plain.sip.account_required,
         calls_max=plain.node.calls_max,
+        calls_per_s=plain.node.calls_per_s,
+        ringing_share_percent=plain.node.ringing_share_percent,
         timers=_timers(plain.timers),
         blocked_numbers=_patterns(plain.sip.blocked_numbers),
         allowed_numbers=_patterns(plain.sip.allowed_numbers),
+        emergency_numbers=emergency_numbers.in_force(plain.sip),
         screenings=_screenings(tables),
         pass_503=plain.sip.pass_503,
         redirect=plain.sip.redirect,
@@ -176,6 +180,8 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         extend_guard_ms=plain.billing.extend_guard_ms,
         store_away_s=plain.billing.store_away_s,
         refused_cdr_per_s=plain.sip.refused_cdr_per_s,
+        refused_cdr_all_per_s=plain.sip.refused_cdr_all_per_s
+        or max(REFUSED_CDR_ALL_PER_S, plain.sip.refused_cdr_per_s),
     )
 
 

@@ -52,6 +52,7 @@ MinimumCharge = Annotated[
 ]
 
 
+CallsPerS = Annotated[int | None, Meta(ge=1, le=100_000)]
 MaxDuration = Annotated[int | None, Meta(ge=1, le=604_800)]
 BlockedNumbers = Annotated[
     tuple[str, ...],
@@ -141,6 +142,14 @@ class Peers(Table, frozen=True, kw_only=True):
         "Requests of one of its addresses that belong to no call, with repeats; the rest is dropped. "
         "0: no limit.",
     ]
+    calls_max: Annotated[
+        CallsMax, "Calls that came from here, at one time; above it, 480.", Shown("no limit")
+    ]
+    calls_per_s: Annotated[
+        CallsPerS,
+        "New calls in a second, of which a second's worth may come at once; above it, 480.",
+        Shown("no limit"),
+    ]
     shared_dialogs: Annotated[
         bool | None,
         "Each of its addresses may speak in the calls of all, as a pair of proxies does. Otherwise a call "
@@ -219,6 +228,11 @@ class Gateways(Table, frozen=True, kw_only=True):
     ] = None
     strip_digits: Annotated[int, STRIP, "Digits stripped before the buy rate look-up."]
     calls_max: Annotated[CallsMax, "Calls at one time; then the next gateway.", Shown("no limit")]
+    calls_per_s: Annotated[
+        CallsPerS,
+        "Attempts in a second, of which a second's worth may come at once; then the next gateway.",
+        Shown("no limit"),
+    ]
     max_duration_s: Annotated[
         MaxDuration,
         "A call that it answered is ended so long after, where no other maximum is less.",
@@ -509,6 +523,11 @@ class Accounts(Table, frozen=True, kw_only=True):
     deck: Annotated[Name | None, "The sell deck.", Shown("the group's, else `billing.deck`")]
     strip_digits: Annotated[SellStrip, Shown("the peer's")]
     calls_max: Annotated[CallsMax, "Calls at one time; above it, 480.", Shown("no limit")]
+    calls_per_s: Annotated[
+        CallsPerS,
+        "New calls in a second, of which a second's worth may come at once; above it, 480.",
+        Shown("no limit"),
+    ]
     max_duration_s: Annotated[
         MaxDuration,
         "A call is ended so long after its answer, where no other maximum is less.",

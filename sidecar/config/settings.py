@@ -96,6 +96,23 @@ class Node(Section, frozen=True, kw_only=True):
         Meta(ge=1, le=100_000),
         "Calls at one time, and INVITEs whose refusal nobody acknowledged; above it, 503.",
     ] = 20_000
+    calls_per_s: Annotated[
+        int | None,
+        Meta(ge=1, le=100_000),
+        "New calls in a second, of which a second's worth may come at once; above it, 503.",
+        Shown("no limit"),
+    ] = None
+    ringing_share_percent: Annotated[
+        int,
+        Meta(ge=1, le=100),
+        "Calls of one peer group that are not answered yet, as a share of `calls_max`, once another group "
+        "has sent a call too; above it, 480.",
+    ] = 80
+    emergency_places: Annotated[
+        int,
+        Meta(ge=1, le=10_000),
+        "Beside `calls_max`, for emergency calls alone.",
+    ] = 100
 
 
 class Sip(Section, frozen=True, kw_only=True):
@@ -130,6 +147,20 @@ class Sip(Section, frozen=True, kw_only=True):
         Meta(ge=1, le=10_000),
         "INVITEs of one unlisted source that get the 403; the rest gets nothing.",
     ] = 100
+    countries: Annotated[
+        tuple[str, ...],
+        values.COUNTRIES,
+        "Where this node's callers are, by ISO 3166: `emergency_numbers` follows from it.",
+    ] = ()
+    emergency_numbers: Annotated[
+        tuple[str, ...] | None,
+        values.EMERGENCY_NUMBERS,
+        "Numbers of emergency services, exactly as they are dialled. Calls to them from listed peers, as "
+        "those to `urn:service:sos`, are free and marked, and refused or ended for no credit, rate, rule, "
+        "time, limit or load; only a node that drains or cannot write its journal answers 503. They go where "
+        "a route sends them.",
+        Shown("those that the package phonenumbers has for `sip.countries`"),
+    ] = None
     account_required: Annotated[
         Flag,
         "Refuse calls that no account rule claims; otherwise they are account `_`, postpaid without limit.",
@@ -174,6 +205,12 @@ class Sip(Section, frozen=True, kw_only=True):
         Meta(ge=1, le=1_000),
         "Refusals of one source that get a record each; the rest are counted in one record a minute.",
     ] = 10
+    refused_cdr_all_per_s: Annotated[
+        int | None,
+        Meta(ge=1, le=10_000),
+        "The same of all sources together, which can be made up.",
+        Shown("200, or `refused_cdr_per_s` where that is more"),
+    ] = None
     events_max: Annotated[
         int,
         Meta(ge=1_024, le=1_048_576),

@@ -15,6 +15,7 @@ from sidecar.core.account_terms import AccountKind
 from sidecar.core.call import Attempt, Call, Phase, Pricing, pricing_of, stamp_of
 from sidecar.core.caller_id import ANONYMOUS, Presentation, calling_number, present, still_signed
 from sidecar.core.callers import RatedCaller, rated_caller
+from sidecar.core.capacity import has_place, limit_reached
 from sidecar.core.commands import Append, Command, EntryKind, NoteRefusal, Reject, Reserve, Route
 from sidecar.core.deadlines import max_duration_ms, slice_until
 from sidecar.core.dialog import Signal, after
@@ -26,7 +27,7 @@ from sidecar.core.numbers import URN, BilledNumber, StripPlan, billed_number, ma
 from sidecar.core.policy import NO_ACCOUNT, Account, Gateway, Given, Policy
 from sidecar.core.rating import RatingTerms, charge, free_seconds
 from sidecar.core.records import cdr_of, utc
-from sidecar.core.routing import free_gateways, has_place, next_server, route_of
+from sidecar.core.routing import free_gateways, next_server, route_of
 from sidecar.core.screening import caller_rule, hours_rule, price_rule
 from sidecar.core.servers import Server, ServerAt
 from sidecar.core.terms import (
@@ -62,7 +63,7 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     number = _number(invite, account, policy)
     caller = rated_caller(invite, policy.peers.get(invite.peer))
     pricing = sell_pricing(number, account, policy, utc(invite.wall_ns), caller)
-    emergency = is_emergency(invite.request_uri)
+    emergency = is_emergency_call(invite, policy)
     if emergency or account.kind is AccountKind.FREE:
         pricing = replace(pricing, free=True)
     routed = route_of(number, call_id, policy, urn_of(invite.request_uri))
@@ -82,9 +83,10 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
         account=account,
         pricing=pricing,
         caller=caller,
+        emergency=emergency,
         gateways=gateways,
     )
-    free = free_gateways(gateways, given, even_full=call.is_emergency)
+    free = free_gateways(gateways, given, invite.mono_ns, even_full=call.is_emergency)
     refusal = _refusal(call, name is not None, bool(free), given)
     if refusal is not None:
         detail, rule = refusal
@@ -127,6 +129,7 @@ def refused_by_bridge(call_id: UUID, event: InviteRefused, given: Given) -> Deci
         account=account,
         pricing=Pricing(number=number, terms=policy.rating),
         caller=rated_caller(invite, policy.peers.get(invite.peer)),
+        emergency=event.detail is not Detail.SOURCE_NOT_ALLOWED and is_emergency_call(invite, policy),
         gateways=(),
         state_a=DialogState.TERMINATED,
         hangup=hangup(SERVER, event.detail, Evidence.MESSAGE, sip_code=event.sip_code, refused=True),
@@ -160,28 +163,25 @@ def refuse(call: Call, detail: Detail, policy: Policy, event: Event, rule: str |
 def _refusal(call: Call, known: bool, gateway_free: bool, given: Given) -> tuple[Detail, str | None] | None:
     """Why the call is refused, and by which rule."""
     policy, load = given.policy, given.load
-    account = call.account
     if load.is_draining:  # it was on its way when the bridge was told to refuse
         return Detail.DRAIN, None
     if call.is_emergency:
         return None if call.gateways else (Detail.NO_ROUTE, None)
     if not known and policy.account_required:
         return Detail.RULE, ACCOUNT_REQUIRED
-    if not account.is_open_at(call.invite.wall_ns):
+    if not call.account.is_open_at(call.invite.wall_ns):
         return Detail.ACCOUNT_DISABLED, None
     if (forbidden := _forbidden(call, policy)) is not None:
         return forbidden
-    if load.calls >= policy.calls_max:
-        return Detail.NODE_FULL, None
-    if account.calls_max is not None and load.by_account.get(account.name, 0) >= account.calls_max:
-        return Detail.ACCOUNT_LIMIT, None
+    if (reached := limit_reached(call, given)) is not None:
+        return reached
     if not call.gateways:
         return Detail.NO_ROUTE, None
     if not gateway_free:
         return _nowhere_free(call, given), None
     if (too_dear := _by_price(call, policy)) is not None:
         return too_dear
-    if account.name in load.suspended_accounts and _reserves(account, call.pricing):
+    if call.account.name in load.suspended_accounts and _reserves(call.account, call.pricing):
         return Detail.LEDGER_UNREACHABLE, None
     return None
 
@@ -218,8 +218,16 @@ def _reserves(account: Account, pricing: Pricing) -> bool:
 
 def _nowhere_free(call: Call, given: Given) -> Detail:
     """A gateway with a place, and no call in it: DNS has not said yet where it is, or that it is nowhere."""
-    has_room = any(has_place(given.policy.gateways[name], given.load) for name in call.gateways)
+    has_room = any(
+        has_place(given.policy.gateways[name], given.load, call.invite.mono_ns) for name in call.gateways
+    )
     return Detail.GATEWAY_UNREACHABLE if has_room else Detail.GATEWAY_LIMIT
+
+
+def is_emergency_call(invite: InviteReceived, policy: Policy) -> bool:
+    """By the number exactly as it was dialled, its parameters aside, or by the URN."""
+    dialled = invite.request_user.partition(";")[0]
+    return dialled in policy.emergency_numbers or is_emergency(invite.request_uri)
 
 
 def may_be_sent(user: str, call: Call, policy: Policy) -> bool:

@@ -135,6 +135,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     account: Account
     pricing: Pricing
     caller: RatedCaller | None = None  # None: of an earlier version
+    emergency: bool = False  # its number is one of `emergency_numbers`
     gateways: tuple[str, ...]  # those still to be tried after the current attempt
     redirects: tuple[Redirect, ...] = ()  # to be tried before them
     redirects_taken: int = 0  # in the whole call
@@ -164,7 +165,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
 
     @property
     def is_emergency(self) -> bool:
-        return is_emergency(self.invite.request_uri)
+        """It is refused or ended for nothing that is ours to say, and costs nothing (`urns`)."""
+        return self.emergency or is_emergency(self.invite.request_uri)
 
 
 def stamp_of(event: Event) -> Stamp:

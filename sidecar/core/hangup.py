@@ -73,6 +73,7 @@ TABLE: Mapping[tuple[HangupOrigin, Detail], Row] = {
     (SERVER, Detail.OPERATOR): Row(SERVER, _A, 480, 31, _END),
     (SERVER, Detail.DRAIN): Row(SERVER, _A, 480, 31, _END),
     (SERVER, Detail.NODE_FULL): Row(SERVER, _R, 503, 42, _NEVER),
+    (SERVER, Detail.PEER_LIMIT): Row(SERVER, _R, 480, 34, _NEVER),
     (SERVER, Detail.ACCOUNT_LIMIT): Row(SERVER, _R, 480, 34, _NEVER),
     (SERVER, Detail.GATEWAY_LIMIT): Row(SERVER, _R, 500, 34, _NEVER),
     (SERVER, Detail.NO_ROUTE): Row(SERVER, _R, 500, 3, _NEVER),

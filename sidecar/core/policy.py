@@ -46,6 +46,7 @@ from sidecar.core.terms import (
     TransportName,
     UserPhone,
 )
+from sidecar.core.token_buckets import TokenBuckets
 from sidecar.core.urns import urn_of, within
 
 NO_ACCOUNT = "_"
@@ -78,6 +79,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     caller_trusted: bool = False  # its From tells who calls, to decks that ask
     proxy_hangups: tuple[ProxyHangup, ...] = ()
     requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
+    calls_max: int | None = None
+    calls_per_s: int | None = None
     numbers: NumberLists = NumberLists()
     liveness: LivenessCheck = LivenessCheck.ANY
     nat: NatCheck = NatCheck.AUTO
@@ -116,6 +119,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     peer: str = ""  # the peer group that its address is in, and that says how far it is trusted
     strip_digits: int = 0  # of the number sent, before the buy rate is looked up
     calls_max: int | None = None
+    calls_per_s: int | None = None
     max_duration_s: int | None = None  # None: that of the node, the account and the rate alone
     no_response_failover_ms: int
     no_progress_failover_ms: int | None = None  # None: a 100 is waited on until the ring timeout
@@ -235,6 +239,7 @@ class Account(AccountTerms, frozen=True, kw_only=True, gc=False, omit_defaults=T
     deck: str | None = None  # None: the default sell deck
     strip_digits: int | None = None
     calls_max: int | None = None
+    calls_per_s: int | None = None
     max_duration_s: int | None = None
     carry_without_rate: bool | None = None  # None: refused if prepaid, carried otherwise
     margin_floor: Decimal | None = None  # least margin, as a share of the sale; None: the node's
@@ -288,10 +293,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     accounts_reread: Mapping[str, Account] = {}  # as the settings were read last: only their floors are used
     account_required: bool
     calls_max: int
+    calls_per_s: int | None = None
+    ringing_share_percent: int  # of `calls_max`, for one peer group
     timers: Timers
     blocked_numbers: frozenset[str] = frozenset()  # patterns, as of `screening`
     allowed_numbers: frozenset[str] = frozenset()
     blocks: frozenset[str] = frozenset()  # patterns that are blocked by command
+    emergency_numbers: frozenset[str] = frozenset()  # as dialled, never a beginning
     screenings: Mapping[str, Screening] = {}  # by account: those that have rules of their own
     pass_503: bool
     redirect: Redirection
@@ -311,6 +319,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     extend_guard_ms: int  # so long before its end a grant is extended, at the latest
     store_away_s: int  # so much longer a call may last while nobody can say whether its grant is extended
     refused_cdr_per_s: int
+    refused_cdr_all_per_s: int
 
     def account_terms(self, name: str) -> Account:
         """The account's terms, with the node's margin floor where it has none; calls that nobody claims are
@@ -387,12 +396,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load(msgspec.Struct, kw_only=True):
-    """How many calls are up, and which gateways are down: kept by the runtime, read by `decide`. Mutable on
-    purpose, one per node.
-
-    A call counts until its first cause, on the gateway of its last attempt; a challenged caller keeps its
-    place.
-    """
+    """How many calls are up (`capacity`), and which gateways are down: kept by the runtime, read by `decide`.
+    Mutable on purpose, one per node."""
 
     is_draining: bool = False  # no new call is taken any more
     store_ms: int = 0  # what the store has taken, at the worst of late, over what a call waits for
@@ -400,6 +405,10 @@ class Load(msgspec.Struct, kw_only=True):
     by_account: dict[str, int] = {}
     by_gateway: dict[str, int] = {}
     suspended_accounts: set[str] = set()  # whose balance is not known to be right: core/suspense
+    by_peer: dict[str, int] = {}
+    ringing_by_peer: dict[str, int] = {}  # those that are not answered
+    senders: set[str] = set()  # the peer groups that have sent a call
+    buckets: TokenBuckets = msgspec.field(default_factory=TokenBuckets)
     gateways_down: set[str] = set()  # by their probes or their registration: tried after all that are not
     servers: dict[str, tuple[Server, ...]] = {}  # of the gateways whose host is a name, as DNS said last
     servers_down: set[tuple[str, ServerAt]] = set()  # (gateway, server), by their probes: likewise

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import UUID
 
+from sidecar.core.capacity import has_place
 from sidecar.core.identity import HASH_BITS
 from sidecar.core.numbers import BilledNumber
 from sidecar.core.policy import Gateway, Given, Load, Policy, Share, Targets
@@ -50,22 +51,19 @@ def _at(shares: list[Share], point: int) -> Share:
     raise AssertionError("a point beyond the sum of the weights")
 
 
-def free_gateways(names: tuple[str, ...], given: Given, *, even_full: bool = False) -> tuple[str, ...]:
-    """Those of `names` that may take one more call: in their order, but those that are down last. They are
-    tried all the same, because a probe may be wrong and the call would be lost. A name that no server is
+def free_gateways(
+    names: tuple[str, ...], given: Given, mono_ns: int, *, even_full: bool = False
+) -> tuple[str, ...]:
+    """Those of `names` that may take one more call now: in their order, but those that are down last. They
+    are tried all the same, because a probe may be wrong and the call would be lost. A name that no server is
     known of is nowhere."""
-    free = (name for name in names if _is_free(given.policy.gateways[name], given.load, even_full))
+
+    def is_free(gateway: Gateway) -> bool:
+        is_somewhere = gateway.lookup is None or bool(given.load.servers.get(gateway.name))
+        return is_somewhere and (even_full or has_place(gateway, given.load, mono_ns))
+
+    free = (name for name in names if is_free(given.policy.gateways[name]))
     return tuple(sorted(free, key=given.load.gateways_down.__contains__))
-
-
-def _is_free(gateway: Gateway, load: Load, even_full: bool) -> bool:
-    return (even_full or has_place(gateway, load)) and (
-        gateway.lookup is None or bool(load.servers.get(gateway.name))
-    )
-
-
-def has_place(gateway: Gateway, load: Load) -> bool:
-    return gateway.calls_max is None or load.by_gateway.get(gateway.name, 0) < gateway.calls_max
 
 
 def servers_of(gateway: Gateway, call_id: UUID, load: Load) -> list[Server]:

@@ -119,6 +119,7 @@ class Detail(Word):
     OPERATOR = "operator"
     DRAIN = "drain"
     NODE_FULL = "node_full"
+    PEER_LIMIT = "peer_limit"
     ACCOUNT_LIMIT = "account_limit"
     GATEWAY_LIMIT = "gateway_limit"
     NO_ROUTE = "no_route"

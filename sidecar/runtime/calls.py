@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from msgspec.structs import replace
 
-from sidecar.core import hangup
+from sidecar.core import capacity, hangup
 from sidecar.core.admit import open_call, refused_by_bridge
 from sidecar.core.audit import Change
 from sidecar.core.call import Call, Phase, Stamp
@@ -77,7 +77,6 @@ AGGREGATES_KEPT_PER_BEAT = 100  # 2 kB each: a flood from many sources is not to
 CALLS_PER_TURN = 100  # that are ended in one turn of the event loop: 7 ms where each is recorded
 CALLS_LOOKED_AT_PER_TURN = 1_000
 RELEASED_PER_S = 2_500  # live calls that an operator or a rule ends at once: 10,000 of them within 4 s
-_UP = frozenset({Phase.ADMITTING, Phase.ROUTING, Phase.ANSWERING, Phase.TALKING, Phase.AWAITING_RETRY})
 
 _NOBODY = 0
 
@@ -110,7 +109,7 @@ class Calls:
         self._clock = clock
         self._meter = meter
         self._on_fault = on_fault
-        self._refusals = RefusalWindow(policy.refused_cdr_per_s)
+        self._refusals = RefusalWindow(policy.refused_cdr_per_s, policy.refused_cdr_all_per_s)
         # Calls are found by UUID.int: a UUID hashes and compares itself in Python.
         self._calls: dict[int, Call] = {}
         self._id_ms = last_known_wall_ns // 1_000_000  # the wall clock in the id of the last call
@@ -294,16 +293,14 @@ class Calls:
                 return after, commands
         # Even the end of the call is broken: free the line and forget the call. Its journal entry is still
         # open, so the next start writes its record.
-        self._count(call, -1)
+        capacity.occupy(call, self.load, -1)
         self._forget(call)
         return call, (_release(call.bridge_id),)
 
     # --- the table --------------------------------------------------------------------------------------
 
     def _keep(self, before: Call | None, call: Call) -> None:
-        if before is None or _place(before) != _place(call):
-            self._count(before, -1)
-            self._count(call, +1)
+        capacity.changed(before, call, self.policy, self.load)
         if before is None or before.phase is not call.phase:
             self._on_phase(before, call)
         if call.answered is not None and (before is None or before.answered is None):
@@ -313,19 +310,9 @@ class Calls:
         else:
             self._calls[call.call_id.int] = call
 
-    def _count(self, call: Call | None, step: int) -> None:
-        if call is None or call.phase not in _UP:
-            return
-        load = self.load
-        load.calls += step
-        load.by_account[call.account.name] = load.by_account.get(call.account.name, 0) + step
-        if call.attempts:
-            gateway = call.attempts[-1].gateway
-            load.by_gateway[gateway] = load.by_gateway.get(gateway, 0) + step
-
     def _on_phase(self, before: Call | None, call: Call) -> None:
         self._meter.phase_changed(before.phase if before else None, call.phase)
-        if call.phase not in _UP:
+        if call.phase not in capacity.UP:
             self._fraud.left(call)
         if before is not None and before.phase in (Phase.AWAITING_RETRY, Phase.ENDING):
             self._waiting.pop(call.call_id.int, None)
@@ -395,6 +382,7 @@ class Calls:
         self._publish_aggregates(all_of_them=False)
         self._fraud.tick()
         self.load.store_ms = forgotten_ms(self.load.store_ms)
+        self.load.buckets.forget_full(mono_ns)
         if mono_ns >= self._repeats_until_ns:
             self._admitted_before = frozenset()
         if snapshot:
@@ -433,14 +421,14 @@ class Calls:
     # --- people -----------------------------------------------------------------------------------------
 
     def live(self) -> Sequence[Call]:
-        return [call for call in self._calls.values() if call.phase in _UP]
+        return [call for call in self._calls.values() if call.phase in capacity.UP]
 
     def oldest(self, calls_max: int, account: str | None = None) -> Sequence[Call]:
         """The first live calls, the oldest first: the table is in the order of the INVITEs."""
         calls = (
             call
             for call in self._calls.values()
-            if call.phase in _UP and (account is None or call.account.name == account)
+            if call.phase in capacity.UP and (account is None or call.account.name == account)
         )
         return list(islice(calls, calls_max))
 
@@ -454,7 +442,7 @@ class Calls:
 
     def find(self, call_id: UUID) -> Call | None:
         call = self._calls.get(call_id.int)
-        return call if call is not None and call.phase in _UP else None
+        return call if call is not None and call.phase in capacity.UP else None
 
     def holds(self, call_id: UUID) -> bool:
         """Whether anything may still happen to the call: until then only it may revise its record."""
@@ -606,13 +594,6 @@ async def _in_turns(calls: Sequence[Call], per_turn: int = CALLS_PER_TURN) -> As
         for call in calls[start : start + per_turn]:
             yield call
         await asyncio.sleep(0)
-
-
-def _place(call: Call) -> str | None:
-    """What the call occupies beside a place of the node and of its account; None: nothing at all."""
-    if call.phase not in _UP:
-        return None
-    return call.attempts[-1].gateway if call.attempts else ""
 
 
 def _caller(invite: InviteReceived) -> tuple[str, ...]:

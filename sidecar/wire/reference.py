@@ -77,6 +77,7 @@ CAUSES: Mapping[Detail, str] = {
     Detail.OPERATOR: "`sidecar call release`",
     Detail.DRAIN: "`sidecar node drain --release`, or the node's end",
     Detail.NODE_FULL: "the node carries all the calls it may",
+    Detail.PEER_LIMIT: "the peer group has all the calls it may, at once, per second, or ringing",
     Detail.ACCOUNT_LIMIT: "the account has all the calls it may",
     Detail.GATEWAY_LIMIT: "all gateways of the route have",
     Detail.NO_ROUTE: "no route begins as the number does",

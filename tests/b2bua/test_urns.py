@@ -105,6 +105,17 @@ async def test_an_emergency_call_is_taken_by_a_node_that_is_full_and_not_by_one_
         await rig.caller.expect(503)
 
 
+async def test_an_emergency_number_is_one_exactly_and_has_places_of_its_own() -> None:
+    async with Rig(emergency_users=frozenset({"112"}), calls_max=1, emergency_places=2) as rig:
+        rig.invite()
+        await rig.caller.expect(100)
+        for user, code in (("1123", 503), ("11", 503), ("112", 100), ("112;phone-context=+49", 100)):
+            sent_to(rig, f"sip:{user}@127.0.0.1")
+            await rig.caller.expect(code)
+        sent_to(rig, "sip:112@127.0.0.1")  # both of its places are taken
+        await rig.caller.expect(503)
+
+
 async def test_an_emergency_call_is_under_no_limit_of_requests() -> None:
     async with Rig(carried_urns=(SOS,), of_callers={"requests_per_s": 1}) as rig:
         for _ in range(5):

@@ -82,6 +82,31 @@ SETTINGS = [
         "[accounts.a]\nmax_duration_s = 0\n",
         "sidecar.toml:2: accounts.a.max_duration_s: 0 is not within 1-604800",
     ),
+    (
+        "an emergency number that is blocked",
+        '[sip]\nemergency_numbers = ["112"]\nblocked_numbers = ["112"]\n',
+        "sidecar.toml:3: sip.blocked_numbers: '112' is an emergency number: its calls are never refused",
+    ),
+    (
+        "the same, by country and account",
+        '[sip]\ncountries = ["DE"]\n[accounts.a]\nblocked_numbers = ["+110"]\n',
+        "sidecar.toml:4: accounts.a.blocked_numbers: '110' is an emergency number",
+    ),
+    (
+        "an emergency number that is a beginning",
+        '[sip]\nemergency_numbers = ["11*"]\n',
+        "sidecar.toml:2: sip.emergency_numbers: expected 2-15 digits",
+    ),
+    (
+        "a country without emergency numbers",
+        '[sip]\ncountries = ["XX"]\n',
+        "sidecar.toml:2: sip.countries: no emergency number is known of 'XX'",
+    ),
+    (
+        "fewer records of all sources than of one",
+        "[sip]\nrefused_cdr_per_s = 20\nrefused_cdr_all_per_s = 10\n",
+        "sidecar.toml:3: sip.refused_cdr_all_per_s: is less than sip.refused_cdr_per_s, the 20 of one source",
+    ),
     ("a table of a profile", "[gateways.x]\n", "sidecar.toml:1: gateways: belongs in a profile, not here"),
     (
         "control characters in a key",

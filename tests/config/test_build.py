@@ -129,7 +129,10 @@ def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 FULL = """\
 [node]
 calls_max = 100
+calls_per_s = 50
+ringing_share_percent = 60
 [sip]
+countries = ["DE", "GB"]
 listen_udp = ["192.0.2.1:5080"]
 listen_tcp = ["192.0.2.1:5080"]
 unlisted_source = "reject"
@@ -146,6 +149,8 @@ addresses = ["198.51.100.0/24", "2001:db8::1"]
 port = 5060
 strip_digits = 3
 requests_per_s = 250
+calls_max = 40
+calls_per_s = 9
 liveness = "options"
 shared_dialogs = true
 nat = "off"
@@ -172,6 +177,7 @@ add_headers = ["X-Trunk:  a: b", "P-Charge-Info: <sip:1@x>"]
 remove_headers = ["Subject", "x-internal"]
 record_server_hang_up = false
 max_duration_s = 1800
+calls_per_s = 8
 liveness = "off"
 large_udp = "udp"
 redirect = "reject"
@@ -202,6 +208,7 @@ deck = "sell"
 strip_digits = 2
 calls_max = 5
 max_duration_s = 600
+calls_per_s = 7
 blocked_numbers = ["+44*"]
 allowed_numbers = ["4*"]
 caller_numbers = ["+4930*"]
@@ -270,6 +277,8 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             strip_digits=3,
             asserts_identity=True,
             requests_per_s=250,
+            calls_max=40,
+            calls_per_s=9,
             liveness=LivenessCheck.OPTIONS,
             shared_dialogs=True,
             nat=NatCheck.OFF,
@@ -295,6 +304,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             remove_headers=("subject", "s", "x-internal"),
             record_server_hang_up=False,
             max_duration_s=1_800,
+            calls_per_s=8,
             liveness=LivenessCheck.OFF,
             large_udp=LargeUdp.UDP,
             redirect=Redirection.REJECT,
@@ -324,6 +334,7 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
             strip_digits=2,
             calls_max=5,
             max_duration_s=600,
+            calls_per_s=7,
             carry_without_rate=False,
             tax_rate=Decimal("0.19"),
             minimum_charge=Decimal("0.02"),
@@ -333,6 +344,9 @@ def test_every_field_of_a_profile_reaches_the_policy(start: Start) -> None:
     assert policy.redirect is Redirection.FOLLOW
     assert (policy.blocked_numbers, policy.refused_cdr_per_s) == (frozenset({"0900*", "4990"}), 3)
     assert policy.allowed_numbers == {"*"}
+    assert policy.emergency_numbers == {"110", "112", "999"}
+    assert (policy.calls_per_s, policy.ringing_share_percent) == (50, 60)
+    assert policy.refused_cdr_all_per_s == 200
     assert policy.screenings == {
         "acme": Screening(
             numbers=NumberLists(blocked=frozenset({"44*"}), allowed=frozenset({"4*"})),

@@ -272,6 +272,8 @@ OTHER_VALUES: dict[str, tuple[str, str]] = {  # TOML and text of a value that is
     "list of address:port": ('["127.0.0.9:7"]', "127.0.0.9:7"),
     "list of string": ('["491*", "492"]', "491*,492"),
     "mqtt.replay_users": ('["biller", "auditor-2"]', "biller,auditor-2"),
+    "sip.countries": ('["DE", "GB"]', "DE,GB"),
+    "sip.emergency_numbers": ('["112"]', "112"),
     "list of code": ('[404, "5xx"]', "404,5xx"),
 }
 WORDS = {

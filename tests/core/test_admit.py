@@ -35,6 +35,7 @@ from sidecar.core.policy import Account, Given, Load, Peer, Policy, ProxyHangup,
 from sidecar.core.rating import RatingTerms
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.redirect import use_contacts
+from sidecar.core.screening import Screening
 from sidecar.core.servers import Lookup, Server
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import (
@@ -1045,6 +1046,46 @@ def test_an_emergency_call_says_so_in_its_record_and_is_free() -> None:
     assert (record.emergency, record.callee.received, record.callee.billed) == (True, "urn:service:sos", None)
     [sell] = record.charges
     assert (sell.rating_status.value, sell.total) == ("free", Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("dialled", "is_one"),
+    [
+        ("112", True),
+        ("112;phone-context=+49", True),
+        ("1123", False),
+        ("11", False),
+        ("+112", False),
+        ("0112", False),
+        ("", False),
+    ],
+)
+def test_an_emergency_number_is_one_exactly_as_it_is_dialled(dialled: str, is_one: bool) -> None:
+    policy = policy_of(
+        accounts=account(prepaid=True),
+        emergency_numbers=frozenset({"112"}),
+        blocked_numbers=frozenset({"*"}),
+        blocks=frozenset({"112"}),
+        screenings={"acme": Screening(caller_numbers=frozenset({"1"}))},
+        decks={},
+        account_required=True,
+        account_rules=(),
+    )
+    call, commands = open_call(world.call_id(), world.invite(0, number=dialled), Given(policy, Load()))
+    assert call.is_emergency is is_one
+    assert (call.hangup is None) is is_one
+    if is_one:
+        assert [type(command) for command in commands] == [Append]
+        assert call.pricing.free
+
+
+def test_an_unlisted_source_makes_no_emergency_call() -> None:
+    policy = policy_of(emergency_numbers=frozenset({"112"}))
+    for detail, marked in ((Detail.SOURCE_NOT_ALLOWED, False), (Detail.JOURNAL, True)):
+        invite = world.invite(0, number="112")
+        event = InviteRefused(**world.stamps(5), detail=detail, sip_code=403, invite=invite)
+        call, _ = refused_by_bridge(world.call_id(), event, Given(policy, Load()))
+        assert cdr_of(call, policy).emergency is marked
 
 
 @pytest.mark.parametrize(

@@ -27,24 +27,27 @@ def refusal(
     return replace(cdr, call_id=UUID(int=number), leg_a=leg, ended_at=NOON + timedelta(seconds=after_s))
 
 
+ALL = 100_000  # records that all sources together may get
+
+
 def noted(window: RefusalWindow, *cdrs: Cdr) -> list[Cdr]:
     return [one for cdr in cdrs if (one := window.note(cdr, "branch", 1)) is not None]
 
 
 def test_a_second_has_ten_records_of_one_source_and_the_next_second_ten_more() -> None:
-    window = RefusalWindow(10)
+    window = RefusalWindow(10, ALL)
     assert len(noted(window, *(refusal(n, 0.01 * n) for n in range(30)))) == 10
     assert len(noted(window, *(refusal(100 + n, 1.0) for n in range(30)))) == 10
 
 
 def test_sources_do_not_share_their_ten() -> None:
-    window = RefusalWindow(10)
+    window = RefusalWindow(10, ALL)
     noted(window, *(refusal(n) for n in range(30)))
     assert len(noted(window, *(refusal(n, source="192.0.2.2") for n in range(30)))) == 10
 
 
 def test_the_same_refusal_again_is_no_refusal() -> None:
-    window = RefusalWindow(1)
+    window = RefusalWindow(1, ALL)
     assert len(noted(window, *[refusal(1)] * 50)) == 1
     assert window.due(NOON, all_of_them=True) == []
     assert window.note(refusal(1, 1.0), "another branch", 1) is not None
@@ -52,7 +55,7 @@ def test_the_same_refusal_again_is_no_refusal() -> None:
 
 
 def test_the_rest_of_a_minute_is_one_record_by_source_and_reason() -> None:
-    window = RefusalWindow(10)
+    window = RefusalWindow(10, ALL)
     noted(window, *(refusal(n, 0.001 * n) for n in range(40)))
     noted(window, *(refusal(n, 0.1 + 0.001 * n, detail=Detail.NO_RATE) for n in range(100, 120)))
     noted(window, *(refusal(n, 30 + 0.001 * n) for n in range(200, 240)))
@@ -67,7 +70,7 @@ def test_the_rest_of_a_minute_is_one_record_by_source_and_reason() -> None:
 
 
 def test_a_minute_that_follows_has_a_record_of_its_own() -> None:
-    window = RefusalWindow(1)
+    window = RefusalWindow(1, ALL)
     noted(window, *(refusal(n) for n in range(5)))
     first = window.due(NOON + timedelta(seconds=60))
     noted(window, *(refusal(n, 61) for n in range(10, 13)))
@@ -77,7 +80,7 @@ def test_a_minute_that_follows_has_a_record_of_its_own() -> None:
 
 
 def test_past_their_maximum_strangers_share_one_row() -> None:
-    window = RefusalWindow(1)
+    window = RefusalWindow(1, ALL)
     sources = refusals.SOURCES_MAX
     told = noted(window, *(refusal(n, source=f"s{n}") for n in range(sources + 50)))
     assert len(told) == sources + 1
@@ -92,7 +95,7 @@ def leg_of(cdr: Cdr) -> LegIdentity:
 
 
 def test_what_is_above_the_limit_is_counted_without_a_record_of_it() -> None:
-    window = RefusalWindow(10)
+    window = RefusalWindow(10, ALL)
     every = [refusal(n, 0.01 * n) for n in range(30)]
     made = []
     for cdr in every:
@@ -112,20 +115,20 @@ def test_what_is_above_the_limit_is_counted_without_a_record_of_it() -> None:
 
 
 def test_a_clock_that_steps_back_opens_no_flood() -> None:
-    window = RefusalWindow(10)
+    window = RefusalWindow(10, ALL)
     noted(window, *(refusal(n, 100) for n in range(20)))
     assert len(noted(window, *(refusal(100 + n, 0.001 * n) for n in range(20)))) == 10
 
 
 def test_each_address_is_a_source_whatever_its_port_and_family() -> None:
-    window = RefusalWindow(1)
+    window = RefusalWindow(1, ALL)
     for source in ("192.0.2.1", "[2001:db8::1]", "[2001:db8::2]"):
         assert len(noted(window, *(refusal(n, source=source) for n in range(3)))) == 1
     assert [one.refused_count for one in window.due(NOON, all_of_them=True)] == [2, 2, 2]
 
 
 def test_an_invite_is_another_by_its_sender_call_id_or_tag() -> None:
-    window = RefusalWindow(10)
+    window = RefusalWindow(10, ALL)
     first = refusal(1)
     others = [
         replace(first, leg_a=replace(first.leg_a, **change))
@@ -136,7 +139,7 @@ def test_an_invite_is_another_by_its_sender_call_id_or_tag() -> None:
 
 
 def test_of_the_invites_that_were_noted_the_oldest_is_forgotten_first() -> None:
-    window = RefusalWindow(1)
+    window = RefusalWindow(1, ALL)
     kept = refusals.SEEN_MAX
     every = [refusal(n) for n in range(kept + 1)]
     assert len(noted(window, *every[:kept])) == 1
@@ -148,7 +151,7 @@ def test_of_the_invites_that_were_noted_the_oldest_is_forgotten_first() -> None:
 
 
 def test_a_known_source_keeps_its_own_row_and_an_idle_one_gives_it_up_after_a_minute() -> None:
-    window = RefusalWindow(1)
+    window = RefusalWindow(1, ALL)
     sources = [refusal(n, source=f"s{n}") for n in range(refusals.SOURCES_MAX)]
     assert len(noted(window, *sources)) == len(sources)
     strangers = [refusal(n, 59, source=f"t{n}") for n in range(3)]
@@ -162,7 +165,7 @@ def test_a_known_source_keeps_its_own_row_and_an_idle_one_gives_it_up_after_a_mi
 
 
 def test_aggregates_are_given_as_they_grow_under_the_id_that_their_record_will_have() -> None:
-    window = RefusalWindow(1)
+    window = RefusalWindow(1, ALL)
     noted(window, *(refusal(n) for n in range(3)), *(refusal(n, source="s2") for n in range(3)))
     first, second = window.changed(1) + window.changed(9)
     assert (first.refused_count, second.refused_count) == (2, 2)
@@ -173,3 +176,29 @@ def test_aggregates_are_given_as_they_grow_under_the_id_that_their_record_will_h
     noted(window, refusal(20, 0.5))
     assert {one.call_id for one in window.due(NOON, all_of_them=True)} == {first.call_id, second.call_id}
     assert window.changed(9) == []
+
+
+# --- of all sources together --------------------------------------------------------------------------------
+
+
+def test_a_thousand_made_up_sources_get_no_more_than_all_together_may() -> None:
+    window = RefusalWindow(10, 50)
+    made: list[Cdr] = []
+    flood = [refusal(n, 0.0001 * n, source=f"10.0.{n % 1_000 // 250}.{n % 250}") for n in range(7_000)]
+    for cdr in flood:
+        if not window.counted(cdr.detail, leg_of(cdr), cdr.ended_at):
+            made += noted(window, cdr)
+    assert len(made) == 50
+    rest = window.due(NOON, all_of_them=True)
+    assert len(rest) <= refusals.HELD_MAX
+    assert sum(cdr.refused_count or 0 for cdr in rest) == 7_000 - 50
+    assert noted(window, refusal(9_000, 1.0)) != [], "the next second has its own"
+
+
+def test_sources_beyond_the_table_share_one_record_that_names_none_of_them() -> None:
+    window = RefusalWindow(1, 1)
+    many = refusals.HELD_MAX + 5
+    noted(window, *(refusal(n, source=f"s{n}") for n in range(many + 1)))
+    rest = window.due(NOON, all_of_them=True)
+    assert len(rest) == refusals.HELD_MAX + 1
+    assert [cdr.refused_count for cdr in rest if cdr.leg_a.remote_address == refusals.OTHER_SOURCES] == [5]

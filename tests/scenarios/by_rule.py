@@ -185,6 +185,18 @@ RESOURCE = (
         refused=True,
     ),
     Scenario(
+        name="server-peer-limit",
+        ladder="""
+            0      A INVITE
+        """,
+        policy={"calls_max": 10},
+        load={"calls": 8, "ringing_by_peer": {"carrier": 8}, "senders": {"vendor"}},
+        cdr="server/resource/peer_limit 480 34 refused 0 message/observed",
+        wire="reject 480 34 peer_limit",
+        also={"rule": "ringing_share_percent"},
+        refused=True,
+    ),
+    Scenario(
         name="server-account-limit",
         ladder="""
             0      A INVITE

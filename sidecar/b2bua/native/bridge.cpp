@@ -538,12 +538,22 @@ bool Bridge::refused_for_defects(pjsip_rx_data* rdata) {
     return true;
 }
 
+// A number exactly as it was dialled, its parameters aside: 1123 is no call to 112.
+bool Bridge::is_emergency_call(const pjsip_rx_data* invite) const {
+    const auto uri = request_uri_of(invite);
+    if (is_emergency(uri)) return true;
+    const auto& numbers = context_.settings.emergency_users;
+    if (numbers.empty()) return false;
+    const std::string user = user_in(uri);
+    return std::find(numbers.begin(), numbers.end(), user.substr(0, user.find(';'))) != numbers.end();
+}
+
 // What belongs to a call of ours has passed before; ACK and CANCEL end what would else go on.
 bool Bridge::is_over_rate(const pjsip_rx_data* rdata, int group) {
     const int per_s = context_.settings.peers.requests_per_s(group);
     const auto method = rdata->msg_info.msg->line.req.method.id;
     if (per_s == 0 || method == PJSIP_ACK_METHOD || method == PJSIP_CANCEL_METHOD) return false;
-    if (method == PJSIP_INVITE_METHOD && is_emergency(request_uri_of(rdata))) return false;
+    if (method == PJSIP_INVITE_METHOD && is_emergency_call(rdata)) return false;
     return !peers_limit_.allows(source_of(rdata), per_s, Moment::now().mono_ns);
 }
 
@@ -706,8 +716,12 @@ bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
         respond_stateless(context_, rdata, PJSIP_SC_SERVICE_UNAVAILABLE, context_.settings.retry_after_s);
         return true;
     }
-    if (not_accepting_.empty() && is_emergency(request_uri_of(rdata))) return false;
     auto detail = refusing();
+    if (not_accepting_.empty() && is_emergency_call(rdata)) {
+        const auto& settings = context_.settings;
+        if (calls_.size() + unacknowledged_.count() < settings.calls_max + settings.emergency_places) return false;
+        detail = "node_full";
+    }
     if (!detail.empty()) {
         context_.counters.add(not_accepting_.empty() ? Counter::refused_node_full : Counter::refused_not_accepting);
     } else if (decisions_are_late()) {

@@ -88,6 +88,7 @@ private:
     void sweep() noexcept override;
 
     void run(std::vector<Command>& commands);
+    bool is_emergency_call(const pjsip_rx_data* invite) const;
     bool is_over_rate(const pjsip_rx_data* rdata, int group);
     void complete(pjsip_rx_data* rdata, const Dialog& dialog) const;
     bool refused_for_defects(pjsip_rx_data* rdata);

@@ -140,6 +140,8 @@ Settings to_settings(nb::dict d) {
     const auto advertised = nb::cast<std::vector<std::string>>(get("advertised"));
     for (std::size_t i = 0; i < s.advertised.size(); ++i) s.advertised[i] = advertised.at(i);
     s.calls_max = nb::cast<std::size_t>(get("calls_max"));
+    s.emergency_places = nb::cast<std::size_t>(get("emergency_places"));
+    s.emergency_users = nb::cast<std::vector<std::string>>(get("emergency_users"));
     s.events_max = nb::cast<std::size_t>(get("events_max"));
     s.patience_ms = nb::cast<int>(get("patience_ms"));
     s.batch_interval_ms = nb::cast<int>(get("batch_interval_ms"));

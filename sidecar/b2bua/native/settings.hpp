@@ -33,6 +33,7 @@ struct GatewayTls {  // of those at one host
 struct Settings {
     std::array<std::string, 3> advertised;  // host:port for Contact, by Transport; empty: not listening
     std::size_t calls_max{};
+    std::size_t emergency_places{};  // beside them, for emergency calls alone
     std::size_t events_max{};
     int patience_ms{};
     int batch_interval_ms{};  // see EventQueue
@@ -49,6 +50,7 @@ struct Settings {
     std::vector<std::string> wanted_headers;  // lower case
     std::string product;
     std::vector<std::string> carried_urns;  // lower case; each with the services within it
+    std::vector<std::string> emergency_users;  // users of Request-URIs, exactly; urn:service:sos besides
     PeerTable peers;
     std::shared_ptr<TlsInForce> tls;  // null: there is no TLS
     bool verify_tls{};  // the node has an authority
