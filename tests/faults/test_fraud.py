@@ -18,7 +18,7 @@ from sidecar.demo.subscriber import Record
 from tests.faults.node import Node, phones
 from tests.faults.phone import Phone, Plan, Side
 from tests.rig.listener import Listener, listening, sell
-from tests.rig.node import SIDECAR
+from tests.rig.node import SIDECAR, until
 
 RULES = """
 [[fraud_rules]]
@@ -52,8 +52,12 @@ SHORT = Plan(caller_bye_s=0.05)
 
 
 class RuledNode(Node):
+    def __init__(self, folder: Path, rules: str = RULES, **more: str) -> None:
+        super().__init__(folder, **more)
+        self.rules = rules
+
     def profile_text(self) -> str:
-        return super().profile_text() + RULES
+        return super().profile_text() + self.rules
 
 
 @pytest.fixture
@@ -201,7 +205,7 @@ mode = "end"
 
 
 async def test_a_rule_that_comes_into_force_ends_the_calls_that_are_up(tmp_path: Path) -> None:
-    node = Node(tmp_path)
+    node = RuledNode(tmp_path, "")
     async with running(node) as (caller, _, listener):
         up = [caller.dial(f"100{n}", TALK) for n in (1, 2)]
         for side in up:
@@ -226,3 +230,32 @@ async def test_a_rule_that_comes_into_force_ends_the_calls_that_are_up(tmp_path:
     assert (tried["mode"], tried["fired"], tried["refused"]) == ("watch", 1, 0)
     tried = await _try(node, "other", "--rules", str(rules), "--mode", "refuse")
     assert (tried["mode"], tried["fired"], tried["refused"]) == ("refuse", 1, 1)
+
+
+UNBILLED = """
+[[fraud_rules]]
+name = "unbilled"
+scope = "caller"
+measure = "unbilled_ends"
+threshold = 1
+window_s = 600
+mode = "refuse"
+"""
+
+
+async def test_calls_that_nobody_acknowledges_are_refused_after_some(tmp_path: Path) -> None:
+    node = RuledNode(tmp_path, UNBILLED, timers="t1_ms = 20")  # no ACK for 1.28 s ends a call
+    async with running(node) as (caller, _, listener):
+        silent = Plan(acknowledges=False, caller_bye_s=30)
+        first = [caller.dial(f"100{n}", silent, caller="4930555") for n in (1, 2)]
+        await until(lambda: all(side.final == 200 for side in first))
+        caller.unresponsive = True  # nor does it answer a BYE: nothing proves that it ever heard the answer
+        records = await listener.of([side.call_id for side in first])
+        caller.unresponsive = False
+        assert {(one["detail"], one["billable_ms"]) for one in records} == {("no_ack", 0)}
+        await listener.until(lambda: len(listener.events) == 1)
+        refused = await caller.place("1003", SHORT, caller="4930555")
+        other = await caller.place("1003", SHORT, caller="4930556")
+        assert (refused.final, other.final) == (403, 200)
+        [record] = await listener.of([refused.call_id])
+        assert record["rule"] == "unbilled"
