@@ -24,6 +24,7 @@ from tests.adapters.store_calls import (
     ended,
     ending,
     entry,
+    extension,
     terms_of,
     whole_call,
 )
@@ -72,6 +73,18 @@ async def test_it_does_not_make_a_commit_of_its_own_before_its_time(tmp_path: Pa
             assert await watched.store.outbox.pending(0, 1) == ()
         assert asked(tmp_path, "SELECT kind FROM open_calls") == before
     assert asked(tmp_path, "SELECT kind FROM open_calls") != before  # written at the close at the latest
+
+
+async def test_an_extension_which_is_asked_for_early_goes_along_too(tmp_path: Path) -> None:
+    async with opened(tmp_path, company_ms=FOR_EVER_MS) as watched:
+        found = await begun(watched)
+        watched.submit(extension(admitted(), 120))
+        for _ in range(3):  # reads, each on a turn of its own
+            assert await watched.store.outbox.pending(0, 1) == ()
+        assert (len(watched.events), found) == (1, [])
+        watched.submit(admission(admitted(2)))
+        await watched.until(lambda: len(watched.events) == 3)
+        assert found in ([2], [])
 
 
 @pytest.mark.parametrize("kind", [EntryKind.ADMITTED, EntryKind.ANSWERED])

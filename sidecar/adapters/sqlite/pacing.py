@@ -4,7 +4,8 @@ What somebody waits for (an admission, an answer, what a person asked for) goes 
 which it came: one wake-up of the writer for the turn, when the interpreter is about to be free; woken by the
 first step it would commit that alone. What nobody waits for (attempts, signs of life, ends, acknowledgements,
 heartbeats) is held for company, `company_ms` at most: a commit takes 0.4 ms of CPU, and at a low rate each
-step would get one of its own. It goes along with the next that cannot wait. The order is kept.
+step would get one of its own. So are extensions of grants, which are asked for early. It goes along with the
+next that cannot wait. The order is kept.
 """
 
 from __future__ import annotations

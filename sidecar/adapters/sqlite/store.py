@@ -66,7 +66,7 @@ from sidecar.core.books import Outcome, OutcomeKind, as_granted
 from sidecar.core.call import Call, Stamp
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey
-from sidecar.core.commands import StoreCommand
+from sidecar.core.commands import Extend, StoreCommand
 from sidecar.core.events import (
     Admitted,
     AnswerRecorded,
@@ -282,7 +282,8 @@ class SqliteStore:
             event = StepFailed(call_id=call_id, mono_ns=self._clock.mono_ns(), wall_ns=self._clock.wall_ns())
             self._loop.call_soon(self._deliver_all, (event,))
             return
-        self._pacing.add(work, may_wait=call_id is None)
+        # An extension is asked for long before its answer is needed.
+        self._pacing.add(work, may_wait=call_id is None or isinstance(work[0], Extend))
 
     def on_outcome(self, deliver: Callable[[Sequence[CallEvent]], None]) -> None:
         self._deliver = deliver
