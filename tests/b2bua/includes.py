@@ -12,7 +12,7 @@ ROOMS = re.findall(
     r"\w+",
     """
     module bridge
-    call relay session_timer liveness translation leg gateway_request
+    certificate_check ended_dialogs call relay session_timer liveness translation leg gateway_request
     admission_gate refused_before connections broken_streams second_reading
     early_dialogs dialog remote_party digest validity passports
     message body assertions transaction deadline

@@ -64,9 +64,9 @@ async def offered(node: Node, rate: int, calls: int) -> Counter[str]:
 
 
 async def overload(given: Chance) -> Outcome:
-    """4000 calls/s for ten seconds, or as many as there are CALLS times ROUNDS, if these are fewer."""
+    """4000 calls/s for ten seconds, or for as many as there are rounds, if these are fewer."""
     node = Node(given.folder, timers="admission_wait_ms_max = 500\nmax_duration_s = 20")
-    calls = min(RATE * SECONDS, given.rounds * given.calls)
+    calls = RATE * min(SECONDS, given.rounds)
     counts = await offered(node, RATE, calls)
     admitted = counts["invites"] + 1
     failed = admitted - sum(counts[name] for name in GOOD)

@@ -165,56 +165,12 @@ void Bridge::stop() {
 void Bridge::on_transport_state(pjsip_transport* transport, pjsip_transport_state state,
                                 const pjsip_transport_state_info* info) {
     context_.tls_names.on_state(transport, state, info);
-    if (state == PJSIP_TP_STATE_CONNECTED && !is_by_right_certificate(transport)) {
+    if (state == PJSIP_TP_STATE_CONNECTED && !certificates_.is_right(transport)) {
         context_.counters.add(Counter::refused_certificates);
         pjsip_transport_shutdown(transport);  // before anything has been sent or heard on it
     }
     if (pjsuas_on_state_ != nullptr) pjsuas_on_state_(transport, state, info);
     connections_.on_state(transport, state);
-}
-
-bool Bridge::is_by_right_certificate(const pjsip_transport* transport) const {
-    const ShownCertificate* shown = context_.tls_names.of(transport);
-    if (shown == nullptr) return true;
-    try {
-        return transport->dir == PJSIP_TP_DIR_OUTGOING ? is_who_was_called(transport, *shown) : may_call(transport, *shown);
-    } catch (const std::exception&) {  // out of memory
-        return false;
-    }
-}
-
-// Whoever is listed by the address alone lacks the certificate that its group asks for.
-bool Bridge::may_call(const pjsip_transport* transport, const ShownCertificate& shown) const {
-    const Settings& settings = context_.settings;
-    const auto* address = &transport->key.rem_addr;
-    if (settings.peers.find(address, &shown) != PeerTable::unlisted) return true;
-    const bool stranger = settings.peers.find_called(address) == PeerTable::unlisted;
-    return stranger && (!settings.verify_tls || shown.is_by(PeerTable::node_authority));
-}
-
-// RFC 5922 §7.3. A gateway bears its host or one of its names. Who else is called, in a dialog, bears the host that it named,
-// or is of a peer group by its certificate as it is by its address.
-bool Bridge::is_who_was_called(const pjsip_transport* transport, const ShownCertificate& shown) const {
-    const auto host = lower(without_brackets(view(transport->remote_name.host)));
-    // In a call to a name its server's Contact is an address: it is to bear the name all the same.
-    std::vector<std::string> names;
-    if (is_literal_address(host) && !context_.settings.gateway_tls.contains(host)) {
-        names = context_.servers.names_at(address_of(&transport->key.rem_addr));
-    }
-    if (names.empty()) names.push_back(host);
-    return std::any_of(names.begin(), names.end(), [&](const auto& name) { return is_called(name, transport, shown); });
-}
-
-bool Bridge::is_called(const std::string& host, const pjsip_transport* transport, const ShownCertificate& shown) const {
-    const Settings& settings = context_.settings;
-    const auto* address = &transport->key.rem_addr;
-    const int authority = authority_called(settings, host, address);
-    if (authority == PeerTable::no_authority) return true;
-    if (!shown.is_by(authority)) return false;
-    if (shown.bears_one_of({host})) return true;
-    const auto gateway = settings.gateway_tls.find(host);
-    if (gateway != settings.gateway_tls.end()) return shown.bears_one_of(gateway->second.names);
-    return !shown.names.empty() && settings.peers.find(address, &shown) != PeerTable::unlisted;
 }
 
 void Bridge::on_sending(pjsip_tx_data* tdata) {
@@ -311,34 +267,13 @@ void Bridge::run(std::vector<Command>& commands) {
     }
 }
 
-static std::string dialog_name(std::string_view local_tag, std::string_view remote_tag, std::string_view call_id) {
-    std::string name;
-    name.reserve(local_tag.size() + remote_tag.size() + call_id.size() + 3);  // none is the beginning of another
-    return name.append(local_tag).append(1, '\0').append(remote_tag).append(1, '\0').append(call_id).append(1, '\0');
-}
-
 void Bridge::adopt(const commands::Adopt& saved) {
     auto call = std::make_unique<Call>(context_, saved.bridge_id);
     if (!call->adopt(saved)) return context_.counters.add(Counter::commands_unmatched);
     calls_.emplace(saved.bridge_id, std::move(call));
     live_calls_.store(calls_.size(), std::memory_order_relaxed);
     context_.counters.add(Counter::calls_adopted);
-    for (const auto& one : saved.given_up) remember_given_up(saved, one);
-}
-
-// As leave() would have, had this boot given it up. To a challenge its last INVITE may have had the next numbers.
-void Bridge::remember_given_up(const commands::Adopt& saved, const commands::GivenUp& one) {
-    const LegNames names = leg_b_names(saved.b_token, one.attempt);
-    const pj_str_t there = borrow(one.leg.remote_address);
-    pj_sockaddr address;
-    if (pj_sockaddr_parse(pj_AF_UNSPEC(), 0, &there, &address) != PJ_SUCCESS) return;
-    EndedDialog ended{dialog_name(names.tag, {}, names.call_id)};
-    ended.bridge_id = saved.bridge_id;
-    ended.attempt = one.attempt;
-    ended.invite_cseq = names.cseq;
-    ended.challenges = context_.settings.credentials.contains(one.gateway) ? invite_tries_max : 0;
-    ended.party.is_called(context_, address, one.leg.transport == Transport::tls, one.gateway);
-    remember(std::move(ended));
+    for (const auto& one : saved.given_up) ended_.add(saved, one);
 }
 
 void Bridge::snapshot() {
@@ -376,33 +311,12 @@ void Bridge::enter(Leg& leg, const Dialog& dialog) { legs_.emplace(dialog.local_
 
 void Bridge::leave(const Dialog& early) {
     legs_.erase(early.local_tag());
-    remember({dialog_name(early.local_tag(), early.remote_tag(), early.call_id())});
+    ended_.add(early);
 }
 
 void Bridge::leave(Leg& leg) {
     legs_.erase(leg.dialog.local_tag());
-    const Dialog& dialog = leg.dialog;
-    EndedDialog ended{dialog_name(dialog.local_tag(), dialog.remote_tag(), dialog.call_id())};
-    ended.overtaken_cseq = leg.overtaken_cseq();
-    ended.party = dialog.party();
-    if (const auto* callee = dynamic_cast<const CalleeLeg*>(&leg)) {
-        ended.bridge_id = callee->bridge_id();
-        ended.attempt = callee->attempt();
-        ended.invite_cseq = callee->invite_cseq();
-        ended.answered = callee->was_answered();
-    }
-    remember(std::move(ended));
-}
-
-void Bridge::remember(EndedDialog&& ended) {
-    if (ended_dialogs_.size() == ended_dialogs_max) ended_dialogs_.pop_front();
-    ended_dialogs_.push_back(std::move(ended));
-}
-
-Bridge::EndedDialog* Bridge::find_ended(std::string_view name_or_its_beginning) {
-    const auto is_it = [&](const EndedDialog& ended) { return ended.name.starts_with(name_or_its_beginning); };
-    const auto found = std::find_if(ended_dialogs_.rbegin(), ended_dialogs_.rend(), is_it);
-    return found == ended_dialogs_.rend() ? nullptr : &*found;
+    ended_.add(leg);
 }
 
 void Bridge::retire(Call& call) {
@@ -591,7 +505,7 @@ bool Bridge::gate_response(pjsip_rx_data* rdata) {
     // A transaction takes any response with its branch, wherever that was seen: a forged 2xx would be billed.
     const Dialog* dialog = asker(view(rdata->msg_info.from->tag), view(rdata->msg_info.to->tag));
     // Before pjsip sees it: a transaction that had another final response would take a late 2xx for that one again.
-    if (dialog == nullptr) return took_late_answer(rdata);
+    if (dialog == nullptr) return ended_.took_answer(rdata);
     if (dialog->hears(rdata) && is_to_its_own(rdata)) return false;
     drop_foreign(context_, rdata);
     return true;
@@ -802,7 +716,7 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
     Dialog* in_dialog = leg != nullptr && leg->dialog.call_id() == call_id ? leg->dialog_between(local_tag, remote_tag) : nullptr;
     if (in_dialog == nullptr || leg->call() == nullptr) {
         const auto name = dialog_name(local_tag, remote_tag, call_id);
-        const bool late_bye = method.id == PJSIP_BYE_METHOD && (in_dialog != nullptr || find_ended(name) != nullptr);
+        const bool late_bye = method.id == PJSIP_BYE_METHOD && (in_dialog != nullptr || ended_.holds(name));
         context_.counters.add(late_bye ? Counter::late_byes : Counter::unmatched_requests);
         return respond_stateless(context_, rdata, late_bye ? PJSIP_SC_OK : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }
@@ -831,47 +745,6 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
 }
 
 // --- responses without a transaction ---------------------------------------------------------------------------------
-
-// A 2xx to an INVITE whose leg has ended, of that branch or another (RFC 3261 §13.2.2.4): whoever sends it is off the
-// hook and waits for its ACK.
-bool Bridge::took_late_answer(const pjsip_rx_data* rdata) {
-    const auto& info = rdata->msg_info;
-    const int code = info.msg->line.status.code;
-    if (info.cseq->method.id != PJSIP_INVITE_METHOD || code / 100 != 2) return false;
-    const auto local_tag = view(info.from->tag), remote_tag = view(info.to->tag), call_id = view(info.cid->id);
-    const auto name = dialog_name(local_tag, remote_tag, call_id);
-    const EndedDialog* known = find_ended(name);
-    const bool overtaken = known != nullptr && info.cseq->cseq == known->overtaken_cseq;
-    EndedDialog* ended = find_ended(std::string(local_tag) + '\0');
-    if (ended == nullptr || (ended->attempt == 0 && !overtaken)) return false;
-    const int later = info.cseq->cseq - ended->invite_cseq;
-    const bool own_cseq = later >= 0 && later <= ended->challenges;
-    Dialog late(context_);
-    if (!late.start_late(rdata, own_cseq ? info.cseq->cseq : ended->invite_cseq, ended->party)) {
-        drop_foreign(context_, rdata);
-        return true;
-    }
-    const bool repeated = known != nullptr && (known->answered || overtaken);
-    const bool same_call_id = ended->name.ends_with(std::string(1, '\0').append(call_id).append(1, '\0'));
-    const bool ours = overtaken || (same_call_id && own_cseq);
-    if (!ours || (!repeated && ended->branches == branches_max)) {
-        context_.counters.add(Counter::unmatched_responses);
-        return true;
-    }
-    if (TxPtr ack = late.ack(info.cseq->cseq, "z9hG4bK" + random_hex(12))) send_ack(context_, std::move(ack));
-    if (repeated) {  // its BYE is on the way, or that of the dialog was
-        context_.counters.add(Counter::repeated_answers);
-        return true;
-    }
-    EndedDialog branch = *ended;
-    branch.name = name;
-    branch.answered = true;
-    ++branch.branches;
-    if (TxPtr bye = late.request(pjsip_bye_method)) send_unattended(context_, std::move(bye));
-    report_dropped(context_, branch.bridge_id, branch.attempt, code, late);
-    remember(std::move(branch));
-    return true;
-}
 
 void Bridge::on_response(pjsip_rx_data* rdata) {
     Leg* leg = find(view(rdata->msg_info.from->tag));

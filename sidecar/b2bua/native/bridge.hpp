@@ -5,8 +5,10 @@
 #include "admission_gate.hpp"
 #include "broken_streams.hpp"
 #include "call.hpp"
+#include "certificate_check.hpp"
 #include "command_queue.hpp"
 #include "connections.hpp"
+#include "ended_dialogs.hpp"
 #include "gateway_request.hpp"
 #include "leg.hpp"
 #include "refused_before.hpp"
@@ -95,7 +97,6 @@ private:
     void tell_dropped(const pjsip_rx_data* rdata, std::string_view bytes, std::string_view reason);
     void on_initial_invite(pjsip_rx_data* rdata);
     void on_in_dialog(pjsip_rx_data* rdata);
-    bool took_late_answer(const pjsip_rx_data* rdata);
     void on_cancel(pjsip_rx_data* rdata);
     void on_other(pjsip_rx_data* rdata);
     bool refused_as_malformed(pjsip_rx_data* rdata);
@@ -107,13 +108,8 @@ private:
     void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
     void snapshot();
     void adopt(const commands::Adopt& saved);
-    void remember_given_up(const commands::Adopt& saved, const commands::GivenUp& one);
     void ask_gateway(const commands::AskGateway& asked);
     void renew_tls(const commands::RenewTls& to);
-    bool is_by_right_certificate(const pjsip_transport* transport) const;  // true where it is none of TLS
-    bool may_call(const pjsip_transport* transport, const ShownCertificate& shown) const;
-    bool is_who_was_called(const pjsip_transport* transport, const ShownCertificate& shown) const;
-    bool is_called(const std::string& host, const pjsip_transport* transport, const ShownCertificate& shown) const;
     void stop_here();
     void count_holdings() noexcept;
     void give_memory_back() noexcept;
@@ -150,6 +146,7 @@ private:
     BrokenStreams broken_streams_{context_};
     SecondReading second_reading_{context_};
     Connections connections_{context_};
+    CertificateCheck certificates_{context_};
     Unacknowledged unacknowledged_;
     pjsip_tp_state_callback pjsuas_on_state_ = nullptr;
     PrintedMessage printed_;
@@ -161,22 +158,7 @@ private:
     std::uint64_t next_id_ = 1;
     std::string not_accepting_;  // the detail of the refusal; empty: accepting
 
-    // The last to end: a BYE that crossed ours gets 200, not 481; a 2xx that comes too late gets ACK and BYE.
-    struct EndedDialog {
-        std::string name;
-        std::uint64_t bridge_id = 0;
-        int attempt = 0;  // 0: leg A
-        int invite_cseq = 0;
-        int challenges = 0;  // that its INVITE may have answered since, each with the next number
-        int overtaken_cseq = 0;  // see Leg
-        bool answered = false;
-        int branches = 0;  // that answered too late
-        RemoteParty party;
-    };
-    static constexpr std::size_t ended_dialogs_max = 4096;
-    std::deque<EndedDialog> ended_dialogs_;
-    void remember(EndedDialog&& ended);
-    EndedDialog* find_ended(std::string_view name_or_its_beginning);
+    EndedDialogs ended_{context_};
 
     bool hears_ = false;  // until the calls of an earlier boot are known, their BYEs would get 481; what is lost is repeated
     bool registered_ = false;
