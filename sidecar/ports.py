@@ -586,6 +586,10 @@ class Meter(Protocol):
         """An admitted call was closed, recorded or suppressed."""
 
     def call_refused(self, detail: str, count: int = 1) -> None: ...
+    def call_unrated(self, side: ChargeSide, party: str) -> None:
+        """A call was answered for which an account (sell) or a gateway (buy) has no rate. So many parties
+        at most that each may be a label."""
+
     def phase_changed(self, before: Phase | None, after: Phase | None) -> None:
         """A call moved on; None: it was not there before, or has been forgotten."""
 

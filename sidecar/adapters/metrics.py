@@ -1,9 +1,10 @@
 """What Prometheus reads: counts of what was decided, and gauges read from their owners at the moment of the
 scrape.
 
-No label ever holds a phone number, an account or an address: labels are words of closed sets, and names of
-gateways and settings. The exposition runs in a thread of its own and only reads numbers, so a
-slow or stuck scrape costs the calls nothing. What there is to read is declared at the top, once.
+No label ever holds a phone number or an address: labels are words of closed sets, names of gateways and
+settings, and of at most a hundred accounts that have calls without a rate. The exposition runs in a thread
+of its own and only reads numbers, so a slow or stuck scrape costs the calls nothing. What there is to read
+is declared at the top, once.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from sidecar.core.call import Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.gateway_health import Health
 from sidecar.core.registration import RegistrationState
+from sidecar.core.terms import ChargeSide
 from sidecar.ports import (
     CertificateStatus,
     ClockStatus,
@@ -60,6 +62,12 @@ ENDED = Metric(
     "sidecar_calls_ended", "counter", "Admitted calls that ended.", ("origin", "reason", "detail", "recorded")
 )
 REFUSED = Metric("sidecar_calls_refused", "counter", "INVITEs refused.", ("detail",))
+UNRATED = Metric(
+    "sidecar_calls_unrated",
+    "counter",
+    "Answered calls without a rate, by account (side sell) and by gateway (buy); the first 100 of each.",
+    ("side", "party"),
+)
 SUPPRESSED = Metric(
     "sidecar_suppressed_money",
     "counter",
@@ -188,10 +196,11 @@ class Metrics:
     def __init__(self, *, wall_ns: Callable[[], int] = time.time_ns) -> None:
         self._wall_ns = wall_ns
         self.registry = registry = CollectorRegistry()
-        labelled = (ENDED, REFUSED, SUPPRESSED, BROKEN, UNKNOWN, ALARMS, ALARMS_LOST)
+        labelled = (ENDED, REFUSED, UNRATED, SUPPRESSED, BROKEN, UNKNOWN, ALARMS, ALARMS_LOST)
         (
             self._ended,
             self._refused,
+            self._unrated,
             self._suppressed,
             self._broken,
             self._unknown,
@@ -230,6 +239,9 @@ class Metrics:
 
     def call_refused(self, detail: str, count: int = 1) -> None:
         self._refused.of(str(detail)).inc(count)
+
+    def call_unrated(self, side: ChargeSide, party: str) -> None:
+        self._unrated.of(side.value, party).inc()
 
     def phase_changed(self, before: Phase | None, after: Phase | None) -> None:
         if before is after:

@@ -59,6 +59,7 @@ from sidecar.core.setting_up import is_retry
 from sidecar.core.terms import Detail, HangupOrigin
 from sidecar.ports import Clock, Control, Meter, Store
 from sidecar.runtime.fraud import FraudWatch
+from sidecar.runtime.unrated import Unrated
 
 # The record of an ending call waits this long for its legs: a crossing BYE or a late 2xx then stands in
 # revision 0.
@@ -110,6 +111,7 @@ class Calls:
         self._meter = meter
         self._on_fault = on_fault
         self._refusals = RefusalWindow(policy.refused_cdr_per_s, policy.refused_cdr_all_per_s)
+        self._unrated = Unrated(meter)
         # Calls are found by UUID.int: a UUID hashes and compares itself in Python.
         self._calls: dict[int, Call] = {}
         self._id_ms = last_known_wall_ns // 1_000_000  # the wall clock in the id of the last call
@@ -312,6 +314,8 @@ class Calls:
 
     def _on_phase(self, before: Call | None, call: Call) -> None:
         self._meter.phase_changed(before.phase if before else None, call.phase)
+        if call.phase is Phase.TALKING:
+            self._unrated.answered(call, self._clock.mono_ns())
         if call.phase not in capacity.UP:
             self._fraud.left(call)
         if before is not None and before.phase in (Phase.AWAITING_RETRY, Phase.ENDING):
