@@ -313,6 +313,45 @@ def ledger(
         _print_movements(found["movements"])
 
 
+@app.command("statement")
+def statement(
+    name: NameArgument,
+    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="In the account's time zone.")],
+    wanted: Annotated[str, typer.Option("--format", metavar="FORMAT", help="csv, json")] = "csv",
+    config: ConfigOption = None,
+) -> None:
+    """Say what a month came to for an account: opening, movements, charged calls by destination, closing.
+
+    Read from the journal; the daemon need not run. What was booked in the month counts: a call that is
+    charged anew later is in the month of that, with the difference. The columns of CSV: `part` (opening,
+    movement, calls, closing), `at`, `kind`, `reference`, `text`, `operator`, `destination`, `calls`,
+    `billed_s`, `net`, `tax`, `amount` (added to the balance), `currency`.
+    """
+    from sidecar.cli.journal import snapshot
+    from sidecar.cli.statement import STATEMENT_FORMATS
+    from sidecar.core.statement import month_of
+    from sidecar.core.statement import statement as of_month
+
+    if wanted not in STATEMENT_FORMATS:
+        fail(Exit.USAGE, f"--format is one of {', '.join(STATEMENT_FORMATS)}, not {wanted!r}")
+    as_json = wanted == "json"
+    with snapshot(config, as_json=as_json) as journal:
+        terms = journal.account_terms(name)
+        if terms is None:
+            fail(Exit.NO, f"there is no account {name}", as_json=as_json)
+        try:
+            period = month_of(month, terms.zone)
+        except ValueError as error:
+            fail(Exit.USAGE, f"--month: {error}", as_json=as_json)
+        archived = journal.archived_until()
+        if archived is not None and period[0] < archived:
+            text = f"the movements before {archived:%Y-%m-%d %H:%M}Z are archived (sidecar retention)"
+            fail(Exit.NO, f"{month}: {text}", as_json=as_json)
+        lines = journal.account_lines(name, terms.currency)
+        found = of_month(name, terms.currency, terms.zone, period, lines, journal.revision)
+    STATEMENT_FORMATS[wanted](found)
+
+
 def _book(
     method: str,
     name: str,

@@ -8,7 +8,8 @@ be begun anew while a snapshot is open.) Nothing here can change the file."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from heapq import merge
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ import msgspec
 from sidecar.adapters.sqlite.chain_check import Verdict, by_id, verify
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import FILE_NAME, StoreError, connect_reader
+from sidecar.adapters.sqlite.ledger import stored_terms
 from sidecar.adapters.sqlite.loss import missing
 from sidecar.adapters.sqlite.migrations import refuse_other
 from sidecar.adapters.sqlite.reader import conditions_of
@@ -27,8 +29,10 @@ from sidecar.adapters.sqlite.rows import sound
 from sidecar.adapters.sqlite.sealing import Cut, last_cut, movements, next_cut, records
 from sidecar.adapters.sqlite.suspense import suspended
 from sidecar.adapters.sqlite.told import Told
+from sidecar.core.account_terms import AccountTerms
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey, Link
+from sidecar.core.statement import LedgerLine
 from sidecar.core.suspense import Suspended
 from sidecar.ports import RecordFilter
 from sidecar.wire.cdr_codec import decode
@@ -59,6 +63,10 @@ _BY_CALL = (
     "suppressed AS found INDEXED BY suppressed_by_call",
 )
 _EVER = "found.ended_us >= -9223372036854775808"
+
+
+def _time(wall_ns: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=wall_ns // 1_000)
 
 
 def _first_id(moment: datetime) -> bytes:
@@ -132,6 +140,44 @@ class Snapshot:
     def movements(self, after: int, until: int) -> Iterator[dict[str, object]]:
         """Of the ledger, as they are archived."""
         return movements(self._connection, after, until)
+
+    def account_terms(self, name: str) -> AccountTerms | None:
+        return next(iter(stored_terms(self._connection, name)), None)
+
+    def archived_until(self) -> datetime | None:
+        """Movements that were booked before are archived, and no longer here."""
+        until_us: int | None = self._connection.execute("SELECT max(until_us) FROM sealed").get
+        return None if until_us is None else _time(until_us * 1_000)
+
+    def account_lines(self, name: str, currency: str) -> Iterator[LedgerLine]:
+        """The ledger of an account, as it was booked."""
+        cut = last_cut(self._connection).heads.ledger
+        for entry, kind, amount, call_id, revision, reference, operator, text, at in self._connection.execute(
+            "SELECT entry, kind, amount, call_id, revision, reference, operator, text, booked_wall_ns"
+            " FROM ledger WHERE account = ? AND currency = ? ORDER BY entry",
+            (name, currency),
+        ):
+            yield LedgerLine(
+                kind=kind,
+                amount=Decimal(amount),
+                booked_at=_time(at),
+                call_id=None if call_id is None else UUID(bytes=call_id),
+                revision=revision,
+                reference=reference,
+                operator=operator,
+                text=text,
+                is_carried=entry <= cut,
+            )
+
+    def revision(self, call_id: UUID, revision: int) -> Cdr | None:
+        """One record of a call, published or kept back."""
+        for table, source in zip(("cdrs", "suppressed"), _BY_CALL, strict=True):
+            for body, crc in self._connection.execute(
+                f"SELECT body, crc FROM {source} WHERE found.call_id = ? AND found.revision = ?",  # noqa: S608
+                (call_id.bytes, revision),
+            ):
+                return decode(sound(body, crc, f"the record of call {call_id} in {table}"))
+        return None
 
     def archived(self) -> str:
         """The digest of the manifest of what was archived last; empty: nothing was."""
