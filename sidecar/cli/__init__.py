@@ -25,6 +25,7 @@ from sidecar.cli import (
     journal,
     node,
     policy,
+    reconcile,
     records,
     reference,
     rerate,
@@ -76,6 +77,7 @@ records.app.command("explain")(explain.explain)
 records.app.command("export")(handover.export)
 records.app.command("verify")(handover.verify)
 records.app.command("summary")(handover.summary)
+records.app.command("reconcile")(reconcile.reconcile)
 app.add_typer(records.app, name="cdr")
 app.add_typer(node.app, name="node")
 app.add_typer(journal.app, name="journal")

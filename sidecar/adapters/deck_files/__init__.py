@@ -5,6 +5,7 @@ template    how one carrier writes: a TOML file
 files       what a file is by its first bytes; gz, zip; its bounds
 workbook    XLSX, XLS and ODS, in a child process
 tables      where the table is: sheet, title, header, end
+records     a carrier's records of calls, or invoice lines
 row         the cells of one row by the template (cells, prefixes, by_time)
 translate   a carrier's rows to ours
 columns     what a deck file may have in it
@@ -31,6 +32,7 @@ from sidecar.adapters.deck_files.exchange import read_exchange_rates
 from sidecar.adapters.deck_files.files import FILE_BYTES_MAX, SPREADSHEETS
 from sidecar.adapters.deck_files.lists import AmbiguousListError, Choice, ListRead, read_list
 from sidecar.adapters.deck_files.reading import Reading, parse_stamp, refuse_bad_bytes
+from sidecar.adapters.deck_files.records import RecordsRead, read_records
 from sidecar.adapters.deck_files.template import (
     Template,
     TemplateError,
@@ -50,6 +52,7 @@ __all__ = (
     "DeckError",
     "DeckRefusedError",
     "ListRead",
+    "RecordsRead",
     "Template",
     "TemplateError",
     "canonical_chunks",
@@ -58,6 +61,7 @@ __all__ = (
     "read_deck",
     "read_exchange_rates",
     "read_list",
+    "read_records",
     "read_template",
     "shipped_templates",
     "template_text",

@@ -6,9 +6,10 @@ the file; where two know equally many, nobody guesses: AmbiguousListError has th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -22,6 +23,7 @@ from sidecar.adapters.deck_files.tables import (
     Grid,
     Header,
     Misfit,
+    Row,
     find_header,
     head_grid,
     is_like,
@@ -32,6 +34,7 @@ from sidecar.adapters.deck_files.tables import (
 )
 from sidecar.adapters.deck_files.template import (
     SINGLE,
+    Kind,
     Template,
     TemplateError,
     find_template,
@@ -42,7 +45,7 @@ from sidecar.adapters.deck_files.translate import Ended, Translation
 from sidecar.core.tariff import Deck
 
 REREADS_MAX = 4
-GUESS_LAST = "any"
+GUESS_LAST = frozenset({"any", "records"})
 OWN = "own"
 
 
@@ -77,19 +80,21 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     def is_guess(self) -> bool:
         return self.template is None and not self.options.get("columns")
 
-    def templates(self) -> dict[str, Template]:
+    def templates(self, kind: Kind = "deck") -> dict[str, Template]:
         """Those that may be meant, by name. TemplateError says what is wrong with one."""
         if self.is_guess:
             return {
                 name: self._changed(name, one)
                 for name, one in shipped_templates().items()
-                if one.kind == "deck"
+                if one.kind == kind
             }
         if self.template is None:
-            return {"the options": self._changed("the options", Template())}
+            return {"the options": self._changed("the options", Template(kind=kind))}
         if isinstance(self.template, Template):
             return {"the template": self._changed("the template", self.template)}
         name, template = find_template(self.template)
+        if template.kind != kind:
+            raise TemplateError(f"{name}: is a template of {template.kind}, not of {kind}")
         return {name: self._changed(name, template)}
 
     def _changed(self, name: str, template: Template) -> Template:
@@ -101,7 +106,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
             key: value for key, value in msgspec.structs.asdict(template).items() if value is not None
         } | options
         document |= {key: _scalar(key, values.pop(key)) for key in list(values) if key in SINGLE}
-        own = template if template.columns or options.get("columns") else shipped_templates()[OWN]
+        is_own = template.kind == "deck" and not template.columns and not options.get("columns")
+        own = shipped_templates()[OWN] if is_own else template
         columns = {**own.columns, **dict(options.get("columns", {}))}
         document["columns"] = {key: one for key, one in columns.items() if key not in values}
         document["optional"] = [key for key in own.optional if key in document["columns"]]
@@ -127,12 +133,55 @@ def read_list(path: Path, choice: Choice, name_of: Callable[[str], str] | None =
     TemplateError what is wrong with the template. `name_of` gives the destination of a prefix whose row names
     none.
     """
-    templates, orders, encoding = choice.templates(), dict[str, str](), ""
+
+    def begin(template: Template, reading: Reading, orders: dict[str, str]) -> Translation:
+        reading.begin(TERM_NAMES)
+        return Translation(template, reading, orders)
+
+    attempt, work = settle(path, choice.templates(), choice.is_guess, begin, name_of)
+    deck = attempt.reading.deck()
+    if not len(deck) and not work.ended:
+        attempt.reading.refuse(None, None, "has no rates")
+        attempt.reading.check()
+    return ListRead(
+        deck=deck,
+        template=attempt.used,
+        guessed=choice.is_guess,
+        took=tuple(attempt.took.items()),
+        notes=tuple(attempt.notes),
+        counts={"rates": len(deck), **work.counts},
+        first=tuple(work.first),
+        ended=tuple(work.ended),
+    )
+
+
+class Work(Protocol):
+    """What is made of the rows of one file."""
+
+    counts: Counter[str]
+
+    def take(self, header: Header, rows: Iterator[Row], currency: str) -> None: ...
+    def finish(self) -> None: ...
+
+
+_W = TypeVar("_W", bound=Work)
+Begin = Callable[[Template, Reading, dict[str, str]], _W]
+
+
+def settle(
+    path: Path,
+    templates: dict[str, Template],
+    guess: bool,
+    begin: Begin[_W],
+    name_of: Callable[[str], str] | None = None,
+) -> tuple[Attempt, _W]:
+    """The attempt that went through: a date or a byte far down may say that what is above was misread."""
+    orders, encoding = dict[str, str](), ""
     for _ in range(REREADS_MAX):
         reading = Reading(str(path), name_of)
-        attempt = _Attempt(reading, templates, choice.is_guess, orders, encoding)
+        attempt = Attempt(reading, templates, guess, orders, encoding)
         try:
-            found = attempt.read(path)
+            work = attempt.read(path, begin)
         except RereadError as error:
             orders = error.orders
             continue
@@ -150,9 +199,8 @@ def read_list(path: Path, choice: Choice, name_of: Callable[[str], str] | None =
         except BadRowError as error:
             reading.refuse(error.row, None, str(error))
         else:
-            return found
-        reading.deck()
-        raise AssertionError("a file was refused for nothing")
+            return attempt, work
+        reading.check()
     raise AssertionError("a file that settles nothing however often it is read")
 
 
@@ -166,8 +214,9 @@ class _Fit(NamedTuple):
     delimiter: str = ""
 
 
-class _Attempt:
-    """One way through the file. `fallback` is the encoding to try where it is not UTF-8 after all."""
+class Attempt:
+    """One way through the file. `fallback` is the encoding to try where it is not UTF-8 after all; `used` the
+    template, `took` what was taken for what, `notes` what was assumed."""
 
     def __init__(
         self,
@@ -177,25 +226,25 @@ class _Attempt:
         orders: dict[str, str],
         encoding: str,
     ) -> None:
+        self.reading = reading
         self.fallback = next((one.encoding for one in templates.values() if one.encoding), "")
-        self._reading = reading
+        self.used = ""
+        self.took: dict[str, str] = {}
+        self.notes: dict[str, None] = {}
         self._templates = templates
         self._guess = guess
         self._orders = orders
         self._encoding = encoding
-        self._took: dict[str, str] = {}
-        self._notes: dict[str, None] = {}
 
-    def read(self, path: Path) -> ListRead:
+    def read(self, path: Path, begin: Begin[_W]) -> _W:
         with open_source(path) as source:
             fits = (
                 self._workbook_fits(source)
                 if source.workbook
                 else self._text_fits(cast("BinaryIO", source.text))
             )
-            name, template = fits[0].name, fits[0].template
-            work = Translation(template, self._reading, self._orders)
-            self._reading.begin(TERM_NAMES)
+            self.used, template = fits[0].name, fits[0].template
+            work = begin(template, self.reading, self._orders)
             if source.workbook:
                 for fit in fits:
                     self._table(work, fit)
@@ -205,33 +254,21 @@ class _Attempt:
                 grid = text_grid(stream, self._encoding, fits[0].delimiter, template.quote)
                 self._table(work, fits[0]._replace(grid=grid))
         work.finish()
-        deck = self._reading.deck()
-        if not len(deck) and not work.ended:
-            self._reading.refuse(None, None, "has no rates")
-            self._reading.deck()
-        return ListRead(
-            deck=deck,
-            template=name,
-            guessed=self._guess,
-            took=tuple(self._took.items()),
-            notes=tuple(self._notes),
-            counts={"rates": len(deck), **work.counts},
-            first=tuple(work.first),
-            ended=tuple(work.ended),
-        )
+        self.reading.check()
+        return work
 
-    def _table(self, work: Translation, fit: _Fit) -> None:
+    def _table(self, work: Work, fit: _Fit) -> None:
         template, header = fit.template, fit.header
         if fit.grid.sheet:
-            self._reading.begin_sheet(fit.grid.sheet)
-            self._notes[f"sheet {fit.grid.sheet!r}"] = None
+            self.reading.begin_sheet(fit.grid.sheet)
+            self.notes[f"sheet {fit.grid.sheet!r}"] = None
         for field, place in header.columns.items():
-            self._took.setdefault(field, header.names[place] if header.row else f"column {place + 1}")
+            self.took.setdefault(field, header.names[place] if header.row else f"column {place + 1}")
         for field, text in template.values.items():
-            self._took.setdefault(field, f"{text!r} for all rows")
+            self.took.setdefault(field, f"{text!r} for all rows")
         currency = self._currency(fit)
         if any(field in header.columns for field in DATES):
-            self._notes[f"times without a zone are in {template.zone}"] = None
+            self.notes[f"times without a zone are in {template.zone}"] = None
         used = set(header.columns.values())
         unused = [
             name for place, name in enumerate(header.names) if header.row and name and place not in used
@@ -240,9 +277,9 @@ class _Attempt:
             for place, name in enumerate(header.names):
                 if place not in used and header.row:
                     what = f"{name!r} is no column" if name else f"column {place + 1} has no name"
-                    self._reading.refuse(header.row, None, f"{what}; there are {', '.join(template.columns)}")
+                    self.reading.refuse(header.row, None, f"{what}; there are {', '.join(template.columns)}")
         elif unused:
-            self._notes[f"columns that are not used: {', '.join(unused)}"] = None
+            self.notes[f"columns that are not used: {', '.join(unused)}"] = None
         work.take(header, table_rows(fit.grid, header, template, work.counts), currency)
 
     def _currency(self, fit: _Fit) -> str:
@@ -255,9 +292,9 @@ class _Attempt:
             found = header_currency(theirs)
             if found and said and found != said:
                 reason = f"names {found}, and the template says {said}: --set currency={found} says which"
-                self._reading.refuse(header.row, None, f"{theirs!r} {reason}")
+                self.reading.refuse(header.row, None, f"{theirs!r} {reason}")
             if found and not said and "currency" not in header.columns:
-                self._took["currency"] = f"{found}, as {theirs!r} says"
+                self.took["currency"] = f"{found}, as {theirs!r} says"
         return said or found
 
     def _workbook_fits(self, source: Source) -> list[_Fit]:
@@ -290,7 +327,7 @@ class _Attempt:
         head = text_head(stream, self.fallback)
         self._encoding = self._encoding or head.encoding
         if self._encoding not in ("utf-8", "utf-8-sig"):
-            self._notes[f"read as {self._encoding}"] = None
+            self.notes[f"read as {self._encoding}"] = None
         fits: list[_Fit] = []
         seen: list[Grid] = []
         for name, template in self._templates.items():
@@ -305,7 +342,7 @@ class _Attempt:
             self._lacking(seen)
         best = self._best(fits)
         if best.delimiter != ",":
-            self._notes[f"columns are separated by {best.delimiter!r}"] = None
+            self.notes[f"columns are separated by {best.delimiter!r}"] = None
         return [best]
 
     def _best(self, fits: list[_Fit]) -> _Fit:
@@ -313,7 +350,7 @@ class _Attempt:
         most = max(len(fit.header.columns) for fit in fits)
         found = [fit for fit in fits if len(fit.header.columns) == most]
         if len({fit.name for fit in found}) > 1:
-            found = [fit for fit in found if fit.name != GUESS_LAST]
+            found = [fit for fit in found if fit.name not in GUESS_LAST]
         if len(found) > 1:
             readings = "\n".join(f"  --template {fit.name}: {_columns(fit.header)}" for fit in found)
             raise AmbiguousListError(f"can be read in {len(found)} ways; say which:\n{readings}")
@@ -321,14 +358,14 @@ class _Attempt:
 
     def _lacking(self, grids: list[Grid]) -> None:
         """Refuses the file: no template knows it. One error, which lists the columns that there are."""
-        template = self._templates.get(GUESS_LAST) if self._guess else next(iter(self._templates.values()))
-        assert template is not None
+        last = next((one for one in self._templates if one in GUESS_LAST), None)
+        template = self._templates[last or next(iter(self._templates))]
         misfits = [(grid, one) for grid in grids if isinstance(one := find_header(grid, template), Misfit)]
         if not misfits:
             raise FileRefusedError("is empty")
         grid, misfit = min(misfits, key=lambda one: (len(one[1].missing), -len(one[1].names)))
         if grid.sheet:
-            self._reading.begin_sheet(grid.sheet)
+            self.reading.begin_sheet(grid.sheet)
         there = ", ".join(map(repr, misfit.names)) or "none"
         if self._guess and misfit.double and not misfit.missing:
             ways = "; ".join(
@@ -346,8 +383,8 @@ class _Attempt:
             for name, two in misfit.double.items()
         ]
         known = "no template knows it: " if self._guess else ""
-        self._reading.refuse(misfit.row, None, f"{known}{'; '.join(lacks)}; the columns are {there}")
-        self._reading.deck()
+        self.reading.refuse(misfit.row, None, f"{known}{'; '.join(lacks)}; the columns are {there}")
+        self.reading.check()
 
 
 def _columns(header: Header) -> str:

@@ -200,12 +200,16 @@ class Reading:
             self._sheet = self._sheets[rows[1] >> _ROW_BITS]
             reason = f"{found.prefix!r} is in {self._place(rows[0])} already: {found.reason}"
             self.refuse(rows[1] & _ROW, "prefix", reason)
-        if self._count:
-            errors = sorted(self._errors.values(), key=lambda error: error.row or 0)
-            raise DeckRefusedError(errors, self._count)
+        self.check()
         deck = Deck.built("", self._builder)
         deck.revision = revision_of(deck)
         return deck
+
+    def check(self) -> None:
+        """DeckRefusedError, if anything was refused."""
+        if self._count:
+            errors = sorted(self._errors.values(), key=lambda error: error.row or 0)
+            raise DeckRefusedError(errors, self._count)
 
     def _names_are_good(self, names: list[str]) -> bool:
         before = self._faults

@@ -19,7 +19,7 @@ from sidecar.core.tariff import SURCHARGE
 from sidecar.wire.csv_text import restored
 
 TERM_NAMES = tuple(name for name in COLUMNS if name not in ROW_BY_ROW)
-DATES = ("effective_from", "effective_to", "next_from")
+DATES = ("effective_from", "effective_to", "next_from", "started_at")
 BY_TIME = ("days", "hours", "hours_from", "hours_to", "period", "step_start_s")
 
 _T = TypeVar("_T")
@@ -363,6 +363,10 @@ class RowReader:
         except ValueError as error:
             self._refuse(field, f"{shown(ends[0])}-{shown(ends[1])}", str(error))
         return "" if (begin, end) == ("00:00", "24:00") else f"{begin}-{end}"
+
+    def _refuse_unsettled_dates(self) -> None:
+        for field, (number, words, reason) in self._assumed.items():
+            self._reading.refuse(number, field, f"{words!r} {reason}")
 
     def _date(self, field: str) -> datetime | None:
         cell = self._cell(field)

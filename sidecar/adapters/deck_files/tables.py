@@ -253,7 +253,7 @@ def table_rows(grid: Grid, header: Header, template: Template, counts: Counter[s
     """The rows below the header, without those that are blank, repeat the header, or are notes."""
     rows: Iterator[Row] = grid.rows
     columns = header.columns
-    first_at, code_at = min(columns.values(), default=0), columns.get("prefix", 0)
+    first_at, code_at = min(columns.values(), default=0), columns.get("prefix", columns.get("called", 0))
     money_at = columns.get("price_per_minute", columns.get("amount"))
     names = [header_name(name) for name in header.names]
     ends = [header_name(one) for one in template.end]

@@ -20,6 +20,7 @@ TEMPLATE_BYTES_MAX = 2**16
 SHIPPED = Path(__file__).resolve().parents[2] / "templates"
 DECIMALS_MAX = 12
 
+Kind = Literal["deck", "records"]
 Source = str | int | list[str]  # a column's name or names, or its place from 1 on
 
 # What a column of a carrier may be, beside the columns of a deck.
@@ -47,6 +48,9 @@ RECORD_FIELDS = {
     "amount": "What it costs.",
     "currency": "ISO 4217.",
     "price_per_minute": "By which price.",
+    "prefix": "Of an invoice line, which sums calls: to which prefix.",
+    "destination": "Of an invoice line: to which destination, as our buy deck names it.",
+    "calls": "Of an invoice line: how many.",
 }
 DECK_FIELDS = {**dict.fromkeys(COLUMNS, ""), **MORE_FIELDS}
 ACTIONS = ("add", "replace", "end", "block", "leave_out")
@@ -91,7 +95,7 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     every row. Names are compared without case, line breaks and repeated blanks.
     """
 
-    kind: Annotated[Literal["deck", "records"], "What the rows are."] = "deck"
+    kind: Annotated[Kind, "What the rows are."] = "deck"
     title: Annotated[str, "What `sidecar deck templates` says of it."] = ""
     sheet: Annotated[
         str | list[str], "Of a workbook: names or patterns; empty: the one that has the table; `*`: all."

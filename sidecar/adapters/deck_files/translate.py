@@ -101,8 +101,7 @@ class Translation(RowReader):
             values = dict(zip(TERM_NAMES, key[1:], strict=True)) | {"initial_s": "", "increment_s": ""}
             values["steps"] = format_steps(steps)
             self._reading.add(key[0], destination, "", tuple(values[name] for name in TERM_NAMES), "")
-        for field, (number, words, reason) in self._assumed.items():
-            self._reading.refuse(number, field, f"{words!r} {reason}")
+        self._refuse_unsettled_dates()
 
     # --- a row
 
