@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from msgspec.structs import replace
 
 from sidecar.core.deck_diff import paired
-from sidecar.core.tariff import Deck, DeckBuilder
+from sidecar.core.tariff import Deck, DeckBuilder, Rate
 
 HISTORY = timedelta(days=366)
 
@@ -68,21 +69,32 @@ class _Merging:
         ]
         if len(dated) < len(listed.kinds):
             raise MergeError(f"the list has rows without a date that end before its own, {at.isoformat()}")
-        self._list_starts = [kind.effective_from for kind in dated]
+        self._list_kinds = dated
+        self._undated = [kind.effective_from is kind.effective_to is None for kind in listed.kinds]
         self._list_ids = [builder.kind(kind)[0] for kind in dated]
         self._list_names = [builder.destination(name) for name in listed.destinations]
-        self._list_ends = [kind.effective_to for kind in dated]
         self._ended: dict[tuple[int, datetime], int] = {}  # by kind of the base: the one that ends then
 
     def take(self, olds: list[_Row], news: list[_Row]) -> None:
-        """The rows of one prefix."""
+        """The rows of one prefix; those for other callers are other rows."""
+        callers = {self._base_kinds[row[2]].caller_prefix for row in olds}
+        callers |= {self._list_kinds[row[2]].caller_prefix for row in news}
+        for caller in sorted(callers):
+            self._take(
+                [row for row in olds if self._base_kinds[row[2]].caller_prefix == caller],
+                [row for row in news if self._list_kinds[row[2]].caller_prefix == caller],
+            )
+
+    def _take(self, olds: list[_Row], news: list[_Row]) -> None:
         at, add = self._at, self._builder.add
         end = self._ends.get((olds or news)[0][0])
+        is_named = bool(news)
         if end is not None and olds:
             news = [
-                row for row in news if self._list_ends[row[2]] != end
+                row for row in news if self._list_kinds[row[2]].effective_to != end
             ]  # what holds until then is in the deck
-        starts = {self._list_starts[kind] for _, _, kind, _ in news}
+        news = [row for row in news if not self._says_nothing_new(row, olds)]
+        starts = {self._list_kinds[kind].effective_from for _, _, kind, _ in news}
         for prefix, name, kind, price_e9 in olds:
             known = self._base_kinds[kind]
             since, until = known.effective_from, known.effective_to
@@ -94,7 +106,7 @@ class _Merging:
                 continue
             if self._whole and to_come:
                 continue  # a whole list says all that is to come
-            if self._whole and not news and end is None and (until is None or until > at):
+            if self._whole and not is_named and end is None and (until is None or until > at):
                 new_kind = self._end(kind, at)
             elif end is not None and (until is None or until > end):
                 new_kind = self._end(kind, end)
@@ -102,8 +114,32 @@ class _Merging:
         for prefix, name, kind, price_e9 in news:
             add(prefix, self._list_names[name], self._list_ids[kind], price_e9)
 
+    def _says_nothing_new(self, row: _Row, olds: list[_Row]) -> bool:
+        """A row without a date of its own that is as the deck has it, with nothing to come: it begins
+        nothing."""
+        _, name, kind, price_e9 = row
+        if not self._undated[kind]:
+            return False
+        holding = [one for one in olds if self._base_kinds[one[2]].effective_to is None]
+        if len(holding) != 1:
+            return False
+        _, base_name, base_kind, base_price_e9 = holding[0]
+        known = self._base_kinds[base_kind]
+        if known.effective_from is not None and known.effective_from > self._at:
+            return False
+        return (base_price_e9, self._base_names[base_name], _timeless(known)) == (
+            price_e9,
+            self._list_names[name],
+            _timeless(self._list_kinds[kind]),
+        )
+
     def _end(self, kind: int, at: datetime) -> int:
         if (kind, at) not in self._ended:
             ended = replace(self._base_kinds[kind], effective_to=at)
             self._ended[kind, at] = self._builder.kind(ended)[0]
         return self._ended[kind, at]
+
+
+@lru_cache(maxsize=4096)
+def _timeless(kind: Rate) -> Rate:
+    return replace(kind, effective_from=None, effective_to=None)
