@@ -16,6 +16,7 @@
 Behind the broker, at the biller's, `subscriber` takes every record once, and asks for what is missing.
 Beside the calls, runtime/gateways watches where they go: core/gateway_health by OPTIONS, and
 core/registration by REGISTER; runtime/names looks up those whose host is a name (core/servers).
+core/fraud counts them in windows, and core/fraud_rules says what is refused, ended and told (runtime/alarms).
 After a crash, core/recovery ends the calls that the journal holds open. core/chain says what every commit is
 hashed over, so that what was changed, removed or cut off afterwards shows.
 

@@ -303,8 +303,8 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ] = None
     rule: Annotated[
         str | None,
-        "Which rule refused or ended it: `account_required` or `margin_floor`, or the name of a rule that "
-        "ended a live call.",
+        "Which rule refused or ended it: a setting, with the pattern that matched, `spending_limit`, or the "
+        "name of a fraud rule.",
     ] = None
     liveness: Annotated[
         LivenessRecord | None, "Where the detail is `dead_peer`: what was asked, and what was last heard."
