@@ -316,7 +316,7 @@ def test_a_window_misses_nothing_in_it_and_holds_little_beside(
         width_ms = window_s * 1_000
         part_ms = -(-width_ms // PARTS)
         assert sum(a for at, a in added if at > now_ms - width_ms) <= counted
-        assert counted <= sum(a for at, a in added if at > now_ms - width_ms - 2 * part_ms)
+        assert counted <= sum(a for at, a in added if at > now_ms - (PARTS + 1) * part_ms)
         assert len(one.counts[NODE_KEY].parts) <= PARTS + 1
 
 
