@@ -28,11 +28,10 @@ def _per_s(cdr: Record) -> Decimal:
     return Decimal(sell(cdr)["total"]) / int(cdr["billed_s"])
 
 
-async def _holds(rig: Rig, at: datetime) -> str:
+async def _holds(rig: Rig, revision: str, at: datetime) -> str:
     """The price of the number at a time."""
-    shown = await rig.daemon.command(
-        "deck", "show", "demo", "--number", "44123456789", "--at", at.isoformat()
-    )
+    words = ("--number", "44123456789", "--at", at.isoformat())
+    shown = await rig.daemon.command("deck", "show", revision, *words)
     return str(shown["rates"][0]["steps"])
 
 
@@ -76,8 +75,8 @@ async def test_the_week_of_a_reseller(make_rig: MakeRig) -> None:
 
         running = await rig.place(*RELEASED, meanwhile=until_it_came)
         assert (sell(running)["deck_revision"], _per_s(running)) == (first_deck, Decimal("0.01"))
-        assert await _holds(rig, monday - timedelta(seconds=1)) == "0:0.6/60/1"
-        assert await _holds(rig, monday) == "0:1.2/60/1"
+        assert await _holds(rig, merged["revision"], monday - timedelta(seconds=1)) == "0:0.6/60/1"
+        assert await _holds(rig, merged["revision"], monday) == "0:1.2/60/1"
         await asyncio.sleep(max(0.0, (monday - datetime.now(UTC)).total_seconds()))
         dear = await rig.place(*PAIR)
         assert (sell(dear)["deck_revision"], _per_s(dear)) == (merged["revision"], Decimal("0.02"))
