@@ -42,7 +42,7 @@ def due(call: Call, event: DeadlineReached, given: Given) -> Decision:
 
 
 def extended(call: Call, event: GrantExtended, given: Given) -> Decision:
-    is_refused = call.granted_s is None or event.granted_s <= call.granted_s
+    is_refused = event.final and event.granted_s <= (call.granted_s or 0)
     call = replace(
         call,
         granted_s=event.granted_s,

@@ -166,7 +166,7 @@ class AccountCreateParams(Params, frozen=True, kw_only=True):
 
 
 class AccountSetParams(Params, frozen=True, kw_only=True):
-    """What is not given stays; null takes it away. Calls that are up keep the terms they began on."""
+    """What is not given stays; null takes it away. For calls that are up it counts with their next slice."""
 
     name: AccountName
     kind: AccountKind | msgspec.UnsetType = msgspec.UNSET

@@ -80,6 +80,7 @@ def _extended(at_ms: int, call: Call, granted: Grant | None) -> Event:
         call_id=call.call_id,
         granted_s=granted.granted_s if granted else 0,
         reserved=reserved,
+        final=granted.final if granted else True,
     )
 
 

@@ -105,7 +105,7 @@ def test_a_refusal_leaves_the_end_where_it_is_and_says_credit() -> None:
 def test_an_answer_that_comes_after_the_end_does_not_make_it_one_for_credit(at_ms: int, seconds: int) -> None:
     """The bridge has ended the call; the store's answer overtakes what it reports."""
     call, _ = due(talking().call, 59_800)
-    call, _ = happens(call, granted(at_ms, seconds))
+    call, _ = happens(call, replace(granted(at_ms, seconds), final=seconds == 60))
     reached = DeadlineReached(**world.stamps(60_000), bridge_id=call.bridge_id, kind=DeadlineKind.GRANT)
     ended, _ = happens(call, reached)
     assert ended.hangup is not None
