@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from sidecar.core.account_import import Imported
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.alarms import AlarmKind
 from sidecar.core.audit import Change
@@ -245,6 +246,10 @@ class Accounts(Protocol):
         self, name: str, fields: Mapping[str, object], change: Change
     ) -> Awaitable[AccountTerms]:
         """Some of its terms, in view of the others as they stand then; returns all of them."""
+
+    def bring(self, rows: Sequence[Imported], change: Change) -> Awaitable[tuple[int, int]]:
+        """Make all of these accounts and book their opening balances, or nothing; how many were new, and how
+        many balances. `change` is noted where anything was."""
 
     def add_address(self, name: str, block: str, change: Change) -> Awaitable[None]:
         """May be repeated. A block has one account."""

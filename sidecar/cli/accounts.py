@@ -9,6 +9,7 @@ from uuid import uuid4
 import msgspec
 import typer
 
+from sidecar.cli.account_import import bring
 from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
 from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table, printable
 from sidecar.core.account_terms import AMOUNTS, AccountKind
@@ -350,6 +351,9 @@ def statement(
         lines = journal.account_lines(name, terms.currency)
         found = of_month(name, terms.currency, terms.zone, period, lines, journal.revision)
     STATEMENT_FORMATS[wanted](found)
+
+
+app.command("import")(bring)
 
 
 def _book(

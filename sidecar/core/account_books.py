@@ -14,11 +14,14 @@ from typing import NamedTuple, Protocol
 import msgspec
 from msgspec.structs import replace
 
+from sidecar.core.account_import import OPENING, Imported
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.alarms import LowBalance
 from sidecar.core.audit import Change, told
 from sidecar.core.books import SUSPENSE_REFERENCE, Draft, MoneyView, Movement, MovementKind
 from sidecar.core.terms import Money
+
+REFUSALS_SHOWN = 10  # of an import
 
 
 class Booked(NamedTuple):
@@ -118,6 +121,48 @@ def book(
     return AccountPosting(
         movements=draft.movements, change=change, low_balances=draft.low_balances(view.account)
     )
+
+
+def bring(rows: Sequence[Imported], view: AccountView, change: Change) -> list[AccountPosting] | str:
+    """Accounts of another system with their opening balances: all of it, or a text that says why nothing. The
+    rows are of different accounts, so each is judged as if it were alone."""
+    postings: list[AccountPosting] = []
+    refusals: list[str] = []
+    for row in rows:
+        terms, amount = row.terms, Money(row.balance, row.terms.currency)
+        posting = open_account(terms, view)
+        if isinstance(posting, str):
+            refusals.append(posting)
+            continue
+        if amount.amount:
+            noted = replace(change, text=change.text or OPENING)
+            here = _WithAccount(view, terms)
+            booked = book(MovementKind.ADJUST, terms.name, amount, row.reference, here, noted)
+            if isinstance(booked, str):
+                refusals.append(booked)
+                continue
+            posting = replace(posting, movements=booked.movements, low_balances=booked.low_balances)
+        postings.append(posting)
+    if refusals:
+        more = f"; and {len(refusals) - REFUSALS_SHOWN} more" if len(refusals) > REFUSALS_SHOWN else ""
+        return "; ".join(refusals[:REFUSALS_SHOWN]) + more
+    return postings
+
+
+class _WithAccount:
+    """A view in which an account is known that is about to be made."""
+
+    def __init__(self, view: AccountView, terms: AccountTerms) -> None:
+        self._terms = terms
+        self.booked, self.balance, self.held, self.wall_ns = (
+            view.booked,
+            view.balance,
+            view.held,
+            view.wall_ns,
+        )
+
+    def account(self, name: str) -> AccountTerms | None:
+        return self._terms if name == self._terms.name else None
 
 
 def different(terms: AccountTerms, other: AccountTerms) -> dict[str, str | None]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import reduce
 from heapq import nsmallest
 from typing import Any
 
 from msgspec import UNSET
 from msgspec.structs import asdict
 
+from sidecar.core.account_import import ROWS_MAX, Imported, totals_of
 from sidecar.core.account_terms import AMOUNTS, AccountTerms, check_terms
 from sidecar.core.addresses import canonical_block
 from sidecar.core.audit import Change, Operator, told
@@ -29,6 +31,7 @@ class AccountCommands:
     def __init__(self, calls: Calls, accounts: Accounts, clock: Clock) -> None:
         self._calls = calls
         self._clock = clock
+        self._import: tuple[str, list[Imported]] = ("", [])  # its rows so far
         self._accounts = accounts
 
     def methods(self) -> Mapping[str, Method]:
@@ -42,6 +45,8 @@ class AccountCommands:
             "account.list": Method(say.AccountListParams, self.list),
             "account.topup": Method(say.AccountTopupParams, self.topup),
             "account.adjust": Method(say.AccountAdjustParams, self.adjust),
+            "account.import_part": Method(say.AccountImportPartParams, self.import_part),
+            "account.import": Method(say.AccountImportParams, self.bring),
             "account.ledger": Method(say.AccountLedgerParams, self.ledger),
         }
 
@@ -211,6 +216,50 @@ class AccountCommands:
         except AccountError as error:
             raise CommandError(ErrorCode.REFUSED, str(error)) from error
         return say.ToppedUp(name=wanted.name, reference=wanted.reference, balance=_balance(balance))
+
+    async def import_part(self, wanted: say.AccountImportPartParams, _: Operator) -> say.AccountsImportPart:
+        import_id, rows = self._import
+        if import_id != wanted.import_id:
+            rows = []
+        if len(rows) + len(wanted.rows) > ROWS_MAX:
+            raise CommandError(ErrorCode.REFUSED, f"an import has at most {ROWS_MAX} accounts")
+        self._import = wanted.import_id, [*rows, *wanted.rows]
+        return say.AccountsImportPart(rows=len(self._import[1]))
+
+    async def bring(self, wanted: say.AccountImportParams, operator: Operator) -> say.AccountsImported:
+        import_id, rows = self._import
+        if import_id != wanted.import_id or len(rows) != wanted.count:
+            text = "the rows of this import are not here, or not all: begin again"
+            raise CommandError(ErrorCode.REFUSED, text)
+        self._import = "", []
+        for row in rows:
+            try:
+                check_terms(row.terms)
+            except ValueError as error:
+                text = f"account {row.terms.name}: {error}"
+                raise CommandError(ErrorCode.INVALID_PARAMS, text) from None
+        if len({row.terms.name for row in rows}) < len(rows):
+            raise CommandError(ErrorCode.INVALID_PARAMS, "two rows of one account")
+        sums = {name: amount_text(amount) for name, amount in totals_of(rows).sums.items()}
+        change = Change(
+            operator=operator,
+            action="account.import",
+            subject=import_id,
+            after=told({"accounts": len(rows), "sums": sums}),
+            text=wanted.text,
+        )
+
+        async def bring() -> tuple[int, int]:
+            done = await self._accounts.bring(rows, change)
+            accounts = [Account(**asdict(row.terms)) for row in rows]
+            self._calls.change_policy(lambda policy: reduce(Policy.with_account, accounts, policy))
+            return done
+
+        try:
+            opened, booked = await asyncio.shield(bring())
+        except AccountError as error:
+            raise CommandError(ErrorCode.REFUSED, str(error)) from error
+        return say.AccountsImported(count=len(rows), opened=opened, booked=booked, sums=sums)
 
     async def _account(self, name: str) -> Account:
         """From the settings, or created by a command."""

@@ -17,6 +17,8 @@ from uuid import UUID
 
 import msgspec
 
+from sidecar.core.account_import import ROWS_MAX as IMPORTED_MAX
+from sidecar.core.account_import import Imported
 from sidecar.core.account_terms import AccountKind
 from sidecar.core.audit import Operator
 from sidecar.core.cdr import ChargeRecord
@@ -26,6 +28,7 @@ SOCKET_NAME = "control.sock"
 REQUEST_BYTES_MAX = 65_536  # one request line, its newline included
 ANSWER_BYTES_MAX = 33_554_432
 ROWS_MAX = 1_000  # of one answer: a CDR is 2 to 6 kB
+IMPORTED_PART_MAX = 100  # accounts of one request
 REPLAYED_MAX = 500  # numbers of one request: below the queue that a broker keeps for a subscriber
 RERATED_MAX = 16  # calls of one request: live ones do not wait for more
 
@@ -232,6 +235,24 @@ class AccountAdjustParams(Params, frozen=True, kw_only=True):
     reference: Reference
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTABLE)]
     credit_note: bool = False
+    operator: OperatorName | None = None
+
+
+class AccountImportPartParams(Params, frozen=True, kw_only=True):
+    """Rows of an import that `account.import` then takes over, all or none. The first part of another import
+    forgets those of the one before."""
+
+    import_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
+    rows: Annotated[tuple[Imported, ...], msgspec.Meta(min_length=1, max_length=IMPORTED_PART_MAX)]
+
+
+class AccountImportParams(Params, frozen=True, kw_only=True):
+    """Make the accounts, and book their opening balances, in one transaction. May be repeated: what is there
+    already, on the same terms and under the same reference, is passed over."""
+
+    import_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
+    count: Annotated[int, msgspec.Meta(ge=1, le=IMPORTED_MAX)]  # of the rows of all parts
+    text: Text = ""
     operator: OperatorName | None = None
 
 
@@ -589,6 +610,19 @@ class AccountShown(AccountRow, frozen=True, kw_only=True):
     addresses: tuple[str, ...]  # given by command
     balances: tuple[Balance, ...]
     movements: tuple[Movement, ...]
+
+
+class AccountsImportPart(Result, frozen=True, kw_only=True):
+    rows: int  # that there are so far
+
+
+class AccountsImported(Result, frozen=True, kw_only=True):
+    """`opened` accounts are new, `booked` opening balances; `sums` of all rows, by currency."""
+
+    count: int
+    opened: int
+    booked: int
+    sums: dict[str, str]
 
 
 class ToppedUp(Result, frozen=True, kw_only=True):

@@ -502,6 +502,8 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "account.list",
         "account.topup",
         "account.adjust",
+        "account.import",
+        "account.import_part",
         "account.ledger",
         "deck.reload",
         "deck.check",

@@ -13,6 +13,7 @@ from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.ledger import stored_terms
 from sidecar.adapters.sqlite.outbox import Write
 from sidecar.adapters.sqlite.reader import Reader
+from sidecar.core.account_import import Imported
 from sidecar.core.account_terms import AccountTerms, check_terms
 from sidecar.core.audit import Change
 from sidecar.core.books import MovementKind
@@ -49,6 +50,12 @@ class SqliteAccounts:
         if isinstance(changed, str):
             raise AccountError(changed)
         return changed
+
+    async def bring(self, rows: Sequence[Imported], change: Change) -> tuple[int, int]:
+        done = await self._write(lambda batch: batch.bring(rows, change))
+        if isinstance(done, str):
+            raise AccountError(done)
+        return done
 
     async def add_address(self, name: str, block: str, change: Change) -> None:
         if refusal := await self._write(lambda batch: _add_addresses(batch, name, [(block, change)])):

@@ -34,7 +34,8 @@ from sidecar.adapters.sqlite.sealing import Sealing, was_removed
 from sidecar.adapters.sqlite.spending import Spending
 from sidecar.adapters.sqlite.suspense import Suspense
 from sidecar.adapters.sqlite.waiting import Waiting
-from sidecar.core.account_books import AccountPosting, Booked, book, open_account, set_terms
+from sidecar.core.account_books import AccountPosting, Booked, book, bring, open_account, set_terms
+from sidecar.core.account_import import Imported
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.alarms import LowBalance
 from sidecar.core.audit import Change
@@ -199,6 +200,19 @@ class Batch:
         self, kind: MovementKind, name: str, amount: Money, reference: str, change: Change | None
     ) -> str:
         return self._take_account(book(kind, name, amount, reference, self, change))
+
+    def bring(self, rows: Sequence[Imported], change: Change) -> tuple[int, int] | str:
+        """How many accounts and balances are new, or why nothing was done."""
+        postings = bring(rows, self, change)
+        if isinstance(postings, str):
+            return postings
+        for posting in postings:
+            self._take_account(posting)
+        opened = sum(posting.opened is not None for posting in postings)
+        booked = sum(len(posting.movements) for posting in postings)
+        if opened or booked:
+            self.audit(change)
+        return opened, booked
 
     def audit(self, change: Change) -> None:
         """Note it in this transaction: for jobs that change something that core/books knows nothing of."""
