@@ -60,8 +60,10 @@ from sidecar.b2bua.hook import (
 )
 from sidecar.config import ConfigError, Inputs, Loaded, Settings, load
 from sidecar.config.crosscheck_network import no_tls
+from sidecar.config.problems import Problem, Where
 from sidecar.config.settings import GatewayCredentials
 from sidecar.core.audit import NODE, Change
+from sidecar.core.deck_check import check_deck
 from sidecar.core.fraud_replay import Lift
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.policy import Account, Policy, peer_of
@@ -479,6 +481,18 @@ class Decks(DeckStore):
             return [str(error)]
 
 
+def wrong_decks(loaded: Loaded, now: datetime) -> tuple[Problem, ...]:
+    """What is wrong with the decks that commands have put in force: a start would refuse them."""
+    decks = Decks(loaded.settings.node.data_dir / "decks")
+    found: list[Problem] = []
+    for name, one in decks.active(now).items():
+        deck = decks.load(one.revision)
+        wrong = check_deck(loaded.policy, name, deck).errors if isinstance(deck, Deck) else deck
+        where = Where(str(loaded.settings.node.data_dir / "decks" / "active.json"))
+        found += [Problem(where=where, key=f"decks.{name}", text=text) for text in wrong]
+    return tuple(found)
+
+
 def _keep_decks(decks: Decks, of_settings: Mapping[str, Deck], now: datetime) -> None:
     """What the settings name is kept like what was imported: records name revisions, and a deck that is put
     in its place is compared with it. A disk that does not take it is no reason not to start."""
@@ -491,6 +505,7 @@ def _keep_decks(decks: Decks, of_settings: Mapping[str, Deck], now: datetime) ->
                 source=f"settings: decks.{name}",
                 at=now,
             )
+        decks.forget_built(now)
         if of_settings:
             decks.keep_settings({name: deck.revision for name, deck in of_settings.items()})
     except OSError as error:

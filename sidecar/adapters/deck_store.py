@@ -146,6 +146,15 @@ class DeckStore:
         """Where the deck is, or would be, in the form of `deck_files.built`."""
         return self._folder / f".built-{revision}"
 
+    def forget_built(self, now: datetime) -> None:
+        """Of decks that are neither in force nor to come: they can be built again."""
+        kept = {one.revision for one in self.active(now).values()}
+        for history in self.histories().values():
+            kept |= {one.revision for one in pending(history, now)}
+        for path in self._folder.glob(".built-*"):
+            if path.name.removeprefix(".built-") not in kept:
+                path.unlink(missing_ok=True)
+
     def active(self, at: datetime) -> dict[str, Activation]:
         """By name, what a command has put in force at a time."""
         found = ((name, in_force(history, at)) for name, history in self.histories().items())

@@ -146,6 +146,13 @@ def export(
     ] = None,
     delimiter: Annotated[str, typer.Option(help="Of CSV.")] = ",",
     decimal_comma: Annotated[bool, typer.Option("--decimal-comma", help="0,05 is 0.05.")] = False,
+    template: Annotated[
+        str | None,
+        typer.Option("--template", metavar="NAME|FILE", help="As it would be read by this template."),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="Only what holds then, without dates.")
+    ] = None,
     sources: Annotated[
         bool, typer.Option("--sources", help="Of a deck that was derived: where each row comes from, CSV.")
     ] = False,
@@ -153,7 +160,8 @@ def export(
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write a deck to a file, CSV or XLSX, with our columns or others."""
+    """Write a deck to a file, CSV or XLSX, with our columns, others, or those of a template."""
+    from sidecar.adapters.deck_files import TemplateError, find_template
     from sidecar.adapters.deck_files.writing import WriteError, write_deck
     from sidecar.adapters.deck_store import DeckStoreError
 
@@ -173,7 +181,17 @@ def export(
                 file.write(store.sources(found.revision))
             rates = len(found)
         else:
-            rates = write_deck(out, found, names=names, delimiter=delimiter, decimal_comma=decimal_comma)
+            rates = write_deck(
+                out,
+                found,
+                names=names,
+                template=None if template is None else find_template(template)[1],
+                delimiter=delimiter,
+                decimal_comma=decimal_comma,
+                at=moment_of("--at", at, as_json=as_json),
+            )
+    except TemplateError as error:
+        fail(Exit.USAGE, str(error), as_json=as_json)
     except (WriteError, DeckStoreError) as error:
         fail(Exit.NO, str(error), as_json=as_json)
     except OSError as error:

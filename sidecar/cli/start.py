@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption
 from sidecar.cli.output import Exit, fail, print_json, printable
+
+if TYPE_CHECKING:
+    from sidecar.config import Inputs
+    from sidecar.config.problems import Problem
 
 SetOption = Annotated[
     list[str] | None,
@@ -83,11 +87,15 @@ def check(
 ) -> None:
     """Check settings, profile and decks whole, and say what is in force. Exit code 2 where a start would
     fail."""
+    from msgspec.structs import replace
+
     from sidecar import wiring
     from sidecar.config import report
 
     inputs = wiring.inputs(_command_line(settings, as_json=as_json), os.environ, config)
     found = report.check(inputs, probe_machine=machine)
+    if not found.errors and (wrong := _wrong_decks(inputs)):
+        found = replace(found, errors=wrong, summary=None)
     if as_json:
         print_json(
             {
@@ -101,6 +109,20 @@ def check(
             typer.echo(printable(line))
     if found.errors:
         raise typer.Exit(Exit.USAGE.value)
+
+
+def _wrong_decks(inputs: Inputs) -> tuple[Problem, ...]:
+    """Of those that commands have put in force."""
+    from datetime import UTC, datetime
+
+    from sidecar import wiring
+    from sidecar.adapters.deck_store import DeckStoreError
+    from sidecar.config import load
+
+    try:
+        return wiring.wrong_decks(load(inputs), datetime.now(UTC))
+    except DeckStoreError as error:
+        fail(Exit.USAGE, str(error))
 
 
 def _command_line(settings: list[str] | None, *, as_json: bool = False) -> Mapping[str, str]:

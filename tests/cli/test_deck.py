@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from sidecar.cli import app as whole_app
 from sidecar.cli.deck import app
 
 HEAD = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s"
@@ -239,6 +240,18 @@ def test_what_would_give_calls_away_needs_a_word(
     assert done["done"]
 
 
+def test_a_check_of_the_settings_sees_the_decks_in_force(configured: Configured) -> None:
+    configured.json("import", configured.file("new.csv", EUR.replace("0.60", "0.90")), "--activate", "sell")
+    checked = CliRunner().invoke(whole_app, ["check", "--config", str(configured.settings)])
+    assert checked.exit_code == 0, checked.output
+    configured.settings.write_text(f'{configured.settings.read_text()}\n[billing]\ncurrency = "USD"\n')
+    configured.file("sell.csv", EUR.replace("EUR", "USD"))
+    configured.file("buy.csv", EUR.replace("EUR", "USD"))
+    checked = CliRunner().invoke(whole_app, ["check", "--config", str(configured.settings)])
+    assert checked.exit_code == 2
+    assert "account acme: kept in USD, but the deck has rates in EUR" in checked.output
+
+
 def test_what_changes_is_told_before_it_is_done(configured: Configured) -> None:
     file = configured.file("new.csv", EUR.replace("0.60", "0.90").replace("33,", "32,").replace("44", "441"))
     told = configured.json("import", file, "--activate", "sell", exit_code=1)
@@ -345,3 +358,29 @@ def test_a_file_is_compared_with_a_revision(configured: Configured) -> None:
     file = configured.file("next.csv", EUR.replace("0.60", "0.90").replace("33,", "32,"))
     counts = configured.json("diff", "sell", file, exit_code=1)["counts"]
     assert counts == {"closed": 1, "new": 1, "raised": 1}
+
+
+@pytest.mark.parametrize(
+    ("template", "currency", "increments"),
+    [("pence-per-minute", "GBP", "1,1"), ("carrier-az", "EUR", "60,6"), ("own", "EUR", "30,6")],
+)
+@pytest.mark.parametrize("name", ["out.csv", "out.xlsx"])
+def test_what_is_written_by_a_template_is_read_back_by_it(
+    node: Node, template: str, currency: str, increments: str, name: str
+) -> None:
+    rows = (
+        f"{HEAD}\n44,Exampleland,{currency},0,0.0134,{increments}\n447,Mobile,{currency},0,0.2,{increments}\n"
+    )
+    revision = node.json("import", node.file("a.csv", rows))["revision"]
+    out = node.folder / name
+    assert node.json("export", revision, "--out", out, "--template", template)["rates"] == 2
+    assert node.json("import", out, "--template", template)["revision"] == revision
+
+
+def test_what_a_template_cannot_say_is_refused(node: Node) -> None:
+    rows = f"{DATED}\n44,x,USD,0,1,1,1,\n44,x,USD,0,2,1,1,2099-01-01T00:00:00Z\n"
+    revision = node.json("import", node.file("a.csv", rows))["revision"]
+    out = node.folder / "out.csv"
+    refused = node.run("export", revision, "--out", out, "--template", "included-seconds")
+    assert refused.exit_code == 1
+    assert not out.exists()

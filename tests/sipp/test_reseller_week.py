@@ -1,10 +1,11 @@
 """The week of a reseller, on one node: a list with rows to come, what it would do, its Monday while calls
-run, a mistake, the way back, and the calls of the mistake put right."""
+run, a mistake, the way back, the calls of the mistake put right, and the statement."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
+import json
 import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -107,9 +108,16 @@ async def test_the_week_of_a_reseller(make_rig: MakeRig) -> None:
         assert (first["revision"], second["revision"]) == (0, 1)
         assert _per_s(second) == Decimal("0.02")
         out = rig.folder / "revised"
-        await _exported(rig, "--revised-since", before.isoformat(), "--out", str(out))
+        await _read(rig, "cdr", "export", "--revised-since", before.isoformat(), "--out", str(out))
         with (out / "cdrs-00001.csv").open(newline="") as file:
             assert [row["call_id"] for row in csv.DictReader(file)] == [free["call_id"]]
+        # The statement of the month has the difference, and closes with what the books say.
+        month = f"{datetime.now(UTC):%Y-%m}"
+        read = await _read(rig, "account", "statement", "demo", "--month", month, "--format", "json")
+        assert Decimal(json.loads(read)["closing"]) == await rig.account("demo")
+        assert Decimal(json.loads(read)["charged"]) == sum(
+            Decimal(sell(one)["total"]) for one in (cheap, running, dear, second)
+        )
         entries = await ask("audit", "list")
         assert [one["action"] for one in entries if one["action"].startswith("deck.")] == [
             *("deck.activate", "deck.activate", "deck.in_force", "deck.activate", "deck.rollback"),
@@ -122,11 +130,13 @@ async def _refused(rig: Rig, *words: str) -> str:
     return str(refused.value)
 
 
-async def _exported(rig: Rig, *words: str) -> None:
-    """It reads the journal, where the settings say that it is."""
+async def _read(rig: Rig, *words: str) -> bytes:
+    """What a command prints that reads the journal, where the settings say that it is."""
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sidecar.cli", "cdr", "export", *words),
-        stdout=asyncio.subprocess.DEVNULL,
+        *(sys.executable, "-m", "sidecar.cli", *words),
+        stdout=asyncio.subprocess.PIPE,
         env=environment(**rig.settings()),
     )
-    assert await child.wait() == 0
+    said, _ = await child.communicate()
+    assert child.returncode == 0
+    return said
