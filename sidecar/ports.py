@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from sidecar.core import chain
 from sidecar.core.account_import import Imported
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.alarms import AlarmKind
@@ -278,6 +279,18 @@ class Accounts(Protocol):
         self, name: str, entries_max: int = 100, before_entry: int | None = None
     ) -> Awaitable[Sequence[LedgerEntry]]:
         """The latest first."""
+
+
+class RetentionError(Exception):
+    """What is to be removed cannot go; the text says why."""
+
+
+class Retention(Protocol):
+    """Old calls leave the journal, once they are archived."""
+
+    def remove_some(self, link: chain.Link, until: datetime, archive: str, change: Change) -> Awaitable[bool]:
+        """A few of what lies before this commit, all of calls that ended before `until`; whether it was the
+        last of it: `change` is then noted. May be repeated. Raises RetentionError."""
 
 
 class Suspense(Protocol):

@@ -346,6 +346,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             accounts=store.accounts,
             audit=store.audit,
             suspense=store.suspense,
+            retention=store.retention,
             records=store.records,
             revisions=store.revisions,
             clock=clock,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from sidecar.cli.daemon import ConfigOption, JsonOption, operator_name, settings
 from sidecar.cli.output import Exit, fail, print_json
 
 if TYPE_CHECKING:
+    from sidecar.adapters.control_client import ControlClient
     from sidecar.adapters.exports import Format, Manifest
     from sidecar.adapters.sqlite import SqliteStore
     from sidecar.adapters.sqlite.sealing import Cut
@@ -28,6 +30,7 @@ app = typer.Typer(help="Old calls, and numbers that are to be erased.", no_args_
 
 FORMATS = ("jsonl", "parquet")
 ARCHIVE = "archive.json"
+REMOVAL_PAUSE_S = 0.05  # between two parts, while calls run
 LEDGER = "ledger.jsonl"
 PARTS = {"published": "cdrs", "kept-back": "suppressed"}
 
@@ -62,7 +65,8 @@ def archive(
 ) -> None:
     """Write calls of older months, all revisions, and the ledger of that time into files, read them back, and
     remove them from the journal with their numbers. Balances stay, and `journal verify` and `journal check`
-    hold as before. The daemon must not run. Exit code 1 where the journal or the archive does not hold."""
+    hold as before. The daemon may run: it removes them itself then, a few at a time. Exit code 1 where the
+    journal or the archive does not hold."""
     from sidecar.adapters.exports import ExportError, Format
     from sidecar.adapters.sqlite.file import StoreError
     from sidecar.adapters.sqlite.rows import DamagedError
@@ -72,9 +76,7 @@ def archive(
     settings = settings_of(config, as_json=as_json)
     until = months_ago(datetime.now(UTC), months)
     try:
-        found = _with_store(
-            settings, lambda store: _archive(settings, store, until, out, Format(wanted), text)
-        )
+        found = _archived(settings, until, out, Format(wanted), text)
     except (StoreError, DamagedError, OSError) as error:
         fail(Exit.NO, str(error), as_json=as_json)
     except ExportError as error:
@@ -142,34 +144,99 @@ def months_ago(now: datetime, months: int) -> datetime:
 # --- the archive --------------------------------------------------------------------------------------------
 
 
-async def _archive(
-    settings: Settings, store: SqliteStore, until: datetime, out: Path, wanted: Format, text: str
+def _archived(
+    settings: Settings, until: datetime, out: Path, wanted: Format, text: str
 ) -> Archive | str | None:
-    """A text says why nothing was removed, or what no longer holds; None: nothing can go."""
-    from sidecar.adapters.sqlite.keys import key_file_of, read_keys
-    from sidecar.adapters.sqlite.snapshot import Snapshot
+    """By the daemon, where it runs, else in the journal opened as the daemon opens it. A text says why
+    nothing was removed, or what no longer holds; None: nothing can go."""
+    from sidecar.adapters.control_client import ControlClient, DaemonUnreachableError
+    from sidecar.wire.control import SOCKET_NAME, CommandError
+
+    try:
+        with ControlClient(settings.node.data_dir / SOCKET_NAME) as daemon:
+            found = _prepared(settings, until, out, wanted)
+            if isinstance(found, tuple):
+                _remove_by_daemon(daemon, *found, until, out, text)
+    except DaemonUnreachableError as error:
+        if (out / ARCHIVE).exists():
+            return (
+                f"{error}; {out} is whole, and some of it may have been removed: start the daemon, ask again"
+            )
+        found = _with_store(settings, lambda store: _remove(settings, store, until, out, wanted, text))
+    except CommandError as error:
+        return f"{error.text}; {out} is whole, and some of it may have been removed"
+    if not isinstance(found, tuple):
+        return found
+    return _wrong(settings) or found[1]
+
+
+def _remove_by_daemon(
+    daemon: ControlClient, cut: Cut, found: Archive, until: datetime, out: Path, text: str
+) -> None:
+    asked = {
+        "commit": cut.link.number,
+        "hash": cut.link.hash.hex(),
+        "until": until.isoformat(),
+        "archive": _digest(out / ARCHIVE),
+        "records": found.records,
+        "folder": str(out),
+        "text": text,
+        "operator": operator_name(),
+    }
+    while not daemon.call("retention.archive", asked)["done"]:
+        time.sleep(REMOVAL_PAUSE_S)
+
+
+async def _remove(
+    settings: Settings, store: SqliteStore, until: datetime, out: Path, wanted: Format, text: str
+) -> tuple[Cut, Archive] | str | None:
     from sidecar.core.audit import told
 
-    until_us = int(until.timestamp()) * 1_000_000
-    data_dir, keys = settings.node.data_dir, read_keys(key_file_of(settings.node))
-    with Snapshot(data_dir) as journal:
-        if wrong := [*journal.verify(keys, None).wrong, *journal.ledger_check()]:
-            return f"the journal does not hold, nothing was removed: {'; '.join(wrong[:10])}"
-        begin, cut = journal.cuts(until_us)
+    found = _prepared(settings, until, out, wanted)
+    if isinstance(found, tuple):
+        cut, archive = found
+        digest = _digest(out / ARCHIVE)
+        after = {"archive": digest, "until_commit": archive.until_commit, "records": archive.records}
+        change = msgspec.structs.replace(_change("retention.archive", str(out), text), after=told(after))
+        await store.retention.remove(cut, _us(until), digest, change)
+    return found
+
+
+def _prepared(
+    settings: Settings, until: datetime, out: Path, wanted: Format
+) -> tuple[Cut, Archive] | str | None:
+    """The journal proved, and what can go of it written and read back."""
+    from sidecar.adapters.sqlite.snapshot import Snapshot
+
+    with Snapshot(settings.node.data_dir) as journal:
+        if wrong := _findings(settings, journal):
+            return f"the journal does not hold, nothing was removed: {wrong}"
+        begin, cut = journal.cuts(_us(until))
         if cut == begin:
             return None
         found = _written(journal, begin, cut, until, out, wanted)
     if isinstance(found, str):
         return f"{out}: not as it was written, nothing was removed: {found}"
-    digest = _digest(out / ARCHIVE)
-    change = _change("retention.archive", str(out), text)
-    after = {"archive": digest, "until_commit": found.until_commit, "records": found.records}
-    change = msgspec.structs.replace(change, after=told(after))
-    await store.retention.remove(cut, until_us, digest, change)
-    with Snapshot(data_dir) as journal:
-        if wrong := [*journal.verify(keys, None).wrong, *journal.ledger_check()]:
-            return f"after the removal: {'; '.join(wrong[:10])}"
-    return found
+    return cut, found
+
+
+def _wrong(settings: Settings) -> str:
+    from sidecar.adapters.sqlite.snapshot import Snapshot
+
+    with Snapshot(settings.node.data_dir) as journal:
+        wrong = _findings(settings, journal)
+    return f"after the removal: {wrong}" if wrong else ""
+
+
+def _findings(settings: Settings, journal: Snapshot) -> str:
+    from sidecar.adapters.sqlite.keys import key_file_of, read_keys
+
+    keys = read_keys(key_file_of(settings.node))
+    return "; ".join([*journal.verify(keys, None).wrong, *journal.ledger_check()][:10])
+
+
+def _us(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1_000_000
 
 
 def _written(

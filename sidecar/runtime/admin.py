@@ -37,6 +37,7 @@ from sidecar.ports import (
     NameStatus,
     Records,
     Replays,
+    Retention,
     Revisions,
     Suspense,
 )
@@ -82,6 +83,7 @@ class Admin:
         accounts: Accounts,
         audit: AuditTrail,
         suspense: Suspense,
+        retention: Retention,
         records: Records,
         revisions: Revisions,
         clock: Clock,
@@ -102,7 +104,7 @@ class Admin:
         self.accounts = AccountCommands(calls, accounts, clock)
         self.fraud = FraudCommands(calls.fraud, audit)
         self.records = RecordCommands(calls, records, revisions, status, replayer, replays, clock)
-        self.journal = JournalCommands(calls, suspense, accounts)
+        self.journal = JournalCommands(calls, suspense, accounts, retention)
         self.dead_letters = DeadLetterCommands(dead_letters, read_again)
         self._calls = calls
         self._audit = audit

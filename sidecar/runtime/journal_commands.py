@@ -1,21 +1,23 @@
-"""What people decide about the journal itself."""
+"""What people decide about the journal itself: sums in suspense, and old calls that are archived."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from sidecar.core.audit import Change, Operator
+from sidecar.core.audit import Change, Operator, told
+from sidecar.core.chain import Link
 from sidecar.core.rating import amount_text
 from sidecar.core.suspense import Suspended, SuspenseDecision
-from sidecar.ports import Accounts, Suspense
+from sidecar.ports import Accounts, Retention, RetentionError, Suspense
 from sidecar.runtime.calls import Calls
 from sidecar.wire import control as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
 
 
 class JournalCommands:
-    def __init__(self, calls: Calls, suspense: Suspense, accounts: Accounts) -> None:
+    def __init__(self, calls: Calls, suspense: Suspense, accounts: Accounts, retention: Retention) -> None:
+        self._retention = retention
         self._calls = calls
         self._suspense = suspense
         self._accounts = accounts
@@ -24,7 +26,32 @@ class JournalCommands:
         return {
             "journal.book": Method(say.JournalClearParams, self.book),
             "journal.release": Method(say.JournalClearParams, self.release),
+            "retention.archive": Method(say.RetentionRemoveParams, self.remove_archived),
         }
+
+    async def remove_archived(
+        self, wanted: say.RetentionRemoveParams, operator: Operator
+    ) -> say.RetentionRemoved:
+        if wanted.until.utcoffset() is None:
+            raise CommandError(ErrorCode.INVALID_PARAMS, "until has no offset from UTC")
+        link = Link(wanted.commit, bytes.fromhex(wanted.hash))
+        after = {
+            "archive": wanted.archive,
+            "until_commit": f"{wanted.commit}:{wanted.hash}",
+            "records": wanted.records,
+        }
+        change = Change(
+            operator=operator,
+            action="retention.archive",
+            subject=wanted.folder,
+            after=told(after),
+            text=wanted.text,
+        )
+        try:
+            done = await self._retention.remove_some(link, wanted.until, wanted.archive, change)
+        except RetentionError as error:
+            raise CommandError(ErrorCode.REFUSED, str(error)) from error
+        return say.RetentionRemoved(done=done)
 
     async def book(self, wanted: say.JournalClearParams, operator: Operator) -> say.JournalCleared:
         return await self._clear(wanted, SuspenseDecision.BOOK, operator)

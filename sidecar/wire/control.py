@@ -264,6 +264,19 @@ class AccountLedgerParams(Params, frozen=True, kw_only=True):
     limit: Rows = 100
 
 
+class RetentionRemoveParams(Params, frozen=True, kw_only=True):
+    """Remove a few of the calls that were archived, up to a commit, and be asked again until it is done."""
+
+    commit: Annotated[int, msgspec.Meta(ge=1)]
+    hash: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    until: datetime  # calls that ended before
+    archive: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]  # the SHA-256 of its archive.json
+    records: Annotated[int, msgspec.Meta(ge=0)]
+    folder: Annotated[str, msgspec.Meta(max_length=4096, pattern=_PRINTABLE)]
+    text: Text = ""
+    operator: OperatorName | None = None
+
+
 class JournalClearParams(Params, frozen=True, kw_only=True):
     """Decide about what a salvage left open of an account's balance: of these entries, or of all. May be
     repeated: what is decided is passed over."""
@@ -493,6 +506,10 @@ class NodeStatus(Result, frozen=True, kw_only=True):
     clock_behind_s: float = 0.0  # behind what the journal holds of an earlier start
     tls_files: dict[str, datetime] = {}  # by setting: when the first certificate that is in force of it ends
     tls_refused: str = ""  # what is wrong with the TLS files as they are now
+
+
+class RetentionRemoved(Result, frozen=True, kw_only=True):
+    done: bool  # false: there is more
 
 
 class SuspenseShown(Result, frozen=True, kw_only=True):

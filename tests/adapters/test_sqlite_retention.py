@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from sidecar.adapters.sqlite.sealing import Cut
 from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.core.audit import Change, Operator
 from sidecar.core.call import Call
+from sidecar.core.chain import Link
 from sidecar.core.commands import EntryKind, StoreCommand
 from sidecar.core.identity import call_id_of
 from sidecar.core.terms import Detail, HangupOrigin, Money
-from sidecar.ports import AccountError
+from sidecar.ports import AccountError, RetentionError
 from tests.adapters.sqlite_stores import Watched, asked
 from tests.adapters.store_calls import (
     NO_SERVER_RECORDS,
@@ -253,6 +255,49 @@ async def test_a_row_behind_the_cut_that_was_changed_is_named(tmp_path: Path) ->
     with snapshot(tmp_path) as journal:
         [wrong] = journal.verify(read_keys(tmp_path / KEY_FILE_NAME), None).wrong
     assert "record 50" in wrong
+
+
+async def test_old_calls_go_a_few_at_a_time_beside_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.adapters.sqlite.retention.ROWS_PER_STEP", 20)
+    clock = HandClock()
+    async with opened(tmp_path, clock) as watched:
+        await fill(watched, clock)
+        await acknowledge_all(watched)
+        until = datetime.fromtimestamp(UNTIL_NS // 10**9, UTC)
+        with snapshot(tmp_path) as journal:
+            _, cut = journal.cuts(UNTIL_NS // 1_000)
+        retention = watched.store.retention
+        wrong = Link(cut.link.number, bytes(16))
+        later = link_behind(tmp_path, cut.link.number)
+        for link in (wrong, later):
+            with pytest.raises(RetentionError, match="is not one up to which calls before"):
+                await retention.remove_some(link, until, "d" * 64, CHANGE)
+        before, number = balances(tmp_path), 600
+        while not await retention.remove_some(cut.link, until, "d" * 64, CHANGE):
+            number += 1
+            for step in steps(number, clock.now_ns + DAY_NS, "a"):
+                watched.submit(step)
+            await watched.written()
+            proved(tmp_path)
+        assert number > 605
+        assert await retention.remove_some(cut.link, until, "d" * 64, CHANGE)
+        proved(tmp_path)
+        assert asked(tmp_path, "SELECT min(seq) FROM cdrs") == [(46,)]
+        assert [row[:2] for row in balances(tmp_path)] == [row[:2] for row in before]
+        assert asked(tmp_path, "SELECT action, subject FROM audit") == [("retention.archive", "n1")]
+    async with opened(tmp_path, clock, "next") as watched:
+        assert watched.store.salvage is None
+        proved(tmp_path)
+
+
+def link_behind(data_dir: Path, number: int) -> Link:
+    sql = "SELECT number, hash FROM commits WHERE number > ? ORDER BY number LIMIT 1 OFFSET 20"
+    [(found, digest)] = asked(data_dir, sql, number)
+    assert isinstance(found, int)
+    assert isinstance(digest, bytes)
+    return Link(found, digest)
 
 
 async def test_a_journal_that_was_salvaged_has_its_old_calls_cut_off_as_before(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ class Node:
             accounts=store.accounts,
             audit=store.audit,
             suspense=store.suspense,
+            retention=store.retention,
             records=store.records,
             revisions=store.revisions,
             clock=clock,

@@ -520,6 +520,7 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "rerate.apply",
         "journal.book",
         "journal.release",
+        "retention.archive",
         "dead-letter.list",
         "dead-letter.show",
         "dead-letter.retry",

@@ -192,6 +192,7 @@ async def test_a_node_that_reads_only_at_its_start_says_so(node: Node) -> None:
         accounts=store.accounts,
         audit=store.audit,
         suspense=store.suspense,
+        retention=store.retention,
         records=store.records,
         revisions=store.revisions,
         clock=node.clock,

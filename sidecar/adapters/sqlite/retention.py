@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import apsw
 from msgspec.structs import replace
 
 from sidecar.adapters.sqlite.batch import Batch
+from sidecar.adapters.sqlite.chain import heads_at
 from sidecar.adapters.sqlite.erasing import Erased
 from sidecar.adapters.sqlite.file import DataDir, StoreError, connect, move_wal
 from sidecar.adapters.sqlite.outbox import Write
-from sidecar.adapters.sqlite.sealing import Cut
+from sidecar.adapters.sqlite.reader import Reader
+from sidecar.adapters.sqlite.sealing import Cut, last_cut, next_cut
 from sidecar.core.audit import Change, told
-from sidecar.core.chain import ChainKey
+from sidecar.core.chain import ChainKey, Link
+from sidecar.ports import RetentionError
+
+ROWS_PER_STEP = 500  # beside calls: some milliseconds of the writer, and then a pause
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_US = timedelta(microseconds=1)
 
 
 def rewrite(data_dir: Path) -> None:
@@ -33,8 +41,41 @@ def rewrite(data_dir: Path) -> None:
 
 
 class SqliteRetention:
-    def __init__(self, write: Write) -> None:
+    def __init__(self, reader: Reader, write: Write) -> None:
+        self._reader = reader
         self._write = write
+        self._cut: Cut | None = None  # that of the removal that is under way beside calls
+
+    async def remove_some(self, link: Link, until: datetime, archive: str, change: Change) -> bool:
+        until_us = (until - _EPOCH) // _US
+
+        def found(connection: apsw.Connection) -> Cut | str | None:
+            if last_cut(connection).link.number >= link.number:
+                return None
+            at, heads = heads_at(connection, link.number)
+            if at != link or next_cut(connection, until_us).link.number < link.number:
+                return f"commit {link.number} is not one up to which calls before {until} can go"
+            return Cut(at, heads)
+
+        if self._cut is None or self._cut.link != link:
+            cut = await self._reader.ask(found)
+            if isinstance(cut, str):
+                raise RetentionError(cut)
+            if cut is None:
+                return True
+            self._cut = cut
+        until_cut = self._cut
+
+        def part(batch: Batch) -> bool:
+            is_last = batch.sealing.remove_part(until_cut, until_us, archive, ROWS_PER_STEP)
+            if is_last:
+                batch.audit(change)
+            return is_last
+
+        is_last = await self._write(part, may_wait=True)
+        if is_last:
+            self._cut = None
+        return is_last
 
     async def remove(self, until: Cut, until_us: int, archive: str, change: Change) -> None:
         """Everything up to the cut. `archive`: the digest of the manifest of what was archived of it.

@@ -44,9 +44,10 @@ _RECORDS = {
     "cdrs": "SELECT seq, body, crc FROM cdr_bodies WHERE seq > ? AND seq <= ? ORDER BY seq",
     "suppressed": "SELECT entry, body, crc FROM suppressed WHERE entry > ? AND entry <= ? ORDER BY entry",
 }
+_MOVED = "SELECT DISTINCT account FROM ledger WHERE entry > ? AND entry <= ?"
 _MOVEMENTS = (
-    "SELECT entry, boot, account, currency, kind, amount, balance, call_id, revision, booked_wall_ns"
-    " FROM ledger WHERE entry <= ? ORDER BY entry"
+    "SELECT entry, boot, currency, kind, amount, balance, call_id, revision"
+    " FROM ledger WHERE account = ? AND entry <= ? ORDER BY entry"
 )
 # Whether a call has a record, or a charge, behind the cut.
 _GOES_ON = (
@@ -165,16 +166,16 @@ class Sealing:
         self._connection = connection
         self._wall_ns = wall_ns
 
-    def remove_part(self, until: Cut, until_us: int, archive: str) -> bool:
+    def remove_part(self, until: Cut, until_us: int, archive: str, rows: int | None = None) -> bool:
         """Some of what lies before the cut; whether it was the last of it. `archive`: the digest of the
-        manifest of what was archived."""
+        manifest of what was archived. `rows`: about how many go; None: ROWS_PER_PART."""
         connection = self._connection
         begin = last_cut(connection)
         if begin.link.number >= until.link.number:
             return True
-        cut = _part(connection, begin, until)
+        cut = _part(connection, begin, until, ROWS_PER_PART if rows is None else rows)
         _seal(connection, cut, until_us, archive, self._wall_ns)
-        _carry(connection, cut, self._wall_ns)
+        _carry(connection, begin, cut, self._wall_ns)
         seq, suppressed = cut.heads.seq, cut.heads.suppressed
         connection.execute(
             "INSERT INTO account_heads (account, seq) SELECT account, max(seq) FROM cdrs WHERE seq <= ?"
@@ -187,7 +188,7 @@ class Sealing:
         return cut.link.number == until.link.number
 
 
-def _part(connection: apsw.Connection, begin: Cut, until: Cut) -> Cut:
+def _part(connection: apsw.Connection, begin: Cut, until: Cut, rows_min: int) -> Cut:
     """The cut after some of the way."""
     heads, cut = begin.heads, until
     for number, digest, *named in connection.execute(
@@ -197,7 +198,7 @@ def _part(connection: apsw.Connection, begin: Cut, until: Cut) -> Cut:
     ):
         heads = moved(heads, named)
         cut = Cut(Link(number, digest), heads)
-        if sum(heads[:3]) - sum(begin.heads[:3]) >= ROWS_PER_PART:
+        if sum(heads[:3]) - sum(begin.heads[:3]) >= rows_min:
             break
     return cut
 
@@ -231,7 +232,8 @@ class _Kept(msgspec.Struct):
     calls: dict[tuple[bytes, str], tuple[int, Decimal, int | None]] = {}  # (call, kind) -> entry, sum, rev.
 
 
-def _carry(connection: apsw.Connection, cut: Cut, wall_ns: int) -> None:
+def _carry(connection: apsw.Connection, begin: Cut, cut: Cut, wall_ns: int) -> None:
+    """Accounts without a movement between the two cuts keep what was carried forward for them before."""
     heads = cut.heads
     going_on: dict[bytes, bool] = {}
 
@@ -241,28 +243,30 @@ def _carry(connection: apsw.Connection, cut: Cut, wall_ns: int) -> None:
             going_on[call_id] = bool(connection.execute(_GOES_ON, values).get)
         return going_on[call_id]
 
-    found: dict[_Key, _Kept] = defaultdict(lambda: _Kept(calls={}))
-    for entry, boot, account, currency, kind, amount, balance, call_id, revision, _ in connection.execute(
-        _MOVEMENTS, (heads.ledger,)
-    ):
-        kept = found[account, currency]
-        kept.balance, kept.boot = Decimal(balance), boot
-        if call_id is None or not goes_on(call_id):
-            kept.removed = entry
-            continue
-        of = MovementKind.CHARGE if kind == MovementKind.CHARGE else MovementKind.RESERVE
-        before, sums, _ = kept.calls.get((call_id, of), (entry, ZERO, None))
-        if before != entry:
-            kept.removed = kept.removed or before
-        kept.calls[call_id, of] = (entry, EXACT.add(sums, Decimal(amount)), revision)
     connection.execute(
         "INSERT OR IGNORE INTO kept_references (account, reference, kind, amount)"
-        " SELECT account, reference, kind, amount FROM ledger WHERE entry <= ? AND reference IS NOT NULL",
-        (heads.ledger,),
+        " SELECT account, reference, kind, amount FROM ledger"
+        " WHERE entry > ? AND entry <= ? AND reference IS NOT NULL",
+        (begin.heads.ledger, heads.ledger),
     )
-    connection.execute("DELETE FROM ledger WHERE entry <= ?", (heads.ledger,))
-    for key, kept in found.items():
-        LEDGER.write(connection, _rows(key, kept, wall_ns))
+    for (account,) in list(connection.execute(_MOVED, (begin.heads.ledger, heads.ledger))):
+        found: dict[_Key, _Kept] = defaultdict(lambda: _Kept(calls={}))
+        for entry, boot, currency, kind, amount, balance, call_id, revision in connection.execute(
+            _MOVEMENTS, (account, heads.ledger)
+        ):
+            kept = found[account, currency]
+            kept.balance, kept.boot = Decimal(balance), boot
+            if call_id is None or not goes_on(call_id):
+                kept.removed = entry
+                continue
+            of = MovementKind.CHARGE if kind == MovementKind.CHARGE else MovementKind.RESERVE
+            before, sums, _ = kept.calls.get((call_id, of), (entry, ZERO, None))
+            if before != entry:
+                kept.removed = kept.removed or before
+            kept.calls[call_id, of] = (entry, EXACT.add(sums, Decimal(amount)), revision)
+        connection.execute("DELETE FROM ledger WHERE account = ? AND entry <= ?", (account, heads.ledger))
+        for key, kept in found.items():
+            LEDGER.write(connection, _rows(key, kept, wall_ns))
 
 
 def _rows(key: _Key, kept: _Kept, wall_ns: int) -> list[tuple[object, ...]]:

@@ -135,7 +135,7 @@ class SqliteStore:
         self.records = SqliteRecords(self._reader)
         self.replays = SqliteReplays(self._reader)
         self.revisions = SqliteRevisions(self._write)
-        self.retention = SqliteRetention(self._write)
+        self.retention = SqliteRetention(self._reader, self._write)
         self.suspense = SqliteSuspense(self._reader, self._write)
         self._writer = Writer(
             connection,
