@@ -36,6 +36,7 @@ RATES = [
         ("0:0.6/60/60@Mo-Fr 08:00-18:00 UTC|0.06/60/1", Decimal(0)),
     )
 ]
+RATES.append(replace(RATES[0], grace_s=5, included_s=10, minimum_charge=Decimal("0.02")))
 # A Monday, about the edges of the window.
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 MOMENTS = [MONDAY + timedelta(hours=hour, seconds=s) for hour in (8, 18) for s in (-200, -61, -2, 5)]
