@@ -611,6 +611,9 @@ class Meter(Protocol):
     def phase_changed(self, before: Phase | None, after: Phase | None) -> None:
         """A call moved on; None: it was not there before, or has been forgotten."""
 
+    def grant_answered(self, answer: str) -> None:
+        """A grant was `extended` or `refused`, or the asking `failed`."""
+
     def alarm_raised(self, kind: AlarmKind) -> None: ...
     def alarm_lost(self, where: str) -> None:
         """It did not come to the `broker`, or into the `audit` table."""

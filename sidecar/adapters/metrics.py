@@ -95,6 +95,13 @@ JOURNAL_WRONG = Metric(
     "Findings since the start that the journal is not as it was written; the log says which.",
 )
 OVERRUN = Metric("sidecar_overrun_ms", "counter", "Talk time beyond the grant, not billed.")
+GRANTS = Metric(
+    "sidecar_grants_asked",
+    "counter",
+    "Grants of live calls that were to be extended: `extended`, `refused`, or `failed` where the journal "
+    "could not be written.",
+    ("answer",),
+)
 ALARMS = Metric("sidecar_alarms", "counter", "Alarms raised.", ("kind",))
 ALARMS_LOST = Metric(
     "sidecar_alarms_lost",
@@ -196,7 +203,7 @@ class Metrics:
     def __init__(self, *, wall_ns: Callable[[], int] = time.time_ns) -> None:
         self._wall_ns = wall_ns
         self.registry = registry = CollectorRegistry()
-        labelled = (ENDED, REFUSED, UNRATED, SUPPRESSED, BROKEN, UNKNOWN, ALARMS, ALARMS_LOST)
+        labelled = (ENDED, REFUSED, UNRATED, SUPPRESSED, BROKEN, UNKNOWN, ALARMS, ALARMS_LOST, GRANTS)
         (
             self._ended,
             self._refused,
@@ -206,6 +213,7 @@ class Metrics:
             self._unknown,
             self._alarms,
             self._alarms_lost,
+            self._grants,
         ) = (_Children(Counter(one.name, one.meaning, one.labels, registry=registry)) for one in labelled)
         self._pdd, self._commit = (
             Histogram(one.name, one.meaning, buckets=one.buckets, registry=registry) for one in (PDD, COMMIT)
@@ -250,6 +258,9 @@ class Metrics:
             self._phases[before] -= 1
         if after is not None:
             self._phases[after] += 1
+
+    def grant_answered(self, answer: str) -> None:
+        self._grants.of(answer).inc()
 
     def alarm_raised(self, kind: AlarmKind) -> None:
         self._alarms.of(kind.value).inc()

@@ -48,6 +48,7 @@ from sidecar.core.events import (
     ReleaseDue,
     ReleaseRequested,
     SnapshotTaken,
+    StepFailed,
     WaitElapsed,
 )
 from sidecar.core.identity import call_id_of
@@ -213,20 +214,25 @@ class Calls:
         for event in events:
             call = self._calls.get(event.call_id.int)
             if call is not None:
-                self._time_store(call, event)
+                self._note_answer(call, event)
                 self._apply(call, event)
         self._send()
 
-    def _time_store(self, call: Call, event: CallEvent) -> None:
+    def _note_answer(self, call: Call, event: CallEvent) -> None:
         """How long the store takes, and we to ask it: so much earlier an extension is asked for."""
-        asked_ns = None
+        asked = call.extending
         if isinstance(event, Admitted):
-            asked_ns = call.invite.mono_ns
-        elif isinstance(event, GrantExtended) and call.extending is not None:
-            asked_ns = call.extending.mono_ns
-        if asked_ns is not None:
-            took_ms = (event.mono_ns - asked_ns) // 1_000_000
-            self.load.store_ms = max(self.load.store_ms, took_ms)
+            self._note_took(event, call.invite.mono_ns)
+        elif asked is not None and isinstance(event, GrantExtended):
+            self._note_took(event, asked.mono_ns)
+            has_more = event.granted_s > (call.granted_s or 0)
+            self._meter.grant_answered("extended" if has_more else "refused")
+        elif asked is not None and isinstance(event, StepFailed):
+            self._meter.grant_answered("failed")
+
+    def _note_took(self, event: CallEvent, asked_ns: int) -> None:
+        took_ms = (event.mono_ns - asked_ns) // 1_000_000
+        self.load.store_ms = max(self.load.store_ms, took_ms)
 
     def _on_invite(self, invite: InviteReceived) -> None:
         known = self._calls.get(self._challenged.get(_caller(invite), _NOBODY))

@@ -97,6 +97,13 @@ def test_the_post_dial_delay_and_the_overrun_come_from_the_record(page: Page) ->
     assert page.value("sidecar_overrun_ms_total") == 250
 
 
+def test_grants_are_counted_by_what_came_of_asking_for_more(page: Page) -> None:
+    for answer, times in (("extended", 3), ("refused", 1), ("failed", 2)):
+        for _ in range(times):
+            page.metrics.grant_answered(answer)
+        assert page.value("sidecar_grants_asked_total", answer=answer) == times
+
+
 def test_suppressed_money_is_told_by_currency_and_by_what_kept_it_back(page: Page) -> None:
     cdr = credit_used_up()
     total = cdr.charges[0].total

@@ -120,6 +120,7 @@ async def test_a_call_may_wait_for_books_that_are_slow(make_node: MakeNode) -> N
             await asyncio.sleep(4)
             assert not side.ended.is_set()  # beyond its grant
         await until(lambda: node.ask("SELECT 1 FROM open_calls WHERE granted_s > 3"))
+        assert await node.metric("sidecar_grants_asked_total", 'answer="extended"') > 0
         side.hang_up_asked.set()
         await side.ended.wait()
         (record,) = await listener.of([side.call_id])
