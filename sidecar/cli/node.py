@@ -98,6 +98,7 @@ def reload(
     rates, floors = found["exchange_rates"], found["margin_floors"]
     typer.echo(f"{'in force' if found['changed'] else 'nothing changed'}: {rates} exchange rates")
     typer.echo(f"fraud rules: {found['fraud_rules']}")
+    typer.echo(f"accounts whose terms changed: {found['account_terms']}")
     if found["certificates_renewed"]:
         typer.echo("in force: other TLS files")
     for name, floor in floors.items():

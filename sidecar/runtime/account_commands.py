@@ -10,7 +10,7 @@ from heapq import nsmallest
 from typing import Any
 
 from msgspec import UNSET
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from sidecar.core.account_import import ROWS_MAX, Imported, totals_of
 from sidecar.core.account_terms import AMOUNTS, AccountTerms, check_terms
@@ -55,8 +55,8 @@ class AccountCommands:
         fields = _fields(wanted)
         fields["currency"] = wanted.currency or policy.default_currency
         terms = _built(name=wanted.name, **fields)
-        known = policy.settings_accounts.get(wanted.name)
-        if known is not None and known.terms != terms:
+        known = policy.accounts.get(wanted.name) if wanted.name in policy.settings_accounts else None
+        if known is not None and replace(known.terms, disabled_by_command=False) != terms:
             raise CommandError(
                 ErrorCode.REFUSED, f"account {wanted.name} is in the settings, with other terms: they hold"
             )
@@ -99,6 +99,45 @@ class AccountCommands:
             )
         )
         return await self.show(say.AccountShowParams(name=wanted.name), operator)
+
+    def reread(self, read: Policy) -> list[AccountTerms]:
+        """The terms that the settings give the accounts of theirs now, where they differ. CommandError where
+        they cannot change."""
+        now = self._calls.policy
+        changed = []
+        for name in now.settings_accounts:
+            wanted, known = read.accounts.get(name), now.accounts[name].terms
+            if wanted is None:
+                continue
+            if wanted.currency != known.currency:
+                text = f"account {name} is kept in {known.currency}, and cannot change to {wanted.currency}"
+                raise CommandError(ErrorCode.REFUSED, text)
+            terms = replace(wanted.terms, disabled_by_command=known.disabled_by_command)
+            if terms != known:
+                changed.append(terms)
+        return changed
+
+    async def take_over(self, terms: Sequence[AccountTerms], operator: Operator) -> None:
+        """What `reread` has found; calls of an account that may have none any more end."""
+        changes = [
+            (one, Change(operator=operator, action="account.set", subject=one.name, text="node reload"))
+            for one in terms
+        ]
+
+        async def make() -> None:
+            await self._accounts.take_over(changes)
+            self._calls.change_policy(lambda policy: reduce(Policy.with_terms, terms, policy))
+            closed = {one.name for one in terms if not one.enabled}
+            if closed:
+                await self._calls.release_where(
+                    lambda call: call.account.name in closed,
+                    Detail.ACCOUNT_DISABLED,
+                    operator=operator.name,
+                    text="node reload",
+                )
+
+        if terms:
+            await asyncio.shield(make())
 
     async def _change(
         self, name: str, fields: Mapping[str, object], action: str, text: str, operator: Operator

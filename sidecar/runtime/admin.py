@@ -154,9 +154,9 @@ class Admin:
         return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
 
     async def node_reload(self, wanted: say.NodeReloadParams, operator: Operator) -> say.NodeReloaded:
-        """Fraud rules, which look at the calls that are up, too; exchange rates and margin floors, for calls
-        and attempts that begin from now on; and TLS files, for handshakes to come. What is wrong in any of
-        them refuses them whole."""
+        """Fraud rules, which look at the calls that are up, too; exchange rates, margin floors and terms of
+        accounts, for calls and attempts that begin from now on; and TLS files, for handshakes to come. What
+        is wrong in any of them refuses them whole."""
         if self._settings is None:
             raise CommandError(ErrorCode.REFUSED, "this node reads its settings only when it starts")
         async with self._reloading:
@@ -164,6 +164,7 @@ class Admin:
             read = await asyncio.to_thread(_reloaded, self._settings, before)
             if not isinstance(read, _Reloaded):
                 raise CommandError(ErrorCode.REFUSED, "; ".join(read[:ERRORS_SHOWN_MAX]))
+            terms = self.accounts.reread(read.found.policy)
             renewed = await self._renew_certificates() if self._renew_certificates is not None else False
             if not isinstance(renewed, bool):
                 raise CommandError(ErrorCode.REFUSED, "; ".join(renewed))
@@ -180,12 +181,14 @@ class Admin:
                     change,
                     lambda: self._calls.reread(found),
                 )
+            await self.accounts.take_over(terms, operator)
         log.info("settings_reloaded", operator=operator.name, changed=read.changed, **read.after)
         return say.NodeReloaded(
             exchange_rates=len(read.found.policy.exchange),
             margin_floors=read.floors,
             fraud_rules=len(read.found.policy.fraud_rules),
-            changed=read.changed,
+            changed=read.changed or bool(terms),
+            account_terms=len(terms),
             certificates_renewed=renewed,
             warnings=tuple(read.found.warnings),
         )

@@ -144,8 +144,8 @@ class NodeDrainParams(Params, frozen=True, kw_only=True):
 
 
 class NodeReloadParams(Params, frozen=True, kw_only=True):
-    """Read the settings anew and take over fraud rules, exchange rates, margin floors, and what the TLS files
-    hold."""
+    """Read the settings anew and take over fraud rules, exchange rates, margin floors, terms of accounts, and
+    what the TLS files hold."""
 
     operator: OperatorName
 
@@ -535,6 +535,7 @@ class NodeReloaded(Result, frozen=True, kw_only=True):
     margin_floors: dict[str, str | None]
     fraud_rules: int = 0  # that are in force
     changed: bool  # whether anything of these differs from what was in force
+    account_terms: int = 0  # accounts whose terms changed
     certificates_renewed: bool = False
     warnings: tuple[str, ...] = ()
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from sidecar.core.account_books import AccountPosting, book, open_account
+from sidecar.core.account_terms import SPENDING_LIMIT
 from sidecar.core.audit import Change, Operator
 from sidecar.core.books import (
     Movement,
@@ -601,6 +602,68 @@ def test_an_account_is_made_once_and_never_on_other_terms() -> None:
     assert books.open_account("b", prepaid=False) == ""
     assert books.open_account("b") == "account b: exists with other terms (kind postpaid)"
     assert [(one.name, one.prepaid) for one in books.accounts.values()] == [("a", True), ("b", False)]
+
+
+def test_terms_change_and_the_currency_never() -> None:
+    books = books_with(5)
+    terms = replace(terms_of("acme"), credit_limit=Decimal(2))
+    assert books.set_terms(terms) == ""
+    assert books.accounts["acme"] == terms
+    assert books.set_terms(replace(terms, currency="USD")) == (
+        "account acme: is kept in EUR, and cannot change to USD"
+    )
+    books.post(admission(prepaid()))  # an hour costs less
+    assert books.balance("acme", "EUR") == 5 - HOUR
+    books.post(admission(prepaid(2)))
+    assert -2 <= books.balance("acme", "EUR") < 0
+    assert books.set_terms(replace(terms, disabled_by_command=True)) == ""
+    posting = books.post(admission(prepaid(3)))
+    assert posting.outcome is not None
+    assert (posting.outcome.kind, posting.outcome.detail) == (
+        OutcomeKind.CREDIT_REFUSED,
+        Detail.ACCOUNT_DISABLED,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "text", "said"),
+    [
+        (MovementKind.ADJUST, "-7.5", "charged back", ""),
+        (MovementKind.CREDIT_NOTE, "7.5", "wrong deck", ""),
+        (MovementKind.ADJUST, "-7.5", "", "account acme: adjust needs a reason"),
+        (MovementKind.CREDIT_NOTE, "-1", "x", "credit_note of -1: what takes away is an adjustment"),
+        (MovementKind.ADJUST, "NaN", "x", "a movement needs a reference and an amount other than 0"),
+    ],
+)
+def test_a_movement_of_a_person_names_who_and_why(
+    kind: MovementKind, amount: str, text: str, said: str
+) -> None:
+    books = books_with(5)
+    change = replace(CHANGE, text=text)
+    found = books.book(kind, "acme", euros(amount), "r", change)
+    assert said in found
+    assert bool(found) == bool(said)
+    if not said:
+        line = books.ledger[-1]
+        assert (line.kind, line.amount, line.operator, line.text) == (kind, Decimal(amount), "ann", text)
+        assert books.book(kind, "acme", euros(amount), "r", change) == ""
+        assert books.balance("acme", "EUR") == 5 + Decimal(amount)
+
+
+def test_spending_limits_bound_what_is_granted_and_name_their_rule() -> None:
+    books = books_with(50)
+    books.set_terms(replace(terms_of("acme"), day_limit=Decimal("0.1"), month_limit=Decimal(40)))
+    posting = books.post(admission(prepaid()))
+    assert posting.outcome is not None
+    assert posting.outcome.rule == SPENDING_LIMIT
+    assert posting.outcome.reserved is not None
+    assert posting.outcome.reserved.amount <= Decimal("0.1")
+    books.post(ending(over(1, 5_000)))
+    charged = 50 - books.balance("acme", "EUR")
+    books.set_terms(replace(terms_of("acme"), day_limit=charged, month_limit=Decimal(40)))
+    refused = books.post(admission(prepaid(2)))
+    assert refused.outcome is not None
+    assert (refused.outcome.detail, refused.outcome.rule) == (Detail.RULE, SPENDING_LIMIT)
 
 
 def test_a_reference_is_booked_once_for_each_account() -> None:

@@ -138,3 +138,21 @@ async def test_a_low_balance_is_told_once_until_it_was_above(make_node: MakeNode
         await child.command("account", "adjust", "prepaid", "-1.50", "--text", "charged back")
         await until(lambda: len(audited(node, "alarm.low_balance")) == 2)
     node.check_books()
+
+
+async def test_terms_of_the_settings_change_by_a_reload(make_node: MakeNode) -> None:
+    node = make_node(other="enabled = true\n")
+    profile = node.profile
+    async with phones(node) as (caller, callee), node.up() as child, listening(*child.broker) as listener:
+        caller.peer = callee.peer = child.sip
+        await child.command("account", "topup", "other", "5")
+        side = caller.dial("1000", Plan(), account="other")
+        await node.live("1000", answered=True)
+        text = profile.read_text()
+        profile.write_text(text.replace("enabled = true", "enabled = false"))
+        done = await child.command("node", "reload", "--operator", "ann")
+        await side.ended.wait()
+        (record,) = await listener.of([side.call_id])
+    assert (done["account_terms"], done["changed"]) == (1, True)
+    assert (record["detail"], record["operator"]) == ("account_disabled", "ann")
+    assert audited(node, "account.set") == [("ann", "node reload")]
