@@ -113,8 +113,9 @@ class _Count:
 class _Windows:
     """Of one rule."""
 
-    def __init__(self, rule: FraudRule, keys_max: int) -> None:
+    def __init__(self, rule: FraudRule, keys_max: int, all_numbers_max: int) -> None:
         self.rule = rule
+        self._all_numbers_max = all_numbers_max
         self.counts: OrderedDict[str, _Count] = OrderedDict()  # the longest idle first
         self.held: dict[str, Held] = {}  # the oldest first
         self.forgotten = 0
@@ -191,7 +192,7 @@ class _Windows:
                 if len(called) > self._numbers_max:  # more than that make no difference
                     del called[next(iter(called))]
                     self._numbers -= 1
-                while self._numbers > NUMBERS_MAX and len(self.counts) > 1 and self._forget_one():
+                while self._numbers > self._all_numbers_max and len(self.counts) > 1 and self._forget_one():
                     pass
 
     def forget_numbers(self, count: _Count) -> None:
@@ -233,13 +234,16 @@ class Watched(msgspec.Struct, frozen=True, gc=False):
 class FraudWindows:
     """Of all rules of a node."""
 
-    def __init__(self, rules: Iterable[FraudRule] = (), keys_max: int = KEYS_MAX) -> None:
+    def __init__(
+        self, rules: Iterable[FraudRule] = (), keys_max: int = KEYS_MAX, numbers_max: int = NUMBERS_MAX
+    ) -> None:
         self._keys_max = keys_max
-        self._all = [_Windows(rule, keys_max) for rule in rules]
+        self._numbers_max = numbers_max
+        self._all = [_Windows(rule, keys_max, numbers_max) for rule in rules]
 
     def with_rules(self, rules: Iterable[FraudRule]) -> FraudWindows:
         """For these rules; one that is as it was keeps what it has counted, and what it holds."""
-        changed = FraudWindows(rules, self._keys_max)
+        changed = FraudWindows(rules, self._keys_max, self._numbers_max)
         kept = {one.rule.name: one for one in self._all}
         changed._all = [
             before if (before := kept.get(one.rule.name)) is not None and before.rule == one.rule else one

@@ -171,7 +171,26 @@ PER_MINUTE = FraudRule(
     mode=Mode.REFUSE,
     lift_after_s=600,
 )
+OTHERS = FraudRule(
+    name="others",
+    scope=Scope.ACCOUNT,
+    measure=Measure.DESTINATIONS,
+    threshold=Decimal(1_000),
+    window_s=60,
+)
 CALL = Made(at=NOON, number="4930100")
+
+
+def facts(account: str = "acme", number: str = "4930100") -> Facts:
+    return Facts(
+        call_id=UUID(int=1),
+        account=account,
+        caller="4930200",
+        number=number,
+        prefix=None,
+        emergency=False,
+        invited_at=NOON,
+    )
 
 
 def test_a_rule_fires_once_lifts_in_time_and_fires_again() -> None:
@@ -198,17 +217,8 @@ def test_exceptions_and_other_keys_are_not_looked_at() -> None:
 def test_a_call_without_a_caller_is_no_caller_and_an_emergency_call_is_nothing() -> None:
     rule = replace(PER_MINUTE, scope=Scope.CALLER)
     assert not run(FraudWindows([rule]), every(1, 30, NOON, replace(CALL, caller="anonymous"))).firings
-    facts = Facts(
-        call_id=UUID(int=1),
-        account="acme",
-        caller="4930100",
-        number="112",
-        prefix=None,
-        emergency=True,
-        invited_at=NOON,
-    )
-    assert PER_MINUTE.key_of(facts) is None
-    assert PER_MINUTE.key_of(replace(facts, emergency=False)) == "acme"
+    assert PER_MINUTE.key_of(replace(facts(), emergency=True)) is None
+    assert PER_MINUTE.key_of(facts()) == "acme"
 
 
 def test_a_rule_that_watches_refuses_nothing_and_tells_once() -> None:
@@ -257,6 +267,88 @@ def test_the_numbers_that_are_kept_apart_are_bounded() -> None:
     assert len(count.last_called) == 21
 
 
+def test_all_numbers_of_a_rule_are_bounded_too() -> None:
+    windows = FraudWindows([OTHERS], numbers_max=50)
+    calls = [
+        Made(
+            at=NOON + timedelta(seconds=index), account=f"a{index // 10}", number=f"4930{index}", talk_s=None
+        )
+        for index in range(200)
+    ]
+    run(windows, calls)
+    kept = {key: len(count.last_called) for key, count in windows._all[0].counts.items()}
+    assert kept == {f"a{number}": 10 for number in range(15, 20)}
+
+
+def test_numbers_leave_the_window_in_the_order_of_their_last_calls() -> None:
+    def fires(*called: tuple[int, str]) -> bool:
+        calls = [Made(at=NOON + timedelta(seconds=at), number=number) for at, number in called]
+        return bool(run(FraudWindows([replace(OTHERS, threshold=Decimal(2))]), calls).firings)
+
+    assert fires((0, "1"), (10, "2"), (59, "3"))
+    assert not fires((0, "1"), (10, "2"), (60, "3"))  # that of a minute ago is not in it any more
+    assert not fires(
+        (0, "1"), (10, "2"), (50, "1"), (75, "3")
+    )  # the second is out, the first was called again
+    assert fires((0, "1"), (10, "2"), (50, "1"), (69, "3"))
+
+
+def test_numbers_that_were_lifted_are_counted_anew() -> None:
+    windows = FraudWindows([replace(OTHERS, threshold=Decimal(2), lift_after_s=0)])
+    numbers = [f"4930{number}" for number in range(9)]
+    assert run(windows, every(1, 3, NOON, CALL, numbers)).fired() == ["others"]
+    assert windows.lift("others", "acme", NOON_MS + 5_000) is not None
+    assert run(windows, every(1, 2, NOON + timedelta(seconds=6), CALL, numbers[3:])).firings == []
+
+
+def test_of_what_is_held_the_oldest_is_let_go_where_there_is_no_room() -> None:
+    windows = FraudWindows([replace(PER_MINUTE, threshold=Decimal(0), lift_after_s=10)], keys_max=2)
+    for at_s, account in ((0, "a"), (5, "b"), (11, "a"), (12, "c")):
+        call = windows.watched(facts(account=account))
+        windows.began(call, NOON_MS + at_s * 1_000, windows.refusal(call, NOON_MS + at_s * 1_000))
+    assert [held.key for held in windows.held(NOON_MS + 12_000)] == ["a", "c"]
+    windows.tick(NOON_MS + 30_000)
+    assert windows._all[0].held == {}
+
+
+def test_the_longest_prefix_of_a_rule_is_what_a_call_counts_for() -> None:
+    rule = replace(PER_MINUTE, scope=Scope.PREFIX, prefixes=("49", "4915", "4"))
+    assert rule.key_of(facts(number="4915100")) == "4915"
+    assert rule.key_of(facts(number="4930100")) == "49"
+    assert replace(rule, prefixes=()).key_of(facts(number="4930100")) is None  # it is sold at no rate
+
+
+def test_money_of_another_currency_is_not_counted() -> None:
+    rule = replace(PER_MINUTE, measure=Measure.MONEY, currency="EUR", threshold=Decimal(1))
+    windows = FraudWindows([rule])
+    call = windows.watched(facts())
+    sold = Outcome(answered=True, talk_ms=1, billable_ms=1, nano=2 * NANO, currency="USD", unbilled_end=False)
+    assert windows.recorded(call, sold, NOON_MS) == []
+    [fired] = windows.recorded(call, replace(sold, currency="EUR"), NOON_MS)
+    assert fired.measured == 2
+
+
+@pytest.mark.parametrize(("talk_s", "is_short"), [(6, True), (6.001, False), (0, True)])
+def test_a_call_of_just_so_many_seconds_is_short(talk_s: float, is_short: bool) -> None:
+    rule = replace(PER_MINUTE, measure=Measure.SHORT_CALLS, threshold=Decimal("0.5"), least_calls=5)
+    calls = every(1, 5, NOON, replace(CALL, talk_s=talk_s, ring_s=0))
+    assert bool(run(FraudWindows([rule]), calls).firings) == is_short
+
+
+def test_the_end_of_a_call_that_found_no_room_takes_nothing_from_another() -> None:
+    rule = replace(PER_MINUTE, measure=Measure.MINUTES, mode=Mode.WATCH)
+    windows = FraudWindows([rule], keys_max=1)
+    first, second = windows.watched(facts(account="a")), windows.watched(facts(account="b"))
+    windows.answered(first, 0, Price())
+    windows.answered(second, 100, Price())  # no room
+    windows.left(first, 0, Price())
+    windows.answered(second, 200, Price())
+    windows.left(second, 100, Price())
+    windows.answered(second, 300, Price())
+    one = windows._all[0]
+    assert one.value(one.counts["b"], 400) == 100
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -294,16 +386,7 @@ def test_a_window_misses_nothing_in_it_and_holds_little_beside(
         window_s=window_s,
     )
     windows, now_ms, added = FraudWindows([rule]), 0, []
-    facts = Facts(
-        call_id=UUID(int=1),
-        account="a",
-        caller="c",
-        number="1",
-        prefix=None,
-        emergency=False,
-        invited_at=NOON,
-    )
-    call = windows.watched(facts)
+    call = windows.watched(facts())
     for pause_ms, amount in steps:
         now_ms += pause_ms
         added.append((now_ms, amount))
@@ -341,16 +424,7 @@ def test_what_calls_that_are_up_have_come_to_is_the_sum_of_each(
         currency="EUR",
     )
     windows = FraudWindows([rule])
-    facts = Facts(
-        call_id=UUID(int=1),
-        account="a",
-        caller="c",
-        number="1",
-        prefix=None,
-        emergency=False,
-        invited_at=NOON,
-    )
-    call = windows.watched(facts)
+    call = windows.watched(facts())
     for answered_ms, _, nano in talks:
         windows.answered(call, answered_ms, Price(nano, "EUR"))
         windows.answered(call, answered_ms, Price(nano, "USD"))  # not of this rule

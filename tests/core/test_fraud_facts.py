@@ -15,6 +15,7 @@ from sidecar.core.fraud import Firing, FraudWindows
 from sidecar.core.fraud_facts import facts_of_call, facts_of_record, outcome_of, price_of_call
 from sidecar.core.fraud_replay import Hit, Lift, Replay, ms_of
 from sidecar.core.fraud_rules import NANO, FraudRule, Measure, Mode, Scope
+from sidecar.core.numbers import mask
 from sidecar.core.terms import Detail, Disposition, HangupOrigin, ServerReason
 from tests.scenarios.scenario import Scenario
 from tests.scenarios.table import SCENARIOS
@@ -138,10 +139,35 @@ def test_a_start_knows_what_was_held_and_what_was_lifted(answered: Cdr) -> None:
     lift = Lift(at_ms=ms_of(START) + 95_000, rule="often", key=caller)
     assert known([], 10_000) == [caller]
     assert known([lift], 10_000) == []
+    assert known([replace(lift, key=mask(caller))], 10_000) == []  # as the audit table has it
     assert known([replace(lift, key="49301")], 10_000) == [caller]
     # lifted before the eighth call: from there on it is counted anew
     assert known([replace(lift, at_ms=ms_of(START) + 65_000)], 10_000) == []
     assert known([replace(lift, at_ms=ms_of(START) + 45_000)], 10_000) == [caller]
+
+
+def test_a_start_counts_no_call_that_a_rule_had_refused(answered: Cdr) -> None:
+    windows = FraudWindows([RULE])
+    records = [
+        one if index < 3 else replace(one, disposition=Disposition.REFUSED, rule="often", answered_at=None)
+        for index, one in enumerate(calls(answered, 9))
+    ]
+    assert len(list(Replay(windows, enforced=False).see(iter(records)))) == 1  # it fired then
+    [count] = windows._all[0].counts.values()
+    assert count.amount == 3
+
+
+def test_an_end_is_unbilled_where_an_answered_call_ended_so_that_nobody_pays(answered: Cdr) -> None:
+    by_server = {"hangup_origin": HangupOrigin.SERVER, "server_reason": ServerReason.TIMEOUT}
+
+    def is_unbilled(**changes: object) -> bool:
+        return outcome_of(replace(answered, **by_server, **changes)).unbilled_end
+
+    assert is_unbilled(detail=Detail.NO_ACK, hold_s=0)
+    assert is_unbilled(detail=Detail.DEAD_PEER, hold_s=0)
+    assert not is_unbilled(detail=Detail.DEAD_PEER, hold_s=1)
+    assert not is_unbilled(detail=Detail.MAX_DURATION, hold_s=0)
+    assert not is_unbilled(detail=Detail.NO_ACK, hold_s=0, answered_at=None)
 
 
 def test_a_call_is_taken_for_what_its_first_minute_costs_while_it_is_up() -> None:
