@@ -62,6 +62,7 @@ from sidecar.config import ConfigError, Inputs, Loaded, Settings, load
 from sidecar.config.crosscheck_network import no_tls
 from sidecar.config.problems import Problem, Where
 from sidecar.config.settings import GatewayCredentials
+from sidecar.core.account_books import different
 from sidecar.core.audit import NODE, Change
 from sidecar.core.deck_check import check_deck
 from sidecar.core.fraud_replay import Lift
@@ -534,6 +535,35 @@ async def with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
         (Account(**asdict(known)) for known in stored.values() if known.name not in policy.accounts),
         await store.accounts.addresses(),
     )
+
+
+def accounts_beside(loaded: Loaded) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """Where the settings and the journal both have an account: what a start would refuse, and what it would
+    change, because the settings hold."""
+    errors, warnings = list[Problem](), list[Problem]()
+    where = Where(loaded.settings.profile_path)
+    try:
+        with Snapshot(loaded.settings.node.data_dir) as journal:
+            stored = {known.name: known for known in journal.accounts()}
+    except StoreError:
+        return (), ()  # there is none yet, or it is of another version
+    for name, account in loaded.policy.accounts.items():
+        known = stored.get(name)
+        if known is None:
+            continue
+        wanted = replace(account.terms, disabled_by_command=known.disabled_by_command)
+        key = f"accounts.{name}"
+        if wanted.currency != known.currency:
+            text = f"is kept in {known.currency} in the journal, and cannot change to {wanted.currency}"
+            errors.append(Problem(where=where, key=key, text=text))
+        elif said := different(wanted, known):
+            others = ", ".join(f"{term} {text}" for term, text in said.items())
+            text = f"the journal has it with other terms ({others}): the settings hold from the next start on"
+            warnings.append(Problem(where=where, key=key, text=text))
+        if known.disabled_by_command:
+            text = "is disabled by command, whatever is said here: `sidecar account enable`"
+            warnings.append(Problem(where=where, key=key, text=text))
+    return tuple(errors), tuple(warnings)
 
 
 def _by_the_settings(account: str) -> Change:

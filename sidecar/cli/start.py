@@ -93,7 +93,7 @@ def check(
     from sidecar.config import report
 
     inputs = wiring.inputs(_command_line(settings, as_json=as_json), os.environ, config)
-    found = report.check(inputs, probe_machine=machine)
+    found = report.check(inputs, probe_machine=machine, beside=wiring.accounts_beside)
     if not found.errors and (wrong := _wrong_decks(inputs)):
         found = replace(found, errors=wrong, summary=None)
     if as_json:

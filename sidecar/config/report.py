@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from sidecar.config import machine, places
@@ -61,15 +63,25 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-def check(inputs: Inputs, *, probe_machine: bool = False) -> Report:
+# What stands against settings that are right in themselves: errors, and warnings.
+Beside = Callable[[Loaded], tuple[tuple[Problem, ...], tuple[Problem, ...]]]
+
+
+def check(inputs: Inputs, *, probe_machine: bool = False, beside: Beside | None = None) -> Report:
     """Reads and checks everything. `probe_machine` looks at ports and the data directory too: not while the
-    daemon runs, which holds them."""
+    daemon runs, which holds them. `beside` looks at what is there already."""
     try:
         loaded = load(inputs)
     except ConfigError as error:
         return Report(errors=error.problems, warnings=error.warnings, summary=None)
-    errors = machine.problems(loaded.settings) if probe_machine else ()
-    return Report(errors=errors, warnings=loaded.warnings, summary=None if errors else summary(loaded))
+    errors = tuple(machine.problems(loaded.settings)) if probe_machine else ()
+    more_errors, more_warnings = beside(loaded) if beside is not None else ((), ())
+    errors = (*errors, *more_errors)
+    return Report(
+        errors=errors,
+        warnings=(*loaded.warnings, *more_warnings),
+        summary=None if errors else summary(loaded),
+    )
 
 
 def _written(one: str | tuple[Share, ...]) -> str:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.sqlite_stores import asked
+from sidecar.core.audit import Change, Operator
+from tests.adapters.sqlite_stores import asked, opened
+from tests.adapters.store_calls import terms_of
 from tests.cli.test_commands import Done, Served, served_node, sidecar
 
+DEMO = Path(__file__).parents[2] / "sip_profiles" / "demo.toml"
 HEADER = "name,currency,kind,balance,reference,credit_limit,zone,day_limit\n"
 FILE = (
     HEADER
@@ -44,11 +47,11 @@ async def test_accounts_and_balances_come_whole_once_and_are_used(served: Served
     checked = await bring(served, FILE, *TOTALS, "--check")
     assert checked.exit_code == 0, checked.err
     assert not stored(served)
-    for opened, booked in ((3, 2), (0, 0)):
+    for made, booked in ((3, 2), (0, 0)):
         done = await bring(served, FILE, *TOTALS, "--operator", "ann", "--text", "from the old switch")
         assert done.exit_code == 0, done.err
         assert done.out == (
-            f"3 accounts (9.25 EUR, 0 USD in all): {opened} made, {booked} opening balances booked\n"
+            f"3 accounts (9.25 EUR, 0 USD in all): {made} made, {booked} opening balances booked\n"
         )
     assert stored(served) == [
         ("acme", "adjust", "12.50", "opening balance", "from the old switch"),
@@ -108,3 +111,28 @@ async def test_what_is_there_otherwise_refuses_all_of_it(served: Served) -> None
     assert done.exit_code == 1
     assert "account bell: reference 'old 7' is booked already, as adjust 1" in done.err
     assert [row[0] for row in stored(served)] == ["bell"]
+
+
+async def test_check_says_that_the_settings_hold_where_the_journal_has_an_account_too(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    async with opened(data_dir) as watched:
+        for name, currency in (("same", "EUR"), ("other", "EUR"), ("foreign", "USD")):
+            await watched.store.accounts.create(terms_of(name, currency))
+        note = Change(operator=Operator("ann", 1000), action="account.disable", subject="same")
+        await watched.store.accounts.change_terms("same", {"disabled_by_command": True}, note)
+    profile = tmp_path / "profile.toml"
+    accounts = "".join(
+        f'[accounts.{name}]\ncurrency = "EUR"\nkind = "{kind}"\n'
+        for name, kind in (("same", "prepaid"), ("other", "postpaid"), ("new", "free"))
+    )
+    profile.write_text(DEMO.read_text() + accounts)
+    words = ("check", "--set", f"sip.profile={profile}", "--set", f"node.data_dir={data_dir}")
+    done = await sidecar(*words)
+    assert done.exit_code == 0, done.out
+    assert "accounts.same: is disabled by command" in done.out
+    assert "accounts.other: the journal has it with other terms (kind prepaid): the settings hold" in done.out
+    assert "accounts.new" not in done.out
+    profile.write_text(DEMO.read_text() + '[accounts.foreign]\ncurrency = "EUR"\n')
+    done = await sidecar(*words)
+    assert done.exit_code == 2
+    assert "accounts.foreign: is kept in USD in the journal, and cannot change to EUR" in done.out

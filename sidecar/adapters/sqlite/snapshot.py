@@ -144,6 +144,9 @@ class Snapshot:
     def account_terms(self, name: str) -> AccountTerms | None:
         return next(iter(stored_terms(self._connection, name)), None)
 
+    def accounts(self) -> Sequence[AccountTerms]:
+        return stored_terms(self._connection)
+
     def archived_until(self) -> datetime | None:
         """Movements that were booked before are archived, and no longer here."""
         until_us: int | None = self._connection.execute("SELECT max(until_us) FROM sealed").get
