@@ -441,6 +441,77 @@ def test_a_cell_far_out_costs_no_memory(tmp_path: Path) -> None:
             read_list(far, Choice(template=PLAIN))
 
 
+MANIFEST = (
+    b'<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">'
+    b'<manifest:file-entry manifest:full-path="/" '
+    b'manifest:media-type="application/vnd.oasis.opendocument.spreadsheet"/></manifest:manifest>'
+)
+
+
+def test_an_open_document_sheet(tmp_path: Path) -> None:
+    cells = [["Code", "Name", "Rate", "Inc"], ["44", "UK", "0.01", "60/60"]]
+    rows = "".join(
+        "<table:table-row>"
+        + "".join(
+            f'<table:table-cell office:value-type="string"><text:p>{cell}</text:p></table:table-cell>'
+            for cell in row
+        )
+        + "</table:table-row>"
+        for row in cells
+    )
+    spaces = " ".join(
+        f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+        for name in ("office", "table", "text")
+    )
+    content = (
+        f"<office:document-content {spaces}><office:body><office:spreadsheet>"
+        f'<table:table table:name="Rates">{rows}</table:table>'
+        "</office:spreadsheet></office:body></office:document-content>"
+    )
+    book = zipped(
+        {
+            "mimetype": b"application/vnd.oasis.opendocument.spreadsheet",
+            "content.xml": content.encode(),
+            "META-INF/manifest.xml": MANIFEST,
+        }
+    )
+    assert prices(lists(tmp_path, book, PLAIN, name="list.ods")) == {"44": "0:0.01/60/60 EUR"}
+
+
+@pytest.mark.parametrize(
+    "cell", ["1" + " " * 60_000 + "x", "x" + "\t" * 60_000 + "y", "1," * 40_000, "-" * 90_000]
+)
+def test_a_cell_made_to_be_slow_is_none(tmp_path: Path, cell: str) -> None:
+    template = Template(**{**_fields(PLAIN), "prefix_ranges": True, "prefix_split": ","})
+    for text in (f'"{cell}",UK,1,1/1', f'44,UK,"{cell}",1/1', f'44,UK,1,"{cell}"'):
+        assert len(refused(tmp_path, f"Code,Name,Rate,Inc\n{text}\n", template)) == 1
+
+
+def test_lists_and_ranges_do_not_become_more_rates_than_a_deck_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.adapters.deck_files.translate.ROWS_MAX", 1000)
+    template = Template(**{**_fields(PLAIN), "prefix_ranges": True})
+    rows = "".join(f"{n}001-{n}998,UK,1,1/1\n" for n in range(10, 90))
+    assert refused(tmp_path, "Code,Name,Rate,Inc\n" + rows, template) == [
+        "has more than 1000 rates, with its lists and ranges"
+    ]
+
+
+def test_an_error_in_a_formula_is_no_price(tmp_path: Path) -> None:
+    path = workbook(
+        tmp_path / "list.xlsx", {"R": [["Code", "Name", "Rate", "Inc"], ["44", "UK", "#N/A", "1/1"]]}
+    )
+    with zipfile.ZipFile(path) as source:
+        parts = {one.filename: source.read(one) for one in source.infolist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    parts[sheet] = parts[sheet].replace(
+        b't="inlineStr"><is><t>#N/A</t></is>', b't="e"><f>1/0</f><v>#DIV/0!</v>'
+    )
+    (found,) = refused(tmp_path, zipped(parts), PLAIN, name="list.xlsx")
+    assert found.startswith("sheet R, row 2, column Rate (C2): ")
+
+
 # --- codes
 
 
@@ -497,7 +568,7 @@ def test_codes_that_are_none(codes: Codes, cell: str, error: str | None) -> None
         codes.prefixes(cell)
 
 
-@given(st.integers(1, 5), st.data())
+@given(st.integers(1, 3), st.data())
 def test_a_range_is_the_fewest_prefixes(width: int, data: st.DataObject) -> None:
     low = data.draw(st.integers(0, 10**width - 1))
     high = data.draw(st.integers(low, 10**width - 1))

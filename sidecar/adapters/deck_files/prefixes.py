@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from sidecar.core.tariff import PREFIX_DIGITS_MAX
 
 PREFIXES_OF_A_CELL_MAX = 20_000
+CELL_CHARS_MAX = 100_000
 BLANKS = " \t\u00a0\u2007\u2009\u202f\r\n"
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2212"
 
@@ -30,11 +31,13 @@ class Codes:
         self._drop = str.maketrans("", "", drop + blanks + dashes)
         splitting = split + (BLANKS if " " in split else "")
         self._split = re.compile(f"[{re.escape(splitting)}]+") if splitting else None
-        self._around = re.compile(f"[{BLANKS}]*([{DASHES}])[{BLANKS}]*")
+        self._dashes = re.compile(f"[{DASHES}]")
         self._ranges = ranges
 
     def prefixes(self, text: str, country: str = "") -> list[str]:
         """The prefixes of a cell, behind the country code of another. ValueError says what is wrong."""
+        if len(text) > CELL_CHARS_MAX:
+            raise ValueError(f"has more than {CELL_CHARS_MAX} characters")
         text = text.strip(BLANKS)
         if text.isascii() and text.isdigit() and not self._strip:
             return [_checked(country + text)]
@@ -43,7 +46,7 @@ class Codes:
                 "is a spreadsheet's short form of a number, digits are lost: format the column as text"
             )
         if self._ranges:
-            text = self._around.sub(r"\1", text)
+            text = "-".join(part.strip(BLANKS) for part in self._dashes.split(text))
         parts = self._split.split(text) if self._split else [text]
         found: list[str] = []
         for part in filter(None, (one.strip(BLANKS) for one in parts)):

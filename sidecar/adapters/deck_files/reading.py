@@ -90,6 +90,11 @@ class Reading:
             self._errors[key] = DeckError(self._file, row, named, reason, self._sheet or None)
 
     @property
+    def rates(self) -> int:
+        """How many rows were taken."""
+        return len(self._row_numbers)
+
+    @property
     def is_refused(self) -> bool:
         return self._faults > 0
 

@@ -19,6 +19,7 @@ from sidecar.core.tariff import SURCHARGE
 from sidecar.wire.csv_text import restored
 
 TERM_NAMES = tuple(name for name in COLUMNS if name not in ROW_BY_ROW)
+CELL_CHARS_MAX = 200  # of a price, a time, a number of seconds
 DATES = ("effective_from", "effective_to", "next_from", "started_at")
 BY_TIME = ("days", "hours", "hours_from", "hours_to", "period", "step_start_s")
 
@@ -97,10 +98,16 @@ class RowReader:
         cell = self._cell(field)
         if shown(cell).strip() in read.NOTHING:
             return empty
+        self._bound(field, cell)
         try:
             return parse(cell)
         except ValueError as error:
             self._refuse(field, shown(cell), str(error))
+
+    def _bound(self, field: str, cell: Cell) -> None:
+        """What is longer than any price or time is neither; nothing is looked for in it."""
+        if isinstance(cell, str) and len(cell) > CELL_CHARS_MAX:
+            self._refuse(field, f"{cell[:20]}...", f"has more than {CELL_CHARS_MAX} characters")
 
     def _action(self) -> str:
         if "blocked" in self._columns and self._read("blocked", read.parse_yes, False):
@@ -183,6 +190,7 @@ class RowReader:
 
     def _money(self, field: str, cell: Cell) -> tuple[Decimal, str, int]:
         """(amount in the currency, currency that the cell names, seconds that it is for or 0)."""
+        self._bound(field, cell)
         try:
             price = read.parse_price(cell, self._comma)
         except ValueError as error:
@@ -348,6 +356,8 @@ class RowReader:
         return f"{times} {self._template.zone}" if times else ""
 
     def _hours(self) -> str:
+        for field in ("hours", "hours_from", "hours_to"):
+            self._bound(field, self._cell(field))
         text = self._text("hours")
         if text:
             first, dash, last = text.replace("–", "-").partition("-")
@@ -372,6 +382,7 @@ class RowReader:
         cell = self._cell(field)
         if shown(cell).strip() in read.NOTHING:
             return None
+        self._bound(field, cell)
         text = shown(cell)
         proved = read.date_order(text)
         if proved and field in self._assumed:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from sidecar.adapters.deck_files.by_time import Part, steps_of
 from sidecar.adapters.deck_files.cells import Cell, shown
-from sidecar.adapters.deck_files.columns import KINDS_KEPT_MAX
+from sidecar.adapters.deck_files.columns import KINDS_KEPT_MAX, ROWS_MAX
+from sidecar.adapters.deck_files.files import FileRefusedError
 from sidecar.adapters.deck_files.reading import Reading
 from sidecar.adapters.deck_files.row import BY_TIME, TERM_NAMES, BadCellError, Priced, RowReader, Terms
 from sidecar.adapters.deck_files.tables import Header, Row
@@ -50,10 +51,13 @@ class Translation(RowReader):
         width = len(header.names)
         key_of = _key(columns)
         code_at, price_at = columns.get("prefix"), columns.get("price_per_minute")
-        plain_codes = not (self._template.prefix_strip or "country_code" in columns) and code_at is not None
+        plain_codes = (
+            "country_code" not in (columns.keys() | self._template.values.keys()) and code_at is not None
+        )
+        fronts = tuple(front for front in self._template.prefix_strip if front[:1].isdigit())
         by_time = any(name in columns or name in self._template.values for name in BY_TIME)
         plain = plain_codes and price_at is not None and "next_price" not in columns and not by_time
-        names, prices, terms, counts = self._names, self._prices, self._terms, self.counts
+        names, prices, terms, taken = self._names, self._prices, self._terms, 0
         name_at, default_at = columns.get("destination"), columns.get("default")
         plain = plain and name_at is not None and "network" not in columns
         add = reading.add
@@ -65,7 +69,7 @@ class Translation(RowReader):
                 else:
                     reading.refuse(number, None, f"{len(cells)} cells, but {width} columns are named")
                     continue
-            counts["rows"] += 1
+            taken += 1
             if plain and (default_at is None or not cells[default_at]):
                 # Nearly every row: a plain code, and nothing else that was not seen and found good before.
                 code, priced = cells[code_at], prices.get(cells[price_at])  # type: ignore[index]
@@ -80,6 +84,8 @@ class Translation(RowReader):
                     and code.__class__ is str
                     and code.isascii()
                     and code.isdigit()
+                    and not code.startswith(fronts)
+                    and len(self.first) == FIRST_ROWS
                 ):
                     add(code, name, priced.text, known.values, "")
                     continue
@@ -88,6 +94,7 @@ class Translation(RowReader):
                 self._row(number, key_of(cells))
             except BadCellError:
                 continue
+        self.counts["rows"] += taken
 
     def finish(self) -> None:
         """What can be said only now: prices by time, and dates that nothing settled."""
@@ -133,6 +140,8 @@ class Translation(RowReader):
         elif not priced.text and "steps" not in self._columns:
             self._refuse("price_per_minute", "", "is empty")
         if len(prefixes) > 1:
+            if self._reading.rates + len(prefixes) > ROWS_MAX:
+                raise FileRefusedError(f"has more than {ROWS_MAX} rates, with its lists and ranges")
             self.counts["prefixes of lists and ranges"] += len(prefixes)
         for prefix in prefixes:
             if len(self.first) < FIRST_ROWS:
