@@ -18,7 +18,7 @@ from tests.rig.listener import check_sequences, listening
 from tests.rig.node import until
 
 KEPT_BYTES = 48 << 20  # see native/memory.cpp
-FREE_BYTES = 24 << 20
+FREE_BYTES = 16 << 20
 CALLS_MAX = 2000
 
 

@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t reserve_bytes = 16 << 20;
 constexpr std::size_t least_bytes = 48 << 20;      // for Python, the journal and what is in no call
-constexpr std::size_t bytes_of_a_call = 48 << 10;  // what ending it takes, with its transactions until 64*T1 after it
+constexpr std::size_t bytes_of_a_call = 24 << 10;  // what ending it takes, with its transactions until 64*T1 after it
 constexpr int looks_for_each_at_the_system = 10;
 constexpr int waits_max = 500;
 constexpr useconds_t wait_us = 10'000;
