@@ -75,6 +75,7 @@ from sidecar.core.terms import NatCheck, TransportName
 from sidecar.ports import AuditFilter, OutboxState
 from sidecar.runtime.admin import ACCEPTING, Admin, Reread
 from sidecar.runtime.alarms import Alarms
+from sidecar.runtime.block_commands import blocks_of
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.clock_watch import ClockWatch
 from sidecar.runtime.deck_commands import put_in_force_at_start
@@ -171,7 +172,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         decks = Decks(settings.node.data_dir / "decks")
         await asyncio.to_thread(_keep_decks, decks, loaded.policy.decks, utc(clock.wall_ns()))
         policy = await put_in_force_at_start(
-            await with_stored_accounts(loaded.policy, store),
+            (await with_stored_accounts(loaded.policy, store)).with_blocks(await blocks_of(store.audit)),
             loaded.policy,
             decks,
             store.audit,

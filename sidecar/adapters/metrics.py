@@ -27,6 +27,7 @@ from sidecar.core.alarms import AlarmKind
 from sidecar.core.call import Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.gateway_health import Health
+from sidecar.core.records import is_charged
 from sidecar.core.registration import RegistrationState
 from sidecar.core.terms import ChargeSide
 from sidecar.ports import (
@@ -73,6 +74,15 @@ SUPPRESSED = Metric(
     "counter",
     "What calls whose CDR was kept back cost or would have cost, by the setting.",
     ("currency", "side", "reason", "setting"),
+)
+WAIVED_ACCOUNTS_MAX = 100
+OTHER_ACCOUNTS = "*"
+WAIVED = Metric(
+    "sidecar_waived_money",
+    "counter",
+    "What accounts would have paid for calls that a recording flag kept back, and that are not charged; "
+    f"those beyond the first {WAIVED_ACCOUNTS_MAX} are `{OTHER_ACCOUNTS}` together.",
+    ("account", "currency"),
 )
 PDD = Metric(
     "sidecar_post_dial_delay_seconds",
@@ -203,12 +213,14 @@ class Metrics:
     def __init__(self, *, wall_ns: Callable[[], int] = time.time_ns) -> None:
         self._wall_ns = wall_ns
         self.registry = registry = CollectorRegistry()
-        labelled = (ENDED, REFUSED, UNRATED, SUPPRESSED, BROKEN, UNKNOWN, ALARMS, ALARMS_LOST, GRANTS)
+        self._waived_accounts: set[str] = set()
+        labelled = (ENDED, REFUSED, UNRATED, SUPPRESSED, WAIVED, BROKEN, UNKNOWN, ALARMS, ALARMS_LOST, GRANTS)
         (
             self._ended,
             self._refused,
             self._unrated,
             self._suppressed,
+            self._waived,
             self._broken,
             self._unknown,
             self._alarms,
@@ -244,6 +256,14 @@ class Metrics:
                 if charge.total is not None and charge.total > 0:
                     labels = (charge.currency or "none", charge.side.value, reason, cdr.suppressed_by)
                     self._suppressed.of(*labels).inc(float(charge.total))
+                    if charge.side is ChargeSide.SELL and not is_charged(cdr.suppressed_by):
+                        account = self._waived_label(cdr.account)
+                        self._waived.of(account, charge.currency or "none").inc(float(charge.total))
+
+    def _waived_label(self, account: str) -> str:
+        if len(self._waived_accounts) < WAIVED_ACCOUNTS_MAX:
+            self._waived_accounts.add(account)
+        return account if account in self._waived_accounts else OTHER_ACCOUNTS
 
     def call_refused(self, detail: str, count: int = 1) -> None:
         self._refused.of(str(detail)).inc(count)

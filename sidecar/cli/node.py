@@ -86,8 +86,9 @@ def reload(
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Read the settings again and take over fraud rules, which look at the calls that are up, too; exchange
-    rates and margin floors, for the next calls; and what the TLS files hold, for the next handshakes. All
+    """Read the settings again and take over fraud rules, which look at the calls that are up, too; rules
+    about numbers, which end those that they forbid; rules about callers, hours and prices, exchange rates
+    and margin floors, for the next calls; and what the TLS files hold, for the next handshakes. All
     else waits for the next start; a mistake anywhere leaves all as it was (exit code 1)."""
     found = ask(socket, config, as_json, "node.reload", operator=operator or operator_name())
     if as_json:
@@ -99,6 +100,8 @@ def reload(
     typer.echo(f"{'in force' if found['changed'] else 'nothing changed'}: {rates} exchange rates")
     typer.echo(f"fraud rules: {found['fraud_rules']}")
     typer.echo(f"accounts whose terms changed: {found['account_terms']}")
+    if found["calls_ended"]:
+        typer.echo(f"{found['calls_ended']} calls were ended, to numbers that are blocked now")
     if found["certificates_renewed"]:
         typer.echo("in force: other TLS files")
     for name, floor in floors.items():

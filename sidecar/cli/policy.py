@@ -95,6 +95,61 @@ def lift(
         typer.echo(printable(f"{rule} holds {key} no longer"))
 
 
+Number = Annotated[str, typer.Argument(help="The called number; `4490*` is a beginning.")]
+Operator = Annotated[
+    str | None, typer.Option(help="Who does it, for the audit table.", show_default="the user")
+]
+
+
+@app.command("block")
+def block(
+    number: Number,
+    text: Annotated[str, typer.Option("--text", "--reason", help="Why, for the audit table.")],
+    operator: Operator = None,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Refuse calls to a number from now on, also where a list allows it, and end those that are up. It
+    outlasts a restart."""
+    who = operator or operator_name()
+    blocked = ask(socket, config, as_json, "policy.block", number=number, text=text, operator=who)
+    if as_json:
+        print_json(blocked)
+    else:
+        typer.echo(printable(f"{blocked['number']} is blocked; {blocked['ended']} calls were ended"))
+
+
+@app.command("unblock")
+def unblock(
+    number: Number,
+    text: Annotated[str, typer.Option("--text", "--reason", help="Why, for the audit table.")],
+    operator: Operator = None,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Take back a block that was set by command; what the settings block stays."""
+    who = operator or operator_name()
+    unblocked = ask(socket, config, as_json, "policy.unblock", number=number, text=text, operator=who)
+    if as_json:
+        print_json(unblocked)
+    else:
+        typer.echo(printable(f"{unblocked['number']} is blocked by command no longer"))
+
+
+@app.command("blocks")
+def blocks(as_json: JsonOption = False, socket: SocketOption = None, config: ConfigOption = None) -> None:
+    """Show the numbers that are blocked by command; `sidecar audit list --action policy.block` says by whom
+    and why."""
+    found = ask(socket, config, as_json, "policy.blocks")
+    if as_json:
+        print_json(found)
+        return
+    for pattern in found["blocks"]:
+        typer.echo(printable(pattern))
+
+
 @app.command("try")
 def try_(
     rule: Annotated[str, typer.Argument(help="The rule's name.")],

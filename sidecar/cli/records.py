@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -140,6 +141,79 @@ def search(
             typer.echo(f"there are more: --cursor {found['cursor']}")
     if not found["records"]:
         raise typer.Exit(Exit.NO.value)
+
+
+@app.command("suppressed")
+def suppressed(
+    account: Annotated[str | None, typer.Option(help="Whose calls.")] = None,
+    ended_from: Annotated[
+        str | None,
+        typer.Option("--from", "--since", help="Ended at or after, with an offset: 2026-11-01T00:00Z."),
+    ] = None,
+    ended_to: Annotated[str | None, typer.Option("--to", "--until", help="Ended before.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many, the latest first.")] = 1000,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show the calls whose record was kept back, by which setting, what they cost or would have cost, and the
+    sums by account, currency and setting. Exit code 1 where there are none."""
+    conditions = {
+        "suppressed": True,
+        "account": account,
+        "ended_from": _moment("--from", ended_from, as_json),
+        "ended_to": _moment("--to", ended_to, as_json),
+    }
+    records: list[dict[str, Any]] = []
+    cursor: str | None = None
+    with Daemon(socket, config, as_json) as daemon:
+        while len(records) < limit:
+            page = min(1000, limit - len(records))
+            found = daemon.ask("cdr.search", **conditions, limit=page, cursor=cursor)
+            records += found["records"]
+            cursor = found["cursor"]
+            if cursor is None:
+                break
+    sums = kept_back_sums(records)
+    if as_json:
+        print_json({"records": records, "sums": sums, "more": cursor is not None})
+    elif records:
+        print_table(
+            (*COLUMNS, "kept back by"), [(*summary(record), record["suppressed_by"]) for record in records]
+        )
+        print_table(
+            ("account", "kept back by", "charged", "calls>", "amount>", "currency"),
+            [tuple(one.values()) for one in sums],
+        )
+        if cursor is not None:
+            typer.echo(f"there are more than {limit}: --limit, or --to {records[-1]['ended_at']}")
+    if not records:
+        raise typer.Exit(Exit.NO.value)
+
+
+def kept_back_sums(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the account pays or would have paid, by account, setting and currency."""
+    from sidecar.core.amounts import EXACT
+    from sidecar.core.records import is_charged
+
+    sums: dict[tuple[str, str, str], tuple[int, Decimal]] = {}
+    for record in records:
+        for line in record["charges"]:
+            if line["side"] == "sell":
+                key = record["account"], record["suppressed_by"], line["currency"] or ""
+                calls, amount = sums.get(key, (0, Decimal(0)))
+                sums[key] = calls + 1, EXACT.add(amount, Decimal(line["total"] or 0))
+    return [
+        {
+            "account": who,
+            "suppressed_by": setting,
+            "charged": is_charged(setting),
+            "calls": calls,
+            "amount": f"{amount:f}",
+            "currency": currency,
+        }
+        for (who, setting, currency), (calls, amount) in sorted(sums.items())
+    ]
 
 
 @app.command("replay")

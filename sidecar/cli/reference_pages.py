@@ -46,7 +46,8 @@ _METRICS = """\
 # Metrics
 
 `http://<metrics.listen>/metrics`, for Prometheus. A counter has `_total` after its name, a histogram
-`_bucket`, `_sum` and `_count`. No label holds a phone number, an account or an address.
+`_bucket`, `_sum` and `_count`. No label holds a phone number or an address; one metric alone has accounts,
+`sidecar_waived_money`.
 """
 _DECKS = """\
 # Rate decks

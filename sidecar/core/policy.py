@@ -383,11 +383,35 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def with_deck(self, name: str, deck: Deck) -> Policy:
         return replace(self, decks={**self.decks, name: deck})
 
+    def static_rules(self) -> dict[str, frozenset[str]]:
+        """Those of `screening` as texts, by the settings that they are of; without those that are empty."""
+        found = {"blocked_numbers": self.blocked_numbers, "allowed_numbers": self.allowed_numbers}
+        for name, peer in self.peers.items():
+            found[f"peers.{name}.blocked_numbers"] = peer.numbers.blocked
+            found[f"peers.{name}.allowed_numbers"] = peer.numbers.allowed
+        for name, screening in self.screenings.items():
+            found |= {f"accounts.{name}.{rule}": said for rule, said in screening.told().items()}
+        return {name: said for name, said in found.items() if said}
+
+    def with_blocks(self, blocks: frozenset[str]) -> Policy:
+        return replace(self, blocks=blocks)
+
     def with_reread(self, read: Policy) -> Policy:
-        """This policy with the fraud rules, exchange rates and margin floors of another: those of the node
-        and, of the accounts that both know, theirs."""
+        """This policy with the fraud rules, exchange rates, margin floors and rules about numbers, callers,
+        hours and prices of another: those of the node and, of the peers and accounts that both know,
+        theirs."""
         return replace(
             self,
+            blocked_numbers=read.blocked_numbers,
+            allowed_numbers=read.allowed_numbers,
+            peers={
+                name: replace(peer, numbers=read.peers[name].numbers) if name in read.peers else peer
+                for name, peer in self.peers.items()
+            },
+            screenings={
+                **{name: known for name, known in self.screenings.items() if name not in read.accounts},
+                **{name: new for name, new in read.screenings.items() if name in self.accounts},
+            },
             fraud_rules=read.fraud_rules,
             exchange=read.exchange,
             margin_floor=read.margin_floor,

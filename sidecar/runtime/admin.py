@@ -42,6 +42,7 @@ from sidecar.ports import (
     Suspense,
 )
 from sidecar.runtime.account_commands import AccountCommands
+from sidecar.runtime.block_commands import BlockCommands
 from sidecar.runtime.call_commands import CallCommands
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.deck_commands import DeckCommands, DeckSource
@@ -59,6 +60,7 @@ SettingsSource = Callable[[], "Reread | Sequence[str]"]
 Renewal = Callable[[], Awaitable["bool | Sequence[str]"]]
 
 ERRORS_SHOWN_MAX = 10
+RULES_TOLD_MAX = 100  # of each list that has changed, in the audit table
 ACCEPTING = "accepting"  # the state of a node that takes new calls
 
 _T = TypeVar("_T")
@@ -101,6 +103,7 @@ class Admin:
         renew_certificates: Renewal | None = None,
     ) -> None:
         self.call = CallCommands(calls, audit, clock)
+        self.blocks = BlockCommands(calls, audit)
         self.accounts = AccountCommands(calls, accounts, clock)
         self.fraud = FraudCommands(calls.fraud, audit)
         self.records = RecordCommands(calls, records, revisions, status, replayer, replays, clock)
@@ -130,6 +133,7 @@ class Admin:
             **self.decks.methods(),
             **self.accounts.methods(),
             **self.fraud.methods(),
+            **self.blocks.methods(),
             **self.records.methods(),
             **self.dead_letters.methods(),
             **self.journal.methods(),
@@ -154,7 +158,8 @@ class Admin:
         return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
 
     async def node_reload(self, wanted: say.NodeReloadParams, operator: Operator) -> say.NodeReloaded:
-        """Fraud rules, which look at the calls that are up, too; exchange rates, margin floors and terms of
+        """Fraud rules, which look at the calls that are up, too; rules about numbers, which end those that
+        they forbid; rules about callers, hours and prices, exchange rates, margin floors and terms of
         accounts, for calls and attempts that begin from now on; and TLS files, for handshakes to come. What
         is wrong in any of them refuses them whole."""
         if self._settings is None:
@@ -182,6 +187,7 @@ class Admin:
                     lambda: self._calls.reread(found),
                 )
             await self.accounts.take_over(terms, operator)
+            ended = await asyncio.shield(self._calls.end_forbidden()) if read.changed else 0
         log.info("settings_reloaded", operator=operator.name, changed=read.changed, **read.after)
         return say.NodeReloaded(
             exchange_rates=len(read.found.policy.exchange),
@@ -189,6 +195,7 @@ class Admin:
             fraud_rules=len(read.found.policy.fraud_rules),
             changed=read.changed or bool(terms),
             account_terms=len(terms),
+            calls_ended=ended,
             certificates_renewed=renewed,
             warnings=tuple(read.found.warnings),
         )
@@ -276,7 +283,7 @@ def _reloaded(settings: SettingsSource, policy: Policy) -> _Reloaded | Sequence[
     return _Reloaded(
         found,
         floors,
-        bool(differ) or after.exchange != policy.exchange or after.fraud_rules != policy.fraud_rules,
+        bool(differ) or after.exchange != policy.exchange or bool(_other_rules(policy, after)),
         {
             "exchange_rates": len(policy.exchange),
             "margin_floors": {name: floors_before.get(name) for name in differ},
@@ -291,11 +298,16 @@ def _reloaded(settings: SettingsSource, policy: Policy) -> _Reloaded | Sequence[
 
 
 def _other_rules(policy: Policy, other: Policy) -> dict[str, object]:
-    """The fraud rules of the one that are not in the other, where there are any in either."""
-    if policy.fraud_rules == other.fraud_rules:
-        return {}
-    said = {rule.name: str(rule) for rule in policy.fraud_rules if rule not in other.fraud_rules}
-    return {"fraud_rules": said}
+    """The rules of the one that are not in the other, where the two differ."""
+    said: dict[str, object] = {}
+    if policy.fraud_rules != other.fraud_rules:
+        fraud_rules = {rule.name: str(rule) for rule in policy.fraud_rules if rule not in other.fraud_rules}
+        said["fraud_rules"] = fraud_rules
+    mine, theirs = policy.static_rules(), other.static_rules()
+    for name in sorted(mine.keys() | theirs):
+        if mine.get(name) != theirs.get(name):
+            said[name] = sorted(mine.get(name, frozenset()) - theirs.get(name, frozenset()))[:RULES_TOLD_MAX]
+    return said
 
 
 def _margin_floors(policy: Policy) -> dict[str, str | None]:

@@ -442,6 +442,24 @@ class Calls:
         )
         return list(islice(calls, calls_max))
 
+    async def end_forbidden(self) -> int:
+        """End the live calls to numbers that may not be called any more."""
+        policy = self.policy
+
+        def rule_of(call: Call) -> str | None:
+            return policy.number_rule(call.pricing.number, call.account.name, call.invite.peer)
+
+        ended = 0
+        for rule in sorted(
+            {rule for call in await self.where(_is_ended_by_rules) if (rule := rule_of(call))}
+        ):
+            ended += await self.release_where(
+                lambda call, rule=rule: _is_ended_by_rules(call) and rule_of(call) == rule,  # type: ignore[misc]
+                Detail.NUMBER_BLOCKED,
+                rule,
+            )
+        return ended
+
     async def where(self, predicate: Callable[[Call], bool]) -> Sequence[Call]:
         """The live calls that it holds of, the oldest first; some are looked at in each turn of the loop."""
         return [call async for call in _in_turns(self.live(), CALLS_LOOKED_AT_PER_TURN) if predicate(call)]
@@ -604,6 +622,10 @@ async def _in_turns(calls: Sequence[Call], per_turn: int = CALLS_PER_TURN) -> As
         for call in calls[start : start + per_turn]:
             yield call
         await asyncio.sleep(0)
+
+
+def _is_ended_by_rules(call: Call) -> bool:
+    return not call.is_emergency
 
 
 def _caller(invite: InviteReceived) -> tuple[str, ...]:

@@ -95,6 +95,7 @@ Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 # A called or calling number, or the beginning of one with `*` after it.
 NumberPattern = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
+BlockPattern = Annotated[str, msgspec.Meta(pattern=r"^(\+?[0-9#]{1,32}\*?|\*)$")]
 PeerName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 GatewayName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 
@@ -343,6 +344,20 @@ class PolicyLiftParams(Params, frozen=True, kw_only=True):
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTABLE)]
 
 
+class PolicyBlockParams(Params, frozen=True, kw_only=True):
+    """Refuse calls to this number, or with `*` after it to all that begin so, and end those that are up."""
+
+    number: BlockPattern
+    operator: OperatorName
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTABLE)]
+
+
+class PolicyUnblockParams(Params, frozen=True, kw_only=True):
+    number: BlockPattern
+    operator: OperatorName
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTABLE)]
+
+
 class DeadLetterListParams(Params, frozen=True, kw_only=True):
     after_seq: Seq = 0
     limit: Rows = 100
@@ -534,6 +549,7 @@ class NodeReloaded(Result, frozen=True, kw_only=True):
     exchange_rates: int
     margin_floors: dict[str, str | None]
     fraud_rules: int = 0  # that are in force
+    calls_ended: int = 0  # that were up, and that a rule about numbers forbids now
     changed: bool  # whether anything of these differs from what was in force
     account_terms: int = 0  # accounts whose terms changed
     certificates_renewed: bool = False
@@ -725,6 +741,21 @@ class PolicyShown(Result, frozen=True, kw_only=True):
 
     fraud_rules: tuple[FraudRuleShown, ...]
     held: tuple[HeldShown, ...]
+
+
+class PolicyBlocked(Result, frozen=True, kw_only=True):
+    number: str  # without its +
+    ended: int  # calls that were up
+
+
+class PolicyUnblocked(Result, frozen=True, kw_only=True):
+    number: str
+
+
+class PolicyBlocks(Result, frozen=True, kw_only=True):
+    """By command; those of the settings are not among them."""
+
+    blocks: tuple[str, ...]
 
 
 class PolicyLifted(Result, frozen=True, kw_only=True):

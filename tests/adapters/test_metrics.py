@@ -12,11 +12,11 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.adapters.metrics import Metrics, MetricsError
+from sidecar.adapters.metrics import WAIVED_ACCOUNTS_MAX, Metrics, MetricsError
 from sidecar.core.call import Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.gateway_health import Health
-from sidecar.core.records import cdr_of
+from sidecar.core.records import NO_CDR, cdr_of
 from sidecar.core.registration import RegistrationState
 from sidecar.core.servers import Server
 from sidecar.core.terms import Detail, HangupOrigin, TransportName
@@ -119,6 +119,18 @@ def test_suppressed_money_is_told_by_currency_and_by_what_kept_it_back(page: Pag
     ) == pytest.approx(float(total))
 
 
+def test_what_is_not_charged_is_told_by_account_and_of_a_bounded_number_of_them(page: Page) -> None:
+    cdr = credit_used_up()
+    for number in range(WAIVED_ACCOUNTS_MAX + 3):
+        page.metrics.call_ended(replace(cdr, account=f"a{number}"))
+    charged = replace(cdr, account="a0", suppressed_by=NO_CDR)
+    page.metrics.call_ended(charged)
+    total = float(cdr.charges[0].total or 0)
+    for account, calls in (("a0", 1), (f"a{WAIVED_ACCOUNTS_MAX - 1}", 1), ("*", 3)):
+        waived = page.value("sidecar_waived_money_total", account=account, currency="EUR")
+        assert waived == pytest.approx(calls * total), account
+
+
 def test_refusals_commits_and_defects_are_counted(page: Page) -> None:
     page.metrics.call_refused(Detail.NUMBER_BLOCKED)
     page.metrics.call_refused(Detail.NUMBER_BLOCKED, 41)
@@ -195,10 +207,11 @@ def test_it_is_shown_when_a_certificate_ends(page: Page) -> None:
     assert page.value("sidecar_tls_refusals_total") == 1
 
 
-def test_no_number_account_or_address_is_shown(page: Page) -> None:
+def test_no_number_or_address_is_shown_and_accounts_by_one_metric_alone(page: Page) -> None:
     page.metrics.call_ended(caller_hung_up())
     page.metrics.call_ended(credit_used_up())
-    text = page.text
+    lines = page.text.splitlines()
+    text = "\n".join(line for line in lines if not line.startswith("sidecar_waived_money"))
     for secret in ("4915112345678", "4930123456", "acme", "198.51.100"):
         assert secret not in text
 

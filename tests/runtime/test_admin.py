@@ -19,14 +19,16 @@ from sidecar.adapters.deck_files import read_deck
 from sidecar.core.account_rules import AccountFrom, AccountRule, AccountRules
 from sidecar.core.account_terms import AccountKind
 from sidecar.core.audit import Operator
-from sidecar.core.commands import Release
+from sidecar.core.commands import Reject, Release
 from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.records import utc
 from sidecar.core.rerate import rerate
+from sidecar.core.screening import NumberLists, Screening
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
-from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, ServerReason
+from sidecar.core.terms import ChargeSide, Detail, Disposition, HangupOrigin, ServerReason
 from sidecar.ports import UnavailableError
 from sidecar.runtime.admin import Admin, Reread
+from sidecar.runtime.block_commands import blocks_of
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode_json
 from sidecar.wire.control import CommandError, ErrorCode
@@ -131,6 +133,58 @@ async def test_what_is_released_is_one_call_or_those_of_a_condition(
     with pytest.raises(CommandError, match="either") as refused:
         await node.admin.call.release(say.CallReleaseParams(operator="ann", **given), ANN)
     assert refused.value.code is ErrorCode.INVALID_PARAMS
+
+
+def blocking(number: str) -> say.PolicyBlockParams:
+    return say.PolicyBlockParams(number=number, operator="ann", text="fraud wave")
+
+
+async def test_a_number_that_is_blocked_ends_its_calls_and_stays_blocked(node: Node) -> None:
+    hit, other = await node.up("00449001"), await node.up("0049301")
+    blocked = await node.admin.blocks.block(blocking("+0044900*"), ANN)
+    assert (blocked.number, blocked.ended) == ("0044900*", 1)
+    assert [call.call_id for call in node.calls.live()] == [other]
+    await node.closed(1)
+    [record] = (await node.admin.records.show(say.CdrShowParams(call_id=hit), ANN)).records
+    cdr = decode_json(bytes(record))
+    assert (cdr.detail, cdr.rule, cdr.disposition) == (
+        Detail.NUMBER_BLOCKED,
+        "block 0044900*",
+        Disposition.ANSWERED,
+    )
+    node.calls.on_bridge_events([node.invite(9, "00449002", "demo")])
+    refused = [one for one in node.bridge.sent if isinstance(one, Reject)]
+    assert [(one.sip_code, one.text) for one in refused] == [(403, "number_blocked")]
+    assert await blocks_of(node.store.audit) == {"0044900*"}, "what a start finds"
+    wanted = say.PolicyUnblockParams(number="0044900*", operator="ann", text="over")
+    await node.admin.blocks.unblock(wanted, ANN)
+    assert await blocks_of(node.store.audit) == node.calls.policy.blocks == frozenset()
+    await node.admin.blocks.block(blocking("0044900*"), ANN)
+    assert (await node.admin.blocks.list(say.Nothing(), ANN)).blocks == ("0044900*",)
+    assert await blocks_of(node.store.audit) == {"0044900*"}
+
+
+async def test_what_cannot_be_blocked_or_unblocked_is_refused(node: Node) -> None:
+    node.calls.change_policy(lambda policy: replace(policy, emergency_numbers=frozenset({"112"})))
+    with pytest.raises(CommandError, match="emergency"):
+        await node.admin.blocks.block(blocking("112"), ANN)
+    with pytest.raises(CommandError, match="not blocked by command"):
+        await node.admin.blocks.unblock(say.PolicyUnblockParams(number="1", operator="a", text="b"), ANN)
+    assert node.calls.policy.blocks == frozenset()
+
+
+async def test_rules_that_are_read_again_end_the_calls_that_they_forbid(node: Node) -> None:
+    await node.up("00449001")
+    kept = await node.up("0049301")
+    policy = node.calls.policy
+    screenings = {"demo": Screening(numbers=NumberLists(blocked=frozenset({"0044*"})))}
+    node.settings = Reread(policy=replace(policy, screenings=screenings))
+    reloaded = await node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN)
+    assert (reloaded.changed, reloaded.calls_ended) == (True, 1)
+    assert [call.call_id for call in node.calls.live()] == [kept]
+    [noted] = (await node.admin.audit_list(say.AuditListParams(action="node.reload"), ANN)).entries
+    after = msgspec.json.decode(bytes(noted.after))
+    assert after["accounts.demo.blocked_numbers"] == ["0044*"]
 
 
 async def test_drain_refuses_new_calls_and_lets_live_ones_go_on(node: Node) -> None:
@@ -515,6 +569,9 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "cdr.search",
         "cdr.replay",
         "policy.lift",
+        "policy.block",
+        "policy.unblock",
+        "policy.blocks",
         "policy.show",
         "audit.list",
         "rerate.apply",

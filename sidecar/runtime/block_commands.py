@@ -1,0 +1,83 @@
+"""Numbers that people block while the node runs: for new calls at once, and calls that are up are ended. They
+outlast a restart: the audit table, which holds each of these commands, is what they are made of anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from sidecar.core.audit import Change, Operator
+from sidecar.core.screening import pattern_of
+from sidecar.ports import AuditFilter, AuditTrail
+from sidecar.runtime.calls import Calls
+from sidecar.wire import control as say
+from sidecar.wire.control import CommandError, ErrorCode, Method
+
+BLOCK, UNBLOCK = "policy.block", "policy.unblock"  # what the audit table calls them
+BLOCKS_MAX = 10_000
+_PAGE = 1_000
+
+
+async def blocks_of(audit: AuditTrail) -> frozenset[str]:
+    """The patterns that are blocked by command, as the commands so far leave them."""
+    last = {BLOCK: dict[str, int](), UNBLOCK: dict[str, int]()}  # the last entry by pattern
+    for action, entries in last.items():
+        after = 0
+        while page := await audit.list(after, _PAGE, AuditFilter(action=action)):
+            entries.update((one.change.subject, one.entry) for one in page)
+            after = page[-1].entry
+    return frozenset(
+        pattern for pattern, entry in last[BLOCK].items() if entry > last[UNBLOCK].get(pattern, 0)
+    )
+
+
+class BlockCommands:
+    def __init__(self, calls: Calls, audit: AuditTrail) -> None:
+        self._calls = calls
+        self._audit = audit
+
+    def methods(self) -> Mapping[str, Method]:
+        return {
+            BLOCK: Method(say.PolicyBlockParams, self.block),
+            UNBLOCK: Method(say.PolicyUnblockParams, self.unblock),
+            "policy.blocks": Method(say.Nothing, self.list),
+        }
+
+    async def block(self, wanted: say.PolicyBlockParams, operator: Operator) -> say.PolicyBlocked:
+        """A number that is blocked already is blocked again: calls that are up may have been let through."""
+        pattern, policy = pattern_of(wanted.number), self._calls.policy
+        if pattern in policy.emergency_numbers:
+            raise CommandError(
+                ErrorCode.REFUSED, f"{pattern} is an emergency number: its calls are never refused"
+            )
+        if len(policy.blocks) >= BLOCKS_MAX and pattern not in policy.blocks:
+            raise CommandError(
+                ErrorCode.REFUSED, f"{BLOCKS_MAX} numbers are blocked: put more of them in the settings"
+            )
+        change = Change(operator=operator, action=BLOCK, subject=pattern, text=wanted.text)
+
+        async def noted_and_ended() -> int:
+            await self._note(change, frozenset.union, pattern)
+            return await self._calls.end_forbidden()
+
+        return say.PolicyBlocked(number=pattern, ended=await asyncio.shield(noted_and_ended()))
+
+    async def unblock(self, wanted: say.PolicyUnblockParams, operator: Operator) -> say.PolicyUnblocked:
+        pattern = pattern_of(wanted.number)
+        if pattern not in self._calls.policy.blocks:
+            text = f"{pattern} is not blocked by command: `sidecar policy blocks` shows what is"
+            raise CommandError(ErrorCode.NOT_FOUND, text)
+        change = Change(operator=operator, action=UNBLOCK, subject=pattern, text=wanted.text)
+        await asyncio.shield(self._note(change, frozenset.difference, pattern))
+        return say.PolicyUnblocked(number=pattern)
+
+    async def list(self, _: say.Nothing, __: Operator) -> say.PolicyBlocks:
+        return say.PolicyBlocks(blocks=tuple(sorted(self._calls.policy.blocks)))
+
+    async def _note(
+        self, change: Change, make: Callable[[frozenset[str], frozenset[str]], frozenset[str]], pattern: str
+    ) -> None:
+        await self._audit.write(change)
+        changed = partial(make, self._calls.policy.blocks)
+        self._calls.change_policy(lambda policy: policy.with_blocks(changed(frozenset({pattern}))))
