@@ -38,19 +38,18 @@ def run(
     from sidecar import wiring
     from sidecar.adapters.broker import BrokerError
     from sidecar.adapters.control import ControlSocketError
-    from sidecar.adapters.deck_store import DeckStoreError
     from sidecar.adapters.logs import configure
     from sidecar.adapters.metrics import MetricsError
     from sidecar.adapters.sqlite import StoreError
     from sidecar.b2bua.hook import HookError
     from sidecar.config import ConfigError, load, machine
-    from sidecar.ports import AccountError
+    from sidecar.ports import AccountError, DeckError
 
     expected = (
         AccountError,
         BrokerError,
         ControlSocketError,
-        DeckStoreError,
+        DeckError,
         HookError,
         MetricsError,
         StoreError,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -175,17 +176,23 @@ class DeckCommands:
             return
         while True:
             self._changed.clear()
-            due = await asyncio.to_thread(self._next_due)
-            now = self._now()
-            if due is not None and due[1].at - now <= timedelta(seconds=READY_BEFORE_S):
-                await self._come(*due)
-                continue
-            wait_s = LOOK_AGAIN_S if due is not None else None
             try:
-                async with asyncio.timeout(wait_s):
+                is_waiting = await self._look()
+            except Exception:
+                # Whatever it is (the file, the disk, the journal), calls go on, and it is tried again.
+                log.exception("decks_to_come_unread")
+                is_waiting = True
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_AGAIN_S if is_waiting else None):
                     await self._changed.wait()
-            except TimeoutError:
-                pass
+
+    async def _look(self) -> bool:
+        """Puts in force what is due; whether something is to come."""
+        while (due := await asyncio.to_thread(self._next_due)) is not None:
+            if due[1].at - self._now() > timedelta(seconds=READY_BEFORE_S):
+                return True
+            await self._come(*due)
+        return False
 
     async def _come(self, name: str, activation: Activation) -> None:
         book = self._stored()
@@ -194,12 +201,16 @@ class DeckCommands:
             try:
                 async with asyncio.timeout(min(left_s, LOOK_AGAIN_S)):
                     await self._changed.wait()
+                self._changed.clear()
                 return  # it may have been taken back: look again
             except TimeoutError:
                 pass
         async with self._reloading:
             history = (await asyncio.to_thread(book.histories)).get(name, ())
             if activation not in history:
+                return
+            if in_force(history, self._now()) != activation:  # a later one is: it came, and is over
+                await note_came(book, self._audit, name, activation)
                 return
             wrong: Sequence[str] = found if not isinstance(found, Deck) else ()
             if isinstance(found, Deck):
@@ -209,8 +220,10 @@ class DeckCommands:
                 await asyncio.to_thread(book.refuse, name, activation, why)
                 log.error("deck_refused", name=name, revision=activation.revision, text=why)
                 return
-            self._swap(name, found)
-            log.info("deck_in_force", name=name, revision=found.revision, rates=len(found))
+            known = self._calls.policy.decks.get(name)
+            if known is None or known.revision != found.revision:
+                self._swap(name, found)
+                log.info("deck_in_force", name=name, revision=found.revision, rates=len(found))
             await note_came(book, self._audit, name, activation)
 
     def _next_due(self) -> tuple[str, Activation] | None:
@@ -370,10 +383,13 @@ async def put_in_force_at_start(
                         " puts another in force"
                     )
             break
-        for one in history:
-            noted = one if one.noted else await _note_command(book, audit, name, one)
-            if noted.at <= now and not noted.came and not noted.refused:
-                await note_came(book, audit, name, noted)
+        try:
+            for one in history:
+                noted = one if one.noted else await _note_command(book, audit, name, one)
+                if noted.at <= now and not noted.came and not noted.refused:
+                    await note_came(book, audit, name, noted)
+        except Exception:  # a disk that fails: what is in force is in force, and is noted when it is better
+            log.exception("deck_not_noted", name=name)
         if deck is not None:
             policy = policy.with_deck(name, deck)
     return policy

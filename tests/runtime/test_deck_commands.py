@@ -133,6 +133,23 @@ async def test_a_deck_to_come_comes_at_its_time_and_not_before(here: Place) -> N
     assert [entry[0] for entry in await here.told()] == ["deck.activate", "deck.in_force"]
 
 
+async def test_a_file_that_cannot_be_read_for_a_while_ends_nothing(here: Place, tmp_path: Path) -> None:
+    revision = here.deck("6")
+    await here.activate(revision, NOW + HOUR)
+    file = tmp_path / "data" / "decks" / "active.json"
+    kept = file.read_bytes()
+    file.write_bytes(b"{")
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(here.node.admin.decks.watch(), name="decks")
+        here.node.clock.pass_ms(3_600_000)
+        await asyncio.sleep(0.2)
+        assert not watching.done()
+        file.write_bytes(kept)
+        while here.in_force != revision:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        watching.cancel()
+
+
 async def test_a_deck_whose_time_came_while_no_daemon_ran_is_in_force_at_the_start(here: Place) -> None:
     revision = here.deck("6")
     await here.activate(revision, NOW + HOUR)
