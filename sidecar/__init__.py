@@ -5,6 +5,7 @@
     call              runtime/calls    the table of calls: asks `decide`, and carries out what it says
     call state        core/decide      decide(call, event, given) -> (call, commands); a table
     account           core/admit       whose call it is (core/account_rules), its price, why it is refused
+                                       (by whom core/screening, by which limit core/capacity)
     route             core/routing     which gateways in which order; a group is drawn from by weight
     hangup origin     core/hangup      who ended it, why, until when it is billed; a table
     rating            core/rating      charge(), over core/numbers (stripping) and core/tariff (prefixes)

@@ -233,6 +233,8 @@ def is_emergency_call(invite: InviteReceived, policy: Policy) -> bool:
 def may_be_sent(user: str, call: Call, policy: Policy) -> bool:
     """Whether a number that is not the one dialled (a redirection's) may be called in its place."""
     number = _number(replace(call.invite, request_user=user), call.account, policy)
+    if call.is_emergency:
+        return user != ""
     return user != "" and policy.number_rule(number, call.account.name, call.invite.peer) is None
 
 

@@ -169,7 +169,7 @@ def _next_attempt(call: Call, event: RouteFailed, challenged: bool, given: Given
     # question to the caller, nor when A has heard early media.
     if not (event.early_media_relayed or event.sip_code >= 600 or challenged):
         for place, target in enumerate(call.redirects, start=1):
-            gateway = free_gateways((target.gateway,), given, event.mono_ns)
+            gateway = free_gateways((target.gateway,), given, event.mono_ns, even_full=call.is_emergency)
             if above_margin_floor(gateway, call, policy, event, target.user):
                 call = replace(call, redirects=call.redirects[place:])
                 server = server_for(gateway[0], call, given, target.user)

@@ -1079,6 +1079,14 @@ def test_an_emergency_number_is_one_exactly_as_it_is_dialled(dialled: str, is_on
         assert call.pricing.free
 
 
+def test_an_emergency_call_goes_where_a_redirection_sends_it_whatever_is_blocked() -> None:
+    policy = policy_of(emergency_numbers=frozenset({"112"}), blocked_numbers=frozenset({"49*"}))
+    for dialled, allowed in (("112", True), ("44123", False)):
+        call, _ = open_call(world.call_id(), world.invite(0, number=dialled), Given(policy, Load()))
+        assert may_be_sent("4930110", call, policy) is allowed
+        assert not may_be_sent("", call, policy)
+
+
 def test_an_unlisted_source_makes_no_emergency_call() -> None:
     policy = policy_of(emergency_numbers=frozenset({"112"}))
     for detail, marked in ((Detail.SOURCE_NOT_ALLOWED, False), (Detail.JOURNAL, True)):
