@@ -923,15 +923,19 @@ def test_a_column_settles_which_number_is_the_day(tmp_path: Path) -> None:
         read = lists(tmp_path, "P;R;From;To\n" + rows, dated(order))
         return [f"{one.effective_from:%d.%m}" for one in read.deck]
 
+    read = lists(tmp_path, "P;R;From;To\n44;1;01/02/2026;\n45;1;02/13/2026;\n", dated())
+    assert "From is MM/DD/YYYY, as one of its dates shows" in read.notes
     assert starts("01/02/2026", "13/02/2026") == ["01.02", "13.02"]
     assert starts("13/02/2026", "01/02/2026") == ["13.02", "01.02"]
     assert starts("01/02/2026", "02/13/2026", "03/04/2026") == ["02.01", "13.02", "04.03"]
     assert starts("01/02/2026", order="MM/DD/YYYY") == ["02.01"]
     assert starts("05/05/2026") == ["05.05"]
     (found,) = refused(tmp_path, "P;R;From;To\n44;1;01/02/2026;\n45;1;03/04/2026;\n", dated())
-    assert found.startswith("row 2, column From: '01/02/2026' is a date that can be read two ways: dates = ")
+    assert found.startswith(
+        "row 2, column From: '01/02/2026' could be 1.2. or 2.1.: --set dates=DD/MM/YYYY or --set"
+    )
     (found,) = refused(tmp_path, "P;R;From;To\n44;1;13/02/2026;01/02/2027\n", dated())
-    assert found.startswith("row 2, column To: '01/02/2027' is a date that can be read two ways")
+    assert found.startswith("row 2, column To: '01/02/2027' could be 1.2. or 2.1.: --set dates=")
     (found,) = refused(tmp_path, "P;R;From;To\n44;1;13/02/2026;\n45;1;02/13/2026;\n", dated())
     assert found == "row 3, column From: '02/13/2026' is no date, as DD/MM/YYYY"
 

@@ -155,6 +155,49 @@ def test_a_bad_mapping_is_exit_code_2(node: Node, words: tuple[str, ...], text: 
     assert text in result.stderr
 
 
+LIST = "Our list\n\nDestination,Dial Code,Rate (EUR/min),Increment\nUK,44,0.02,60/60\nall prices net,,,\n"
+
+
+def test_a_list_is_guessed_and_it_is_said_what_was_taken_for_what(node: Node) -> None:
+    file = node.file("list.csv", LIST)
+    shown = node.run("import", file, "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    assert "template   carrier-az, guessed" in shown.stdout
+    assert "prefix = Dial Code" in shown.stdout
+    assert "row 4      prefix 44, destination UK, price_per_minute 0.02" in shown.stdout
+    said = node.json("import", file, "--dry-run")
+    assert said["columns"]["currency"] == "EUR, as 'Rate (EUR/min)' says"
+    assert said["counts"] == {"rates": 1, "rows": 1}
+    assert (said["first"][0]["row"], said["first"][0]["initial_s"]) == (4, "60")
+    assert node.json("import", file, "--template", "carrier-az")["revision"] == said["revision"]
+
+
+def test_two_possible_readings_are_exit_code_2(node: Node) -> None:
+    text = "Prefix,Rate,New Rate,Increment,Currency,Effective Date\n44,1,2,60/60,EUR,01/02/2026\n"
+    asked = node.run("import", node.file("list.csv", text))
+    assert (asked.exit_code, "price_per_minute could be 'Rate' or 'New Rate'" in asked.stderr) == (2, True)
+    file = node.file("list.csv", text.replace("New Rate", "Note"))
+    asked = node.run("import", file)
+    assert (asked.exit_code, "--set dates=DD/MM/YYYY or --set dates=MM/DD/YYYY" in asked.stderr) == (2, True)
+    assert node.json("import", file, "--set", "dates=DD/MM/YYYY")["rates"] == 1
+
+
+def test_templates_are_listed_and_shown_to_copy(node: Node) -> None:
+    listed = CliRunner().invoke(app, ["templates", "--json"])
+    names = [one["name"] for one in json.loads(listed.stdout)]
+    assert {"own", "any", "carrier-az", "records"} <= set(names)
+    mine = node.file("mine.toml", CliRunner().invoke(app, ["templates", "carrier-az"]).stdout)
+    assert node.json("import", node.file("list.csv", LIST), "--template", mine)["rates"] == 1
+    assert CliRunner().invoke(app, ["templates", "none"]).exit_code == 2
+
+
+def test_a_template_is_not_saved_through_a_link(node: Node) -> None:
+    link = node.folder / "link.toml"
+    link.symlink_to(node.folder / "elsewhere.toml")
+    result = node.run("import", node.file("list.csv", LIST), "--dry-run", "--save-template", link)
+    assert (result.exit_code, (node.folder / "elsewhere.toml").exists()) == (2, False)
+
+
 EUR = f"{HEAD}\n44,Exampleland,EUR,0,0.60,1,1\n33,Otherland,EUR,0,0.70,1,1\n"
 DATED = f"{HEAD},effective_from"
 SETTINGS = """

@@ -281,7 +281,7 @@ def _number(text: str, decimal_comma: bool | None) -> Decimal:
     if decimal_comma is None and comma and not point:
         if comma == 1 and _is_grouped(mantissa, ","):
             raise ValueError(
-                "has a comma that could be either: decimal_comma = true or false says what it is"
+                "has a comma that could be either: --set decimal_comma=true or false says what it is"
             )
         decimal_comma = comma == 1
     if decimal_comma is None and comma and point:
@@ -422,8 +422,9 @@ def parse_date(cell: Cell, order: str, zone: str) -> datetime:
             return _at(found, first, second, zone)
         order = proved or order or ("" if first != second else DATE_ORDERS[0])
         if not order:
+            both = f"{first}.{second}. or {second}.{first}."
             raise TwoWaysError(
-                f"is a date that can be read two ways: dates = {' or '.join(DATE_ORDERS)} says which"
+                f"could be {both}: --set dates={' or --set dates='.join(DATE_ORDERS)} says which"
             )
         day, month = (first, second) if order == DATE_ORDERS[0] else (second, first)
         return _at(found, day, month, zone)

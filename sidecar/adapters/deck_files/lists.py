@@ -140,6 +140,8 @@ def read_list(path: Path, choice: Choice, name_of: Callable[[str], str] | None =
 
     attempt, work = settle(path, choice.templates(), choice.is_guess, begin, name_of)
     deck = attempt.reading.deck()
+    for field, order in work.settled.items():
+        attempt.notes[f"{attempt.took.get(field, field)} is {order}, as one of its dates shows"] = None
     if not len(deck) and not work.ended:
         attempt.reading.refuse(None, None, "has no rates")
         attempt.reading.check()

@@ -374,6 +374,11 @@ class RowReader:
             self._refuse(field, f"{shown(ends[0])}-{shown(ends[1])}", str(error))
         return "" if (begin, end) == ("00:00", "24:00") else f"{begin}-{end}"
 
+    @property
+    def settled(self) -> dict[str, str]:
+        """Columns of dates that one of their own dates settled, and how they are read."""
+        return {field: order for field, order in self._orders.items() if order and not self._template.dates}
+
     def _refuse_unsettled_dates(self) -> None:
         for field, (number, words, reason) in self._assumed.items():
             self._reading.refuse(number, field, f"{words!r} {reason}")
