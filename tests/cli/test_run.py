@@ -88,7 +88,9 @@ async def test_whatever_the_umask_and_whatever_was_there_its_data_is_for_this_us
     deck = tmp_path / "deck.csv"
     deck.write_text(f"{HEAD}\n44,,GBP,0,0.12,60,60\n")
     with umask(0):
-        assert (await sidecar("deck", "import", str(deck), "--activate", "sell", cwd=tmp_path)).exit_code == 0
+        assert (
+            await sidecar("deck", "import", str(deck), "--activate", "sell", "--new", cwd=tmp_path)
+        ).exit_code == 0
         assert loose(data) == {}
         async with Running(tmp_path, umask=0) as daemon:
             assert [line for line in daemon.log if line["event"] == "data_dir_tightened"] == []
