@@ -10,6 +10,7 @@ from typing import Any
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from sidecar.adapters.sqlite.audit import ENTRIES_MAX
 from sidecar.adapters.sqlite.batch import Batch
@@ -43,7 +44,8 @@ async def test_an_account_that_is_made_is_noted_once(tmp_path: Path) -> None:
             await accounts.create(terms_of("acme", "USD"), made)
         await accounts.create(terms_of("silent"))
         [entry] = await watched.store.audit.list()
-        assert (entry.entry, entry.change) == (1, made)
+        # What it was made with is noted by the store, whatever whoever asked had to say of it.
+        assert (entry.entry, entry.change) == (1, replace(made, after='{"currency":"EUR","kind":"prepaid"}'))
         assert entry.at_wall_ns > WALL_NS - 10**18
     assert asked(tmp_path, "SELECT boot, boot_id FROM audit JOIN boots USING (boot)") == [(1, "6f1c2a")]
 
