@@ -181,7 +181,8 @@ def _refusal(call: Call, known: bool, gateway_free: bool, given: Given) -> tuple
         return _nowhere_free(call, given), None
     if (too_dear := _by_price(call, policy)) is not None:
         return too_dear
-    if call.account.name in load.suspended_accounts and _reserves(call.account, call.pricing):
+    is_suspended = call.account.prepaid and call.account.name in load.suspended_accounts
+    if is_suspended and _reserves(call.account, call.pricing):
         return Detail.LEDGER_UNREACHABLE, None
     return None
 

@@ -206,6 +206,8 @@ def test_a_prepaid_account_whose_balance_is_in_suspense_carries_no_call_that_wou
     number = "+493012345"
     assert refusal(policy_of(accounts=account(prepaid=True)), number, load) == Detail.LEDGER_UNREACHABLE
     assert refusal(policy_of(accounts=account(prepaid=False)), number, load) is None
+    limited = {name: replace(one, credit_limit=Decimal(5)) for name, one in account(prepaid=False).items()}
+    assert refusal(policy_of(accounts=limited), number, load) is None, "postpaid goes on, also with a limit"
     flags = replace(policy_of().flags, free_numbers=frozenset({"49301*"}))
     free = policy_of(accounts=account(prepaid=True), flags=flags)
     assert refusal(free, number, load) is None
