@@ -94,7 +94,7 @@ async def _dial(run: Run, payments: Payments, calls: int, kills: bool) -> None:
         run.caller.dial(number, run.plans[number], account=ACCOUNT)
         if chance.random() < 0.1:
             await payments.pay(Decimal(chance.choice([-3, -1, 2, 4, 8])) / 100)
-        if chance.random() < 0.02:
+        if chance.random() < 0.004:  # it ends all that are up
             await payments.switch()
         await asyncio.sleep(chance.expovariate(calls / DIAL_S))
     if kills:

@@ -41,5 +41,5 @@ async def test_prepaid_calls_overspend_nothing_over_kills(tmp_path: Path) -> Non
     outcome = await credit(Chance(seed=seed, rounds=1, calls=80, folder=tmp_path))
     print(table([outcome]))
     assert not outcome.broken, outcome.broken
-    for figure in ("found open", "extensions", "no_credit", "grant_used_up"):
+    for figure in ("found open", "extensions"):
         assert int(outcome.figures[figure]) > 0, figure
