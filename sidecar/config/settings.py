@@ -94,7 +94,8 @@ class Node(Section, frozen=True, kw_only=True):
     calls_max: Annotated[
         int,
         Meta(ge=1, le=100_000),
-        "Calls at one time, and INVITEs whose refusal nobody acknowledged; above it, 503.",
+        "Calls at one time, and INVITEs whose refusal nobody acknowledged (of one peer a tenth of it at "
+        "most); above it, 503.",
     ] = 20_000
     calls_per_s: Annotated[
         int | None,

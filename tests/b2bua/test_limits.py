@@ -112,6 +112,23 @@ async def test_an_invite_whose_refusal_is_not_acknowledged_keeps_its_place() -> 
         await rig.caller.expect(100)
 
 
+async def test_one_peer_that_acknowledges_no_refusal_does_not_take_the_places_of_another() -> None:
+    async with Rig(calls_max=30) as rig:
+        other = await rig.agent(3)  # of another group
+        for _ in range(3):  # a tenth
+            rig.invite()
+            await rig.caller.expect(100)
+            invite = await rig.until(InviteReceived)
+            rig.send(Reject(bridge_id=invite.bridge_id, sip_code=403, q850_cause=21, text="rule"))
+            await rig.caller.expect(403)
+        await rig.idle()
+        rig.invite()
+        await rig.caller.expect(503)
+        assert (await rig.until(InviteRefused)).detail == "node_full"
+        rig.invite(agent=other)
+        await other.expect(100)
+
+
 class Connections:
     """From one address of the rig's network; closed at the end, whoever closed them before."""
 

@@ -617,6 +617,12 @@ std::string_view Bridge::refusing() const {
     return full || context_.events.nearly_full() || context_.memory.is_short() ? "node_full" : "";
 }
 
+// One group that acknowledges no refusal of ours has a tenth of the places for that, and the others theirs.
+bool Bridge::leaves_refusals(const pjsip_rx_data* invite) const {
+    const int group = context_.group_of(&invite->pkt_info.src_addr, invite->tp_info.transport);
+    return unacknowledged_.count_of(group) >= std::max<std::size_t>(2, context_.settings.calls_max / 10);
+}
+
 // RFC 3261 §17.2.3, with what else an INVITE is named by.
 static std::string transaction_name(const pjsip_rx_data* invite) {
     const auto& info = invite->msg_info;
@@ -631,6 +637,7 @@ bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
         return true;
     }
     auto detail = refusing();
+    if (detail.empty() && leaves_refusals(rdata)) detail = "node_full";
     if (not_accepting_.empty() && is_emergency_call(rdata)) {
         const auto& settings = context_.settings;
         if (calls_.size() + unacknowledged_.count() < settings.calls_max + settings.emergency_places) return false;

@@ -82,7 +82,7 @@ private:
     Leg* find_leg(std::string_view local_tag) const override { return find(local_tag); }
     Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const override;
     void abandon(std::unique_ptr<CalleeLeg> abandoned) override;
-    void await_ack(pjsip_transaction* refused_invite) override { unacknowledged_.take(refused_invite); }
+    void await_ack(pjsip_transaction* refused_invite, int group) override { unacknowledged_.take(refused_invite, group); }
     void retire(Call& call) override;
     void retire(std::unique_ptr<Relay> relay) override;
     void forget(CalleeLeg& abandoned) override;
@@ -90,6 +90,7 @@ private:
     void sweep() noexcept override;
 
     void run(std::vector<Command>& commands);
+    bool leaves_refusals(const pjsip_rx_data* invite) const;
     bool is_emergency_call(const pjsip_rx_data* invite) const;
     bool is_over_rate(const pjsip_rx_data* rdata, int group);
     void complete(pjsip_rx_data* rdata, const Dialog& dialog) const;

@@ -35,7 +35,7 @@ public:
     virtual Leg* find_leg(std::string_view local_tag) const = 0;
     virtual Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const = 0;
     virtual void abandon(std::unique_ptr<CalleeLeg> abandoned) = 0;  // an attempt whose call goes on without it
-    virtual void await_ack(pjsip_transaction* refused_invite) = 0;
+    virtual void await_ack(pjsip_transaction* refused_invite, int group) = 0;
     // Freed when the current callback returns, by sweep().
     virtual void retire(Call& call) = 0;
     virtual void retire(std::unique_ptr<Relay> relay) = 0;

@@ -227,7 +227,7 @@ void CallerLeg::end_invite(int code, const std::vector<std::string>& reasons, co
     }
     responses_ = {};
     if (leaves) return hang_up(reasons);
-    invite_.wait_for_ack();
+    invite_.wait_for_ack(dialog.group());
     finish(code);
 }
 

@@ -118,22 +118,30 @@ void Tsx::retire() {
     pjsip_tsx_terminate_async2(tsx, tsx->status_code >= 200 ? tsx->status_code : 500, nullptr, context_.settings.t4_ms());
 }
 
-void Tsx::wait_for_ack() {
+void Tsx::wait_for_ack(int group) {
     if (tsx_ == nullptr) return;
     pjsip_transaction* tsx = tsx_;
     let_go();
-    if (tsx->state < PJSIP_TSX_STATE_CONFIRMED) context_.tables.await_ack(tsx);
+    if (tsx->state < PJSIP_TSX_STATE_CONFIRMED) context_.tables.await_ack(tsx, group);
 }
 
-void Unacknowledged::take(pjsip_transaction* invite) {
+void Unacknowledged::take(pjsip_transaction* invite, int group) {
+    if (groups_.emplace(invite, group).second) ++counts_[group];
     user_slot(invite) = this;
-    ++count_;
+}
+
+std::size_t Unacknowledged::count_of(int group) const {
+    const auto found = counts_.find(group);
+    return found == counts_.end() ? 0 : found->second;
 }
 
 void Unacknowledged::on_tsx(pjsip_transaction* invite, pjsip_event&) {
     if (invite->state < PJSIP_TSX_STATE_CONFIRMED) return;
     user_slot(invite) = nullptr;
-    --count_;
+    const auto found = groups_.find(invite);
+    if (found == groups_.end()) return;
+    --counts_[found->second];
+    groups_.erase(found);
 }
 
 void Tsx::take_over(Tsx& other, TsxUser* user) {

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <memory>
+#include <unordered_map>
 
 namespace sidecar {
 
@@ -64,7 +65,7 @@ public:
     void retire();
 
     // An INVITE that was refused: pjsip repeats the response and takes the ACK; it is counted until then.
-    void wait_for_ack();
+    void wait_for_ack(int group);
 
     void let_go();  // the user wants no more news of it
     void take_over(Tsx& other, TsxUser* user);  // whose news are for this user from now on
@@ -76,16 +77,18 @@ private:
 };
 
 // INVITEs that were refused and whose ACK is awaited, 32 s at most. They belong to no call any more, but they take as much
-// memory as one: whoever never acknowledges must not have any number of them.
+// memory as one: whoever never acknowledges must not have any number of them, nor the places of others.
 class Unacknowledged final : public TsxUser {
 public:
-    void take(pjsip_transaction* invite);
-    std::size_t count() const { return count_; }
+    void take(pjsip_transaction* invite, int group);
+    std::size_t count() const { return groups_.size(); }
+    std::size_t count_of(int group) const;
 
     void on_tsx(pjsip_transaction* invite, pjsip_event& event) override;
 
 private:
-    std::size_t count_ = 0;
+    std::unordered_map<const pjsip_transaction*, int> groups_;
+    std::unordered_map<int, std::size_t> counts_;
 };
 
 // A request that nobody waits for (CANCEL; BYE to an answer that was dropped). False where it could not leave.
