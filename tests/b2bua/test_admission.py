@@ -38,6 +38,23 @@ async def test_options_of_a_listed_peer_is_answered() -> None:
         assert rig.events == []
 
 
+async def test_a_peer_that_floods_takes_no_turn_of_another() -> None:
+    async with Rig(admission_wait_ms_max=3_000, answer_hold_ms_max=30_000) as rig:
+        other = await rig.agent(3)  # of another group
+        for _ in range(16):
+            rig.invite()
+            await rig.caller.expect(100)
+        await asyncio.sleep(3.1)
+        rig.invite()
+        await rig.caller.expect(503)
+        rig.invite(agent=other)
+        await other.expect(100)
+        rig.invite(agent=other)
+        await other.expect(100)
+        rig.invite(agent=other)  # more than an eighth of what waits
+        await other.expect(503)
+
+
 @pytest.mark.parametrize(("detail", "cause"), [(Detail.DRAIN, 31), (Detail.JOURNAL, 41)])
 async def test_options_of_a_listed_peer_gets_503_while_no_calls_are_taken(detail: Detail, cause: int) -> None:
     async with Rig(retry_after_s=5) as rig:

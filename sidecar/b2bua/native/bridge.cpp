@@ -618,8 +618,7 @@ std::string_view Bridge::refusing() const {
 }
 
 // One group that acknowledges no refusal of ours has a tenth of the places for that, and the others theirs.
-bool Bridge::leaves_refusals(const pjsip_rx_data* invite) const {
-    const int group = context_.group_of(&invite->pkt_info.src_addr, invite->tp_info.transport);
+bool Bridge::leaves_refusals(int group) const {
     return unacknowledged_.count_of(group) >= std::max<std::size_t>(2, context_.settings.calls_max / 10);
 }
 
@@ -637,7 +636,8 @@ bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
         return true;
     }
     auto detail = refusing();
-    if (detail.empty() && leaves_refusals(rdata)) detail = "node_full";
+    const int group = context_.group_of(&rdata->pkt_info.src_addr, rdata->tp_info.transport);
+    if (detail.empty() && leaves_refusals(group)) detail = "node_full";
     if (not_accepting_.empty() && is_emergency_call(rdata)) {
         const auto& settings = context_.settings;
         if (calls_.size() + unacknowledged_.count() < settings.calls_max + settings.emergency_places) return false;
@@ -645,7 +645,7 @@ bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
     }
     if (!detail.empty()) {
         context_.counters.add(not_accepting_.empty() ? Counter::refused_node_full : Counter::refused_not_accepting);
-    } else if (decisions_are_late()) {
+    } else if (decisions_are_late(group)) {
         detail = "node_full";
         context_.counters.add(Counter::refused_overload);
     } else {
@@ -657,14 +657,29 @@ bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
 }
 
 // Refused early, a caller is free to go elsewhere, and those who came before are decided about in time.
-bool Bridge::decisions_are_late() {
+bool Bridge::decisions_are_late(int group) {
     std::size_t decided = 0;
     for (; !undecided_.empty(); undecided_.pop_front(), ++decided) {
-        const auto found = calls_.find(undecided_.front().first);
+        const auto found = calls_.find(undecided_.front().id);
         if (found != calls_.end() && found->second->undecided()) break;
     }
-    const std::int64_t oldest_ns = undecided_.empty() ? 0 : undecided_.front().second;
-    return admission_gate_.is_closed(context_.moment().mono_ns, undecided_.size(), oldest_ns, decided, Moment::now().mono_ns);
+    const std::int64_t oldest_ns = undecided_.empty() ? 0 : undecided_.front().since_ns;
+    return admission_gate_.is_closed(context_.moment().mono_ns, undecided_.size(), oldest_ns, decided, Moment::now().mono_ns) &&
+           !is_quiet(group);
+}
+
+// The queue is made by another: a group that has an eighth of what the largest has in it, and is served in time, may go on.
+bool Bridge::is_quiet(int group) const {
+    std::unordered_map<int, std::size_t> counts;
+    std::size_t largest = 0;
+    std::int64_t own_since_ns = 0;
+    for (const auto& [id, since_ns, of] : undecided_) {
+        if (of == group && own_since_ns == 0) own_since_ns = since_ns;
+        largest = std::max(largest, ++counts[of]);
+    }
+    const bool in_time =
+        own_since_ns == 0 || Moment::now().mono_ns - own_since_ns <= 2'000'000LL * context_.settings.admission_wait_ms_max;
+    return in_time && (counts[group] + 1) * 8 <= largest;
 }
 
 void Bridge::refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s) {
@@ -705,7 +720,8 @@ void Bridge::on_initial_invite(pjsip_rx_data* rdata) {
     if (!call->start(rdata, std::move(claim))) return context_.counters.add(Counter::refused_malformed);
     call->announce(rdata);
     calls_.emplace(id, std::move(call));
-    undecided_.emplace_back(id, Moment::now().mono_ns);
+    const int group = context_.group_of(&rdata->pkt_info.src_addr, rdata->tp_info.transport);
+    undecided_.push_back({id, Moment::now().mono_ns, group});
     live_calls_.store(calls_.size(), std::memory_order_relaxed);
     context_.counters.add(Counter::invites);
 }

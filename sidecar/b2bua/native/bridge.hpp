@@ -90,7 +90,8 @@ private:
     void sweep() noexcept override;
 
     void run(std::vector<Command>& commands);
-    bool leaves_refusals(const pjsip_rx_data* invite) const;
+    bool leaves_refusals(int group) const;
+    bool is_quiet(int group) const;
     bool is_emergency_call(const pjsip_rx_data* invite) const;
     bool is_over_rate(const pjsip_rx_data* rdata, int group);
     void complete(pjsip_rx_data* rdata, const Dialog& dialog) const;
@@ -104,7 +105,7 @@ private:
     std::string_view refusing() const;  // the detail that a new call would be refused with; empty: it would be taken
     bool refused_for_claim(pjsip_rx_data* rdata, const std::optional<Claim>& claim);
     bool refused_for_load(pjsip_rx_data* rdata);
-    bool decisions_are_late();
+    bool decisions_are_late(int group);
     void report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail);
     void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
     void snapshot();
@@ -127,7 +128,12 @@ private:
     std::unique_ptr<CommandQueue> commands_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Call>> calls_;
     // The calls in the order of their INVITEs, and when those came; the first is undecided, of the others some are.
-    std::deque<std::pair<std::uint64_t, std::int64_t>> undecided_;
+    struct Waiting {
+        std::uint64_t id;
+        std::int64_t since_ns;
+        int group;
+    };
+    std::deque<Waiting> undecided_;
     RefusedBefore refused_before_;
     AdmissionGate admission_gate_{context_.settings.admission_wait_ms_max * 1'000'000LL};
     std::unordered_map<std::string_view, Leg*> legs_;  // by local tag; the key lives in the leg's dialog
