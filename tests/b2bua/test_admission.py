@@ -505,9 +505,11 @@ async def test_record_routes_become_the_routes_of_both_legs() -> None:
         assert (await rig.gateway.expect("BYE")).all("Route") == list(reversed(hops))
 
 
-async def test_a_target_that_is_a_name_is_reached_where_it_speaks_from() -> None:
+@pytest.mark.parametrize("place", ["no-such-host.invalid", "[2001:db8::9]:5070"])
+async def test_a_target_that_cannot_be_reached_is_where_it_speaks_from(place: str) -> None:
+    """A name, or an address of the other family, of which we listen on none."""
     async with Rig() as rig:
-        rig.caller.contact = lambda: "Contact: <sip:phone@no-such-host.invalid>"  # type: ignore[method-assign]
+        rig.caller.contact = lambda: f"Contact: <sip:phone@{place}>"  # type: ignore[method-assign]
         rig.autopilot()
         rig.invite()
         at_b = await rig.gateway.expect("INVITE")
@@ -528,7 +530,7 @@ async def test_a_target_that_is_a_name_is_reached_where_it_speaks_from() -> None
         )
         await rig.gateway.expect("ACK")
         rig.in_dialog(rig.gateway, "BYE", Dialog.of_callee(at_b, "to-b"), cseq=1)
-        assert (await rig.caller.expect("BYE")).uri == "sip:phone@no-such-host.invalid"
+        assert (await rig.caller.expect("BYE")).uri == f"sip:phone@{place}"
         assert rig.hook.stats()["unresolved_targets"] == 1
 
 

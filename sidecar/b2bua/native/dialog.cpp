@@ -494,9 +494,11 @@ void Dialog::aim(pjsip_tx_data* tdata) {
     pjsip_host_info next{};
     const bool known = pjsip_get_request_dest(tdata, &next) == PJ_SUCCESS;
     const bool behind_nat = known && is_behind_nat(next);
-    if (alone_ || behind_nat || !known || !is_literal_address(view(next.addr.host))) {
+    const bool out_of_reach = known && is_out_of_reach(next);
+    if (alone_ || behind_nat || out_of_reach || !known || !is_literal_address(view(next.addr.host))) {
         // A name. pjsip would ask the resolver of libc and block every call meanwhile.
-        const bool named = known && !alone_ && !behind_nat;
+        const bool named = known && !alone_ && !behind_nat && !out_of_reach;
+        if (out_of_reach) context_.counters.add(Counter::unresolved_targets);
         const pj_sockaddr& address = named ? place_of(view(next.addr.host)) : party_.address();
         auto& destination = tdata->dest_info;
         destination.addr.count = 1;
@@ -577,6 +579,24 @@ bool Dialog::is_behind_nat(const pjsip_host_info& next) const {
     const pj_sockaddr& source = party_.address();
     const bool same_family = pj_sockaddr_init(source.addr.sa_family, &target, &host, 0) == PJ_SUCCESS;
     return !same_family || address_of(&target) != address_of(&source);
+}
+
+// An address of the other family, where we listen on none of it: a peer of both networks that speaks to us in one of them.
+bool Dialog::is_out_of_reach(const pjsip_host_info& next) const {
+    const auto host = view(next.addr.host);
+    if (transport_ != Transport::udp || !is_literal_address(host)) return false;
+    const int family = host.find(':') == std::string_view::npos ? pj_AF_INET() : pj_AF_INET6();
+    if (family == party_.address().addr.sa_family) return false;
+    pj_sockaddr there;
+    const pj_str_t text = borrow(without_brackets(host));
+    if (pj_sockaddr_init(family, &there, &text, 5060) != PJ_SUCCESS) return false;
+    const auto type = static_cast<pjsip_transport_type_e>(PJSIP_TRANSPORT_UDP |
+                                                          (family == pj_AF_INET6() ? PJSIP_TRANSPORT_IPV6 : 0));
+    pjsip_transport* udp = nullptr;
+    const int length = static_cast<int>(pj_sockaddr_get_len(&there));
+    if (pjsip_endpt_acquire_transport(context_.endpoint, type, &there, length, nullptr, &udp) != PJ_SUCCESS) return true;
+    pjsip_transport_dec_ref(udp);
+    return false;
 }
 
 TxPtr Dialog::request(const pjsip_method& method) {

@@ -120,6 +120,7 @@ private:
     void aim(pjsip_tx_data* tdata);
     const pj_sockaddr& place_of(std::string_view name);
     bool is_behind_nat(const pjsip_host_info& next) const;
+    bool is_out_of_reach(const pjsip_host_info& next) const;
     void reconnect(pjsip_tx_data* tdata, const pjsip_host_info& next) const;
     void choose(pjsip_tx_data* tdata, pjsip_transport* transport) const;
     bool set_peer(const Destination& to);
