@@ -498,7 +498,7 @@ void Dialog::aim(pjsip_tx_data* tdata) {
     if (alone_ || behind_nat || out_of_reach || !known || !is_literal_address(view(next.addr.host))) {
         // A name. pjsip would ask the resolver of libc and block every call meanwhile.
         const bool named = known && !alone_ && !behind_nat && !out_of_reach;
-        if (out_of_reach) context_.counters.add(Counter::unresolved_targets);
+        if (out_of_reach && !alone_ && !behind_nat) context_.counters.add(Counter::unresolved_targets);
         const pj_sockaddr& address = named ? place_of(view(next.addr.host)) : party_.address();
         auto& destination = tdata->dest_info;
         destination.addr.count = 1;
