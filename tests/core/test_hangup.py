@@ -44,6 +44,7 @@ server policy   rule                403 21  end
 server admin    operator            480 31  end
 server admin    drain               480 31  end
 server resource node_full           503 42  never
+server resource peer_limit          480 34  never
 server resource account_limit       480 34  never
 server resource gateway_limit       500 34  never
 server resource no_route            500 3   never

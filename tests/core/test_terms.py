@@ -33,7 +33,7 @@ CLOSED: dict[type[StrEnum], str] = {
     Detail: "bye cancel rejected "
     "ring_timeout max_duration no_ack dead_peer session_timer grant_used_up no_credit "
     "source_not_allowed number_blocked destination_blocked account_disabled no_rate rule operator drain "
-    "node_full account_limit gateway_limit no_route gateway_unreachable ledger_unreachable "
+    "node_full peer_limit account_limit gateway_limit no_route gateway_unreachable ledger_unreachable "
     "transport_lost journal internal_error crash_recovered",
 }
 
