@@ -137,6 +137,22 @@ async def test_each_dialog_has_its_own_reliable_responses() -> None:
         await call.answered("two")
 
 
+async def test_a_reliable_response_that_the_caller_leaves_alone_is_acknowledged_for_it() -> None:
+    """Of another dialog than its first: without a PRACK that user agent may send no 2xx (RFC 3262 §3)."""
+    async with Rig() as rig:
+        call = await Forking.begun(rig)
+        await call.early(180, "one")
+        for _ in range(3):
+            rig.gateway.reply(call.at_b, 183, *RELIABLE, tag="two", body=OTHER)
+            await rig.settled(rig.gateway)
+        rig.gateway.reply(call.at_b, 183, *RELIABLE, tag="two", body=OTHER)
+        prack = await rig.gateway.expect("PRACK")
+        assert (to_tag(prack), prack["RAck"]) == ("two", f"5 {call.at_b.cseq} INVITE")
+        rig.gateway.reply(prack, 200)
+        assert (await rig.caller.expect(183))["RSeq"] == "5"
+        await call.answered("two")
+
+
 async def test_each_dialog_has_its_own_numbers_and_targets() -> None:
     async with Rig() as rig:
         call = await Forking.begun(rig)

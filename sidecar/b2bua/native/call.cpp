@@ -422,6 +422,22 @@ void Call::pass_provisional(const inputs::Provisional& input) {
     if (early == nullptr && options.body && (!tag.empty() || input.leg.own_code != 0)) input.leg.dialog.learn(input.response);
     if (options.body && has_early_media(input.response)) early_media_relayed_ = true;
     a_.provisional(input.response, options, early != nullptr ? early->a : a_.dialog);
+    if (early != nullptr) stand_in_for_prack(*early, input.response);
+}
+
+// Its SDP, if any, is the answer to A's offer: the PRACK has none to give (RFC 3262 §5).
+void Call::stand_in_for_prack(EarlyDialog& early, const pjsip_rx_data* response) {
+    const auto* reliable = find_header(response->msg_info.msg, "RSeq");
+    if (reliable == nullptr || invite_ == nullptr || !invite_->has_session()) return;
+    const std::string rseq = header_value(reliable, 16);
+    if (rseq.empty() || rseq.find_first_not_of("0123456789") != std::string::npos || !early.wants_our_prack(rseq)) return;
+    pj_str_t name = borrow("PRACK");
+    pjsip_method method;
+    pjsip_method_init_np(&method, &name);
+    TxPtr prack = early.b.request(method);
+    if (!prack) return;
+    add_header(prack.get(), "RAck", rseq + ' ' + std::to_string(response->msg_info.cseq->cseq) + " INVITE");
+    send_unattended(context_, std::move(prack));
 }
 
 EarlyDialog* Call::early_dialog_of(CalleeLeg& leg, const pjsip_rx_data* response) {

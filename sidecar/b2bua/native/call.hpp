@@ -153,6 +153,7 @@ private:
     void arm_in_call(const commands::ArmDeadline& command);
 
     EarlyDialog* early_dialog_of(CalleeLeg& leg, const pjsip_rx_data* response);
+    void stand_in_for_prack(EarlyDialog& early, const pjsip_rx_data* response);
     EarlyDialog* early_dialog_of(const Leg& leg, const pjsip_rx_data* request) const;
     void make_own(EarlyDialog& answered);
     void tell_of_branches();

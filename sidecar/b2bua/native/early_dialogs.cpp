@@ -12,6 +12,16 @@ EarlyDialog::EarlyDialog(Context& context, Leg& caller, const Dialog& on_a, int 
     context_.tables.enter(caller, a);
 }
 
+bool EarlyDialog::wants_our_prack(std::string_view rseq) {
+    constexpr int our_turn = 4;
+    if (rseq != rseq_) {
+        rseq_ = rseq;
+        heard_ = 0;
+        cseq_ = b.local_cseq();
+    }
+    return ++heard_ == our_turn && b.local_cseq() == cseq_;
+}
+
 void EarlyDialog::close() {
     if (!open_) return;
     open_ = false;

@@ -8,6 +8,7 @@
 #include <pjsip.h>
 
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -31,12 +32,18 @@ public:
 
     Dialog& of(Side side) { return side == Side::a ? a : b; }
     bool open() const { return open_; }
+    // RFC 3262 §3: a reliable response is repeated until somebody acknowledges it, and without that there is no 2xx. A caller that
+    // does so in one dialog alone leaves it to us: once it has let three repeats of this one pass.
+    bool wants_our_prack(std::string_view rseq);
     void close();  // no request in it is heard any more
     Branch described() const { return {b.identity(), a.identity(), code}; }
 
 private:
     Context& context_;
     bool open_ = true;
+    std::string rseq_;  // of the last reliable response
+    int heard_ = 0;     // so often
+    int cseq_ = 0;      // on leg B before it
 };
 
 // Those of one attempt. They live as long as its leg: a request in one may be on its way when another is answered.
