@@ -61,13 +61,13 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     name = account_of(invite, policy)
     account = policy.account_terms(name or NO_ACCOUNT)
     number = _number(invite, account, policy)
+    at = utc(invite.wall_ns)
     caller = rated_caller(invite, policy.peers.get(invite.peer))
-    pricing = sell_pricing(number, account, policy, utc(invite.wall_ns), caller)
+    pricing = sell_pricing(number, account, policy, at, caller)
     emergency = is_emergency_call(invite, policy)
     if emergency or account.kind is AccountKind.FREE:
         pricing = replace(pricing, free=True)
     routed = route_of(number, call_id, policy, urn_of(invite.request_uri))
-    at = utc(invite.wall_ns)
     gateways = tuple(
         name
         for name in routed
@@ -275,7 +275,8 @@ def sell_pricing(
 ) -> Pricing:
     terms = side_terms(policy.rating, account)
     pricing = pricing_of(number, terms, policy.decks.get(account.deck or policy.default_deck), at, caller)
-    return replace(pricing, free=matches_list(number.billed, policy.flags.free_numbers))
+    is_free = matches_list(number.billed, policy.flags.free_numbers)
+    return replace(pricing, free=True) if is_free else pricing
 
 
 def buy_pricing(
