@@ -1,6 +1,6 @@
 """The narrow doors between the runtime and the outside: what an adapter must offer, and no more.
 
-Adapters implement these without importing each other; `wiring.py` chooses them. Several small ones rather
+Adapters implement these without importing each other; `wiring` chooses them. Several small ones rather
 than one wide: a call-detail hook of another softswitch, say, can be a Watch without being a Control.
 """
 
@@ -14,7 +14,7 @@ from typing import Protocol
 
 import msgspec
 
-from sidecar.core import chain
+from sidecar.core import chain, found_by
 from sidecar.core.account_import import Imported
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.alarms import AlarmKind
@@ -28,9 +28,13 @@ from sidecar.core.events import CallEvent, CallFoundOpen, Event
 from sidecar.core.gateway_health import Health
 from sidecar.core.registration import RegistrationState
 from sidecar.core.servers import Answer, NameState, Question, Server, ServerAt
+from sidecar.core.stored import StoredEntry
+from sidecar.core.sums import Part, part_of
 from sidecar.core.suspense import Suspended, SuspenseDecision
 from sidecar.core.tariff import Deck
-from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, Money, ServerReason
+from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, Money, RatingStatus, ServerReason
+from sidecar.core.totals import destination_of
+from sidecar.core.users import User
 
 
 class Clock(Protocol):
@@ -281,16 +285,63 @@ class Accounts(Protocol):
         """The latest first."""
 
 
+class StoredEntries(Protocol):
+    """Peers, gateways, routes and account rules that were made by command."""
+
+    def all(self) -> Awaitable[Sequence[StoredEntry]]:
+        """In their order."""
+
+    def keep(
+        self,
+        changes: Sequence[Change],
+        terms: Sequence[tuple[AccountTerms, Change]] = (),
+        entries: Sequence[StoredEntry] | None = None,
+    ) -> Awaitable[None]:
+        """In one transaction: `changes` are noted, `terms` taken over as by `Accounts.take_over`, and
+        `entries` are all that there are from now on (None: they stay). One without a time gets that of the
+        commit. AccountError, and nothing is kept."""
+
+    def settings_revision(self) -> Awaitable[int]:
+        """Of the settings in force: grows by one with each start, and each change noted as a reload."""
+
+
+class Users(Protocol):
+    """People who may use the page."""
+
+    def all(self) -> Awaitable[Sequence[User]]:
+        """By name."""
+
+    def keep(self, user: User, change: Change) -> Awaitable[None]:
+        """In place of the one of this name; `change` is noted."""
+
+
 class RetentionError(Exception):
     """What is to be removed cannot go; the text says why."""
 
 
+class Erased(msgspec.Struct, frozen=True, kw_only=True):
+    """`waiting`: records that hold it and are still to be published; `open_calls`: calls that are not over.
+    Ask again when they are. `after`: where to go on, published records and those kept back; None: that was
+    all."""
+
+    pseudonym: str
+    records: int
+    waiting: int
+    open_calls: int
+    after: tuple[int, int] | None = None
+
+
 class Retention(Protocol):
-    """Old calls leave the journal, once they are archived."""
+    """Old calls leave the journal, once they are archived, and numbers of people who ask for it."""
 
     def remove_some(self, link: chain.Link, until: datetime, archive: str, change: Change) -> Awaitable[bool]:
         """A few of what lies before this commit, all of calls that ended before `until`; whether it was the
         last of it: `change` is then noted. May be repeated. Raises RetentionError."""
+
+    def erase_some(self, number: str, after: tuple[int, int], change: Change) -> Awaitable[Erased]:
+        """A pseudonym in the place of a number (its digits, as they stand in the records) in some records
+        behind `after`. `change` is noted wherever there were any, and with the last of them: under the
+        pseudonym, and it never has the number. May be repeated. Raises RetentionError."""
 
 
 class Suspense(Protocol):
@@ -317,6 +368,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
 class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
     """What to look for; what is None is not asked."""
 
+    before_entry: int | None = None
     operator: str | None = None  # the name, as claimed
     uid: int | None = None
     action: str | None = None
@@ -369,7 +421,7 @@ class RecordFilter(msgspec.Struct, frozen=True, kw_only=True):
     origin: HangupOrigin | None = None
     reason: ServerReason | None = None
     detail: Detail | None = None
-    gateway: str | None = None
+    gateway: str | None = None  # empty: calls that came to none
     number: str | None = None  # the caller, the callee, or the number billed; `49*`: all that begin so
     since: datetime | None = None  # aware; calls that ended then or later
     until: datetime | None = None  # calls that ended before
@@ -379,14 +431,52 @@ class RecordFilter(msgspec.Struct, frozen=True, kw_only=True):
     charge_max: Decimal | None = None
     by_start: bool = False  # since and until ask when the call began (its INVITE came), not when it ended
     revised_since: datetime | None = None  # aware; calls whose record was revised then or later
+    sip_call_id: str | None = None  # of either leg
+    tag: str | None = None  # From or To, of either leg
+    session_id: str | None = None  # RFC 7989: the header, or half of it
+    holds: bool = False  # of each call the highest revision alone, unless that is void
+    destination: str | None = None  # as the sell deck names it, or its prefix; empty: no rate was found
+    part: Part | None = None  # charged or kept free, which the columns do not tell
+    unrated: bool = False  # no rate was found to sell it at
+    overrun: bool = False  # talked longer than granted
 
     def __post_init__(self) -> None:
         if self.currency is None and (self.charge_min is not None or self.charge_max is not None):
             raise ValueError("a charge has a currency: name it")
 
+    @property
+    def names(self) -> list[str]:
+        """Names on the wire, all of which the record must have (core/found_by)."""
+        return [*filter(None, (self.sip_call_id, self.tag)), *found_by.sessions(self.session_id)]
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether records must be read to know which of them fit."""
+        return (
+            self.currency is not None
+            or self.destination is not None
+            or self.part is not None
+            or self.unrated
+            or self.overrun
+            or bool(self.names)
+        )
+
     def fits(self, cdr: Cdr) -> bool:
         """Whether the record fits in what its columns cannot tell. A revision of an earlier writer does not
         say when it was made: it is told rather than missed."""
+        if self.holds and cdr.void:
+            return False
+        if self.destination is not None and destination_of(cdr) != self.destination:
+            return False
+        if self.part is not None and part_of(cdr) is not self.part:
+            return False
+        if self.overrun and not cdr.overrun_ms:
+            return False
+        if self.unrated and not any(
+            line.side is ChargeSide.SELL and line.rating_status is RatingStatus.NO_RATE
+            for line in cdr.charges
+        ):
+            return False
         if self.by_start and (
             (self.since is not None and cdr.invited_at < self.since)
             or (self.until is not None and cdr.invited_at >= self.until)
@@ -396,11 +486,16 @@ class RecordFilter(msgspec.Struct, frozen=True, kw_only=True):
             not cdr.revision or (cdr.revised_at is not None and cdr.revised_at < self.revised_since)
         ):
             return False
+        if self.sip_call_id is not None and self.sip_call_id not in found_by.call_ids(cdr):
+            return False
+        if self.tag is not None and self.tag not in found_by.tags(cdr):
+            return False
+        if not set(found_by.sessions(self.session_id)) <= set(found_by.sessions(cdr.session_id)):
+            return False
         return self.has_charge(cdr)
 
     def has_charge(self, cdr: Cdr) -> bool:
-        """Whether the record's charge is within the bounds: the one condition that its columns cannot
-        tell."""
+        """Whether the record's charge is within the bounds."""
         if self.currency is None:
             return True
         totals = [
@@ -429,8 +524,9 @@ class Records(Protocol):
     def search(
         self, wanted: RecordFilter, records_max: int = 100, cursor: str | None = None
     ) -> Awaitable[RecordPage]:
-        """The latest end first. Where charges are asked for a page may hold fewer, or none, and yet a cursor:
-        so much was looked at. Raises ValueError for a cursor that no search has given."""
+        """The latest end first. Where charges or names on the wire are asked for a page may hold fewer, or
+        none, and yet a cursor: so much was looked at. Raises ValueError for a cursor that no search has
+        given."""
 
     def tail(self, after_seq: int, records_max: int = 100) -> Awaitable[Sequence[Cdr]]:
         """Published records in the order of `seq`."""
@@ -545,6 +641,15 @@ class ReplayAsked(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes
 
 
+class ReportMade(msgspec.Struct, frozen=True, kw_only=True):
+    """What a subscriber tells of itself (wire/report); who he is is checked."""
+
+    user: str
+    client: str
+    payload: bytes
+    is_retained: bool = False  # by the broker, who knows since when
+
+
 class ReplayLink(Protocol):
     """One connection to the broker on which replays are asked for and sent."""
 
@@ -554,6 +659,9 @@ class ReplayLink(Protocol):
 
     def on_asked(self, notify: Callable[[ReplayAsked], None]) -> None:
         """Called on the event loop for each request."""
+
+    def on_reported(self, notify: Callable[[ReportMade], None]) -> None:
+        """Called on the event loop for each report, those too that the broker has retained."""
 
     def send(
         self, row: OutboxRow, asked: ReplayAsked | None, acknowledged: Callable[[int, int], None]
@@ -586,6 +694,7 @@ class RelayCounters(msgspec.Struct, kw_only=True):
     connected: bool = False
     connects: int = 0
     links_lost: int = 0
+    links_taken_over: int = 0  # by another client of our id
     sent: int = 0
     delivered: int = 0
     no_subscriber: int = 0  # among the delivered

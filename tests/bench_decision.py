@@ -43,7 +43,8 @@ from sidecar.core.admit import open_call
 from sidecar.core.events import InviteReceived
 from sidecar.core.persistent_map import PersistentMap
 from sidecar.core.policy import Account, Given, Load, Peer, Policy, RouteRule, Routes
-from sidecar.wiring import inputs, with_stored_accounts
+from sidecar.wiring.accounts import with_stored_accounts
+from sidecar.wiring.files import inputs
 from tests.policies import declared_policy
 from tests.scenarios import world
 

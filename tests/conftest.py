@@ -1,7 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from tests.rig.postgres import Postgres, postgres
 
 # A busy machine is no defect: what is too slow is found by the benchmark and by pytest's own time limit.
 settings.register_profile("sidecar", deadline=None)
 settings.load_profile("sidecar")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Postgres]:
+    """A server of this session; each test has a database or a schema of its own."""
+    with postgres() as running:
+        yield running

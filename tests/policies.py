@@ -13,7 +13,7 @@ from sidecar.core.account_rules import AccountRules
 from sidecar.core.addresses import AddressTable
 from sidecar.core.persistent_map import PersistentMap
 from sidecar.core.policy import Gateway, Policy, Routes
-from sidecar.wiring import deck_or_errors, exchange_or_errors
+from sidecar.wiring.files import deck_or_errors, exchange_or_errors
 
 
 @cache

@@ -123,6 +123,6 @@ def test_the_command_prints_a_page_and_the_list() -> None:
         return subprocess.run(line, capture_output=True, text=True, check=True).stdout
 
     assert said("windows") == reference_pages.text(Topic.WINDOWS)
-    assert said().splitlines()[0] == f"record     {ABOUT[Topic.RECORD]}"
+    assert said().splitlines()[0] == f"record       {ABOUT[Topic.RECORD]}"
     assert msgspec.json.decode(said("--json")) == ABOUT
     assert msgspec.json.decode(said("windows", "--json")) == EXAMPLES

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 REPO = Path(__file__).resolve().parent.parent
 SETUP = REPO / "sidecar/setup"
@@ -109,6 +114,105 @@ def test_a_source_below_the_floor_is_refused_with_the_reason(tmp_path: Path) -> 
     assert done.stdout == ""
 
 
+def built(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What build.sh says where its cache has one source: small, and none that can be built."""
+    source = tmp_path / "pjproject-2.99"
+    cached = tmp_path / "cache/sidecar/pjproject/source"
+    source.mkdir()
+    cached.mkdir(parents=True)
+    (source / "version.mak").write_text(
+        "export PJ_VERSION_MAJOR  := 2\nexport PJ_VERSION_MINOR  := 99\nexport PJ_VERSION_REV    :=\n"
+    )
+    tarball = cached / "pjproject-2.99.tar.gz"
+    subprocess.run(["tar", "-czf", tarball, "-C", tmp_path, source.name], check=True)
+    return subprocess.run(
+        [PJPROJECT / "build.sh"],
+        env={
+            "PATH": os.defpath,
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+            "PYTHON": sys.executable,
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_source_of_unknown_hash_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    done = built(tmp_path)
+    assert done.returncode == 1
+    assert "is not in sidecar/b2bua/pjproject/sources.sha256" in done.stderr
+    assert "make PJPROJECT_UNTRIED=1 ..." in done.stderr
+    assert "Building" not in done.stderr
+
+
+def test_a_source_of_unknown_hash_is_built_where_that_is_asked_for(tmp_path: Path) -> None:
+    done = built(tmp_path, PJPROJECT_UNTRIED="1")
+    assert done.returncode == 1  # it is none
+    assert "was never tried with this product" in done.stderr
+    assert "Building pjproject 2.99" in done.stderr
+
+
+def stand_in(cache: Path, more: str = "") -> tuple[Path, Path]:
+    """Our own build, as far as build.sh looks at it, in another cache; and the source that it is of."""
+    own = Path((Path(sys.prefix) / ".made-pjsua2").read_text().strip())
+    prefix = cache / "sidecar/pjproject" / own.name
+    prefix.mkdir(parents=True)
+    (prefix / "BUILD").write_text((own / "BUILD").read_text() + more)
+    written = dict(line.split("=", 1) for line in (own / "BUILD").read_text().splitlines())
+    given = os.environ.get("PJPROJECT_TARBALL")
+    for source in [Path(given)] if given else (own.parent / "source").iterdir():
+        if hashlib.sha256(source.read_bytes()).hexdigest() == written["tarball_sha256"]:
+            return prefix, source
+    raise AssertionError(f"the source of {own} is no longer in the cache")
+
+
+def looked_up(program: Path, cache: Path, **environment: str) -> tuple[str, str]:
+    """What build.sh prints, and what it says."""
+    done = subprocess.run(
+        [program],
+        env={
+            "PATH": os.defpath,
+            "XDG_CACHE_HOME": str(cache),
+            "PYTHON": sys.executable,
+            **({"PJ_SANITIZE": "1"} if "-sanitize" in sys.prefix else {}),
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip(), done.stderr
+
+
+def test_an_old_build_is_told_with_its_age_and_its_compiler(tmp_path: Path) -> None:
+    prefix, source = stand_in(tmp_path, "compiler=cc 99\n")
+    os.utime(prefix / "BUILD", (0, 0))
+    found, said = looked_up(PJPROJECT / "build.sh", tmp_path, PJPROJECT_TARBALL=str(source))
+    assert found == str(prefix)
+    assert re.search(r"built \d{5} days ago, by cc 99", said)
+
+
+def test_where_debian_has_gone_on_the_tried_source_comes_from_its_snapshots(tmp_path: Path) -> None:
+    prefix, source = stand_in(tmp_path / "cache")
+    recipe = tmp_path / "recipe"
+    shutil.copytree(PJPROJECT, recipe)
+    # Debian's of another day: `fetch.sh` alone is not the real one.
+    other = tmp_path / "asterisk.orig-Xpjproject.tar.gz"
+    tree = tmp_path / "pjproject-2.99"
+    tree.mkdir()
+    (tree / "version.mak").write_text("PJ_VERSION_MAJOR := 2\nPJ_VERSION_MINOR := 99\n")
+    subprocess.run(["tar", "-czf", other, "-C", tmp_path, tree.name], check=True)
+    (recipe / "fetch.sh").write_text(f'#!/bin/sh\necho "{other}"\n')
+    files = tmp_path / "files"
+    files.mkdir()
+    shutil.copy(source, files / hashlib.sha1(source.read_bytes(), usedforsecurity=False).hexdigest())
+    found, said = looked_up(recipe / "build.sh", tmp_path / "cache", PJPROJECT_SNAPSHOT=files.as_uri())
+    assert found == str(prefix)
+    assert "Debian has another pjproject now (2.99)" in said
+
+
 def test_the_lock_pins_every_dependency_and_names_no_index() -> None:
     lock = (SETUP / "requirements.lock").read_text()
     pinned = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock, re.MULTILINE))
@@ -130,3 +234,28 @@ def test_the_programs_that_tests_drive_are_there(program: str) -> None:
 
 def test_apt_is_left_alone_when_nothing_is_missing() -> None:
     assert run([SETUP / "apt.sh", "tests"], env={"PATH": os.defpath}) == ""
+
+
+def test_the_bill_of_materials_names_every_python_package_and_what_is_built_or_loaded_beside(
+    tmp_path: Path,
+) -> None:
+    """Of this venv; `make package-test` compares that of the package with what it installs."""
+    out = tmp_path / "sbom.json"
+    run([sys.executable, SETUP / "sbom.py", sys.prefix, out], env={"PATH": os.environ["PATH"]})
+    bom = json.loads(out.read_text())
+    found = {one["bom-ref"]: one for one in bom["components"]}
+    here = {canonicalize_name(one.name): one.version for one in distributions()}
+    product = here.pop(canonicalize_name("sip-billing-sidecar"))
+    assert bom["metadata"]["component"]["version"] == product
+    assert {ref: one["version"] for ref, one in found.items() if ref.startswith("python:")} == {
+        f"python:{name}": version for name, version in here.items()
+    }
+    (msgpack,) = found["python:msgpack"]["externalReferences"]
+    assert {one["alg"] for one in msgpack["hashes"]} == {"SHA-256"}
+    prefix = Path((Path(sys.prefix) / ".made-pjsua2").read_text().strip())
+    build = dict(line.split("=", 1) for line in (prefix / "BUILD").read_text().splitlines())
+    assert found["pjproject"]["hashes"] == [{"alg": "SHA-256", "content": build["tarball_sha256"]}]
+    assert {"npm:htmx.org", "npm:uplot"} < found.keys()
+    assert "npm:axe-core" not in found  # tests alone load it
+    (tree,) = (one for one in bom["dependencies"] if one["ref"] == "python:uvicorn")
+    assert {"python:click", "python:h11"} <= set(tree["dependsOn"])

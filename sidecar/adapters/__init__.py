@@ -1,1 +1,1 @@
-"""Thin translators between the ports and the outside. They never import one another; wiring.py chooses."""
+"""Thin translators between the ports and the outside. They never import one another; wiring chooses."""

@@ -1,9 +1,12 @@
 """The embedded broker: Debian's Mosquitto as a child process, for a node that has no broker of its own.
 
 Its configuration is generated into `data_dir/broker/`; it listens on loopback only, where anybody on this
-machine may connect and read records. Only the node writes, and its users their requests (see `acl`). It lives
-in its own session, so a Ctrl-C in the terminal reaches the daemon alone and the last records still find a
-broker; and it dies with the daemon even if that is killed (`setpriv --pdeathsig`: the kernel sends the
+machine may connect. Whoever has no password is refused; the ACL says what the others may. Passwords are made
+at the first start and kept, so a subscriber's session outlives a restart. MQTT lets any client that knows
+another's id push it out, so the node's own is as secret as its password.
+
+It lives in its own session, so a Ctrl-C in the terminal reaches the daemon alone and the last records still
+find a broker; and it dies with the daemon even if that is killed (`setpriv --pdeathsig`: the kernel sends the
 signal). PR_SET_PDEATHSIG follows the *thread* that forked, so `start` and `watch` belong on the main thread's
 event loop.
 
@@ -35,6 +38,7 @@ log = structlog.get_logger("sidecar.broker")
 SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
 PRIVATE = 0o077  # umask: for this user alone
 NODE_USER = "_node"  # the node's own; no user of the settings begins so
+READER = "reader"  # reads records, the status and events
 HASH_ROUNDS = 101  # mosquitto_passwd's
 LOG_BYTES_MAX = 10_000_000  # looked at when the broker starts; one older file is kept
 
@@ -45,13 +49,13 @@ class BrokerError(Exception):
 
 class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path  # data_dir/broker
-    host: str = "127.0.0.1"  # a loopback address: the listener is anonymous
+    host: str = "127.0.0.1"  # a loopback address: the listener has no TLS
     port: int = 0  # 0: the port of the last start if it is free, else any free one
     ready_timeout_s: float = 10.0
     stop_timeout_s: float = 5.0
     extra: tuple[str, ...] = ()  # further lines of mosquitto.conf
-    # With an ACL nobody but NODE_USER writes, but for these users, each with a password of its own (see
-    # `password_file`), on the topics that the ACL gives them. Without one everybody may do everything.
+    # With an ACL nobody but NODE_USER, READER and these users may connect, each with a password of its own
+    # (see `password_file`), to do what the ACL says. Without one everybody may do everything.
     acl: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     # Mosquitto writes its whole store each time: after so many changes, and when we ask. Saving every change
@@ -62,7 +66,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not ipaddress.ip_address(self.host).is_loopback:
             raise ValueError(
-                f"the embedded broker is anonymous and listens on loopback only, not on {self.host}"
+                f"the embedded broker has no TLS and listens on loopback only, not on {self.host}"
             )
 
 
@@ -186,16 +190,25 @@ class EmbeddedBroker:
         """Its first line is the password, made at the first start."""
         return self._settings.directory / f"{user}.password"
 
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Users that may read records; the first may do nothing else."""
+        return tuple(dict.fromkeys((READER, *self._settings.users)))
+
+    def client_id(self) -> str:
+        """The node's."""
+        secret = self.password_file(NODE_USER).read_bytes()
+        return f"sidecar-{hashlib.sha256(b'client id' + secret).hexdigest()[:24]}"
+
     def _write_access(self) -> None:
         lines = []
-        for user in (NODE_USER, *self._settings.users):
+        for user in (NODE_USER, *self.readers):
             file = self.password_file(user)
             if not file.exists():
                 _write(file, f"{secrets.token_urlsafe(24)}\n")
             lines.append(f"{user}:{password_hash(file.read_text('utf-8').splitlines()[0])}")
         _write(self._settings.directory / "passwords", "\n".join(lines) + "\n")
-        acl = (*self._settings.acl, f"user {NODE_USER}", "topic readwrite #")
-        _write(self._settings.directory / "acl", "\n".join(acl) + "\n")
+        _write(self._settings.directory / "acl", "\n".join(self._settings.acl) + "\n")
 
     async def _until_ready(self, child: subprocess.Popen[bytes], notices: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -280,7 +293,7 @@ def config_text(settings: BrokerSettings, port: int) -> str:
         "# Made by the sidecar at every start; changes here are lost.",
         f"user {user}",
         f"listener {port} {settings.host}",
-        "allow_anonymous true",
+        f"allow_anonymous {'false' if settings.acl else 'true'}",
         "set_tcp_nodelay true",
         "max_queued_messages 1000000",
         "max_inflight_messages 1000",

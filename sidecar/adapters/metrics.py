@@ -3,23 +3,25 @@ scrape.
 
 No label ever holds a phone number or an address: labels are words of closed sets, names of gateways and
 settings, and of at most a hundred accounts that have calls without a rate. The exposition runs in a thread
-of its own and only reads numbers, so a slow or stuck scrape costs the calls nothing. What there is to read
-is declared at the top, once.
+of its own (adapters/sockets/pages) and only reads numbers, so a slow or stuck scrape costs the calls nothing.
+What there is to read is declared at the top, once.
 """
 
 from __future__ import annotations
 
-import errno
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from threading import Thread
+from http import HTTPStatus
+from pathlib import Path
 from typing import Generic, Literal, NamedTuple, TypeVar
-from wsgiref.simple_server import WSGIServer
+from urllib.parse import parse_qs
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Family
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
@@ -62,6 +64,17 @@ class Metric(NamedTuple):
 ENDED = Metric(
     "sidecar_calls_ended", "counter", "Admitted calls that ended.", ("origin", "reason", "detail", "recorded")
 )
+ANSWERED = Metric("sidecar_calls_answered", "counter", "Those of them that had been answered.")
+ATTEMPTS = Metric(
+    "sidecar_gateway_calls",
+    "counter",
+    "INVITEs to a gateway, each attempt of a call; those beyond the first 1000 gateways are `*` together.",
+    ("gateway",),
+)
+ATTEMPTS_ANSWERED = Metric(
+    "sidecar_gateway_calls_answered", "counter", "Those of them that were answered.", ("gateway",)
+)
+TALK = Metric("sidecar_talk_seconds", "counter", "How long they had talked.")
 REFUSED = Metric("sidecar_calls_refused", "counter", "INVITEs refused.", ("detail",))
 UNRATED = Metric(
     "sidecar_calls_unrated",
@@ -76,12 +89,13 @@ SUPPRESSED = Metric(
     ("currency", "side", "reason", "setting"),
 )
 WAIVED_ACCOUNTS_MAX = 100
-OTHER_ACCOUNTS = "*"
+GATEWAYS_MAX = 1000  # of a node that lives for years, and whose gateways come and go
+OTHERS = "*"
 WAIVED = Metric(
     "sidecar_waived_money",
     "counter",
     "What accounts would have paid for calls that a recording flag kept back, and that are not charged; "
-    f"those beyond the first {WAIVED_ACCOUNTS_MAX} are `{OTHER_ACCOUNTS}` together.",
+    f"those beyond the first {WAIVED_ACCOUNTS_MAX} are `{OTHERS}` together.",
     ("account", "currency"),
 )
 PDD = Metric(
@@ -130,6 +144,9 @@ CALLS = Metric("sidecar_calls", "gauge", "Calls by phase.", ("phase",))
 CONNECTED = Metric("sidecar_broker_connected", "gauge", "1 while there is a link to the broker.")
 CONNECTS = Metric("sidecar_broker_connects", "counter", "Links to the broker that came up.")
 LINKS_LOST = Metric("sidecar_broker_links_lost", "counter", "Links to the broker that broke.")
+LINKS_TAKEN_OVER = Metric(
+    "sidecar_broker_links_taken_over", "counter", "Links to the broker that another node of our name took."
+)
 SENT = Metric("sidecar_outbox_sent", "counter", "PUBLISH packets handed to the link.")
 DELIVERED = Metric("sidecar_outbox_delivered", "counter", "Rows that the broker has taken.")
 NO_SUBSCRIBER = Metric("sidecar_outbox_no_subscriber", "counter", "Delivered with 0x10: nobody listens.")
@@ -148,6 +165,10 @@ BRIDGE = Metric(
     "counter",
     "Counters of the SIP bridge: everything that is dropped, refused, cut or unexpected.",
     ("counter",),
+)
+HEP_SENT = Metric("sidecar_hep_sent", "counter", "Copies of SIP messages sent to `hep.collector`.")
+HEP_DROPPED = Metric(
+    "sidecar_hep_dropped", "counter", "Those that it has not: the network took none, or it is away."
 )
 GATEWAY_UP = Metric(
     "sidecar_gateway_up", "gauge", "0 while it is down: it is tried after all others.", ("gateway",)
@@ -189,6 +210,8 @@ CLOCK_BEHIND = Metric(
     "gauge",
     "How far the wall clock is behind what the journal holds of an earlier start.",
 )
+DISK = Metric("sidecar_disk_bytes", "gauge", "Size of the file system that the journal is on.")
+DISK_FREE = Metric("sidecar_disk_free_bytes", "gauge", "What of it the node may still write.")
 REPLAYS = Metric("sidecar_replays", "counter", "Requests for records again, by command or by a subscriber.")
 REPLAYED = Metric("sidecar_replayed_records", "counter", "Records that were published again for them.")
 FRAUD_FIRED = Metric("sidecar_fraud_rule_fired", "counter", "How often a fraud rule fired.", ("rule",))
@@ -200,11 +223,19 @@ FRAUD_FORGOTTEN = Metric(
     "counter",
     "Accounts, prefixes or callers that a fraud rule had no room for, or let go for others.",
 )
+LOG_LINES_LOST = Metric(
+    "sidecar_log_lines_lost",
+    "counter",
+    "Log lines that nobody will read: their reader, disk or journal took none for too long.",
+)
 METRICS = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 
 
-class MetricsError(Exception):
-    """The exposition could not be started; the text says what to do."""
+def _label(name: str, known: set[str], names_max: int) -> str:
+    """The first so many have a series of their own."""
+    if len(known) < names_max:
+        known.add(name)
+    return name if name in known else OTHERS
 
 
 class Metrics:
@@ -213,8 +244,21 @@ class Metrics:
     def __init__(self, *, wall_ns: Callable[[], int] = time.time_ns) -> None:
         self._wall_ns = wall_ns
         self.registry = registry = CollectorRegistry()
-        self._waived_accounts: set[str] = set()
-        labelled = (ENDED, REFUSED, UNRATED, SUPPRESSED, WAIVED, BROKEN, UNKNOWN, ALARMS, ALARMS_LOST, GRANTS)
+        self._waived_accounts, self._gateways = set[str](), set[str]()
+        labelled = (
+            ENDED,
+            REFUSED,
+            UNRATED,
+            SUPPRESSED,
+            WAIVED,
+            BROKEN,
+            UNKNOWN,
+            ALARMS,
+            ALARMS_LOST,
+            GRANTS,
+            ATTEMPTS,
+            ATTEMPTS_ANSWERED,
+        )
         (
             self._ended,
             self._refused,
@@ -226,11 +270,15 @@ class Metrics:
             self._alarms,
             self._alarms_lost,
             self._grants,
+            self._attempts,
+            self._attempts_answered,
         ) = (_Children(Counter(one.name, one.meaning, one.labels, registry=registry)) for one in labelled)
         self._pdd, self._commit = (
             Histogram(one.name, one.meaning, buckets=one.buckets, registry=registry) for one in (PDD, COMMIT)
         )
-        self._overrun = Counter(OVERRUN.name, OVERRUN.meaning, registry=registry)
+        self._answered, self._talk, self._overrun = (
+            Counter(one.name, one.meaning, registry=registry) for one in (ANSWERED, TALK, OVERRUN)
+        )
         self._journal_failing = Gauge(JOURNAL_FAILING.name, JOURNAL_FAILING.meaning, registry=registry)
         self._journal_wrong = Gauge(JOURNAL_WRONG.name, JOURNAL_WRONG.meaning, registry=registry)
         self._journal_failures = Counter(JOURNAL_FAILURES.name, JOURNAL_FAILURES.meaning, registry=registry)
@@ -239,7 +287,6 @@ class Metrics:
         calls = Gauge(CALLS.name, CALLS.meaning, CALLS.labels, registry=registry)
         for phase in Phase:
             calls.labels(phase.value).set_function(partial(self._phases.__getitem__, phase))
-        self._server: tuple[WSGIServer, Thread] | None = None
 
     # --- the Meter ------------------------------------------------------------------------------------------
 
@@ -247,6 +294,14 @@ class Metrics:
         reason = cdr.server_reason.value if cdr.server_reason is not None else "none"
         recorded = "yes" if cdr.recorded else "no"
         self._ended.of(cdr.hangup_origin.value, reason, cdr.detail.value, recorded).inc()
+        if cdr.answered_at is not None:
+            self._answered.inc()
+            self._talk.inc(cdr.talk_ms / 1000)
+        gateways = [_label(one.gateway, self._gateways, GATEWAYS_MAX) for one in cdr.attempts]
+        for gateway in gateways:
+            self._attempts.of(gateway).inc()
+        if cdr.b_answered_at is not None and gateways:
+            self._attempts_answered.of(gateways[-1]).inc()
         if cdr.pdd_ms is not None:
             self._pdd.observe(cdr.pdd_ms / 1000)
         if cdr.overrun_ms > 0:
@@ -257,13 +312,8 @@ class Metrics:
                     labels = (charge.currency or "none", charge.side.value, reason, cdr.suppressed_by)
                     self._suppressed.of(*labels).inc(float(charge.total))
                     if charge.side is ChargeSide.SELL and not is_charged(cdr.suppressed_by):
-                        account = self._waived_label(cdr.account)
+                        account = _label(cdr.account, self._waived_accounts, WAIVED_ACCOUNTS_MAX)
                         self._waived.of(account, charge.currency or "none").inc(float(charge.total))
-
-    def _waived_label(self, account: str) -> str:
-        if len(self._waived_accounts) < WAIVED_ACCOUNTS_MAX:
-            self._waived_accounts.add(account)
-        return account if account in self._waived_accounts else OTHER_ACCOUNTS
 
     def call_refused(self, detail: str, count: int = 1) -> None:
         self._refused.of(str(detail)).inc(count)
@@ -335,33 +385,25 @@ class Metrics:
         """`statuses` is called from the exposition's thread."""
         self.registry.register(_NameCollector(statuses))
 
+    def collect_disk(self, folder: Path) -> None:
+        self.registry.register(_DiskCollector(folder))
+
+    def collect_log(self, lines_lost: Callable[[], int]) -> None:
+        """`lines_lost` is called from the exposition's thread."""
+        self.registry.register(_LogCollector(lines_lost))
+
     def collect_fraud(self, counters: Callable[[], FraudCounters]) -> None:
         """`counters` is called from the exposition's thread."""
         self.registry.register(_FraudCollector(counters))
 
     # --- the page -------------------------------------------------------------------------------------------
 
-    def serve(self, host: str = "127.0.0.1", port: int = 9494) -> int:
-        """Expose on http://host:port/metrics; port 0 takes a free one. Returns the port. Raises
-        MetricsError."""
-        try:
-            server, thread = start_http_server(port, host, self.registry)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                advice = "is in use: end what listens there, or choose another port (0 takes a free one)"
-            else:
-                advice = f"cannot be listened on: {error.strerror or error}"
-            raise MetricsError(f"metrics.listen {host}:{port} {advice}") from None
-        self._server = (server, thread)
-        return int(server.server_port)
-
-    def close(self) -> None:
-        if self._server is not None:
-            server, thread = self._server
-            self._server = None
-            server.shutdown()
-            server.server_close()
-            thread.join()
+    def page(self, query: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
+        """Status, content type and body of /metrics. Safe to call in any thread."""
+        encode, content_type = choose_encoder(accept)
+        names = parse_qs(query).get("name[]")  # as Prometheus's own libraries have it
+        registry = self.registry.restricted_registry(names) if names else self.registry
+        return HTTPStatus.OK, content_type, encode(registry)
 
 
 class _Children(Generic[M]):
@@ -394,6 +436,7 @@ class _OutboxCollector(Collector):
         yield _value(CONNECTED, int(counters.connected))
         yield _value(CONNECTS, counters.connects)
         yield _value(LINKS_LOST, counters.links_lost)
+        yield _value(LINKS_TAKEN_OVER, counters.links_taken_over)
         yield _value(SENT, counters.sent)
         yield _value(DELIVERED, counters.delivered)
         yield _value(NO_SUBSCRIBER, counters.no_subscriber)
@@ -433,7 +476,10 @@ class _BridgeCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Family]:
-        yield _by_label(BRIDGE, self._stats().items())
+        stats = dict(self._stats())
+        yield _value(HEP_SENT, stats.pop("hep_sent", 0))
+        yield _value(HEP_DROPPED, stats.pop("hep_dropped", 0))
+        yield _by_label(BRIDGE, stats.items())
 
 
 class _ClockCollector(Collector):
@@ -478,6 +524,22 @@ class _GatewayCollector(Collector):
         )
 
 
+class _DiskCollector(Collector):
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def describe(self) -> Iterable[Family]:
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        try:
+            found = os.statvfs(self._folder)
+        except OSError:
+            return  # what it was does not stand for what it is
+        yield _value(DISK, found.f_blocks * found.f_frsize)
+        yield _value(DISK_FREE, found.f_bavail * found.f_frsize)
+
+
 class _CertificateCollector(Collector):
     def __init__(self, status: Callable[[], CertificateStatus]) -> None:
         self._status = status
@@ -506,6 +568,17 @@ class _NameCollector(Collector):
         yield _by_label(SERVERS, ((one.gateway, len(one.servers)) for one in statuses))
         yield _by_label(LOOKUPS, ((one.gateway, one.rounds) for one in statuses))
         yield _by_label(LOOKUPS_FAILED, ((one.gateway, one.rounds_failed) for one in statuses))
+
+
+class _LogCollector(Collector):
+    def __init__(self, lines_lost: Callable[[], int]) -> None:
+        self._lines_lost = lines_lost
+
+    def describe(self) -> Iterable[Family]:
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        yield _value(LOG_LINES_LOST, self._lines_lost())
 
 
 class _FraudCollector(Collector):

@@ -2,6 +2,7 @@
 Where things are:
 
     Python side
+      what it is set to         settings     at the start, and anew while calls run
       start, batches, end       hook         pjsua2's endpoint, the event loop's end of both queues
       the border                boundary     events decoded into core.events; both sides declare the same
 

@@ -58,6 +58,9 @@ _VALUES: Final[list[Any]] = [
     events.Contact,
     events.Silence,
     events.Branch,
+    events.KeptLeg,
+    events.KeptReferral,
+    events.KeptState,
     commands.GivenUp,
 ]
 _WORDS: Final[list[Any]] = [

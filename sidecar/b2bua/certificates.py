@@ -18,7 +18,10 @@ from sidecar.ports import CertificateStatus
 
 log = structlog.get_logger("sidecar.certificates")
 
-_Seen = tuple[tuple[int, int, int] | None, ...]  # of each file, what differs when it has changed; None: gone
+_LOOK_AGAIN_S = 10  # whether a reload has set an interval
+
+FileState = tuple[int, int, int] | None  # what differs when it has changed; None: gone
+_Seen = tuple[FileState, ...]
 
 
 def tls_faults(certificate: Path, key: Path, authorities: Sequence[Path]) -> list[tuple[Path, str, bool]]:
@@ -55,6 +58,11 @@ class Certificates:
         self._refused = ""
         self._renewing = asyncio.Lock()
 
+    def take_over(self, settings: Mapping[str, str], interval_s: int) -> None:
+        """The hook has other settings, and has read the files that they name."""
+        self._settings, self._interval_s = settings, interval_s
+        self._seen = self._in_force = self._look()
+
     def status(self) -> CertificateStatus:
         """Asked from any thread."""
         return CertificateStatus(
@@ -65,11 +73,9 @@ class Certificates:
         )
 
     async def watch(self) -> None:
-        if not self._hook.tls_files or not self._interval_s:
-            return
         while True:
-            await asyncio.sleep(self._interval_s)
-            if await asyncio.to_thread(self._look) != self._seen:
+            await asyncio.sleep(self._interval_s or _LOOK_AGAIN_S)
+            if self._interval_s and await asyncio.to_thread(self._look) != self._seen:
                 await self.renew()
 
     async def renew(self) -> bool | Sequence[str]:
@@ -103,12 +109,12 @@ class Certificates:
         return credentials
 
     def _look(self) -> _Seen:
-        return tuple(map(_state, self._hook.tls_files))
+        return tuple(map(file_state, map(Path, self._hook.tls_files)))
 
 
-def _state(file: str) -> tuple[int, int, int] | None:
+def file_state(file: Path) -> FileState:
     try:
-        found = Path(file).stat()
+        found = file.stat()
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size

@@ -11,9 +11,9 @@ of no reference cycle (a collector that destroys one in an unregistered thread h
 from __future__ import annotations
 
 import asyncio
-import mmap
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -21,94 +21,22 @@ import pjsua2
 
 from sidecar.b2bua import _bridge
 from sidecar.b2bua.boundary import events_of
+from sidecar.b2bua.settings import BridgeSettings, Listener, authorities, listens_on_tls, needs_restart
 from sidecar.core import hangup
 from sidecar.core.commands import AskGateway, Release, SetServers, Snapshot, WireCommand
 from sidecar.core.events import Event
-from sidecar.core.terms import Detail, HangupOrigin, LivenessCheck, TransportName
+from sidecar.core.terms import Detail, HangupOrigin, TransportName
 
 # The kernel sends a SYN again after one second, and gives the connection up two seconds later. Else it would
 # try for two minutes; a large request for UDP goes by UDP then, and a peer of TCP or TLS is unreachable.
 TCP_CONNECT_TRIES = 1
 NO_AUTHORITY = -1  # the node's is 0; see native/peer_table.hpp
-START_BYTES = 128 << 20  # what it takes up, and what has to be left to take calls; see native/memory.cpp
 TLS_HANDSHAKE_MS_MAX = 10_000  # pjsip would wait for ever, and a connection is not counted before
 
 
 class HookError(Exception):
-    """The SIP side could not start; the message names the address and says why."""
-
-
-class Listener(msgspec.Struct, frozen=True, kw_only=True):
-    transport: TransportName
-    host: str  # a literal address of this machine
-    port: int  # 0: any free one
-    advertised: str = ""  # the host that Via and Contact name, where it is not `host` (NAT)
-
-
-class PeerGroup(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    cidrs: tuple[str, ...]
-    port: int = 0  # 0: any
-    tls_names: tuple[str, ...] = ()  # of which the peer's verified certificate must hold one; empty: any peer
-    tls_ca: str = ""  # file of its own authority; without it that of the node is asked for, over TLS
-    requests_per_s: int = 0  # of one address, outside of calls; 0: no limit
-    liveness: LivenessCheck = LivenessCheck.ANY
-    shared_dialogs: bool = False  # each of its addresses may speak in the calls of all
-    finds_nat: bool = True
-    asserts_identity: bool = False  # in the trust domain (RFC 3325)
-
-
-class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    certificate: str
-    private_key: str
-    ca: str = ""  # whose certificates are trusted, and then asked of everybody
-
-
-class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gateway's challenges are answered with."""
-
-    gateway: str
-    username: str
-    password: str
-    realm: str = ""  # the only one that they are for; empty: any
-
-    def __repr__(self) -> str:
-        return f"Credentials({self.gateway})"  # settings may be printed, passwords never
-
-
-class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
-    listeners: tuple[Listener, ...]
-    peers: tuple[PeerGroup, ...]  # the first group that holds an address is its group
-    # Declared, with their bounds and defaults, in config.settings.
-    unlisted_source: str  # `drop` or `reject`
-    pai_outside: str  # `keep` or `remove`: assertions without Privacy, to those outside the trust domain
-    refer: str  # `refuse` or `pass`: REFER, and INVITEs with Replaces or Join
-    unlisted_refused_per_s: int  # INVITEs of one source; the rest is dropped
-    calls_max: int
-    emergency_places: int  # beside them, for emergency calls alone
-    events_max: int
-    answer_hold_ms_max: int
-    admission_wait_ms_max: int
-    retry_after_s: int
-    t1_ms: int  # RFC 3261 §17.1.1.1; T2, T4 and 64*T1 follow it
-    options_interval_ms: int  # in-dialog OPTIONS for each leg; 0: none
-    # The bridge's own.
-    # A caller whose call is on disk gets its 100 then, else after so long (RFC 3261 §8.2.6.1: 200 ms). One
-    # that has none repeats its INVITE, also at the next start of a node that was killed meanwhile.
-    trying_ms: int = 100
-    patience_ms: int = 8  # how long events that nobody waits for may wait for others
-    batch_interval_ms: int = 6  # between two batches at most, where the one before was large
-    wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL, BYE and final failures
-    product: str = ""  # User-Agent and Server; empty: neither is sent
-    tls: TlsFiles | None = None
-    # A gateway's host, and what its certificate may bear instead; for all that are reached over TLS.
-    gateway_tls_names: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    gateway_tls_cas: tuple[
-        tuple[str, str], ...
-    ] = ()  # by host: its own authority, else that of its peer group
-    carried_urns: tuple[str, ...] = ()  # lower case; to all other URNs, and schemes: 416
-    emergency_users: frozenset[str] = frozenset()  # of Request-URIs, exactly; urn:service:sos besides
-    credentials: tuple[Credentials, ...] = ()  # none for a gateway: its challenges go to the caller
+    """The SIP side could not start, or not take other settings; the message names the address or file and
+    says why."""
 
 
 _PJ_TRANSPORT: Mapping[TransportName, int] = {
@@ -116,6 +44,21 @@ _PJ_TRANSPORT: Mapping[TransportName, int] = {
     TransportName.TCP: pjsua2.PJSIP_TRANSPORT_TCP,
     TransportName.TLS: pjsua2.PJSIP_TRANSPORT_TLS,
 }
+
+
+class _Listening(msgspec.Struct, frozen=True, kw_only=True):
+    listener: Listener
+    number: int  # pjsua's
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        return f"{self.listener.transport.value}:{self.host}:{self.port}"
+
+    @property
+    def advertised(self) -> str:
+        return f"{self.listener.advertised or self.host}:{self.port}"
 
 
 class BridgeHook:
@@ -128,20 +71,22 @@ class BridgeHook:
         self._bridge: _bridge.Bridge | None = None
         self._tls: _bridge.TlsInForce | None = None
         self._tls_ends: Mapping[str, int] = {}
-        self._addresses: tuple[str, ...] = ()
+        self._authorities = authorities(settings)
+        self._listening: list[_Listening] = []
+        self._spare: list[_Listening] = []  # none is closed while it runs: for who wants one next
         self._unreadable = 0
         self._servers: dict[str, SetServers] = {}
 
     @property
     def engine(self) -> str:
         """The pjproject that runs, and the build that the bridge was compiled against."""
-        return f"pjproject {_bridge.pj_version()} ({_bridge.PJ_BUILD})"
+        return f"pjproject {_bridge.pj_version()}, build {_bridge.PJ_BUILD} of {_bridge.PJ_BUILT}"
 
     @property
     def tls_files(self) -> tuple[str, ...]:
         """Those that `read_tls` reads; none where it listens on no TLS."""
         tls = self._settings.tls
-        if tls is None or all(one.transport is not TransportName.TLS for one in self._settings.listeners):
+        if tls is None or not listens_on_tls(self._settings):
             return ()
         return (tls.certificate, tls.private_key, *filter(None, self._authorities))
 
@@ -153,14 +98,7 @@ class BridgeHook:
     def read_tls(self) -> _bridge.TlsCredentials | None:
         """None: it listens on no TLS. Reads files, in any thread; HookError names the one that will not
         do."""
-        if self._settings.tls is None or not self.tls_files:
-            return None
-        try:
-            return _bridge.TlsCredentials(
-                self._settings.tls.certificate, self._settings.tls.private_key, self._authorities
-            )
-        except ValueError as error:
-            raise HookError(str(error)) from None
+        return _read_tls(self._settings, self._authorities)
 
     def renew_tls(self, credentials: _bridge.TlsCredentials) -> None:
         """For each handshake from now on; connections that stand go on."""
@@ -169,25 +107,9 @@ class BridgeHook:
             self._tls_ends = dict(credentials.ends())
 
     @property
-    def _authorities(self) -> list[str]:
-        """Files; the first is the node's, empty where it has none."""
-        settings = self._settings
-        own = [*(group.tls_ca for group in settings.peers), *(ca for _, ca in settings.gateway_tls_cas)]
-        return [settings.tls.ca if settings.tls else "", *dict.fromkeys(filter(None, own))]
-
-    @property
-    def _verifies_all(self) -> bool:
-        return bool(self._authorities[0])
-
-    def _authority(self, own: str) -> int:
-        if own:
-            return self._authorities.index(own, 1)
-        return 0 if self._verifies_all else NO_AUTHORITY
-
-    @property
     def addresses(self) -> tuple[str, ...]:
         """Where it listens, as `udp:127.0.0.1:5080`; known once it has started."""
-        return self._addresses
+        return tuple(one.address for one in self._listening)
 
     def on_events(self, deliver: Callable[[Sequence[Event]], None]) -> None:
         self._deliver = deliver
@@ -204,11 +126,6 @@ class BridgeHook:
         asyncio.get_running_loop().add_reader(self._bridge.event_fd(), self._drain)
 
     def _start(self, first: Sequence[WireCommand | Snapshot]) -> None:
-        try:
-            mmap.mmap(-1, START_BYTES).close()
-        except OSError:
-            more = f"{START_BYTES >> 20} MB more"
-            raise HookError(f"too little memory to start: {more} cannot be had (ulimit -v?)") from None
         if (credentials := self.read_tls()) is not None:
             self._tls = _bridge.TlsInForce(credentials)
             self._tls_ends = dict(credentials.ends())
@@ -218,22 +135,86 @@ class BridgeHook:
         self._endpoint = endpoint
         endpoint.libInit(_endpoint_config())
         endpoint.audDevManager().setNoDev()
-        addresses = []
-        advertised = dict.fromkeys(TransportName, "")
         for listener in self._settings.listeners:
-            host, port = self._listen(endpoint, listener)
-            addresses.append(f"{listener.transport.value}:{host}:{port}")
-            if not advertised[listener.transport]:
-                advertised[listener.transport] = f"{listener.advertised or host}:{port}"
+            self._listening.append(self._listen(listener, self._settings, self._tls))
         endpoint.libStart()
-        self._bridge = _bridge.Bridge(self._native_settings(list(advertised.values())))
+        self._bridge = _bridge.Bridge(
+            self._native(self._settings, self._tls, self._authorities, self._listening)
+        )
         self._bridge.start()
         self._bridge.post(list(self._servers.values()))
         self.send(first)
         self._bridge.hear()
-        self._addresses = tuple(addresses)
 
-    def _listen(self, endpoint: Any, listener: Listener) -> tuple[str, int]:
+    def reconfigure(self, settings: BridgeSettings) -> None:
+        """Puts `settings` in force, all of them between two messages: whatever begins after that has the new
+        ones, whatever was begun before goes on with the old ones, and nothing has both. So a dialog
+        whose peer or gateway is gone is heard until it ends, its repeats, CANCEL and late BYE too.
+        Commands that are sent after this find the new ones in force.
+
+        Never waits for the native thread; it opens listeners that are new and reads TLS files that are
+        (some ms). HookError where one cannot be opened or read, or where `needs_restart` names a field:
+        everything is as it was then. Gateways that are names: `set_servers`, also for those that are gone."""
+        files, tls, credentials = self._prepared(settings)
+        listening = self._with_new_listeners(settings, tls)
+        native = self._native(settings, tls, files, listening)
+        assert self._bridge is not None
+        self._bridge.reconfigure(native, credentials if self._tls is not None else None)
+        if credentials is not None:
+            self._tls_ends = dict(credentials.ends())
+        self._settings, self._authorities, self._tls, self._listening = settings, files, tls, listening
+
+    def check(self, settings: BridgeSettings) -> None:
+        """HookError where `reconfigure` would raise it now. Nothing is changed, and no listener opened."""
+        self._prepared(settings)
+        _try_to_bind(self._missing(settings))
+
+    def _prepared(
+        self, settings: BridgeSettings
+    ) -> tuple[list[str], _bridge.TlsInForce | None, _bridge.TlsCredentials | None]:
+        if self._bridge is None:
+            raise HookError("does not run")
+        if fixed := needs_restart(self._settings, settings):
+            raise HookError(f"cannot change while it runs: {', '.join(fixed)}")
+        files = authorities(settings, self._authorities)
+        renews = (settings.tls, files) != (self._settings.tls, self._authorities)
+        credentials = _read_tls(settings, files) if renews or self._tls is None else None
+        tls = self._tls
+        if tls is None and credentials is not None:
+            tls = _bridge.TlsInForce(credentials)
+        try:
+            _bridge.check_settings(self._native(settings, tls, files, self._listening))
+        except ValueError as error:  # a block that is none
+            raise HookError(str(error)) from None
+        return files, tls, credentials
+
+    def _missing(self, settings: BridgeSettings) -> list[Listener]:
+        missing = list(settings.listeners)
+        for known in (*self._listening, *self._spare):
+            if known.listener in missing:
+                missing.remove(known.listener)
+        return missing
+
+    def _with_new_listeners(
+        self, settings: BridgeSettings, tls: _bridge.TlsInForce | None
+    ) -> list[_Listening]:
+        """In the order of the settings, whose first of each transport is in Contacts."""
+        missing = self._missing(settings)
+        _try_to_bind(missing)
+        for one in missing:
+            self._spare.append(self._listen(one, settings, tls))
+        left = [*self._listening, *self._spare]
+        listening = list[_Listening]()
+        for wanted in settings.listeners:
+            found = next(one for one in left if one.listener == wanted)
+            left.remove(found)
+            listening.append(found)
+        self._spare = left
+        return listening
+
+    def _listen(
+        self, listener: Listener, settings: BridgeSettings, tls: _bridge.TlsInForce | None
+    ) -> _Listening:
         config = pjsua2.TransportConfig()
         config.boundAddress = listener.host
         config.publicAddress = listener.advertised
@@ -241,31 +222,42 @@ class BridgeHook:
         if listener.transport is not TransportName.UDP:
             tries = pjsua2.SockOpt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, TCP_CONNECT_TRIES)
             config.sockOptParams.sockOpts.append(tries)
-        if listener.transport is TransportName.TLS and self._tls is not None:
-            config.tlsConfig.certFile = self._tls.certificate_file()
-            config.tlsConfig.privKeyFile = self._tls.key_file()
-            config.tlsConfig.CaListFile = self._tls.authorities_file()
+        if listener.transport is TransportName.TLS and tls is not None:
+            config.tlsConfig.certFile = tls.certificate_file()
+            config.tlsConfig.privKeyFile = tls.key_file()
+            config.tlsConfig.CaListFile = tls.authorities_file()
             config.tlsConfig.msecTimeout = TLS_HANDSHAKE_MS_MAX
             config.tlsConfig.proto = pjsua2.PJ_SSL_SOCK_PROTO_TLS1_2 | pjsua2.PJ_SSL_SOCK_PROTO_TLS1_3
-            config.tlsConfig.requireClientCert = self._verifies_all
+            config.tlsConfig.requireClientCert = bool(settings.tls and settings.tls.ca)
             # The bridge does it, at once: pjsip knows one authority for all, and no other name than the host.
             config.tlsConfig.verifyClient = config.tlsConfig.verifyServer = False
         kind = _PJ_TRANSPORT[listener.transport]
         if ":" in listener.host:
             kind |= pjsua2.PJSIP_TRANSPORT_IPV6
         try:
-            number = endpoint.transportCreate(kind, config)
+            number = self._endpoint.transportCreate(kind, config)
         except pjsua2.Error as error:
             where = f"{listener.transport.value} {listener.host}:{listener.port}"
             raise HookError(f"cannot listen on {where}: {error.reason}") from None
-        local = endpoint.transportGetInfo(number).localAddress
+        local = self._endpoint.transportGetInfo(number).localAddress
         host, _, port = local.rpartition(":")
-        return host, int(port)
+        return _Listening(listener=listener, number=number, host=host, port=int(port))
 
-    def _native_settings(self, advertised: list[str]) -> dict[str, object]:
-        settings = self._settings
+    def _native(
+        self,
+        settings: BridgeSettings,
+        tls: _bridge.TlsInForce | None,
+        files: Sequence[str],
+        listening: Sequence[_Listening],
+    ) -> dict[str, object]:
+        def authority(own: str) -> int:
+            if own:
+                return files.index(own, 1)
+            return 0 if files[0] else NO_AUTHORITY
+
+        first = {one.listener.transport: one.advertised for one in reversed(listening)}
         return {
-            "advertised": advertised,
+            "advertised": [first.get(transport, "") for transport in TransportName],
             "calls_max": settings.calls_max,
             "emergency_places": settings.emergency_places,
             "emergency_users": sorted(settings.emergency_users),
@@ -293,11 +285,14 @@ class BridgeHook:
             "credentials": [
                 (one.gateway, one.username, one.password, one.realm) for one in settings.credentials
             ],
-            "tls": self._tls,
-            "verify_tls": self._verifies_all,
+            "collector": ("", 0, 0, "")
+            if (to := settings.collector) is None
+            else (to.host, to.port, to.capture_id, to.key),
+            "tls": tls,
+            "verify_tls": bool(files[0]),
             "gateway_tls": [
                 *((host, list(names), NO_AUTHORITY) for host, names in settings.gateway_tls_names),
-                *((host, [], self._authority(ca)) for host, ca in settings.gateway_tls_cas),
+                *((host, [], authority(ca)) for host, ca in settings.gateway_tls_cas),
             ],
             "peers": [
                 (
@@ -310,7 +305,7 @@ class BridgeHook:
                     group.shared_dialogs,
                     group.finds_nat,
                     group.asserts_identity,
-                    self._authority(group.tls_ca),
+                    authority(group.tls_ca),
                 )
                 for group in settings.peers
             ],
@@ -337,8 +332,12 @@ class BridgeHook:
             self._bridge.post(requests)
 
     def set_servers(self, servers: SetServers) -> None:
-        """Never blocks. In force for every message after it, also where it is said before the start."""
-        self._servers[servers.gateway] = servers
+        """Never blocks. In force for every message after it, also where it is said before the start. Without
+        a host name: that gateway is gone, or its host is an address now."""
+        if servers.host_name:
+            self._servers[servers.gateway] = servers
+        else:
+            self._servers.pop(servers.gateway, None)
         if self._bridge is not None:
             self._bridge.post([servers])
 
@@ -347,6 +346,11 @@ class BridgeHook:
         if self._bridge is not None:
             self._bridge.set_accepting(detail)
 
+    def keep(self) -> None:
+        """Never blocks. CallKept follows for each call that nothing is open of."""
+        if self._bridge is not None:
+            self._bridge.keep()
+
     def stats(self) -> dict[str, int]:
         if self._bridge is None:
             return {}
@@ -354,6 +358,10 @@ class BridgeHook:
 
     def held_calls(self) -> int:
         return self.stats().get("live_calls", 0)
+
+    def pulse(self) -> int:
+        """Another number every 100 ms, as long as the SIP thread does its work."""
+        return self.stats().get("wakes", 0)
 
     def is_short_of_memory(self) -> bool:
         """New calls are refused for it, as node_full."""
@@ -369,6 +377,33 @@ class BridgeHook:
             self._endpoint.libDestroy(pjsua2.PJSUA_DESTROY_NO_NETWORK)
             self._endpoint = None
         self._bridge = None  # last: until the endpoint is gone its worker may be in the bridge's code
+
+
+def _try_to_bind(listeners: Sequence[Listener]) -> None:
+    """All or none, before pjsua opens the first of them for good."""
+    with ExitStack() as stack:
+        for one in listeners:
+            family = socket.AF_INET6 if ":" in one.host else socket.AF_INET
+            kind = socket.SOCK_DGRAM if one.transport is TransportName.UDP else socket.SOCK_STREAM
+            trial = stack.enter_context(socket.socket(family, kind))
+            if kind == socket.SOCK_STREAM:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((one.host, one.port))
+                if kind == socket.SOCK_STREAM:
+                    trial.listen()
+            except OSError as error:
+                where = f"{one.transport.value} {one.host}:{one.port}"
+                raise HookError(f"cannot listen on {where}: {error.strerror}") from None
+
+
+def _read_tls(settings: BridgeSettings, files: Sequence[str]) -> _bridge.TlsCredentials | None:
+    if settings.tls is None or not listens_on_tls(settings):
+        return None
+    try:
+        return _bridge.TlsCredentials(settings.tls.certificate, settings.tls.private_key, list(files))
+    except ValueError as error:
+        raise HookError(str(error)) from None
 
 
 def _given_up(bridge_id: int) -> Release:

@@ -20,7 +20,9 @@ from sidecar.cli import (
     dead_letters,
     deck,
     doctor,
+    entries,
     explain,
+    export_settings,
     handover,
     journal,
     node,
@@ -32,6 +34,9 @@ from sidecar.cli import (
     retention,
     start,
     subscribe,
+    tokens,
+    users,
+    web,
 )
 from sidecar.cli.output import EXIT_MEANINGS
 
@@ -40,7 +45,6 @@ app = typer.Typer(
     help="A billing sidecar for SIP: who ended each call, why, and what it costs, over MQTT.",
     epilog=f"Exit codes: {'; '.join(f'{code.value} {said}' for code, said in EXIT_MEANINGS.items())}.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -66,9 +70,11 @@ def _options(
 app.command("run")(start.run)
 app.command("check")(start.check)
 app.command("subscribe")(subscribe.subscribe)
+app.command("web")(web.web)
 app.command("cost")(cost.cost)
 app.command("rerate")(rerate.rerate)
 app.command("doctor")(doctor.doctor)
+app.command("export-settings")(export_settings.export_settings)
 app.command("reference")(reference.reference)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
@@ -83,10 +89,14 @@ app.add_typer(node.app, name="node")
 app.add_typer(journal.app, name="journal")
 app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(accounts.app, name="account")
+for word, group in entries.APPS.items():
+    app.add_typer(group, name=word)
 app.add_typer(audit.app, name="audit")
 app.add_typer(policy.app, name="policy")
 app.add_typer(deck.app, name="deck")
 app.add_typer(retention.app, name="retention")
+app.add_typer(users.app, name="user")
+app.add_typer(tokens.app, name="token")
 
 
 def main() -> None:

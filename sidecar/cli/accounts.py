@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -10,7 +11,8 @@ import msgspec
 import typer
 
 from sidecar.cli.account_import import bring
-from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
+from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, SocketOption, ask, operator_name
+from sidecar.cli.journal import moment_of
 from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table, printable
 from sidecar.core.account_terms import AMOUNTS, AccountKind
 
@@ -22,16 +24,13 @@ NameArgument = Annotated[str, typer.Argument(help="The account's name.")]
 CreditLimitOption = Annotated[
     str | None, typer.Option(help="How far the balance may go below 0: overdraft, or postpaid limit.")
 ]
-ValidFromOption = Annotated[str | None, typer.Option(help="No calls before, such as 2026-03-01T00:00Z.")]
+ValidFromOption = Annotated[str | None, typer.Option(help="No calls before: 2026-03-01, 2026-03-01T08:00Z.")]
 ValidToOption = Annotated[str | None, typer.Option(help="No calls from then on.")]
 ZoneOption = Annotated[str | None, typer.Option(help="The time zone of its days and months.")]
 DayLimitOption = Annotated[str | None, typer.Option(help="What its calls may cost in a day of its zone.")]
 MonthLimitOption = Annotated[str | None, typer.Option(help="What its calls may cost in a month.")]
 LowBalanceOption = Annotated[str | None, typer.Option(help="An alarm once less than this is left to it.")]
 TextOption = Annotated[str, typer.Option(help="Why, for the audit table.")]
-OperatorOption = Annotated[
-    str | None, typer.Option(help="Who does it, for the audit table.", show_default="the user")
-]
 
 
 @app.command("create")
@@ -68,6 +67,7 @@ def create(
         _check_currency(currency, as_json)
     given = _given(
         as_json,
+        config,
         credit_limit=credit_limit,
         valid_from=valid_from,
         valid_to=valid_to,
@@ -114,6 +114,7 @@ def set_terms(
     """
     given = _given(
         as_json,
+        config,
         credit_limit=credit_limit,
         valid_from=valid_from,
         valid_to=valid_to,
@@ -317,14 +318,22 @@ def ledger(
 @app.command("statement")
 def statement(
     name: NameArgument,
-    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="In the account's time zone.")],
+    month: Annotated[str | None, typer.Option(metavar="YYYY-MM", help="In the account's time zone.")] = None,
+    begin: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="Instead of a month: 2026-11-01, in the account's zone."),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Up to then.", show_default="now")
+    ] = None,
     wanted: Annotated[str, typer.Option("--format", metavar="FORMAT", help="csv, json")] = "csv",
     config: ConfigOption = None,
 ) -> None:
-    """Say what a month came to for an account: opening, movements, charged calls by destination, closing.
+    """Say what a month, or another period, came to for an account: opening, movements, charged calls by
+    destination, closing.
 
-    Read from the journal; the daemon need not run. What was booked in the month counts: a call that is
-    charged anew later is in the month of that, with the difference. The columns of CSV: `part` (opening,
+    Read from the journal; the daemon need not run. What was booked in the period counts: a call that is
+    charged anew later is in the period of that, with the difference. The columns of CSV: `part` (opening,
     movement, calls, closing), `at`, `kind`, `reference`, `text`, `operator`, `destination`, `calls`,
     `billed_s`, `net`, `tax`, `amount` (added to the balance), `currency`.
     """
@@ -336,24 +345,39 @@ def statement(
     if wanted not in STATEMENT_FORMATS:
         fail(Exit.USAGE, f"--format is one of {', '.join(STATEMENT_FORMATS)}, not {wanted!r}")
     as_json = wanted == "json"
+    if (month is None) == (begin is None) or (month is not None and end is not None):
+        fail(Exit.USAGE, "give --month, or --from and --to", as_json=as_json)
     with snapshot(config, as_json=as_json) as journal:
         terms = journal.account_terms(name)
         if terms is None:
             fail(Exit.NO, f"there is no account {name}", as_json=as_json)
-        try:
-            period = month_of(month, terms.zone)
-        except ValueError as error:
-            fail(Exit.USAGE, f"--month: {error}", as_json=as_json)
+        if month is not None:
+            try:
+                period = month_of(month, terms.zone)
+            except ValueError as error:
+                fail(Exit.USAGE, f"--month: {error}", as_json=as_json)
+        else:
+            period = _period(begin, end, terms.zone, config, as_json)
         archived = journal.archived_until()
         if archived is not None and period[0] < archived:
             text = f"the movements before {archived:%Y-%m-%d %H:%M}Z are archived (sidecar retention)"
-            fail(Exit.NO, f"{month}: {text}", as_json=as_json)
+            fail(Exit.NO, f"{month or begin}: {text}", as_json=as_json)
         lines = journal.account_lines(name, terms.currency)
         found = of_month(name, terms.currency, terms.zone, period, lines, journal.revision)
     STATEMENT_FORMATS[wanted](found)
 
 
 app.command("import")(bring)
+
+
+def _period(
+    begin: str | None, end: str | None, zone: str, config: Path | None, as_json: bool
+) -> tuple[datetime, datetime]:
+    since = moment_of("--from", begin, config, as_json=as_json, zone=zone)
+    until = moment_of("--to", end, config, as_json=as_json, zone=zone) or datetime.now(UTC)
+    if since is None or since >= until:
+        fail(Exit.USAGE, "--from is not before --to", as_json=as_json)
+    return since.astimezone(UTC), until.astimezone(UTC)
 
 
 def _book(
@@ -396,23 +420,20 @@ def _amount(text: str, as_json: bool) -> str:
         fail(Exit.USAGE, str(error), as_json=as_json)
 
 
-def _given(as_json: bool, **options: str | None) -> dict[str, Any]:
-    """The terms that were given, as the control socket takes them."""
-    from sidecar.config.values import MOMENT, BadValueError
-
+def _given(as_json: bool, config: Path | None, **options: str | None) -> dict[str, Any]:
+    """The terms that were given, as the control socket takes them. Dates are of the zone of the command."""
     given: dict[str, Any] = {}
     for name, text in options.items():
         if text is None:
             continue
-        try:
-            if name in AMOUNTS:
-                given[name] = _amount(text, as_json) if text else NULL
-            elif name.startswith("valid_"):
-                given[name] = MOMENT.read_text(text).isoformat() if text else NULL
-            else:
-                given[name] = text
-        except BadValueError as error:
-            fail(Exit.USAGE, f"{name}: {error}", as_json=as_json)
+        if name in AMOUNTS:
+            given[name] = _amount(text, as_json) if text else NULL
+        elif name.startswith("valid_"):
+            option = f"--{name.replace('_', '-')}"
+            at = moment_of(option, text or None, config, as_json=as_json, zone=options.get("zone"))
+            given[name] = NULL if at is None else at.isoformat()
+        else:
+            given[name] = text
     return given
 
 

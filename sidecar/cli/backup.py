@@ -30,8 +30,8 @@ def backup(
     """Copy the journal, the decks and the settings while the daemon runs, and prove the copy: its pages, its
     chain, its sums. Keys, passwords and certificates are not in it; keys are named by their ids."""
     from sidecar.adapters.sqlite.backup import BackupError, take
-    from sidecar.adapters.sqlite.file import StoreError
     from sidecar.adapters.sqlite.keys import key_file_of, read_keys
+    from sidecar.adapters.store.store import StoreError
     from sidecar.cli.version import product_version
 
     settings, tenant, node, files = _settings_files(config, as_json=as_json)
@@ -84,7 +84,7 @@ def restore(
     from sidecar.adapters.sqlite.backup import BackupError, manifest_of
     from sidecar.adapters.sqlite.backup import restore as put_back
     from sidecar.adapters.sqlite.keys import key_file_of, read_keys
-    from sidecar.wiring import seen_by_broker
+    from sidecar.wiring.broker import seen_by_broker
 
     settings = settings_of(config, as_json=as_json)
     data_dir, key_file = settings.node.data_dir, key_file_of(settings.node)
@@ -141,12 +141,12 @@ def _settings_files(
     written down: it is in no file."""
     from msgspec.structs import replace
 
-    from sidecar import wiring
     from sidecar.config import ConfigError, load, places
+    from sidecar.wiring.files import inputs
 
     read: list[Path] = []
-    inputs = wiring.inputs({}, os.environ, config)
-    read_deck, read_exchange = inputs.read_deck, inputs.read_exchange
+    origin = inputs({}, os.environ, config)
+    read_deck, read_exchange = origin.read_deck, origin.read_exchange
 
     def noting_deck(path: Path) -> Any:
         read.append(path)
@@ -157,7 +157,7 @@ def _settings_files(
         return read_exchange(path)
 
     try:
-        loaded = load(replace(inputs, read_deck=noting_deck, read_exchange=noting_exchange))
+        loaded = load(replace(origin, read_deck=noting_deck, read_exchange=noting_exchange))
     except ConfigError as error:
         fail(Exit.USAGE, str(error), as_json=as_json)
     own = config or (places.SYSTEM_SETTINGS if places.SYSTEM_SETTINGS.exists() else None)

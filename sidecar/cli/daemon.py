@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidecar.adapters.control_client import ControlClient, DaemonUnreachableError
+from sidecar.adapters.control_client import ANSWER_S_MAX, ControlClient, DaemonUnreachableError
 from sidecar.cli.output import Exit, fail
-from sidecar.wire.control import SOCKET_NAME, CommandError, ErrorCode
+from sidecar.wire.control import RESTART_ANSWER_S_MAX, SOCKET_NAME, CommandError, ErrorCode
 
 if TYPE_CHECKING:
+    from sidecar.cli.journal_client import AtRest
     from sidecar.config import Settings
 
 SocketOption = Annotated[
@@ -22,21 +23,65 @@ SocketOption = Annotated[
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The settings file of the daemon.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+OperatorOption = Annotated[
+    str | None, typer.Option(help="Who does it, for the audit table.", show_default="the user")
+]
+ReasonOption = Annotated[str, typer.Option("--text", "--reason", help="Why, for the audit table.")]
 
 
 class Daemon:
     """The connection of one command. Every refusal ends the command with its exit code."""
 
-    def __init__(self, socket: Path | None, config: Path | None, as_json: bool) -> None:
+    def __init__(
+        self,
+        socket: Path | None,
+        config: Path | None,
+        as_json: bool,
+        *,
+        else_journal: bool = False,
+        else_try: bool = False,
+        answer_s_max: float = ANSWER_S_MAX,
+    ) -> None:
+        """Where none runs and no socket was named: `else_journal`, its journal is asked instead; `else_try`,
+        what a start would put in force."""
         self._as_json = as_json
-        self._client = ControlClient(socket_path(socket, config, as_json=as_json))
+        self._client: ControlClient | AtRest = ControlClient(
+            socket_path(socket, config, as_json=as_json), answer_s_max=answer_s_max
+        )
+        self._config = config
+        self._instead = "" if socket is not None else "journal" if else_journal else "try" if else_try else ""
 
     def __enter__(self) -> Daemon:
         try:
             self._client.__enter__()
         except DaemonUnreachableError as error:
-            fail(Exit.UNREACHABLE, str(error), as_json=self._as_json)
+            if not self._instead:
+                fail(Exit.UNREACHABLE, str(error), as_json=self._as_json)
+            self._ask_instead(str(error))
         return self
+
+    def _ask_instead(self, unreachable: str) -> None:
+        from sidecar.adapters.sqlite import StoreError
+        from sidecar.cli.journal_client import JournalClient, TrialClient
+        from sidecar.config import ConfigError
+        from sidecar.ports import DeckError
+
+        is_trial = self._instead == "try"
+        self._client = (
+            TrialClient(self._config)
+            if is_trial
+            else JournalClient(data_dir(self._config, as_json=self._as_json))
+        )
+        try:
+            self._client.__enter__()
+        except (ConfigError, DeckError) as error:
+            fail(Exit.USAGE, str(error), as_json=self._as_json)
+        except StoreError as error:
+            fail(Exit.UNREACHABLE, f"{unreachable}\n{error}", as_json=self._as_json)
+
+    @property
+    def is_running(self) -> bool:
+        return isinstance(self._client, ControlClient)
 
     def __exit__(self, *_: object) -> None:
         self._client.__exit__()
@@ -47,7 +92,8 @@ class Daemon:
         try:
             return self._client.call(method, given)
         except CommandError as error:
-            exit_code = Exit.USAGE if error.code is ErrorCode.INVALID_PARAMS else Exit.NO
+            is_wrong = error.code in (ErrorCode.INVALID_PARAMS, ErrorCode.WRONG_SETTINGS)
+            exit_code = Exit.USAGE if is_wrong else Exit.NO
             fail(exit_code, error.text, as_json=self._as_json)
         except DaemonUnreachableError as error:
             fail(Exit.UNREACHABLE, str(error), as_json=self._as_json)
@@ -55,7 +101,7 @@ class Daemon:
 
 def ask(socket: Path | None, config: Path | None, as_json: bool, method: str, **params: object) -> Any:
     """One question to the daemon."""
-    with Daemon(socket, config, as_json) as daemon:
+    with Daemon(socket, config, as_json, answer_s_max=RESTART_ANSWER_S_MAX + 5) as daemon:
         return daemon.ask(method, **params)
 
 
@@ -71,13 +117,18 @@ def data_dir(config: Path | None, environ: Mapping[str, str] = os.environ, *, as
 
 
 def settings_of(
-    config: Path | None, environ: Mapping[str, str] = os.environ, *, as_json: bool = False
+    config: Path | None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    as_json: bool = False,
+    command_line: Mapping[str, str] | None = None,
 ) -> Settings:
-    """The plain settings, without what only a start needs to look at: decks, profile."""
+    """The plain settings, without what only a start needs to look at: decks, profile. With a `command_line`
+    they are those of a process of its own, which does not begin with a wrong one."""
     from msgspec.structs import replace
 
     from sidecar.config import places
-    from sidecar.config.layers import Effective, environment_layer, file_layer
+    from sidecar.config.layers import Effective, command_line_layer, environment_layer, file_layer
     from sidecar.config.problems import Findings
     from sidecar.config.source import empty_document, read_document
 
@@ -87,7 +138,10 @@ def settings_of(
     document = empty_document() if file is None else read_document(file, findings)
     if document is None:
         fail(Exit.USAGE, "\n".join(map(str, findings.errors)), as_json=as_json)
-    effective = Effective([environment_layer(environ, findings), file_layer(document, findings)])
+    given = command_line_layer(command_line or {}, findings)
+    effective = Effective([given, environment_layer(environ, findings), file_layer(document, findings)])
+    if command_line is not None and findings.errors:
+        fail(Exit.USAGE, "\n".join(map(str, findings.errors)), as_json=as_json)
     settings = effective.settings
     if is_system and not effective.is_given("node.data_dir"):
         return replace(settings, node=replace(settings.node, data_dir=places.SYSTEM_DATA_DIR))

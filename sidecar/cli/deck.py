@@ -98,11 +98,11 @@ def import_(
         write_text(save_template, template_text(choice.templates()[read.template]), as_json=as_json)
     source, made_of = file.name, tuple[str, ...]()
     store = deck_force.stored_decks(socket, config, as_json)
-    when = deck_force.time_to_come(at, as_json)
+    when = deck_force.time_to_come(at, config, as_json)
     if merge is not None or replace is not None:
         name = merge or replace or ""
         listed = deck.revision
-        begin = moment_of("--date", date, as_json=as_json) or when or datetime.now(UTC)
+        begin = moment_of("--date", date, config, as_json=as_json) or when or datetime.now(UTC)
         whole = replace is not None
         held = in_force(store.history(name), begin)
         base = deck_force.read_named(

@@ -81,7 +81,7 @@ def derive(
     from sidecar.core.margin import ExchangeTable
 
     store, now = deck_force.stored_decks(socket, config, as_json), datetime.now(UTC)
-    when = (moment_of("--at", at, as_json=as_json) or now).astimezone(UTC)
+    when = (moment_of("--at", at, config, as_json=as_json) or now).astimezone(UTC)
     decks = [deck_force.read_named(store, one, socket, config, as_json) for one in sources]
     found = sorted({one for deck in decks for one in currencies_of(deck)})
     if currency is None and len(found) != 1:
@@ -188,7 +188,7 @@ def export(
                 template=None if template is None else find_template(template)[1],
                 delimiter=delimiter,
                 decimal_comma=decimal_comma,
-                at=moment_of("--at", at, as_json=as_json),
+                at=moment_of("--at", at, config, as_json=as_json),
             )
     except TemplateError as error:
         fail(Exit.USAGE, str(error), as_json=as_json)

@@ -43,7 +43,7 @@ NameArgument = Annotated[str, typer.Argument(help="The name that settings use fo
 AtOption = Annotated[
     str | None,
     typer.Option(
-        "--at", metavar="TIME", help="In force from then on, ISO 8601 with offset; now if not given."
+        "--at", metavar="TIME", help="In force from then on: 2026-11-01, 2026-11-01T08:00Z; now if not given."
     ),
 ]
 YesOption = Annotated[
@@ -101,7 +101,7 @@ def activate(
     began with. Exit code 1, and nothing done, where it is refused or needs --yes."""
     wanted = Wanted(
         name,
-        at=time_to_come(at, as_json),
+        at=time_to_come(at, config, as_json),
         yes=yes,
         new=new,
         operator=operator,
@@ -307,10 +307,10 @@ def origin() -> str:
     return f"ssh {client}" if client else network.gethostname()
 
 
-def time_to_come(text: str | None, as_json: bool) -> datetime | None:
+def time_to_come(text: str | None, config: Path | None, as_json: bool) -> datetime | None:
     from sidecar.cli.journal import moment_of
 
-    at = moment_of("--at", text, as_json=as_json)
+    at = moment_of("--at", text, config, as_json=as_json)
     if at is not None and at <= datetime.now(UTC):
         fail(Exit.USAGE, f"--at {text}: has passed; without it the deck is in force at once", as_json=as_json)
     return None if at is None else at.astimezone(UTC)
@@ -364,14 +364,15 @@ def policy_in_force(config: Path | None, *, as_json: bool = False) -> Policy:
     """The settings as a start would take them, with the decks that commands have put in force."""
     from msgspec.structs import replace
 
-    from sidecar import wiring
     from sidecar.adapters.deck_store import DeckStoreError
     from sidecar.config import ConfigError, load
     from sidecar.core.tariff import Deck
+    from sidecar.wiring.decks import Decks
+    from sidecar.wiring.files import inputs
 
     try:
-        loaded = load(wiring.inputs({}, os.environ, config))
-        decks = wiring.Decks(loaded.settings.node.data_dir / "decks")
+        loaded = load(inputs({}, os.environ, config))
+        decks = Decks(loaded.settings.node.data_dir / "decks")
         active: dict[str, Deck] = {}
         for name, one in decks.active(datetime.now(UTC)).items():
             found = decks.load(one.revision)

@@ -54,7 +54,7 @@ def show(
     and which will hold from when on, by rows to come and by decks that are to come into force under the
     name; exit code 1 where none holds at that time."""
     store = stored_decks(socket, config, as_json)
-    when = moment_of("--at", at, as_json=as_json) or datetime.now(UTC)
+    when = moment_of("--at", at, config, as_json=as_json) or datetime.now(UTC)
     if number is None:
         found = read_named(store, deck, socket, config, as_json)
         rates = list(islice(found, limit))
@@ -171,7 +171,7 @@ def diff(
     from sidecar.core.deck_diff import deck_changes
 
     store = stored_decks(socket, config, as_json)
-    begin = moment_of("--since", since, as_json=as_json) or datetime.now(UTC)
+    begin = moment_of("--since", since, config, as_json=as_json) or datetime.now(UTC)
     choice = choice_of(template, columns, values, as_json=as_json)
     old, new = (read_either(store, one, choice, socket, config, as_json) for one in (before, after))
     changes = deck_changes(old, new, begin)

@@ -36,15 +36,22 @@ def doctor(
     config: ConfigOption = None,
 ) -> None:
     """Find numbers that are stripped wrongly, cannot exist or have no rate, each with evidence, the fix,
-    and what the fix would change in calls and money; and decks with exit codes in their prefixes, or with
-    prices that are others by a factor of 10, 60 or 100. Reads the journal; the daemon need not run. Exit
-    code 1 where something was found."""
+    and what the fix would change in calls and money; calls that were carried without a price; and decks with
+    exit codes in their prefixes, or with prices that are others by a factor of 10, 60 or 100. Reads the
+    journal; the daemon need not run. Exit code 1 where something was found."""
     from sidecar.adapters.destinations import NUMBERING_PLAN
-    from sidecar.core.doctor import Observed, book_of, deck_findings, diagnose, observed_of
+    from sidecar.core.doctor import (
+        Observed,
+        book_of,
+        carried_unrated,
+        deck_findings,
+        diagnose,
+        observed_of,
+    )
     from sidecar.ports import RecordFilter
 
-    begin = moment_of("--since", since, as_json=as_json) or datetime.now(UTC) - timedelta(days=1)
-    end = moment_of("--until", until, as_json=as_json)
+    begin = moment_of("--since", since, config, as_json=as_json) or datetime.now(UTC) - timedelta(days=1)
+    end = moment_of("--until", until, config, as_json=as_json)
     policy = policy_in_force(config, as_json=as_json)
     charges: deque[Observed] = deque(maxlen=CHARGES_MAX)
     records = 0
@@ -59,6 +66,7 @@ def doctor(
                 records += 1
                 charges.extend(observed_of(cdr))
     findings = diagnose(charges, NUMBERING_PLAN, book_of(policy))
+    findings += carried_unrated(charges, findings, NUMBERING_PLAN)
     now = datetime.now(UTC)
     in_decks = [
         finding

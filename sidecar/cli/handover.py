@@ -98,14 +98,15 @@ def export(
         origin=origin,
         reason=reason,
         number=number,
-        since=moment_of("--since", since, as_json=as_json, zone=zone),
-        until=moment_of("--until", until, as_json=as_json, zone=zone),
+        since=moment_of("--since", since, config, as_json=as_json, zone=zone),
+        until=moment_of("--until", until, config, as_json=as_json, zone=zone),
         suppressed=suppressed,
         by_start=by is CallMoment.START,
-        revised_since=moment_of("--revised-since", revised_since, as_json=as_json, zone=zone),
+        revised_since=moment_of("--revised-since", revised_since, config, as_json=as_json, zone=zone),
     )
-    filters = {name: value for name, value in plain(asked).items() if value is not None}
-    if filters.pop("by_start"):
+    said = plain(asked).items()
+    filters = {name: value for name, value in said if value or (name, value) == ("suppressed", False)}
+    if filters.pop("by_start", False):
         filters["by"] = by.value
     if zone is not None:
         filters["zone"] = zone
@@ -178,8 +179,8 @@ def summary(
     from sidecar.ports import RecordFilter
     from sidecar.wire.plain import plain
 
-    begin = moment_of("--since", since, as_json=as_json, zone=zone)
-    end = moment_of("--until", until, as_json=as_json, zone=zone)
+    begin = moment_of("--since", since, config, as_json=as_json, zone=zone)
+    end = moment_of("--until", until, config, as_json=as_json, zone=zone)
     with snapshot(config, as_json=as_json) as journal:
         records = chain.from_iterable(
             journal.records(

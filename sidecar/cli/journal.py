@@ -6,11 +6,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
@@ -31,11 +30,12 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The journal as a whole.", no_args_is_help=True)
 
 SinceOption = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Calls that ended then or later: 2026-11-01T00:00Z.")
+    str | None,
+    typer.Option(metavar="TIME", help="Calls that ended then or later: 2026-11-01, 2026-11-01T08:00Z."),
 ]
 ZoneOption = Annotated[
     str | None,
-    typer.Option("--zone", metavar="ZONE", help="Of times without an offset, such as Europe/Berlin."),
+    typer.Option("--zone", metavar="ZONE", help="Of times without an offset; node.time_zone if not given."),
 ]
 UntilOption = Annotated[str | None, typer.Option(metavar="TIME", help="Calls that ended before.")]
 AccountOption = Annotated[str | None, typer.Option(help="Calls of this account alone.")]
@@ -43,44 +43,44 @@ GatewayOption = Annotated[str | None, typer.Option(help="Calls whose last attemp
 
 
 def moment_of(
-    option: str, text: str | None, *, as_json: bool = False, zone: str | None = None
+    option: str,
+    text: str | None,
+    config: Path | None,
+    *,
+    as_json: bool = False,
+    zone: str | None = None,
 ) -> datetime | None:
-    """A time with its offset, or of the zone; ends the command where it is none."""
+    """A time with its offset, or of the zone: that of the settings if none is given. Ends the command where
+    it is none."""
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        fail(Exit.USAGE, f"{option} {text}: not a time like 2026-11-01T00:00Z", as_json=as_json)
+        fail(Exit.USAGE, f"{option} {text}: not a time like 2026-11-01 or 2026-11-01T08:00Z", as_json=as_json)
     if moment.utcoffset() is not None:
         return moment
     if zone is None:
-        fail(
-            Exit.USAGE,
-            f"{option} {text}: has no offset from UTC, such as Z or +01:00, and no --zone says which",
-            as_json=as_json,
-        )
+        zone = settings_of(config, as_json=as_json).node.time_zone
+    from sidecar.core import windows
+
     try:
-        found = ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+        windows.check_zone(zone)
+    except ValueError:
         fail(Exit.USAGE, f"--zone {zone}: is no zone such as Europe/Berlin", as_json=as_json)
-    first, second = (moment.replace(tzinfo=found, fold=fold) for fold in (0, 1))
-    if first.utcoffset() != second.utcoffset():
-        fail(
-            Exit.USAGE,
-            f"{option} {text}: in {zone} the clock is changed then: give an offset from UTC",
-            as_json=as_json,
-        )
-    return first.astimezone(UTC)
+    try:
+        return windows.instant_of(moment, zone)
+    except ValueError as error:
+        fail(Exit.USAGE, f"{option} {error}", as_json=as_json)
 
 
 @contextmanager
 def snapshot(config: Path | None, *, as_json: bool = False) -> Iterator[Snapshot]:
     """The records of the node of these settings, as they stand now; it need not run. Exit code 3 where there
     is no journal, 1 where a record in it is damaged."""
-    from sidecar.adapters.sqlite.file import StoreError
-    from sidecar.adapters.sqlite.rows import DamagedError
     from sidecar.adapters.sqlite.snapshot import Snapshot
+    from sidecar.adapters.store.bodies import DamagedError
+    from sidecar.adapters.store.store import StoreError
 
     try:
         with Snapshot(data_dir(config, as_json=as_json)) as opened:
@@ -105,9 +105,9 @@ def verify(
 ) -> None:
     """Check that the journal is as it was written: its chain of keyed hashes, made again from its rows. Exit
     code 1 where it is not; the first entry that does not fit is named. The daemon may run."""
-    from sidecar.adapters.sqlite.file import StoreError
     from sidecar.adapters.sqlite.keys import key_file_of, read_keys
     from sidecar.adapters.sqlite.told import read_told
+    from sidecar.adapters.store.store import StoreError
 
     asked = _link_of(head, as_json=as_json)
     settings = settings_of(config, as_json=as_json)
@@ -120,6 +120,7 @@ def verify(
         verdict = journal.verify(keys, told)
         if asked is not None and (gone := journal.missing(asked)):
             verdict.wrong.append(gone)
+    verdict.wrong += verdict.unsound
     if as_json:
         found = {"commit": verdict.link.number, "hash": verdict.link.hash.hex(), "commits": verdict.commits}
         print_json({**found, "entries": verdict.entries, "wrong": verdict.wrong})
@@ -137,10 +138,22 @@ def verify(
 
 @app.command("check")
 def check(as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Check that everything adds up: balances, reservations, charges, numbers, the outbox. Exit code 1 where
-    it does not. The daemon may run."""
+    """Check that the journal is as it was written, as `journal verify` does where the keys of the chain are
+    at hand, and that everything adds up: balances, reservations, charges, numbers, the outbox. Exit code 1
+    where it does not. The daemon may run."""
+    from sidecar.adapters.sqlite.keys import key_file_of, read_keys
+    from sidecar.adapters.sqlite.told import read_told
+    from sidecar.adapters.store.store import StoreError
+
+    node = settings_of(config, as_json=as_json).node
+    key_file = key_file_of(node)
+    try:
+        keys = read_keys(key_file) if key_file.exists() else ()
+    except StoreError as error:
+        fail(Exit.UNREACHABLE, str(error), as_json=as_json)
+    told = read_told(node.data_dir)
     with snapshot(config, as_json=as_json) as journal:
-        wrong = journal.ledger_check()
+        wrong = journal.check(keys, told)
     if as_json:
         print_json({"wrong": wrong})
     else:
@@ -283,8 +296,8 @@ def _decide(
 def new_key(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Add a key for the chain of the journal; it is in force from the next start on. Those before it stay in
     the file: without them nobody can verify what was written under them."""
-    from sidecar.adapters.sqlite.file import StoreError
     from sidecar.adapters.sqlite.keys import add_key, key_file_of
+    from sidecar.adapters.store.store import StoreError
 
     file = key_file_of(settings_of(config, as_json=as_json).node)
     try:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
-from sidecar.cli.output import moment, print_fields, print_json, print_table, printable
+from sidecar.adapters.control_client import ControlClient, DaemonUnreachableError
+from sidecar.cli.daemon import (
+    ConfigOption,
+    Daemon,
+    JsonOption,
+    OperatorOption,
+    ReasonOption,
+    SocketOption,
+    ask,
+    operator_name,
+    socket_path,
+)
+from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table, printable
+from sidecar.wire.control import DEFAULT, RESTART_ANSWER_S_MAX, CommandError
+
+RESTART_S_MAX = 60  # a journal may have to be migrated
 
 app = typer.Typer(help="The node as a whole.", no_args_is_help=True)
 
@@ -26,6 +43,9 @@ def status(
     found["sip"] = ", ".join(found["sip"])
     ends = found.pop("tls_files")
     found["tls_until"] = ", ".join(f"{moment(end)} ({name})" for name, end in ends.items())
+    found["broker_passwords"] = ", ".join(
+        f"{user}: {file}" for user, file in found["broker_passwords"].items()
+    )
     print_fields((name.replace("_", " "), value) for name, value in found.items())
 
 
@@ -77,36 +97,99 @@ def gateways(
     )
 
 
-@app.command("reload")
-def reload(
-    operator: Annotated[
-        str | None, typer.Option(help="Who reloads, for the log.", show_default="the user")
-    ] = None,
+@app.command("subscribers")
+def subscribers(
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Read the settings again and take over fraud rules, which look at the calls that are up, too; rules
-    about numbers, which end those that they forbid; rules about callers, hours and prices, exchange rates
-    and margin floors, for the next calls; and what the TLS files hold, for the next handshakes. All
-    else waits for the next start; a mistake anywhere leaves all as it was (exit code 1)."""
-    found = ask(socket, config, as_json, "node.reload", operator=operator or operator_name())
+    """Show the subscribers that may ask for records again, as they tell of themselves: when they were heard,
+    up to which number they hold records, and what they lack, by epoch."""
+    found = ask(socket, config, as_json, "subscriber.list")
     if as_json:
         print_json(found)
         return
-    for warning in found["warnings"]:
-        typer.echo(printable(f"warning: {warning}"))
-    rates, floors = found["exchange_rates"], found["margin_floors"]
-    typer.echo(f"{'in force' if found['changed'] else 'nothing changed'}: {rates} exchange rates")
-    typer.echo(f"fraud rules: {found['fraud_rules']}")
-    typer.echo(f"accounts whose terms changed: {found['account_terms']}")
-    if found["calls_ended"]:
-        typer.echo(f"{found['calls_ended']} calls were ended, to numbers that are blocked now")
+    print_table(
+        ("user", "client", "heard", "epoch", "holds up to>", "of>", "lacks>", "which"),
+        [
+            (
+                *(one["user"], one["client"], moment(one["heard_at"]), epoch["epoch"][:8]),
+                *(epoch["held_seq"], epoch["head_seq"], epoch["missing"]),
+                ", ".join(f"{first}-{last}" for first, last in epoch["ranges"]),
+            )
+            for one in found["subscribers"]
+            for epoch in one["report"]["epochs"]
+        ],
+    )
+
+
+@app.command("settings")
+def settings(
+    every: Annotated[bool, typer.Option("--all", help="Those too that have their default.")] = False,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show the plain settings that are in force, and where each was given. `*`: only a start changes it."""
+    found = ask(socket, config, as_json, "node.settings")
+    if not every:
+        found["settings"] = [one for one in found["settings"] if one["source"] != DEFAULT]
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("setting", "", "value", "given in"),
+        [
+            (one["name"], "*" if one["at_start"] else "", one["value"], one["source"])
+            for one in found["settings"]
+        ],
+    )
+
+
+@app.command("reload")
+def reload(
+    operator: OperatorOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Read settings, profile, decks, passwords and TLS files again and put them in force, all or nothing,
+    while calls run: those that are up go on with the routes, prices and limits that they began with. Exit
+    code 1: something needs a restart, and is named; 2: something is wrong, with file, line and key. Both
+    leave the node as it was. SIGHUP does the same."""
+    found = ask(socket, config, as_json, "node.reload", operator=operator or operator_name(), dry_run=dry_run)
+    show_reload(found, as_json=as_json)
+
+
+def show_reload(found: dict[str, Any], *, as_json: bool) -> None:
+    """Ends with exit code 1 where something needs a restart."""
+    if as_json:
+        print_json(found)
+    else:
+        for line in _reload_lines(found):
+            typer.echo(printable(line))
+    if found["needs_restart"]:
+        raise typer.Exit(Exit.NO.value)
+
+
+def _reload_lines(found: dict[str, Any]) -> Iterator[str]:
+    yield from (f"warning: {warning}" for warning in found["warnings"])
+    yield from found["differences"]
+    if (more := found["differences_count"] - len(found["differences"])) > 0:
+        yield f"and {more} more"
+    if found["needs_restart"]:
+        yield f"nothing was changed: {', '.join(found['needs_restart'])} from the next start on only"
+    elif (revision := found["settings_revision"]) is not None:
+        yield f"in force, as revision {revision} of the settings"
+    elif not found["differences"]:
+        yield "nothing changed"
     if found["certificates_renewed"]:
-        typer.echo("in force: other TLS files")
-    for name, floor in floors.items():
-        whose = "of the node" if name == "*" else f"of account {name}"
-        typer.echo(printable(f"margin floor {whose}: {'none' if floor is None else floor}"))
+        yield "in force: other TLS files"
+    if found["calls_ended"]:
+        yield f"{found['calls_ended']} calls were ended, which are forbidden now"
 
 
 @app.command("drain")
@@ -114,15 +197,13 @@ def drain(
     release: Annotated[
         bool, typer.Option("--release", help="End the live calls too, as admin/drain.")
     ] = False,
-    operator: Annotated[
-        str | None, typer.Option(help="Who drains, for the records.", show_default="the user")
-    ] = None,
-    text: Annotated[str, typer.Option(help="Why, for the records.")] = "",
+    operator: OperatorOption = None,
+    text: ReasonOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Refuse new calls (503 with Retry-After) until the daemon is started again; live calls go on."""
+    """Refuse new calls (503 with Retry-After) until `node accept`; live calls go on."""
     drained = ask(
         socket,
         config,
@@ -138,3 +219,73 @@ def drain(
         typer.echo(f"new calls are refused; {drained['released']} live calls are being ended")
     else:
         typer.echo(f"new calls are refused; {drained['live']} live calls go on (`sidecar call list`)")
+
+
+@app.command("reopen-logs")
+def reopen_logs(
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Go on in a new log.file, after the old one was moved away, as SIGUSR1 does. Exit code 1: the log goes
+    on where it went."""
+    found = ask(socket, config, as_json, "node.reopen_logs")
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo("the log goes on in a new file")
+
+
+@app.command("restart")
+def restart(
+    operator: OperatorOption = None,
+    text: ReasonOption = "",
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Start the node again, by the program and the settings that are there now, in the same process; answered
+    calls go on. They hear nothing for a second or two; calls that are not answered, and those that have an
+    open transaction, are ended as admin/drain. Where `sidecar check` finds a mistake nothing is done (exit
+    code 1)."""
+    with Daemon(socket, config, as_json, answer_s_max=RESTART_ANSWER_S_MAX + 5) as daemon:
+        asked = daemon.ask("node.restart", operator=operator or operator_name(), text=text)
+    status = _started_again(socket, config, as_json, asked["boot_id"])
+    if as_json:
+        print_json({**asked, "boot_id": status["boot_id"], "calls_now": status["calls"]})
+    else:
+        typer.echo(f"started again: {asked['calls']} calls were up, {status['calls']} are")
+
+
+def _started_again(socket: Path | None, config: Path | None, as_json: bool, boot_id: str) -> Any:
+    """The status of the next boot."""
+    until_s = time.monotonic() + RESTART_S_MAX
+    while True:
+        if time.monotonic() >= until_s:
+            fail(Exit.UNREACHABLE, "the node has not come back: its log says why", as_json=as_json)
+        time.sleep(0.1)
+        try:
+            with ControlClient(socket_path(socket, config, as_json=as_json)) as client:
+                status = client.call("node.status", {})
+        except (DaemonUnreachableError, CommandError):
+            continue
+        if status["boot_id"] != boot_id and status["sip"]:
+            return status
+
+
+@app.command("accept")
+def accept(
+    operator: OperatorOption = None,
+    text: ReasonOption = "",
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Undo `node drain`: take new calls again."""
+    found = ask(socket, config, as_json, "node.accept", operator=operator or operator_name(), text=text)
+    if as_json:
+        print_json(found)
+    elif found["state"] == "accepting":
+        typer.echo("new calls are taken")
+    else:
+        typer.echo(f"new calls are still refused: {found['state']}")

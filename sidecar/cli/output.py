@@ -34,6 +34,14 @@ EXIT_MEANINGS = {
     Exit.UNREACHABLE: "no daemon answers",
 }
 
+# How `sidecar run` ends, beside what any command may say.
+RUN_ENDS = {
+    "0": "SIGTERM or SIGINT ended it, calls and records first",
+    "1": "a defect of ours: what is on standard error last; the next start recovers the calls",
+    "2": "it did not start: settings, journal, addresses, broker; another start would not either",
+    "by the signal": "SIGTERM before `ready`; SIGKILL at any time",
+}
+
 
 def fail(exit_code: Exit, text: str, *, as_json: bool = False) -> NoReturn:
     """Say what is wrong on standard error, and end."""

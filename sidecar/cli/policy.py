@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
+from sidecar.cli.daemon import (
+    ConfigOption,
+    JsonOption,
+    OperatorOption,
+    ReasonOption,
+    SocketOption,
+    ask,
+    operator_name,
+)
 from sidecar.cli.journal import UntilOption, moment_of, snapshot
 from sidecar.cli.output import Exit, fail, moment, print_json, print_table, printable
 from sidecar.core.fraud_rules import Mode
@@ -96,16 +104,13 @@ def lift(
 
 
 Number = Annotated[str, typer.Argument(help="The called number; `4490*` is a beginning.")]
-Operator = Annotated[
-    str | None, typer.Option(help="Who does it, for the audit table.", show_default="the user")
-]
 
 
 @app.command("block")
 def block(
     number: Number,
-    text: Annotated[str, typer.Option("--text", "--reason", help="Why, for the audit table.")],
-    operator: Operator = None,
+    text: ReasonOption,
+    operator: OperatorOption = None,
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -123,8 +128,8 @@ def block(
 @app.command("unblock")
 def unblock(
     number: Number,
-    text: Annotated[str, typer.Option("--text", "--reason", help="Why, for the audit table.")],
-    operator: Operator = None,
+    text: ReasonOption,
+    operator: OperatorOption = None,
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -174,8 +179,8 @@ def try_(
     from sidecar.core.fraud import Firing, FraudWindows
     from sidecar.core.fraud_replay import Replay
 
-    begin = moment_of("--since", since, as_json=as_json)
-    end = moment_of("--until", until, as_json=as_json)
+    begin = moment_of("--since", since, config, as_json=as_json)
+    end = moment_of("--until", until, config, as_json=as_json)
     assert begin is not None
     found = _rule(rule, rules, config, as_json)
     found = found if mode is None else replace(found, mode=mode)
@@ -228,18 +233,18 @@ def _counted(calls: Any, counts: Counter[str]) -> Any:
 def _rule(name: str, file: Path | None, config: Path | None, as_json: bool) -> FraudRule:
     import os
 
-    from sidecar import wiring
     from sidecar.cli.daemon import settings_of
     from sidecar.config import ConfigError, load
     from sidecar.config.crosscheck_fraud import rules_of_file
     from sidecar.config.problems import nearest
+    from sidecar.wiring.files import inputs
 
     try:
         if file is not None:
             currency = settings_of(config, as_json=as_json).billing.currency
             found = {one.name: one for one in rules_of_file(file, currency)}
         else:
-            policy = load(wiring.inputs({}, os.environ, config)).policy
+            policy = load(inputs({}, os.environ, config)).policy
             found = {one.name: one for one in policy.fraud_rules}
     except ConfigError as error:
         fail(Exit.USAGE, str(error), as_json=as_json)

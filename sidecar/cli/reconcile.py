@@ -64,8 +64,8 @@ def reconcile(
     except ValueError as error:
         fail(Exit.USAGE, f"--amount: {error}", as_json=as_json)
     read = _read(file, choice_of(template, columns, values, as_json=as_json), as_json)
-    begin = moment_of("--since", since, as_json=as_json)
-    end = moment_of("--until", until, as_json=as_json)
+    begin = moment_of("--since", since, config, as_json=as_json)
+    end = moment_of("--until", until, config, as_json=as_json)
     dated = [line.started_at for line in read.lines if line.started_at is not None]
     if begin is None and end is None and not dated:
         fail(

@@ -1,23 +1,26 @@
-"""`sidecar cdr ...`: the records that were written, from the journal. Numbers are shown as they are."""
+"""`sidecar cdr ...`: the records that were written, from the running daemon, else from its journal. Numbers
+are shown as they are."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption, ask, operator_name
+from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption, operator_name
+from sidecar.cli.journal import moment_of
 from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason
 
 app = typer.Typer(help="Call records.", no_args_is_help=True)
 
 FOLLOW_INTERVAL_S = 0.5
+SHOWN_MAX = 20  # calls of one Call-ID
 COLUMNS = (
     "ended",
     "call id",
@@ -44,8 +47,8 @@ def tail(
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show the last published records; as JSON one per line."""
-    with Daemon(socket, config, as_json) as daemon:
+    """Show the last published records; as JSON one per line. The daemon need not run."""
+    with Daemon(socket, config, as_json, else_journal=True) as daemon:
         page = daemon.ask("cdr.tail", limit=limit)
         _print_records(page["records"], as_json, header=True)
         try:
@@ -60,19 +63,47 @@ def tail(
 
 @app.command("show")
 def show(
-    call_id: Annotated[UUID, typer.Argument(help="The call's id.")],
+    call: Annotated[str, typer.Argument(metavar="CALL", help="The call's id, or a SIP Call-ID of it.")],
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show everything that is known of a call: all revisions of its record, the one that holds last."""
-    records = ask(socket, config, as_json, "cdr.show", call_id=str(call_id))["records"]
+    """Show everything that is known of a call: all revisions of its record, the one that holds last. A SIP
+    Call-ID may be of several calls. The daemon need not run."""
+    with Daemon(socket, config, as_json, else_journal=True) as daemon:
+        found = [
+            record["call_id"]
+            for kept_back in (False, True)
+            for record in _all_found(daemon, SHOWN_MAX, sip_call_id=call, suppressed=kept_back)["records"]
+        ]
+        if not found:
+            try:
+                found = [str(UUID(call))]
+            except ValueError:
+                fail(Exit.NO, f"no record has the Call-ID {call}", as_json=as_json)
+        records = [
+            record
+            for call_id in dict.fromkeys(found)
+            for record in daemon.ask("cdr.show", call_id=call_id)["records"]
+        ]
     if as_json:
         print_json(records)
         return
     for record in records:
         kept_back = "" if record["recorded"] else f", kept back by {record['suppressed_by']}"
-        print_fields(flat_fields(record), title=f"{call_id}, revision {record['revision']}{kept_back}")
+        title = f"{record['call_id']}, revision {record['revision']}{kept_back}"
+        print_fields(flat_fields(record), title=title)
+
+
+def _all_found(daemon: Daemon, limit: int, cursor: str | None = None, **conditions: object) -> dict[str, Any]:
+    """One answer may hold too few: of what is not in columns the daemon looks at so many at a time."""
+    records: list[dict[str, Any]] = []
+    while True:
+        found = daemon.ask("cdr.search", **conditions, limit=limit - len(records), cursor=cursor)
+        records += found["records"]
+        cursor = found["cursor"]
+        if cursor is None or len(records) >= limit:
+            return {"records": records, "cursor": cursor}
 
 
 @app.command("search")
@@ -88,7 +119,11 @@ def search(
     gateway: Annotated[str | None, typer.Option(help="The gateway of the last attempt.")] = None,
     ended_from: Annotated[
         str | None,
-        typer.Option("--from", "--since", help="Ended at or after, with an offset: 2026-11-01T00:00Z."),
+        typer.Option(
+            "--from",
+            "--since",
+            help="Ended then or later: 2026-11-01 (of node.time_zone), 2026-11-01T08:00Z.",
+        ),
     ] = None,
     ended_to: Annotated[str | None, typer.Option("--to", "--until", help="Ended before.")] = None,
     charge_min: Annotated[
@@ -100,6 +135,13 @@ def search(
     currency: Annotated[
         str | None, typer.Option("--currency", metavar="CODE", help="Of both bounds, and of the calls found.")
     ] = None,
+    sip_call_id: Annotated[
+        str | None, typer.Option("--sip-call-id", metavar="CALL-ID", help="The Call-ID of either leg.")
+    ] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="A From or To tag of either leg.")] = None,
+    session_id: Annotated[
+        str | None, typer.Option("--session-id", metavar="ID", help="A Session-ID (RFC 7989), or half of it.")
+    ] = None,
     suppressed: Annotated[
         bool, typer.Option("--suppressed", help="Records that were kept back, instead of published ones.")
     ] = False,
@@ -109,7 +151,8 @@ def search(
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Find records: all conditions that are given must hold. Exit code 1 where there are none."""
+    """Find records: all conditions that are given must hold. The daemon need
+    not run: then its journal is read. Exit code 1 where there are none."""
     if currency is None and (charge_min is not None or charge_max is not None):
         fail(Exit.USAGE, "--charge-min and --charge-max need --currency", as_json=as_json)
     conditions = {
@@ -119,20 +162,18 @@ def search(
         "account": account,
         "number": number,
         "gateway": gateway,
-        "ended_from": _moment("--from", ended_from, as_json),
-        "ended_to": _moment("--to", ended_to, as_json),
+        "ended_from": _moment("--from", ended_from, as_json, config),
+        "ended_to": _moment("--to", ended_to, as_json, config),
         "suppressed": suppressed,
         "charge_min": charge_min,
         "charge_max": charge_max,
         "currency": currency,
+        "sip_call_id": sip_call_id,
+        "tag": tag,
+        "session_id": session_id,
     }
-    with Daemon(socket, config, as_json) as daemon:
-        found = daemon.ask("cdr.search", **conditions, limit=limit, cursor=cursor)
-        # Of calls by their charge one answer may hold too few: the daemon looks at so many at a time.
-        while found["cursor"] is not None and len(found["records"]) < limit:
-            left = limit - len(found["records"])
-            more = daemon.ask("cdr.search", **conditions, limit=left, cursor=found["cursor"])
-            found = {"records": found["records"] + more["records"], "cursor": more["cursor"]}
+    with Daemon(socket, config, as_json, else_journal=True) as daemon:
+        found = _all_found(daemon, limit, cursor, **conditions)
     if as_json:
         print_json(found)
     else:
@@ -148,7 +189,11 @@ def suppressed(
     account: Annotated[str | None, typer.Option(help="Whose calls.")] = None,
     ended_from: Annotated[
         str | None,
-        typer.Option("--from", "--since", help="Ended at or after, with an offset: 2026-11-01T00:00Z."),
+        typer.Option(
+            "--from",
+            "--since",
+            help="Ended then or later: 2026-11-01 (of node.time_zone), 2026-11-01T08:00Z.",
+        ),
     ] = None,
     ended_to: Annotated[str | None, typer.Option("--to", "--until", help="Ended before.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many, the latest first.")] = 1000,
@@ -161,12 +206,12 @@ def suppressed(
     conditions = {
         "suppressed": True,
         "account": account,
-        "ended_from": _moment("--from", ended_from, as_json),
-        "ended_to": _moment("--to", ended_to, as_json),
+        "ended_from": _moment("--from", ended_from, as_json, config),
+        "ended_to": _moment("--to", ended_to, as_json, config),
     }
     records: list[dict[str, Any]] = []
     cursor: str | None = None
-    with Daemon(socket, config, as_json) as daemon:
+    with Daemon(socket, config, as_json, else_journal=True) as daemon:
         while len(records) < limit:
             page = min(1000, limit - len(records))
             found = daemon.ask("cdr.search", **conditions, limit=page, cursor=cursor)
@@ -223,7 +268,8 @@ def replay(
         int | None, typer.Option(min=1, help="The last number.", show_default="the last there is")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="From the first of a call that ended then: 2026-11-01T00:00Z.")
+        str | None,
+        typer.Option(help="From the first of a call that ended then: 2026-11-01, 2026-11-01T08:00Z."),
     ] = None,
     operator: Annotated[
         str | None, typer.Option(help="Who does it, for the log.", show_default="the user")
@@ -237,7 +283,7 @@ def replay(
     if (from_seq is None) == (since is None):
         fail(Exit.USAGE, "give --from-seq or --since", as_json=as_json)
     done: dict[str, Any] = {"sent": 0, "to_seq": 0, "waiting": [], "dead_letters": [], "absent": []}
-    asked = {"from_seq": from_seq, "since": _moment("--since", since, as_json), "to_seq": to_seq}
+    asked = {"from_seq": from_seq, "since": _moment("--since", since, as_json, config), "to_seq": to_seq}
     with Daemon(socket, config, as_json) as daemon:
         while True:
             page = daemon.ask("cdr.replay", **asked, operator=operator or operator_name())
@@ -267,16 +313,9 @@ _NOT_SENT = {
 }
 
 
-def _moment(option: str, text: str | None, as_json: bool) -> str | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        fail(Exit.USAGE, f"{option} {text}: not a time like 2026-11-01T00:00Z", as_json=as_json)
-    if moment.utcoffset() is None:
-        fail(Exit.USAGE, f"{option} {text}: has no offset from UTC, such as Z or +01:00", as_json=as_json)
-    return moment.isoformat()
+def _moment(option: str, text: str | None, as_json: bool, config: Path | None) -> str | None:
+    found = moment_of(option, text, config, as_json=as_json)
+    return None if found is None else found.isoformat()
 
 
 def _print_records(records: Sequence[dict[str, Any]], as_json: bool, *, header: bool) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from sidecar.adapters.deck_files import MEANINGS, files, template, workbook
 from sidecar.adapters.deck_files.columns import ROWS_MAX
 from sidecar.adapters.metrics import METRICS
-from sidecar.cli.output import EXIT_MEANINGS
+from sidecar.cli.output import EXIT_MEANINGS, RUN_ENDS
 from sidecar.cli.reference import Topic
 from sidecar.config import reference as settings_reference
 from sidecar.core.windows import DAYS, EXAMPLES
@@ -46,7 +46,9 @@ _METRICS = """\
 # Metrics
 
 `http://<metrics.listen>/metrics`, for Prometheus. A counter has `_total` after its name, a histogram
-`_bucket`, `_sum` and `_count`. No label holds a phone number or an address; one metric alone has accounts,
+`_bucket`, `_sum` and `_count`. `sidecar reference --file alerts.yml` prints alert rules (for a job named
+`sidecar`; `sidecar reference runbook` says what to do), `--file dashboard.json` a dashboard for Grafana.
+No label holds a phone number or an address; one metric alone has accounts,
 `sidecar_waived_money`.
 """
 _DECKS = """\
@@ -173,6 +175,7 @@ def _errors() -> str:
     return _page(
         _ERRORS,
         table(("exit code", "meaning"), exits),
+        table(("`sidecar run` ends with", "because"), iter(RUN_ENDS.items())),
         table(("error of the control socket", "name", "meaning"), answers),
     )
 
@@ -180,6 +183,7 @@ def _errors() -> str:
 def _error_values() -> Any:
     return {
         "exit": {str(code.value): said for code, said in EXIT_MEANINGS.items()},
+        "run": RUN_ENDS,
         "control_socket": {str(code.value): said for code, said in ERROR_MEANINGS.items()},
     }
 

@@ -21,6 +21,7 @@ from sidecar.cli.daemon import (
     settings_of,
     socket_path,
 )
+from sidecar.cli.journal import moment_of
 from sidecar.cli.lists import MapOption, SetOption, TemplateOption, choice_of, read_file
 from sidecar.cli.output import Exit, fail, open_text, print_json, print_table
 from sidecar.core.policy import NO_ACCOUNT
@@ -78,7 +79,9 @@ def rerate(
     since: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Ended then or later; ISO 8601 with offset.", show_default="a day ago"
+            metavar="TIME",
+            help="Ended then or later, such as 2026-11-01.",
+            show_default="a day ago",
         ),
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Ended before.")] = None,
@@ -109,7 +112,6 @@ def rerate(
     """
     from msgspec import structs
 
-    from sidecar.adapters.deck_files import parse_stamp
     from sidecar.adapters.sqlite import StoreError, account_currencies, newest_records
     from sidecar.core.numbers import StripPlan
     from sidecar.core.rating import amount_text
@@ -118,11 +120,8 @@ def rerate(
 
     if apply and not text:
         fail(Exit.USAGE, "--apply needs --text: it stands in every revised record", as_json=as_json)
-    try:
-        start = datetime.now(UTC) - timedelta(days=1) if since is None else parse_stamp(since)
-        end = None if until is None else parse_stamp(until)
-    except ValueError as error:
-        fail(Exit.USAGE, str(error), as_json=as_json)
+    start = moment_of("--since", since, config, as_json=as_json) or datetime.now(UTC) - timedelta(days=1)
+    end = moment_of("--until", until, config, as_json=as_json)
     data_dir = socket_path(socket, config, as_json=as_json).parent
     choice = choice_of(template, columns, values, as_json=as_json)
     rates = _deck(deck, choice, data_dir / "decks", apply, as_json)

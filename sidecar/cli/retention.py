@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sidecar.adapters.sqlite.snapshot import Snapshot
     from sidecar.config import Settings
     from sidecar.core.audit import Change
+    from sidecar.ports import Erased
 
 app = typer.Typer(help="Old calls, and numbers that are to be erased.", no_args_is_help=True)
 
@@ -68,8 +69,8 @@ def archive(
     hold as before. The daemon may run: it removes them itself then, a few at a time. Exit code 1 where the
     journal or the archive does not hold."""
     from sidecar.adapters.exports import ExportError, Format
-    from sidecar.adapters.sqlite.file import StoreError
-    from sidecar.adapters.sqlite.rows import DamagedError
+    from sidecar.adapters.store.bodies import DamagedError
+    from sidecar.adapters.store.store import StoreError
 
     if wanted not in FORMATS:
         fail(Exit.USAGE, f"--format {wanted}: one of {', '.join(FORMATS)}", as_json=as_json)
@@ -104,28 +105,40 @@ def erase(
     config: ConfigOption = None,
 ) -> None:
     """Put a keyed pseudonym in the place of a number, in every record of the journal. Times and totals stay;
-    the audit table has the pseudonym alone. The file is written anew, which takes twice its room. The daemon
-    must not run. Files that left the journal (backups,
-    archives, what subscribers have) are not touched: erase there too."""
-    from sidecar.adapters.sqlite.file import StoreError
-    from sidecar.adapters.sqlite.keys import key_file_of, read_keys
+    the audit table has the pseudonym alone. A daemon that runs does it itself, a few records at a time; what
+    it frees in the file is still there until calls take the room. Where none runs the file is written anew,
+    which takes twice its room. Files that left the journal (backups, archives, what subscribers have) are not
+    touched: erase there too."""
+    from sidecar.adapters.control_client import ControlClient, DaemonUnreachableError
     from sidecar.adapters.sqlite.retention import rewrite
+    from sidecar.adapters.store.store import StoreError
+    from sidecar.ports import RetentionError
+    from sidecar.wire.control import SOCKET_NAME, CommandError
 
     digits = number.removeprefix("+")
     settings = settings_of(config, as_json=as_json)
-    change = _change("retention.erase", "", text)
+    is_rewritten = False
     try:
-        key_file = key_file_of(settings.node)
-        done = _with_store(settings, lambda store: store.retention.erase(digits, read_keys(key_file), change))
-        rewrite(settings.node.data_dir)
-    except StoreError as error:
-        fail(Exit.NO, str(error), as_json=as_json)
-    except ValueError as error:
-        fail(Exit.USAGE, str(error), as_json=as_json)
+        with ControlClient(settings.node.data_dir / SOCKET_NAME) as daemon:
+            done = _erase_by_daemon(daemon, digits, text)
+    except DaemonUnreachableError:
+        change = _change("retention.erase", "", text)
+        try:
+            done = _with_store(settings, lambda store: store.retention.erase(digits, change))
+            rewrite(settings.node.data_dir)
+        except StoreError as error:
+            fail(Exit.NO, str(error), as_json=as_json)
+        except RetentionError as error:
+            fail(Exit.USAGE, str(error), as_json=as_json)
+        is_rewritten = True
+    except CommandError as error:
+        fail(Exit.NO, error.text, as_json=as_json)
     if as_json:
-        print_json(done)
+        found = {"pseudonym": done.pseudonym, "records": done.records, "waiting": done.waiting}
+        print_json({**found, "open_calls": done.open_calls, "rewritten": is_rewritten})
     else:
-        typer.echo(f"{done.records} records: {done.pseudonym} stands in its place")
+        freed = "" if is_rewritten else "; what this freed in the file stays there until calls take the room"
+        typer.echo(f"{done.records} records: {done.pseudonym} stands in its place{freed}")
         if done.waiting or done.open_calls:
             typer.echo(
                 f"{done.waiting} records wait for the broker and {done.open_calls} calls are not over: they"
@@ -184,6 +197,22 @@ def _remove_by_daemon(
         "operator": operator_name(),
     }
     while not daemon.call("retention.archive", asked)["done"]:
+        time.sleep(REMOVAL_PAUSE_S)
+
+
+def _erase_by_daemon(daemon: ControlClient, digits: str, text: str) -> Erased:
+    from sidecar.ports import Erased
+
+    asked = {"number": digits, "text": text, "operator": operator_name()}
+    records = waiting = 0
+    after = [0, 0]
+    while True:
+        done = daemon.call("retention.erase", {**asked, "after": after})
+        records, waiting, after = records + done["records"], waiting + done["waiting"], done["after"]
+        if after is None:
+            return Erased(
+                pseudonym=done["pseudonym"], records=records, waiting=waiting, open_calls=done["open_calls"]
+            )
         time.sleep(REMOVAL_PAUSE_S)
 
 
@@ -336,8 +365,9 @@ def _with_store(settings: Settings, ask: Callable[[SqliteStore], Awaitable[_T]])
 
     from sidecar.adapters.clock import SystemClock
     from sidecar.adapters.sqlite import SqliteStore
-    from sidecar.adapters.sqlite.file import FILE_NAME, StoreError
+    from sidecar.adapters.sqlite.file import FILE_NAME
     from sidecar.adapters.sqlite.keys import key_file_of
+    from sidecar.adapters.store.store import StoreError
     from sidecar.config import node_name
 
     async def opened() -> _T:

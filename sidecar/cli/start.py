@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption
+from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption
 from sidecar.cli.output import Exit, fail, print_json, printable
 
 if TYPE_CHECKING:
@@ -31,46 +32,53 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Run the daemon in the foreground. Its log, one JSON line per event, goes to standard error; the event
-    `ready` says where everything is. SIGTERM or Ctrl-C ends it: live calls are ended and recorded."""
+    """Run the daemon in the foreground. Its log, one JSON line per event, goes to standard error, or where
+    log.file and log.to say; the event `ready` says where everything is. SIGTERM or Ctrl-C ends it: no new
+    calls, live ones go on for node.drain_s or until a second one, then they are ended and recorded."""
     import asyncio
 
-    from sidecar import wiring
     from sidecar.adapters.broker import BrokerError
-    from sidecar.adapters.control import ControlSocketError
-    from sidecar.adapters.logs import configure
-    from sidecar.adapters.metrics import MetricsError
+    from sidecar.adapters.logs import LogError, configure
+    from sidecar.adapters.sockets.listening import ListenError
     from sidecar.adapters.sqlite import StoreError
     from sidecar.b2bua.hook import HookError
     from sidecar.config import ConfigError, load, machine
     from sidecar.ports import AccountError, DeckError
+    from sidecar.wiring.files import inputs, log_place
+    from sidecar.wiring.node import serve
 
     expected = (
         AccountError,
         BrokerError,
-        ControlSocketError,
+        ConfigError,
         DeckError,
         HookError,
-        MetricsError,
+        ListenError,
         StoreError,
     )
     try:
-        given = wiring.inputs(_command_line(settings), os.environ, config)
+        given = inputs(command_line(settings), os.environ, config)
         loaded = load(given)
     except ConfigError as error:
         fail(Exit.USAGE, str(error))
     if problems := machine.problems(loaded.settings):
         fail(Exit.USAGE, "\n".join(map(str, problems)))
-    writer = configure(loaded.settings.log.level.value)
-    errors: list[BaseException] = []
     try:
-        asyncio.run(wiring.serve(given, loaded, writer, begin_anew=new))
+        writer = configure(loaded.settings.log.level.value, to=log_place(loaded.settings, os.environ))
+    except LogError as error:
+        fail(Exit.USAGE, str(error))
+    errors: list[BaseException] = []
+    restarts = False
+    try:
+        restarts = asyncio.run(serve(given, loaded, writer, begin_anew=new))
     except* expected as group:
         errors = _leaves(group)
     finally:
         writer.close()
     if errors:
         fail(Exit.USAGE, "\n".join(map(str, errors)))
+    if restarts:  # as the same process: it is the one that a service manager knows
+        os.execv(sys.executable, [word for word in sys.orig_argv if word != "--new"])  # noqa: S606
 
 
 def check(
@@ -82,19 +90,33 @@ def check(
             "--machine", help="Look at ports and the data directory too; not while the daemon runs."
         ),
     ] = False,
+    against_running: Annotated[
+        bool,
+        typer.Option("--against-running", help="Say what a reload of the daemon would change, instead."),
+    ] = False,
     as_json: JsonOption = False,
+    socket: SocketOption = None,
 ) -> None:
     """Check settings, profile and decks whole, and say what is in force. Exit code 2 where a start would
     fail."""
+    if against_running:
+        from sidecar.cli.daemon import ask, operator_name
+        from sidecar.cli.node import show_reload
+
+        found = ask(socket, config, as_json, "node.reload", operator=operator_name(), dry_run=True)
+        show_reload(found, as_json=as_json)
+        return
     from msgspec.structs import replace
 
-    from sidecar import wiring
     from sidecar.config import report
+    from sidecar.wiring.accounts import accounts_beside
+    from sidecar.wiring.files import inputs
 
-    inputs = wiring.inputs(_command_line(settings, as_json=as_json), os.environ, config)
-    found = report.check(inputs, probe_machine=machine, beside=wiring.accounts_beside)
-    if not found.errors and (wrong := _wrong_decks(inputs)):
-        found = replace(found, errors=wrong, summary=None)
+    given = inputs(command_line(settings, as_json=as_json), os.environ, config)
+    found = report.check(given, probe_machine=machine, beside=accounts_beside)
+    if found.summary is not None:
+        decks, wrong = _decks(given)
+        found = replace(found, errors=wrong, summary=None if wrong else replace(found.summary, decks=decks))
     if as_json:
         print_json(
             {
@@ -110,21 +132,20 @@ def check(
         raise typer.Exit(Exit.USAGE.value)
 
 
-def _wrong_decks(inputs: Inputs) -> tuple[Problem, ...]:
-    """Of those that commands have put in force."""
+def _decks(inputs: Inputs) -> tuple[dict[str, str], tuple[Problem, ...]]:
     from datetime import UTC, datetime
 
-    from sidecar import wiring
     from sidecar.adapters.deck_store import DeckStoreError
     from sidecar.config import load
+    from sidecar.wiring.decks import decks_in_force
 
     try:
-        return wiring.wrong_decks(load(inputs), datetime.now(UTC))
+        return decks_in_force(load(inputs), datetime.now(UTC))
     except DeckStoreError as error:
         fail(Exit.USAGE, str(error))
 
 
-def _command_line(settings: list[str] | None, *, as_json: bool = False) -> Mapping[str, str]:
+def command_line(settings: list[str] | None, *, as_json: bool = False) -> Mapping[str, str]:
     given: dict[str, str] = {}
     for text in settings or ():
         key, equals, value = text.partition("=")

@@ -15,12 +15,12 @@ def product_version() -> str:
 
 
 def engine_version() -> str:
-    """pjproject's version and the hash of its build, or why there is none."""
+    """pjproject's version, the hash of its build, when and by what it was built, or why there is none."""
     try:
         from sidecar.b2bua import _bridge
     except ImportError as error:
         return f"missing ({error}); `make setup` builds it"
-    return f"pjproject {_bridge.pj_version()}, build {_bridge.PJ_BUILD}"
+    return f"pjproject {_bridge.pj_version()}, build {_bridge.PJ_BUILD} of {_bridge.PJ_BUILT}"
 
 
 def version_text() -> str:

@@ -8,6 +8,9 @@ vos3000          VOS3000's names for some settings
 declare, values  what a declaration holds; how each kind of value is read
 layers           command line > environment > settings file > profile > default
 tables           the entries read and gathered, the decks read
+stored           entries that commands have made, as if the profile had them
+candidate        what the settings would be with others of those
+export           all of it as one profile
 crosscheck       what the settings mean together: errors and warnings
 build            `load`: the Policy and the Settings, or a ConfigError with every problem
 machine          what only the machine can tell: a port in use, a folder that cannot be written

@@ -13,10 +13,18 @@ from msgspec.structs import replace
 from sidecar.config import crosscheck, crosscheck_network, emergency_numbers, gateway_probing, places
 from sidecar.config.crosscheck_fraud import fraud_rule
 from sidecar.config.layers import Effective, command_line_layer, environment_layer, file_layer
-from sidecar.config.problems import ConfigError, Findings, Problem
+from sidecar.config.problems import ConfigError, Findings, Problem, Where
 from sidecar.config.settings import Billing, GatewayCredentials, OwnAuthority, RecordServerHangUp, Settings
 from sidecar.config.settings import Timers as TimerSettings
 from sidecar.config.source import Document, empty_document, read_document
+from sidecar.config.stored import (
+    NOTHING_STORED,
+    Stored,
+    StoredDocument,
+    StoredReader,
+    nothing_stored,
+    stored_documents,
+)
 from sidecar.config.tables import DeckReader, Entry, ExchangeReader, Tables, read_tables
 from sidecar.config.values import final_codes, is_name
 from sidecar.core import caller_id, header_names
@@ -41,6 +49,7 @@ from sidecar.core.policy import (
 from sidecar.core.rating import RatingTerms
 from sidecar.core.screening import NumberLists, Screening, pattern_of
 from sidecar.core.servers import Lookup, default_port
+from sidecar.core.stored import ListedEntry
 from sidecar.core.terms import CallerIdForm, ServerReason
 
 NO_EXCHANGE = ExchangeTable()
@@ -63,6 +72,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     read_deck: DeckReader
     read_exchange: ExchangeReader
     read_tls: crosscheck_network.TlsReader = crosscheck_network.no_tls
+    read_stored: StoredReader = nothing_stored
     host_name: str
     boot_id: str = ""
     command_line: Mapping[str, object] = {}
@@ -75,11 +85,44 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy
     settings: Settings
     warnings: tuple[Problem, ...]
+    listed: tuple[ListedEntry, ...] = ()  # in the order in which they count
+    files: tuple[Path, ...] = ()  # that were read, but for TLS
+    given_at: Mapping[str, str] = {}  # where each plain setting was given that has not its default
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """What the sources say, checked."""
+
+    effective: Effective
+    tables: Tables
+    profile: str  # its path
+    settings: Document
 
 
 def load(inputs: Inputs) -> Loaded:
     """The policy and the settings of a start; ConfigError with everything that is wrong."""
     findings = Findings()
+    read = sources(inputs, findings)
+    return Loaded(
+        policy=_policy(read.effective, read.tables, inputs),
+        settings=_settings(read.effective, read.tables, inputs, read.profile),
+        warnings=tuple(findings.warnings),
+        listed=_listed(read.tables),
+        files=_files(read),
+        given_at=read.effective.given_at(),
+    )
+
+
+def _files(read: Sources) -> tuple[Path, ...]:
+    documents = [Path(read.profile), *([] if not read.settings.data else [Path(read.settings.source)])]
+    exchange = read.effective.settings.billing.exchange_rates
+    passwords = (entry.path("password_file") for entry in read.tables.gateways.values())
+    decks = (deck.path for deck in read.tables.decks.values())
+    return (*documents, *filter(None, (exchange, *passwords)), *decks)
+
+
+def sources(inputs: Inputs, findings: Findings) -> Sources:
+    """ConfigError with everything that is wrong; the warnings are in the findings."""
     settings_document = _settings_document(inputs, findings)
     given = [
         command_line_layer(inputs.command_line, findings),
@@ -90,16 +133,44 @@ def load(inputs: Inputs) -> Loaded:
     if profile is None:
         raise ConfigError(findings.errors, findings.warnings)
     effective = Effective([*given, file_layer(profile, findings, is_profile=True)])
-    tables = read_tables(settings_document, profile, inputs.read_deck, places.packaged_decks(), findings)
+    tables = read_tables(
+        settings_document,
+        profile,
+        inputs.read_deck,
+        places.packaged_decks(),
+        findings,
+        _stored(effective, inputs, findings),
+    )
     tables = replace(tables, exchange=_exchange(effective, inputs, findings))
     crosscheck.check(effective, tables, findings)
     findings.raise_if_any()
     crosscheck_network.check_tls_content(effective, tables, inputs.read_tls, findings)
     findings.raise_if_any()
-    return Loaded(
-        policy=_policy(effective, tables, inputs),
-        settings=_settings(effective, tables, inputs, profile.source),
-        warnings=tuple(findings.warnings),
+    return Sources(effective=effective, tables=tables, profile=profile.source, settings=settings_document)
+
+
+def _stored(effective: Effective, inputs: Inputs, findings: Findings) -> Stored:
+    data_dir = _data_dir(effective, inputs)
+    read = inputs.read_stored(data_dir)
+    if isinstance(read, str):
+        findings.warn(Where(str(data_dir)), "", f"what commands have made is not looked at: {read}")
+        return NOTHING_STORED
+    return stored_documents(read)
+
+
+def _listed(tables: Tables) -> tuple[ListedEntry, ...]:
+    entries = (*tables.peers.values(), *tables.gateways.values(), *tables.routes, *tables.account_rules)
+    return tuple(
+        ListedEntry(
+            table=entry.within,
+            name=entry.known_by,
+            source=str(entry.where()),
+            by=entry.document.entry(entry.within, entry.name)
+            if isinstance(entry.document, StoredDocument)
+            else None,
+            fields=entry.raw,
+        )
+        for entry in entries
     )
 
 
@@ -149,7 +220,7 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         gateways={name: _gateway(entry, plain, tables) for name, entry in tables.gateways.items()},
         routes=Routes(_routes(tables)),
         accounts=PersistentMap(_accounts(tables, plain)),
-        account_rules=AccountRules(AccountRule(**entry.values) for entry in tables.account_rules),
+        account_rules=AccountRules(map(_account_rule, tables.account_rules)),
         account_addresses=AddressTable(
             (block, found.account) for block, found in tables.account_addresses.items()
         ),
@@ -170,6 +241,7 @@ def _policy(effective: Effective, tables: Tables, inputs: Inputs) -> Policy:
         rate_by=plain.billing.rate_by,
         rating=_rating(plain.billing),
         default_currency=plain.billing.currency,
+        capture=plain.hep.rule,
         decks={name: named.deck for name, named in tables.decks.items() if named.deck is not None},
         default_deck=tables.default_deck(plain.billing.deck),
         margin_floor=plain.billing.margin_floor,
@@ -225,6 +297,10 @@ def _routes(tables: Tables) -> tuple[RouteRule, ...]:
     if not tables.routes:
         return (RouteRule(prefix="", gateways=tuple(tables.gateways)),)
     return tuple(RouteRule(**entry.values) for entry in tables.routes)
+
+
+def _account_rule(entry: Entry) -> AccountRule:
+    return AccountRule(**{name: value for name, value in entry.values.items() if name != "name"})
 
 
 def _accounts(tables: Tables, plain: Settings) -> dict[str, Account]:
@@ -319,16 +395,21 @@ def _flags(plain: Billing, by_reason: RecordServerHangUp) -> RecordFlags:
 
 def _settings(effective: Effective, tables: Tables, inputs: Inputs, profile: str) -> Settings:
     plain = effective.settings
-    is_system = inputs.config_file is None and _is_there(inputs.system_file)
-    if is_system and not effective.is_given("node.data_dir"):
-        plain = replace(plain, node=replace(plain.node, data_dir=places.SYSTEM_DATA_DIR))
     return replace(
         plain,
+        node=replace(plain.node, data_dir=_data_dir(effective, inputs)),
         profile_path=profile,
         headers=_headers(tables),
         credentials=_credentials(tables),
         tls_authorities=_tls_authorities(tables),
     )
+
+
+def _data_dir(effective: Effective, inputs: Inputs) -> Path:
+    is_system = inputs.config_file is None and _is_there(inputs.system_file)
+    if is_system and not effective.is_given("node.data_dir"):
+        return places.SYSTEM_DATA_DIR
+    return effective.settings.node.data_dir
 
 
 def _credentials(tables: Tables) -> tuple[GatewayCredentials, ...]:

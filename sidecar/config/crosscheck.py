@@ -6,11 +6,17 @@ Errors are what cannot work or would bill the wrong party; warnings are what wor
 from __future__ import annotations
 
 import grp
+import stat
+from pathlib import Path
 
 from sidecar.config import crosscheck_fraud, crosscheck_money, crosscheck_network, crosscheck_rules
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, quoted
+from sidecar.config.settings import DECLARED, LogPlace, Web
 from sidecar.config.tables import Tables
+
+SECRETS = ("password_file", "key_file")  # settings whose names end so name a file that holds a secret
+OF_OTHERS = stat.S_IROTH | stat.S_IWOTH
 
 
 def check(effective: Effective, tables: Tables, findings: Findings) -> None:
@@ -21,6 +27,24 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     _broker(effective, findings)
     _metrics(effective, findings)
     _control(effective, findings)
+    _web(effective, findings)
+    _secrets(effective, tables, findings)
+    _log(effective, findings)
+    _hep(effective, findings)
+
+
+def _log(effective: Effective, findings: Findings) -> None:
+    log = effective.settings.log
+    if log.file is not None and log.to is not LogPlace.AUTO:
+        findings.error(*effective.at("log.to"), f"{log.to.value}: the log goes to log.file")
+
+
+def _hep(effective: Effective, findings: Findings) -> None:
+    crosscheck_network.check_file(effective, "hep.password_file", findings)
+    if effective.settings.hep.collector is None:
+        for key in ("hep.password_file", "hep.accounts"):
+            if effective.value(key):
+                findings.error(*effective.at(key), "there is no hep.collector")
 
 
 def _broker(effective: Effective, findings: Findings) -> None:
@@ -87,3 +111,51 @@ def _metrics(effective: Effective, findings: Findings) -> None:
             *effective.at("metrics.listen"),
             f"metrics have no password, and {host} is not loopback",
         )
+
+
+def _web(effective: Effective, findings: Findings) -> None:
+    wrong = web_fault(effective.settings.web)
+    if wrong is not None:
+        key, text = wrong
+        findings.error(*effective.at(key), text)
+    for key in ("web.certificate_file", "web.key_file"):
+        crosscheck_network.check_file(effective, key, findings)
+
+
+def _secrets(effective: Effective, tables: Tables, findings: Findings) -> None:
+    """A group may read them: root:sidecar 0640 is how a service gets a file that it must not change."""
+    named = [
+        (effective.at(setting.dotted), effective.value(setting.dotted))
+        for setting in DECLARED.values()
+        if setting.dotted.endswith(SECRETS)
+    ]
+    named += [
+        (gateway.at("password_file"), gateway.path("password_file")) for gateway in tables.gateways.values()
+    ]
+    for (where, key), path in named:
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode) if path is not None else 0
+        except OSError:
+            continue  # told where it is looked for; the journal's key is made at the start
+        if mode & OF_OTHERS:
+            text = (
+                f"{path} holds a secret, and everybody on this machine may have it ({mode:04o}): chmod o= it"
+            )
+            findings.warn(where, key, text)
+
+
+def web_fault(web: Web) -> tuple[str, str] | None:
+    """Why the page must not be served so: the setting, and what is wrong with it."""
+    if (web.certificate_file is None) != (web.key_file is None):
+        return "web.certificate_file", "a certificate and its private key go together"
+    is_socket = isinstance(web.listen, Path)
+    if is_socket and web.proxies:
+        return "web.proxies", "have addresses: at a unix socket whoever may open it is the proxy"
+    if web.user_header and not web.proxies and not is_socket:
+        text = "needs web.proxies, or a unix socket as web.listen: else anybody could say who he is"
+        return "web.user_header", text
+    is_open = isinstance(web.listen, tuple) and not is_loopback(web.listen[0])
+    if is_open and web.certificate_file is None and not web.proxies:
+        text = "passwords would go in the clear: give web.certificate_file and web.key_file, or web.proxies"
+        return "web.listen", text
+    return None

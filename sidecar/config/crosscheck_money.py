@@ -39,6 +39,7 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
 
 def _account_rules(effective: Effective, tables: Tables, findings: Findings) -> None:
     seen: dict[tuple[str, ...], Entry] = {}
+    names: dict[str, Entry] = {}
     asserted = any(peer["asserts_identity"] for peer in tables.peers.values())
     for rule in tables.account_rules:
         _account_may_be_made(rule["account"], *rule.at("account"), tables, findings)
@@ -59,10 +60,10 @@ def _account_rules(effective: Effective, tables: Tables, findings: Findings) -> 
         match = tuple(str(rule[field]) for field in ("account_from", *_MATCHES, "header_value"))
         before = seen.setdefault(match, rule)
         if before is not rule:
-            findings.error(
-                *rule.at(),
-                f"never applies: {before.written} ({before.where()}) matches the same calls",
-            )
+            tell = findings.warn if rule.is_stored != before.is_stored else findings.error
+            tell(*rule.at(), f"never applies: {before.written} ({before.where()}) matches the same calls")
+        if rule["name"] is not None and names.setdefault(rule["name"], rule) is not rule:
+            findings.error(*rule.at("name"), f"is the name of {names[rule['name']].written} too")
         if matches == ["header"] and not asserted:
             findings.error(*rule.at("header"), "is never read: no peer has asserts_identity = true")
     if not any(rule["account_from"] is AccountFrom.ADDRESS for rule in tables.account_rules):

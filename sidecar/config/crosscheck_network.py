@@ -372,6 +372,9 @@ def _routes(tables: Tables, findings: Findings) -> None:
                 f"{quoted(prefix)} is the prefix of {seen[prefix].written} too, "
                 f"{seen[prefix].where('prefix')}",
             )
+    if tables.routes and all(route.is_stored for route in tables.routes):
+        text = "the files have no route, by which every call would go to every gateway: these alone hold"
+        findings.warn(tables.routes[0].where(), "routes", text)
     if tables.routes and not unread:
         for gateway in tables.gateways.values():
             if gateway.name not in reached:

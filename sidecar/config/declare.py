@@ -41,6 +41,10 @@ class FileOnly(NamedTuple):
     """Not in a profile, though its neighbours may be."""
 
 
+class AtStart(NamedTuple):
+    """No reload changes it."""
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """One plain setting, or one field of a table's entries (whose `path` is its name alone)."""
 
@@ -52,6 +56,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     default_text: str
     means: Means | None
     in_profile: bool
+    at_start: bool = False  # in force from a start on alone
 
     @property
     def name(self) -> str:
@@ -75,6 +80,7 @@ def settings_of(
     section: tuple[str, ...] = (),
     *,
     in_profile: bool = True,
+    at_start: bool = False,
     made_into: Sequence[type[msgspec.Struct]] = (),
 ) -> Mapping[str, Setting]:
     """The declared fields of a struct, by name, in order. One without a default has that of the core's struct
@@ -87,12 +93,14 @@ def settings_of(
         if field.default is not msgspec.NODEFAULT
     }
     return {
-        name: _setting((*section, name), hints[name], defaults, in_profile)
+        name: _setting((*section, name), hints[name], defaults, in_profile=in_profile, at_start=at_start)
         for name in struct.__struct_fields__
     }
 
 
-def _setting(path: tuple[str, ...], hint: Any, defaults: Mapping[str, Any], in_profile: bool) -> Setting:
+def _setting(
+    path: tuple[str, ...], hint: Any, defaults: Mapping[str, Any], *, in_profile: bool, at_start: bool
+) -> Setting:
     notes = tuple(_notes(hint))
     return Setting(
         path=path,
@@ -103,6 +111,7 @@ def _setting(path: tuple[str, ...], hint: Any, defaults: Mapping[str, Any], in_p
         default_text=next((note.text for note in notes if isinstance(note, Shown)), ""),
         means=next((note for note in notes if isinstance(note, Means)), None),
         in_profile=in_profile and not any(isinstance(note, FileOnly) for note in notes),
+        at_start=at_start or any(isinstance(note, AtStart) for note in notes),
     )
 
 

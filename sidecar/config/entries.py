@@ -91,6 +91,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     heading: ClassVar[str]
     made_into: ClassVar[tuple[type[msgspec.Struct], ...]] = ()
     names: ClassVar[values.Kind[str]] = values.NAME
+    named_by: ClassVar[str] = ""  # of entries that are listed: the field by which commands name one
 
     @classmethod
     @cache
@@ -344,6 +345,8 @@ class Routes(Table, frozen=True, kw_only=True):
 
     heading = "[[routes]]"
     made_into = (policy.RouteRule,)
+    names = values.ROUTE_PREFIX
+    named_by = "prefix"
     prefix: Annotated[
         str,
         values.ROUTE_PREFIX,
@@ -366,6 +369,10 @@ class AccountRules(Table, frozen=True, kw_only=True):
 
     heading = "[[account_rules]]"
     made_into = (AccountRule,)
+    named_by = "name"
+    name: Annotated[
+        Name | None, "Its name, where it has one: one that is made by command does not take it again."
+    ] = None
     account: Annotated[str | None, values.ACCOUNT_NAME, "The account; it may be one that is made by command."]
     account_from: Annotated[
         AccountFrom | None,

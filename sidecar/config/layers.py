@@ -82,6 +82,10 @@ class Effective:
     def is_given(self, dotted: str) -> bool:
         return DECLARED[tuple(dotted.split("."))].path in self._given
 
+    def given_at(self) -> dict[str, str]:
+        """Where each setting was given, by its name; those that have their default are not in it."""
+        return {".".join(path): str(given.where) for path, given in self._given.items() if path[0] != Q850}
+
     def at(self, dotted: str) -> tuple[Where, str]:
         """For a problem: where the setting was given, and its name as it was written there."""
         given = self._given.get(DECLARED[tuple(dotted.split("."))].path)

@@ -7,6 +7,8 @@ the port: then the bind itself reports it.
 
 from __future__ import annotations
 
+import mmap
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -17,17 +19,32 @@ from sidecar.core.terms import TransportName
 
 _WHERE = Where("this machine")
 
+# What a start takes up, stacks of threads among it, and what has to be left to take calls; see
+# b2bua/native/memory.cpp.
+START_BYTES = 384 << 20
+
 
 def problems(settings: Settings) -> tuple[Problem, ...]:
     """Everything that would keep a start with these settings from succeeding here and now."""
-    found = [_data_dir(settings.node.data_dir)]
+    found = [_memory(), _data_dir(settings.node.data_dir), _log_file(settings.log.file)]
     for transport, place in settings.sip.listeners():
         kind = socket.SOCK_DGRAM if transport is TransportName.UDP else socket.SOCK_STREAM
         found.append(_address(f"sip.listen_{transport.value}", *place, kind))
     found.append(_address("metrics.listen", *settings.metrics.listen, socket.SOCK_STREAM))
+    if isinstance(settings.web.listen, tuple):
+        found.append(_address("web.listen", *settings.web.listen, socket.SOCK_STREAM))
     if settings.mqtt.embedded:
         found.append(_address("mqtt.port", *settings.mqtt.address, socket.SOCK_STREAM))
     return tuple(problem for problem in found if problem is not None)
+
+
+def _memory() -> Problem | None:
+    try:
+        mmap.mmap(-1, START_BYTES).close()
+    except OSError:
+        text = f"too little memory to start: {START_BYTES >> 20} MB more cannot be had (ulimit -v?)"
+        return Problem(where=_WHERE, key="", text=text)
+    return None
 
 
 def _address(key: str, host: str, port: int, kind: socket.SocketKind) -> Problem | None:
@@ -45,6 +62,12 @@ def _address(key: str, host: str, port: int, kind: socket.SocketKind) -> Problem
         text = f"cannot listen on {host} port {port} ({transport}): {error.strerror}"
         return Problem(where=_WHERE, key=key, text=text)
     return None
+
+
+def _log_file(path: Path | None) -> Problem | None:
+    if path is None or os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        return None
+    return Problem(where=_WHERE, key="log.file", text=f"{path} cannot be written by this user")
 
 
 def _data_dir(path: Path) -> Problem | None:

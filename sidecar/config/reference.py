@@ -1,7 +1,9 @@
-"""The reference of the settings, made of their declarations: Markdown, or values for JSON."""
+"""The reference of the settings, made of their declarations: Markdown, values for JSON, and a settings file
+to begin with."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from decimal import Decimal
 from enum import Enum
@@ -39,6 +41,49 @@ def values() -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+_FILE = """\
+# Settings of the SIP billing sidecar. All are commented out, with their defaults: sidecar reference settings.
+# `sidecar check` says what is wrong here, and what is in force. Peers, gateways, routes, accounts and decks
+# are in the profile that `sip.profile` names; `sidecar reference settings` has their tables too.
+"""
+
+
+def settings_file() -> str:
+    """Every plain setting, commented out: as it is, it says nothing, so all defaults hold."""
+    return "\n".join((_FILE, *_commented())) + "\n"
+
+
+def _commented() -> Iterable[str]:
+    for section, settings in groupby(DECLARED.values(), key=lambda setting: setting.path[0]):
+        yield f"\n#[{section}]"
+        for item in settings:
+            bound = f" ({item.kind.bound})" if item.kind.bound not in ("", "–") else ""
+            text = f"{item.meaning}{bound}".replace("`", "")
+            yield "\n" + textwrap.fill(text, width=110, initial_indent="# ", subsequent_indent="# ")
+            # One that depends on something else must not be pinned by taking the # away.
+            depends = item.default_text.replace("`", "")
+            yield f"#{'.'.join(item.path[1:])} = " + (f" # {depends}" if depends else _toml(item.default))
+
+
+def _toml(value: object) -> str:
+    """A default as TOML; no value where there is none, so that it is an error and not another setting."""
+    match value:
+        case None | "" | ():
+            return " # none"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case (str() as host, int() as port):
+            return f'"{host}:{port}"'
+        case tuple():
+            return f"[{', '.join(map(_toml, value))}]"
+        case Enum():
+            return f'"{value.value}"'
+        case _:
+            return f'"{value}"'
+
+
 def _value(item: Setting) -> dict[str, Any]:
     return {
         "key": item.dotted,
@@ -48,6 +93,7 @@ def _value(item: Setting) -> dict[str, Any]:
         "default": _default(item),
         "bound": item.kind.bound,
         "in_profile": item.in_profile,
+        "at_start": item.at_start,
         "meaning": item.meaning,
     }
 
@@ -56,12 +102,13 @@ def _sections() -> Iterable[str]:
     for section, settings in groupby(DECLARED.values(), key=lambda setting: setting.path[0]):
         yield f"\n## [{section}]\n"
         yield from markdown_table(("key", *_TITLES), map(_row, settings))
-    yield "\n· may also stand in a profile, which settings file, environment and command line override."
+    yield "\n· may also stand in a profile, which settings file, environment and command line override.\n"
+    yield "† from a start on: where one of these differs `sidecar node reload` names it, and changes nothing."
 
 
 def _row(item: Setting) -> tuple[str, ...]:
     name = ".".join(item.path[1:]) or item.name
-    mark = " ·" if len(item.path) > 1 and item.in_profile else ""
+    mark = (" ·" if item.in_profile else "") + (" †" if item.at_start else "") if len(item.path) > 1 else ""
     return (f"`{name}`{mark}", item.kind.name, _default(item), item.kind.bound, item.meaning)
 
 

@@ -132,7 +132,8 @@ def summary(loaded: Loaded) -> Summary:
             for name, account in policy.accounts.items()
         },
         decks={
-            name: f"{len(deck)} rates, revision {deck.revision[:12]}" for name, deck in policy.decks.items()
+            name: f"{len(deck)} rates, revision {deck.revision[:12]}, of the settings"
+            for name, deck in policy.decks.items()
         },
         broker=f"embedded, {broker}" if mqtt.embedded else broker,
         metrics="http://{}:{}/metrics".format(*settings.metrics.listen),

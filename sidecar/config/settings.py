@@ -17,10 +17,12 @@ import msgspec
 from msgspec import Meta
 
 from sidecar.config import values
-from sidecar.config.declare import FileOnly, Means, Setting, Shown, settings_of
+from sidecar.config.declare import AtStart, FileOnly, Means, Setting, Shown, settings_of
 from sidecar.config.values import Amount, Text
+from sidecar.core.capture import CaptureRule
 from sidecar.core.policy import RecordFlags
 from sidecar.core.rating import RatingTerms
+from sidecar.core.reloading import text_of
 from sidecar.core.terms import DeadPeerBilling, RateBy, Redirection, Rounding, TransportName
 
 
@@ -51,11 +53,18 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class LogPlace(StrEnum):
+    AUTO = "auto"
+    STDERR = "stderr"
+    JOURNAL = "journal"
+
+
 class Section(msgspec.Struct, frozen=True, kw_only=True):
     """`[section]`. Beside a field's type stand its meaning and what `declare` reads else."""
 
     section: ClassVar[tuple[str, ...]]
     in_profile: ClassVar[bool] = True
+    at_start: ClassVar[bool] = False
     made_into: ClassVar[tuple[type[msgspec.Struct], ...]] = ()
 
 
@@ -68,21 +77,23 @@ BilledNumbers = Annotated[tuple[str, ...], values.BILLED_NUMBERS]
 
 class Node(Section, frozen=True, kw_only=True):
     section = ("node",)
-    tenant: Annotated[str, values.NAME, FileOnly(), "Whose node this is; the first part of every topic."] = (
-        "_"
-    )
+    tenant: Annotated[
+        str, values.NAME, FileOnly(), AtStart(), "Whose node this is; the first part of every topic."
+    ] = "_"
     name: Annotated[
         str,
         values.NAME,
         FileOnly(),
         "This node's name, in topics and records.",
         Shown("the host name"),
+        AtStart(),
     ] = ""
     data_dir: Annotated[
         Path,
         FileOnly(),
         "Journal, control socket, embedded broker, decks.",
         Shown("`./.sidecar`; `/var/lib/sidecar` where the settings are `/etc/sidecar/sidecar.toml`"),
+        AtStart(),
     ] = Path(".sidecar")
     journal_key_file: Annotated[
         File,
@@ -90,7 +101,14 @@ class Node(Section, frozen=True, kw_only=True):
         "The keys of the journal's chain, made where there is no such file. On another disk than the data "
         "directory, whoever copies or changes the journal has not the key.",
         Shown("`journal.key` in the data directory"),
+        AtStart(),
     ] = None
+    time_zone: Annotated[
+        str,
+        values.ZONE,
+        FileOnly(),
+        "Of times that commands are given without an offset, as in `--from 2026-11-01`. Records are in UTC.",
+    ] = "UTC"
     calls_max: Annotated[
         int,
         Meta(ge=1, le=100_000),
@@ -114,6 +132,12 @@ class Node(Section, frozen=True, kw_only=True):
         Meta(ge=1, le=10_000),
         "Beside `calls_max`, for emergency calls alone.",
     ] = 100
+    drain_s: Annotated[
+        int,
+        Meta(ge=0, le=86_400),
+        "So long SIGTERM lets calls that are up go on, and refuses new ones, before it ends the rest; less "
+        "where none is left, or at a second SIGTERM.",
+    ] = 0
 
 
 class Sip(Section, frozen=True, kw_only=True):
@@ -270,12 +294,14 @@ class Timers(Section, frozen=True, kw_only=True):
         Meta(ge=1, le=60),
         "The journal's heartbeat: how exactly the end of a call is known after a crash.",
         FileOnly(),
+        AtStart(),
     ] = 1
     snapshot_interval_s: Annotated[
         int,
         Meta(ge=1, le=3_600),
         "How often the watchdog compares the calls of the SIP stack with ours.",
         FileOnly(),
+        AtStart(),
     ] = 10
 
 
@@ -389,6 +415,7 @@ class RecordServerHangUp(Section, frozen=True, kw_only=True):
 class Mqtt(Section, frozen=True, kw_only=True):
     section = ("mqtt",)
     in_profile = False
+    at_start = True
     broker: Annotated[
         BrokerKind,
         "`embedded`: a Mosquitto of our own on loopback; `external`: the one at `host`.",
@@ -464,15 +491,47 @@ class Dns(Section, frozen=True, kw_only=True):
 class Metrics(Section, frozen=True, kw_only=True):
     section = ("metrics",)
     in_profile = False
+    at_start = True
     listen: Annotated[HostPort, values.HOST_PORT, "Where Prometheus reads. It has no password."] = (
         "127.0.0.1",
         9494,
     )
 
 
+class Hep(Section, frozen=True, kw_only=True):
+    section = ("hep",)
+    in_profile = False
+    collector: Annotated[
+        HostPort | None,
+        values.COLLECTOR,
+        "Who gets a copy of every SIP message of both legs of a call, over UDP by HEP version 3: Homer, "
+        "heplify-server, sngrep.",
+        Shown("nobody"),
+    ] = None
+    capture_id: Annotated[
+        int, Meta(ge=1, le=4_294_967_295), "The number by which the collector knows this node."
+    ] = 1
+    password_file: Annotated[
+        File, "A file that holds, on its first line, the key that the collector asks for."
+    ] = None
+    share_percent: Annotated[
+        int, Meta(ge=1, le=100), "So many of a hundred calls; each whole or not at all."
+    ] = 100
+    accounts: Annotated[
+        tuple[str, ...], values.ACCOUNT_NAMES, "Calls of these accounts alone.", Shown("of all")
+    ] = ()
+
+    @property
+    def rule(self) -> CaptureRule | None:
+        if self.collector is None:
+            return None
+        return CaptureRule(share_percent=self.share_percent, accounts=frozenset(self.accounts))
+
+
 class Control(Section, frozen=True, kw_only=True):
     section = ("control",)
     in_profile = False
+    at_start = True
     group: Annotated[
         str,
         Text(r"[A-Za-z0-9_.@-]{0,64}", "the name of a group of this machine"),
@@ -481,10 +540,52 @@ class Control(Section, frozen=True, kw_only=True):
     ] = ""
 
 
+class Web(Section, frozen=True, kw_only=True):
+    section = ("web",)
+    at_start = True
+    in_profile = False
+    listen: Annotated[
+        HostPort | Path | None,
+        values.LISTEN_PLACE,
+        "Where the operators' page is. Beyond loopback it needs TLS: files here, or a proxy of `proxies`. A "
+        "path is that of a unix socket for a reverse proxy, which is then believed; its mode is 0600, or "
+        "0660 for `control.group`.",
+        Shown("nowhere: there is no page"),
+    ] = None
+    certificate_file: Annotated[File, "The page's certificate chain, PEM."] = None
+    key_file: Annotated[File, "Its private key, PEM."] = None
+    proxies: Annotated[
+        tuple[str, ...],
+        values.NETWORKS,
+        "Reverse proxies that are believed: their `X-Forwarded-For` and `X-Forwarded-Proto`, and "
+        "`user_header`. Nobody else is served then.",
+    ] = ()
+    user_header: Annotated[
+        str,
+        Text(r"[A-Za-z0-9-]{0,64}", "the name of a header"),
+        "In this header they say which user it is, whom they have made sure of: then nobody signs in with a "
+        "password. They must take it out of what others send.",
+        Shown("none"),
+    ] = ""
+
+
 class Log(Section, frozen=True, kw_only=True):
     section = ("log",)
     in_profile = False
     level: Annotated[LogLevel, "The least level that is logged."] = LogLevel.INFO
+    file: Annotated[
+        File,
+        AtStart(),
+        "Lines are appended to it. Once it was moved away, `sidecar node reopen-logs` or SIGUSR1 makes a new "
+        "one.",
+        Shown("none: as `log.to` says"),
+    ] = None
+    to: Annotated[
+        LogPlace,
+        AtStart(),
+        "`stderr`; `journal`: systemd's, with a field for each key (`SIDECAR_CALL_ID`); `auto`: the journal "
+        "where stderr leads to it (JOURNAL_STREAM), else stderr.",
+    ] = LogPlace.AUTO
 
 
 class GatewayCredentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -519,7 +620,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mqtt: Mqtt
     dns: Dns
     metrics: Metrics
+    hep: Hep
     control: Control
+    web: Web
     log: Log
     profile_path: str = ""
     # Those an InviteReceived, CancelReceived or ByeReceived is to carry, in lower case.
@@ -535,10 +638,24 @@ DECLARED: Mapping[tuple[str, ...], Setting] = {
     declared.path: declared
     for kind in _SECTIONS
     for declared in settings_of(
-        kind, kind.section, in_profile=kind.in_profile, made_into=kind.made_into
+        kind,
+        kind.section,
+        in_profile=kind.in_profile,
+        at_start=kind.at_start,
+        made_into=kind.made_into,
     ).values()
 }
 SECTION_NAMES = tuple(dict.fromkeys(path[0] for path in DECLARED))
+
+
+def plain(settings: Settings) -> dict[str, str]:
+    """Each setting's value as a text, by its name."""
+    of_section = {
+        kind.section: getattr(settings, name)
+        for name, kind in get_type_hints(Settings).items()
+        if kind in _SECTIONS
+    }
+    return {one.dotted: text_of(getattr(of_section[path[:-1]], one.name)) for path, one in DECLARED.items()}
 
 
 def in_force(value_of: Callable[[Setting], Any]) -> Settings:

@@ -13,6 +13,7 @@ from sidecar.config import entries
 from sidecar.config.entries import NESTED, Table
 from sidecar.config.problems import Findings, Where, nearest, quoted
 from sidecar.config.source import Document
+from sidecar.config.stored import NOTHING_STORED, Stored, StoredDocument
 from sidecar.config.values import ACCOUNT_NAME, NAME, PATH, BadValueError
 from sidecar.core.addresses import canonical_block
 from sidecar.core.margin import ExchangeTable
@@ -34,12 +35,12 @@ class Entry:
     error is in the findings, so nothing is built of it. Entries that say the same share `values` and
     `given`."""
 
-    __slots__ = ("_document", "_key", "_within", "given", "table", "values")
+    __slots__ = ("_key", "_within", "document", "given", "table", "values")
 
     def __init__(
         self, document: Document, within: tuple[str | int, ...], key: str | int, table: type[Table]
     ) -> None:
-        self._document = document
+        self.document = document
         self._within = within
         self._key = key
         self.table = table
@@ -60,20 +61,44 @@ class Entry:
         """`gateways.carrier`, `routes[1]`"""
         return _written(self._path)
 
+    @property
+    def within(self) -> str:
+        """Its table: `gateways`."""
+        return str(self._within[0])
+
+    @property
+    def is_stored(self) -> bool:
+        """Made by command, not by a file."""
+        return isinstance(self.document, StoredDocument)
+
+    @property
+    def known_by(self) -> str | None:
+        """What commands name it by; None: nothing, as rules of a file that have no name."""
+        by = self.table.named_by
+        return self.values[by] if by else self.name
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """What its document says of it."""
+        said: Any = self.document.data
+        for part in self._path:
+            said = said[part]
+        return said  # type: ignore[no-any-return]
+
     def __getitem__(self, field: str) -> Any:
         return self.values[field]
 
     def where(self, field: str = "") -> Where:
-        return self._document.where((*self._path, field) if field else self._path)
+        return self.document.where((*self._path, field) if field else self._path)
 
     def at(self, field: str = "") -> tuple[Where, str]:
         """For a problem: where it is, or where its field is, and the key as it is written."""
-        return self.where(field), f"{self.written}.{field}" if field else self.written
+        return self.where(field), _written((*self._path, field)) if field else self.written
 
     def path(self, field: str) -> Path | None:
         """A path that is written in it, relative to the folder of its document."""
         value = self.values[field]
-        return None if value is None else self._document.folder / value
+        return None if value is None else self.document.folder / value
 
 
 class NamedDeck(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,9 +139,15 @@ def read_tables(
     read_deck: DeckReader,
     packaged_decks: Mapping[str, Path],
     findings: Findings,
+    stored: Stored = NOTHING_STORED,
 ) -> Tables:
     def of_profile(name: str) -> list[Entry]:
-        return list(_read(profile, (name,), profile.data.get(name), entries.PROFILE_TABLES[name], findings))
+        table = entries.PROFILE_TABLES[name]
+        found = list(_read(profile, (name,), profile.data.get(name), table, findings))
+        before, behind = (
+            list(_read(document, (name,), document.data.get(name), table, findings)) for document in stored
+        )
+        return merged(before, found, behind, findings)
 
     peers = {entry.name: entry for entry in of_profile("peers")}
     groups = _of_both(settings, profile, "groups", "a group", findings)
@@ -129,7 +160,7 @@ def read_tables(
     _inherit(accounts, groups)
     return Tables(
         peers=peers,
-        proxy_hangups={name: _proxy_hangups(profile, name, findings) for name in peers},
+        proxy_hangups={name: _proxy_hangups(entry, findings) for name, entry in peers.items()},
         gateways={entry.name: entry for entry in of_profile("gateways")},
         routes=of_profile("routes"),
         account_rules=of_profile("account_rules"),
@@ -178,9 +209,25 @@ def _inherit(accounts: Mapping[str, Entry], groups: Mapping[str, Entry]) -> None
             account.values = made[key][1]
 
 
-def _proxy_hangups(document: Document, peer: str, findings: Findings) -> list[Entry]:
-    raw = document.data["peers"][peer].get(NESTED)
-    return list(_read(document, ("peers", peer, NESTED), raw, entries.ProxyHangups, findings))
+def _proxy_hangups(peer: Entry, findings: Findings) -> list[Entry]:
+    path = ("peers", peer.name, NESTED)
+    return list(_read(peer.document, path, peer.raw.get(NESTED), entries.ProxyHangups, findings))
+
+
+def merged(
+    before: Sequence[Entry], of_file: Sequence[Entry], behind: Sequence[Entry], findings: Findings
+) -> list[Entry]:
+    """The entries of one table, in the order in which they count. What the file names holds, and whatever
+    commands have made under that name does not."""
+    named = {entry.known_by: entry for entry in of_file if entry.known_by is not None}
+    for entry in (*before, *behind):
+        if (holds := named.get(entry.known_by or "")) is not None and entry.known_by is not None:
+            text = f"was also made by a {entry.where()}: what the file says holds"
+            findings.warn(*holds.at(), text)
+    kept_before, kept_behind = (
+        [entry for entry in stored if entry.known_by not in named] for stored in (before, behind)
+    )
+    return [*kept_before, *of_file, *kept_behind]
 
 
 def _read(
@@ -192,7 +239,7 @@ def _read(
     items: Sequence[tuple[str | int, object]]
     if table.is_listed() and isinstance(raw, list):
         items = list(enumerate(raw))
-    elif not table.is_listed() and isinstance(raw, dict):
+    elif (not table.is_listed() or isinstance(document, StoredDocument)) and isinstance(raw, dict):
         items = list(raw.items())
     else:
         findings.error(document.where(path), _written(path), f"is written as {table.heading}")
@@ -241,6 +288,10 @@ def _read_fields(entry: Entry, content: dict[str, object], findings: Findings) -
         except BadValueError as error:
             findings.error(*entry.at(name), str(error), error.suggestion)
             good = False
+            continue
+        if entry.is_stored and isinstance(values[name], Path) and not values[name].is_absolute():
+            findings.error(*entry.at(name), f"a path of a command is absolute, not {quoted(raw)}")
+            good = False
     for field in fields.values():
         if field.required and field.name not in given:
             findings.error(entry.where(), entry.at(field.name)[1], "is missing")
@@ -251,7 +302,10 @@ def _read_fields(entry: Entry, content: dict[str, object], findings: Findings) -
 def _written(path: Sequence[str | int]) -> str:
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if text and part else part or '.""'
     return text
 
 

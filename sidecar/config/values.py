@@ -270,6 +270,24 @@ class HostPort:
         return literal_address(host), int(port)
 
 
+class ListenPlace(HostPort):
+    """That, or the path of a unix socket."""
+
+    name = "address:port or path"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bound += "; or an absolute path"
+
+    def read(self, raw: object) -> tuple[str, int] | Path:  # type: ignore[override]
+        if not isinstance(raw, str):
+            raise BadValueError(f'expected "address:port" or "/a/path", not {quoted(raw)}')
+        return self.read_text(raw)
+
+    def read_text(self, text: str) -> tuple[str, int] | Path:  # type: ignore[override]
+        return FilePath().read_text(text) if text.startswith("/") else super().read_text(text)
+
+
 class HostName:
     """A name that DNS is asked for (RFC 1123 §2.1), or a literal address."""
 
@@ -322,7 +340,7 @@ class ListOf(Generic[T_co]):
     """An array in TOML; words with commas between them elsewhere, the empty word being the empty list."""
 
     def __init__(self, item: Kind[T_co], separators: str = ",") -> None:
-        self._item = item
+        self.item = item
         self._separators = re.compile(f"[{separators}]")
         self.name = f"list of {item.name}"
         self.bound = item.bound
@@ -330,12 +348,13 @@ class ListOf(Generic[T_co]):
     def read(self, raw: object) -> tuple[T_co, ...]:
         if not isinstance(raw, list):
             raise BadValueError(f"expected a list, [...], not {quoted(raw)}")
-        return self._distinct([self._item.read(item) for item in raw])
+        return self._distinct([self.item.read(item) for item in raw])
 
     def read_text(self, text: str) -> tuple[T_co, ...]:
-        if not text.strip():
-            return ()
-        return self._distinct([self._item.read_text(word.strip()) for word in self._separators.split(text)])
+        return self._distinct([self.item.read_text(word) for word in self.words(text)])
+
+    def words(self, text: str) -> list[str]:
+        return [word.strip() for word in self._separators.split(text)] if text.strip() else []
 
     def _distinct(self, items: list[T_co]) -> tuple[T_co, ...]:
         if len(items) > LIST_MAX:
@@ -536,7 +555,9 @@ BILLED_PATTERN = Text(r"[0-9]{1,32}\*?|\*", "a billed number (digits), or the be
 BILLED_NUMBERS = ListOf(BILLED_PATTERN)
 VOS_NUMBERS = NumberList(BILLED_PATTERN, separators=",;")
 HOST_PORT = HostPort()
+LISTEN_PLACE = ListenPlace()
 HOST_PORTS = ListOf(HOST_PORT)
+COLLECTOR = HostPort(port_least=1)
 DNS_SERVERS = ListOf(HostPort(port_least=1))
 NETWORKS = ListOf(Network())
 FINAL_CODES = ListOf(FinalCode())

@@ -112,27 +112,27 @@ class AccountRules:
             return self._prefix, rule.called_prefix
         return self._address, ""
 
-    def account_of(
+    def claim(
         self,
         invite: Invite,
         *,
         asserts_identity: bool,
         accounts: Container[str],
         account_at: Callable[[], str | None],
-    ) -> str | None:
+    ) -> tuple[str, AccountRule] | None:
         """The account of the first rule that applies, among `accounts`; None where nobody claims the call.
         `asserts_identity`: headers count, because they come from inside the trust domain (RFC 3325).
         `account_at`: that of the source address, asked where a rule wants it."""
         first: _Claim | None = None
-        found = None
+        found = ""
         for claim, named in self._claims_on(invite, asserts_identity, account_at):
             while claim is not None and (first is None or claim.place < first.place):
                 account = named if claim.account is None else claim.account
-                if account in accounts:
+                if account is not None and account in accounts:
                     first, found = claim, account
                     break
                 claim = claim.later
-        return found
+        return None if first is None else (found, self._rules[first.place])
 
     def _claims_on(
         self, invite: Invite, asserts_identity: bool, account_at: Callable[[], str | None]

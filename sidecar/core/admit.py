@@ -11,6 +11,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from sidecar.core.account_rules import AccountRule
 from sidecar.core.account_terms import AccountKind
 from sidecar.core.call import Attempt, Call, Phase, Pricing, pricing_of, stamp_of
 from sidecar.core.caller_id import ANONYMOUS, Presentation, calling_number, present, still_signed
@@ -60,14 +61,11 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     policy = given.policy
     name = account_of(invite, policy)
     account = policy.account_terms(name or NO_ACCOUNT)
-    number = _number(invite, account, policy)
     at = utc(invite.wall_ns)
     caller = rated_caller(invite, policy.peers.get(invite.peer))
-    pricing = sell_pricing(number, account, policy, at, caller)
+    pricing = pricing_for(invite, account, policy, caller)
     emergency = is_emergency_call(invite, policy)
-    if emergency or account.kind is AccountKind.FREE:
-        pricing = replace(pricing, free=True)
-    routed = route_of(number, call_id, policy, urn_of(invite.request_uri))
+    routed = route_of(pricing.number, call_id, policy, urn_of(invite.request_uri))
     gateways = tuple(
         name
         for name in routed
@@ -77,6 +75,7 @@ def open_call(call_id: UUID, invite: InviteReceived, given: Given) -> Decision:
     call = Call(
         call_id=call_id,
         boot_id=policy.boot_id,
+        settings_revision=policy.settings_revision,
         bridge_id=invite.bridge_id,
         phase=Phase.ADMITTING,
         invite=invite,
@@ -123,6 +122,7 @@ def refused_by_bridge(call_id: UUID, event: InviteRefused, given: Given) -> Deci
     call = Call(
         call_id=call_id,
         boot_id=policy.boot_id,
+        settings_revision=policy.settings_revision,
         bridge_id=invite.bridge_id,
         phase=Phase.ENDED,
         invite=invite,
@@ -245,12 +245,27 @@ def _carries_unrated(account: Account) -> bool:
 
 def account_of(invite: InviteReceived, policy: Policy) -> str | None:
     """The account of the first rule that applies; None where nobody claims the call."""
-    return policy.account_rules.account_of(
+    claim = account_claim(invite, policy)
+    return None if claim is None else claim[0]
+
+
+def account_claim(invite: InviteReceived, policy: Policy) -> tuple[str, AccountRule] | None:
+    return policy.account_rules.claim(
         invite,
         asserts_identity=_is_trusted(invite.peer, policy),
         accounts=policy.accounts,
         account_at=lambda: policy.account_addresses.account_of(invite.leg.remote_address),
     )
+
+
+def pricing_for(
+    invite: InviteReceived, account: Account, policy: Policy, caller: RatedCaller | None
+) -> Pricing:
+    """What the account pays for this call."""
+    number = _number(invite, account, policy)
+    pricing = sell_pricing(number, account, policy, utc(invite.wall_ns), caller)
+    is_free = is_emergency_call(invite, policy) or account.kind is AccountKind.FREE
+    return replace(pricing, free=True) if is_free else pricing
 
 
 def _number(invite: InviteReceived, account: Account, policy: Policy) -> BilledNumber:

@@ -20,6 +20,9 @@ class Operator(msgspec.Struct, frozen=True, gc=False):
 
 
 NODE = Operator("sidecar")  # who is named where no person did it
+SIGNAL = Operator("signal")  # and where nobody knows who it was that sent one
+
+RELOAD = "node.reload"  # each entry of this action is a number of the settings in force
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -14,7 +14,15 @@ from msgspec.structs import replace
 
 from sidecar.core.callers import RatedCaller
 from sidecar.core.dialog import Signal, after
-from sidecar.core.events import Branch, Event, InviteReceived, LegIdentity, LegTerminated, Silence
+from sidecar.core.events import (
+    Branch,
+    Event,
+    InviteReceived,
+    KeptState,
+    LegIdentity,
+    LegTerminated,
+    Silence,
+)
 from sidecar.core.hangup import Hangup
 from sidecar.core.margin import ExchangeRate
 from sidecar.core.numbers import BilledNumber
@@ -33,6 +41,7 @@ class Phase(Word):
     ROUTING = "routing"  # leg B's INVITE is out
     ANSWERING = "answering"  # B's 2xx is held, the answered entry is being written
     TALKING = "talking"  # our 2xx was let go
+    KEPT = "kept"  # the bridge has let go of it, for the next start to take up (core/keeping)
     ENDING = "ending"  # the first cause is known; the record waits for the legs, a second at the most
     AWAITING_RETRY = "awaiting_retry"  # a 401, 407 or 422 was relayed: the caller may try the same call again
     ENDED = "ended"  # the record was handed to the store; legs may still close
@@ -119,6 +128,13 @@ class Recovery(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     shift_ns: int = 0  # see recovery.clock_shift
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Of a call that the next start is to take up."""
+
+    at: Stamp
+    state: KeptState
+
+
 class Redirect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where a 3xx sends the call: a gateway of ours, and the number to send there."""
 
@@ -129,6 +145,7 @@ class Redirect(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     call_id: UUID
     boot_id: str
+    settings_revision: int | None = None  # of the policy that it began under
     bridge_id: int
     phase: Phase
     invite: InviteReceived
@@ -151,6 +168,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
     refreshed: Stamp | None = None  # the last RFC 4028 refresh
     dead_peer: DeadPeer | None = None
     recovery: Recovery | None = None
+    kept: Kept | None = None
     a_bye_challenge: int = 0  # see LegTerminated
     b_bye_challenge: int = 0
     granted_s: int | None = None  # of talking, in all so far; None: nothing is reserved for it

@@ -72,7 +72,8 @@ def changed(before: Call | None, call: Call, policy: Policy, load: Load) -> None
         if before is not None:
             occupy(before, load, -1)
         occupy(call, load, +1)
-    if call.phase in UP and not call.is_emergency:
+    goes_on = before is None and call.answered is not None  # it began before this start
+    if call.phase in UP and not call.is_emergency and not goes_on:
         _take_tokens(before, call, policy, load)
 
 

@@ -216,6 +216,11 @@ class Cdr(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     revised_text: Annotated[str | None, "And why."] = None
     void: Annotated[bool, "The call is to be forgotten: nothing is charged."] = False
     message_id: Annotated[UUID, "Of this revision; the same when it is sent again."]
+    settings_revision: Annotated[
+        int | None,
+        "The settings that the call began under: counted by the store, at each start and each reload that "
+        "changed something (`sidecar audit list`). Null: of an earlier version.",
+    ] = None
     # who and where
     account: Annotated[str, "Whose call it was; `_` where nobody claimed it."]
     peer: Annotated[str, "The peer group that the INVITE came from."]

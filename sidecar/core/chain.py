@@ -5,10 +5,10 @@ of the audit table) is a link: a keyed hash over the link before, its number, an
 removes, inserts or moves a row later cannot make the hash that belongs to it without the key, and a journal
 that was cut shorter does not reach the link that was told elsewhere.
 
-What changes (open calls, balances, accounts, address blocks) is in one sum: that of the keyed digests of its
-rows, modulo 2^128. A commit takes the old digest of a row off and puts the new one on, so its cost does not
-grow with the table, and the order of the rows does not matter. A seal over that sum, the last link and the
-marks of the outbox stands beside them.
+All else in the file changes (open calls, balances, accounts, the outbox, boots) and is in one sum: that of
+the keyed digests of its rows, modulo 2^128. A commit takes the old digest of a row off and puts the new one
+on, so its cost does not grow with the table, and the order of the rows does not matter. A seal over that sum,
+the last link and the marks of the outbox stands beside them.
 
 The personal part of a record (numbers, names, addresses: the record itself, and the numbers by which it is
 searched) is in its link by a salted digest alone. Erasing takes part and salt away and keeps the digest: the
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
@@ -34,6 +35,7 @@ ORIGIN = b""  # what the first link stands on
 Row = Sequence[object]
 
 _ENCODE = msgspec.msgpack.Encoder().encode
+_encoded_name = cache(_ENCODE)  # a handful of tables, for each commit
 _SUM_MASK = (1 << 8 * DIGEST_BYTES) - 1
 
 
@@ -63,7 +65,7 @@ class ChainKey:
         update = digest.update
         update(_ENCODE((number, before)))
         for name, rows in tables:
-            update(_ENCODE(name))
+            update(_encoded_name(name))
             for row in rows:
                 update(_ENCODE(row))
         return digest.digest()

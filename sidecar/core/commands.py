@@ -13,7 +13,7 @@ import msgspec
 from sidecar.core.audit import Change
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
-from sidecar.core.events import LegIdentity
+from sidecar.core.events import KeptState, LegIdentity
 from sidecar.core.rating import RatingTerms
 from sidecar.core.tariff import Rate
 from sidecar.core.terms import (
@@ -74,7 +74,8 @@ class GivenUp(msgspec.Struct, frozen=True, kw_only=True):
 class Adopt(WireCommand, frozen=True, kw_only=True):
     """Take over a call of an earlier boot, as the journal has it: its dialogs are known again, and a BYE in
     them is answered. Nothing is sent before its Release, which ends what is left of it: BYE, or a final
-    response on A and CANCEL on B. `bridge_id` is of RECOVERED_IDS."""
+    response on A and CANCEL on B. With `kept` it goes on as it was, and its deadlines are to be armed.
+    `bridge_id` is of RECOVERED_IDS."""
 
     peer: str
     request_uri: str
@@ -86,8 +87,9 @@ class Adopt(WireCommand, frozen=True, kw_only=True):
     leg_a: LegIdentity
     b_state: SavedLegState
     leg_b: LegIdentity | None  # where B has answered
-    route: Route | None  # where it has not: what its INVITE was made of
+    route: Route | None  # where it has not, or the call goes on: what its INVITE was made of
     given_up: tuple[GivenUp, ...] = ()
+    kept: KeptState | None = None
 
 
 class RelayAnswer(WireCommand, frozen=True, kw_only=True):
@@ -129,6 +131,13 @@ class ArmDeadline(WireCommand, frozen=True, kw_only=True):
     sip_code: int
     q850_cause: int
     text: str
+
+
+class Capture(WireCommand, frozen=True, kw_only=True):
+    """Copies of the call's messages, those that have come and those to come, go to the collector under this
+    id; empty: none does. Before the first Route."""
+
+    correlation_id: str
 
 
 class Snapshot(Command, frozen=True, kw_only=True):
@@ -174,6 +183,8 @@ class EntryKind(Word):
     ANSWERED = "answered"
     ESTABLISHED = "established"  # our 2xx left and A acknowledged it; nobody waits for this entry
     REFRESHED = "refreshed"
+    KEPT = "kept"  # for the next start; on disk before this one ends
+    ADOPTED = "adopted"  # by a start that goes on with it; on disk before that hears anything
     ENDING = "ending"  # the first cause is known; nobody waits for this entry
     ENDED = "ended"
     SUPPRESSED = "suppressed"

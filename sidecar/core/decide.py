@@ -21,7 +21,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sidecar.core import ending, extending, recovery, setting_up, talking
+from sidecar.core import ending, extending, keeping, recovery, setting_up, talking
 from sidecar.core import events as on
 from sidecar.core.admit import Decision
 from sidecar.core.call import Call, Phase, legs_closed
@@ -80,6 +80,10 @@ TABLE: Mapping[Phase, Handlers] = {
         on.GrantExtended: extending.extended,
         on.StepFailed: extending.extension_failed,
         on.ByeReceived: ending.bye,
+        on.CallKept: keeping.kept,
+    },
+    Phase.KEPT: {
+        on.CallFoundOpen: keeping.found,
     },
     Phase.AWAITING_RETRY: {
         on.InviteReceived: setting_up.retried,

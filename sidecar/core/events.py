@@ -221,6 +221,48 @@ class Life(BridgeEvent, frozen=True, kw_only=True):
     leg_name: LegName
 
 
+class KeptLeg(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the bridge knows of a leg beside its dialog."""
+
+    invite_cseq: int  # of the INVITE that made the dialog
+    allows_update: bool
+    knows_timer: bool  # RFC 4028
+    ack_cseq: int  # of our last ACK to its peer, which a repeated 2xx gets again; -1: there was none
+    ack_branch: str
+
+
+class KeptReferral(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A REFER that passed, by its CSeq on both legs."""
+
+    sender: LegName
+    uas_cseq: int
+    uac_cseq: int
+
+
+class KeptState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    answered_mono_ns: int
+    answered_wall_ns: int
+    a: KeptLeg
+    b: KeptLeg
+    session_s: int  # the session interval; 0: there is none
+    peer_refreshes: bool
+    we_refresh: bool
+    refreshed: LegName  # whom, where it is we
+    no_update: bool  # that peer takes none
+    refresh_due_mono_ns: int
+    sdp: tuple[str, ...]  # that it is refreshed with, in hexadecimal
+    referrals: tuple[KeptReferral, ...]
+
+
+class CallKept(BridgeEvent, frozen=True, kw_only=True):
+    """Nothing was open of the call, and the bridge does nothing more with it: the next start takes it up as
+    told here."""
+
+    leg_a: LegIdentity
+    leg_b: LegIdentity
+    kept: KeptState
+
+
 class SnapshotTaken(Event, frozen=True, kw_only=True):
     """The calls that the bridge holds, for the watchdog."""
 
@@ -323,6 +365,8 @@ class CallFoundOpen(CallEvent, frozen=True, kw_only=True):
     """At start: the journal has no end for this call. The stamps are those of the node's last heartbeat."""
 
     shift_ns: int = 0  # see recovery.clock_shift
+    now_mono_ns: int = 0
+    now_wall_ns: int = 0
 
 
 class ReleaseDue(CallEvent, frozen=True, kw_only=True):

@@ -31,12 +31,14 @@ def due(call: Call, event: DeadlineReached, given: Given) -> Decision:
     rate, policy = call.pricing.rate, given.policy
     if call.phase is not Phase.TALKING or call.granted_s is None or call.final is not None or rate is None:
         return call, ()
+    answered_ns = event.mono_ns if call.answered is None else call.answered.mono_ns
+    begun_s = max(call.granted_s, (event.mono_ns - answered_ns) // 1_000_000_000)  # later over a restart
     ask = Extend(
         call_id=call.call_id,
         account=call.account.name,
         rate=rate,
         terms=call.pricing.terms,
-        total_s=max(call.granted_s, slice_until(call.granted_s, policy, max_duration(call, policy)[0])),
+        total_s=max(call.granted_s, slice_until(begun_s, policy, max_duration(call, policy)[0])),
     )
     return replace(call, extending=call.extending or stamp_of(event)), (ask,)
 

@@ -43,6 +43,12 @@ class PersistentMap(Mapping[K, V]):
         del part[key]
         return self._with(key, part)
 
+    def dissolve(self) -> None:
+        """Let go of the entries bit by bit, so that other threads have their turns in between: for who alone
+        has this map, and wants it no more."""
+        while self._parts:
+            self._parts.pop()
+
     def _with(self, key: K, part: dict[K, V]) -> PersistentMap[K, V]:
         changed: PersistentMap[K, V] = PersistentMap.__new__(PersistentMap)
         place = hash(key) & _MASK

@@ -19,6 +19,7 @@ from msgspec.structs import asdict, replace
 from sidecar.core.account_rules import AccountRules
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.addresses import AddressTable
+from sidecar.core.capture import CaptureRule
 from sidecar.core.fraud_rules import FraudRule
 from sidecar.core.gateway_health import ProbeTerms
 from sidecar.core.hangup import TABLE
@@ -199,19 +200,20 @@ class Routes:
             named.setdefault(rule.prefix, kept.setdefault(rule.gateways, rule.gateways))
         self._lengths = tuple(sorted({len(prefix) for prefix in self._by_prefix}, reverse=True))
 
-    def match(self, number: str) -> Targets:
-        """The gateways of the longest prefix of the number; empty where there is none."""
+    def match(self, number: str) -> RouteRule | None:
+        """That of the longest prefix of the number."""
         for length in self._lengths:
             if length <= len(number):
-                gateways = self._by_prefix.get(number[:length])
+                gateways = self._by_prefix.get(prefix := number[:length])
                 if gateways is not None:
-                    return gateways
-        return ()
+                    return RouteRule(prefix=prefix, gateways=gateways)
+        return None
 
-    def match_urn(self, urn: str) -> Targets:
-        """Of the longest service that it is within; no prefix of numbers is one."""
+    def match_urn(self, urn: str) -> RouteRule | None:
+        """That of the longest service that it is within; no prefix of numbers is one."""
         found = max((service for service in self._by_urn if within(urn, service)), key=len, default="")
-        return self._by_urn.get(found, ())
+        gateways = self._by_urn.get(found)
+        return None if gateways is None else RouteRule(prefix=found, gateways=gateways)
 
     @property
     def urns(self) -> tuple[str, ...]:
@@ -282,6 +284,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     node: str
     boot_id: str
+    settings_revision: int | None = None  # counts what was put in force, start by start and reload by reload
     peers: Mapping[str, Peer]
     gateways: Mapping[str, Gateway]
     routes: Routes
@@ -290,7 +293,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     account_addresses: AddressTable = AddressTable()
     settings_addresses: AddressTable = AddressTable()  # those among them that no command takes away
     settings_accounts: Mapping[str, Account] = {}  # those whose terms no command changes
-    accounts_reread: Mapping[str, Account] = {}  # as the settings were read last: only their floors are used
     account_required: bool
     calls_max: int
     calls_per_s: int | None = None
@@ -320,23 +322,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     store_away_s: int  # so much longer a call may last while nobody can say whether its grant is extended
     refused_cdr_per_s: int
     refused_cdr_all_per_s: int
+    capture: CaptureRule | None = None
 
     def account_terms(self, name: str) -> Account:
         """The account's terms, with the node's margin floor where it has none; calls that nobody claims are
         account `_`: postpaid, without limit."""
         account = self.accounts.get(name) or Account(name=name, currency=self.default_currency)
-        floor = self._own_floor(account)
-        if floor is None:
-            floor = self.margin_floor
-        return account if floor is account.margin_floor else replace(account, margin_floor=floor)
-
-    def margin_floors(self) -> dict[str, Decimal]:
-        """Those of accounts that have one of their own, by name. Looks at all accounts."""
-        floors = ((name, self._own_floor(account)) for name, account in self.accounts.items())
-        return dict(sorted((name, floor) for name, floor in floors if floor is not None))
-
-    def _own_floor(self, account: Account) -> Decimal | None:
-        return self.accounts_reread.get(account.name, account).margin_floor
+        if account.margin_floor is not None or self.margin_floor is None:
+            return account
+        return replace(account, margin_floor=self.margin_floor)
 
     def with_account(self, account: Account) -> Policy:
         """This policy with one account more; where it has one of this name, that one stays."""
@@ -383,40 +377,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def with_deck(self, name: str, deck: Deck) -> Policy:
         return replace(self, decks={**self.decks, name: deck})
 
-    def static_rules(self) -> dict[str, frozenset[str]]:
-        """Those of `screening` as texts, by the settings that they are of; without those that are empty."""
-        found = {"blocked_numbers": self.blocked_numbers, "allowed_numbers": self.allowed_numbers}
-        for name, peer in self.peers.items():
-            found[f"peers.{name}.blocked_numbers"] = peer.numbers.blocked
-            found[f"peers.{name}.allowed_numbers"] = peer.numbers.allowed
-        for name, screening in self.screenings.items():
-            found |= {f"accounts.{name}.{rule}": said for rule, said in screening.told().items()}
-        return {name: said for name, said in found.items() if said}
-
     def with_blocks(self, blocks: frozenset[str]) -> Policy:
         return replace(self, blocks=blocks)
-
-    def with_reread(self, read: Policy) -> Policy:
-        """This policy with the fraud rules, exchange rates, margin floors and rules about numbers, callers,
-        hours and prices of another: those of the node and, of the peers and accounts that both know,
-        theirs."""
-        return replace(
-            self,
-            blocked_numbers=read.blocked_numbers,
-            allowed_numbers=read.allowed_numbers,
-            peers={
-                name: replace(peer, numbers=read.peers[name].numbers) if name in read.peers else peer
-                for name, peer in self.peers.items()
-            },
-            screenings={
-                **{name: known for name, known in self.screenings.items() if name not in read.accounts},
-                **{name: new for name, new in read.screenings.items() if name in self.accounts},
-            },
-            fraud_rules=read.fraud_rules,
-            exchange=read.exchange,
-            margin_floor=read.margin_floor,
-            accounts_reread=read.accounts,
-        )
 
 
 class Load(msgspec.Struct, kw_only=True):

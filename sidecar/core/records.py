@@ -190,6 +190,7 @@ def cdr_of(call: Call, policy: Policy) -> Cdr:
         revision_reason=RevisionReason.LATE_EVIDENCE if call.revision else None,
         revised_at=utc(call.revised.wall_ns) if call.revised is not None else None,
         message_id=message_id(call.call_id, call.revision),
+        settings_revision=call.settings_revision,
         account=call.account.name,
         peer=invite.peer,
         gateway=last.gateway if last else None,

@@ -52,6 +52,10 @@ class RefusalWindow:
         self._held: dict[tuple[str, str], _Held] = {}
         self._counted: dict[tuple[str, str], None] = {}  # those that grew since `changed` gave them
 
+    def change_limits(self, per_s: int, all_per_s: int) -> None:
+        """For refusals from now on."""
+        self._per_s, self._all_per_s = per_s, all_per_s
+
     def note(self, cdr: Cdr, branch: str, cseq: int) -> Cdr | None:
         """The record to publish now, or None where it is a repetition or was added to the minute's
         aggregate."""

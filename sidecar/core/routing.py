@@ -18,16 +18,19 @@ from uuid import UUID
 from sidecar.core.capacity import has_place
 from sidecar.core.identity import HASH_BITS
 from sidecar.core.numbers import BilledNumber
-from sidecar.core.policy import Gateway, Given, Load, Policy, Share, Targets
+from sidecar.core.policy import Gateway, Given, Load, Policy, RouteRule, Share, Targets
 from sidecar.core.servers import Server, ServerAt, draw_of, in_order
 
 
 def route_of(number: BilledNumber, call_id: UUID, policy: Policy, urn: str = "") -> tuple[str, ...]:
     """The gateways of the longest route prefix of the number as dialled, or of the URN in its place, in the
     order that this call tries them; none where no route matches."""
-    routes = policy.routes
-    targets = routes.match_urn(urn) if urn else routes.match(number.normalised)
-    return tuple(_in_order(targets, call_id.int & HASH_BITS))
+    rule = route_rule(number, policy, urn)
+    return () if rule is None else tuple(_in_order(rule.gateways, call_id.int & HASH_BITS))
+
+
+def route_rule(number: BilledNumber, policy: Policy, urn: str = "") -> RouteRule | None:
+    return policy.routes.match_urn(urn) if urn else policy.routes.match(number.normalised)
 
 
 def _in_order(gateways: Targets, chance: int) -> Iterator[str]:

@@ -19,7 +19,7 @@ import msgspec
 
 from sidecar.core.numbers import BilledNumber, normalise
 from sidecar.core.tariff import Rate
-from sidecar.core.windows import Window, format_window
+from sidecar.core.windows import Window
 
 NO_NUMBERS: frozenset[str] = frozenset()
 
@@ -39,17 +39,6 @@ class Screening(msgspec.Struct, frozen=True, kw_only=True):
     hours: tuple[Window, ...] = ()  # within one of them its calls may begin; none: always
     max_price_per_min: Decimal | None = None
     max_connect_fee: Decimal | None = None
-
-    def told(self) -> dict[str, frozenset[str]]:
-        """By the names of the settings."""
-        prices = {"max_price_per_min": self.max_price_per_min, "max_connect_fee": self.max_connect_fee}
-        return {
-            "blocked_numbers": self.numbers.blocked,
-            "allowed_numbers": self.numbers.allowed,
-            "caller_numbers": self.caller_numbers,
-            "hours": frozenset(map(format_window, self.hours)),
-            **{name: frozenset({str(one)}) for name, one in prices.items() if one is not None},
-        }
 
 
 def pattern_of(number: str) -> str:

@@ -144,7 +144,7 @@ def _all(_: Cdr) -> str:
     return ""
 
 
-def _destination(cdr: Cdr) -> str:
+def destination_of(cdr: Cdr) -> str:
     """As the sell deck names it, or its prefix; "" where no rate was found."""
     line = next((line for line in cdr.charges if line.side is ChargeSide.SELL), None)
     return "" if line is None else line.destination or line.prefix or ""
@@ -153,5 +153,5 @@ def _destination(cdr: Cdr) -> str:
 _GROUPS: dict[GroupBy, Callable[[Cdr], str]] = {
     GroupBy.ACCOUNT: lambda cdr: cdr.account,
     GroupBy.GATEWAY: lambda cdr: cdr.gateway or "",
-    GroupBy.DESTINATION: _destination,
+    GroupBy.DESTINATION: destination_of,
 }

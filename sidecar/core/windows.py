@@ -147,6 +147,15 @@ def check_zone(name: str) -> None:
     _zone(name)
 
 
+def instant_of(local: datetime, zone: str) -> datetime:
+    """A time on the wall of a zone, in UTC. ValueError where the zone is none, or has that time twice or
+    never because the clock is changed then."""
+    first, second = (_instant(local, _zone(zone), fold) for fold in (0, 1))
+    if first != second:
+        raise ValueError(f"{local.isoformat()}: in {zone} the clock is changed then: give an offset from UTC")
+    return first
+
+
 def _zone(name: str) -> ZoneInfo:
     try:
         if not _ZONE.fullmatch(name):

@@ -190,6 +190,7 @@ def main() -> int:
         print("demo: interrupted", file=sys.stderr)
     if right:
         shutil.rmtree(folder)
+        print("make demo-web: the page for operators, with a day of made calls")
     else:
         print(f"demo: logs and SIP messages are in {folder}", file=sys.stderr)
     return 0 if right else 1

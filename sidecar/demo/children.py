@@ -13,8 +13,9 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from sidecar.adapters.broker import READER
 from sidecar.adapters.control_client import ControlClient
 
 REPO = Path(__file__).resolve().parent.parent.parent
@@ -144,6 +145,13 @@ class Sipp:
 # --- the daemon and its command line ------------------------------------------------------------------------
 
 
+class BrokerAccess(NamedTuple):
+    host: str
+    port: int
+    username: str | None
+    password: str | None
+
+
 class Daemon:
     """`sidecar run`, up from `ready` on."""
 
@@ -163,13 +171,24 @@ class Daemon:
         return _host_port(place)
 
     @property
-    def broker(self) -> tuple[str, int]:
-        return _host_port(self._ready["broker"])
+    def broker(self) -> BrokerAccess:
+        """With what the embedded broker's readers need; the folder may be in a mount namespace of the
+        daemon's own."""
+        password = Path(f"/proc/{self.pid}/root{self._ready['data_dir']}/broker/{READER}.password")
+        host, port = _host_port(self._ready["broker"])
+        if not password.exists():  # an external one
+            return BrokerAccess(host, port, None, None)
+        return BrokerAccess(host, port, READER, password.read_text().strip())
 
     @property
     def metrics(self) -> str:
         """Where they are read."""
         return f"http://{self._ready['metrics']}/metrics"
+
+    @property
+    def page(self) -> str:
+        """Where it is, where it is on."""
+        return str(self._ready["page"])
 
     @property
     def engine(self) -> str:
@@ -206,8 +225,11 @@ class Daemon:
     async def stop(self) -> int:
         """SIGTERM, and its exit status."""
         await end(self._child)
-        assert self._child.returncode is not None
-        return self._child.returncode
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Its exit status, once it has ended by itself."""
+        return await self._child.wait()
 
 
 @asynccontextmanager

@@ -23,9 +23,11 @@ class Subscriber:
     """Collects CDRs from the broker until the link ends. `first` holds each message id once; what came again
     is counted."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, username: str | None, password: str | None) -> None:
         self._host = host
         self._port = port
+        self._username = username
+        self._password = password
         self.first: dict[str, Record] = {}
         self.again = 0
         self.subscribed = asyncio.Event()
@@ -38,6 +40,8 @@ class Subscriber:
         client = aiomqtt.Client(
             self._host,
             self._port,
+            username=self._username,
+            password=self._password,
             identifier="sidecar-demo",
             protocol=aiomqtt.ProtocolVersion.V5,
             clean_start=False,

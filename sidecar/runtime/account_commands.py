@@ -25,6 +25,7 @@ from sidecar.ports import AccountError, Accounts, Clock, LedgerEntry
 from sidecar.runtime.calls import Calls
 from sidecar.wire import control as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire.methods import served
 
 
 class AccountCommands:
@@ -35,20 +36,22 @@ class AccountCommands:
         self._accounts = accounts
 
     def methods(self) -> Mapping[str, Method]:
-        return {
-            "account.create": Method(say.AccountCreateParams, self.create),
-            "account.set": Method(say.AccountSetParams, self.set),
-            "account.enable": Method(say.AccountSwitchParams, self.enable),
-            "account.disable": Method(say.AccountSwitchParams, self.disable),
-            "account.address": Method(say.AccountAddressParams, self.address),
-            "account.show": Method(say.AccountShowParams, self.show),
-            "account.list": Method(say.AccountListParams, self.list),
-            "account.topup": Method(say.AccountTopupParams, self.topup),
-            "account.adjust": Method(say.AccountAdjustParams, self.adjust),
-            "account.import_part": Method(say.AccountImportPartParams, self.import_part),
-            "account.import": Method(say.AccountImportParams, self.bring),
-            "account.ledger": Method(say.AccountLedgerParams, self.ledger),
-        }
+        return served(
+            {
+                "account.create": self.create,
+                "account.set": self.set,
+                "account.enable": self.enable,
+                "account.disable": self.disable,
+                "account.address": self.address,
+                "account.show": self.show,
+                "account.list": self.list,
+                "account.topup": self.topup,
+                "account.adjust": self.adjust,
+                "account.import_part": self.import_part,
+                "account.import": self.bring,
+                "account.ledger": self.ledger,
+            }
+        )
 
     async def create(self, wanted: say.AccountCreateParams, operator: Operator) -> say.AccountShown:
         policy = self._calls.policy
@@ -99,45 +102,6 @@ class AccountCommands:
             )
         )
         return await self.show(say.AccountShowParams(name=wanted.name), operator)
-
-    def reread(self, read: Policy) -> list[AccountTerms]:
-        """The terms that the settings give the accounts of theirs now, where they differ. CommandError where
-        they cannot change."""
-        now = self._calls.policy
-        changed = []
-        for name in now.settings_accounts:
-            wanted, known = read.accounts.get(name), now.accounts[name].terms
-            if wanted is None:
-                continue
-            if wanted.currency != known.currency:
-                text = f"account {name} is kept in {known.currency}, and cannot change to {wanted.currency}"
-                raise CommandError(ErrorCode.REFUSED, text)
-            terms = replace(wanted.terms, disabled_by_command=known.disabled_by_command)
-            if terms != known:
-                changed.append(terms)
-        return changed
-
-    async def take_over(self, terms: Sequence[AccountTerms], operator: Operator) -> None:
-        """What `reread` has found; calls of an account that may have none any more end."""
-        changes = [
-            (one, Change(operator=operator, action="account.set", subject=one.name, text="node reload"))
-            for one in terms
-        ]
-
-        async def make() -> None:
-            await self._accounts.take_over(changes)
-            self._calls.change_policy(lambda policy: reduce(Policy.with_terms, terms, policy))
-            closed = {one.name for one in terms if not one.enabled}
-            if closed:
-                await self._calls.release_where(
-                    lambda call: call.account.name in closed,
-                    Detail.ACCOUNT_DISABLED,
-                    operator=operator.name,
-                    text="node reload",
-                )
-
-        if terms:
-            await asyncio.shield(make())
 
     async def _change(
         self, name: str, fields: Mapping[str, object], action: str, text: str, operator: Operator

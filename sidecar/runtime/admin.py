@@ -18,12 +18,10 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from sidecar.core.audit import Change, Operator, told
+from sidecar.core.audit import SIGNAL, Change, Operator, told
 from sidecar.core.gateway_health import Health
-from sidecar.core.policy import Gateway, Policy
-from sidecar.core.rating import amount_text
+from sidecar.core.policy import Gateway
 from sidecar.core.records import utc
-from sidecar.core.tariff import Deck
 from sidecar.core.terms import Detail
 from sidecar.ports import (
     Accounts,
@@ -39,40 +37,34 @@ from sidecar.ports import (
     Replays,
     Retention,
     Revisions,
+    StoredEntries,
     Suspense,
+    Users,
 )
 from sidecar.runtime.account_commands import AccountCommands
 from sidecar.runtime.block_commands import BlockCommands
 from sidecar.runtime.call_commands import CallCommands
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.deck_commands import DeckCommands, DeckSource
+from sidecar.runtime.entry_commands import Candidate, EntryCommands
 from sidecar.runtime.fraud_commands import FraudCommands
 from sidecar.runtime.journal_commands import JournalCommands
 from sidecar.runtime.record_commands import DeadLetterCommands, RecordCommands
+from sidecar.runtime.reload import DIFFERENCES_TOLD_MAX, BadSettingsError, Reloading
 from sidecar.runtime.replay import Replayer
+from sidecar.runtime.subscribers import Subscribers
+from sidecar.runtime.trial_commands import TrialCommands
+from sidecar.runtime.user_commands import UserCommands
 from sidecar.wire import control as say
-from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire.control import DEFAULT, CommandError, ErrorCode, Method, in_one_line
+from sidecar.wire.methods import Handler, served
 
 NodeState = Callable[[], Awaitable[say.NodeStatus]]
-# The settings as they are now, or what is wrong with them. Asked in a thread.
-SettingsSource = Callable[[], "Reread | Sequence[str]"]
-# Take over what the TLS files hold now: whether it is something else, or what is wrong with them.
-Renewal = Callable[[], Awaitable["bool | Sequence[str]"]]
-
-ERRORS_SHOWN_MAX = 10
-RULES_TOLD_MAX = 100  # of each list that has changed, in the audit table
 ACCEPTING = "accepting"  # the state of a node that takes new calls
 
 _T = TypeVar("_T")
 
 log = structlog.get_logger("sidecar.admin")
-
-
-class Reread(msgspec.Struct, frozen=True, kw_only=True):
-    """What a start would find in the settings now."""
-
-    policy: Policy
-    warnings: Sequence[str] = ()
 
 
 class Admin:
@@ -93,115 +85,165 @@ class Admin:
         dead_letters: DeadLetters,
         read_again: Callable[[], None],
         gateways: Callable[[], Sequence[GatewayStatus]],
+        reloading: Reloading,
         names: Callable[[], Sequence[NameStatus]] = tuple,
         decks: DeckSource | None = None,
         deck_book: DeckBook | None = None,
-        deck_settings: Mapping[str, Deck] = {},
-        settings: SettingsSource | None = None,
         replayer: Replayer | None = None,
         replays: Replays | None = None,
-        renew_certificates: Renewal | None = None,
+        stored: StoredEntries | None = None,
+        candidate: Candidate | None = None,
+        users: Users | None = None,
+        subscribers: Subscribers | None = None,
+        restart: Callable[[], None] | None = None,
+        reopen_log: Callable[[], str | None] = lambda: None,
+        would_start: Callable[[], Awaitable[Sequence[str]]] | None = None,
     ) -> None:
         self.call = CallCommands(calls, audit, clock)
         self.blocks = BlockCommands(calls, audit)
         self.accounts = AccountCommands(calls, accounts, clock)
         self.fraud = FraudCommands(calls.fraud, audit)
+        self.trials = TrialCommands(lambda: calls.given, clock)
         self.records = RecordCommands(calls, records, revisions, status, replayer, replays, clock)
         self.journal = JournalCommands(calls, suspense, accounts, retention)
         self.dead_letters = DeadLetterCommands(dead_letters, read_again)
+        self.entries = EntryCommands(stored, candidate, reloading) if stored and candidate else None
+        self.users = UserCommands(users, audit) if users is not None else None
+        self.subscribers = subscribers or Subscribers(clock)
         self._calls = calls
         self._audit = audit
         self._clock = clock
         self._status = status
         self._gateways = gateways
         self._names = names
-        self._settings = settings
-        self._renew_certificates = renew_certificates
-        # Files are read and taken over by one command after the other: else what was read first could come
-        # into force last.
-        self._reloading = asyncio.Lock()
-        self.decks = DeckCommands(calls, audit, clock, decks, deck_book, deck_settings, self._reloading)
+        self._reloading = reloading
+        self._restart = restart
+        self._reopen_log = reopen_log
+        self._would_start = would_start  # what a start would say is wrong
+        self.decks = DeckCommands(calls, audit, clock, decks, deck_book, reloading)
 
     def methods(self) -> Mapping[str, Method]:
+        own: Mapping[str, Handler] = {
+            "node.drain": self.node_drain,
+            "node.accept": self.node_accept,
+            "node.reload": self.node_reload,
+            "node.restart": self.node_restart,
+            "node.reopen_logs": self.node_reopen_logs,
+            "node.status": self.node_status,
+            "node.gateways": self.node_gateways,
+            "node.settings": self.node_settings,
+            "audit.list": self.audit_list,
+        }
         return {
-            "node.drain": Method(say.NodeDrainParams, self.node_drain),
-            "node.reload": Method(say.NodeReloadParams, self.node_reload),
-            "node.status": Method(say.Nothing, self.node_status),
-            "node.gateways": Method(say.Nothing, self.node_gateways),
-            "audit.list": Method(say.AuditListParams, self.audit_list),
+            **served(own),
             **self.call.methods(),
             **self.decks.methods(),
             **self.accounts.methods(),
             **self.fraud.methods(),
             **self.blocks.methods(),
+            **self.trials.methods(),
             **self.records.methods(),
             **self.dead_letters.methods(),
+            **self.subscribers.methods(),
             **self.journal.methods(),
+            **(self.entries.methods() if self.entries is not None else {}),
+            **(self.users.methods() if self.users is not None else {}),
         }
 
     # --- calls and the node ---------------------------------------------------------------------------------
 
     async def node_drain(self, wanted: say.NodeDrainParams, operator: Operator) -> say.NodeDrained:
-        before = {"state": self._calls.state or ACCEPTING, "calls": self._calls.load.calls}
-        change = Change(
-            operator=operator,
-            action="node.drain",
-            subject=self._calls.policy.node,
-            before=told(before),
-            after=told({"state": Detail.DRAIN.value, "release": wanted.release}),
-            text=wanted.text,
-        )
-        await self._noted(change, self._calls.drain)
+        after = {"state": Detail.DRAIN.value, "release": wanted.release}
+        await self._noted(self._of_state("node.drain", operator, after, wanted.text), self._calls.drain)
         live = self._calls.load.calls
         if wanted.release:
             await asyncio.shield(self._calls.release_live(operator.name, wanted.text))
         return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
 
-    async def node_reload(self, wanted: say.NodeReloadParams, operator: Operator) -> say.NodeReloaded:
-        """Fraud rules, which look at the calls that are up, too; rules about numbers, which end those that
-        they forbid; rules about callers, hours and prices, exchange rates, margin floors and terms of
-        accounts, for calls and attempts that begin from now on; and TLS files, for handshakes to come. What
-        is wrong in any of them refuses them whole."""
-        if self._settings is None:
-            raise CommandError(ErrorCode.REFUSED, "this node reads its settings only when it starts")
-        async with self._reloading:
-            before = self._calls.policy
-            read = await asyncio.to_thread(_reloaded, self._settings, before)
-            if not isinstance(read, _Reloaded):
-                raise CommandError(ErrorCode.REFUSED, "; ".join(read[:ERRORS_SHOWN_MAX]))
-            terms = self.accounts.reread(read.found.policy)
-            renewed = await self._renew_certificates() if self._renew_certificates is not None else False
-            if not isinstance(renewed, bool):
-                raise CommandError(ErrorCode.REFUSED, "; ".join(renewed))
-            if read.changed:
-                change = Change(
-                    operator=operator,
-                    action="node.reload",
-                    subject=before.node,
-                    before=told(read.before),
-                    after=told(read.after),
-                )
-                found = read.found.policy
-                await self._noted(
-                    change,
-                    lambda: self._calls.reread(found),
-                )
-            await self.accounts.take_over(terms, operator)
-            ended = await asyncio.shield(self._calls.end_forbidden()) if read.changed else 0
-        log.info("settings_reloaded", operator=operator.name, changed=read.changed, **read.after)
-        return say.NodeReloaded(
-            exchange_rates=len(read.found.policy.exchange),
-            margin_floors=read.floors,
-            fraud_rules=len(read.found.policy.fraud_rules),
-            changed=read.changed or bool(terms),
-            account_terms=len(terms),
-            calls_ended=ended,
-            certificates_renewed=renewed,
-            warnings=tuple(read.found.warnings),
+    async def node_accept(self, wanted: say.NodeAcceptParams, operator: Operator) -> say.NodeAccepts:
+        if self._calls.is_stopping:
+            raise CommandError(ErrorCode.REFUSED, "the node is about to end")
+        change = self._of_state("node.accept", operator, {"state": ACCEPTING}, wanted.text)
+        await self._noted(change, self._calls.accept)
+        return say.NodeAccepts(state=self._calls.state or ACCEPTING)
+
+    async def node_reopen_logs(self, _: say.Nothing, __: Operator) -> say.NodeLogsReopened:
+        if (fault := self._reopen_log()) is not None:
+            raise CommandError(ErrorCode.REFUSED, fault)
+        return say.NodeLogsReopened(reopened=True)
+
+    async def node_restart(self, wanted: say.NodeRestartParams, operator: Operator) -> say.NodeRestarts:
+        if self._restart is None or self._would_start is None:
+            raise CommandError(ErrorCode.REFUSED, "whoever runs this node has to start it again")
+        if wrong := await self._would_start():
+            raise CommandError(ErrorCode.REFUSED, in_one_line(wrong))
+        async with self._reloading.lock:
+            if self._calls.is_stopping:
+                raise CommandError(ErrorCode.REFUSED, "the node is about to end")
+            restarts = say.NodeRestarts(boot_id=self._calls.policy.boot_id, calls=self._calls.load.calls)
+            change = self._of_state("node.restart", operator, {"state": "restart"}, wanted.text)
+            await self._noted(change, self._restart)
+        return restarts
+
+    def _of_state(self, action: str, operator: Operator, after: Mapping[str, object], text: str) -> Change:
+        return Change(
+            operator=operator,
+            action=action,
+            subject=self._calls.policy.node,
+            before=told({"state": self._calls.state or ACCEPTING, "calls": self._calls.load.calls}),
+            after=told(after),
+            text=text,
         )
+
+    async def node_reload(self, wanted: say.NodeReloadParams, operator: Operator) -> say.NodeReloaded:
+        """See runtime/reload."""
+        try:
+            done = await self._reloading.reload(operator, dry_run=wanted.dry_run)
+        except BadSettingsError as error:
+            raise CommandError(ErrorCode.WRONG_SETTINGS, in_one_line(error.errors)) from None
+        return say.NodeReloaded(
+            settings_revision=done.revision,
+            differences=tuple(map(str, done.differences[:DIFFERENCES_TOLD_MAX])),
+            differences_count=len(done.differences),
+            needs_restart=tuple(done.needs_restart),
+            account_terms=done.account_terms,
+            calls_ended=done.calls_ended,
+            certificates_renewed=done.certificates_renewed,
+            warnings=tuple(done.warnings),
+        )
+
+    async def reload_when(self, asked: asyncio.Event) -> None:
+        """For a signal. Whatever is wrong, the log alone is told, and calls go on."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            try:
+                done = await self._reloading.reload(SIGNAL)
+            except BadSettingsError as error:
+                log.error("reload_refused", operator=SIGNAL.name, errors=error.errors)
+            except Exception:  # a store that fails, or a defect of ours
+                log.exception("reload_failed", operator=SIGNAL.name)
+            else:
+                if done.needs_restart:
+                    log.error("reload_refused", operator=SIGNAL.name, needs_restart=done.needs_restart)
 
     async def node_status(self, _: say.Nothing, __: Operator) -> say.NodeStatus:
         return await self._status()
+
+    async def node_settings(self, _: say.Nothing, __: Operator) -> say.SettingList:
+        in_force = self._reloading.in_force
+        return say.SettingList(
+            settings_revision=self._calls.policy.settings_revision,
+            settings=tuple(
+                say.SettingShown(
+                    name=name,
+                    value=value,
+                    source=in_force.given_at.get(name, DEFAULT),
+                    at_start=name in in_force.at_start,
+                )
+                for name, value in sorted(in_force.plain.items())
+            ),
+        )
 
     async def node_gateways(self, _: say.Nothing, __: Operator) -> say.GatewayList:
         watched = {status.gateway: status for status in self._gateways()}
@@ -255,66 +297,15 @@ class Admin:
         return await asyncio.shield(both())
 
     async def audit_list(self, wanted: say.AuditListParams, _: Operator) -> say.AuditList:
-        asked = AuditFilter(operator=wanted.by, uid=wanted.uid, action=wanted.action, subject=wanted.subject)
+        asked = AuditFilter(
+            before_entry=wanted.before_entry,
+            operator=wanted.by,
+            uid=wanted.uid,
+            action=wanted.action,
+            subject=wanted.subject,
+        )
         found = await self._audit.list(wanted.after_entry, wanted.limit, asked)
         return say.AuditList(entries=tuple(map(_audited, found)))
-
-
-class _Reloaded(msgspec.Struct, frozen=True):
-    """Those of the settings beside those in force: `before` and `after` hold what differs."""
-
-    found: Reread
-    floors: dict[str, str | None]
-    changed: bool
-    before: Mapping[str, object]
-    after: Mapping[str, object]
-
-
-def _reloaded(settings: SettingsSource, policy: Policy) -> _Reloaded | Sequence[str]:
-    """In a thread: it reads files, and looks at every account."""
-    found = settings()
-    if not isinstance(found, Reread):
-        return found
-    after = policy.with_reread(found.policy)
-    floors_before, floors = _margin_floors(policy), _margin_floors(after)
-    differ = sorted(
-        name for name in floors_before.keys() | floors if floors_before.get(name) != floors.get(name)
-    )
-    return _Reloaded(
-        found,
-        floors,
-        bool(differ) or after.exchange != policy.exchange or bool(_other_rules(policy, after)),
-        {
-            "exchange_rates": len(policy.exchange),
-            "margin_floors": {name: floors_before.get(name) for name in differ},
-            **_other_rules(policy, after),
-        },
-        {
-            "exchange_rates": len(after.exchange),
-            "margin_floors": {name: floors.get(name) for name in differ},
-            **_other_rules(after, policy),
-        },
-    )
-
-
-def _other_rules(policy: Policy, other: Policy) -> dict[str, object]:
-    """The rules of the one that are not in the other, where the two differ."""
-    said: dict[str, object] = {}
-    if policy.fraud_rules != other.fraud_rules:
-        fraud_rules = {rule.name: str(rule) for rule in policy.fraud_rules if rule not in other.fraud_rules}
-        said["fraud_rules"] = fraud_rules
-    mine, theirs = policy.static_rules(), other.static_rules()
-    for name in sorted(mine.keys() | theirs):
-        if mine.get(name) != theirs.get(name):
-            said[name] = sorted(mine.get(name, frozenset()) - theirs.get(name, frozenset()))[:RULES_TOLD_MAX]
-    return said
-
-
-def _margin_floors(policy: Policy) -> dict[str, str | None]:
-    return {
-        name: None if floor is None else amount_text(floor)
-        for name, floor in {"*": policy.margin_floor, **policy.margin_floors()}.items()
-    }
 
 
 def _audited(entry: AuditEntry) -> say.AuditShown:

@@ -13,6 +13,7 @@ from sidecar.ports import AuditFilter, AuditTrail
 from sidecar.runtime.calls import Calls
 from sidecar.wire import control as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire.methods import served
 
 BLOCK, UNBLOCK = "policy.block", "policy.unblock"  # what the audit table calls them
 BLOCKS_MAX = 10_000
@@ -38,11 +39,13 @@ class BlockCommands:
         self._audit = audit
 
     def methods(self) -> Mapping[str, Method]:
-        return {
-            BLOCK: Method(say.PolicyBlockParams, self.block),
-            UNBLOCK: Method(say.PolicyUnblockParams, self.unblock),
-            "policy.blocks": Method(say.Nothing, self.list),
-        }
+        return served(
+            {
+                BLOCK: self.block,
+                UNBLOCK: self.unblock,
+                "policy.blocks": self.list,
+            }
+        )
 
     async def block(self, wanted: say.PolicyBlockParams, operator: Operator) -> say.PolicyBlocked:
         """A number that is blocked already is blocked again: calls that are up may have been let through."""

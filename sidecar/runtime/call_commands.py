@@ -16,6 +16,7 @@ from sidecar.ports import AuditTrail, Clock
 from sidecar.runtime.calls import Calls
 from sidecar.wire import control as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire.methods import served
 
 
 class CallCommands:
@@ -25,14 +26,19 @@ class CallCommands:
         self._clock = clock
 
     def methods(self) -> Mapping[str, Method]:
-        return {
-            "call.list": Method(say.CallListParams, self.list),
-            "call.release": Method(say.CallReleaseParams, self.release),
-        }
+        return served(
+            {
+                "call.list": self.list,
+                "call.release": self.release,
+            }
+        )
 
     async def list(self, wanted: say.CallListParams, _: Operator) -> say.CallList:
         conditions = _filter(wanted)
-        if conditions == CallFilter(account=wanted.account):
+        if wanted.after is not None:
+            calls = await self._where(conditions, wanted.after.int)
+            total, calls = len(calls), calls[: wanted.limit]
+        elif conditions == CallFilter(account=wanted.account):
             load, account = self._calls.load, wanted.account
             total = load.calls if account is None else load.by_account.get(account, 0)
             calls = self._calls.oldest(wanted.limit, account) if total else ()
@@ -41,9 +47,12 @@ class CallCommands:
             total, calls = len(calls), calls[: wanted.limit]
         return say.CallList(total=total, calls=tuple(map(self._live_call, calls)))
 
-    async def _where(self, wanted: CallFilter) -> Sequence[Call]:
-        mono_ns = self._clock.mono_ns()
-        return await self._calls.where(lambda call: wanted.holds(call, mono_ns))
+    async def _where(self, wanted: CallFilter, after: int = 0) -> Sequence[Call]:
+        """Those whose id is higher: ids are in the order of the INVITEs (core/identity)."""
+        mono_ns, all_of_them = self._clock.mono_ns(), wanted == CallFilter()
+        return await self._calls.where(
+            lambda call: call.call_id.int > after and (all_of_them or wanted.holds(call, mono_ns))
+        )
 
     async def release(self, wanted: say.CallReleaseParams, operator: Operator) -> say.CallReleased:
         """Of many there is one entry in the audit table, written before the first of them ends."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
+from typing import NamedTuple
 from uuid import UUID
+from weakref import WeakSet
 
 import structlog
 from msgspec.structs import replace
@@ -22,6 +25,7 @@ from sidecar.core.call import Call, Phase, Stamp
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import (
     Audit,
+    Capture,
     Command,
     NoteRefusal,
     Publish,
@@ -80,11 +84,35 @@ CALLS_PER_TURN = 100  # that are ended in one turn of the event loop: 7 ms where
 CALLS_LOOKED_AT_PER_TURN = 1_000
 RELEASED_PER_S = 2_500  # live calls that an operator or a rule ends at once: 10,000 of them within 4 s
 
+TOLD_WITHIN_S = 5.0  # the bridge says that it has carried out what it was told
+
 _NOBODY = 0
 
 log = structlog.get_logger("sidecar.calls")
 
 Fault = Callable[[UUID, Exception], None]
+PolicyChange = Callable[[Policy], Policy]
+
+
+class _Generation:
+    """What one reading of the settings put in force. There as long as a call or a waiting event holds it."""
+
+    __slots__ = ("__weakref__", "given")
+
+    def __init__(self, given: Given) -> None:
+        self.given = given
+
+    def set_policy(self, policy: Policy) -> None:
+        self.given = Given(policy, self.given.load, self.given.fraud)
+
+
+class _ToBegin(NamedTuple):
+    """What is put in force with the snapshot of this number."""
+
+    snapshot: int
+    policy: Callable[[], Policy]
+    done: asyncio.Future[None]
+    new_peers: frozenset[str]
 
 
 class Calls:
@@ -104,8 +132,12 @@ class Calls:
         fraud: FraudWatch | None = None,
     ) -> None:
         self._fraud = fraud or FraudWatch((), clock=clock)
-        self._given = Given(policy, Load(), self._fraud)
+        self._now = _Generation(Given(policy, Load(), self._fraud))
+        self._earlier = WeakSet[_Generation]()
+        self._begun_in: dict[int, _Generation] = {}  # by call
+        self._noting: list[PolicyChange] | None = None
         self.state = ""  # why new calls are refused: drain, journal; empty: they are accepted
+        self.is_stopping = False  # a drain that is not undone
         self._control = control
         self._store = store
         self._clock = clock
@@ -117,13 +149,16 @@ class Calls:
         self._calls: dict[int, Call] = {}
         self._id_ms = last_known_wall_ns // 1_000_000  # the wall clock in the id of the last call
         self._by_bridge_id: dict[int, int] = {}
-        # INVITEs that nobody has looked at yet, and what came for them since; the bridge bounds them.
-        self._backlog: deque[BridgeEvent] = deque()
+        # INVITEs that nobody has looked at yet, with what was in force when the bridge let them in, and what
+        # came for them since; the bridge bounds them.
+        self._backlog: deque[tuple[BridgeEvent, _Generation]] = deque()
         self._in_backlog: Counter[int] = Counter()  # how many by bridge id
         self._is_working = False  # on the backlog, in the next turn
         self._challenged: dict[tuple[str, ...], int] = {}  # by `_caller`: those that may come back
         self._waiting: dict[int, int] = {}  # calls in ENDING or AWAITING_RETRY: until when, monotonic
         self._wire: list[WireCommand | Snapshot] = []
+        self._asked_snapshots = self._seen_snapshots = 0
+        self._to_begin: _ToBegin | None = None
         # What the bridge held in the last snapshot and nobody here knew: released if still there in the next.
         self._orphans: frozenset[int] = frozenset()
         self._recovered: deque[int] = deque()  # calls of an earlier boot whose legs are to be released
@@ -132,8 +167,14 @@ class Calls:
         self._repeats_until_ns = 0
 
     @property
+    def given(self) -> Given:
+        """What the next decision is made by."""
+        return self._now.given
+
+    @property
     def policy(self) -> Policy:
-        return self._given.policy
+        """For calls that begin now."""
+        return self._now.given.policy
 
     @property
     def fraud(self) -> FraudWatch:
@@ -141,20 +182,61 @@ class Calls:
 
     @property
     def load(self) -> Load:
-        return self._given.load
+        return self._now.given.load
 
-    def change_policy(self, change: Callable[[Policy], Policy]) -> Policy:
-        """The one way to another policy. `change` gets the one in force and returns the next, at once: who
-        has to wait for something waits before. Calls that are up keep what they took from the one before."""
-        self._given = Given(change(self.policy), self.load, self._fraud)
+    def change_policy(self, change: PolicyChange) -> Policy:
+        """By a command (an account, a deck, a block), at once: who has to wait for something waits before.
+        Also for what is decided from now on in calls that are up; what they took before they keep."""
+        self._now.set_policy(change(self.policy))
+        for generation in self._earlier:
+            with suppress(KeyError):  # what is taken away may be unknown to those before
+                generation.set_policy(change(generation.given.policy))
+        if self._noting is not None:
+            self._noting.append(change)
         return self.policy
 
-    def reread(self, read: Policy) -> None:
-        """Take over what may change while calls run."""
+    @contextmanager
+    def noting_changes(self) -> Iterator[Sequence[PolicyChange]]:
+        """Those that are made while the block runs: a policy that is being made has to have them too."""
+        self._noting = noted = list[PolicyChange]()
+        try:
+            yield noted
+        finally:
+            self._noting = None
+
+    def begin_with(self, policy: Policy) -> None:
+        """A reload: calls that begin from now on have this policy, whole; those that are up keep theirs, with
+        its gateways, limits and flags, until they are over."""
         rules = self.policy.fraud_rules
-        self.change_policy(lambda policy: policy.with_reread(read))
-        if rules != self.policy.fraud_rules:
-            self._fraud.change_rules(self.policy.fraud_rules, self.live())
+        self._earlier.add(self._now)
+        self._now = _Generation(Given(policy, self.load, self._fraud))
+        self._refusals.change_limits(policy.refused_cdr_per_s, policy.refused_cdr_all_per_s)
+        if rules != policy.fraud_rules:
+            self._fraud.change_rules(policy.fraud_rules, self.live())
+
+    async def begin_with_when_told(self, policy: Callable[[], Policy], new_peers: frozenset[str]) -> None:
+        """The same, once the bridge has carried out what it was told before: its events come in order, so
+        what it let in until then is of the policy before. An INVITE of `new_peers` is of the policy after."""
+        self._asked_snapshots += 1
+        done = asyncio.get_running_loop().create_future()
+        self._to_begin = _ToBegin(self._asked_snapshots, policy, done, new_peers)
+        self._control.send([Snapshot()])
+        try:
+            async with asyncio.timeout(TOLD_WITHIN_S):
+                await done
+        except TimeoutError:  # it has stopped, or stalls: it will not have kept the old settings for ever
+            log.error("settings_not_confirmed", by="bridge")
+            self._begin_what_waits()
+
+    def _begin_what_waits(self, *, only_if: bool = True) -> None:
+        if only_if and (waiting := self._to_begin) is not None:
+            self._to_begin = None
+            self.begin_with(waiting.policy())
+            if not waiting.done.done():
+                waiting.done.set_result(None)
+
+    def _given(self, key: int) -> Given:
+        return self._begun_in.get(key, self._now).given
 
     # --- events -----------------------------------------------------------------------------------------
 
@@ -163,12 +245,14 @@ class Calls:
         bridge refuses what would wait for long."""
         for event in events:
             if isinstance(event, BridgeEvent):
+                if (waiting := self._to_begin) is not None and isinstance(event, InviteReceived):
+                    self._begin_what_waits(only_if=event.peer in waiting.new_peers)
                 key = self._by_bridge_id.get(event.bridge_id)
                 if key is not None and event.bridge_id not in self._in_backlog:
                     self._apply(self._calls[key], event)
                 elif isinstance(event, InviteReceived) or event.bridge_id in self._in_backlog:
                     self._in_backlog[event.bridge_id] += 1
-                    self._backlog.append(event)
+                    self._backlog.append((event, self._now))
             elif isinstance(event, SnapshotTaken):
                 self._on_snapshot(event)
             elif isinstance(event, InviteRefused):
@@ -190,7 +274,7 @@ class Calls:
         self._is_working = False
         invites = 0
         while self._backlog:
-            event = self._backlog[0]
+            event = self._backlog[0][0]
             invites += isinstance(event, InviteReceived)
             if invites > INVITES_PER_TURN:
                 self._is_working = True
@@ -200,7 +284,7 @@ class Calls:
         self._send()
 
     def _take_next(self) -> None:
-        event = self._backlog.popleft()
+        event, generation = self._backlog.popleft()
         self._in_backlog[event.bridge_id] -= 1
         if not self._in_backlog[event.bridge_id]:
             del self._in_backlog[event.bridge_id]
@@ -208,7 +292,7 @@ class Calls:
         if key is not None:
             self._apply(self._calls[key], event)
         elif isinstance(event, InviteReceived):
-            self._on_invite(event)
+            self._on_invite(event, generation)
 
     def on_store_events(self, events: Sequence[CallEvent]) -> None:
         for event in events:
@@ -234,11 +318,12 @@ class Calls:
         took_ms = (event.mono_ns - asked_ns) // 1_000_000
         self.load.store_ms = max(self.load.store_ms, took_ms)
 
-    def _on_invite(self, invite: InviteReceived) -> None:
+    def _on_invite(self, invite: InviteReceived, generation: _Generation) -> None:
         known = self._calls.get(self._challenged.get(_caller(invite), _NOBODY))
         if known is not None and is_retry(known, invite):
             del self._by_bridge_id[known.bridge_id]
             self._by_bridge_id[invite.bridge_id] = known.call_id.int
+            self._capture(known, invite.bridge_id)
             self._apply(known, invite)
             return
         if _transaction(invite) in self._admitted_before:
@@ -247,7 +332,7 @@ class Calls:
             return
         call_id = self._call_id(invite)
         try:
-            call, commands = open_call(call_id, invite, self._given)
+            call, commands = open_call(call_id, invite, generation.given)
         except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
             self._meter.promise_broken("open_call")
             self._on_fault(call_id, error)
@@ -255,9 +340,16 @@ class Calls:
             return
         log.debug("call_begun", call_id=call_id, peer=invite.peer, callee=invite.request_user)
         self._by_bridge_id[invite.bridge_id] = call_id.int
-        self._keep(None, call)
+        self._keep(None, call, generation)
         self._fraud.opened(call)
+        self._capture(call, invite.bridge_id)
         self._perform(commands, invite)
+
+    def _capture(self, call: Call, bridge_id: int) -> None:
+        rule = self.policy.capture
+        if rule is not None:
+            takes = rule.takes(call.call_id, call.account.name)
+            self._wire.append(Capture(bridge_id=bridge_id, correlation_id=str(call.call_id) if takes else ""))
 
     def _on_refused(self, event: InviteRefused) -> None:
         if self._refusals.counted(event.detail, event.invite.leg, utc(event.wall_ns)):
@@ -265,7 +357,7 @@ class Calls:
             return
         call_id = self._call_id(event.invite)
         try:
-            _, commands = refused_by_bridge(call_id, event, self._given)
+            _, commands = refused_by_bridge(call_id, event, self._now.given)
         except Exception as error:  # noqa: BLE001  # a broken promise is counted, and costs one record
             self._meter.promise_broken("refused_by_bridge")
             self._on_fault(call_id, error)
@@ -280,7 +372,7 @@ class Calls:
 
     def _apply(self, call: Call, event: Event, change: Change | None = None) -> None:
         try:
-            after, commands = decide(call, event, self._given)
+            after, commands = decide(call, event, self._given(call.call_id.int))
         except Exception as error:  # noqa: BLE001  # ours, whatever it is: this call pays, others do not
             self._meter.promise_broken("decide")
             self._on_fault(call.call_id, error)
@@ -293,7 +385,7 @@ class Calls:
     def _fault(self, call: Call, event: Event) -> tuple[Call, tuple[Command, ...]]:
         lost = CallLost(call_id=call.call_id, mono_ns=event.mono_ns, wall_ns=event.wall_ns)
         try:
-            after, commands = decide(call, lost, self._given)
+            after, commands = decide(call, lost, self._given(call.call_id.int))
         except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
             self._on_fault(call.call_id, error)
         else:
@@ -307,8 +399,10 @@ class Calls:
 
     # --- the table --------------------------------------------------------------------------------------
 
-    def _keep(self, before: Call | None, call: Call) -> None:
-        capacity.changed(before, call, self.policy, self.load)
+    def _keep(self, before: Call | None, call: Call, begins_in: _Generation | None = None) -> None:
+        if begins_in is not None:
+            self._begun_in[call.call_id.int] = begins_in
+        capacity.changed(before, call, self._given(call.call_id.int).policy, self.load)
         if before is None or before.phase is not call.phase:
             self._on_phase(before, call)
         if call.answered is not None and (before is None or before.answered is None):
@@ -330,7 +424,7 @@ class Calls:
         if call.phase is Phase.AWAITING_RETRY:
             self._challenged[_caller(call.invite)] = call.call_id.int
             self._waiting[call.call_id.int] = (
-                self._clock.mono_ns() + self.policy.timers.auth_retry_ms * 1_000_000
+                self._clock.mono_ns() + self._given(call.call_id.int).policy.timers.auth_retry_ms * 1_000_000
             )
         elif call.phase is Phase.ENDING and call.recovery is None:
             self._waiting[call.call_id.int] = self._clock.mono_ns() + RECORD_WAIT_NS
@@ -339,6 +433,7 @@ class Calls:
         self._fraud.left(call)
         self._calls.pop(call.call_id.int, None)
         self._by_bridge_id.pop(call.bridge_id, None)
+        self._begun_in.pop(call.call_id.int, None)
         self._meter.phase_changed(call.phase, None)
 
     # --- commands ---------------------------------------------------------------------------------------
@@ -396,6 +491,7 @@ class Calls:
         if mono_ns >= self._repeats_until_ns:
             self._admitted_before = frozenset()
         if snapshot:
+            self._asked_snapshots += 1
             self._wire.append(Snapshot())
         self._send()
 
@@ -407,6 +503,9 @@ class Calls:
 
     def _on_snapshot(self, event: SnapshotTaken) -> None:
         """No call stays open for ever: what only we hold is ended, what only the bridge holds is released."""
+        self._seen_snapshots += 1
+        if self._to_begin is not None and self._seen_snapshots >= self._to_begin.snapshot:
+            self._begin_what_waits()
         for bridge_id in [known for known in self._by_bridge_id if known not in event.bridge_ids]:
             call = self._calls[self._by_bridge_id[bridge_id]]
             if call.recovery is not None and call.phase is Phase.ENDING:  # no leg of it will be told of
@@ -465,8 +564,12 @@ class Calls:
         return [call async for call in _in_turns(self.live(), CALLS_LOOKED_AT_PER_TURN) if predicate(call)]
 
     def open_count(self) -> int:
-        """Calls whose record is not yet handed to the store."""
-        return sum(call.phase is not Phase.ENDED for call in self._calls.values())
+        """Calls whose record is not yet handed to the store, but for those that are kept."""
+        done = (Phase.ENDED, Phase.KEPT)
+        return sum(call.phase not in done for call in self._calls.values())
+
+    def count(self, phase: Phase) -> int:
+        return sum(call.phase is phase for call in self._calls.values())
 
     def find(self, call_id: UUID) -> Call | None:
         call = self._calls.get(call_id.int)
@@ -542,16 +645,25 @@ class Calls:
                 Stamp(event.mono_ns, event.wall_ns) if saved.recovery is None else saved.recovery.last_known
             )
             try:
-                after, commands = decide(call, replace(event, shift_ns=clock_shift(known, now)), self._given)
+                event = replace(
+                    event,
+                    shift_ns=clock_shift(known, now),
+                    now_mono_ns=now.mono_ns,
+                    now_wall_ns=now.wall_ns,
+                )
+                after, commands = decide(call, event, self._now.given)
             except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
                 self._meter.promise_broken("recover")
                 self._on_fault(call.call_id, error)
                 continue
             self._by_bridge_id[after.bridge_id] = after.call_id.int
-            self._keep(None, after)
+            self._keep(None, after, self._now)
             self._perform(commands, after.invite)
+            self._capture(after, after.bridge_id)
             if after.phase is Phase.ENDING:
                 self._recovered.append(after.call_id.int)
+            elif after.phase is Phase.TALKING:
+                self._fraud.joined(after)
         for cdr in self._store.found_refusals():
             self._store.submit((_recording(cdr),))
         wire, self._wire = self._wire, []
@@ -584,15 +696,21 @@ class Calls:
         self.state = refusing
         self._control.set_accepting(refusing)
 
-    def drain(self) -> None:
+    def drain(self, *, stopping: bool = False) -> None:
         """Refuse new calls, also those that the bridge has taken and that nobody here has seen yet."""
+        self.is_stopping |= stopping
         self.load.is_draining = True
         self._accept(Detail.DRAIN.value)
 
+    def accept(self) -> None:
+        """Undo a drain; in vain where the node is about to end."""
+        if self.load.is_draining and not self.is_stopping:
+            self.load.is_draining = False
+            self._accept(Detail.JOURNAL.value if self._store.failing else "")
+
     async def release_live(self, operator: str, text: str) -> None:
         """End all calls that are up, for a drain."""
-        async for call in _in_turns(self.live()):
-            self.release(call.call_id, Detail.DRAIN, operator, text)
+        await self.release_where(lambda _: True, Detail.DRAIN, operator=operator, text=text)
 
     async def close(self) -> None:
         """At the end of the node: record what is still waiting, then nothing more."""

@@ -32,10 +32,11 @@ from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
 from sidecar.ports import AuditTrail, Clock, DeckBook, DeckError
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.reload import Reloading
 from sidecar.wire import control as say
-from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire.control import CommandError, ErrorCode, Method, in_one_line
+from sidecar.wire.methods import served
 
-ERRORS_SHOWN_MAX = 10
 READY_BEFORE_S = 5.0  # a deck that is to come is built and checked so long before its time
 LOOK_AGAIN_S = 1.0  # the wall clock may be set
 
@@ -48,8 +49,8 @@ log = structlog.get_logger("sidecar.decks")
 
 
 class DeckCommands:
-    """`of_settings`: the decks that the settings name, for who goes back to them. `start` before any call;
-    `watch` beside them."""
+    """`reloading` knows the decks that the settings name, for who goes back to them. `watch` beside the
+    calls."""
 
     def __init__(
         self,
@@ -58,28 +59,27 @@ class DeckCommands:
         clock: Clock,
         source: DeckSource | None,
         book: DeckBook | None,
-        of_settings: Mapping[str, Deck],
-        reloading: asyncio.Lock,
+        reloading: Reloading,
     ) -> None:
         self._calls = calls
         self._audit = audit
         self._clock = clock
         self._source = source
         self._book = book
-        self._of_settings = of_settings
-        # Decks are read and taken over by one command after the other: else what was read first could come
-        # into force last.
-        self._reloading = reloading
+        self._settings = reloading
+        self._reloading = reloading.lock
         self._changed = asyncio.Event()  # what is to come
 
     def methods(self) -> Mapping[str, Method]:
-        return {
-            "deck.reload": Method(say.DeckReloadParams, self.reload),
-            "deck.check": Method(say.DeckCheckParams, self.check),
-            "deck.activate": Method(say.DeckActivateParams, self.activate),
-            "deck.rollback": Method(say.DeckRollbackParams, self.rollback),
-            "deck.cancel": Method(say.DeckCancelParams, self.cancel),
-        }
+        return served(
+            {
+                "deck.reload": self.reload,
+                "deck.check": self.check,
+                "deck.activate": self.activate,
+                "deck.rollback": self.rollback,
+                "deck.cancel": self.cancel,
+            }
+        )
 
     async def reload(self, wanted: say.DeckReloadParams, operator: Operator) -> say.DeckReloaded:
         """From now on calls are rated by it; those that are up keep the rate that they began with."""
@@ -88,7 +88,7 @@ class DeckCommands:
         async with self._reloading:
             found = await asyncio.to_thread(self._source, wanted.name)
             if not isinstance(found, Deck):
-                raise CommandError(ErrorCode.REFUSED, "; ".join(found[:ERRORS_SHOWN_MAX]))
+                raise CommandError(ErrorCode.REFUSED, in_one_line(found))
             known = self._calls.policy.decks.get(wanted.name)
             if known is None or known.revision != found.revision:
                 self._refuse_wrong(await asyncio.to_thread(self._verdict, wanted.name, found))
@@ -111,7 +111,7 @@ class DeckCommands:
         """What would be said of a deck if it were put in force under a name; nothing is changed."""
         deck = await self._loaded(wanted.revision) if wanted.revision is not None else None
         policy, name = self._calls.policy, wanted.name
-        known, settings = policy.decks.get(name), self._of_settings.get(name)
+        known, settings = policy.decks.get(name), self._settings.in_force.policy.decks.get(name)
         is_settings = known is not None and settings is not None and known.revision == settings.revision
         return await asyncio.to_thread(
             lambda: deck_facts(policy, name, deck, self._now(), of_settings=is_settings)
@@ -132,7 +132,8 @@ class DeckCommands:
         )
 
     async def rollback(self, wanted: say.DeckRollbackParams, operator: Operator) -> say.DeckActivated:
-        name, settings = wanted.name, self._of_settings.get(wanted.name)
+        name = wanted.name
+        settings = self._settings.in_force.policy.decks.get(name)
         earlier = before(await self._history(name), self._now())
         deck = settings if earlier is None or earlier.revision == SETTINGS else None
         if deck is None and earlier is not None:
@@ -216,7 +217,7 @@ class DeckCommands:
             if isinstance(found, Deck):
                 wrong = (await asyncio.to_thread(self._verdict, name, found)).errors
             if wrong or not isinstance(found, Deck):
-                why = "; ".join(wrong[:ERRORS_SHOWN_MAX])
+                why = in_one_line(wrong)
                 await asyncio.to_thread(book.refuse, name, activation, why)
                 log.error("deck_refused", name=name, revision=activation.revision, text=why)
                 return
@@ -325,7 +326,7 @@ class DeckCommands:
         book = self._stored()
         found = await self._asked(lambda: book.load(revision))
         if not isinstance(found, Deck):
-            raise CommandError(ErrorCode.REFUSED, "; ".join(found[:ERRORS_SHOWN_MAX]))
+            raise CommandError(ErrorCode.REFUSED, in_one_line(found))
         return found
 
     async def _asked(self, question: Callable[[], _T]) -> _T:
@@ -344,7 +345,7 @@ class DeckCommands:
 
     def _refuse_wrong(self, verdict: DeckVerdict) -> None:
         if verdict.errors:
-            raise CommandError(ErrorCode.REFUSED, "; ".join(verdict.errors[:ERRORS_SHOWN_MAX]))
+            raise CommandError(ErrorCode.REFUSED, in_one_line(verdict.errors))
 
     def _swap(self, name: str, deck: Deck) -> None:
         self._calls.change_policy(lambda policy: policy.with_deck(name, deck))
@@ -368,18 +369,18 @@ async def put_in_force_at_start(
             else:
                 loaded = await asyncio.to_thread(book.load, found.revision)
                 if not isinstance(loaded, Deck):
-                    raise DeckError(f"deck {name} cannot be read: {'; '.join(loaded[:ERRORS_SHOWN_MAX])}")
+                    raise DeckError(f"deck {name} cannot be read: {in_one_line(loaded)}")
                 deck = loaded
                 errors = check_deck(own, name, deck).errors
                 if errors and not found.came:
-                    why = "; ".join(errors[:ERRORS_SHOWN_MAX])
+                    why = in_one_line(errors)
                     await asyncio.to_thread(book.refuse, name, found, why)
                     log.error("deck_refused", name=name, revision=found.revision, text=why)
                     continue
                 if errors:
                     raise DeckError(
                         f"deck {name}, revision {found.revision[:12]}, in force since {found.at.isoformat()}:"
-                        f" {'; '.join(errors[:ERRORS_SHOWN_MAX])}; `sidecar deck activate` or `deck rollback`"
+                        f" {in_one_line(errors)}; `sidecar deck activate` or `deck rollback`"
                         " puts another in force"
                     )
             break

@@ -98,13 +98,17 @@ class FraudWatch:
         self._names = frozenset(rule.name for rule in self.windows.rules)
         self.counters.fired = {name: fired.get(name, 0) for name in sorted(self._names)}
         for call in live:
-            tracked = self._tracked.get(call.call_id.int)
-            before = None if tracked is None else tracked.watched
-            answered_ms, price = _answered(call, self._ms)
-            facts = facts_of_call(call) if before is None else before.facts
-            watched = self.windows.joined(facts, before, answered_ms, price)
-            self._tracked[call.call_id.int] = _Tracked(watched, answered_ms, price)
+            self.joined(call)
         self._carry_out(self.windows.tick(self.now_ms()))
+
+    def joined(self, call: Call) -> None:
+        """A call that is up is counted by rules that did not know it."""
+        tracked = self._tracked.get(call.call_id.int)
+        before = None if tracked is None else tracked.watched
+        answered_ms, price = _answered(call, self._ms)
+        facts = facts_of_call(call) if before is None else before.facts
+        watched = self.windows.joined(facts, before, answered_ms, price)
+        self._tracked[call.call_id.int] = _Tracked(watched, answered_ms, price)
 
     def look_back_s(self) -> int:
         """How far what rules know reaches back; what is lifted by hand has no end: a month."""

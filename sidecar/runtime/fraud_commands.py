@@ -16,6 +16,7 @@ from sidecar.ports import AuditTrail
 from sidecar.runtime.fraud import LIFT, FraudWatch
 from sidecar.wire import control as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire.methods import served
 
 
 class FraudCommands:
@@ -24,10 +25,12 @@ class FraudCommands:
         self._audit = audit
 
     def methods(self) -> Mapping[str, Method]:
-        return {
-            "policy.show": Method(say.Nothing, self.show),
-            "policy.lift": Method(say.PolicyLiftParams, self.lift),
-        }
+        return served(
+            {
+                "policy.show": self.show,
+                "policy.lift": self.lift,
+            }
+        )
 
     async def show(self, _: say.Nothing, __: Operator) -> say.PolicyShown:
         held = self._fraud.held()

@@ -39,8 +39,9 @@ log = structlog.get_logger("sidecar.gateways")
 class _Watched:
     """One gateway. Its status is replaced whole: the metrics read it from another thread."""
 
-    def __init__(self, gateway: Gateway, now_ns: int, chance: Callable[[], float]) -> None:
+    def __init__(self, gateway: Gateway, now_ns: int, chance: Callable[[], float], binding: str) -> None:
         self.gateway = gateway
+        self.binding = binding  # of its registration: another one where its terms change
         self.probings: dict[ServerAt, Probing] = {}  # of each of its servers; an address is its only one
         if gateway.probe is not None and gateway.lookup is None:
             at = (gateway.host, gateway.port, gateway.transport)
@@ -83,11 +84,11 @@ class Gateways:
         self._meter = meter
         self._boot_id = boot_id
         self._chance = chance
-        self._watched = {
-            name: _Watched(gateway, clock.mono_ns(), chance)
-            for name, gateway in gateways.items()
-            if gateway.probe is not None or gateway.register is not None
-        }
+        self._watched: dict[str, _Watched] = {}
+        self._departing: list[_Watched] = []  # gateways of before whose registration is being taken back
+        self._bindings = itertools.count(1)
+        for gateway in _wanted(gateways).values():
+            self._watch(gateway, gateway.name)
         self._numbers = itertools.count(1)
         self._open: dict[int, _Asked] = {}
         self._leaving = False
@@ -96,8 +97,35 @@ class Gateways:
         """Of those that are watched. From any thread."""
         return [watched.status for watched in list(self._watched.values())]
 
+    def take_over(self, gateways: Mapping[str, Gateway]) -> None:
+        """Those of another policy. What differs is begun anew; a registration that is not wanted any more is
+        taken back, by what the bridge knows of the gateway until it is told of others."""
+        wanted = _wanted(gateways)
+        for name, watched in [*self._watched.items()]:
+            if (now := wanted.get(name)) is not None and _is_alike(watched.gateway, now):
+                watched.gateway = now
+                continue
+            del self._watched[name]
+            self._forget(watched)
+            if watched.registration is not None:
+                watched.registration = registration.leave(watched.registration, self._clock.mono_ns())
+                self._departing.append(watched)
+                self._guarded(watched, self._look)
+        for name, gateway in wanted.items():
+            if name not in self._watched:
+                self._watch(gateway, f"{name}-{next(self._bindings)}")
+
+    def _watch(self, gateway: Gateway, binding: str) -> None:
+        self._watched[gateway.name] = _Watched(gateway, self._clock.mono_ns(), self._chance, binding)
+
+    def _forget(self, watched: _Watched) -> None:
+        name = watched.gateway.name
+        self._load.gateways_down.discard(name)
+        for at in watched.probings:
+            self._load.servers_down.discard((name, at))
+
     async def run(self) -> None:
-        while self._watched:
+        while True:
             self.tick()
             await asyncio.sleep(TICK_S)
 
@@ -112,8 +140,9 @@ class Gateways:
                     cause=RouteFailure.NO_RESPONSE,
                 )
             )
-        for watched in list(self._watched.values()):
+        for watched in [*self._watched.values(), *self._departing]:
             self._guarded(watched, self._look)
+        self._departing = [one for one in self._departing if _is_bound(one)]
 
     def on_events(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -129,10 +158,7 @@ class Gateways:
                 self._guarded(watched, self._look)
 
     def is_leaving(self) -> bool:
-        all_of_them = (watched.registration for watched in self._watched.values())
-        return self._leaving and any(
-            one is not None and one.state is not RegistrationState.ENDED for one in all_of_them
-        )
+        return self._leaving and any(map(_is_bound, [*self._watched.values(), *self._departing]))
 
     # --- one gateway ----------------------------------------------------------------------------------------
 
@@ -143,14 +169,18 @@ class Gateways:
             name = watched.gateway.name
             self._meter.promise_broken("gateways")
             log.error("gateway_watch_broken", gateway=name, exc_info=error)
-            self._watched.pop(name, None)
-            self._load.gateways_down.discard(name)
-            for at in watched.probings:
-                self._load.servers_down.discard((name, at))
+            if watched in self._departing:
+                self._departing.remove(watched)
+            elif self._is_of_now(watched):
+                del self._watched[name]
+                self._forget(watched)
+
+    def _is_of_now(self, watched: _Watched) -> bool:
+        return self._watched.get(watched.gateway.name) is watched
 
     def _close(self, event: RequestEnded) -> None:
         asked = self._open.pop(event.request_id, None)
-        if asked is not None and asked.watched.gateway.name in self._watched:
+        if asked is not None and (self._is_of_now(asked.watched) or asked.watched in self._departing):
             if asked.is_register:
                 self._guarded(asked.watched, lambda watched: self._registered(watched, event))
             elif asked.at in asked.watched.probings:
@@ -214,7 +244,7 @@ class Gateways:
                 target=terms.target,
                 identity=terms.identity,
                 contact_user=terms.contact_user,
-                call_id=f"{self._boot_id}-{gateway.name}",  # one for all of a boot (RFC 3261 §10.2.4)
+                call_id=f"{self._boot_id}-{watched.binding}",  # one for all of a boot (RFC 3261 §10.2.4)
                 cseq=now.cseq,
                 expires_s=now.sent_s,
             ),
@@ -295,9 +325,9 @@ class Gateways:
         probed = gateway_health.of_all(healths.values()) if watched.gateway.probe is not None else None
         state = registering.state if registering is not None else None
         health = gateway_health.overall(probed, state)
-        if health is Health.DOWN:
+        if health is Health.DOWN and self._is_of_now(watched):
             self._load.gateways_down.add(name)
-        else:
+        elif self._is_of_now(watched):
             self._load.gateways_down.discard(name)
         until_wall_ns = None
         if registering is not None and registering.until_ns is not None:
@@ -317,6 +347,22 @@ class Gateways:
         if health is not known.health:
             say = log.warning if health is Health.DOWN else log.info
             say(f"gateway_{health.value}", gateway=name, why=why)
+
+
+def _wanted(gateways: Mapping[str, Gateway]) -> dict[str, Gateway]:
+    """Those that there is something to watch of."""
+    return {name: one for name, one in gateways.items() if one.probe is not None or one.register is not None}
+
+
+def _is_alike(one: Gateway, other: Gateway) -> bool:
+    """For who watches it."""
+    said = ("host", "port", "transport", "lookup", "username", "probe", "register")
+    return all(getattr(one, name) == getattr(other, name) for name in said)
+
+
+def _is_bound(watched: _Watched) -> bool:
+    known = watched.registration
+    return known is not None and known.state is not RegistrationState.ENDED
 
 
 def _answer(event: RequestEnded) -> str:

@@ -13,6 +13,7 @@ from sidecar.ports import Accounts, Retention, RetentionError, Suspense
 from sidecar.runtime.calls import Calls
 from sidecar.wire import control as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire.methods import served
 
 
 class JournalCommands:
@@ -23,11 +24,14 @@ class JournalCommands:
         self._accounts = accounts
 
     def methods(self) -> Mapping[str, Method]:
-        return {
-            "journal.book": Method(say.JournalClearParams, self.book),
-            "journal.release": Method(say.JournalClearParams, self.release),
-            "retention.archive": Method(say.RetentionRemoveParams, self.remove_archived),
-        }
+        return served(
+            {
+                "journal.book": self.book,
+                "journal.release": self.release,
+                "retention.archive": self.remove_archived,
+                "retention.erase": self.erase,
+            }
+        )
 
     async def remove_archived(
         self, wanted: say.RetentionRemoveParams, operator: Operator
@@ -52,6 +56,20 @@ class JournalCommands:
         except RetentionError as error:
             raise CommandError(ErrorCode.REFUSED, str(error)) from error
         return say.RetentionRemoved(done=done)
+
+    async def erase(self, wanted: say.RetentionEraseParams, operator: Operator) -> say.RetentionErased:
+        change = Change(operator=operator, action="retention.erase", subject="", text=wanted.text)
+        try:
+            done = await self._retention.erase_some(wanted.number, wanted.after, change)
+        except RetentionError as error:
+            raise CommandError(ErrorCode.REFUSED, str(error)) from error
+        return say.RetentionErased(
+            pseudonym=done.pseudonym,
+            records=done.records,
+            waiting=done.waiting,
+            open_calls=done.open_calls,
+            after=done.after,
+        )
 
     async def book(self, wanted: say.JournalClearParams, operator: Operator) -> say.JournalCleared:
         return await self._clear(wanted, SuspenseDecision.BOOK, operator)

@@ -61,22 +61,41 @@ class Names:
         self._clock = clock
         self._meter = meter
         self._chance = chance
-        self._names = [
-            _Name(name, gateway.lookup, clock.mono_ns())
-            for name, gateway in gateways.items()
-            if gateway.lookup is not None
-        ]
+        self._names: dict[str, _Name] = {}
+        self._begin(gateways)
         self._open = 0
         self._questions = asyncio.Semaphore(QUESTIONS_MAX)
 
     def statuses(self) -> Sequence[NameStatus]:
         """From any thread."""
-        return [name.status for name in self._names]
+        return [name.status for name in list(self._names.values())]
+
+    def take_over(self, gateways: Mapping[str, Gateway], reach: Reach, resolver: Resolver) -> None:
+        """Those of another policy, which is in force. A name that is new, or asked for otherwise, is unknown
+        until its first answer; the servers of the others may be of other peers now."""
+        self._reach, self._resolver = reach, resolver
+        for name in [*self._names.values()]:
+            gateway = gateways.get(name.gateway)
+            if gateway is None or gateway.lookup != name.lookup:
+                del self._names[name.gateway]
+                self._load.servers.pop(name.gateway, None)
+                self._door.set_servers(SetServers(gateway=name.gateway, host_name="", addresses=()))
+                continue
+            found = tuple(replace(one, peer=self._peer_of(one.host)) for one in name.naming.servers)
+            name.naming = replace(name.naming, servers=found)
+            if found:
+                self._load.servers[name.gateway] = found
+        self._begin(gateways)
+
+    def _begin(self, gateways: Mapping[str, Gateway]) -> None:
+        for gateway in gateways.values():
+            if gateway.lookup is not None and gateway.name not in self._names:
+                self._names[gateway.name] = _Name(gateway.name, gateway.lookup, self._clock.mono_ns())
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            while self._names:
-                for name in self._names:
+            while True:
+                for name in list(self._names.values()):
                     if self._open < ROUNDS_MAX and servers.is_due(name.naming, self._clock.mono_ns()):
                         self._open += 1
                         name.naming = servers.asked(name.naming)
@@ -95,6 +114,8 @@ class Names:
             heard = {}
         finally:
             self._open -= 1
+        if self._names.get(name.gateway) is not name:
+            return  # it is asked for no more
         before = name.naming
         name.naming = servers.answered(before, heard, found, self._clock.mono_ns(), self._chance())
         self._tell(name, before.state, faults)

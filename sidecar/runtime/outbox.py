@@ -40,6 +40,8 @@ from sidecar.ports import (
 )
 
 NO_SUBSCRIBER = 0x10
+TAKEN_OVER = 0x8E  # session taken over: another client has our id (MQTT 5, §4.13)
+RIVAL_S = 30.0  # it has the link before we take it back, so that both tell their records, in turns
 DEAD_CODES = frozenset(
     {
         0x87,  # not authorized
@@ -111,6 +113,7 @@ class OutboxRelay:
         *,
         limits: RelayLimits | None = None,
         backoff: Backoff | None = None,
+        has_rival: Callable[[], Awaitable[bool]] | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         mono_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -119,6 +122,7 @@ class OutboxRelay:
         self._publisher = publisher
         self._limits = limits or RelayLimits()
         self._backoff = backoff or Backoff()
+        self._has_rival = has_rival
         self._sleep = sleep
         self._mono_s = mono_s
         self.counters = RelayCounters()
@@ -177,13 +181,15 @@ class OutboxRelay:
 
     async def _keep_publishing(self) -> None:
         while True:
-            began_s = self._mono_s()
+            began_s, least_s = self._mono_s(), 0.0
             try:
                 await self._acknowledge_all()
                 async with self._publisher.connect() as link:
                     await self._serve(link)
             except LinkError as lost:
-                self._note_link_lost(lost)
+                code = await self._why(lost)
+                self._note_link_lost(lost, code)
+                least_s = RIVAL_S if code == TAKEN_OVER else 0.0
             except OutboxError as failed:
                 self.counters.outbox_failures += 1
                 log.error("outbox_failed", error=str(failed))
@@ -199,7 +205,13 @@ class OutboxRelay:
                 self.counters.in_flight = 0
             if self._mono_s() - began_s > self._backoff.most_s:
                 self._backoff.reset()  # that link had lasted: its end is a first failure
-            await self._pause()
+            await self._sleep(max(least_s, self._backoff.next_delay_s()))
+
+    async def _why(self, lost: LinkError) -> int | None:
+        """Some brokers cut a link that another took over without a word (Mosquitto before 2.1)."""
+        if lost.code is None and self.counters.connected and self._has_rival and await self._has_rival():
+            return TAKEN_OVER
+        return lost.code
 
     async def _pause(self) -> None:
         await self._sleep(self._backoff.next_delay_s())
@@ -303,8 +315,13 @@ class OutboxRelay:
         self.counters.dead += 1
         log.error("dead_letter", seq=seq, code=code)
 
-    def _note_link_lost(self, lost: LinkError) -> None:
-        if self.counters.connected:
+    def _note_link_lost(self, lost: LinkError, code: int | None) -> None:
+        if code == TAKEN_OVER:
+            self.counters.links_taken_over += 1
+            log.error(
+                "broker_link_taken_over", advice="another node has this tenant and name: rename one of them"
+            )
+        elif self.counters.connected:
             self.counters.links_lost += 1
             log.warning("broker_lost", error=str(lost), code=lost.code, in_flight=len(self._in_flight))
         elif str(lost) != self._told:  # once per cause, however often it is tried

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from decimal import Decimal
 
 import msgspec
 import structlog
@@ -16,12 +15,14 @@ from sidecar.core.rating import amount_text
 from sidecar.core.records import utc
 from sidecar.core.rerate import revised
 from sidecar.core.terms import ChargeSide
-from sidecar.ports import Clock, DeadLetter, DeadLetters, RecordFilter, Records, Replays, Revisions
+from sidecar.ports import Clock, DeadLetter, DeadLetters, Records, Replays, Revisions
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.record_queries import RecordQueries
 from sidecar.runtime.replay import Replayer, ReplayFailedError
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode, encode_json
 from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire.methods import Handler, served
 
 log = structlog.get_logger("sidecar.records")
 
@@ -38,56 +39,20 @@ class RecordCommands:
         clock: Clock,
     ) -> None:
         self._calls = calls
+
+        async def head_seq() -> int:
+            return (await status()).outbox_head_seq
+
         self._clock = clock
         self._records = records
         self._revisions = revisions
-        self._status = status
+        self.queries = RecordQueries(records, head_seq, calls.find)
         self._replayer = replayer
         self._replays = replays
 
     def methods(self) -> Mapping[str, Method]:
-        return {
-            "rerate.apply": Method(say.RerateApplyParams, self.rerate),
-            "cdr.show": Method(say.CdrShowParams, self.show),
-            "cdr.tail": Method(say.CdrTailParams, self.tail),
-            "cdr.search": Method(say.CdrSearchParams, self.search),
-            "cdr.replay": Method(say.CdrReplayParams, self.replay),
-        }
-
-    async def show(self, wanted: say.CdrShowParams, _: Operator) -> say.CdrRevisions:
-        found = await self._records.show(str(wanted.call_id))
-        if not found:
-            up = "it is still up" if self._calls.find(wanted.call_id) else "`sidecar cdr search` finds others"
-            raise CommandError(ErrorCode.NOT_FOUND, f"call {wanted.call_id} has no record: {up}")
-        return say.CdrRevisions(records=_records(found))
-
-    async def tail(self, wanted: say.CdrTailParams, _: Operator) -> say.CdrTail:
-        after_seq = wanted.after_seq
-        if after_seq is None:
-            after_seq = max(0, (await self._status()).outbox_head_seq - wanted.limit)
-        found = await self._records.tail(after_seq, wanted.limit)
-        last_seq = found[-1].seq if found else None
-        return say.CdrTail(records=_records(found), next_seq=after_seq if last_seq is None else last_seq)
-
-    async def search(self, wanted: say.CdrSearchParams, _: Operator) -> say.CdrFound:
-        if wanted.currency is None and (wanted.charge_min or wanted.charge_max):
-            raise CommandError(ErrorCode.INVALID_PARAMS, "charge_min and charge_max need a currency")
-        asked = RecordFilter(
-            origin=wanted.origin,
-            reason=wanted.reason,
-            detail=wanted.detail,
-            account=wanted.account,
-            number=wanted.number,
-            gateway=wanted.gateway,
-            since=wanted.ended_from,
-            until=wanted.ended_to,
-            suppressed=wanted.suppressed,
-            currency=wanted.currency,
-            charge_min=None if wanted.charge_min is None else Decimal(wanted.charge_min),
-            charge_max=None if wanted.charge_max is None else Decimal(wanted.charge_max),
-        )
-        page = await self._records.search(asked, wanted.limit, wanted.cursor)
-        return say.CdrFound(records=_records(page.records), cursor=page.cursor)
+        own: Mapping[str, Handler] = {"rerate.apply": self.rerate, "cdr.replay": self.replay}
+        return {**served(own), **self.queries.methods()}
 
     async def replay(self, wanted: say.CdrReplayParams, operator: Operator) -> say.CdrReplayed:
         if self._replayer is None or self._replays is None:
@@ -207,10 +172,6 @@ class DeadLetterCommands:
         )
         count = await self._dead_letters.drop_dead(wanted.seqs, change)
         return say.DeadLettersDone(count=count)
-
-
-def _records(cdrs: Sequence[Cdr]) -> tuple[msgspec.Raw, ...]:
-    return tuple(msgspec.Raw(encode_json(cdr)) for cdr in cdrs)
 
 
 def _revision(cdr: Cdr, restated: ChargeRecord) -> Mapping[str, object]:

@@ -26,6 +26,7 @@ from sidecar.ports import (
     ReplayLink,
     ReplayPage,
     Replays,
+    ReportMade,
 )
 from sidecar.runtime.outbox import Backoff, PubackOutcome, outcome_of
 from sidecar.wire import replay
@@ -64,7 +65,7 @@ class Sent(msgspec.Struct, kw_only=True):
 
 class Replayer:
     """Run `run()` as one task. `is_busy`: live records wait for the broker. `note`: what was sent again, and
-    for whom, goes into the audit table."""
+    for whom, goes into the audit table. `reported`: what subscribers tell of themselves."""
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class Replayer:
         is_busy: Callable[[], bool],
         note: Callable[[Change], None],
         *,
+        reported: Callable[[ReportMade], None] = lambda _: None,
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -80,6 +82,7 @@ class Replayer:
         self._door = door
         self._is_busy = is_busy
         self._note = note
+        self._reported = reported
         self.counters = ReplayCounters()
         self._backoff = backoff or Backoff()
         self._sleep = sleep
@@ -123,6 +126,7 @@ class Replayer:
         self._gone = asyncio.get_running_loop().create_future()
         link.on_lost(self._link_was_lost)
         link.on_asked(self._take)
+        link.on_reported(self._reported)
         self._link = link
         self._told = ""
         self._backoff.reset()

@@ -1,6 +1,6 @@
 #!/bin/sh
-# apt.sh [tests]: installs the Debian packages that are missing, with `tests` those too that only tests and benchmarks
-# call; does not call apt when none is.
+# apt.sh [tests|web|package|package-test]: installs the Debian packages that are missing, with `tests` those too that only tests and
+# benchmarks call, with `package` what `make install` and `make deb` call; does not call apt when none is.
 set -eu
 packages="
     build-essential pkg-config swig libssl-dev uuid-dev xz-utils ca-certificates debian-archive-keyring
@@ -8,11 +8,15 @@ packages="
     mosquitto mosquitto-clients sip-tester openssl
 "
 if [ "${1:-}" = tests ]; then
-    packages="$packages kamailio baresip-core postgresql strace libfaketime dnsmasq-base"
+    packages="$packages kamailio baresip-core postgresql strace libfaketime dnsmasq-base chromium prometheus systemd sngrep"
+fi
+if [ -n "${1:-}" ]; then
     # Node may come from elsewhere than Debian.
     command -v node >/dev/null || packages="$packages nodejs"
     command -v npm >/dev/null || packages="$packages npm"
 fi
+case ${1:-} in package*) packages="$packages debhelper patchelf" ;; esac
+if [ "${1:-}" = package-test ]; then packages="$packages mmdebstrap systemd-container buildah podman runc iproute2"; fi
 missing=
 for package in $packages; do
     case $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) in
@@ -33,7 +37,7 @@ else
 fi
 echo "== Debian packages:$missing (20 s)" >&2
 
-# mosquitto, kamailio and postgresql would start at once, on the ports of their defaults. Debian asks this file first; put one
+# mosquitto, kamailio, postgresql and prometheus would start at once, on the ports of their defaults. Debian asks this file first; put one
 # there for as long as it takes, unless the machine has its own.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e $policy ]; then
@@ -53,7 +57,7 @@ fi
 rm -f "$log"
 
 # Nor at the next boot: what we brought runs as a child of the daemon or of a test. Whoever had one before keeps it as it is.
-for service in mosquitto kamailio postgresql; do
+for service in mosquitto kamailio postgresql prometheus; do
     case " $missing " in *" $service "*)
         $sudo deb-systemd-helper disable $service.service >/dev/null 2>&1 || true
         $sudo update-rc.d $service disable >/dev/null 2>&1 || true

@@ -1,6 +1,7 @@
 #!/bin/sh
-# setup.sh [tests]: makes this clone ready to run, from nothing; with `tests` also for the tests. `make` calls it before
-# every target; what is in place is left alone, so it costs a fraction of a second then. Each step leaves a stamp with a hash of what it was made from.
+# setup.sh [tests|web|package]: makes this clone ready to run, from nothing; with `tests` also for the tests, with `web` also
+# what the page loads in the browser, with `package` also to be installed. `make` calls it before every target; what is in place
+# is left alone, so it costs a fraction of a second then. Each step leaves a stamp with a hash of what it was made from.
 set -eu
 cd "$(dirname "$0")/../.."
 for=${1:-}
@@ -61,6 +62,19 @@ if ! made_from native "$native"; then
     echo "$native" >"$venv/.made-native"
 fi
 
+if [ -n "$for" ]; then
+    page=$(hash <sidecar/web/node/package-lock.json)
+    npm=sidecar/web/static/npm
+    if ! made_from page "$page" || [ ! -d $npm ]; then
+        step "What the page loads in the browser into $npm, from sidecar/web/node/package-lock.json (2 s)"
+        npm ci --prefix sidecar/web/node --ignore-scripts --no-audit --no-fund --loglevel=error >&2 ||
+            fail "npm could not install the locked packages (see above)."
+        rm -rf $npm && mkdir $npm
+        cp sidecar/web/node/node_modules/htmx.org/dist/htmx.min.js $npm
+        cp sidecar/web/node/node_modules/uplot/dist/uPlot.iife.min.js sidecar/web/node/node_modules/uplot/dist/uPlot.min.css $npm
+        echo "$page" >"$venv/.made-page"
+    fi
+fi
 if [ "$for" = tests ]; then
     node=$(hash <sidecar/subscriber/node/package-lock.json)
     if ! made_from node "$node" || [ ! -d sidecar/subscriber/node/node_modules ]; then

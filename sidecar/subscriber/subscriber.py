@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,9 +28,12 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from sidecar.subscriber.asking import Ask, Asking, AskLimits
 from sidecar.subscriber.progress import Begin, Position, Progress
 from sidecar.subscriber.record import Record, RecordError, Source, from_message
+from sidecar.subscriber.reporting import Reporting
 from sidecar.subscriber.sink import Committed, Rejected, Sink, SinkError
 from sidecar.wire import replay, topics
 from sidecar.wire.replay import Range, ReplayEnd, ReplayRequest
+from sidecar.wire.report import Report
+from sidecar.wire.report import encode as encode_report
 from sidecar.wire.status import Status
 
 LOOK_S = 0.1  # how often it looks for what is due while nothing comes
@@ -94,6 +98,7 @@ class Subscriber:
         self._mono_s = mono_s
         self._progress = Progress()
         self._asking = Asking(settings.ask)
+        self._reporting = Reporting()
         self._asked: dict[int, Ask] = {}  # by correlation
         self._asks = 0
         self._packets: dict[int, int] = {}  # packet id of a request -> correlation
@@ -168,12 +173,15 @@ class Subscriber:
         if self._link != self._link_seen:
             self._link_seen = self._link
             self._asking.lost_link()
+            self._reporting.lost_link()
         while self._refused:
             self._note_refusal(*self._refused.popleft(), now_s)
         self._tell_missing(self._asking.overdue(self._progress, now_s))
         if self._is_connected and self._settings.username is not None:
             for ask in self._asking.due(self._progress, now_s):
                 self._ask(ask, self._settings.username)
+            for node, report in self._reporting.due(self._progress, now_s, datetime.now(UTC)).items():
+                self._report(*node, self._settings.username, report)
 
     def _take(self, messages: Sequence[_Message]) -> None:
         records: list[Record] = []
@@ -275,6 +283,11 @@ class Subscriber:
         topic = topics.replay_topic(source.tenant, source.node, user)
         sent = self._client.publish(topic, replay.encode(request), 1, properties=properties)
         self._packets[sent.mid] = self._asks
+
+    def _report(self, tenant: str, node: str, user: str, report: Report) -> None:
+        """A broker that does not let us is no harm: then nobody sees it but us."""
+        topic = topics.report_topic(tenant, node, user, self._client_id)
+        self._client.publish(topic, encode_report(report), 1, retain=True)
 
     def _answers(self, tenant: str | None, node: str | None, user: str) -> str:
         return topics.replayed_topic(tenant, node, user, self._client_id)

@@ -2,7 +2,7 @@
 `python -m sidecar.wire.asyncapi` writes it anew.
 
 AsyncAPI is written from the side of the node: it sends records, the status, alarms and replays, and receives
-requests.
+requests and reports.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sidecar.wire import replay
 from sidecar.wire.cdr_codec import CONTENT_TYPE, CONTENT_VERSION
 from sidecar.wire.event import Event
 from sidecar.wire.reference import meaning
+from sidecar.wire.report import EpochReport, Report
 from sidecar.wire.schema import SCHEMA_FILE
 from sidecar.wire.status import Status, Will
 from sidecar.wire.topics import ROOT
@@ -55,6 +56,12 @@ def asyncapi() -> dict[str, Any]:
                 "Alarms: not numbered, and not sent again; the audit table of the node keeps them.",
             ),
             "replay": _channel(f"{_NODE}/replay/{{user}}", "replayRequest", "Asking for records again."),
+            "report": _channel(
+                f"{_NODE}/report/{{user}}/{{client}}",
+                "report",
+                "What a subscriber tells of itself: retained, so that a node that starts has it too. An "
+                "empty message takes it back.",
+            ),
             "replayed": _channel(
                 f"{_NODE}/replayed/{{user}}/{{client}}",
                 "replayedCdr",
@@ -67,6 +74,7 @@ def asyncapi() -> dict[str, Any]:
             "publishStatus": _operation("send", "status", "status", qos=0, retain=True),
             "publishWill": _operation("send", "status", "will", qos=1, retain=True),
             "publishEvent": _operation("send", "event", "event", qos=1),
+            "takeReport": _operation("receive", "report", "report", qos=1, retain=True),
             "answerReplay": _operation("receive", "replay", "replayRequest", qos=1)
             | {
                 "reply": {
@@ -82,7 +90,10 @@ def asyncapi() -> dict[str, Any]:
                 }
             },
         },
-        "components": {"messages": _messages(), "schemas": _schemas(Status, Will, *_EVENTS, *_REPLAY)},
+        "components": {
+            "messages": _messages(),
+            "schemas": _schemas(Status, Will, *_EVENTS, *_REPLAY, EpochReport, Report),
+        },
     }
 
 
@@ -149,6 +160,7 @@ def _messages() -> dict[str, Any]:
             "Which numbers to send again.", _ref(replay.ReplayRequest), {}, responseTopic="Where to answer."
         )
         | {"correlationId": _CORRELATION},
+        "report": _message("How far a subscriber has come, and what it lacks.", _ref(Report), {}),
         "replayEnd": _message(
             "Behind the last record that was asked for.", _ref(replay.ReplayEnd), {replay.REPLAY_END: "`1`."}
         )

@@ -9,7 +9,7 @@ strings.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from sidecar.core.account_terms import AccountKind
 from sidecar.core.audit import Operator
 from sidecar.core.cdr import ChargeRecord
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason
+from sidecar.wire.report import Report
 
 SOCKET_NAME = "control.sock"
 REQUEST_BYTES_MAX = 65_536  # one request line, its newline included
@@ -30,6 +31,8 @@ ANSWER_BYTES_MAX = 33_554_432
 ROWS_MAX = 1_000  # of one answer: a CDR is 2 to 6 kB
 IMPORTED_PART_MAX = 100  # accounts of one request
 REPLAYED_MAX = 500  # numbers of one request: below the queue that a broker keeps for a subscriber
+ERRORS_SHOWN_MAX = 10  # of a file that is wrong
+DEFAULT = "default"  # where a setting comes from that nobody gave
 RERATED_MAX = 16  # calls of one request: live ones do not wait for more
 
 
@@ -45,6 +48,7 @@ class ErrorCode(IntEnum):
     REFUSED = -32002
     BUSY = -32003
     TIMED_OUT = -32004
+    WRONG_SETTINGS = -32005
 
 
 ERROR_MEANINGS = {
@@ -55,6 +59,7 @@ ERROR_MEANINGS = {
     ErrorCode.INTERNAL_ERROR: "A defect of ours; the log has more.",
     ErrorCode.NOT_FOUND: "There is no such call, account, deck or letter.",
     ErrorCode.REFUSED: "It is there, but this cannot be done to it.",
+    ErrorCode.WRONG_SETTINGS: "The settings are wrong: all is as it was.",
     ErrorCode.BUSY: "Too many requests at once: ask again.",
     ErrorCode.TIMED_OUT: "No answer in time: what was asked for may have been done.",
 }
@@ -69,12 +74,23 @@ class CommandError(Exception):
         self.text = text
 
 
+def in_one_line(errors: Sequence[str]) -> str:
+    """The first of them: a file may hold thousands."""
+    return "; ".join(errors[:ERRORS_SHOWN_MAX])
+
+
+RESTART_ANSWER_S_MAX = (
+    120.0  # before it is answered, settings and decks are checked as a start would read them
+)
+
+
 class Method(msgspec.Struct, frozen=True):
     """What serves one method: `handle` gets `params`, already checked, and who asks; what it returns becomes
-    the result."""
+    the result, within so many seconds."""
 
     params: type[msgspec.Struct]
     handle: Callable[[Any, Operator], Awaitable[object]]
+    within_s: float | None = None  # None: as the socket gives every request
 
 
 # --- parameters ---------------------------------------------------------------------------------------------
@@ -93,6 +109,8 @@ Reference = Annotated[str, msgspec.Meta(min_length=1, max_length=100, pattern=_P
 Rows = Annotated[int, msgspec.Meta(ge=1, le=ROWS_MAX)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+TalkSeconds = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,8}(\.[0-9]{1,9})?$")]
+NameOnWire = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]  # a Call-ID or a tag
 # A called or calling number, or the beginning of one with `*` after it.
 NumberPattern = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 BlockPattern = Annotated[str, msgspec.Meta(pattern=r"^(\+?[0-9#]{1,32}\*?|\*)$")]
@@ -124,6 +142,9 @@ class CallConditions(Params, frozen=True, kw_only=True):
 
 
 class CallListParams(CallConditions, frozen=True, kw_only=True):
+    """`after` is the last call of the page before: `total` is then of those behind it."""
+
+    after: UUID | None = None
     limit: Rows = 100
 
 
@@ -144,11 +165,25 @@ class NodeDrainParams(Params, frozen=True, kw_only=True):
     text: Text = ""
 
 
-class NodeReloadParams(Params, frozen=True, kw_only=True):
-    """Read the settings anew and take over fraud rules, exchange rates, margin floors, terms of accounts, and
-    what the TLS files hold."""
+class NodeAcceptParams(Params, frozen=True, kw_only=True):
+    """Take new calls again, after a drain."""
 
     operator: OperatorName
+    text: Text = ""
+
+
+class NodeRestartParams(Params, frozen=True, kw_only=True):
+    """End the node and start it again, in the same process; the calls that are up go on."""
+
+    operator: OperatorName
+    text: Text = ""
+
+
+class NodeReloadParams(Params, frozen=True, kw_only=True):
+    """Read settings, decks, passwords and TLS files anew and put them in force, whole or not at all."""
+
+    operator: OperatorName
+    dry_run: bool = False  # say what would change
 
 
 class AccountCreateParams(Params, frozen=True, kw_only=True):
@@ -278,6 +313,16 @@ class RetentionRemoveParams(Params, frozen=True, kw_only=True):
     operator: OperatorName | None = None
 
 
+class RetentionEraseParams(Params, frozen=True, kw_only=True):
+    """Put a pseudonym in the place of a number in some of the records, and be asked again until it is
+    done."""
+
+    number: Annotated[str, msgspec.Meta(pattern="^[0-9]{5,32}$")]
+    after: tuple[Annotated[int, msgspec.Meta(ge=0)], Annotated[int, msgspec.Meta(ge=0)]] = (0, 0)
+    text: Text = ""
+    operator: OperatorName | None = None
+
+
 class JournalClearParams(Params, frozen=True, kw_only=True):
     """Decide about what a salvage left open of an account's balance: of these entries, or of all. May be
     repeated: what is decided is passed over."""
@@ -390,9 +435,11 @@ class Restated(Params, frozen=True, kw_only=True):
 
 
 class AuditListParams(Params, frozen=True, kw_only=True):
-    """Without `after_entry` the latest. What is not given is not asked."""
+    """Without `after_entry` the latest, or the latest before `before_entry`. What is not given is not
+    asked."""
 
     after_entry: Seq | None = None
+    before_entry: Seq | None = None
     limit: Rows = 100
     by: OperatorName | None = None  # the operator
     uid: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
@@ -434,7 +481,8 @@ class CdrSearchParams(Params, frozen=True, kw_only=True):
     caller's or the callee's, as received or as billed. The latest first; `cursor` continues a search.
     `suppressed` asks for the records that were kept back instead of those that were published. `charge_min`
     and `charge_max` bound what the account pays, in `currency`: an answer may then hold fewer records than
-    `limit`, and yet a cursor, because only so many are looked at for one answer."""
+    `limit`, and yet a cursor, because only so many are looked at for one answer. `sip_call_id` is of either
+    leg, `tag` a From or To tag of either, `session_id` a Session-ID (RFC 7989) or half of it."""
 
     origin: HangupOrigin | None = None
     reason: ServerReason | None = None
@@ -448,6 +496,9 @@ class CdrSearchParams(Params, frozen=True, kw_only=True):
     currency: Currency | None = None
     charge_min: Amount | None = None
     charge_max: Amount | None = None
+    sip_call_id: NameOnWire | None = None
+    tag: NameOnWire | None = None
+    session_id: NameOnWire | None = None
     cursor: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}[.][0-9]{1,19}$")] | None = None
     limit: Rows = 100
 
@@ -492,6 +543,25 @@ class NodeDrained(Result, frozen=True, kw_only=True):
     released: int
 
 
+class NodeAccepts(Result, frozen=True, kw_only=True):
+    """`state` as in NodeStatus: new calls may be refused for another reason yet."""
+
+    state: str
+
+
+class NodeLogsReopened(Result, frozen=True, kw_only=True):
+    """What is logged from now on is in the file that has the path now."""
+
+    reopened: bool
+
+
+class NodeRestarts(Result, frozen=True, kw_only=True):
+    """`calls` were up. The node that is there when it is done has another boot id."""
+
+    boot_id: str
+    calls: int
+
+
 class NodeStatus(Result, frozen=True, kw_only=True):
     """Addresses are those that are really in use."""
 
@@ -505,6 +575,7 @@ class NodeStatus(Result, frozen=True, kw_only=True):
     state: str  # accepting, drain, journal: what the bridge was told
     calls: int
     calls_max: int
+    settings_revision: int | None = None  # of what is in force; records carry it
     journal_failure: str = ""  # what the disk says while the journal cannot be written
     profile: str = ""
     data_dir: str = ""
@@ -512,6 +583,8 @@ class NodeStatus(Result, frozen=True, kw_only=True):
     metrics: str = ""
     broker: str = ""
     broker_connected: bool = False
+    broker_taken_over: int = 0  # so often another node of this tenant and name took the link; 0 is right
+    broker_passwords: dict[str, str] = {}  # by user of the embedded broker: the file that has his password
     outbox_head_seq: int = 0
     outbox_depth: int = 0
     outbox_oldest_s: float = 0.0
@@ -525,6 +598,17 @@ class NodeStatus(Result, frozen=True, kw_only=True):
 
 class RetentionRemoved(Result, frozen=True, kw_only=True):
     done: bool  # false: there is more
+
+
+class RetentionErased(Result, frozen=True, kw_only=True):
+    """`waiting`, `open_calls`: records that are still to be published, and calls that are not over, hold it
+    still. `after`: to be asked for next; null: that was all."""
+
+    pseudonym: str
+    records: int
+    waiting: int
+    open_calls: int
+    after: tuple[int, int] | None
 
 
 class SuspenseShown(Result, frozen=True, kw_only=True):
@@ -544,16 +628,30 @@ class JournalCleared(Result, frozen=True, kw_only=True):
 
 
 class NodeReloaded(Result, frozen=True, kw_only=True):
-    """`margin_floors`: by account, with that of the node as `*`; null where there is none."""
+    """`differences` are lines, `+ peers.acme`, `~ timers.ring_timeout_s: 60 -> 30`."""
 
-    exchange_rates: int
-    margin_floors: dict[str, str | None]
-    fraud_rules: int = 0  # that are in force
-    calls_ended: int = 0  # that were up, and that a rule about numbers forbids now
-    changed: bool  # whether anything of these differs from what was in force
+    settings_revision: int | None  # null: nothing was put in force
+    differences: tuple[str, ...]  # the first thousand
+    differences_count: int
+    needs_restart: tuple[str, ...] = ()  # settings; where there are any, nothing was changed
     account_terms: int = 0  # accounts whose terms changed
+    calls_ended: int = 0  # that were up, and are forbidden now
     certificates_renewed: bool = False
     warnings: tuple[str, ...] = ()
+
+
+class SettingShown(Result, frozen=True, kw_only=True):
+    name: str  # billing.currency
+    value: str  # in words; of a password its file
+    source: str  # sidecar.toml:7, environment, command line, default
+    at_start: bool  # only a start changes it
+
+
+class SettingList(Result, frozen=True, kw_only=True):
+    """The plain settings in force, by name; accounts, gateways and the like have lists of their own."""
+
+    settings_revision: int | None
+    settings: tuple[SettingShown, ...]
 
 
 class ServerShown(Result, frozen=True, kw_only=True):
@@ -793,6 +891,31 @@ class RerateApplied(Result, frozen=True, kw_only=True):
     outcomes: tuple[RerateOutcome, ...]  # in the order of the calls
 
 
+class CostParams(Params, frozen=True, kw_only=True):
+    """What an account pays for a call of so many seconds; the answer is the charge, as a record has it.
+    `peer` may be empty: then no peer's digits are stripped. `at`: now if not given."""
+
+    number: NameOnWire
+    account: AccountName
+    peer: Annotated[str, msgspec.Meta(max_length=64, pattern=_PRINTABLE)] = ""
+    seconds: TalkSeconds = "60"
+    caller: Annotated[str, msgspec.Meta(max_length=64, pattern=_PRINTABLE)] = ""
+    at: Moment | None = None
+
+
+class RouteTryParams(Params, frozen=True, kw_only=True):
+    """A call that is not made: the answer is core.trial.Trial. `address`: empty is the first of the peer's.
+    `headers` and `tls_name` are for rules that ask them."""
+
+    number: NameOnWire
+    peer: PeerName
+    seconds: TalkSeconds = "60"
+    caller: Annotated[str, msgspec.Meta(max_length=64, pattern=_PRINTABLE)] = ""
+    address: Annotated[str, msgspec.Meta(max_length=45, pattern="^[0-9a-fA-F:.]*$")] = ""
+    headers: dict[str, str] = {}
+    tls_name: Annotated[str, msgspec.Meta(max_length=255, pattern=_PRINTABLE)] = ""
+
+
 class CdrRevisions(Result, frozen=True, kw_only=True):
     """Records are JSON, by the schema in sidecar/wire."""
 
@@ -813,6 +936,21 @@ class CdrReplayed(Result, frozen=True, kw_only=True):
     waiting: tuple[tuple[int, int], ...]  # they wait for the broker, and come by themselves
     dead_letters: tuple[tuple[int, int], ...]  # the broker would not take them
     absent: tuple[tuple[int, int], ...]  # the journal does not hold them
+
+
+class SubscriberShown(Result, frozen=True, kw_only=True):
+    """`heard_at`: by the clock of the node; of a report that the broker had retained, when it was made."""
+
+    user: str
+    client: str
+    heard_at: datetime
+    report: Report
+
+
+class SubscriberList(Result, frozen=True, kw_only=True):
+    """Those that may ask for records again, and tell how far they have come."""
+
+    subscribers: tuple[SubscriberShown, ...]
 
 
 class CdrFound(Result, frozen=True, kw_only=True):

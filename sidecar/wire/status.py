@@ -1,5 +1,5 @@
 """The retained status of a node, on `.../status`: a map in MessagePack. When the node is gone the broker
-publishes its will there, which has the epoch alone."""
+publishes its will there, which has the epoch and the boot id alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 
 class Will(msgspec.Struct, frozen=True, kw_only=True):
     epoch: Annotated[str, "The present `store_epoch`."]
+    boot_id: Annotated[str, "Of the node that tells it; where it is not its own, two have one name."] = ""
 
 
 class Status(Will, frozen=True, kw_only=True):

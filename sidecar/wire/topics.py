@@ -1,6 +1,6 @@
 """Topic names: below `sidecar/v1/<tenant>/<node>/` are `cdr/<account>/<origin>`, `status`, `event/<kind>`,
-and for who asks for records again `replay/<user>` (requests) and `replayed/<user>` with all below it
-(answers).
+and for who asks for records again `replay/<user>` (requests), `replayed/<user>` with all below it (answers),
+and `report/<user>/<client>`, by which he tells how far he has come.
 
 Each part is percent-escaped (RFC 3986 unreserved characters stay), so `+`, `#`, `/`, `$` and control
 characters never appear raw and no name can widen a subscription or forge a level. No phone number is ever a
@@ -9,6 +9,7 @@ part.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -54,17 +55,37 @@ def replayed_topic(tenant: str | None, node: str | None, user: str, client: str 
     return f"{topic}/{escape(client)}" if client else topic
 
 
-def broker_acl(tenant: str, node: str) -> tuple[str, ...]:
-    """Lines of Mosquitto's acl_file for the broker of one node, without the node itself. Whoever has no name
-    reads records, the status and events; a user may also ask for a replay, and reads the answer, which nobody
-    else does."""
-    read = [f"{ROOT}/+/+/cdr/#", f"{ROOT}/+/+/status", f"{ROOT}/+/+/event/#"]
+def report_topic(tenant: str, node: str, user: str, client: str | None) -> str:
+    """Where this client of a user tells of itself; a filter for None."""
+    return f"{ROOT}/{escape(tenant)}/{escape(node)}/report/{escape(user)}/{_level(client)}"
+
+
+def broker_acl(tenant: str, node: str, user: str, asking: Sequence[str]) -> tuple[str, ...]:
+    """Lines of Mosquitto's acl_file for the broker of one node, which is `user` there. The others read
+    records, the status and events; those that are `asking` may ask for a replay, and tell of themselves, in
+    their own name, and each alone reads the answer."""
     own = f"{ROOT}/{escape(tenant)}/{escape(node)}"
     return (
-        *(f"topic read {topic}" for topic in read),
-        *(f"pattern read {topic}" for topic in read),
-        f"pattern write {own}/replay/%u",
-        f"pattern read {own}/replayed/%u/#",
+        f"user {user}",
+        f"topic write {ROOT}/+/+/cdr/#",  # rows that wait may be of a time when the node had another name
+        f"topic write {own}/status",
+        f"topic write {own}/event/+",
+        f"topic read {own}/replay/+",
+        f"topic read {own}/report/+/+",
+        f"topic write {own}/replayed/#",
+        f"pattern read {ROOT}/+/+/cdr/#",
+        f"pattern read {ROOT}/+/+/status",
+        f"pattern read {ROOT}/+/+/event/#",
+        *(
+            line
+            for name in asking
+            for line in (
+                f"user {name}",
+                f"topic write {own}/replay/{escape(name)}",
+                f"topic read {own}/replayed/{escape(name)}/#",
+                f"topic write {own}/report/{escape(name)}/+",
+            )
+        ),
     )
 
 

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import apsw
@@ -23,11 +24,11 @@ WAIT_S = 20.0
 JOURNALS = Path(__file__).parent / "journals"
 
 
-class Watched:
+class AnyWatched:
     """The store, and everything that it told."""
 
-    def __init__(self, store: SqliteStore) -> None:
-        self.store = store
+    def __init__(self, store: Any) -> None:
+        self.store: Any = store
         self.events: list[CallEvent] = []
         self.failing: list[bool] = []
         self.defects: list[UUID | None] = []
@@ -79,6 +80,12 @@ class Watched:
     def _on_defect(self, call_id: UUID | None, _error: BaseException) -> None:
         self.defects.append(call_id)
         self._told.set()
+
+
+class Watched(AnyWatched):
+    """One on a file."""
+
+    store: SqliteStore
 
 
 @asynccontextmanager

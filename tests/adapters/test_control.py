@@ -23,8 +23,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidecar.adapters.control import BATCH_MAX, ControlServer, ControlSocketError, user_name
 from sidecar.adapters.control_client import ControlClient, DaemonUnreachableError
+from sidecar.adapters.sockets.control import BATCH_MAX, ControlServer, user_name
+from sidecar.adapters.sockets.listening import ListenError
 from sidecar.adapters.sqlite.file import DataDir
 from sidecar.core.audit import Operator
 from sidecar.wire.control import REQUEST_BYTES_MAX, CommandError, ErrorCode, Method
@@ -61,7 +62,8 @@ class Greeter:
 
     def methods(self) -> dict[str, Method]:
         handlers = {"greet": self.greet, "refuse": self.refuse, "fail": self.fail, "wait": self.wait}
-        return {name: Method(Greeting, handle) for name, handle in handlers.items()}
+        methods = {name: Method(Greeting, handle) for name, handle in handlers.items()}
+        return {**methods, "wait_a_little": Method(Greeting, self.wait, 0.05)}
 
 
 @asynccontextmanager
@@ -222,6 +224,12 @@ async def test_a_method_that_takes_too_long_is_given_up(path: Path) -> None:
         assert "result" in await client.ask(request())
 
 
+async def test_a_method_may_have_a_time_of_its_own(path: Path) -> None:
+    async with served(path), wire(path) as client:
+        error = (await client.ask(request("wait_a_little")))["error"]
+        assert (error["code"], "within 0.05 s" in error["message"]) == (ErrorCode.TIMED_OUT, True)
+
+
 async def test_a_client_that_does_not_read_is_cut_off(path: Path) -> None:
     async with served(path, request_s_max=0.05):
         with socket.socket(socket.AF_UNIX) as deaf, select.epoll() as watch:
@@ -282,7 +290,7 @@ async def test_a_socket_left_behind_is_replaced(path: Path) -> None:
 
 async def test_the_socket_of_a_running_daemon_is_left_alone(path: Path) -> None:
     async with served(path):
-        with pytest.raises(ControlSocketError, match="already running"):
+        with pytest.raises(ListenError, match="already running"):
             async with served(path):
                 pass
         async with wire(path) as client:
@@ -290,10 +298,10 @@ async def test_the_socket_of_a_running_daemon_is_left_alone(path: Path) -> None:
 
 
 async def test_a_path_that_no_socket_can_have_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(ControlSocketError, match="shorter"):
+    with pytest.raises(ListenError, match="shorter"):
         async with served(tmp_path / ("x" * 120)):
             pass
-    with pytest.raises(ControlSocketError, match="writable"):
+    with pytest.raises(ListenError, match="writable"):
         async with served(tmp_path / "nowhere" / "control.sock"):
             pass
 
@@ -497,14 +505,15 @@ async def test_a_user_of_the_group_is_served_and_another_is_not(passable: Path) 
 def test_a_group_that_the_user_is_not_in_is_one_clear_error(passable: Path) -> None:
     script = (
         "import asyncio, os; from pathlib import Path\n"
-        "from sidecar.adapters.control import ControlServer, ControlSocketError\n"
+        "from sidecar.adapters.sockets.control import ControlServer\n"
+        "from sidecar.adapters.sockets.listening import ListenError\n"
         "from sidecar.adapters.sqlite.file import DataDir, StoreError\n"
         f"path = Path({str(passable)!r})\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "async def serve():\n"
         "    async with ControlServer(path / 'c.sock', {}, group=54321).serving(): pass\n"
         "try: asyncio.run(serve())\n"
-        "except* ControlSocketError as group: print(group.exceptions[0])\n"
+        "except* ListenError as group: print(group.exceptions[0])\n"
         "try: DataDir(path / 'data', passed_by=54321)\n"
         "except StoreError as error: print(error)\n"
         "print(os.listdir(path))\n"

@@ -1,10 +1,9 @@
-"""Many calls on one balance, on a real file: at once, with extensions and top-ups between, over seeds."""
+"""Many calls on one balance, on each engine: at once, with extensions and top-ups between, over seeds."""
 
 from __future__ import annotations
 
 import random
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -12,7 +11,7 @@ from msgspec.structs import replace
 from sidecar.core.call import Call
 from sidecar.core.events import Admitted, CreditRefused, GrantExtended
 from sidecar.core.terms import Money
-from tests.adapters.sqlite_stores import Watched, asked, opened
+from tests.adapters.sqlite_stores import AnyWatched
 from tests.adapters.store_calls import (
     admitted,
     answered,
@@ -23,13 +22,14 @@ from tests.adapters.store_calls import (
     first_slice,
     terms_of,
 )
+from tests.adapters.stores import Stores
 
 SLICE_S = 10
 SLICE = Decimal("0.0119")  # of it, with its tax
 CALLS = 100
 
 
-def granted(watched: Watched) -> dict[int, Call]:
+def granted(watched: AnyWatched) -> dict[int, Call]:
     """The calls that were admitted, with what each was last told."""
     calls: dict[int, Call] = {}
     numbers = {call_id(number): number for number in range(1, 1_001)}
@@ -41,15 +41,15 @@ def granted(watched: Watched) -> dict[int, Call]:
     return calls
 
 
-async def topped_up(watched: Watched, amount: Decimal, reference: str) -> None:
+async def topped_up(watched: AnyWatched, amount: Decimal, reference: str) -> None:
     await watched.store.accounts.top_up("acme", Money(amount, "EUR"), reference)
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_a_hundred_calls_at_once_on_credit_for_ten_overspend_nothing(tmp_path: Path, seed: int) -> None:
+async def test_a_hundred_calls_at_once_on_credit_for_ten_overspend_nothing(stores: Stores, seed: int) -> None:
     chance = random.Random(seed)
     paid = 10 * SLICE
-    async with opened(tmp_path) as watched:
+    async with stores.opened() as watched:
         await watched.store.accounts.create(terms_of("acme"))
         await topped_up(watched, paid, "first")
         calls = [admitted(number, prepaid=True) for number in range(1, CALLS + 1)]
@@ -79,16 +79,16 @@ async def test_a_hundred_calls_at_once_on_credit_for_ten_overspend_nothing(tmp_p
         watched.submit(*(ending(ended(answered(call), 1_000_000)) for call in granted(watched).values()))
         await watched.written()
         await watched.proved()
-    rows = [Decimal(str(balance)) for (balance,) in asked(tmp_path, "SELECT balance FROM ledger")]
+    rows = [Decimal(str(balance)) for (balance,) in stores.asked("SELECT balance FROM ledger ORDER BY entry")]
     assert min(rows) >= 0
-    charged = asked(tmp_path, "SELECT amount FROM ledger WHERE kind = 'charge'")
+    charged = stores.asked("SELECT amount FROM ledger WHERE kind = 'charge'")
     left = paid + sum(Decimal(str(amount)) for (amount,) in charged)
     assert rows[-1] == left >= 0
-    assert asked(tmp_path, "SELECT count(*) FROM open_calls") == [(0,)]
+    assert stores.asked("SELECT count(*) FROM open_calls") == [(0,)]
 
 
-async def test_a_thousand_calls_whose_balance_pays_for_all_are_all_admitted(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
+async def test_a_thousand_calls_whose_balance_pays_for_all_are_all_admitted(stores: Stores) -> None:
+    async with stores.opened() as watched:
         await watched.store.accounts.create(terms_of("acme"))
         await topped_up(watched, 1_000 * SLICE, "first")
         calls = [admitted(number, prepaid=True) for number in range(1, 1_001)]

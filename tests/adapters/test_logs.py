@@ -8,6 +8,9 @@ import json
 import logging
 import os
 import socket
+import subprocess
+import sys
+import threading
 import time
 import tty
 import warnings
@@ -21,10 +24,29 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.adapters.logs import LINE_BYTES_MAX, LineWriter, configure, ready
+from sidecar.adapters.logs import (
+    LINE_BYTES_MAX,
+    Journal,
+    LineWriter,
+    LogError,
+    configure,
+    ready,
+    stderr_is_journal,
+)
 
 WALL_NS = 1_790_000_000_123_456_789
 NUMBER = "+4915112345678"
+# File systems of our own, whoever we are.
+NAMESPACE = (
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
 MASKED = "+4915112****78"
 
 
@@ -34,7 +56,7 @@ class Log:
     def __init__(self, path: Path, level: str = "info") -> None:
         self._path = path
         self._file = path.open("wb", buffering=0)
-        self.writer = configure(level, fd=self._file.fileno(), wall_ns=lambda: WALL_NS, cache=False)
+        self.writer = configure(level, to=self._file.fileno(), wall_ns=lambda: WALL_NS, cache=False)
         self.log = structlog.get_logger("sidecar.test")
 
     @property
@@ -150,7 +172,7 @@ def test_text_from_the_network_stays_inside_its_line(out: Log, text: str) -> Non
 def test_no_text_breaks_a_line_or_leaks_a_number(text: str, raw: bytes, digits: str) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        writer = configure("info", fd=ours.fileno(), cache=False)
+        writer = configure("info", to=ours.fileno(), cache=False)
         structlog.get_logger().info("event", text=text, raw=raw, digits=digits, both=[digits + text])
         line = theirs.recv(2 * LINE_BYTES_MAX)
         writer.close()
@@ -339,3 +361,168 @@ def test_a_reader_that_had_gone_before_the_start_is_no_error_either() -> None:
     writer.write(numbered(1))
     writer.close()
     os.close(fd)
+
+
+# --- a file that is rotated ---------------------------------------------------------------------------------
+
+
+def test_a_file_that_was_moved_away_is_opened_anew_and_no_line_is_lost_or_torn(tmp_path: Path) -> None:
+    path = tmp_path / "sidecar.log"
+    writer = LineWriter(path)
+    done = threading.Event()
+
+    def write_all() -> None:
+        for number in range(20_000):
+            writer.write(numbered(number))
+        done.set()
+
+    thread = threading.Thread(target=write_all)
+    thread.start()
+    rotated: list[Path] = []
+    while not done.is_set():
+        rotated.append(path.rename(tmp_path / f"sidecar.log.{len(rotated):05d}"))
+        writer.reopen()
+    thread.join()
+    writer.close()
+    assert len(rotated) > 1
+    assert b"".join(one.read_bytes() for one in (*rotated, path)) == b"".join(map(numbered, range(20_000)))
+
+
+def test_where_it_cannot_be_opened_anew_the_log_goes_on_where_it_went(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    writer = LineWriter(folder / "sidecar.log")
+    folder.rename(tmp_path / "away")
+    with pytest.raises(LogError, match=r"log\.file .*/log/sidecar\.log cannot be opened: No such file"):
+        writer.reopen()
+    writer.write(numbered(1))
+    writer.close()
+    assert (tmp_path / "away" / "sidecar.log").read_bytes() == numbered(1)
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/no/such/folder/sidecar.log"])
+def test_what_is_no_file_is_refused(path: str) -> None:
+    with pytest.raises(LogError, match=path):
+        LineWriter(Path(path))
+
+
+FULL_DISK = """
+import os, sys
+from pathlib import Path
+from sidecar.adapters.logs import LineWriter
+os.system("mount -t tmpfs -o size=64k tmpfs " + sys.argv[1]) == 0 or sys.exit("no file system")
+numbered = lambda number: b"%06d " % number + b"x" * 992 + b"\\n"
+path = Path(sys.argv[1], "log")
+writer = LineWriter(path, buffer_bytes_max=100_000)
+for number in range(500):
+    writer.write(numbered(number))
+assert writer.lost > 300, writer.lost
+for number in range(500, 505):  # there is room again
+    sys.stdout.buffer.write(path.read_bytes())
+    os.truncate(path, 0)
+    writer.write(numbered(number))
+sys.stdout.buffer.write(path.read_bytes())
+"""
+
+
+def test_a_full_disk_holds_nothing_up_and_what_had_no_room_is_written_or_counted(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*NAMESPACE, sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    expected = 0
+    for line in done.stdout.splitlines(keepends=True):
+        if line.startswith(b"{"):
+            expected += json.loads(line)["count"]
+        else:
+            assert line == numbered(expected)
+            expected += 1
+    assert expected == 505
+
+
+# --- systemd's journal --------------------------------------------------------------------------------------
+
+# A journald of our own, which takes /run for itself and ends with its namespace.
+JOURNALD = """
+mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal /run/log/journal || exit 1
+/lib/systemd/systemd-journald 2>&1 &
+until [ -S /run/systemd/journal/socket ]; do kill -0 $! || exit 1; done
+"$@" || exit 1
+journalctl --sync; SYSTEMD_COLORS=0 exec journalctl -D /run/log/journal -o json SYSLOG_IDENTIFIER=sidecar
+"""
+LINES = """
+import structlog
+from sidecar.adapters.logs import Journal, configure
+writer = configure("info", to=Journal())
+log = structlog.get_logger("sidecar.test")
+log.info("call_ended", call_id="0198", talk_ms=61000, glare=False, text='a "b"\\nPRIORITY=0', nested={"a": 1})
+try:
+    raise RuntimeError("no")
+except RuntimeError:
+    log.exception("promise_broken")
+log.warning("odd", bad="\\udcff", number="+4915112345678")
+assert writer.lost == 0
+"""
+
+
+def test_a_real_journald_has_each_field_of_each_line() -> None:
+    done = subprocess.run(
+        [*NAMESPACE, "sh", "-c", JOURNALD, "sh", sys.executable, "-c", LINES],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    ended, broken, odd = (json.loads(line) for line in done.stdout.splitlines())
+    assert ended["PRIORITY"] == "6"
+    assert ended["SIDECAR_EVENT"] == "call_ended"
+    assert ended["SIDECAR_LOGGER"] == "sidecar.test"
+    assert (ended["SIDECAR_CALL_ID"], ended["SIDECAR_TALK_MS"], ended["SIDECAR_GLARE"]) == (
+        "0198",
+        "61000",
+        "false",
+    )
+    assert ended["SIDECAR_TEXT"] == 'a "b"\nPRIORITY=0'
+    assert "SIDECAR_NESTED" not in ended
+    assert json.loads(ended["MESSAGE"])["nested"] == {"a": 1}
+    assert (broken["PRIORITY"], broken["SIDECAR_EVENT"]) == ("3", "promise_broken")
+    assert broken["SIDECAR_EXCEPTION"].endswith("RuntimeError: no\n")
+    assert (odd["PRIORITY"], odd["SIDECAR_NUMBER"]) == ("4", MASKED)
+
+
+def test_a_journal_that_does_not_read_holds_nothing_up_and_is_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    reader = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    reader.bind(str(path))
+    writer = LineWriter(Journal(path), buffer_bytes_max=100_000)
+    for number in range(500):
+        writer.write(b'{"event":"%d"}\n' % number + b"")
+    taken = b""
+    while b"SIDECAR_EVENT=499\n" not in taken:
+        try:
+            taken += reader.recv(10_000)
+        except BlockingIOError:
+            writer.write(b'{"event":"more"}\n')
+    assert [b"SIDECAR_EVENT=%d\n" % number in taken for number in range(500)] == [True] * 500
+    assert writer.lost == 0
+    reader.close()
+    path.unlink()
+    writer.write(b'{"event":"nobody"}\n')
+    lost = writer.lost
+    assert lost >= 1
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as again:
+        again.bind(str(path))
+        writer.write(b'{"event":"back"}\n')
+        again.setblocking(False)
+        assert b"SIDECAR_EVENT=back\n" in again.recv(10_000)
+    assert writer.lost == lost
+    writer.close()
+
+
+def test_stderr_is_the_journal_where_systemd_says_so_and_nobody_has_redirected_it() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        end = os.fstat(ours.fileno())
+        environ = {"JOURNAL_STREAM": f"{end.st_dev}:{end.st_ino}"}
+        assert stderr_is_journal(environ, ours.fileno())
+        assert not stderr_is_journal(environ, theirs.fileno())
+        assert not stderr_is_journal({}, ours.fileno())

@@ -12,7 +12,9 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.adapters.metrics import WAIVED_ACCOUNTS_MAX, Metrics, MetricsError
+from sidecar.adapters.metrics import WAIVED_ACCOUNTS_MAX, Metrics
+from sidecar.adapters.sockets.listening import ListenError
+from sidecar.adapters.sockets.pages import PageServer
 from sidecar.core.call import Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.gateway_health import Health
@@ -30,7 +32,8 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 class Page:
     def __init__(self) -> None:
         self.metrics = Metrics(wall_ns=lambda: WALL_NS)
-        self.port = self.metrics.serve("127.0.0.1", 0)
+        self.server = PageServer({"/metrics": self.metrics.page})
+        self.port = self.server.start("127.0.0.1", 0)
 
     @property
     def text(self) -> str:
@@ -50,7 +53,7 @@ class Page:
 def page() -> Iterator[Page]:
     page = Page()
     yield page
-    page.metrics.close()
+    page.server.close()
 
 
 def caller_hung_up() -> Cdr:
@@ -129,6 +132,18 @@ def test_what_is_not_charged_is_told_by_account_and_of_a_bounded_number_of_them(
     for account, calls in (("a0", 1), (f"a{WAIVED_ACCOUNTS_MAX - 1}", 1), ("*", 3)):
         waived = page.value("sidecar_waived_money_total", account=account, currency="EUR")
         assert waived == pytest.approx(calls * total), account
+
+
+def test_each_attempt_is_counted_for_its_gateway_and_the_answer_for_the_last(page: Page) -> None:
+    cdr = credit_used_up()
+    (attempt, *_) = cdr.attempts
+    first = replace(attempt, gateway="cheap")
+    page.metrics.call_ended(replace(cdr, attempts=(first, first, replace(attempt, gateway="dear"))))
+    page.metrics.call_ended(replace(cdr, attempts=(first,), b_answered_at=None))
+    assert page.value("sidecar_gateway_calls_total", gateway="cheap") == 3
+    assert page.value("sidecar_gateway_calls_total", gateway="dear") == 1
+    assert page.value("sidecar_gateway_calls_answered_total", gateway="dear") == 1
+    assert not page.value("sidecar_gateway_calls_answered_total", gateway="cheap")
 
 
 def test_refusals_commits_and_defects_are_counted(page: Page) -> None:
@@ -220,22 +235,22 @@ def test_a_port_in_use_is_named_with_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
-            MetricsError, match=rf"metrics\.listen 127\.0\.0\.1:{port} is in use.*another port"
+            ListenError, match=rf"metrics\.listen 127\.0\.0\.1:{port} is in use.*another port"
         ):
-            Metrics().serve("127.0.0.1", port)
+            PageServer({}).start("127.0.0.1", port)
 
 
 def test_an_address_that_is_not_ours_is_named() -> None:
-    with pytest.raises(MetricsError, match=r"192\.0\.2\.1:9494"):
-        Metrics().serve("192.0.2.1", 9494)
+    with pytest.raises(ListenError, match=r"192\.0\.2\.1:9494"):
+        PageServer({}).start("192.0.2.1", 9494)
 
 
 def test_closing_frees_the_port_and_ends_the_thread() -> None:
     threads = threading.active_count()
-    metrics = Metrics()
-    port = metrics.serve("127.0.0.1", 0)
-    metrics.close()
-    metrics.close()
+    server = PageServer({})
+    port = server.start("127.0.0.1", 0)
+    server.close()
+    server.close()
     assert threading.active_count() == threads
     with socket.create_server(("127.0.0.1", port)):
         pass

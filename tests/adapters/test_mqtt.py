@@ -22,7 +22,8 @@ import paho.mqtt.client as paho
 import pytest
 
 from sidecar.adapters.broker import EmbeddedBroker
-from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
+from sidecar.adapters.mqtt import MqttPublisher, MqttReplayDoor, MqttSettings
+from sidecar.adapters.mqtt.client import Client
 from sidecar.adapters.mqtt.packets import varint
 from sidecar.demo.children import free_ports
 from sidecar.ports import Link, LinkError, OutboxRow, OutboxState
@@ -83,6 +84,11 @@ async def loss_of(link: Link) -> LinkError:
         return await lost
 
 
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+    writer.close()
+
+
 def descriptors_open() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -98,12 +104,52 @@ def test_the_private_methods_that_we_override_are_those_of_the_pinned_versions()
         aiomqtt.Client._on_disconnect: ["self", "client", "userdata", "flags", "reason_code", "properties"],
         aiomqtt.Client._on_message: ["self", "client", "userdata", "message"],
         aiomqtt.Client._on_socket_register_write: ["self", "client", "userdata", "sock"],
+        aiomqtt.Client._wait_for: ["self", "fut", "timeout"],
         paho.Client.loop_read: ["self", "max_packets"],
         paho.Client._sock_recv: ["self", "bufsize"],
         paho.Client._handle_pubackcomp: ["self", "cmd"],
     }
     for method, expected in parameters.items():
         assert list(inspect.signature(method).parameters) == expected
+
+
+@pytest.mark.parametrize("at", ["_on_connect", "_on_subscribe"])
+async def test_a_stop_in_the_turn_in_which_the_broker_answers_is_not_lost(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio.wait_for would drop it before Python 3.12 (gh-86296): the node went on, and never ended."""
+    usual = getattr(Client, at)
+
+    def answered(*arguments: Any) -> None:
+        usual(*arguments)
+        task.cancel()
+
+    async def link() -> None:
+        async with MqttReplayDoor(mqtt_settings(broker), ["jane"]).connect():
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(Client, at, answered)
+    async with running_broker(tmp_path) as broker, asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(link(), name="link")
+    assert task.cancelled()
+
+
+async def test_a_stop_in_the_turn_in_which_the_broker_refuses_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual = Client._on_disconnect
+
+    def refused(*arguments: Any) -> None:
+        usual(*arguments)
+        task.cancel()
+
+    monkeypatch.setattr(Client, "_on_disconnect", refused)
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings = MqttSettings(host="127.0.0.1", port=port, node="n", status_topic=STATUS_TOPIC)
+        async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(connect_and_wait(MqttPublisher(settings, "epoch-1")), name="link")
+    assert task.cancelled()
 
 
 # --- reason codes and limits --------------------------------------------------------------------------------
@@ -356,11 +402,18 @@ async def test_the_status_is_retained_and_the_will_replaces_it(tmp_path: Path) -
                 await early.until(lambda: bool(early.messages))
                 assert early.messages[0].retain
                 assert early.statuses == [
-                    {"epoch": "epoch-1", "head_seq": 7, "published": 3, "commit": 9, "commit_hash": "0a"}
+                    {
+                        "epoch": "epoch-1",
+                        "boot_id": "",
+                        "head_seq": 7,
+                        "published": 3,
+                        "commit": 9,
+                        "commit_hash": "0a",
+                    }
                 ]
         async with Subscriber(broker.host, broker.port) as late:
             await late.until(lambda: bool(late.statuses) and "head_seq" not in late.statuses[-1])
-            assert late.statuses[-1] == {"epoch": "epoch-1"}
+            assert late.statuses[-1] == {"epoch": "epoch-1", "boot_id": ""}
 
 
 async def test_the_event_loop_rests_after_a_row_and_a_ping_of_the_same_turn(tmp_path: Path) -> None:

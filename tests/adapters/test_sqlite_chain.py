@@ -17,7 +17,9 @@ from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.sqlite.told import read_told
 from sidecar.core.audit import Change, Operator
 from sidecar.core.commands import EntryKind
+from sidecar.core.stored import StoredEntry
 from sidecar.core.terms import Detail, HangupOrigin, Money
+from sidecar.core.users import Role, User
 from tests.adapters.sqlite_stores import asked, opened
 from tests.adapters.store_calls import (
     NO_SERVER_RECORDS,
@@ -46,7 +48,9 @@ async def filled(data_dir: Path, calls: int = 6) -> None:
         refused = ended(admitted(101, "beta"), 500, Detail.OPERATOR, HangupOrigin.SERVER)
         for step in (admission(admitted(101, "beta")), ending(refused, NO_SERVER_RECORDS)):
             watched.submit(step)
-        await watched.store.audit.write(NOTE)
+        route = StoredEntry(table="routes", name="49", fields={"gateways": ["a"]}, operator="ann")
+        await watched.store.stored.keep([NOTE], entries=[route])
+        await watched.store.users.keep(User(name="vera", role=Role.VIEWER), NOTE)
         watched.submit(
             admission(admitted(201, "acme", prepaid=True)),
             admission(admitted(202, "beta")),
@@ -143,6 +147,8 @@ CHANGES: dict[str, tuple[str, str]] = {
     "an open call that is gone": ("DELETE FROM open_calls WHERE reserved IS NULL", "what changes"),
     "the terms of an account": ("UPDATE accounts SET prepaid = 0 WHERE name = 'acme'", "what changes"),
     "whose address it is": ("UPDATE account_addresses SET account = 'beta'", "what changes"),
+    "a route made by command": ("UPDATE stored_entries SET fields = '{}'", "what changes"),
+    "who may use the page": ("UPDATE users SET role = 'admin'", "what changes"),
     "the mark of the outbox": ("UPDATE store SET acknowledged_seq = head_seq", "the seal"),
 }
 
@@ -307,3 +313,14 @@ async def test_a_call_costs_less_than_a_hundred_bytes_more(tmp_path: Path) -> No
     [(pages,)] = asked(tmp_path, "SELECT sum(pgsize) FROM dbstat WHERE name = 'commits'")
     [(salts,)] = asked(tmp_path, "SELECT sum(length(salt) + 1) FROM cdr_bodies")
     assert (int(str(pages)) + int(str(salts))) / 400 < 100
+
+
+async def test_a_change_that_came_to_nothing_leaves_nothing_in_the_sum(tmp_path: Path) -> None:
+    user = User(name="ann", role=Role.ADMIN, password_hash="x", enabled=True)
+    async with opened(tmp_path) as watched:
+        with pytest.raises(AttributeError):
+            await watched.store.users.keep(user, "no change")  # type: ignore[arg-type]
+        watched.submit(*whole_call(1, "beta"))
+        await watched.written()
+        assert await watched.store.users.all() == ()
+    assert verified(tmp_path).wrong == []

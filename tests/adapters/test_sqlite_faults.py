@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.adapters.sqlite.file import FILE_NAME, verify
-from sidecar.adapters.sqlite.writer import STEPS_PER_COMMIT_MAX
+from sidecar.adapters.store.writer import STEPS_PER_COMMIT_MAX
 from sidecar.core.commands import EntryKind
 from sidecar.core.events import Admitted, AnswerRecorded, StepFailed
 from sidecar.core.terms import Money

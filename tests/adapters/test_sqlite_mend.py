@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.adapters.sqlite.mend import Mender
 from sidecar.adapters.sqlite.migrations import run_steps
-from sidecar.adapters.sqlite.rows import crc_of
+from sidecar.adapters.store.bodies import crc_of
 from sidecar.core.books import MovementKind
 from sidecar.core.records import cdr_of, sell_total
 from sidecar.wire.cdr_codec import encode
@@ -51,19 +51,25 @@ def booked(
     balance: str,
     account: str = "a",
     call: bytes | None = None,
+    currency: str = "EUR",
 ) -> None:
     file.execute(
-        "INSERT INTO ledger VALUES (?, 1, ?, 'EUR', ?, ?, ?, ?, NULL, NULL, 1, NULL, NULL)",
-        (entry, account, kind, amount, balance, call),
+        "INSERT INTO ledger VALUES (?, 1, ?, ?, ?, ?, ?, ?, NULL, NULL, 1, NULL, NULL)",
+        (entry, account, currency, kind, amount, balance, call),
     )
 
 
-def mended(file: apsw.Connection, **kept: str) -> list[tuple[int, str, str, str, str]]:
-    """(entry, account, kind, amount, balance) of all rows after it; the balances are those of the rows."""
-    Mender(file, 2).mend({(account, "EUR"): Decimal(amount) for account, amount in kept.items()})
+def mended(
+    file: apsw.Connection, *said: str, is_proven: bool = False, **kept: str
+) -> list[tuple[int, str, str, str, str]]:
+    """(entry, account, kind, amount, balance) of all rows after it; the balances are those of the rows.
+    `said`: all that people are told."""
+    balances = {(account, "EUR"): Decimal(amount) for account, amount in kept.items()}
+    told = Mender(file, 2, is_proven=is_proven).mend(balances)
+    assert not said or told == [*said]
     rows = list(file.execute("SELECT entry, account, kind, amount, balance FROM ledger ORDER BY entry"))
-    last = {account: balance for _, account, _, _, balance in rows}
-    assert dict(file.execute("SELECT account, amount FROM balances")) == last
+    last = dict(file.execute("SELECT account || currency, balance FROM ledger ORDER BY entry"))
+    assert dict(file.execute("SELECT account || currency, amount FROM balances")) == last
     return rows
 
 
@@ -71,7 +77,7 @@ def test_what_is_missing_before_a_row_takes_the_free_number_next_to_it(file: aps
     booked(file, 1, "top_up", "5", "5")
     booked(file, 4, "charge", "-1", "2")
     booked(file, 5, "charge", "-1", "6", "b")
-    assert mended(file) == [
+    assert mended(file, "a: movements of -2 EUR before entry 4", "b: movements of 7 EUR before entry 5") == [
         (1, "a", "top_up", "5", "5"),
         (2, "b", "suspense", "7", "7"),
         (3, "a", "suspense", "-2", "3"),
@@ -80,12 +86,18 @@ def test_what_is_missing_before_a_row_takes_the_free_number_next_to_it(file: aps
     ]
 
 
+def test_the_first_number_of_all_may_be_the_free_one(file: apsw.Connection) -> None:
+    booked(file, 2, "top_up", "5", "5")
+    booked(file, 3, "charge", "-1", "6", "b")
+    assert mended(file)[0] == (1, "b", "suspense", "7", "7")
+
+
 def test_a_row_before_which_none_is_missing_is_wrong_itself_and_the_balance_is_in_suspense(
     file: apsw.Connection,
 ) -> None:
     booked(file, 1, "top_up", "3", "5")
     booked(file, 2, "charge", "-1", "4")
-    assert mended(file) == [
+    assert mended(file, "a: the balance in EUR is not known to be right: entry 1 is wrong") == [
         (1, "a", "top_up", "3", "5"),
         (2, "a", "charge", "-1", "4"),
         (3, "a", "suspense", "0", "4"),
@@ -94,7 +106,8 @@ def test_a_row_before_which_none_is_missing_is_wrong_itself_and_the_balance_is_i
 
 def test_what_is_missing_at_the_end_is_what_the_balance_says(file: apsw.Connection) -> None:
     booked(file, 1, "top_up", "5", "5")
-    rows = mended(file, a="4.5", b="2")
+    said = ("a: movements of -0.5 EUR at the end", "b: movements of 2 EUR at the end")
+    rows = mended(file, *said, a="4.5", b="2")
     assert rows[1:] == [(2, "a", "suspense", "-0.5", "4.5"), (3, "b", "suspense", "2", "2")]
 
 
@@ -119,14 +132,30 @@ def test_a_call_that_anything_is_left_of_had_its_reservation_back(file: apsw.Con
     booked(file, 1, "top_up", "5", "5")
     booked(file, 2, MovementKind.RESERVE, "-3", "2", call=CALL)
     file.execute(known, (CALL,))
-    rows = [row for row in mended(file) if row[1] == "a"]
+    rows = [row for row in mended(file, f"a: release of 3 EUR, call {UUID(bytes=CALL)}") if row[1] == "a"]
     assert [row[2:] for row in rows[2:]] == [("release", "3", "5"), ("suspense", "-3", "2")]
 
 
-def test_the_reservation_of_a_call_that_nothing_is_left_of_is_in_suspense(file: apsw.Connection) -> None:
+@pytest.mark.parametrize("is_proven", [False, True])
+def test_the_reservation_of_a_call_that_nothing_is_left_of_is_in_suspense(
+    file: apsw.Connection, is_proven: bool
+) -> None:
+    booked(file, 1, "top_up", "5", "5")
+    booked(file, 2, MovementKind.RESERVE, "-0.3", "4.7", call=CALL)
+    said = f"a: release of 0.3 EUR, call {UUID(bytes=CALL)}, which is lost"
+    assert mended(file, said, is_proven=is_proven)[2:] == [
+        (3, "a", "release", "0.3", "5.0"),
+        (4, "a", "suspense", "-0.3", "4.7"),
+    ]
+
+
+def test_what_an_open_call_holds_is_what_a_proven_ledger_says(file: apsw.Connection) -> None:
     booked(file, 1, "top_up", "5", "5")
     booked(file, 2, MovementKind.RESERVE, "-3", "2", call=CALL)
-    assert mended(file)[2:] == [(3, "a", "release", "3", "5"), (4, "a", "suspense", "-3", "2")]
+    file.execute(KNOWN_BY["open"], (CALL,))
+    said = f"a: call {UUID(bytes=CALL)} holds 3 EUR"
+    assert len(mended(file, said, is_proven=True)) == 2
+    assert file.execute("SELECT currency, reserved FROM open_calls").fetchall() == [("EUR", "3")]
 
 
 def test_where_rows_could_not_be_read_an_account_without_a_balance_is_in_suspense(
@@ -135,14 +164,16 @@ def test_where_rows_could_not_be_read_an_account_without_a_balance_is_in_suspens
     booked(file, 1, "top_up", "5", "5")
     booked(file, 2, "top_up", "5", "5", "b")
     file.execute("INSERT INTO accounts VALUES ('c', 1, 'EUR', 1, 1, NULL)")
-    Mender(file, 2).mend({("a", "EUR"): Decimal(5)}, may_lack_end=True)
+    said = Mender(file, 2).mend({("a", "EUR"): Decimal(5)}, may_lack_end=True)
+    assert said == [
+        f"{name}: the balance in EUR is not known to be right: its end may be missing" for name in "bc"
+    ]
     rows = list(file.execute("SELECT account, kind, amount, balance FROM ledger WHERE entry > 2"))
     assert rows == [("b", "suspense", "0", "5"), ("c", "suspense", "0", "0")]
 
 
-def test_the_charge_that_a_record_says_is_written_again_and_the_balance_had_it(
-    file: apsw.Connection,
-) -> None:
+def recorded(file: apsw.Connection) -> tuple[bytes, Decimal]:
+    """The record of a call of account acme; its id, and what it cost (EUR)."""
     cdr = cdr_of(ended(answered(admitted())), POLICY)
     body = encode(cdr)
     file.execute(
@@ -150,15 +181,28 @@ def test_the_charge_that_a_record_says_is_written_again_and_the_balance_had_it(
         " body, crc) VALUES (1, ?, 0, 'acme', 'caller', 'bye', '1', '2', 0, ?, ?)",
         (cdr.call_id.bytes, body, crc_of(body)),
     )
-    booked(file, 1, "top_up", "5", "5", "acme")
     total = sell_total(cdr)
     assert total is not None
+    return cdr.call_id.bytes, total.amount
+
+
+def test_the_charge_that_a_record_says_is_written_again_and_the_balance_had_it(
+    file: apsw.Connection,
+) -> None:
+    _, cost = recorded(file)
+    booked(file, 1, "top_up", "5", "5", "acme")
     rows = mended(file)[1:]
-    assert [(row[2], Decimal(row[3])) for row in rows] == [
-        ("charge", -total.amount),
-        ("suspense", total.amount),
-    ]
+    assert [(row[2], Decimal(row[3])) for row in rows] == [("charge", -cost), ("suspense", cost)]
     assert Decimal(rows[-1][4]) == 5
+
+
+def test_a_charge_in_a_currency_of_which_the_record_says_nothing_is_in_suspense(
+    file: apsw.Connection,
+) -> None:
+    call, cost = recorded(file)
+    booked(file, 1, "charge", f"-{cost}", f"-{cost}", "acme", call)
+    booked(file, 2, "charge", "-1", "-1", "acme", call, "USD")
+    assert mended(file)[2:] == [(3, "acme", "charge", "1", "0"), (4, "acme", "suspense", "-1", "-1")]
 
 
 def test_an_account_without_movements_has_a_balance_of_0(file: apsw.Connection) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from sidecar.adapters.sqlite.pacing import COMPANY_MS_MAX
+from sidecar.adapters.store.pacing import COMPANY_MS_MAX
 from sidecar.core.commands import EntryKind, StoreCommand
 from sidecar.core.records import cdr_of
 from sidecar.core.terms import Money

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.adapters.sqlite.packing import packed, unpacked
-from sidecar.adapters.sqlite.rows import DamagedError, crc_of, sound
+from sidecar.adapters.store.bodies import DamagedError, crc_of, sound
+from sidecar.adapters.store.packing import packed, unpacked
 from sidecar.core.records import cdr_of
 from sidecar.wire.cdr_codec import encode
 from tests.adapters.sqlite_stores import asked, opened

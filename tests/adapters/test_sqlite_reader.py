@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Publish
+from sidecar.core.found_by import key_of
 from sidecar.core.records import cdr_of, utc
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason
 from sidecar.ports import RecordFilter
@@ -153,3 +156,67 @@ async def test_the_columns_that_are_searched_say_what_the_record_says(tmp_path: 
     numbers = (kept.caller.received, kept.callee.received, str(kept.callee.billed))
     assert suppressed == (0, "acme", "server", "admin", "operator", "gw1", *numbers, ended_us[1])
     assert len({*numbers}) == 3
+
+
+def on_the_wire(cdr: Cdr, number: int) -> Cdr:
+    """With names of its own on both legs."""
+    leg = replace(
+        cdr.leg_a, sip_call_id=f"a{number}@caller", local_tag=f"at{number}", remote_tag=f"af{number}"
+    )
+    other = replace(leg, sip_call_id=f"b{number}@us", local_tag=f"bf{number}", remote_tag=f"bt{number}")
+    return replace(
+        cdr, leg_a=leg, leg_b=other, session_id=f"{number:032x};remote={number + 0xABC0:032X}", revision=0
+    )
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        RecordFilter(sip_call_id="a7@caller"),
+        RecordFilter(sip_call_id="b7@us"),
+        RecordFilter(tag="at7"),
+        RecordFilter(tag="bt7", sip_call_id="b7@us"),
+        RecordFilter(session_id=f"{7:032X}"),
+        RecordFilter(session_id=f"{7 + 0xABC0:032x};remote={7:032x}"),
+    ],
+)
+@pytest.mark.parametrize("before", [False, True])
+async def test_a_record_is_found_by_its_names_on_the_wire(
+    tmp_path: Path, wanted: RecordFilter, before: bool
+) -> None:
+    """Also one that was written before there were columns for them, a page of a few at a time."""
+    async with opened(tmp_path) as watched:
+        for number in range(1, 10):
+            watched.submit((Publish(cdr=on_the_wire(record(number), number)),))
+        await watched.written()
+        if before:
+            with sqlite3.connect(tmp_path / FILE_NAME) as journal:
+                journal.execute("UPDATE cdrs SET found_by = NULL")
+            journal.close()
+        page = await watched.store.records.search(wanted)
+        assert [cdr.call_id for cdr in page.records] == [call_id(7)]
+        assert not (await watched.store.records.search(replace(wanted, account="other"))).records
+
+
+async def test_names_that_share_their_bytes_are_told_apart(tmp_path: Path) -> None:
+    assert key_of("plumless") == key_of("buckeroo")  # CRC-32
+    async with opened(tmp_path) as watched:
+        for number, name in enumerate(("plumless", "buckeroo"), 1):
+            cdr = record(number)
+            watched.submit((Publish(cdr=replace(cdr, leg_a=replace(cdr.leg_a, sip_call_id=name))),))
+        await watched.written()
+        page = await watched.store.records.search(RecordFilter(sip_call_id="plumless"))
+        assert [cdr.call_id for cdr in page.records] == [call_id(1)]
+
+
+async def test_a_name_is_looked_up_in_an_index_alone(tmp_path: Path) -> None:
+    async with opened(tmp_path):
+        plan = str(
+            asked(
+                tmp_path,
+                "EXPLAIN QUERY PLAN SELECT ended_us, seq FROM cdrs WHERE ended_us >= 5 AND"
+                " (found_by IS NULL OR instr(found_by, 'abc')) ORDER BY ended_us DESC, seq DESC LIMIT 9",
+            )
+        )
+    assert "USING COVERING INDEX cdrs_by_end (ended_us>?)" in plan
+    assert "TEMP B-TREE" not in plan

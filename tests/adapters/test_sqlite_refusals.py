@@ -36,6 +36,7 @@ async def test_the_last_count_is_found_and_goes_with_its_record_however_often_it
     async with opened(tmp_path, boot_id="b2") as watched:
         found = watched.store.found_refusals()
         assert [one.refused_count for one in found] == [7, 5]
+        assert [one.message_id for one in found] == [held(1, 7).message_id, held(2, 5).message_id]
         watched.submit(*((Publish(cdr=one),) for one in found))
         watched.submit(*((Publish(cdr=one),) for one in found))
         # As a crash between the record and the removal would leave it.

@@ -30,7 +30,7 @@ from tests.adapters.store_calls import (
     ending,
     whole_call,
 )
-from tests.adapters.test_sqlite_store import euros, with_balance
+from tests.adapters.test_store import euros, with_balance
 
 NO_CDR = replace(POLICY, flags=RecordFlags(no_cdr_numbers=frozenset({"49*"})))
 

@@ -13,6 +13,7 @@ import pytest
 
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.page_one import KEPT_NAME
+from sidecar.adapters.store.store import StoreError
 from sidecar.core.audit import Change, Operator
 from sidecar.core.cdr import Cdr
 from sidecar.core.suspense import SuspenseDecision as Decision
@@ -181,11 +182,15 @@ async def test_of_a_journal_that_cannot_be_read_at_all_no_prepaid_balance_is_tak
         store = watched.store
         assert store.salvage is not None
         assert store.salvage.may_lack_accounts
+        assert store.salvage.lost_seqs == CALLS
         wanted = [(terms_of(name, prepaid=name != "c"), None) for name in "abc"]
         await store.accounts.take_over(wanted, suspect=True)
         await store.accounts.take_over(wanted, suspect=True)
         found = await store.suspense.suspended()
         assert [(one.account, one.amount) for one in found] == [("a", Decimal(0)), ("b", Decimal(0))]
+        watched.submit(*whole_call(9_999, "c"))
+        await watched.written()
+        assert [*await records(watched)] == [CALLS + 1]  # the file beside it knows how far it went
 
 
 async def test_a_lost_page_of_open_calls_leaves_their_reservations_to_a_person(tmp_path: Path) -> None:
@@ -257,22 +262,50 @@ async def test_a_file_that_is_something_else_is_set_aside(tmp_path: Path) -> Non
     assert (tmp_path / f"{FILE_NAME}.damaged-2").exists()
 
 
+def half_a_copy(folder: Path) -> dict[str, bytes]:
+    """Of a file of its own and its WAL, which would be read with any file that it lies beside."""
+    connection = apsw.Connection(str(folder / "half"))
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("CREATE TABLE half_a_copy (a)")
+    parts = {suffix: (folder / f"half{suffix}").read_bytes() for suffix in ("", "-wal")}
+    connection.close()
+    (folder / "half").unlink()
+    return parts
+
+
 async def test_a_crash_while_rows_are_copied_begins_the_salvage_anew(tmp_path: Path) -> None:
     before = await filled(tmp_path)
     overwritten(tmp_path, pages_of(tmp_path, "ledger")[2:3])
-    (tmp_path / f"{FILE_NAME}.salvaged").write_bytes(b"half a copy")
-    (tmp_path / f"{FILE_NAME}.salvaged-wal").write_bytes(b"and its log")
+    for suffix, content in half_a_copy(tmp_path).items():
+        (tmp_path / f"{FILE_NAME}.salvaged{suffix}").write_bytes(content)
     async with opened(tmp_path, boot_id="next") as watched:
         assert await proved(watched, before) == before
+    assert asked(tmp_path, "SELECT * FROM sqlite_schema WHERE name = 'half_a_copy'") == []
     found = [name for name in names(tmp_path) if not name.endswith(("-shm", "-wal"))]
     kept = ["journal.head", "journal.key", "journal.lock", "journal.schema"]
     aside = [f"{FILE_NAME}.damaged-1", f"{FILE_NAME}.damaged-1.report.json"]
     assert found == [FILE_NAME, *aside, *kept]
 
 
+async def test_a_report_that_cannot_be_written_ends_the_start_and_the_next_one_goes_on(
+    tmp_path: Path,
+) -> None:
+    before = await filled(tmp_path)
+    overwritten(tmp_path, pages_of(tmp_path, "ledger")[2:3])
+    report = tmp_path / f"{FILE_NAME}.damaged-1.report.json"
+    report.mkdir()
+    with pytest.raises(StoreError, match=r"damaged, and cannot be set aside \(Is a directory\)"):
+        async with opened(tmp_path, boot_id="next"):
+            pass
+    report.rmdir()
+    async with opened(tmp_path, boot_id="after") as watched:
+        assert (await records(watched)).keys() == before.keys()
+
+
 async def test_a_crash_before_the_copy_is_in_its_place_does_not_begin_an_empty_store(tmp_path: Path) -> None:
     before = await filled(tmp_path)
     (tmp_path / FILE_NAME).rename(tmp_path / f"{FILE_NAME}.salvaged")
+    (tmp_path / f"{FILE_NAME}-wal").write_bytes(half_a_copy(tmp_path)["-wal"])  # not yet set aside
     async with opened(tmp_path, boot_id="next") as watched:
         assert await records(watched) == before
 

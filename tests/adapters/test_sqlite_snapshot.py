@@ -11,9 +11,10 @@ import apsw
 import pytest
 from msgspec.structs import replace
 
-from sidecar.adapters.sqlite.file import FILE_NAME, StoreError
-from sidecar.adapters.sqlite.rows import DamagedError
+from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.snapshot import Snapshot
+from sidecar.adapters.store.bodies import DamagedError
+from sidecar.adapters.store.store import StoreError
 from sidecar.core.cdr import Cdr, message_id
 from sidecar.core.commands import Publish, Suppress
 from sidecar.core.terms import RevisionReason
@@ -123,7 +124,7 @@ async def test_records_are_found_by_their_charge(
 async def test_a_page_of_calls_by_charge_looks_at_so_many_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidecar.adapters.sqlite.reader.CHARGES_LOOKED_AT_MAX", 2)
+    monkeypatch.setattr("sidecar.adapters.sqlite.reader.LOOKED_AT_MAX", 2)
     async with opened(tmp_path) as watched:
         await filled(watched)
         wanted = RecordFilter(currency="EUR", charge_max=Decimal(0))

@@ -35,6 +35,11 @@ async def records(watched: Watched) -> dict[int | None, str]:
     return {cdr.seq: repr(cdr) for cdr in await watched.store.records.tail(0, 1_000)}
 
 
+def pair(file: Path) -> list[bytes]:
+    """A file and its WAL."""
+    return [file.with_name(f"{file.name}{suffix}").read_bytes() for suffix in ("", "-wal")]
+
+
 def flipped(data_dir: Path, at: int, bit: int = 0) -> None:
     body = bytearray((data_dir / WAL).read_bytes())
     body[at] ^= 1 << bit
@@ -58,8 +63,11 @@ async def test_a_flipped_bit_costs_no_more_than_the_page_that_it_is_in(tmp_path:
     data_dir, before = await killed(tmp_path)
     chance = random.Random(seed)
     flipped(data_dir, chance.randrange(HEADER_BYTES, (data_dir / WAL).stat().st_size - FRAME), seed)
+    damaged = pair(data_dir / FILE_NAME)
     async with opened(data_dir, boot_id="after") as watched:
         assert watched.store.salvage is not None
+        assert pair(watched.store.salvage.aside) == damaged  # as it was, for whoever wants to look
+        assert not [path.name for path in data_dir.iterdir() if ".reading" in path.name]
         assert "the WAL is damaged" in watched.store.salvage.cause
         after = await records(watched)
         assert after.items() <= before.items()

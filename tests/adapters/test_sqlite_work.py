@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 
 from sidecar.adapters.sqlite.batch import Batch
-from sidecar.adapters.sqlite.work import Job, Kept, Work, waiting_call
+from sidecar.adapters.store.work import Job, Kept, Work, waiting_call
 from sidecar.core.books import Outcome, OutcomeKind
-from sidecar.core.commands import EntryKind
+from sidecar.core.commands import EntryKind, Publish
 from sidecar.ports import UnavailableError
 from tests.adapters.store_calls import admission, admitted, answered, call_id, ended, ending, entry, extension
 
 ATTEMPT, ESTABLISHED = EntryKind.ATTEMPT, EntryKind.ESTABLISHED
 
 
-def job(*, lasting: bool) -> Job:
+def job(**lasting: bool) -> Job:
     def done(_result: Any, _error: BaseException | None) -> None: ...
 
     def run(_batch: Batch) -> None: ...
 
-    return Job(run=run, done=done, lasting=lasting)
+    return Job(run=run, done=done, **lasting)
 
 
 def failed(number: int) -> Outcome:
@@ -59,7 +59,7 @@ def test_what_cannot_wait_fails_and_only_a_failed_admission_is_undone() -> None:
 
 
 def test_a_job_is_kept_where_it_lasts_and_fails_where_it_does_not() -> None:
-    kept, lasting, other = Kept(), job(lasting=True), job(lasting=False)
+    kept, lasting, other = Kept(), job(lasting=True), job()
     report = kept.take([lasting, other])
     assert kept.works == [lasting]
     [(found, error)] = report.jobs
@@ -82,6 +82,14 @@ def test_a_step_with_more_than_an_entry_is_kept_whole() -> None:
     kept = Kept()
     kept.take([entry(ATTEMPT, admitted(1)), both, both])
     assert kept.works == [entry(ATTEMPT, admitted(1)), both, both]
+
+
+def test_a_record_without_an_entry_is_kept_each_time() -> None:
+    record = ending(ended(answered(admitted(1))))
+    [publish] = [command for command in record if isinstance(command, Publish)]
+    kept = Kept()
+    kept.take([(publish,), (publish,)])
+    assert kept.works == [(publish,), (publish,)]
 
 
 def test_what_was_written_is_kept_no_longer_and_the_places_of_the_others_move_up() -> None:

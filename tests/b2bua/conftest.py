@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.b2bua.hook import TlsFiles
+from sidecar.b2bua.settings import TlsFiles
 from tests.b2bua.authority import Authority
 
 
@@ -25,6 +25,7 @@ def ours(tmp_path: Path, authority: Authority) -> TlsFiles:
     for name, file in zip(("pem", "key"), authority.sign("sidecar.example"), strict=True):
         copy = tmp_path / f"ours.{name}"
         copy.write_bytes(Path(file).read_bytes())
+        copy.chmod(0o600)
         copies.append(str(copy))
     return TlsFiles(certificate=copies[0], private_key=copies[1], ca=authority.certificate)
 

@@ -16,7 +16,7 @@ ROOMS = re.findall(
     admission_gate refused_before connections broken_streams second_reading
     early_dialogs dialog remote_party digest validity passports
     saved_invite message body assertions transaction deadline
-    defects context stall arrival tls_names settings gateway_servers tls_in_force peer_table
+    defects context capture stall arrival tls_names settings gateway_servers tls_in_force peer_table
     source_limit address sent_by stand_in text event_queue messagepack command_queue command_box command event
     memory tls_credentials terms declared counters
 """,

@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from msgspec.structs import replace
 
-from sidecar.b2bua.hook import BridgeHook, BridgeSettings, Listener, PeerGroup
+from sidecar.b2bua.hook import BridgeHook
+from sidecar.b2bua.settings import BridgeSettings, Listener, PeerGroup
 from sidecar.config import settings as declared
 from sidecar.core.commands import RelayAnswer, RelayFailure, Route, Snapshot, WireCommand
 from sidecar.core.events import (
@@ -23,7 +24,7 @@ from sidecar.core.events import (
     SnapshotTaken,
 )
 from sidecar.core.terms import TransportName
-from sidecar.wiring import bridge_limits
+from sidecar.wiring.bridge import bridge_limits
 from tests.b2bua.scripted_ua import PATIENCE_S, Message, ScriptedUA, bracketed, sip
 from tests.rig.addresses import own_network
 
@@ -86,7 +87,7 @@ class Rig:
         self.hook.on_events(self._take)
         self.on_event: Callable[[Event], Sequence[WireCommand]] | None = None
 
-    async def __aenter__(self) -> Rig:
+    async def __aenter__(self) -> Self:
         await self.hook.start()
         self.caller = await self.agent(2)
         self.gateway = await self.agent(3)
@@ -313,13 +314,17 @@ class Rig:
             while self.hook.stats()[counter] != value:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
-    async def answered_call(self) -> tuple[InviteReceived, Dialog, Dialog]:
-        """A call that talks: the dialog as the caller sees it, and as the gateway does."""
+    async def routed_call(self) -> tuple[Message, InviteReceived, Message]:
+        """A call that the gateway has not answered yet: the INVITE as sent, as told of, as it came out."""
         sent = self.invite()
         await self.caller.expect(100)
         invite = await self.event(InviteReceived)
         self.send(self.route(invite))
-        at_b = await self.gateway.expect("INVITE")
+        return sent, invite, await self.gateway.expect("INVITE")
+
+    async def answered_call(self) -> tuple[InviteReceived, Dialog, Dialog]:
+        """A call that talks: the dialog as the caller sees it, and as the gateway does."""
+        sent, invite, at_b = await self.routed_call()
         self.gateway.reply(at_b, 200, tag="to-b", body=ANSWER)
         held = await self.event(AnswerHeld)
         self.send(RelayAnswer(bridge_id=held.bridge_id))

@@ -7,7 +7,8 @@ import asyncio
 import msgspec
 import pytest
 
-from sidecar.b2bua.hook import BridgeHook, HookError, Listener
+from sidecar.b2bua.hook import BridgeHook, HookError
+from sidecar.b2bua.settings import Listener
 from sidecar.core.commands import Reject, RelayAnswer, RelayFailure
 from sidecar.core.events import AnswerDropped, AnswerHeld, InviteReceived, InviteRefused, RouteFailed
 from sidecar.core.terms import Detail, TransportName

@@ -185,11 +185,7 @@ async def test_a_text_that_is_cut_within_a_character_is_still_text() -> None:
 
 async def test_what_nobody_waits_for_comes_with_the_next_that_somebody_does() -> None:
     async with Rig(patience_ms=3_600_000) as rig:
-        sent = rig.invite()
-        await rig.caller.expect(100)
-        invite = await rig.event(InviteReceived)
-        rig.send(rig.route(invite))
-        at_b = await rig.gateway.expect("INVITE")
+        sent, invite, at_b = await rig.routed_call()
         rig.gateway.reply(at_b, 180, tag="to-b")
         await rig.caller.expect(180)
         await rig.settled(rig.caller)

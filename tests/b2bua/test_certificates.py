@@ -13,14 +13,15 @@ from typing import Any, Final
 import pytest
 from msgspec.structs import replace
 
-from sidecar import wiring
 from sidecar.b2bua.certificates import Certificates
-from sidecar.b2bua.hook import HookError, PeerGroup, TlsFiles
+from sidecar.b2bua.hook import HookError
+from sidecar.b2bua.settings import PeerGroup, TlsFiles
 from sidecar.config import report
 from sidecar.core.commands import RelayAnswer, WireCommand
 from sidecar.core.events import AnswerHeld, Event, InviteReceived
 from sidecar.core.terms import TransportName
 from sidecar.demo.children import DemoError
+from sidecar.wiring.files import inputs
 from tests.b2bua.authority import PROXY, TLS, VERSIONS, Authority, client, comes_from, refused_from, server
 from tests.b2bua.rig import ANSWER, Dialog, Rig
 from tests.b2bua.scripted_ua import ScriptedUA
@@ -29,10 +30,11 @@ from tests.rig.node import Node, until
 
 def write(file: str, text: str) -> None:
     Path(file).write_text(text)
+    Path(file).chmod(0o600)  # it may stand for a key
 
 
 def copy(of: str, to: str) -> None:
-    Path(to).write_bytes(Path(of).read_bytes())
+    write(to, Path(of).read_text())
 
 
 def put(pair: tuple[str, str], files: TlsFiles) -> None:
@@ -407,5 +409,5 @@ def checked(folder: Path, files: dict[str, str]) -> report.Report:
     profile = folder / "profile.toml"
     profile.write_text(TLS_PROFILE.format(**files))
     given = {"sip.profile": str(profile), "node.data_dir": str(folder / "data")}
-    found = report.check(wiring.inputs(given, {}, None))
+    found = report.check(inputs(given, {}, None))
     return replace(found, warnings=tuple(one for one in found.warnings if "tls" in one.key))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from sidecar.b2bua.hook import Credentials
+from sidecar.b2bua.settings import Credentials
 from sidecar.core.commands import RelayAnswer, RelayFailure
 from sidecar.core.events import AnswerHeld, InviteReceived, LegTerminated, RouteFailed
 from sidecar.core.terms import LegName, RouteFailure

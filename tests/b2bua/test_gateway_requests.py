@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from sidecar.b2bua.hook import Credentials, PeerGroup
+from sidecar.b2bua.settings import Credentials, PeerGroup
 from sidecar.core.commands import AskGateway
 from sidecar.core.events import MessageDropped, RequestEnded
 from sidecar.core.terms import RouteFailure, TransportName
@@ -185,6 +185,7 @@ async def test_an_answer_from_a_stranger_is_not_heard() -> None:
             stranger = await rig.agent(last)
             stranger.reply(asked, 200, tag="forged")
         await rig.counted("dropped_foreign", 2)
+        await rig.until(MessageDropped)
         assert {type(event) for event in rig.events} == {MessageDropped}
         rig.gateway.reply(asked, 503, "Retry-After: 30 (soon);duration=9", tag="x")
         event = await ended(rig, request)

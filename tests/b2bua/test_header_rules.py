@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.b2bua.hook import Credentials
+from sidecar.b2bua.settings import Credentials
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AckReceived, AnswerHeld, InviteReceived, RouteFailed
 from sidecar.core.terms import RouteFailure

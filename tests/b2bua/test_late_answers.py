@@ -29,11 +29,7 @@ async def hung_up_on(agent: ScriptedUA, invite: Message, tag: str) -> None:
 
 async def cancelled(rig: Rig) -> Message:
     """A call that its caller has given up, and whose callee has agreed."""
-    sent = rig.invite()
-    await rig.caller.expect(100)
-    invite = await rig.event(InviteReceived)
-    rig.send(rig.route(invite))
-    at_b = await rig.gateway.expect("INVITE")
+    sent, _, at_b = await rig.routed_call()
     rig.gateway.reply(at_b, 180, tag="one")
     await rig.caller.expect(180)
     rig.cancel(sent)
@@ -132,11 +128,7 @@ async def test_more_branches_than_anybody_has_are_not_answered() -> None:
 async def test_an_answer_of_a_gateway_that_had_failed_does_not_touch_the_call() -> None:
     async with Rig() as rig:
         second = await rig.agent(4)
-        sent = rig.invite()
-        await rig.caller.expect(100)
-        invite = await rig.event(InviteReceived)
-        rig.send(rig.route(invite))
-        at_b = await rig.gateway.expect("INVITE")
+        sent, invite, at_b = await rig.routed_call()
         rig.gateway.reply(at_b, 503, tag="one")
         await rig.gateway.expect("ACK")
         await rig.event(RouteFailed)
@@ -159,11 +151,7 @@ async def test_an_answer_of_a_gateway_that_had_failed_does_not_touch_the_call() 
 
 async def test_a_second_branch_that_answers_in_the_call_is_hung_up_on_and_the_call_goes_on() -> None:
     async with Rig() as rig:
-        sent = rig.invite()
-        await rig.caller.expect(100)
-        invite = await rig.event(InviteReceived)
-        rig.send(rig.route(invite))
-        at_b = await rig.gateway.expect("INVITE")
+        sent, invite, at_b = await rig.routed_call()
         rig.gateway.reply(at_b, 180, tag="two")
         await rig.caller.expect(180)
         rig.gateway.reply(at_b, 200, tag="one", body=ANSWER)  # not the branch that rang

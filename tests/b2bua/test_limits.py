@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.b2bua.hook import PeerGroup, TlsFiles
+from sidecar.b2bua.settings import PeerGroup, TlsFiles
 from sidecar.core.commands import Reject
 from sidecar.core.events import InviteReceived, InviteRefused
 from sidecar.core.terms import TransportName

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from sidecar.b2bua.hook import PeerGroup
+from sidecar.b2bua.settings import PeerGroup
 from sidecar.core.events import ByeReceived, InviteReceived
 from tests.b2bua.rig import Rig
 from tests.b2bua.scripted_ua import ScriptedUA

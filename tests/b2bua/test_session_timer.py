@@ -34,23 +34,24 @@ async def test_a_session_that_nobody_refreshes_ends_at_its_interval(name: str) -
 @pytest.mark.parametrize("who", ["caller", "callee"])
 async def test_a_refresh_of_either_side_begins_the_interval_anew(who: str, method: str) -> None:
     async with Rig() as rig:
-        a, b = await answered_call(rig, "Session-Expires: 1;refresher=uac")
-        began = time.monotonic()
+        a, b = await answered_call(rig, "Session-Expires: 2;refresher=uac")
         near, dialog, far = (rig.caller, a, rig.gateway) if who == "caller" else (rig.gateway, b, rig.caller)
-        await asyncio.sleep(0.6)
-        rig.in_dialog(near, method, dialog, near.contact(), "Session-Expires: 1;refresher=uac", cseq=5)
+        await asyncio.sleep(0.3)
+        rig.in_dialog(near, method, dialog, near.contact(), "Session-Expires: 2;refresher=uac", cseq=5)
         if method == "INVITE":
             await near.expect(100)
         asked = await far.expect(method)
-        assert asked["Session-Expires"].replace(" ", "") == "1;refresher=uac"
-        far.reply(asked, 200, "Session-Expires: 1;refresher=uac", "Require: timer")
-        assert (await near.expect(200))["Session-Expires"].startswith("1")
+        assert asked["Session-Expires"].replace(" ", "") == "2;refresher=uac"
+        far.reply(asked, 200, "Session-Expires: 2;refresher=uac", "Require: timer")
+        assert (await near.expect(200))["Session-Expires"].startswith("2")
         if method == "INVITE":
             rig.in_dialog(near, "ACK", dialog, cseq=5)
             await far.expect("ACK")
-        assert {(await rig.until(SessionRefreshed)).leg_name for _ in range(2)} == set(LegName)
-        assert (await rig.until(DeadlineReached)).kind is DeadlineKind.SESSION_TIMER
-        assert 1.2 <= time.monotonic() - began <= 2.0 + BUSY_S
+        refreshed = [await rig.until(SessionRefreshed) for _ in range(2)]
+        assert {one.leg_name for one in refreshed} == set(LegName)
+        reached = await rig.until(DeadlineReached)
+        assert reached.kind is DeadlineKind.SESSION_TIMER
+        assert reached.mono_ns - refreshed[0].mono_ns > 1.8e9  # that of the answer had 1.7 s left at the most
 
 
 async def test_a_refresh_that_is_refused_refreshes_nothing() -> None:
@@ -355,6 +356,7 @@ async def test_a_callee_that_refuses_update_is_refreshed_by_invite() -> None:
 @pytest.mark.parametrize("code", [408, 481, 491, 500, 503])
 async def test_a_refresh_that_fails_is_tried_again_and_ends_nothing(code: int) -> None:
     async with Rig(t1_ms=50) as rig:
+        rig.gateway.answers = frozenset({"OPTIONS"})  # by which a peer is asked that says 408 or 481
         await answered_call(rig, ALLOW, INSISTS, in_invite=())
         for _ in range(3):
             rig.gateway.reply(await rig.gateway.until("UPDATE"), code)

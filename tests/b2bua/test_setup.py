@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from sidecar.b2bua.hook import PeerGroup
+from sidecar.b2bua.settings import PeerGroup
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import (
     AckReceived,

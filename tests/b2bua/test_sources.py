@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from sidecar.b2bua.hook import BridgeHook, Listener, PeerGroup
+from sidecar.b2bua.hook import BridgeHook
+from sidecar.b2bua.settings import Listener, PeerGroup
 from sidecar.core.commands import RelayAnswer
 from sidecar.core.events import AckReceived, AnswerHeld, ByeReceived, InviteReceived, MessageDropped
 from sidecar.core.terms import LegName, TransportName

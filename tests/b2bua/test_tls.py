@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from sidecar.b2bua.hook import PeerGroup, TlsFiles
+from sidecar.b2bua.settings import PeerGroup, TlsFiles
 from sidecar.core.commands import RelayAnswer, SetServers
 from sidecar.core.events import AnswerHeld, InviteReceived, RouteFailed
 from sidecar.core.terms import LegName, RouteFailure, TransportName

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.b2bua.hook import PeerGroup
+from sidecar.b2bua.settings import PeerGroup
 from sidecar.core.commands import Reject, RelayAnswer
 from sidecar.core.events import AnswerHeld, CancelReceived, InviteReceived, LegTerminated, RouteFailed
 from tests.b2bua.rig import ANSWER, Dialog, Rig

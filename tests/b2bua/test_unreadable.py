@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from sidecar.b2bua.hook import Credentials
+from sidecar.b2bua.settings import Credentials
 from sidecar.core.commands import RelayAnswer, RelayFailure, WireCommand
 from sidecar.core.events import (
     AckReceived,

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from sidecar.demo.children import REPO, DemoError, leaves
-from tests.bench import credit, journal, places, process, report, rivals
+from tests.bench import beside, credit, journal, places, process, report, rivals
 from tests.bench.credit import Control, Extended
 from tests.bench.journal import Grown
 from tests.bench.load import Load
@@ -55,10 +55,11 @@ def load_of(rate: int, seconds: float) -> Load:
     return Load(rate=rate, calls=max(1, int(rate * seconds)), hold_ms=HOLD_MS)
 
 
-async def under_load(folder: Path, rates: list[int], seconds: float) -> list[Step]:
+async def under_load(folder: Path, rates: list[int], seconds: float, collector: str) -> list[Step]:
     """Step by step up, until one is too much."""
     found: list[Step] = []
-    async with product(folder) as node:
+    more = {"SIDECAR_HEP__COLLECTOR": collector} if collector else {}
+    async with product(folder, **more) as node:
         await node.place(WARM_UP)
         for rate in rates:
             found.append(await node.step(load_of(rate, seconds)))
@@ -145,8 +146,11 @@ async def measure(folder: Path, arguments: argparse.Namespace) -> Figures:
     if arguments.journal_records:
         grown = await with_a_journal(folder / "journal", arguments.journal_records, arguments.seconds)
         return Figures(settings=settings, grown=grown)
+    if arguments.beside:
+        found = await beside.beside(folder / "beside", BESIDE_RATE, arguments.beside)
+        return Figures(settings=settings, beside=found)
     began_s, stolen_s = time.monotonic(), process.stolen_s()
-    steps = await under_load(folder / "steps", arguments.rates, arguments.seconds)
+    steps = await under_load(folder / "steps", arguments.rates, arguments.seconds, arguments.hep)
     held = await with_calls_up(folder, arguments.up, arguments.seconds)
     control: Control | None = None
     extended: Extended | None = None
@@ -217,6 +221,20 @@ def parsed() -> argparse.Namespace:
         default=0,
         metavar="N",
         help="only this: the start and the cost of a call with N records in the journal (2700000: 6 GB)",
+    )
+    parser.add_argument(
+        "--beside",
+        type=int,
+        default=0,
+        metavar="N",
+        help="only this: calls beside an import of a million rates, and an export, a rerate, a backup and an"
+        " archive of N records",
+    )
+    parser.add_argument(
+        "--hep",
+        default="",
+        metavar="HOST:PORT",
+        help="copy every message there under load: what a call costs with and without (default: nowhere)",
     )
     parser.add_argument("--no-singles", action="store_true", help="leave out the parts alone")
     parser.add_argument(

@@ -7,7 +7,6 @@ five steps a call, ids that grow in time, the outbox acknowledged. 2.7 million a
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -37,14 +36,27 @@ class Grown(msgspec.Struct, frozen=True, kw_only=True):
     step: Step
 
 
-async def write(data: Path, node: str, records: int) -> None:
-    """Make the journal of a node that has carried so many calls, the last of them just now."""
-    store = SqliteStore.open(data, node=node, boot_id=BOOT_ID, clock=SystemClock())
-    began_ms = time.time_ns() // MS - records * 1000 // CALLS_PER_S
+class AgedClock(SystemClock):
+    """As it stood so long ago."""
+
+    def __init__(self, age_s: int) -> None:
+        self._age_ns = age_s * 1_000_000_000
+
+    def wall_ns(self) -> int:
+        return super().wall_ns() - self._age_ns
+
+
+async def write(data: Path, node: str, records: int, age_s: int = 0) -> None:
+    """The journal of a node that has carried so many calls, the last of them just now, or so long ago."""
+    clock = AgedClock(age_s)
+    # Its own for each time: ids are made of it.
+    store = SqliteStore.open(data, node=node, boot_id=f"{BOOT_ID}-{age_s}", clock=clock)
+    began_ms = clock.wall_ns() // MS - records * 1000 // CALLS_PER_S
     try:
         for start in range(0, records, PORTION):
             for number in range(start, min(records, start + PORTION)):
-                for step in _steps(number, node, began_ms + number * 1000 // CALLS_PER_S):
+                at_ms = began_ms + number * 1000 // CALLS_PER_S
+                for step in _steps(number, node, at_ms, f"{BOOT_ID}-{age_s}"):
                     store.submit(step)
             await store.outbox.acknowledge([], [])  # all that was submitted before is written
             rows = await store.outbox.pending(0, 2 * PORTION)
@@ -55,9 +67,9 @@ async def write(data: Path, node: str, records: int) -> None:
         await store.close()
 
 
-def _steps(number: int, node: str, at_ms: int) -> tuple[tuple[StoreCommand, ...], ...]:
+def _steps(number: int, node: str, at_ms: int, boot_id: str) -> tuple[tuple[StoreCommand, ...], ...]:
     call = replace(
-        admitted(number, "demo", at_ns=at_ms * MS), call_id=call_id_of("_", node, BOOT_ID, number, at_ms)
+        admitted(number, "demo", at_ns=at_ms * MS), call_id=call_id_of("_", node, boot_id, number, at_ms)
     )
     up = answered(call)
     return (

@@ -14,7 +14,8 @@ import msgpack
 
 TOPIC = "sidecar/v1/+/+/cdr/#"
 CONNECT_S_MAX = 5.0
-_CONNECT = b"\x00\x04MQTT\x05\x02" + (3600).to_bytes(2, "big") + b"\x00" + b"\x00\x05bench"  # clean start
+_MQTT_5 = b"\x00\x04MQTT\x05"
+_REST = (3600).to_bytes(2, "big") + b"\x00" + b"\x00\x05bench"  # keep alive, no properties, client id
 _CONNACK, _PUBLISH, _PUBACK, _SUBACK = 0x20, 0x30, 0x40, 0x90
 
 Record = dict[str, Any]
@@ -23,8 +24,11 @@ Record = dict[str, Any]
 class Listener:
     """Use as a context manager: subscribed when it is entered."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(
+        self, host: str, port: int, username: str | None = None, password: str | None = None
+    ) -> None:
         self._place = (host, port)
+        self._access = [text.encode() for text in (username, password) if text is not None]
         self._arrived: list[tuple[int, bytes]] = []  # wall clock in ns, and the packet
         self._socket: socket.socket
         self._thread = threading.Thread(target=self._listen, name="listener", daemon=True)
@@ -32,7 +36,10 @@ class Listener:
 
     def __enter__(self) -> Listener:
         self._socket = socket.create_connection(self._place, CONNECT_S_MAX)
-        self._socket.sendall(b"\x10" + bytes([len(_CONNECT)]) + _CONNECT)
+        flags = b"\xc2" if self._access else b"\x02"  # clean start; user name and password
+        access = b"".join(len(one).to_bytes(2, "big") + one for one in self._access)
+        connect = _MQTT_5 + flags + _REST + access
+        self._socket.sendall(b"\x10" + bytes([len(connect)]) + connect)
         self._expect(_CONNACK, 3)
         topic = TOPIC.encode()
         subscribe = b"\x00\x01\x00" + len(topic).to_bytes(2, "big") + topic + b"\x01"  # QoS 1

@@ -51,7 +51,9 @@ async def callee(folder: Path, place: tuple[str, int], ringing_ms: int = 0) -> A
         await end(child)
 
 
-async def call(folder: Path, host: str, remote: tuple[str, int], load: Load) -> Outcome:
+async def call(
+    folder: Path, host: str, remote: tuple[str, int], load: Load, dialled: str = DIALLED
+) -> Outcome:
     """Place the calls and wait for the last. `folder` is for this run alone."""
     folder.mkdir()
     (port,) = free_ports(host, 1)
@@ -62,7 +64,7 @@ async def call(folder: Path, host: str, remote: tuple[str, int], load: Load) -> 
         (host, port),
         f"{remote[0]}:{remote[1]}",
         *("-r", str(load.rate), "-m", str(load.calls), "-l", str(load.calls), "-d", str(load.hold_ms)),
-        *("-s", DIALLED, "-timeout", str(int(load.lasts_s) + ENDING_S_MAX)),
+        *("-s", dialled, "-timeout", str(int(load.lasts_s) + ENDING_S_MAX)),
         *("-trace_stat", "-fd", "1", "-stf", str(statistics), "-trace_rtt", "-rtt_freq", "10"),
     )
     try:
@@ -72,14 +74,14 @@ async def call(folder: Path, host: str, remote: tuple[str, int], load: Load) -> 
     last = _last_row(statistics)
     good = int(last["SuccessfulCall(C)"])
     hours, minutes, seconds = map(int, last["ElapsedTime(C)"].split(":")[:3])
-    delays = _delays(folder)
+    found = delays(folder)
     return Outcome(
         calls=load.calls,
         failed=load.calls - good,
         repeats=int(last["Retransmissions(C)"]),
         late_s=max(0.0, hours * 3600 + minutes * 60 + seconds - load.lasts_s),
-        setup_ms=delays["setup"],
-        bye_ms=delays["bye"],
+        setup_ms=found["setup"],
+        bye_ms=found["bye"],
     )
 
 
@@ -114,7 +116,8 @@ def _last_row(statistics: Path) -> dict[str, str]:
         return list(csv.DictReader(file, delimiter=";"))[-1]
 
 
-def _delays(folder: Path) -> dict[str, list[float]]:
+def delays(folder: Path) -> dict[str, list[float]]:
+    """Of the calls that SIPp made with -trace_rtt there, in milliseconds."""
     found: dict[str, list[float]] = {"setup": [], "bye": []}
     for path in folder.glob("*_rtt.csv"):
         with path.open() as file:

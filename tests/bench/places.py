@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 
 from sidecar.demo.children import REPO
-from sidecar.wiring import DISTRIBUTION
+from sidecar.wiring.node import DISTRIBUTION
 from tests.rig.addresses import own_network
 from tests.rig.node import Node
 

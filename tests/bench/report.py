@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.bench.beside import Beside
 from tests.bench.credit import Control, Extended
 from tests.bench.journal import Grown
 from tests.bench.product import Held, Step
@@ -36,6 +37,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     control: Control | None = None
     extended: Extended | None = None
     grown: list[Grown] = []  # with a new journal, and with a large one
+    beside: list[Beside] = []
     rivals: list[RivalStep] = []
     singles: list[Single] = []
 
@@ -112,6 +114,10 @@ def targets(figures: Figures) -> list[Target]:
             f"{large.start_s:.1f}",
             large.start_s <= START_S_WANTED,
         )
+    for one in figures.beside:
+        reached = one.setup.p99 <= SETUP_P99_MS_WANTED and not one.failed
+        name = f"setup, p99 ms, beside {one.name}"
+        add(name, f"<= {SETUP_P99_MS_WANTED:g}", f"{one.setup.p99:.1f}", reached)
     return found
 
 
@@ -125,6 +131,8 @@ def text(figures: Figures) -> str:
         parts.append(_credit(figures.control, figures.extended))
     if figures.grown:
         parts.append(_grown(figures.grown))
+    if figures.beside:
+        parts.append(_beside(figures.beside))
     if figures.rivals:
         parts.append(_rivals(figures.rivals))
     parts += ["\n  ".join([f"{single.name} alone", *single.lines]) for single in figures.singles]
@@ -260,6 +268,24 @@ def _grown(rows: Sequence[Grown]) -> str:
                 f"{one.step.daemon_ms:.3f}",
                 f"{one.step.setup.p99:.0f}",
                 f"{one.step.bye_to_cdr.p99:.1f}",
+            )
+            for one in rows
+        ],
+    )
+
+
+def _beside(rows: Sequence[Beside]) -> str:
+    head = ("", "took s", "calls", "failed", "setup 50", "99", "most")
+    return _table(
+        "Calls beside it",
+        head,
+        [
+            (
+                one.name,
+                f"{one.took_s:.1f}",
+                str(one.calls),
+                str(one.failed),
+                *(f"{delay:.0f}" for delay in (one.setup.p50, one.setup.p99, one.setup.most)),
             )
             for one in rows
         ],

@@ -16,8 +16,11 @@ from tests.chaos.crash import crash
 from tests.chaos.credit import credit
 from tests.chaos.disk import disk
 from tests.chaos.loss import loss
+from tests.chaos.memory import memory
 from tests.chaos.outcome import Chance, Outcome, table
 from tests.chaos.overload import overload
+from tests.chaos.reload import reload
+from tests.chaos.restart import restart
 from tests.chaos.sink import both_killed, broker_killed, subscriber_killed
 
 SCENARIOS: Final[dict[str, Callable[[Chance], Coroutine[Any, Any, Outcome]]]] = {
@@ -25,7 +28,10 @@ SCENARIOS: Final[dict[str, Callable[[Chance], Coroutine[Any, Any, Outcome]]]] = 
     "credit": credit,
     "disk": disk,
     "loss": loss,
+    "memory": memory,
     "overload": overload,
+    "reload": reload,
+    "restart": restart,
     "broker": broker_killed,
     "subscriber": subscriber_killed,
     "both": both_killed,

@@ -82,6 +82,7 @@ class Run:
     chance: random.Random
     plans: dict[str, Plan] = field(default_factory=dict)
     legs: Legs = field(default_factory=Legs)
+    judged: set[int] = field(default_factory=set)  # whether it is told of its end is asked once
     found_open: int = 0
 
     def sides(self) -> list[Side]:
@@ -90,7 +91,10 @@ class Run:
     def left_up(self) -> list[Side]:
         """Without INVITEs that had no response yet: they are repeated, and are calls of the next boot."""
         callers = [side for side in self.caller.sides.values() if side.codes]
-        return [side for side in (*callers, *self.callee.sides.values()) if is_up(side)]
+        sides = [*callers, *self.callee.sides.values()]
+        left = [side for side in sides if is_up(side) and id(side) not in self.judged]
+        self.judged |= {id(side) for side in left}
+        return left
 
     async def dial_until_killed(self, calls: int) -> None:
         loop = asyncio.get_running_loop()
@@ -162,6 +166,9 @@ def _judged(run: Run, listener: Listener, rounds: int) -> Outcome:
     twice = sum(side.byes > 1 for side in run.sides())
     # Killed between the 100 and the entry: nobody knows of the call any more, and nothing has left on B.
     unadmitted = [side for side in legs.never if side.number not in told and set(side.codes) == {100}]
+    for side in legs.never:
+        if side not in unadmitted:
+            print(f"never told: {side.number}, heard {side.codes}, {side.plan}", flush=True)
     known = legs.left - len(unadmitted)
     never = len(legs.never) - len(unadmitted)
     in_time = 1 - (legs.late + never) / known if known else 1.0

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from typer.testing import CliRunner, Result
 
 from sidecar.cli import app as whole_app
 from sidecar.cli.deck import app
+from sidecar.core.deck_history import Activation
+from sidecar.wiring.decks import Decks
 
 HEAD = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s"
 FIRST = f"{HEAD}\n44,,GBP,0,0.10,60,60\n4930,Berlin,EUR,0,0.02,1,1\n"
@@ -427,3 +431,25 @@ def test_what_a_template_cannot_say_is_refused(node: Node) -> None:
     refused = node.run("export", revision, "--out", out, "--template", "included-seconds")
     assert refused.exit_code == 1
     assert not out.exists()
+
+
+def test_check_shows_the_decks_in_force_since_when_and_what_comes_next(node: Node) -> None:
+    now = datetime.now(UTC)
+    words = ("check", "--set", "sip.profile=demo", "--set", f"node.data_dir={node.data}")
+
+    def demo() -> str:
+        result = CliRunner().invoke(whole_app, [*words, "--json"])
+        assert result.exit_code == 0, result.output
+        return str(json.loads(result.stdout)["settings"]["decks"]["demo"])
+
+    assert re.fullmatch(r"\d+ rates, revision [0-9a-f]{12}, of the settings", demo())
+    first, second = (
+        node.json("import", node.file("a.csv", f"{HEAD}\n44,,EUR,0,{price},60,60\n"))["revision"]
+        for price in ("0.1", "0.2")
+    )
+    book = Decks(node.data / "decks")
+    since, later = now - timedelta(hours=1), now + timedelta(days=30)
+    book.activate("demo", Activation(revision=first, at=since, operator="ann"), since)
+    assert demo() == f"1 rates, revision {first[:12]}, by command since {since.isoformat()} (ann)"
+    book.activate("demo", Activation(revision=second, at=later, operator="bob"), now)
+    assert demo().endswith(f"(ann); from {later.isoformat()} on {second[:12]}")

@@ -13,7 +13,7 @@ from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Publish, Suppress
 from tests.adapters.sqlite_stores import opened
 from tests.cli.test_commands import Done, sidecar
-from tests.core.doctor_traffic import calls, e164, in_front, policy
+from tests.core.doctor_traffic import calls, deck, e164, in_front, policy
 
 SINCE = ("--since", "2026-11-01T00:00:00Z")
 DECK = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s\n" + "".join(
@@ -95,7 +95,7 @@ async def test_only_the_calls_that_are_asked_for_are_examined(tmp_path: Path) ->
 async def test_bad_input_and_no_journal_have_their_exit_codes(tmp_path: Path) -> None:
     settings = await journal(tmp_path, [])
     assert (await doctor(settings, "--since", "yesterday")).exit_code == 2
-    assert (await doctor(settings, "--since", "2026-11-01T00:00:00")).exit_code == 2
+    assert (await doctor(settings, "--since", "2026-11-01T00:00:00")).exit_code == 0
     assert (await doctor(settings)).exit_code == 0
     (tmp_path / "data" / "journal.db").unlink()
     done = await doctor(settings)
@@ -108,3 +108,16 @@ async def test_bad_input_and_no_journal_have_their_exit_codes(tmp_path: Path) ->
 @pytest.mark.parametrize("words", [("doctor", "--help")])
 async def test_it_is_a_command(words: tuple[str, ...]) -> None:
     assert (await sidecar(*words)).exit_code == 0
+
+
+async def test_a_single_call_without_a_price_is_found(tmp_path: Path) -> None:
+    world = policy(sell=deck(prices={"44": "0.02", "49": "0.02", "1": "0.01"}))
+    records = calls([*e164(60, 3, ("GB", "DE", "US")), *e164(3, 5, ("ZA",))], world)
+    lost = [one for one in records if any(line.rating_status == "no_rate" for line in one.charges)]
+    assert lost
+    settings = await journal(tmp_path, records)
+    done = await doctor(settings, *SINCE, "--json")
+    assert done.exit_code == 1
+    [finding] = [one for one in done.json["findings"] if one["symptom"] == "carried_unrated"]
+    assert finding["calls"] == len(lost)
+    assert {one["call_id"] for one in finding["examples"]} <= {str(one.call_id) for one in lost}

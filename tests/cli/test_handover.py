@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec.structs import replace
 
+from sidecar.cli.journal import moment_of
 from sidecar.core.cdr import Cdr, message_id
 from sidecar.core.terms import HangupOrigin, RevisionReason, ServerReason
 from tests.adapters.sqlite_stores import opened
@@ -183,7 +184,6 @@ def _sold(rows: list[dict[str, dict[str, dict[str, dict[str, str]]]]], currency:
         (("export", "--format", "xml", "--out", "x"), 2),
         (("export", "--since", "yesterday", "--out", "x"), 2),
         (("export",), 2),
-        (("summary", "--until", "2026-11-01T00:00:00"), 2),
         (("summary", "--by", "colour"), 2),
         (("summary", "--since", "2026-11-01", "--zone", "Europe/Nowhere"), 2),
         (("summary", "--since", "2026-10-25T02:30", "--zone", "Europe/Berlin"), 2),
@@ -214,3 +214,46 @@ async def test_calls_are_found_by_what_they_cost(tmp_path: Path) -> None:
 
 async def _found(served: Served, *words: str) -> list[str]:
     return [one["call_id"] for one in (await served.says("cdr", "search", *words, "--json")).json["records"]]
+
+
+def in_its_zone(settings: Path, zone: str) -> None:
+    settings.write_text(f'[node]\ntime_zone = "{zone}"\n' + settings.read_text().replace("[node]\n", ""))
+
+
+async def test_a_plain_date_is_of_the_zone_of_the_settings(config: tuple[str, str]) -> None:
+    settings = Path(config[1])
+    in_its_zone(settings, "Pacific/Kiritimati")
+    for text, zone, hour in (
+        ("2026-11-02", None, 10),
+        ("2026-11-02T14:00", None, 24),
+        ("2026-11-02", "UTC", 24),
+        ("2026-11-02T01:00+01:00", None, 24),
+    ):
+        midnight = datetime(2026, 11, 1, tzinfo=UTC)
+        assert moment_of("--since", text, settings, zone=zone) == midnight + timedelta(hours=hour), text
+
+
+async def test_a_record_is_found_without_a_daemon(tmp_path: Path, config: tuple[str, str]) -> None:
+    """By number, Call-ID and date; dates are of the zone of the settings."""
+    in_its_zone(Path(config[1]), "Pacific/Kiritimati")
+    every = json.loads((await sidecar("cdr", "search", "--limit", "1000", "--json", *config)).out)["records"]
+    assert len(every) == 50
+    one = every[7]
+    call_id = one["leg_a"]["sip_call_id"]
+    named = json.loads((await sidecar("cdr", "search", "--sip-call-id", call_id, "--json", *config)).out)
+    assert one in named["records"]
+    assert all(found["leg_a"]["sip_call_id"] == call_id for found in named["records"])
+    shown = json.loads((await sidecar("cdr", "show", one["call_id"], "--json", *config)).out)
+    assert shown == [one]
+    assert json.loads((await sidecar("cdr", "show", call_id, "--json", *config)).out)
+    assert (await sidecar("cdr", "show", "nobody@nowhere", *config)).exit_code == 1
+    last = (await sidecar("cdr", "tail", "-n", "3", "--json", *config)).out.splitlines()
+    assert [json.loads(line)["seq"] for line in last] == [48, 49, 50]
+    ended = datetime.fromisoformat(one["ended_at"])
+    day = ended.astimezone(ZoneInfo("Pacific/Kiritimati")).date()
+    dated = await sidecar(
+        *("cdr", "search", "--from", str(day), "--to", str(day + timedelta(days=1)), "--json", *config)
+    )
+    assert one in json.loads(dated.out)["records"]
+    wrong = await sidecar("cdr", "search", "--session-id", "xyz", *config)
+    assert (wrong.exit_code, "32 hexadecimal" in wrong.err) == (2, True)

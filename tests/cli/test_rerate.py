@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from sidecar.adapters.control import ControlServer
+from sidecar.adapters.sockets.control import ControlServer
 from sidecar.core.cdr import Cdr
 from sidecar.core.explain_call import explain_call
 from sidecar.core.tariff import Deck, Rate, parse_steps

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import grp
+import http.client
 import json
 import os
+import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sidecar.adapters.metrics import METRICS
 from tests.adapters.private import loose, modes, umask
 from tests.adapters.sqlite_stores import unpacked
 from tests.cli.test_commands import REPO, Done, environment, sidecar
 from tests.cli.test_deck import HEAD
+from tests.rig.node import until
 
 OWN = f"127.0.{os.getpid() % 200 + 20}.1"
 ANYWHERE = (
@@ -195,3 +200,121 @@ def test_the_tests_run_the_code_of_this_clone() -> None:
 
     assert sidecar.cli.__file__ is not None
     assert Path(sidecar.cli.__file__).is_relative_to(REPO)
+
+
+async def test_a_gateway_made_by_command_is_checked_listed_exported_and_outlasts_a_restart(
+    tmp_path: Path,
+) -> None:
+    words = ("--set", "host=127.0.0.9", "--set", "port=5095", "--reason", "more")
+    async with Running(tmp_path) as daemon:
+        socket = ("--socket", daemon.ready["socket"])
+        wrong = await sidecar("gateway", "add", "west", *words, "--set", "prot=1", *socket, cwd=tmp_path)
+        assert (wrong.exit_code, wrong.err) == (
+            1,
+            "sidecar: prot: there is no such key; did you mean 'port'?\n",
+        )
+        assert (await sidecar("gateway", "add", "west", *words, *socket, cwd=tmp_path)).exit_code == 0
+    checked = await sidecar("check", cwd=tmp_path)
+    assert "gateway west" in checked.out
+    async with Running(tmp_path) as daemon:
+        listed = await sidecar("gateway", "list", "--socket", daemon.ready["socket"], cwd=tmp_path)
+        assert "host=127.0.0.9 port=5095" in listed.out
+        assert "command of " in listed.out
+        policy = await sidecar("node", "gateways", "--socket", daemon.ready["socket"], cwd=tmp_path)
+        assert "127.0.0.9:5095" in policy.out
+    exported = await sidecar("export-settings", "--to", "all.toml", cwd=tmp_path)
+    assert exported.exit_code == 0, exported.err
+    checked = await sidecar("check", "--set", "sip.profile=./all.toml", cwd=tmp_path)
+    assert checked.exit_code == 0, checked.err
+    assert "gateways.west: was also made by a command of " in checked.out
+
+
+async def test_the_metrics_port_serves_what_is_declared_and_nothing_else(tmp_path: Path) -> None:
+    declared = {f"{one.name}_total" if one.kind == "counter" else one.name: one for one in METRICS}
+    async with Running(tmp_path) as daemon:
+        host, port = daemon.ready["metrics"].rsplit(":", 1)
+
+        def served() -> dict[str, str]:
+            connection = http.client.HTTPConnection(host, int(port), timeout=30)
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+            connection.close()
+            types = (line.split() for line in lines if line.startswith("# TYPE "))
+            return {name: kind for _, _, name, kind in types if not name.endswith("_created")}
+
+        async def are_the_same() -> bool:  # what nobody knows yet is not told yet
+            found = await asyncio.to_thread(served)
+            assert found.keys() <= declared.keys()
+            assert all(declared[name].kind == kind for name, kind in found.items())
+            return found.keys() == declared.keys()
+
+        await until(are_the_same)
+
+
+async def test_the_metrics_port_says_whether_the_node_lives_and_takes_calls(tmp_path: Path) -> None:
+    async with Running(tmp_path) as daemon:
+        host, port = daemon.ready["metrics"].rsplit(":", 1)
+
+        def ask(path: str) -> tuple[int, Any]:
+            connection = http.client.HTTPConnection(host, int(port), timeout=30)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            said = json.loads(answer.read())
+            connection.close()
+            return answer.status, said
+
+        async def is_heard() -> bool:  # the SIP thread too
+            status, said = await asyncio.to_thread(ask, "/healthz")
+            assert (status, said["alive"]) == (200, True)
+            return bool(said["loop_age_s"] is not None and said["sip_age_s"] is not None)
+
+        await until(is_heard)
+        assert await asyncio.to_thread(ask, "/readyz") == (200, {"ready": True, "why_not": []})
+        assert (await sidecar("node", "drain", cwd=tmp_path)).exit_code == 0
+        assert await asyncio.to_thread(ask, "/readyz") == (503, {"ready": False, "why_not": ["drain"]})
+        assert (await asyncio.to_thread(ask, "/healthz"))[0] == 200
+
+
+async def test_its_log_goes_into_a_file_that_is_opened_anew_by_command_and_by_signal(tmp_path: Path) -> None:
+    log, ready = tmp_path / "sidecar.log", b'"event":"ready"'
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sidecar.cli", "run", *ANYWHERE, "--set", f"log.file={log}"),
+        *("--set", "log.level=debug"),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(),
+        cwd=tmp_path,
+    )
+    try:
+        await until(lambda: log.exists() and ready in log.read_bytes(), within_s=60)
+        log.rename(tmp_path / "first")
+        done = await sidecar("node", "reopen-logs", cwd=tmp_path)
+        assert (done.exit_code, log.exists()) == (0, True), done
+        log.rename(tmp_path / "second")
+        child.send_signal(signal.SIGUSR1)
+        await until(log.exists)
+    finally:
+        child.terminate()
+        _, stderr = await child.communicate()
+    assert (child.returncode, stderr) == (0, b"")
+    assert log.stat().st_mode & 0o777 == 0o640
+
+
+async def test_a_log_that_goes_to_no_file_is_not_opened_anew(tmp_path: Path) -> None:
+    async with Running(tmp_path) as daemon:
+        done = await sidecar("node", "reopen-logs", cwd=tmp_path)
+        assert (done.exit_code, "log.file is not set" in done.err) == (1, True)
+        daemon.child.send_signal(signal.SIGUSR1)
+        assert (await sidecar("node", "status", cwd=tmp_path)).exit_code == 0
+
+
+async def test_a_log_that_cannot_be_written_or_is_to_go_to_two_places_is_one_clear_error(
+    tmp_path: Path,
+) -> None:
+    settings = tmp_path / "sidecar.toml"
+    settings.write_text('[log]\nfile = "/no/such/folder/log"\n')
+    done = await sidecar("run", "--config", str(settings), cwd=tmp_path)
+    assert (done.exit_code, "log.file" in done.err) == (2, True), done
+    settings.write_text('[log]\nfile = "x.log"\nto = "stderr"\n')
+    done = await sidecar("check", "--config", str(settings), cwd=tmp_path)
+    assert done.exit_code == 2
+    assert "sidecar.toml:3: log.to: stderr: the log goes to log.file" in done.out + done.err

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.adapters.sqlite.snapshot import Charged, Snapshot
 from sidecar.core.audit import Change, Operator
 from sidecar.core.books import MovementKind
 from sidecar.core.terms import Money
@@ -113,7 +114,38 @@ async def test_csv_is_safe_in_a_spreadsheet_and_bad_questions_are_refused(made: 
         (("nobody", "--month", month), 1, "there is no account nobody"),
         (("a", "--month", "2026-13"), 2, "not a month"),
         (("a", "--month", month, "--format", "pdf"), 2, "csv, json"),
+        (("a",), 2, "--month, or --from and --to"),
+        (("a", "--month", month, "--to", "2026-01-01"), 2, "--month, or --from and --to"),
+        (("a", "--from", "2026-02-01", "--to", "2026-02-01"), 2, "--from is not before --to"),
     ):
         refused = await sidecar("account", "statement", *words, *config)
         assert refused.exit_code == exit_code
         assert said in refused.err
+
+
+async def test_a_period_is_a_month_where_it_is_one(made: Made) -> None:
+    _, config = made
+    first = datetime.fromtimestamp(WALL_NS / 1e9, UTC).replace(day=1)
+    begin, following = f"{first:%Y-%m}", f"{first + timedelta(days=32):%Y-%m}"
+    period = ("--from", f"{begin}-01", "--to", f"{following}-01")
+    done = await sidecar("account", "statement", "a", *period, "--format", "json", *config)
+    assert done.exit_code == 0, done.err
+    assert done.json == await of("a", begin, config)
+
+
+async def test_what_was_charged_since_a_time_is_what_the_statement_from_then_on_says(made: Made) -> None:
+    folder, config = made
+    begin = datetime.fromtimestamp(WALL_NS / 1e9, UTC) + timedelta(days=40)
+    period = ("--from", begin.isoformat(), "--to", "2100-01-01")
+    done = await sidecar("account", "statement", "a", *period, "--format", "json", *config)
+    wanted = Decimal(done.json["charged"])
+    assert wanted
+    since_ns = int(begin.timestamp() * 1e6) * 1_000
+    with Snapshot(folder / "data") as journal:
+        found = journal.charged_since("a", "EUR", since_ns)
+        assert found.amount == wanted
+        assert journal.charged_since("a", "EUR", since_ns, Charged(Decimal(7), found.entry)).amount == 7
+        half = journal.charged_since("a", "EUR", since_ns, Charged(Decimal(0), found.entry // 2))
+        assert half.entry == found.entry
+        assert half.amount < wanted
+        assert journal.held("a") == []

@@ -59,6 +59,7 @@ class Start:
     ) -> Inputs:
         """`profile` None: what the settings say, or the default one."""
         self.settings_file.write_text(settings, encoding="utf-8")
+        self.settings_file.chmod(0o600)  # some tests have it for a file with a secret
         words = dict(command_line or {})
         if profile is not None:
             self.profile_file.write_text(profile, encoding="utf-8")

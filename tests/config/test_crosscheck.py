@@ -13,7 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidecar.wiring import bridge_settings, tls_settings
+from sidecar.config.crosscheck import SECRETS
+from sidecar.config.settings import DECLARED
+from sidecar.wiring.bridge import bridge_settings, tls_settings
 from tests.config.support import PROFILE, Start
 from tests.core.fraud_samples import sample_text
 
@@ -830,3 +832,40 @@ def test_the_examples_of_the_reference_are_settings_without_a_fault(start: Start
     loaded = start.load(sample_text())
     assert len(loaded.policy.fraud_rules) == 10
     assert loaded.warnings == ()
+
+
+SECRET_FILES = {
+    "node.journal_key_file": "",
+    "sip.tls_key_file": "tls_certificate_file = 'mine'\n",
+    "mqtt.key_file": "broker = 'external'\nhost = 'localhost'\ntls = true\ncertificate_file = 'mine'\n",
+    "mqtt.password_file": "broker = 'external'\nhost = 'localhost'\nusername = 'u'\n",
+    "web.key_file": "certificate_file = 'mine'\n",
+    "hep.password_file": "collector = '127.0.0.1:9060'\n",
+}
+
+
+def test_every_setting_of_a_file_with_a_secret_is_known() -> None:
+    named = {one.dotted for one in DECLARED.values() if "password" in one.dotted or "key" in one.path[-1]}
+    assert {name for name in named if name.endswith("_file")} == set(SECRET_FILES)
+    assert set(SECRET_FILES) == {name for name in named if name.endswith(SECRETS)}
+
+
+@pytest.mark.parametrize(("mode", "is_open"), [(0o600, False), (0o640, False), (0o604, True), (0o602, True)])
+@pytest.mark.parametrize("key", [*SECRET_FILES, "gateways.other.password_file"])
+def test_a_secret_that_everybody_may_read_or_change_is_warned_of(
+    start: Start, key: str, mode: int, is_open: bool
+) -> None:
+    for name, bits in (("mine", 0o644), ("secret", mode)):
+        (start.folder / name).write_text("x\n")
+        (start.folder / name).chmod(bits)
+    section, _, field = key.rpartition(".")
+    settings, profile = f"[{section}]\n{SECRET_FILES.get(key, '')}{field} = 'secret'\n", PROFILE
+    if section == "gateways.other":
+        text = "[gateways.other]\nhost = '127.0.0.1'\nport = 1\nusername = 'u'\npassword_file = 'secret'\n"
+        settings, profile = "", PROFILE + text
+    problems = [*start.load(settings, profile).warnings]
+    found = [line for line in start.shown(problems) if "holds a secret" in line]
+    file = "profile.toml" if profile != PROFILE else "sidecar.toml"
+    last = len((profile if profile != PROFILE else settings).splitlines())
+    text = f"secret holds a secret, and everybody on this machine may have it ({mode:04o})"
+    assert found == ([f"{file}:{last}: {key}: {text}: chmod o= it"] if is_open else [])

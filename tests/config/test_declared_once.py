@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sidecar.b2bua.hook import BridgeSettings
+from sidecar.b2bua.settings import BridgeSettings
 from sidecar.config import entries
 from sidecar.config.declare import Setting
 from sidecar.config.settings import DECLARED

@@ -31,6 +31,17 @@ def test_each_layer_overrides_the_one_below(start: Start) -> None:
     assert ring_s(loaded) == 44
 
 
+def test_it_is_known_where_each_value_in_force_was_given(start: Start) -> None:
+    loaded = start.load(FILE_TIMER + "no_response_failover_s = 3\n", PROFILE_TIMER, environ=ENVIRONMENT_TIMER)
+    found = {name: place.rpartition("/")[2] for name, place in loaded.given_at.items()}
+    assert found == {
+        "sip.profile": "command line",
+        "sip.listen_udp": "profile.toml:2",
+        "timers.ring_timeout_s": "environment",
+        "timers.no_response_failover_s": "sidecar.toml:3",
+    }
+
+
 def test_a_wrong_value_is_an_error_even_where_it_is_overridden(start: Start) -> None:
     problems = start.problems("[timers]\nring_timeout_s = 0\n", command_line=LINE_TIMER)
     assert start.shown(problems) == ["sidecar.toml:2: timers.ring_timeout_s: 0 is not within 1-3600"]
@@ -269,14 +280,17 @@ OTHER_VALUES: dict[str, tuple[str, str]] = {  # TOML and text of a value that is
     "path": ('"x"', "x"),
     "decimal string": ('"0.5"', "0.5"),
     "address:port": ('"127.0.0.9:7"', "127.0.0.9:7"),
+    "address:port or path": ('"/run/page.sock"', "/run/page.sock"),
     "list of address:port": ('["127.0.0.9:7"]', "127.0.0.9:7"),
     "list of string": ('["491*", "492"]', "491*,492"),
     "mqtt.replay_users": ('["biller", "auditor-2"]', "biller,auditor-2"),
     "sip.countries": ('["DE", "GB"]', "DE,GB"),
     "sip.emergency_numbers": ('["112"]', "112"),
+    "list of CIDR": ('["192.0.2.0/24"]', "192.0.2.0/24"),
     "list of code": ('[404, "5xx"]', "404,5xx"),
 }
 WORDS = {
+    "node.time_zone": "Europe/Berlin",
     "node.tenant": "t",
     "node.name": "n",
     "sip.profile": "demo",
@@ -293,7 +307,9 @@ WORDS = {
     "mqtt.host": "b",
     "mqtt.username": "u",
     "control.group": "staff",
+    "web.user_header": "X-User",
     "log.level": "debug",
+    "log.to": "stderr",
 }
 
 

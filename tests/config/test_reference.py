@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+
 from sidecar.config import entries, reference, vos3000
 from sidecar.config.settings import DECLARED
+from tests.config.support import Start
 
 TABLES: list[type[entries.Table]] = [*entries.PROFILE_TABLES.values(), entries.ProxyHangups]
 
@@ -30,7 +34,21 @@ def test_a_program_reads_the_same() -> None:
         "default": "120 s",
         "bound": "1–3600",
         "in_profile": True,
+        "at_start": False,
         "meaning": "No answer by then: 408.",
     }
     assert [row["required"] for row in found["[[routes]]"]] == [True, True]
     assert sum(map(len, found.values())) == len(DECLARED) + sum(len(table.fields()) for table in TABLES)
+
+
+def test_the_settings_file_to_begin_with_names_every_setting_and_says_nothing(start: Start) -> None:
+    text = reference.settings_file()
+    assert tomllib.loads(text) == {}
+    named = re.findall(r"(?m)^#(\[?[\w.]+)\]? ?(=|$)", text)
+    assert [name for name, sign in named if sign] == [
+        ".".join(setting.path[1:]) for setting in DECLARED.values()
+    ]
+    # What is written out is the default: without the # it says nothing new either.
+    taken = "".join(f"{line}\n" for line in re.findall(r"(?m)^#(\[[\w.]+\]|[\w.]+ = [^ ].*)$", text))
+    assert len(taken.splitlines()) > len(DECLARED) / 2
+    assert start.load(taken).settings == start.load().settings

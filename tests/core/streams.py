@@ -26,6 +26,8 @@ from sidecar.core.events import (
     BridgeEvent,
     ByeReceived,
     CallEvent,
+    CallFoundOpen,
+    CallKept,
     CallLost,
     CancelReceived,
     Contact,
@@ -34,6 +36,8 @@ from sidecar.core.events import (
     Event,
     Forked,
     GrantExtended,
+    KeptLeg,
+    KeptState,
     LegTerminated,
     Life,
     ProvisionalReceived,
@@ -145,6 +149,39 @@ RECORDED = store(AnswerRecorded)
 RELAYED = bridge(AnswerRelayed)
 ACK = bridge(AckReceived)
 CHALLENGED = failure(407)
+KEPT_STATE = KeptState(
+    answered_mono_ns=0,
+    answered_wall_ns=0,
+    a=KeptLeg(invite_cseq=1, allows_update=False, knows_timer=False, ack_cseq=-1, ack_branch=""),
+    b=KeptLeg(invite_cseq=7, allows_update=True, knows_timer=True, ack_cseq=7, ack_branch="z9hG4bKack"),
+    session_s=0,
+    peer_refreshes=False,
+    we_refresh=False,
+    refreshed=LegName.B,
+    no_update=False,
+    refresh_due_mono_ns=0,
+    sdp=(),
+    referrals=(),
+)
+
+
+def _kept(at_ms: int, call: Call, _: Grant | None) -> Event:
+    return CallKept(
+        **world.stamps(at_ms),
+        bridge_id=call.bridge_id,
+        leg_a=replace(call.invite.leg, local_cseq=20, remote_cseq=30),
+        leg_b=replace(call.attempts[-1].leg if call.attempts else call.invite.leg, local_cseq=40),
+        kept=KEPT_STATE,
+    )
+
+
+def _found(at_ms: int, call: Call, _: Grant | None) -> Event:
+    now = {"now_mono_ns": world.mono_ns(at_ms), "now_wall_ns": world.wall_ns(at_ms)}
+    return CallFoundOpen(**world.stamps(at_ms), call_id=call.call_id, **now)
+
+
+KEPT: Maker = _kept
+FOUND: Maker = _found
 CLOSE_A, CLOSE_B = (bridge(LegTerminated, leg_name=leg_name) for leg_name in LegName)
 ALIVE_A, ALIVE_B = (bridge(LegTerminated, leg_name=leg_name, alive=True) for leg_name in LegName)
 WAITED = store(WaitElapsed)
@@ -163,6 +200,7 @@ BEGINNINGS: Sequence[Sequence[Maker]] = (
     (ADMITTED, RINGS, HELD),
     (ADMITTED, failure(302, 1, STRANGER, BETA)),
     (ADMITTED, failure(), bridge(ProvisionalReceived, attempt=2, sip_code=180)),
+    (ADMITTED, *ANSWERED, KEPT),
 )
 TALKS: Sequence[Sequence[Maker]] = (
     (ADMITTED, HELD, RECORDED, RELAYED),
@@ -179,6 +217,7 @@ ANYTHING: Sequence[Maker] = (
     RELAYED,
     ACK,
     WAITED,
+    KEPT,
     _retry,
     store(CreditRefused),
     store(StepFailed),
@@ -289,6 +328,9 @@ class Run:
 
     def close(self) -> Run:
         """What the bridge and the runtime owe every call."""
+        if self.call.kept is not None:  # and is taken up at once
+            kept_ms = (self.call.kept.at.mono_ns - world.START_MONO_NS) // 1_000_000
+            self.happens(_found(kept_ms, self.call, None))
         for make in (CLOSE_A, CLOSE_B, WAITED, CLOSE_A, CLOSE_B):
             self.happens(make(self.at_ms, self.call, self.granted))
         if self.call.phase is Phase.ADMITTING:

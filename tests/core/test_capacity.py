@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from sidecar.core import capacity
 from sidecar.core.admit import open_call
-from sidecar.core.call import Call, Phase
+from sidecar.core.call import Call, Phase, Stamp
 from sidecar.core.policy import Given, Load, Peer, Policy
 from sidecar.core.token_buckets import TokenBuckets
 from tests.scenarios import world
@@ -73,6 +73,16 @@ def test_a_call_that_has_ended_gives_up_every_place() -> None:
     assert (load.calls, load.by_peer, load.ringing_by_peer) == (1, {"carrier": 1}, {"carrier": 0})
     capacity.changed(talking, replace(talking, phase=Phase.ENDING), policy, load)
     assert (load.calls, load.by_peer, load.by_gateway) == (0, {"carrier": 0}, {"alpha": 0})
+
+
+def test_a_call_that_goes_on_after_a_restart_has_its_places_and_takes_no_token() -> None:
+    policy, load = policy_of(peers=with_peer(calls_per_s=1), accounts=account(calls_max=1)), Load()
+    answered = Stamp(world.mono_ns(1), world.wall_ns(1))
+    talking = replace(opened(policy, Load()), phase=Phase.TALKING, answered=answered)
+    for _ in range(3):
+        capacity.changed(None, talking, policy, load)
+    assert (load.calls, load.by_peer, load.by_gateway) == (3, {"carrier": 3}, {"alpha": 3})
+    assert verdict(opened(policy, load)) == "account_limit calls_max"
 
 
 def test_ringing_calls_of_one_group_leave_places_to_others_that_call() -> None:

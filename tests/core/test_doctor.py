@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from datetime import timedelta
 from fractions import Fraction
 
 import pytest
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 from sidecar.adapters.destinations import NUMBERING_PLAN
 from sidecar.core.cdr import Cdr
 from sidecar.core.doctor import Finding, Standing, Symptom, book_of, diagnose, observed_of
-from sidecar.core.doctor.cohorts import FLOOR
+from sidecar.core.doctor.cohorts import FLOOR, SAMPLE_MAX, cohort_of, cohorts, sampled
 from sidecar.core.numbers import StripRule
 from sidecar.core.policy import Policy
 from sidecar.core.terms import ChargeSide, Disposition
@@ -45,6 +46,30 @@ def test_the_shares_that_the_thresholds_rest_on() -> None:
     assert max(shares[1:]) < 0.25
 
 
+def test_of_many_numbers_some_are_looked_at_evenly_and_of_each_its_latest_call() -> None:
+    [one] = observed_of(calls(e164(1), policy())[0])
+    numbers = [f"{number}" for number in range(10_000, 10_000 + 5 * SAMPLE_MAX // 2)]
+    later = [replace(one, number=number, at=one.at + timedelta(1)) for number in numbers]
+    sample = sampled([*later, *(replace(one, number=number) for number in reversed(numbers))])
+    assert sample == later[::3]
+    assert sampled(later[:5]) == later[:5]
+
+
+def test_a_number_is_of_the_longest_beginning_and_e164_begins_with_a_digit_but_0() -> None:
+    sample = [one for cdr in calls(e164(N) + in_front("77#", e164(N)), policy()) for one in observed_of(cdr)]
+    sample = [one for one in sample if one.side is ChargeSide.SELL]
+    known = cohorts(sample, NUMBERING_PLAN)
+    assert [cohort.digits for cohort in known] == ["77#", ""]
+    found = [cohort_of(number, known) for number in ("77#44", "7744", "0044", "#44", "*44")]
+    assert found == [*known, None, None, None]
+
+
+def test_what_few_of_many_numbers_have_in_front_is_misdialled_and_no_habit() -> None:
+    few = in_front("00", e164(FLOOR + 10))
+    assert sold([*e164(1_000), *few], policy()) == []
+    assert len(sold([*e164(N), *few], policy())) == 1
+
+
 # --- the table of symptoms ----------------------------------------------------------------------------------
 
 
@@ -55,6 +80,7 @@ def test_the_shares_that_the_thresholds_rest_on() -> None:
         pytest.param(in_front("011", e164(N)), 0, "not_stripped", 3, id="011-by-0"),
         pytest.param(in_front("9955", e164(N)), 0, "not_stripped", 4, id="tech-prefix-by-0"),
         pytest.param(in_front("77#", e164(N)), 0, "not_stripped", 3, id="tech-prefix-with-mark-by-0"),
+        pytest.param(in_front("77*", e164(N)), 0, "not_stripped", 3, id="tech-prefix-with-star-by-0"),
         pytest.param(in_front("0011", e164(N)), 0, "not_stripped", 4, id="australia-0011-by-0"),
         pytest.param(in_front("810", e164(N)), 0, "not_stripped", 3, id="russia-810-by-0"),
         pytest.param(in_front("010", e164(N)), 0, "not_stripped", 3, id="japan-010-by-0"),
@@ -69,6 +95,7 @@ def test_the_shares_that_the_thresholds_rest_on() -> None:
         pytest.param(in_front("011", e164(N)), 2, "partial_strip", 3, id="011-by-2-reads-as-1"),
         pytest.param(in_front("9955", e164(N)), 2, "partial_strip", 4, id="tech-prefix-by-2"),
         pytest.param(in_front("77#00", e164(N)), 3, "under_stripped", 5, id="tech-prefix-off-00-left"),
+        pytest.param(in_front("0011", e164(N)), 1, "under_stripped", 4, id="australia-0-off-011-left"),
         pytest.param(in_front("995500", e164(N)), 4, "under_stripped", 6, id="digits-off-00-left"),
         pytest.param(
             in_front("1010288011", e164(N)), 7, "under_stripped", 10, id="carrier-code-off-011-left"

@@ -7,9 +7,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from sidecar.core.doctor import Finding, NumberingPlan, Observed, Standing, diagnose
-from sidecar.core.doctor.destinations import implausible_numbers, implausible_rates, unrated_destinations
+from sidecar.core.doctor.destinations import (
+    carried_unrated,
+    implausible_numbers,
+    implausible_rates,
+    unrated_destinations,
+)
 from sidecar.core.doctor.strips import Sender
 from sidecar.core.terms import ChargeSide
 
@@ -235,3 +241,36 @@ def test_calls_without_a_rate_are_counted_over_all_places(unrated: int, found: i
 def test_one_place_without_a_rate_is_not_told_twice() -> None:
     findings = diagnose(calls(numbers(30), prefix=None), PLAN)
     assert [one.symptom for one in findings] == ["unrated_destination"]
+
+
+# --- calls that were carried without a price ----------------------------------------------------------------
+
+
+def test_one_call_that_was_carried_without_a_price_is_told_whatever_its_number() -> None:
+    lost = one(7, "12", prefix=None, carried_unrated=True, billable_ms=1)
+    observed = [*calls(numbers(5)), one(6, "12", prefix=None), lost]
+    assert diagnose(observed, PLAN) == []
+    [found] = carried_unrated(observed, (), PLAN)
+    assert (found.symptom, found.subject, found.calls, found.of) == (
+        "carried_unrated",
+        "sell deck 0123456789ab",
+        1,
+        7,
+    )
+    assert [example.call_id for example in found.examples] == [lost.call_id]
+    assert "nothing was charged" in found.text
+    assert "sidecar rerate" in found.fixes[0].text
+    [bought] = carried_unrated([replace(lost, side=BUY, deck_revision=None)], (), PLAN)
+    assert bought.subject == "buy no deck"
+    assert "what they cost is not known" in bought.text
+
+
+def test_calls_of_which_it_is_told_why_are_not_told_again() -> None:
+    observed = calls(numbers(40), prefix=None, carried_unrated=True, billable_ms=1)
+    told = diagnose(observed, PLAN)
+    assert [found.symptom for found in told] == ["unrated_destination"]
+    assert carried_unrated(observed, told, PLAN) == []
+    [apart] = carried_unrated([*observed, replace(observed[0], deck_revision="fedc")], told, PLAN)
+    assert (apart.subject, apart.calls) == ("sell deck fedc", 1)
+    of_the_peer = [replace(told[0], subject="peer proxy")]
+    assert carried_unrated(observed, of_the_peer, PLAN) == []

@@ -153,6 +153,6 @@ async def test_terms_of_the_settings_change_by_a_reload(make_node: MakeNode) -> 
         done = await child.command("node", "reload", "--operator", "ann")
         await side.ended.wait()
         (record,) = await listener.of([side.call_id])
-    assert (done["account_terms"], done["changed"]) == (1, True)
+    assert (done["account_terms"], done["differences"]) == (1, ["~ accounts.other.enabled: true -> false"])
     assert (record["detail"], record["operator"]) == ("account_disabled", "ann")
     assert audited(node, "account.set") == [("ann", "node reload")]

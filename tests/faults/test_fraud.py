@@ -214,7 +214,8 @@ async def test_a_rule_that_comes_into_force_ends_the_calls_that_are_up(tmp_path:
         with pytest.raises(DemoError, match=r"fraud_rules\[0\]\.threshold"):
             await node.daemon.command("node", "reload")
         node.profile.write_text(node.profile_text() + NEW_RULE)
-        assert (await node.daemon.command("node", "reload"))["fraud_rules"] == 1
+        [line] = (await node.daemon.command("node", "reload"))["differences"]
+        assert line.startswith("+ fraud_rules.new = ")
         for side in up:
             await side.ended.wait()
         records = await listener.of([side.call_id for side in up])
@@ -223,7 +224,7 @@ async def test_a_rule_that_comes_into_force_ends_the_calls_that_are_up(tmp_path:
         }
         await listener.until(lambda: len(listener.events) == 1)
         [noted] = await node.daemon.command("audit", "list", "--action", "node.reload")
-        assert "new" in noted["after"]["fraud_rules"]
+        assert noted["after"]["changed"] == [line]
     rules = tmp_path / "rules.toml"
     rules.write_text(NEW_RULE.replace('"new"', '"other"').replace('"end"', '"watch"'))
     tried = await _try(node, "other", "--rules", str(rules))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,7 +20,7 @@ from tests.faults.conftest import MakeNode
 from tests.faults.node import phones
 from tests.faults.phone import Phone, Plan, by_number
 from tests.rig.listener import check_sequences, listening
-from tests.rig.node import until
+from tests.rig.node import WITHIN_S, until
 
 BYE = Plan(caller_bye_s=0.05)
 
@@ -249,6 +252,66 @@ async def test_another_invite_after_a_challenge_is_another_call(
     challenged, talked = records
     assert (challenged["detail"], challenged["sip_code"]) == ("rejected", 407)
     assert (talked["detail"], talked["disposition"]) == ("bye", "answered")
+
+
+async def test_what_a_caller_says_of_itself_bills_nobody_else(make_node: MakeNode) -> None:
+    """A peer whose word is not taken claims to be another account by every header that names somebody."""
+    node = make_node()
+    prepaid = f"<sip:prepaid@{node.host}>"
+    claims = [
+        *(f"{name}: {prepaid}" for name in ("P-Asserted-Identity", "P-Preferred-Identity", "Diversion")),
+        f"Remote-Party-ID: {prepaid};party=calling;screen=yes",
+        f"History-Info: {prepaid};index=1",
+    ]
+    async with (
+        await Phone.listen(f"{node.network}.4") as liar,
+        phones(node),
+        node.up() as child,
+        listening(*child.broker) as listener,
+    ):
+        liar.peer = child.sip
+        await child.command("account", "topup", "prepaid", "1")
+        sides = [
+            await liar.place(f"100{number}", BYE, *claims, account=account, caller="prepaid")
+            for number, account in enumerate(("prepaid", "other", ""))
+        ]
+        records = await listener.of([side.call_id for side in sides])
+    assert [side.final for side in sides] == [200] * 3
+    assert {one["account"] for one in records} == {"demo"}  # whose the called prefix is
+    assert node.ask("SELECT DISTINCT account, kind FROM ledger ORDER BY account") == [
+        ("demo", "charge"),
+        ("prepaid", "top_up"),
+    ]
+
+
+IDLE = 1_000
+IDLE_AT_CONTROL = 30  # that is for the node's own users, and has 32 places
+
+
+async def test_a_thousand_idle_connections_to_each_port_keep_nobody_out(make_node: MakeNode) -> None:
+    node = make_node()
+    more = {"SIDECAR_SIP__LISTEN_TCP": f"{node.host}:{node.port}"}
+    async with phones(node) as (caller, _), node.up(**more) as child, AsyncExitStack() as stack:
+        listener = await stack.enter_async_context(listening(*child.broker))
+        caller.peer = child.sip
+        before = _descriptors(child.pid)
+        metrics = urlsplit(child.metrics)
+        for place in ((node.host, node.port), (metrics.hostname, metrics.port), child.broker[:2]):
+            for _ in range(IDLE):
+                stack.enter_context(socket.create_connection(place, timeout=WITHIN_S))
+        for _ in range(IDLE_AT_CONTROL):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(node.data / "control.sock"))
+        peer = socket.create_connection((node.host, node.port), WITHIN_S, (caller.host, 0))
+        stack.enter_context(peer).sendall(_request(caller, "OPTIONS").replace(b"/UDP", b"/TCP"))
+        assert (await asyncio.to_thread(peer.recv, 100)).startswith(b"SIP/2.0 200 ")
+        side = await caller.place("1000", BYE)
+        assert len(await listener.of([side.call_id])) == 1
+        assert (await child.command("node", "status"))["state"] == "accepting"
+        await until(lambda: _descriptors(child.pid) < before + 200)  # 64 of strangers, 32 and 32 places
+
+
+def _descriptors(pid: int) -> int:
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 async def test_a_flood_of_refusals_is_a_few_records_and_one_sum(make_node: MakeNode) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import shutil
 import signal
 from asyncio.subprocess import DEVNULL, PIPE
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -82,16 +83,25 @@ async def test_an_emptied_data_directory_is_refused_where_the_broker_knows_of_a_
         assert is_ready, said
 
 
+def removed(node: Node) -> None:
+    """What a broker of its own keeps in there is another matter."""
+    for path in node.data.iterdir():
+        if path.name != "broker":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize("embedded", [False, True])
 async def test_a_journal_that_is_not_the_one_that_was_published_from_last_begins_an_epoch(
-    make_node: MakeNode,
+    make_node: MakeNode, *, embedded: bool
 ) -> None:
     """All of an older data directory is put back: nothing in it says that there was another since, but the
     broker does."""
     node = make_node()
-    async with mosquitto(node.folder) as broker:
+    async with AsyncExitStack() as stack:
+        broker = None if embedded else await stack.enter_async_context(mosquitto(node.folder))
 
         async def epoch_of_a_start() -> str:
-            async with node.up(**broker.settings()):
+            async with node.up(**(broker.settings() if broker else {})):
 
                 async def is_told() -> bool:
                     return bool((await node.status())["broker_connected"])
@@ -102,12 +112,17 @@ async def test_a_journal_that_is_not_the_one_that_was_published_from_last_begins
         first = await epoch_of_a_start()
         assert await epoch_of_a_start() == first
         assert "journal_lost_commits" not in node.log.read_text()
-        shutil.copytree(node.data, node.folder / "kept", ignore=shutil.ignore_patterns("*.sock"))
-        shutil.rmtree(node.data)
+        kept = node.folder / "kept"
+        shutil.copytree(node.data, kept, ignore=shutil.ignore_patterns("*.sock", "broker"))
+        removed(node)
+        if embedded:
+            is_ready, said = await started(node)
+            assert not is_ready
+            assert f"(epoch {first})" in said
         is_ready, said = await started(node, "--new")
         assert is_ready, said
-        shutil.rmtree(node.data)
-        shutil.copytree(node.folder / "kept", node.data)
+        removed(node)
+        shutil.copytree(kept, node.data, dirs_exist_ok=True)
         third = await epoch_of_a_start()
         log = node.log.read_text()
         assert "which this journal never had" in log

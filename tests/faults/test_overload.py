@@ -69,7 +69,7 @@ async def test_of_more_calls_than_can_be_carried_the_rest_is_refused_and_those_t
 ) -> None:
     """SIPp offers 4000 a second: no answer of a callee is taken back, and then all is as before."""
     node = make_node(timers="admission_wait_ms_max = 200\nmax_duration_s = 10\nt1_ms = 200")
-    counts = await offered(node, 4000, 6000)
+    counts = await offered(node, 4000, 6000, [])
     print(counts)
     assert counts["refused_overload"] > 0
     assert (counts["exceptions"], counts["after"], counts["open"]) == (0, 1, 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +16,8 @@ from sidecar.demo.children import SCENARIOS, end, free_ports, listens
 from sidecar.demo.subscriber import Record
 from tests.bench.load import sipp
 from tests.faults.conftest import MakeNode
+from tests.faults.node import phones as two_phones
+from tests.faults.phone import Plan
 from tests.rig.broker import mosquitto
 from tests.rig.listener import check_sequences, listening
 from tests.rig.node import until
@@ -97,4 +101,35 @@ async def test_a_node_that_is_stopped_under_load_leaves_no_leg_up(make_node: Mak
     assert said.keys() <= {"answered drain", "failed drain", *refusals}
     assert said["answered drain"] >= STOPS * UP_MIN
     check_sequences(listener.records)
+    node.check_books()
+
+
+async def test_a_call_goes_on_while_the_node_drains_until_it_ends_or_a_second_signal_ends_it(
+    make_node: MakeNode,
+) -> None:
+    node = make_node()
+    async with mosquitto(node.folder) as broker, listening(broker.host, broker.port) as listener:
+        settings = {**broker.settings(), "SIDECAR_NODE__DRAIN_S": "600"}
+        for second_signal in (False, True):
+            async with two_phones(node) as (caller, callee), node.up(**settings) as child:
+                caller.peer = callee.peer = child.sip
+                side = caller.dial("1000", Plan())
+                await node.live("1000", answered=True)
+                await child.command("node", "drain")
+                assert (await caller.place("1001", Plan(caller_bye_s=0))).final == 503
+                assert (await child.command("node", "accept"))["state"] == "accepting"
+                assert (await caller.place("1002", Plan(caller_bye_s=0))).final == 200
+                os.kill(child.pid, signal.SIGTERM)
+                await until(lambda: "draining" in node.log.read_text())
+                refused = await caller.place("1003", Plan(caller_bye_s=0))
+                assert refused.final == 503
+                if second_signal:
+                    os.kill(child.pid, signal.SIGINT)
+                else:
+                    caller.hang_up(side)
+                assert await child.ended() == 0
+                [record] = await listener.of([side.call_id])
+                assert record["detail"] == ("drain" if second_signal else "bye")
+                await side.ended.wait()
+    assert node.open_entries() == 0
     node.check_books()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sidecar.b2bua.hook import Credentials
+from sidecar.b2bua.settings import Credentials
 from sidecar.core.terms import TransportName
 from tests.b2bua.rig import ANSWER, Dialog
 from tests.b2bua.scripted_ua import Message, ScriptedUA, sip

@@ -1,6 +1,6 @@
 """`make mutants`: small mistakes are made in the code, one at a time, and what no test notices is shown.
 
-    make mutants                         core, adapters/sqlite, runtime and config: hours
+    make mutants                         core, the stores, runtime and config: hours
     make mutants MODULE=core/steps       one module or folder, or several: "core/steps core/doctor"
     make mutants SINCE=main              the lines that changed since a commit
 
@@ -43,8 +43,10 @@ _EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 # Which tests are for which part.
 _AREAS = {
     "sidecar/core": ("tests/core", "tests/conformance", "tests/wire", "tests/scenarios"),
+    "sidecar/adapters/store": ("tests/adapters/test_store*.py", "tests/adapters/test_sqlite_*.py"),
     "sidecar/adapters/sqlite": (
         "tests/adapters/test_sqlite_*.py",
+        "tests/adapters/test_store*.py",
         "tests/runtime/test_admin*.py",
         "tests/scenarios",
     ),

@@ -25,8 +25,11 @@ class Listener:
 
     `records` and `events` in order of arrival, each message id once; `again` those that came another time."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(
+        self, host: str, port: int, username: str | None = None, password: str | None = None
+    ) -> None:
         self._host, self._port = host, port
+        self._username, self._password = username, password
         self._name = (
             f"listener-{next(_numbers)}"  # two that come back under one name would push each other out
         )
@@ -45,6 +48,8 @@ class Listener:
             client = aiomqtt.Client(
                 self._host,
                 self._port,
+                username=self._username,
+                password=self._password,
                 identifier=self._name,
                 protocol=aiomqtt.ProtocolVersion.V5,
                 clean_start=False,
@@ -96,8 +101,10 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(host: str, port: int) -> AsyncIterator[Listener]:
-    listener = Listener(host, port)
+async def listening(
+    host: str, port: int, username: str | None = None, password: str | None = None
+) -> AsyncIterator[Listener]:
+    listener = Listener(host, port, username, password)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(listener.run(), name="listener")
         await listener.until(lambda: listener.connects > 0)

@@ -30,13 +30,19 @@ class Postgres:
         self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", str(self._data), "-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C")
+        # Its own authority. TLS is there for who asks for it; `conninfo` does not.
+        self.certificate = self._data / "server.crt"
+        words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1"
+        name = "-addext subjectAltName=IP:127.0.0.1"
+        files = f"-keyout {self._data / 'server.key'} -out {self.certificate}"
+        self._run("openssl", *words.split(), *name.split(), *files.split())
 
     @property
     def conninfo(self) -> str:
         return self.database("postgres")
 
     def database(self, name: str) -> str:
-        return f"host=127.0.0.1 port={self.port} user=test dbname={name}"
+        return f"host=127.0.0.1 port={self.port} user=test dbname={name} sslmode=disable"
 
     def new_database(self, name: str) -> str:
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
@@ -44,7 +50,12 @@ class Postgres:
         return self.database(name)
 
     def start(self) -> None:
-        options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": ""}
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+            "ssl": "on",
+        }
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
             self._child = subprocess.Popen(

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from sidecar.adapters.deck_files import DeckRefusedError, read_deck, read_exchange_rates
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.sqlite import SqliteStore
-from sidecar.config import Inputs, load
+from sidecar.config import Inputs, Loaded, load
+from sidecar.config.candidate import Candidate
 from sidecar.core.commands import RelayAnswer, Route, Snapshot, WireCommand
 from sidecar.core.events import (
     AckReceived,
@@ -26,14 +29,17 @@ from sidecar.core.events import (
     LegIdentity,
     LegTerminated,
 )
+from sidecar.core.persistent_map import PersistentMap
+from sidecar.core.policy import Policy
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import LegName, TransportName
 from sidecar.ports import DeckBook, GatewayStatus
-from sidecar.runtime.admin import Admin, Reread
+from sidecar.runtime.admin import Admin
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.reload import BadSettingsError, Reading, Reloading
 from sidecar.wire.control import NodeStatus
-from sidecar.wiring import Decks
+from sidecar.wiring.decks import Decks
 
 WALL_NS = 1_790_000_000_000_000_000
 
@@ -68,6 +74,34 @@ class Bridge:
         self.accepting = detail
 
 
+class Beside:
+    """What is set beside the calls: a test says what becomes of it, and sees what is told."""
+
+    def __init__(self) -> None:
+        self.fixed: list[str] = []  # what only a start can change
+        self.renewed: bool | list[str] = False
+        self.wrong: list[str] = []
+        self.has_news = False  # for the SIP side
+        self.told: list[str] = []
+
+    def check(self, _: Reading, __: Reading) -> Sequence[str]:
+        return self.fixed
+
+    async def renew_certificates(self, _: Reading, __: Reading) -> bool:
+        if not isinstance(self.renewed, bool):
+            raise BadSettingsError(self.renewed)
+        return self.renewed
+
+    def put_in_force(self, _: Reading, __: Reading, policy: Policy) -> bool:
+        if self.wrong:
+            raise BadSettingsError(self.wrong)
+        self.told.append(f"put in force {sorted(policy.gateways)}")
+        return self.has_news
+
+    async def took_over(self, after: Reading) -> None:
+        self.told.append(f"took over {sorted(after.policy.gateways)}")
+
+
 class Node:
     def __init__(
         self,
@@ -76,8 +110,10 @@ class Node:
         bridge: Bridge,
         clock: StoppedClock,
         deck_book: DeckBook | None = None,
+        candidate: Candidate[Reading] | None = None,
     ) -> None:
         self.store = store
+        self.candidate = candidate
         self.calls = calls
         self.bridge = bridge
         self.clock = clock
@@ -86,7 +122,10 @@ class Node:
         self.gateways: list[GatewayStatus] = []
         self.decks: dict[str, Deck] = {}  # what is in force in the store of decks
         self.read_again = 0  # how often the relay was told to
-        self.settings: Reread | list[str] = ["there are no settings"]  # as they would be read now
+        self.settings: Reading | list[str] = ["there are no settings"]  # as they would be read now
+        self.beside = Beside()
+        in_force = Reading(policy=calls.policy)
+        self.reloading = Reloading(calls, store.stored, self._read, in_force, self.beside)
         self.admin = Admin(
             calls=calls,
             accounts=store.accounts,
@@ -102,11 +141,11 @@ class Node:
             gateways=lambda: self.gateways,
             decks=lambda name: self.read_deck(name),  # noqa: PLW0108 - a test may change it
             deck_book=deck_book,
-            deck_settings=calls.policy.decks,
-            settings=lambda: self.settings,
-            renew_certificates=self._renew_certificates,
+            reloading=self.reloading,
+            stored=store.stored,
+            candidate=candidate,
+            users=store.users,
         )
-        self.renewed: bool | Sequence[str] = False  # what a test wants to have become of the TLS files
         self.read_deck: Callable[[str], Deck | Sequence[str]] = lambda name: self.decks.get(
             name, [f"no deck is in force as {name}"]
         )
@@ -115,12 +154,16 @@ class Node:
         store.on_outcome(self._outcome)
         store.outbox.on_rows(self._news.set)
 
-    async def _renew_certificates(self) -> bool | Sequence[str]:
-        return self.renewed
-
     def counted(self, name: str, **labels: str) -> float:
         """A number of the metrics; 0 where there is none yet."""
         return self.metrics.registry.get_sample_value(name, labels) or 0
+
+    def _read(self) -> Reading | Sequence[str]:
+        """Anew, each time."""
+        if not isinstance(self.settings, Reading):
+            return self.settings
+        policy = self.settings.policy
+        return replace(self.settings, policy=replace(policy, accounts=PersistentMap(dict(policy.accounts))))
 
     async def until(self, holds: Callable[[], bool]) -> None:
         while not holds():
@@ -247,36 +290,39 @@ async def each_turn(look: Callable[[], int], running: asyncio.Task[Any]) -> list
 @asynccontextmanager
 async def a_node(folder: Path, vfs: str | None = None) -> AsyncIterator[Node]:
     """On the `demo` profile; its data are in `folder`."""
-    loaded = load(
-        Inputs(
-            read_deck=_deck,
-            read_exchange=read_exchange_rates,
-            host_name="box",
-            boot_id="boot",
-            command_line={"sip.profile": "demo"},
-            system_file=folder / "none.toml",
-        )
+    inputs = Inputs(
+        read_deck=_deck,
+        read_exchange=read_exchange_rates,
+        host_name="box",
+        boot_id="boot",
+        command_line={"sip.profile": "demo"},
+        system_file=folder / "none.toml",
     )
+    loaded = load(inputs)
     clock, bridge, metrics = StoppedClock(), Bridge(), Metrics()
     store = SqliteStore.open(folder / "data", node="box", boot_id="boot", clock=clock, vfs=vfs)
     try:
         await store.accounts.take_over([(one.terms, None) for one in loaded.policy.accounts.values()])
         faults: list[Exception] = []  # a test that causes one takes it out
         calls = Calls(
-            policy=loaded.policy,
+            policy=loaded.policy.with_stored((), ()),
             control=bridge,
             store=store,
             clock=clock,
             meter=metrics,
             on_fault=lambda _, error: faults.append(error),
         )
-        node = Node(store, calls, bridge, clock, Decks(folder / "data" / "decks"))
+        node = Node(store, calls, bridge, clock, Decks(folder / "data" / "decks"), Candidate(inputs, _read))
         node.faults, node.metrics = faults, metrics
         yield node
         assert faults == []
         assert await store.ledger_check() == []
     finally:
         await store.close()
+
+
+def _read(loaded: Loaded, warnings: Sequence[str]) -> Reading:
+    return Reading(policy=loaded.policy, listed=loaded.listed, warnings=warnings)
 
 
 def _deck(path: Path) -> Deck | Sequence[str]:

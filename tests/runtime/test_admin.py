@@ -7,8 +7,9 @@ import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from uuid import UUID
 
 import msgspec
@@ -27,11 +28,13 @@ from sidecar.core.screening import NumberLists, Screening
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import ChargeSide, Detail, Disposition, HangupOrigin, ServerReason
 from sidecar.ports import UnavailableError
-from sidecar.runtime.admin import Admin, Reread
+from sidecar.runtime.admin import Admin
 from sidecar.runtime.block_commands import blocks_of
+from sidecar.runtime.reload import Reading
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode_json
 from sidecar.wire.control import CommandError, ErrorCode
+from sidecar.wire.methods import METHODS
 from tests.adapters.sqlite_faulty_disk import FULL, Disk, faulty_disk
 from tests.runtime.node_help import WALL_NS, Node, a_node, each_turn
 
@@ -74,6 +77,11 @@ async def test_a_list_is_bounded_and_says_how_many_there_are(node: Node) -> None
     found = await node.admin.call.list(say.CallListParams(limit=2), ANN)
     assert (found.total, len(found.calls)) == (3, 2)
     assert (await node.admin.call.list(say.CallListParams(account="nobody"), ANN)).total == 0
+    rest = await node.admin.call.list(say.CallListParams(after=found.calls[-1].call_id, limit=2), ANN)
+    assert rest.total == found.total - 2
+    assert not {one.call_id for one in rest.calls} & {one.call_id for one in found.calls}
+    with_conditions = say.CallListParams(after=found.calls[0].call_id, account="demo", limit=1)
+    assert (await node.admin.call.list(with_conditions, ANN)).calls == found.calls[1:]
 
 
 async def test_a_released_call_ends_as_admin_operator_with_his_name_and_reason(node: Node) -> None:
@@ -84,7 +92,7 @@ async def test_a_released_call_ends_as_admin_operator_with_his_name_and_reason(n
         Release(bridge_id=1, sip_code=480, q850_cause=31, text="operator")
     ]
     await node.closed(1)
-    [record] = (await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)).records
+    [record] = (await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)).records
     cdr = decode_json(bytes(record))
     assert (cdr.hangup_origin, cdr.server_reason, cdr.detail) == (
         HangupOrigin.SERVER,
@@ -117,7 +125,7 @@ async def test_all_calls_of_an_account_are_ended_with_one_entry_in_the_audit_tab
     for number in (1, 2, 3):
         await node.closed(number)
     for call_id in mine:
-        [record] = (await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)).records
+        [record] = (await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)).records
         cdr = decode_json(bytes(record))
         assert (cdr.detail, cdr.operator, cdr.operator_text) == (Detail.OPERATOR, "ann", "hacked")
     noted = (await node.admin.audit_list(say.AuditListParams(subject="account=demo"), ANN)).entries
@@ -145,7 +153,7 @@ async def test_a_number_that_is_blocked_ends_its_calls_and_stays_blocked(node: N
     assert (blocked.number, blocked.ended) == ("0044900*", 1)
     assert [call.call_id for call in node.calls.live()] == [other]
     await node.closed(1)
-    [record] = (await node.admin.records.show(say.CdrShowParams(call_id=hit), ANN)).records
+    [record] = (await node.admin.records.queries.show(say.CdrShowParams(call_id=hit), ANN)).records
     cdr = decode_json(bytes(record))
     assert (cdr.detail, cdr.rule, cdr.disposition) == (
         Detail.NUMBER_BLOCKED,
@@ -178,13 +186,13 @@ async def test_rules_that_are_read_again_end_the_calls_that_they_forbid(node: No
     kept = await node.up("0049301")
     policy = node.calls.policy
     screenings = {"demo": Screening(numbers=NumberLists(blocked=frozenset({"0044*"})))}
-    node.settings = Reread(policy=replace(policy, screenings=screenings))
+    node.settings = Reading(policy=replace(policy, screenings=screenings))
     reloaded = await node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN)
-    assert (reloaded.changed, reloaded.calls_ended) == (True, 1)
+    assert reloaded.calls_ended == 1
     assert [call.call_id for call in node.calls.live()] == [kept]
     [noted] = (await node.admin.audit_list(say.AuditListParams(action="node.reload"), ANN)).entries
     after = msgspec.json.decode(bytes(noted.after))
-    assert after["accounts.demo.blocked_numbers"] == ["0044*"]
+    assert after["changed"] == ["~ accounts.demo.numbers: {} -> {blocked [0044*]}"]
 
 
 async def test_drain_refuses_new_calls_and_lets_live_ones_go_on(node: Node) -> None:
@@ -204,9 +212,28 @@ async def test_drain_with_release_ends_the_live_calls_as_drain(node: Node) -> No
     )
     assert (drained.live, drained.released) == (1, 1)
     await node.closed(1)
-    [record] = (await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)).records
+    [record] = (await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)).records
     cdr = decode_json(bytes(record))
     assert (cdr.detail, cdr.operator, cdr.operator_text) == (Detail.DRAIN, "ann", "upgrade")
+
+
+async def test_a_drain_is_undone_and_the_next_call_is_taken(node: Node) -> None:
+    await node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN)
+    accepts = await node.admin.node_accept(say.NodeAcceptParams(operator="bob", text="back"), ANN)
+    assert (accepts.state, node.bridge.accepting, node.calls.load.is_draining) == ("accepting", "", False)
+    await node.up()
+    noted = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries[-1]
+    assert (noted.action, noted.text) == ("node.accept", "back")
+    assert decoded(noted.before) == {"state": "drain", "calls": 0}
+
+
+async def test_no_drain_is_undone_at_the_end_of_the_node(node: Node) -> None:
+    node.calls.drain(stopping=True)
+    with pytest.raises(CommandError) as refused:
+        await node.admin.node_accept(say.NodeAcceptParams(operator="bob"), ANN)
+    assert refused.value.code is say.ErrorCode.REFUSED
+    node.calls.accept()  # which was noted just before
+    assert (node.calls.state, node.calls.load.is_draining) == ("drain", True)
 
 
 async def test_a_drain_releases_a_hundred_calls_in_a_turn_of_the_loop(node: Node) -> None:
@@ -242,51 +269,54 @@ async def test_calls_that_a_rule_ends_are_ended_at_a_pace_and_all_others_go_on(n
     }
 
 
-async def test_margin_terms_are_taken_over_whole_and_nothing_else_is(node: Node) -> None:
+async def test_a_reload_is_whole_and_has_a_number(node: Node) -> None:
     before = node.calls.policy
     await node.admin.accounts.create(say.AccountCreateParams(name="made"), ANN)
     rate = ExchangeRate(base="USD", quote="EUR", rate=Decimal("0.9"), valid_from=utc(0))
     demo = replace(before.accounts["demo"], margin_floor=Decimal("0.2"), calls_max=1)
-    read = replace(
-        before,
-        exchange=ExchangeTable([rate]),
-        margin_floor=Decimal("0.10"),
-        accounts={"demo": demo},
-        calls_max=1,
-    )
-    node.settings = Reread(policy=read, warnings=["a warning"])
+    accounts = {**before.accounts, "demo": demo}
+    read = replace(before, exchange=ExchangeTable([rate]), accounts=accounts, calls_max=1)
+    plain = {"node.calls_max": "1"}
+    node.settings = Reading(policy=read, plain=plain, warnings=["a warning"])
     asked = say.NodeReloadParams(operator="ann")
+    dry = await node.admin.node_reload(say.NodeReloadParams(operator="ann", dry_run=True), ANN)
     found = await node.admin.node_reload(asked, ANN)
+    assert dry == replace(found, settings_revision=None)
     assert found == say.NodeReloaded(
-        exchange_rates=1,
-        margin_floors={"*": "0.10", "demo": "0.2"},
-        changed=True,
+        settings_revision=2,
+        differences=(
+            "+ node.calls_max = 1",
+            "~ accounts.demo.calls_max: none -> 1",
+            "~ accounts.demo.margin_floor: none -> 0.2",
+            "~ billing.exchange_rates: 0 rates -> 1 rates",
+        ),
+        differences_count=4,
         warnings=("a warning",),
     )
     policy = node.calls.policy
-    assert (policy.margin_floor, policy.exchange) == (Decimal("0.10"), ExchangeTable([rate]))
-    assert (policy.calls_max, policy.accounts["demo"].calls_max) == (before.calls_max, None)
-    assert policy.account_terms("made").margin_floor == Decimal("0.10")
-    assert not (await node.admin.node_reload(asked, ANN)).changed
+    assert (policy.calls_max, policy.accounts["demo"], policy.exchange) == (1, demo, read.exchange)
+    assert (policy.settings_revision, "made" in policy.accounts) == (2, True)
+    again = await node.admin.node_reload(asked, ANN)
+    assert (again.settings_revision, again.differences) == (None, ())
     node.settings = ["a.toml, line 3: wrong"]
     with pytest.raises(CommandError, match="line 3") as refused:
         await node.admin.node_reload(asked, ANN)
-    assert refused.value.code is ErrorCode.REFUSED
-    assert node.calls.policy.exchange == ExchangeTable([rate])
+    assert refused.value.code is ErrorCode.WRONG_SETTINGS
+    assert node.calls.policy is policy
 
 
 async def test_a_reload_takes_over_tls_files_or_leaves_all_as_it_was(node: Node) -> None:
     read = replace(node.calls.policy, margin_floor=Decimal("0.10"))
-    node.settings = Reread(policy=read)
+    node.settings = Reading(policy=read, plain={"billing.margin_floor": "0.10"})
     asked = say.NodeReloadParams(operator="ann")
-    node.renewed = ["/etc/key.pem: is not the key"]
+    node.beside.renewed = ["/etc/key.pem: is not the key"]
     with pytest.raises(CommandError, match="is not the key") as refused:
         await node.admin.node_reload(asked, ANN)
-    assert refused.value.code is ErrorCode.REFUSED
+    assert refused.value.code is ErrorCode.WRONG_SETTINGS
     assert node.calls.policy.margin_floor is None
-    node.renewed = True
+    node.beside.renewed = True
     found = await node.admin.node_reload(asked, ANN)
-    assert (found.certificates_renewed, found.changed) == (True, True)
+    assert found.certificates_renewed
     assert node.calls.policy.margin_floor == Decimal("0.10")
 
 
@@ -466,7 +496,7 @@ async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
     await node.closed(1)
     totals = {}
     for call_id in (before, after):
-        [record] = (await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)).records
+        [record] = (await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)).records
         totals[call_id] = str(decode_json(bytes(record)).charges[0].total)
     assert totals == {before: "0.010000", after: "0.100000"}
 
@@ -485,21 +515,23 @@ async def test_a_deck_that_cannot_be_taken_over_changes_nothing(node: Node) -> N
 async def test_a_call_without_a_record_is_said_to_be_up_or_unknown(node: Node) -> None:
     call_id = await node.up()
     with pytest.raises(CommandError, match="still up"):
-        await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)
+        await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)
     with pytest.raises(CommandError, match="cdr search"):
-        await node.admin.records.show(say.CdrShowParams(call_id=NOBODY), ANN)
+        await node.admin.records.queries.show(say.CdrShowParams(call_id=NOBODY), ANN)
 
 
 async def test_a_tail_begins_with_the_last_records_and_goes_on_where_it_was(node: Node) -> None:
-    assert (await node.admin.records.tail(say.CdrTailParams(), ANN)).next_seq == 0
+    assert (await node.admin.records.queries.tail(say.CdrTailParams(), ANN)).next_seq == 0
     calls = [await node.whole(f"004412{number}") for number in range(4)]
-    tail = await node.admin.records.tail(say.CdrTailParams(limit=2), ANN)
+    tail = await node.admin.records.queries.tail(say.CdrTailParams(limit=2), ANN)
     assert ids(tail.records) == calls[2:]
     assert tail.next_seq == 4
-    again = await node.admin.records.tail(say.CdrTailParams(after_seq=tail.next_seq), ANN)
+    again = await node.admin.records.queries.tail(say.CdrTailParams(after_seq=tail.next_seq), ANN)
     assert (again.records, again.next_seq) == ((), 4)
     calls.append(await node.whole())
-    assert ids((await node.admin.records.tail(say.CdrTailParams(after_seq=4), ANN)).records) == calls[4:]
+    assert (
+        ids((await node.admin.records.queries.tail(say.CdrTailParams(after_seq=4), ANN)).records) == calls[4:]
+    )
 
 
 async def test_a_search_finds_by_every_condition_and_goes_on_with_its_cursor(node: Node) -> None:
@@ -513,7 +545,7 @@ async def test_a_search_finds_by_every_condition_and_goes_on_with_its_cursor(nod
 
     async def found(admin: Admin, **wanted: object) -> list[UUID]:
         params = msgspec.convert(wanted, say.CdrSearchParams)
-        return ids((await admin.records.search(params, ANN)).records)
+        return ids((await admin.records.queries.search(params, ANN)).records)
 
     assert await found(node.admin) == [released, first]
     for condition in (
@@ -529,9 +561,9 @@ async def test_a_search_finds_by_every_condition_and_goes_on_with_its_cursor(nod
         assert await found(node.admin, **condition) == [released], condition
     assert await found(node.admin, number="+4930123456", gateway="next_hop") == [released, first]
     assert await found(node.admin, suppressed=True) == []
-    page = await node.admin.records.search(say.CdrSearchParams(limit=1), ANN)
+    page = await node.admin.records.queries.search(say.CdrSearchParams(limit=1), ANN)
     assert ids(page.records) == [released]
-    page = await node.admin.records.search(say.CdrSearchParams(limit=1, cursor=page.cursor), ANN)
+    page = await node.admin.records.queries.search(say.CdrSearchParams(limit=1, cursor=page.cursor), ANN)
     assert (ids(page.records), page.cursor) == ([first], None)
 
 
@@ -543,9 +575,13 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
     assert set(node.admin.methods()) == {
         "call.list",
         "call.release",
+        "node.accept",
         "node.drain",
         "node.reload",
+        "node.restart",
+        "node.reopen_logs",
         "node.gateways",
+        "node.settings",
         "node.status",
         "account.create",
         "account.set",
@@ -578,11 +614,36 @@ async def test_every_method_is_named_as_its_command(node: Node) -> None:
         "journal.book",
         "journal.release",
         "retention.archive",
+        "retention.erase",
         "dead-letter.list",
         "dead-letter.show",
         "dead-letter.retry",
         "dead-letter.drop",
+        "cost",
+        "subscriber.list",
+        "route.try",
+        "user.add",
+        "user.set",
+        "user.list",
+        "user.note",
+        "token.add",
+        "token.list",
+        "token.revoke",
+        *(
+            f"{word}.{verb}"
+            for word in ("peer", "gateway", "route", "account-rule")
+            for verb in ("add", "set", "show", "list", "remove")
+        ),
     }
+
+
+async def test_who_does_a_method_takes_and_answers_what_is_declared_of_it(node: Node) -> None:
+    methods = node.admin.methods()
+    assert set(methods) == set(METHODS)
+    for name, method in methods.items():
+        handle = method.handle.func if isinstance(method.handle, partial) else method.handle
+        *_, taken, _, answered = get_type_hints(handle).values()
+        assert (name, taken, answered) == (name, METHODS[name].params, METHODS[name].result)
 
 
 # --- audit --------------------------------------------------------------------------------------------------
@@ -615,6 +676,7 @@ async def test_what_people_do_to_accounts_is_listed_with_who_did_it(node: Node) 
 
     assert await found(limit=1) == [2]
     assert await found(after_entry=0, limit=1) == [1]
+    assert await found(before_entry=2, limit=1) == [1]
     for wanted in ({"by": "bob"}, {"uid": 0}, {"action": "account.topup"}):
         assert await found(**wanted) == [2]
     assert await found(subject="acme") == [1, 2]
@@ -644,7 +706,7 @@ async def test_dead_letters_are_shown_tried_again_and_dropped(node: Node) -> Non
     assert [row.seq for row in await node.store.outbox.pending(0, 9)] == [2]
     drop = say.DeadLetterDropParams(operator="ann", text="too large", seqs=(2, 3))
     assert (await node.admin.dead_letters.drop(drop, ANN)).count == 1, "2 waits to be sent again"
-    assert (await node.admin.records.show(say.CdrShowParams(call_id=calls[2]), ANN)).records, (
+    assert (await node.admin.records.queries.show(say.CdrShowParams(call_id=calls[2]), ANN)).records, (
         "the record stays"
     )
     assert (await node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="ann"), ANN)).count == 1
@@ -724,7 +786,7 @@ async def test_what_cannot_be_noted_is_not_changed_and_a_release_is_noted_later(
     call_id = await node.up()
     policy = node.calls.policy
     node.decks["other"] = Deck("other-1", [])
-    node.settings = Reread(policy=replace(policy, margin_floor=Decimal("0.5")))
+    node.settings = Reading(policy=policy, plain={"billing.margin_floor": "0.5"})
     disk.break_down(FULL)
     for refused in (
         node.admin.accounts.create(say.AccountCreateParams(name="acme"), ANN),
@@ -760,7 +822,8 @@ async def test_each_change_is_noted_with_what_was_before_it(node: Node) -> None:
     await node.store.outbox.acknowledge([], [(1, 0x87)])
     revision = node.calls.policy.decks["demo"].revision
     node.decks["demo"] = Deck("demo-2", [])
-    node.settings = Reread(policy=replace(node.calls.policy, margin_floor=Decimal("0.5")))
+    read = replace(node.calls.policy, margin_floor=Decimal("0.5"))
+    node.settings = Reading(policy=read, plain={"billing.margin_floor": "0.5"})
     bob = Operator("bob", 7)
     for _ in range(2):  # the second time nothing is changed, so nothing is noted, but for the drain
         await node.admin.decks.reload(say.DeckReloadParams(name="demo"), bob)
@@ -785,8 +848,8 @@ async def test_each_change_is_noted_with_what_was_before_it(node: Node) -> None:
             "node.reload",
             "box",
             "",
-            {"exchange_rates": 0, "margin_floors": {"*": None}},
-            {"exchange_rates": 0, "margin_floors": {"*": "0.5"}},
+            {"settings_revision": None},
+            {"settings_revision": 2, "changed": ["+ billing.margin_floor = 0.5"]},
         ),
         ("dead-letter.retry", "all", "", None, {"count": 1}),
         (

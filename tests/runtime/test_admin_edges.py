@@ -13,12 +13,10 @@ import msgspec
 import pytest
 import pytest_asyncio
 from msgspec.structs import replace
-from structlog.testing import capture_logs
 
 from sidecar.core.audit import Operator
 from sidecar.core.events import ByeReceived, RouteFailed
 from sidecar.core.gateway_health import Health
-from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.policy import RouteRule, Routes
 from sidecar.core.records import utc
 from sidecar.core.registration import RegistrationState
@@ -27,7 +25,7 @@ from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import LegName, RouteFailure
 from sidecar.ports import GatewayStatus
 from sidecar.runtime import calls
-from sidecar.runtime.admin import Admin, Reread
+from sidecar.runtime.admin import Admin
 from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode_json
 from sidecar.wire.control import CommandError, ErrorCode
@@ -156,6 +154,7 @@ async def test_a_drain_that_nobody_waits_for_any_more_releases_all(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calls, "CALLS_PER_TURN", 1)
+    monkeypatch.setattr(calls, "RELEASED_PER_S", 10**9)
     for _ in range(4):
         await node.up()
     asked = say.NodeDrainParams(operator="ann", release=True)
@@ -185,7 +184,7 @@ async def test_what_is_wrong_is_told_up_to_ten_times(node: Node) -> None:
         assert str(refused.value).split("; ") == errors[:10]
 
 
-async def test_a_node_that_reads_only_at_its_start_says_so(node: Node) -> None:
+async def test_a_node_without_decks_of_its_own_says_so(node: Node) -> None:
     store = node.store
     plain = Admin(
         calls=node.calls,
@@ -200,40 +199,11 @@ async def test_a_node_that_reads_only_at_its_start_says_so(node: Node) -> None:
         dead_letters=store.outbox,
         read_again=lambda: None,
         gateways=list,
+        reloading=node.reloading,
     )
-    for refused_by in (
-        plain.node_reload(say.NodeReloadParams(operator="ann"), ANN),
-        plain.decks.reload(say.DeckReloadParams(name="demo"), ANN),
-    ):
-        with pytest.raises(CommandError, match="only when it starts") as refused:
-            await refused_by
-        assert refused.value.code is ErrorCode.REFUSED
-
-
-async def test_exchange_rates_alone_are_a_change_and_noted(node: Node) -> None:
-    rate = ExchangeRate(base="USD", quote="EUR", rate=Decimal("0.9"), valid_from=utc(0))
-    node.settings = Reread(policy=replace(node.calls.policy, exchange=ExchangeTable([rate])))
-    asked = say.NodeReloadParams(operator="ann")
-    with capture_logs() as lines:
-        assert (await node.admin.node_reload(asked, ANN)).changed
-        assert not (await node.admin.node_reload(asked, ANN)).changed
-    assert [(line["event"], line["operator"], line["changed"]) for line in lines] == [
-        ("settings_reloaded", "ann", True),
-        ("settings_reloaded", "ann", False),
-    ]
-    [note] = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
-    assert bytes(note.before) == b'{"exchange_rates":0,"margin_floors":{}}'
-    assert bytes(note.after) == b'{"exchange_rates":1,"margin_floors":{}}'
-
-
-async def test_only_floors_that_differ_are_noted(node: Node) -> None:
-    policy = node.calls.policy
-    demo = replace(policy.accounts["demo"], margin_floor=Decimal("0.2"))
-    node.settings = Reread(policy=replace(policy, accounts={"demo": demo}))
-    assert (await node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN)).changed
-    [note] = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
-    assert bytes(note.before) == b'{"exchange_rates":0,"margin_floors":{"demo":null}}'
-    assert bytes(note.after) == b'{"exchange_rates":0,"margin_floors":{"demo":"0.2"}}'
+    with pytest.raises(CommandError, match="only when it starts") as refused:
+        await plain.decks.reload(say.DeckReloadParams(name="demo"), ANN)
+    assert refused.value.code is ErrorCode.REFUSED
 
 
 async def test_a_deck_is_taken_over_where_none_was_and_noted_where_it_is_another(node: Node) -> None:
@@ -381,7 +351,7 @@ async def test_a_second_revision_begins_with_the_first(node: Node) -> None:
     assert await restated(node, await priced(node, call_id, "2.4")) == ["revised"]
     records = [
         decode_json(bytes(one))
-        for one in (await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)).records
+        for one in (await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)).records
     ]
     assert [cdr.revision for cdr in records] == [0, 1, 2]
     assert [(cdr.revised_by, cdr.revised_text) for cdr in records[1:]] == [("ann", "wrong deck")] * 2
@@ -414,13 +384,13 @@ async def test_a_call_that_is_ending_is_not_said_to_be_up(node: Node) -> None:
         ]
     )
     with pytest.raises(CommandError, match="cdr search") as refused:
-        await node.admin.records.show(say.CdrShowParams(call_id=call_id), ANN)
+        await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)
     assert refused.value.code is ErrorCode.NOT_FOUND
 
 
 async def test_a_tail_longer_than_what_there_is_begins_at_the_first(node: Node) -> None:
     calls = [await node.whole() for _ in range(3)]
-    tail = await node.admin.records.tail(say.CdrTailParams(limit=50), ANN)
+    tail = await node.admin.records.queries.tail(say.CdrTailParams(limit=50), ANN)
     assert [decode_json(bytes(one)).call_id for one in tail.records] == calls
     assert tail.next_seq == 3
 
@@ -428,7 +398,7 @@ async def test_a_tail_longer_than_what_there_is_begins_at_the_first(node: Node) 
 @pytest.mark.parametrize("bound", ["charge_min", "charge_max"])
 async def test_an_amount_without_a_currency_is_no_condition(node: Node, bound: str) -> None:
     with pytest.raises(CommandError, match="need a currency") as refused:
-        await node.admin.records.search(say.CdrSearchParams(**{bound: "1"}), ANN)  # type: ignore[arg-type]
+        await node.admin.records.queries.search(say.CdrSearchParams(**{bound: "1"}), ANN)  # type: ignore[arg-type]
     assert refused.value.code is ErrorCode.INVALID_PARAMS
 
 
@@ -448,5 +418,5 @@ async def test_calls_are_found_by_what_they_cost(
 ) -> None:
     for talk_ms in (2_400, 4_800):
         await node.whole(talk_ms=talk_ms)
-    found = await node.admin.records.search(msgspec.convert(wanted, say.CdrSearchParams), ANN)
+    found = await node.admin.records.queries.search(msgspec.convert(wanted, say.CdrSearchParams), ANN)
     assert [decode_json(bytes(one)).talk_ms for one in found.records] == talked_ms

@@ -18,7 +18,7 @@ from sidecar.core.commands import Release
 from sidecar.core.rerate import rerate
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import Detail
-from sidecar.runtime.admin import Reread
+from sidecar.runtime.reload import Reading
 from sidecar.wire import control as say
 from tests.runtime.node_help import Node, a_node
 
@@ -127,14 +127,14 @@ class ReloadSettings(Act):
     subject = "box"
 
     async def prepare(self) -> None:
-        read = replace(self.node.calls.policy, margin_floor=Decimal(self.number) / 100)
-        self.node.settings = Reread(policy=read)
+        read = replace(self.node.reloading.in_force.policy, margin_floor=Decimal(self.number) / 100)
+        self.node.settings = Reading(policy=read, plain={"billing.margin_floor": str(self.number)})
 
     async def ask(self) -> None:
         await self.node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN)
 
     async def check(self) -> None:
-        assert isinstance(self.node.settings, Reread)
+        assert isinstance(self.node.settings, Reading)
         assert self.node.calls.policy.margin_floor == self.node.settings.policy.margin_floor
 
 

@@ -377,11 +377,29 @@ async def test_a_drain_outlasts_a_journal_that_fails_and_comes_back(node: Node) 
         node.calls.drain,
         lambda: node.calls.on_store_failing(True),
         lambda: node.calls.on_store_failing(False),
+        node.calls.accept,
+        node.calls.accept,
     ]
     for step in steps:
         step()
         seen.append((node.calls.state, node.bridge.accepting))
-    assert seen == [(state, state) for state in ("journal", "", "journal", "drain", "drain", "drain")]
+    states = ("journal", "", "journal", "drain", "drain", "drain", "", "")
+    assert seen == [(state, state) for state in states]
+
+
+async def test_a_drain_that_is_undone_while_the_journal_fails_takes_no_call_yet(tmp_path: Path) -> None:
+    with faulty_disk() as disk:
+        async with a_node(tmp_path, vfs="faulty") as node:
+            disk.break_down(FULL)
+            node.calls.on_bridge_events([node.invite(1, "0044123", "demo")])
+            node.calls.drain()
+            while not node.store.failing:
+                with pytest.raises(UnavailableError):
+                    await node.store.accounts.create(terms_of("other", prepaid=False))
+            node.calls.accept()
+            assert (node.calls.state, node.bridge.accepting) == ("journal", "journal")
+            disk.repair()
+            await node.written()
 
 
 async def test_at_the_end_of_the_node_nothing_waits_any_more(node: Node) -> None:

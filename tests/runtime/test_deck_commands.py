@@ -17,7 +17,7 @@ from sidecar.ports import DeckError
 from sidecar.runtime.deck_commands import put_in_force_at_start
 from sidecar.wire import control as say
 from sidecar.wire.control import CommandError
-from sidecar.wiring import Decks
+from sidecar.wiring.decks import Decks
 from tests.runtime.node_help import WALL_NS, Node, a_node
 
 ANN = Operator("ann", 1000)

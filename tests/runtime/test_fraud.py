@@ -174,6 +174,15 @@ def test_a_rule_that_is_as_it_was_keeps_what_it_counted_and_one_that_is_gone_hol
     assert [rig.place() for _ in range(3)] == [None, None, "at-once"]
 
 
+def test_a_call_that_goes_on_after_a_restart_counts_among_those_at_once_until_it_leaves() -> None:
+    before, rig = Rig(AT_ONCE), Rig(AT_ONCE)
+    calls = [before.answer() for _ in range(2)]
+    for call in calls:
+        rig.watch.joined(call)
+    rig.watch.left(calls[0])
+    assert [rig.place() for _ in range(2)] == [None, "at-once"]
+
+
 def test_calls_at_once_are_those_that_have_not_left() -> None:
     rig = Rig(AT_ONCE)
     calls = [rig.answer() for _ in range(2)]

@@ -166,8 +166,26 @@ def test_gateways_that_nobody_watches_are_left_alone() -> None:
     assert watch.gateways.statuses() == []
 
 
-async def test_without_a_gateway_to_watch_there_is_nothing_to_run() -> None:
-    await Watch(PLAIN).gateways.run()
+def test_of_another_policy_what_differs_is_begun_anew_and_the_rest_goes_on() -> None:
+    watch = Watch(PROBED, WANTS_US)
+    for ask in watch.later(0):
+        watch.answer(ask, 503 if ask.gateway == "probed" else 200, granted_s=100)
+    watch.probe(503)
+    assert watch.load.gateways_down == {"probed"}
+    elsewhere = replace(WANTS_US, host="2001:db8::2")
+    watch.gateways.take_over({"probed": replace(PROBED, calls_max=3), "wants-us": elsewhere})
+    [gone] = watch.taken()
+    assert (gone.host, gone.expires_s, gone.call_id) == ("2001:db8::1", 0, "boot7-wants-us")
+    assert watch.load.gateways_down == {"probed"}, "what is not about its watch changes nothing there"
+    [register] = [ask for ask in watch.later(0) if ask.gateway == "wants-us"]
+    assert (register.host, register.call_id) == ("2001:db8::2", "boot7-wants-us-1")
+    watch.answer(gone, 200)
+    watch.answer(register, 200, granted_s=100)
+    assert "wants-us" not in watch.load.gateways_down
+    watch.gateways.take_over({})
+    assert watch.load.gateways_down == set()
+    assert [(ask.host, ask.expires_s) for ask in watch.taken()] == [("2001:db8::2", 0)]
+    assert watch.gateways.statuses() == []
 
 
 def test_only_so_many_requests_are_under_way() -> None:

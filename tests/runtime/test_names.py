@@ -195,7 +195,23 @@ async def test_many_names_wait_for_their_turn() -> None:
     assert len(dns.asked) == 3 * ROUNDS_MAX
 
 
-async def test_without_names_nothing_runs() -> None:
+async def test_names_of_another_policy_are_asked_for_and_those_of_before_are_not() -> None:
     dns = Dns(declared_gateway(name="literal"))
-    await dns.names.run()
-    assert (dns.names.statuses(), dns.asked) == ([], [])
+    dns.has("10.1.0.1")
+    dns.has("10.1.0.2", name="other.test")
+    async with dns.running():
+        dns.names.take_over({"gw": named()}, REACH, dns)
+        await dns.rounds(1)
+        assert dns.servers == ["udp:10.1.0.1:5060"]
+        dns.names.take_over({"gw": named(host="other.test")}, REACH, dns)
+        assert dns.servers == []
+        await dns.rounds(1)
+        assert dns.servers == ["udp:10.1.0.2:5060"]
+        dns.names.take_over({}, REACH, dns)
+    assert (dns.servers, dns.names.statuses()) == ([], [])
+    assert [(one.host_name, one.addresses) for one in dns.told] == [
+        ("gw.test", ("10.1.0.1:5060",)),
+        ("", ()),
+        ("other.test", ("10.1.0.2:5060",)),
+        ("", ()),
+    ]

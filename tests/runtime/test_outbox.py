@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +24,8 @@ from sidecar.adapters.memory import MemoryOutbox
 from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.ports import Link, LinkError, Outbox, OutboxRow, OutboxState, OutboxStatus
-from sidecar.runtime.outbox import Backoff, OutboxRelay, PubackOutcome, RelayLimits, outcome_of
+from sidecar.runtime.outbox import RIVAL_S, Backoff, OutboxRelay, PubackOutcome, RelayLimits, outcome_of
+from sidecar.wiring.broker import has_rival
 from tests.adapters.broker_help import (
     CDR_TOPIC,
     STATUS_TOPIC,
@@ -77,10 +79,11 @@ def test_the_delay_doubles_up_to_its_bound_and_starts_anew(draw: float) -> None:
 
 
 class Pauses:
-    """The relay's pauses, cut to a millisecond: a test waits for the relay to have run into its retry
+    """The relay's pauses, cut to a millisecond or so: a test waits for the relay to have run into its retry
     loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause_s: float = 0.001) -> None:
+        self._pause_s = pause_s
         self.asked_s: list[float] = []
         self._news = asyncio.Condition()
 
@@ -92,7 +95,7 @@ class Pauses:
         async with self._news:
             self.asked_s.append(seconds)
             self._news.notify_all()
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(self._pause_s)
 
     async def more(self, count: int) -> None:
         async with asyncio.timeout(WITHIN_S), self._news:
@@ -107,11 +110,14 @@ class Rows(Outbox, OutboxStatus, Protocol): ...
 async def relaying(
     outbox: Rows, settings: MqttSettings, *, pauses: Pauses | None = None, **limits: float
 ) -> AsyncIterator[OutboxRelay]:
+    # As at a node; without a boot id nobody looks, as the scripted broker expects.
+    rival = partial(has_rival, settings) if settings.boot_id else None
     relay = OutboxRelay(
         outbox,
         outbox,
         MqttPublisher(settings, "epoch-1"),
         limits=RelayLimits(**limits),  # type: ignore[arg-type]
+        has_rival=rival,
         sleep=pauses or Pauses(),
     )
     async with asyncio.TaskGroup() as tasks:
@@ -200,15 +206,23 @@ async def test_the_status_is_there_at_once_is_renewed_and_the_will_follows(tmp_p
             await subscriber.until(lambda: bool(subscriber.statuses))
             assert subscriber.statuses[0] == {
                 "epoch": "epoch-1",
+                "boot_id": "",
                 "head_seq": 40,
                 "published": 0,
                 "commit": 0,
                 "commit_hash": "",
             }
             add_rows(outbox, 2)
-            renewed = {"epoch": "epoch-1", "head_seq": 42, "published": 2, "commit": 0, "commit_hash": ""}
+            renewed = {
+                "epoch": "epoch-1",
+                "boot_id": "",
+                "head_seq": 42,
+                "published": 2,
+                "commit": 0,
+                "commit_hash": "",
+            }
             await subscriber.until(lambda: subscriber.statuses.count(renewed) >= 2)
-        await subscriber.until(lambda: subscriber.statuses[-1] == {"epoch": "epoch-1"})
+        await subscriber.until(lambda: subscriber.statuses[-1] == {"epoch": "epoch-1", "boot_id": ""})
 
 
 async def test_the_window_is_used_in_full_and_never_exceeded() -> None:
@@ -525,6 +539,50 @@ async def test_that_nobody_listens_is_logged_once_for_each_link() -> None:
     (lost,) = (line for line in lines if line["event"] == "broker_lost")
     assert (lost["code"], lost["in_flight"]) == (0x8B, 1)
     assert relay.counters.links_lost == 1
+
+
+async def test_two_nodes_of_one_name_take_turns_at_mosquitto_and_lose_no_row(tmp_path: Path) -> None:
+    """It has one link for each client id: who comes last gets it. Debian 12's does not say why, so the
+    retained status is asked."""
+    outboxes = MemoryOutbox(epoch="one"), MemoryOutbox(epoch="two", first_seq=101)
+    async with (
+        running_broker(tmp_path) as broker,
+        Subscriber(broker.host, broker.port) as subscriber,
+        relaying(outboxes[0], mqtt_settings(broker, boot_id="one"), pauses=Pauses(0.3)) as one,
+        relaying(outboxes[1], mqtt_settings(broker, boot_id="two"), pauses=Pauses(0.3)) as two,
+    ):
+        for relay in (one, two):
+            await until(lambda had=relay.counters: had.links_taken_over > 0)  # type: ignore[misc]
+        for outbox in outboxes:
+            add_rows(outbox, 20)
+        await subscriber.until(lambda: set(subscriber.seqs) == {*range(1, 21), *range(101, 121)})
+        await until(lambda: not any(outbox.waiting for outbox in outboxes))
+
+
+async def test_a_broker_that_ends_is_no_other_node(tmp_path: Path) -> None:
+    outbox = MemoryOutbox()
+    async with running_broker(tmp_path, watched=True) as broker:
+        pauses = Pauses()
+        async with relaying(outbox, mqtt_settings(broker, boot_id="one"), pauses=pauses) as relay:
+            await until(lambda: relay.counters.connected)
+            assert broker.pid is not None
+            os.kill(broker.pid, signal.SIGTERM)
+            await broker.started_again(0)
+            await until(lambda: relay.counters.connects == 2)
+    assert (relay.counters.links_taken_over, relay.counters.links_lost) == (0, 1)
+    assert RIVAL_S not in pauses.asked_s
+
+
+async def test_a_link_that_another_node_of_our_name_took_is_told_and_left_to_it_for_a_while() -> None:
+    outbox, pauses = MemoryOutbox(), Pauses()
+    async with scripted_broker(answers({1: [Answer(disconnect=0x8E)]})) as broker:
+        with capture_logs() as lines:
+            async with relaying(outbox, scripted_settings(broker), pauses=pauses) as relay:
+                add_rows(outbox, 1)
+                assert await relay.drained(WITHIN_S)
+    assert pauses.asked_s == [RIVAL_S]
+    assert (relay.counters.links_taken_over, relay.counters.links_lost, outbox.dead) == (1, 0, {})
+    assert [line["log_level"] for line in lines if line["event"] == "broker_link_taken_over"] == ["error"]
 
 
 async def test_a_broker_that_is_not_reached_is_logged_once_until_it_was_reached(tmp_path: Path) -> None:

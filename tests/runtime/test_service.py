@@ -13,17 +13,20 @@ import pytest
 from structlog.testing import capture_logs
 
 from sidecar.adapters.metrics import Metrics
+from sidecar.core.call import Phase
 from sidecar.core.commands import Adopt, AskGateway, Reject, Release, Route, Snapshot, WireCommand
-from sidecar.core.events import Event, InviteRefused, LegTerminated, RequestEnded
+from sidecar.core.events import ByeReceived, CallKept, Event, InviteRefused, LegTerminated, RequestEnded
 from sidecar.core.policy import Gateway
 from sidecar.core.recovery import RECOVERED_IDS
 from sidecar.core.registration import RegisterTerms
 from sidecar.core.terms import Detail, Disposition, HangupOrigin, LegName, RouteFailure
 from sidecar.ports import Link, LinkError, OutboxRow, OutboxState, RecordFilter
+from sidecar.runtime.calls import Calls
 from sidecar.runtime.gateways import Gateways
 from sidecar.runtime.outbox import OutboxRelay
 from sidecar.runtime.service import Service
 from tests.adapters.sqlite_faulty_disk import FULL, faulty_disk
+from tests.core.streams import KEPT_STATE
 from tests.policies import declared_gateway
 from tests.runtime.node_help import Node, a_node
 
@@ -43,6 +46,7 @@ class Side:
         self.held = 0  # calls
         self.short_of_memory = False
         self.last: Sequence[Event] = ()  # what it delivers as it ends
+        self.on_keep: Callable[[], None] = lambda: None
         self._node = node
 
     async def start(self, first: Sequence[WireCommand | Snapshot] = ()) -> None:
@@ -55,8 +59,26 @@ class Side:
         self.happened.append("stop")
         self.deliver(self.last)
 
+    def keep(self) -> None:
+        self.on_keep()
+
+    def keep_call(self, calls: Calls, bridge_id: int) -> None:
+        for call in calls.live():
+            if call.bridge_id == bridge_id:
+                kept = CallKept(
+                    **self.stamps(),
+                    bridge_id=bridge_id,
+                    leg_a=call.invite.leg,
+                    leg_b=call.attempts[-1].leg,
+                    kept=KEPT_STATE,
+                )
+                self.deliver([kept])
+
     def held_calls(self) -> int:
         return self.held
+
+    def pulse(self) -> int:
+        return 0
 
     def is_short_of_memory(self) -> bool:
         return self.short_of_memory
@@ -113,7 +135,12 @@ class Broker:
 
 class Life:
     def __init__(
-        self, node: Node, tasks: asyncio.TaskGroup, gateways: Sequence[Gateway], heartbeat_ms: int
+        self,
+        node: Node,
+        tasks: asyncio.TaskGroup,
+        gateways: Sequence[Gateway],
+        heartbeat_ms: int,
+        drain_s: int = 0,
     ) -> None:
         self.node = node
         self._tasks = tasks
@@ -139,6 +166,7 @@ class Life:
             clock=node.clock,
             heartbeat_ms=heartbeat_ms,
             snapshot_interval_s=1,
+            drain_s=lambda: drain_s,
             watchers=[("watcher", self._watch)],
         )
 
@@ -170,10 +198,10 @@ class Life:
 
 @asynccontextmanager
 async def a_life(
-    folder: Path, *gateways: Gateway, heartbeat_ms: int = 10, vfs: str | None = None
+    folder: Path, *gateways: Gateway, heartbeat_ms: int = 10, vfs: str | None = None, drain_s: int = 0
 ) -> AsyncIterator[Life]:
     async with a_node(folder, vfs=vfs) as node, asyncio.TaskGroup() as tasks:
-        yield Life(node, tasks, gateways, heartbeat_ms)
+        yield Life(node, tasks, gateways, heartbeat_ms, drain_s)
 
 
 async def ended(task: Awaitable[None]) -> None:
@@ -214,6 +242,88 @@ async def test_a_call_that_is_up_at_the_end_is_released_and_its_legs_are_waited_
         [cdr] = await life.node.store.records.show(str(call_id))
     assert (cdr.hangup_origin, cdr.detail) == (HangupOrigin.SERVER, Detail.DRAIN)
     assert (cdr.operator, cdr.operator_text) == ("sidecar", "the node stops")
+
+
+@pytest.mark.parametrize("until", ["it is over", "the time is over", "a second signal"])
+async def test_a_node_that_drains_lets_a_call_go_on_until(tmp_path: Path, until: str) -> None:
+    async with a_life(tmp_path, drain_s=60) as life:
+        node = life.node
+        await node.up()
+        task = await life.begin()
+        life.service.stop()
+        await life.until(lambda: node.calls.state == "drain")
+        node.clock.pass_ms(59_999)
+        await life.a_while()
+        assert (len(node.calls.live()), life.side.happened) == (1, ["start", "ready"])
+        if until == "it is over":
+            life.side.deliver([ByeReceived(bridge_id=1, leg_name=LegName.A, **life.side.stamps())])
+        elif until == "the time is over":
+            node.clock.pass_ms(1)
+        else:
+            life.service.stop()
+        await life.until(lambda: node.calls.live() == [])
+        life.side.legs_close(1)
+        await ended(task)
+        await node.written()
+        [cdr] = (await node.store.records.search(RecordFilter())).records
+    assert cdr.detail is (Detail.BYE if until == "it is over" else Detail.DRAIN)
+
+
+async def test_a_planned_restart_keeps_calls_and_the_next_start_takes_them_up_before_it_hears_anything(
+    tmp_path: Path,
+) -> None:
+    async with a_life(tmp_path) as life:
+        call_id = await life.node.up()
+        await life.node.up("0044100")  # which cannot be kept
+        task = await life.begin()
+
+        def keep() -> None:
+            life.side.keep_call(life.node.calls, 1)
+            life.node.clock.pass_ms(100)
+
+        life.side.on_keep = keep
+        life.service.restart()
+        life.service.restart()  # by somebody else
+        await life.until(lambda: any(isinstance(one, Release) for one in life.node.bridge.sent))
+        life.side.legs_close(2)
+        await ended(task)
+        [release] = [one for one in life.node.bridge.sent if isinstance(one, Release)]
+        assert (release.bridge_id, release.text) == (2, "drain")
+        assert life.service.restarts
+        await life.node.written()
+    async with a_life(tmp_path) as life:
+        life.node.clock.pass_ms(2_000)
+        task = await life.begin()
+        [adopt, *_] = [one for one in life.side.sent if isinstance(one, Adopt)]
+        assert (adopt.bridge_id, adopt.kept) == (RECOVERED_IDS, KEPT_STATE)
+        [call] = life.node.calls.live()
+        assert (call.call_id, call.phase) == (call_id, Phase.TALKING)
+        load = life.node.calls.load
+        assert (load.calls, load.by_account["demo"], load.by_gateway) == (1, 1, {"next_hop": 1})
+        life.side.deliver([ByeReceived(bridge_id=RECOVERED_IDS, leg_name=LegName.A, **life.side.stamps())])
+        life.side.legs_close(RECOVERED_IDS)
+        await life.node.written()
+        [cdr] = await life.node.store.records.show(str(call_id))
+        assert (cdr.detail, cdr.talk_ms) == (Detail.BYE, 2_000)
+        life.service.stop()
+        await ended(task)
+
+
+async def test_a_signal_in_a_restart_is_for_the_next_node_and_no_restart_follows_a_signal(
+    tmp_path: Path,
+) -> None:
+    async with a_life(tmp_path) as life:
+        task = await life.begin()
+        life.service.restart()
+        life.service.stop()
+        await ended(task)
+        assert (life.service.restarts, life.service.stop_is_for_next) == (True, True)
+    async with a_life(tmp_path) as life:
+        task = await life.begin()
+        life.service.stop()
+        life.service.restart()
+        await ended(task)
+        assert (life.service.restarts, life.service.stop_is_for_next) == (False, False)
 
 
 async def test_an_invite_that_was_on_its_way_when_the_node_was_told_to_stop_is_refused_and_recorded(

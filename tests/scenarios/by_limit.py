@@ -17,6 +17,7 @@ from tests.scenarios.world import COST_PER_MINUTE, PRICE_PER_MINUTE, account, de
 ASKED = [f"arm extend {at_ms}" for at_ms in (60_001, 62_002, 64_003, 66_004, 68_005, 70_006)]
 AWAY = ", ".join(ASKED)
 BACK = ", ".join([*ASKED[:3], "arm ledger_unreachable 130000", "arm extend 119800"])
+BACK_LATE = BACK.replace("130000", "134000").replace("119800", "123800")  # a slice from then on
 PREPAID = {"accounts": account(prepaid=True)}
 SOLD_FOR_3_S = {
     "sell": Deck("sell-3", [replace(rate, max_duration_s=3) for rate in deck("s", PRICE_PER_MINUTE)]),
@@ -348,9 +349,9 @@ CREDIT = (
         policy={**PREPAID, "store_away_s": 10},
         balance="1",
         cdr="caller/bye 200 16 answered 80000 message/observed",
-        wire=f"{ROUTED}, arm ledger_unreachable 70000, arm extend 59800, answer, {BACK}",
+        wire=f"{ROUTED}, arm ledger_unreachable 70000, arm extend 59800, answer, {BACK_LATE}",
         sold="0.08",
-        also={"granted_s": 120, "overrun_ms": 0},
+        also={"granted_s": 124, "overrun_ms": 0},
     ),
     Scenario(
         name="server-no-credit",

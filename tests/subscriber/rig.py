@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.mqtt import MqttPublisher, MqttReplayDoor, MqttSettings
@@ -88,8 +89,8 @@ async def publishing(folder: Path, broker: Mosquitto, users: Sequence[str] = (US
 class Command:
     """`sidecar subscribe` as a process; what it logs is in `log`."""
 
-    def __init__(self, broker: tuple[str, int], place: Place, log: Path, options: Sequence[str] = ()) -> None:
-        host, port = broker
+    def __init__(self, broker: Sequence[Any], place: Place, log: Path, options: Sequence[str] = ()) -> None:
+        host, port = broker[:2]
         self._words = [f"{host}:{port}", *place.options(), *options]
         self.log = log
         self._child: asyncio.subprocess.Process | None = None

@@ -250,17 +250,17 @@ def test_a_full_disk_leaves_no_half_of_a_batch(tmp_path: Path) -> None:
 # --- PostgreSQL ---------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_is_killed_is_used_again_when_it_is_back(server: Postgres) -> None:
-    place = Place("postgresql", server.new_database("killed"))
+def test_a_server_that_is_killed_is_used_again_when_it_is_back(postgresql: Postgres) -> None:
+    place = Place("postgresql", postgresql.new_database("killed"))
     sink = place.sink()
     sink.open()
     sink.commit([record(1)], [], [position((1, 1))])
-    server.kill()
+    postgresql.kill()
     with pytest.raises(SinkError, match="PostgreSQL"):
         sink.commit([record(2)], [], [position((1, 2))])
     with pytest.raises(SinkError, match="PostgreSQL"):
         sink.open()
-    server.start()
+    postgresql.start()
     assert held_by(sink) == {SOURCE: [(1, 1)]}
     sink.commit([record(2)], [], [position((1, 2))])
     sink.close()

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import aiomqtt
+import msgpack
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
+from sidecar.adapters.broker import BrokerSettings, EmbeddedBroker
+from sidecar.core.alarms import AlarmKind
 from sidecar.core.terms import HangupOrigin
 from sidecar.demo.children import DemoError
-from sidecar.wire.topics import cdr_topic, replay_topic, replayed_topic, status_topic
+from sidecar.wire.topics import (
+    cdr_topic,
+    event_topic,
+    replay_topic,
+    replayed_topic,
+    report_topic,
+    status_topic,
+)
+from tests.adapters.broker_help import as_bytes
 from tests.faults.node import Node, phones
 from tests.faults.phone import Phone, Plan
 from tests.rig.listener import listening
@@ -89,38 +103,88 @@ async def test_a_command_publishes_records_again_under_their_message_ids(tmp_pat
                 await child.command("cdr", "replay", *words)
 
 
-async def test_only_the_node_writes_records_and_only_a_user_his_requests(tmp_path: Path) -> None:
-    """By the reason code of each PUBACK, and by what reaches whom."""
+async def test_whoever_may_only_read_does_nothing_else(tmp_path: Path) -> None:
+    """By the reason code of each PUBACK, by what the broker still retains, and by the node's link, which
+    nobody took."""
     node = Node(tmp_path)
-    async with node.up(SIDECAR_MQTT__REPLAY_USERS="biller,other") as child:
-        words = {
-            user: (node.data / "broker" / f"{user}.password").read_text().strip()
-            for user in ("biller", "other")
-        }
-        record = cdr_topic("_", "node", "a", HangupOrigin.CALLER)
+    async with node.up(
+        SIDECAR_MQTT__REPLAY_USERS="biller,other", SIDECAR_MQTT__STATUS_INTERVAL_S="1"
+    ) as child:
+        files = {user: Path(file) for user, file in (await node.status())["broker_passwords"].items()}
+        assert {file.stat().st_mode & 0o777 for file in files.values()} == {0o600}
+        words = {user: file.read_text().strip() for user, file in files.items()}
+        record, status = cdr_topic("_", "node", "a", HangupOrigin.CALLER), status_topic("_", "node")
         own, others = replay_topic("_", "node", "biller"), replay_topic("_", "node", "other")
-        may: dict[str | None, set[str]] = {None: set(), "biller": {own}, "other": {others}}
+        answers = replayed_topic("_", "node", "biller")
+        event = event_topic("_", "node", AlarmKind.LOW_BALANCE)
+        elsewhere = ("else", "$SYS/broker/version", replay_topic("_", "node", "reader"))
+        told, tale = (report_topic("_", "node", user, "c") for user in ("biller", "other"))
+        may = {"reader": set[str](), "biller": {own, told}, "other": {others, tale}}
         for user, allowed in may.items():
             async with client(child.broker, user, words) as connected:
-                for topic in (
-                    record,
-                    own,
-                    others,
-                    status_topic("_", "node"),
-                    replayed_topic("_", "node", "biller"),
-                ):
-                    assert (await puback(connected, topic) != NOT_AUTHORIZED) == (topic in allowed), (
-                        user,
-                        topic,
-                    )
-        with pytest.raises(aiomqtt.MqttError, match="Not authorized"):
-            async with client(child.broker, "biller", {"biller": "guessed"}):
-                pass
+                for topic in (record, status, event, own, others, told, tale, answers, *elsewhere):
+                    refused = await puback(connected, topic) == NOT_AUTHORIZED
+                    assert refused == (topic not in allowed), (user, topic)
+        for stranger in (None, "biller", "_node"):
+            with pytest.raises(aiomqtt.MqttError, match="Not authorized"):
+                async with client(child.broker, stranger, dict.fromkeys(("biller", "_node"), "guessed")):
+                    pass
+        async with client(child.broker, "reader", words) as watching:
+            for topic in ("#", "$SYS/#", "sidecar/v1/#"):
+                await watching.subscribe(topic, qos=1)
+            for name in ("sidecar-_-node", "sidecar-_-node-event", "sidecar-_-node-status", "sidecar"):
+                async with client(child.broker, "reader", words, identifier=name):
+                    pass
+            seen: list[aiomqtt.Message] = []
+            async with asyncio.timeout(30):
+                async for message in watching.messages:
+                    seen.append(message)
+                    if sum(not one.retain for one in seen) >= 6:  # two of them, on three subscriptions
+                        break
+        assert {str(one.topic) for one in seen} == {status}
+        # A will has no head: nobody has pushed the node out, and nobody has deleted what it said.
+        assert all("head_seq" in msgpack.unpackb(as_bytes(one)) for one in seen)
+        assert await node.metric("sidecar_broker_links_lost_total") == 0
+        assert "sidecar-_-node" not in _client_id(node)
 
 
-def client(place: tuple[str, int], user: str | None, words: dict[str, str]) -> aiomqtt.Client:
+def _client_id(node: Node) -> str:
+    """With which the node is connected, from what it keeps secret."""
+    return EmbeddedBroker(BrokerSettings(directory=node.data / "broker")).client_id()
+
+
+async def test_a_session_and_its_password_outlive_a_restart(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    async with phones(node) as (caller, _):
+        for boot in range(2):
+            async with node.up() as child:
+                caller.peer = child.sip
+                words = {"biller": (node.data / "broker" / "biller.password").read_text().strip()}
+                async with client(child.broker, "biller", words, identifier="kept", kept=True) as session:
+                    if boot == 0:
+                        await session.subscribe("sidecar/v1/+/+/cdr/#", qos=1)
+                    else:  # what came while it was away, on a subscription of before the restart
+                        async with asyncio.timeout(30):
+                            message = await anext(aiter(session.messages))
+                        assert msgpack.unpackb(as_bytes(message), timestamp=3)["seq"] == 1
+                if boot == 0:
+                    await calls(caller, 1)
+                    await until(lambda: _is_delivered(node))
+
+
+def client(
+    place: Sequence[Any], user: str | None, words: dict[str, str], identifier: str = "", kept: bool = False
+) -> aiomqtt.Client:
+    keep = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    keep.SessionExpiryInterval = 3600 if kept else 0
     return aiomqtt.Client(
-        *place, username=user, password=words.get(user or ""), protocol=aiomqtt.ProtocolVersion.V5
+        *place[:2],
+        username=user,
+        password=words.get(user or ""),
+        protocol=aiomqtt.ProtocolVersion.V5,
+        identifier=identifier or None,
+        clean_start=not kept,
+        properties=keep,
     )
 
 

@@ -19,6 +19,7 @@ from sidecar.core.terms import HangupOrigin
 from sidecar.wire import replay, topics
 from sidecar.wire.asyncapi import ASYNCAPI_FILE, asyncapi, text
 from sidecar.wire.event import Event, encode
+from sidecar.wire.report import EpochReport, Report
 from sidecar.wire.schema import SCHEMA_FILE
 from sidecar.wire.status import Status, Will
 
@@ -29,6 +30,7 @@ MADE = {
     "event": topics.event_topic("t", "n", AlarmKind.LOW_BALANCE),
     "replay": topics.replay_topic("t", "n", "u"),
     "replayed": topics.replayed_topic("t", "n", "u", "c"),
+    "report": topics.report_topic("t", "n", "u", "c"),
 }
 WORDS = {
     "tenant": "t",
@@ -56,6 +58,7 @@ FRAUD_RULE = FraudRuleFired(
     account="acme",
     call_id=UUID(int=2),
 )
+EPOCH_REPORT = EpochReport(epoch="e", held_seq=3, head_seq=4, missing=2, ranges=((1, 1), (4, 4)))
 STRUCTS: dict[str, msgspec.Struct] = {
     "Status": Status(epoch="e", head_seq=4, published=3, commit=2, commit_hash="h"),
     "Will": Will(epoch="e"),
@@ -63,6 +66,8 @@ STRUCTS: dict[str, msgspec.Struct] = {
     "LowBalance": LOW_BALANCE,
     "FraudRuleFired": FRAUD_RULE,
     "ReplayRequest": replay.ReplayRequest(epoch="e", from_seq=1),
+    "EpochReport": EPOCH_REPORT,
+    "Report": Report(at=NOW, interval_s=30, epochs=(EPOCH_REPORT,)),
     "ReplayEnd": replay.ReplayEnd(
         epoch="e", from_seq=1, to_seq=2, waiting=((1, 1),), dead=(), absent=((2, 2),)
     ),

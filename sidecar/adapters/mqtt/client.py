@@ -14,9 +14,10 @@ methods of both, which is why their versions are pinned and tests/adapters/test_
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeVar
 
 import aiomqtt
 import paho.mqtt.client as paho
@@ -28,6 +29,7 @@ from sidecar.adapters.mqtt.packets import PACKET_BYTES_MAX, PUBACK, PUBLISH_QOS_
 from sidecar.ports import LinkError
 
 BLOCK_BYTES = 65_536
+T = TypeVar("T")
 
 
 class Client(aiomqtt.Client):
@@ -56,6 +58,15 @@ class Client(aiomqtt.Client):
     def is_open(self) -> bool:
         """False also where the link was lost before aiomqtt had looked: it would not tell then."""
         return self._client._sock is not None
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:  # noqa: ASYNC109
+        """As aiomqtt's, which waits by `asyncio.wait_for`: before Python 3.12 that drops a cancellation that
+        comes in the same turn as the answer (gh-86296), and the node would not stop."""
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+                return await fut
+        except TimeoutError:
+            raise aiomqtt.MqttError("Operation timed out") from None
 
     def bound_connect(self, timeout_s: float) -> None:
         self._client.connect_timeout = timeout_s

@@ -1,12 +1,12 @@
 """The Publisher port on MQTT.
 
-The will is retained on the status topic and carries the epoch alone. Every ending cuts the connection without
-a DISCONNECT, so the broker publishes the will however the daemon went: one way out, tested once.
+The will is retained on the status topic and carries the epoch and the boot id alone. Every ending cuts the
+connection without a DISCONNECT, so the broker publishes the will however the daemon went: one way out, tested
+once.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import socket
@@ -62,6 +62,7 @@ class MqttSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     tenant: str = "_"
     node: str
+    boot_id: str = ""
     status_topic: str
     client_id: str = (
         ""  # empty: made of tenant and node, so a second daemon of the same node takes the link over
@@ -114,11 +115,6 @@ class MqttPublisher:
                     f"{self._settings.host}:{self._settings.port}: {self._cause(error)}",
                     code.value if isinstance(code, ReasonCode) else None,
                 ) from None
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                # Before Python 3.12 `asyncio.wait_for`, by which aiomqtt waits, drops a cancellation that
-                # comes in the same turn as the answer (gh-86296): the node would not stop.
-                raise asyncio.CancelledError
             if not client.is_open:
                 raise LinkError("the connection ended as soon as it was there")
             if client.qos_max < 1:
@@ -247,6 +243,7 @@ class _MqttLink:
         self._client = client
         self._sender = RowSender(client, settings.node)
         self._status_topic = settings.status_topic
+        self._boot_id = settings.boot_id
         self._status_properties = content_type() + user_property("node", settings.node)
         self.window = max(1, min(client.receive_max, settings.in_flight_max))
 
@@ -257,6 +254,7 @@ class _MqttLink:
         payload = _ENCODE(
             Status(
                 epoch=state.epoch,
+                boot_id=self._boot_id,
                 head_seq=state.head_seq,
                 published=state.published,
                 commit=state.commit,
@@ -289,7 +287,7 @@ def _will(settings: MqttSettings, epoch: str) -> aiomqtt.Will:
     properties.UserProperty = ("node", settings.node)
     return aiomqtt.Will(
         settings.status_topic,
-        _ENCODE(Will(epoch=epoch)),
+        _ENCODE(Will(epoch=epoch, boot_id=settings.boot_id)),
         qos=1,
         retain=True,
         properties=properties,

@@ -8,6 +8,7 @@ The broker's ACL must let only the user himself write his topic; the embedded br
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import aiomqtt
@@ -18,11 +19,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 from sidecar.adapters.mqtt.client import Client
 from sidecar.adapters.mqtt.packets import content_type, correlation_data, topic_is_valid, user_property
 from sidecar.adapters.mqtt.publisher import MqttPublisher, MqttSettings, RowSender
-from sidecar.ports import LinkError, OutboxRow, ReplayAsked, ReplayLink
+from sidecar.ports import LinkError, OutboxRow, ReplayAsked, ReplayLink, ReportMade
 from sidecar.wire.replay import CORRELATION_BYTES_MAX, REPLAY_END, REPLAYED
-from sidecar.wire.topics import replay_topic, replayed_topic
+from sidecar.wire.topics import ANY, replay_topic, replayed_topic, report_topic, unescape
 
 RESPONSE_TOPIC_MAX = 1_000
+CLIENT_MAX = 64
+EARLY_MAX = 64
 WINDOW_MAX = 50
 REPLAYED_PROPERTY = user_property(REPLAYED, "1")
 
@@ -35,6 +38,7 @@ class MqttReplayDoor(MqttPublisher):
     def __init__(self, settings: MqttSettings, users: Sequence[str]) -> None:
         super().__init__(settings, None, "replay")
         self._users = {replay_topic(settings.tenant, settings.node, user): user for user in users}
+        self._reporters = {report_topic(settings.tenant, settings.node, user, None): user for user in users}
 
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[ReplayLink]:  # type: ignore[override]
@@ -42,10 +46,21 @@ class MqttReplayDoor(MqttPublisher):
             link = _MqttReplayLink(client, self._settings)
             client.on_published(lambda message: self._take(message, link))
             if self._users:
-                await _subscribe(client, [*self._users])
+                await _subscribe(client, [*self._users, *self._reporters])
             yield link
 
     def _take(self, message: paho.MQTTMessage, link: _MqttReplayLink) -> None:
+        place, _, last = message.topic.rpartition("/")
+        if (reporter := self._reporters.get(f"{place}/{ANY}")) is not None:
+            link.reported(
+                ReportMade(
+                    user=reporter,
+                    client=unescape(last)[:CLIENT_MAX],
+                    payload=bytes(message.payload),
+                    is_retained=message.retain,
+                )
+            )
+            return
         user = self._users.get(message.topic)
         response_topic = getattr(message.properties, "ResponseTopic", "")
         correlation = getattr(message.properties, "CorrelationData", b"")
@@ -86,10 +101,18 @@ class _MqttReplayLink:
         self._client = client
         self._sender = RowSender(client, settings.node)
         self.notify: Callable[[ReplayAsked], None] = _nobody
+        self.early: deque[ReportMade] = deque(maxlen=EARLY_MAX)  # that came before somebody listens
+        self.reported: Callable[[ReportMade], None] = self.early.append
         self.window = max(1, min(client.receive_max, settings.in_flight_max, WINDOW_MAX))
 
     def on_asked(self, notify: Callable[[ReplayAsked], None]) -> None:
         self.notify = notify
+
+    def on_reported(self, notify: Callable[[ReportMade], None]) -> None:
+        self.reported = notify
+        for one in self.early:
+            notify(one)
+        self.early.clear()
 
     def send(
         self, row: OutboxRow, asked: ReplayAsked | None, acknowledged: Callable[[int, int], None]
@@ -120,5 +143,5 @@ async def _subscribe(client: Client, topics: Sequence[str]) -> None:
             log.error("replay_not_subscribed", topic=topic, code=code.value)
 
 
-def _nobody(_: ReplayAsked) -> None:
+def _nobody(_: object) -> None:
     pass

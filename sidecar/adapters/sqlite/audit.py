@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sidecar.adapters.sqlite.outbox import Write
 from sidecar.adapters.sqlite.reader import Reader
+from sidecar.adapters.store.reading import Write
 from sidecar.core.audit import Change, Operator
 from sidecar.ports import AuditEntry, AuditFilter
 
@@ -27,6 +27,7 @@ class SqliteAudit:
         asked = wanted or AuditFilter()
         conditions = {
             "entry > ?": after_entry,
+            "entry < ?": asked.before_entry,
             "operator = ?": asked.operator,
             "uid = ?": asked.uid,
             "action = ?": asked.action,

@@ -1,10 +1,4 @@
-"""One transaction: the steps of many decisions, worked out by core/books and written by a few statements at
-its end.
-
-A batch is the view that core/books asks: the file, and over it what this transaction has posted so far.
-Nothing is written before `flush`, so a step that is refused (no credit) or repeated simply adds nothing, and
-no savepoint is needed. Nothing that outlives the transaction is changed before `committed`: after a rollback
-the batch is thrown away and `Known` still says what the file says.
+"""One transaction of the file (see store/batch), written by a few statements at its end.
 
 What jobs may write are the methods of this class and of its parts, `ledger`, `suspense`, `refusals`,
 `waiting`, `addresses`, `sealing` and `erasing`: none gets the connection.
@@ -13,52 +7,29 @@ What jobs may write are the methods of this class and of its parts, `ledger`, `s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import apsw
-import msgspec
-from msgspec.structs import replace
 
-from sidecar.adapters.sqlite.addresses import Addresses
-from sidecar.adapters.sqlite.chain import OPEN_CALL, Draft, Marks, salts
+from sidecar.adapters.sqlite.chain import Draft, Marks, salts
+from sidecar.adapters.sqlite.changing import OPEN_CALL
 from sidecar.adapters.sqlite.erasing import Erasing
-from sidecar.adapters.sqlite.file import Boot
-from sidecar.adapters.sqlite.known import Known, Slot
+from sidecar.adapters.sqlite.known import Known
 from sidecar.adapters.sqlite.ledger import Ledger
-from sidecar.adapters.sqlite.packing import packed
 from sidecar.adapters.sqlite.refusals import KeptRefusals
-from sidecar.adapters.sqlite.rows import Table, crc_of, delete_keys, storable
+from sidecar.adapters.sqlite.rows import Table, delete_keys
 from sidecar.adapters.sqlite.sealing import Sealing, was_removed
 from sidecar.adapters.sqlite.spending import Spending
+from sidecar.adapters.sqlite.stored import Stored
 from sidecar.adapters.sqlite.suspense import Suspense
+from sidecar.adapters.sqlite.users import Users
 from sidecar.adapters.sqlite.waiting import Waiting
-from sidecar.core.account_books import AccountPosting, Booked, book, bring, open_account, set_terms
-from sidecar.core.account_import import Imported
-from sidecar.core.account_terms import AccountTerms
-from sidecar.core.alarms import LowBalance
-from sidecar.core.audit import Change
-from sidecar.core.books import (
-    Charged,
-    MovementKind,
-    OpenCall,
-    Outcome,
-    Posting,
-    Record,
-    forget,
-    post,
-    revise,
-)
-from sidecar.core.books_check import plain
-from sidecar.core.call import Call
-from sidecar.core.cdr import Cdr, message_id
-from sidecar.core.commands import Append, EntryKind, Publish, StoreCommand, Suppress
-from sidecar.core.terms import Disposition, Money
-from sidecar.ports import OutboxRow
-from sidecar.wire.cdr_codec import CONTENT_VERSION, encode, encode_published
+from sidecar.adapters.store.addresses import Addresses
+from sidecar.adapters.store.batch import SEARCHED, BaseBatch, held_columns
+from sidecar.adapters.store.bodies import crc_of
+from sidecar.adapters.store.known import Boot
 from sidecar.wire.entries import encode_call
-from sidecar.wire.topics import cdr_topic
 
 OPEN_CALLS = Table(
     "open_calls",
@@ -77,64 +48,17 @@ OPEN_CALLS = Table(
     ),
     replace=True,
 )
-SEARCHED = (
-    "boot",
-    "call_id",
-    "revision",
-    "account",
-    "origin",
-    "reason",
-    "detail",
-    "gateway",
-    "ended_us",
-    "caller",
-    "callee",
-    "billed",
-)
-CDRS = Table("cdrs", ["seq", "written_wall_ns", *SEARCHED])
+CDRS = Table("cdrs", ["seq", "written_wall_ns", *SEARCHED, "found_by"])
 CDR_BODIES = Table("cdr_bodies", ["seq", "body", "crc", "salt"])
-SUPPRESSED = Table("suppressed", ["entry", *SEARCHED, "body", "crc", "salt"])
+SUPPRESSED = Table("suppressed", ["entry", *SEARCHED, "body", "crc", "salt", "found_by"])
 AUDIT = Table(
     "audit",
     ["entry", "boot", "at_wall_ns", "operator", "uid", "action", "subject", "before", "after", "text"],
 )
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_US = timedelta(microseconds=1)
-
-
-HEARTBEAT_AGE_NS_MAX = 100_000_000  # it rewrites a page: not in each of five hundred commits a second
-ACCOUNTS_KNOWN_MAX = 100_000
 ARCHIVED = 2**31 - 1  # the revision that a call has of which nothing is here any more: none comes after it
 
 
-def searched(cdr: Cdr, boot: int) -> tuple[tuple[object, ...], tuple[object, ...]]:
-    """The columns by which a record is found, as SEARCHED has them: open ones, and numbers."""
-    opened = (
-        boot,
-        cdr.call_id.bytes,
-        cdr.revision,
-        cdr.account,
-        cdr.hangup_origin.value,
-        cdr.server_reason.value if cdr.server_reason else None,
-        cdr.detail.value,
-        cdr.gateway,
-        (cdr.ended_at - _EPOCH) // _US,
-    )
-    return opened, (cdr.caller.received, cdr.callee.received, cdr.callee.billed)
-
-
-class _Written(msgspec.Struct, frozen=True, gc=False):
-    """A record on its way into its tables."""
-
-    seq: int  # 0: kept back
-    opened: tuple[object, ...]  # what the chain holds as it is
-    numbers: tuple[object, ...]  # what it holds by a digest alone, and the body
-    body: bytes  # packed
-    crc: int
-
-
-class Batch:
+class Batch(BaseBatch):
     def __init__(
         self, connection: apsw.Connection, known: Known, boot: Boot, wall_ns: int, mono_ns: int
     ) -> None:
@@ -144,87 +68,19 @@ class Batch:
         self.suspense = Suspense(connection, self.ledger)
         self._spending = Spending(connection, known, self.ledger, self.chain.next_ledger - 1)
         self.waiting = Waiting(connection, boot.boot, wall_ns, known.acknowledged_seq, known.head_seq)
-        self.addresses = Addresses(connection, boot.boot, wall_ns, self.chain)
-        self.sealing = Sealing(connection, wall_ns)
+        self.addresses = Addresses(connection, boot.boot, wall_ns)
+        self.stored = Stored(connection, wall_ns)
+        self.users = Users(connection)
+        self.sealing = Sealing(connection, wall_ns, self.chain)
         self.erasing = Erasing(connection, known.chain.key)
-        self.outcomes: list[Outcome] = []
-        self.low_balances: list[LowBalance] = []  # that this transaction has found
-        self.outbox_rows: list[OutboxRow] = []
         self._connection = connection
         self._known = known
-        self._boot = boot
-        self._wall_ns = wall_ns
-        self._mono_ns = mono_ns
-        self._head_seq = known.head_seq
-        self._next_slot = known.next_slot
-        self._head_bridge_id = known.head_bridge_id
-        self._heartbeat_mono_ns = known.heartbeat_mono_ns
-        self._slots: dict[int, Slot | None] = {}  # changed in this batch; None: closed
-        self._closed: list[int] = []  # slots whose rows go
-        self._entries: dict[int, Append] = {}  # by slot: only the last of a call is written
-        self._new: set[int] = set()  # calls that surely were never here
-        self._recorded: dict[int, int] = {}
-        self._account_seqs: dict[str, int] = {}
-        self._published: list[_Written] = []
-        self._suppressed: list[_Written] = []
-        self._changes: list[Change] = []
+        super().__init__(known, boot, wall_ns, mono_ns, self.ledger, self.refusals)
 
-    # --- what is written ------------------------------------------------------------------------------------
-
-    def run(self, step: Sequence[StoreCommand]) -> None:
-        for command in step:
-            if isinstance(command, Append) and command.kind is EntryKind.ADMITTED:
-                self._note_admission(command.call)
-            elif isinstance(command, (Publish, Suppress)) and _is_aggregate(command.cdr):
-                self.refusals.recorded(command.cdr.call_id)
-        self._take(post(step, self))
-
-    def forget(self, call_id: UUID) -> None:
-        self._take(forget(call_id, self))
-
-    def revise(self, cdr: Cdr) -> bool:
-        """Whether it was written: see `books.revise`."""
-        posting = revise(cdr, self)
-        if posting is not None:
-            self._take(posting)
-        return posting is not None
-
-    def open_account(self, wanted: AccountTerms, change: Change | None) -> str:
-        """Empty, or why not."""
-        return self._take_account(open_account(wanted, self, change))
-
-    def set_terms(self, wanted: AccountTerms, change: Change | None) -> str:
-        return self._take_account(set_terms(wanted, self, change))
-
-    def book(
-        self, kind: MovementKind, name: str, amount: Money, reference: str, change: Change | None
-    ) -> str:
-        return self._take_account(book(kind, name, amount, reference, self, change))
-
-    def bring(self, rows: Sequence[Imported], change: Change) -> tuple[int, int] | str:
-        """How many accounts and balances are new, or why nothing was done."""
-        postings = bring(rows, self, change)
-        if isinstance(postings, str):
-            return postings
-        for posting in postings:
-            self._take_account(posting)
-        opened = sum(posting.opened is not None for posting in postings)
-        booked = sum(len(posting.movements) for posting in postings)
-        if opened or booked:
-            self.audit(change)
-        return opened, booked
-
-    def audit(self, change: Change) -> None:
-        """Note it in this transaction: for jobs that change something that core/books knows nothing of."""
-        self._changes.append(change)
+    def _suspect(self, account: str, currency: str) -> None:
+        self.suspense.suspect(account, currency)
 
     # --- the view: the file, and what this batch has posted -------------------------------------------------
-
-    def wall_ns(self) -> int:
-        return self._wall_ns
-
-    def balance(self, account: str, currency: str) -> Decimal:
-        return self.ledger.balance(account, currency)
 
     def charged_since(self, account: str, currency: str, since_ns: int) -> Decimal:
         return self._spending.charged_since(account, currency, since_ns)
@@ -232,24 +88,7 @@ class Batch:
     def held(self, account: str, currency: str) -> Decimal:
         return self._spending.held(account, currency)
 
-    def account(self, name: str) -> AccountTerms | None:
-        return self.ledger.account(name)
-
-    def booked(self, account: str, reference: str) -> Booked | None:
-        return self.ledger.booked(account, reference)
-
-    def open_call(self, call_id: UUID) -> OpenCall | None:
-        slot = self._slot(call_id)
-        return slot.open_call if slot is not None else None
-
-    def charged(self, call_id: UUID) -> Charged:
-        slot = self._slot(call_id)
-        return self.ledger.charged(call_id, fresh=slot is not None and slot.fresh)
-
-    def recorded(self, call_id: UUID) -> int | None:
-        in_batch = self._recorded.get(call_id.int)
-        if in_batch is not None or call_id.int in self._new:
-            return in_batch
+    def _read_recorded(self, call_id: UUID) -> int | None:
         found: int | None = self._connection.execute(
             "SELECT max(revision) FROM (SELECT max(revision) AS revision FROM cdrs WHERE call_id = ?1"
             " UNION ALL SELECT max(revision) FROM suppressed WHERE call_id = ?1)",
@@ -259,27 +98,24 @@ class Batch:
             return ARCHIVED
         return found
 
-    def head_seq(self) -> int:
-        return self._head_seq
-
-    def account_seq(self, account: str) -> int | None:
-        found = self._account_seqs.get(account)
-        if found is None and account in (seqs := self._known.account_seqs):
-            found = seqs[account]
-        elif found is None:
-            found = self._connection.execute(
-                "SELECT max(seq) FROM (SELECT max(seq) AS seq FROM cdrs WHERE account = ?1"
-                " UNION ALL SELECT seq FROM account_heads WHERE account = ?1)",
-                (account,),
-            ).get
+    def _read_account_seq(self, account: str) -> int | None:
+        found: int | None = self._connection.execute(
+            "SELECT max(seq) FROM (SELECT max(seq) AS seq FROM cdrs WHERE account = ?1"
+            " UNION ALL SELECT seq FROM account_heads WHERE account = ?1)",
+            (account,),
+        ).get
         return found
 
     # --- its transaction ------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write everything, and the link of the chain over it. A heartbeat goes along where the last is old:
-        a commit proves that the node lived."""
+        """Write everything, and the link of the chain over it."""
         connection = self._connection
+        if self._heartbeat_is_due():
+            connection.execute(
+                "UPDATE boots SET heartbeat_wall_ns = ?, heartbeat_mono_ns = ? WHERE boot = ?",
+                (self._wall_ns, self._mono_ns, self._boot.boot),
+            )
         self._write_open_calls()
         tables = (
             self._write_published(),
@@ -289,111 +125,19 @@ class Batch:
         )
         AUDIT.write(connection, tables[-1])
         self.chain.write(connection, tables, Marks(self._head_seq, self.waiting.acknowledged_seq))
-        if self._mono_ns - self._known.heartbeat_mono_ns >= HEARTBEAT_AGE_NS_MAX:
-            self._heartbeat_mono_ns = self._mono_ns
-            connection.execute(
-                "UPDATE boots SET heartbeat_wall_ns = ?, heartbeat_mono_ns = ? WHERE boot = ?",
-                (self._wall_ns, self._mono_ns, self._boot.boot),
-            )
 
     def committed(self) -> None:
-        """The transaction is on disk: what was found out in it holds."""
-        known = self._known
-        known.head_seq = self._head_seq
-        known.acknowledged_seq = self.waiting.acknowledged_seq
-        known.next_slot = self._next_slot
-        known.head_bridge_id = self._head_bridge_id
-        known.heartbeat_mono_ns = self._heartbeat_mono_ns
+        super().committed()
+        self._known.acknowledged_seq = self.waiting.acknowledged_seq
         self.chain.committed()
-        for key, now in self._slots.items():
-            if now is None:
-                known.open.pop(key, None)
-            else:
-                known.open[key] = now
-        if len(known.account_seqs) > ACCOUNTS_KNOWN_MAX:
-            known.account_seqs.clear()
-        known.account_seqs.update(self._account_seqs)
 
     # --- from postings to rows ------------------------------------------------------------------------------
-
-    def _take(self, posting: Posting) -> None:
-        self.ledger.book(posting.movements)
-        self._changes += posting.changes
-        if posting.record is not None:
-            self._write_record(posting.record)
-        self._keep_call(posting)
-        self.low_balances += posting.low_balances
-        if posting.outcome is not None:
-            self.outcomes.append(posting.outcome)
-
-    def _take_account(self, posting: AccountPosting | str) -> str:
-        if isinstance(posting, str):
-            return posting
-        self.ledger.book_account(posting)
-        self.low_balances += posting.low_balances
-        if posting.change is not None:
-            self._changes.append(posting.change)
-        return ""
-
-    def _keep_call(self, posting: Posting) -> None:
-        key, before, now = posting.call_id.int, self._slot(posting.call_id), posting.open_call
-        if now is None:
-            if before is not None:
-                self._slots[key] = None
-                if key in self._known.open:  # others have no row yet
-                    self._closed.append(before.slot)
-            return
-        if before is None:
-            slot = Slot(self._next_slot, now, fresh=key in self._new)
-            self._next_slot += 1
-        else:
-            fresh = before.fresh and not any(m.kind is MovementKind.CHARGE for m in posting.movements)
-            slot = Slot(before.slot, now, fresh=fresh, maybe_told=before.maybe_told)
-        if posting.entry is not None:
-            self._entries[slot.slot] = posting.entry
-        if posting.entry is not None or slot != before:
-            self._slots[key] = slot
-
-    def _write_record(self, record: Record) -> None:
-        cdr, seq = record.cdr, record.seq
-        slot = self._slot(cdr.call_id)
-        if slot is not None and slot.maybe_told:
-            # Another content must not go out under an id that may have been used.
-            of_epoch = message_id(cdr.call_id, cdr.revision, self._boot.epoch)
-            cdr = replace(cdr, message_id=of_epoch)
-        self._recorded[cdr.call_id.int] = cdr.revision
-        if seq is None:
-            body = encode(cdr)
-            self._suppressed.append(self._row_of(cdr, body))
-            return
-        body = encode_published(cdr, self._boot.epoch, seq, record.account_prev_seq)
-        self._head_seq = self._account_seqs[cdr.account] = seq
-        self._published.append(self._row_of(cdr, body, seq))
-        self.outbox_rows.append(
-            OutboxRow(
-                seq=seq,
-                topic=cdr_topic(cdr.tenant, cdr.node, cdr.account, cdr.hangup_origin),
-                payload=body,
-                message_id=str(cdr.message_id),
-                content_version=CONTENT_VERSION,
-            )
-        )
-
-    def _row_of(self, cdr: Cdr, body: bytes, seq: int = 0) -> _Written:
-        opened, numbers = searched(cdr, self._boot.boot)
-        kept = packed(body)
-        return _Written(
-            seq=seq,
-            opened=opened,
-            numbers=numbers,
-            body=kept,
-            crc=crc_of(kept),
-        )
 
     def _write_published(self) -> Sequence[tuple[object, ...]]:
         """Returns what the chain holds of them."""
         of, wall_ns, salted = self._published, self._wall_ns, salts(len(self._published))
-        CDRS.write(self._connection, [(one.seq, wall_ns, *one.opened, *one.numbers) for one in of])
+        heads = [(one.seq, wall_ns, *one.opened, *one.numbers, one.found_by) for one in of]
+        CDRS.write(self._connection, heads)
         bodies = zip(of, salted, strict=True)
         CDR_BODIES.write(self._connection, [(one.seq, one.body, one.crc, salt) for one, salt in bodies])
         return [
@@ -405,7 +149,7 @@ class Batch:
         of = list(enumerate(self._suppressed, self.chain.next_suppressed))
         salted = salts(len(of))
         rows = [
-            (entry, *one.opened, *one.numbers, one.body, one.crc, salt)
+            (entry, *one.opened, *one.numbers, one.body, one.crc, salt, one.found_by)
             for (entry, one), salt in zip(of, salted, strict=True)
         ]
         SUPPRESSED.write(self._connection, rows)
@@ -414,44 +158,25 @@ class Batch:
             for (entry, one), salt in zip(of, salted, strict=True)
         ]
 
-    def _audited(self, change: Change) -> tuple[object, ...]:
-        by = change.operator
-        texts = (change.action, change.subject, change.before, change.after, change.text)
-        return (self._boot.boot, self._wall_ns, storable(by.name), by.uid, *map(storable, texts))
-
     # --- open calls -----------------------------------------------------------------------------------------
-
-    def _slot(self, call_id: UUID) -> Slot | None:
-        key = call_id.int
-        return self._slots[key] if key in self._slots else self._known.open.get(key)
-
-    def _note_admission(self, call: Call) -> None:
-        """The bridge counts its calls: one with a higher number than any before it has never been here, so
-        the file need not be asked."""
-        if call.boot_id == self._boot.boot_id and call.bridge_id > self._head_bridge_id:
-            self._head_bridge_id = call.bridge_id
-            self._new.add(call.call_id.int)
 
     def _write_open_calls(self) -> None:
         connection, chain = self._connection, self.chain
-        delete_keys(connection, "open_calls", "slot", self._closed)
-        for closed in self._closed:
-            chain.take_open(closed)
+        closed = [one.slot for one in self._closed]
+        delete_keys(connection, "open_calls", "slot", closed)
+        for slot in closed:
+            chain.take_open(slot)
         rows = self._open_rows()
         OPEN_CALLS.write(connection, rows)
         for row in rows:
-            chain.put_open(int(row[0]), row[:-2])  # type: ignore[call-overload]
+            chain.put_open(int(row[0]), row)  # type: ignore[call-overload]
         for now in self._held_alone():
-            held = (*_held(now.open_call.reserved), now.open_call.granted_s, now.slot)
+            held = (*held_columns(now.open_call.reserved), now.open_call.granted_s, now.slot)
             connection.execute(
                 "UPDATE open_calls SET currency = ?, reserved = ?, granted_s = ? WHERE slot = ?", held
             )
             for row in connection.execute(OPEN_CALL, (now.slot,)):
                 chain.put_open(now.slot, row)
-
-    def _held_alone(self) -> list[Slot]:
-        """Calls whose reservation changed without a new entry."""
-        return [now for now in self._slots.values() if now is not None and now.slot not in self._entries]
 
     def _open_rows(self) -> list[tuple[object, ...]]:
         rows: list[tuple[object, ...]] = []
@@ -467,7 +192,7 @@ class Batch:
                     entry.call.call_id.bytes,
                     entry.kind.value,
                     held.account,
-                    *_held(held.reserved),
+                    *held_columns(held.reserved),
                     held.granted_s,
                     body,
                     crc_of(body),
@@ -475,11 +200,3 @@ class Batch:
                 )
             )
         return rows
-
-
-def _is_aggregate(cdr: Cdr) -> bool:
-    return cdr.disposition is Disposition.REFUSED_AGGREGATE
-
-
-def _held(reserved: Money | None) -> tuple[str | None, str | None]:
-    return (reserved.currency, plain(reserved.amount)) if reserved is not None else (None, None)

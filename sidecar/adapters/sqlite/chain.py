@@ -9,6 +9,8 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
+from sidecar.adapters.sqlite.changing import OPEN_CALLS, SUM_VERSION, Watch, state_sum, trimmed
+from sidecar.adapters.store.bodies import crc_of
 from sidecar.core.chain import ORIGIN, SALT_BYTES, ChainKey, Link, Row, added, sum_bytes
 
 FULL_EVERY = 512  # commits; a row that names the last row of each table, where a reader may begin
@@ -17,7 +19,7 @@ FULL_EVERY = 512  # commits; a row that names the last row of each table, where 
 # its open columns; its personal part follows as a digest.
 TABLES = ("cdrs", "suppressed", "ledger", "audit")
 _OPEN = "boot, call_id, revision, account, origin, reason, detail, gateway, ended_us"
-_PERSONAL = "caller, callee, billed, body, salt, personal"
+_PERSONAL = "caller, callee, billed, body, salt, personal, crc"
 _ROWS = {
     "cdrs": f"SELECT seq, written_wall_ns, {_OPEN}, {_PERSONAL}"  # noqa: S608 - names of ours alone
     " FROM cdrs LEFT JOIN cdr_bodies USING (seq) WHERE seq > ?1 AND seq <= ?2 ORDER BY seq",
@@ -28,7 +30,7 @@ _ROWS = {
     "audit": "SELECT entry, boot, at_wall_ns, operator, uid, action, subject, before, after, text"
     " FROM audit WHERE entry > ?1 AND entry <= ?2 ORDER BY entry",
 }
-_PERSONAL_COLUMNS = 6
+_PERSONAL_COLUMNS = 7
 _DAY_NS = 86_400_000_000_000
 # When a row was written: its column, the key of the table, the unit in ns.
 _WRITTEN = {
@@ -37,15 +39,6 @@ _WRITTEN = {
     "ledger": ("booked_wall_ns", "entry", 1),
     "audit": ("at_wall_ns", "entry", 1),
 }
-# What changes, each row as it goes into the sum.
-_STATE = {
-    "open_calls": "SELECT slot, boot, call_id, kind, account, currency, reserved, granted_s, body"
-    " FROM open_calls",
-    "balances": "SELECT account, currency, amount FROM balances",
-    "accounts": "SELECT name, currency, prepaid, terms FROM accounts",
-    "account_addresses": "SELECT block, account FROM account_addresses",
-}
-OPEN_CALL = f"{_STATE['open_calls']} WHERE slot = ?"
 _HEADS = (
     "SELECT (SELECT coalesce(max(seq), 0) FROM cdrs), (SELECT coalesce(max(entry), 0) FROM suppressed),"
     " (SELECT coalesce(max(entry), 0) FROM ledger), (SELECT coalesce(max(entry), 0) FROM audit)"
@@ -53,7 +46,7 @@ _HEADS = (
 _ADD = "INSERT INTO commits (number, key, seq, suppressed, ledger, audit, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _KEEP = (
     "UPDATE store SET head_seq = ?, acknowledged_seq = ?, commit_number = ?, commit_hash = ?, state_sum = ?,"
-    " chain_key = ?, seal = ?"
+    " chain_key = ?, seal = ?, sum_version = ?"
 )
 
 
@@ -84,6 +77,7 @@ class Chain(msgspec.Struct, kw_only=True):
     state_sum: int
     full_at: int  # the number of the last row that names all heads
     open_digests: dict[int, int]  # slot -> what its row adds to the sum
+    watch: Watch
 
 
 class Draft:
@@ -97,6 +91,7 @@ class Draft:
         self._marks = chain.marks
         self._full_at = chain.full_at
         self._state_sum = chain.state_sum
+        chain.watch.taken()  # of a transaction that was rolled back
         self._open_digests: dict[int, int | None] = {}
 
     @property
@@ -120,7 +115,7 @@ class Draft:
         self._state_sum = added(self._state_sum, (-self._key.state(table, trimmed(row)),))
 
     def put_open(self, slot: int, row: Row) -> None:
-        """`row`: as OPEN_CALL gives it."""
+        """`row`: as `changing.OPEN_CALL` gives it."""
         self.take_open(slot)
         digest = self._open_digests[slot] = self._key.state("open_calls", row)
         self._state_sum = added(self._state_sum, (digest,))
@@ -143,6 +138,7 @@ class Draft:
         """The link of this commit, where it adds something for good (`tables`, as TABLES has them), and how
         far the chain goes; nothing where nothing of it changed."""
         has_link = any(tables)
+        self._state_sum = added(self._state_sum, (self._chain.watch.taken(),))
         if not has_link and self._state_sum == self._chain.state_sum and marks == self._marks:
             return
         chain, number = self._chain, self.link.number + 1
@@ -201,9 +197,8 @@ def recalled(connection: apsw.Connection, key: ChainKey) -> Chain:
         marks=Marks(head_seq, acknowledged_seq),
         state_sum=int.from_bytes(state_sum, "big"),
         full_at=_full_at(connection, last),
-        open_digests={
-            int(row[0]): key.state("open_calls", row) for row in connection.execute(_STATE["open_calls"])
-        },
+        open_digests={int(row[0]): key.state("open_calls", row) for row in connection.execute(OPEN_CALLS)},
+        watch=Watch(connection, key),
     )
 
 
@@ -255,14 +250,6 @@ def _days(connection: apsw.Connection) -> list[Heads]:
     return days or [heads]
 
 
-def state_sum(connection: apsw.Connection, key: ChainKey) -> int:
-    """Over the rows that are there."""
-    return added(
-        0,
-        (key.state(table, trimmed(row)) for table, sql in _STATE.items() for row in connection.execute(sql)),
-    )
-
-
 def chain_rows(
     connection: apsw.Connection, key: ChainKey, table: str, after: int, until: int
 ) -> Iterator[Row]:
@@ -280,17 +267,15 @@ def stored_rows(
 def chained(table: str, row: tuple[object, ...], key: ChainKey) -> Row:
     if table in ("ledger", "audit"):
         return trimmed(row)
-    *part, salt, erased = row[-_PERSONAL_COLUMNS:]
-    digest = erased if erased is not None else key.personal(salt, part)  # type: ignore[arg-type]
+    salt, erased, _ = row[-3:]
+    digest = erased if erased is not None else key.personal(salt, row[-_PERSONAL_COLUMNS:-3])  # type: ignore[arg-type]
     return (*row[:-_PERSONAL_COLUMNS], digest)
 
 
-def trimmed(row: Row) -> Row:
-    """Without NULLs at its end: rows of before a column was added are hashed as they were."""
-    last = len(row)
-    while last and row[last - 1] is None:
-        last -= 1
-    return row if last == len(row) else row[:last]
+def is_sound(row: tuple[object, ...]) -> bool:
+    """Of a record, whether its checksum is that of its bytes."""
+    body, _, _, crc = row[-4:]
+    return body is None or crc_of(body) == crc  # type: ignore[arg-type]
 
 
 def heads_of(connection: apsw.Connection) -> Heads:
@@ -321,7 +306,7 @@ def _full_at(connection: apsw.Connection, number: int) -> int:
 
 
 def moved(heads: Heads, named: Sequence[int | None]) -> Heads:
-    return Heads(*(was if now is None else now for now, was in zip(named, heads, strict=True)))
+    return Heads(*[was if now is None else now for now, was in zip(named, heads, strict=True)])
 
 
 def _key_number(connection: apsw.Connection, key: ChainKey, wall_ns: int) -> int:
@@ -335,5 +320,5 @@ def _key_number(connection: apsw.Connection, key: ChainKey, wall_ns: int) -> int
 def _keep(
     connection: apsw.Connection, link: Link, state: int, marks: Marks, key: ChainKey, key_number: int
 ) -> None:
-    sealed = key.seal(link, state, marks)
-    connection.execute(_KEEP, (*marks, *link, sum_bytes(state), key_number, sealed))
+    sealed = key.seal(link, state, (*marks, SUM_VERSION))
+    connection.execute(_KEEP, (*marks, *link, sum_bytes(state), key_number, sealed, SUM_VERSION))

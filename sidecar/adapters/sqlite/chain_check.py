@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 
@@ -12,16 +12,16 @@ import msgspec
 from sidecar.adapters.sqlite.chain import (
     TABLES,
     Heads,
-    Marks,
     chained,
     heads_at,
     heads_of,
+    is_sound,
     moved,
-    state_sum,
     stored_rows,
 )
-from sidecar.adapters.sqlite.rows import crc_of
+from sidecar.adapters.sqlite.changing import state_sum, sum_version
 from sidecar.adapters.sqlite.sealing import last_cut
+from sidecar.adapters.store.bodies import crc_of
 from sidecar.core.amounts import EXACT
 from sidecar.core.chain import ORIGIN, ChainKey, Link, Row
 
@@ -49,8 +49,9 @@ class Verdict(msgspec.Struct, kw_only=True):
     reached: int = 0  # the last commit that was looked at; a reader that goes on begins behind it
     is_whole: bool = False  # to the end of the chain
     commits: int = 0
-    entries: int = 0
+    entries: int = 0  # that were looked at
     wrong: list[str] = []
+    unsound: list[str] = []  # records as they were written, with a checksum that says otherwise
 
 
 def by_id(keys: Sequence[ChainKey]) -> Keys:
@@ -71,10 +72,13 @@ def verify_part(
     so many entries are reached."""
     verdict = Verdict()
     after = max(after, last_cut(connection).link.number)
+    streams: list[_Stream] = []
     try:
-        _links(connection, keys, after, entries_max, verdict)
+        _links(connection, keys, after, entries_max, verdict, streams)
     except (apsw.CorruptError, UnicodeDecodeError) as error:
         verdict.wrong.append(f"after commit {verdict.link.number}: cannot be read ({error})")
+    verdict.entries = sum(stream.count for stream in streams)
+    verdict.unsound = [text for stream in streams for text in stream.unsound]
     return verdict
 
 
@@ -91,26 +95,35 @@ def wrong_state(connection: apsw.Connection, keys: Keys) -> list[str]:
     ((number, digest, kept, key_number, seal, *marks),) = connection.execute(
         "SELECT commit_number, commit_hash, state_sum, chain_key, seal, head_seq, acknowledged_seq FROM store"
     )
+    version = sum_version(connection)
     key = _keys_by_number(connection, keys).get(key_number)
     if key is None:
         return [f"the key of the last commit {NOT_AT_HAND}: {_key_id(connection, key_number)}"]
-    if key.seal(Link(number, digest), int.from_bytes(kept, "big"), Marks(*marks)) != seal:
+    if (
+        key.seal(Link(number, digest), int.from_bytes(kept, "big"), (*marks, version) if version else marks)
+        != seal
+    ):
         return ["store: its row was changed: the seal is not that of its numbers"]
-    if state_sum(connection, key) == int.from_bytes(kept, "big"):
+    if state_sum(connection, key, version) == int.from_bytes(kept, "big"):
         return []
     return [
-        "what changes (open calls, balances, accounts, address blocks) is not as the last commit left it",
+        "what changes (open calls, balances, accounts, the outbox) is not as the last commit left it",
         *_damaged_open_calls(connection),
     ]
 
 
 def _links(
-    connection: apsw.Connection, keys: Keys, after: int, entries_max: int | None, verdict: Verdict
+    connection: apsw.Connection,
+    keys: Keys,
+    after: int,
+    entries_max: int | None,
+    verdict: Verdict,
+    streams: list[_Stream],
 ) -> None:
     link, heads = heads_at(connection, after) if after else (Link(0, ORIGIN), Heads())
     verdict.link = link
     by_number = _keys_by_number(connection, keys)
-    streams = [_Stream(connection, table, head) for table, head in zip(TABLES, heads, strict=True)]
+    streams += [_Stream(connection, table, head) for table, head in zip(TABLES, heads, strict=True)]
     for number, key_number, digest, *named in connection.execute(_COMMITS, (after,)):
         key, until = by_number.get(key_number), moved(heads, named)
         verdict.reached = number
@@ -128,8 +141,7 @@ def _links(
         link, heads = Link(number, digest), until
         verdict.link = link
         verdict.commits += 1
-        verdict.entries = sum(stream.count for stream in streams)
-        if entries_max is not None and verdict.entries >= entries_max:
+        if entries_max is not None and sum(stream.count for stream in streams) >= entries_max:
             return
     verdict.is_whole = True
     if cut := _ends(connection, link):
@@ -154,12 +166,21 @@ class _Stream:
         self._table = table
         self._rows = stored_rows(connection, table, after, 2**62)
         self._next = next(self._rows, None)
+        self._has_body = table in ("cdrs", "suppressed")
         self.count = 0
+        self.unsound: list[str] = []
 
-    def take(self, until: int, key: ChainKey) -> Iterator[Row]:
+    def take(self, until: int, key: ChainKey) -> Iterable[Row]:
+        """Up to a number; of most tables a commit has none."""
+        row = self._next
+        return () if row is None or row[0] > until else self._taken(until, key)  # type: ignore[operator]
+
+    def _taken(self, until: int, key: ChainKey) -> Iterator[Row]:
         row, rows, table = self._next, self._rows, self._table
         while row is not None and row[0] <= until:  # type: ignore[operator]
             yield chained(table, row, key)
+            if self._has_body and not is_sound(row):
+                self.unsound.append(f"{_WORDS[table]} {row[0]}: its checksum is not that of its bytes")
             self.count += 1
             row = next(rows, None)
         self._next = row

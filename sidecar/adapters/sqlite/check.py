@@ -8,11 +8,12 @@ from uuid import UUID
 
 import apsw
 
-from sidecar.adapters.sqlite.batch import SEARCHED, searched
-from sidecar.adapters.sqlite.rows import DamagedError, sound
+from sidecar.adapters.store.batch import SEARCHED, searched
+from sidecar.adapters.store.bodies import DamagedError, sound
 from sidecar.core import books_check
 from sidecar.core.books import Charged, MovementKind
 from sidecar.core.books_check import CallLine, HeldKey, Line, Owed
+from sidecar.core.found_by import keys_of
 from sidecar.core.records import sell_total
 from sidecar.wire.cdr_codec import decode
 
@@ -115,8 +116,8 @@ def _call_lines(connection: apsw.Connection, sql: str, *kinds: str) -> Iterator[
 
 
 def _owed(connection: apsw.Connection, damaged: list[str]) -> Iterator[Owed]:
-    columns = ", ".join(SEARCHED)
-    for body, crc, *found in connection.execute(
+    columns = ", ".join(("found_by", *SEARCHED))
+    for body, crc, found_by, *found in connection.execute(
         f"SELECT body, crc, {columns} FROM cdrs JOIN cdr_bodies USING (seq)"  # noqa: S608 - names of ours alone
         f" UNION ALL SELECT body, crc, {columns} FROM suppressed"
     ):
@@ -128,6 +129,6 @@ def _owed(connection: apsw.Connection, damaged: list[str]) -> Iterator[Owed]:
             damaged.append(str(error))
             continue
         opened, numbers = searched(cdr, boot)
-        if [*opened, *numbers] != found:
+        if [*opened, *numbers] != found or found_by not in (None, keys_of(cdr)):
             damaged.append(f"{name}: is found by what it does not say")
         yield Owed(cdr.call_id.bytes, cdr.revision, cdr.account, None if cdr.void else sell_total(cdr))

@@ -16,7 +16,7 @@ from sidecar.adapters.sqlite.chain_check import NOT_AT_HAND, by_id, tail, verify
 from sidecar.adapters.sqlite.check import quick_check
 from sidecar.adapters.sqlite.keys import read_keys
 from sidecar.adapters.sqlite.reader import Reader
-from sidecar.adapters.sqlite.rows import DamagedError
+from sidecar.adapters.store.bodies import DamagedError
 from sidecar.core.chain import ChainKey
 
 COMMITS_AT_START_MAX = 2_000
@@ -64,7 +64,7 @@ class Rounds:
     def _look(self, connection: apsw.Connection) -> list[str]:
         with connection:  # a part of it is seen as it was at one moment
             verdict = verify_part(connection, self._keys, self._after, ENTRIES_PER_LOOK_MAX)
-            found = verdict.wrong
+            found = verdict.wrong + verdict.unsound
             self._after = verdict.reached
             if verdict.is_whole:
                 self._after = 0

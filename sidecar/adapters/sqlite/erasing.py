@@ -11,23 +11,27 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
-import msgspec
 
-from sidecar.adapters.sqlite.packing import packed, unpacked
-from sidecar.adapters.sqlite.rows import crc_of, sound
+from sidecar.adapters.store.bodies import crc_of, sound
+from sidecar.adapters.store.packing import packed, unpacked
 from sidecar.core.chain import ChainKey
+from sidecar.core.found_by import keys_of
+from sidecar.ports import Erased
 from sidecar.wire.cdr_codec import decode, without_number
 
-DIGITS_MIN = 5  # fewer are found in any record
-
-_FOUND = {
-    "cdrs": "SELECT seq, caller, callee, billed, body, crc, salt, personal"
-    " FROM cdrs JOIN cdr_bodies USING (seq) WHERE instr(unpacked(body), ?1)",
-    "suppressed": "SELECT entry, caller, callee, billed, body, crc, salt, personal FROM suppressed"
-    " WHERE instr(unpacked(body), ?1)",
+# Of so many records behind a number: the last of them, and which of them hold it.
+_LOOK = {
+    "cdrs": "SELECT seq, instr(unpacked(body), ?1) FROM cdr_bodies WHERE seq > ?2 ORDER BY seq LIMIT ?3",
+    "suppressed": "SELECT entry, instr(unpacked(body), ?1) FROM suppressed WHERE entry > ?2"
+    " ORDER BY entry LIMIT ?3",
+}
+_ROW = {
+    "cdrs": "SELECT caller, callee, billed, body, crc, salt, personal"
+    " FROM cdrs JOIN cdr_bodies USING (seq) WHERE seq = ?",
+    "suppressed": "SELECT caller, callee, billed, body, crc, salt, personal FROM suppressed WHERE entry = ?",
 }
 _WAITS = (
     "SELECT ?1 > acknowledged_seq OR EXISTS (SELECT 1 FROM outbox_behind WHERE seq = ?1)"
@@ -35,14 +39,22 @@ _WAITS = (
 )
 
 
-class Erased(msgspec.Struct, frozen=True, kw_only=True):
-    """`waiting`: records that hold it and are still to be published; `open_calls`: calls that are not over.
-    Ask again when they are."""
+class Found(NamedTuple):
+    """Records that hold a number. `after`: how far each table was looked at; None: to its end."""
 
-    pseudonym: str
-    records: int
-    waiting: int
-    open_calls: int
+    keys: Sequence[tuple[str, int]]
+    after: tuple[int, int] | None
+
+
+def find(connection: apsw.Connection, number: str, after: tuple[int, int], rows_max: int) -> Found:
+    """Among so many of the records behind `after`, those published first."""
+    connection.create_scalar_function("unpacked", _unpacked, 1, deterministic=True)  # type: ignore[arg-type]
+    keys, ends, left = list[tuple[str, int]](), list(after), rows_max
+    for at, table in enumerate(_LOOK):
+        rows = list(connection.execute(_LOOK[table], (number.encode(), after[at], left)))
+        keys += [(table, key) for key, is_found in rows if is_found]
+        ends[at], left = rows[-1][0] if rows else after[at], left - len(rows)
+    return Found(keys, None if left else (ends[0], ends[1]))
 
 
 class Erasing:
@@ -52,21 +64,20 @@ class Erasing:
         self._connection = connection
         self._key = key
 
-    def erase(self, number: str, keys: Sequence[ChainKey]) -> Erased:
-        """`number`: digits, as they stand in the records, wherever they stand. `keys`: all of the chain."""
-        if not number.isdecimal() or len(number) < DIGITS_MIN:
-            raise ValueError(f"a number has {DIGITS_MIN} digits or more, and nothing else")
+    def erase(self, number: str, found: Found, keys: Sequence[ChainKey]) -> Erased:
+        """In the records that were found. `number`: digits, as they stand there, wherever they stand. `keys`:
+        all of the chain."""
         connection = self._connection
         connection.create_scalar_function("unpacked", _unpacked, 1, deterministic=True)  # type: ignore[arg-type]
         pseudonym = self._key.pseudonym(number)
         records = waiting = 0
-        for table, head in (("cdrs", "seq"), ("suppressed", "suppressed")):
-            key_of = self._keys_of(head, keys)
-            for key, *rest in list(connection.execute(_FOUND[table], (number.encode(),))):
-                if table == "cdrs" and connection.execute(_WAITS, (key,)).get:
-                    waiting += 1
-                    continue
-                self._replace(table, key, rest, number, pseudonym, key_of)
+        key_of = {"cdrs": self._keys_of("seq", keys), "suppressed": self._keys_of("suppressed", keys)}
+        for table, key in found.keys:
+            if table == "cdrs" and connection.execute(_WAITS, (key,)).get:
+                waiting += 1
+                continue
+            for row in list(connection.execute(_ROW[table], (key,))):  # or it was archived meanwhile
+                self._replace(table, key, list(row), number, pseudonym, key_of[table])
                 records += 1
         open_calls = sum(
             number.encode() in body
@@ -74,7 +85,9 @@ class Erasing:
                 "SELECT body FROM open_calls UNION ALL SELECT unpacked(body) FROM refusals"
             )
         )
-        return Erased(pseudonym=pseudonym, records=records, waiting=waiting, open_calls=open_calls)
+        return Erased(
+            pseudonym=pseudonym, records=records, waiting=waiting, open_calls=open_calls, after=found.after
+        )
 
     def _replace(
         self, table: str, key: int, row: list[Any], number: str, pseudonym: str, key_of: _KeyOf
@@ -87,20 +100,21 @@ class Erasing:
             None if text is None else text.replace(number, pseudonym) for text in (caller, callee, billed)
         ]
         anonymous = without_number(body, number, pseudonym)
-        decode(anonymous)  # still a record
+        found_by = keys_of(decode(anonymous))  # still a record
         erased = packed(anonymous)
         connection = self._connection
         if table == "cdrs":
             connection.execute(
-                "UPDATE cdrs SET caller = ?, callee = ?, billed = ? WHERE seq = ?", (*numbers, key)
+                "UPDATE cdrs SET caller = ?, callee = ?, billed = ?, found_by = ? WHERE seq = ?",
+                (*numbers, found_by, key),
             )
             sql = "UPDATE cdr_bodies SET body = ?, crc = ?, salt = NULL, personal = ? WHERE seq = ?"
             connection.execute(sql, (erased, crc_of(erased), personal, key))
         else:
             connection.execute(
                 "UPDATE suppressed SET caller = ?, callee = ?, billed = ?, body = ?, crc = ?, salt = NULL,"
-                " personal = ? WHERE entry = ?",
-                (*numbers, erased, crc_of(erased), personal, key),
+                " personal = ?, found_by = ? WHERE entry = ?",
+                (*numbers, erased, crc_of(erased), personal, found_by, key),
             )
 
     def _keys_of(self, head: str, keys: Sequence[ChainKey]) -> _KeyOf:

@@ -18,11 +18,12 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 from uuid import uuid4
 
 import apsw
 
+from sidecar.adapters.store.known import Boot
+from sidecar.adapters.store.store import StoreError
 from sidecar.ports import Clock
 
 FILE_NAME = "journal.db"
@@ -33,22 +34,8 @@ CACHE_KIB = 32 * 1024
 VERIFIED_WHOLE_BYTES_MAX = 1024 * 1024 * 1024
 
 
-class StoreError(Exception):
-    """The store cannot be opened; the message says what to do."""
-
-
 class DamagedFileError(StoreError):
     """SQLite does not take the file for its own."""
-
-
-class Boot(NamedTuple):
-    """What every row written by this process refers to."""
-
-    boot: int
-    boot_id: str
-    epoch: str
-    epoch_base_seq: int
-    last_known_wall_ns: int = 0  # the last heartbeat of all boots before; 0: there was none
 
 
 class DataDir:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sidecar.adapters.sqlite.file import StoreError, synced
+from sidecar.adapters.sqlite.file import synced
+from sidecar.adapters.store.store import StoreError
 from sidecar.core.chain import SECRET_BYTES, ChainKey
 
 KEY_FILE_NAME = "journal.key"

@@ -16,9 +16,10 @@ import apsw
 import msgspec
 
 from sidecar.adapters.sqlite.chain import heads_at
-from sidecar.adapters.sqlite.file import StoreError, renew_epoch
+from sidecar.adapters.sqlite.file import renew_epoch
 from sidecar.adapters.sqlite.sealing import last_cut
 from sidecar.adapters.sqlite.told import TOLD_NAME, Told
+from sidecar.adapters.store.store import StoreError
 from sidecar.core.chain import Link
 
 _LEAVE_ALL_BEHIND = (

@@ -9,7 +9,7 @@ from uuid import UUID
 import apsw
 from msgspec.structs import replace
 
-from sidecar.adapters.sqlite.rows import DamagedError, crc_of, sound
+from sidecar.adapters.store.bodies import DamagedError, crc_of, sound
 from sidecar.core.cdr import Cdr, message_id
 from sidecar.wire.cdr_codec import CdrError, decode, encode
 

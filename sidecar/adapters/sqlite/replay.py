@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import apsw
 import msgspec
 
-from sidecar.adapters.sqlite.outbox import row_of
 from sidecar.adapters.sqlite.reader import Reader
-from sidecar.adapters.sqlite.rows import DamagedError, ranges, sound
+from sidecar.adapters.store.bodies import DamagedError, ranges, sound
+from sidecar.adapters.store.outbox import row_of
 from sidecar.ports import OutboxRow, ReplayPage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -10,10 +10,11 @@ from pathlib import Path
 import apsw
 
 from sidecar.adapters.sqlite.batch import Batch
-from sidecar.adapters.sqlite.file import FILE_NAME, StoreError, connect_reader
+from sidecar.adapters.sqlite.file import FILE_NAME, connect_reader
 from sidecar.adapters.sqlite.migrations import refuse_other
-from sidecar.adapters.sqlite.outbox import Write
-from sidecar.adapters.sqlite.rows import sound
+from sidecar.adapters.store.bodies import sound
+from sidecar.adapters.store.reading import Write
+from sidecar.adapters.store.store import StoreError
 from sidecar.core.audit import Change
 from sidecar.core.cdr import Cdr
 from sidecar.wire.cdr_codec import decode

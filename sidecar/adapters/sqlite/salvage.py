@@ -16,20 +16,22 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from sidecar.adapters.sqlite.batch import SEARCHED, searched
 from sidecar.adapters.sqlite.chain_check import by_id, verify_part, wrong_state
 from sidecar.adapters.sqlite.check import ledger_check
-from sidecar.adapters.sqlite.file import StoreError, connect, move_wal, synced
-from sidecar.adapters.sqlite.ledger import terms_of
+from sidecar.adapters.sqlite.file import connect, move_wal, synced
 from sidecar.adapters.sqlite.mend import Mender
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, run_steps
-from sidecar.adapters.sqlite.packing import unpacked
 from sidecar.adapters.sqlite.page_one import give_page_one, is_damaged, kept_schema
-from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.sealing import last_cut
 from sidecar.adapters.sqlite.suspense import suspended
 from sidecar.adapters.sqlite.wal import composed, copied, hidden
+from sidecar.adapters.store.batch import SEARCHED, searched
+from sidecar.adapters.store.bodies import DamagedError, sound
+from sidecar.adapters.store.ledger import terms_of
+from sidecar.adapters.store.packing import unpacked
+from sidecar.adapters.store.store import StoreError
 from sidecar.core.chain import ChainKey
+from sidecar.core.found_by import keys_of
 from sidecar.wire.cdr_codec import CdrError, decode
 
 PROBES_MAX = 200_000  # seeks behind a place that cannot be read
@@ -53,6 +55,8 @@ _TABLES = (
     ("dead_letters", "seq", False),
     ("audit", "entry", False),
     ("account_addresses", "entry", False),
+    ("stored_entries", "entry", False),
+    ("users", "entry", False),
     ("sealed", "number", False),
     ("kept_references", "entry", False),
     ("account_heads", "entry", False),
@@ -99,21 +103,19 @@ def salvaged(
             fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
         target = connect(fresh, vfs)
         source = _connect_damaged(file, read, vfs)
-        is_proven, marks_hold = False, True
-        if source is not None:
+        if source is None:
+            run_steps(target)
+            _renumber(target, head_seq_told, salvage)
+            salvage.may_lack_accounts = True
+        else:
             # Rows are copied as they are, and brought up to date as those of a sound file are.
             run_steps(target, _version(source))
             is_proven, marks_hold = _compared(source, keys, salvage)
             _copy(source, target, salvage)
-        run_steps(target)
-        if source is None:
-            _renumber(target, head_seq_told, salvage)
-            salvage.may_lack_accounts = True
-        else:
-            if "outbox_behind" in salvage.unreadable or not marks_hold:
-                acknowledged = 0  # better sent again than lost
-            else:
-                acknowledged = _acknowledged(source)
+            run_steps(target)
+            # Where the mark is lost: better sent again than lost.
+            is_lost = "outbox_behind" in salvage.unreadable or not marks_hold
+            acknowledged = 0 if is_lost else _acknowledged(source)
             _index(target, salvage)
             head_seq = max(_head(source), head_seq_told)
             _mend(source, target, salvage, wall_ns, head_seq, acknowledged, is_proven=is_proven)
@@ -244,7 +246,7 @@ def _index(target: apsw.Connection, salvage: Salvage) -> None:
     costs nothing."""
     boots = dict[str, int](list(target.execute("SELECT boot_id, boot FROM boots")))
     last = max(boots.values(), default=1)
-    columns = ", ".join(SEARCHED)
+    columns = ", ".join((*SEARCHED, "found_by"))
     rows = []
     for seq, body, boot, written_ns, *found in target.execute(
         f"SELECT seq, body, cdrs.boot, written_wall_ns, {columns} FROM cdr_bodies LEFT JOIN cdrs USING (seq)"  # noqa: S608
@@ -254,9 +256,10 @@ def _index(target: apsw.Connection, salvage: Salvage) -> None:
         except CdrError:
             continue  # of a version that we do not know: as it was
         opened, numbers = searched(cdr, boot or boots.get(cdr.boot_id, last))
-        if (*opened, *numbers) != tuple(found):
-            rows.append((seq, written_ns or int(cdr.ended_at.timestamp()) * 10**9, *opened, *numbers))
-    places = ", ".join("?" * (2 + len(SEARCHED)))
+        says = (*opened, *numbers, keys_of(cdr))
+        if says != tuple(found) and (*says[:-1], None) != tuple(found):
+            rows.append((seq, written_ns or int(cdr.ended_at.timestamp()) * 10**9, *says))
+    places = ", ".join("?" * (3 + len(SEARCHED)))
     with target:
         target.executemany(
             f"INSERT OR REPLACE INTO cdrs (seq, written_wall_ns, {columns}) VALUES ({places})",  # noqa: S608

@@ -26,10 +26,11 @@ from uuid import UUID
 import apsw
 import msgspec
 
-from sidecar.adapters.sqlite.chain import Heads, moved
+from sidecar.adapters.sqlite.chain import Draft, Heads, moved
+from sidecar.adapters.sqlite.changing import CARRIED, CUT
 from sidecar.adapters.sqlite.ledger import LEDGER
-from sidecar.adapters.sqlite.rows import sound
 from sidecar.adapters.sqlite.suspense import suspended
+from sidecar.adapters.store.bodies import sound
 from sidecar.core.amounts import EXACT
 from sidecar.core.books import ZERO, MovementKind
 from sidecar.core.books_check import plain
@@ -162,9 +163,10 @@ def was_removed(connection: apsw.Connection, call_id: UUID) -> bool:
 class Sealing:
     """Within one transaction."""
 
-    def __init__(self, connection: apsw.Connection, wall_ns: int) -> None:
+    def __init__(self, connection: apsw.Connection, wall_ns: int, chain: Draft) -> None:
         self._connection = connection
         self._wall_ns = wall_ns
+        self._chain = chain
 
     def remove_part(self, until: Cut, until_us: int, archive: str, rows: int | None = None) -> bool:
         """Some of what lies before the cut; whether it was the last of it. `archive`: the digest of the
@@ -174,8 +176,12 @@ class Sealing:
         if begin.link.number >= until.link.number:
             return True
         cut = _part(connection, begin, until, ROWS_PER_PART if rows is None else rows)
+        for row in connection.execute(CUT, (begin.link.number,)):
+            self._chain.take("cut", row)
         _seal(connection, cut, until_us, archive, self._wall_ns)
-        _carry(connection, begin, cut, self._wall_ns)
+        for row in connection.execute(CUT, (cut.link.number,)):
+            self._chain.put("cut", row)
+        self._carry(begin, cut)
         seq, suppressed = cut.heads.seq, cut.heads.suppressed
         connection.execute(
             "INSERT INTO account_heads (account, seq) SELECT account, max(seq) FROM cdrs WHERE seq <= ?"
@@ -186,6 +192,47 @@ class Sealing:
         connection.execute("DELETE FROM cdrs WHERE seq <= ?", (seq,))
         connection.execute("DELETE FROM suppressed WHERE entry <= ?", (suppressed,))
         return cut.link.number == until.link.number
+
+    def _carry(self, begin: Cut, cut: Cut) -> None:
+        """Accounts without a movement between the two cuts keep what was carried forward for them before."""
+        heads, connection, chain = cut.heads, self._connection, self._chain
+        going_on: dict[bytes, bool] = {}
+
+        def goes_on(call_id: bytes) -> bool:
+            if call_id not in going_on:
+                values = (call_id, heads.seq, heads.suppressed, heads.ledger)
+                going_on[call_id] = bool(connection.execute(_GOES_ON, values).get)
+            return going_on[call_id]
+
+        connection.execute(
+            "INSERT OR IGNORE INTO kept_references (account, reference, kind, amount)"
+            " SELECT account, reference, kind, amount FROM ledger"
+            " WHERE entry > ? AND entry <= ? AND reference IS NOT NULL",
+            (begin.heads.ledger, heads.ledger),
+        )
+        for (account,) in list(connection.execute(_MOVED, (begin.heads.ledger, heads.ledger))):
+            found: dict[_Key, _Kept] = defaultdict(lambda: _Kept(calls={}))
+            for entry, boot, currency, kind, amount, balance, call_id, revision in connection.execute(
+                _MOVEMENTS, (account, heads.ledger)
+            ):
+                kept = found[account, currency]
+                kept.balance, kept.boot = Decimal(balance), boot
+                if call_id is None or not goes_on(call_id):
+                    kept.removed = entry
+                    continue
+                of = MovementKind.CHARGE if kind == MovementKind.CHARGE else MovementKind.RESERVE
+                before, sums, _ = kept.calls.get((call_id, of), (entry, ZERO, None))
+                if before != entry:
+                    kept.removed = kept.removed or before
+                kept.calls[call_id, of] = (entry, EXACT.add(sums, Decimal(amount)), revision)
+            for row in connection.execute(f"{CARRIED} AND account = ?2", (begin.heads.ledger, account)):
+                chain.take("carried", row)
+            connection.execute("DELETE FROM ledger WHERE account = ? AND entry <= ?", (account, heads.ledger))
+            for key, kept in found.items():
+                rows = _rows(key, kept, self._wall_ns)
+                LEDGER.write(connection, rows)
+                for row in rows:
+                    chain.put("carried", row)
 
 
 def _part(connection: apsw.Connection, begin: Cut, until: Cut, rows_min: int) -> Cut:
@@ -230,43 +277,6 @@ class _Kept(msgspec.Struct):
     boot: int = 0
     removed: int = 0  # the number of a movement that goes: that of what is carried
     calls: dict[tuple[bytes, str], tuple[int, Decimal, int | None]] = {}  # (call, kind) -> entry, sum, rev.
-
-
-def _carry(connection: apsw.Connection, begin: Cut, cut: Cut, wall_ns: int) -> None:
-    """Accounts without a movement between the two cuts keep what was carried forward for them before."""
-    heads = cut.heads
-    going_on: dict[bytes, bool] = {}
-
-    def goes_on(call_id: bytes) -> bool:
-        if call_id not in going_on:
-            values = (call_id, heads.seq, heads.suppressed, heads.ledger)
-            going_on[call_id] = bool(connection.execute(_GOES_ON, values).get)
-        return going_on[call_id]
-
-    connection.execute(
-        "INSERT OR IGNORE INTO kept_references (account, reference, kind, amount)"
-        " SELECT account, reference, kind, amount FROM ledger"
-        " WHERE entry > ? AND entry <= ? AND reference IS NOT NULL",
-        (begin.heads.ledger, heads.ledger),
-    )
-    for (account,) in list(connection.execute(_MOVED, (begin.heads.ledger, heads.ledger))):
-        found: dict[_Key, _Kept] = defaultdict(lambda: _Kept(calls={}))
-        for entry, boot, currency, kind, amount, balance, call_id, revision in connection.execute(
-            _MOVEMENTS, (account, heads.ledger)
-        ):
-            kept = found[account, currency]
-            kept.balance, kept.boot = Decimal(balance), boot
-            if call_id is None or not goes_on(call_id):
-                kept.removed = entry
-                continue
-            of = MovementKind.CHARGE if kind == MovementKind.CHARGE else MovementKind.RESERVE
-            before, sums, _ = kept.calls.get((call_id, of), (entry, ZERO, None))
-            if before != entry:
-                kept.removed = kept.removed or before
-            kept.calls[call_id, of] = (entry, EXACT.add(sums, Decimal(amount)), revision)
-        connection.execute("DELETE FROM ledger WHERE account = ? AND entry <= ?", (account, heads.ledger))
-        for key, kept in found.items():
-            LEDGER.write(connection, _rows(key, kept, wall_ns))
 
 
 def _rows(key: _Key, kept: _Kept, wall_ns: int) -> list[tuple[object, ...]]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import reduce
 from heapq import merge
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 from uuid import UUID
 
 import apsw
@@ -20,21 +22,24 @@ import msgspec
 
 from sidecar.adapters.sqlite.chain_check import Verdict, by_id, verify
 from sidecar.adapters.sqlite.check import ledger_check
-from sidecar.adapters.sqlite.file import FILE_NAME, StoreError, connect_reader
-from sidecar.adapters.sqlite.ledger import stored_terms
+from sidecar.adapters.sqlite.file import FILE_NAME, connect_reader
+from sidecar.adapters.sqlite.file import verify as verify_pages
 from sidecar.adapters.sqlite.loss import missing
 from sidecar.adapters.sqlite.migrations import refuse_other
-from sidecar.adapters.sqlite.reader import conditions_of
-from sidecar.adapters.sqlite.rows import sound
+from sidecar.adapters.sqlite.reader import conditions_of, found_records, parse_cursor, revisions_of
 from sidecar.adapters.sqlite.sealing import Cut, last_cut, movements, next_cut, records
 from sidecar.adapters.sqlite.suspense import suspended
 from sidecar.adapters.sqlite.told import Told
+from sidecar.adapters.store.bodies import sound
+from sidecar.adapters.store.ledger import stored_terms
+from sidecar.adapters.store.store import StoreError
 from sidecar.core.account_terms import AccountTerms
+from sidecar.core.amounts import EXACT
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey, Link
 from sidecar.core.statement import LedgerLine
 from sidecar.core.suspense import Suspended
-from sidecar.ports import RecordFilter
+from sidecar.ports import RecordFilter, RecordPage
 from sidecar.wire.cdr_codec import decode
 
 # A call counts by its highest revision alone, wherever that stands: it may have been kept back, and an
@@ -83,6 +88,45 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
 
 
+class Charged(NamedTuple):
+    amount: Decimal
+    entry: int  # of the ledger, the last that was looked at
+
+
+NOTHING_CHARGED = Charged(Decimal(0), 0)
+
+
+class Held(NamedTuple):
+    currency: str
+    amount: Decimal
+    calls: int
+
+
+class CallCharge(NamedTuple):
+    """A line of the ledger: of one revision, the difference that it made."""
+
+    account: str
+    currency: str
+    amount: Decimal
+    revision: int | None
+    booked_at: datetime
+
+
+class Stored(NamedTuple):
+    """A record as it lies in its table."""
+
+    is_kept_back: bool
+    number: int  # seq, or entry
+    call_id: UUID
+    revision: int
+    body: bytes
+    crc: int
+
+    def cdr(self) -> Cdr:
+        """DamagedError where it is not what was written."""
+        return decode(sound(self.body, self.crc, f"record {self.number}"))
+
+
 class Snapshot:
     """StoreError says why a data directory has no journal that could be read."""
 
@@ -124,6 +168,16 @@ class Snapshot:
             verdict.wrong.append(f"cut, or not the journal that was here: {gone}")
         return verdict
 
+    def check(self, keys: Sequence[ChainKey], told: Told | None) -> list[str]:
+        """All that can be asked: pages, chain and what changes (not without keys), then the sums."""
+        found: list[str] = []
+        try:
+            verify_pages(self._connection)
+            found = self.verify(keys, told).wrong if keys else found
+            return found + self.ledger_check()
+        except (apsw.CorruptError, ArithmeticError, ValueError) as error:
+            return [*found, f"cannot be read to its end ({error!r})"]
+
     def missing(self, head: tuple[int, str]) -> str:
         """Why a head that was told elsewhere, number and hash, is not of this journal; empty: it is."""
         number, digest = head
@@ -152,6 +206,32 @@ class Snapshot:
         until_us: int | None = self._connection.execute("SELECT max(until_us) FROM sealed").get
         return None if until_us is None else _time(until_us * 1_000)
 
+    def held(self, account: str) -> list[Held]:
+        """What calls that are up hold of an account, by currency."""
+        calls: dict[str, list[Decimal]] = {}
+        for currency, amount in self._connection.execute(
+            "SELECT currency, reserved FROM open_calls WHERE account = ? AND reserved IS NOT NULL", (account,)
+        ):
+            calls.setdefault(currency, []).append(Decimal(amount))
+        return [
+            Held(currency, reduce(EXACT.add, amounts), len(amounts))
+            for currency, amounts in sorted(calls.items())
+        ]
+
+    def charged_since(
+        self, account: str, currency: str, since_ns: int, known: Charged = NOTHING_CHARGED
+    ) -> Charged:
+        """What calls were charged since then, less what was given back. `known`: an earlier answer to the
+        same question, which what was booked after it is added to."""
+        amount, entry = known
+        for at, kind, line in self._connection.execute(
+            "SELECT entry, kind, iif(kind = 'charge' AND currency = ? AND booked_wall_ns >= ?, amount, '0')"
+            " FROM ledger WHERE account = ? AND entry > ? ORDER BY entry",
+            (currency, since_ns, account, entry),
+        ):
+            amount, entry = EXACT.subtract(amount, Decimal(line)) if kind == "charge" else amount, at
+        return Charged(amount, entry)
+
     def account_lines(self, name: str, currency: str) -> Iterator[LedgerLine]:
         """The ledger of an account, as it was booked."""
         cut = last_cut(self._connection).heads.ledger
@@ -172,6 +252,36 @@ class Snapshot:
                 is_carried=entry <= cut,
             )
 
+    def numbers(self) -> tuple[int, int]:
+        """The last published record, and the last that was kept back; 0: none is here."""
+        ((seq, entry),) = self._connection.execute(
+            "SELECT (SELECT max(seq) FROM cdrs), (SELECT max(entry) FROM suppressed)"
+        )
+        return seq or 0, entry or 0
+
+    def stored_after(self, seq: int, entry: int, rows_max: int) -> Iterator[Stored]:
+        """Records behind these two numbers, in the order of their numbers, the published ones first: of each
+        of the two tables at most `rows_max`."""
+        for is_kept_back, after, sql in (
+            (False, seq, "SELECT seq, call_id, revision, body, crc FROM cdrs JOIN cdr_bodies USING (seq)"),
+            (True, entry, "SELECT entry, call_id, revision, body, crc FROM suppressed"),
+        ):
+            key = "entry" if is_kept_back else "seq"
+            for number, call_id, revision, body, crc in self._connection.execute(
+                f"{sql} WHERE {key} > ? ORDER BY {key} LIMIT ?", (after, rows_max)
+            ):
+                yield Stored(is_kept_back, number, UUID(bytes=call_id), revision, body, crc)
+
+    def revision_before(self, call_id: UUID, seq: int, entry: int) -> int | None:
+        """The highest revision of a call among the records up to these numbers."""
+        found: int | None = self._connection.execute(
+            "SELECT max(revision) FROM ("
+            "SELECT revision FROM cdrs WHERE call_id = ?1 AND seq <= ?2"
+            " UNION ALL SELECT revision FROM suppressed WHERE call_id = ?1 AND entry <= ?3)",
+            (call_id.bytes, seq, entry),
+        ).get
+        return found
+
     def revision(self, call_id: UUID, revision: int) -> Cdr | None:
         """One record of a call, published or kept back."""
         for table, source in zip(("cdrs", "suppressed"), _BY_CALL, strict=True):
@@ -181,6 +291,25 @@ class Snapshot:
             ):
                 return decode(sound(body, crc, f"the record of call {call_id} in {table}"))
         return None
+
+    def revisions(self, call_id: UUID) -> tuple[Cdr, ...]:
+        """All records of a call, published or kept back, the one that holds last."""
+        return revisions_of(self._connection, call_id.bytes)
+
+    def search(self, wanted: RecordFilter, records_max: int, cursor: str | None = None) -> RecordPage:
+        """As the Records port."""
+        return found_records(self._connection, wanted, records_max, parse_cursor(cursor))
+
+    def charges_of(self, call_id: UUID) -> list[CallCharge]:
+        """What was booked for a call, in its order."""
+        return [
+            CallCharge(account, currency, Decimal(amount), revision, _time(booked_wall_ns))
+            for account, currency, amount, revision, booked_wall_ns in self._connection.execute(
+                "SELECT account, currency, amount, revision, booked_wall_ns FROM ledger"
+                " WHERE call_id = ? AND kind = 'charge' ORDER BY entry",
+                (call_id.bytes,),
+            )
+        ]
 
     def archived(self) -> str:
         """The digest of the manifest of what was archived last; empty: nothing was."""

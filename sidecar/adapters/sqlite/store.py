@@ -1,40 +1,29 @@
-"""The Store port on SQLite, and what shares its file: `outbox`, `accounts`, `audit`, `records`, `replays`,
-`revisions`.
-
-The event loop only puts steps into a bounded queue, all those of one turn together; the writer's thread
-works, commits and reports back once per commit. `pacing` says when steps are handed over.
-"""
+"""The Store port on SQLite, and what shares its file: `outbox`, `accounts`, `audit`, `stored`, `users`,
+`records`, `replays`, `revisions`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 from uuid import UUID
 
 import apsw
 
-from sidecar.adapters.sqlite.accounts import SqliteAccounts
 from sidecar.adapters.sqlite.audit import SqliteAudit
-from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.chain import begin_chain
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.checking import CHECK_PAUSE_S, Rounds, checked_at_start
 from sidecar.adapters.sqlite.file import (
     FILE_NAME,
-    Boot,
     DamagedFileError,
     DataDir,
-    StoreError,
     begin_boot,
     connect,
     move_wal,
     verify,
 )
 from sidecar.adapters.sqlite.keys import KEY_FILE_NAME, add_key, read_keys
-from sidecar.adapters.sqlite.known import open_call_of
 from sidecar.adapters.sqlite.loss import (
     Loss,
     Seen,
@@ -46,7 +35,6 @@ from sidecar.adapters.sqlite.loss import (
 )
 from sidecar.adapters.sqlite.migrations import Migrated, open_migrated
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
-from sidecar.adapters.sqlite.pacing import COMPANY_MS_MAX, Pacing
 from sidecar.adapters.sqlite.page_one import KEPT_NAME, keep_schema
 from sidecar.adapters.sqlite.place import Place
 from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
@@ -54,39 +42,36 @@ from sidecar.adapters.sqlite.refusals import found_refusals
 from sidecar.adapters.sqlite.replay import SqliteReplays
 from sidecar.adapters.sqlite.retention import SqliteRetention
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
-from sidecar.adapters.sqlite.rows import DamagedError, sound
 from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
+from sidecar.adapters.sqlite.stored import SqliteStoredEntries
 from sidecar.adapters.sqlite.suspense import SqliteSuspense
 from sidecar.adapters.sqlite.told import TOLD_NAME, ToldFile, read_told
-from sidecar.adapters.sqlite.work import Job, Report, waiting_call
-from sidecar.adapters.sqlite.writer import COMMIT_INTERVAL_MS_MIN, Writer
-from sidecar.core.alarms import LowBalance
+from sidecar.adapters.sqlite.users import SqliteUsers
+from sidecar.adapters.sqlite.writer import Writer
+from sidecar.adapters.store.accounts import StoredAccounts
+from sidecar.adapters.store.bodies import DamagedError, sound
+from sidecar.adapters.store.known import Boot, open_call_of
+from sidecar.adapters.store.pacing import COMPANY_MS_MAX
+from sidecar.adapters.store.store import (
+    QUEUE_STEPS_MAX,
+    BaseStore,
+    FoundOpen,
+    StoreError,
+    as_found_open,
+    nobody,
+    nothing,
+)
+from sidecar.adapters.store.work import Job
+from sidecar.adapters.store.writer import COMMIT_INTERVAL_MS_MIN
 from sidecar.core.audit import NODE, Change
-from sidecar.core.books import Outcome, OutcomeKind, as_granted
-from sidecar.core.call import Call, Stamp
+from sidecar.core.call import Stamp
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey
-from sidecar.core.commands import Extend, StoreCommand
-from sidecar.core.events import (
-    Admitted,
-    AnswerRecorded,
-    CallEvent,
-    CallFoundOpen,
-    CreditRefused,
-    GrantExtended,
-    StepFailed,
-)
 from sidecar.ports import Clock
 from sidecar.wire.entries import EntryError, decode_call
 
-QUEUE_STEPS_MAX = 50_000
 
-_T = TypeVar("_T")
-
-FoundOpen = tuple[Call, CallFoundOpen]
-
-
-class SqliteStore:
+class SqliteStore(BaseStore):
     """Opened by `open`, in the event loop that it then reports to; `close` before that loop ends."""
 
     def __init__(
@@ -102,40 +87,31 @@ class SqliteStore:
         company_ms: int,
         vfs: str | None,
     ) -> None:
+        super().__init__(clock, queue_steps_max)
         self._data_dir = data_dir
         self._boot = boot
         self._found = found
         self._found_refusals = found_refusals(connection, boot.epoch)
-        self._clock = clock
-        self._queue_steps_max = queue_steps_max
         self._vfs = vfs
-        self._loop = asyncio.get_running_loop()
         self._reader = Reader(data_dir.file, vfs)
         self._keys = keys
         self._place = Place(data_dir.file)
         self._displaced = ""  # what happened to the file under us
-        self._failing = False
-        self._closed = False
-        self._deliver: Callable[[Sequence[CallEvent]], None] = _nobody
-        self._notify_failing: Callable[[bool], None] = _nobody
-        self._notify_failure: Callable[[str, str], None] = _nobody
-        self._notify_low_balance: Callable[[LowBalance], None] = _nobody
-        self._notify_commit: Callable[[int, int], None] = _nobody
-        self._notify_defect: Callable[[UUID | None, BaseException], None] = _nobody
         self.salvage: Salvage | None = None  # what was saved of a damaged file at this start
         self.loss: Loss | None = None  # what was told of before this start and is not in the file
         self.is_new = False  # there was no journal before this start
         self.wrong: Sequence[str] = ()  # why a look at the start could not say that all is as it was written
         self.migrated: Migrated | None = None  # what this start has changed in an older file
         self.tightened: Mapping[str, int] = {}  # what was not for this user alone, with its mode
-        self.failure = ""  # what the disk said, while failing
         self.outbox = SqliteOutbox(self._reader, self._write, boot)
-        self.accounts = SqliteAccounts(self._reader, self._write)
+        self.accounts = StoredAccounts(self._reader, self._write)
         self.audit = SqliteAudit(self._reader, self._write)
+        self.stored = SqliteStoredEntries(self._reader, self._write)
+        self.users = SqliteUsers(self._reader, self._write)
         self.records = SqliteRecords(self._reader)
         self.replays = SqliteReplays(self._reader)
         self.revisions = SqliteRevisions(self._write)
-        self.retention = SqliteRetention(self._reader, self._write)
+        self.retention = SqliteRetention(self._reader, self._write, keys)
         self.suspense = SqliteSuspense(self._reader, self._write)
         self._writer = Writer(
             connection,
@@ -147,8 +123,7 @@ class SqliteStore:
             report=self._report_soon,
             commit_interval_ms=commit_interval_ms,
         )
-        self._pacing = Pacing(self._loop, self._writer.submit, company_ms)
-        self._writer.start()
+        self._begin(self._writer, self.outbox, company_ms)
 
     @classmethod
     def open(
@@ -228,12 +203,6 @@ class SqliteStore:
             )
         return store
 
-    def note_soon(self, change: Change) -> None:
-        """Note in the audit table what the node itself found or did."""
-        self._pacing.add(
-            Job(run=lambda batch: batch.audit(change), done=_nobody, lasting=True), may_wait=True
-        )
-
     async def close(self) -> None:
         """Write what was submitted, then close; once.
 
@@ -269,46 +238,6 @@ class SqliteStore:
         none."""
         return self._boot.last_known_wall_ns
 
-    @property
-    def failing(self) -> bool:
-        return self._failing
-
-    def submit(self, step: Sequence[StoreCommand]) -> None:
-        work = tuple(step)
-        call_id = waiting_call(work)
-        is_full = self._writer.waiting() + len(self._pacing) >= self._queue_steps_max
-        if is_full and call_id is not None:
-            # Only what can be refused is refused: ends are as many as the calls that are up.
-            event = StepFailed(call_id=call_id, mono_ns=self._clock.mono_ns(), wall_ns=self._clock.wall_ns())
-            self._loop.call_soon(self._deliver_all, (event,))
-            return
-        # An extension is asked for long before its answer is needed.
-        self._pacing.add(work, may_wait=call_id is None or isinstance(work[0], Extend))
-
-    def on_outcome(self, deliver: Callable[[Sequence[CallEvent]], None]) -> None:
-        self._deliver = deliver
-
-    def on_failing(self, notify: Callable[[bool], None]) -> None:
-        self._notify_failing = notify
-
-    def on_failure(self, notify: Callable[[str, str], None]) -> None:
-        """`notify(before, now)`, texts for the operator: the store begins to fail (`before` is empty), what
-        the disk says becomes another, or it writes again (`now` is empty)."""
-        self._notify_failure = notify
-
-    def on_commit(self, notify: Callable[[int, int], None]) -> None:
-        """`notify(steps, duration_ns)` after each commit, for the metrics."""
-        self._notify_commit = notify
-
-    def on_defect(self, notify: Callable[[UUID | None, BaseException], None]) -> None:
-        """A step that could not be worked out: our fault. It was dropped; its call stays open in the
-        journal."""
-        self._notify_defect = notify
-
-    def on_low_balance(self, notify: Callable[[LowBalance], None]) -> None:
-        """Called on the event loop after the commit in which an account fell below its threshold."""
-        self._notify_low_balance = notify
-
     def found_open(self) -> Sequence[FoundOpen]:
         """The calls that earlier boots left open, each with the last moment at which its boot is known to
         have lived."""
@@ -317,17 +246,16 @@ class SqliteStore:
     def found_refusals(self) -> Sequence[Cdr]:
         return self._found_refusals
 
-    def keep_refusals(self, aggregates: Sequence[Cdr]) -> None:
-        self._pacing.add(Job(run=lambda batch: batch.refusals.keep(aggregates), done=_nobody), may_wait=True)
-
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
         """Every commit writes the clocks as they stood when it began; this makes sure that there is one. It
         also looks whether the file is still there: where not, no new call is taken until it is."""
         self._look_at_place()
-        self._pacing.add(Job(run=_nothing, done=_nobody), may_wait=True)
+        self._pacing.add(Job(run=nothing, done=nobody), may_wait=True)
 
-    async def written(self) -> None:
-        await self._write(_nothing, lasting=True)
+    async def contradicts(self, seen: Seen) -> str:
+        """Why what a broker has seen is not of this journal: it is to be opened again with that. Empty: it
+        is."""
+        return await self._reader.ask(lambda connection: contradicted(connection, seen))
 
     async def ledger_check(self) -> Sequence[str]:
         """See `check.ledger_check`: empty where everything adds up."""
@@ -351,24 +279,6 @@ class SqliteStore:
         finally:
             rounds.close()
 
-    # --- from and to the writer's thread --------------------------------------------------------------------
-
-    async def _write(
-        self, run: Callable[[Batch], _T], *, lasting: bool = False, may_wait: bool = False
-    ) -> _T:
-        future: asyncio.Future[_T] = self._loop.create_future()
-
-        def done(result: Any, error: BaseException | None) -> None:
-            if future.done():
-                return  # the caller has gone
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-
-        self._pacing.add(Job(run=run, done=done, lasting=lasting), may_wait=may_wait)
-        return await future
-
     def _reopen(self) -> apsw.Connection:
         """In the writer's thread, after a fault of the disk: a connection to a file that was synced and
         checked."""
@@ -385,27 +295,9 @@ class SqliteStore:
             raise
         return connection
 
-    def _report_soon(self, report: Report) -> None:
-        with suppress(RuntimeError):  # the loop has ended: nobody is left to tell
-            self._loop.call_soon_threadsafe(self._report, report)
-
-    def _report(self, report: Report) -> None:
-        """On the event loop."""
-        if report.outcomes:
-            mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
-            self._deliver_all([_event(outcome, mono_ns, wall_ns) for outcome in report.outcomes])
-        for low_balance in report.low_balances:
-            self._notify_low_balance(low_balance)
-        if report.outbox_rows:
-            self.outbox.rows_added(report.outbox_rows)
-        for job, error in report.jobs:
-            job.done(job.result, error)
-        for call_id, error in report.defects:
-            self._notify_defect(call_id, error)
-        if report.steps:
-            self._notify_commit(report.steps, report.commit_ns)
-        if report.failing is not None and not self._displaced:
-            self._now_failing(report.failing)
+    def _writer_says(self, cause: str) -> None:
+        if not self._displaced:
+            super()._writer_says(cause)
 
     def _look_at_place(self) -> None:
         if self.failure and not self._displaced:
@@ -413,18 +305,6 @@ class SqliteStore:
         before, self._displaced = self._displaced, self._place.displaced()
         if self._displaced != before:
             self._now_failing(self._displaced)
-
-    def _now_failing(self, cause: str) -> None:
-        before, self.failure = self.failure, cause
-        if bool(before) != bool(cause):
-            self._failing = bool(cause)
-            self.outbox.rows_doubtful()
-            self._notify_failing(self._failing)
-        if before != cause:
-            self._notify_failure(before, cause)
-
-    def _deliver_all(self, events: Sequence[CallEvent]) -> None:
-        self._deliver(events)
 
 
 def _keys(connection: apsw.Connection, file: Path) -> Sequence[ChainKey]:
@@ -456,66 +336,6 @@ def _found_open(connection: apsw.Connection) -> Sequence[FoundOpen]:
             raise
         except EntryError as error:
             raise StoreError(f"{connection.filename}: call {UUID(bytes=call_id)}: {error}") from error
-        call = as_granted(call, open_call_of(account, currency, reserved, granted_s))
-        last = max(Stamp(mono_ns, wall_ns), *_stamps(call), key=lambda stamp: stamp.mono_ns)
-        event = CallFoundOpen(call_id=call.call_id, mono_ns=last.mono_ns, wall_ns=last.wall_ns)
-        found.append((call, event))
+        held = open_call_of(account, currency, reserved, granted_s)
+        found.append(as_found_open(call, held, Stamp(mono_ns, wall_ns)))
     return found
-
-
-def _stamps(call: Call) -> Iterator[Stamp]:
-    """Every moment that the entry itself proves: a call may have come after the last heartbeat."""
-    yield Stamp(call.invite.mono_ns, call.invite.wall_ns)
-    for attempt in call.attempts:
-        yield attempt.started
-    for stamp in (
-        call.ringing,
-        call.b_answered,
-        call.answered,
-        call.a_life,
-        call.b_life,
-        call.refreshed,
-        call.ended,
-    ):
-        if stamp is not None:
-            yield stamp
-
-
-def _event(outcome: Outcome, mono_ns: int, wall_ns: int) -> CallEvent:
-    call_id = outcome.call_id
-    if outcome.kind is OutcomeKind.ADMITTED:
-        return Admitted(
-            call_id=call_id,
-            mono_ns=mono_ns,
-            wall_ns=wall_ns,
-            granted_s=outcome.granted_s,
-            reserved=outcome.reserved,
-            rule=outcome.rule,
-        )
-    if outcome.kind is OutcomeKind.ANSWER_RECORDED:
-        return AnswerRecorded(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
-    if outcome.kind is OutcomeKind.GRANT_EXTENDED:
-        assert outcome.granted_s is not None, "a grant of nothing"
-        assert outcome.reserved is not None, "a grant that nothing is held for"
-        return GrantExtended(
-            call_id=call_id,
-            mono_ns=mono_ns,
-            wall_ns=wall_ns,
-            granted_s=outcome.granted_s,
-            reserved=outcome.reserved,
-            final=outcome.final,
-            rule=outcome.rule,
-        )
-    if outcome.kind is OutcomeKind.CREDIT_REFUSED:
-        return CreditRefused(
-            call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns, detail=outcome.detail, rule=outcome.rule
-        )
-    return StepFailed(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
-
-
-def _nothing(_batch: Batch) -> None:
-    pass
-
-
-def _nobody(*_: object) -> None:
-    pass

@@ -18,7 +18,7 @@ from sidecar.core.suspense import Suspended, SuspenseDecision, cleared, noted, s
 
 if TYPE_CHECKING:
     from sidecar.adapters.sqlite.batch import Batch
-    from sidecar.adapters.sqlite.outbox import Write
+    from sidecar.adapters.store.reading import Write
 
 _OPEN = (
     "SELECT entry, account, currency, amount, booked_wall_ns, call_id FROM ledger AS held"

@@ -15,6 +15,7 @@ public:
 
     // For one that came then. `waiting` are undecided, the oldest of them since then; `decided` since this was asked last.
     bool is_closed(std::int64_t came_ns, std::size_t waiting, std::int64_t oldest_ns, std::size_t decided, std::int64_t now_ns);
+    void set_wait_max(std::int64_t ns) { wait_ns_max_ = ns; }
     std::int64_t each_ns() const { return each_ns_; }
 
 private:
@@ -26,7 +27,7 @@ private:
     static constexpr std::size_t decisions_of_measure = 64;
     static constexpr std::int64_t measure_ns_max = 200'000'000;
 
-    const std::int64_t wait_ns_max_;
+    std::int64_t wait_ns_max_;
     std::int64_t each_ns_ = 1'000'000;  // until it is measured: a burst at a node that has done nothing yet is no overload
     std::int64_t since_ns_ = 0;
     std::size_t decided_ = 0;  // since then

@@ -6,6 +6,7 @@
 #include "validity.hpp"
 
 #include <malloc.h>
+#include <pthread.h>
 #include <pjsua-lib/pjsua.h>
 
 #include <algorithm>
@@ -50,6 +51,11 @@ pj_bool_t bridge_on_request(pjsip_rx_data* rdata) {
 
 pj_status_t gate_on_sending(pjsip_tx_data* tdata) {
     if (running != nullptr) running->on_sending(tdata);
+    return PJ_SUCCESS;
+}
+
+pj_status_t capture_on_sent(pjsip_tx_data* tdata) {
+    if (running != nullptr) running->enter_from_pjsip([&] { running->on_sent(tdata); });
     return PJ_SUCCESS;
 }
 
@@ -104,14 +110,26 @@ pjsip_module make_bridge_module() {
     return module;
 }
 
+pjsip_module make_capture_module() {
+    auto module = make_module("mod-sidecar-capture", PJSIP_MOD_PRIORITY_TRANSPORT_LAYER - 1);
+    module.on_tx_request = module.on_tx_response = &capture_on_sent;
+    return module;
+}
+
 }  // namespace
+
+// pjsip's "td" is all of 64*T1: Timers B, F, H and J too.
+static void set_timers(const Settings& settings) {
+    pjsip_tsx_set_timers(settings.t1_ms, 8 * settings.t1_ms, settings.t4_ms(), settings.timeout_ms());
+}
 
 // --- life ------------------------------------------------------------------------------------------------------------
 
 Bridge::Bridge(Settings settings)
     : gate_module_(make_gate_module()),
       bridge_module_(make_bridge_module()),
-      context_{std::move(settings), *this, pjsua_get_pjsip_endpt(), &bridge_module_} {}
+      capture_module_(make_capture_module()),
+      context_{std::move(settings), *this, pjsua_get_pjsip_endpt(), &bridge_module_, &gate_module_} {}
 
 Bridge::~Bridge() = default;
 
@@ -123,9 +141,8 @@ void Bridge::start() {
     reinterpret_cast<pj_caching_pool*>(pjsua_get_pool_factory())->max_capacity = pool_cache_bytes;
 #endif
     context_.memory.guard(pjsua_get_pool_factory());
-    // pjsip's "td" is all of 64*T1: Timers B, F, H and J too.
-    const Settings& settings = context_.settings;
-    pjsip_tsx_set_timers(settings.t1_ms, 8 * settings.t1_ms, settings.t4_ms(), settings.timeout_ms());
+    set_timers(context_.settings);
+    context_.capture.set(context_.settings.collector);
     pjsip_endpoint* endpoint = context_.endpoint;
     commands_ = std::make_unique<CommandQueue>(endpoint, [this](auto& batch) {
         enter_from_pjsip([&] {
@@ -135,7 +152,8 @@ void Bridge::start() {
     });
     running = this;
     if (pjsip_endpt_register_module(endpoint, &bridge_module_) != PJ_SUCCESS ||
-        pjsip_endpt_register_module(endpoint, &gate_module_) != PJ_SUCCESS) {
+        pjsip_endpt_register_module(endpoint, &gate_module_) != PJ_SUCCESS ||
+        pjsip_endpt_register_module(endpoint, &capture_module_) != PJ_SUCCESS) {
         running = nullptr;
         commands_->close();
         context_.memory.release();
@@ -169,7 +187,9 @@ void Bridge::on_transport_state(pjsip_transport* transport, pjsip_transport_stat
         context_.counters.add(Counter::refused_certificates);
         pjsip_transport_shutdown(transport);  // before anything has been sent or heard on it
     }
-    if (pjsuas_on_state_ != nullptr) pjsuas_on_state_(transport, state, info);
+    // Where it has opened a listener since, it stands ahead of us, and calls us.
+    const bool first = pjsip_tpmgr_get_state_cb(pjsip_endpt_get_tpmgr(context_.endpoint)) == &sidecar::on_transport_state;
+    if (first && pjsuas_on_state_ != nullptr) pjsuas_on_state_(transport, state, info);
     connections_.on_state(transport, state);
 }
 
@@ -180,6 +200,7 @@ void Bridge::on_sending(pjsip_tx_data* tdata) {
 
 void Bridge::awake(void* self) {
     auto* of = static_cast<Bridge*>(self);
+    of->context_.counters.add(Counter::wakes);
     of->context_.arrival.awake();
     of->context_.memory.look(of->calls_.size());
     of->wakefulness_.arm(awake_ms);
@@ -190,6 +211,7 @@ void Bridge::ticked(void* self) {  // and sweep() does the rest
     of->tick_.arm(tick_ms);
     of->broken_streams_.tick();
     of->context_.drops_told = 0;
+    of->context_.capture.tick();
     of->connections_.close_overdue();
     of->give_memory_back();
 }
@@ -224,6 +246,7 @@ void Bridge::stop_here() {
     pjsip_tpmgr_set_state_cb(transports, pjsuas_on_state_);
     broken_streams_.clear();
     pjsip_endpt_unregister_module(context_.endpoint, &gate_module_);
+    pjsip_endpt_unregister_module(context_.endpoint, &capture_module_);
     calls_.clear();
     abandoned_.clear();
     legs_.clear();
@@ -256,8 +279,16 @@ void Bridge::run(std::vector<Command>& commands) {
                            [&](const commands::SetAccepting& to) { not_accepting_ = to.detail; },
                            [&](const commands::AskGateway& asked) { ask_gateway(asked); },
                            [&](const commands::Adopt& saved) { adopt(saved); },
-                           [&](const commands::Hear&) { hears_ = true; },
+                           [&](const commands::Keep&) {
+                               for (auto& [id, call] : calls_) call->on(inputs::Keep{});
+                           },
+                           [&](const commands::Capture& of) { context_.capture.decide(of.bridge_id, of.correlation_id); },
+                           [&](const commands::Hear&) {
+                               pthread_setname_np(pthread_self(), "sip");
+                               hears_ = true;
+                           },
                            [&](const commands::RenewTls& to) { renew_tls(to); },
+                           [&](const commands::Reconfigure& to) { reconfigure(to); },
                            [&](const commands::SetServers& now) { context_.servers.set(now.gateway, now.host_name, now.addresses); },
                            [](const commands::Stop&) {},
                            for_call,
@@ -269,11 +300,17 @@ void Bridge::run(std::vector<Command>& commands) {
 
 void Bridge::adopt(const commands::Adopt& saved) {
     auto call = std::make_unique<Call>(context_, saved.bridge_id);
-    if (!call->adopt(saved)) return context_.counters.add(Counter::commands_unmatched);
+    if (!call->adopt(saved)) {
+        context_.capture.leave(saved.bridge_id, 0);
+        return context_.counters.add(Counter::commands_unmatched);
+    }
     calls_.emplace(saved.bridge_id, std::move(call));
     live_calls_.store(calls_.size(), std::memory_order_relaxed);
     context_.counters.add(Counter::calls_adopted);
-    for (const auto& one : saved.given_up) ended_.add(saved, one);
+    for (const auto& one : saved.given_up) {
+        ended_.add(saved, one);
+        context_.capture.join(saved.bridge_id, leg_b_names(saved.b_token, one.attempt).call_id, false);
+    }
 }
 
 void Bridge::snapshot() {
@@ -286,6 +323,22 @@ void Bridge::snapshot() {
 void Bridge::renew_tls(const commands::RenewTls& to) {
     const auto& tls = context_.settings.tls;
     if (tls) context_.counters.add(tls->renew(to.credentials) ? Counter::tls_renewals : Counter::exceptions);
+}
+
+// Between two messages, so that each is dealt with by the old ones or by the new ones alone. What began earlier has kept what it
+// goes on with: a dialog its peers, a leg what its gateway's challenges are answered with.
+void Bridge::reconfigure(const commands::Reconfigure& to) {
+    auto& settings = context_.settings;
+    if (to.credentials && settings.tls && !settings.tls->renew(to.credentials)) context_.counters.add(Counter::exceptions);
+    peers_have_changed_ = true;
+    settings = std::move(*to.settings);
+    set_timers(settings);
+    context_.capture.set(settings.collector);
+    admission_gate_.set_wait_max(settings.admission_wait_ms_max * 1'000'000LL);
+    context_.events.set_max(settings.events_max);
+    context_.tls_names.reconsider();
+    connections_.reconsider();
+    context_.counters.add(Counter::reconfigurations);
 }
 
 void Bridge::ask_gateway(const commands::AskGateway& asked) {
@@ -305,7 +358,10 @@ void Bridge::forget(GatewayRequest& ended) {
 
 // --- tables ----------------------------------------------------------------------------------------------------------
 
-void Bridge::enter(Leg& leg) { enter(leg, leg.dialog); }
+void Bridge::enter(Leg& leg) {
+    enter(leg, leg.dialog);
+    context_.capture.join(leg.bridge_id(), leg.dialog.call_id(), leg.side() == Side::a);
+}
 
 void Bridge::enter(Leg& leg, const Dialog& dialog) { legs_.emplace(dialog.local_tag(), &leg); }
 
@@ -322,6 +378,7 @@ void Bridge::leave(Leg& leg) {
 void Bridge::retire(Call& call) {
     const auto found = calls_.find(call.id());
     if (found == calls_.end()) return;
+    context_.capture.leave(call.id(), context_.settings.timeout_ms());
     retired_calls_.push_back(std::move(found->second));
     calls_.erase(found);
     live_calls_.store(calls_.size(), std::memory_order_relaxed);
@@ -373,6 +430,33 @@ const Dialog* Bridge::asker(std::string_view local_tag, std::string_view remote_
     return found == gateway_requests_.end() ? nullptr : &found->second->dialog();
 }
 
+// Its sender, by the settings that hold for it: for all who ask, and for pjsip's keys.
+void Bridge::recognise(pjsip_rx_data* request, const PeerGroup& sender) const {
+    context_.note_sender(request, sender);
+    sent_by::put_into_branch(request, sender.id());
+}
+
+// An INVITE comes again, or is cancelled, or what has ended is ended once more, and meanwhile its sender has become somebody else:
+// it is heard as who it was. Null: nothing of the kind.
+const PeerGroup* Bridge::begun_before(pjsip_rx_data* request) const {
+    if (!peers_have_changed_) return nullptr;
+    if (request->msg_info.to->tag.slen != 0) {
+        const RemoteParty* party = ended_.party_of(request);
+        return party != nullptr && party->speaks_in(context_, request) ? &party->sender(context_, request) : nullptr;
+    }
+    const auto method = request->msg_info.msg->line.req.method.id;
+    if (method != PJSIP_INVITE_METHOD && method != PJSIP_CANCEL_METHOD) return nullptr;
+    if (request->msg_info.from->tag.slen == 0) return nullptr;
+    pjsip_method& named = request->msg_info.cseq->method;
+    const pjsip_method as_received = named;
+    named = pjsip_invite_method;
+    const pjsip_transaction* invite = pjsip_tsx_detect_merged_requests(request);  // by From tag, Call-ID and CSeq
+    named = as_received;
+    const TsxUser* user = invite == nullptr ? nullptr : TsxUser::of(invite);
+    const RemoteParty* caller = user == nullptr ? nullptr : user->asked_by();
+    return caller != nullptr && caller->speaks_in(context_, request) ? &caller->sender(context_, request) : nullptr;
+}
+
 static Address source_of(const pjsip_rx_data* message) { return as_source(address_of(&message->pkt_info.src_addr)); }
 
 // --- requests --------------------------------------------------------------------------------------------------------
@@ -394,14 +478,13 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
     validity::read_bare_tags(rdata);
     keep_as_received(context_, rdata);
     const auto method = rdata->msg_info.msg->line.req.method.id;
-    const int group = context_.group_of(&rdata->pkt_info.src_addr, rdata->tp_info.transport);
-    const bool listed = group != PeerTable::unlisted;
-    sent_by::put_into_branch(rdata, group);
     const auto to_tag = view(rdata->msg_info.to->tag);
     if (!to_tag.empty()) {
         if (Leg* leg = find(to_tag)) {
             const Dialog& dialog = leg->dialog_meant(to_tag, view(rdata->msg_info.from->tag));
+            recognise(rdata, dialog.party().sender(context_, rdata));
             complete(rdata, dialog);
+            context_.capture.received(rdata, context_.arrived);
             // RFC 3261 §12.1.2: a callee that knows no tags has the tag null, in requests of its own too.
             auto& from_tag = rdata->msg_info.from->tag;
             if (from_tag.slen == 0) from_tag = borrow("");  // pjsip copies it, of whatever length
@@ -413,7 +496,12 @@ bool Bridge::gate_request(pjsip_rx_data* rdata) {
             return true;
         }
     }
-    if (listed && is_over_rate(rdata, group)) {
+    captured_ = context_.capture.received(rdata, context_.arrived);
+    const PeerGroup* before = begun_before(rdata);
+    const PeerGroup& sender = before != nullptr ? *before : context_.sender_of(rdata);
+    recognise(rdata, sender);
+    const bool listed = sender.is_listed();
+    if (before == nullptr && is_over_rate(rdata, sender.requests_per_s)) {
         context_.counters.add(Counter::dropped_over_rate);
         return true;
     }
@@ -463,8 +551,7 @@ bool Bridge::is_emergency_call(const pjsip_rx_data* invite) const {
 }
 
 // What belongs to a call of ours has passed before; ACK and CANCEL end what would else go on.
-bool Bridge::is_over_rate(const pjsip_rx_data* rdata, int group) {
-    const int per_s = context_.settings.peers.requests_per_s(group);
+bool Bridge::is_over_rate(const pjsip_rx_data* rdata, int per_s) {
     const auto method = rdata->msg_info.msg->line.req.method.id;
     if (per_s == 0 || method == PJSIP_ACK_METHOD || method == PJSIP_CANCEL_METHOD) return false;
     if (method == PJSIP_INVITE_METHOD && is_emergency_call(rdata)) return false;
@@ -490,6 +577,7 @@ bool Bridge::gate_response(pjsip_rx_data* rdata) {
     validity::take_first(rdata);
     validity::read_bare_tags(rdata);
     keep_as_received(context_, rdata);
+    context_.capture.received(rdata, context_.arrived);
     // We send none without. pjsip makes keys of such responses that point to nothing.
     const bool ours = rdata->msg_info.from->tag.slen != 0 &&
                       view(rdata->msg_info.via->branch_param).starts_with(PJSIP_RFC3261_BRANCH_ID);
@@ -502,10 +590,12 @@ bool Bridge::gate_response(pjsip_rx_data* rdata) {
         tell_dropped(rdata, text_of(rdata), "body");
         return true;
     }
+    context_.note_sender(rdata, context_.sender_of(rdata));
     // A transaction takes any response with its branch, wherever that was seen: a forged 2xx would be billed.
     const Dialog* dialog = asker(view(rdata->msg_info.from->tag), view(rdata->msg_info.to->tag));
     // Before pjsip sees it: a transaction that had another final response would take a late 2xx for that one again.
     if (dialog == nullptr) return ended_.took_answer(rdata);
+    context_.note_sender(rdata, dialog->party().sender(context_, rdata));
     if (dialog->hears(rdata) && is_to_its_own(rdata)) return false;
     drop_foreign(context_, rdata);
     return true;
@@ -618,7 +708,7 @@ std::string_view Bridge::refusing() const {
 }
 
 // One group that acknowledges no refusal of ours has a tenth of the places for that, and the others theirs.
-bool Bridge::leaves_refusals(int group) const {
+bool Bridge::leaves_refusals(PeerGroup::Id group) const {
     return unacknowledged_.count_of(group) >= std::max<std::size_t>(2, context_.settings.calls_max / 10);
 }
 
@@ -636,7 +726,7 @@ bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
         return true;
     }
     auto detail = refusing();
-    const int group = context_.group_of(&rdata->pkt_info.src_addr, rdata->tp_info.transport);
+    const PeerGroup::Id group = context_.sender_of(rdata).id();
     if (detail.empty() && leaves_refusals(group)) detail = "node_full";
     if (not_accepting_.empty() && is_emergency_call(rdata)) {
         const auto& settings = context_.settings;
@@ -657,7 +747,7 @@ bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
 }
 
 // Refused early, a caller is free to go elsewhere, and those who came before are decided about in time.
-bool Bridge::decisions_are_late(int group) {
+bool Bridge::decisions_are_late(PeerGroup::Id group) {
     std::size_t decided = 0;
     for (; !undecided_.empty(); undecided_.pop_front(), ++decided) {
         const auto found = calls_.find(undecided_.front().id);
@@ -669,8 +759,8 @@ bool Bridge::decisions_are_late(int group) {
 }
 
 // The queue is made by another: a group that has an eighth of what the largest has in it, and is served in time, may go on.
-bool Bridge::is_quiet(int group) const {
-    std::unordered_map<int, std::size_t> counts;
+bool Bridge::is_quiet(PeerGroup::Id group) const {
+    std::unordered_map<PeerGroup::Id, std::size_t> counts;
     std::size_t largest = 0;
     std::int64_t own_since_ns = 0;
     for (const auto& [id, since_ns, of] : undecided_) {
@@ -718,10 +808,10 @@ void Bridge::on_initial_invite(pjsip_rx_data* rdata) {
     const std::uint64_t id = next_id_++;
     auto call = std::make_unique<Call>(context_, id);
     if (!call->start(rdata, std::move(claim))) return context_.counters.add(Counter::refused_malformed);
+    if (!captured_) context_.capture.received(rdata, context_.moment());
     call->announce(rdata);
     calls_.emplace(id, std::move(call));
-    const int group = context_.group_of(&rdata->pkt_info.src_addr, rdata->tp_info.transport);
-    undecided_.push_back({id, Moment::now().mono_ns, group});
+    undecided_.push_back({id, Moment::now().mono_ns, context_.sender_of(rdata).id()});
     live_calls_.store(calls_.size(), std::memory_order_relaxed);
     context_.counters.add(Counter::invites);
 }
@@ -744,6 +834,7 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
         return respond_stateless(context_, rdata, late_bye ? PJSIP_SC_OK : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }
     Call* call = leg->call();
+    if (call->is_kept()) return;  // the next boot answers, when it is repeated
     Dialog& dialog = *in_dialog;
     dialog.heard_on(rdata->tp_info.transport);
     if (method.id != PJSIP_BYE_METHOD) call->on(inputs::Life{*leg, rdata});  // whatever becomes of the request
@@ -805,12 +896,12 @@ void Bridge::on_dropped(const pjsip_tp_dropped_data& dropped) {
     }
     if (code == 0) return;
     for (const auto& [tag, leg] : legs_) leg->let_go_of(dropped.tp);
-    const bool listed = context_.group_of(&dropped.tp->key.rem_addr, dropped.tp) != PeerTable::unlisted;
+    const bool listed = context_.group_of(&dropped.tp->key.rem_addr, dropped.tp).is_listed();
     broken_streams_.give_up(dropped, reason.empty() ? 0 : code, listed);
 }
 
 void Bridge::tell_dropped(const pjsip_rx_data* rdata, std::string_view bytes, std::string_view reason) {
-    if (context_.group_of(&rdata->pkt_info.src_addr, rdata->tp_info.transport) == PeerTable::unlisted) return;
+    if (!context_.sender_of(rdata).is_listed()) return;
     auto names = SecondReading::names_in(bytes);
     sidecar::tell_dropped(context_, rdata, std::move(names.method), std::move(names.call_id), reason);
 }

@@ -26,8 +26,9 @@
 
 namespace sidecar {
 
-// Two modules of ours stand in pjsip's chain:
+// Three modules of ours stand in pjsip's chain:
 //
+//   capture  behind all that print: what leaves is copied as it leaves
 //   gate    ahead of the transaction layer: drops what may not be heard (source check), whatever its tags or branch
 //   bridge  behind the transaction layer, ahead of dialogs, pjsua and everything else: takes every request, and is the
 //           user of every transaction of ours
@@ -72,6 +73,7 @@ public:
     void on_dropped(const pjsip_tp_dropped_data& dropped);
     bool hears(const pjsip_transport* transport) const { return !broken_streams_.holds(transport); }
     void on_sending(pjsip_tx_data* tdata);
+    void on_sent(const pjsip_tx_data* tdata) { context_.capture.sent(tdata); }
     void on_transport_state(pjsip_transport* transport, pjsip_transport_state state, const pjsip_transport_state_info* info);
 
 private:
@@ -82,7 +84,7 @@ private:
     Leg* find_leg(std::string_view local_tag) const override { return find(local_tag); }
     Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const override;
     void abandon(std::unique_ptr<CalleeLeg> abandoned) override;
-    void await_ack(pjsip_transaction* refused_invite, int group) override { unacknowledged_.take(refused_invite, group); }
+    void await_ack(pjsip_transaction* refused_invite, PeerGroup::Id group) override { unacknowledged_.take(refused_invite, group); }
     void retire(Call& call) override;
     void retire(std::unique_ptr<Relay> relay) override;
     void forget(CalleeLeg& abandoned) override;
@@ -90,10 +92,10 @@ private:
     void sweep() noexcept override;
 
     void run(std::vector<Command>& commands);
-    bool leaves_refusals(int group) const;
-    bool is_quiet(int group) const;
+    bool leaves_refusals(PeerGroup::Id group) const;
+    bool is_quiet(PeerGroup::Id group) const;
     bool is_emergency_call(const pjsip_rx_data* invite) const;
-    bool is_over_rate(const pjsip_rx_data* rdata, int group);
+    bool is_over_rate(const pjsip_rx_data* rdata, int per_s);
     void complete(pjsip_rx_data* rdata, const Dialog& dialog) const;
     bool refused_for_defects(pjsip_rx_data* rdata);
     void tell_dropped(const pjsip_rx_data* rdata, std::string_view bytes, std::string_view reason);
@@ -105,13 +107,16 @@ private:
     std::string_view refusing() const;  // the detail that a new call would be refused with; empty: it would be taken
     bool refused_for_claim(pjsip_rx_data* rdata, const std::optional<Claim>& claim);
     bool refused_for_load(pjsip_rx_data* rdata);
-    bool decisions_are_late(int group);
+    bool decisions_are_late(PeerGroup::Id group);
     void report_refused(const pjsip_rx_data* rdata, int code, std::string_view detail);
     void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
     void snapshot();
     void adopt(const commands::Adopt& saved);
     void ask_gateway(const commands::AskGateway& asked);
     void renew_tls(const commands::RenewTls& to);
+    void reconfigure(const commands::Reconfigure& to);
+    void recognise(pjsip_rx_data* request, const PeerGroup& sender) const;
+    const PeerGroup* begun_before(pjsip_rx_data* request) const;
     void stop_here();
     void count_holdings() noexcept;
     void give_memory_back() noexcept;
@@ -124,6 +129,7 @@ private:
     // Transactions point to them until the endpoint is gone, and the bridge goes after it.
     pjsip_module gate_module_;
     pjsip_module bridge_module_;
+    pjsip_module capture_module_;
     Context context_;
     std::unique_ptr<CommandQueue> commands_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Call>> calls_;
@@ -131,7 +137,7 @@ private:
     struct Waiting {
         std::uint64_t id;
         std::int64_t since_ns;
-        int group;
+        PeerGroup::Id group;
     };
     std::deque<Waiting> undecided_;
     RefusedBefore refused_before_;
@@ -167,8 +173,10 @@ private:
 
     EndedDialogs ended_{context_};
 
+    bool captured_ = false;  // the message that was read last
     bool hears_ = false;  // until the calls of an earlier boot are known, their BYEs would get 481; what is lost is repeated
     bool registered_ = false;
+    bool peers_have_changed_ = false;  // since the start
     std::mutex stop_mutex_;
     std::condition_variable stop_condition_;
     bool stopped_ = false;

@@ -75,30 +75,31 @@ void Call::unknown(const I&) {
     }
 
 // clang-format off
-//                                  admitting                routing                  rerouting                answering              talking                 ending             adopted
-SIDECAR_ROW(commands::Route,        route,                   late,                    route,                   late,                  late,                   late,              late)
-SIDECAR_ROW(commands::RelayAnswer,  late,                    late,                    late,                    relay_answer,          late,                   late,              late)
-SIDECAR_ROW(commands::RelayFailure, late,                    late,                    relay_failure,           late,                  late,                   late,              late)
-SIDECAR_ROW(commands::Reject,       reject,                  reject,                  reject,                  reject,                late,                   late,              late)
-SIDECAR_ROW(commands::Release,      release,                 release,                 release,                 release,               release,                late,              release)
-SIDECAR_ROW(commands::ArmDeadline,  arm_before_answer,       arm_before_answer,       arm_before_answer,       arm_before_answer,     arm_in_call,            late,              late)
-SIDECAR_ROW(inputs::Provisional,    unknown,                 pass_provisional,        unknown,                 ignored,               ignored,                ignored,           ignored)
-SIDECAR_ROW(inputs::Answer,         unknown,                 hold_answer,             unknown,                 unknown,               unknown,                unknown,           unknown)
-SIDECAR_ROW(inputs::Failure,        unknown,                 hold_failure,            unknown,                 unknown,               unknown,                ignored,           ignored)
-SIDECAR_ROW(inputs::Cancel,         cancelled,               cancelled,               cancelled,               cancelled,             ignored,                ignored,           cancelled)
-SIDECAR_ROW(inputs::ByeOfA,         left_by_a_before_answer, left_by_a_before_answer, left_by_a_before_answer, left_by_a_before_answer, left_by_a,            bye_of_a_crossed,  left_by_a_adopted)
-SIDECAR_ROW(inputs::ByeOfB,         unknown,                 bye_of_b_too_early,      unknown,                 left_by_b_while_held,  left_by_b,              bye_of_b_crossed,  left_by_b_adopted)
-SIDECAR_ROW(inputs::Ack,            unknown,                 unknown,                 unknown,                 unknown,               acknowledged,           acknowledged_late, unknown)
-SIDECAR_ROW(inputs::NoAck,          unknown,                 unknown,                 unknown,                 unknown,               not_acknowledged,       never_acknowledged,unknown)
-SIDECAR_ROW(inputs::NoAckOfRelay,   ignored,                 ignored,                 ignored,                 ignored,               relay_not_acknowledged, ignored,           unknown)
-SIDECAR_ROW(inputs::BrokenTransport, transport_broken,       transport_broken,        transport_broken,        transport_broken,      transport_broken,       transport_broken_late,transport_broken_late)
-SIDECAR_ROW(inputs::HoldDeadline,   held_too_long,           unknown,                 held_too_long,           held_too_long,         unknown,                unknown,           unknown)
-SIDECAR_ROW(inputs::RingDeadline,   rang_too_long,           rang_too_long,           rang_too_long,           rang_too_long,         unknown,                unknown,           unknown)
-SIDECAR_ROW(inputs::Limit,          unknown,                 unknown,                 unknown,                 unknown,               limit_reached,          ignored,           unknown)
-SIDECAR_ROW(inputs::ExtendDeadline, unknown,                 unknown,                 unknown,                 unknown,               slice_ending,           unknown,           unknown)
-SIDECAR_ROW(inputs::Life,           ignored,                 ignored,                 ignored,                 ignored,               show_life,              ignored,           ignored)
-SIDECAR_ROW(inputs::Request,        relay_before_answer,     relay_before_answer,     relay_before_answer,     relay_before_answer,   relay_in_call,          refuse_late,       refuse_adopted)
-SIDECAR_ROW(inputs::LegEnded,       unknown,                 ignored,                 unknown,                 unknown,               unknown,                report_ended_legs, report_ended_legs)
+//                                  admitting                routing                  rerouting                answering              talking                 ending             adopted            kept
+SIDECAR_ROW(commands::Route,        route,                   late,                    route,                   late,                  late,                   late,              late,                       late)
+SIDECAR_ROW(commands::RelayAnswer,  late,                    late,                    late,                    relay_answer,          late,                   late,              late,                       late)
+SIDECAR_ROW(commands::RelayFailure, late,                    late,                    relay_failure,           late,                  late,                   late,              late,                       late)
+SIDECAR_ROW(commands::Reject,       reject,                  reject,                  reject,                  reject,                late,                   late,              late,                       late)
+SIDECAR_ROW(commands::Release,      release,                 release,                 release,                 release,               release,                late,              release,                    release)
+SIDECAR_ROW(commands::ArmDeadline,  arm_before_answer,       arm_before_answer,       arm_before_answer,       arm_before_answer,     arm_in_call,            late,              late,                       late)
+SIDECAR_ROW(inputs::Provisional,    unknown,                 pass_provisional,        unknown,                 ignored,               ignored,                ignored,           ignored,                    ignored)
+SIDECAR_ROW(inputs::Answer,         unknown,                 hold_answer,             unknown,                 unknown,               unknown,                unknown,           unknown,                    ignored)
+SIDECAR_ROW(inputs::Failure,        unknown,                 hold_failure,            unknown,                 unknown,               unknown,                ignored,           ignored,                    ignored)
+SIDECAR_ROW(inputs::Cancel,         cancelled,               cancelled,               cancelled,               cancelled,             ignored,                ignored,           cancelled,                  ignored)
+SIDECAR_ROW(inputs::ByeOfA,         left_by_a_before_answer, left_by_a_before_answer, left_by_a_before_answer, left_by_a_before_answer, left_by_a,            bye_of_a_crossed,  left_by_a_adopted,          ignored)
+SIDECAR_ROW(inputs::ByeOfB,         unknown,                 bye_of_b_too_early,      unknown,                 left_by_b_while_held,  left_by_b,              bye_of_b_crossed,  left_by_b_adopted,          ignored)
+SIDECAR_ROW(inputs::Ack,            unknown,                 unknown,                 unknown,                 unknown,               acknowledged,           acknowledged_late, unknown,                    ignored)
+SIDECAR_ROW(inputs::NoAck,          unknown,                 unknown,                 unknown,                 unknown,               not_acknowledged,       never_acknowledged,unknown,                    ignored)
+SIDECAR_ROW(inputs::NoAckOfRelay,   ignored,                 ignored,                 ignored,                 ignored,               relay_not_acknowledged, ignored,           unknown,                    ignored)
+SIDECAR_ROW(inputs::BrokenTransport, transport_broken,       transport_broken,        transport_broken,        transport_broken,      transport_broken,       transport_broken_late,transport_broken_late,   ignored)
+SIDECAR_ROW(inputs::HoldDeadline,   held_too_long,           unknown,                 held_too_long,           held_too_long,         unknown,                unknown,           unknown,                    ignored)
+SIDECAR_ROW(inputs::RingDeadline,   rang_too_long,           rang_too_long,           rang_too_long,           rang_too_long,         unknown,                unknown,           unknown,                    ignored)
+SIDECAR_ROW(inputs::Limit,          unknown,                 unknown,                 unknown,                 unknown,               limit_reached,          ignored,           unknown,                    ignored)
+SIDECAR_ROW(inputs::ExtendDeadline, unknown,                 unknown,                 unknown,                 unknown,               slice_ending,           unknown,           unknown,                    ignored)
+SIDECAR_ROW(inputs::Life,           ignored,                 ignored,                 ignored,                 ignored,               show_life,              ignored,           ignored,                    ignored)
+SIDECAR_ROW(inputs::Keep,           ignored,                 ignored,                 ignored,                 ignored,               keep,                   ignored,           ignored,                    ignored)
+SIDECAR_ROW(inputs::Request,        relay_before_answer,     relay_before_answer,     relay_before_answer,     relay_before_answer,   relay_in_call,          refuse_late,       refuse_adopted,             ignored)
+SIDECAR_ROW(inputs::LegEnded,       unknown,                 ignored,                 unknown,                 unknown,               unknown,                report_ended_legs, report_ended_legs,          ignored)
 // clang-format on
 
 Call::Call(Context& context, std::uint64_t id) : context_(context), id_(id), b_token_(random_hex(16)), a_(context, *this) {}
@@ -119,15 +120,15 @@ bool Call::start(pjsip_rx_data* invite, std::optional<Claim> claim) {
 }
 
 InviteReceived invite_of(Context& context, const pjsip_rx_data* invite, std::uint64_t id, Moment at) {
-    const int group = context.group_of(&invite->pkt_info.src_addr, invite->tp_info.transport);
+    const PeerGroup& group = context.sender_of(invite);
     const auto request_uri = request_uri_of(invite);
     const auto* from = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(invite->msg_info.from->uri));
     InviteReceived received{};
     received.mono_ns = at.mono_ns;
     received.wall_ns = at.wall_ns;
     received.bridge_id = id;
-    if (group != PeerTable::unlisted) {
-        received.peer = context.settings.peers.name(group);
+    if (group.is_listed()) {
+        received.peer = group.name;
         received.tls_name = context.tls_names.name_of(group, invite->tp_info.transport);
     }
     received.request_uri = request_uri;
@@ -143,13 +144,14 @@ void Call::announce(const pjsip_rx_data* invite) {
     received.leg = a_.dialog.identity();
     received.b_token = b_token_;
     received.echoed = echoed_lines(context_, invite);
-    if (claim_) received.claimed_peer = context_.settings.peers.name(claim_->group);
+    if (claim_) received.claimed_peer = claim_->peer;
     tell(received);
 }
 
 // --- of an earlier boot ----------------------------------------------------------------------------------------------
 
 bool Call::adopt(const commands::Adopt& saved) {
+    if (saved.kept) return go_on(saved);
     state_ = State::adopted;
     const bool waits = saved.a_state == SavedLegState::early || saved.a_state == SavedLegState::answering;
     std::optional<SavedInvite> invite;
@@ -166,6 +168,47 @@ bool Call::adopt(const commands::Adopt& saved) {
     }
     b_existed_ = true;
     b_reported_ = b_->ended();
+    return true;
+}
+
+// --- of the boot before a planned restart, and for the one after it ---
+
+// A question that is asked of a peer (Liveness) is asked again.
+bool Call::is_quiet() const {
+    const bool confirmed = a_.state() == LegState::confirmed && b_ && b_->state() == LegState::confirmed;
+    return confirmed && relays_.empty() && !session_.asks();
+}
+
+void Call::keep(const inputs::Keep&) {
+    if (!is_quiet()) return;
+    KeptState kept{};
+    kept.answered_mono_ns = answered_at_.mono_ns;
+    kept.answered_wall_ns = answered_at_.wall_ns;
+    kept.a = a_.kept();
+    kept.b = b_->kept();
+    session_.keep(kept);
+    for (const auto& one : referrals_) kept.referrals.push_back({one.from, one.uas_cseq, one.uac_cseq});
+    state_ = State::kept;
+    limit_.disarm();
+    extend_.disarm();
+    liveness_.stop();
+    session_.stop();
+    tell(CallKept{a_.dialog.identity(), b_->dialog.identity(), std::move(kept)});
+}
+
+bool Call::go_on(const commands::Adopt& saved) {
+    const KeptState& kept = *saved.kept;
+    if (!saved.leg_b || !saved.route || !a_.go_on(saved, kept.a)) return false;
+    b_ = std::make_unique<CalleeLeg>(context_, *this, saved.attempt);
+    if (!b_->go_on(saved, kept.b)) return false;
+    a_.let_identity_pass(saved.route->keep_identity);
+    b_existed_ = true;
+    state_ = State::talking;
+    answered_at_ = {kept.answered_mono_ns, kept.answered_wall_ns};
+    for (const auto& one : kept.referrals) referrals_.push_back({one.sender, one.uas_cseq, one.uac_cseq});
+    if (referrals_.size() > referrals_max) referrals_.resize(referrals_max);
+    liveness_.start(a_, *b_);
+    session_.go_on(kept, a_, *b_);
     return true;
 }
 

@@ -57,6 +57,7 @@ struct Limit {  // of an answered call: maximum, grant, or a peer that is gone
     const Reasons& reasons;
     const Silence* silence = nullptr;  // of a peer that is gone
 };
+struct Keep {};    // for the next start, where nothing of it is open
 struct Life {  // a message inside the dialog of this leg
     Leg& leg;
     const pjsip_rx_data* message;
@@ -85,6 +86,8 @@ struct LegEnded {};  // the legs know which
 //   ending      the cause is known and told to both legs; their last transactions are awaited
 //
 // A call of an earlier boot begins `adopted`: its Release is awaited, or that a peer ends it. Then it is `ending`, too.
+// Before a planned restart one that talks becomes `kept`: it does nothing more here, and what its peers say they say again to
+// the next boot, where it begins `talking`.
 //
 // What each input does in each of them is one table at the top of call.cpp.
 //
@@ -102,6 +105,7 @@ public:
     bool start(pjsip_rx_data* invite, std::optional<Claim> claim);
     void announce(const pjsip_rx_data* invite);
     bool adopt(const commands::Adopt& saved);  // false: what was saved cannot be read
+    bool is_kept() const { return state_ == State::kept; }
 
     template <typename I>
     void on(const I& input);  // a command or one of `inputs`
@@ -127,8 +131,8 @@ public:
     std::optional<int> peer_cseq_of_refer(const Leg& from, bool notify, int cseq) const;
 
 private:
-    enum class State { admitting, routing, rerouting, answering, talking, ending, adopted };
-    static constexpr std::size_t states = 7;
+    enum class State { admitting, routing, rerouting, answering, talking, ending, adopted, kept };
+    static constexpr std::size_t states = 8;
     template <typename I>
     using Handler = void (Call::*)(const I&);
 
@@ -182,6 +186,7 @@ private:
     void limit_reached(const inputs::Limit& input);
     void slice_ending(const inputs::ExtendDeadline&);
     void show_life(const inputs::Life& input);
+    void keep(const inputs::Keep&);
     void left_by_a_adopted(const inputs::ByeOfA& input);
     void left_by_b_adopted(const inputs::ByeOfB& input);
     void refuse_adopted(const inputs::Request& input);
@@ -189,6 +194,9 @@ private:
     void relay_in_call(const inputs::Request& input);
     void refuse_late(const inputs::Request& input);
     void report_ended_legs(const inputs::LegEnded&);
+
+    bool is_quiet() const;  // no transaction is open, nor an ACK owed
+    bool go_on(const commands::Adopt& saved);
 
     // `reasons` in a final response or a BYE, whichever the leg needs.
     void end_a(int sip_code, const Reasons& reasons, int retry_after_s = 0);

@@ -24,8 +24,8 @@ bool CertificateCheck::is_right(const pjsip_transport* transport) const {
 bool CertificateCheck::may_call(const pjsip_transport* transport, const ShownCertificate& shown) const {
     const Settings& settings = context_.settings;
     const auto* address = &transport->key.rem_addr;
-    if (settings.peers.find(address, &shown) != PeerTable::unlisted) return true;
-    const bool stranger = settings.peers.find_called(address) == PeerTable::unlisted;
+    if (settings.peers->find(address, &shown).is_listed()) return true;
+    const bool stranger = !settings.peers->find_called(address).is_listed();
     return stranger && (!settings.verify_tls || shown.is_by(PeerTable::node_authority));
 }
 
@@ -51,7 +51,7 @@ bool CertificateCheck::is_called(const std::string& host, const pjsip_transport*
     if (shown.bears_one_of({host})) return true;
     const auto gateway = settings.gateway_tls.find(host);
     if (gateway != settings.gateway_tls.end()) return shown.bears_one_of(gateway->second.names);
-    return !shown.names.empty() && settings.peers.find(address, &shown) != PeerTable::unlisted;
+    return !shown.names.empty() && settings.peers->find(address, &shown).is_listed();
 }
 
 }  // namespace sidecar

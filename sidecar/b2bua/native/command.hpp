@@ -15,6 +15,10 @@
 #include <variant>
 #include <vector>
 
+namespace sidecar {
+struct Settings;
+}
+
 namespace sidecar::commands {
 
 struct Route {
@@ -53,7 +57,7 @@ struct GivenUp {  // an attempt that another one followed
 using Values = std::tuple<GivenUp>;
 
 // A call of an earlier boot: whatever of its legs was left in the network is known again, and answered from what was saved.
-// Nothing is sent before its Release.
+// Nothing is sent before its Release. With `kept` it goes on as it was.
 struct Adopt {
     std::uint64_t bridge_id;
     std::string peer;  // the group that A called from
@@ -66,10 +70,11 @@ struct Adopt {
     SavedLeg leg_a;
     SavedLegState b_state;
     std::optional<SavedLeg> leg_b;  // where B has answered
-    std::optional<Route> route;     // where it has not: what its INVITE was made of
+    std::optional<Route> route;     // where it has not, or the call goes on: what its INVITE was made of
     std::vector<GivenUp> given_up;  // a 2xx of theirs gets ACK and BYE
+    std::optional<KeptState> kept;
     SIDECAR_DECLARES(Adopt, bridge_id, peer, request_uri, echoed, b_token, attempt, gateway, a_state, leg_a, b_state, leg_b,
-                     route, given_up)
+                     route, given_up, kept)
 };
 
 struct RelayAnswer {
@@ -112,6 +117,12 @@ struct ArmDeadline {
     SIDECAR_DECLARES(ArmDeadline, bridge_id, kind, after_ms, sip_code, q850_cause, text)
 };
 
+struct Capture {  // of its messages; see capture.hpp
+    std::uint64_t bridge_id;
+    std::string correlation_id;
+    SIDECAR_DECLARES(Capture, bridge_id, correlation_id)
+};
+
 struct Snapshot {
     SIDECAR_DECLARES(Snapshot)
 };
@@ -144,14 +155,19 @@ struct SetServers {
 struct SetAccepting {
     std::string detail;  // of the refusals; empty: accepting
 };
+struct Keep {};  // each call that nothing is open of, for the next start
 struct Hear {};  // what peers say; before it, nothing is heard
 struct RenewTls {
     std::shared_ptr<const TlsCredentials> credentials;
 };
+struct Reconfigure {
+    std::shared_ptr<Settings> settings;  // never null; taken out of it
+    std::shared_ptr<const TlsCredentials> credentials;  // null: there is no TLS, or it is new with these settings
+};
 struct Stop {};
 
 using All =
-    std::tuple<Route, Adopt, RelayAnswer, RelayFailure, Reject, Release, ArmDeadline, Snapshot, AskGateway, SetServers>;
+    std::tuple<Route, Adopt, RelayAnswer, RelayFailure, Reject, Release, ArmDeadline, Capture, Snapshot, AskGateway, SetServers>;
 
 }  // namespace sidecar::commands
 
@@ -159,8 +175,8 @@ namespace sidecar {
 
 using Command =
     std::variant<commands::Route, commands::Adopt, commands::RelayAnswer, commands::RelayFailure, commands::Reject, commands::Release,
-                 commands::ArmDeadline, commands::Snapshot, commands::AskGateway, commands::SetServers, commands::SetAccepting,
-                 commands::RenewTls, commands::Hear, commands::Stop>;
+                 commands::ArmDeadline, commands::Capture, commands::Snapshot, commands::AskGateway, commands::SetServers, commands::SetAccepting,
+                 commands::RenewTls, commands::Reconfigure, commands::Keep, commands::Hear, commands::Stop>;
 
 template <typename... F>
 struct Overloaded : F... {

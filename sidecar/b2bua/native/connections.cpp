@@ -16,7 +16,7 @@ void Connections::forget(const pjsip_transport* transport) {
 
 bool Connections::takes(const pjsip_transport* transport) {
     const Address source = as_source(address_of(&transport->key.rem_addr));
-    const bool stranger = context_.group_of(&transport->key.rem_addr, transport) == PeerTable::unlisted;
+    const bool stranger = !context_.group_of(&transport->key.rem_addr, transport).is_listed();
     if (open_.size() >= all_max || (stranger && strangers_ >= of_strangers_max)) return false;
     const auto known = of_source_.find(source);
     if (known != of_source_.end() && known->second >= of_source_max) return false;
@@ -38,6 +38,15 @@ void Connections::on_state(pjsip_transport* transport, pjsip_transport_state sta
     if (taken) return;
     context_.counters.add(Counter::refused_connections);
     pjsip_transport_shutdown(transport);
+}
+
+// One that has become a stranger keeps its connection: it may have calls on it.
+void Connections::reconsider() {
+    for (auto& [transport, one] : open_) {
+        if (!one.stranger || !context_.group_of(&transport->key.rem_addr, transport).is_listed()) continue;
+        one.stranger = false;
+        --strangers_;
+    }
 }
 
 void Connections::heard(const pjsip_transport* transport) {

@@ -21,6 +21,7 @@ public:
     explicit Connections(Context& context) : context_(context) {}
     void on_state(pjsip_transport* transport, pjsip_transport_state state);  // behind TlsNames, whose names it asks for
     void heard(const pjsip_transport* transport);                            // a request of it passed the gate
+    void reconsider();                                                       // who is no stranger any more
     void close_overdue();                                                    // once a second
 
 private:

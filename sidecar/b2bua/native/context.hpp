@@ -3,6 +3,7 @@
 #pragma once
 
 #include "arrival.hpp"
+#include "capture.hpp"
 #include "counters.hpp"
 #include "event_queue.hpp"
 #include "gateway_servers.hpp"
@@ -35,7 +36,7 @@ public:
     virtual Leg* find_leg(std::string_view local_tag) const = 0;
     virtual Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const = 0;
     virtual void abandon(std::unique_ptr<CalleeLeg> abandoned) = 0;  // an attempt whose call goes on without it
-    virtual void await_ack(pjsip_transaction* refused_invite, int group) = 0;
+    virtual void await_ack(pjsip_transaction* refused_invite, PeerGroup::Id group) = 0;
     // Freed when the current callback returns, by sweep().
     virtual void retire(Call& call) = 0;
     virtual void retire(std::unique_ptr<Relay> relay) = 0;
@@ -48,10 +49,11 @@ protected:
 };
 
 struct Context {
-    const Settings settings;
+    Settings settings;  // replaced whole, between two messages (Reconfigure)
     Tables& tables;
     pjsip_endpoint* const endpoint;
     pjsip_module* const user;  // the bridge's module: transaction user of every transaction of ours
+    const pjsip_module* const gate;  // that has noted in each message who sent it
     Counters counters{};
     EventQueue events{counters, settings.events_max, settings.patience_ms, settings.batch_interval_ms};
     TlsNames tls_names{settings};
@@ -61,20 +63,30 @@ struct Context {
     Arrival arrival{};
     Stall stall{endpoint, counters};
     Memory memory{};
+    Capture capture{counters};
     Moment arrived{};      // the message that was read last
     bool is_read = false;  // and it is what we are here for
 
     // When what happens now happened: a message when it arrived, all else now.
     Moment moment() const { return is_read ? arrived : Moment::now(); }
 
-    int group_of(const pj_sockaddr_t* address, const pjsip_transport* transport) const {
-        return settings.peers.find(address, tls_names.of(transport));
+    const PeerGroup& group_of(const pj_sockaddr_t* address, const pjsip_transport* transport) const {
+        return settings.peers->find(address, tls_names.of(transport));
+    }
+
+    const PeerGroup& sender_of(const pjsip_rx_data* message) const {
+        const void* noted = message->endpt_info.mod_data[gate->id];
+        if (noted != nullptr) return *static_cast<const PeerGroup*>(noted);
+        return group_of(&message->pkt_info.src_addr, message->tp_info.transport);
+    }
+
+    // While this message is dealt with: pjsip forgets it afterwards.
+    void note_sender(pjsip_rx_data* message, const PeerGroup& sender) const {
+        message->endpt_info.mod_data[gate->id] = const_cast<PeerGroup*>(&sender);
     }
 
     // Is it from the trust domain (RFC 3325)? Its words of who speaks are believed then.
-    bool trusts(const pjsip_rx_data* message) const {
-        return settings.peers.asserts_identity(group_of(&message->pkt_info.src_addr, message->tp_info.transport));
-    }
+    bool trusts(const pjsip_rx_data* message) const { return sender_of(message).asserts_identity; }
 
     // Every way from pjsip into our code goes through here: no exception gets out, and what was retired is freed last,
     // when nothing of it is on the stack any more.

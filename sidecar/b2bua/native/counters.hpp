@@ -50,8 +50,12 @@ namespace sidecar {
     X(texts_cut)                  /* a field longer than its bound in an event */                            \
     X(events_dropped)             /* non-essential events while the queue was over events_max */             \
     X(commands_unmatched)         /* the call had ended, or was in no state for it */                        \
+    X(wakes)                      /* ten in a second, while this thread does its work */                      \
     X(stalls)                     /* this thread stood still for 250 ms or more */                            \
+    X(reconfigurations)           /* other settings in force */                                              \
     X(memory_given_back)          /* times that free pages were returned after a burst */                     \
+    X(hep_sent)                   /* copies of messages to the collector */                                   \
+    X(hep_dropped)                /* and those that it has not */                                             \
     X(inputs_unknown)             /* a call took in what its table has no row for in that state: a defect */   \
     X(exceptions)                 /* caught at the edge to pjsip */
 

@@ -26,8 +26,8 @@ std::string_view transferred_to(const Settings& settings, std::string_view user)
     return settings.pass_refer ? user : std::string_view();
 }
 
-pjsip_contact_hdr* make_contact(const Settings& settings, pj_pool_t* pool, Transport transport, std::string_view user) {
-    std::string text = "<sip:" + settings.advertised.at(static_cast<std::size_t>(transport));
+pjsip_contact_hdr* make_contact(const std::string& here, pj_pool_t* pool, Transport transport, std::string_view user) {
+    std::string text = "<sip:" + here;
     if (transport == Transport::tcp) text += ";transport=tcp";
     if (transport == Transport::tls) text += ";transport=tls";
     text += '>';
@@ -142,8 +142,10 @@ void Dialog::start_uas(const pjsip_rx_data* invite) {
     pjsip_transport* transport = invite->tp_info.transport;
     transport_ = transport_of(transport->key.type);
     const auto* dialled = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(msg->line.req.uri));
-    contact_ = make_contact(context_.settings, pool, transport_, transferred_to(context_.settings, raw_user(dialled)));
     local_address_ = host_port(view(transport->local_name.host), transport->local_name.port);
+    const std::string& advertised = context_.settings.advertised.at(static_cast<std::size_t>(transport_));
+    const std::string& here = advertised.empty() ? local_address_ : advertised;  // its listener is about to be in the settings
+    contact_ = make_contact(here, pool, transport_, transferred_to(context_.settings, raw_user(dialled)));
     remote_address_ = host_port(invite->pkt_info.src_name, invite->pkt_info.src_port);
     // The socket that the peer calls, or the connection it opened: behind NAT its Contact may not be reachable.
     hold_connection(transport);
@@ -246,7 +248,7 @@ bool Dialog::start_uac(const LegNames& names, const Destination& to, const Shown
     call_id_ = pjsip_cid_hdr_create(pool);
     call_id_->id = copy(pool, names.call_id);
     const auto* shown = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(local_->uri));
-    contact_ = make_contact(context_.settings, pool, transport_, transferred_to(context_.settings, raw_user(shown)));
+    contact_ = make_contact(here, pool, transport_, transferred_to(context_.settings, raw_user(shown)));
     routes_ = empty_routes(pool);
     if (urn != nullptr) {  // RFC 3261 §8.1.2: nothing else says where it goes
         const std::string next = "sip:" + host_port(to.host, to.port) + transports[static_cast<std::size_t>(transport_)] + ";lr";
@@ -296,7 +298,7 @@ bool Dialog::start_alone(const LegNames& names, const Destination& to, const std
     set_target(request_uri);
     call_id_ = pjsip_cid_hdr_create(pool);
     call_id_->id = copy(pool, names.call_id);
-    contact_ = make_contact(context_.settings, pool, transport_, to.user);
+    contact_ = make_contact(here, pool, transport_, to.user);
     routes_ = empty_routes(pool);
     local_cseq_ = cseq;
     return set_peer(to);
@@ -356,7 +358,7 @@ void Dialog::swap(Dialog& other) {
     ours.swap(theirs);
 }
 
-bool Dialog::start_saved(const SavedLeg& leg, Side side, int group, const std::string& gateway, pjsip_transport* transport) {
+bool Dialog::start_saved(const SavedLeg& leg, Side side, std::string_view peer, const std::string& gateway, pjsip_transport* transport) {
     constexpr int cseq_step = 1'000'000;
     saved_ = established_ = true;
     is_uas_ = side == Side::a;
@@ -384,7 +386,7 @@ bool Dialog::start_saved(const SavedLeg& leg, Side side, int group, const std::s
     transport_ = leg.transport;
     const bool secure = transport_ == Transport::tls;
     if (side == Side::a) {
-        party_.was_caller(context_, address, group, secure);
+        party_.was_caller(context_, address, peer, secure);
     } else {
         party_.is_called(context_, address, secure, gateway);
     }
@@ -400,7 +402,7 @@ bool Dialog::start_saved(const SavedLeg& leg, Side side, int group, const std::s
         party_.named(context_, route->name_addr.uri);
     }
     set_target(target);
-    contact_ = make_contact(context_.settings, pool, transport_, {});
+    contact_ = make_contact(context_.settings.advertised.at(static_cast<std::size_t>(transport_)), pool, transport_, {});
     local_cseq_ = std::min(leg.local_cseq, INT32_MAX - 2 * cseq_step) + cseq_step;
     remote_cseq_ = leg.remote_cseq;
     branch_ = leg.branch;
@@ -408,6 +410,28 @@ bool Dialog::start_saved(const SavedLeg& leg, Side side, int group, const std::s
     remote_address_ = leg.remote_address;
     if (transport != nullptr) hold_connection(transport);
     return true;
+}
+
+// `shown`: whose user a Contact of ours has.
+bool Dialog::go_on(const SavedLeg& leg, const pjsip_uri* shown) {
+    if (shown == nullptr) return false;
+    local_cseq_ = leg.local_cseq;
+    const std::string& here = context_.settings.advertised.at(static_cast<std::size_t>(transport_));
+    const auto* uri = static_cast<const pjsip_uri*>(pjsip_uri_get_uri(shown));
+    contact_ = make_contact(here.empty() ? local_address_ : here, pool_.get(), transport_,
+                            transferred_to(context_.settings, raw_user(uri)));
+    return true;
+}
+
+bool Dialog::go_on_to_caller(const SavedLeg& leg, const std::string& dialled) {
+    return go_on(leg, read_uri(pool_.get(), dialled));
+}
+
+bool Dialog::go_on_to(const Destination& to, const SavedLeg& leg) {
+    authority_ = to.authority;
+    const bool known = set_peer(to);
+    remote_address_ = leg.remote_address;  // where it answered from
+    return known && go_on(leg, local_->uri);
 }
 
 bool Dialog::start_late(const pjsip_rx_data* answer, int invite_cseq, const RemoteParty& party) {
@@ -572,8 +596,8 @@ void Dialog::choose(pjsip_tx_data* tdata, pjsip_transport* transport) const {
 // A caller whose Contact is an address of its own network alone, and who called from another: behind NAT it is reached where
 // its INVITE came from, as its responses are (RFC 3581).
 bool Dialog::is_behind_nat(const pjsip_host_info& next) const {
-    if (!is_uas_ || transport_ != Transport::udp || route_count_ > 0 || group() == PeerTable::unlisted) return false;
-    if (!context_.settings.peers.finds_nat(group()) || !is_private_address(view(next.addr.host))) return false;
+    if (!is_uas_ || transport_ != Transport::udp || route_count_ > 0) return false;
+    if (!group().finds_nat || !is_private_address(view(next.addr.host))) return false;
     pj_sockaddr target;
     const pj_str_t host = borrow(without_brackets(view(next.addr.host)));
     const pj_sockaddr& source = party_.address();

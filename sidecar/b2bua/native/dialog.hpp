@@ -67,9 +67,14 @@ public:
     void start_as_branch(const Dialog& original, int invite_cseq);
     void swap(Dialog& other);  // of the same leg
 
-    // One of an earlier boot, as the journal has it. `transport`: the socket that the peer calls, or null. False: it cannot be
+    // One of an earlier boot, as the journal has it. `peer`: the group that A called from. `transport`: the socket that the
+    // peer calls, or null. False: it cannot be
     // read. Requests of ours count on well above the saved CSeq: in-dialog OPTIONS take numbers that no entry tells of.
-    bool start_saved(const SavedLeg& leg, Side side, int group, const std::string& gateway, pjsip_transport* transport);
+    bool start_saved(const SavedLeg& leg, Side side, std::string_view peer, const std::string& gateway, pjsip_transport* transport);
+
+    // After start_saved, where that boot has told all of it: requests go on with the next number.
+    bool go_on_to_caller(const SavedLeg& leg, const std::string& dialled);
+    bool go_on_to(const Destination& to, const SavedLeg& leg);
 
     // The same where ours is gone: all that is left of it is whom it was with. False: the answer is not from there.
     bool start_late(const pjsip_rx_data* answer, int invite_cseq, const RemoteParty& party);
@@ -106,7 +111,7 @@ public:
 
     const pjsip_fromto_hdr* remote() const { return remote_; }
     const RemoteParty& party() const { return party_; }
-    int group() const { return party_.group(); }
+    const PeerGroup& group() const { return party_.group(); }
     bool trusts_peer() const { return party_.trusted(); }
     bool hears(const pjsip_rx_data* message) const { return party_.speaks_in(context_, message); }
 
@@ -114,6 +119,7 @@ private:
     void set_local(const pjsip_fromto_hdr* from_or_to, std::string_view tag);
     bool set_caller(const ShownCaller& caller, const std::string& here, std::string_view tag);
     void set_target(const pjsip_uri* uri);
+    bool go_on(const SavedLeg& leg, const pjsip_uri* shown);
     void hold_connection(pjsip_transport* transport);
     void clone(const Dialog& original);
     TxPtr make(const pjsip_method& method, int cseq);

@@ -41,7 +41,7 @@ private:
     bool read(const pjsip_www_authenticate_hdr* header, Challenge& challenge) const;
     std::string value(Challenge& challenge, std::string_view method, std::string_view uri) const;
 
-    const Credentials& credentials_;  // in the settings, which outlive every dialog
+    const Credentials credentials_;
     std::array<Challenge, 2> challenges_;  // of a UAS (Authorization), of a proxy (Proxy-Authorization)
 };
 

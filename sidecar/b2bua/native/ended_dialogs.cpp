@@ -2,7 +2,6 @@
 
 #include "text.hpp"
 
-#include <algorithm>
 #include <utility>
 
 namespace sidecar {
@@ -13,7 +12,11 @@ std::string dialog_name(std::string_view local_tag, std::string_view remote_tag,
     return name.append(local_tag).append(1, '\0').append(remote_tag).append(1, '\0').append(call_id).append(1, '\0');
 }
 
-void EndedDialogs::add(const Dialog& early) { keep({dialog_name(early.local_tag(), early.remote_tag(), early.call_id())}); }
+void EndedDialogs::add(const Dialog& early) {
+    Ended ended{dialog_name(early.local_tag(), early.remote_tag(), early.call_id())};
+    ended.party = early.party();
+    keep(std::move(ended));
+}
 
 void EndedDialogs::add(const Leg& leg) {
     const Dialog& dialog = leg.dialog;
@@ -44,15 +47,40 @@ void EndedDialogs::add(const commands::Adopt& saved, const commands::GivenUp& on
     keep(std::move(ended));
 }
 
+std::string_view EndedDialogs::Ended::tag() const { return std::string_view(name).substr(0, name.find('\0')); }
+
 void EndedDialogs::keep(Ended&& ended) {
-    if (ended_.size() == dialogs_max) ended_.pop_front();
-    ended_.push_back(std::move(ended));
+    if (ended_.size() == dialogs_max) {
+        Ended& first = ended_.front();
+        forget(by_name_, first.name, &first);
+        forget(by_tag_, first.tag(), &first);
+        ended_.pop_front();
+    }
+    Ended& last = ended_.emplace_back(std::move(ended));
+    note(by_name_, last.name, &last);
+    note(by_tag_, last.tag(), &last);
 }
 
-EndedDialogs::Ended* EndedDialogs::find(std::string_view name_or_its_beginning) {
-    const auto is_it = [&](const Ended& ended) { return ended.name.starts_with(name_or_its_beginning); };
-    const auto found = std::find_if(ended_.rbegin(), ended_.rend(), is_it);
-    return found == ended_.rend() ? nullptr : &*found;
+// The key lives in the entry: that of an older one goes with it.
+void EndedDialogs::note(Index& index, std::string_view key, Ended* ended) {
+    index.erase(key);
+    index.emplace(key, ended);
+}
+
+void EndedDialogs::forget(Index& index, std::string_view key, const Ended* ended) {
+    const auto found = index.find(key);
+    if (found != index.end() && found->second == ended) index.erase(found);
+}
+
+EndedDialogs::Ended* EndedDialogs::find(const Index& index, std::string_view key) {
+    const auto found = index.find(key);
+    return found == index.end() ? nullptr : found->second;
+}
+
+const RemoteParty* EndedDialogs::party_of(const pjsip_rx_data* request) const {
+    const auto& info = request->msg_info;
+    const Ended* ended = find(by_name_, dialog_name(view(info.to->tag), view(info.from->tag), view(info.cid->id)));
+    return ended == nullptr ? nullptr : &ended->party;
 }
 
 // A 2xx to an INVITE whose leg has ended, of that branch or another (RFC 3261 §13.2.2.4): whoever sends it is off the
@@ -63,9 +91,9 @@ bool EndedDialogs::took_answer(const pjsip_rx_data* rdata) {
     if (info.cseq->method.id != PJSIP_INVITE_METHOD || code / 100 != 2) return false;
     const auto local_tag = view(info.from->tag), remote_tag = view(info.to->tag), call_id = view(info.cid->id);
     const auto name = dialog_name(local_tag, remote_tag, call_id);
-    const Ended* known = find(name);
+    const Ended* known = find(by_name_, name);
     const bool overtaken = known != nullptr && info.cseq->cseq == known->overtaken_cseq;
-    Ended* ended = find(std::string(local_tag) + '\0');
+    Ended* ended = find(by_tag_, local_tag);
     if (ended == nullptr || (ended->attempt == 0 && !overtaken)) return false;
     const int later = info.cseq->cseq - ended->invite_cseq;
     const bool own_cseq = later >= 0 && later <= ended->challenges;

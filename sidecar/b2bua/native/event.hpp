@@ -60,6 +60,35 @@ struct Silence {
     SIDECAR_DECLARES(Silence, leg_name, asked, heard, heard_ago_ms)
 };
 
+// What the next start has to know of a call that goes on there, beside its dialogs. See CallKept.
+struct KeptLeg {
+    int invite_cseq;
+    bool allows_update, knows_timer;
+    int ack_cseq;  // of our last ACK to this peer; -1: there was none
+    std::string ack_branch;
+    SIDECAR_DECLARES(KeptLeg, invite_cseq, allows_update, knows_timer, ack_cseq, ack_branch)
+};
+
+struct KeptReferral {
+    Side sender;
+    int uas_cseq, uac_cseq;
+    SIDECAR_DECLARES(KeptReferral, sender, uas_cseq, uac_cseq)
+};
+
+struct KeptState {
+    std::int64_t answered_mono_ns, answered_wall_ns;
+    KeptLeg a, b;
+    int session_s;
+    bool peer_refreshes, we_refresh;
+    Side refreshed;  // whom we refresh towards
+    bool no_update;
+    std::int64_t refresh_due_mono_ns;
+    std::vector<std::string> sdp;  // in hexadecimal, in pieces: it may be any bytes, and longer than a text
+    std::vector<KeptReferral> referrals;
+    SIDECAR_DECLARES(KeptState, answered_mono_ns, answered_wall_ns, a, b, session_s, peer_refreshes, we_refresh, refreshed,
+                     no_update, refresh_due_mono_ns, sdp, referrals)
+};
+
 using Headers = std::vector<std::pair<std::string, std::string>>;  // names in lower case, and values
 using Reasons = std::vector<std::string>;                          // values of Reason header fields
 
@@ -192,6 +221,12 @@ struct Life {
     SIDECAR_DECLARES(Life, leg_name)
 };
 
+struct CallKept {  // to Keep: nothing of the call happens here any more
+    LegIdentity leg_a, leg_b;
+    KeptState kept;
+    SIDECAR_DECLARES(CallKept, leg_a, leg_b, kept)
+};
+
 struct SnapshotTaken {
     IdSet bridge_ids, given_up_ids;
     SIDECAR_DECLARES(SnapshotTaken, bridge_ids, given_up_ids)
@@ -216,7 +251,7 @@ struct MessageDropped {
 using Events =
     std::tuple<InviteReceived, InviteRefused, ProvisionalReceived, Forked, AnswerHeld, AnswerRelayed, AnswerDropped, AckReceived,
                CancelReceived, ByeReceived, RouteFailed, LegTerminated, TransportFailed, DeadlineReached, TargetRefreshed,
-               SessionRefreshed, Life, SnapshotTaken, RequestEnded, MessageDropped>;
+               SessionRefreshed, Life, CallKept, SnapshotTaken, RequestEnded, MessageDropped>;
 // The calls are none of these events'.
 template <typename E>
 inline constexpr bool of_node = is_one_of<E, InviteRefused, SnapshotTaken, RequestEnded, MessageDropped>;
@@ -224,12 +259,12 @@ inline constexpr bool of_node = is_one_of<E, InviteRefused, SnapshotTaken, Reque
 // Somebody waits for what Python says to it (at the ring deadline for Release): the event loop is woken at once. All others
 // are patient, see EventQueue.
 template <typename E>
-inline constexpr bool urgent = is_one_of<E, InviteReceived, AnswerHeld, RouteFailed, DeadlineReached>;
+inline constexpr bool urgent = is_one_of<E, InviteReceived, AnswerHeld, RouteFailed, DeadlineReached, CallKept>;
 
 // No record depends on it: it is dropped where the queue is full.
 template <typename E>
 inline constexpr bool droppable = is_one_of<E, InviteRefused, ProvisionalReceived, SessionRefreshed, Life, MessageDropped>;
 
-using Values = std::tuple<LegIdentity, Contact, Silence, Branch>;
+using Values = std::tuple<LegIdentity, Contact, Silence, Branch, KeptLeg, KeptReferral, KeptState>;
 
 }  // namespace sidecar

@@ -32,6 +32,7 @@ public:
     template <typename E>
     void push(std::uint64_t id, Moment at, const E& event);
     bool nearly_full() const;
+    void set_max(std::size_t events_max) { events_max_ = events_max; }
     // Python thread: an array of all events since the last time; empty where there are none.
     std::string drain();
     int fd() const { return fd_; }
@@ -41,7 +42,7 @@ private:
     void wake(std::int64_t at_ns, std::int64_t now_ns);
 
     Counters& counters_;
-    const std::size_t events_max_;
+    std::size_t events_max_;
     const std::int64_t patience_ns_;
     const std::int64_t batch_interval_ns_;
     Packer packer_{counters_};  // of the native thread

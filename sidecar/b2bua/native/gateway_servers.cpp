@@ -14,6 +14,10 @@ bool holds(const Servers& servers, const Address& address) {
 }
 
 void GatewayServers::set(const std::string& gateway, const std::string& name, const std::vector<std::string>& addresses) {
+    if (name.empty()) {  // there is no such gateway any more, or its host is an address
+        by_gateway_.erase(gateway);
+        return;
+    }
     auto servers = std::make_shared<std::vector<pj_sockaddr>>();
     for (const auto& text : addresses) {
         pj_sockaddr address;

@@ -164,7 +164,7 @@ header_policy::Options Leg::passing() const {
 bool CallerLeg::accept(pjsip_rx_data* invite) {
     dialog.start_uas(invite);
     invite_cseq_ = invite->msg_info.cseq->cseq;
-    if (dialog.group() != PeerTable::unlisted) liveness_ = context_.settings.peers.liveness(dialog.group());
+    liveness_ = dialog.group().liveness;
     learn_methods(invite->msg_info.msg);
     responses_ = ResponseBase(context_, invite, dialog.local_tag());
     if (!responses_ || !invite_.accept(invite, this)) return false;
@@ -227,7 +227,7 @@ void CallerLeg::end_invite(int code, const std::vector<std::string>& reasons, co
     }
     responses_ = {};
     if (leaves) return hang_up(reasons);
-    invite_.wait_for_ack(dialog.group());
+    invite_.wait_for_ack(dialog.group().id());
     finish(code);
 }
 
@@ -285,15 +285,19 @@ CalleeLeg::CalleeLeg(Context& context, Call& call, int attempt) : Leg(context, c
 
 CalleeLeg::~CalleeLeg() { leave_table(); }  // its name there may lie in an early dialog
 
+void CalleeLeg::follow(const commands::Route& route) {
+    withheld_ = route.withheld_headers;
+    if (route.large_by_udp) dialog.stay_with_udp();
+    let_identity_pass(route.keep_identity);
+    liveness_ = route.liveness;
+}
+
 bool CalleeLeg::start(const commands::Route& route, const HeldMessage& invite, const pjsip_fromto_hdr* caller, int max_forwards,
                       std::string_view b_token, const NamedHeader* claim) {
     const LegNames names = leg_b_names(b_token, attempt_);
     const Destination to = destination_of(route);
-    withheld_ = route.withheld_headers;
-    if (route.large_by_udp) dialog.stay_with_udp();
+    follow(route);
     by_udp_ = route.transport == Transport::udp;
-    let_identity_pass(route.keep_identity);
-    liveness_ = route.liveness;
     if (!dialog.start_uac(names, to, {caller, route.from_user, route.anonymous, route.from_parameters})) {
         state_ = LegState::ended;
         return false;
@@ -495,8 +499,7 @@ void Leg::be_over() {
 
 bool CallerLeg::resume(const commands::Adopt& saved, pjsip_rx_data* invite) {
     const SavedLeg& leg = saved.leg_a;
-    const int group = context_.settings.peers.named(saved.peer);
-    if (!dialog.start_saved(leg, side_, group, {}, udp_transport_at(leg))) return false;
+    if (!dialog.start_saved(leg, side_, saved.peer, {}, udp_transport_at(leg))) return false;
     invite_cseq_ = invite != nullptr ? invite->msg_info.cseq->cseq : leg.remote_cseq;
     enter_table();
     switch (saved.a_state) {
@@ -521,7 +524,7 @@ bool CallerLeg::resume(const commands::Adopt& saved, pjsip_rx_data* invite) {
 
 bool CalleeLeg::resume(const commands::Adopt& saved) {
     const SavedLeg& leg = *saved.leg_b;
-    if (!dialog.start_saved(leg, side_, PeerTable::unlisted, saved.gateway, udp_transport_at(leg))) return false;
+    if (!dialog.start_saved(leg, side_, {}, saved.gateway, udp_transport_at(leg))) return false;
     dialog.answer_challenges_of(saved.gateway);
     // Answers to challenges have taken numbers, too. What else came before the answer (PRACK) is not told apart from them.
     invite_cseq_ = dialog.answers_challenges() ? leg.local_cseq - 1 : leg_b_names(saved.b_token, attempt_).cseq;
@@ -530,6 +533,32 @@ bool CalleeLeg::resume(const commands::Adopt& saved) {
     enter_table();
     if (saved.b_state == SavedLegState::over) be_over();
     return true;
+}
+
+// --- of the boot before a planned restart ---
+
+// The body of an ACK is not kept: it would matter only to a 2xx with an offer whose ACK was lost just before.
+KeptLeg Leg::kept() const { return {invite_cseq_, allows_update_, false, last_ack_.cseq, last_ack_.branch}; }
+
+void Leg::take(const KeptLeg& kept) {
+    invite_cseq_ = kept.invite_cseq;
+    allows_update_ = kept.allows_update;
+    last_ack_.cseq = kept.ack_cseq;
+    last_ack_.branch = kept.ack_branch;
+}
+
+bool CallerLeg::go_on(const commands::Adopt& saved, const KeptLeg& kept) {
+    if (!resume(saved, nullptr)) return false;
+    take(kept);
+    liveness_ = dialog.group().liveness;
+    return dialog.go_on_to_caller(saved.leg_a, saved.request_uri);
+}
+
+bool CalleeLeg::go_on(const commands::Adopt& saved, const KeptLeg& kept) {
+    if (!resume(saved)) return false;
+    take(kept);
+    follow(*saved.route);
+    return dialog.go_on_to(destination_of(*saved.route), *saved.leg_b);
 }
 
 bool CalleeLeg::resume_invite(const commands::Adopt& saved, const pjsip_fromto_hdr* caller) {

@@ -73,11 +73,13 @@ public:
     virtual void let_go_of(const pjsip_transport* transport) { dialog.let_go_of(transport); }
     // What of a message of the other side may pass to this peer.
     header_policy::Options passing() const;
+    KeptLeg kept() const;  // its `knows_timer` is the session timer's to say
     void let_identity_pass(bool whether) { identity_passes_ = whether; }
 
 protected:
     void enter_table();
     void leave_table();
+    void take(const KeptLeg& kept);
     // It was over before the bridge adopted it: known alone for what of it is repeated.
     void be_over();
     void finish(int code);
@@ -127,6 +129,7 @@ public:
     void trying();  // 100, unless it has had one
     // As an earlier boot left it; `invite`: as it came then, where it may have no final response, or null.
     bool resume(const commands::Adopt& saved, pjsip_rx_data* invite);
+    bool go_on(const commands::Adopt& saved, const KeptLeg& kept);  // with the call
     void provisional(const pjsip_rx_data* from_b, const header_policy::Options& options, const Dialog& in);
     bool answer(const HeldMessage& held);
     void refuse(int code, const std::vector<std::string>& reasons, const HeldMessage* held = nullptr,
@@ -142,6 +145,7 @@ public:
 
     void on_tsx(pjsip_transaction* tsx, pjsip_event& event) override;
     void on_cancel(pjsip_rx_data* cancel) override;
+    const RemoteParty* asked_by() const override { return &dialog.party(); }
 
 private:
     void end_invite(int code, const std::vector<std::string>& reasons, const HeldMessage* held,
@@ -167,6 +171,7 @@ public:
                std::string_view b_token, const NamedHeader* claim);
     // As an earlier boot left it: answered, or its INVITE unanswered.
     bool resume(const commands::Adopt& saved);
+    bool go_on(const commands::Adopt& saved, const KeptLeg& kept);  // with the call; it has a route
     bool resume_invite(const commands::Adopt& saved, const pjsip_fromto_hdr* caller);
     void on_late_answer(const pjsip_rx_data* answer);     // to the INVITE of an earlier boot
     void on_late_failure(const pjsip_rx_data* response);  // likewise
@@ -194,6 +199,7 @@ public:
     void on_tsx(pjsip_transaction* tsx, pjsip_event& event) override;
 
 private:
+    void follow(const commands::Route& route);  // what holds for every message to its gateway
     static void silent(void* self);
     void await_response();
     void await_progress();

@@ -31,8 +31,8 @@ void Liveness::start(Leg& a, Leg& b) {
     peers_[0].start(a);
     peers_[1].start(b);
     // Calls that were answered together are not asked together, and a short call is never asked.
-    const int interval_ms = context_.settings.options_interval_ms;
-    if (interval_ms > 0) tick_.arm(interval_ms / 2 + pj_rand() % (interval_ms / 2 + 1));
+    interval_ms_ = context_.settings.options_interval_ms;
+    if (interval_ms_ > 0) tick_.arm(interval_ms_ / 2 + pj_rand() % (interval_ms_ / 2 + 1));
 }
 
 void Liveness::give_up(const Silence& silence) {
@@ -54,10 +54,9 @@ void Liveness::heard(const Leg& leg, const pjsip_rx_data* message) {
 }
 
 void Liveness::tick() {
-    const int interval_ms = context_.settings.options_interval_ms;
-    if (interval_ms > 0) tick_.arm(interval_ms);
+    if (interval_ms_ > 0) tick_.arm(interval_ms_);
     for (Peer& peer : peers_) {
-        if ((interval_ms > 0 && peer.is_asked()) || peer.in_doubt()) peer.ask();
+        if ((interval_ms_ > 0 && peer.is_asked()) || peer.in_doubt()) peer.ask();
     }
 }
 

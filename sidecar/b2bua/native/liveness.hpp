@@ -83,6 +83,7 @@ private:
     Call& call_;
     std::array<Peer, 2> peers_;  // A, B
     bool running_ = false;
+    int interval_ms_ = 0;  // of this call; 0: nobody is asked
     Deadline tick_{context_, this, &tick_fired};
 };
 

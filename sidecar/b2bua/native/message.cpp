@@ -423,10 +423,8 @@ void tell_dropped(Context& context, const pjsip_rx_data* rdata, std::string meth
     if (context.drops_told == told_per_s_max) return;
     ++context.drops_told;
     const auto& packet = rdata->pkt_info;
-    const int group = context.group_of(&packet.src_addr, rdata->tp_info.transport);
-    const auto peer = group == PeerTable::unlisted ? std::string_view() : std::string_view(context.settings.peers.name(group));
     context.events.push(0, Moment::now(),
-                        MessageDropped{peer, host_port(packet.src_name, packet.src_port), std::move(method), std::move(call_id), reason});
+                        MessageDropped{context.sender_of(rdata).name, host_port(packet.src_name, packet.src_port), std::move(method), std::move(call_id), reason});
 }
 
 void drop_foreign(Context& context, const pjsip_rx_data* rdata) {

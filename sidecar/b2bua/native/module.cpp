@@ -37,6 +37,8 @@ T word_of(nb::handle from) {
 
 template <Declared T>
 void read(nb::handle from, std::optional<T>& to);
+template <Declared T>
+void read(nb::handle from, std::vector<T>& to);
 
 template <typename T>
 void read(nb::handle from, T& to) {
@@ -91,6 +93,12 @@ void post(Bridge& self, nb::handle sequence) {
 void set_accepting(Bridge& self, const std::string& detail) {
     std::vector<Command> batch;
     batch.emplace_back(commands::SetAccepting{detail});
+    self.post(std::move(batch));
+}
+
+void keep(Bridge& self) {
+    std::vector<Command> batch;
+    batch.emplace_back(commands::Keep{});
     self.post(std::move(batch));
 }
 
@@ -170,6 +178,9 @@ Settings to_settings(nb::dict d) {
                                                        nb::cast<std::string>(one[3])};
     }
     s.tls = nb::cast<std::shared_ptr<TlsInForce>>(get("tls"));  // None: null
+    const auto collector = nb::cast<nb::tuple>(get("collector"));
+    s.collector = {nb::cast<std::string>(collector[0]), nb::cast<int>(collector[1]), nb::cast<std::uint32_t>(collector[2]),
+                   nb::cast<std::string>(collector[3])};
     s.verify_tls = nb::cast<bool>(get("verify_tls"));
     for (nb::handle item : nb::cast<nb::list>(get("gateway_tls"))) {
         const auto gateway = nb::cast<nb::tuple>(item);
@@ -177,14 +188,28 @@ Settings to_settings(nb::dict d) {
         for (const auto& name : nb::cast<std::vector<std::string>>(gateway[1])) one.names.push_back(lower(name));
         one.authority = std::max(one.authority, nb::cast<int>(gateway[2]));
     }
+    auto peers = std::make_shared<PeerTable>();
     for (nb::handle item : nb::cast<nb::list>(get("peers"))) {
         const auto group = nb::cast<nb::tuple>(item);
-        s.peers.add(nb::cast<std::string>(group[0]), nb::cast<std::vector<std::string>>(group[1]), nb::cast<int>(group[2]),
-                    nb::cast<std::vector<std::string>>(group[3]), nb::cast<int>(group[4]),
-                    word_of<LivenessCheck>(group[5]), nb::cast<bool>(group[6]), nb::cast<bool>(group[7]),
-                    nb::cast<bool>(group[8]), nb::cast<int>(group[9]));
+        peers->add({.name = nb::cast<std::string>(group[0]),
+                    .tls_names = nb::cast<std::vector<std::string>>(group[3]),
+                    .port = nb::cast<int>(group[2]),
+                    .requests_per_s = nb::cast<int>(group[4]),
+                    .liveness = word_of<LivenessCheck>(group[5]),
+                    .shares_dialogs = nb::cast<bool>(group[6]),
+                    .finds_nat = nb::cast<bool>(group[7]),
+                    .asserts_identity = nb::cast<bool>(group[8]),
+                    .authority = nb::cast<int>(group[9])},
+                   nb::cast<std::vector<std::string>>(group[1]));
     }
+    s.peers = std::move(peers);
     return s;
+}
+
+void reconfigure(Bridge& self, nb::dict settings, std::shared_ptr<TlsCredentials> credentials) {
+    std::vector<Command> batch;
+    batch.emplace_back(commands::Reconfigure{std::make_shared<Settings>(to_settings(settings)), std::move(credentials)});
+    self.post(std::move(batch));
 }
 
 nb::dict stats(const Bridge& self) {
@@ -208,12 +233,14 @@ nb::tuple names(const std::string& b_token, int attempt) {
 NB_MODULE(_bridge, m) {
     m.doc() = "The native pjsip module that bridges INVITE dialogs.";
     m.def("pj_version", &pj_get_version, "The version of the pjproject that is loaded.");
+    m.attr("PJ_BUILT") = SIDECAR_PJ_BUILT;  // when, and by which compiler
     m.attr("PJ_BUILD") = SIDECAR_PJ_BUILD;  // version and hash of the build it was compiled against
     m.attr("EVENTS") = declared<Events>();
     m.attr("VALUES") = declared<decltype(std::tuple_cat(Values{}, commands::Values{}))>();
     m.attr("COMMANDS") = declared<commands::All>();
     m.attr("WORDS") = declared_words<Side, Transport, RouteFailure, LivenessCheck, SavedLegState, DeadlineKind>();
     m.def("leg_b_names", &names, "What the bridge itself derives; sidecar.core.identity must give the same.");
+    m.def("check_settings", [](nb::dict settings) { to_settings(settings); }, "ValueError: Bridge would not take them.");
     m.def("silence", [] { pj_log_set_level(0); }, "No lines from pjlib on stdout before pjsua has its settings.");
     nb::class_<TlsCredentials>(m, "TlsCredentials")
         .def(nb::init<const std::string&, const std::string&, const std::vector<std::string>&>(),
@@ -231,8 +258,10 @@ NB_MODULE(_bridge, m) {
         .def("event_fd", &Bridge::event_fd)
         .def("drain", &drain)
         .def("post", &post)
+        .def("keep", &keep)
         .def("hear", &hear)
         .def("set_accepting", &set_accepting)
         .def("renew_tls", &renew_tls)
+        .def("reconfigure", &reconfigure, nb::arg("settings"), nb::arg("credentials").none())
         .def("stats", &stats);
 }

@@ -37,8 +37,9 @@ void RemoteParty::is_caller(const Context& context, const pjsip_rx_data* invite)
     caller_ = true;
     secure_ = over_tls(invite);
     pj_sockaddr_cp(&address_, &invite->pkt_info.src_addr);
-    group_ = context.group_of(&address_, invite->tp_info.transport);
-    trusted_ = context.settings.peers.asserts_identity(group_);
+    peers_ = context.settings.peers;
+    group_ = &context.sender_of(invite);
+    trusted_ = group_->asserts_identity;
     add(address_of(&address_));
     const pjsip_msg* msg = invite->msg_info.msg;
     for (const pjsip_hdr* header = msg->hdr.next; header != &msg->hdr; header = header->next) {
@@ -49,12 +50,13 @@ void RemoteParty::is_caller(const Context& context, const pjsip_rx_data* invite)
     }
 }
 
-void RemoteParty::was_caller(const Context& context, const pj_sockaddr& address, int group, bool secure) {
+void RemoteParty::was_caller(const Context& context, const pj_sockaddr& address, std::string_view peer, bool secure) {
     caller_ = true;
     secure_ = secure;
     pj_sockaddr_cp(&address_, &address);
-    group_ = group;
-    trusted_ = context.settings.peers.asserts_identity(group_);
+    peers_ = context.settings.peers;
+    group_ = &peers_->named(peer);
+    trusted_ = group_->asserts_identity;
     add(address_of(&address_));
 }
 
@@ -63,8 +65,9 @@ void RemoteParty::is_called(const Context& context, const pj_sockaddr& address, 
     servers_ = context.servers.of(gateway);
     secure_ = secure;
     pj_sockaddr_cp(&address_, &address);
-    group_ = context.settings.peers.find(&address_, nullptr);
-    trusted_ = context.settings.peers.asserts_identity(context.settings.peers.find_called(&address_));
+    peers_ = context.settings.peers;
+    group_ = &peers_->find(&address_, nullptr);
+    trusted_ = peers_->find_called(&address_).asserts_identity;
     own_.insert(own_.begin(), address_of(&address_));
 }
 
@@ -81,18 +84,22 @@ void RemoteParty::named(const Context& context, const pjsip_uri* uri) {
 
 void RemoteParty::answered(const pjsip_rx_data* response) { add(address_of(&response->pkt_info.src_addr)); }
 
+const PeerGroup& RemoteParty::sender(const Context& context, const pjsip_rx_data* message) const {
+    if (peers_ == context.settings.peers) return context.sender_of(message);
+    return peers_->find(&message->pkt_info.src_addr, context.tls_names.of(message->tp_info.transport));
+}
+
 bool RemoteParty::speaks_in(const Context& context, const pjsip_rx_data* message) const {
-    const PeerTable& peers = context.settings.peers;
-    const pj_sockaddr& source = message->pkt_info.src_addr;
-    const Address from = address_of(&source);
-    const int group = context.group_of(&source, message->tp_info.transport);
+    if (!peers_) return false;
+    const Address from = address_of(&message->pkt_info.src_addr);
+    const PeerGroup& group = sender(context, message);
     // A gateway's certificate is known by now, and was not when it was called.
-    const int expected = caller_ ? group_ : context.group_of(&address_, message->tp_info.transport);
+    const PeerGroup& expected = caller_ ? *group_ : peers_->find(&address_, context.tls_names.of(message->tp_info.transport));
     const bool server = is_server(context, from);
-    if (group != PeerTable::unlisted && group == expected) return is_own(from) || server || peers.shares_dialogs(group);
-    if (group != PeerTable::unlisted && expected != PeerTable::unlisted && !server) return false;
+    if (group.is_listed() && &group == &expected) return is_own(from) || server || group.shares_dialogs;
+    if (group.is_listed() && expected.is_listed() && !server) return false;
     // In no group. It may be what the party has named; but not one of its group whose port or certificate is another.
-    if (caller_ && peers.lists(group_, from)) return false;
+    if (caller_ && group_->lists(from)) return false;
     return (is_own(from) || server) && (over_tls(message) || !secure_);
 }
 

@@ -6,6 +6,7 @@
 
 #include <pjsip.h>
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,7 +22,7 @@ public:
     static constexpr std::size_t addresses_max = 16;
 
     void is_caller(const Context& context, const pjsip_rx_data* invite);
-    void was_caller(const Context& context, const pj_sockaddr& address, int group, bool secure);  // of an earlier boot
+    void was_caller(const Context& context, const pj_sockaddr& address, std::string_view peer, bool secure);  // of an earlier boot
     // `gateway` where it is one: each of the servers that its name has, and had when the call began, may speak for it.
     void is_called(const Context& context, const pj_sockaddr& address, bool secure, const std::string& gateway);
     // In Contact or Record-Route; a name that is neither an address nor a gateway's is none.
@@ -29,10 +30,12 @@ public:
     void answered(const pjsip_rx_data* response);
 
     bool speaks_in(const Context& context, const pjsip_rx_data* message) const;
+    // The group that a message comes from, by the settings that this dialog began with.
+    const PeerGroup& sender(const Context& context, const pjsip_rx_data* message) const;
 
     const std::string& gateway() const { return gateway_; }
     const pj_sockaddr& address() const { return address_; }  // where its INVITE came from, or ours went
-    int group() const { return group_; }
+    const PeerGroup& group() const { return *group_; }
     bool trusted() const { return trusted_; }  // may be told who speaks (RFC 3325)
 
 private:
@@ -42,7 +45,8 @@ private:
     bool is_server(const Context& context, const Address& address) const;
 
     pj_sockaddr address_{};
-    int group_ = PeerTable::unlisted;
+    std::shared_ptr<const PeerTable> peers_;  // as it began: it goes on with them
+    const PeerGroup* group_ = &PeerTable::unlisted;
     bool trusted_ = false;
     bool caller_ = false;
     bool secure_ = false;  // over TLS

@@ -29,7 +29,7 @@ SavedInvite::SavedInvite(Context& context, const commands::Adopt& saved) : pool_
     if (!take_transport(context, leg)) return;
     info.via->recvd_param = copy(pool_.get(), message_->pkt_info.src_name);  // as pjsip does
     if (info.via->rport_param == 0) info.via->rport_param = message_->pkt_info.src_port;
-    sent_by::put_into_branch(message_.get(), context.settings.peers.named(saved.peer));
+    sent_by::put_into_branch(message_.get(), context.settings.peers->named(saved.peer).id());
     readable_ = true;
 }
 

@@ -16,7 +16,7 @@ int port_of(const pjsip_via_hdr* via) {
 
 }  // namespace
 
-void put_into_branch(const pjsip_rx_data* request, int group) {
+void put_into_branch(const pjsip_rx_data* request, std::uint64_t group) {
     pjsip_via_hdr* via = request->msg_info.via;
     const pj_str_t cookie = borrow(PJSIP_RFC3261_BRANCH_ID);
     if (pj_strnicmp(&via->branch_param, &cookie, cookie.slen) != 0) return;

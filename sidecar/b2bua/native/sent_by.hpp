@@ -4,13 +4,15 @@
 
 #include <pjsip.h>
 
+#include <cstdint>
+
 #include <string_view>
 
 namespace sidecar::sent_by {
 
 // Makes the branch of a request hold its sent-by and its peer group too, for pjsip's keys. Not where it has none of RFC 3261:
 // pjsip's key holds the sent-by then, and From, Call-ID and CSeq besides.
-void put_into_branch(const pjsip_rx_data* request, int group);
+void put_into_branch(const pjsip_rx_data* request, std::uint64_t group);
 
 std::string_view branch_of(const pjsip_via_hdr* via);  // as it was received
 

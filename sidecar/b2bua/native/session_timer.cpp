@@ -85,6 +85,60 @@ void SessionTimer::arm() {
     if (refresher_ == Refresher::us) due_.arm(interval_s_ * 500LL);  // §10: half of it has passed
 }
 
+// --- over a planned restart ---
+
+constexpr std::size_t piece_bytes = 1000;  // of an SDP; a text may be twice as long
+
+static std::string hexadecimal(std::string_view bytes) {
+    static constexpr char digits[] = "0123456789abcdef";
+    std::string text;
+    for (const unsigned char byte : bytes) (text += digits[byte >> 4]) += digits[byte & 15];
+    return text;
+}
+
+static std::string bytes_of(const std::vector<std::string>& pieces) {  // of no other digits than those
+    const auto value = [](char digit) { return digit <= '9' ? digit - '0' : digit - 'a' + 10; };
+    std::string bytes;
+    for (const auto& text : pieces) {
+        for (std::size_t i = 0; i + 1 < text.size(); i += 2) bytes += static_cast<char>(value(text[i]) * 16 + value(text[i + 1]));
+    }
+    return bytes;
+}
+
+void SessionTimer::keep(KeptState& kept) const {
+    kept.a.knows_timer = knows_[0];
+    kept.b.knows_timer = knows_[1];
+    kept.session_s = interval_s_;
+    kept.peer_refreshes = refresher_ == Refresher::peer;
+    kept.we_refresh = refresher_ == Refresher::us;
+    kept.refreshed = towards_;
+    kept.no_update = no_update_;
+    kept.refresh_due_mono_ns = kept.we_refresh ? due_.due_ns() : over_.due_ns();
+    if (sdp_ == nullptr) return;
+    const std::string_view sdp(static_cast<const char*>(sdp_->data), sdp_->len);
+    for (std::size_t i = 0; i < sdp.size(); i += piece_bytes) kept.sdp.push_back(hexadecimal(sdp.substr(i, piece_bytes)));
+}
+
+void SessionTimer::go_on(const KeptState& kept, Leg& a, Leg& b) {
+    legs_ = {&a, &b};
+    knows_ = {kept.a.knows_timer, kept.b.knows_timer};
+    interval_s_ = std::clamp(kept.session_s, 0, interval_s_max);
+    refresher_ = kept.we_refresh ? Refresher::us : kept.peer_refreshes ? Refresher::peer : Refresher::nobody;
+    towards_ = kept.refreshed;
+    no_update_ = kept.no_update;
+    if (const std::string sdp = bytes_of(kept.sdp); !sdp.empty()) take_sdp(sdp);
+    const auto left_ms = (kept.refresh_due_mono_ns - Moment::now().mono_ns) / 1'000'000;
+    // What was due while nobody listened is still repeated.
+    if (refresher_ == Refresher::peer) over_.arm(std::max<long long>(left_ms, context_.settings.timeout_ms()));
+    if (refresher_ == Refresher::us) due_.arm(left_ms);
+}
+
+void SessionTimer::take_sdp(std::string_view sdp) {
+    sdp_pool_ = new_pool(context_, "sdp", 1024, 1024);
+    const pj_str_t type = borrow("application"), subtype = borrow("sdp"), text = borrow(sdp);
+    sdp_ = pjsip_msg_body_create(sdp_pool_.get(), &type, &subtype, &text);
+}
+
 // Of a multipart body the SDP alone: what else is in it was of its moment, and is not said again.
 void SessionTimer::sent(Side side, const pjsip_msg_body* body) {
     if (refresher_ != Refresher::us || side != towards_ || body == nullptr) return;
@@ -92,9 +146,7 @@ void SessionTimer::sent(Side side, const pjsip_msg_body* body) {
     if (!sdp) return;
     sdp_ = nullptr;
     if (sdp->empty()) return;  // it cannot be read, and what was before it is no more
-    sdp_pool_ = new_pool(context_, "sdp", 1024, 1024);
-    const pj_str_t type = borrow("application"), subtype = borrow("sdp"), text = borrow(*sdp);
-    sdp_ = pjsip_msg_body_create(sdp_pool_.get(), &type, &subtype, &text);
+    take_sdp(*sdp);
 }
 
 void SessionTimer::sent(Side side, const pjsip_rx_data* message) {

@@ -32,6 +32,9 @@ public:
     // SDP that this side has got, and taken. Only that of the side that we refresh towards is kept.
     void sent(Side side, const pjsip_msg_body* body);
     void sent(Side side, const pjsip_rx_data* message);
+    bool asks() const { return static_cast<bool>(request_); }  // a request of ours is open
+    void keep(KeptState& kept) const;
+    void go_on(const KeptState& kept, Leg& a, Leg& b);  // instead of `start`
     bool invites() const { return invites_ && request_; }  // our re-INVITE is open
     void stop();
 
@@ -39,6 +42,7 @@ public:
 
 private:
     void take(Side asker, const pjsip_msg* answer, bool insists);
+    void take_sdp(std::string_view sdp);
     void arm();
     void refresh();
     void send(bool by_update);

@@ -1,4 +1,4 @@
-// What Python has set, once and for all.
+// What Python has set: what is in force for whatever begins now.
 #pragma once
 
 #include "peer_table.hpp"
@@ -6,6 +6,7 @@
 #include "tls_in_force.hpp"
 
 #include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -27,6 +28,13 @@ struct Credentials {  // of one gateway, as its profile says
 struct GatewayTls {  // of those at one host
     std::vector<std::string> names;  // of its certificate, beside the host itself
     int authority = PeerTable::no_authority;  // its own; else that of its peer group
+};
+
+struct Collector {  // of copies of messages, by HEP
+    std::string host;  // a literal address; empty: there is none
+    int port = 0;
+    std::uint32_t capture_id = 0;  // by which it knows this node
+    std::string key;  // it may ask for one
 };
 
 // Every value is given by Python (module.cpp): none has a default here.
@@ -51,8 +59,9 @@ struct Settings {
     std::string product;
     std::vector<std::string> carried_urns;  // lower case; each with the services within it
     std::vector<std::string> emergency_users;  // users of Request-URIs, exactly; urn:service:sos besides
-    PeerTable peers;
+    std::shared_ptr<const PeerTable> peers;  // never null
     std::shared_ptr<TlsInForce> tls;  // null: there is no TLS
+    Collector collector;
     bool verify_tls{};  // the node has an authority
     std::unordered_map<std::string, GatewayTls> gateway_tls;  // by host
     std::unordered_map<std::string, Credentials> credentials;  // by gateway

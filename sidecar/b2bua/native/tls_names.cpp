@@ -46,8 +46,8 @@ int authority_called(const Settings& settings, const std::string& host, const pj
     if (gateway != settings.gateway_tls.end() && gateway->second.authority > PeerTable::node_authority) {
         return gateway->second.authority;
     }
-    const int group = settings.peers.find_called(address);
-    if (group != PeerTable::unlisted) return settings.peers.authority(group);
+    const PeerGroup& group = settings.peers->find_called(address);
+    if (group.is_listed()) return group.authority;
     return settings.verify_tls ? PeerTable::node_authority : PeerTable::no_authority;
 }
 
@@ -58,19 +58,17 @@ void TlsNames::on_state(const pjsip_transport* transport, pjsip_transport_state 
             const auto* ssl_info = static_cast<const pjsip_tls_state_info*>(info->ext_info)->ssl_sock_info;
             auto* ssl = static_cast<SSL*>(ssl_info->native_ssl);
             const auto* address = &transport->key.rem_addr;
-            auto asked = settings_.peers.authorities_at(address);
+            auto asked = settings_.peers->authorities_at(address);
             if (transport->dir == PJSIP_TP_DIR_OUTGOING) {
                 const auto host = lower(without_brackets(view(transport->remote_name.host)));
                 asked.push_back(authority_called(settings_, host, address));
             }
-            ShownCertificate shown;
-            for (const int authority : asked) {
-                if (settings_.tls->current().vouches(authority, ssl)) shown.authorities.push_back(authority);
-            }
-            if (!shown.authorities.empty() && ssl_info->remote_cert_info != nullptr) {
-                shown.names = names_in(*ssl_info->remote_cert_info);
-            }
-            shown_[transport] = std::move(shown);
+            Connection connection;
+            if (ssl_info->remote_cert_info != nullptr) connection.names = names_in(*ssl_info->remote_cert_info);
+            SSL_up_ref(ssl);
+            connection.ssl.reset(ssl);
+            ask(connection, asked);
+            shown_[transport] = std::move(connection);
         } else if (state == PJSIP_TP_STATE_DESTROY) {
             shown_.erase(transport);
         }
@@ -79,11 +77,24 @@ void TlsNames::on_state(const pjsip_transport* transport, pjsip_transport_state 
     }
 }
 
-std::string_view TlsNames::name_of(int group, const pjsip_transport* transport) const {
+void TlsNames::ask(Connection& connection, const std::vector<int>& authorities) const {
+    ShownCertificate& shown = connection.shown;
+    for (const int authority : authorities) {
+        const bool is_new = !shown.is_by(authority);
+        if (is_new && settings_.tls->current().vouches(authority, connection.ssl.get())) shown.authorities.push_back(authority);
+    }
+    if (!shown.authorities.empty()) shown.names = connection.names;
+}
+
+void TlsNames::reconsider() {
+    for (auto& [transport, connection] : shown_) ask(connection, settings_.peers->authorities_at(&transport->key.rem_addr));
+}
+
+std::string_view TlsNames::name_of(const PeerGroup& group, const pjsip_transport* transport) const {
     const ShownCertificate* shown = of(transport);
     if (shown == nullptr || shown->names.empty()) return {};
-    const auto& listed = settings_.peers.tls_names(group);
-    const bool by_own_authority = settings_.peers.authority(group) > PeerTable::node_authority;
+    const auto& listed = group.tls_names;
+    const bool by_own_authority = group.authority > PeerTable::node_authority;
     if (listed.empty()) return by_own_authority ? std::string_view() : shown->names.front();
     const auto found = std::find_first_of(shown->names.begin(), shown->names.end(), listed.begin(), listed.end());
     return found == shown->names.end() ? std::string_view() : *found;
@@ -93,7 +104,7 @@ const ShownCertificate* TlsNames::of(const pjsip_transport* transport) const {
     if ((transport->flag & PJSIP_TRANSPORT_SECURE) == 0) return nullptr;
     static const ShownCertificate nothing;
     const auto found = shown_.find(transport);
-    return found == shown_.end() ? &nothing : &found->second;
+    return found == shown_.end() ? &nothing : &found->second.shown;
 }
 
 }  // namespace sidecar

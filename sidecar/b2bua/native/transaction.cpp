@@ -118,19 +118,19 @@ void Tsx::retire() {
     pjsip_tsx_terminate_async2(tsx, tsx->status_code >= 200 ? tsx->status_code : 500, nullptr, context_.settings.t4_ms());
 }
 
-void Tsx::wait_for_ack(int group) {
+void Tsx::wait_for_ack(PeerGroup::Id group) {
     if (tsx_ == nullptr) return;
     pjsip_transaction* tsx = tsx_;
     let_go();
     if (tsx->state < PJSIP_TSX_STATE_CONFIRMED) context_.tables.await_ack(tsx, group);
 }
 
-void Unacknowledged::take(pjsip_transaction* invite, int group) {
+void Unacknowledged::take(pjsip_transaction* invite, PeerGroup::Id group) {
     if (groups_.emplace(invite, group).second) ++counts_[group];
     user_slot(invite) = this;
 }
 
-std::size_t Unacknowledged::count_of(int group) const {
+std::size_t Unacknowledged::count_of(PeerGroup::Id group) const {
     const auto found = counts_.find(group);
     return found == counts_.end() ? 0 : found->second;
 }
@@ -140,7 +140,7 @@ void Unacknowledged::on_tsx(pjsip_transaction* invite, pjsip_event&) {
     user_slot(invite) = nullptr;
     const auto found = groups_.find(invite);
     if (found == groups_.end()) return;
-    --counts_[found->second];
+    if (--counts_[found->second] == 0) counts_.erase(found->second);
     groups_.erase(found);
 }
 

@@ -30,10 +30,13 @@ Transport transport_of(int pjsip_type);
 // not of UDP.
 pjsip_transport* udp_transport_at(const SavedLeg& leg);
 
+class RemoteParty;
+
 class TsxUser {
 public:
     virtual void on_tsx(pjsip_transaction* tsx, pjsip_event& event) = 0;
     virtual void on_cancel(pjsip_rx_data* cancel) {}  // CANCEL for a transaction of this user
+    virtual const RemoteParty* asked_by() const { return nullptr; }  // whose request a server transaction of this user has
     static TsxUser* of(const pjsip_transaction* tsx);       // null: nobody waits for its news
 
 protected:
@@ -65,7 +68,7 @@ public:
     void retire();
 
     // An INVITE that was refused: pjsip repeats the response and takes the ACK; it is counted until then.
-    void wait_for_ack(int group);
+    void wait_for_ack(PeerGroup::Id group);
 
     void let_go();  // the user wants no more news of it
     void take_over(Tsx& other, TsxUser* user);  // whose news are for this user from now on
@@ -80,15 +83,15 @@ private:
 // memory as one: whoever never acknowledges must not have any number of them, nor the places of others.
 class Unacknowledged final : public TsxUser {
 public:
-    void take(pjsip_transaction* invite, int group);
+    void take(pjsip_transaction* invite, PeerGroup::Id group);
     std::size_t count() const { return groups_.size(); }
-    std::size_t count_of(int group) const;
+    std::size_t count_of(PeerGroup::Id group) const;
 
     void on_tsx(pjsip_transaction* invite, pjsip_event& event) override;
 
 private:
-    std::unordered_map<const pjsip_transaction*, int> groups_;
-    std::unordered_map<int, std::size_t> counts_;
+    std::unordered_map<const pjsip_transaction*, PeerGroup::Id> groups_;
+    std::unordered_map<PeerGroup::Id, std::size_t> counts_;
 };
 
 // A request that nobody waits for (CANCEL; BYE to an answer that was dropped). False where it could not leave.

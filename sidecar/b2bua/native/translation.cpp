@@ -276,10 +276,10 @@ std::optional<Claim> claim_of(Context& context, const pjsip_rx_data* invite) {
         const Named said = find_named(context, name.call_id, name.here, name.there);
         if (far_end(said)) far = said;
     }
-    if (!far || far.dialog->group() == PeerTable::unlisted) return claim;
+    if (!far || !far.dialog->group().is_listed()) return claim;
     claim.refused = 0;
     claim.header.value = written_for(*far.dialog, name);
-    claim.group = far.dialog->group();
+    claim.peer = far.dialog->group().name;
     return claim;
 }
 

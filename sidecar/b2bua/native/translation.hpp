@@ -30,7 +30,7 @@ Translation translate(Context& context, const Call& call, const Leg& from, const
 struct Claim {
     int refused = 0;  // the code, where there is no such dialog
     NamedHeader header{};
-    int group = 0;
+    std::string peer{};
 };
 std::optional<Claim> claim_of(Context& context, const pjsip_rx_data* invite);  // none: it names no dialog
 

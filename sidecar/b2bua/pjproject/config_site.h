@@ -20,6 +20,8 @@
 #define PJSIP_MAX_TSX_COUNT             (262144-1)
 #define PJSIP_MAX_DIALOG_COUNT          (131072-1)
 #define PJSIP_MAX_TRANSPORTS            1024        /* a TCP or TLS connection of each peer */
+#define PJSIP_TCP_TRANSPORT_BACKLOG     1024        /* at 5 a peer waits for seconds while others connect */
+#define PJSIP_TLS_TRANSPORT_BACKLOG     1024
 #define PJ_IOQUEUE_MAX_HANDLES          16384       /* epoll has no limit of its own; select's 64 would be one */
 #define PJSIP_MAX_TIMED_OUT_ENTRIES     100         /* timers per turn: after a stall they must not wait for one another */
 #define PJSIP_MAX_NET_EVENTS            10          /* packets per turn, so that timers still fire under load */

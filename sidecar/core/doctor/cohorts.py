@@ -55,12 +55,9 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True):
     def should_be(self, number: str) -> str:
         return self.add + number[self.strip :]
 
-    @property
-    def units(self) -> tuple[int, ...]:
-        """The strip lengths at which one whole code ends: `77#00` ends at 3 and at 5."""
-        ends = {self.strip, max(self.digits.rfind("#"), self.digits.rfind("*")) + 1}
-        ends |= {self.strip - len(code) for code in ACCESS_CODES if self.digits.endswith(code)}
-        return tuple(sorted(ends - {0}))
+    def leaves_a_code(self, strip: int) -> bool:
+        """Whether a whole access code is left in front when so many digits are off: of `77#00` by 3."""
+        return self.digits[strip:] in ACCESS_CODES
 
 
 def sampled(observed: Iterable[Observed]) -> list[Observed]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
 from sidecar.core.doctor.cohorts import FLOOR, sampled
-from sidecar.core.doctor.observe import Observed
+from sidecar.core.doctor.observe import RULE, Observed
 from sidecar.core.doctor.strips import Sender, finding
 from sidecar.core.doctor.vocabulary import Finding, Fix, NumberingPlan, Standing, Symptom
 from sidecar.core.terms import ChargeSide
@@ -116,6 +116,46 @@ def unrated_calls(
             fix = Fix(text=f"these calls have no {side} deck: name one for their account, or as billing.deck")
         found.append(_place(Symptom.UNRATED_CALLS, side, unrated, calls, text, fix, deck))
     return found
+
+
+def carried_unrated(
+    observed: Iterable[Observed], told: Iterable[Finding], plan: NumberingPlan
+) -> list[Finding]:
+    """Calls that were answered and have no price, by deck: of these one is enough, whatever its number. Not
+    of whom, or of which deck, it is said already (`told`) what is wrong with their numbers or rates."""
+    known = {(one.side, one.subject) for one in told}
+    decks: dict[tuple[ChargeSide, str], list[Observed]] = defaultdict(list)
+    for one in observed:
+        decks[one.side, one.deck_revision or ""].append(one)
+    found = []
+    for (side, revision), calls in sorted(decks.items()):
+        deck = f"deck {revision[:REVISION_SHOWN]}" if revision else "no deck"
+        if (side, f"{side} {deck}") in known:
+            continue
+        unrated = [
+            one
+            for one in calls
+            if one.carried_unrated and known.isdisjoint((side, subject) for subject in _subjects(one))
+        ]
+        if not unrated:
+            continue
+        numbers = sorted({one.billed or one.number for one in unrated})
+        areas = Counter(plan.area(number) or "no country" for number in numbers)
+        shown = ", ".join(area for area, _ in areas.most_common(AREAS_SHOWN))
+        money = "nothing was charged" if side is ChargeSide.SELL else "what they cost is not known"
+        text = f"{len(unrated)} calls were answered and have no rate ({shown}): {money}"
+        fix = Fix(
+            text=f"add the rates to the {side} deck of these calls ({deck}), then `sidecar rerate` them"
+            if revision
+            else f"name a {side} deck for these calls, then `sidecar rerate` them"
+        )
+        found.append(_place(Symptom.CARRIED_UNRATED, side, unrated, calls, text, fix, deck))
+    return found
+
+
+def _subjects(one: Observed) -> tuple[str, ...]:
+    sender = f"{'peer' if one.side is ChargeSide.SELL else 'gateway'} {one.sender}"
+    return sender, f"account {one.account}", f"rule {one.rule.removeprefix(RULE)}"
 
 
 def implausible_rates(

@@ -39,6 +39,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     prefix: str | None = None
     deck_revision: str | None = None
     free: bool = False
+    carried_unrated: bool = False  # it has seconds to bill, and no price
     billable_ms: int = 0
     at: datetime
     answered_at: datetime | None = None
@@ -83,6 +84,7 @@ def observed_of(cdr: Cdr) -> Iterator[Observed]:
             prefix=line.prefix,
             deck_revision=line.deck_revision,
             free=line.rating_status is RatingStatus.FREE,
+            carried_unrated=line.rating_status is RatingStatus.NO_RATE,
             billable_ms=cdr.billable_ms if sold else bought_ms,
             at=cdr.invited_at,
             answered_at=cdr.answered_at if sold else cdr.b_answered_at,

@@ -214,7 +214,7 @@ def _symptom(sender: Sender, cohort: Cohort, strip: int | None, sample: Sequence
         return Symptom.UNDER_STRIPPED
     if strip <= 0:
         return Symptom.NOT_STRIPPED
-    return Symptom.UNDER_STRIPPED if strip in cohort.units else Symptom.PARTIAL_STRIP
+    return Symptom.UNDER_STRIPPED if cohort.leaves_a_code(strip) else Symptom.PARTIAL_STRIP
 
 
 # --- what is said of it -------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ class Symptom(StrEnum):
     IMPLAUSIBLE_NUMBERS = "implausible_numbers"
     UNRATED_DESTINATION = "unrated_destination"
     UNRATED_CALLS = "unrated_calls"
+    CARRIED_UNRATED = "carried_unrated"
     IMPLAUSIBLE_RATE = "implausible_rate"
     EXIT_CODE_IN_DECK = "exit_code_in_deck"
     PRICE_FACTOR_BEFORE = "price_factor_before"

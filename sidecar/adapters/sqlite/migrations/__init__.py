@@ -32,9 +32,10 @@ import apsw
 import msgspec
 import structlog
 
-from sidecar.adapters.sqlite.file import DamagedFileError, StoreError, connect, synced, verify
+from sidecar.adapters.sqlite.file import DamagedFileError, connect, synced, verify
 from sidecar.adapters.sqlite.page_one import is_damaged, kept_schema
 from sidecar.adapters.sqlite.wal import hidden
+from sidecar.adapters.store.store import StoreError
 
 STEPS = sorted(one.name for one in resources.files(__name__).iterdir() if one.name.endswith(".sql"))
 SCHEMA_VERSION = len(STEPS)

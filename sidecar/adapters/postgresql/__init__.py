@@ -1,0 +1,19 @@
+"""The store of several nodes: their journals, ledger, outboxes and records in one PostgreSQL database.
+
+Not in force yet: no setting chooses it, as the daemon needs more of a store (see the ports) than is here.
+
+    submit -> pacing -> writer (as for SQLite; here the transaction, and a COMMIT whose outcome is unknown)
+           -> batch (what its steps will ask, read and locked at once; rows, a statement for each table)
+
+Rules are in core/books, and what is no engine's is in adapters/store. The driver is psycopg in the writer's
+own thread: core/books asks its view as it goes, and a job is the same program on either engine. With asyncpg
+all that may be asked had to be read beforehand, and SQL would run on the event loop.
+
+Keys: (epoch, seq) for what is published, and an epoch is one node's; call_id and account are those of all
+nodes. A process writes as a node while it holds the node's lock and its boot is the one that the epoch names:
+each transaction asks for that row first (`boots.fence`), so what another boot has taken over is refused.
+"""
+
+from sidecar.adapters.postgresql.store import PostgresqlStore
+
+__all__ = ["PostgresqlStore"]

@@ -1,0 +1,311 @@
+"""One transaction of the database (see store/batch): a round trip before it for what its steps will ask, and
+one after it for all that it writes and its COMMIT.
+
+Locks are taken in one order: the epoch of the node (whoever ends that epoch waits for us, or we for him),
+then the balances of all accounts that the steps will move, by their keys. What a job asks beside that is read
+and locked when it is asked for; should two nodes then be in one another's way, the server says so and the
+transaction is tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from uuid import UUID
+
+from sidecar.adapters.postgresql.server import Server, Table
+from sidecar.adapters.postgresql.waiting import Waiting
+from sidecar.adapters.store.addresses import Addresses
+from sidecar.adapters.store.batch import SEARCHED, BaseBatch, held_columns
+from sidecar.adapters.store.bodies import crc_of
+from sidecar.adapters.store.known import Boot, Known
+from sidecar.adapters.store.ledger import MOVED, TERMS, BaseLedger, terms_of
+from sidecar.adapters.store.work import Job, Work
+from sidecar.core.account_books import Booked
+from sidecar.core.account_terms import AccountTerms
+from sidecar.core.amounts import EXACT
+from sidecar.core.books import ZERO, MovementKind, call_of
+from sidecar.core.cdr import Cdr
+from sidecar.core.commands import Append, Audit, EntryKind, Reserve, Settle
+from sidecar.wire.cdr_codec import encode
+from sidecar.wire.entries import encode_call
+
+_TYPES = {
+    "amount": "numeric",
+    "balance": "numeric",
+    "body": "bytea",
+    "boot": "int",
+    "at_wall_ns": "bigint",
+    "booked_wall_ns": "bigint",
+    "call_id": "bytea",
+    "crc": "bigint",
+    "created_wall_ns": "bigint",
+    "ended_us": "bigint",
+    "epoch": "int",
+    "found_by": "bytea",
+    "granted_s": "int",
+    "maybe_told": "int",
+    "prepaid": "int",
+    "reserved": "numeric",
+    "revision": "int",
+    "seq": "bigint",
+    "slot": "bigint",
+    "uid": "bigint",
+    "written_wall_ns": "bigint",
+}  # all others: text
+
+
+def _table(name: str, columns: Sequence[str], conflict: str = "") -> Table:
+    return Table(name, {column: _TYPES.get(column, "text") for column in columns}, conflict)
+
+
+_OPEN = ("account", "currency", "reserved", "granted_s")
+_ENTRY = ("boot", "kind", *_OPEN, "body", "crc", "maybe_told")
+OPEN_CALLS = _table(
+    "open_calls",
+    ("node", "slot", "call_id", *_ENTRY),
+    f"ON CONFLICT (node, slot) DO UPDATE SET ({', '.join(_ENTRY)})"
+    f" = ROW({', '.join(f'EXCLUDED.{column}' for column in _ENTRY)})",
+)
+CDRS = _table("cdrs", ("epoch", "seq", "written_wall_ns", *SEARCHED, "found_by", "body", "crc"))
+SUPPRESSED = _table("suppressed", (*SEARCHED, "found_by", "body", "crc"))
+AUDIT = _table(
+    "audit", ("boot", "at_wall_ns", "operator", "uid", "action", "subject", "before", "after", "text")
+)
+LEDGER = _table("ledger", MOVED)
+BALANCES = _table(
+    "balances",
+    ("account", "currency", "boot", "amount"),
+    "ON CONFLICT (account, currency) DO UPDATE SET boot = EXCLUDED.boot, amount = EXCLUDED.amount",
+)
+ACCOUNTS = _table("accounts", ("name", "currency", "prepaid", "terms", "boot", "created_wall_ns"))
+_LOCKED = (
+    "SELECT account, currency, amount FROM balances WHERE account = ANY(?)"
+    " ORDER BY account, currency FOR UPDATE"
+)
+
+
+class Ledger(BaseLedger):
+    def __init__(self, server: Server, boot: int, wall_ns: int) -> None:
+        super().__init__(boot, wall_ns)
+        self._server = server
+
+    def foresee(self, terms: Iterable[str], balances: Iterable[str]) -> None:
+        """Read, and lock, what will be asked, in one round trip. What is not there is asked for again: it may
+        come meanwhile."""
+        server, named, moved = self._server, sorted(terms), sorted(balances)
+        if not named:
+            return
+        with server.pipeline():
+            known = server.ask(f"{TERMS} WHERE name = ANY(?)", (named,))
+            locked = server.ask(_LOCKED, (moved,)) if moved else list
+        for row in known():
+            self._accounts[row[0]] = terms_of(row)
+        for account, currency, amount in locked():
+            self._balances[account, currency] = amount
+
+    def _read_balance(self, account: str, currency: str) -> Decimal:
+        # There may be no row to be locked; whoever wants to make it waits here.
+        key = f"{account}\n{currency}"
+        self._server.run(
+            "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ' ' || ?, 0))", (key,)
+        )
+        found = self._server.run(
+            "SELECT amount FROM balances WHERE account = ? AND currency = ? FOR UPDATE", (account, currency)
+        )
+        return found[0][0] if found else ZERO
+
+    def _read_account(self, name: str) -> AccountTerms | None:
+        found = self._server.run(f"{TERMS} WHERE name = ?", (name,))
+        return terms_of(found[0]) if found else None
+
+    def _read_booked(self, account: str, reference: str) -> Booked | None:
+        found = self._server.run(
+            "SELECT kind, amount FROM ledger WHERE account = ? AND reference = ?", (account, reference)
+        )
+        return Booked(MovementKind(found[0][0]), found[0][1]) if found else None
+
+    def _read_charged(self, call_id: UUID) -> dict[tuple[str, str], Decimal]:
+        rows = self._server.run(
+            "SELECT account, currency, -sum(amount) FROM ledger WHERE call_id = ? AND kind = 'charge'"
+            " GROUP BY account, currency",
+            (call_id.bytes,),
+        )
+        return {(account, currency): amount for account, currency, amount in rows}
+
+    def send(self) -> None:
+        """All that was posted."""
+        server, boot = self._server, self._boot
+        ACCOUNTS.send(server, [(*row, boot, self._wall_ns) for row in self._made()])
+        for name, currency, prepaid, terms in self._retermed():
+            server.send(
+                "UPDATE accounts SET currency = ?, prepaid = ?, terms = ? WHERE name = ?",
+                (currency, prepaid, terms, name),
+            )
+        LEDGER.send(server, self._rows)
+        BALANCES.send(server, [(*key, boot, self._balances[key]) for key in sorted(self._moved)])
+
+
+class KeptRefusals:
+    """Counts of refusals that have no record yet, kept for the start after a crash."""
+
+    def __init__(self, server: Server, node: str) -> None:
+        self._server = server
+        self._node = node
+        self._kept: list[Cdr] = []
+        self._recorded: list[UUID] = []
+
+    def keep(self, aggregates: Sequence[Cdr]) -> None:
+        self._kept += aggregates
+
+    def recorded(self, call_id: UUID) -> None:
+        self._recorded.append(call_id)
+
+    def send(self) -> None:
+        for cdr in self._kept:
+            body = encode(cdr)
+            self._server.send(
+                "INSERT INTO refusals (node, call_id, body, crc) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (call_id) DO UPDATE SET body = EXCLUDED.body, crc = EXCLUDED.crc",
+                (self._node, cdr.call_id.bytes, body, crc_of(body)),
+            )
+        if self._recorded:
+            gone = [one.bytes for one in self._recorded]
+            self._server.send("DELETE FROM refusals WHERE call_id = ANY(?)", (gone,))
+
+
+class Batch(BaseBatch):
+    def __init__(
+        self,
+        server: Server,
+        known: Known,
+        boot: Boot,
+        epoch: int,
+        node: str,
+        acknowledged_seq: int,
+        wall_ns: int,
+        mono_ns: int,
+    ) -> None:
+        self.ledger = Ledger(server, boot.boot, wall_ns)
+        self.refusals = KeptRefusals(server, node)
+        self.waiting = Waiting(server, epoch, boot.boot, wall_ns, acknowledged_seq, known.head_seq)
+        self.addresses = Addresses(server, boot.boot, wall_ns)
+        self._server = server
+        self._epoch = epoch
+        self._node = node
+        super().__init__(known, boot, wall_ns, mono_ns, self.ledger, self.refusals)
+
+    def foresee(self, works: Sequence[Work]) -> None:
+        terms: set[str] = set()
+        balances: set[str] = set()
+        for work in works:
+            if isinstance(work, Job):
+                continue
+            for command in work:
+                if isinstance(command, Append):
+                    if command.kind is EntryKind.ADMITTED:
+                        terms.add(command.call.account.name)
+                elif isinstance(command, (Reserve, Settle)):
+                    balances.add(command.account)
+                elif not isinstance(command, Audit) and (slot := self._slot(call_of(command))) is not None:
+                    balances.add(slot.open_call.account)
+        self.ledger.foresee(terms | balances, balances)
+
+    # --- what the engine has --------------------------------------------------------------------------------
+
+    def _read_recorded(self, call_id: UUID) -> int | None:
+        ((found,),) = self._server.run(
+            "SELECT max(revision) FROM (SELECT revision FROM cdrs WHERE call_id = ?1"
+            " UNION ALL SELECT revision FROM suppressed WHERE call_id = ?1) AS of_it",
+            (call_id.bytes,),
+        )
+        return found  # type: ignore[no-any-return]
+
+    def _read_account_seq(self, account: str) -> int | None:
+        ((found,),) = self._server.run(
+            "SELECT max(seq) FROM cdrs WHERE epoch = ? AND account = ?", (self._epoch, account)
+        )
+        return found  # type: ignore[no-any-return]
+
+    def charged_since(self, account: str, currency: str, since_ns: int) -> Decimal:
+        self.balance(account, currency)  # locked: nothing is booked beside us
+        ((found,),) = self._server.run(
+            "SELECT coalesce(-sum(amount), 0) FROM ledger WHERE account = ? AND currency = ?"
+            " AND kind = 'charge' AND booked_wall_ns >= ?",
+            (account, currency, since_ns),
+        )
+        return EXACT.add(found, self.ledger.charged_here.get((account, currency), ZERO))
+
+    def held(self, account: str, currency: str) -> Decimal:
+        self.balance(account, currency)
+        ((found,),) = self._server.run(
+            "SELECT coalesce(sum(reserved), 0) FROM open_calls WHERE account = ? AND currency = ?",
+            (account, currency),
+        )
+        return EXACT.add(found, self.ledger.held_here.get((account, currency), ZERO))
+
+    def _suspect(self, account: str, currency: str) -> None:
+        """A database that is damaged is restored, not salvaged: nothing of it is in doubt."""
+
+    # --- its transaction ------------------------------------------------------------------------------------
+
+    def send(self) -> None:
+        """All that is to be written, in a pipeline."""
+        server, boot, wall_ns = self._server, self._boot.boot, self._wall_ns
+        if self._closed:
+            gone = [one.slot for one in self._closed]
+            server.send("DELETE FROM open_calls WHERE node = ? AND slot = ANY(?)", (self._node, gone))
+        OPEN_CALLS.send(server, self._open_rows())
+        for now in self._held_alone():
+            held = (*held_columns(now.open_call.reserved), now.open_call.granted_s, self._node, now.slot)
+            server.send(
+                "UPDATE open_calls SET currency = ?, reserved = ?, granted_s = ? WHERE node = ? AND slot = ?",
+                held,
+            )
+        CDRS.send(
+            server,
+            [
+                (self._epoch, one.seq, wall_ns, *one.opened, *one.numbers, one.found_by, one.body, one.crc)
+                for one in self._published
+            ],
+        )
+        kept = self._suppressed
+        SUPPRESSED.send(
+            server, [(*one.opened, *one.numbers, one.found_by, one.body, one.crc) for one in kept]
+        )
+        self.ledger.send()
+        self.refusals.send()
+        AUDIT.send(server, list(map(self._audited, self._changes)))
+        if self._heartbeat_is_due():
+            server.send(
+                "UPDATE boots SET heartbeat_wall_ns = ?, heartbeat_mono_ns = ? WHERE boot = ?",
+                (wall_ns, self._mono_ns, boot),
+            )
+        server.send(
+            "UPDATE epochs SET commits = commits + 1, head_seq = ?, acknowledged_seq = ? WHERE epoch = ?",
+            (self._head_seq, self.waiting.acknowledged_seq, self._epoch),
+        )
+
+    def _open_rows(self) -> list[tuple[object, ...]]:
+        rows: list[tuple[object, ...]] = []
+        for now in self._slots.values():
+            if now is None or now.slot not in self._entries:
+                continue
+            entry, held = self._entries[now.slot], now.open_call
+            body = encode_call(entry.call)
+            rows.append(
+                (
+                    self._node,
+                    now.slot,
+                    entry.call.call_id.bytes,
+                    self._boot.boot,
+                    entry.kind.value,
+                    held.account,
+                    *held_columns(held.reserved),
+                    held.granted_s,
+                    body,
+                    crc_of(body),
+                    int(now.maybe_told),
+                )
+            )
+        return rows

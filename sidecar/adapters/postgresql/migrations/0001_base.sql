@@ -1,0 +1,186 @@
+-- The books of all nodes in one database. The files after this one say what was changed since.
+--
+-- As in the journal of one node (adapters/sqlite/migrations): times are nanoseconds (`_ns`) or microseconds (`_us`)
+-- since 1970 UTC, a call_id is the 16 bytes of its UUID, a body comes with its checksum. Amounts are NUMERIC, exact to
+-- any number of digits. Every row names the boot that wrote it, and with it the epoch and the node.
+--
+-- Nothing is partitioned by month yet: (call_id, revision) is unique over all of it, which no partitioned table can
+-- promise, and one record of each call is worth more than a quicker removal.
+
+CREATE TABLE epochs (
+    epoch INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    node TEXT NOT NULL,
+    name TEXT NOT NULL UNIQUE,                  -- as subscribers know it
+    created_wall_ns BIGINT NOT NULL,
+    boot INTEGER,                               -- who may write in it: a commit of any other is refused
+    commits BIGINT NOT NULL DEFAULT 0,          -- the number of the last one: its id, should its outcome be unknown
+    head_seq BIGINT NOT NULL DEFAULT 0,         -- the last number that was given; the first is 1
+    acknowledged_seq BIGINT NOT NULL DEFAULT 0  -- the highest that the broker has answered
+);
+CREATE TABLE nodes (
+    node TEXT PRIMARY KEY,
+    epoch INTEGER NOT NULL REFERENCES epochs    -- in which it writes
+);
+CREATE TABLE boots (
+    boot INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    epoch INTEGER NOT NULL REFERENCES epochs,
+    boot_id TEXT NOT NULL,
+    started_wall_ns BIGINT NOT NULL,
+    heartbeat_wall_ns BIGINT NOT NULL,          -- the last moment at which this boot is known to have lived
+    heartbeat_mono_ns BIGINT NOT NULL
+);
+
+CREATE TABLE open_calls (
+    node TEXT NOT NULL,                         -- whose call it is
+    slot BIGINT NOT NULL,
+    boot INTEGER NOT NULL REFERENCES boots,
+    call_id BYTEA NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    account TEXT,
+    currency TEXT,
+    reserved NUMERIC,
+    granted_s INTEGER,
+    body BYTEA NOT NULL,
+    crc BIGINT NOT NULL,
+    maybe_told INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (node, slot)
+);
+CREATE INDEX open_calls_by_account ON open_calls (account);
+
+CREATE TABLE cdrs (
+    epoch INTEGER NOT NULL REFERENCES epochs,
+    seq BIGINT NOT NULL,
+    written_wall_ns BIGINT NOT NULL,
+    boot INTEGER NOT NULL REFERENCES boots,
+    call_id BYTEA NOT NULL,
+    revision INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    reason TEXT,
+    detail TEXT NOT NULL,
+    gateway TEXT,
+    ended_us BIGINT NOT NULL,
+    caller TEXT NOT NULL,
+    callee TEXT NOT NULL,
+    billed TEXT,
+    found_by BYTEA NOT NULL,
+    body BYTEA NOT NULL,
+    crc BIGINT NOT NULL,
+    PRIMARY KEY (epoch, seq),
+    UNIQUE (call_id, revision)
+);
+CREATE INDEX cdrs_by_account ON cdrs (epoch, account, seq);
+CREATE INDEX cdrs_by_end ON cdrs (ended_us, epoch, seq);
+
+CREATE TABLE suppressed (
+    entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    boot INTEGER NOT NULL REFERENCES boots,
+    call_id BYTEA NOT NULL,
+    revision INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    reason TEXT,
+    detail TEXT NOT NULL,
+    gateway TEXT,
+    ended_us BIGINT NOT NULL,
+    caller TEXT NOT NULL,
+    callee TEXT NOT NULL,
+    billed TEXT,
+    found_by BYTEA NOT NULL,
+    body BYTEA NOT NULL,
+    crc BIGINT NOT NULL,
+    UNIQUE (call_id, revision)
+);
+CREATE INDEX suppressed_by_end ON suppressed (ended_us, entry);
+
+-- Numbers at or below the mark of their epoch that wait for the broker all the same.
+CREATE TABLE outbox_behind (
+    epoch INTEGER NOT NULL,
+    seq BIGINT NOT NULL,
+    queued_wall_ns BIGINT NOT NULL,
+    PRIMARY KEY (epoch, seq),
+    FOREIGN KEY (epoch, seq) REFERENCES cdrs
+);
+CREATE TABLE dead_letters (
+    epoch INTEGER NOT NULL,
+    seq BIGINT NOT NULL,
+    boot INTEGER NOT NULL REFERENCES boots,
+    reason_code INTEGER NOT NULL,
+    reason_name TEXT NOT NULL,
+    died_wall_ns BIGINT NOT NULL,
+    PRIMARY KEY (epoch, seq),
+    FOREIGN KEY (epoch, seq) REFERENCES cdrs
+);
+CREATE TABLE refusals (
+    entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    node TEXT NOT NULL,
+    call_id BYTEA NOT NULL UNIQUE,
+    body BYTEA NOT NULL,
+    crc BIGINT NOT NULL,
+    maybe_told INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TABLE accounts (
+    name TEXT PRIMARY KEY,
+    boot INTEGER NOT NULL REFERENCES boots,
+    currency TEXT NOT NULL,
+    prepaid INTEGER NOT NULL,
+    terms TEXT,                                 -- JSON (core/account_terms)
+    created_wall_ns BIGINT NOT NULL
+);
+CREATE TABLE account_addresses (
+    entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    block TEXT NOT NULL UNIQUE,
+    account TEXT NOT NULL,
+    boot INTEGER NOT NULL REFERENCES boots,
+    created_wall_ns BIGINT NOT NULL
+);
+CREATE INDEX account_addresses_of ON account_addresses (account);
+CREATE TABLE balances (
+    account TEXT NOT NULL,
+    currency TEXT NOT NULL,
+    boot INTEGER NOT NULL REFERENCES boots,
+    amount NUMERIC NOT NULL,
+    PRIMARY KEY (account, currency)
+);
+-- Who books holds the balance locked, so the entries of one account and currency are in the order of its commits.
+CREATE TABLE ledger (
+    entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    boot INTEGER NOT NULL REFERENCES boots,
+    account TEXT NOT NULL,
+    currency TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    amount NUMERIC NOT NULL,
+    balance NUMERIC NOT NULL,
+    call_id BYTEA,
+    revision INTEGER,
+    reference TEXT,
+    booked_wall_ns BIGINT NOT NULL,
+    operator TEXT,
+    text TEXT
+);
+CREATE INDEX ledger_by_account ON ledger (account, entry);
+CREATE INDEX charges_by_call ON ledger (call_id) WHERE kind = 'charge';
+CREATE INDEX charges_by_time ON ledger (account, currency, booked_wall_ns) WHERE kind = 'charge';
+CREATE UNIQUE INDEX ledger_by_reference ON ledger (account, reference) WHERE reference IS NOT NULL;
+
+CREATE TABLE audit (
+    entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    boot INTEGER NOT NULL REFERENCES boots,
+    at_wall_ns BIGINT NOT NULL,
+    operator TEXT NOT NULL,
+    uid BIGINT,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    before TEXT,
+    after TEXT,
+    text TEXT NOT NULL
+);
+
+CREATE FUNCTION is_never_changed() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION '%: what was written is never changed', TG_TABLE_NAME; END $$;
+CREATE TRIGGER ledger_is_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger
+    FOR EACH STATEMENT EXECUTE FUNCTION is_never_changed();
+CREATE TRIGGER audit_is_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION is_never_changed();
+CREATE TRIGGER cdrs_are_never_changed BEFORE UPDATE ON cdrs FOR EACH STATEMENT EXECUTE FUNCTION is_never_changed();

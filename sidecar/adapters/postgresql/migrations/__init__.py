@@ -1,0 +1,85 @@
+"""The schema of the books on PostgreSQL, one numbered file for each step, as beside it for SQLite. A step is
+taken in a transaction of its own with its number, by one program at a time; a landed step is never edited.
+
+Rights are given at the end of each migration, to two roles where the server has them (an administrator makes
+them, and makes whoever runs a node a member; `sidecar_owner`, say, owns the tables and migrates):
+
+    sidecar_node    reads and writes what a node does; can change no ledger, record or audit entry
+    sidecar_reader  reads
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import psycopg
+
+from sidecar.adapters.postgresql.server import Server
+from sidecar.adapters.store.store import StoreError
+
+STEPS = sorted(one.name for one in resources.files(__name__).iterdir() if one.name.endswith(".sql"))
+SCHEMA_VERSION = len(STEPS)
+_LOCK = 0x51DECA14  # of pg_advisory_xact_lock: one program migrates
+_GROWING = ("ledger", "audit", "suppressed", "boots", "epochs")
+_CHANGING = ("open_calls", "cdrs", "outbox_behind", "dead_letters", "refusals", "accounts", "balances")
+_RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "sidecar_node": {
+        "SELECT, INSERT": (*_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps"),
+        "UPDATE": (
+            "boots",
+            "epochs",
+            "nodes",
+            "open_calls",
+            "refusals",
+            "accounts",
+            "balances",
+            "dead_letters",
+        ),
+        "DELETE": ("open_calls", "outbox_behind", "dead_letters", "refusals", "account_addresses"),
+    },
+    "sidecar_reader": {"SELECT": (*_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps")},
+}
+
+
+def migrate(server: Server) -> None:
+    """Bring the database to our schema. StoreError where it has a newer one, or where it lacks steps and this
+    user may not take them."""
+    if (version := _version(server)) == SCHEMA_VERSION:
+        return
+    _refuse_newer(version)
+    try:
+        with server.transaction():
+            server.run(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            server.run(
+                "CREATE TABLE IF NOT EXISTS schema_steps (step INTEGER PRIMARY KEY, name TEXT NOT NULL,"
+                " taken_at TIMESTAMPTZ NOT NULL DEFAULT now())"
+            )
+            for number in range(_version(server) + 1, SCHEMA_VERSION + 1):
+                server.run(resources.files(__name__).joinpath(STEPS[number - 1]).read_text("utf-8"))
+                server.run("INSERT INTO schema_steps (step, name) VALUES (?, ?)", (number, STEPS[number - 1]))
+            _grant(server)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StoreError(
+            f"{server.name}: its schema is {version}, ours is {SCHEMA_VERSION}, and this user may not change"
+            f" it ({error.diag.message_primary}): let its owner migrate it"
+        ) from error
+
+
+def _version(server: Server) -> int:
+    ((is_there,),) = server.run("SELECT to_regclass('schema_steps') IS NOT NULL")
+    return int(server.run("SELECT coalesce(max(step), 0) FROM schema_steps")[0][0]) if is_there else 0
+
+
+def _refuse_newer(version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"written by a newer version (its schema is {version}, ours is {SCHEMA_VERSION}); start that"
+            " version"
+        )
+
+
+def _grant(server: Server) -> None:
+    there = {role for (role,) in server.run("SELECT rolname FROM pg_roles")}
+    for role in sorted(_RIGHTS.keys() & there):
+        for verbs, tables in _RIGHTS[role].items():
+            server.run(f"GRANT {verbs} ON {', '.join(tables)} TO {role}")

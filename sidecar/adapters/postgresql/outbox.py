@@ -1,0 +1,69 @@
+"""What the Outbox port reads of one epoch (see store/outbox)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sidecar.adapters.postgresql.server import Reader, Server
+from sidecar.adapters.store.outbox import BaseOutbox, Body
+from sidecar.adapters.store.packing import unpacked
+from sidecar.adapters.store.reading import Write
+from sidecar.ports import DeadLetter, OutboxState
+
+# Above the mark there is a record for each number.
+_PENDING = """
+    SELECT seq, body, crc FROM outbox_behind JOIN cdrs USING (epoch, seq) WHERE epoch = ?1 AND seq > ?2
+    UNION ALL
+    SELECT seq, body, crc FROM cdrs WHERE epoch = ?1
+        AND seq > greatest(?2, (SELECT acknowledged_seq FROM epochs WHERE epoch = ?1))
+    ORDER BY seq LIMIT ?3
+"""
+_STATE = """
+    SELECT name, head_seq, acknowledged_seq, (SELECT count(*) FROM outbox_behind WHERE epoch = ?1),
+        coalesce(
+            (SELECT queued_wall_ns FROM outbox_behind WHERE epoch = ?1 ORDER BY seq LIMIT 1),
+            (SELECT written_wall_ns FROM cdrs
+                WHERE epoch = ?1 AND seq > acknowledged_seq ORDER BY seq LIMIT 1)
+        ),
+        (SELECT count(*) FROM dead_letters WHERE epoch = ?1), commits
+    FROM epochs WHERE epoch = ?1
+"""
+
+
+class PostgresqlOutbox(BaseOutbox):
+    def __init__(self, reader: Reader, write: Write, epoch: int) -> None:
+        super().__init__(write)
+        self._reader = reader
+        self._epoch = epoch
+
+    async def _read(self, after_seq: int, rows_max: int) -> Sequence[Body]:
+        values = (self._epoch, after_seq, rows_max)
+        return await self._reader.ask(lambda server: server.run(_PENDING, values))
+
+    async def dead_letters(self, after_seq: int = 0, rows_max: int = 100) -> Sequence[DeadLetter]:
+        sql = (
+            "SELECT seq, reason_code, reason_name, died_wall_ns, body FROM dead_letters JOIN cdrs"
+            " USING (epoch, seq) WHERE epoch = ? AND seq > ? ORDER BY seq LIMIT ?"
+        )
+        rows = await self._reader.ask(lambda server: server.run(sql, (self._epoch, after_seq, rows_max)))
+        return tuple(
+            DeadLetter(seq=seq, reason_code=code, reason_name=name, died_wall_ns=died, payload=unpacked(body))
+            for seq, code, name, died, body in rows
+        )
+
+    async def outbox_state(self) -> OutboxState:
+        return await self._reader.ask(self._state)
+
+    def _state(self, server: Server) -> OutboxState:
+        ((name, head, acknowledged, behind, oldest_wall_ns, dead, commits),) = server.run(
+            _STATE, (self._epoch,)
+        )
+        return OutboxState(
+            epoch=name,
+            head_seq=head,
+            published=head,
+            depth=head - acknowledged + behind,
+            oldest_wall_ns=oldest_wall_ns or 0,
+            dead=dead,
+            commit=commits,
+        )

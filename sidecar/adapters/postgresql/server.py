@@ -1,0 +1,162 @@
+"""Connections to the server, and how SQL is put to it: `?` and `?1` as SQLite writes them, so that what both
+engines understand stands once."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from itertools import count
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import RawCursor
+from psycopg.conninfo import conninfo_to_dict
+
+from sidecar.adapters.store.store import StoreError
+
+CONNECT_S_MAX = 5
+# A node that was stopped in the middle of a transaction does not hold up the others.
+IDLE_IN_TRANSACTION_MS_MAX = 5_000
+
+# What the server, or the way to it, can do to us; any other error is a defect of ours. A server that goes
+# down ends what runs with AdminShutdown or CrashShutdown, a full disk is DiskFull: OperationalError, all.
+FAULTS: tuple[type[Exception], ...] = (psycopg.OperationalError, psycopg.InterfaceError)
+# Two nodes were in one another's way: the transaction was rolled back, and may be tried again at once.
+CONFLICTS: tuple[type[Exception], ...] = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
+
+_T = TypeVar("_T")
+Rows = list[tuple[Any, ...]]
+
+
+class Server:
+    """One connection, for one thread at a time."""
+
+    def __init__(self, conninfo: str, application: str) -> None:
+        """Raises one of FAULTS where nobody answers."""
+        self.name = name_of(conninfo)
+        self._connection: psycopg.Connection[tuple[Any, ...]] = psycopg.connect(
+            conninfo,
+            autocommit=True,
+            connect_timeout=CONNECT_S_MAX,
+            application_name=application,
+            cursor_factory=RawCursor,
+            # The link is proved by the kernel, or a server that is cut off would never be missed.
+            keepalives_idle=2,
+            keepalives_interval=1,
+            keepalives_count=3,
+            tcp_user_timeout=5_000,
+        )
+        self._connection.prepare_threshold = 0
+        # What is committed is on disk when we hear of it, whatever the server's default.
+        self.run("SET synchronous_commit = on")
+        self.run(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS_MAX}")
+        self.run("SET TIME ZONE 'UTC'")
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> Rows:
+        """The rows of it, if it has any."""
+        # Several statements at once (a migration) cannot be prepared; those have no values.
+        cursor = self._connection.execute(native(sql).encode(), values or None, prepare=bool(values))
+        if cursor.description is None and not self._is_piped:
+            return []
+        return cursor.fetchall()
+
+    execute = run  # as readers of SQLite call it
+
+    def ask(self, sql: str, values: Sequence[Any]) -> Callable[[], Rows]:
+        """In a pipeline: what gives the rows, once the pipeline is over."""
+        return self._connection.execute(native(sql).encode(), values, prepare=True).fetchall
+
+    def send(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """In a pipeline: what it answers is not asked for."""
+        self._connection.execute(native(sql).encode(), values or None, prepare=bool(values))
+
+    def transaction(self) -> AbstractContextManager[object]:
+        return self._connection.transaction()
+
+    def pipeline(self) -> AbstractContextManager[object]:
+        return self._connection.pipeline()
+
+    @property
+    def _is_piped(self) -> bool:
+        return self._connection.pgconn.pipeline_status != psycopg.pq.PipelineStatus.OFF
+
+    @property
+    def broken(self) -> bool:
+        return self._connection.closed or self._connection.broken
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Reader:
+    """A connection of its own, opened when it is first asked, used by one thread at a time, so that no reader
+    delays a commit."""
+
+    def __init__(self, conninfo: str, application: str) -> None:
+        self._conninfo = conninfo
+        self._application = application
+        self._lock = threading.Lock()
+        self._server: Server | None = None
+
+    async def ask(self, question: Callable[[Any], _T]) -> _T:
+        return await asyncio.to_thread(self.ask_now, question)
+
+    def ask_now(self, question: Callable[[Any], _T]) -> _T:
+        """A link that was lost since it was last asked is made anew, once."""
+        with self._lock:
+            if self._server is not None:
+                try:
+                    return question(self._server)
+                except FAULTS:
+                    self._close()
+            self._server = Server(self._conninfo, self._application)
+            self._server.run("SET default_transaction_read_only = on")
+            return question(self._server)
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+
+
+class Table:
+    """A table as one insert sees it: any number of rows in one statement, which is prepared once.
+    `conflict`: what becomes of a row whose key is there."""
+
+    def __init__(self, name: str, columns: dict[str, str], conflict: str = "") -> None:
+        """`columns`: their names and types."""
+        arrays = ", ".join(f"${at}::{of}[]" for at, of in enumerate(columns.values(), 1))
+        self._sql = f"INSERT INTO {name} ({', '.join(columns)}) SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608
+
+    def send(self, server: Server, rows: Sequence[Sequence[object]]) -> None:
+        if rows:
+            server.send(self._sql, [list(column) for column in zip(*rows, strict=True)])
+
+
+def name_of(conninfo: str) -> str:
+    """For messages: where it is, without a password. StoreError for what libpq does not understand."""
+    try:
+        parts = conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError as error:
+        raise StoreError(f"not a connection string of PostgreSQL: {error}") from error
+    return "PostgreSQL " + " ".join(
+        f"{key}={parts[key]}" for key in ("host", "port", "dbname", "user") if key in parts
+    )
+
+
+@cache
+def native(sql: str) -> str:
+    """`?` and `?1` as PostgreSQL has them, `$1`. No text of ours has a question mark in it."""
+    numbers = count(1)
+    return re.sub(r"\?(\d*)", lambda found: f"${found[1] or next(numbers)}", sql)

@@ -1,0 +1,170 @@
+"""The writer's thread on PostgreSQL: one connection, a few round trips for a commit of any size.
+
+A COMMIT whose answer is lost with the connection may have been done. Each commit has a number, which it
+writes: the next connection asks for it first, behind a lock that the lost transaction held. Where it was
+done, it is reported as done, and none of it is written again. That is tried at once; while the server is away
+a step that waits gets StepFailed as for any fault, and an admission that was done after all is undone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import psycopg
+
+from sidecar.adapters.postgresql.batch import Batch
+from sidecar.adapters.postgresql.boots import FencedError, Marks, Own, fence, hold, recall
+from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, Server
+from sidecar.adapters.store.known import Known
+from sidecar.adapters.store.work import Report, Work, worked
+from sidecar.adapters.store.writer import WritingThread
+from sidecar.ports import Clock
+
+CONFLICTS_MAX = 5  # of one commit, one after the other
+
+
+class _Doubtful(NamedTuple):
+    """A commit whose outcome is not known."""
+
+    number: int
+    works: Sequence[Work]
+    batch: Batch
+    report: Report
+
+
+class Writer(WritingThread):
+    faults = (*FAULTS, FencedError)
+
+    def __init__(
+        self,
+        server: Server,
+        connect: Callable[[], Server],
+        own: Own,
+        marks: Marks,
+        clock: Clock,
+        report: Callable[[Report], None],
+        commit_interval_ms: int,
+    ) -> None:
+        super().__init__(report, commit_interval_ms)
+        self._server: Server | None = server
+        self._connect = connect
+        self._own = own
+        self._clock = clock
+        self._known: Known = recall(server, own, marks)
+        self._doubtful: _Doubtful | None = None
+
+    def stop(self) -> None:
+        self._end()
+        if self._server is not None:
+            self._server.close()
+
+    def _commit(self, works: Sequence[Work]) -> None:
+        for attempt in range(CONFLICTS_MAX):
+            try:
+                return self._commit_once(works)
+            except CONFLICTS:
+                if attempt + 1 == CONFLICTS_MAX:
+                    raise
+        return None
+
+    def _commit_once(self, works: Sequence[Work]) -> None:
+        server = self._server
+        if server is None:
+            raise psycopg.OperationalError("not connected")
+        began_ns = time.perf_counter_ns()
+        doubtful: _Doubtful | None = None
+        try:
+            with server.pipeline():
+                server.send("BEGIN")
+                marks = fence(server, self._own)
+            wall_ns, mono_ns = self._clock.wall_ns(), self._clock.mono_ns()
+            batch = Batch(
+                server,
+                self._known,
+                self._own.boot,
+                self._own.epoch,
+                self._own.node,
+                marks.acknowledged_seq,
+                wall_ns,
+                mono_ns,
+            )
+            batch.foresee(works)
+            jobs = worked(works, batch)
+            report = Report(
+                outcomes=batch.outcomes,
+                outbox_rows=batch.outbox_rows,
+                low_balances=batch.low_balances,
+                jobs=jobs,
+                steps=len(works),
+            )
+            with server.pipeline():
+                batch.send()
+                doubtful = _Doubtful(marks.commits + 1, works, batch, report)
+                server.send("COMMIT")
+        except BaseException as error:
+            if doubtful is not None and server.broken:
+                self._doubtful = doubtful
+                if isinstance(error, FAULTS) and self._resolved_at_once():
+                    return
+            elif not server.broken:
+                with suppress(*FAULTS):
+                    server.run("ROLLBACK")
+            raise
+        batch.committed()
+        report.commit_ns = time.perf_counter_ns() - began_ns
+        self._report(report)
+
+    # --- failing --------------------------------------------------------------------------------------------
+
+    def _resolved_at_once(self) -> bool:
+        """Whether the doubtful commit is known to be done, and was reported: the link alone was lost."""
+        with suppress(*self.faults):
+            if (done := self._reconnected()) is not None:
+                self._report(done.report)
+                return True
+        return False
+
+    def _reconnected(self) -> _Doubtful | None:
+        """Raises one of `faults`, or the connection is there; the doubtful commit, if it was done."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        server, done = self._connect(), self._doubtful
+        try:
+            hold(server, self._own.node)
+            with server.transaction():
+                marks = fence(server, self._own)
+                if done is not None and marks.commits == done.number:
+                    done.batch.committed()
+                else:
+                    done = None
+                    head_bridge_id = self._known.head_bridge_id  # of this boot, not in the database
+                    self._known = recall(server, self._own, marks)
+                    self._known.head_bridge_id = head_bridge_id
+        except BaseException:
+            server.close()
+            raise
+        self._server, self._doubtful = server, None
+        return done
+
+    def _recover(self, error: Exception) -> Sequence[Work]:
+        server = self._server
+        if server is not None and not server.broken and not isinstance(error, FencedError):
+            server.run("SELECT 1")
+            return ()
+        done = self._reconnected()
+        if done is None:
+            return ()
+        # Who waited for a step of it was told that it failed, and whoever asked for a job that does not last.
+        jobs = [(job, outcome) for job, outcome in done.report.jobs if job.lasting]
+        self._report(Report(outbox_rows=done.report.outbox_rows, jobs=jobs))
+        return done.works
+
+    def _cause(self, error: Exception) -> str:
+        code = getattr(error, "sqlstate", None)
+        name = f"{type(error).__name__} {code}" if code else type(error).__name__
+        text = " ".join(str(error).split())
+        return f"{name}: {text}" if text else name

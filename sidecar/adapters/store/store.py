@@ -1,0 +1,240 @@
+"""The event loop's side of a store: what it is given, and what it tells of the writer's thread.
+
+The event loop only puts steps into a bounded queue, all those of one turn together; the writer's thread
+works, commits and reports back once per commit. `pacing` says when steps are handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from sidecar.adapters.store.pacing import Pacing
+from sidecar.adapters.store.work import Job, Report, waiting_call
+from sidecar.adapters.store.writer import WritingThread
+from sidecar.core.alarms import LowBalance
+from sidecar.core.audit import Change
+from sidecar.core.books import OpenCall, Outcome, OutcomeKind, as_granted
+from sidecar.core.call import Call, Stamp
+from sidecar.core.cdr import Cdr
+from sidecar.core.commands import Extend, StoreCommand
+from sidecar.core.events import (
+    Admitted,
+    AnswerRecorded,
+    CallEvent,
+    CallFoundOpen,
+    CreditRefused,
+    GrantExtended,
+    StepFailed,
+)
+from sidecar.ports import Clock, OutboxRow
+
+QUEUE_STEPS_MAX = 50_000
+
+_T = TypeVar("_T")
+
+FoundOpen = tuple[Call, CallFoundOpen]
+
+
+class StoreError(Exception):
+    """The store cannot be opened; the message says what to do."""
+
+
+class _Outbox(Protocol):
+    def rows_added(self, rows: Sequence[OutboxRow]) -> None: ...
+    def rows_doubtful(self) -> None: ...
+
+
+class BaseStore:
+    """The Store port, but for what an engine says of its calls. Who inherits it calls `_begin`."""
+
+    def __init__(self, clock: Clock, queue_steps_max: int) -> None:
+        self._clock = clock
+        self._queue_steps_max = queue_steps_max
+        self._loop = asyncio.get_running_loop()
+        self._failing = False
+        self._closed = False
+        self._deliver: Callable[[Sequence[CallEvent]], None] = nobody
+        self._notify_failing: Callable[[bool], None] = nobody
+        self._notify_failure: Callable[[str, str], None] = nobody
+        self._notify_low_balance: Callable[[LowBalance], None] = nobody
+        self._notify_commit: Callable[[int, int], None] = nobody
+        self._notify_defect: Callable[[UUID | None, BaseException], None] = nobody
+        self.failure = ""  # what the engine said, while failing
+
+    def _begin(self, writer: WritingThread, outbox: _Outbox, company_ms: int) -> None:
+        self._thread, self._told_of_rows = writer, outbox
+        self._pacing = Pacing(self._loop, writer.submit, company_ms)
+        writer.start()
+
+    def note_soon(self, change: Change) -> None:
+        """Note in the audit table what the node itself found or did."""
+        self._pacing.add(Job(run=lambda batch: batch.audit(change), done=nobody, lasting=True), may_wait=True)
+
+    @property
+    def failing(self) -> bool:
+        return self._failing
+
+    def submit(self, step: Sequence[StoreCommand]) -> None:
+        work = tuple(step)
+        call_id = waiting_call(work)
+        is_full = self._thread.waiting() + len(self._pacing) >= self._queue_steps_max
+        if is_full and call_id is not None:
+            # Only what can be refused is refused: ends are as many as the calls that are up.
+            event = StepFailed(call_id=call_id, mono_ns=self._clock.mono_ns(), wall_ns=self._clock.wall_ns())
+            self._loop.call_soon(self._deliver_all, (event,))
+            return
+        # An extension is asked for long before its answer is needed.
+        self._pacing.add(work, may_wait=call_id is None or isinstance(work[0], Extend))
+
+    def on_outcome(self, deliver: Callable[[Sequence[CallEvent]], None]) -> None:
+        self._deliver = deliver
+
+    def on_failing(self, notify: Callable[[bool], None]) -> None:
+        self._notify_failing = notify
+
+    def on_failure(self, notify: Callable[[str, str], None]) -> None:
+        """`notify(before, now)`, texts for the operator: the store begins to fail (`before` is empty), what
+        the disk says becomes another, or it writes again (`now` is empty)."""
+        self._notify_failure = notify
+
+    def on_commit(self, notify: Callable[[int, int], None]) -> None:
+        """`notify(steps, duration_ns)` after each commit, for the metrics."""
+        self._notify_commit = notify
+
+    def on_defect(self, notify: Callable[[UUID | None, BaseException], None]) -> None:
+        """A step that could not be worked out: our fault. It was dropped; its call stays open in the
+        journal."""
+        self._notify_defect = notify
+
+    def on_low_balance(self, notify: Callable[[LowBalance], None]) -> None:
+        """Called on the event loop after the commit in which an account fell below its threshold."""
+        self._notify_low_balance = notify
+
+    def keep_refusals(self, aggregates: Sequence[Cdr]) -> None:
+        self._pacing.add(Job(run=lambda batch: batch.refusals.keep(aggregates), done=nobody), may_wait=True)
+
+    async def written(self) -> None:
+        await self._write(nothing, lasting=True)
+
+    # --- from and to the writer's thread --------------------------------------------------------------------
+
+    async def _write(self, run: Callable[[Any], _T], *, lasting: bool = False, may_wait: bool = False) -> _T:
+        future: asyncio.Future[_T] = self._loop.create_future()
+
+        def done(result: Any, error: BaseException | None) -> None:
+            if future.done():
+                return  # the caller has gone
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        self._pacing.add(Job(run=run, done=done, lasting=lasting), may_wait=may_wait)
+        return await future
+
+    def _report_soon(self, report: Report) -> None:
+        with suppress(RuntimeError):  # the loop has ended: nobody is left to tell
+            self._loop.call_soon_threadsafe(self._report, report)
+
+    def _report(self, report: Report) -> None:
+        """On the event loop."""
+        if report.outcomes:
+            mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+            self._deliver_all([event_of(outcome, mono_ns, wall_ns) for outcome in report.outcomes])
+        for low_balance in report.low_balances:
+            self._notify_low_balance(low_balance)
+        if report.outbox_rows:
+            self._told_of_rows.rows_added(report.outbox_rows)
+        for job, error in report.jobs:
+            job.done(job.result, error)
+        for call_id, error in report.defects:
+            self._notify_defect(call_id, error)
+        if report.steps:
+            self._notify_commit(report.steps, report.commit_ns)
+        if report.failing is not None:
+            self._writer_says(report.failing)
+
+    def _writer_says(self, cause: str) -> None:
+        self._now_failing(cause)
+
+    def _now_failing(self, cause: str) -> None:
+        before, self.failure = self.failure, cause
+        if bool(before) != bool(cause):
+            self._failing = bool(cause)
+            self._told_of_rows.rows_doubtful()
+            self._notify_failing(self._failing)
+        if before != cause:
+            self._notify_failure(before, cause)
+
+    def _deliver_all(self, events: Sequence[CallEvent]) -> None:
+        self._deliver(events)
+
+
+def as_found_open(call: Call, held: OpenCall, heartbeat: Stamp) -> FoundOpen:
+    """A call that an earlier boot left open: what the books have granted it, and the last moment at which it
+    is known to have lived."""
+    call = as_granted(call, held)
+    last = max(heartbeat, *_stamps(call), key=lambda stamp: stamp.mono_ns)
+    return call, CallFoundOpen(call_id=call.call_id, mono_ns=last.mono_ns, wall_ns=last.wall_ns)
+
+
+def _stamps(call: Call) -> Iterator[Stamp]:
+    """Every moment that the entry itself proves: a call may have come after the last heartbeat."""
+    yield Stamp(call.invite.mono_ns, call.invite.wall_ns)
+    for attempt in call.attempts:
+        yield attempt.started
+    for stamp in (
+        call.ringing,
+        call.b_answered,
+        call.answered,
+        call.a_life,
+        call.b_life,
+        call.refreshed,
+        call.ended,
+    ):
+        if stamp is not None:
+            yield stamp
+
+
+def event_of(outcome: Outcome, mono_ns: int, wall_ns: int) -> CallEvent:
+    call_id = outcome.call_id
+    if outcome.kind is OutcomeKind.ADMITTED:
+        return Admitted(
+            call_id=call_id,
+            mono_ns=mono_ns,
+            wall_ns=wall_ns,
+            granted_s=outcome.granted_s,
+            reserved=outcome.reserved,
+            rule=outcome.rule,
+        )
+    if outcome.kind is OutcomeKind.ANSWER_RECORDED:
+        return AnswerRecorded(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
+    if outcome.kind is OutcomeKind.GRANT_EXTENDED:
+        assert outcome.granted_s is not None, "a grant of nothing"
+        assert outcome.reserved is not None, "a grant that nothing is held for"
+        return GrantExtended(
+            call_id=call_id,
+            mono_ns=mono_ns,
+            wall_ns=wall_ns,
+            granted_s=outcome.granted_s,
+            reserved=outcome.reserved,
+            final=outcome.final,
+            rule=outcome.rule,
+        )
+    if outcome.kind is OutcomeKind.CREDIT_REFUSED:
+        return CreditRefused(
+            call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns, detail=outcome.detail, rule=outcome.rule
+        )
+    return StepFailed(call_id=call_id, mono_ns=mono_ns, wall_ns=wall_ns)
+
+
+def nothing(_batch: object) -> None:
+    pass
+
+
+def nobody(*_: object) -> None:
+    pass

@@ -1,0 +1,71 @@
+"""What the page asks of the node: at its control socket, as the command line does, and in its journal. All of
+it blocks, and is asked in a thread."""
+
+from __future__ import annotations
+
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sidecar.adapters.control_client import ANSWER_S_MAX, ControlClient, DaemonUnreachableError
+from sidecar.adapters.deck_store import DeckStore
+from sidecar.adapters.sqlite import StoreError, known_user
+from sidecar.adapters.sqlite.snapshot import Snapshot
+from sidecar.config import Settings
+from sidecar.core.users import User
+from sidecar.wire.control import SOCKET_NAME
+from sidecar.wire.control_users import Deed
+
+CONNECTIONS_MAX = 6  # at once: the socket has 32, and the command line needs some
+WAIT_S_MAX = 5.0
+SCRAPE_S_MAX = 5.0
+SCRAPE_BYTES_MAX = 8_388_608
+
+__all__ = ["CONNECTIONS_MAX", "DaemonUnreachableError", "Node", "StoreError"]
+
+
+class Node:
+    def __init__(self, settings: Settings) -> None:
+        self.data_dir = settings.node.data_dir.absolute()
+        self._places = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self.name = settings.node.name
+        self.zone = settings.node.time_zone
+
+    @contextmanager
+    def connected(self, answer_s_max: float = ANSWER_S_MAX) -> Iterator[ControlClient]:
+        """For several questions. Raises DaemonUnreachableError."""
+        if not self._places.acquire(timeout=WAIT_S_MAX):
+            raise DaemonUnreachableError("the page asks the node too much at once: try again")
+        try:
+            with ControlClient(self.data_dir / SOCKET_NAME, answer_s_max=answer_s_max) as client:
+                yield client
+        finally:
+            self._places.release()
+
+    def ask(self, method: str, **params: object) -> Any:
+        """Parameters that are None are left out. Raises CommandError and DaemonUnreachableError."""
+        given = {name: value for name, value in params.items() if value is not None}
+        with self.connected() as client:
+            return client.call(method, given)
+
+    def note(self, deed: Deed, user: str, subject: str, text: str = "") -> None:
+        """On disk when it returns: who may not be noted may not look."""
+        self.ask("user.note", deed=deed, operator=user, subject=subject, text=text)
+
+    def user(self, name: str) -> User | None:
+        """As the journal has it now. Raises StoreError."""
+        return known_user(self.data_dir, name)
+
+    def decks(self) -> DeckStore:
+        return DeckStore(self.data_dir / "decks")
+
+    def journal(self) -> Snapshot:
+        """As it stands now; close it soon. Raises StoreError."""
+        return Snapshot(self.data_dir)
+
+    def metrics(self, place: str) -> str:
+        """What Prometheus would read. OSError where nobody answers."""
+        with urllib.request.urlopen(f"http://{place}/metrics", timeout=SCRAPE_S_MAX) as answer:
+            return str(answer.read(SCRAPE_BYTES_MAX).decode())

@@ -1,0 +1,100 @@
+"""A place for the books of one node on either engine: for the tests of tests/adapters/test_store*.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+
+from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.postgresql import PostgresqlStore
+from tests.adapters import sqlite_stores
+from tests.adapters.sqlite_stores import AnyWatched
+from tests.adapters.store_calls import BOOT_ID
+
+
+class Stores(Protocol):
+    bodies: str  # the table of the records' bodies
+    marks: str  # that of the marks of the outbox
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The engine's name, and where; for a process of its own."""
+
+    def opened(
+        self, *, boot_id: str = BOOT_ID, queue_steps_max: int = 1_000
+    ) -> AbstractAsyncContextManager[AnyWatched]:
+        """The node's store, and what it told."""
+
+    def asked(self, sql: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
+        """Rows, read by a connection of our own."""
+
+    def forced(self, sql: str, *values: str | int | bytes) -> None:
+        """Done even to what is never changed."""
+
+
+class SqliteStores:
+    bodies, marks = "cdr_bodies", "store"
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self.place = ("sqlite", str(data_dir))
+
+    def opened(
+        self, *, boot_id: str = BOOT_ID, queue_steps_max: int = 1_000
+    ) -> AbstractAsyncContextManager[AnyWatched]:
+        return sqlite_stores.opened(self._data_dir, boot_id=boot_id, queue_steps_max=queue_steps_max)
+
+    def asked(self, sql: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
+        return sqlite_stores.asked(self._data_dir, sql, *values)
+
+    def forced(self, sql: str, *values: str | int | bytes) -> None:
+        self.asked(sql, *values)
+
+
+class PostgresqlStores:
+    """`schema`: a new one of the database, of this test alone."""
+
+    bodies, marks = "cdrs", "epochs"
+
+    def __init__(self, conninfo: str, schema: str) -> None:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(f'CREATE SCHEMA "{schema}"'.encode())
+        self.conninfo = f"{conninfo} options='-c search_path={schema}'"
+        self.place = ("postgresql", self.conninfo)
+
+    @asynccontextmanager
+    async def opened(
+        self,
+        *,
+        boot_id: str = BOOT_ID,
+        queue_steps_max: int = 1_000,
+        node: str = "n1",
+        conninfo: str | None = None,
+    ) -> AsyncIterator[AnyWatched]:
+        store = PostgresqlStore.open(
+            conninfo or self.conninfo,
+            node=node,
+            boot_id=boot_id,
+            clock=SystemClock(),
+            queue_steps_max=queue_steps_max,
+            commit_interval_ms=0,
+            company_ms=0,
+        )
+        try:
+            yield AnyWatched(store)
+        finally:
+            await store.close()
+
+    def asked(self, sql: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            cursor = connection.execute(sql.replace("?", "%s").encode(), values or None)
+            return cursor.fetchall() if cursor.description is not None else []
+
+    def forced(self, sql: str, *values: str | int | bytes) -> None:
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            connection.execute("SET session_replication_role = replica")  # no trigger is asked
+            connection.execute(sql.replace("?", "%s").encode(), values or None)

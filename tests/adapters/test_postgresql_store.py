@@ -1,0 +1,382 @@
+"""What several nodes on one database need, beside what test_store asks of each engine."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import threading
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast
+
+import psycopg
+import pytest
+from msgspec.structs import replace
+from psycopg.conninfo import make_conninfo
+
+from sidecar.adapters.store.store import StoreError
+from sidecar.core.audit import Change, Operator
+from sidecar.core.commands import EntryKind
+from sidecar.core.events import Admitted
+from tests.adapters.store_calls import (
+    admission,
+    admitted,
+    answered,
+    call_id,
+    ended,
+    ending,
+    entry,
+    first_slice,
+    terms_of,
+    whole_call,
+)
+from tests.adapters.stores import PostgresqlStores
+from tests.adapters.test_store import euros, with_balance
+from tests.rig.postgres import Postgres
+
+
+async def test_two_nodes_never_reserve_more_than_a_balance_that_both_spend(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    """Nor do they stand in one another's way: each commit moves many accounts, in another order."""
+    accounts = [f"a{number}" for number in range(8)]
+    opened = postgresql_stores.opened
+    async with opened() as one, opened(node="n2", boot_id="second") as other:
+        for account in accounts:
+            await with_balance(one, "10", account)
+        for round_ in range(10):
+            for at, account in enumerate(accounts):
+                one.submit(admission(admitted(1 + 100 * round_ + at, account, prepaid=True)))
+            for at, account in enumerate(reversed(accounts)):
+                other.submit(admission(admitted(10_001 + 100 * round_ + at, account, prepaid=True)))
+            await asyncio.sleep(0)
+        kinds = await one.kinds() + await other.kinds()
+        # An hour costs 4.284 EUR: two calls get it, a third what is left.
+        assert (kinds.count("Admitted"), kinds.count("CreditRefused")) == (24, 136)
+        for account in accounts:
+            (left,) = await other.store.accounts.balance(account)
+            assert left.amount >= 0
+        await one.proved()
+        assert one.failing == other.failing == []
+
+
+async def test_an_account_made_on_one_node_bounds_its_calls_on_another(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    opened = postgresql_stores.opened
+    async with opened() as one, opened(node="n2", boot_id="second") as other:
+        await with_balance(one, "0.0001")
+        other.submit(admission(admitted(1, prepaid=True)))
+        assert await other.kinds() == ["CreditRefused"]
+
+
+async def test_what_an_account_may_spend_in_a_month_is_one_sum_over_all_nodes(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    """What calls of all nodes were charged, and what they hold."""
+    terms = replace(terms_of("acme", prepaid=False), month_limit=Decimal("0.2"), low_balance=Decimal("0.1"))
+    minute = first_slice(admitted(1), 60)  # 0.0714 EUR
+    opened = postgresql_stores.opened
+    async with opened() as one, opened(node="n2", boot_id="second") as other:
+        await one.store.accounts.create(terms)
+        one.submit(minute)
+        await one.written()
+        other.submit(first_slice(admitted(11), 60))
+        await other.written()
+        one.submit(first_slice(admitted(2), 60))
+        assert await one.kinds() == ["Admitted", "Admitted"]
+        third = cast("Admitted", one.events[1])
+        assert (third.granted_s, third.rule) == (48, "spending_limit")
+        other.submit(ending(ended(answered(admitted(11)), 30_000)))
+        await other.written()
+        other.submit(first_slice(admitted(12), 60))
+        assert await other.kinds() == ["Admitted", "Admitted"]
+        assert cast("Admitted", other.events[1]).granted_s == 30
+        one.submit(first_slice(admitted(3), 60))
+        assert (await one.kinds())[-1] == "CreditRefused"
+        await one.proved()
+
+
+async def test_each_node_numbers_its_own_records_and_finds_its_own_calls(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    opened = postgresql_stores.opened
+    async with opened() as one, opened(node="n2", boot_id="second") as other:
+        one.submit(*whole_call(1), *whole_call(2), admission(admitted(3)))
+        other.submit(*whole_call(11), admission(admitted(12)))
+        await one.written()
+        await other.written()
+        assert one.store.epoch != other.store.epoch
+        for watched, seqs in ((one, [1, 2]), (other, [1])):
+            records = await watched.store.records.tail(0)
+            assert [cdr.seq for cdr in records] == seqs
+            assert {cdr.store_epoch for cdr in records} == {watched.store.epoch}
+            assert [row.seq for row in await watched.store.outbox.pending(0, 9)] == seqs
+        await other.store.outbox.acknowledge([1], [])
+        assert (await one.store.outbox.outbox_state()).depth == 2
+        assert [cdr.seq for cdr in await other.store.records.show(str(call_id(2)))] == [2]
+    async with opened(boot_id="third") as one, opened(node="n2", boot_id="fourth") as other:
+        assert [call.call_id for call, _ in one.store.found_open()] == [call_id(3)]
+        assert [call.call_id for call, _ in other.store.found_open()] == [call_id(12)]
+        await one.proved()
+
+
+async def test_a_second_process_of_a_node_is_refused(
+    postgresql_stores: PostgresqlStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.adapters.postgresql.boots.HELD_S_MAX", 0.0)
+    async with postgresql_stores.opened():
+        with pytest.raises(StoreError, match="another process writes as node n1"):
+            async with postgresql_stores.opened(boot_id="second"):
+                pass
+
+
+async def test_what_a_process_writes_whose_books_were_taken_over_is_refused(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    async with postgresql_stores.opened() as watched:
+        watched.submit(admission(admitted(1)))
+        await watched.written()
+        postgresql_stores.asked("UPDATE epochs SET boot = NULL")
+        watched.submit(admission(admitted(2)), ending(ended(answered(admitted(1)))))
+        await watched.until(lambda: watched.failing == [True] and len(watched.events) == 2)
+        assert type(watched.outcome(call_id(2))).__name__ == "StepFailed"
+        assert "taken over" in watched.store.failure
+    assert postgresql_stores.asked("SELECT count(*) FROM cdrs") == [(0,)]
+    assert postgresql_stores.asked("SELECT call_id FROM open_calls") == [(call_id(1).bytes,)]
+
+
+async def test_a_server_that_is_killed_has_what_was_acknowledged_and_gets_the_rest_when_it_is_back(
+    postgresql: Postgres, postgresql_stores: PostgresqlStores
+) -> None:
+    async with postgresql_stores.opened() as watched:
+        await with_balance(watched, "1000")
+        load = [whole_call(number, prepaid=True) for number in range(1, 401)]
+        for steps in load[:200]:
+            watched.submit(*steps[:-1])
+            await asyncio.sleep(0)
+        await watched.until(lambda: len(watched.events) > 50)
+        postgresql.kill()
+        for steps in load[200:]:
+            watched.submit(steps[0])
+        await watched.until(lambda: watched.store.failing)
+        admitted_ids = {event.call_id for event in watched.events if type(event).__name__ == "Admitted"}
+        up = [steps for number, steps in enumerate(load, 1) if call_id(number) in admitted_ids]
+        for steps in up:
+            watched.submit(steps[-1])
+        await asyncio.to_thread(postgresql.start)
+        await watched.until(lambda: not watched.store.failing)
+        await watched.written()
+        await watched.proved()
+        ((records,),) = postgresql_stores.asked("SELECT count(*) FROM cdrs")
+        assert records == len(up)
+        assert postgresql_stores.asked("SELECT count(*) FROM open_calls") == [(0,)]
+        assert watched.defects == []
+
+
+class Way:
+    """The way to the server. `lose_the_next`: the next COMMIT gets there, its answer does not come back;
+    `closed`: and nobody gets there meanwhile."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self.closed = False
+        self._armed = False
+        self.lost = threading.Event()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def lose_the_next(self) -> None:
+        self._armed = True
+
+    def close(self) -> None:
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                if self.closed:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._to))
+                threading.Thread(target=self._there, args=(near, far), daemon=True).start()
+
+    def _there(self, near: socket.socket, far: socket.socket) -> None:
+        silent = threading.Event()
+        threading.Thread(target=self._back, args=(near, far, silent), daemon=True).start()
+        with suppress(OSError):
+            while data := near.recv(65_536):
+                if self._armed and b"COMMIT" in data:
+                    self._armed = False
+                    silent.set()
+                far.sendall(data)
+        _ended(far)
+
+    def _back(self, near: socket.socket, far: socket.socket, silent: threading.Event) -> None:
+        with suppress(OSError):
+            while data := far.recv(65_536):
+                if silent.is_set():
+                    self.lost.set()
+                    break
+                near.sendall(data)
+        _ended(near)
+
+
+def _ended(end: socket.socket) -> None:
+    """Also for a thread that waits for something from it."""
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()
+
+
+@pytest.fixture
+def way(postgresql: Postgres) -> Any:
+    made = Way(postgresql.port)
+    yield made
+    made.close()
+
+
+async def test_a_commit_whose_answer_was_lost_is_reported_as_what_it_was_and_written_once(
+    postgresql_stores: PostgresqlStores, way: Way
+) -> None:
+    conninfo = make_conninfo(postgresql_stores.conninfo, port=way.port)
+    async with postgresql_stores.opened(conninfo=conninfo) as watched:
+        await with_balance(watched, "5")
+        before = _commits(postgresql_stores)
+        way.lose_the_next()
+        watched.submit(admission(admitted(1, prepaid=True)))
+        assert await watched.kinds() == ["Admitted"]
+        assert way.lost.is_set()
+        assert watched.failing == []
+        assert _commits(postgresql_stores) == before + 1
+        assert await watched.store.accounts.balance("acme") == (euros("0.71600000"),)
+        way.lost.clear()
+        way.lose_the_next()
+        await watched.store.accounts.top_up("acme", euros("1"), "second")
+        assert way.lost.is_set()
+        assert await watched.store.accounts.balance("acme") == (euros("1.71600000"),)
+        await watched.proved()
+
+
+async def test_a_commit_whose_answer_was_lost_with_the_server_is_found_when_it_is_back(
+    postgresql_stores: PostgresqlStores, way: Way
+) -> None:
+    """Its admission was told to have failed, so it is undone; what nobody waits for is not written again."""
+    conninfo = make_conninfo(postgresql_stores.conninfo, port=way.port)
+    note = Change(operator=Operator("test"), action="test", subject="once")
+    async with postgresql_stores.opened(conninfo=conninfo) as watched:
+        await with_balance(watched, "5")
+        watched.submit(admission(admitted(2)))
+        await watched.written()
+        way.closed = True
+        way.lose_the_next()
+        watched.submit(
+            admission(admitted(1, prepaid=True)),
+            entry(EntryKind.ANSWERED, answered(admitted(2))),
+            ending(ended(answered(admitted(2)))),
+        )
+        watched.store.note_soon(note)
+        await watched.until(lambda: watched.store.failing)
+        assert way.lost.is_set()
+        assert type(watched.outcome(call_id(1))).__name__ == "StepFailed"
+        way.closed = False
+        await watched.until(lambda: not watched.store.failing)
+        await watched.written()
+        assert await watched.store.accounts.balance("acme") == (euros("4.92741000"),)
+        assert [row.seq for row in await watched.store.outbox.pending(0, 9)] == [1]
+        await watched.proved()
+    assert postgresql_stores.asked("SELECT count(*) FROM audit WHERE subject = 'once'") == [(1,)]
+    assert postgresql_stores.asked("SELECT count(*) FROM open_calls") == [(0,)]
+
+
+def _commits(stores: PostgresqlStores) -> int:
+    ((commits,),) = stores.asked("SELECT commits FROM epochs")
+    return int(commits)
+
+
+async def test_a_newer_schema_is_refused(postgresql_stores: PostgresqlStores) -> None:
+    async with postgresql_stores.opened():
+        pass
+    postgresql_stores.asked("INSERT INTO schema_steps (step, name) VALUES (999, 'later')")
+    with pytest.raises(StoreError, match="written by a newer version"):
+        async with postgresql_stores.opened():
+            pass
+
+
+async def test_a_server_that_does_not_answer_is_said(postgresql_stores: PostgresqlStores) -> None:
+    conninfo = make_conninfo(postgresql_stores.conninfo, port=1)
+    with pytest.raises(StoreError, match=r"PostgreSQL host=127.0.0.1 port=1 .* cannot be reached"):
+        async with postgresql_stores.opened(conninfo=conninfo):
+            pass
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> str:
+    """The certificate of another authority."""
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=other"
+    files = "-keyout other.key -out other.crt"
+    command = ["openssl", *words.split(), *files.split()]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    return str(tmp_path / "other.crt")
+
+
+async def test_the_link_is_tls_to_a_server_that_proves_itself(
+    postgresql: Postgres, postgresql_stores: PostgresqlStores, tmp_path: Path, stranger: str
+) -> None:
+    trusted = tmp_path / "ca.crt"
+    trusted.write_bytes(postgresql.certificate.read_bytes())
+    to = postgresql_stores.conninfo
+    proved = make_conninfo(to, sslmode="verify-full", sslrootcert=str(trusted))
+    async with postgresql_stores.opened(conninfo=proved) as watched:
+        watched.submit(*whole_call(1))
+        await watched.written()
+        assert len(await watched.store.records.tail(0)) == 1
+        links = postgresql_stores.asked(
+            "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)"
+            " WHERE application_name IN ('sidecar n1 reads', 'sidecar n1 writes')"
+        )
+        assert links == [(True,), (True,)]
+    with pytest.raises(StoreError, match="certificate verify failed"):
+        async with postgresql_stores.opened(
+            conninfo=make_conninfo(to, sslmode="verify-full", sslrootcert=stranger)
+        ):
+            pass
+
+
+async def test_a_node_writes_with_the_rights_of_a_node_and_can_change_no_ledger(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    schema = postgresql_stores.conninfo.rpartition("=")[2].strip("'")
+    for role in ("sidecar_node", "sidecar_reader"):
+        with suppress(psycopg.errors.DuplicateObject):
+            postgresql_stores.asked(f"CREATE ROLE {role} LOGIN")
+        postgresql_stores.asked(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
+    async with postgresql_stores.opened():
+        pass  # its owner makes the tables
+    conninfo = make_conninfo(postgresql_stores.conninfo, user="sidecar_node")
+    async with postgresql_stores.opened(conninfo=conninfo, boot_id="second") as watched:
+        await with_balance(watched, "5")
+        watched.submit(*whole_call(1, prepaid=True))
+        await watched.written()
+        await watched.store.outbox.acknowledge([], [(1, 0x95)])
+        assert await watched.store.outbox.retry_dead() == 1
+        await watched.proved()
+        assert watched.failing == watched.defects == []
+    with psycopg.connect(conninfo, autocommit=True) as node:
+        for statement in (
+            "UPDATE ledger SET amount = 1",
+            "DELETE FROM cdrs",
+            "DELETE FROM audit",
+            "DROP TABLE cdrs",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                node.execute(statement.encode())
+    reader = make_conninfo(postgresql_stores.conninfo, user="sidecar_reader")
+    with psycopg.connect(reader, autocommit=True) as connection:
+        assert connection.execute("SELECT count(*) FROM cdrs").fetchall() == [(1,)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("DELETE FROM open_calls")

@@ -1,0 +1,147 @@
+"""Revenue in a browser: every figure leads to the calls that it stands for."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from msgspec.structs import replace
+from playwright.async_api import Page
+
+from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.sqlite import SqliteStore
+from sidecar.core.call import Call
+from sidecar.core.commands import EntryKind
+from sidecar.core.policy import Policy
+from sidecar.core.terms import Detail, HangupOrigin
+from sidecar.core.users import Role
+from tests.adapters.store_calls import (
+    NO_SERVER_RECORDS,
+    POLICY,
+    RATE,
+    WALL_NS,
+    admission,
+    admitted,
+    answered,
+    ended,
+    ending,
+    entry,
+)
+from tests.rig.node import until
+from tests.web.rig import PATIENCE_MS, PageRig, Visit, chromium, desk, shots, sign_in, violations
+
+HOSTILE = "=cmd|'/c calc'!A1<script>alert(1)</script>\u202e"
+DAY_NS = 86_400 * 10**9
+DAY = datetime.fromtimestamp(WALL_NS / 1e9, UTC).date()
+NEXT = DAY + timedelta(days=1)
+
+
+def made() -> Iterator[tuple[Call, Policy]]:
+    """On the first day three that the caller ended, of two accounts, one without a rate; one that talked
+    beyond its grant; one that a flag kept free. On the next day one."""
+    rate = replace(RATE, destination=HOSTILE[:-1])
+    for number in (1, 2):
+        call = admitted(number, "acme")
+        yield ended(answered(call)), POLICY
+    call = admitted(3, HOSTILE)
+    yield ended(answered(replace(call, pricing=replace(call.pricing, rate=rate)))), POLICY
+    call = admitted(4, "acme")
+    yield ended(answered(replace(call, pricing=replace(call.pricing, rate=None)))), POLICY
+    call = ended(answered(admitted(5, "acme")), detail=Detail.MAX_DURATION, origin=HangupOrigin.SERVER)
+    yield call, NO_SERVER_RECORDS
+    yield ended(answered(admitted(6, "acme", at_ns=WALL_NS + DAY_NS))), POLICY
+
+
+async def filled(data_dir: Path) -> None:
+    store = SqliteStore.open(data_dir, node="node", boot_id="before", clock=SystemClock())
+    for call, policy in made():
+        up = replace(call, hangup=None, ended=None)
+        store.submit(admission(up))
+        store.submit(entry(EntryKind.ANSWERED, up))
+        store.submit(ending(call, policy))
+    await store.close()
+
+
+async def test_every_figure_leads_to_its_calls(tmp_path: Path) -> None:
+    users = {"fay": Role.FINANCE, "rita": Role.RATER, "vera": Role.VIEWER}
+    zone = {"SIDECAR_NODE__TIME_ZONE": "UTC"}
+    async with PageRig.of(tmp_path, users, filled, **zone) as rig, chromium() as browser:
+        await until(lambda: asyncio.to_thread(_is_summed, rig))
+        both = f"from={DAY}&to={NEXT}"
+        async with desk(browser, rig) as page:
+            await sign_in(page, "fay")
+            await page.get_by_role("link", name="Revenue").click()
+            await page.get_by_role("heading", level=1, name="Revenue").wait_for()
+            await page.goto(f"/revenue?by=account&{both}")
+            await page.get_by_role("row", name="alert(1)").wait_for()
+            assert "\u202e" not in await page.locator("main").inner_text()
+            for dark in (False, True):
+                await page.emulate_media(color_scheme="dark" if dark else "light")
+                await page.screenshot(path=shots(tmp_path) / f"revenue-{dark}.png", full_page=True)
+                assert await violations(page) == []
+            # Whatever it counts, so many records come up, and no others.
+            for by in ("destination", "gateway", "end"):
+                await page.goto(f"/revenue?by={by}&{both}")
+                await _follow_each(page)
+            await page.goto(f"/revenue?by=end&from={NEXT}&to={NEXT}&before_from={DAY}")
+            row = page.get_by_role("row", name="caller")
+            await row.get_by_text("-0.122 EUR").first.wait_for()  # three times 0.061 before, and once now
+            await page.screenshot(path=shots(tmp_path) / "revenue-compared.png", full_page=True)
+            assert await violations(page) == []
+            await page.set_viewport_size({"width": 390, "height": 800})
+            await page.screenshot(path=shots(tmp_path) / "revenue-phone.png", full_page=True)
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+        async with desk(browser, rig, script=False) as page:
+            await sign_in(page, "rita")
+            await page.goto(f"/revenue?by=gateway&{both}")
+            await page.get_by_role("row", name="gw1").wait_for()
+        await asyncio.to_thread(_what_is_exported_and_to_whom, rig, both)
+
+
+def _is_summed(rig: PageRig) -> bool:
+    visit = Visit(rig.place_of_page)
+    visit.sign_in("fay")
+    shown = visit.get(f"/revenue?from={DAY}&to={NEXT}").text
+    return "still to be summed" not in shown and "No call ended" not in shown
+
+
+async def _follow_each(page: Page) -> None:
+    """The links of the figures that count: as many records as the figure says."""
+    links = await page.locator("table.ruled tbody .n a").evaluate_all(
+        "all => all.map(one => [one.getAttribute('href'), one.innerText])"
+    )
+    counted = [(place, int(text)) for place, text in links if text.isdecimal()]
+    assert counted
+    for place, count in counted:
+        await page.goto(place, timeout=PATIENCE_MS)
+        found = page.get_by_role("region", name="Table of records").locator("tbody tr td:last-child a")
+        assert await found.count() == count, place
+
+
+def _what_is_exported_and_to_whom(rig: PageRig, period: str) -> None:
+    visit = Visit(rig.place_of_page)
+    visit.sign_in("fay")
+    answer = visit.get(f"/revenue?by=account&{period}&form=csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert {row["account"] for row in rows} == {"acme", f"'{HOSTILE}"}
+    sold = sum(Decimal(row["sold_EUR"] or 0) for row in rows if row["records"] == "published")
+    assert sold == Decimal("0.244")
+    [free] = [row for row in rows if row["records"] == "kept_free"]
+    assert (free["calls"], free["owed_EUR"]) == ("1", "0.07259000")
+    for query in ("by=nobody", "from=yesterday", f"from={NEXT}&to={DAY}", "from=0001-01-01&to=9999-12-31"):
+        assert visit.get(f"/revenue?{query}").status == 400, query
+    for query in ("none=account", "only=all", "part=whole", "destination=%27+OR+1%3D1--&none=gateway&only=x"):
+        assert visit.get(f"/records?{query}").status == 400, query
+    viewer = Visit(rig.place_of_page)
+    viewer.sign_in("vera")
+    assert "Revenue" not in viewer.get("/").text
+    for path in ("/revenue", f"/revenue?by=account&{period}&form=csv"):
+        answer = viewer.get(path)
+        assert answer.status == 403, path
+        assert "EUR" not in answer.text
