@@ -6,18 +6,20 @@ than one wide: a call-detail hook of another softswitch, say, can be a Watch wit
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
+from uuid import UUID
 
 import msgspec
 
 from sidecar.core import chain, found_by
 from sidecar.core.account_import import Imported
 from sidecar.core.account_terms import AccountTerms
-from sidecar.core.alarms import AlarmKind
+from sidecar.core.alarms import AlarmKind, LowBalance
 from sidecar.core.audit import Change
 from sidecar.core.books import MovementKind
 from sidecar.core.call import Call, Phase
@@ -597,6 +599,145 @@ class Publisher(Protocol):
 
     def connect(self) -> AbstractAsyncContextManager[Link]:
         """Raises LinkError. However the link is left, it is cut, and the broker publishes the will."""
+
+
+# --- the store of a node ------------------------------------------------------------------------------------
+
+
+class Seen(NamedTuple):
+    """What the broker has of this node: the epoch that was published from last, and the last number, where it
+    still has that."""
+
+    epoch: str
+    head_seq: int | None = None
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """What was told of before a start and is not in the store; for the log and the audit table."""
+
+    cause: str
+    commits_lost: int
+    numbers_lost: int  # sequence numbers that were given out and have no record now
+    calls_maybe_told: int  # open calls whose record may have been published
+
+
+class Migrated(msgspec.Struct, frozen=True, kw_only=True):
+    """For the log and the operator: what a start has changed in an older file."""
+
+    schema_before: int
+    schema_after: int
+    kept: Path  # the file as it was before
+    going_back: str
+
+
+class Salvage(msgspec.Struct, kw_only=True):
+    """For the log and the operator: where the damaged file is, what was saved, and what does not add up."""
+
+    aside: Path
+    cause: str
+    report: Path = Path()  # all of this as JSON
+    saved: dict[str, int] = {}
+    dropped: dict[str, int] = {}  # rows that could be reached and were not what was written
+    lost_seqs: int = 0
+    unreadable: list[str] = []  # tables with a place that could not be reached
+    not_as_written: list[str] = []  # the first entry of the damaged file that does not fit its chain
+    mended: list[str] = []
+    may_lack_accounts: bool = False  # what is not here may have been there, with a balance
+    suspended: list[str] = []  # accounts of whose balance a person has to decide: `sidecar journal open`
+    wrong: list[str] = []
+
+
+class NodeOutbox(Outbox, DeadLetters, OutboxStatus, Protocol):
+    """Rows that wait, those that nobody takes, and how many there are."""
+
+
+class NodeStore(Store, Protocol):
+    """An open store, as a node is put together with it, whatever engine keeps it."""
+
+    @property
+    def outbox(self) -> NodeOutbox: ...
+    @property
+    def accounts(self) -> Accounts: ...
+    @property
+    def audit(self) -> AuditTrail: ...
+    @property
+    def stored(self) -> StoredEntries: ...
+    @property
+    def users(self) -> Users: ...
+    @property
+    def records(self) -> Records: ...
+    @property
+    def replays(self) -> Replays: ...
+    @property
+    def revisions(self) -> Revisions: ...
+    @property
+    def retention(self) -> Retention: ...
+    @property
+    def suspense(self) -> Suspense: ...
+
+    # What this start has found and done.
+    @property
+    def is_new(self) -> bool:
+        """Nothing of this node was kept before it."""
+
+    @property
+    def salvage(self) -> Salvage | None: ...
+    @property
+    def loss(self) -> Loss | None: ...
+    @property
+    def migrated(self) -> Migrated | None: ...
+    @property
+    def wrong(self) -> Sequence[str]:
+        """Why it could not be said that all is as it was written."""
+
+    @property
+    def tightened(self) -> Mapping[str, int]:
+        """What others could read until this start, with its mode."""
+
+    @property
+    def last_known_wall_ns(self) -> int:
+        """When an earlier boot of this node is last known to have lived; 0: there was none."""
+
+    @property
+    def failure(self) -> str:
+        """What the engine says, while failing."""
+
+    def on_failure(self, notify: Callable[[str, str], None]) -> None:
+        """`notify(before, now)`, texts for the operator: the store begins to fail (`before` is empty), its
+        cause becomes another, or it writes again (`now` is empty)."""
+
+    def on_commit(self, notify: Callable[[int, int], None]) -> None:
+        """`notify(steps, duration_ns)` after each commit."""
+
+    def on_defect(self, notify: Callable[[UUID | None, BaseException], None]) -> None:
+        """A step that could not be worked out was dropped; its call stays open."""
+
+    def on_low_balance(self, notify: Callable[[LowBalance], None]) -> None:
+        """Called on the event loop after the commit in which an account fell below its threshold."""
+
+    def note_soon(self, change: Change) -> None:
+        """Note in the audit table what the node itself found or did; kept until that is written."""
+
+    def contradicts(self, seen: Seen) -> Awaitable[str]:
+        """Why what a broker has seen is not of this store: it is to be opened again with that. Empty: it
+        is."""
+
+    def by_invite(self, since: datetime, calls_max: int) -> AbstractContextManager[Iterator[Cdr]]:
+        """The calls of this node whose INVITE came then or later, at most about so many, the latest, each by
+        the record that holds; in the order of their ids. Waits for the disk: not for an event loop."""
+
+    def ledger_check(self) -> Awaitable[Sequence[str]]:
+        """What does not add up; empty where all does."""
+
+    def keep_checking(self, on_wrong: Callable[[Sequence[str]], None]) -> Awaitable[None]:
+        """Never ends: all of it, a little at a time, again and again; `on_wrong` is told what is not as it
+        was written, each once."""
+
+    def discard(self) -> Awaitable[None]:
+        """Close a new one, and leave nothing of it. What holds anything is not touched."""
+
+    def close(self) -> Awaitable[None]:
+        """Write what was submitted, then close; once."""
 
 
 # --- records again ------------------------------------------------------------------------------------------

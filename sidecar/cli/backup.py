@@ -15,9 +15,9 @@ from sidecar.cli.daemon import ConfigOption, JsonOption, operator_name, settings
 from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table, printable
 
 if TYPE_CHECKING:
-    from sidecar.adapters.sqlite import Seen
     from sidecar.adapters.sqlite.backup import Manifest, Restored
     from sidecar.config import Settings
+    from sidecar.ports import Seen
 
 SHOWN_MAX = 100  # on a terminal; --json has all
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from msgspec.structs import asdict, replace
 
-from sidecar.adapters.sqlite import SqliteStore, StoreError
+from sidecar.adapters.sqlite import StoreError
 from sidecar.adapters.sqlite.at_rest import read_alone, reading
 from sidecar.adapters.sqlite.audit import SqliteAudit
 from sidecar.adapters.sqlite.file import FILE_NAME
@@ -22,12 +22,12 @@ from sidecar.core.policy import Account, Given, Load, Policy
 from sidecar.core.servers import Server
 from sidecar.core.tariff import Deck
 from sidecar.core.terms import TransportName
-from sidecar.ports import DeckError
+from sidecar.ports import DeckError, NodeStore
 from sidecar.runtime.block_commands import blocks_of
 from sidecar.wiring.decks import Decks
 
 
-async def with_stored_accounts(policy: Policy, store: SqliteStore) -> Policy:
+async def with_stored_accounts(policy: Policy, store: NodeStore) -> Policy:
     """Accounts of the settings are known to the ledger, and accounts made by command are known to the
     policy; where both name one, the settings hold."""
     stored = {known.name: known for known in await store.accounts.stored()}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sidecar.adapters.mqtt import MqttSettings, MqttStatusReader
-from sidecar.adapters.sqlite import Seen, SqliteStore, StoreError
+from sidecar.adapters.sqlite import StoreError
 from sidecar.config import Settings
+from sidecar.ports import NodeStore, Seen
 from sidecar.wire import topics
 
 
@@ -45,7 +46,7 @@ async def has_rival(mqtt: MqttSettings) -> bool:
     return status is not None and status.boot_id not in ("", mqtt.boot_id)
 
 
-async def refuse_forgotten(store: SqliteStore, seen: Seen) -> None:
+async def refuse_forgotten(store: NodeStore, seen: Seen) -> None:
     """StoreError: the journal is new, and the broker knows of one that this node had."""
     await store.discard()
     raise StoreError(

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from random import SystemRandom
 
 import apsw
@@ -34,7 +33,6 @@ from sidecar.adapters.sockets.control import ControlServer
 from sidecar.adapters.sockets.page_process import PageProcess
 from sidecar.adapters.sockets.pages import PageServer
 from sidecar.adapters.sqlite import SqliteStore, StoreError
-from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.store.bodies import DamagedError
 from sidecar.b2bua.certificates import Certificates
 from sidecar.b2bua.hook import BridgeHook
@@ -44,7 +42,7 @@ from sidecar.core.fraud_replay import Lift
 from sidecar.core.policy import Policy, peer_of
 from sidecar.core.records import utc
 from sidecar.core.servers import Reach
-from sidecar.ports import AuditFilter, OutboxState
+from sidecar.ports import AuditFilter, NodeStore, OutboxState
 from sidecar.runtime.admin import ACCEPTING, Admin
 from sidecar.runtime.alarms import Alarms
 from sidecar.runtime.block_commands import blocks_of
@@ -211,7 +209,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             raise_alarm=alarms.raise_alarm,
             last_known_wall_ns=store.last_known_wall_ns,
         )
-        await _rebuild(fraud, store, settings.node.data_dir)
+        await _rebuild(fraud, store)
         calls = Calls(
             policy=policy,
             control=hook,
@@ -457,7 +455,7 @@ def _peer_of(policy: Policy, address: str) -> str:
     return peer_of(address, ((peer.name, peer.addresses) for peer in policy.peers.values()))
 
 
-async def _rebuild(fraud: FraudWatch, store: SqliteStore, data_dir: Path) -> None:
+async def _rebuild(fraud: FraudWatch, store: NodeStore) -> None:
     """What fraud rules had counted before this start, from the journal; a bounded part of it."""
     if not (look_back_s := fraud.look_back_s()):
         return
@@ -473,8 +471,8 @@ async def _rebuild(fraud: FraudWatch, store: SqliteStore, data_dir: Path) -> Non
     ]
 
     def count() -> int:
-        with Snapshot(data_dir) as journal:
-            return fraud.rebuild(journal.by_invite(since, calls_max=REBUILT_CALLS_MAX), lifts)
+        with store.by_invite(since, REBUILT_CALLS_MAX) as calls:
+            return fraud.rebuild(calls, lifts)
 
     try:
         found = await asyncio.to_thread(count)

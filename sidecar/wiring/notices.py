@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 from sidecar.adapters.logs import LineWriter, LogError
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.sockets.pages import Page, Pages
-from sidecar.adapters.sqlite import Salvage, SqliteStore
+from sidecar.ports import NodeStore, Salvage
 from sidecar.runtime.health import Health, Liveness, Readiness
 
 log = structlog.get_logger("sidecar")
@@ -41,7 +41,7 @@ def accounts_suspended(names: set[str]) -> None:
     )
 
 
-def journal_opened(metrics: Metrics, store: SqliteStore) -> None:
+def journal_opened(metrics: Metrics, store: NodeStore) -> None:
     """What the start has found of the journal, and done to it."""
     if store.salvage is not None:
         _journal_salvaged(store.salvage)

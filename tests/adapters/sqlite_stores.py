@@ -13,11 +13,12 @@ from uuid import UUID
 import apsw
 
 from sidecar.adapters.clock import SystemClock
-from sidecar.adapters.sqlite import Seen, SqliteStore
+from sidecar.adapters.sqlite import SqliteStore
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.keys import KEY_FILE_NAME
 from sidecar.core.commands import StoreCommand
 from sidecar.core.events import CallEvent
+from sidecar.ports import Seen
 from tests.adapters.store_calls import BOOT_ID
 
 WAIT_S = 20.0

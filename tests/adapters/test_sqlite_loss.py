@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.adapters.sqlite import Seen, StoreError
+from sidecar.adapters.sqlite import StoreError
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.told import TOLD_NAME, read_told
+from sidecar.ports import Seen
 from tests.adapters.sqlite_stores import Watched, opened
 from tests.adapters.store_calls import admission, admitted, answered, ended, ending, whole_call
 

@@ -20,17 +20,13 @@ and numbers that are to be forgotten (`erasing`). `replay` reads published recor
 """
 
 from sidecar.adapters.sqlite.check import ledger_check
-from sidecar.adapters.sqlite.loss import Seen
 from sidecar.adapters.sqlite.revisions import account_currencies, newest_records
-from sidecar.adapters.sqlite.salvage import Salvage
 from sidecar.adapters.sqlite.store import SqliteStore
 from sidecar.adapters.sqlite.stored import stored_entries
 from sidecar.adapters.sqlite.users import known_user
 from sidecar.adapters.store.store import StoreError
 
 __all__ = [
-    "Salvage",
-    "Seen",
     "SqliteStore",
     "StoreError",
     "account_currencies",

@@ -10,10 +10,8 @@ another message id.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import apsw
-import msgspec
 
 from sidecar.adapters.sqlite.chain import heads_at
 from sidecar.adapters.sqlite.file import renew_epoch
@@ -21,28 +19,12 @@ from sidecar.adapters.sqlite.sealing import last_cut
 from sidecar.adapters.sqlite.told import TOLD_NAME, Told
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.chain import Link
+from sidecar.ports import Loss, Seen
 
 _LEAVE_ALL_BEHIND = (
     "INSERT OR IGNORE INTO outbox_behind (seq, queued_wall_ns) SELECT seq, written_wall_ns FROM cdrs"
     " WHERE seq > (SELECT acknowledged_seq FROM store)"
 )
-
-
-class Seen(NamedTuple):
-    """What the broker has of this node: the epoch that was published from last, and the last number, where it
-    still has that."""
-
-    epoch: str
-    head_seq: int | None = None
-
-
-class Loss(msgspec.Struct, frozen=True, kw_only=True):
-    """For the log and the audit table."""
-
-    cause: str
-    commits_lost: int
-    numbers_lost: int  # sequence numbers that were given out and have no record now
-    calls_maybe_told: int  # open calls whose record may have been published
 
 
 def refuse_missing(file: Path, told: Told | None) -> None:

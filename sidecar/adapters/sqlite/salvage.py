@@ -32,6 +32,7 @@ from sidecar.adapters.store.packing import unpacked
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.chain import ChainKey
 from sidecar.core.found_by import keys_of
+from sidecar.ports import Salvage
 from sidecar.wire.cdr_codec import CdrError, decode
 
 PROBES_MAX = 200_000  # seeks behind a place that cannot be read
@@ -63,23 +64,6 @@ _TABLES = (
 )
 
 Row = tuple[object, ...]
-
-
-class Salvage(msgspec.Struct, kw_only=True):
-    """For the log and the operator: where the damaged file is, what was saved, and what does not add up."""
-
-    aside: Path
-    cause: str
-    report: Path = Path()  # all of this as JSON
-    saved: dict[str, int] = {}
-    dropped: dict[str, int] = {}  # rows that could be reached and were not what was written
-    lost_seqs: int = 0
-    unreadable: list[str] = []  # tables with a place that could not be reached
-    not_as_written: list[str] = []  # the first entry of the damaged file that does not fit its chain
-    mended: list[str] = []
-    may_lack_accounts: bool = False  # what is not here may have been there, with a balance
-    suspended: list[str] = []  # accounts of whose balance a person has to decide: `sidecar journal open`
-    wrong: list[str] = []
 
 
 def salvaged(

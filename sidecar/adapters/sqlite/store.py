@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -25,15 +27,13 @@ from sidecar.adapters.sqlite.file import (
 )
 from sidecar.adapters.sqlite.keys import KEY_FILE_NAME, add_key, read_keys
 from sidecar.adapters.sqlite.loss import (
-    Loss,
-    Seen,
     begin_after_loss,
     contradicted,
     missing,
     refuse_missing,
     told_or_seen,
 )
-from sidecar.adapters.sqlite.migrations import Migrated, open_migrated
+from sidecar.adapters.sqlite.migrations import open_migrated
 from sidecar.adapters.sqlite.outbox import SqliteOutbox
 from sidecar.adapters.sqlite.page_one import KEPT_NAME, keep_schema
 from sidecar.adapters.sqlite.place import Place
@@ -42,7 +42,8 @@ from sidecar.adapters.sqlite.refusals import found_refusals
 from sidecar.adapters.sqlite.replay import SqliteReplays
 from sidecar.adapters.sqlite.retention import SqliteRetention
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
-from sidecar.adapters.sqlite.salvage import Salvage, finish_salvage, salvaged
+from sidecar.adapters.sqlite.salvage import finish_salvage, salvaged
+from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.sqlite.stored import SqliteStoredEntries
 from sidecar.adapters.sqlite.suspense import SqliteSuspense
 from sidecar.adapters.sqlite.told import TOLD_NAME, ToldFile, read_told
@@ -67,7 +68,7 @@ from sidecar.core.audit import NODE, Change
 from sidecar.core.call import Stamp
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey
-from sidecar.ports import Clock
+from sidecar.ports import Clock, Loss, Migrated, Salvage, Seen
 from sidecar.wire.entries import EntryError, decode_call
 
 
@@ -256,6 +257,11 @@ class SqliteStore(BaseStore):
         """Why what a broker has seen is not of this journal: it is to be opened again with that. Empty: it
         is."""
         return await self._reader.ask(lambda connection: contradicted(connection, seen))
+
+    @contextmanager
+    def by_invite(self, since: datetime, calls_max: int) -> Iterator[Iterator[Cdr]]:
+        with Snapshot(self._data_dir.path) as journal:
+            yield journal.by_invite(since, calls_max=calls_max)
 
     async def ledger_check(self) -> Sequence[str]:
         """See `check.ledger_check`: empty where everything adds up."""

@@ -29,13 +29,13 @@ from importlib import resources
 from pathlib import Path
 
 import apsw
-import msgspec
 import structlog
 
 from sidecar.adapters.sqlite.file import DamagedFileError, connect, synced, verify
 from sidecar.adapters.sqlite.page_one import is_damaged, kept_schema
 from sidecar.adapters.sqlite.wal import hidden
 from sidecar.adapters.store.store import StoreError
+from sidecar.ports import Migrated
 
 STEPS = sorted(one.name for one in resources.files(__name__).iterdir() if one.name.endswith(".sql"))
 SCHEMA_VERSION = len(STEPS)
@@ -47,15 +47,6 @@ LOST_BY_GOING_BACK = (
 log = structlog.get_logger("sidecar.journal")
 
 _LAST_BOOT = "SELECT boot, boot_id FROM boots ORDER BY boot DESC LIMIT 1"
-
-
-class Migrated(msgspec.Struct, frozen=True, kw_only=True):
-    """For the log and the operator: what a start has changed in the file."""
-
-    schema_before: int
-    schema_after: int = SCHEMA_VERSION
-    kept: Path  # the file as it was before
-    going_back: str = LOST_BY_GOING_BACK
 
 
 def open_migrated(file: Path, vfs: str | None = None) -> tuple[apsw.Connection, Migrated | None]:
@@ -124,7 +115,11 @@ def _migrate(connection: apsw.Connection, file: Path, vfs: str | None) -> Migrat
     if 0 < version < SCHEMA_VERSION:
         kept = _kept(connection, file, version, vfs)
     run_steps(connection)
-    return None if kept is None else Migrated(schema_before=version, kept=kept)
+    if kept is None:
+        return None
+    return Migrated(
+        schema_before=version, schema_after=SCHEMA_VERSION, kept=kept, going_back=LOST_BY_GOING_BACK
+    )
 
 
 # --- the copy -----------------------------------------------------------------------------------------------
