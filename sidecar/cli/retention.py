@@ -243,10 +243,29 @@ def _prepared(
         begin, cut = journal.cuts(_us(until))
         if cut == begin:
             return None
+        if fault := _not_summed(settings):
+            return f"the sums that the page shows cannot be made, nothing was removed: {fault}"
         found = _written(journal, begin, cut, until, out, wanted)
     if isinstance(found, str):
         return f"{out}: not as it was written, nothing was removed: {found}"
     return cut, found
+
+
+def _not_summed(settings: Settings) -> str:
+    """Sums what the page, which may not run, has not summed of the records that go: afterwards nobody can.
+    Nothing is summed where there never was a page. Why it failed, or nothing."""
+    import apsw
+
+    from sidecar.adapters.sqlite.kept_sums import FILE_NAME, KeptSums
+
+    data_dir = settings.node.data_dir
+    if settings.web.listen is None and not (data_dir / FILE_NAME).exists():
+        return ""
+    try:
+        KeptSums(data_dir, settings.node.time_zone).catch_up()
+    except apsw.Error as error:
+        return f"{data_dir / FILE_NAME}: {error}"
+    return ""
 
 
 def _wrong(settings: Settings) -> str:

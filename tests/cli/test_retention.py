@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.adapters.sqlite.kept_sums import FILE_NAME, KeptSums
 from sidecar.cli.retention import months_ago
 from tests.adapters.sqlite_stores import asked
+from tests.adapters.test_kept_sums import of_file, of_journal
 from tests.adapters.test_sqlite_retention import NUMBER, HandClock, acknowledge_all, fill, opened
 from tests.cli.test_commands import Done, sidecar
 
@@ -73,6 +75,31 @@ async def test_old_months_are_archived_proved_and_removed(data: Path, form: str)
     assert again.exit_code == 0
     assert "nothing" in again.out
     assert not (data.parent / "second").exists()
+
+
+async def test_what_the_page_has_not_summed_is_summed_before_it_goes(data: Path) -> None:
+    """The page was on, and is not."""
+    sums = KeptSums(data, "UTC")
+    sums.advance(7)
+    whole = of_journal(data)
+    done = await says(data, *archive(data, "out", "1"))
+    assert done.exit_code == 0, done.err
+    assert sums.behind() == 0
+    assert of_file(sums, 7) == whole != of_journal(data)
+
+
+async def test_nothing_goes_that_the_page_could_not_sum(data: Path) -> None:
+    before = count(data)
+    (data / FILE_NAME).mkdir()
+    done = await says(data, *archive(data, "out", "1"))
+    assert done.exit_code == 1
+    assert "sums that the page shows" in done.err
+    assert count(data) == before
+
+
+async def test_where_there_is_no_page_nothing_is_summed(data: Path) -> None:
+    assert (await says(data, *archive(data, "out", "1"))).exit_code == 0
+    assert not (data / FILE_NAME).exists()
 
 
 async def test_a_journal_that_does_not_hold_loses_nothing(data: Path) -> None:

@@ -3,7 +3,8 @@ journal alone. It is read forward by the page's own process, so a call pays noth
 the file gets it made anew, of the records that are still there.
 
 Exact over revisions (a record that is superseded is taken out as it was), and over retention: what was summed
-stays when its records are archived. In a new epoch of the journal (restored, salvaged) the records are other
+stays when its records are archived, and whoever archives sums first what is not summed yet (`catch_up`: the
+page may not run). In a new epoch of the journal (restored, salvaged) the records are other
 ones: all is summed anew but the days that lie before what was archived.
 
 It is as large as there is variety: some 120 bytes for each day and ten days (kept two years) and month (ten
@@ -70,10 +71,19 @@ class KeptSums:
         self._zone = ZoneInfo(zone)
         self._forgot_on = date.min
 
-    def advance(self, rows_max: int = ROWS_PER_STEP) -> int:
+    def catch_up(self) -> None:
+        """Add all that the journal has more, on disk when this returns: then its records may go."""
+        while self.advance(durably=True) >= ROWS_PER_STEP:
+            pass
+
+    def advance(self, rows_max: int = ROWS_PER_STEP, *, durably: bool = False) -> int:
         """Add what the journal has more, at most so many of each of its tables; how many records were read.
         StoreError where the journal cannot be read, apsw.Error where the sums cannot be written."""
-        with self._opened() as connection, Snapshot(self._data_dir) as journal, _changing(connection):
+        with (
+            self._opened() as connection,
+            Snapshot(self._data_dir) as journal,
+            _changing(connection, durably),
+        ):
             epoch, archived = journal.head().epoch, journal.archived_until()
             seq, entry, kept_before = self._mark(connection, epoch, archived)
             sums: dict[SumKey, Sums] = {}
@@ -222,8 +232,11 @@ class KeptSums:
 
 
 @contextmanager
-def _changing(connection: apsw.Connection) -> Iterator[None]:
-    """All of it or nothing; nobody else writes meanwhile."""
+def _changing(connection: apsw.Connection, durably: bool = False) -> Iterator[None]:
+    """All of it or nothing; nobody else writes meanwhile. `durably`: synced, and with it what others wrote
+    before, which is in the same WAL."""
+    if durably:
+        connection.execute("PRAGMA synchronous = FULL")
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
