@@ -9,10 +9,10 @@ from msgspec.structs import asdict, replace
 
 from sidecar.adapters.sqlite import StoreError
 from sidecar.adapters.sqlite.at_rest import read_alone, reading
-from sidecar.adapters.sqlite.audit import SqliteAudit
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.store.accounts import StoredAccounts
+from sidecar.adapters.store.audit import StoredAudit
 from sidecar.config import Inputs, Loaded, load
 from sidecar.config.problems import Problem, Where
 from sidecar.core.account_books import different
@@ -65,7 +65,7 @@ async def given_at_rest(given: Inputs) -> Given:
         with reading(data_dir / FILE_NAME) as reader:
             accounts = StoredAccounts(reader, read_alone)
             policy = _with_accounts(policy, await accounts.stored(), await accounts.addresses())
-            policy = policy.with_blocks(await blocks_of(SqliteAudit(reader, read_alone)))
+            policy = policy.with_blocks(await blocks_of(StoredAudit(reader, read_alone)))
     decks = Decks(data_dir / "decks")
     for name, one in decks.active(datetime.now(UTC)).items():
         deck = decks.load(one.revision)

@@ -1,100 +1,17 @@
-"""What people changed is in the audit table if, and only if, the change is in the file."""
+"""The audit table on a file whose disk fails, or that was damaged."""
 
 from __future__ import annotations
 
-import json
-from collections import deque
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-import apsw
 import pytest
-from msgspec.structs import replace
 
-from sidecar.adapters.sqlite.audit import ENTRIES_MAX
-from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import FILE_NAME
-from sidecar.core.audit import Change, Operator, told
-from sidecar.core.commands import Audit
-from sidecar.core.terms import Money
-from sidecar.ports import AccountError, AuditFilter, UnavailableError
+from sidecar.ports import UnavailableError
 from tests.adapters.sqlite_faulty_disk import FULL, faulty_disk
-from tests.adapters.sqlite_stores import Watched, asked, opened
-from tests.adapters.store_calls import WALL_NS, admission, admitted, ended, ending, terms_of
-
-ANN = Operator("ann", 1000)
-
-
-def change(subject: str = "acme", action: str = "account.create", by: Operator = ANN, **more: Any) -> Change:
-    return Change(operator=by, action=action, subject=subject, **more)
-
-
-async def changes(watched: Watched) -> list[Change]:
-    return [entry.change for entry in await watched.store.audit.list()]
-
-
-async def test_an_account_that_is_made_is_noted_once(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
-        accounts = watched.store.accounts
-        made = change(after='{"currency":"EUR"}', text="new customer")
-        await accounts.create(terms_of("acme"), made)
-        await accounts.create(terms_of("acme"), made)
-        with pytest.raises(AccountError):
-            await accounts.create(terms_of("acme", "USD"), made)
-        await accounts.create(terms_of("silent"))
-        [entry] = await watched.store.audit.list()
-        # What it was made with is noted by the store, whatever whoever asked had to say of it.
-        assert (entry.entry, entry.change) == (1, replace(made, after='{"currency":"EUR","kind":"prepaid"}'))
-        assert entry.at_wall_ns > WALL_NS - 10**18
-    assert asked(tmp_path, "SELECT boot, boot_id FROM audit JOIN boots USING (boot)") == [(1, "6f1c2a")]
-
-
-async def test_a_top_up_is_noted_once_with_the_balance_before_and_after_it(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
-        accounts = watched.store.accounts
-        await accounts.create(terms_of("acme"))
-        by = change(action="account.topup")
-        await accounts.top_up("acme", Money(Decimal("12.50"), "EUR"), "invoice 1", by)
-        await accounts.top_up("acme", Money(Decimal("0.10"), "EUR"), "invoice 2", by)
-        await accounts.top_up("acme", Money(Decimal("0.10"), "EUR"), "invoice 2", by)
-        await accounts.top_up("acme", Money(Decimal(1), "EUR"), "invoice 3")
-        for name, currency in (("nobody", "EUR"), ("acme", "USD")):
-            with pytest.raises(AccountError):
-                await accounts.top_up(name, Money(Decimal(1), currency), "invoice 4", by)
-        first, second = await changes(watched)
-        assert (first.operator, first.action, first.subject) == (ANN, "account.topup", "acme")
-        assert [
-            json.loads(text or "") for text in (first.before, first.after, second.before, second.after)
-        ] == [
-            {"balance": "0", "currency": "EUR"},
-            {"balance": "12.50", "currency": "EUR", "reference": "invoice 1"},
-            {"balance": "12.50", "currency": "EUR"},
-            {"balance": "12.60", "currency": "EUR", "reference": "invoice 2"},
-        ]
-
-
-async def test_a_change_in_a_step_is_noted_with_it_and_dropped_with_it(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
-        call = admitted(1)
-        end = (*ending(ended(call)), Audit(change=change(str(call.call_id), "call.release")))
-        watched.submit(admission(call), end, end)
-        watched.submit((*admission(admitted(2, prepaid=True)), Audit(change=change("refused"))))
-        await watched.written()
-        assert [one.action for one in await changes(watched)] == ["call.release"]
-        await watched.proved()
-
-
-async def test_what_a_job_changed_and_its_entry_are_there_together_or_not_at_all(tmp_path: Path) -> None:
-    def broken(batch: Batch) -> None:
-        batch.audit(change("broken"))
-        raise ValueError("a defect")
-
-    async with opened(tmp_path) as watched:
-        with pytest.raises(ValueError, match="a defect"):
-            await watched.store._write(broken)
-        await watched.store.audit.write(change("sound"))
-        assert [one.subject for one in await changes(watched)] == ["sound"]
+from tests.adapters.sqlite_stores import asked, opened
+from tests.adapters.store_calls import admission, admitted, terms_of
+from tests.adapters.test_store_audit import change, changes
 
 
 async def test_while_the_disk_fails_nothing_is_noted_and_the_caller_is_told(tmp_path: Path) -> None:
@@ -108,55 +25,6 @@ async def test_while_the_disk_fails_nothing_is_noted_and_the_caller_is_told(tmp_
             disk.repair()
             await watched.until(lambda: watched.failing == [True, False])
             assert await changes(watched) == []
-
-
-async def test_entries_are_listed_and_looked_for(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
-        bob, root = Operator("bob", 1001), Operator("ann", 0)
-        for number, by in enumerate((ANN, bob, root, ANN, bob), 1):
-            await watched.store.audit.write(change(f"s{number % 2}", f"a{number % 3}", by, text=str(number)))
-
-        async def found(after: int | None = None, limit: int = 100, **wanted: Any) -> str:
-            entries = await watched.store.audit.list(after, limit, AuditFilter(**wanted))
-            assert [str(one.entry) for one in entries] == [one.change.text for one in entries]
-            return "".join(one.change.text for one in entries)
-
-        assert await found() == "12345"
-        assert await found(limit=2) == "45"
-        assert await found(0, 2) == "12"
-        assert await found(2) == "345"
-        assert await found(5) == ""
-        assert await found(operator="ann") == "134"
-        assert await found(uid=0) == "3"
-        assert await found(uid=1000, operator="ann") == "14"
-        assert await found(action="a2") == "25"
-        assert await found(subject="s0") == "24"
-        assert await found(1, 1, subject="s1") == "3"
-        assert await found(limit=0) == "5"
-
-
-async def test_one_answer_holds_so_many_entries_at_the_most(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
-        await watched.store._write(lambda batch: deque(map(batch.audit, [change()] * (ENTRIES_MAX + 1))))
-        assert len(await watched.store.audit.list(0, 10**6)) == ENTRIES_MAX == 1_000
-
-
-async def test_nobody_is_a_caller_too_and_odd_text_is_stored_escaped(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
-        odd = change("\ud800", "a", Operator("\udfff"), before=told({"x": "1.50"}), text="\x00'\"")
-        await watched.store.audit.write(odd)
-        [found] = await changes(watched)
-        assert found == change("\\ud800", "a", Operator("\\udfff"), before='{"x":"1.50"}', text="\x00'\"")
-
-
-async def test_entries_are_never_changed(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
-        await watched.store.audit.write(change())
-    connection = apsw.Connection(str(tmp_path / FILE_NAME))
-    for sql in ("UPDATE audit SET text = 'x'", "DELETE FROM audit"):
-        with pytest.raises(apsw.ConstraintError, match="the audit table is never changed"):
-            connection.execute(sql)
-    connection.close()
 
 
 async def test_a_salvaged_file_keeps_its_entries(tmp_path: Path) -> None:

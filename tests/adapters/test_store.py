@@ -598,3 +598,16 @@ async def test_a_charge_in_another_currency_leaves_the_balance_of_the_first(stor
             euros("-0.07259000"),
             Money(Decimal(-1), "USD"),
         )
+
+
+async def test_a_record_whose_number_has_a_byte_that_a_table_refuses_is_written(stores: Stores) -> None:
+    async with stores.opened() as watched:
+        cdr = cdr_of(ended(answered(admitted(1))), POLICY)
+        odd = replace(cdr, caller=replace(cdr.caller, received="+49\x0030"))
+        watched.submit((Publish(cdr=odd),))
+        await watched.written()
+        assert watched.defects == []
+        (found,) = await watched.store.records.show(str(call_id(1)))
+        assert found.caller.received == "+49\x0030"
+        said = await watched.store.ledger_check()
+        assert not [text for text in said if "found by" in text]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
-from sidecar.adapters.postgresql.server import Reader, Server
+from sidecar.adapters.postgresql.server import Reader, Server, as_text
 from sidecar.adapters.store.batch import SEARCHED, searched
 from sidecar.adapters.store.bodies import DamagedError, sound
 from sidecar.core import books_check
@@ -103,6 +103,7 @@ def _owed(server: Server, damaged: list[str]) -> Iterator[Owed]:
             damaged.append(str(error))
             continue
         opened, numbers = searched(cdr, boot)
-        if [*opened, *numbers] != found or found_by != keys_of(cdr):
+        said = [as_text(one) if isinstance(one, str) else one for one in (*opened, *numbers)]
+        if said != found or found_by != keys_of(cdr):
             damaged.append(f"{name}: is found by what it does not say")
         yield Owed(cdr.call_id.bytes, cdr.revision, cdr.account, None if cdr.void else sell_total(cdr))

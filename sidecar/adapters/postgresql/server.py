@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import RawCursor
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.string import StrDumperUnknown
 
 from sidecar.adapters.store.store import StoreError
 
@@ -33,6 +34,17 @@ CONFLICTS: tuple[type[Exception], ...] = (
 
 _T = TypeVar("_T")
 Rows = list[tuple[Any, ...]]
+
+
+class _Text(StrDumperUnknown):
+    """What the network or JSON may say and no text of PostgreSQL can hold."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(as_text(obj))
+
+
+def as_text(text: str) -> str:
+    return text.replace("\x00", "\\x00")
 
 
 class Server:
@@ -54,6 +66,7 @@ class Server:
             tcp_user_timeout=5_000,
         )
         self._connection.prepare_threshold = 0
+        self._connection.adapters.register_dumper(str, _Text)
         # What is committed is on disk when we hear of it, whatever the server's default.
         self.run("SET synchronous_commit = on")
         self.run(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS_MAX}")

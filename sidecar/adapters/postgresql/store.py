@@ -16,6 +16,7 @@ from sidecar.adapters.postgresql.records import PostgresqlRecords, ledger_check
 from sidecar.adapters.postgresql.server import Reader, Server, name_of
 from sidecar.adapters.postgresql.writer import Writer
 from sidecar.adapters.store.accounts import StoredAccounts
+from sidecar.adapters.store.audit import StoredAudit
 from sidecar.adapters.store.bodies import DamagedError, sound
 from sidecar.adapters.store.pacing import COMPANY_MS_MAX
 from sidecar.adapters.store.store import (
@@ -55,6 +56,7 @@ class PostgresqlStore(BaseStore):
         self._reader = Reader(conninfo, _application(own.node, "reads"))
         self.outbox = PostgresqlOutbox(self._reader, self._write, own.epoch)
         self.accounts = StoredAccounts(self._reader, self._write)
+        self.audit = StoredAudit(self._reader, self._write)
         self.records = PostgresqlRecords(self._reader, own.epoch)
         self._writer = Writer(
             server,

@@ -12,7 +12,6 @@ from uuid import UUID
 
 import apsw
 
-from sidecar.adapters.sqlite.audit import SqliteAudit
 from sidecar.adapters.sqlite.chain import begin_chain
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.checking import CHECK_PAUSE_S, Rounds, checked_at_start
@@ -50,6 +49,7 @@ from sidecar.adapters.sqlite.told import TOLD_NAME, ToldFile, read_told
 from sidecar.adapters.sqlite.users import SqliteUsers
 from sidecar.adapters.sqlite.writer import Writer
 from sidecar.adapters.store.accounts import StoredAccounts
+from sidecar.adapters.store.audit import StoredAudit
 from sidecar.adapters.store.bodies import DamagedError, sound
 from sidecar.adapters.store.known import Boot, open_call_of
 from sidecar.adapters.store.pacing import COMPANY_MS_MAX
@@ -106,7 +106,7 @@ class SqliteStore(BaseStore):
         self.tightened: Mapping[str, int] = {}  # what was not for this user alone, with its mode
         self.outbox = SqliteOutbox(self._reader, self._write, boot)
         self.accounts = StoredAccounts(self._reader, self._write)
-        self.audit = SqliteAudit(self._reader, self._write)
+        self.audit = StoredAudit(self._reader, self._write)
         self.stored = SqliteStoredEntries(self._reader, self._write)
         self.users = SqliteUsers(self._reader, self._write)
         self.records = SqliteRecords(self._reader)

@@ -1,11 +1,10 @@
-"""The AuditTrail port, and the rows of a transaction that it reads."""
+"""The AuditTrail port."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sidecar.adapters.sqlite.reader import Reader
-from sidecar.adapters.store.reading import Write
+from sidecar.adapters.store.reading import Reader, Write
 from sidecar.core.audit import Change, Operator
 from sidecar.ports import AuditEntry, AuditFilter
 
@@ -13,7 +12,7 @@ ENTRIES_MAX = 1_000
 _COLUMNS = "entry, at_wall_ns, operator, uid, action, subject, before, after, text"
 
 
-class SqliteAudit:
+class StoredAudit:
     def __init__(self, reader: Reader, write: Write) -> None:
         self._reader = reader
         self._write = write
