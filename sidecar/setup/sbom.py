@@ -34,6 +34,8 @@ PRODUCT = canonicalize_name("sip-billing-sidecar")
 PJSUA2 = canonicalize_name("pjsua2")
 LICENCE = "GPL-3.0-or-later"
 
+Locked = dict[tuple[str, str], list[str]]  # hashes by name and version
+
 
 def main(lib: Path, out: Path, deb: Path | None) -> None:
     (site,) = lib.glob("lib/python3*/site-packages")
@@ -48,7 +50,8 @@ def main(lib: Path, out: Path, deb: Path | None) -> None:
     )
     bom = Bom()
     bom.metadata.component = product
-    python = {name: _python(name, one) for name, one in found.items() if name != PRODUCT}
+    locked = _locked()
+    python = {name: _python(name, one, locked) for name, one in found.items() if name != PRODUCT}
     beside = [_pjproject(found[PJSUA2]), *_page(), *_compiled(lib), *(_debian(deb) if deb else ())]
     for component in (*python.values(), *beside):
         bom.components.add(component)
@@ -67,7 +70,7 @@ def _needs(one: Distribution) -> set[NormalizedName]:
     return {canonicalize_name(Requirement(line).name) for line in one.requires or ()}
 
 
-def _python(name: str, one: Distribution) -> Component:
+def _python(name: str, one: Distribution, locked: Locked) -> Component:
     fields = [one.metadata[key] for key in ("License-Expression", "License") if key in one.metadata]
     licence = fields[0] if fields else ""
     known = (line for line in one.metadata.get_all("Classifier", ()) if line.startswith("License ::"))
@@ -81,24 +84,25 @@ def _python(name: str, one: Distribution) -> Component:
         bom_ref=f"python:{name}",
         purl=url,
         licenses=[LicenseFactory().make_from_string(licence)] if licence else (),
-        external_references=_of_the_lock(name, one.version),
+        external_references=_of_the_lock(name, one.version, locked),
     )
 
 
-def _of_the_lock(name: str, version: str) -> Sequence[ExternalReference]:
-    """pip takes a file of these hashes alone; which one depends on machine and Python."""
+def _locked() -> Locked:
     lock = (SETUP / "requirements.lock").read_text(encoding="utf-8")
-    block = re.search(
-        rf"^{re.escape(name)}(\[.*\])?=={re.escape(version)} .*\n((?:    .*\n)*)", lock, re.MULTILINE
-    )
-    if block is None:
+    blocks = re.finditer(r"^([a-z0-9-]+)(?:\[.*\])?==(\S+) .*\n(?:    .*\n)*", lock, re.MULTILINE)
+    return {(one[1], one[2]): re.findall(r"--hash=sha256:([0-9a-f]{64})", one[0]) for one in blocks}
+
+
+def _of_the_lock(name: str, version: str, locked: Locked) -> Sequence[ExternalReference]:
+    """pip takes a file of these hashes alone; which one depends on machine and Python."""
+    if (name, version) not in locked:
         return ()
-    hashes = re.findall(r"--hash=sha256:([0-9a-f]{64})", block[0])
     return [
         ExternalReference(
             type=ExternalReferenceType.DISTRIBUTION,
             url=XsUri(f"https://pypi.org/project/{name}/{version}/"),
-            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=one) for one in hashes],
+            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=one) for one in locked[name, version]],
         )
     ]
 
