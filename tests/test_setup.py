@@ -154,13 +154,13 @@ def test_a_source_of_unknown_hash_is_built_where_that_is_asked_for(tmp_path: Pat
     assert "Building pjproject 2.99" in done.stderr
 
 
-def stand_in(cache: Path, more: str = "") -> tuple[Path, Path]:
+def stand_in(cache: Path, **more: str) -> tuple[Path, Path]:
     """Our own build, as far as build.sh looks at it, in another cache; and the source that it is of."""
     own = Path((Path(sys.prefix) / ".made-pjsua2").read_text().strip())
     prefix = cache / "sidecar/pjproject" / own.name
     prefix.mkdir(parents=True)
-    (prefix / "BUILD").write_text((own / "BUILD").read_text() + more)
     written = dict(line.split("=", 1) for line in (own / "BUILD").read_text().splitlines())
+    (prefix / "BUILD").write_text("".join(f"{key}={value}\n" for key, value in {**written, **more}.items()))
     given = os.environ.get("PJPROJECT_TARBALL")
     for source in [Path(given)] if given else (own.parent / "source").iterdir():
         if hashlib.sha256(source.read_bytes()).hexdigest() == written["tarball_sha256"]:
@@ -187,7 +187,7 @@ def looked_up(program: Path, cache: Path, **environment: str) -> tuple[str, str]
 
 
 def test_an_old_build_is_told_with_its_age_and_its_compiler(tmp_path: Path) -> None:
-    prefix, source = stand_in(tmp_path, "compiler=cc 99\n")
+    prefix, source = stand_in(tmp_path, compiler="cc 99")
     os.utime(prefix / "BUILD", (0, 0))
     found, said = looked_up(PJPROJECT / "build.sh", tmp_path, PJPROJECT_TARBALL=str(source))
     assert found == str(prefix)
