@@ -15,8 +15,8 @@ import msgspec
 from sidecar.core.amounts import EXACT
 from sidecar.core.cdr import Cdr
 from sidecar.core.records import is_charged
-from sidecar.core.terms import ChargeSide, Disposition, RatingStatus
-from sidecar.core.totals import destination_of
+from sidecar.core.terms import ChargeSide, Disposition
+from sidecar.core.totals import Counts, destination_of
 
 _NOTHING = Decimal(0)
 Money = dict[str, Decimal]  # by currency
@@ -39,30 +39,18 @@ class Part(StrEnum):
     KEPT_FREE = "kept_free"
 
 
-class Sums(msgspec.Struct, kw_only=True, array_like=True):
-    """Over records of one part. `calls` counts each refusal of a record that stands for many. Milliseconds
-    of talk, whole seconds billed; `sold` and `bought` are net, `owed` has the tax."""
+class Sums(Counts, kw_only=True, array_like=True):
+    """Over records of one part. `sold` and `bought` are net, `owed` has the tax."""
 
-    records: int = 0
-    calls: int = 0
-    answered: int = 0
-    unrated: int = 0
-    talk_ms: int = 0
-    billed_s: int = 0
     overruns: int = 0
     overrun_ms: int = 0
-    sold: Money = {}
-    owed: Money = {}
-    bought: Money = {}
-    margin: Money = {}
+    sold: Money = msgspec.field(default_factory=dict)
+    owed: Money = msgspec.field(default_factory=dict)
+    bought: Money = msgspec.field(default_factory=dict)
+    margin: Money = msgspec.field(default_factory=dict)
 
     def add(self, other: Sums, sign: int = 1) -> None:
-        self.records += sign * other.records
-        self.calls += sign * other.calls
-        self.answered += sign * other.answered
-        self.unrated += sign * other.unrated
-        self.talk_ms += sign * other.talk_ms
-        self.billed_s += sign * other.billed_s
+        self.count_all(other, sign)
         self.overruns += sign * other.overruns
         self.overrun_ms += sign * other.overrun_ms
         for mine, theirs in (
@@ -103,18 +91,10 @@ def part_of(cdr: Cdr) -> Part:
 
 
 def sums_of(cdr: Cdr) -> Sums:
-    found = Sums(
-        records=1,
-        calls=cdr.refused_count or 1,
-        answered=int(cdr.disposition is Disposition.ANSWERED),
-        talk_ms=cdr.talk_ms,
-        billed_s=cdr.billed_s,
-        overruns=int(cdr.overrun_ms > 0),
-        overrun_ms=cdr.overrun_ms,
-    )
+    found = Sums(overruns=int(cdr.overrun_ms > 0), overrun_ms=cdr.overrun_ms)
+    found.count(cdr)
     for line in cdr.charges:
         is_sold = line.side is ChargeSide.SELL
-        found.unrated |= int(is_sold and line.rating_status is RatingStatus.NO_RATE)
         if line.currency is not None and line.total is not None:
             _add(found.sold if is_sold else found.bought, line.currency, line.net or _NOTHING)
             if is_sold:

@@ -8,17 +8,16 @@ flag leaves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 
 import msgspec
 
+from sidecar.core.amounts import EXACT
 from sidecar.core.cdr import Cdr, ChargeRecord
 from sidecar.core.records import is_charged
 from sidecar.core.terms import ChargeSide, Disposition, HangupOrigin, RatingStatus, ServerReason
 
-# Enough for a billion amounts of any scale that a record may hold; a digit lost would raise.
-_EXACT = Context(prec=400, traps=[Inexact, InvalidOperation])
 _NOTHING = Decimal(0)
 
 
@@ -30,55 +29,69 @@ class Amounts(msgspec.Struct, kw_only=True):
     total: Decimal = _NOTHING
 
     def add(self, line: ChargeRecord) -> None:
-        self.net = _EXACT.add(self.net, line.net or _NOTHING)
-        self.tax = _EXACT.add(self.tax, line.tax or _NOTHING)
-        self.total = _EXACT.add(self.total, line.total or _NOTHING)
+        self.net = EXACT.add(self.net, line.net or _NOTHING)
+        self.tax = EXACT.add(self.tax, line.tax or _NOTHING)
+        self.total = EXACT.add(self.total, line.total or _NOTHING)
 
     def merge(self, other: Amounts) -> None:
-        self.net = _EXACT.add(self.net, other.net)
-        self.tax = _EXACT.add(self.tax, other.tax)
-        self.total = _EXACT.add(self.total, other.total)
+        self.net = EXACT.add(self.net, other.net)
+        self.tax = EXACT.add(self.tax, other.tax)
+        self.total = EXACT.add(self.total, other.total)
 
 
-class Totals(msgspec.Struct, kw_only=True):
-    """Sums over records. `calls` counts each refusal of a record that stands for many; `unrated` are the
-    records whose sell side found no rate. Seconds: `talk_ms` and `billable_ms` are milliseconds, `hold_s` and
-    `billed_s` whole seconds. `sell` and `buy` are by currency; a line without an amount adds none."""
+class Counts(msgspec.Struct, kw_only=True):
+    """Of records. `calls` counts each refusal of a record that stands for many; `unrated` are the records
+    whose sell side found no rate. Milliseconds of talk, whole seconds billed."""
 
     records: int = 0
     calls: int = 0
     answered: int = 0
     unrated: int = 0
     talk_ms: int = 0
+    billed_s: int = 0
+
+    def count(self, cdr: Cdr) -> None:
+        self.records += 1
+        self.calls += cdr.refused_count or 1
+        self.answered += cdr.disposition is Disposition.ANSWERED
+        self.unrated += any(
+            line.side is ChargeSide.SELL and line.rating_status is RatingStatus.NO_RATE
+            for line in cdr.charges
+        )
+        self.talk_ms += cdr.talk_ms
+        self.billed_s += cdr.billed_s
+
+    def count_all(self, other: Counts, sign: int = 1) -> None:
+        self.records += sign * other.records
+        self.calls += sign * other.calls
+        self.answered += sign * other.answered
+        self.unrated += sign * other.unrated
+        self.talk_ms += sign * other.talk_ms
+        self.billed_s += sign * other.billed_s
+
+
+class Totals(Counts, kw_only=True):
+    """`billable_ms` are milliseconds, `hold_s` whole seconds. `sell` and `buy` are by currency; a line
+    without an amount adds none."""
+
     billable_ms: int = 0
     hold_s: int = 0
-    billed_s: int = 0
     sell: dict[str, Amounts] = {}
     buy: dict[str, Amounts] = {}
 
     def add(self, cdr: Cdr) -> None:
-        self.records += 1
-        self.calls += cdr.refused_count or 1
-        self.answered += cdr.disposition is Disposition.ANSWERED
-        self.talk_ms += cdr.talk_ms
+        self.count(cdr)
         self.billable_ms += cdr.billable_ms
         self.hold_s += cdr.hold_s
-        self.billed_s += cdr.billed_s
         for line in cdr.charges:
-            sold = line.side is ChargeSide.SELL
-            self.unrated += sold and line.rating_status is RatingStatus.NO_RATE
             if line.currency is not None and line.total is not None:
-                (self.sell if sold else self.buy).setdefault(line.currency, Amounts()).add(line)
+                side = self.sell if line.side is ChargeSide.SELL else self.buy
+                side.setdefault(line.currency, Amounts()).add(line)
 
     def merge(self, other: Totals) -> None:
-        self.records += other.records
-        self.calls += other.calls
-        self.answered += other.answered
-        self.unrated += other.unrated
-        self.talk_ms += other.talk_ms
+        self.count_all(other)
         self.billable_ms += other.billable_ms
         self.hold_s += other.hold_s
-        self.billed_s += other.billed_s
         for mine, theirs in ((self.sell, other.sell), (self.buy, other.buy)):
             for currency, amounts in theirs.items():
                 mine.setdefault(currency, Amounts()).merge(amounts)

@@ -130,7 +130,7 @@ def test_a_record_left_out_is_missed_though_the_digests_fit(tmp_path: Path) -> N
         assert any(one.startswith(text) for one in found.findings), found.findings
 
 
-@pytest.mark.parametrize("amount", ["0.000001", "NaN", "x", ""])
+@pytest.mark.parametrize("amount", ["0.000001", "NaN", "1E+99", "1E-99", "x", ""])
 def test_an_amount_that_was_changed_is_found_though_the_digests_fit(tmp_path: Path, amount: str) -> None:
     [first, *_] = records = traffic(9)
     total = next(line.total for line in first.charges if line.side == "sell")

@@ -7,7 +7,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from sidecar.adapters.exports.export import (
     Manifest,
 )
 from sidecar.adapters.exports.files import FileEntry
+from sidecar.core.amounts import EXACT
 from sidecar.core.terms import ChargeSide, Disposition, HangupOrigin, RatingStatus
 from sidecar.core.totals import Amounts, ControlTotals, Totals
 from sidecar.wire.cdr_codec import decode_json
@@ -48,7 +49,9 @@ _NEEDED = (
     "sell_rating_status",
     *(f"{side}_{name}" for side in ChargeSide for name in ("currency", "net", "tax", "total")),
 )
-_UNREADABLE = (ValueError, KeyError, TypeError, InvalidOperation, csv.Error, parquet.ParquetError)
+_UNREADABLE = (ValueError, KeyError, TypeError, ArithmeticError, csv.Error, parquet.ParquetError)
+
+_LARGEST, _LEAST = Decimal("1E+30"), Decimal("1E-50")
 
 Row = Mapping[str, Any]
 
@@ -194,9 +197,14 @@ def _amounts(row: Row, side: ChargeSide) -> dict[str, Amounts]:
     if not currency or total in (None, ""):
         return {}
     amounts = [Decimal(amount or 0) for amount in (net, tax, total)]
-    if not all(amount.is_finite() for amount in amounts):
+    if not all(map(_may_be_summed, amounts)):
         raise ValueError(f"{side} amounts {net}, {tax}, {total}")
     return {currency: Amounts(net=amounts[0], tax=amounts[1], total=amounts[2])}
+
+
+def _may_be_summed(amount: Decimal) -> bool:
+    """Whether EXACT adds up any number of such amounts; those of records have 10 digits, and 24 decimals."""
+    return amount.is_finite() and amount.copy_abs() < _LARGEST and EXACT.quantize(amount, _LEAST) == amount
 
 
 def _differences(what: str, told: object, found: object) -> Iterator[str]:

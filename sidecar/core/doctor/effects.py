@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from decimal import Context, Decimal, Inexact, InvalidOperation
+from decimal import Decimal
 
 from sidecar.core.admit import side_terms
+from sidecar.core.amounts import EXACT
 from sidecar.core.doctor.observe import Observed
 from sidecar.core.doctor.vocabulary import Effect
 from sidecar.core.policy import Policy
 from sidecar.core.rating import HOLD_S_MAX, RatingTerms, charge, hold_seconds
 from sidecar.core.tariff import Deck, Rate
 from sidecar.core.terms import ChargeSide
-
-_EXACT = Context(prec=200, traps=[Inexact, InvalidOperation])
 
 # The deck and the terms that a charge would be rated by now; None: it has no deck.
 Book = Callable[[Observed], tuple[Deck, RatingTerms] | None]
@@ -77,4 +76,4 @@ def _add(totals: dict[str, Decimal], rate: Rate | None, terms: RatingTerms, one:
         return
     hold_s = min(hold_seconds(max(one.billable_ms, 0), terms.hold_time_precision_ms), HOLD_S_MAX)
     cost = charge(rate, hold_s, terms, one.answered_at or one.at)
-    totals[rate.currency] = _EXACT.add(totals[rate.currency], cost.total)
+    totals[rate.currency] = EXACT.add(totals[rate.currency], cost.total)
