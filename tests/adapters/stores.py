@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
 
+from sidecar.adapters import postgresql, sqlite
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore
+from sidecar.core.stored import StoredEntry
+from sidecar.core.users import User
 from tests.adapters import sqlite_stores
 from tests.adapters.sqlite_stores import AnyWatched
 from tests.adapters.store_calls import BOOT_ID
@@ -29,6 +32,8 @@ class Stores(Protocol):
     ) -> AbstractAsyncContextManager[AnyWatched]:
         """The node's store, and what it told."""
 
+    def stored_entries(self) -> Sequence[StoredEntry]: ...
+    def known_user(self, name: str) -> User | None: ...
     def asked(self, sql: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
         """Rows, read by a connection of our own."""
 
@@ -47,6 +52,12 @@ class SqliteStores:
         self, *, boot_id: str = BOOT_ID, queue_steps_max: int = 1_000
     ) -> AbstractAsyncContextManager[AnyWatched]:
         return sqlite_stores.opened(self._data_dir, boot_id=boot_id, queue_steps_max=queue_steps_max)
+
+    def stored_entries(self) -> Sequence[StoredEntry]:
+        return sqlite.stored_entries(self._data_dir)
+
+    def known_user(self, name: str) -> User | None:
+        return sqlite.known_user(self._data_dir, name)
 
     def asked(self, sql: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
         return sqlite_stores.asked(self._data_dir, sql, *values)
@@ -88,6 +99,12 @@ class PostgresqlStores:
             yield AnyWatched(store)
         finally:
             await store.close()
+
+    def stored_entries(self) -> Sequence[StoredEntry]:
+        return postgresql.stored_entries(self.conninfo, "n1")
+
+    def known_user(self, name: str) -> User | None:
+        return postgresql.known_user(self.conninfo, "n1", name)
 
     def asked(self, sql: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.conninfo, autocommit=True) as connection:

@@ -16,10 +16,12 @@ import pytest
 from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
 
+from sidecar.adapters.postgresql import stored_entries
 from sidecar.adapters.store.store import StoreError
-from sidecar.core.audit import Change, Operator
+from sidecar.core.audit import RELOAD, Change, Operator
 from sidecar.core.commands import EntryKind
 from sidecar.core.events import Admitted
+from sidecar.core.users import Role, User
 from tests.adapters.store_calls import (
     admission,
     admitted,
@@ -34,6 +36,7 @@ from tests.adapters.store_calls import (
 )
 from tests.adapters.stores import PostgresqlStores
 from tests.adapters.test_store import euros, with_balance
+from tests.adapters.test_store_stored import entry as gateway
 from tests.rig.postgres import Postgres
 
 
@@ -380,3 +383,24 @@ async def test_a_node_writes_with_the_rights_of_a_node_and_can_change_no_ledger(
         assert connection.execute("SELECT count(*) FROM cdrs").fetchall() == [(1,)]
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("DELETE FROM open_calls")
+
+
+async def test_each_node_has_its_own_entries_and_settings_and_all_have_the_same_people(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    opened = postgresql_stores.opened
+    assert postgresql_stores.stored_entries() == ()  # nobody has made a table yet
+    change = Change(operator=Operator("ann", 0), action=RELOAD, subject="")
+    vera = User(name="vera", role=Role.VIEWER)
+    async with opened() as one, opened(node="n2", boot_id="second") as other:
+        await one.store.stored.keep([change], entries=[gateway("a")])
+        await other.store.stored.keep([], entries=[gateway("b"), gateway("a")])
+        await other.store.stored.keep([], entries=[gateway("b")])
+        await one.store.users.keep(vera, change)
+        assert [entry.name for entry in await one.store.stored.all()] == ["a"]
+        assert [entry.name for entry in await other.store.stored.all()] == ["b"]
+        revisions = [await each.store.stored.settings_revision() for each in (one, other)]
+        assert revisions == [3, 1]
+        assert await other.store.users.all() == (vera,)
+    with pytest.raises(StoreError, match="cannot be read"):
+        stored_entries(make_conninfo(postgresql_stores.conninfo, dbname="nowhere"), "n1")

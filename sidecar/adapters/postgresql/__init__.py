@@ -15,5 +15,7 @@ each transaction asks for that row first (`boots.fence`), so what another boot h
 """
 
 from sidecar.adapters.postgresql.store import PostgresqlStore
+from sidecar.adapters.postgresql.stored import stored_entries
+from sidecar.adapters.postgresql.users import known_user
 
-__all__ = ["PostgresqlStore"]
+__all__ = ["PostgresqlStore", "known_user", "stored_entries"]

@@ -14,12 +14,14 @@ from decimal import Decimal
 from uuid import UUID
 
 from sidecar.adapters.postgresql.server import Server, Table
+from sidecar.adapters.postgresql.stored import Stored
 from sidecar.adapters.postgresql.waiting import Waiting
 from sidecar.adapters.store.addresses import Addresses
 from sidecar.adapters.store.batch import SEARCHED, BaseBatch, held_columns
 from sidecar.adapters.store.bodies import crc_of
 from sidecar.adapters.store.known import Boot, Known
 from sidecar.adapters.store.ledger import MOVED, TERMS, BaseLedger, terms_of
+from sidecar.adapters.store.users import Users
 from sidecar.adapters.store.work import Job, Work
 from sidecar.core.account_books import Booked
 from sidecar.core.account_terms import AccountTerms
@@ -190,6 +192,8 @@ class Batch(BaseBatch):
         self.refusals = KeptRefusals(server, node)
         self.waiting = Waiting(server, epoch, boot.boot, wall_ns, acknowledged_seq, known.head_seq)
         self.addresses = Addresses(server, boot.boot, wall_ns)
+        self.stored = Stored(server, node, wall_ns)
+        self.users = Users(server)
         self._server = server
         self._epoch = epoch
         self._node = node

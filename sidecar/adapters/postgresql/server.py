@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import count
 from typing import Any, TypeVar
@@ -141,6 +141,21 @@ class Reader:
         server, self._server = self._server, None
         if server is not None:
             server.close()
+
+
+@contextmanager
+def looking(conninfo: str, node: str) -> Iterator[Server]:
+    """A connection for one look at what a node has there, whether or not it runs. StoreError where that
+    cannot be read."""
+    try:
+        server = Server(conninfo, f"sidecar {node} looks")
+        try:
+            server.run("SET default_transaction_read_only = on")
+            yield server
+        finally:
+            server.close()
+    except psycopg.Error as error:
+        raise StoreError(f"{name_of(conninfo)}: cannot be read ({' '.join(str(error).split())})") from error
 
 
 class Table:

@@ -14,6 +14,7 @@ from sidecar.adapters.postgresql.migrations import migrate
 from sidecar.adapters.postgresql.outbox import PostgresqlOutbox
 from sidecar.adapters.postgresql.records import PostgresqlRecords, ledger_check
 from sidecar.adapters.postgresql.server import Reader, Server, name_of
+from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
 from sidecar.adapters.postgresql.writer import Writer
 from sidecar.adapters.store.accounts import StoredAccounts
 from sidecar.adapters.store.audit import StoredAudit
@@ -27,6 +28,8 @@ from sidecar.adapters.store.store import (
     nobody,
     nothing,
 )
+from sidecar.adapters.store.stored import KeptEntries
+from sidecar.adapters.store.users import StoredUsers
 from sidecar.adapters.store.work import Job
 from sidecar.adapters.store.writer import COMMIT_INTERVAL_MS_MIN
 from sidecar.core.cdr import Cdr, message_id
@@ -57,6 +60,13 @@ class PostgresqlStore(BaseStore):
         self.outbox = PostgresqlOutbox(self._reader, self._write, own.epoch)
         self.accounts = StoredAccounts(self._reader, self._write)
         self.audit = StoredAudit(self._reader, self._write)
+        self.stored = KeptEntries(
+            self._reader,
+            self._write,
+            rows=lambda server: stored_rows(server, own.node),
+            revision=lambda server: settings_revision(server, own.node),
+        )
+        self.users = StoredUsers(self._reader, self._write)
         self.records = PostgresqlRecords(self._reader, own.epoch)
         self._writer = Writer(
             server,

@@ -43,10 +43,9 @@ from sidecar.adapters.sqlite.retention import SqliteRetention
 from sidecar.adapters.sqlite.revisions import SqliteRevisions
 from sidecar.adapters.sqlite.salvage import finish_salvage, salvaged
 from sidecar.adapters.sqlite.snapshot import Snapshot
-from sidecar.adapters.sqlite.stored import SqliteStoredEntries
+from sidecar.adapters.sqlite.stored import settings_revision, stored_rows
 from sidecar.adapters.sqlite.suspense import SqliteSuspense
 from sidecar.adapters.sqlite.told import TOLD_NAME, ToldFile, read_told
-from sidecar.adapters.sqlite.users import SqliteUsers
 from sidecar.adapters.sqlite.writer import Writer
 from sidecar.adapters.store.accounts import StoredAccounts
 from sidecar.adapters.store.audit import StoredAudit
@@ -62,6 +61,8 @@ from sidecar.adapters.store.store import (
     nobody,
     nothing,
 )
+from sidecar.adapters.store.stored import KeptEntries
+from sidecar.adapters.store.users import StoredUsers
 from sidecar.adapters.store.work import Job
 from sidecar.adapters.store.writer import COMMIT_INTERVAL_MS_MIN
 from sidecar.core.audit import NODE, Change
@@ -107,8 +108,8 @@ class SqliteStore(BaseStore):
         self.outbox = SqliteOutbox(self._reader, self._write, boot)
         self.accounts = StoredAccounts(self._reader, self._write)
         self.audit = StoredAudit(self._reader, self._write)
-        self.stored = SqliteStoredEntries(self._reader, self._write)
-        self.users = SqliteUsers(self._reader, self._write)
+        self.stored = KeptEntries(self._reader, self._write, stored_rows, settings_revision)
+        self.users = StoredUsers(self._reader, self._write)
         self.records = SqliteRecords(self._reader)
         self.replays = SqliteReplays(self._reader)
         self.revisions = SqliteRevisions(self._write)

@@ -121,7 +121,7 @@ CREATE TABLE refusals (
 );
 
 CREATE TABLE accounts (
-    name TEXT PRIMARY KEY,
+    name TEXT COLLATE "C" PRIMARY KEY,          -- ordered as SQLite orders them, whatever the database does
     boot INTEGER NOT NULL REFERENCES boots,
     currency TEXT NOT NULL,
     prepaid INTEGER NOT NULL,
@@ -130,15 +130,15 @@ CREATE TABLE accounts (
 );
 CREATE TABLE account_addresses (
     entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    block TEXT NOT NULL UNIQUE,
+    block TEXT COLLATE "C" NOT NULL UNIQUE,
     account TEXT NOT NULL,
     boot INTEGER NOT NULL REFERENCES boots,
     created_wall_ns BIGINT NOT NULL
 );
 CREATE INDEX account_addresses_of ON account_addresses (account);
 CREATE TABLE balances (
-    account TEXT NOT NULL,
-    currency TEXT NOT NULL,
+    account TEXT COLLATE "C" NOT NULL,
+    currency TEXT COLLATE "C" NOT NULL,
     boot INTEGER NOT NULL REFERENCES boots,
     amount NUMERIC NOT NULL,
     PRIMARY KEY (account, currency)
@@ -163,6 +163,28 @@ CREATE INDEX ledger_by_account ON ledger (account, entry);
 CREATE INDEX charges_by_call ON ledger (call_id) WHERE kind = 'charge';
 CREATE INDEX charges_by_time ON ledger (account, currency, booked_wall_ns) WHERE kind = 'charge';
 CREATE UNIQUE INDEX ledger_by_reference ON ledger (account, reference) WHERE reference IS NOT NULL;
+
+-- Peers, gateways, routes and account rules made by command (core/stored): of each node its own.
+CREATE TABLE stored_entries (
+    node TEXT NOT NULL,
+    kind TEXT COLLATE "C" NOT NULL,             -- the table of a profile: peers, gateways, routes, account_rules
+    name TEXT COLLATE "C" NOT NULL,
+    place INTEGER NOT NULL,                     -- their order
+    first INTEGER NOT NULL,                     -- 1: before those of the files
+    fields TEXT NOT NULL,                       -- JSON, as TOML would say it
+    operator TEXT NOT NULL,
+    uid BIGINT,
+    at_wall_ns BIGINT NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (node, kind, name)
+);
+-- Who may use the page (core/users), of whichever node.
+CREATE TABLE users (
+    name TEXT COLLATE "C" PRIMARY KEY,
+    role TEXT NOT NULL,
+    password_hash TEXT,                         -- Argon2's text; NULL: a reverse proxy says who it is
+    enabled INTEGER NOT NULL
+);
 
 CREATE TABLE audit (
     entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

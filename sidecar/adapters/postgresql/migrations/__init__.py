@@ -21,7 +21,17 @@ STEPS = sorted(one.name for one in resources.files(__name__).iterdir() if one.na
 SCHEMA_VERSION = len(STEPS)
 _LOCK = 0x51DECA14  # of pg_advisory_xact_lock: one program migrates
 _GROWING = ("ledger", "audit", "suppressed", "boots", "epochs")
-_CHANGING = ("open_calls", "cdrs", "outbox_behind", "dead_letters", "refusals", "accounts", "balances")
+_CHANGING = (
+    "open_calls",
+    "cdrs",
+    "outbox_behind",
+    "dead_letters",
+    "refusals",
+    "accounts",
+    "balances",
+    "stored_entries",
+    "users",
+)
 _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "sidecar_node": {
         "SELECT, INSERT": (*_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps"),
@@ -35,7 +45,15 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "balances",
             "dead_letters",
         ),
-        "DELETE": ("open_calls", "outbox_behind", "dead_letters", "refusals", "account_addresses"),
+        "DELETE": (
+            "open_calls",
+            "outbox_behind",
+            "dead_letters",
+            "refusals",
+            "account_addresses",
+            "stored_entries",
+            "users",
+        ),
     },
     "sidecar_reader": {"SELECT": (*_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps")},
 }
