@@ -164,7 +164,7 @@ class Store(Protocol):
 
 
 class UnavailableError(Exception):
-    """The store cannot write at present; nothing was changed."""
+    """The store can be neither written nor, perhaps, read at present; nothing was changed."""
 
 
 class OutboxRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, operator_name, settings_of
+from sidecar.cli.daemon import ConfigOption, JsonOption, operator_name, sqlite_settings
 from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table, printable
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def backup(
     from sidecar.adapters.store.store import StoreError
     from sidecar.cli.version import product_version
 
+    sqlite_settings(config, as_json=as_json)
     settings, tenant, node, files = _settings_files(config, as_json=as_json)
     try:
         manifest = take(
@@ -86,7 +87,7 @@ def restore(
     from sidecar.adapters.sqlite.keys import key_file_of, read_keys
     from sidecar.wiring.broker import seen_by_broker
 
-    settings = settings_of(config, as_json=as_json)
+    settings = sqlite_settings(config, as_json=as_json)
     data_dir, key_file = settings.node.data_dir, key_file_of(settings.node)
     try:
         manifest = manifest_of(folder)

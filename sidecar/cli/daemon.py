@@ -26,6 +26,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OperatorOption = Annotated[
     str | None, typer.Option(help="Who does it, for the audit table.", show_default="the user")
 ]
+NO_JOURNAL = "the books of this node are in PostgreSQL (store.engine)"
 ReasonOption = Annotated[str, typer.Option("--text", "--reason", help="Why, for the audit table.")]
 
 
@@ -64,8 +65,11 @@ class Daemon:
         from sidecar.adapters.sqlite import StoreError
         from sidecar.cli.journal_client import JournalClient, TrialClient
         from sidecar.config import ConfigError
+        from sidecar.config.settings import StoreEngine
         from sidecar.ports import DeckError
 
+        if settings_of(self._config, as_json=self._as_json).store.engine is not StoreEngine.SQLITE:
+            fail(Exit.UNREACHABLE, f"{unreachable}\n{NO_JOURNAL}", as_json=self._as_json)
         is_trial = self._instead == "try"
         self._client = (
             TrialClient(self._config)
@@ -145,6 +149,17 @@ def settings_of(
     settings = effective.settings
     if is_system and not effective.is_given("node.data_dir"):
         return replace(settings, node=replace(settings.node, data_dir=places.SYSTEM_DATA_DIR))
+    return settings
+
+
+def sqlite_settings(config: Path | None, *, as_json: bool = False, what: str = "this command") -> Settings:
+    """Those of a node whose journal is a file, which the command reads or writes itself: it ends where the
+    books are in a database."""
+    from sidecar.config.settings import StoreEngine
+
+    settings = settings_of(config, as_json=as_json)
+    if settings.store.engine is not StoreEngine.SQLITE:
+        fail(Exit.USAGE, f"{what} is for an SQLite journal only: {NO_JOURNAL}", as_json=as_json)
     return settings
 
 

@@ -18,7 +18,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, operator_name, settings_of, socket_path
+from sidecar.cli.daemon import (
+    ConfigOption,
+    JsonOption,
+    SocketOption,
+    operator_name,
+    settings_of,
+    socket_path,
+    sqlite_settings,
+)
 from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table, printable
 
 if TYPE_CHECKING:
@@ -503,6 +511,9 @@ def _recent(wanted: Wanted, now: datetime) -> Iterator[Cdr]:
 
     if not wanted.days:
         return
+    if wanted.socket is None or wanted.config is not None:
+        what = f"--days {wanted.days} (give --days 0 to do without)"
+        sqlite_settings(wanted.config, as_json=wanted.as_json, what=what)
     try:
         with Snapshot(wanted.place.parent) as journal:
             asked = RecordFilter(since=now - timedelta(days=wanted.days))

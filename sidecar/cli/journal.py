@@ -18,9 +18,9 @@ from sidecar.cli.daemon import (
     JsonOption,
     SocketOption,
     ask,
-    data_dir,
     operator_name,
     settings_of,
+    sqlite_settings,
 )
 from sidecar.cli.output import Exit, fail, moment, print_json, print_table, printable
 
@@ -77,13 +77,13 @@ def moment_of(
 @contextmanager
 def snapshot(config: Path | None, *, as_json: bool = False) -> Iterator[Snapshot]:
     """The records of the node of these settings, as they stand now; it need not run. Exit code 3 where there
-    is no journal, 1 where a record in it is damaged."""
+    is no journal, 2 where the books are in a database, 1 where a record in it is damaged."""
     from sidecar.adapters.sqlite.snapshot import Snapshot
     from sidecar.adapters.store.bodies import DamagedError
     from sidecar.adapters.store.store import StoreError
 
     try:
-        with Snapshot(data_dir(config, as_json=as_json)) as opened:
+        with Snapshot(sqlite_settings(config, as_json=as_json).node.data_dir) as opened:
             yield opened
     except StoreError as error:
         fail(Exit.UNREACHABLE, str(error), as_json=as_json)
@@ -110,7 +110,7 @@ def verify(
     from sidecar.adapters.store.store import StoreError
 
     asked = _link_of(head, as_json=as_json)
-    settings = settings_of(config, as_json=as_json)
+    settings = sqlite_settings(config, as_json=as_json)
     try:
         keys = read_keys(key_file_of(settings.node))
     except StoreError as error:
@@ -145,7 +145,7 @@ def check(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     from sidecar.adapters.sqlite.told import read_told
     from sidecar.adapters.store.store import StoreError
 
-    node = settings_of(config, as_json=as_json).node
+    node = sqlite_settings(config, as_json=as_json).node
     key_file = key_file_of(node)
     try:
         keys = read_keys(key_file) if key_file.exists() else ()
@@ -299,7 +299,7 @@ def new_key(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     from sidecar.adapters.sqlite.keys import add_key, key_file_of
     from sidecar.adapters.store.store import StoreError
 
-    file = key_file_of(settings_of(config, as_json=as_json).node)
+    file = key_file_of(sqlite_settings(config, as_json=as_json).node)
     try:
         key = add_key(file)
     except StoreError as error:

@@ -17,6 +17,7 @@ from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.reader import SqliteRecords
 from sidecar.adapters.store.bodies import DamagedError
 from sidecar.core.audit import Operator
+from sidecar.ports import UnavailableError
 from sidecar.runtime.record_queries import RecordQueries
 from sidecar.wire.control import CommandError, ErrorCode, Method
 
@@ -47,7 +48,7 @@ class AtRest:
             answer = asyncio.run(_answer(known, asked))
         except msgspec.ValidationError as error:
             raise CommandError(ErrorCode.INVALID_PARAMS, str(error)) from error
-        except (DamagedError, apsw.Error) as error:
+        except (DamagedError, UnavailableError, apsw.Error) as error:
             raise CommandError(ErrorCode.REFUSED, str(error)) from error
         return msgspec.json.decode(msgspec.json.encode(answer))
 

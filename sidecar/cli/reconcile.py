@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption
+from sidecar.cli.daemon import ConfigOption, JsonOption, sqlite_settings
 from sidecar.cli.journal import GatewayOption, moment_of, snapshot
 from sidecar.cli.lists import MapOption, SetOption, TemplateOption, choice_of
 from sidecar.cli.output import Exit, fail, print_json, print_table, printable
@@ -59,6 +59,7 @@ def reconcile(
     from sidecar.ports import RecordFilter
     from sidecar.wire.plain import plain
 
+    sqlite_settings(config, as_json=as_json)
     try:
         tolerance = Tolerance(time=timedelta(seconds=time_s), seconds=seconds, amount=parse_amount(amount))
     except ValueError as error:

@@ -18,8 +18,8 @@ from sidecar.cli.daemon import (
     JsonOption,
     SocketOption,
     operator_name,
-    settings_of,
     socket_path,
+    sqlite_settings,
 )
 from sidecar.cli.journal import moment_of
 from sidecar.cli.lists import MapOption, SetOption, TemplateOption, choice_of, read_file
@@ -118,6 +118,9 @@ def rerate(
     from sidecar.core.rerate import changes
     from sidecar.core.rerate import rerate as again
 
+    settings = None
+    if socket is None or config is not None:
+        settings = sqlite_settings(config, as_json=as_json)
     if apply and not text:
         fail(Exit.USAGE, "--apply needs --text: it stands in every revised record", as_json=as_json)
     start = moment_of("--since", since, config, as_json=as_json) or datetime.now(UTC) - timedelta(days=1)
@@ -130,8 +133,8 @@ def rerate(
     left_alone: list[tuple[str, str]] = []  # calls that could not be revised, and why
 
     currencies: dict[str, str] = {}
-    if socket is None or config is not None:
-        currencies[NO_ACCOUNT] = settings_of(config, as_json=as_json).billing.currency
+    if settings is not None:
+        currencies[NO_ACCOUNT] = settings.billing.currency
 
     def found() -> Iterator[Rerated]:
         currencies.update(account_currencies(data_dir))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, operator_name, settings_of
+from sidecar.cli.daemon import ConfigOption, JsonOption, operator_name, settings_of, sqlite_settings
 from sidecar.cli.output import Exit, fail, print_json
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def archive(
 
     if wanted not in FORMATS:
         fail(Exit.USAGE, f"--format {wanted}: one of {', '.join(FORMATS)}", as_json=as_json)
-    settings = settings_of(config, as_json=as_json)
+    settings = sqlite_settings(config, as_json=as_json)
     until = months_ago(datetime.now(UTC), months)
     try:
         found = _archived(settings, until, out, Format(wanted), text)
@@ -122,6 +122,7 @@ def erase(
         with ControlClient(settings.node.data_dir / SOCKET_NAME) as daemon:
             done = _erase_by_daemon(daemon, digits, text)
     except DaemonUnreachableError:
+        sqlite_settings(config, as_json=as_json, what="this command, where no daemon runs,")
         change = _change("retention.erase", "", text)
         try:
             done = _with_store(settings, lambda store: store.retention.erase(digits, change))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, settings_of
+from sidecar.cli.daemon import NO_JOURNAL, ConfigOption, settings_of
 from sidecar.cli.output import Exit, fail
 from sidecar.cli.start import SetOption, command_line
 
@@ -28,9 +28,12 @@ def web(
     from sidecar.adapters.logs import configure
     from sidecar.adapters.sockets.listening import ListenError, listening
     from sidecar.config.crosscheck import web_fault
+    from sidecar.config.settings import StoreEngine
 
     given = command_line(settings)
     found = settings_of(config, command_line=given)
+    if found.store.engine is not StoreEngine.SQLITE:
+        fail(Exit.USAGE, f"the page is for an SQLite journal only: {NO_JOURNAL}")
     if found.web.listen is None:
         fail(Exit.USAGE, "web.listen: says where the page is to be, and is not set")
     if (wrong := web_fault(found.web)) is not None:

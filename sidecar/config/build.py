@@ -72,6 +72,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     read_deck: DeckReader
     read_exchange: ExchangeReader
     read_tls: crosscheck_network.TlsReader = crosscheck_network.no_tls
+    read_dsn: crosscheck.DsnReader = crosscheck.no_dsn
     read_stored: StoredReader = nothing_stored
     host_name: str
     boot_id: str = ""
@@ -115,10 +116,10 @@ def load(inputs: Inputs) -> Loaded:
 
 def _files(read: Sources) -> tuple[Path, ...]:
     documents = [Path(read.profile), *([] if not read.settings.data else [Path(read.settings.source)])]
-    exchange = read.effective.settings.billing.exchange_rates
+    exchange, dsn = read.effective.settings.billing.exchange_rates, read.effective.settings.store.dsn_file
     passwords = (entry.path("password_file") for entry in read.tables.gateways.values())
     decks = (deck.path for deck in read.tables.decks.values())
-    return (*documents, *filter(None, (exchange, *passwords)), *decks)
+    return (*documents, *filter(None, (exchange, dsn, *passwords)), *decks)
 
 
 def sources(inputs: Inputs, findings: Findings) -> Sources:
@@ -145,6 +146,7 @@ def sources(inputs: Inputs, findings: Findings) -> Sources:
     crosscheck.check(effective, tables, findings)
     findings.raise_if_any()
     crosscheck_network.check_tls_content(effective, tables, inputs.read_tls, findings)
+    crosscheck.check_dsn(effective, inputs.read_dsn, findings)
     findings.raise_if_any()
     return Sources(effective=effective, tables=tables, profile=profile.source, settings=settings_document)
 

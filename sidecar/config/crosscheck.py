@@ -7,16 +7,30 @@ from __future__ import annotations
 
 import grp
 import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sidecar.config import crosscheck_fraud, crosscheck_money, crosscheck_network, crosscheck_rules
 from sidecar.config.layers import Effective
 from sidecar.config.problems import Findings, quoted
-from sidecar.config.settings import DECLARED, LogPlace, Web
+from sidecar.config.settings import DECLARED, LogPlace, StoreEngine, Web
 from sidecar.config.tables import Tables
 
-SECRETS = ("password_file", "key_file")  # settings whose names end so name a file that holds a secret
+# Settings whose names end so name a file that holds a secret.
+SECRETS = ("password_file", "key_file", "dsn_file")
 OF_OTHERS = stat.S_IROTH | stat.S_IWOTH
+# What is of an SQLite journal, and has nothing to do or to read beside a database.
+_OF_SQLITE = {
+    "node.journal_key_file": "is of an SQLite journal only: in PostgreSQL there is no chain of hashes",
+    "web.listen": "the page is for an SQLite journal only",
+}
+
+# What is wrong with a file that holds a connection string, and whether a start would fail.
+DsnReader = Callable[[Path], Sequence[tuple[str, bool]]]
+
+
+def no_dsn(_: Path) -> Sequence[tuple[str, bool]]:
+    return ()
 
 
 def check(effective: Effective, tables: Tables, findings: Findings) -> None:
@@ -24,6 +38,7 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     crosscheck_money.check(effective, tables, findings)
     crosscheck_rules.check(effective, tables, findings)
     crosscheck_fraud.check(effective, tables, findings)
+    _store(effective, findings)
     _broker(effective, findings)
     _metrics(effective, findings)
     _control(effective, findings)
@@ -31,6 +46,29 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
     _secrets(effective, tables, findings)
     _log(effective, findings)
     _hep(effective, findings)
+
+
+def _store(effective: Effective, findings: Findings) -> None:
+    store = effective.settings.store
+    crosscheck_network.check_file(effective, "store.dsn_file", findings)
+    if store.engine is StoreEngine.SQLITE:
+        if store.dsn_file is not None:
+            text = 'is of a PostgreSQL database: set store.engine = "postgresql"'
+            findings.error(*effective.at("store.dsn_file"), text)
+        return
+    if store.dsn_file is None:
+        where, _ = effective.at("store.engine")
+        findings.error(where, "store.dsn_file", "postgresql needs a file with its connection string")
+    for key, text in _OF_SQLITE.items():
+        if effective.value(key) is not None:
+            findings.error(*effective.at(key), text)
+
+
+def check_dsn(effective: Effective, read: DsnReader, findings: Findings) -> None:
+    """Of a file that is there."""
+    if (file := effective.settings.store.dsn_file) is not None:
+        for text, is_error in read(file):
+            (findings.error if is_error else findings.warn)(*effective.at("store.dsn_file"), text)
 
 
 def _log(effective: Effective, findings: Findings) -> None:

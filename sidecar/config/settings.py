@@ -46,6 +46,11 @@ class BrokerKind(StrEnum):
     EXTERNAL = "external"
 
 
+class StoreEngine(StrEnum):
+    SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
+
+
 class LogLevel(StrEnum):
     DEBUG = "debug"
     INFO = "info"
@@ -138,6 +143,23 @@ class Node(Section, frozen=True, kw_only=True):
         "So long SIGTERM lets calls that are up go on, and refuses new ones, before it ends the rest; less "
         "where none is left, or at a second SIGTERM.",
     ] = 0
+
+
+class Store(Section, frozen=True, kw_only=True):
+    section = ("store",)
+    in_profile = False
+    at_start = True
+    engine: Annotated[
+        StoreEngine,
+        "Where the books are: `sqlite`, a file in the data directory; `postgresql`, a database that other "
+        "nodes may share.",
+    ] = StoreEngine.SQLITE
+    dsn_file: Annotated[
+        File,
+        "A file that holds, on its first line, the connection string of the PostgreSQL database as libpq "
+        "takes it: `host=... dbname=... user=... password=... sslmode=verify-full sslrootcert=...`, or "
+        "`postgresql://...`.",
+    ] = None
 
 
 class Sip(Section, frozen=True, kw_only=True):
@@ -613,6 +635,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every plain setting, with the value that is in force, and what the tables tell others than the core."""
 
     node: Node
+    store: Store
     sip: Sip
     timers: Timers
     billing: Billing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecar.adapters.mqtt import MqttSettings, MqttStatusReader
-from sidecar.adapters.sqlite import StoreError
+from sidecar.adapters.store.store import StoreError
 from sidecar.config import Settings
 from sidecar.ports import NodeStore, Seen
 from sidecar.wire import topics

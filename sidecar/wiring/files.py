@@ -33,6 +33,7 @@ def inputs(
         read_deck=_DeckFiles().read,
         read_exchange=exchange_or_errors,
         read_tls=tls_faults,
+        read_dsn=dsn_faults_or_missing,
         read_stored=stored_or_error,
         host_name=socket.gethostname(),
         boot_id=secrets.token_hex(8),
@@ -65,6 +66,15 @@ def stored_or_error(data_dir: Path) -> Sequence[StoredEntry] | str:
         return stored_entries(data_dir)
     except StoreError as error:
         return str(error)
+
+
+def dsn_faults_or_missing(file: Path) -> Sequence[tuple[str, bool]]:
+    """What is wrong with the file of a connection string, and whether a start would fail."""
+    try:
+        from sidecar.adapters.postgresql.dsn import dsn_faults  # noqa: PLC0415 - psycopg may be missing
+    except ImportError as error:
+        return [(f"{error}: pip install 'sip-billing-sidecar[node,postgresql]'", True)]
+    return dsn_faults(file)
 
 
 def exchange_or_errors(path: Path) -> ExchangeTable | Sequence[str]:

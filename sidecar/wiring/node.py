@@ -18,7 +18,6 @@ from functools import partial
 from importlib.metadata import version
 from random import SystemRandom
 
-import apsw
 import structlog
 from msgspec.structs import replace
 
@@ -32,8 +31,8 @@ from sidecar.adapters.service_manager import ServiceManager
 from sidecar.adapters.sockets.control import ControlServer
 from sidecar.adapters.sockets.page_process import PageProcess
 from sidecar.adapters.sockets.pages import PageServer
-from sidecar.adapters.sqlite import SqliteStore, StoreError
 from sidecar.adapters.store.bodies import DamagedError
+from sidecar.adapters.store.store import StoreError
 from sidecar.b2bua.certificates import Certificates
 from sidecar.b2bua.hook import BridgeHook
 from sidecar.config import Inputs, Loaded, load
@@ -42,7 +41,7 @@ from sidecar.core.fraud_replay import Lift
 from sidecar.core.policy import Policy, peer_of
 from sidecar.core.records import utc
 from sidecar.core.servers import Reach
-from sidecar.ports import AuditFilter, NodeStore, OutboxState
+from sidecar.ports import AuditFilter, NodeStore, OutboxState, UnavailableError
 from sidecar.runtime.admin import ACCEPTING, Admin
 from sidecar.runtime.alarms import Alarms
 from sidecar.runtime.block_commands import blocks_of
@@ -64,6 +63,7 @@ from sidecar.wiring.accounts import with_stored_accounts
 from sidecar.wiring.bridge import bridge_settings, tls_settings
 from sidecar.wiring.broker import has_rival, mqtt_settings, refuse_forgotten, seen_at, seen_by_broker
 from sidecar.wiring.decks import Decks, keep_decks
+from sidecar.wiring.journal import opener
 from sidecar.wiring.notices import (
     accounts_suspended,
     defect,
@@ -106,16 +106,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         stack.callback(loop.remove_signal_handler, signal.SIGHUP)
         loop.add_signal_handler(signal.SIGUSR1, partial(reopen_log, writer))
         stack.callback(loop.remove_signal_handler, signal.SIGUSR1)
-        opened = partial(
-            SqliteStore.open,
-            settings.node.data_dir,
-            node=loaded.policy.node,
-            boot_id=loaded.policy.boot_id,
-            clock=clock,
-            passed_by=control_gid,
-            key_file=settings.node.journal_key_file,
-            begin_anew=begin_anew,
-        )
+        opened = opener(settings, loaded.policy, clock, passed_by=control_gid, begin_anew=begin_anew)
         # Calls wait in a restart, and the file is the one that was closed just now.
         is_seen = not (begin_anew or is_restart) and (
             not settings.mqtt.embedded or (settings.node.data_dir / "broker").exists()
@@ -310,10 +301,10 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         async def last_state() -> OutboxState:
             try:
                 return await store.outbox.outbox_state()
-            except apsw.Error:
+            except UnavailableError:
                 if not store.failing or relay.state is None:
                     raise
-                return relay.state  # as last read: a disk that fails is what the status is asked about
+                return relay.state  # as last read: that the store fails is what the status is asked about
 
         async def status() -> NodeStatus:
             state, tls = await last_state(), certificates.status()

@@ -62,11 +62,14 @@ def reading_of(loaded: Loaded, warnings: Sequence[str] | None = None) -> Reading
     of_entries = ((name, name.rpartition(".")[0]) for name in plain)
     given_at = {name: entries[entry] for name, entry in of_entries if entry in entries}
     bridge = bridge_settings(settings, loaded.policy)
+    passwords = {f"gateways.{one.gateway}.password_file": one.password for one in bridge.credentials}
+    if (dsn_file := settings.store.dsn_file) is not None:
+        passwords["store.dsn_file"] = dsn_file.read_text("utf-8")
     return Reading(
         policy=loaded.policy,
         plain=plain,
         given_at={**loaded.given_at, **given_at},
-        passwords={f"gateways.{one.gateway}.password_file": one.password for one in bridge.credentials},
+        passwords=passwords,
         at_start=frozenset(one.dotted for one in DECLARED.values() if one.at_start),
         warnings=list(map(str, loaded.warnings)) if warnings is None else warnings,
         listed=loaded.listed,

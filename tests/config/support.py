@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sidecar.adapters.deck_files import DeckRefusedError, read_deck, read_exchange_rates
+from sidecar.adapters.postgresql.dsn import dsn_faults
 from sidecar.config import ConfigError, Inputs, Loaded, Problem, load
 from sidecar.core.margin import ExchangeTable
 from sidecar.core.tariff import Deck
@@ -67,6 +68,7 @@ class Start:
         return Inputs(
             read_deck=deck_or_errors,
             read_exchange=exchange_or_errors,
+            read_dsn=dsn_faults,
             host_name="box",
             boot_id="boot",
             command_line=words,

@@ -841,11 +841,13 @@ SECRET_FILES = {
     "mqtt.password_file": "broker = 'external'\nhost = 'localhost'\nusername = 'u'\n",
     "web.key_file": "certificate_file = 'mine'\n",
     "hep.password_file": "collector = '127.0.0.1:9060'\n",
+    "store.dsn_file": "engine = 'postgresql'\n",
 }
 
 
 def test_every_setting_of_a_file_with_a_secret_is_known() -> None:
-    named = {one.dotted for one in DECLARED.values() if "password" in one.dotted or "key" in one.path[-1]}
+    words = ("password", "key", "dsn")
+    named = {one.dotted for one in DECLARED.values() if any(word in one.path[-1] for word in words)}
     assert {name for name in named if name.endswith("_file")} == set(SECRET_FILES)
     assert set(SECRET_FILES) == {name for name in named if name.endswith(SECRETS)}
 
@@ -856,7 +858,7 @@ def test_a_secret_that_everybody_may_read_or_change_is_warned_of(
     start: Start, key: str, mode: int, is_open: bool
 ) -> None:
     for name, bits in (("mine", 0o644), ("secret", mode)):
-        (start.folder / name).write_text("x\n")
+        (start.folder / name).write_text("dbname=x\n")
         (start.folder / name).chmod(bits)
     section, _, field = key.rpartition(".")
     settings, profile = f"[{section}]\n{SECRET_FILES.get(key, '')}{field} = 'secret'\n", PROFILE

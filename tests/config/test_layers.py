@@ -304,6 +304,7 @@ WORDS = {
     "billing.dead_peer_billing": "other_side",
     "billing.deck": "demo",
     "mqtt.broker": "external",
+    "store.engine": "postgresql",
     "mqtt.host": "b",
     "mqtt.username": "u",
     "control.group": "staff",

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import RawCursor
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
+from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.store.store import StoreError
 
 CONNECT_S_MAX = 5
@@ -170,17 +170,6 @@ class Table:
     def send(self, server: Server, rows: Sequence[Sequence[object]]) -> None:
         if rows:
             server.send(self._sql, [list(column) for column in zip(*rows, strict=True)])
-
-
-def name_of(conninfo: str) -> str:
-    """For messages: where it is, without a password. StoreError for what libpq does not understand."""
-    try:
-        parts = conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError as error:
-        raise StoreError(f"not a connection string of PostgreSQL: {error}") from error
-    return "PostgreSQL " + " ".join(
-        f"{key}={parts[key]}" for key in ("host", "port", "dbname", "user") if key in parts
-    )
 
 
 @cache

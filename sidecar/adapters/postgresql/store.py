@@ -10,10 +10,11 @@ import psycopg
 from msgspec.structs import replace
 
 from sidecar.adapters.postgresql.boots import Marks, Own, begin_boot, fence, found_open, hold
+from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.postgresql.migrations import migrate
 from sidecar.adapters.postgresql.outbox import PostgresqlOutbox
 from sidecar.adapters.postgresql.records import PostgresqlRecords, ledger_check
-from sidecar.adapters.postgresql.server import Reader, Server, name_of
+from sidecar.adapters.postgresql.server import Reader, Server
 from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
 from sidecar.adapters.postgresql.writer import Writer
 from sidecar.adapters.store.accounts import StoredAccounts

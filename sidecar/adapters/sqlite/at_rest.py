@@ -12,6 +12,7 @@ import apsw
 from sidecar.adapters.sqlite.migrations import refuse_other
 from sidecar.adapters.sqlite.reader import Reader
 from sidecar.adapters.store.store import StoreError
+from sidecar.ports import UnavailableError
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def reading(file: Path) -> Iterator[Reader]:
     try:
         reader.ask_now(begin)
         yield reader
-    except apsw.Error as error:
+    except (UnavailableError, apsw.Error) as error:
         raise StoreError(f"{file}: cannot be read ({error})") from error
     finally:
         reader.close()

@@ -7,6 +7,7 @@ is gone over in two hours.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class Rounds:
     async def go_on(self) -> list[str]:
         """What the next part has that is not as it was written."""
         try:
-            return await self._reader.ask(self._look)
+            return await asyncio.to_thread(self._reader.ask_now, self._look)
         except (apsw.CantOpenError, apsw.BusyError):
             return []  # it was moved away, which the next heartbeat says, or is being opened anew
         except apsw.Error as error:

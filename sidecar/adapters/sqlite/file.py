@@ -33,6 +33,20 @@ JOURNAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
 CACHE_KIB = 32 * 1024
 VERIFIED_WHOLE_BYTES_MAX = 1024 * 1024 * 1024
 
+# What the disk, or another process, can do to us; any other error of SQLite is a defect of ours.
+DISK_ERRORS = (
+    apsw.FullError,
+    apsw.IOError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.ProtocolError,
+    apsw.NoMemError,
+)
+
 
 class DamagedFileError(StoreError):
     """SQLite does not take the file for its own."""

@@ -14,11 +14,11 @@ from uuid import UUID
 
 import apsw
 
-from sidecar.adapters.sqlite.file import connect_reader
+from sidecar.adapters.sqlite.file import DISK_ERRORS, connect_reader
 from sidecar.adapters.store.bodies import sound
 from sidecar.core.cdr import Cdr
 from sidecar.core.found_by import key_of
-from sidecar.ports import RecordFilter, RecordPage
+from sidecar.ports import RecordFilter, RecordPage, UnavailableError
 from sidecar.wire.cdr_codec import decode
 
 RECORDS_PER_PAGE_MAX = 1_000
@@ -40,7 +40,11 @@ class Reader:
         self._connection: apsw.Connection | None = None
 
     async def ask(self, question: Callable[[apsw.Connection], _T]) -> _T:
-        return await asyncio.to_thread(self.ask_now, question)
+        """UnavailableError while the disk fails."""
+        try:
+            return await asyncio.to_thread(self.ask_now, question)
+        except DISK_ERRORS as error:
+            raise UnavailableError(f"the journal cannot be read ({error})") from error
 
     def ask_now(self, question: Callable[[apsw.Connection], _T]) -> _T:
         with self._lock:

@@ -14,9 +14,7 @@ from contextlib import suppress
 import apsw
 
 from sidecar.adapters.sqlite.batch import Batch
-from sidecar.adapters.sqlite.file import (
-    move_wal,
-)
+from sidecar.adapters.sqlite.file import DISK_ERRORS, move_wal
 from sidecar.adapters.sqlite.known import Known, recall
 from sidecar.adapters.sqlite.place import Place
 from sidecar.adapters.sqlite.told import Told, ToldFile
@@ -28,20 +26,6 @@ from sidecar.ports import Clock
 
 WAL_PAGES_MAX = 2_000  # 8 MiB; then a checkpoint
 PROBE_BYTES = 256 * 1024
-
-# What the disk, or another process, can do to us; any other error of SQLite is a defect of ours.
-DISK_ERRORS = (
-    apsw.FullError,
-    apsw.IOError,
-    apsw.CorruptError,
-    apsw.NotADBError,
-    apsw.CantOpenError,
-    apsw.ReadOnlyError,
-    apsw.BusyError,
-    apsw.LockedError,
-    apsw.ProtocolError,
-    apsw.NoMemError,
-)
 
 
 class Writer(WritingThread):
