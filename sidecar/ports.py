@@ -25,7 +25,7 @@ from sidecar.core.books import MovementKind
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import AskGateway, SetServers, Snapshot, StoreCommand, WireCommand
-from sidecar.core.deck_history import Activation
+from sidecar.core.deck_history import Activation, Import
 from sidecar.core.events import CallEvent, CallFoundOpen, Event
 from sidecar.core.gateway_health import Health
 from sidecar.core.registration import RegistrationState
@@ -414,6 +414,10 @@ class DeckBook(Protocol):
     ) -> Sequence[Activation]: ...
     def refuse(self, name: str, activation: Activation, why: str) -> None: ...
     def mark(self, name: str, activation: Activation, *, came: bool) -> Activation: ...
+    def unnoted(self) -> Sequence[tuple[str, str, Import]]:
+        """Revision and source of what commands have stored and the audit trail does not know of."""
+
+    def mark_noted(self, revision: str) -> None: ...
 
 
 class RecordFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ from typing import IO, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from sidecar.core.deck_history import SETTINGS, Activation, before, in_force, pending, with_activation
+from sidecar.core.deck_history import SETTINGS, Activation, Import, before, in_force, pending, with_activation
 from sidecar.ports import DeckError
 
 REVISION_SHORT_MIN = 6
@@ -47,7 +47,7 @@ class DeckStoreError(DeckError):
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
     """A stored deck. `names` are those under which it is in force. `made_of`: the decks that it was derived
-    from or merged into."""
+    from or merged into. `by`: None where the settings name it."""
 
     revision: str
     rates: int
@@ -55,6 +55,7 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
     imported_at: datetime
     names: tuple[str, ...] = ()
     made_of: tuple[str, ...] = ()
+    by: Import | None = None
 
 
 class DeckStore:
@@ -72,12 +73,15 @@ class DeckStore:
         source: str,
         at: datetime,
         made_of: tuple[str, ...] = (),
+        by: Import | None = None,
     ) -> Imported:
         """Stores a deck durably. A deck that is there already stays as it is, with its first source."""
         for folder in (*reversed(self._folder.parents), self._folder):
             folder.mkdir(mode=0o700, exist_ok=True)
         known = self._folder / f"{revision}.csv"
-        imported = Imported(revision=revision, rates=rates, source=source, imported_at=at, made_of=made_of)
+        imported = Imported(
+            revision=revision, rates=rates, source=source, imported_at=at, made_of=made_of, by=by
+        )
         with self._locked():
             if known.exists():
                 return self._imported(revision, self._names(at))
@@ -97,6 +101,24 @@ class DeckStore:
             part.replace(known)
             self._sync_folder()
         return imported
+
+    def unnoted(self) -> list[tuple[str, str, Import]]:
+        """Revision and source of what commands have stored and the audit trail does not know of."""
+        return [
+            (one.revision, one.source, one.by)
+            for path in self._folder.glob("*.csv")
+            if _REVISION.fullmatch(path.stem)
+            and (one := self._imported(path.stem, {})).by is not None
+            and not one.by.noted
+        ]
+
+    def mark_noted(self, revision: str) -> None:
+        with self._locked():
+            one = self._imported(revision, {})
+            if one.by is not None:
+                noted = replace(one, by=replace(one.by, noted=True))
+                self._replace(self._folder / f"{revision}.json", msgspec.json.encode(noted))
+                self._sync_folder()
 
     def put_sources(self, revision: str, content: Iterable[bytes]) -> None:
         """Where the rows of a derived deck come from, beside it; what is there stays."""

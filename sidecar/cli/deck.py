@@ -25,7 +25,6 @@ from sidecar.cli.lists import (
 from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table, printable, write_text
 
 if TYPE_CHECKING:
-    from sidecar.adapters.deck_store import DeckStore
     from sidecar.core.tariff import Deck
 
 app = typer.Typer(help="Rate decks: import, compare, put in force, take back.", no_args_is_help=True)
@@ -123,7 +122,9 @@ def import_(
     else:
         print_read(read, first=dry_run)
     if not dry_run:
-        said["imported_at"] = _keep(deck, source, store, as_json, made_of)
+        said["imported_at"] = deck_force.keep(
+            deck, source, operator, text, socket, config, as_json, made_of=made_of
+        )
         said["in_force_as"] = activate_as
     if activate_as is None or dry_run:
         _say(said, as_json)
@@ -193,24 +194,6 @@ app.command("rollback")(deck_force.rollback)
 app.command("pending")(deck_force.pending)
 app.command("cancel")(deck_force.cancel)
 app.command("history")(deck_force.history)
-
-
-def _keep(
-    deck: Deck, source: str, store: DeckStore, as_json: bool, made_of: tuple[str, ...] = ()
-) -> datetime:
-    """Stores it, and says since when it is stored."""
-    from sidecar.adapters.deck_files import canonical_chunks
-    from sidecar.adapters.deck_store import DeckStoreError
-
-    now = datetime.now(UTC)
-    try:
-        return store.put(
-            deck.revision, canonical_chunks(deck), rates=len(deck), source=source, at=now, made_of=made_of
-        ).imported_at
-    except DeckStoreError as error:
-        fail(Exit.NO, str(error), as_json=as_json)
-    except OSError as error:
-        fail(Exit.USAGE, f"{error.filename}: {error.strerror}", as_json=as_json)
 
 
 def _merged(

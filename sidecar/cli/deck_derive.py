@@ -74,7 +74,7 @@ def derive(
 ) -> None:
     """Make a deck to sell by, of one or several that gateways are paid by: a revision as any other, that
     says where each of its rows comes from (`deck show --number`, `deck export --sources`)."""
-    from sidecar.adapters.deck_files import canonical_chunks, read_exchange_rates, with_revision
+    from sidecar.adapters.deck_files import read_exchange_rates, with_revision
     from sidecar.adapters.deck_store import DeckStoreError
     from sidecar.core.deck_check import currencies_of
     from sidecar.core.deck_derive import DeriveError, Wanted, derived
@@ -105,14 +105,8 @@ def derive(
         deck, origins = derived(decks, wanted, when)
         deck = with_revision(deck)
         revisions = tuple(one.revision for one in decks)
-        store.put(
-            deck.revision,
-            canonical_chunks(deck),
-            rates=len(deck),
-            source=f"derived from {', '.join(sources)}",
-            at=now,
-            made_of=revisions,
-        )
+        source = f"derived from {', '.join(sources)}"
+        deck_force.keep(deck, source, operator, text, socket, config, as_json, made_of=revisions)
         store.put_sources(deck.revision, _source_lines(origins, sources, revisions))
     except (DeriveError, DeckStoreError) as error:
         fail(Exit.NO, str(error), as_json=as_json)

@@ -36,12 +36,13 @@ if TYPE_CHECKING:
     from sidecar.core.cdr import Cdr
     from sidecar.core.deck_check import DeckFacts
     from sidecar.core.deck_diff import RateChange
-    from sidecar.core.deck_history import Activation
+    from sidecar.core.deck_history import Activation, Import
     from sidecar.core.deck_impact import CallsImpact, PriceImpact
     from sidecar.core.policy import Policy
     from sidecar.core.tariff import Deck, Rate
 
 DAYS = 7
+TEXT_LENGTH_MAX = 200  # of a note in the audit trail
 CALLS_MAX = 200_000  # of the last days that are rated again
 
 DeckArgument = Annotated[
@@ -322,6 +323,60 @@ def time_to_come(text: str | None, config: Path | None, as_json: bool) -> dateti
     if at is not None and at <= datetime.now(UTC):
         fail(Exit.USAGE, f"--at {text}: has passed; without it the deck is in force at once", as_json=as_json)
     return None if at is None else at.astimezone(UTC)
+
+
+def keep(
+    deck: Deck,
+    source: str,
+    operator: str | None,
+    text: str,
+    socket: Path | None,
+    config: Path | None,
+    as_json: bool,
+    *,
+    made_of: tuple[str, ...] = (),
+) -> datetime:
+    """Stores a deck, and says since when it is stored. The audit trail has it from the daemon that runs, else
+    from the next start."""
+    from sidecar.adapters.deck_files import canonical_chunks
+    from sidecar.adapters.deck_store import DeckStoreError
+    from sidecar.core.deck_history import Import
+
+    by = Import(operator=operator or operator_name(), uid=os.getuid(), text=text)
+    store, now = stored_decks(socket, config, as_json), datetime.now(UTC)
+    try:
+        kept = store.put(
+            deck.revision,
+            canonical_chunks(deck),
+            rates=len(deck),
+            source=source,
+            at=now,
+            made_of=made_of,
+            by=by,
+        )
+        place = socket_path(socket, config, as_json=as_json)
+        if kept.by == by and _is_noted(place, deck.revision, source, by):
+            store.mark_noted(deck.revision)
+    except DeckStoreError as error:
+        fail(Exit.NO, str(error), as_json=as_json)
+    except OSError as error:
+        fail(Exit.USAGE, f"{error.filename}: {error.strerror}", as_json=as_json)
+    return kept.imported_at
+
+
+def _is_noted(place: Path, revision: str, source: str, by: Import) -> bool:
+    from sidecar.adapters.control_client import ControlClient, DaemonUnreachableError
+    from sidecar.wire.control import CommandError
+    from sidecar.wire.control_users import Deed
+
+    text = printable(f"{source}: {by.text}" if by.text else source)[:TEXT_LENGTH_MAX]
+    noted = {"deed": Deed.IMPORT.value, "subject": revision, "operator": by.operator, "text": text}
+    try:
+        with ControlClient(place) as client:
+            client.call("user.note", noted)
+    except (DaemonUnreachableError, CommandError):
+        return False
+    return True
 
 
 def stored_decks(socket: Path | None, config: Path | None, as_json: bool) -> DeckStore:

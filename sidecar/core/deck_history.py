@@ -12,6 +12,7 @@ from datetime import datetime
 
 import msgspec
 
+IMPORT = "deck.import"  # in the audit trail: a deck is stored by a command
 SETTINGS = ""  # in the place of a revision: the deck that the settings name
 
 
@@ -30,6 +31,15 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     refused: str = ""  # why it did not come into force
     noted: bool = True
     came: bool = True
+
+
+class Import(msgspec.Struct, frozen=True, kw_only=True):
+    """Who had a deck stored by a command, and why. `noted`: it is in the audit trail of the journal."""
+
+    operator: str
+    uid: int | None = None
+    text: str = ""
+    noted: bool = False
 
 
 History = Sequence[Activation]  # in the order of their times; of two at one time the later command last

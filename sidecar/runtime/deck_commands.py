@@ -26,7 +26,7 @@ from sidecar.core.deck_check import (
     nobody_uses,
     verdict_of,
 )
-from sidecar.core.deck_history import SETTINGS, Activation, before, in_force, pending
+from sidecar.core.deck_history import IMPORT, SETTINGS, Activation, before, in_force, pending
 from sidecar.core.policy import Policy
 from sidecar.core.records import utc
 from sidecar.core.tariff import Deck
@@ -360,6 +360,7 @@ async def put_in_force_at_start(
     """The policy with the decks that commands have put in force, those among them whose time came while no
     daemon ran; before any call. `own`: the policy of the settings alone, whose accounts a deck must suit:
     DeckError where one that was in force does not any more."""
+    await _note_imports(book, audit)
     for name in await asyncio.to_thread(book.histories):
         while True:
             history = (await asyncio.to_thread(book.histories))[name]
@@ -394,6 +395,23 @@ async def put_in_force_at_start(
         if deck is not None:
             policy = policy.with_deck(name, deck)
     return policy
+
+
+async def _note_imports(book: DeckBook, audit: AuditTrail) -> None:
+    """Decks that were stored while no daemon ran."""
+    try:
+        for revision, source, by in await asyncio.to_thread(book.unnoted):
+            change = Change(
+                operator=Operator(by.operator, by.uid),
+                action=IMPORT,
+                subject=revision,
+                after=_told(None, source=source),
+                text=by.text,
+            )
+            await audit.write(change)
+            await asyncio.to_thread(book.mark_noted, revision)
+    except Exception:
+        log.exception("deck_imports_not_noted")
 
 
 async def _note_command(book: DeckBook, audit: AuditTrail, name: str, activation: Activation) -> Activation:

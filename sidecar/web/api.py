@@ -1,7 +1,8 @@
 """The API for programs: the methods of the control socket as `POST /api/<method>`, its parameters as a JSON
 object, for who has a token (`sidecar token add`). The role of the token says which methods; the right that
-each needs is declared beside it (wire/methods). What is done is done under the token's name, and each look at
-whole numbers is noted first. It knows no cookies: a browser that is signed in cannot be made to use it.
+each needs is declared beside it (wire/methods). What is done is done under the token's name, and looks at
+whole numbers are noted first (looks). It knows no cookies: a browser that is signed in cannot be made to use
+it.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from sidecar.adapters.control_client import ANSWER_S_MAX
+from sidecar.adapters.control_client import ANSWER_S_MAX, ControlClient
 from sidecar.core.rights import MAY, Right
 from sidecar.core.users import User
 from sidecar.web.body import BodyError, read_body
+from sidecar.web.looks import Key, Looks
 from sidecar.web.node import DaemonUnreachableError, Node, StoreError
 from sidecar.web.openapi import OPENAPI_FILE, OPERATOR, PROBLEM_TYPE, STATUS
 from sidecar.web.refusals import Refusals
@@ -63,6 +65,7 @@ class Api:
         self._throttle = Throttle()
         self._places = asyncio.Semaphore(AT_ONCE_MAX)
         self._looking_up = CapacityLimiter(AT_ONCE_MAX)  # apart: whoever has no token keeps nobody waiting
+        self._looks = Looks()
         self._refusals = Refusals(node, Deed.API_REFUSED, "api_token_refused")
 
     async def answer(self, scope: Scope, receive: Receive, address: str) -> Response:
@@ -169,15 +172,21 @@ class Api:
         answer_s_max = max(ANSWER_S_MAX, (declared.within_s or 0.0) + 5.0)
         with self._node.connected(answer_s_max) as client:
             if declared.right is Right.NUMBERS:
-                noted = {
-                    "deed": Deed.LOOK,
-                    OPERATOR: user.name,
-                    "subject": f"{PREFIX}{name}",
-                    "text": address,
-                }
-                client.call("user.note", noted)
+                self._note_look(client, (user.name, name, address))
             result = client.call(name, params)
         return msgspec.json.encode(result)
+
+    def _note_look(self, client: ControlClient, key: Key) -> None:
+        """On disk when it returns, or the note before stands for this look too."""
+        now_s = time.monotonic()
+        others = self._looks.unnoted(key, now_s)
+        if others is None:
+            return
+        token, method, address = key
+        text = f"{address}, {others} more after the note before" if others else address
+        noted = {"deed": Deed.LOOK, OPERATOR: token, "subject": f"{PREFIX}{method}", "text": text}
+        client.call("user.note", noted)
+        self._looks.noted(key, now_s)
 
 
 def _problem(error: _ProblemError) -> Response:

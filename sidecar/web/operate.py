@@ -11,10 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.core.rights import Right
+from sidecar.web import show
 from sidecar.web.command import Commands
 from sidecar.web.node import Node
 from sidecar.web.page import Page, back, may, visitor_of
 from sidecar.wire.control import DEFAULT, CommandError, ErrorCode
+from sidecar.wire.control_users import Deed
 
 PLACE = "/node"
 DIFFERENCES_SHOWN_MAX = 200
@@ -59,7 +61,19 @@ class OperatePages:
         return back(request, PLACE, taken)
 
     def verify(self, page: Page, request: Request) -> Response:
-        return self._shown(page, request, verdict=self._commands.run("journal", "verify"))
+        """Noted with what came of it, also where that is nothing."""
+        try:
+            verdict = self._commands.run("journal", "verify")
+        except CommandError as error:
+            self._note_verified(request, show.text(error.text))
+            raise
+        wrong = len(verdict["wrong"])
+        said = f"{wrong} findings" if wrong else "as it was written"
+        self._note_verified(request, f"up to commit {verdict['commit']}: {said}")
+        return self._shown(page, request, verdict=verdict)
+
+    def _note_verified(self, request: Request, said: str) -> None:
+        self._node.note(Deed.VERIFY, _who(request), "journal", said)
 
     def _would_change(self, request: Request) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self._node.ask("node.reload", operator=_who(request), dry_run=True)

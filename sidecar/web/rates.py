@@ -20,7 +20,6 @@ from sidecar.web.page import Page, back, visitor_of
 from sidecar.web.show import moment
 from sidecar.web.uploads import Upload, UploadError, Uploads
 from sidecar.wire.control import CommandError, ErrorCode
-from sidecar.wire.control_users import Deed
 
 PLACE = "/rates"
 DECKS_SHOWN = 50
@@ -240,9 +239,10 @@ class RatePages:
         upload = self._upload(request)
         if upload.fault:
             raise CommandError(ErrorCode.REFUSED, upload.fault)
-        kept = self._commands.run("deck", "import", *self._words(upload), of=(str(upload.path),))
         name, file = upload.options.get("name", ""), upload.path.name
-        self._node.note(Deed.IMPORT, _who(request), kept["revision"], f"{file} {name}".strip())
+        who = f"--operator={_who(request)}"
+        words = (*self._words(upload), who, *_option("text", name and f"for {name}"))
+        kept = self._commands.run("deck", "import", *words, of=(str(upload.path),))
         self._uploads.drop(upload)
         place = urlencode({"revision": kept["revision"], **({"name": name} if name else {})})
         return back(request, f"{PLACE}/deck?{place}", f"{file} is deck {kept['revision'][:12]} now.")

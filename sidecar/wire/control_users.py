@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from sidecar.core import deck_history
 from sidecar.core.users import Role
 from sidecar.wire.control import Moment, OperatorName, Params, Result, Text
 
@@ -25,7 +26,8 @@ class Deed(StrEnum):
     SIGN_OUT = "page.sign_out"
     LOOK = "page.look"  # at whole numbers
     API_REFUSED = "api.refused"  # a token that is none
-    IMPORT = "deck.import"  # a price list is stored; what puts it in force is noted by itself
+    IMPORT = deck_history.IMPORT  # what puts it in force is noted by itself
+    VERIFY = "journal.verify"  # what came of it
 
 
 class UserAddParams(Params, frozen=True, kw_only=True):

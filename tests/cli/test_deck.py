@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,6 +54,9 @@ def test_an_imported_deck_is_a_file_that_its_revision_checks(node: Node) -> None
     stored = node.data / "decks" / f"{said['revision']}.csv"
     assert hashlib.sha256(stored.read_bytes()).hexdigest() == said["revision"]
     assert "44,United Kingdom,GBP" in stored.read_text()
+    # No daemon could note it: the next start does.
+    [(revision, source, by)] = Decks(node.data / "decks").unnoted()
+    assert (revision, source, by.uid) == (said["revision"], "a.csv", os.getuid())
 
 
 def test_a_dry_run_checks_and_keeps_nothing(node: Node) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.adapters.deck_files import canonical_chunks, read_deck
 from sidecar.core.audit import Operator
-from sidecar.core.deck_history import Activation
+from sidecar.core.deck_history import Activation, Import
 from sidecar.core.records import utc
 from sidecar.ports import DeckError
 from sidecar.runtime.deck_commands import put_in_force_at_start
@@ -32,10 +32,10 @@ class Place:
         self.book = Decks(folder / "data" / "decks")
         self._file = folder / "deck.csv"
 
-    def deck(self, price: str, currency: str = "EUR") -> str:
+    def deck(self, price: str, currency: str = "EUR", by: Import | None = None) -> str:
         self._file.write_text(f"{HEAD}00,All,{currency},0,{price},1,1\n")
         deck = read_deck(self._file)
-        self.book.put(deck.revision, canonical_chunks(deck), rates=1, source="deck.csv", at=NOW)
+        self.book.put(deck.revision, canonical_chunks(deck), rates=1, source="deck.csv", at=NOW, by=by)
         return deck.revision
 
     async def activate(
@@ -96,6 +96,21 @@ async def test_a_deck_put_in_force_is_noted_with_who_when_from_where_and_why(her
         "Friday's list",
     )
     assert await here.start(NOW) == revision
+    assert len(await here.told()) == 1
+
+
+async def test_a_deck_that_was_stored_while_no_daemon_ran_is_noted_at_the_start_and_once(here: Place) -> None:
+    by = Import(operator="ann", uid=1000, text="Friday's list")
+    revision = here.deck("6", by=by)
+    for _ in range(2):
+        await here.start(NOW)
+        [(action, who, why, after)] = await here.told()
+        assert (action, who, why) == ("deck.import", "ann", "Friday's list")
+        assert "deck.csv" in after
+    [entry] = await here.node.store.audit.list()
+    assert (entry.change.subject, entry.change.operator.uid) == (revision, 1000)
+    here.deck("7")  # of the settings
+    await here.start(NOW)
     assert len(await here.told()) == 1
 
 

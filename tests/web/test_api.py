@@ -104,6 +104,9 @@ async def test_it_answers_as_the_control_socket_does_and_notes_each_look_at_whol
     assert (entry["operator"], entry["subject"]) == ("admin's", "acme")
     looks = [one["subject"] for one in await rig.audited("page.look")]
     assert looks == ["/api/cdr.search", "/api/call.list"]
+    for _ in range(3):
+        assert (await asyncio.to_thread(admin.call, "call.list")).status == 200
+    assert len(await rig.audited("page.look")) == len(looks)
     claimed = await asyncio.to_thread(lambda: admin.call("node.drain", operator="somebody else"))
     assert (claimed.status, claimed.json["detail"]) == (400, "the operator is the name of the token")
     assert (await rig.control("node.status"))["state"] == "accepting"

@@ -61,6 +61,9 @@ async def test_a_reload_is_looked_at_first_and_only_what_was_seen_is_done(tmp_pa
         await page.get_by_role("link", name="Node").click()
         await page.get_by_role("button", name="Is it as it was written?").click()
         await page.get_by_role("status").get_by_text("It is").wait_for()
+        [verified] = await rig.audited("journal.verify")
+        assert verified["operator"] == "olga"
+        assert verified["text"].endswith("as it was written")
 
         await page.get_by_label("Reason").fill(HOSTILE)
         await page.get_by_role("button", name="Refuse new calls").click()

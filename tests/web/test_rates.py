@@ -94,6 +94,7 @@ async def test_a_price_list_is_looked_at_put_in_force_and_taken_back(tmp_path: P
             assert (await rig.control("deck.check", name="demo"))["revision"] == before
         for action in ("deck.import", "deck.activate", "deck.cancel", "deck.rollback"):
             assert "rita" in {one["operator"] for one in await rig.audited(action)}, action
+        assert [one["subject"] for one in await rig.audited("deck.import")] == [deck]
         await asyncio.to_thread(_who_may_not, rig, deck)
         await asyncio.to_thread(_what_is_refused, rig, deck)
 
