@@ -1,212 +1,28 @@
-"""Records are found again."""
+"""Records of before there was a column for their names on the wire; and what such a search costs."""
 
 from __future__ import annotations
 
 import sqlite3
-from datetime import timedelta
 from pathlib import Path
 
-import pytest
-from msgspec.structs import replace
-
 from sidecar.adapters.sqlite.file import FILE_NAME
-from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Publish
-from sidecar.core.found_by import key_of
-from sidecar.core.records import cdr_of, utc
-from sidecar.core.terms import Detail, HangupOrigin, ServerReason
 from sidecar.ports import RecordFilter
-from tests.adapters.sqlite_stores import Watched, asked, opened
-from tests.adapters.store_calls import (
-    NO_SERVER_RECORDS,
-    POLICY,
-    WALL_NS,
-    admitted,
-    answered,
-    call_id,
-    ended,
-    ending,
-    whole_call,
-)
-
-MINUTE_NS = 60_000_000_000
+from tests.adapters.sqlite_stores import asked, opened
+from tests.adapters.store_calls import call_id
+from tests.adapters.test_store_records import on_the_wire, record
 
 
-def record(number: int, account: str = "acme", **change: object) -> Cdr:
-    call = admitted(number, account, at_ns=WALL_NS + number * MINUTE_NS)
-    return replace(cdr_of(ended(answered(call)), POLICY), **change)
-
-
-async def filled(watched: Watched) -> None:
-    """1, 2: acme; 3: other; 4: released by an operator; 5: other numbers and gateway; 6: suppressed."""
-    released = ended(
-        answered(admitted(4, at_ns=WALL_NS + 4 * MINUTE_NS)),
-        origin=HangupOrigin.SERVER,
-        detail=Detail.OPERATOR,
-    )
-    five = record(5)
-    for cdr in (
-        record(1),
-        record(2),
-        record(3, "other"),
-        cdr_of(released, POLICY),
-        replace(
-            five,
-            gateway="gw2",
-            caller=replace(five.caller, received="+33*1"),
-            callee=replace(five.callee, received="0033145", billed="33145"),
-        ),
-    ):
-        watched.submit((Publish(cdr=cdr),))
-    kept = ended(answered(admitted(6)), origin=HangupOrigin.SERVER, detail=Detail.OPERATOR)
-    watched.submit(ending(kept, NO_SERVER_RECORDS))
-    await watched.written()
-
-
-AT_3 = record(3).ended_at
-
-
-@pytest.mark.parametrize(
-    ("wanted", "numbers"),
-    [
-        (RecordFilter(), [5, 4, 3, 2, 1]),
-        (RecordFilter(account="other"), [3]),
-        (RecordFilter(origin=HangupOrigin.SERVER), [4]),
-        (RecordFilter(reason=ServerReason.ADMIN), [4]),
-        (RecordFilter(detail=Detail.BYE), [5, 3, 2, 1]),
-        (RecordFilter(gateway="gw2"), [5]),
-        (RecordFilter(number="004915112345678"), [4, 3, 2, 1]),
-        (RecordFilter(number="4915112345678"), [4, 3, 2, 1]),
-        (RecordFilter(number="4915*"), [4, 3, 2, 1]),
-        (RecordFilter(number="4915"), []),
-        (RecordFilter(number="+4930*"), [4, 3, 2, 1]),
-        (RecordFilter(number="+33*1"), [5]),
-        (RecordFilter(number="+33?1"), []),
-        (RecordFilter(number="[+]33*"), []),
-        (RecordFilter(since=AT_3), [5, 4, 3]),
-        (RecordFilter(until=AT_3), [2, 1]),
-        (RecordFilter(since=AT_3, until=AT_3 + timedelta(seconds=1)), [3]),
-        (RecordFilter(account="acme", number="33*", since=utc(WALL_NS)), [5]),
-        (RecordFilter(suppressed=True), [6]),
-        (RecordFilter(suppressed=True, account="nobody"), []),
-        (RecordFilter(account="' OR 1 --"), []),
-    ],
-)
-async def test_a_search_finds_what_fits_the_latest_first(
-    tmp_path: Path, wanted: RecordFilter, numbers: list[int]
-) -> None:
-    async with opened(tmp_path) as watched:
-        await filled(watched)
-        page = await watched.store.records.search(wanted)
-        assert [cdr.call_id for cdr in page.records] == [call_id(n) for n in numbers]
-        assert page.cursor is None
-
-
-async def test_pages_follow_one_another_also_where_ends_fall_together(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
-        at = record(1).ended_at
-        for number in range(1, 8):
-            watched.submit(
-                (Publish(cdr=record(number, ended_at=at if number < 5 else at + timedelta(hours=1))),)
-            )
-        await watched.written()
-        found: list[Cdr] = []
-        cursor = None
-        for _ in range(3):
-            page = await watched.store.records.search(RecordFilter(), 3, cursor)
-            found += page.records
-            cursor = page.cursor
-        assert cursor is None
-        assert [cdr.seq for cdr in found] == [7, 6, 5, 4, 3, 2, 1]
-
-
-@pytest.mark.parametrize("cursor", ["", "x", "1", "1.x", "1;2"])
-async def test_a_cursor_that_no_search_gave_is_refused(tmp_path: Path, cursor: str) -> None:
-    async with opened(tmp_path) as watched:
-        with pytest.raises(ValueError, match="cursor"):
-            await watched.store.records.search(RecordFilter(), 3, cursor)
-
-
-async def test_the_tail_goes_on_from_any_number(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
-        for number in range(1, 6):
-            watched.submit(*whole_call(number))
-        await watched.written()
-        assert [cdr.seq for cdr in await watched.store.records.tail(2, 2)] == [3, 4]
-        assert await watched.store.records.tail(5) == ()
-
-
-@pytest.mark.parametrize("name", ["", "no-uuid", "00000000-0000-0000-0000-000000000000"])
-async def test_a_call_that_is_not_known_has_no_records(tmp_path: Path, name: str) -> None:
-    async with opened(tmp_path) as watched:
-        assert await watched.store.records.show(name) == ()
-
-
-async def test_the_columns_that_are_searched_say_what_the_record_says(tmp_path: Path) -> None:
-    columns = "revision, account, origin, reason, detail, gateway, caller, callee, billed, ended_us"
-    async with opened(tmp_path) as watched:
-        await filled(watched)
-        five = record(5)
-        [kept] = (await watched.store.records.search(RecordFilter(suppressed=True))).records
-    [published] = asked(tmp_path, f"SELECT {columns} FROM cdrs WHERE seq = 5")
-    [suppressed] = asked(tmp_path, f"SELECT {columns} FROM suppressed")
-    ended_us = [int(one.ended_at.timestamp()) * 1_000_000 + one.ended_at.microsecond for one in (five, kept)]
-    numbers = ("+33*1", "0033145", "33145")
-    assert published == (0, "acme", "caller", None, "bye", "gw2", *numbers, ended_us[0])
-    numbers = (kept.caller.received, kept.callee.received, str(kept.callee.billed))
-    assert suppressed == (0, "acme", "server", "admin", "operator", "gw1", *numbers, ended_us[1])
-    assert len({*numbers}) == 3
-
-
-def on_the_wire(cdr: Cdr, number: int) -> Cdr:
-    """With names of its own on both legs."""
-    leg = replace(
-        cdr.leg_a, sip_call_id=f"a{number}@caller", local_tag=f"at{number}", remote_tag=f"af{number}"
-    )
-    other = replace(leg, sip_call_id=f"b{number}@us", local_tag=f"bf{number}", remote_tag=f"bt{number}")
-    return replace(
-        cdr, leg_a=leg, leg_b=other, session_id=f"{number:032x};remote={number + 0xABC0:032X}", revision=0
-    )
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        RecordFilter(sip_call_id="a7@caller"),
-        RecordFilter(sip_call_id="b7@us"),
-        RecordFilter(tag="at7"),
-        RecordFilter(tag="bt7", sip_call_id="b7@us"),
-        RecordFilter(session_id=f"{7:032X}"),
-        RecordFilter(session_id=f"{7 + 0xABC0:032x};remote={7:032x}"),
-    ],
-)
-@pytest.mark.parametrize("before", [False, True])
-async def test_a_record_is_found_by_its_names_on_the_wire(
-    tmp_path: Path, wanted: RecordFilter, before: bool
-) -> None:
-    """Also one that was written before there were columns for them, a page of a few at a time."""
+async def test_a_record_of_before_is_found_by_its_names_all_the_same(tmp_path: Path) -> None:
     async with opened(tmp_path) as watched:
         for number in range(1, 10):
             watched.submit((Publish(cdr=on_the_wire(record(number), number)),))
         await watched.written()
-        if before:
-            with sqlite3.connect(tmp_path / FILE_NAME) as journal:
-                journal.execute("UPDATE cdrs SET found_by = NULL")
-            journal.close()
-        page = await watched.store.records.search(wanted)
+        with sqlite3.connect(tmp_path / FILE_NAME) as journal:
+            journal.execute("UPDATE cdrs SET found_by = NULL")
+        journal.close()
+        page = await watched.store.records.search(RecordFilter(sip_call_id="a7@caller"))
         assert [cdr.call_id for cdr in page.records] == [call_id(7)]
-        assert not (await watched.store.records.search(replace(wanted, account="other"))).records
-
-
-async def test_names_that_share_their_bytes_are_told_apart(tmp_path: Path) -> None:
-    assert key_of("plumless") == key_of("buckeroo")  # CRC-32
-    async with opened(tmp_path) as watched:
-        for number, name in enumerate(("plumless", "buckeroo"), 1):
-            cdr = record(number)
-            watched.submit((Publish(cdr=replace(cdr, leg_a=replace(cdr.leg_a, sip_call_id=name))),))
-        await watched.written()
-        page = await watched.store.records.search(RecordFilter(sip_call_id="plumless"))
-        assert [cdr.call_id for cdr in page.records] == [call_id(1)]
 
 
 async def test_a_name_is_looked_up_in_an_index_alone(tmp_path: Path) -> None:

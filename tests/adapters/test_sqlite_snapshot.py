@@ -22,7 +22,7 @@ from sidecar.core.totals import revenue
 from sidecar.ports import RecordFilter
 from tests.adapters.sqlite_stores import asked, opened
 from tests.adapters.store_calls import call_id, whole_call
-from tests.adapters.test_sqlite_reader import AT_3, filled, record
+from tests.adapters.test_store_records import AT_3, filled, record
 
 
 def revised(cdr: Cdr, **change: object) -> Cdr:
@@ -119,27 +119,6 @@ async def test_records_are_found_by_their_charge(
         assert len(ids(tmp_path, **bounds)) == found
         page = await watched.store.records.search(RecordFilter(**bounds), 100)  # type: ignore[arg-type]
         assert (len(page.records), page.cursor) == (found, None)
-
-
-async def test_a_page_of_calls_by_charge_looks_at_so_many_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sidecar.adapters.sqlite.reader.LOOKED_AT_MAX", 2)
-    async with opened(tmp_path) as watched:
-        await filled(watched)
-        wanted = RecordFilter(currency="EUR", charge_max=Decimal(0))
-        cursor, pages = None, 0
-        while True:
-            page = await watched.store.records.search(wanted, 3, cursor)
-            pages += 1
-            assert page.records == ()
-            if (cursor := page.cursor) is None:
-                break
-        assert pages == 3
-        wanted = RecordFilter(currency="EUR")
-        one = await watched.store.records.search(wanted, 1)
-        two = await watched.store.records.search(wanted, 10, one.cursor)
-        assert [cdr.call_id for cdr in (*one.records, *two.records)] == [call_id(n) for n in (5, 4, 3)]
 
 
 def test_bounds_without_a_currency_are_no_question() -> None:

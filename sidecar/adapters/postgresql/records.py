@@ -3,49 +3,101 @@ proof of the sums, whose rules are in core/books_check."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from datetime import datetime
 from uuid import UUID
 
-from sidecar.adapters.postgresql.server import Reader, Server, as_text
+from sidecar.adapters.postgresql.server import Reader, Rows, Server, as_text
 from sidecar.adapters.store.batch import SEARCHED, searched
 from sidecar.adapters.store.bodies import DamagedError, sound
+from sidecar.adapters.store.records import (
+    BaseRecords,
+    Found,
+    conditions_of,
+    first_call_id,
+    page_of,
+    place_of,
+)
 from sidecar.core import books_check
 from sidecar.core.books_check import CallLine, Line, Owed
 from sidecar.core.cdr import Cdr
 from sidecar.core.found_by import keys_of
 from sidecar.core.records import sell_total
+from sidecar.ports import RecordFilter, RecordPage
 from sidecar.wire.cdr_codec import decode
 
-RECORDS_PER_PAGE_MAX = 1_000
+_BY_CALL = (
+    "SELECT call_id, revision, body, crc FROM cdrs WHERE call_id >= ?1 AND call_id < ?2"
+    " UNION ALL SELECT call_id, revision, body, crc FROM suppressed WHERE call_id >= ?1 AND call_id < ?2"
+    " ORDER BY call_id DESC, revision DESC LIMIT ?3"
+)
+_HOLDS = " AND ".join(
+    f"NOT EXISTS (SELECT 1 FROM {table} AS later"  # noqa: S608 - names of ours alone
+    " WHERE later.call_id = found.call_id AND later.revision > found.revision)"
+    for table in ("cdrs", "suppressed")
+)
+_HAS_NAME = "position(?::bytea IN found_by) > 0"
+_ROWS_PER_LOOK = 5_000
 
 
-class PostgresqlRecords:
+class PostgresqlRecords(BaseRecords):
+    """Of all nodes; the tail, of this one's epoch."""
+
     def __init__(self, reader: Reader, epoch: int) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._epoch = epoch
 
-    async def show(self, call_id: str) -> Sequence[Cdr]:
-        try:
-            key = UUID(call_id).bytes
-        except ValueError:
-            return ()
-        sql = (
-            "SELECT seq, body, crc, revision FROM cdrs WHERE call_id = ?1"
-            " UNION ALL SELECT entry, body, crc, revision FROM suppressed WHERE call_id = ?1"
-            " ORDER BY revision"
+    def _of_call(self, server: Server, call_id: bytes) -> Rows:
+        return server.run(
+            "SELECT number, body, crc FROM (SELECT seq AS number, body, crc, revision FROM cdrs"
+            " WHERE call_id = ?1 UNION ALL"
+            " SELECT entry, body, crc, revision FROM suppressed WHERE call_id = ?1) AS found"
+            " ORDER BY revision",
+            (call_id,),
         )
-        rows = await self._reader.ask(lambda server: server.run(sql, (key,)))
-        return tuple(_record(number, body, crc) for number, body, crc, _ in rows)
 
-    async def tail(self, after_seq: int, records_max: int = 100) -> Sequence[Cdr]:
+    def _published(self, server: Server, after_seq: int, rows_max: int) -> Rows:
         sql = "SELECT seq, body, crc FROM cdrs WHERE epoch = ? AND seq > ? ORDER BY seq LIMIT ?"
-        values = (self._epoch, after_seq, max(1, min(records_max, RECORDS_PER_PAGE_MAX)))
-        rows = await self._reader.ask(lambda server: server.run(sql, values))
-        return tuple(_record(*row) for row in rows)
+        return server.run(sql, (self._epoch, after_seq, rows_max))
+
+    def _page(self, server: Server, wanted: RecordFilter, limit: int, cursor: str | None) -> RecordPage:
+        table, keys = ("suppressed", ("entry",)) if wanted.suppressed else ("cdrs", ("epoch", "seq"))
+        place = ("ended_us", *keys)
+        after = place_of(cursor, len(place))
+        conditions, values = conditions_of(wanted, _HAS_NAME)
+        if after is not None:
+            conditions.append(f"({', '.join(place)}) < ({', '.join('?' * len(place))})")
+            values += after
+        sql = (
+            f"SELECT {', '.join(place)}, body, crc, {_HOLDS if wanted.holds else 'TRUE'}"  # noqa: S608
+            f" FROM {table} AS found WHERE {' AND '.join(conditions) or 'TRUE'}"
+            f" ORDER BY {', '.join(f'{column} DESC' for column in place)} LIMIT ?"
+        )
+
+        def rows(rows_max: int) -> Iterator[Found]:
+            for *at, body, crc, holds in server.run(sql, (*values, rows_max)):
+                yield Found(tuple(at), body, crc, holds)
+
+        return page_of(rows, wanted, limit)
 
 
-def _record(number: int, body: bytes, crc: int) -> Cdr:
-    return decode(sound(body, crc, f"record {number}"))
+def by_invite(server: Server, node: str, since: datetime, calls_max: int) -> Iterator[Cdr]:
+    """The calls of this node whose INVITE came then or later, at most so many, the latest, each by its
+    highest revision, unless that is void; in the order of their ids."""
+    first, until = first_call_id(since), b"\xff" * 17
+    found: list[Cdr] = []
+    while len(found) < calls_max:
+        rows = server.run(_BY_CALL, (first, until, _ROWS_PER_LOOK))
+        for call_id, _, body, crc in rows:
+            if call_id == until or len(found) == calls_max:
+                continue  # an earlier revision of the same call
+            until = call_id
+            cdr = decode(sound(body, crc, f"the record of call {UUID(bytes=call_id)}"))
+            if cdr.node == node and not cdr.void:
+                found.append(cdr)
+        if len(rows) < _ROWS_PER_LOOK:
+            break
+    return reversed(found)
 
 
 def ledger_check(server: Server) -> list[str]:

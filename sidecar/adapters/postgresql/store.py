@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
 
 import psycopg
 from msgspec.structs import replace
@@ -13,8 +14,8 @@ from sidecar.adapters.postgresql.boots import Marks, Own, begin_boot, fence, fou
 from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.postgresql.migrations import migrate
 from sidecar.adapters.postgresql.outbox import PostgresqlOutbox
-from sidecar.adapters.postgresql.records import PostgresqlRecords, ledger_check
-from sidecar.adapters.postgresql.server import Reader, Server
+from sidecar.adapters.postgresql.records import PostgresqlRecords, by_invite, ledger_check
+from sidecar.adapters.postgresql.server import Reader, Server, looking
 from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
 from sidecar.adapters.postgresql.writer import Writer
 from sidecar.adapters.store.accounts import StoredAccounts
@@ -54,6 +55,7 @@ class PostgresqlStore(BaseStore):
         company_ms: int,
     ) -> None:
         super().__init__(clock, queue_steps_max)
+        self._conninfo = conninfo
         self._own = own
         self._found = found
         self._found_refusals = _found_refusals(server, own)
@@ -153,6 +155,11 @@ class PostgresqlStore(BaseStore):
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
         """Every commit writes the clocks as they stood when it began; this makes sure that there is one."""
         self._pacing.add(Job(run=nothing, done=nobody), may_wait=True)
+
+    @contextmanager
+    def by_invite(self, since: datetime, calls_max: int) -> Iterator[Iterator[Cdr]]:
+        with looking(self._conninfo, self._own.node) as server:
+            yield by_invite(server, self._own.node, since, calls_max)
 
     async def ledger_check(self) -> Sequence[str]:
         """Empty where everything adds up, over all nodes."""

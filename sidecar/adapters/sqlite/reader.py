@@ -5,29 +5,31 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
-from uuid import UUID
 
 import apsw
 
 from sidecar.adapters.sqlite.file import DISK_ERRORS, connect_reader
-from sidecar.adapters.store.bodies import sound
+from sidecar.adapters.store.records import (
+    BaseRecords,
+    Found,
+    Place,
+    Row,
+    conditions_of,
+    page_of,
+    place_of,
+    records_of,
+)
 from sidecar.core.cdr import Cdr
-from sidecar.core.found_by import key_of
 from sidecar.ports import RecordFilter, RecordPage, UnavailableError
-from sidecar.wire.cdr_codec import decode
 
-RECORDS_PER_PAGE_MAX = 1_000
 SORTED_MAX = 20_000  # rows of an account: some hundredths of a second
-LOOKED_AT_MAX = 2_000  # records that are read for one page of those that fit: a tenth of a second
+HAS_NAME = "(found_by IS NULL OR instr(found_by, ?))"  # NULL: of before there was such a column
 
 _T = TypeVar("_T")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_US = timedelta(microseconds=1)
 
 
 class Reader:
@@ -64,53 +66,46 @@ class Reader:
                     connection.close(force=True)
 
 
-class SqliteRecords:
-    """The Records port."""
+class SqliteRecords(BaseRecords):
+    def _of_call(self, connection: apsw.Connection, call_id: bytes) -> Iterable[Row]:
+        return _of_call(connection, call_id)
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    async def show(self, call_id: str) -> Sequence[Cdr]:
-        try:
-            key = UUID(call_id).bytes
-        except ValueError:
-            return ()
-        return await self._reader.ask(lambda connection: revisions_of(connection, key))
-
-    async def search(
-        self, wanted: RecordFilter, records_max: int = 100, cursor: str | None = None
-    ) -> RecordPage:
-        after = parse_cursor(cursor)
-        limit = max(1, min(records_max, RECORDS_PER_PAGE_MAX))
-        return await self._reader.ask(lambda connection: found_records(connection, wanted, limit, after))
-
-    async def tail(self, after_seq: int, records_max: int = 100) -> Sequence[Cdr]:
-        limit = max(1, min(records_max, RECORDS_PER_PAGE_MAX))
+    def _published(self, connection: apsw.Connection, after_seq: int, rows_max: int) -> Iterable[Row]:
         sql = "SELECT seq, body, crc FROM cdr_bodies WHERE seq > ? ORDER BY seq LIMIT ?"
-        return await self._reader.ask(
-            lambda connection: tuple(_record(*row) for row in connection.execute(sql, (after_seq, limit)))
-        )
+        return connection.execute(sql, (after_seq, rows_max))
+
+    def _page(
+        self, connection: apsw.Connection, wanted: RecordFilter, limit: int, cursor: str | None
+    ) -> RecordPage:
+        return found_records(connection, wanted, limit, cursor)
+
+
+def _of_call(connection: apsw.Connection, call_id: bytes) -> Iterable[Row]:
+    return connection.execute(
+        "SELECT seq, body, crc FROM (SELECT seq, body, crc, revision FROM cdrs JOIN cdr_bodies USING (seq)"
+        " WHERE call_id = ?1 UNION ALL"
+        " SELECT entry, body, crc, revision FROM suppressed WHERE call_id = ?1) ORDER BY revision",
+        (call_id,),
+    )
 
 
 def revisions_of(connection: apsw.Connection, call_id: bytes) -> tuple[Cdr, ...]:
-    rows = connection.execute(
-        "SELECT seq, body, crc, revision FROM cdrs JOIN cdr_bodies USING (seq) WHERE call_id = ?1"
-        " UNION ALL SELECT entry, body, crc, revision FROM suppressed WHERE call_id = ?1 ORDER BY revision",
-        (call_id,),
-    )
-    return tuple(_record(key, body, crc) for key, body, crc, _ in rows)
-
-
-def _record(key: int, body: bytes, crc: int) -> Cdr:
-    return decode(sound(body, crc, f"record {key}"))
+    return records_of(_of_call(connection, call_id))
 
 
 def found_records(
-    connection: apsw.Connection, wanted: RecordFilter, limit: int, after: tuple[int, int] | None
+    connection: apsw.Connection, wanted: RecordFilter, limit: int, cursor: str | None
 ) -> RecordPage:
-    """The latest first, by (end, row): a cursor names the last one that was given out."""
+    """The latest first, by (end, row)."""
+    after = place_of(cursor, 2)
+    return page_of(lambda rows_max: _rows(connection, wanted, after, rows_max), wanted, limit)
+
+
+def _rows(
+    connection: apsw.Connection, wanted: RecordFilter, after: Place | None, rows_max: int
+) -> Iterator[Found]:
     key = "entry" if wanted.suppressed else "seq"
-    conditions, values = conditions_of(wanted)
+    conditions, values = conditions_of(wanted, HAS_NAME)
     if after is not None:
         conditions.append(f"(ended_us, {key}) < (?, ?)")
         values += after
@@ -118,23 +113,14 @@ def found_records(
     if wanted.account is not None and _has_many(connection, heads, wanted.account):
         conditions = [sql.replace("account = ?", "+account = ?") for sql in conditions]
     where = " AND ".join(conditions) or "1"
-    looked_at_max = LOOKED_AT_MAX if wanted.looks_inside else limit
     # The bodies are read of the rows of this page alone, not of all that are sorted to find it.
-    rows: Iterator[tuple[int, int, bytes, int, int]] = connection.execute(
+    for ended_us, number, body, crc, holds in connection.execute(
         f"SELECT found.ended_us, {key}, body, crc, {_holds(key, heads) if wanted.holds else 1} FROM"  # noqa: S608 - names of ours alone
         f" (SELECT ended_us, {key} FROM {heads} WHERE {where} ORDER BY ended_us DESC, {key} DESC LIMIT ?)"
         f" AS found CROSS JOIN {bodies} USING ({key}) ORDER BY found.ended_us DESC, {key} DESC",
-        (*values, looked_at_max + 1),
-    )
-    records: list[Cdr] = []
-    last = None
-    for looked_at, (ended_us, number, body, crc, holds) in enumerate(rows):
-        if looked_at == looked_at_max or len(records) == limit:
-            return RecordPage(records=tuple(records), cursor=last)
-        if holds and wanted.fits(cdr := _record(number, body, crc)):
-            records.append(cdr)
-        last = f"{ended_us}.{number}"
-    return RecordPage(records=tuple(records), cursor=None)
+        (*values, rows_max),
+    ):
+        yield Found((ended_us, number), body, crc, bool(holds))
 
 
 def _holds(key: str, heads: str) -> str:
@@ -156,56 +142,3 @@ def _has_many(connection: apsw.Connection, heads: str, account: str) -> bool:
         "SELECT count(*) FROM (SELECT 1 FROM cdrs WHERE account = ? LIMIT ?)", (account, SORTED_MAX)
     ).get
     return found == SORTED_MAX
-
-
-def conditions_of(wanted: RecordFilter) -> tuple[list[str], list[str | int | bytes]]:
-    """What SQL can ask of the columns; `RecordFilter.fits` asks the rest."""
-    conditions: list[str] = []
-    values: list[str | int | bytes] = []
-    exact = {
-        "account": wanted.account,
-        "origin": wanted.origin.value if wanted.origin else None,
-        "reason": wanted.reason.value if wanted.reason else None,
-        "detail": wanted.detail.value if wanted.detail else None,
-        "gateway": wanted.gateway or None,
-    }
-    if wanted.gateway == "":
-        conditions.append("gateway IS NULL")
-    for column, value in exact.items():
-        if value is not None:
-            conditions.append(f"{column} = ?")
-            values.append(value)
-    if wanted.since is not None:
-        conditions.append("ended_us >= ?")
-        values.append((wanted.since - _EPOCH) // _US)
-    if wanted.revised_since is not None:
-        conditions.append("revision > 0")
-    if (
-        wanted.until is not None and not wanted.by_start
-    ):  # a call that began before may have ended at any time after
-        conditions.append("ended_us < ?")
-        values.append((wanted.until - _EPOCH) // _US)
-    if wanted.number is not None:
-        conditions.append("(caller GLOB ? OR callee GLOB ? OR billed GLOB ?)")
-        values += [_glob(wanted.number)] * 3
-    for name in wanted.names:
-        conditions.append("(found_by IS NULL OR instr(found_by, ?))")
-        values.append(key_of(name))
-    return conditions, values
-
-
-def _glob(number: str) -> str:
-    """The number itself, or with a `*` at its end all that begin with it; nothing else is special."""
-    begins = number.removesuffix("*")
-    literal = "".join(f"[{c}]" if c in "*?[" else c for c in begins)
-    return literal + ("*" if begins != number else "")
-
-
-def parse_cursor(cursor: str | None) -> tuple[int, int] | None:
-    if cursor is None:
-        return None
-    ended, _, key = cursor.partition(".")
-    try:
-        return int(ended), int(key)
-    except ValueError:
-        raise ValueError(f"cursor {cursor!r}: not one that a search has given") from None

@@ -26,12 +26,13 @@ from sidecar.adapters.sqlite.file import FILE_NAME, connect_reader
 from sidecar.adapters.sqlite.file import verify as verify_pages
 from sidecar.adapters.sqlite.loss import missing
 from sidecar.adapters.sqlite.migrations import refuse_other
-from sidecar.adapters.sqlite.reader import conditions_of, found_records, parse_cursor, revisions_of
+from sidecar.adapters.sqlite.reader import HAS_NAME, found_records, revisions_of
 from sidecar.adapters.sqlite.sealing import Cut, last_cut, movements, next_cut, records
 from sidecar.adapters.sqlite.suspense import suspended
 from sidecar.adapters.sqlite.told import Told
 from sidecar.adapters.store.bodies import sound
 from sidecar.adapters.store.ledger import stored_terms
+from sidecar.adapters.store.records import conditions_of, first_call_id
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.amounts import EXACT
@@ -72,11 +73,6 @@ _EVER = "found.ended_us >= -9223372036854775808"
 
 def _time(wall_ns: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=wall_ns // 1_000)
-
-
-def _first_id(moment: datetime) -> bytes:
-    """Below every id of a call whose INVITE came then (core/identity): they begin with its milliseconds."""
-    return (int(moment.timestamp() * 1_000) << 80).to_bytes(16)
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -298,7 +294,7 @@ class Snapshot:
 
     def search(self, wanted: RecordFilter, records_max: int, cursor: str | None = None) -> RecordPage:
         """As the Records port."""
-        return found_records(self._connection, wanted, records_max, parse_cursor(cursor))
+        return found_records(self._connection, wanted, records_max, cursor)
 
     def charges_of(self, call_id: UUID) -> list[CallCharge]:
         """What was booked for a call, in its order."""
@@ -332,7 +328,7 @@ class Snapshot:
         """The calls whose INVITE came then or later, and before `until`, each by its highest revision,
         published or kept back, unless that is void; in the order of their ids, which is that of the INVITEs.
         `calls_max`: at most about so many, the latest."""
-        first, last = _first_id(since), _first_id(until) if until is not None else b"\xff" * 17
+        first, last = first_call_id(since), first_call_id(until) if until is not None else b"\xff" * 17
         if calls_max is not None:
             for table in ("cdrs", "suppressed"):
                 found: bytes | None = self._connection.execute(
@@ -349,7 +345,7 @@ class Snapshot:
     def records(self, wanted: RecordFilter) -> Iterator[Cdr]:
         """The calls that fit, each by its highest revision, unless that is void; by their end, the earliest
         first. DamagedError names a record whose bytes are not those that were written."""
-        conditions, values = conditions_of(wanted)
+        conditions, values = conditions_of(wanted, HAS_NAME)
         sql = _SUPPRESSED if wanted.suppressed else _PUBLISHED
         # sql: names and texts of ours alone; what is asked for is bound.
         for key, body, crc in self._connection.execute(

@@ -69,7 +69,7 @@ CREATE TABLE cdrs (
     PRIMARY KEY (epoch, seq),
     UNIQUE (call_id, revision)
 );
-CREATE INDEX cdrs_by_account ON cdrs (epoch, account, seq);
+CREATE INDEX cdrs_by_account ON cdrs (account, epoch, seq);
 CREATE INDEX cdrs_by_end ON cdrs (ended_us, epoch, seq);
 
 CREATE TABLE suppressed (
