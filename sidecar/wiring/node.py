@@ -41,7 +41,7 @@ from sidecar.core.fraud_replay import Lift
 from sidecar.core.policy import Policy, peer_of
 from sidecar.core.records import utc
 from sidecar.core.servers import Reach
-from sidecar.ports import AuditFilter, NodeStore, OutboxState, UnavailableError
+from sidecar.ports import AuditFilter, NodeStore, OutboxState
 from sidecar.runtime.admin import ACCEPTING, Admin
 from sidecar.runtime.alarms import Alarms
 from sidecar.runtime.block_commands import blocks_of
@@ -299,12 +299,9 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         started_at = utc(clock.wall_ns())
 
         async def last_state() -> OutboxState:
-            try:
-                return await store.outbox.outbox_state()
-            except UnavailableError:
-                if not store.failing or relay.state is None:
-                    raise
+            if store.failing and relay.state is not None:
                 return relay.state  # as last read: that the store fails is what the status is asked about
+            return await store.outbox.outbox_state()
 
         async def status() -> NodeStatus:
             state, tls = await last_state(), certificates.status()

@@ -16,12 +16,13 @@ import pytest
 from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
 
-from sidecar.adapters.postgresql import stored_entries
+from sidecar.adapters.postgresql import server, stored_entries
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.audit import RELOAD, Change, Operator
 from sidecar.core.commands import EntryKind
 from sidecar.core.events import Admitted
 from sidecar.core.users import Role, User
+from sidecar.ports import UnavailableError
 from tests.adapters.store_calls import (
     admission,
     admitted,
@@ -177,6 +178,34 @@ async def test_a_server_that_is_killed_has_what_was_acknowledged_and_gets_the_re
         assert records == len(up)
         assert postgresql_stores.asked("SELECT count(*) FROM open_calls") == [(0,)]
         assert watched.defects == []
+
+
+async def test_a_server_that_is_frozen_is_away_and_gets_the_rest_when_it_goes_on(
+    postgresql: Postgres, postgresql_stores: PostgresqlStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its links, and what it was sent: all that tells is that nothing comes."""
+    monkeypatch.setattr(server, "CONNECT_S_MAX", 2)
+    monkeypatch.setattr(server, "READ_S_MAX", 2.0)
+    async with postgresql_stores.opened() as watched:
+        watched.submit(admission(admitted(1)), entry(EntryKind.ANSWERED, answered(admitted(1))))
+        await watched.written()
+        assert (await watched.store.outbox.outbox_state()).head_seq == 0
+        with postgresql.frozen():
+            watched.submit(admission(admitted(2)), ending(ended(answered(admitted(1)))))
+            with pytest.raises(UnavailableError, match="the database cannot be read"):
+                await watched.store.outbox.outbox_state()
+            await watched.until(lambda: watched.store.failing)
+            assert "no answer within 5 s" in watched.store.failure
+            watched.submit(admission(admitted(3)))
+            await watched.until(lambda: len(watched.events) == 4)
+            said = [type(watched.outcome(call_id(number))).__name__ for number in (2, 3)]
+            assert said == ["StepFailed", "StepFailed"]
+        await watched.until(lambda: not watched.store.failing)
+        await watched.written()
+        assert (await watched.store.outbox.outbox_state()).head_seq == 1
+        await watched.proved()
+        assert watched.defects == []
+    assert postgresql_stores.asked("SELECT count(*) FROM open_calls") == [(0,)]
 
 
 class Way:

@@ -79,6 +79,23 @@ class Postgres:
         self._child.send_signal(signal.SIGQUIT)  # PostgreSQL's "immediate": as a crash, and its children too
         self._child.wait(WITHIN_S)
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Nobody answers in the block, and no link ends: the kernel keeps them."""
+        assert self._child is not None
+        postmaster = self._child.pid
+        os.kill(postmaster, signal.SIGSTOP)  # first: it starts no other
+        backends = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        every = [postmaster, *map(int, backends)]
+        try:
+            for pid in every[1:]:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in reversed(every):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def stop(self) -> None:
         if self._child is not None and self._child.poll() is None:
             self.kill()

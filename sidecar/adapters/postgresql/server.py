@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -14,14 +15,24 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import RawCursor
+from psycopg.abc import PQGen
 from psycopg.types.string import StrDumperUnknown
 
 from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.store.store import StoreError
+from sidecar.ports import UnavailableError
 
 CONNECT_S_MAX = 5
+# Without a sign of life for so long while we wait for an answer, a server is away: the kernel of its machine
+# goes on answering for one that was stopped.
+ANSWER_S_MAX = 5.0
+READ_S_MAX = 15.0  # readers look at more, and no call waits for them
+# Before that the server itself gives a statement up, and its locks with it. It notices within so long that we
+# have hung up on one.
+_EARLIER_S = 1.0
+HUNG_UP_MS_MAX = 1_000
 # A node that was stopped in the middle of a transaction does not hold up the others.
-IDLE_IN_TRANSACTION_MS_MAX = 5_000
+IDLE_IN_TRANSACTION_MS_MAX = 2_000
 
 # What the server, or the way to it, can do to us; any other error is a defect of ours. A server that goes
 # down ends what runs with AdminShutdown or CrashShutdown, a full disk is DiskFull: OperationalError, all.
@@ -47,13 +58,37 @@ def as_text(text: str) -> str:
     return text.replace("\x00", "\\x00")
 
 
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    answer_s_max: float | None = None
+
+    def wait(self, gen: PQGen[_T], *args: Any, **words: Any) -> _T:
+        return super().wait(self._while_it_lives(gen), *args, **words)
+
+    def _while_it_lives(self, gen: PQGen[_T]) -> PQGen[_T]:
+        heard_s = time.monotonic()
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted  # nothing, now and then, while nothing comes
+                now_s = time.monotonic()
+                if ready:
+                    heard_s = now_s
+                elif self.answer_s_max is not None and now_s - heard_s > self.answer_s_max:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no answer within {self.answer_s_max:g} s")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # what the generator returns
+
+
 class Server:
     """One connection, for one thread at a time."""
 
-    def __init__(self, conninfo: str, application: str) -> None:
+    def __init__(self, conninfo: str, application: str, answer_s_max: float = ANSWER_S_MAX) -> None:
         """Raises one of FAULTS where nobody answers."""
+        self._answer_s_max = answer_s_max
         self.name = name_of(conninfo)
-        self._connection: psycopg.Connection[tuple[Any, ...]] = psycopg.connect(
+        self._connection = _Connection.connect(
             conninfo,
             autocommit=True,
             connect_timeout=CONNECT_S_MAX,
@@ -69,8 +104,26 @@ class Server:
         self._connection.adapters.register_dumper(str, _Text)
         # What is committed is on disk when we hear of it, whatever the server's default.
         self.run("SET synchronous_commit = on")
-        self.run(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS_MAX}")
+        self.run(f"SET client_connection_check_interval = {HUNG_UP_MS_MAX}")
+        self._hurry()
         self.run("SET TIME ZONE 'UTC'")
+
+    @contextmanager
+    def unhurried(self) -> Iterator[None]:
+        """What takes as long as it takes."""
+        self.run("SET statement_timeout = 0")
+        self.run("SET idle_in_transaction_session_timeout = 0")
+        self._connection.answer_s_max = None
+        try:
+            yield
+        finally:
+            if not self.broken:
+                self._hurry()
+
+    def _hurry(self) -> None:
+        self._connection.answer_s_max = self._answer_s_max
+        self.run(f"SET statement_timeout = {int(1_000 * (self._answer_s_max - _EARLIER_S))}")
+        self.run(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS_MAX}")
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> Rows:
         """The rows of it, if it has any."""
@@ -119,7 +172,12 @@ class Reader:
         self._server: Server | None = None
 
     async def ask(self, question: Callable[[Any], _T]) -> _T:
-        return await asyncio.to_thread(self.ask_now, question)
+        """UnavailableError while nobody answers."""
+        try:
+            return await asyncio.to_thread(self.ask_now, question)
+        except FAULTS as error:
+            text = " ".join(str(error).split())
+            raise UnavailableError(f"the database cannot be read ({text})") from error
 
     def ask_now(self, question: Callable[[Any], _T]) -> _T:
         """A link that was lost since it was last asked is made anew, once."""
@@ -129,7 +187,7 @@ class Reader:
                     return question(self._server)
                 except FAULTS:
                     self._close()
-            self._server = Server(self._conninfo, self._application)
+            self._server = Server(self._conninfo, self._application, READ_S_MAX)
             self._server.run("SET default_transaction_read_only = on")
             return question(self._server)
 
@@ -148,7 +206,7 @@ def looking(conninfo: str, node: str) -> Iterator[Server]:
     """A connection for one look at what a node has there, whether or not it runs. StoreError where that
     cannot be read."""
     try:
-        server = Server(conninfo, f"sidecar {node} looks")
+        server = Server(conninfo, f"sidecar {node} looks", READ_S_MAX)
         try:
             server.run("SET default_transaction_read_only = on")
             yield server

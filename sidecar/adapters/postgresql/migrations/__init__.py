@@ -66,7 +66,7 @@ def migrate(server: Server) -> None:
         return
     _refuse_newer(version)
     try:
-        with server.transaction():
+        with server.unhurried(), server.transaction():
             server.run(f"SELECT pg_advisory_xact_lock({_LOCK})")
             server.run(
                 "CREATE TABLE IF NOT EXISTS schema_steps (step INTEGER PRIMARY KEY, name TEXT NOT NULL,"
