@@ -26,7 +26,7 @@ from tests.adapters.store_calls import (
     whole_call,
 )
 from tests.adapters.test_sqlite_retention import HandClock, acknowledge_all, fill, opened, removed
-from tests.adapters.test_sqlite_revisions import NO_CDR, again, newest
+from tests.adapters.test_store_revisions import NO_CDR, again, newest
 
 Found = dict[tuple[By, str, Part], Sums]
 

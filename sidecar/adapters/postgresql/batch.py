@@ -21,6 +21,7 @@ from sidecar.adapters.store.batch import SEARCHED, BaseBatch, held_columns
 from sidecar.adapters.store.bodies import crc_of
 from sidecar.adapters.store.known import Boot, Known
 from sidecar.adapters.store.ledger import MOVED, TERMS, BaseLedger, terms_of
+from sidecar.adapters.store.suspense import Suspense
 from sidecar.adapters.store.users import Users
 from sidecar.adapters.store.work import Job, Work
 from sidecar.core.account_books import Booked
@@ -190,6 +191,7 @@ class Batch(BaseBatch):
     ) -> None:
         self.ledger = Ledger(server, boot.boot, wall_ns)
         self.refusals = KeptRefusals(server, node)
+        self.suspense = Suspense(server, self.ledger)
         self.waiting = Waiting(server, epoch, boot.boot, wall_ns, acknowledged_seq, known.head_seq)
         self.addresses = Addresses(server, boot.boot, wall_ns)
         self.stored = Stored(server, node, wall_ns)
@@ -249,7 +251,7 @@ class Batch(BaseBatch):
         return EXACT.add(found, self.ledger.held_here.get((account, currency), ZERO))
 
     def _suspect(self, account: str, currency: str) -> None:
-        """A database that is damaged is restored, not salvaged: nothing of it is in doubt."""
+        self.suspense.suspect(account, currency)
 
     # --- its transaction ------------------------------------------------------------------------------------
 

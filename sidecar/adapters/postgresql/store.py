@@ -22,6 +22,7 @@ from sidecar.adapters.store.accounts import StoredAccounts
 from sidecar.adapters.store.audit import StoredAudit
 from sidecar.adapters.store.bodies import DamagedError, sound
 from sidecar.adapters.store.pacing import COMPANY_MS_MAX
+from sidecar.adapters.store.revisions import StoredRevisions
 from sidecar.adapters.store.store import (
     QUEUE_STEPS_MAX,
     BaseStore,
@@ -31,6 +32,7 @@ from sidecar.adapters.store.store import (
     nothing,
 )
 from sidecar.adapters.store.stored import KeptEntries
+from sidecar.adapters.store.suspense import StoredSuspense
 from sidecar.adapters.store.users import StoredUsers
 from sidecar.adapters.store.work import Job
 from sidecar.adapters.store.writer import COMMIT_INTERVAL_MS_MIN
@@ -71,6 +73,8 @@ class PostgresqlStore(BaseStore):
         )
         self.users = StoredUsers(self._reader, self._write)
         self.records = PostgresqlRecords(self._reader, own.epoch)
+        self.revisions = StoredRevisions(self._write)
+        self.suspense = StoredSuspense(self._reader, self._write)
         self._writer = Writer(
             server,
             connect=lambda: _connected(conninfo, own.node),

@@ -22,12 +22,12 @@ from sidecar.adapters.sqlite.rows import Table, delete_keys
 from sidecar.adapters.sqlite.sealing import Sealing, was_removed
 from sidecar.adapters.sqlite.spending import Spending
 from sidecar.adapters.sqlite.stored import Stored
-from sidecar.adapters.sqlite.suspense import Suspense
 from sidecar.adapters.sqlite.waiting import Waiting
 from sidecar.adapters.store.addresses import Addresses
 from sidecar.adapters.store.batch import SEARCHED, BaseBatch, held_columns
 from sidecar.adapters.store.bodies import crc_of
 from sidecar.adapters.store.known import Boot
+from sidecar.adapters.store.suspense import Suspense
 from sidecar.adapters.store.users import Users
 from sidecar.wire.entries import encode_call
 

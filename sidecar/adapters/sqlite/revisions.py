@@ -1,5 +1,4 @@
-"""Restating calls that are over: the records that hold, for whoever computes them anew, and the door by which
-new revisions come in."""
+"""The records that hold, for whoever computes them anew."""
 
 from __future__ import annotations
 
@@ -9,13 +8,10 @@ from pathlib import Path
 
 import apsw
 
-from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.file import FILE_NAME, connect_reader
 from sidecar.adapters.sqlite.migrations import refuse_other
 from sidecar.adapters.store.bodies import sound
-from sidecar.adapters.store.reading import Write
 from sidecar.adapters.store.store import StoreError
-from sidecar.core.audit import Change
 from sidecar.core.cdr import Cdr
 from sidecar.wire.cdr_codec import decode
 
@@ -23,27 +19,6 @@ PAGE_ROWS = 500
 TABLES = (("cdrs", "cdr_bodies", "seq"), ("suppressed", "suppressed", "entry"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
-
-
-class SqliteRevisions:
-    """The Revisions port."""
-
-    def __init__(self, write: Write) -> None:
-        self._write = write
-
-    async def revise(self, cdrs: Sequence[Cdr], changes: Sequence[Change] = ()) -> Sequence[bool]:
-        if not cdrs:
-            return ()
-        return await self._write(lambda batch: _revise(batch, cdrs, changes or [None] * len(cdrs)))
-
-
-def _revise(batch: Batch, cdrs: Sequence[Cdr], changes: Sequence[Change | None]) -> Sequence[bool]:
-    written = []
-    for cdr, change in zip(cdrs, changes, strict=True):
-        written.append(batch.revise(cdr))
-        if written[-1] and change is not None:
-            batch.audit(change)
-    return written
 
 
 def newest_records(

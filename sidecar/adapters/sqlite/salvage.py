@@ -23,13 +23,13 @@ from sidecar.adapters.sqlite.mend import Mender
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, run_steps
 from sidecar.adapters.sqlite.page_one import give_page_one, is_damaged, kept_schema
 from sidecar.adapters.sqlite.sealing import last_cut
-from sidecar.adapters.sqlite.suspense import suspended
 from sidecar.adapters.sqlite.wal import composed, copied, hidden
 from sidecar.adapters.store.batch import SEARCHED, searched
 from sidecar.adapters.store.bodies import DamagedError, sound
 from sidecar.adapters.store.ledger import terms_of
 from sidecar.adapters.store.packing import unpacked
 from sidecar.adapters.store.store import StoreError
+from sidecar.adapters.store.suspense import suspended
 from sidecar.core.chain import ChainKey
 from sidecar.core.found_by import keys_of
 from sidecar.ports import Salvage

@@ -29,8 +29,8 @@ import msgspec
 from sidecar.adapters.sqlite.chain import Draft, Heads, moved
 from sidecar.adapters.sqlite.changing import CARRIED, CUT
 from sidecar.adapters.sqlite.ledger import LEDGER
-from sidecar.adapters.sqlite.suspense import suspended
 from sidecar.adapters.store.bodies import sound
+from sidecar.adapters.store.suspense import suspended
 from sidecar.core.amounts import EXACT
 from sidecar.core.books import ZERO, MovementKind
 from sidecar.core.books_check import plain

@@ -28,12 +28,12 @@ from sidecar.adapters.sqlite.loss import missing
 from sidecar.adapters.sqlite.migrations import refuse_other
 from sidecar.adapters.sqlite.reader import HAS_NAME, found_records, revisions_of
 from sidecar.adapters.sqlite.sealing import Cut, last_cut, movements, next_cut, records
-from sidecar.adapters.sqlite.suspense import suspended
 from sidecar.adapters.sqlite.told import Told
 from sidecar.adapters.store.bodies import sound
 from sidecar.adapters.store.ledger import stored_terms
 from sidecar.adapters.store.records import conditions_of, first_call_id
 from sidecar.adapters.store.store import StoreError
+from sidecar.adapters.store.suspense import suspended
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.amounts import EXACT
 from sidecar.core.cdr import Cdr

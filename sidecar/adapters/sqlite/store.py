@@ -40,11 +40,9 @@ from sidecar.adapters.sqlite.reader import Reader, SqliteRecords
 from sidecar.adapters.sqlite.refusals import found_refusals
 from sidecar.adapters.sqlite.replay import SqliteReplays
 from sidecar.adapters.sqlite.retention import SqliteRetention
-from sidecar.adapters.sqlite.revisions import SqliteRevisions
 from sidecar.adapters.sqlite.salvage import finish_salvage, salvaged
 from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.sqlite.stored import settings_revision, stored_rows
-from sidecar.adapters.sqlite.suspense import SqliteSuspense
 from sidecar.adapters.sqlite.told import TOLD_NAME, ToldFile, read_told
 from sidecar.adapters.sqlite.writer import Writer
 from sidecar.adapters.store.accounts import StoredAccounts
@@ -52,6 +50,7 @@ from sidecar.adapters.store.audit import StoredAudit
 from sidecar.adapters.store.bodies import DamagedError, sound
 from sidecar.adapters.store.known import Boot, open_call_of
 from sidecar.adapters.store.pacing import COMPANY_MS_MAX
+from sidecar.adapters.store.revisions import StoredRevisions
 from sidecar.adapters.store.store import (
     QUEUE_STEPS_MAX,
     BaseStore,
@@ -62,6 +61,7 @@ from sidecar.adapters.store.store import (
     nothing,
 )
 from sidecar.adapters.store.stored import KeptEntries
+from sidecar.adapters.store.suspense import StoredSuspense
 from sidecar.adapters.store.users import StoredUsers
 from sidecar.adapters.store.work import Job
 from sidecar.adapters.store.writer import COMMIT_INTERVAL_MS_MIN
@@ -112,9 +112,9 @@ class SqliteStore(BaseStore):
         self.users = StoredUsers(self._reader, self._write)
         self.records = SqliteRecords(self._reader)
         self.replays = SqliteReplays(self._reader)
-        self.revisions = SqliteRevisions(self._write)
+        self.revisions = StoredRevisions(self._write)
         self.retention = SqliteRetention(self._reader, self._write, keys)
-        self.suspense = SqliteSuspense(self._reader, self._write)
+        self.suspense = StoredSuspense(self._reader, self._write)
         self._writer = Writer(
             connection,
             reopen=self._reopen,

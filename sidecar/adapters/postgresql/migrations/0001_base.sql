@@ -162,6 +162,7 @@ CREATE TABLE ledger (
 CREATE INDEX ledger_by_account ON ledger (account, entry);
 CREATE INDEX charges_by_call ON ledger (call_id) WHERE kind = 'charge';
 CREATE INDEX charges_by_time ON ledger (account, currency, booked_wall_ns) WHERE kind = 'charge';
+CREATE INDEX suspense_of ON ledger (account) WHERE kind = 'suspense';
 CREATE UNIQUE INDEX ledger_by_reference ON ledger (account, reference) WHERE reference IS NOT NULL;
 
 -- Peers, gateways, routes and account rules made by command (core/stored): of each node its own.

@@ -5,30 +5,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-import apsw
-
-from sidecar.adapters.sqlite.ledger import Ledger
-from sidecar.adapters.sqlite.reader import Reader
+from sidecar.adapters.store.batch import BaseBatch
+from sidecar.adapters.store.ledger import BaseLedger
+from sidecar.adapters.store.reading import Asks, Reader, Write
 from sidecar.core.audit import Change
 from sidecar.core.books import suspense_reference
 from sidecar.core.suspense import Suspended, SuspenseDecision, cleared, noted, suspect, unexplained
 
-if TYPE_CHECKING:
-    from sidecar.adapters.sqlite.batch import Batch
-    from sidecar.adapters.store.reading import Write
-
 _OPEN = (
     "SELECT entry, account, currency, amount, booked_wall_ns, call_id FROM ledger AS held"
-    " WHERE kind = 'suspense' AND reference IS NULL AND (?1 IS NULL OR account = ?1) AND NOT EXISTS"
-    " (SELECT 1 FROM ledger AS done WHERE done.account = held.account"
+    " WHERE kind = 'suspense' AND reference IS NULL AND (CAST(?1 AS TEXT) IS NULL OR account = ?1)"
+    " AND NOT EXISTS (SELECT 1 FROM ledger AS done WHERE done.account = held.account"
     " AND done.reference = 'suspense:' || held.entry) ORDER BY entry"
 )
 
 
-class SqliteSuspense:
+class Batch(BaseBatch):
+    """Of either engine."""
+
+    suspense: Suspense
+
+
+class StoredSuspense:
     def __init__(self, reader: Reader, write: Write) -> None:
         self._reader = reader
         self._write = write
@@ -51,16 +51,15 @@ class SqliteSuspense:
 class Suspense:
     """Within one transaction."""
 
-    def __init__(self, connection: apsw.Connection, ledger: Ledger) -> None:
+    def __init__(self, connection: Asks, ledger: BaseLedger) -> None:
         self._connection = connection
         self._ledger = ledger
 
     def open_of(self, account: str) -> list[Suspended]:
-        return [
-            one
-            for one in suspended(self._connection, account)
-            if self._ledger.booked(account, suspense_reference(one.entry)) is None
-        ]
+        found = suspended(self._connection, account)
+        for one in found:
+            self._ledger.balance(account, one.currency)  # held from here on: nobody decides beside us
+        return [one for one in found if self._ledger.booked(account, suspense_reference(one.entry)) is None]
 
     def suspect(self, account: str, currency: str) -> None:
         """Its balance is not known to be right, and nothing is known of what it may lack."""
@@ -74,7 +73,7 @@ class Suspense:
         return change
 
 
-def suspended(connection: apsw.Connection, account: str | None = None) -> list[Suspended]:
+def suspended(connection: Asks, account: str | None = None) -> list[Suspended]:
     """All that is open; of one account, or of all."""
     return unexplained(
         Suspended(
