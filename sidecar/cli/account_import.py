@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption, operator_name
+from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, OperatorOption, SocketOption
 from sidecar.cli.output import Exit, fail, print_json
 from sidecar.core.account_import import COLUMNS, REQUIRED, ROWS_MAX, differences, read_rows, totals_of
 
@@ -33,9 +33,7 @@ def bring(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Read and compare, and make nothing.")] = False,
     text: Annotated[str, typer.Option(help="Why, for the audit table and the movements.")] = "",
-    operator: Annotated[
-        str | None, typer.Option(help="Who does it, for the audit table.", show_default="the user")
-    ] = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -72,7 +70,7 @@ def bring(
                 import_id=import_id,
                 count=len(rows),
                 text=text,
-                operator=operator or operator_name(),
+                operator=operator,
             )
     if as_json:
         print_json(done)

@@ -11,9 +11,17 @@ import msgspec
 import typer
 
 from sidecar.cli.account_import import bring
-from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, SocketOption, ask, operator_name
+from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, ReasonOption, SocketOption, ask
 from sidecar.cli.journal import moment_of
-from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table, printable
+from sidecar.cli.output import (
+    Exit,
+    fail,
+    moment,
+    print_done,
+    print_fields,
+    print_json,
+    print_table,
+)
 from sidecar.core.account_terms import AMOUNTS, AccountKind
 
 app = typer.Typer(help="Accounts and their balances.", no_args_is_help=True)
@@ -30,7 +38,6 @@ ZoneOption = Annotated[str | None, typer.Option(help="The time zone of its days 
 DayLimitOption = Annotated[str | None, typer.Option(help="What its calls may cost in a day of its zone.")]
 MonthLimitOption = Annotated[str | None, typer.Option(help="What its calls may cost in a month.")]
 LowBalanceOption = Annotated[str | None, typer.Option(help="An alarm once less than this is left to it.")]
-TextOption = Annotated[str, typer.Option(help="Why, for the audit table.")]
 
 
 @app.command("create")
@@ -57,7 +64,7 @@ def create(
             "--address", help="A block that its calls come from, such as 192.0.2.0/24; it may be repeated."
         ),
     ] = None,
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -85,7 +92,7 @@ def create(
         currency=currency,
         kind=AccountKind.PREPAID if prepaid else kind,
         addresses=addresses or [],
-        operator=operator or operator_name(),
+        operator=operator,
         **given,
     )
     _show(made, as_json)
@@ -102,8 +109,8 @@ def set_terms(
     day_limit: DayLimitOption = None,
     month_limit: MonthLimitOption = None,
     low_balance: LowBalanceOption = None,
-    text: TextOption = "",
-    operator: OperatorOption = None,
+    text: ReasonOption = "",
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -132,7 +139,7 @@ def set_terms(
         "account.set",
         name=name,
         text=text,
-        operator=operator or operator_name(),
+        operator=operator,
         **given,
     )
     _show(changed, as_json)
@@ -141,8 +148,8 @@ def set_terms(
 @app.command("enable")
 def enable(
     name: NameArgument,
-    text: TextOption = "",
-    operator: OperatorOption = None,
+    text: ReasonOption = "",
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -154,8 +161,8 @@ def enable(
 @app.command("disable")
 def disable(
     name: NameArgument,
-    text: TextOption = "",
-    operator: OperatorOption = None,
+    text: ReasonOption = "",
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -169,12 +176,12 @@ def _switch(
     method: str,
     name: str,
     text: str,
-    operator: str | None,
+    operator: str,
     as_json: bool,
     socket: Path | None,
     config: Path | None,
 ) -> None:
-    shown = ask(socket, config, as_json, method, name=name, text=text, operator=operator or operator_name())
+    shown = ask(socket, config, as_json, method, name=name, text=text, operator=operator)
     _show(shown, as_json)
 
 
@@ -213,7 +220,7 @@ def address(
     name: NameArgument,
     block: Annotated[str, typer.Argument(help="Such as 192.0.2.0/24, 2001:db8::/32, or one address.")],
     remove: Annotated[bool, typer.Option("--remove", help="Take it away again.")] = False,
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -227,7 +234,7 @@ def address(
         name=name,
         block=block,
         remove=remove,
-        operator=operator or operator_name(),
+        operator=operator,
     )
     _show(shown, as_json)
 
@@ -258,8 +265,8 @@ def topup(
         str | None,
         typer.Option(help="The payment's own number. The same one is booked once.", show_default="a new one"),
     ] = None,
-    text: TextOption = "",
-    operator: OperatorOption = None,
+    text: ReasonOption = "",
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -282,7 +289,7 @@ def adjust(
         str | None,
         typer.Option(help="Its own number. The same one is booked once.", show_default="a new one"),
     ] = None,
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -385,7 +392,7 @@ def _book(
     name: str,
     currency: str | None,
     booking: dict[str, Any],
-    operator: str | None,
+    operator: str,
     as_json: bool,
     socket: Path | None,
     config: Path | None,
@@ -399,16 +406,11 @@ def _book(
         method,
         name=name,
         currency=currency,
-        operator=operator or operator_name(),
+        operator=operator,
         **booking,
     )
-    if as_json:
-        print_json(booked)
-        return
-    balance = booked["balance"]
-    typer.echo(
-        f"{printable(name)}: {balance['amount']} {balance['currency']} (reference {booked['reference']})"
-    )
+    balance = f"{booked['balance']['amount']} {booked['balance']['currency']}"
+    print_done(booked, f"{name}: {balance} (reference {booked['reference']})", as_json)
 
 
 def _amount(text: str, as_json: bool) -> str:

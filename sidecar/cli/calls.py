@@ -7,8 +7,8 @@ from uuid import UUID
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
-from sidecar.cli.output import Exit, moment, print_json, print_table, printable
+from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, SocketOption, ask
+from sidecar.cli.output import Exit, moment, print_done, print_json, print_table
 
 app = typer.Typer(help="The calls that are up.", no_args_is_help=True)
 
@@ -91,9 +91,7 @@ def release(
     callee: Callee = None,
     caller: Caller = None,
     older_than: OlderThan = None,
-    operator: Annotated[
-        str | None, typer.Option(help="Who ends it, for the record.", show_default="the user")
-    ] = None,
+    operator: OperatorOption = "",
     text: Annotated[str, typer.Option(help="Why, for the record. Never sent to the callers.")] = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
@@ -114,14 +112,10 @@ def release(
         callee=callee,
         caller=caller,
         older_than_s=older_than,
-        operator=operator or operator_name(),
+        operator=operator,
         text=text,
     )
-    if as_json:
-        print_json(released)
-    elif call_id is not None:
-        typer.echo(f"released {printable(released['call_id'])}")
-    else:
-        typer.echo(f"released {released['count']} calls")
+    which = f"{released['count']} calls" if call_id is None else released["call_id"]
+    print_done(released, f"released {which}", as_json)
     if not released["released"]:
         raise typer.Exit(Exit.NO.value)

@@ -24,7 +24,12 @@ SocketOption = Annotated[
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The settings file of the daemon.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OperatorOption = Annotated[
-    str | None, typer.Option(help="Who does it, for the audit table.", show_default="the user")
+    str,
+    typer.Option(
+        help="Who does it, as it will be noted.",
+        show_default="the user",
+        callback=lambda name: name or operator_name(),
+    ),
 ]
 NO_JOURNAL = "the books of this node are in PostgreSQL (store.engine)"
 ReasonOption = Annotated[str, typer.Option("--text", "--reason", help="Why, for the audit table.")]

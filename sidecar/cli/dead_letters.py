@@ -6,15 +6,12 @@ from typing import Annotated
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, ask, operator_name
-from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table
+from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, SocketOption, ask
+from sidecar.cli.output import Exit, fail, moment, print_done, print_fields, print_json, print_table
 
 app = typer.Typer(help="Records that the broker will never take.", no_args_is_help=True)
 
 SeqsArgument = Annotated[list[int] | None, typer.Argument(metavar="SEQ", min=1, help="Numbers of records.")]
-OperatorOption = Annotated[
-    str | None, typer.Option(help="Who does it, for the log.", show_default="the user")
-]
 
 
 @app.command("list")
@@ -66,7 +63,7 @@ def show(
 def retry(
     seqs: SeqsArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -74,7 +71,7 @@ def retry(
     """Send dead letters again, under their old numbers. Exit code 1 where none was one."""
     if bool(seqs) == everything:
         fail(Exit.USAGE, "give numbers, or --all", as_json=as_json)
-    asked = {"operator": operator or operator_name(), "seqs": seqs or None}
+    asked = {"operator": operator, "seqs": seqs or None}
     _say(ask(socket, config, as_json, "dead-letter.retry", **asked), "are sent again", as_json)
 
 
@@ -82,20 +79,17 @@ def retry(
 def drop(
     seqs: Annotated[list[int], typer.Argument(metavar="SEQ", min=1, help="Numbers of records.")],
     text: Annotated[str, typer.Option(help="Why, for the log.")],
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Never send these. Subscribers see a gap in the numbers; the records stay in the journal."""
-    asked = {"operator": operator or operator_name(), "text": text, "seqs": seqs}
+    asked = {"operator": operator, "text": text, "seqs": seqs}
     _say(ask(socket, config, as_json, "dead-letter.drop", **asked), "are dropped", as_json)
 
 
 def _say(done: dict[str, int], what: str, as_json: bool) -> None:
-    if as_json:
-        print_json(done)
-    else:
-        typer.echo(f"{done['count']} dead letters {what}")
+    print_done(done, f"{done['count']} dead letters {what}", as_json)
     if not done["count"]:
         raise typer.Exit(Exit.NO.value)

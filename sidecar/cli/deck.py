@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sidecar.cli import deck_derive, deck_force, deck_show
-from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption
+from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, SocketOption
 from sidecar.cli.journal import moment_of
 from sidecar.cli.lists import (
     MapOption,
@@ -54,7 +54,7 @@ def import_(
     ] = None,
     yes: deck_force.YesOption = False,
     new: deck_force.NewOption = False,
-    operator: deck_force.OperatorOption = None,
+    operator: OperatorOption = "",
     text: deck_force.TextOption = "",
     template: TemplateOption = None,
     columns: MapOption = None,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sidecar.cli import deck_force
-from sidecar.cli.daemon import ConfigOption, JsonOption, SocketOption, settings_of
+from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, SocketOption, settings_of
 from sidecar.cli.deck_show import summary
 from sidecar.cli.journal import moment_of
 from sidecar.cli.output import Exit, fail, print_fields, print_json, printable
@@ -66,7 +66,7 @@ def derive(
     ] = None,
     yes: deck_force.YesOption = False,
     new: deck_force.NewOption = False,
-    operator: deck_force.OperatorOption = None,
+    operator: OperatorOption = "",
     text: deck_force.TextOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,

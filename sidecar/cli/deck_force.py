@@ -21,8 +21,8 @@ import typer
 from sidecar.cli.daemon import (
     ConfigOption,
     JsonOption,
+    OperatorOption,
     SocketOption,
-    operator_name,
     settings_of,
     socket_path,
     sqlite_settings,
@@ -59,9 +59,6 @@ YesOption = Annotated[
     bool, typer.Option("--yes", help="Although calls would become free, unrated or a loss.")
 ]
 NewOption = Annotated[bool, typer.Option("--new", help="Although nobody is rated by this name.")]
-OperatorOption = Annotated[
-    str | None, typer.Option(help="Who does it, for the audit trail.", show_default="the user")
-]
 TextOption = Annotated[str, typer.Option(metavar="WHY", help="Why, for the audit trail.")]
 DaysOption = Annotated[
     int, typer.Option("--days", min=0, max=366, help="Hold it against the calls of so many days.")
@@ -78,7 +75,7 @@ class Wanted:
         at: datetime | None = None,
         yes: bool = False,
         new: bool = False,
-        operator: str | None = None,
+        operator: str,
         text: str = "",
         days: int = DAYS,
         socket: Path | None,
@@ -86,7 +83,7 @@ class Wanted:
         as_json: bool,
     ) -> None:
         self.name, self.at, self.yes, self.new = name, at, yes, new
-        self.operator, self.text, self.days = operator or operator_name(), text, days
+        self.operator, self.text, self.days = operator, text, days
         self.socket, self.config, self.as_json = socket, config, as_json
         self.place = socket_path(socket, config, as_json=as_json)
         self.store = stored_decks(socket, config, as_json)
@@ -100,7 +97,7 @@ def activate(
     new: NewOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would change.")] = False,
     days: DaysOption = DAYS,
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     text: TextOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
@@ -200,7 +197,7 @@ def weighed(deck: Deck, wanted: Wanted) -> tuple[DeckFacts | None, PriceImpact, 
 
 def rollback(
     name: NameArgument,
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     text: TextOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
@@ -258,7 +255,7 @@ def pending(
 def cancel(
     name: NameArgument,
     deck: Annotated[str | None, typer.Argument(help="Of several the revision, or its beginning.")] = None,
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     text: TextOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
@@ -328,7 +325,7 @@ def time_to_come(text: str | None, config: Path | None, as_json: bool) -> dateti
 def keep(
     deck: Deck,
     source: str,
-    operator: str | None,
+    operator: str,
     text: str,
     socket: Path | None,
     config: Path | None,
@@ -342,7 +339,7 @@ def keep(
     from sidecar.adapters.deck_store import DeckStoreError
     from sidecar.core.deck_history import Import
 
-    by = Import(operator=operator or operator_name(), uid=os.getuid(), text=text)
+    by = Import(operator=operator, uid=os.getuid(), text=text)
     store, now = stored_decks(socket, config, as_json), datetime.now(UTC)
     try:
         kept = store.put(

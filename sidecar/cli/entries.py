@@ -10,16 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from sidecar.cli.daemon import (
-    ConfigOption,
-    JsonOption,
-    OperatorOption,
-    ReasonOption,
-    SocketOption,
-    ask,
-    operator_name,
-)
-from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table, printable
+from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, ReasonOption, SocketOption, ask
+from sidecar.cli.output import Exit, fail, print_done, print_fields, print_json, print_table, printable
 from sidecar.cli.trial import OrTry, try_
 from sidecar.core.stored import WORDS
 
@@ -80,7 +72,7 @@ def _app(table: str) -> typer.Typer:
             bool, typer.Option("--first", hidden=not has_order, help="Before those of the files.")
         ] = False,
         text: ReasonOption = "",
-        operator: OperatorOption = None,
+        operator: OperatorOption = "",
         as_json: JsonOption = False,
         socket: SocketOption = None,
         config: ConfigOption = None,
@@ -96,7 +88,7 @@ def _app(table: str) -> typer.Typer:
             after=after,
             first=first,
             text=text,
-            operator=operator or operator_name(),
+            operator=operator,
         )
         _say(done, f"{word} {name}: made", as_json)
 
@@ -114,7 +106,7 @@ def _app(table: str) -> typer.Typer:
             typer.Option("--first/--last", hidden=not has_order, help=first_help, show_default=False),
         ] = None,
         text: ReasonOption = "",
-        operator: OperatorOption = None,
+        operator: OperatorOption = "",
         as_json: JsonOption = False,
         socket: SocketOption = None,
         config: ConfigOption = None,
@@ -131,7 +123,7 @@ def _app(table: str) -> typer.Typer:
             after=after,
             first=first,
             text=text,
-            operator=operator or operator_name(),
+            operator=operator,
         )
         _say(done, f"{word} {name}: changed", as_json)
 
@@ -183,13 +175,12 @@ def _app(table: str) -> typer.Typer:
     def remove(
         name: Annotated[str, name_argument],
         text: ReasonOption = "",
-        operator: OperatorOption = None,
+        operator: OperatorOption = "",
         as_json: JsonOption = False,
         socket: SocketOption = None,
         config: ConfigOption = None,
     ) -> None:
-        who = operator or operator_name()
-        done = ask(socket, config, as_json, f"{word}.remove", name=name, text=text, operator=who)
+        done = ask(socket, config, as_json, f"{word}.remove", name=name, text=text, operator=operator)
         _say(done, f"{word} {name}: removed", as_json)
 
     return app
@@ -226,11 +217,8 @@ def _fields(table: str, words: list[str] | None, as_json: bool) -> dict[str, obj
 
 
 def _say(done: dict[str, Any], text: str, as_json: bool) -> None:
-    if as_json:
-        print_json(done)
-        return
-    typer.echo(printable(text))
-    for warning in done["warnings"]:
+    print_done(done, text, as_json)
+    for warning in () if as_json else done["warnings"]:
         typer.echo(f"warning: {printable(warning)}", err=True)
 
 

@@ -16,9 +16,9 @@ import typer
 from sidecar.cli.daemon import (
     ConfigOption,
     JsonOption,
+    OperatorOption,
     SocketOption,
     ask,
-    operator_name,
     settings_of,
     sqlite_settings,
 )
@@ -223,9 +223,6 @@ EntriesOption = Annotated[
     typer.Option("--entry", help="This entry alone; it may be repeated.", show_default="all that are open"),
 ]
 ReasonOption = Annotated[str, typer.Option("--text", help="Why, for the audit table.")]
-DeciderOption = Annotated[
-    str | None, typer.Option("--operator", help="Who decides, for the audit table.", show_default="the user")
-]
 
 
 @app.command("book")
@@ -233,7 +230,7 @@ def book(
     account: Annotated[str, typer.Argument(help="The account's name.")],
     text: ReasonOption,
     entries: EntriesOption = None,
-    operator: DeciderOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -248,7 +245,7 @@ def release(
     account: Annotated[str, typer.Argument(help="The account's name.")],
     text: ReasonOption,
     entries: EntriesOption = None,
-    operator: DeciderOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -263,7 +260,7 @@ def _decide(
     account: str,
     text: str,
     entries: list[int] | None,
-    operator: str | None,
+    operator: str,
     as_json: bool,
     socket: Path | None,
     config: Path | None,
@@ -276,7 +273,7 @@ def _decide(
         account=account,
         entries=entries or [],
         text=text,
-        operator=operator or operator_name(),
+        operator=operator,
     )
     if as_json:
         print_json(done)

@@ -18,10 +18,18 @@ from sidecar.cli.daemon import (
     ReasonOption,
     SocketOption,
     ask,
-    operator_name,
     socket_path,
 )
-from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table, printable
+from sidecar.cli.output import (
+    Exit,
+    fail,
+    moment,
+    print_done,
+    print_fields,
+    print_json,
+    print_table,
+    printable,
+)
 from sidecar.wire.control import DEFAULT, RESTART_ANSWER_S_MAX, CommandError
 
 RESTART_S_MAX = 60  # a journal may have to be migrated
@@ -148,7 +156,7 @@ def settings(
 
 @app.command("reload")
 def reload(
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
     ] = False,
@@ -160,7 +168,7 @@ def reload(
     while calls run: those that are up go on with the routes, prices and limits that they began with. Exit
     code 1: something needs a restart, and is named; 2: something is wrong, with file, line and key. Both
     leave the node as it was. SIGHUP does the same."""
-    found = ask(socket, config, as_json, "node.reload", operator=operator or operator_name(), dry_run=dry_run)
+    found = ask(socket, config, as_json, "node.reload", operator=operator, dry_run=dry_run)
     show_reload(found, as_json=as_json)
 
 
@@ -197,7 +205,7 @@ def drain(
     release: Annotated[
         bool, typer.Option("--release", help="End the live calls too, as admin/drain.")
     ] = False,
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     text: ReasonOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
@@ -210,15 +218,15 @@ def drain(
         as_json,
         "node.drain",
         release=release,
-        operator=operator or operator_name(),
+        operator=operator,
         text=text,
     )
-    if as_json:
-        print_json(drained)
-    elif release:
-        typer.echo(f"new calls are refused; {drained['released']} live calls are being ended")
-    else:
-        typer.echo(f"new calls are refused; {drained['live']} live calls go on (`sidecar call list`)")
+    live = (
+        f"{drained['released']} live calls are being ended"
+        if release
+        else f"{drained['live']} live calls go on (`sidecar call list`)"
+    )
+    print_done(drained, f"new calls are refused; {live}", as_json)
 
 
 @app.command("reopen-logs")
@@ -230,15 +238,12 @@ def reopen_logs(
     """Go on in a new log.file, after the old one was moved away, as SIGUSR1 does. Exit code 1: the log goes
     on where it went."""
     found = ask(socket, config, as_json, "node.reopen_logs")
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo("the log goes on in a new file")
+    print_done(found, "the log goes on in a new file", as_json)
 
 
 @app.command("restart")
 def restart(
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     text: ReasonOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
@@ -249,12 +254,10 @@ def restart(
     open transaction, are ended as admin/drain. Where `sidecar check` finds a mistake nothing is done (exit
     code 1)."""
     with Daemon(socket, config, as_json, answer_s_max=RESTART_ANSWER_S_MAX + 5) as daemon:
-        asked = daemon.ask("node.restart", operator=operator or operator_name(), text=text)
+        asked = daemon.ask("node.restart", operator=operator, text=text)
     status = _started_again(socket, config, as_json, asked["boot_id"])
-    if as_json:
-        print_json({**asked, "boot_id": status["boot_id"], "calls_now": status["calls"]})
-    else:
-        typer.echo(f"started again: {asked['calls']} calls were up, {status['calls']} are")
+    done = {**asked, "boot_id": status["boot_id"], "calls_now": status["calls"]}
+    print_done(done, f"started again: {asked['calls']} calls were up, {status['calls']} are", as_json)
 
 
 def _started_again(socket: Path | None, config: Path | None, as_json: bool, boot_id: str) -> Any:
@@ -275,17 +278,14 @@ def _started_again(socket: Path | None, config: Path | None, as_json: bool, boot
 
 @app.command("accept")
 def accept(
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     text: ReasonOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Undo `node drain`: take new calls again."""
-    found = ask(socket, config, as_json, "node.accept", operator=operator or operator_name(), text=text)
-    if as_json:
-        print_json(found)
-    elif found["state"] == "accepting":
-        typer.echo("new calls are taken")
-    else:
-        typer.echo(f"new calls are still refused: {found['state']}")
+    found = ask(socket, config, as_json, "node.accept", operator=operator, text=text)
+    is_refusing = found["state"] != "accepting"
+    text = f"new calls are still refused: {found['state']}" if is_refusing else "new calls are taken"
+    print_done(found, text, as_json)

@@ -77,6 +77,14 @@ def print_json(value: object, *, one_line: bool = False) -> None:
     typer.echo((text if one_line else msgspec.json.format(text, indent=2)).decode())
 
 
+def print_done(done: object, text: str, as_json: bool) -> None:
+    """What was done: the whole answer, or a sentence."""
+    if as_json:
+        print_json(done)
+    else:
+        typer.echo(printable(text))
+
+
 def printable(text: str, *, keep: str = "") -> str:
     r"""`text` with what is not printable as \xNN or \uNNNN."""
     if text.isprintable():

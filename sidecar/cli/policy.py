@@ -10,17 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidecar.cli.daemon import (
-    ConfigOption,
-    JsonOption,
-    OperatorOption,
-    ReasonOption,
-    SocketOption,
-    ask,
-    operator_name,
-)
+from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, ReasonOption, SocketOption, ask
 from sidecar.cli.journal import UntilOption, moment_of, snapshot
-from sidecar.cli.output import Exit, fail, moment, print_json, print_table, printable
+from sidecar.cli.output import Exit, fail, moment, print_done, print_json, print_table, printable
 from sidecar.core.fraud_rules import Mode
 
 if TYPE_CHECKING:
@@ -79,9 +71,7 @@ def lift(
     rule: Annotated[str, typer.Argument(help="The rule's name.")],
     key: Annotated[str, typer.Argument(help="What it holds, as `sidecar policy show` has it.")],
     text: Annotated[str, typer.Option(help="Why, for the audit table.")],
-    operator: Annotated[
-        str | None, typer.Option(help="Who lifts it, for the audit table.", show_default="the user")
-    ] = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -95,12 +85,9 @@ def lift(
         rule=rule,
         key=key,
         text=text,
-        operator=operator or operator_name(),
+        operator=operator,
     )
-    if as_json:
-        print_json(lifted)
-    else:
-        typer.echo(printable(f"{rule} holds {key} no longer"))
+    print_done(lifted, f"{rule} holds {key} no longer", as_json)
 
 
 Number = Annotated[str, typer.Argument(help="The called number; `4490*` is a beginning.")]
@@ -110,37 +97,29 @@ Number = Annotated[str, typer.Argument(help="The called number; `4490*` is a beg
 def block(
     number: Number,
     text: ReasonOption,
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Refuse calls to a number from now on, also where a list allows it, and end those that are up. It
     outlasts a restart."""
-    who = operator or operator_name()
-    blocked = ask(socket, config, as_json, "policy.block", number=number, text=text, operator=who)
-    if as_json:
-        print_json(blocked)
-    else:
-        typer.echo(printable(f"{blocked['number']} is blocked; {blocked['ended']} calls were ended"))
+    blocked = ask(socket, config, as_json, "policy.block", number=number, text=text, operator=operator)
+    print_done(blocked, f"{blocked['number']} is blocked; {blocked['ended']} calls were ended", as_json)
 
 
 @app.command("unblock")
 def unblock(
     number: Number,
     text: ReasonOption,
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Take back a block that was set by command; what the settings block stays."""
-    who = operator or operator_name()
-    unblocked = ask(socket, config, as_json, "policy.unblock", number=number, text=text, operator=who)
-    if as_json:
-        print_json(unblocked)
-    else:
-        typer.echo(printable(f"{unblocked['number']} is blocked by command no longer"))
+    unblocked = ask(socket, config, as_json, "policy.unblock", number=number, text=text, operator=operator)
+    print_done(unblocked, f"{unblocked['number']} is blocked by command no longer", as_json)
 
 
 @app.command("blocks")

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, SocketOption, operator_name
+from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, OperatorOption, SocketOption
 from sidecar.cli.journal import moment_of
 from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason
@@ -271,9 +271,7 @@ def replay(
         str | None,
         typer.Option(help="From the first of a call that ended then: 2026-11-01, 2026-11-01T08:00Z."),
     ] = None,
-    operator: Annotated[
-        str | None, typer.Option(help="Who does it, for the log.", show_default="the user")
-    ] = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -286,7 +284,7 @@ def replay(
     asked = {"from_seq": from_seq, "since": _moment("--since", since, as_json, config), "to_seq": to_seq}
     with Daemon(socket, config, as_json) as daemon:
         while True:
-            page = daemon.ask("cdr.replay", **asked, operator=operator or operator_name())
+            page = daemon.ask("cdr.replay", **asked, operator=operator)
             done["sent"] += page["sent"]
             done["to_seq"] = page["to_seq"]
             for name in _NOT_SENT:

@@ -16,8 +16,8 @@ from sidecar.cli.daemon import (
     ConfigOption,
     Daemon,
     JsonOption,
+    OperatorOption,
     SocketOption,
-    operator_name,
     socket_path,
     sqlite_settings,
 )
@@ -94,9 +94,7 @@ def rerate(
     apply: Annotated[
         bool, typer.Option("--apply/--dry-run", help="Revise the calls, or only show what would change.")
     ] = False,
-    operator: Annotated[
-        str | None, typer.Option(help="Who applies it, for the records.", show_default="the user")
-    ] = None,
+    operator: OperatorOption = "",
     text: Annotated[str | None, typer.Option(metavar="WHY", help="Why, for the records.")] = None,
     as_json: JsonOption = False,
     socket: SocketOption = None,
@@ -154,7 +152,7 @@ def rerate(
             calls: Iterator[tuple[Rerated, str]] = ((one, SHOWN) for one in found())
             if apply:
                 daemon = stack.enter_context(Daemon(socket, config, as_json))
-                calls = _applied(found(), daemon, operator or operator_name(), text or "")
+                calls = _applied(found(), daemon, operator, text or "")
             table = None
             if export is not None:
                 table = csv.writer(stack.enter_context(open_text(export)))

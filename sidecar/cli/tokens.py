@@ -10,15 +10,7 @@ from urllib.parse import quote
 
 import typer
 
-from sidecar.cli.daemon import (
-    ConfigOption,
-    JsonOption,
-    OperatorOption,
-    ReasonOption,
-    SocketOption,
-    ask,
-    operator_name,
-)
+from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, ReasonOption, SocketOption, ask
 from sidecar.cli.output import print_json, print_table
 from sidecar.core.users import Role
 
@@ -37,7 +29,7 @@ def add(
     role: Annotated[Role, typer.Option(help="What it may ask and do.")],
     days: Annotated[int, typer.Option(min=1, max=DAYS_MAX, help="It expires after so many.")] = DAYS,
     text: ReasonOption = "",
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -53,7 +45,7 @@ def add(
         role=role,
         digest=hashlib.sha256(secret.encode()).hexdigest(),
         expires_at=(datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0),
-        operator=operator or operator_name(),
+        operator=operator,
         text=text,
     )
     # The name leads to it, and is no secret.
@@ -68,15 +60,13 @@ def add(
 def revoke(
     name: NameArgument,
     text: ReasonOption = "",
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """It is refused from the next request on; another of its name may be made."""
-    done = ask(
-        socket, config, as_json, "token.revoke", name=name, operator=operator or operator_name(), text=text
-    )
+    done = ask(socket, config, as_json, "token.revoke", name=name, operator=operator, text=text)
     _print([done], as_json)
 
 

@@ -7,15 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sidecar.cli.daemon import (
-    ConfigOption,
-    JsonOption,
-    OperatorOption,
-    ReasonOption,
-    SocketOption,
-    ask,
-    operator_name,
-)
+from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, ReasonOption, SocketOption, ask
 from sidecar.cli.output import Exit, fail, print_json, print_table
 from sidecar.core.users import Role
 
@@ -40,23 +32,24 @@ def add(
         bool, typer.Option("--no-password", help="A reverse proxy says who it is (web.user_header).")
     ] = False,
     text: ReasonOption = "",
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Make a user."""
-    _change(
+    user = ask(
         socket,
         config,
         as_json,
         "user.add",
-        operator,
         name=name,
         role=role,
         password_hash=None if no_password else _hashed(password_file, as_json),
+        operator=operator,
         text=text,
     )
+    _show(user, as_json)
 
 
 @app.command("set")
@@ -67,37 +60,41 @@ def set_(
     password_file: PasswordFileOption = None,
     enable: Annotated[bool, typer.Option("--enable", help="One that was disabled.")] = False,
     text: ReasonOption = "",
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Change a user."""
-    _change(
+    user = ask(
         socket,
         config,
         as_json,
         "user.set",
-        operator,
         name=name,
         role=role,
         password_hash=_hashed(password_file, as_json) if password or password_file else None,
         enabled=enable or None,
+        operator=operator,
         text=text,
     )
+    _show(user, as_json)
 
 
 @app.command("disable")
 def disable(
     name: NameArgument,
     text: ReasonOption = "",
-    operator: OperatorOption = None,
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """The user is signed out with the next request, and stays out."""
-    _change(socket, config, as_json, "user.set", operator, name=name, enabled=False, text=text)
+    _show(
+        ask(socket, config, as_json, "user.set", name=name, enabled=False, operator=operator, text=text),
+        as_json,
+    )
 
 
 @app.command("list")
@@ -113,15 +110,7 @@ def list_(as_json: JsonOption = False, socket: SocketOption = None, config: Conf
 COLUMNS = ("name", "role", "password", "enabled")
 
 
-def _change(
-    socket: Path | None,
-    config: Path | None,
-    as_json: bool,
-    method: str,
-    operator: str | None,
-    **params: object,
-) -> None:
-    user = ask(socket, config, as_json, method, operator=operator or operator_name(), **params)
+def _show(user: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(user)
     else:
