@@ -103,8 +103,7 @@ def by_invite(server: Server, node: str, since: datetime, calls_max: int) -> Ite
 def ledger_check(server: Server) -> list[str]:
     """Everything that does not add up over all nodes, as adapters/sqlite/check says it of one."""
     damaged: list[str] = []
-    with server.unhurried(), server.transaction():
-        server.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    with server.unhurried(), server.moment():
         kept = {
             (row[0], row[1]): row[2] for row in server.run("SELECT account, currency, amount FROM balances")
         }

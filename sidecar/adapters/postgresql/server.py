@@ -146,6 +146,13 @@ class Server:
     def transaction(self) -> AbstractContextManager[object]:
         return self._connection.transaction()
 
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """All that is read in it is as of one moment."""
+        with self.transaction():
+            self.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield
+
     def pipeline(self) -> AbstractContextManager[object]:
         return self._connection.pipeline()
 

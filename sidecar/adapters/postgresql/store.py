@@ -15,6 +15,7 @@ from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.postgresql.migrations import migrate
 from sidecar.adapters.postgresql.outbox import PostgresqlOutbox
 from sidecar.adapters.postgresql.records import PostgresqlRecords, by_invite, ledger_check
+from sidecar.adapters.postgresql.replay import PostgresqlReplays
 from sidecar.adapters.postgresql.server import Reader, Server, looking
 from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
 from sidecar.adapters.postgresql.writer import Writer
@@ -73,6 +74,7 @@ class PostgresqlStore(BaseStore):
         )
         self.users = StoredUsers(self._reader, self._write)
         self.records = PostgresqlRecords(self._reader, own.epoch)
+        self.replays = PostgresqlReplays(self._reader, own.epoch)
         self.revisions = StoredRevisions(self._write)
         self.suspense = StoredSuspense(self._reader, self._write)
         self._writer = Writer(
@@ -162,7 +164,7 @@ class PostgresqlStore(BaseStore):
 
     @contextmanager
     def by_invite(self, since: datetime, calls_max: int) -> Iterator[Iterator[Cdr]]:
-        with looking(self._conninfo, self._own.node) as server:
+        with looking(self._conninfo, self._own.node) as server, server.unhurried():
             yield by_invite(server, self._own.node, since, calls_max)
 
     async def ledger_check(self) -> Sequence[str]:

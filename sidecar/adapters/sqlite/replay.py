@@ -1,93 +1,48 @@
-"""The Replays port: published records again, from the journal."""
+"""What the Replays port reads of the file (see store/replay)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-
 import apsw
-import msgspec
 
-from sidecar.adapters.sqlite.reader import Reader
-from sidecar.adapters.store.bodies import DamagedError, ranges, sound
-from sidecar.adapters.store.outbox import row_of
-from sidecar.ports import OutboxRow, ReplayPage
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_US = timedelta(microseconds=1)
+from sidecar.adapters.store.replay import BaseReplays, Held, page_of, waiting_above
+from sidecar.ports import ReplayPage
 
 
-class _Numbered(msgspec.Struct, frozen=True):
-    store_epoch: str
-
-
-_EPOCH_OF = msgspec.msgpack.Decoder(_Numbered)
-
-
-class SqliteReplays:
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    async def replay(
-        self, epoch: str | None, from_seq: int, to_seq: int | None, numbers_max: int
+class SqliteReplays(BaseReplays):
+    def _page(
+        self,
+        connection: apsw.Connection,
+        epoch: str | None,
+        from_seq: int,
+        to_seq: int | None,
+        numbers_max: int,
     ) -> ReplayPage:
-        return await self._reader.ask(
-            lambda connection: _page(connection, epoch, from_seq, to_seq, numbers_max)
-        )
+        # One transaction: what is acknowledged meanwhile must not be in none of the lists.
+        with connection:
+            page = page_of(
+                epoch,
+                _head_seq(connection, epoch),
+                from_seq,
+                to_seq,
+                numbers_max,
+                lambda first, last: _held(connection, first, last),
+            )
+        return page  # noqa: RET504 - for mypy, a transaction may pass over an error
 
-    async def first_seq_since(self, moment: datetime) -> int | None:
-        sql = "SELECT min(seq) FROM cdrs WHERE ended_us >= ?"
-        ended_us = (moment - _EPOCH) // _US
-
-        def ask(connection: apsw.Connection) -> int | None:
-            ((seq,),) = connection.execute(sql, (ended_us,))
-            return None if seq is None else int(seq)
-
-        return await self._reader.ask(ask)
-
-
-def _page(
-    connection: apsw.Connection, epoch: str | None, from_seq: int, to_seq: int | None, numbers_max: int
-) -> ReplayPage:
-    # One transaction: what is acknowledged meanwhile must not be in none of the lists.
-    with connection:
-        head_seq = _head_seq(connection, epoch)
-        last = min(from_seq + numbers_max - 1, head_seq if to_seq is None else min(to_seq, head_seq))
-        if last < from_seq:
-            return ReplayPage(to_seq=from_seq - 1, head_seq=head_seq)
-        waiting = _waiting(connection, from_seq, last)
-        dead = _seqs(connection, "dead_letters", from_seq, last)
-        rows = _rows(connection, epoch, from_seq, last)
-    told = waiting | dead
-    sent = tuple(row for row in rows if row.seq not in told)
-    absent = set(range(from_seq, last + 1)) - told - {row.seq for row in sent}
-    return ReplayPage(
-        rows=sent,
-        to_seq=last,
-        waiting=tuple(ranges(sorted(waiting))),
-        dead=tuple(ranges(sorted(dead - waiting))),
-        absent=tuple(ranges(sorted(absent))),
-        head_seq=head_seq,
-    )
+    def _first_since(self, connection: apsw.Connection, ended_us: int) -> int | None:
+        ((seq,),) = connection.execute("SELECT min(seq) FROM cdrs WHERE ended_us >= ?", (ended_us,))
+        return None if seq is None else int(seq)
 
 
-def _rows(connection: apsw.Connection, epoch: str | None, first: int, last: int) -> Sequence[OutboxRow]:
-    found = []
+def _held(connection: apsw.Connection, first: int, last: int) -> Held:
     sql = "SELECT seq, body, crc FROM cdr_bodies WHERE seq BETWEEN ? AND ? ORDER BY seq"
-    for seq, body, crc in connection.execute(sql, (first, last)):
-        with suppress(DamagedError, msgspec.MsgspecError):
-            content = sound(body, crc, f"record {seq}")
-            if epoch is None or _EPOCH_OF.decode(content).store_epoch == epoch:
-                found.append(row_of(seq, content))
-    return found
-
-
-def _waiting(connection: apsw.Connection, first: int, last: int) -> set[int]:
-    """What the broker has not answered: it comes by itself."""
     ((acknowledged, head),) = connection.execute("SELECT acknowledged_seq, head_seq FROM store")
     behind = _seqs(connection, "outbox_behind", first, last)
-    return behind | set(range(max(first, acknowledged + 1), min(last, head) + 1))
+    return Held(
+        bodies=connection.execute(sql, (first, last)),
+        waiting=behind | waiting_above(acknowledged, head, first, last),
+        dead=_seqs(connection, "dead_letters", first, last),
+    )
 
 
 def _seqs(connection: apsw.Connection, table: str, first: int, last: int) -> set[int]:
