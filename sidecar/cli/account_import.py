@@ -58,7 +58,7 @@ def bring(
     if check:
         done: Any = {"count": len(rows), "opened": 0, "booked": 0, "sums": sums}
     else:
-        from sidecar.wire.control import IMPORTED_PART_MAX
+        from sidecar.wire.control_accounts import IMPORTED_PART_MAX
 
         import_id = sha256(msgspec.json.encode(rows)).hexdigest()[:16]
         with Daemon(socket, config, as_json) as daemon:

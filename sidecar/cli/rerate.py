@@ -246,7 +246,8 @@ def _applied(
     from msgspec import Raw
     from msgspec.json import encode
 
-    from sidecar.wire.control import REQUEST_BYTES_MAX, RERATED_MAX
+    from sidecar.wire.control import REQUEST_BYTES_MAX
+    from sidecar.wire.control_records import RERATED_MAX
 
     waiting: list[tuple[Rerated, Raw]] = []
 

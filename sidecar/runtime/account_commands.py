@@ -23,7 +23,7 @@ from sidecar.core.records import utc
 from sidecar.core.terms import Detail, Money
 from sidecar.ports import AccountError, Accounts, Clock, LedgerEntry
 from sidecar.runtime.calls import Calls
-from sidecar.wire import control as say
+from sidecar.wire import control_accounts as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
 from sidecar.wire.methods import served
 

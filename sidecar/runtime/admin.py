@@ -1,4 +1,4 @@
-"""What people may ask of a running node, method by method (wire/control.py); the control socket only carries
+"""What people may ask of a running node, method by method (wire/methods); the control socket only carries
 it.
 
 Reading never waits for the writer, and nothing here changes a call, a balance or a setting except through the
@@ -55,8 +55,8 @@ from sidecar.runtime.replay import Replayer
 from sidecar.runtime.subscribers import Subscribers
 from sidecar.runtime.trial_commands import TrialCommands
 from sidecar.runtime.user_commands import UserCommands
-from sidecar.wire import control as say
-from sidecar.wire.control import DEFAULT, CommandError, ErrorCode, Method, in_one_line
+from sidecar.wire import control_node as say
+from sidecar.wire.control import DEFAULT, CommandError, ErrorCode, Method, Nothing, in_one_line
 from sidecar.wire.methods import Handler, served
 
 NodeState = Callable[[], Awaitable[say.NodeStatus]]
@@ -167,7 +167,7 @@ class Admin:
         await self._noted(change, self._calls.accept)
         return say.NodeAccepts(state=self._calls.state or ACCEPTING)
 
-    async def node_reopen_logs(self, _: say.Nothing, __: Operator) -> say.NodeLogsReopened:
+    async def node_reopen_logs(self, _: Nothing, __: Operator) -> say.NodeLogsReopened:
         if (fault := self._reopen_log()) is not None:
             raise CommandError(ErrorCode.REFUSED, fault)
         return say.NodeLogsReopened(reopened=True)
@@ -227,10 +227,10 @@ class Admin:
                 if done.needs_restart:
                     log.error("reload_refused", operator=SIGNAL.name, needs_restart=done.needs_restart)
 
-    async def node_status(self, _: say.Nothing, __: Operator) -> say.NodeStatus:
+    async def node_status(self, _: Nothing, __: Operator) -> say.NodeStatus:
         return await self._status()
 
-    async def node_settings(self, _: say.Nothing, __: Operator) -> say.SettingList:
+    async def node_settings(self, _: Nothing, __: Operator) -> say.SettingList:
         in_force = self._reloading.in_force
         return say.SettingList(
             settings_revision=self._calls.policy.settings_revision,
@@ -245,7 +245,7 @@ class Admin:
             ),
         )
 
-    async def node_gateways(self, _: say.Nothing, __: Operator) -> say.GatewayList:
+    async def node_gateways(self, _: Nothing, __: Operator) -> say.GatewayList:
         watched = {status.gateway: status for status in self._gateways()}
         named = {status.gateway: status for status in self._names()}
         return say.GatewayList(

@@ -11,8 +11,8 @@ from sidecar.core.audit import Change, Operator
 from sidecar.core.screening import pattern_of
 from sidecar.ports import AuditFilter, AuditTrail
 from sidecar.runtime.calls import Calls
-from sidecar.wire import control as say
-from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire import control_policy as say
+from sidecar.wire.control import CommandError, ErrorCode, Method, Nothing
 from sidecar.wire.methods import served
 
 BLOCK, UNBLOCK = "policy.block", "policy.unblock"  # what the audit table calls them
@@ -75,7 +75,7 @@ class BlockCommands:
         await asyncio.shield(self._note(change, frozenset.difference, pattern))
         return say.PolicyUnblocked(number=pattern)
 
-    async def list(self, _: say.Nothing, __: Operator) -> say.PolicyBlocks:
+    async def list(self, _: Nothing, __: Operator) -> say.PolicyBlocks:
         return say.PolicyBlocks(blocks=tuple(sorted(self._calls.policy.blocks)))
 
     async def _note(

@@ -14,7 +14,7 @@ from sidecar.core.records import utc
 from sidecar.core.terms import Detail
 from sidecar.ports import AuditTrail, Clock
 from sidecar.runtime.calls import Calls
-from sidecar.wire import control as say
+from sidecar.wire import control_calls as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
 from sidecar.wire.methods import served
 

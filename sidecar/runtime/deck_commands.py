@@ -33,7 +33,7 @@ from sidecar.core.tariff import Deck
 from sidecar.ports import AuditTrail, Clock, DeckBook, DeckError
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.reload import Reloading
-from sidecar.wire import control as say
+from sidecar.wire import control_decks as say
 from sidecar.wire.control import CommandError, ErrorCode, Method, in_one_line
 from sidecar.wire.methods import served
 

@@ -14,8 +14,8 @@ from sidecar.core.rating import amount_text
 from sidecar.core.records import utc
 from sidecar.ports import AuditTrail
 from sidecar.runtime.fraud import LIFT, FraudWatch
-from sidecar.wire import control as say
-from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire import control_policy as say
+from sidecar.wire.control import ROWS_MAX, CommandError, ErrorCode, Method, Nothing
 from sidecar.wire.methods import served
 
 
@@ -32,7 +32,7 @@ class FraudCommands:
             }
         )
 
-    async def show(self, _: say.Nothing, __: Operator) -> say.PolicyShown:
+    async def show(self, _: Nothing, __: Operator) -> say.PolicyShown:
         held = self._fraud.held()
         counts, fired = Counter(one.rule.name for one in held), self._fraud.counters.fired
         return say.PolicyShown(
@@ -51,7 +51,7 @@ class FraudCommands:
                 )
                 for rule in self._fraud.windows.rules
             ),
-            held=tuple(map(_shown, held[: say.ROWS_MAX])),
+            held=tuple(map(_shown, held[:ROWS_MAX])),
         )
 
     async def lift(self, wanted: say.PolicyLiftParams, operator: Operator) -> say.PolicyLifted:

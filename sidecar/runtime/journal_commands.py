@@ -11,8 +11,9 @@ from sidecar.core.rating import amount_text
 from sidecar.core.suspense import Suspended, SuspenseDecision
 from sidecar.ports import Accounts, Retention, RetentionError, Suspense
 from sidecar.runtime.calls import Calls
-from sidecar.wire import control as say
+from sidecar.wire import control_journal as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire.control_accounts import Balance
 from sidecar.wire.methods import served
 
 
@@ -100,7 +101,7 @@ class JournalCommands:
             cleared=tuple(map(_shown, cleared)),
             left=left,
             balances=tuple(
-                say.Balance(currency=money.currency, amount=amount_text(money.amount))
+                Balance(currency=money.currency, amount=amount_text(money.amount))
                 for money in await self._accounts.balance(name)
             ),
         )

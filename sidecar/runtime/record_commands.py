@@ -19,9 +19,10 @@ from sidecar.ports import Clock, DeadLetter, DeadLetters, Records, Replays, Revi
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.record_queries import RecordQueries
 from sidecar.runtime.replay import Replayer, ReplayFailedError
-from sidecar.wire import control as say
+from sidecar.wire import control_records as say
 from sidecar.wire.cdr_codec import decode, encode_json
 from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire.control_node import NodeStatus
 from sidecar.wire.methods import Handler, served
 
 log = structlog.get_logger("sidecar.records")
@@ -33,7 +34,7 @@ class RecordCommands:
         calls: Calls,
         records: Records,
         revisions: Revisions,
-        status: Callable[[], Awaitable[say.NodeStatus]],
+        status: Callable[[], Awaitable[NodeStatus]],
         replayer: Replayer | None,
         replays: Replays | None,
         clock: Clock,

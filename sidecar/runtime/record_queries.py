@@ -12,7 +12,7 @@ from sidecar.core.audit import Operator
 from sidecar.core.cdr import Cdr
 from sidecar.core.found_by import sessions
 from sidecar.ports import RecordFilter, Records
-from sidecar.wire import control as say
+from sidecar.wire import control_records as say
 from sidecar.wire.cdr_codec import encode_json
 from sidecar.wire.control import CommandError, ErrorCode, Method
 from sidecar.wire.methods import served

@@ -12,8 +12,8 @@ import structlog
 from sidecar.core.audit import Operator
 from sidecar.core.records import utc
 from sidecar.ports import Clock, ReportMade
-from sidecar.wire import control as say
-from sidecar.wire.control import Method
+from sidecar.wire import control_node as say
+from sidecar.wire.control import Method, Nothing
 from sidecar.wire.methods import served
 from sidecar.wire.report import Report, ReportError, decode_report
 
@@ -49,7 +49,7 @@ class Subscribers:
     def methods(self) -> Mapping[str, Method]:
         return served({"subscriber.list": self.list})
 
-    async def list(self, _: say.Nothing, __: Operator) -> say.SubscriberList:
+    async def list(self, _: Nothing, __: Operator) -> say.SubscriberList:
         return say.SubscriberList(
             subscribers=tuple(
                 say.SubscriberShown(user=user, client=client, heard_at=heard_at, report=report)

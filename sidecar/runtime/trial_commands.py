@@ -13,7 +13,7 @@ from sidecar.core.identity import call_id_of
 from sidecar.core.policy import Given
 from sidecar.core.trial import Trial, Wanted, price, try_call
 from sidecar.ports import Clock
-from sidecar.wire import control as say
+from sidecar.wire import control_calls as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
 from sidecar.wire.methods import served
 

@@ -25,7 +25,8 @@ from sidecar.ports import RecordFilter, RecordPage
 from sidecar.web.ladder import ladder
 from sidecar.web.node import Node
 from sidecar.web.page import NotAllowedError, Page, may, moment_in, wants_whole
-from sidecar.wire.control import CdrSearchParams, CommandError, ErrorCode
+from sidecar.wire.control import CommandError, ErrorCode
+from sidecar.wire.control_records import CdrSearchParams
 from sidecar.wire.reference import CAUSES
 
 PER_PAGE = 50

@@ -58,7 +58,8 @@ from sidecar.runtime.replay import Replayer
 from sidecar.runtime.service import Service
 from sidecar.runtime.subscribers import Subscribers
 from sidecar.wire import topics
-from sidecar.wire.control import SOCKET_NAME, NodeStatus
+from sidecar.wire.control import SOCKET_NAME
+from sidecar.wire.control_node import NodeStatus
 from sidecar.wiring.accounts import with_stored_accounts
 from sidecar.wiring.bridge import bridge_settings, tls_settings
 from sidecar.wiring.broker import has_rival, mqtt_settings, refuse_forgotten, seen_at, seen_by_broker

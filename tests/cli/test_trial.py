@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.core.audit import Operator
-from sidecar.wire import control as say
+from sidecar.wire.control_accounts import AccountCreateParams
+from sidecar.wire.control_policy import PolicyBlockParams
+from sidecar.wire.control_records import CdrShowParams
 from tests.cli.test_commands import Done, served_node, sidecar
 
 ANN = Operator("ann", 1000)
@@ -30,8 +32,8 @@ async def test_a_call_is_tried_the_same_with_a_daemon_and_without(tmp_path: Path
     )
     async with served_node(tmp_path) as served:
         node = served.node
-        await node.admin.accounts.create(say.AccountCreateParams(name="made"), ANN)
-        blocked_by = say.PolicyBlockParams(number="4930*", operator="ann", text="fraud")
+        await node.admin.accounts.create(AccountCreateParams(name="made"), ANN)
+        blocked_by = PolicyBlockParams(number="4930*", operator="ann", text="fraud")
         await node.admin.blocks.block(blocked_by, ANN)
         live = [await served.says(*words, "--json") for words in asked]
         nobody = await served.says("route", "1", "--from", "nobody")
@@ -40,7 +42,7 @@ async def test_a_call_is_tried_the_same_with_a_daemon_and_without(tmp_path: Path
         assert (unknown.exit_code, "there is no account x" in unknown.err) == (1, True)
         read = await served.says(*asked[0])
         call_id = await node.whole("004412345678", talk_ms=90_000)
-        [record] = (await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)).records
+        [record] = (await node.admin.records.queries.show(CdrShowParams(call_id=call_id), ANN)).records
     assert [done.exit_code for done in live] == [0, 1, 1, 0]
     for words, done in zip(asked, live, strict=True):
         at_rest = await sidecar(*words, "--json", "--config", str(config))

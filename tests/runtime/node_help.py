@@ -38,7 +38,7 @@ from sidecar.ports import DeckBook, GatewayStatus
 from sidecar.runtime.admin import Admin
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.reload import BadSettingsError, Reading, Reloading
-from sidecar.wire.control import NodeStatus
+from sidecar.wire.control_node import NodeStatus
 from sidecar.wiring.decks import Decks
 
 WALL_NS = 1_790_000_000_000_000_000

@@ -31,9 +31,37 @@ from sidecar.ports import UnavailableError
 from sidecar.runtime.admin import Admin
 from sidecar.runtime.block_commands import blocks_of
 from sidecar.runtime.reload import Reading
-from sidecar.wire import control as say
 from sidecar.wire.cdr_codec import decode_json
-from sidecar.wire.control import CommandError, ErrorCode
+from sidecar.wire.control import CommandError, ErrorCode, Nothing
+from sidecar.wire.control_accounts import (
+    AccountAddressParams,
+    AccountCreateParams,
+    AccountShown,
+    AccountShowParams,
+    AccountTopupParams,
+)
+from sidecar.wire.control_calls import CallListParams, CallReleaseParams
+from sidecar.wire.control_decks import DeckReloadParams
+from sidecar.wire.control_node import (
+    AuditListParams,
+    NodeAcceptParams,
+    NodeDrained,
+    NodeDrainParams,
+    NodeReloaded,
+    NodeReloadParams,
+)
+from sidecar.wire.control_policy import PolicyBlockParams, PolicyUnblockParams
+from sidecar.wire.control_records import (
+    CdrSearchParams,
+    CdrShowParams,
+    CdrTailParams,
+    DeadLetterDropParams,
+    DeadLetterListParams,
+    DeadLetterRetryParams,
+    DeadLetterShowParams,
+    RerateApplyParams,
+    Restated,
+)
 from sidecar.wire.methods import METHODS
 from tests.adapters.sqlite_faulty_disk import FULL, Disk, faulty_disk
 from tests.runtime.node_help import WALL_NS, Node, a_node, each_turn
@@ -48,7 +76,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         yield node
 
 
-def balances(shown: say.AccountShown) -> list[tuple[str, str]]:
+def balances(shown: AccountShown) -> list[tuple[str, str]]:
     return [(one.amount, one.currency) for one in shown.balances]
 
 
@@ -60,7 +88,7 @@ async def test_live_calls_are_listed_the_oldest_first_with_their_talk_time(node:
     node.clock.pass_ms(1_500)
     second = await node.up("0044456")
     node.clock.pass_ms(250)
-    found = await node.admin.call.list(say.CallListParams(), ANN)
+    found = await node.admin.call.list(CallListParams(), ANN)
     assert found.total == 2
     assert [(call.call_id, call.callee, call.talk_s) for call in found.calls] == [
         (first, "0044123", 1.75),
@@ -74,25 +102,25 @@ async def test_live_calls_are_listed_the_oldest_first_with_their_talk_time(node:
 async def test_a_list_is_bounded_and_says_how_many_there_are(node: Node) -> None:
     for number in range(3):
         await node.up(f"004412{number}")
-    found = await node.admin.call.list(say.CallListParams(limit=2), ANN)
+    found = await node.admin.call.list(CallListParams(limit=2), ANN)
     assert (found.total, len(found.calls)) == (3, 2)
-    assert (await node.admin.call.list(say.CallListParams(account="nobody"), ANN)).total == 0
-    rest = await node.admin.call.list(say.CallListParams(after=found.calls[-1].call_id, limit=2), ANN)
+    assert (await node.admin.call.list(CallListParams(account="nobody"), ANN)).total == 0
+    rest = await node.admin.call.list(CallListParams(after=found.calls[-1].call_id, limit=2), ANN)
     assert rest.total == found.total - 2
     assert not {one.call_id for one in rest.calls} & {one.call_id for one in found.calls}
-    with_conditions = say.CallListParams(after=found.calls[0].call_id, account="demo", limit=1)
+    with_conditions = CallListParams(after=found.calls[0].call_id, account="demo", limit=1)
     assert (await node.admin.call.list(with_conditions, ANN)).calls == found.calls[1:]
 
 
 async def test_a_released_call_ends_as_admin_operator_with_his_name_and_reason(node: Node) -> None:
     call_id = await node.up()
     node.clock.pass_ms(3_000)
-    await node.admin.call.release(say.CallReleaseParams(call_id=call_id, operator="ann", text="fraud"), ANN)
+    await node.admin.call.release(CallReleaseParams(call_id=call_id, operator="ann", text="fraud"), ANN)
     assert [one for one in node.bridge.sent if isinstance(one, Release)] == [
         Release(bridge_id=1, sip_code=480, q850_cause=31, text="operator")
     ]
     await node.closed(1)
-    [record] = (await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)).records
+    [record] = (await node.admin.records.queries.show(CdrShowParams(call_id=call_id), ANN)).records
     cdr = decode_json(bytes(record))
     assert (cdr.hangup_origin, cdr.server_reason, cdr.detail) == (
         HangupOrigin.SERVER,
@@ -106,29 +134,29 @@ async def test_a_call_that_is_not_up_cannot_be_released(node: Node) -> None:
     call_id = await node.whole()
     for gone in (call_id, NOBODY):
         with pytest.raises(CommandError, match="not up") as refused:
-            await node.admin.call.release(say.CallReleaseParams(call_id=gone, operator="ann"), ANN)
+            await node.admin.call.release(CallReleaseParams(call_id=gone, operator="ann"), ANN)
         assert refused.value.code is ErrorCode.NOT_FOUND
 
 
 async def test_all_calls_of_an_account_are_ended_with_one_entry_in_the_audit_table(node: Node) -> None:
     mine = {await node.up(f"00441{number}") for number in range(3)}
-    await node.admin.accounts.topup(say.AccountTopupParams(name="prepaid", amount="5", reference="1"), ANN)
+    await node.admin.accounts.topup(AccountTopupParams(name="prepaid", amount="5", reference="1"), ANN)
     other = await node.up(account="prepaid")
-    wanted = say.CallReleaseParams(account="demo", callee="4419*", operator="ann", text="x")
+    wanted = CallReleaseParams(account="demo", callee="4419*", operator="ann", text="x")
     none = await node.admin.call.release(wanted, ANN)
     assert (none.released, none.count) == (False, 0)
-    wanted = say.CallReleaseParams(account="demo", operator="ann", text="hacked")
-    listed = await node.admin.call.list(say.CallListParams(account="demo", callee="00441*"), ANN)
+    wanted = CallReleaseParams(account="demo", operator="ann", text="hacked")
+    listed = await node.admin.call.list(CallListParams(account="demo", callee="00441*"), ANN)
     assert {call.call_id for call in listed.calls} == mine
     assert (await node.admin.call.release(wanted, ANN)).count == listed.total == 3
     assert [call.call_id for call in node.calls.live()] == [other]
     for number in (1, 2, 3):
         await node.closed(number)
     for call_id in mine:
-        [record] = (await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)).records
+        [record] = (await node.admin.records.queries.show(CdrShowParams(call_id=call_id), ANN)).records
         cdr = decode_json(bytes(record))
         assert (cdr.detail, cdr.operator, cdr.operator_text) == (Detail.OPERATOR, "ann", "hacked")
-    noted = (await node.admin.audit_list(say.AuditListParams(subject="account=demo"), ANN)).entries
+    noted = (await node.admin.audit_list(AuditListParams(subject="account=demo"), ANN)).entries
     assert [(note.action, note.text, bytes(note.before)) for note in noted] == [
         ("call.release", "hacked", b'{"calls":3}')
     ]
@@ -139,12 +167,12 @@ async def test_what_is_released_is_one_call_or_those_of_a_condition(
     node: Node, given: dict[str, Any]
 ) -> None:
     with pytest.raises(CommandError, match="either") as refused:
-        await node.admin.call.release(say.CallReleaseParams(operator="ann", **given), ANN)
+        await node.admin.call.release(CallReleaseParams(operator="ann", **given), ANN)
     assert refused.value.code is ErrorCode.INVALID_PARAMS
 
 
-def blocking(number: str) -> say.PolicyBlockParams:
-    return say.PolicyBlockParams(number=number, operator="ann", text="fraud wave")
+def blocking(number: str) -> PolicyBlockParams:
+    return PolicyBlockParams(number=number, operator="ann", text="fraud wave")
 
 
 async def test_a_number_that_is_blocked_ends_its_calls_and_stays_blocked(node: Node) -> None:
@@ -153,7 +181,7 @@ async def test_a_number_that_is_blocked_ends_its_calls_and_stays_blocked(node: N
     assert (blocked.number, blocked.ended) == ("0044900*", 1)
     assert [call.call_id for call in node.calls.live()] == [other]
     await node.closed(1)
-    [record] = (await node.admin.records.queries.show(say.CdrShowParams(call_id=hit), ANN)).records
+    [record] = (await node.admin.records.queries.show(CdrShowParams(call_id=hit), ANN)).records
     cdr = decode_json(bytes(record))
     assert (cdr.detail, cdr.rule, cdr.disposition) == (
         Detail.NUMBER_BLOCKED,
@@ -164,11 +192,11 @@ async def test_a_number_that_is_blocked_ends_its_calls_and_stays_blocked(node: N
     refused = [one for one in node.bridge.sent if isinstance(one, Reject)]
     assert [(one.sip_code, one.text) for one in refused] == [(403, "number_blocked")]
     assert await blocks_of(node.store.audit) == {"0044900*"}, "what a start finds"
-    wanted = say.PolicyUnblockParams(number="0044900*", operator="ann", text="over")
+    wanted = PolicyUnblockParams(number="0044900*", operator="ann", text="over")
     await node.admin.blocks.unblock(wanted, ANN)
     assert await blocks_of(node.store.audit) == node.calls.policy.blocks == frozenset()
     await node.admin.blocks.block(blocking("0044900*"), ANN)
-    assert (await node.admin.blocks.list(say.Nothing(), ANN)).blocks == ("0044900*",)
+    assert (await node.admin.blocks.list(Nothing(), ANN)).blocks == ("0044900*",)
     assert await blocks_of(node.store.audit) == {"0044900*"}
 
 
@@ -177,7 +205,7 @@ async def test_what_cannot_be_blocked_or_unblocked_is_refused(node: Node) -> Non
     with pytest.raises(CommandError, match="emergency"):
         await node.admin.blocks.block(blocking("112"), ANN)
     with pytest.raises(CommandError, match="not blocked by command"):
-        await node.admin.blocks.unblock(say.PolicyUnblockParams(number="1", operator="a", text="b"), ANN)
+        await node.admin.blocks.unblock(PolicyUnblockParams(number="1", operator="a", text="b"), ANN)
     assert node.calls.policy.blocks == frozenset()
 
 
@@ -187,42 +215,40 @@ async def test_rules_that_are_read_again_end_the_calls_that_they_forbid(node: No
     policy = node.calls.policy
     screenings = {"demo": Screening(numbers=NumberLists(blocked=frozenset({"0044*"})))}
     node.settings = Reading(policy=replace(policy, screenings=screenings))
-    reloaded = await node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN)
+    reloaded = await node.admin.node_reload(NodeReloadParams(operator="ann"), ANN)
     assert reloaded.calls_ended == 1
     assert [call.call_id for call in node.calls.live()] == [kept]
-    [noted] = (await node.admin.audit_list(say.AuditListParams(action="node.reload"), ANN)).entries
+    [noted] = (await node.admin.audit_list(AuditListParams(action="node.reload"), ANN)).entries
     after = msgspec.json.decode(bytes(noted.after))
     assert after["changed"] == ["~ accounts.demo.numbers: {} -> {blocked [0044*]}"]
 
 
 async def test_drain_refuses_new_calls_and_lets_live_ones_go_on(node: Node) -> None:
     await node.up()
-    drained = await node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN)
+    drained = await node.admin.node_drain(NodeDrainParams(operator="ann"), ANN)
     assert (drained.live, drained.released) == (1, 0)
     assert node.bridge.accepting == "drain"
     assert len(node.calls.live()) == 1
-    status = await node.admin.node_status(say.Nothing(), ANN)
+    status = await node.admin.node_status(Nothing(), ANN)
     assert (status.state, status.calls) == ("drain", 1)
 
 
 async def test_drain_with_release_ends_the_live_calls_as_drain(node: Node) -> None:
     call_id = await node.up()
-    drained = await node.admin.node_drain(
-        say.NodeDrainParams(operator="ann", release=True, text="upgrade"), ANN
-    )
+    drained = await node.admin.node_drain(NodeDrainParams(operator="ann", release=True, text="upgrade"), ANN)
     assert (drained.live, drained.released) == (1, 1)
     await node.closed(1)
-    [record] = (await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)).records
+    [record] = (await node.admin.records.queries.show(CdrShowParams(call_id=call_id), ANN)).records
     cdr = decode_json(bytes(record))
     assert (cdr.detail, cdr.operator, cdr.operator_text) == (Detail.DRAIN, "ann", "upgrade")
 
 
 async def test_a_drain_is_undone_and_the_next_call_is_taken(node: Node) -> None:
-    await node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN)
-    accepts = await node.admin.node_accept(say.NodeAcceptParams(operator="bob", text="back"), ANN)
+    await node.admin.node_drain(NodeDrainParams(operator="ann"), ANN)
+    accepts = await node.admin.node_accept(NodeAcceptParams(operator="bob", text="back"), ANN)
     assert (accepts.state, node.bridge.accepting, node.calls.load.is_draining) == ("accepting", "", False)
     await node.up()
-    noted = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries[-1]
+    noted = (await node.admin.audit_list(AuditListParams(), ANN)).entries[-1]
     assert (noted.action, noted.text) == ("node.accept", "back")
     assert decoded(noted.before) == {"state": "drain", "calls": 0}
 
@@ -230,8 +256,8 @@ async def test_a_drain_is_undone_and_the_next_call_is_taken(node: Node) -> None:
 async def test_no_drain_is_undone_at_the_end_of_the_node(node: Node) -> None:
     node.calls.drain(stopping=True)
     with pytest.raises(CommandError) as refused:
-        await node.admin.node_accept(say.NodeAcceptParams(operator="bob"), ANN)
-    assert refused.value.code is say.ErrorCode.REFUSED
+        await node.admin.node_accept(NodeAcceptParams(operator="bob"), ANN)
+    assert refused.value.code is ErrorCode.REFUSED
     node.calls.accept()  # which was noted just before
     assert (node.calls.state, node.calls.load.is_draining) == ("drain", True)
 
@@ -239,12 +265,12 @@ async def test_no_drain_is_undone_at_the_end_of_the_node(node: Node) -> None:
 async def test_a_drain_releases_a_hundred_calls_in_a_turn_of_the_loop(node: Node) -> None:
     node.calls.on_bridge_events([node.invite(number, "0044123", "demo") for number in range(1, 202)])
     await node.until(lambda: len(node.calls.live()) == 201)
-    asked = say.NodeDrainParams(operator="ann", release=True)
+    asked = NodeDrainParams(operator="ann", release=True)
     async with asyncio.TaskGroup() as asking:
         drained = asking.create_task(node.admin.node_drain(asked, ANN), name="drain")
         seen = await each_turn(lambda: len(node.calls.live()), drained)
     assert seen == [201, 101, 1, 0]
-    assert drained.result() == say.NodeDrained(draining=True, live=201, released=201)
+    assert drained.result() == NodeDrained(draining=True, live=201, released=201)
 
 
 async def test_calls_that_a_rule_ends_are_ended_at_a_pace_and_all_others_go_on(node: Node) -> None:
@@ -271,18 +297,18 @@ async def test_calls_that_a_rule_ends_are_ended_at_a_pace_and_all_others_go_on(n
 
 async def test_a_reload_is_whole_and_has_a_number(node: Node) -> None:
     before = node.calls.policy
-    await node.admin.accounts.create(say.AccountCreateParams(name="made"), ANN)
+    await node.admin.accounts.create(AccountCreateParams(name="made"), ANN)
     rate = ExchangeRate(base="USD", quote="EUR", rate=Decimal("0.9"), valid_from=utc(0))
     demo = replace(before.accounts["demo"], margin_floor=Decimal("0.2"), calls_max=1)
     accounts = {**before.accounts, "demo": demo}
     read = replace(before, exchange=ExchangeTable([rate]), accounts=accounts, calls_max=1)
     plain = {"node.calls_max": "1"}
     node.settings = Reading(policy=read, plain=plain, warnings=["a warning"])
-    asked = say.NodeReloadParams(operator="ann")
-    dry = await node.admin.node_reload(say.NodeReloadParams(operator="ann", dry_run=True), ANN)
+    asked = NodeReloadParams(operator="ann")
+    dry = await node.admin.node_reload(NodeReloadParams(operator="ann", dry_run=True), ANN)
     found = await node.admin.node_reload(asked, ANN)
     assert dry == replace(found, settings_revision=None)
-    assert found == say.NodeReloaded(
+    assert found == NodeReloaded(
         settings_revision=2,
         differences=(
             "+ node.calls_max = 1",
@@ -308,7 +334,7 @@ async def test_a_reload_is_whole_and_has_a_number(node: Node) -> None:
 async def test_a_reload_takes_over_tls_files_or_leaves_all_as_it_was(node: Node) -> None:
     read = replace(node.calls.policy, margin_floor=Decimal("0.10"))
     node.settings = Reading(policy=read, plain={"billing.margin_floor": "0.10"})
-    asked = say.NodeReloadParams(operator="ann")
+    asked = NodeReloadParams(operator="ann")
     node.beside.renewed = ["/etc/key.pem: is not the key"]
     with pytest.raises(CommandError, match="is not the key") as refused:
         await node.admin.node_reload(asked, ANN)
@@ -324,24 +350,22 @@ async def test_a_reload_takes_over_tls_files_or_leaves_all_as_it_was(node: Node)
 
 
 async def test_an_account_is_made_topped_up_and_used_by_the_next_call(node: Node) -> None:
-    made = await node.admin.accounts.create(
-        say.AccountCreateParams(name="acme", kind=AccountKind.PREPAID), ANN
-    )
+    made = await node.admin.accounts.create(AccountCreateParams(name="acme", kind=AccountKind.PREPAID), ANN)
     assert (made.currency, made.kind, balances(made)) == ("EUR", "prepaid", [("0", "EUR")])
     assert node.calls.policy.accounts["acme"].prepaid
     booked = await node.admin.accounts.topup(
-        say.AccountTopupParams(name="acme", amount="12.50", reference="invoice 7"), ANN
+        AccountTopupParams(name="acme", amount="12.50", reference="invoice 7"), ANN
     )
     assert (booked.balance.amount, booked.balance.currency) == ("12.50", "EUR")
 
 
 async def test_making_an_account_again_does_nothing_unless_the_terms_differ(node: Node) -> None:
-    await node.admin.accounts.create(say.AccountCreateParams(name="acme"), ANN)
-    await node.admin.accounts.create(say.AccountCreateParams(name="acme", currency="EUR"), ANN)
+    await node.admin.accounts.create(AccountCreateParams(name="acme"), ANN)
+    await node.admin.accounts.create(AccountCreateParams(name="acme", currency="EUR"), ANN)
     for other in (
-        say.AccountCreateParams(name="acme", kind=AccountKind.PREPAID),
-        say.AccountCreateParams(name="acme", currency="USD"),
-        say.AccountCreateParams(name="demo", kind=AccountKind.PREPAID),
+        AccountCreateParams(name="acme", kind=AccountKind.PREPAID),
+        AccountCreateParams(name="acme", currency="USD"),
+        AccountCreateParams(name="demo", kind=AccountKind.PREPAID),
     ):
         with pytest.raises(CommandError, match="other terms") as refused:
             await node.admin.accounts.create(other, ANN)
@@ -351,21 +375,21 @@ async def test_making_an_account_again_does_nothing_unless_the_terms_differ(node
 async def test_the_same_reference_is_booked_once(node: Node) -> None:
     for _ in range(3):
         booked = await node.admin.accounts.topup(
-            say.AccountTopupParams(name="prepaid", amount="5", reference="invoice 7"), ANN
+            AccountTopupParams(name="prepaid", amount="5", reference="invoice 7"), ANN
         )
         assert booked.balance.amount == "5"
 
 
 async def test_a_prepaid_call_moves_the_balance_by_what_it_cost(node: Node) -> None:
-    await node.admin.accounts.topup(say.AccountTopupParams(name="prepaid", amount="0.04", reference="1"), ANN)
+    await node.admin.accounts.topup(AccountTopupParams(name="prepaid", amount="0.04", reference="1"), ANN)
     await node.up(account="prepaid")
-    shown = await node.admin.accounts.show(say.AccountShowParams(name="prepaid"), ANN)
+    shown = await node.admin.accounts.show(AccountShowParams(name="prepaid"), ANN)
     assert balances(shown) == [("0.000000", "EUR")]
     assert shown.live_calls == 1
     await node.calls.release_live("ann", "")
     await node.closed(1)
     await node.whole(account="prepaid", talk_ms=2_400)
-    shown = await node.admin.accounts.show(say.AccountShowParams(name="prepaid"), ANN)
+    shown = await node.admin.accounts.show(AccountShowParams(name="prepaid"), ANN)
     assert balances(shown) == [("0.010000", "EUR")]
     assert [(m.kind, m.amount) for m in shown.movements][:3] == [
         ("charge", "-0.030000"),
@@ -373,23 +397,23 @@ async def test_a_prepaid_call_moves_the_balance_by_what_it_cost(node: Node) -> N
         ("reserve", "-0.040000"),
     ]
     assert (
-        await node.admin.accounts.show(say.AccountShowParams(name="prepaid", movements=0), ANN)
+        await node.admin.accounts.show(AccountShowParams(name="prepaid", movements=0), ANN)
     ).movements == ()
 
 
 @pytest.mark.parametrize(
     ("wanted", "code"),
     [
-        (say.AccountTopupParams(name="nobody", amount="5", reference="1"), ErrorCode.NOT_FOUND),
-        (say.AccountTopupParams(name="prepaid", amount="0.00", reference="1"), ErrorCode.INVALID_PARAMS),
+        (AccountTopupParams(name="nobody", amount="5", reference="1"), ErrorCode.NOT_FOUND),
+        (AccountTopupParams(name="prepaid", amount="0.00", reference="1"), ErrorCode.INVALID_PARAMS),
         (
-            say.AccountTopupParams(name="prepaid", amount="5", currency="USD", reference="1"),
+            AccountTopupParams(name="prepaid", amount="5", currency="USD", reference="1"),
             ErrorCode.REFUSED,
         ),
     ],
 )
 async def test_a_top_up_that_cannot_be_booked_says_why(
-    node: Node, wanted: say.AccountTopupParams, code: ErrorCode
+    node: Node, wanted: AccountTopupParams, code: ErrorCode
 ) -> None:
     with pytest.raises(CommandError) as refused:
         await node.admin.accounts.topup(wanted, ANN)
@@ -398,14 +422,14 @@ async def test_a_top_up_that_cannot_be_booked_says_why(
 
 async def test_an_account_that_nobody_made_is_not_shown(node: Node) -> None:
     with pytest.raises(CommandError, match="account create nobody") as refused:
-        await node.admin.accounts.show(say.AccountShowParams(name="nobody"), ANN)
+        await node.admin.accounts.show(AccountShowParams(name="nobody"), ANN)
     assert refused.value.code is ErrorCode.NOT_FOUND
 
 
 async def test_an_account_is_given_addresses_and_they_are_taken_away_again(node: Node) -> None:
-    wanted = say.AccountCreateParams(name="acme", addresses=("192.0.2.0/24", "2001:DB8::/32"))
+    wanted = AccountCreateParams(name="acme", addresses=("192.0.2.0/24", "2001:DB8::/32"))
     assert (await node.admin.accounts.create(wanted, ANN)).addresses == ("192.0.2.0/24", "2001:db8::/32")
-    one = say.AccountAddressParams(name="demo", block="::ffff:192.0.2.7")
+    one = AccountAddressParams(name="demo", block="::ffff:192.0.2.7")
     for _ in range(2):  # the second time it has it
         assert (await node.admin.accounts.address(one, ANN)).addresses == ("192.0.2.7/32",)
     table = node.calls.policy.account_addresses
@@ -414,7 +438,7 @@ async def test_an_account_is_given_addresses_and_they_are_taken_away_again(node:
     assert taken.addresses == ()
     assert node.calls.policy.account_addresses.account_of("192.0.2.7:5060") == "acme"
     assert await node.store.accounts.addresses() == (("192.0.2.0/24", "acme"), ("2001:db8::/32", "acme"))
-    entries = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
+    entries = (await node.admin.audit_list(AuditListParams(), ANN)).entries
     assert [(one.action, one.subject, decoded(one.before), decoded(one.after)) for one in entries] == [
         ("account.create", "acme", None, {"currency": "EUR", "kind": "postpaid"}),
         ("account.address", "acme", None, {"block": "192.0.2.0/24"}),
@@ -425,7 +449,7 @@ async def test_an_account_is_given_addresses_and_they_are_taken_away_again(node:
 
 
 async def test_addresses_that_cannot_be_given_or_taken_say_why_and_change_nothing(node: Node) -> None:
-    given = say.AccountAddressParams(name="demo", block="192.0.2.0/24")
+    given = AccountAddressParams(name="demo", block="192.0.2.0/24")
     await node.admin.accounts.address(given, ANN)
     policy = node.calls.policy
     for wanted, code, said in (
@@ -447,7 +471,7 @@ async def test_addresses_that_cannot_be_given_or_taken_say_why_and_change_nothin
         with pytest.raises(CommandError, match=said) as refused:
             await node.admin.accounts.address(wanted, ANN)
         assert refused.value.code is code
-    create = say.AccountCreateParams(name="acme", addresses=("198.51.100.0/24", "192.0.2.0/24"))
+    create = AccountCreateParams(name="acme", addresses=("198.51.100.0/24", "192.0.2.0/24"))
     with pytest.raises(CommandError, match="is an address block of account demo"):
         await node.admin.accounts.create(create, ANN)
     assert node.calls.policy is policy
@@ -456,11 +480,11 @@ async def test_addresses_that_cannot_be_given_or_taken_say_why_and_change_nothin
 
 
 async def test_two_accounts_that_ask_for_one_block_at_once_do_not_both_get_it(node: Node) -> None:
-    wanted = [say.AccountAddressParams(name=name, block="192.0.2.0/24") for name in ("demo", "prepaid")]
+    wanted = [AccountAddressParams(name=name, block="192.0.2.0/24") for name in ("demo", "prepaid")]
     answers = await asyncio.gather(
         *(node.admin.accounts.address(one, ANN) for one in wanted), return_exceptions=True
     )
-    assert [type(answer) for answer in answers] == [say.AccountShown, CommandError]
+    assert [type(answer) for answer in answers] == [AccountShown, CommandError]
     assert node.calls.policy.account_addresses.at("192.0.2.0/24") == "demo"
     assert await node.store.accounts.addresses() == (("192.0.2.0/24", "demo"),)
 
@@ -469,12 +493,12 @@ async def test_a_call_from_an_address_is_of_the_account_that_was_given_it(node: 
     rules = AccountRules([AccountRule(account_from=AccountFrom.ADDRESS), *node.calls.policy.account_rules])
     node.calls.change_policy(lambda policy: replace(policy, account_rules=rules))
     before = await node.up()
-    create = say.AccountCreateParams(name="acme", addresses=("127.0.0.0/8",))
+    create = AccountCreateParams(name="acme", addresses=("127.0.0.0/8",))
     await node.admin.accounts.create(create, ANN)
     after = await node.up()
     accounts = [call.account.name for call_id in (before, after) if (call := node.calls.find(call_id))]
     assert accounts == ["demo", "acme"]
-    assert (await node.admin.accounts.show(say.AccountShowParams(name="acme"), ANN)).live_calls == 1
+    assert (await node.admin.accounts.show(AccountShowParams(name="acme"), ANN)).live_calls == 1
 
 
 # --- decks --------------------------------------------------------------------------------------------------
@@ -489,14 +513,14 @@ async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
     )
     before = await node.up("0044123")
     node.decks["demo"] = read_deck(dearer)
-    taken = await node.admin.decks.reload(say.DeckReloadParams(name="demo"), ANN)
+    taken = await node.admin.decks.reload(DeckReloadParams(name="demo"), ANN)
     assert (taken.revision, taken.rates) == (node.decks["demo"].revision, 1)
     after = await node.whole("0044123", talk_ms=1_000)
     await node.calls.release_live("ann", "")
     await node.closed(1)
     totals = {}
     for call_id in (before, after):
-        [record] = (await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)).records
+        [record] = (await node.admin.records.queries.show(CdrShowParams(call_id=call_id), ANN)).records
         totals[call_id] = str(decode_json(bytes(record)).charges[0].total)
     assert totals == {before: "0.010000", after: "0.100000"}
 
@@ -504,7 +528,7 @@ async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
 async def test_a_deck_that_cannot_be_taken_over_changes_nothing(node: Node) -> None:
     policy = node.calls.policy
     with pytest.raises(CommandError, match="no deck is in force as retail") as refused:
-        await node.admin.decks.reload(say.DeckReloadParams(name="retail"), ANN)
+        await node.admin.decks.reload(DeckReloadParams(name="retail"), ANN)
     assert refused.value.code is ErrorCode.REFUSED
     assert node.calls.policy is policy
 
@@ -515,36 +539,34 @@ async def test_a_deck_that_cannot_be_taken_over_changes_nothing(node: Node) -> N
 async def test_a_call_without_a_record_is_said_to_be_up_or_unknown(node: Node) -> None:
     call_id = await node.up()
     with pytest.raises(CommandError, match="still up"):
-        await node.admin.records.queries.show(say.CdrShowParams(call_id=call_id), ANN)
+        await node.admin.records.queries.show(CdrShowParams(call_id=call_id), ANN)
     with pytest.raises(CommandError, match="cdr search"):
-        await node.admin.records.queries.show(say.CdrShowParams(call_id=NOBODY), ANN)
+        await node.admin.records.queries.show(CdrShowParams(call_id=NOBODY), ANN)
 
 
 async def test_a_tail_begins_with_the_last_records_and_goes_on_where_it_was(node: Node) -> None:
-    assert (await node.admin.records.queries.tail(say.CdrTailParams(), ANN)).next_seq == 0
+    assert (await node.admin.records.queries.tail(CdrTailParams(), ANN)).next_seq == 0
     calls = [await node.whole(f"004412{number}") for number in range(4)]
-    tail = await node.admin.records.queries.tail(say.CdrTailParams(limit=2), ANN)
+    tail = await node.admin.records.queries.tail(CdrTailParams(limit=2), ANN)
     assert ids(tail.records) == calls[2:]
     assert tail.next_seq == 4
-    again = await node.admin.records.queries.tail(say.CdrTailParams(after_seq=tail.next_seq), ANN)
+    again = await node.admin.records.queries.tail(CdrTailParams(after_seq=tail.next_seq), ANN)
     assert (again.records, again.next_seq) == ((), 4)
     calls.append(await node.whole())
-    assert (
-        ids((await node.admin.records.queries.tail(say.CdrTailParams(after_seq=4), ANN)).records) == calls[4:]
-    )
+    assert ids((await node.admin.records.queries.tail(CdrTailParams(after_seq=4), ANN)).records) == calls[4:]
 
 
 async def test_a_search_finds_by_every_condition_and_goes_on_with_its_cursor(node: Node) -> None:
-    await node.admin.accounts.topup(say.AccountTopupParams(name="prepaid", amount="5", reference="1"), ANN)
+    await node.admin.accounts.topup(AccountTopupParams(name="prepaid", amount="5", reference="1"), ANN)
     first = await node.whole("0044123", account="prepaid")
     node.clock.pass_ms(60_000)
     released = await node.up("0049456")
-    await node.admin.call.release(say.CallReleaseParams(call_id=released, operator="ann"), ANN)
+    await node.admin.call.release(CallReleaseParams(call_id=released, operator="ann"), ANN)
     await node.closed(2)
     minute = utc(WALL_NS) + timedelta(seconds=60)
 
     async def found(admin: Admin, **wanted: object) -> list[UUID]:
-        params = msgspec.convert(wanted, say.CdrSearchParams)
+        params = msgspec.convert(wanted, CdrSearchParams)
         return ids((await admin.records.queries.search(params, ANN)).records)
 
     assert await found(node.admin) == [released, first]
@@ -561,9 +583,9 @@ async def test_a_search_finds_by_every_condition_and_goes_on_with_its_cursor(nod
         assert await found(node.admin, **condition) == [released], condition
     assert await found(node.admin, number="+4930123456", gateway="next_hop") == [released, first]
     assert await found(node.admin, suppressed=True) == []
-    page = await node.admin.records.queries.search(say.CdrSearchParams(limit=1), ANN)
+    page = await node.admin.records.queries.search(CdrSearchParams(limit=1), ANN)
     assert ids(page.records) == [released]
-    page = await node.admin.records.queries.search(say.CdrSearchParams(limit=1, cursor=page.cursor), ANN)
+    page = await node.admin.records.queries.search(CdrSearchParams(limit=1, cursor=page.cursor), ANN)
     assert (ids(page.records), page.cursor) == ([first], None)
 
 
@@ -651,12 +673,12 @@ async def test_who_does_a_method_takes_and_answers_what_is_declared_of_it(node: 
 
 async def test_what_people_do_to_accounts_is_listed_with_who_did_it(node: Node) -> None:
     bob = Operator("bob", 0)
-    await node.admin.accounts.create(say.AccountCreateParams(name="acme", kind=AccountKind.PREPAID), ANN)
-    await node.admin.accounts.create(say.AccountCreateParams(name="acme", kind=AccountKind.PREPAID), bob)
-    topup = say.AccountTopupParams(name="acme", amount="5", reference="1")
+    await node.admin.accounts.create(AccountCreateParams(name="acme", kind=AccountKind.PREPAID), ANN)
+    await node.admin.accounts.create(AccountCreateParams(name="acme", kind=AccountKind.PREPAID), bob)
+    topup = AccountTopupParams(name="acme", amount="5", reference="1")
     await node.admin.accounts.topup(topup, bob)
     await node.admin.accounts.topup(topup, ANN)
-    made, paid = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
+    made, paid = (await node.admin.audit_list(AuditListParams(), ANN)).entries
     assert (made.entry, made.operator, made.uid, made.action, made.subject) == (
         1,
         "ann",
@@ -671,7 +693,7 @@ async def test_what_people_do_to_accounts_is_listed_with_who_did_it(node: Node) 
     assert made.at <= paid.at
 
     async def found(**wanted: Any) -> list[int]:
-        listed = await node.admin.audit_list(say.AuditListParams(**wanted), ANN)
+        listed = await node.admin.audit_list(AuditListParams(**wanted), ANN)
         return [entry.entry for entry in listed.entries]
 
     assert await found(limit=1) == [2]
@@ -688,50 +710,50 @@ async def test_what_people_do_to_accounts_is_listed_with_who_did_it(node: Node) 
 async def test_dead_letters_are_shown_tried_again_and_dropped(node: Node) -> None:
     calls = [await node.whole(f"+44123{number}") for number in range(3)]
     await node.store.outbox.acknowledge([], [(1, 0x87), (2, 0x95), (3, 0x87)])
-    listed = (await node.admin.dead_letters.list(say.DeadLetterListParams(), ANN)).letters
+    listed = (await node.admin.dead_letters.list(DeadLetterListParams(), ANN)).letters
     assert [(one.seq, one.reason_code, one.call_id, one.account) for one in listed] == [
         (1, 0x87, calls[0], "demo"),
         (2, 0x95, calls[1], "demo"),
         (3, 0x87, calls[2], "demo"),
     ]
-    after = await node.admin.dead_letters.list(say.DeadLetterListParams(after_seq=1, limit=1), ANN)
+    after = await node.admin.dead_letters.list(DeadLetterListParams(after_seq=1, limit=1), ANN)
     assert after.letters == listed[1:2]
-    shown = await node.admin.dead_letters.show(say.DeadLetterShowParams(seq=2), ANN)
+    shown = await node.admin.dead_letters.show(DeadLetterShowParams(seq=2), ANN)
     assert (shown.letter, decode_json(bytes(shown.record)).call_id) == (listed[1], calls[1])
     with pytest.raises(CommandError, match="7 is no dead letter"):
-        await node.admin.dead_letters.show(say.DeadLetterShowParams(seq=7), ANN)
+        await node.admin.dead_letters.show(DeadLetterShowParams(seq=7), ANN)
 
-    retried = await node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="ann", seqs=(2, 7)), ANN)
+    retried = await node.admin.dead_letters.retry(DeadLetterRetryParams(operator="ann", seqs=(2, 7)), ANN)
     assert (retried.count, node.read_again) == (1, 1)
     assert [row.seq for row in await node.store.outbox.pending(0, 9)] == [2]
-    drop = say.DeadLetterDropParams(operator="ann", text="too large", seqs=(2, 3))
+    drop = DeadLetterDropParams(operator="ann", text="too large", seqs=(2, 3))
     assert (await node.admin.dead_letters.drop(drop, ANN)).count == 1, "2 waits to be sent again"
-    assert (await node.admin.records.queries.show(say.CdrShowParams(call_id=calls[2]), ANN)).records, (
+    assert (await node.admin.records.queries.show(CdrShowParams(call_id=calls[2]), ANN)).records, (
         "the record stays"
     )
-    assert (await node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="ann"), ANN)).count == 1
+    assert (await node.admin.dead_letters.retry(DeadLetterRetryParams(operator="ann"), ANN)).count == 1
     assert [row.seq for row in await node.store.outbox.pending(0, 9)] == [1, 2]
-    assert (await node.admin.dead_letters.list(say.DeadLetterListParams(), ANN)).letters == ()
+    assert (await node.admin.dead_letters.list(DeadLetterListParams(), ANN)).letters == ()
 
 
 # --- rating again -------------------------------------------------------------------------------------------
 
 
-async def dearer(node: Node, call_id: UUID, **changes: Any) -> say.RerateApplyParams:
+async def dearer(node: Node, call_id: UUID, **changes: Any) -> RerateApplyParams:
     """A request to double the price of a call, and to change its line so."""
     cdr = (await node.store.records.show(str(call_id)))[-1]
     rate = Rate(prefix="", currency="EUR", steps=per_minute_steps(Decimal("1.2"), 1, 1))
     found = rerate(cdr, Deck("dear", [rate]), None)
     assert found is not None
-    one = say.Restated(call_id=call_id, revision=cdr.revision, charge=replace(found.after, **changes))
-    return say.RerateApplyParams(operator="ann", text="wrong deck", calls=(one,))
+    one = Restated(call_id=call_id, revision=cdr.revision, charge=replace(found.after, **changes))
+    return RerateApplyParams(operator="ann", text="wrong deck", calls=(one,))
 
 
 async def test_a_call_is_restated_once_and_its_account_gets_the_difference(node: Node) -> None:
     request = await dearer(node, await node.whole())
     for outcome in ("revised", "changed"):
         assert [*(await node.admin.records.rerate(request, ANN)).outcomes] == [outcome]
-        shown = await node.admin.accounts.show(say.AccountShowParams(name="demo"), ANN)
+        shown = await node.admin.accounts.show(AccountShowParams(name="demo"), ANN)
         assert balances(shown) == [("-0.060000", "EUR")]
     assert await node.store.ledger_check() == []
 
@@ -789,18 +811,18 @@ async def test_what_cannot_be_noted_is_not_changed_and_a_release_is_noted_later(
     node.settings = Reading(policy=policy, plain={"billing.margin_floor": "0.5"})
     disk.break_down(FULL)
     for refused in (
-        node.admin.accounts.create(say.AccountCreateParams(name="acme"), ANN),
-        node.admin.accounts.topup(say.AccountTopupParams(name="demo", amount="5", reference="1"), ANN),
-        node.admin.decks.reload(say.DeckReloadParams(name="other"), ANN),
-        node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN),
-        node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN),
-        node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="ann"), ANN),
+        node.admin.accounts.create(AccountCreateParams(name="acme"), ANN),
+        node.admin.accounts.topup(AccountTopupParams(name="demo", amount="5", reference="1"), ANN),
+        node.admin.decks.reload(DeckReloadParams(name="other"), ANN),
+        node.admin.node_reload(NodeReloadParams(operator="ann"), ANN),
+        node.admin.node_drain(NodeDrainParams(operator="ann"), ANN),
+        node.admin.dead_letters.retry(DeadLetterRetryParams(operator="ann"), ANN),
     ):
         with pytest.raises(UnavailableError):
             await refused
     assert node.calls.policy is policy
     assert node.bridge.accepting == ""
-    await node.admin.call.release(say.CallReleaseParams(call_id=call_id, operator="ann", text="fraud"), ANN)
+    await node.admin.call.release(CallReleaseParams(call_id=call_id, operator="ann", text="fraud"), ANN)
     assert node.calls.live() == []
     disk.repair()
     await node.written()
@@ -826,12 +848,12 @@ async def test_each_change_is_noted_with_what_was_before_it(node: Node) -> None:
     node.settings = Reading(policy=read, plain={"billing.margin_floor": "0.5"})
     bob = Operator("bob", 7)
     for _ in range(2):  # the second time nothing is changed, so nothing is noted, but for the drain
-        await node.admin.decks.reload(say.DeckReloadParams(name="demo"), bob)
-        await node.admin.node_reload(say.NodeReloadParams(operator="bob"), bob)
-        await node.admin.dead_letters.retry(say.DeadLetterRetryParams(operator="bob"), bob)
+        await node.admin.decks.reload(DeckReloadParams(name="demo"), bob)
+        await node.admin.node_reload(NodeReloadParams(operator="bob"), bob)
+        await node.admin.dead_letters.retry(DeadLetterRetryParams(operator="bob"), bob)
     await node.admin.records.rerate(await dearer(node, call_id), bob)
-    await node.admin.node_drain(say.NodeDrainParams(operator="bob", release=True, text="upgrade"), bob)
-    entries = (await node.admin.audit_list(say.AuditListParams(), ANN)).entries
+    await node.admin.node_drain(NodeDrainParams(operator="bob", release=True, text="upgrade"), bob)
+    entries = (await node.admin.audit_list(AuditListParams(), ANN)).entries
     assert {(entry.operator, entry.uid) for entry in entries} == {("bob", 7)}
     assert [
         (entry.action, entry.subject, entry.text, *map(decoded, (entry.before, entry.after)))
@@ -884,7 +906,7 @@ async def test_a_deck_read_first_does_not_come_into_force_last(node: Node) -> No
         return old
 
     node.read_deck = slow
-    wanted = say.DeckReloadParams(name="demo")
+    wanted = DeckReloadParams(name="demo")
     async with asyncio.TaskGroup() as asking:
         asking.create_task(node.admin.decks.reload(wanted, ANN), name="first")
         await asyncio.to_thread(begun.wait)
@@ -896,13 +918,13 @@ async def test_a_deck_read_first_does_not_come_into_force_last(node: Node) -> No
 
 
 async def test_a_command_that_nobody_waits_for_any_more_is_whole(node: Node) -> None:
-    create = say.AccountCreateParams(name="acme")
-    give = say.AccountAddressParams(name="demo", block="192.0.2.0/24")
+    create = AccountCreateParams(name="acme")
+    give = AccountAddressParams(name="demo", block="192.0.2.0/24")
     async with asyncio.TaskGroup() as asking:
         for command in (
             node.admin.accounts.create(create, ANN),
             node.admin.accounts.address(give, ANN),
-            node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN),
+            node.admin.node_drain(NodeDrainParams(operator="ann"), ANN),
         ):
             asked = asking.create_task(command, name="asked")
             await asyncio.sleep(0)

@@ -19,7 +19,17 @@ from sidecar.core.rerate import rerate
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import Detail
 from sidecar.runtime.reload import Reading
-from sidecar.wire import control as say
+from sidecar.wire.control_accounts import AccountAddressParams, AccountCreateParams, AccountTopupParams
+from sidecar.wire.control_calls import CallReleaseParams
+from sidecar.wire.control_decks import DeckReloadParams
+from sidecar.wire.control_node import NodeDrainParams, NodeReloadParams
+from sidecar.wire.control_records import (
+    DeadLetterDropParams,
+    DeadLetterRetryParams,
+    RerateApplyParams,
+    RerateOutcome,
+    Restated,
+)
 from tests.runtime.node_help import Node, a_node
 
 ANN = Operator("ann", 1000)
@@ -53,7 +63,7 @@ class Create(Act):
 
     async def ask(self) -> None:
         await self.node.admin.accounts.create(
-            say.AccountCreateParams(name=self.subject, kind=AccountKind.PREPAID), ANN
+            AccountCreateParams(name=self.subject, kind=AccountKind.PREPAID), ANN
         )
 
     async def check(self) -> None:
@@ -69,7 +79,7 @@ class GiveAddress(Act):
         self.block = f"192.0.2.{self.number}/32"
 
     async def ask(self) -> None:
-        await self.node.admin.accounts.address(say.AccountAddressParams(name="demo", block=self.block), ANN)
+        await self.node.admin.accounts.address(AccountAddressParams(name="demo", block=self.block), ANN)
 
     async def check(self) -> None:
         assert self.node.calls.policy.account_addresses.at(self.block) == "demo"
@@ -82,7 +92,7 @@ class TakeAddress(GiveAddress):
         await super().ask()
 
     async def ask(self) -> None:
-        wanted = say.AccountAddressParams(name="demo", block=self.block, remove=True)
+        wanted = AccountAddressParams(name="demo", block=self.block, remove=True)
         await self.node.admin.accounts.address(wanted, ANN)
 
     async def check(self) -> None:
@@ -97,7 +107,7 @@ class TopUp(Act):
     subject = "prepaid"
 
     async def ask(self) -> None:
-        topup = say.AccountTopupParams(name="prepaid", amount="5", reference=f"invoice {self.number}")
+        topup = AccountTopupParams(name="prepaid", amount="5", reference=f"invoice {self.number}")
         await self.node.admin.accounts.topup(topup, ANN)
 
     async def check(self) -> None:
@@ -116,7 +126,7 @@ class ReloadDeck(Act):
         self.node.decks[self.subject] = Deck(f"revision {self.number}", [rate])
 
     async def ask(self) -> None:
-        await self.node.admin.decks.reload(say.DeckReloadParams(name=self.subject), ANN)
+        await self.node.admin.decks.reload(DeckReloadParams(name=self.subject), ANN)
 
     async def check(self) -> None:
         assert self.node.calls.policy.decks[self.subject] is self.node.decks[self.subject]
@@ -131,7 +141,7 @@ class ReloadSettings(Act):
         self.node.settings = Reading(policy=read, plain={"billing.margin_floor": str(self.number)})
 
     async def ask(self) -> None:
-        await self.node.admin.node_reload(say.NodeReloadParams(operator="ann"), ANN)
+        await self.node.admin.node_reload(NodeReloadParams(operator="ann"), ANN)
 
     async def check(self) -> None:
         assert isinstance(self.node.settings, Reading)
@@ -143,7 +153,7 @@ class Drain(Act):
     subject = "box"
 
     async def ask(self) -> None:
-        await self.node.admin.node_drain(say.NodeDrainParams(operator="ann"), ANN)
+        await self.node.admin.node_drain(NodeDrainParams(operator="ann"), ANN)
 
     async def check(self) -> None:
         assert (self.node.calls.state, self.node.bridge.accepting) == ("drain", "drain")
@@ -160,7 +170,7 @@ class ReleaseCall(Act):
         self.bridge_id = call.bridge_id
 
     async def ask(self) -> None:
-        wanted = say.CallReleaseParams(call_id=self.call_id, operator="ann", text="why")
+        wanted = CallReleaseParams(call_id=self.call_id, operator="ann", text="why")
         await self.node.admin.call.release(wanted, ANN)
 
     async def check(self) -> None:
@@ -188,7 +198,7 @@ class Retry(Act):
         self.subject = str(self.seq)
 
     async def ask(self) -> None:
-        wanted = say.DeadLetterRetryParams(operator="ann", seqs=(self.seq,))
+        wanted = DeadLetterRetryParams(operator="ann", seqs=(self.seq,))
         assert (await self.node.admin.dead_letters.retry(wanted, ANN)).count == 1
 
     async def check(self) -> None:
@@ -204,7 +214,7 @@ class Drop(Act):
         self.subject = str(self.seq)
 
     async def ask(self) -> None:
-        wanted = say.DeadLetterDropParams(operator="ann", seqs=(self.seq,), text="why")
+        wanted = DeadLetterDropParams(operator="ann", seqs=(self.seq,), text="why")
         assert (await self.node.admin.dead_letters.drop(wanted, ANN)).count == 1
 
     async def check(self) -> None:
@@ -222,12 +232,12 @@ class Rerate(Act):
         rate = Rate(prefix="", currency="EUR", steps=per_minute_steps(Decimal(7), 1, 1))
         found = rerate(cdr, Deck("dear", [rate]), None)
         assert found is not None
-        restated = say.Restated(call_id=self.call_id, revision=0, charge=found.after)
-        self.wanted = say.RerateApplyParams(operator="ann", text="why", calls=(restated,))
+        restated = Restated(call_id=self.call_id, revision=0, charge=found.after)
+        self.wanted = RerateApplyParams(operator="ann", text="why", calls=(restated,))
 
     async def ask(self) -> None:
         done = await self.node.admin.records.rerate(self.wanted, ANN)
-        assert done.outcomes == (say.RerateOutcome.REVISED,)
+        assert done.outcomes == (RerateOutcome.REVISED,)
 
     async def check(self) -> None:
         revisions = await self.node.store.records.show(self.subject)

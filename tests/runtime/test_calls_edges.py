@@ -35,7 +35,7 @@ from sidecar.core.recovery import RECOVERED_IDS
 from sidecar.core.terms import Detail, HangupOrigin, LegName, RouteFailure
 from sidecar.ports import RecordFilter, UnavailableError
 from sidecar.runtime import calls
-from sidecar.wire import control as say
+from sidecar.wire import control_accounts as say
 from tests.adapters.sqlite_faulty_disk import FULL, faulty_disk
 from tests.adapters.store_calls import terms_of
 from tests.runtime.node_help import WALL_NS, Node, a_node, each_turn

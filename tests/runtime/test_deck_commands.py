@@ -15,7 +15,7 @@ from sidecar.core.deck_history import Activation, Import
 from sidecar.core.records import utc
 from sidecar.ports import DeckError
 from sidecar.runtime.deck_commands import put_in_force_at_start
-from sidecar.wire import control as say
+from sidecar.wire import control_decks as say
 from sidecar.wire.control import CommandError
 from sidecar.wiring.decks import Decks
 from tests.runtime.node_help import WALL_NS, Node, a_node
