@@ -23,6 +23,7 @@ from sidecar.core.records import utc
 from sidecar.core.terms import Detail, Money
 from sidecar.ports import AccountError, Accounts, Clock, LedgerEntry
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.releasing import release_where
 from sidecar.wire import control_accounts as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
 from sidecar.wire.methods import served
@@ -69,9 +70,9 @@ class AccountCommands:
 
         async def create() -> None:
             await self._create(terms, change, addresses)
-            self._calls.change_policy(lambda policy: policy.with_account(Account(**asdict(terms))))
+            self._calls.policies.change(lambda policy: policy.with_account(Account(**asdict(terms))))
             for block in blocks:
-                self._calls.change_policy(_with_address(block, wanted.name))
+                self._calls.policies.change(_with_address(block, wanted.name))
 
         await asyncio.shield(create())  # in the store and in the policy, whatever becomes of who asked
         return await self.show(say.AccountShowParams(name=wanted.name), operator)
@@ -94,7 +95,8 @@ class AccountCommands:
         fields = {"disabled_by_command": True}
         await self._change(wanted.name, fields, "account.disable", wanted.text, operator)
         await asyncio.shield(
-            self._calls.release_where(
+            release_where(
+                self._calls,
                 lambda call: call.account.name == wanted.name,
                 Detail.ACCOUNT_DISABLED,
                 operator=operator.name,
@@ -112,7 +114,7 @@ class AccountCommands:
 
         async def make() -> None:
             terms = await self._accounts.change_terms(name, fields, change)
-            self._calls.change_policy(lambda policy: policy.with_terms(terms))
+            self._calls.policies.change(lambda policy: policy.with_terms(terms))
 
         try:
             await asyncio.shield(make())
@@ -127,11 +129,11 @@ class AccountCommands:
 
         async def give() -> None:
             await self._accounts.add_address(account.name, block, change)
-            self._calls.change_policy(_with_address(block, account.name))
+            self._calls.policies.change(_with_address(block, account.name))
 
         async def take() -> None:
             await self._accounts.remove_address(account.name, block, change)
-            self._calls.change_policy(lambda policy: policy.without_address(block))
+            self._calls.policies.change(lambda policy: policy.without_address(block))
 
         try:
             await asyncio.shield(take() if wanted.remove else give())
@@ -255,7 +257,7 @@ class AccountCommands:
         async def bring() -> tuple[int, int]:
             done = await self._accounts.bring(rows, change)
             accounts = [Account(**asdict(row.terms)) for row in rows]
-            self._calls.change_policy(lambda policy: reduce(Policy.with_account, accounts, policy))
+            self._calls.policies.change(lambda policy: reduce(Policy.with_account, accounts, policy))
             return done
 
         try:

@@ -50,6 +50,7 @@ from sidecar.runtime.entry_commands import Candidate, EntryCommands
 from sidecar.runtime.fraud_commands import FraudCommands
 from sidecar.runtime.journal_commands import JournalCommands
 from sidecar.runtime.record_commands import DeadLetterCommands, RecordCommands
+from sidecar.runtime.releasing import release_live
 from sidecar.runtime.reload import DIFFERENCES_TOLD_MAX, BadSettingsError, Reloading
 from sidecar.runtime.replay import Replayer
 from sidecar.runtime.subscribers import Subscribers
@@ -157,7 +158,7 @@ class Admin:
         await self._noted(self._of_state("node.drain", operator, after, wanted.text), self._calls.drain)
         live = self._calls.load.calls
         if wanted.release:
-            await asyncio.shield(self._calls.release_live(operator.name, wanted.text))
+            await asyncio.shield(release_live(self._calls, operator.name, wanted.text))
         return say.NodeDrained(draining=True, live=live, released=live if wanted.release else 0)
 
     async def node_accept(self, wanted: say.NodeAcceptParams, operator: Operator) -> say.NodeAccepts:

@@ -11,6 +11,7 @@ from sidecar.core.audit import Change, Operator
 from sidecar.core.screening import pattern_of
 from sidecar.ports import AuditFilter, AuditTrail
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.releasing import end_forbidden
 from sidecar.wire import control_policy as say
 from sidecar.wire.control import CommandError, ErrorCode, Method, Nothing
 from sidecar.wire.methods import served
@@ -62,7 +63,7 @@ class BlockCommands:
 
         async def noted_and_ended() -> int:
             await self._note(change, frozenset.union, pattern)
-            return await self._calls.end_forbidden()
+            return await end_forbidden(self._calls)
 
         return say.PolicyBlocked(number=pattern, ended=await asyncio.shield(noted_and_ended()))
 
@@ -83,4 +84,4 @@ class BlockCommands:
     ) -> None:
         await self._audit.write(change)
         changed = partial(make, self._calls.policy.blocks)
-        self._calls.change_policy(lambda policy: policy.with_blocks(changed(frozenset({pattern}))))
+        self._calls.policies.change(lambda policy: policy.with_blocks(changed(frozenset({pattern}))))

@@ -14,6 +14,7 @@ from sidecar.core.records import utc
 from sidecar.core.terms import Detail
 from sidecar.ports import AuditTrail, Clock
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.releasing import calls_where, release_where
 from sidecar.wire import control_calls as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
 from sidecar.wire.methods import served
@@ -50,8 +51,9 @@ class CallCommands:
     async def _where(self, wanted: CallFilter, after: int = 0) -> Sequence[Call]:
         """Those whose id is higher: ids are in the order of the INVITEs (core/identity)."""
         mono_ns, all_of_them = self._clock.mono_ns(), wanted == CallFilter()
-        return await self._calls.where(
-            lambda call: call.call_id.int > after and (all_of_them or wanted.holds(call, mono_ns))
+        return await calls_where(
+            self._calls,
+            lambda call: call.call_id.int > after and (all_of_them or wanted.holds(call, mono_ns)),
         )
 
     async def release(self, wanted: say.CallReleaseParams, operator: Operator) -> say.CallReleased:
@@ -88,7 +90,8 @@ class CallCommands:
         async def noted_and_ended() -> int:
             await self._audit.write(change)
             mono_ns = self._clock.mono_ns()
-            return await self._calls.release_where(
+            return await release_where(
+                self._calls,
                 lambda call: wanted.holds(call, mono_ns) and not call.is_emergency,
                 Detail.OPERATOR,
                 operator=operator.name,

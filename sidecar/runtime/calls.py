@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
-from weakref import WeakSet
 
 import structlog
 from msgspec.structs import replace
@@ -64,6 +62,8 @@ from sidecar.core.setting_up import is_retry
 from sidecar.core.terms import Detail, HangupOrigin
 from sidecar.ports import Clock, Control, Meter, Store
 from sidecar.runtime.fraud import FraudWatch
+from sidecar.runtime.policies import Generation, Policies
+from sidecar.runtime.turns import in_turns
 from sidecar.runtime.unrated import Unrated
 
 # The record of an ending call waits this long for its legs: a crossing BYE or a late 2xx then stands in
@@ -80,10 +80,6 @@ RECOVERED_PER_TURN = 25
 RECOVERED_PAUSE_S = 0.04
 INVITES_PER_TURN = 20  # that are decided about in one turn: what calls that are up need comes between
 AGGREGATES_KEPT_PER_BEAT = 100  # 2 kB each: a flood from many sources is not to fill the disk's time
-CALLS_PER_TURN = 100  # that are ended in one turn of the event loop: 7 ms where each is recorded
-CALLS_LOOKED_AT_PER_TURN = 1_000
-RELEASED_PER_S = 2_500  # live calls that an operator or a rule ends at once: 10,000 of them within 4 s
-
 TOLD_WITHIN_S = 5.0  # the bridge says that it has carried out what it was told
 
 _NOBODY = 0
@@ -91,19 +87,6 @@ _NOBODY = 0
 log = structlog.get_logger("sidecar.calls")
 
 Fault = Callable[[UUID, Exception], None]
-PolicyChange = Callable[[Policy], Policy]
-
-
-class _Generation:
-    """What one reading of the settings put in force. There as long as a call or a waiting event holds it."""
-
-    __slots__ = ("__weakref__", "given")
-
-    def __init__(self, given: Given) -> None:
-        self.given = given
-
-    def set_policy(self, policy: Policy) -> None:
-        self.given = Given(policy, self.given.load, self.given.fraud)
 
 
 class _ToBegin(NamedTuple):
@@ -132,15 +115,12 @@ class Calls:
         fraud: FraudWatch | None = None,
     ) -> None:
         self._fraud = fraud or FraudWatch((), clock=clock)
-        self._now = _Generation(Given(policy, Load(), self._fraud))
-        self._earlier = WeakSet[_Generation]()
-        self._begun_in: dict[int, _Generation] = {}  # by call
-        self._noting: list[PolicyChange] | None = None
+        self.policies = Policies(Given(policy, Load(), self._fraud))
         self.state = ""  # why new calls are refused: drain, journal; empty: they are accepted
         self.is_stopping = False  # a drain that is not undone
         self._control = control
         self._store = store
-        self._clock = clock
+        self.clock = clock
         self._meter = meter
         self._on_fault = on_fault
         self._refusals = RefusalWindow(policy.refused_cdr_per_s, policy.refused_cdr_all_per_s)
@@ -151,7 +131,7 @@ class Calls:
         self._by_bridge_id: dict[int, int] = {}
         # INVITEs that nobody has looked at yet, with what was in force when the bridge let them in, and what
         # came for them since; the bridge bounds them.
-        self._backlog: deque[tuple[BridgeEvent, _Generation]] = deque()
+        self._backlog: deque[tuple[BridgeEvent, Generation]] = deque()
         self._in_backlog: Counter[int] = Counter()  # how many by bridge id
         self._is_working = False  # on the backlog, in the next turn
         self._challenged: dict[tuple[str, ...], int] = {}  # by `_caller`: those that may come back
@@ -169,12 +149,12 @@ class Calls:
     @property
     def given(self) -> Given:
         """What the next decision is made by."""
-        return self._now.given
+        return self.policies.now.given
 
     @property
     def policy(self) -> Policy:
         """For calls that begin now."""
-        return self._now.given.policy
+        return self.policies.now.given.policy
 
     @property
     def fraud(self) -> FraudWatch:
@@ -182,34 +162,13 @@ class Calls:
 
     @property
     def load(self) -> Load:
-        return self._now.given.load
-
-    def change_policy(self, change: PolicyChange) -> Policy:
-        """By a command (an account, a deck, a block), at once: who has to wait for something waits before.
-        Also for what is decided from now on in calls that are up; what they took before they keep."""
-        self._now.set_policy(change(self.policy))
-        for generation in self._earlier:
-            with suppress(KeyError):  # what is taken away may be unknown to those before
-                generation.set_policy(change(generation.given.policy))
-        if self._noting is not None:
-            self._noting.append(change)
-        return self.policy
-
-    @contextmanager
-    def noting_changes(self) -> Iterator[Sequence[PolicyChange]]:
-        """Those that are made while the block runs: a policy that is being made has to have them too."""
-        self._noting = noted = list[PolicyChange]()
-        try:
-            yield noted
-        finally:
-            self._noting = None
+        return self.policies.now.given.load
 
     def begin_with(self, policy: Policy) -> None:
         """A reload: calls that begin from now on have this policy, whole; those that are up keep theirs, with
         its gateways, limits and flags, until they are over."""
         rules = self.policy.fraud_rules
-        self._earlier.add(self._now)
-        self._now = _Generation(Given(policy, self.load, self._fraud))
+        self.policies.begin(Given(policy, self.load, self._fraud))
         self._refusals.change_limits(policy.refused_cdr_per_s, policy.refused_cdr_all_per_s)
         if rules != policy.fraud_rules:
             self._fraud.change_rules(policy.fraud_rules, self.live())
@@ -235,9 +194,6 @@ class Calls:
             if not waiting.done.done():
                 waiting.done.set_result(None)
 
-    def _given(self, key: int) -> Given:
-        return self._begun_in.get(key, self._now).given
-
     # --- events -----------------------------------------------------------------------------------------
 
     def on_bridge_events(self, events: Sequence[Event]) -> None:
@@ -252,7 +208,7 @@ class Calls:
                     self._apply(self._calls[key], event)
                 elif isinstance(event, InviteReceived) or event.bridge_id in self._in_backlog:
                     self._in_backlog[event.bridge_id] += 1
-                    self._backlog.append((event, self._now))
+                    self._backlog.append((event, self.policies.now))
             elif isinstance(event, SnapshotTaken):
                 self._on_snapshot(event)
             elif isinstance(event, InviteRefused):
@@ -318,7 +274,7 @@ class Calls:
         took_ms = (event.mono_ns - asked_ns) // 1_000_000
         self.load.store_ms = max(self.load.store_ms, took_ms)
 
-    def _on_invite(self, invite: InviteReceived, generation: _Generation) -> None:
+    def _on_invite(self, invite: InviteReceived, generation: Generation) -> None:
         known = self._calls.get(self._challenged.get(_caller(invite), _NOBODY))
         if known is not None and is_retry(known, invite):
             del self._by_bridge_id[known.bridge_id]
@@ -357,7 +313,7 @@ class Calls:
             return
         call_id = self._call_id(event.invite)
         try:
-            _, commands = refused_by_bridge(call_id, event, self._now.given)
+            _, commands = refused_by_bridge(call_id, event, self.given)
         except Exception as error:  # noqa: BLE001  # a broken promise is counted, and costs one record
             self._meter.promise_broken("refused_by_bridge")
             self._on_fault(call_id, error)
@@ -372,7 +328,7 @@ class Calls:
 
     def _apply(self, call: Call, event: Event, change: Change | None = None) -> None:
         try:
-            after, commands = decide(call, event, self._given(call.call_id.int))
+            after, commands = decide(call, event, self.policies.of(call.call_id.int))
         except Exception as error:  # noqa: BLE001  # ours, whatever it is: this call pays, others do not
             self._meter.promise_broken("decide")
             self._on_fault(call.call_id, error)
@@ -385,7 +341,7 @@ class Calls:
     def _fault(self, call: Call, event: Event) -> tuple[Call, tuple[Command, ...]]:
         lost = CallLost(call_id=call.call_id, mono_ns=event.mono_ns, wall_ns=event.wall_ns)
         try:
-            after, commands = decide(call, lost, self._given(call.call_id.int))
+            after, commands = decide(call, lost, self.policies.of(call.call_id.int))
         except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
             self._on_fault(call.call_id, error)
         else:
@@ -399,10 +355,10 @@ class Calls:
 
     # --- the table --------------------------------------------------------------------------------------
 
-    def _keep(self, before: Call | None, call: Call, begins_in: _Generation | None = None) -> None:
+    def _keep(self, before: Call | None, call: Call, begins_in: Generation | None = None) -> None:
         if begins_in is not None:
-            self._begun_in[call.call_id.int] = begins_in
-        capacity.changed(before, call, self._given(call.call_id.int).policy, self.load)
+            self.policies.begun(call.call_id.int, begins_in)
+        capacity.changed(before, call, self.policies.of(call.call_id.int).policy, self.load)
         if before is None or before.phase is not call.phase:
             self._on_phase(before, call)
         if call.answered is not None and (before is None or before.answered is None):
@@ -415,7 +371,7 @@ class Calls:
     def _on_phase(self, before: Call | None, call: Call) -> None:
         self._meter.phase_changed(before.phase if before else None, call.phase)
         if call.phase is Phase.TALKING:
-            self._unrated.answered(call, self._clock.mono_ns())
+            self._unrated.answered(call, self.clock.mono_ns())
         if call.phase not in capacity.UP:
             self._fraud.left(call)
         if before is not None and before.phase in (Phase.AWAITING_RETRY, Phase.ENDING):
@@ -424,16 +380,17 @@ class Calls:
         if call.phase is Phase.AWAITING_RETRY:
             self._challenged[_caller(call.invite)] = call.call_id.int
             self._waiting[call.call_id.int] = (
-                self._clock.mono_ns() + self._given(call.call_id.int).policy.timers.auth_retry_ms * 1_000_000
+                self.clock.mono_ns()
+                + self.policies.of(call.call_id.int).policy.timers.auth_retry_ms * 1_000_000
             )
         elif call.phase is Phase.ENDING and call.recovery is None:
-            self._waiting[call.call_id.int] = self._clock.mono_ns() + RECORD_WAIT_NS
+            self._waiting[call.call_id.int] = self.clock.mono_ns() + RECORD_WAIT_NS
 
     def _forget(self, call: Call) -> None:
         self._fraud.left(call)
         self._calls.pop(call.call_id.int, None)
         self._by_bridge_id.pop(call.bridge_id, None)
-        self._begun_in.pop(call.call_id.int, None)
+        self.policies.over(call.call_id.int)
         self._meter.phase_changed(call.phase, None)
 
     # --- commands ---------------------------------------------------------------------------------------
@@ -477,7 +434,7 @@ class Calls:
     def tick(self, *, snapshot: bool) -> None:
         """Once a heartbeat: waits that are over, aggregates that are due, and a look at what the bridge
         holds."""
-        mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+        mono_ns, wall_ns = self.clock.mono_ns(), self.clock.wall_ns()
         for key in [key for key, until in self._waiting.items() if until <= mono_ns]:
             call = self._calls.get(key)
             if call is None:
@@ -496,7 +453,7 @@ class Calls:
         self._send()
 
     def _publish_aggregates(self, *, all_of_them: bool) -> None:
-        for cdr in self._refusals.due(utc(self._clock.wall_ns()), all_of_them=all_of_them):
+        for cdr in self._refusals.due(utc(self.clock.wall_ns()), all_of_them=all_of_them):
             self._store.submit((_recording(cdr),))
         if not self._store.failing and (changed := self._refusals.changed(AGGREGATES_KEPT_PER_BEAT)):
             self._store.keep_refusals(changed)
@@ -541,28 +498,6 @@ class Calls:
         )
         return list(islice(calls, calls_max))
 
-    async def end_forbidden(self) -> int:
-        """End the live calls to numbers that may not be called any more."""
-        policy = self.policy
-
-        def rule_of(call: Call) -> str | None:
-            return policy.number_rule(call.pricing.number, call.account.name, call.invite.peer)
-
-        ended = 0
-        for rule in sorted(
-            {rule for call in await self.where(_is_ended_by_rules) if (rule := rule_of(call))}
-        ):
-            ended += await self.release_where(
-                lambda call, rule=rule: _is_ended_by_rules(call) and rule_of(call) == rule,  # type: ignore[misc]
-                Detail.NUMBER_BLOCKED,
-                rule,
-            )
-        return ended
-
-    async def where(self, predicate: Callable[[Call], bool]) -> Sequence[Call]:
-        """The live calls that it holds of, the oldest first; some are looked at in each turn of the loop."""
-        return [call async for call in _in_turns(self.live(), CALLS_LOOKED_AT_PER_TURN) if predicate(call)]
-
     def open_count(self) -> int:
         """Calls whose record is not yet handed to the store, but for those that are kept."""
         done = (Phase.ENDED, Phase.KEPT)
@@ -598,8 +533,8 @@ class Calls:
             call,
             ReleaseRequested(
                 call_id=call_id,
-                mono_ns=self._clock.mono_ns(),
-                wall_ns=self._clock.wall_ns(),
+                mono_ns=self.clock.mono_ns(),
+                wall_ns=self.clock.wall_ns(),
                 detail=detail,
                 operator=operator,
                 text=text,
@@ -610,32 +545,12 @@ class Calls:
         self._send()
         return self.find(call_id) is None
 
-    async def release_where(
-        self,
-        predicate: Callable[[Call], bool],
-        detail: Detail,
-        rule: str | None = None,
-        *,
-        operator: str | None = None,
-        text: str = "",
-    ) -> int:
-        """End the live calls that `predicate` holds of, and say how many: a few in each turn of the event
-        loop, at a pace that their peers are not flooded by. What begins meanwhile is not looked at: who
-        forbids something puts that in force before."""
-        released, began_ns = 0, self._clock.mono_ns()
-        async for call in _in_turns(await self.where(predicate)):
-            released += self.release(call.call_id, detail, operator, text, rule=rule)
-            if released % CALLS_PER_TURN == 0:
-                due_ns = began_ns + released * 1_000_000_000 // RELEASED_PER_S
-                await asyncio.sleep(max(0, due_ns - self._clock.mono_ns()) / 1e9)
-        return released
-
     # --- calls of an earlier boot -------------------------------------------------------------------------
 
     def recover(self, found: Iterable[tuple[Call, CallFoundOpen]]) -> Sequence[WireCommand | Snapshot]:
         """Take them over. What is returned is for the bridge, before it hears anything; what is then left of
         them is to be released (`release_recovered`)."""
-        now = Stamp(self._clock.mono_ns(), self._clock.wall_ns())
+        now = Stamp(self.clock.mono_ns(), self.clock.wall_ns())
         found = [*found]
         self._admitted_before = frozenset(_transaction(call.invite) for call, _ in found)
         self._repeats_until_ns = now.mono_ns + REPEATS_NS
@@ -651,13 +566,13 @@ class Calls:
                     now_mono_ns=now.mono_ns,
                     now_wall_ns=now.wall_ns,
                 )
-                after, commands = decide(call, event, self._now.given)
+                after, commands = decide(call, event, self.given)
             except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
                 self._meter.promise_broken("recover")
                 self._on_fault(call.call_id, error)
                 continue
             self._by_bridge_id[after.bridge_id] = after.call_id.int
-            self._keep(None, after, self._now)
+            self._keep(None, after, self.policies.now)
             self._perform(commands, after.invite)
             self._capture(after, after.bridge_id)
             if after.phase is Phase.ENDING:
@@ -672,15 +587,15 @@ class Calls:
     async def release_recovered(self) -> None:
         """End what is left of them, at a pace that neither their peers nor we are flooded by; a turn that
         came late makes up for it."""
-        began_ns, all_of_them = self._clock.mono_ns(), len(self._recovered)
+        began_ns, all_of_them = self.clock.mono_ns(), len(self._recovered)
         while self._recovered:
-            due = (self._clock.mono_ns() - began_ns) * RECOVERED_PER_S // 1_000_000_000
+            due = (self.clock.mono_ns() - began_ns) * RECOVERED_PER_S // 1_000_000_000
             released = all_of_them - len(self._recovered)
             self.release_some(max(RECOVERED_PER_TURN, due - released))
             await asyncio.sleep(RECOVERED_PAUSE_S)
 
     def release_some(self, calls_max: int) -> None:
-        mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
+        mono_ns, wall_ns = self.clock.mono_ns(), self.clock.wall_ns()
         for _ in range(min(calls_max, len(self._recovered))):
             call = self._calls.get(self._recovered.popleft())
             if call is not None:
@@ -708,14 +623,10 @@ class Calls:
             self.load.is_draining = False
             self._accept(Detail.JOURNAL.value if self._store.failing else "")
 
-    async def release_live(self, operator: str, text: str) -> None:
-        """End all calls that are up, for a drain."""
-        await self.release_where(lambda _: True, Detail.DRAIN, operator=operator, text=text)
-
     async def close(self) -> None:
         """At the end of the node: record what is still waiting, then nothing more."""
-        mono_ns, wall_ns = self._clock.mono_ns(), self._clock.wall_ns()
-        async for known in _in_turns([*self._calls.values()]):
+        mono_ns, wall_ns = self.clock.mono_ns(), self.clock.wall_ns()
+        async for known in in_turns([*self._calls.values()]):
             call = self._calls.get(known.call_id.int)
             if call is not None and call.phase in (Phase.ENDING, Phase.AWAITING_RETRY):
                 self._apply(call, WaitElapsed(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns))
@@ -732,18 +643,6 @@ class Calls:
 
 def _recording(cdr: Cdr) -> Publish | Suppress:
     return Publish(cdr=cdr) if cdr.recorded else Suppress(cdr=cdr)
-
-
-async def _in_turns(calls: Sequence[Call], per_turn: int = CALLS_PER_TURN) -> AsyncIterator[Call]:
-    """A few in each turn of the event loop: there may be 20,000, and others are waiting."""
-    for start in range(0, len(calls), per_turn):
-        for call in calls[start : start + per_turn]:
-            yield call
-        await asyncio.sleep(0)
-
-
-def _is_ended_by_rules(call: Call) -> bool:
-    return not call.is_emergency
 
 
 def _caller(invite: InviteReceived) -> tuple[str, ...]:

@@ -348,7 +348,7 @@ class DeckCommands:
             raise CommandError(ErrorCode.REFUSED, in_one_line(verdict.errors))
 
     def _swap(self, name: str, deck: Deck) -> None:
-        self._calls.change_policy(lambda policy: policy.with_deck(name, deck))
+        self._calls.policies.change(lambda policy: policy.with_deck(name, deck))
 
     def _now(self) -> datetime:
         return utc(self._clock.wall_ns())

@@ -34,7 +34,7 @@ from sidecar.core.terms import Detail
 from sidecar.ports import Clock, FraudCounters
 
 Alarm = Callable[[FraudRuleFired], None]
-# End the live calls that a predicate holds of, by a rule (Calls.release_where).
+# End the live calls that a predicate holds of, by a rule (runtime/releasing).
 ReleaseWhere = Callable[[Callable[[Call], bool], Detail, str], Awaitable[int]]
 
 MONTH_S = 30 * 86_400

@@ -40,6 +40,7 @@ from sidecar.core.stored import ListedEntry, StoredEntry
 from sidecar.core.terms import Detail
 from sidecar.ports import AccountError, StoredEntries
 from sidecar.runtime.calls import Calls
+from sidecar.runtime.releasing import end_forbidden, release_where
 
 DIFFERENCES_TOLD_MAX = 1_000
 # A thread that reads 100,000 accounts gives the event loop its turn after so long, and does not have all
@@ -147,7 +148,7 @@ class Reloading:
 
     async def _one(self, operator: Operator, dry_run: bool, read: Read, kept: Kept | None) -> Reloaded:
         async with self.lock, self._telling():
-            with self._calls.noting_changes() as changes:
+            with self._calls.policies.noting_changes() as changes:
                 now = self._calls.policy
                 looked = await asyncio.to_thread(_look, read, now, self.in_force)
                 gc.freeze()  # as after the start: no collection among the calls needs to walk it
@@ -231,13 +232,14 @@ class Reloading:
     async def _end_forbidden(self, looked: _Looked, operator: Operator) -> int:
         ended = 0
         if looked.closed:
-            ended = await self._calls.release_where(
+            ended = await release_where(
+                self._calls,
                 lambda call: call.account.name in looked.closed,
                 Detail.ACCOUNT_DISABLED,
                 operator=operator.name,
                 text="node reload",
             )
-        return ended + await self._calls.end_forbidden()
+        return ended + await end_forbidden(self._calls)
 
 
 class _Looked(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from sidecar.runtime.calls import Calls
 from sidecar.runtime.gateways import Gateways
 from sidecar.runtime.health import Pulse
 from sidecar.runtime.outbox import OutboxRelay
+from sidecar.runtime.releasing import release_live, release_where
 
 # How long the end of the node waits: for the legs of the calls that it released and for the gateways that it
 # is registered at (a BYE that is lost twice goes out for the third time after 1.5 s, RFC 3261 §17.1.2.2); and
@@ -200,18 +201,19 @@ class Service:
             await self._relay.drained(OUTBOX_DRAIN_S)
 
     async def _released(self, why: str, legs_close_s: float) -> None:
-        await self._calls.release_live(_OPERATOR, why)
+        await release_live(self._calls, _OPERATOR, why)
         with_legs = self._clock.mono_ns() + int(legs_close_s * 1e9)
         await asyncio.sleep(_LOOK_AGAIN_S)  # by then the bridge has heard of the drain
         while self._is_busy() and self._clock.mono_ns() < with_legs:
             await asyncio.sleep(_LOOK_AGAIN_S)
-            await self._calls.release_live(_OPERATOR, why)
+            await release_live(self._calls, _OPERATOR, why)
 
     async def _keep(self) -> None:
         """First what is not answered is ended, while all others are heard; then they are kept, the last of
         them as soon as its transactions are over."""
         calls = self._calls
-        await calls.release_where(
+        await release_where(
+            calls,
             lambda call: call.phase is not Phase.TALKING,
             Detail.DRAIN,
             operator=_OPERATOR,

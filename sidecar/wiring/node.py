@@ -53,6 +53,7 @@ from sidecar.runtime.gateways import Gateways
 from sidecar.runtime.health import Health
 from sidecar.runtime.names import Names
 from sidecar.runtime.outbox import OutboxRelay, RelayLimits
+from sidecar.runtime.releasing import release_where
 from sidecar.runtime.reload import Reloading
 from sidecar.runtime.replay import Replayer
 from sidecar.runtime.service import Service
@@ -252,7 +253,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
                 ("clock", clock_watch.run),
                 ("replay", replayer.run),
                 ("alarms", alarms.run),
-                ("fraud rules", partial(fraud.run, calls.release_where)),
+                ("fraud rules", partial(fraud.run, partial(release_where, calls))),
                 ("certificates", certificates.watch),
                 ("journal check", partial(store.keep_checking, partial(journal_wrong, metrics))),
                 *([("broker", broker.watch)] if broker is not None else []),

@@ -65,6 +65,6 @@ async def test_what_is_not_there_is_said(served: Served) -> None:
 
 async def test_the_deck_is_not_needed(served: Served) -> None:
     call_id = await served.node.whole("+4412345678")
-    served.node.calls.change_policy(lambda policy: replace(policy, decks={}))
+    served.node.calls.policies.change(lambda policy: replace(policy, decks={}))
     done = await served.says("cdr", "explain", str(call_id), "--json")
     assert ["candidates", "(default)"] in done.json["charges"][0]["lines"]

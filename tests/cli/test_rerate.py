@@ -141,7 +141,7 @@ async def test_a_call_without_a_rate_or_in_another_currency_is_left_alone(here: 
 
 async def test_a_call_that_was_charged_in_a_wrong_currency_is_put_right(here: Place) -> None:
     await here.node.store.accounts.create(terms_of("demo", prepaid=False))
-    here.node.calls.change_policy(lambda policy: policy.with_deck("demo", Deck("usd", [DOLLARS])))
+    here.node.calls.policies.change(lambda policy: policy.with_deck("demo", Deck("usd", [DOLLARS])))
     await here.node.whole()
     dollars, euros = Decimal("-0.03"), Decimal(-3)
     assert {one.currency: one.amount for one in await here.node.store.accounts.balance("demo")}[

@@ -30,6 +30,7 @@ from sidecar.core.terms import ChargeSide, Detail, Disposition, HangupOrigin, Se
 from sidecar.ports import UnavailableError
 from sidecar.runtime.admin import Admin
 from sidecar.runtime.block_commands import blocks_of
+from sidecar.runtime.releasing import release_live, release_where
 from sidecar.runtime.reload import Reading
 from sidecar.wire.cdr_codec import decode_json
 from sidecar.wire.control import CommandError, ErrorCode, Nothing
@@ -201,7 +202,7 @@ async def test_a_number_that_is_blocked_ends_its_calls_and_stays_blocked(node: N
 
 
 async def test_what_cannot_be_blocked_or_unblocked_is_refused(node: Node) -> None:
-    node.calls.change_policy(lambda policy: replace(policy, emergency_numbers=frozenset({"112"})))
+    node.calls.policies.change(lambda policy: replace(policy, emergency_numbers=frozenset({"112"})))
     with pytest.raises(CommandError, match="emergency"):
         await node.admin.blocks.block(blocking("112"), ANN)
     with pytest.raises(CommandError, match="not blocked by command"):
@@ -280,8 +281,8 @@ async def test_calls_that_a_rule_ends_are_ended_at_a_pace_and_all_others_go_on(n
     await node.until(lambda: len(node.calls.live()) == 602)
     async with asyncio.TaskGroup() as tasks:
         released = tasks.create_task(
-            node.calls.release_where(
-                lambda call: call.invite.request_user == "0044900", Detail.RULE, "premium numbers"
+            release_where(
+                node.calls, lambda call: call.invite.request_user == "0044900", Detail.RULE, "premium numbers"
             ),
             name="release",
         )
@@ -386,7 +387,7 @@ async def test_a_prepaid_call_moves_the_balance_by_what_it_cost(node: Node) -> N
     shown = await node.admin.accounts.show(AccountShowParams(name="prepaid"), ANN)
     assert balances(shown) == [("0.000000", "EUR")]
     assert shown.live_calls == 1
-    await node.calls.release_live("ann", "")
+    await release_live(node.calls, "ann", "")
     await node.closed(1)
     await node.whole(account="prepaid", talk_ms=2_400)
     shown = await node.admin.accounts.show(AccountShowParams(name="prepaid"), ANN)
@@ -491,7 +492,7 @@ async def test_two_accounts_that_ask_for_one_block_at_once_do_not_both_get_it(no
 
 async def test_a_call_from_an_address_is_of_the_account_that_was_given_it(node: Node) -> None:
     rules = AccountRules([AccountRule(account_from=AccountFrom.ADDRESS), *node.calls.policy.account_rules])
-    node.calls.change_policy(lambda policy: replace(policy, account_rules=rules))
+    node.calls.policies.change(lambda policy: replace(policy, account_rules=rules))
     before = await node.up()
     create = AccountCreateParams(name="acme", addresses=("127.0.0.0/8",))
     await node.admin.accounts.create(create, ANN)
@@ -516,7 +517,7 @@ async def test_a_deck_taken_over_rates_the_next_call_and_not_the_one_that_is_up(
     taken = await node.admin.decks.reload(DeckReloadParams(name="demo"), ANN)
     assert (taken.revision, taken.rates) == (node.decks["demo"].revision, 1)
     after = await node.whole("0044123", talk_ms=1_000)
-    await node.calls.release_live("ann", "")
+    await release_live(node.calls, "ann", "")
     await node.closed(1)
     totals = {}
     for call_id in (before, after):

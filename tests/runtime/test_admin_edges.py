@@ -84,7 +84,7 @@ async def test_a_call_is_shown_at_the_gateway_that_it_is_at_now_and_since_its_an
     policy = node.calls.policy
     gateways = {**policy.gateways, "second": replace(policy.gateways["next_hop"], name="second")}
     routes = Routes([RouteRule(prefix="", gateways=("next_hop", "second"))])
-    node.calls.change_policy(lambda before: replace(before, gateways=gateways, routes=routes))
+    node.calls.policies.change(lambda before: replace(before, gateways=gateways, routes=routes))
     node.calls.on_bridge_events([node.invite(1, "0044123", "demo")])
     await node.until(lambda: bool(node.bridge.sent))
     stamps: dict[str, Any] = {"mono_ns": node.clock.mono_ns(), "wall_ns": node.clock.wall_ns()}
@@ -113,7 +113,7 @@ async def test_a_gateway_is_shown_with_what_its_watch_says(node: Node) -> None:
     gateway = replace(node.calls.policy.gateways["next_hop"], calls_max=30)
     far = replace(gateway, name="far", host="2001:db8::1", port=5070, calls_max=None)
     gateways = {"next_hop": gateway, "far": far}
-    node.calls.change_policy(lambda before: replace(before, gateways=gateways))
+    node.calls.policies.change(lambda before: replace(before, gateways=gateways))
     node.gateways = [GATEWAY]
     await node.up()
     watched, unwatched = (await node.admin.node_gateways(Nothing(), ANN)).gateways

@@ -35,6 +35,7 @@ from sidecar.core.recovery import RECOVERED_IDS
 from sidecar.core.terms import Detail, HangupOrigin, LegName, RouteFailure
 from sidecar.ports import RecordFilter, UnavailableError
 from sidecar.runtime import calls
+from sidecar.runtime.releasing import release_live
 from sidecar.wire import control_accounts as say
 from tests.adapters.sqlite_faulty_disk import FULL, faulty_disk
 from tests.adapters.store_calls import terms_of
@@ -204,7 +205,7 @@ async def test_of_several_challenged_callers_each_comes_back_to_his_own_call(
 ) -> None:
     rules = AccountRules([AccountRule(account="demo", called_prefix="0")])
     peers = {**node.calls.policy.peers, "second": replace(node.calls.policy.peers["local"], name="second")}
-    node.calls.change_policy(lambda policy: replace(policy, peers=peers, account_rules=rules))
+    node.calls.policies.change(lambda policy: replace(policy, peers=peers, account_rules=rules))
     first = node.invite(1, "004412345678", "demo")
     await challenged(node, first)
     await challenged(node, other(replace(first, bridge_id=2)))
@@ -250,7 +251,7 @@ async def test_a_call_is_counted_at_the_gateway_that_it_is_at_now(node: Node) ->
     policy = node.calls.policy
     gateways = {**policy.gateways, "second": replace(policy.gateways["next_hop"], name="second")}
     routes = Routes([RouteRule(prefix="", gateways=("next_hop", "second"))])
-    node.calls.change_policy(lambda before: replace(before, gateways=gateways, routes=routes))
+    node.calls.policies.change(lambda before: replace(before, gateways=gateways, routes=routes))
     node.calls.on_bridge_events([node.invite(1, "004412345678", "demo")])
     await node.until(lambda: any(isinstance(one, Route) for one in node.bridge.sent))
     assert node.calls.load.by_gateway == {"next_hop": 1}
@@ -341,7 +342,7 @@ async def test_refusals_of_a_minute_are_told_when_it_is_over_and_not_before(node
 
 async def test_refusals_that_are_kept_back_never_leave_the_journal(node: Node) -> None:
     flags = RecordFlags(record_server_hang_up=False)
-    node.calls.change_policy(lambda before: replace(before, flags=flags))
+    node.calls.policies.change(lambda before: replace(before, flags=flags))
     node.calls.on_bridge_events([refused(node, node.invite(n, "0044123", "demo")) for n in range(1, 13)])
     node.clock.pass_ms(60_000)
     node.calls.tick(snapshot=False)
@@ -417,7 +418,7 @@ async def test_at_the_end_of_the_node_nothing_waits_any_more(node: Node) -> None
 async def test_the_end_of_the_node_records_a_hundred_calls_in_a_turn_of_the_loop(node: Node) -> None:
     node.calls.on_bridge_events([node.invite(number, "0044123", "demo") for number in range(1, 202)])
     await node.until(lambda: len(node.calls.live()) == 201)
-    await node.calls.release_live("ann", "")
+    await release_live(node.calls, "ann", "")
     assert {call.phase for call in node.calls._calls.values()} == {Phase.ENDING}
     async with asyncio.TaskGroup() as tasks:
         closing = tasks.create_task(node.calls.close(), name="close")

@@ -17,6 +17,7 @@ from sidecar.core.commands import Snapshot
 from sidecar.core.events import SnapshotTaken
 from sidecar.core.policy import Account, Policy
 from sidecar.core.stored import StoredEntry
+from sidecar.runtime.releasing import release_live
 from sidecar.runtime.reload import BadSettingsError, Reading
 from sidecar.wiring.files import inputs
 from sidecar.wiring.reload import Reader
@@ -96,17 +97,18 @@ async def test_calls_that_are_up_keep_what_they_began_with_until_they_are_over(n
     routes = type(policy.routes)(replace(rule, gateways=("other",)) for rule in policy.routes)
     reads(node, replace(policy, gateways={"other": other}, routes=routes))
     await node.reloading.reload(ANN)
-    assert node.calls._given(next(iter(node.calls._calls))).policy.gateways.keys() == policy.gateways.keys()
-    assert len(node.calls._earlier) == 1
+    policies = node.calls.policies
+    assert policies.of(next(iter(node.calls._calls))).policy.gateways.keys() == policy.gateways.keys()
+    assert len(policies.earlier) == 1
     await node.up()
     assert calls(node)[2].attempts[-1].gateway == "other"
-    node.calls.change_policy(lambda now: now.with_account(Account(name="late", currency="EUR")))
-    assert all("late" in one.given.policy.accounts for one in (*node.calls._earlier, node.calls._now))
-    await node.calls.release_live("ann", "")
+    policies.change(lambda now: now.with_account(Account(name="late", currency="EUR")))
+    assert all("late" in one.given.policy.accounts for one in (*policies.earlier, policies.now))
+    await release_live(node.calls, "ann", "")
     await node.closed(1)
     for call in [*node.calls._calls.values()]:
         node.calls._forget(call)
-    assert len(node.calls._earlier) == 0
+    assert len(policies.earlier) == 0
 
 
 async def test_accounts_that_may_have_no_call_any_more_have_none(node: Node) -> None:
@@ -134,7 +136,7 @@ async def test_what_a_command_changes_while_it_is_read_is_in_force_too(node: Nod
         return found
 
     async def change() -> None:
-        node.calls.change_policy(lambda now: now.with_account(late))
+        node.calls.policies.change(lambda now: now.with_account(late))
 
     await node.reloading.reload(ANN, read=slow)
     assert node.calls.policy.accounts["late"] == late

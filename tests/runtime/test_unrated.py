@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from sidecar.core.tariff import Deck
+from sidecar.runtime.releasing import release_live
 from sidecar.runtime.unrated import OTHERS, PARTIES_MAX, Unrated
 from tests.runtime.node_help import Node, a_node
 
@@ -21,7 +22,7 @@ async def test_a_call_without_a_rate_is_counted_and_logged_when_it_is_answered(t
     async with a_node(tmp_path) as node:
         await node.up()
         assert _counted(node, "demo") == 0
-        node.calls.change_policy(lambda policy: policy.with_deck("demo", Deck("empty", [])))
+        node.calls.policies.change(lambda policy: policy.with_deck("demo", Deck("empty", [])))
         with capture_logs() as logs:
             for _ in range(3):
                 await node.up()
@@ -33,14 +34,14 @@ async def test_a_call_without_a_rate_is_counted_and_logged_when_it_is_answered(t
             ("demo", 1, "empty"),
             ("demo", 3, "empty"),
         ]
-        await node.calls.release_live("ann", "")
+        await release_live(node.calls, "ann", "")
         await node.closed(5)
 
 
 @pytest.mark.parametrize("more", [1, 50])
 async def test_parties_are_bounded(tmp_path: Path, more: int) -> None:
     async with a_node(tmp_path) as node:
-        node.calls.change_policy(lambda policy: policy.with_deck("demo", Deck("empty", [])))
+        node.calls.policies.change(lambda policy: policy.with_deck("demo", Deck("empty", [])))
         call = node.calls.find(await node.up())
         assert call is not None
         unrated = Unrated(node.metrics)
@@ -50,5 +51,5 @@ async def test_parties_are_bounded(tmp_path: Path, more: int) -> None:
         assert _counted(node, f"account-{PARTIES_MAX - 1}") == 1
         assert _counted(node, f"account-{PARTIES_MAX}") == 0
         assert _counted(node, OTHERS) == more
-        await node.calls.release_live("ann", "")
+        await release_live(node.calls, "ann", "")
         await node.closed(1)
