@@ -297,8 +297,8 @@ class Timers(Section, frozen=True, kw_only=True):
     admission_wait_ms_max: Annotated[
         int,
         Meta(ge=50, le=30_000),
-        "A new call that would wait longer to be admitted gets 503: a node that is starved refuses "
-        "early, and fails none that it has taken.",
+        "A new call that would wait for us longer, to be admitted and to be answered, gets 503: a node that "
+        "is starved refuses early, and fails none that it has taken.",
     ] = 500
     auth_retry_s: Annotated[
         int,

@@ -375,6 +375,10 @@ void Bridge::leave(Leg& leg) {
     ended_.add(leg);
 }
 
+void Bridge::awaits(const Call& call) {
+    waiting_.push_back({call.id(), call.awaits(), Moment::now().mono_ns, call.caller_group()});
+}
+
 void Bridge::retire(Call& call) {
     const auto found = calls_.find(call.id());
     if (found == calls_.end()) return;
@@ -749,12 +753,12 @@ bool Bridge::refused_for_load(pjsip_rx_data* rdata) {
 // Refused early, a caller is free to go elsewhere, and those who came before are decided about in time.
 bool Bridge::decisions_are_late(PeerGroup::Id group) {
     std::size_t decided = 0;
-    for (; !undecided_.empty(); undecided_.pop_front(), ++decided) {
-        const auto found = calls_.find(undecided_.front().id);
-        if (found != calls_.end() && found->second->undecided()) break;
+    for (; !waiting_.empty(); waiting_.pop_front(), ++decided) {
+        const auto found = calls_.find(waiting_.front().id);
+        if (found != calls_.end() && found->second->awaits() == waiting_.front().what) break;
     }
-    const std::int64_t oldest_ns = undecided_.empty() ? 0 : undecided_.front().since_ns;
-    return admission_gate_.is_closed(context_.moment().mono_ns, undecided_.size(), oldest_ns, decided, Moment::now().mono_ns) &&
+    const std::int64_t oldest_ns = waiting_.empty() ? 0 : waiting_.front().since_ns;
+    return admission_gate_.is_closed(context_.moment().mono_ns, waiting_.size(), oldest_ns, decided, Moment::now().mono_ns) &&
            !is_quiet(group);
 }
 
@@ -763,7 +767,7 @@ bool Bridge::is_quiet(PeerGroup::Id group) const {
     std::unordered_map<PeerGroup::Id, std::size_t> counts;
     std::size_t largest = 0;
     std::int64_t own_since_ns = 0;
-    for (const auto& [id, since_ns, of] : undecided_) {
+    for (const auto& [id, what, since_ns, of] : waiting_) {
         if (of == group && own_since_ns == 0) own_since_ns = since_ns;
         largest = std::max(largest, ++counts[of]);
     }
@@ -811,7 +815,6 @@ void Bridge::on_initial_invite(pjsip_rx_data* rdata) {
     if (!captured_) context_.capture.received(rdata, context_.moment());
     call->announce(rdata);
     calls_.emplace(id, std::move(call));
-    undecided_.push_back({id, Moment::now().mono_ns, context_.sender_of(rdata).id()});
     live_calls_.store(calls_.size(), std::memory_order_relaxed);
     context_.counters.add(Counter::invites);
 }

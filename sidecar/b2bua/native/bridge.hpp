@@ -85,6 +85,7 @@ private:
     Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const override;
     void abandon(std::unique_ptr<CalleeLeg> abandoned) override;
     void await_ack(pjsip_transaction* refused_invite, PeerGroup::Id group) override { unacknowledged_.take(refused_invite, group); }
+    void awaits(const Call& call) override;
     void retire(Call& call) override;
     void retire(std::unique_ptr<Relay> relay) override;
     void forget(CalleeLeg& abandoned) override;
@@ -133,13 +134,14 @@ private:
     Context context_;
     std::unique_ptr<CommandQueue> commands_;
     std::unordered_map<std::uint64_t, std::unique_ptr<Call>> calls_;
-    // The calls in the order of their INVITEs, and when those came; the first is undecided, of the others some are.
+    // In the order in which they began to wait; the first waits for a decision, of the others some do.
     struct Waiting {
         std::uint64_t id;
+        Call::Awaits what;
         std::int64_t since_ns;
         PeerGroup::Id group;
     };
-    std::deque<Waiting> undecided_;
+    std::deque<Waiting> waiting_;
     RefusedBefore refused_before_;
     AdmissionGate admission_gate_{context_.settings.admission_wait_ms_max * 1'000'000LL};
     std::unordered_map<std::string_view, Leg*> legs_;  // by local tag; the key lives in the leg's dialog

@@ -141,11 +141,18 @@ InviteReceived invite_of(Context& context, const pjsip_rx_data* invite, std::uin
 
 void Call::announce(const pjsip_rx_data* invite) {
     InviteReceived received = invite_of(context_, invite, id_, context_.moment());
+    caller_group_ = context_.sender_of(invite).id();
     received.leg = a_.dialog.identity();
     received.b_token = b_token_;
     received.echoed = echoed_lines(context_, invite);
     if (claim_) received.claimed_peer = claim_->peer;
     tell(received);
+    context_.tables.awaits(*this);
+}
+
+Call::Awaits Call::awaits() const {
+    if (state_ == State::admitting) return Awaits::beginning;
+    return state_ == State::answering ? Awaits::answer : Awaits::nothing;
 }
 
 // --- of an earlier boot ----------------------------------------------------------------------------------------------
@@ -546,6 +553,7 @@ void Call::hold_answer(const inputs::Answer& input) {
     AnswerHeld held{input.leg.attempt(), msg->line.status.code, input.leg.dialog.identity(), {}};
     if (caller_changed_) held.caller = a_.dialog.identity();
     tell(held);
+    context_.tables.awaits(*this);
 }
 
 void Call::hold_failure(const inputs::Failure& input) {

@@ -100,7 +100,10 @@ public:
     Call& operator=(const Call&) = delete;
 
     std::uint64_t id() const { return id_; }
-    bool undecided() const { return state_ == State::admitting; }
+    // Which decision about it is awaited: whether it may begin, or whether its answer may pass.
+    enum class Awaits { nothing, beginning, answer };
+    Awaits awaits() const;
+    PeerGroup::Id caller_group() const { return caller_group_; }
     // With what it claims of another call. False: it could not be answered, and is no call.
     bool start(pjsip_rx_data* invite, std::optional<Claim> claim);
     void announce(const pjsip_rx_data* invite);
@@ -249,6 +252,7 @@ private:
     int no_answer_code_ = 0;  // for A where an attempt failed without a response
 
     Moment answered_at_{};
+    PeerGroup::Id caller_group_ = 0;
     DeadlineKind limit_kind_ = DeadlineKind::max_duration;  // or grant: the one that comes first
     long long limit_ms_ = -1;
     std::vector<std::string> limit_reasons_;

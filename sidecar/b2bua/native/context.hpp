@@ -37,6 +37,7 @@ public:
     virtual Leg* find_dialog(std::string_view call_id, std::string_view local_tag, std::string_view remote_tag) const = 0;
     virtual void abandon(std::unique_ptr<CalleeLeg> abandoned) = 0;  // an attempt whose call goes on without it
     virtual void await_ack(pjsip_transaction* refused_invite, PeerGroup::Id group) = 0;
+    virtual void awaits(const Call& call) = 0;  // a decision, from now on
     // Freed when the current callback returns, by sweep().
     virtual void retire(Call& call) = 0;
     virtual void retire(std::unique_ptr<Relay> relay) = 0;
