@@ -14,6 +14,7 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore
 from sidecar.core.stored import StoredEntry
 from sidecar.core.users import User
+from sidecar.ports import Seen
 from tests.adapters import sqlite_stores
 from tests.adapters.sqlite_stores import AnyWatched
 from tests.adapters.store_calls import BOOT_ID
@@ -28,7 +29,7 @@ class Stores(Protocol):
         """The engine's name, and where; for a process of its own."""
 
     def opened(
-        self, *, boot_id: str = BOOT_ID, queue_steps_max: int = 1_000
+        self, *, boot_id: str = BOOT_ID, queue_steps_max: int = 1_000, seen: Seen | None = None
     ) -> AbstractAsyncContextManager[AnyWatched]:
         """The node's store, and what it told."""
 
@@ -49,9 +50,11 @@ class SqliteStores:
         self.place = ("sqlite", str(data_dir))
 
     def opened(
-        self, *, boot_id: str = BOOT_ID, queue_steps_max: int = 1_000
+        self, *, boot_id: str = BOOT_ID, queue_steps_max: int = 1_000, seen: Seen | None = None
     ) -> AbstractAsyncContextManager[AnyWatched]:
-        return sqlite_stores.opened(self._data_dir, boot_id=boot_id, queue_steps_max=queue_steps_max)
+        return sqlite_stores.opened(
+            self._data_dir, boot_id=boot_id, queue_steps_max=queue_steps_max, seen=seen
+        )
 
     def stored_entries(self) -> Sequence[StoredEntry]:
         return sqlite.stored_entries(self._data_dir)
@@ -83,6 +86,7 @@ class PostgresqlStores:
         *,
         boot_id: str = BOOT_ID,
         queue_steps_max: int = 1_000,
+        seen: Seen | None = None,
         node: str = "n1",
         conninfo: str | None = None,
     ) -> AsyncIterator[AnyWatched]:
@@ -94,6 +98,7 @@ class PostgresqlStores:
             queue_steps_max=queue_steps_max,
             commit_interval_ms=0,
             company_ms=0,
+            seen=seen,
         )
         try:
             yield AnyWatched(store)

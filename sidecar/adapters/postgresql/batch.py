@@ -13,13 +13,14 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from uuid import UUID
 
+from sidecar.adapters.postgresql.boots import Own
 from sidecar.adapters.postgresql.server import Server, Table
 from sidecar.adapters.postgresql.stored import Stored
 from sidecar.adapters.postgresql.waiting import Waiting
 from sidecar.adapters.store.addresses import Addresses
 from sidecar.adapters.store.batch import SEARCHED, BaseBatch, held_columns
 from sidecar.adapters.store.bodies import crc_of
-from sidecar.adapters.store.known import Boot, Known
+from sidecar.adapters.store.known import Known
 from sidecar.adapters.store.ledger import MOVED, TERMS, BaseLedger, terms_of
 from sidecar.adapters.store.suspense import Suspense
 from sidecar.adapters.store.users import Users
@@ -182,22 +183,21 @@ class Batch(BaseBatch):
         self,
         server: Server,
         known: Known,
-        boot: Boot,
-        epoch: int,
-        node: str,
+        own: Own,
         acknowledged_seq: int,
         wall_ns: int,
         mono_ns: int,
     ) -> None:
+        boot, node = own.boot, own.node
         self.ledger = Ledger(server, boot.boot, wall_ns)
         self.refusals = KeptRefusals(server, node)
         self.suspense = Suspense(server, self.ledger)
-        self.waiting = Waiting(server, epoch, boot.boot, wall_ns, acknowledged_seq, known.head_seq)
+        self.waiting = Waiting(server, own, wall_ns, acknowledged_seq, known.head_seq)
         self.addresses = Addresses(server, boot.boot, wall_ns)
         self.stored = Stored(server, node, wall_ns)
         self.users = Users(server)
         self._server = server
-        self._epoch = epoch
+        self._epoch = own.epoch
         self._node = node
         super().__init__(known, boot, wall_ns, mono_ns, self.ledger, self.refusals)
 

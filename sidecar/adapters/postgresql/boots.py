@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import NamedTuple
 from uuid import UUID, uuid4
+
+import psycopg
 
 from sidecar.adapters.postgresql.server import Rows, Server
 from sidecar.adapters.store.bodies import sound
 from sidecar.adapters.store.known import Boot, Known, Slot, open_call_of
 from sidecar.adapters.store.store import FoundOpen, StoreError, as_found_open
 from sidecar.core.call import Stamp
-from sidecar.ports import Clock
+from sidecar.ports import Clock, Loss, Seen
 from sidecar.wire.entries import EntryError, decode_call
 
 HELD_S_MAX = 10.0  # the server may not have noticed yet that the process before was killed
@@ -33,6 +36,10 @@ class Own(NamedTuple):
     boot: Boot
 
 
+# The numbers of a node go on over its epochs: each is one record's.
+OF_NODE = "epoch IN (SELECT epoch FROM epochs WHERE node = {})"
+
+
 class Marks(NamedTuple):
     commits: int
     head_seq: int
@@ -50,21 +57,29 @@ def hold(server: Server, node: str) -> None:
         time.sleep(_HELD_PAUSE_S)
 
 
-def begin_boot(server: Server, node: str, boot_id: str, clock: Clock) -> Own:
+class Begun(NamedTuple):
+    own: Own
+    is_new: bool  # nothing of this node was here
+    loss: Loss | None
+
+
+def begin_boot(server: Server, node: str, boot_id: str, clock: Clock, seen: Seen | None) -> Begun:
     """Make the row that everything written by this process refers to. An epoch goes on over starts: the
-    database forgets nothing that it has acknowledged."""
+    database forgets nothing that it has acknowledged. Where the broker has `seen` more, it was restored."""
     wall_ns, mono_ns = clock.wall_ns(), clock.mono_ns()
+    loss = None
     with server.transaction():
         found = server.run(
-            "SELECT epoch, name FROM nodes JOIN epochs USING (epoch) WHERE nodes.node = ? FOR UPDATE", (node,)
+            "SELECT epoch, name, base_seq FROM nodes JOIN epochs USING (epoch) WHERE nodes.node = ?"
+            " FOR UPDATE",
+            (node,),
         )
-        if not found:
-            found = server.run(
-                "INSERT INTO epochs (node, name, created_wall_ns) VALUES (?, ?, ?) RETURNING epoch, name",
-                (node, str(uuid4()), wall_ns),
-            )
-            server.run("INSERT INTO nodes (node, epoch) VALUES (?, ?)", (node, found[0][0]))
-        ((epoch, name),) = found
+        if is_new := not found:
+            found = _begin_epoch(server, node, wall_ns, 0)
+        elif cause := contradicted(server, node, seen):
+            loss, head_seq = _leave_epoch(server, node, found[0][0], cause, seen)
+            found = _begin_epoch(server, node, wall_ns, head_seq)
+        ((epoch, name, base_seq),) = found
         ((last_ns,),) = server.run(
             "SELECT coalesce(max(heartbeat_wall_ns), 0) FROM boots JOIN epochs USING (epoch) WHERE node = ?",
             (node,),
@@ -75,7 +90,71 @@ def begin_boot(server: Server, node: str, boot_id: str, clock: Clock) -> Own:
             (epoch, boot_id, wall_ns, mono_ns),
         )
         server.run("UPDATE epochs SET boot = ? WHERE epoch = ?", (boot, epoch))
-    return Own(node, epoch, Boot(boot, boot_id, name, 0, last_ns))
+    return Begun(Own(node, epoch, Boot(boot, boot_id, name, base_seq, last_ns)), is_new, loss)
+
+
+def contradicted(server: Server, node: str, seen: Seen | None) -> str:
+    """Why what the broker has seen is not of these books of the node; empty: it is, or nobody knows."""
+    if seen is None:
+        return ""
+    found = server.run(
+        "SELECT head_seq, nodes.epoch FROM epochs LEFT JOIN nodes USING (epoch)"
+        " WHERE epochs.node = ? AND name = ?",
+        (node, seen.epoch),
+    )
+    if not found:
+        return f"the broker has the status of epoch {seen.epoch}, which this node never had"
+    head_seq, current = found[0]
+    if current is None or seen.head_seq is None or seen.head_seq <= head_seq:
+        return ""
+    return f"the broker was told of record {seen.head_seq}, and {head_seq} is the last one here"
+
+
+def forget_node(server: Server, node: str) -> None:
+    """What `begin_boot` has made of a new one, where nothing refers to it yet."""
+    with suppress(psycopg.errors.ForeignKeyViolation), server.transaction():
+        server.run("DELETE FROM nodes WHERE node = ?", (node,))
+        server.run(f"DELETE FROM boots WHERE {OF_NODE.format('?')}", (node,))  # noqa: S608
+        server.run("DELETE FROM epochs WHERE node = ?", (node,))
+
+
+def _leave_epoch(server: Server, node: str, epoch: int, cause: str, seen: Seen | None) -> tuple[Loss, int]:
+    """Nothing is written in it any more; what waits in it still goes to the broker. Returns the highest
+    number that is known to have been given."""
+    ((head_seq,),) = server.run("SELECT max(head_seq) FROM epochs WHERE node = ?", (node,))
+    told_seq = max(head_seq, seen.head_seq or 0) if seen is not None else head_seq
+    server.run(
+        "INSERT INTO outbox_behind (epoch, seq, queued_wall_ns)"
+        " SELECT epoch, seq, written_wall_ns FROM cdrs JOIN epochs USING (epoch)"
+        " WHERE epoch = ? AND seq > acknowledged_seq ON CONFLICT DO NOTHING",
+        (epoch,),
+    )
+    server.run("UPDATE epochs SET acknowledged_seq = head_seq, boot = NULL WHERE epoch = ?", (epoch,))
+    for table in ("open_calls", "refusals"):  # their records may have left already
+        server.run(f"UPDATE {table} SET maybe_told = 1 WHERE node = ?", (node,))  # noqa: S608
+    ((calls,),) = server.run("SELECT count(*) FROM open_calls WHERE node = ?", (node,))
+    loss = Loss(
+        cause=cause,
+        commits_lost=0,  # nobody has counted them elsewhere
+        numbers_lost=told_seq - head_seq,
+        calls_maybe_told=calls,
+    )
+    return loss, told_seq
+
+
+def _begin_epoch(server: Server, node: str, wall_ns: int, base_seq: int) -> Rows:
+    """With numbers behind `base_seq`."""
+    found = server.run(
+        "INSERT INTO epochs (node, name, created_wall_ns, base_seq, head_seq, acknowledged_seq)"
+        " VALUES (?1, ?2, ?3, ?4, ?4, ?4) RETURNING epoch, name, base_seq",
+        (node, str(uuid4()), wall_ns, base_seq),
+    )
+    server.run(
+        "INSERT INTO nodes (node, epoch) VALUES (?, ?)"
+        " ON CONFLICT (node) DO UPDATE SET epoch = EXCLUDED.epoch",
+        (node, found[0][0]),
+    )
+    return found
 
 
 def fence(server: Server, own: Own) -> Marks:

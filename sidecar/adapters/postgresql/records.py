@@ -1,12 +1,14 @@
-"""Reading records: those of all nodes by their call, those of this node's epoch by their number; and the
+"""Reading records: those of all nodes by their call, those of this node by their number; and the
 proof of the sums, whose rules are in core/books_check."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from sidecar.adapters.postgresql.boots import OF_NODE
 from sidecar.adapters.postgresql.server import Reader, Rows, Server, as_text
 from sidecar.adapters.store.batch import SEARCHED, searched
 from sidecar.adapters.store.bodies import DamagedError, sound
@@ -41,11 +43,11 @@ _ROWS_PER_LOOK = 5_000
 
 
 class PostgresqlRecords(BaseRecords):
-    """Of all nodes; the tail, of this one's epoch."""
+    """Of all nodes; the tail, of this one."""
 
-    def __init__(self, reader: Reader, epoch: int) -> None:
+    def __init__(self, reader: Reader, node: str) -> None:
         super().__init__(reader)
-        self._epoch = epoch
+        self._node = node
 
     def _of_call(self, server: Server, call_id: bytes) -> Rows:
         return server.run(
@@ -57,8 +59,9 @@ class PostgresqlRecords(BaseRecords):
         )
 
     def _published(self, server: Server, after_seq: int, rows_max: int) -> Rows:
-        sql = "SELECT seq, body, crc FROM cdrs WHERE epoch = ? AND seq > ? ORDER BY seq LIMIT ?"
-        return server.run(sql, (self._epoch, after_seq, rows_max))
+        of = OF_NODE.format("?1")
+        sql = f"SELECT seq, body, crc FROM cdrs WHERE {of} AND seq > ?2 ORDER BY seq LIMIT ?3"  # noqa: S608
+        return server.run(sql, (self._node, after_seq, rows_max))
 
     def _page(self, server: Server, wanted: RecordFilter, limit: int, cursor: str | None) -> RecordPage:
         table, keys = ("suppressed", ("entry",)) if wanted.suppressed else ("cdrs", ("epoch", "seq"))
@@ -122,39 +125,66 @@ def ledger_check(server: Server) -> list[str]:
         charges = _lines(server, f"{_MOVED} WHERE kind = 'charge'")
         found += books_check.charges_said(books_check.wrong_charges(_owed(server, damaged), charges))
         found += damaged
-        for name, node, head, count, last in server.run(_NUMBERS):
-            if not head == count == last:
-                found.append(
-                    f"node {node}, epoch {name}: {count} records up to {last}, of {head} numbers given"
-                )
+        for name, node, given, count, is_last in server.run(_NUMBERS):
+            if given != count or not is_last:
+                found.append(f"node {node}, epoch {name}: {count} records, of {given} numbers given")
+        found += wrong_outbox(server)
     return found
 
 
 _MOVED = "SELECT call_id, account, currency, amount FROM ledger"
 _NUMBERS = (
-    "SELECT name, node, head_seq, count(seq), coalesce(max(seq), 0) FROM epochs LEFT JOIN cdrs USING (epoch)"
-    " GROUP BY epoch, name, node, head_seq"
+    "SELECT name, node, head_seq - base_seq, count(seq), coalesce(max(seq), base_seq) = head_seq"
+    " FROM epochs LEFT JOIN cdrs USING (epoch) GROUP BY epoch, name, node, base_seq, head_seq"
 )
+_OUTBOX = (
+    "SELECT name, node, head_seq - acknowledged_seq,"
+    " (SELECT count(*) FROM cdrs WHERE cdrs.epoch = epochs.epoch AND seq > acknowledged_seq),"
+    " (SELECT count(*) FROM outbox_behind AS behind"
+    " WHERE behind.epoch = epochs.epoch AND seq > acknowledged_seq)"
+    " FROM epochs WHERE CAST(?1 AS TEXT) IS NULL OR node = ?1"
+)
+
+
+def wrong_outbox(server: Server, node: str | None = None) -> list[str]:
+    """Of one node, or of all: what does not grow with the calls of years."""
+    found = []
+    for name, of_node, above, records, behind in server.run(_OUTBOX, (node,)):
+        if above != records:
+            found.append(f"outbox of node {of_node}, epoch {name}: {records} records for {above} numbers")
+        if behind:
+            found.append(
+                f"outbox of node {of_node}, epoch {name}: {behind} rows that are not behind the mark"
+            )
+    return found
 
 
 def _lines(server: Server, sql: str) -> Iterator[CallLine]:
     return (CallLine(*row) for row in server.run(sql))
 
 
+CHECKED = ", ".join(("body", "crc", "found_by", *SEARCHED))  # what `looked_at` takes
+
+
+def looked_at(row: Sequence[Any]) -> tuple[Cdr | None, list[str]]:
+    """The record, where it can be read, and what is not as it was written."""
+    body, crc, found_by, *found = row
+    boot, call_id, revision, *_ = found
+    name = f"record of call {UUID(bytes=call_id)}, revision {revision}"
+    try:
+        cdr = decode(sound(body, crc, name))
+    except DamagedError as error:
+        return None, [str(error)]
+    opened, numbers = searched(cdr, boot)
+    said = [as_text(one) if isinstance(one, str) else one for one in (*opened, *numbers)]
+    if said != found or found_by != keys_of(cdr):
+        return cdr, [f"{name}: is found by what it does not say"]
+    return cdr, []
+
+
 def _owed(server: Server, damaged: list[str]) -> Iterator[Owed]:
-    columns = ", ".join(("found_by", *SEARCHED))
-    for body, crc, found_by, *found in server.run(
-        f"SELECT body, crc, {columns} FROM cdrs UNION ALL SELECT body, crc, {columns} FROM suppressed"  # noqa: S608
-    ):
-        boot, call_id, revision, *_ = found
-        name = f"record of call {UUID(bytes=call_id)}, revision {revision}"
-        try:
-            cdr = decode(sound(body, crc, name))
-        except DamagedError as error:
-            damaged.append(str(error))
-            continue
-        opened, numbers = searched(cdr, boot)
-        said = [as_text(one) if isinstance(one, str) else one for one in (*opened, *numbers)]
-        if said != found or found_by != keys_of(cdr):
-            damaged.append(f"{name}: is found by what it does not say")
-        yield Owed(cdr.call_id.bytes, cdr.revision, cdr.account, None if cdr.void else sell_total(cdr))
+    for row in server.run(f"SELECT {CHECKED} FROM cdrs UNION ALL SELECT {CHECKED} FROM suppressed"):  # noqa: S608
+        cdr, wrong = looked_at(row)
+        damaged += wrong
+        if cdr is not None:
+            yield Owed(cdr.call_id.bytes, cdr.revision, cdr.account, None if cdr.void else sell_total(cdr))

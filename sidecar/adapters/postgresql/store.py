@@ -10,7 +10,17 @@ from datetime import datetime
 import psycopg
 from msgspec.structs import replace
 
-from sidecar.adapters.postgresql.boots import Marks, Own, begin_boot, fence, found_open, hold
+from sidecar.adapters.postgresql.boots import (
+    Marks,
+    Own,
+    begin_boot,
+    contradicted,
+    fence,
+    forget_node,
+    found_open,
+    hold,
+)
+from sidecar.adapters.postgresql.checking import Rounds
 from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.postgresql.migrations import migrate
 from sidecar.adapters.postgresql.outbox import PostgresqlOutbox
@@ -38,7 +48,7 @@ from sidecar.adapters.store.users import StoredUsers
 from sidecar.adapters.store.work import Job
 from sidecar.adapters.store.writer import COMMIT_INTERVAL_MS_MIN
 from sidecar.core.cdr import Cdr, message_id
-from sidecar.ports import Clock
+from sidecar.ports import Clock, Seen
 from sidecar.wire.cdr_codec import CdrError, decode
 
 
@@ -63,7 +73,7 @@ class PostgresqlStore(BaseStore):
         self._found = found
         self._found_refusals = _found_refusals(server, own)
         self._reader = Reader(conninfo, _application(own.node, "reads"))
-        self.outbox = PostgresqlOutbox(self._reader, self._write, own.epoch)
+        self.outbox = PostgresqlOutbox(self._reader, self._write, own)
         self.accounts = StoredAccounts(self._reader, self._write)
         self.audit = StoredAudit(self._reader, self._write)
         self.stored = KeptEntries(
@@ -73,8 +83,8 @@ class PostgresqlStore(BaseStore):
             revision=lambda server: settings_revision(server, own.node),
         )
         self.users = StoredUsers(self._reader, self._write)
-        self.records = PostgresqlRecords(self._reader, own.epoch)
-        self.replays = PostgresqlReplays(self._reader, own.epoch)
+        self.records = PostgresqlRecords(self._reader, own.node)
+        self.replays = PostgresqlReplays(self._reader, own)
         self.revisions = StoredRevisions(self._write)
         self.suspense = StoredSuspense(self._reader, self._write)
         self._writer = Writer(
@@ -99,9 +109,11 @@ class PostgresqlStore(BaseStore):
         queue_steps_max: int = QUEUE_STEPS_MAX,
         commit_interval_ms: int = COMMIT_INTERVAL_MS_MIN,
         company_ms: int = COMPANY_MS_MAX,
+        seen: Seen | None = None,
     ) -> PostgresqlStore:
         """`conninfo` as libpq takes it, with `sslmode=verify-full` and `sslrootcert` where the server is not
-        on this machine. Raises StoreError, with what to do, where the database cannot be used."""
+        on this machine. `seen`: what the broker has of what this node published last. Raises StoreError, with
+        what to do, where the database cannot be used."""
         name = name_of(conninfo)
         try:
             server = _connected(conninfo, node)
@@ -111,10 +123,10 @@ class PostgresqlStore(BaseStore):
             migrate(server)
             hold(server, node)
             found = found_open(server, node)
-            own = begin_boot(server, node, boot_id, clock)
+            own, is_new, loss = begin_boot(server, node, boot_id, clock, seen)
             with server.transaction():
                 marks = fence(server, own)
-            return cls(
+            store = cls(
                 conninfo,
                 server,
                 own,
@@ -125,6 +137,9 @@ class PostgresqlStore(BaseStore):
                 commit_interval_ms,
                 company_ms,
             )
+            store.is_new = is_new
+            store._lost(loss, own.boot.epoch)
+            return store
         except psycopg.Error as error:
             server.close()
             raise StoreError(f"{name}: cannot be used ({' '.join(str(error).split())})") from error
@@ -142,6 +157,18 @@ class PostgresqlStore(BaseStore):
         await asyncio.to_thread(self._writer.stop)
         self._reader.close()
         await asyncio.sleep(0)  # the writer's last report runs before the caller goes on
+
+    async def discard(self) -> None:
+        await self.close()
+        if self.is_new:
+            await asyncio.to_thread(self._forget_node)
+
+    def _forget_node(self) -> None:
+        server = _connected(self._conninfo, self._own.node)
+        try:
+            forget_node(server, self._own.node)
+        finally:
+            server.close()
 
     @property
     def epoch(self) -> str:
@@ -161,6 +188,12 @@ class PostgresqlStore(BaseStore):
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
         """Every commit writes the clocks as they stood when it began; this makes sure that there is one."""
         self._pacing.add(Job(run=nothing, done=nobody), may_wait=True)
+
+    async def contradicts(self, seen: Seen) -> str:
+        return await self._reader.ask(lambda server: contradicted(server, self._own.node, seen))
+
+    def _rounds(self) -> Rounds:
+        return Rounds(Reader(self._conninfo, _application(self._own.node, "checks")), self._own.node)
 
     @contextmanager
     def by_invite(self, since: datetime, calls_max: int) -> Iterator[Iterator[Cdr]]:

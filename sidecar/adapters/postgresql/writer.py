@@ -84,9 +84,7 @@ class Writer(WritingThread):
             batch = Batch(
                 server,
                 self._known,
-                self._own.boot,
-                self._own.epoch,
-                self._own.node,
+                self._own,
                 marks.acknowledged_seq,
                 wall_ns,
                 mono_ns,

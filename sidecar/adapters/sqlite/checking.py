@@ -22,7 +22,6 @@ from sidecar.core.chain import ChainKey
 
 COMMITS_AT_START_MAX = 2_000
 ENTRIES_PER_LOOK_MAX = 1_000
-CHECK_PAUSE_S = 1.0
 
 
 def checked_at_start(connection: apsw.Connection, key_file: Path) -> list[str]:

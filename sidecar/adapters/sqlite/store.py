@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ import apsw
 
 from sidecar.adapters.sqlite.chain import begin_chain
 from sidecar.adapters.sqlite.check import ledger_check
-from sidecar.adapters.sqlite.checking import CHECK_PAUSE_S, Rounds, checked_at_start
+from sidecar.adapters.sqlite.checking import Rounds, checked_at_start
 from sidecar.adapters.sqlite.file import (
     FILE_NAME,
     DamagedFileError,
@@ -65,11 +65,10 @@ from sidecar.adapters.store.suspense import StoredSuspense
 from sidecar.adapters.store.users import StoredUsers
 from sidecar.adapters.store.work import Job
 from sidecar.adapters.store.writer import COMMIT_INTERVAL_MS_MIN
-from sidecar.core.audit import NODE, Change
 from sidecar.core.call import Stamp
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey
-from sidecar.ports import Clock, Loss, Migrated, Salvage, Seen
+from sidecar.ports import Clock, Seen
 from sidecar.wire.entries import EntryError, decode_call
 
 
@@ -99,12 +98,6 @@ class SqliteStore(BaseStore):
         self._keys = keys
         self._place = Place(data_dir.file)
         self._displaced = ""  # what happened to the file under us
-        self.salvage: Salvage | None = None  # what was saved of a damaged file at this start
-        self.loss: Loss | None = None  # what was told of before this start and is not in the file
-        self.is_new = False  # there was no journal before this start
-        self.wrong: Sequence[str] = ()  # why a look at the start could not say that all is as it was written
-        self.migrated: Migrated | None = None  # what this start has changed in an older file
-        self.tightened: Mapping[str, int] = {}  # what was not for this user alone, with its mode
         self.outbox = SqliteOutbox(self._reader, self._write, boot)
         self.accounts = StoredAccounts(self._reader, self._write)
         self.audit = StoredAudit(self._reader, self._write)
@@ -198,11 +191,8 @@ class SqliteStore(BaseStore):
             held.release()
             raise
         store.salvage, store.migrated, store.tightened = salvage, migrated, held.tightened
-        store.loss, store.wrong, store.is_new = loss, wrong, is_new
-        if loss is not None:
-            store.note_soon(
-                Change(operator=NODE, action="journal.epoch", subject=boot.epoch, text=loss.cause)
-            )
+        store.wrong, store.is_new = wrong, is_new
+        store._lost(loss, boot.epoch)
         return store
 
     async def close(self) -> None:
@@ -268,23 +258,8 @@ class SqliteStore(BaseStore):
         """See `check.ledger_check`: empty where everything adds up."""
         return await self._reader.ask(ledger_check)
 
-    async def keep_checking(
-        self, on_wrong: Callable[[Sequence[str]], None], pause_s: float = CHECK_PAUSE_S
-    ) -> None:
-        """Never ends: the whole journal, a little of it at a time, again and again; `on_wrong` is told what
-        is not as it was written, each once."""
-        said = set(self.wrong)
-        rounds = Rounds(Reader(self._data_dir.file, self._vfs), self._keys)
-        try:
-            while True:
-                await asyncio.sleep(pause_s)
-                # While the disk fails the file is opened anew, which a reader would disturb.
-                found = [] if self._failing else await rounds.go_on()
-                if new := [text for text in found if text not in said]:
-                    said.update(new)
-                    on_wrong(new)
-        finally:
-            rounds.close()
+    def _rounds(self) -> Rounds:
+        return Rounds(Reader(self._data_dir.file, self._vfs), self._keys)
 
     def _reopen(self) -> apsw.Connection:
         """In the writer's thread, after a fault of the disk: a connection to a file that was synced and

@@ -7,7 +7,7 @@ works, commits and reports back once per commit. `pacing` says when steps are ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -16,7 +16,7 @@ from sidecar.adapters.store.pacing import Pacing
 from sidecar.adapters.store.work import Job, Report, waiting_call
 from sidecar.adapters.store.writer import WritingThread
 from sidecar.core.alarms import LowBalance
-from sidecar.core.audit import Change
+from sidecar.core.audit import NODE, Change
 from sidecar.core.books import OpenCall, Outcome, OutcomeKind, as_granted
 from sidecar.core.call import Call, Stamp
 from sidecar.core.cdr import Cdr
@@ -30,9 +30,10 @@ from sidecar.core.events import (
     GrantExtended,
     StepFailed,
 )
-from sidecar.ports import Clock, OutboxRow
+from sidecar.ports import Clock, Loss, Migrated, OutboxRow, Salvage
 
 QUEUE_STEPS_MAX = 50_000
+CHECK_PAUSE_S = 1.0
 
 _T = TypeVar("_T")
 
@@ -46,6 +47,15 @@ class StoreError(Exception):
 class _Outbox(Protocol):
     def rows_added(self, rows: Sequence[OutboxRow]) -> None: ...
     def rows_doubtful(self) -> None: ...
+
+
+class Rounds(Protocol):
+    """Looking over all that was written, from the first to the last, then again."""
+
+    async def go_on(self) -> Sequence[str]:
+        """What the next part has that is not as it was written."""
+
+    def close(self) -> None: ...
 
 
 class BaseStore:
@@ -64,11 +74,43 @@ class BaseStore:
         self._notify_commit: Callable[[int, int], None] = nobody
         self._notify_defect: Callable[[UUID | None, BaseException], None] = nobody
         self.failure = ""  # what the engine said, while failing
+        # What this start has found and done: see NodeStore.
+        self.is_new = False
+        self.salvage: Salvage | None = None
+        self.loss: Loss | None = None
+        self.migrated: Migrated | None = None
+        self.wrong: Sequence[str] = ()
+        self.tightened: Mapping[str, int] = {}
 
     def _begin(self, writer: WritingThread, outbox: _Outbox, company_ms: int) -> None:
         self._thread, self._told_of_rows = writer, outbox
         self._pacing = Pacing(self._loop, writer.submit, company_ms)
         writer.start()
+
+    def _rounds(self) -> Rounds:
+        raise NotImplementedError
+
+    async def keep_checking(
+        self, on_wrong: Callable[[Sequence[str]], None], pause_s: float = CHECK_PAUSE_S
+    ) -> None:
+        """See NodeStore."""
+        said = set(self.wrong)
+        rounds = self._rounds()
+        try:
+            while True:
+                await asyncio.sleep(pause_s)
+                # While the disk fails its file is opened anew, which a reader would disturb.
+                found = [] if self._failing else await rounds.go_on()
+                if new := [text for text in found if text not in said]:
+                    said.update(new)
+                    on_wrong(new)
+        finally:
+            rounds.close()
+
+    def _lost(self, loss: Loss | None, epoch: str) -> None:
+        self.loss = loss
+        if loss is not None:
+            self.note_soon(Change(operator=NODE, action="journal.epoch", subject=epoch, text=loss.cause))
 
     def note_soon(self, change: Change) -> None:
         """Note in the audit table what the node itself found or did."""

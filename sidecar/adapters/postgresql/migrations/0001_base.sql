@@ -14,7 +14,8 @@ CREATE TABLE epochs (
     created_wall_ns BIGINT NOT NULL,
     boot INTEGER,                               -- who may write in it: a commit of any other is refused
     commits BIGINT NOT NULL DEFAULT 0,          -- the number of the last one: its id, should its outcome be unknown
-    head_seq BIGINT NOT NULL DEFAULT 0,         -- the last number that was given; the first is 1
+    base_seq BIGINT NOT NULL DEFAULT 0,         -- numbers of a node go on over its epochs: the first here is behind it
+    head_seq BIGINT NOT NULL DEFAULT 0,         -- the last number that was given
     acknowledged_seq BIGINT NOT NULL DEFAULT 0  -- the highest that the broker has answered
 );
 CREATE TABLE nodes (

@@ -46,6 +46,9 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "dead_letters",
         ),
         "DELETE": (
+            "nodes",
+            "boots",
+            "epochs",
             "open_calls",
             "outbox_behind",
             "dead_letters",
