@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,7 +22,14 @@ from sidecar.cli.lists import (
     read_file,
     said_of,
 )
-from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table, printable, write_text
+from sidecar.cli.output import (
+    Exit,
+    fail,
+    print_json,
+    print_said,
+    print_table,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from sidecar.core.tariff import Deck
@@ -127,7 +134,7 @@ def import_(
         )
         said["in_force_as"] = activate_as
     if activate_as is None or dry_run:
-        _say(said, as_json)
+        print_said(said, as_json)
         return
     wanted = deck_force.Wanted(
         activate_as,
@@ -206,10 +213,3 @@ def _merged(
         return with_revision(merged(base, listed, at, whole=whole, ended=ended))
     except MergeError as error:
         fail(Exit.NO, f"the list does not go into deck {base.revision[:12]}: {error}", as_json=as_json)
-
-
-def _say(said: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(said)
-        return
-    print_fields((name, printable(str(value))) for name, value in said.items() if value is not None)

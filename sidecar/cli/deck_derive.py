@@ -17,7 +17,7 @@ from sidecar.cli import deck_force
 from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, SocketOption, settings_of
 from sidecar.cli.deck_show import summary
 from sidecar.cli.journal import moment_of
-from sidecar.cli.output import Exit, fail, print_fields, print_json, printable
+from sidecar.cli.output import Exit, fail, print_said
 
 if TYPE_CHECKING:
     from sidecar.core.deck_derive import Margin, Origin
@@ -125,10 +125,8 @@ def derive(
             as_json=as_json,
         )
         deck_force.put_in_force(deck, given, said)
-    elif as_json:
-        print_json(said)
     else:
-        print_fields((name, printable(str(value))) for name, value in said.items())
+        print_said(said, as_json)
 
 
 def export(
@@ -191,10 +189,7 @@ def export(
     except OSError as error:
         fail(Exit.USAGE, f"{error.filename}: {error.strerror}", as_json=as_json)
     said = {"revision": found.revision, "rates": rates, "file": str(out)}
-    if as_json:
-        print_json(said)
-    else:
-        print_fields((name, printable(str(value))) for name, value in said.items())
+    print_said(said, as_json)
 
 
 def _source_lines(origins: list[Origin], names: list[str], revisions: tuple[str, ...]) -> Iterator[bytes]:

@@ -27,7 +27,15 @@ from sidecar.cli.daemon import (
     socket_path,
     sqlite_settings,
 )
-from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table, printable
+from sidecar.cli.output import (
+    Exit,
+    fail,
+    moment,
+    print_json,
+    print_said,
+    print_table,
+    printable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,7 +144,7 @@ def put_in_force(
     if wanted.as_json:
         print_json({**told, "done": is_done, "impact": shown, "needs_yes": reasons})
     else:
-        print_fields((name, printable(str(value))) for name, value in told.items() if value is not None)
+        print_said(told, as_json=False)
         for reason in reasons:
             typer.echo(printable(f"{'taken on' if wanted.yes else 'needs --yes'}: {reason}"))
         if not is_done:
@@ -213,7 +221,7 @@ def rollback(
     answer = _asked(wanted, "deck.rollback", params)
     if answer is not None:
         said = {"name": name, "revision": answer["revision"], "in_force_since": answer["at"]}
-        _say(said | {"daemon": "has taken it over"}, as_json)
+        print_said(said | {"daemon": "has taken it over"}, as_json)
         return
     now = datetime.now(UTC)
     store = wanted.store
@@ -231,7 +239,7 @@ def rollback(
     except DeckStoreError as error:
         fail(Exit.NO, str(error), as_json=as_json)
     said = {"name": name, "revision": done.revision or settings, "in_force_since": done.at}
-    _say(said | {"daemon": "none answers: it takes the deck over when it starts"}, as_json)
+    print_said(said | {"daemon": "none answers: it takes the deck over when it starts"}, as_json)
 
 
 def pending(
@@ -277,7 +285,7 @@ def cancel(
             gone = answer["revisions"]
     except DeckStoreError as error:
         fail(Exit.NO, str(error), as_json=as_json)
-    _say({"name": name, "taken_back": gone}, as_json)
+    print_said({"name": name, "taken_back": gone}, as_json)
 
 
 def history(
@@ -678,10 +686,3 @@ def _print_activations(rows: list[tuple[str, Activation, str]], as_json: bool) -
             for name, one, state in rows
         ],
     )
-
-
-def _say(said: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(said)
-        return
-    print_fields((name, printable(str(value))) for name, value in said.items() if value is not None)

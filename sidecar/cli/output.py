@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from shutil import get_terminal_size
@@ -131,6 +131,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
 def print_fields(fields: Iterable[tuple[str, object]], *, title: str = "") -> None:
     """Names and values, one pair a line; values that are missing are left out."""
     print_table(("field", "value"), [(n, v) for n, v in fields if v is not None], title=title)
+
+
+def print_said(said: Mapping[str, object], as_json: bool) -> None:
+    """Named values as they are, one a line; in a table those that are missing are left out."""
+    if as_json:
+        print_json(said)
+    else:
+        print_fields((name, None if value is None else str(value)) for name, value in said.items())
 
 
 def _print_rich(columns: Sequence[str], texts: Sequence[Sequence[str]], title: str) -> None:

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 from sidecar.adapters.broker import READER
 from sidecar.adapters.control_client import ControlClient
+from sidecar.adapters.sockets.child import end
 
 REPO = Path(__file__).resolve().parent.parent.parent
 SCENARIOS = REPO / "sipp_scenarios"
 SIPP_S_MAX = 20
-END_S_MAX = 10.0
 WORDS_SHOWN = 15
 PORT_MIN = 10_000
 _KINDS = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
@@ -274,19 +274,6 @@ async def _read_log(
 def _host_port(place: str) -> tuple[str, int]:
     host, _, port = place.rpartition(":")
     return host, int(port)
-
-
-async def end(child: asyncio.subprocess.Process) -> None:
-    """SIGTERM, and SIGKILL to who does not hear it."""
-    if child.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            child.terminate()
-        try:
-            async with asyncio.timeout(END_S_MAX):
-                await child.wait()
-        except TimeoutError:
-            child.kill()
-            await child.wait()
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -3,6 +3,7 @@ strings without an exponent, as everywhere on the wire."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -11,21 +12,25 @@ from uuid import UUID
 import msgspec
 
 
-def plain(value: object) -> Any:
-    return _plain(msgspec.to_builtins(value, builtin_types=(Decimal, datetime, UUID)))
+def shortest(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: object, time_text: Callable[[datetime], str] = shortest) -> Any:
+    return _plain(msgspec.to_builtins(value, builtin_types=(Decimal, datetime, UUID)), time_text)
+
+
+def _plain(value: Any, time_text: Callable[[datetime], str]) -> Any:
     match value:
         case Decimal():
             return format(value, "f")
         case datetime():
-            return value.isoformat().replace("+00:00", "Z")
+            return time_text(value)
         case UUID():
             return str(value)
         case dict():
-            return {key: _plain(one) for key, one in value.items()}
+            return {key: _plain(one, time_text) for key, one in value.items()}
         case list() | tuple():
-            return [_plain(one) for one in value]
+            return [_plain(one, time_text) for one in value]
         case _:
             return value

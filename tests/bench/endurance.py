@@ -26,7 +26,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from sidecar.demo.children import REPO, SCENARIOS, Daemon, DemoError, end, free_ports, leaves, listens
+from sidecar.adapters.sockets.child import end
+from sidecar.demo.children import REPO, SCENARIOS, Daemon, DemoError, free_ports, leaves, listens
 from tests.bench import places, report
 from tests.bench.curve import SAMPLE_S, Sample, asdict, note, panels, sample
 from tests.bench.listener import Listener, Record

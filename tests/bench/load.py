@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from sidecar.demo.children import DemoError, end, free_ports, listens
+from sidecar.adapters.sockets.child import end
+from sidecar.demo.children import DemoError, free_ports, listens
 from tests.bench.places import DIALLED
 
 HERE = Path(__file__).parent

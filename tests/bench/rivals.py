@@ -13,7 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from sidecar.demo.children import DemoError, end, free_ports, listens
+from sidecar.adapters.sockets.child import end
+from sidecar.demo.children import DemoError, free_ports, listens
 from tests.bench import places, process
 from tests.bench.load import HERE, Load, call, callee
 from tests.bench.product import LATE_S_MAX, Spread, spread

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sidecar.demo.children import end, free_ports
+from sidecar.adapters.sockets.child import end
+from sidecar.demo.children import free_ports
 from tests.bench.load import HERE, callee, delays, sipp
 from tests.bench.product import spread
 from tests.chaos.outcome import Chance, Outcome

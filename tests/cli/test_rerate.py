@@ -11,13 +11,12 @@ from uuid import UUID
 
 import pytest
 
-from sidecar.adapters.sockets.control import ControlServer
 from sidecar.core.cdr import Cdr
 from sidecar.core.explain_call import explain_call
 from sidecar.core.tariff import Deck, Rate, parse_steps
 from sidecar.core.terms import Money
 from tests.adapters.store_calls import terms_of
-from tests.cli.test_commands import Done, sidecar
+from tests.cli.test_commands import Done, served_node, sidecar
 from tests.runtime.node_help import Node, a_node
 
 HEADER = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s\n"
@@ -49,10 +48,8 @@ class Place:
 
 @asynccontextmanager
 async def place(folder: Path) -> AsyncIterator[Place]:
-    async with a_node(folder) as node:
-        socket = folder / "data" / "control.sock"
-        async with ControlServer(socket, node.admin.methods()).serving():
-            yield Place(folder, node)
+    async with served_node(folder) as served:
+        yield Place(folder, served.node)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.demo.children import SCENARIOS, end, free_ports, listens
+from sidecar.adapters.sockets.child import end
+from sidecar.demo.children import SCENARIOS, free_ports, listens
 from sidecar.demo.subscriber import Record
 from tests.bench.load import sipp
 from tests.faults.conftest import MakeNode

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from sidecar.demo.children import end, free_ports
+from sidecar.adapters.sockets.child import end
+from sidecar.demo.children import free_ports
 from tests.rig.node import until
 
 

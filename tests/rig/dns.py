@@ -20,7 +20,8 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from sidecar.demo.children import end, free_ports
+from sidecar.adapters.sockets.child import end
+from sidecar.demo.children import free_ports
 from tests.rig.node import until
 
 

@@ -17,7 +17,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sidecar.demo.children import end, environment, free_ports
+from sidecar.adapters.sockets.child import end
+from sidecar.demo.children import environment, free_ports
 from sidecar.demo.subscriber import Record
 from tests.rig.node import until
 

@@ -9,11 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from sidecar.adapters.sockets.child import end
 from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.config import load
 from sidecar.core.terms import HangupOrigin
 from sidecar.demo import traffic
-from sidecar.demo.children import end, environment
+from sidecar.demo.children import environment
 from sidecar.demo.web import settings_of
 from sidecar.ports import RecordFilter
 from sidecar.wiring.files import inputs

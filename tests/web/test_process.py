@@ -10,8 +10,9 @@ import stat
 import sys
 from pathlib import Path
 
+from sidecar.adapters.sockets.child import end
 from sidecar.core.users import Role
-from sidecar.demo.children import end, environment, free_ports
+from sidecar.demo.children import environment, free_ports
 from tests.b2bua.authority import Authority
 from tests.rig.node import until
 from tests.sipp.rig import Rig

@@ -14,6 +14,7 @@ from msgspec import inspect as mi
 
 from sidecar.core.cdr import Cdr, ChargeRecord
 from sidecar.core.terms import ChargeSide
+from sidecar.wire.plain import plain
 
 Kind = Literal["text", "integer", "boolean", "time", "decimal", "json"]
 Value = str | int | bool | None
@@ -50,20 +51,6 @@ def row_of(cdr: Cdr) -> list[Value]:
 
 def time_text(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case Decimal():
-            return format(value, "f")
-        case datetime():
-            return time_text(value)
-        case dict():
-            return {key: _plain(one) for key, one in value.items()}
-        case list() | tuple():
-            return [_plain(one) for one in value]
-        case _:
-            return value
 
 
 def _columns(struct: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Iterator[Column]:
@@ -104,7 +91,7 @@ def _kind(kind: mi.Type) -> Kind:
 
 
 def _json(value: object) -> str:
-    return msgspec.json.encode(_plain(value)).decode()
+    return msgspec.json.encode(plain(value, time_text)).decode()
 
 
 COLUMNS: tuple[Column, ...] = tuple(_columns(Cdr))

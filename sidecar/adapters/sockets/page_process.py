@@ -10,11 +10,11 @@ import shutil
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
+from sidecar.adapters.sockets.child import end
 from sidecar.adapters.sockets.listening import listening
 
 DELAY_S_MAX = 10.0
@@ -77,15 +77,7 @@ class PageProcess:
         try:
             return await child.wait()
         finally:
-            if child.returncode is None:
-                with suppress(ProcessLookupError):
-                    child.terminate()
-                try:
-                    async with asyncio.timeout(END_S_MAX):
-                        await child.wait()
-                except TimeoutError:
-                    child.kill()
-                    await child.wait()
+            await end(child, END_S_MAX)
 
     def close(self) -> None:
         self._listener.close()
