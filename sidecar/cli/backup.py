@@ -30,7 +30,7 @@ def backup(
     """Copy the journal, the decks and the settings while the daemon runs, and prove the copy: its pages, its
     chain, its sums. Keys, passwords and certificates are not in it; keys are named by their ids."""
     from sidecar.adapters.sqlite.backup import BackupError, take
-    from sidecar.adapters.sqlite.keys import key_file_of, read_keys
+    from sidecar.adapters.store.keys import key_file_of, read_keys
     from sidecar.adapters.store.store import StoreError
     from sidecar.cli.version import product_version
 
@@ -84,7 +84,7 @@ def restore(
     from sidecar.adapters.sqlite import StoreError
     from sidecar.adapters.sqlite.backup import BackupError, manifest_of
     from sidecar.adapters.sqlite.backup import restore as put_back
-    from sidecar.adapters.sqlite.keys import key_file_of, read_keys
+    from sidecar.adapters.store.keys import key_file_of, read_keys
     from sidecar.wiring.broker import seen_by_broker
 
     settings = sqlite_settings(config, as_json=as_json)
@@ -252,7 +252,7 @@ async def _note(
 
     from sidecar.adapters.clock import SystemClock
     from sidecar.adapters.sqlite import SqliteStore
-    from sidecar.adapters.sqlite.keys import key_file_of
+    from sidecar.adapters.store.keys import key_file_of
     from sidecar.core.audit import Change, Operator, told
 
     store = SqliteStore.open(

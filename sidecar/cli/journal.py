@@ -105,8 +105,8 @@ def verify(
 ) -> None:
     """Check that the journal is as it was written: its chain of keyed hashes, made again from its rows. Exit
     code 1 where it is not; the first entry that does not fit is named. The daemon may run."""
-    from sidecar.adapters.sqlite.keys import key_file_of, read_keys
     from sidecar.adapters.sqlite.told import read_told
+    from sidecar.adapters.store.keys import key_file_of, read_keys
     from sidecar.adapters.store.store import StoreError
 
     asked = _link_of(head, as_json=as_json)
@@ -141,8 +141,8 @@ def check(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Check that the journal is as it was written, as `journal verify` does where the keys of the chain are
     at hand, and that everything adds up: balances, reservations, charges, numbers, the outbox. Exit code 1
     where it does not. The daemon may run."""
-    from sidecar.adapters.sqlite.keys import key_file_of, read_keys
     from sidecar.adapters.sqlite.told import read_told
+    from sidecar.adapters.store.keys import key_file_of, read_keys
     from sidecar.adapters.store.store import StoreError
 
     node = sqlite_settings(config, as_json=as_json).node
@@ -293,7 +293,7 @@ def _decide(
 def new_key(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Add a key for the chain of the journal; it is in force from the next start on. Those before it stay in
     the file: without them nobody can verify what was written under them."""
-    from sidecar.adapters.sqlite.keys import add_key, key_file_of
+    from sidecar.adapters.store.keys import add_key, key_file_of
     from sidecar.adapters.store.store import StoreError
 
     file = key_file_of(sqlite_settings(config, as_json=as_json).node)

@@ -278,7 +278,7 @@ def _wrong(settings: Settings) -> str:
 
 
 def _findings(settings: Settings, journal: Snapshot) -> str:
-    from sidecar.adapters.sqlite.keys import key_file_of, read_keys
+    from sidecar.adapters.store.keys import key_file_of, read_keys
 
     keys = read_keys(key_file_of(settings.node))
     return "; ".join([*journal.verify(keys, None).wrong, *journal.ledger_check()][:10])
@@ -350,7 +350,7 @@ def _write_ledger(path: Path, rows: Iterator[dict[str, object]]) -> int:
 
 
 def _write(path: Path, content: Any) -> None:
-    from sidecar.adapters.sqlite.file import synced
+    from sidecar.adapters.store.disk import synced
 
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -386,7 +386,7 @@ def _with_store(settings: Settings, ask: Callable[[SqliteStore], Awaitable[_T]])
     from sidecar.adapters.clock import SystemClock
     from sidecar.adapters.sqlite import SqliteStore
     from sidecar.adapters.sqlite.file import FILE_NAME
-    from sidecar.adapters.sqlite.keys import key_file_of
+    from sidecar.adapters.store.keys import key_file_of
     from sidecar.adapters.store.store import StoreError
     from sidecar.config import node_name
 

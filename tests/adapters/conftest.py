@@ -12,8 +12,8 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def postgresql_stores(postgresql: Postgres) -> PostgresqlStores:
-    return PostgresqlStores(postgresql.conninfo, f"store{next(_numbers)}")
+def postgresql_stores(postgresql: Postgres, tmp_path: Path) -> PostgresqlStores:
+    return PostgresqlStores(postgresql.conninfo, f"store{next(_numbers)}", tmp_path / "key")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -15,7 +15,7 @@ import apsw
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.adapters.sqlite.file import FILE_NAME
-from sidecar.adapters.sqlite.keys import KEY_FILE_NAME
+from sidecar.adapters.store.keys import KEY_FILE_NAME
 from sidecar.core.commands import StoreCommand
 from sidecar.core.events import CallEvent
 from sidecar.ports import Seen

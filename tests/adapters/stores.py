@@ -74,7 +74,8 @@ class PostgresqlStores:
 
     bodies, marks = "cdrs", "epochs"
 
-    def __init__(self, conninfo: str, schema: str) -> None:
+    def __init__(self, conninfo: str, schema: str, key_file: Path | None = None) -> None:
+        self._key_file = key_file
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute(f'CREATE SCHEMA "{schema}"'.encode())
         self.conninfo = f"{conninfo} options='-c search_path={schema}'"
@@ -99,6 +100,7 @@ class PostgresqlStores:
             commit_interval_ms=0,
             company_ms=0,
             seen=seen,
+            key_file=self._key_file,
         )
         try:
             yield AnyWatched(store)

@@ -12,9 +12,9 @@ import pytest
 from sidecar.adapters.sqlite import StoreError
 from sidecar.adapters.sqlite.chain_check import Verdict
 from sidecar.adapters.sqlite.file import FILE_NAME
-from sidecar.adapters.sqlite.keys import KEY_FILE_NAME, add_key, read_keys
 from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.sqlite.told import read_told
+from sidecar.adapters.store.keys import KEY_FILE_NAME, add_key, read_keys
 from sidecar.core.audit import Change, Operator
 from sidecar.core.commands import EntryKind
 from sidecar.core.stored import StoredEntry

@@ -10,9 +10,9 @@ import apsw
 
 from sidecar.adapters.sqlite.checking import checked_at_start
 from sidecar.adapters.sqlite.file import FILE_NAME, verify
-from sidecar.adapters.sqlite.keys import KEY_FILE_NAME, read_keys
 from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.store.bodies import DamagedError
+from sidecar.adapters.store.keys import KEY_FILE_NAME, read_keys
 from sidecar.core.audit import Change, Operator
 from sidecar.core.stored import StoredEntry
 from sidecar.core.users import Role, User

@@ -14,10 +14,10 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.adapters.sqlite import SqliteStore
-from sidecar.adapters.sqlite.keys import KEY_FILE_NAME, add_key, read_keys
 from sidecar.adapters.sqlite.retention import rewrite
 from sidecar.adapters.sqlite.sealing import Cut
 from sidecar.adapters.sqlite.snapshot import Snapshot
+from sidecar.adapters.store.keys import KEY_FILE_NAME, add_key, read_keys
 from sidecar.core.audit import Change, Operator
 from sidecar.core.call import Call
 from sidecar.core.chain import Link
@@ -333,7 +333,7 @@ async def erased(watched: Watched, number: str = NUMBER) -> Erased:
 async def test_an_erased_number_is_nowhere_and_totals_and_chain_are_as_they_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_per_look: int
 ) -> None:
-    monkeypatch.setattr("sidecar.adapters.sqlite.retention.ROWS_PER_LOOK", rows_per_look)
+    monkeypatch.setattr("sidecar.adapters.store.retention.ROWS_PER_LOOK", rows_per_look)
     clock = HandClock()
     async with opened(tmp_path, clock) as watched:
         await fill(watched, clock)

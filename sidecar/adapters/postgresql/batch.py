@@ -14,6 +14,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from sidecar.adapters.postgresql.boots import Own
+from sidecar.adapters.postgresql.erasing import Erasing
 from sidecar.adapters.postgresql.server import Server, Table
 from sidecar.adapters.postgresql.stored import Stored
 from sidecar.adapters.postgresql.waiting import Waiting
@@ -196,6 +197,7 @@ class Batch(BaseBatch):
         self.addresses = Addresses(server, boot.boot, wall_ns)
         self.stored = Stored(server, node, wall_ns)
         self.users = Users(server)
+        self.erasing = Erasing(server, boot.boot, wall_ns)
         self._server = server
         self._epoch = own.epoch
         self._node = node

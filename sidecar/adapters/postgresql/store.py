@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 
 import psycopg
 from msgspec.structs import replace
@@ -26,12 +27,14 @@ from sidecar.adapters.postgresql.migrations import migrate
 from sidecar.adapters.postgresql.outbox import PostgresqlOutbox
 from sidecar.adapters.postgresql.records import PostgresqlRecords, by_invite, ledger_check
 from sidecar.adapters.postgresql.replay import PostgresqlReplays
+from sidecar.adapters.postgresql.retention import PostgresqlRetention
 from sidecar.adapters.postgresql.server import Reader, Server, looking
 from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
 from sidecar.adapters.postgresql.writer import Writer
 from sidecar.adapters.store.accounts import StoredAccounts
 from sidecar.adapters.store.audit import StoredAudit
 from sidecar.adapters.store.bodies import DamagedError, sound
+from sidecar.adapters.store.keys import key_at
 from sidecar.adapters.store.pacing import COMPANY_MS_MAX
 from sidecar.adapters.store.revisions import StoredRevisions
 from sidecar.adapters.store.store import (
@@ -48,6 +51,7 @@ from sidecar.adapters.store.users import StoredUsers
 from sidecar.adapters.store.work import Job
 from sidecar.adapters.store.writer import COMMIT_INTERVAL_MS_MIN
 from sidecar.core.cdr import Cdr, message_id
+from sidecar.core.chain import ChainKey
 from sidecar.ports import Clock, Seen
 from sidecar.wire.cdr_codec import CdrError, decode
 
@@ -66,6 +70,7 @@ class PostgresqlStore(BaseStore):
         queue_steps_max: int,
         commit_interval_ms: int,
         company_ms: int,
+        key: ChainKey | None,
     ) -> None:
         super().__init__(clock, queue_steps_max)
         self._conninfo = conninfo
@@ -86,6 +91,7 @@ class PostgresqlStore(BaseStore):
         self.records = PostgresqlRecords(self._reader, own.node)
         self.replays = PostgresqlReplays(self._reader, own)
         self.revisions = StoredRevisions(self._write)
+        self.retention = PostgresqlRetention(self._reader, self._write, key)
         self.suspense = StoredSuspense(self._reader, self._write)
         self._writer = Writer(
             server,
@@ -110,9 +116,11 @@ class PostgresqlStore(BaseStore):
         commit_interval_ms: int = COMMIT_INTERVAL_MS_MIN,
         company_ms: int = COMPANY_MS_MAX,
         seen: Seen | None = None,
+        key_file: Path | None = None,
     ) -> PostgresqlStore:
         """`conninfo` as libpq takes it, with `sslmode=verify-full` and `sslrootcert` where the server is not
-        on this machine. `seen`: what the broker has of what this node published last. Raises StoreError, with
+        on this machine. `seen`: what the broker has of what this node published last. `key_file`:
+        of pseudonyms, made where there is none; the same for all nodes. Raises StoreError, with
         what to do, where the database cannot be used."""
         name = name_of(conninfo)
         try:
@@ -136,6 +144,7 @@ class PostgresqlStore(BaseStore):
                 queue_steps_max,
                 commit_interval_ms,
                 company_ms,
+                None if key_file is None else key_at(key_file),
             )
             store.is_new = is_new
             store._lost(loss, own.boot.epoch)

@@ -1,26 +1,22 @@
-"""One subscriber's number leaves the records: a keyed pseudonym takes its place, everything else stays.
+"""One subscriber's number leaves the records of the file (see store/retention).
 
 The chain holds the personal part of a record by a salted digest alone (core/chain). Erasing keeps the digest
 and takes part and salt away, so the chain still fits, and whoever has only the journal cannot find the number
-by trying all there are. The pseudonym of a number is always the same under one key, so that calls of one
-subscriber are still seen to be of one.
+by trying all there are.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 
 from sidecar.adapters.store.bodies import crc_of, sound
-from sidecar.adapters.store.packing import packed, unpacked
+from sidecar.adapters.store.retention import Found, anonymous, readable
 from sidecar.core.chain import ChainKey
-from sidecar.core.found_by import keys_of
 from sidecar.ports import Erased
-from sidecar.wire.cdr_codec import decode, without_number
 
 # Of so many records behind a number: the last of them, and which of them hold it.
 _LOOK = {
@@ -39,16 +35,9 @@ _WAITS = (
 )
 
 
-class Found(NamedTuple):
-    """Records that hold a number. `after`: how far each table was looked at; None: to its end."""
-
-    keys: Sequence[tuple[str, int]]
-    after: tuple[int, int] | None
-
-
 def find(connection: apsw.Connection, number: str, after: tuple[int, int], rows_max: int) -> Found:
     """Among so many of the records behind `after`, those published first."""
-    connection.create_scalar_function("unpacked", _unpacked, 1, deterministic=True)  # type: ignore[arg-type]
+    connection.create_scalar_function("unpacked", readable, 1, deterministic=True)  # type: ignore[arg-type]
     keys, ends, left = list[tuple[str, int]](), list(after), rows_max
     for at, table in enumerate(_LOOK):
         rows = list(connection.execute(_LOOK[table], (number.encode(), after[at], left)))
@@ -68,7 +57,7 @@ class Erasing:
         """In the records that were found. `number`: digits, as they stand there, wherever they stand. `keys`:
         all of the chain."""
         connection = self._connection
-        connection.create_scalar_function("unpacked", _unpacked, 1, deterministic=True)  # type: ignore[arg-type]
+        connection.create_scalar_function("unpacked", readable, 1, deterministic=True)  # type: ignore[arg-type]
         pseudonym = self._key.pseudonym(number)
         records = waiting = 0
         key_of = {"cdrs": self._keys_of("seq", keys), "suppressed": self._keys_of("suppressed", keys)}
@@ -96,25 +85,21 @@ class Erasing:
         body = sound(kept, crc, f"record {key}")
         if personal is None:
             personal = key_of(key).personal(salt, (caller, callee, billed, kept))
-        numbers = [
-            None if text is None else text.replace(number, pseudonym) for text in (caller, callee, billed)
-        ]
-        anonymous = without_number(body, number, pseudonym)
-        found_by = keys_of(decode(anonymous))  # still a record
-        erased = packed(anonymous)
+        now = anonymous((caller, callee, billed), body, number, pseudonym)
+        crc = crc_of(now.body)
         connection = self._connection
         if table == "cdrs":
             connection.execute(
                 "UPDATE cdrs SET caller = ?, callee = ?, billed = ?, found_by = ? WHERE seq = ?",
-                (*numbers, found_by, key),
+                (*now.numbers, now.found_by, key),
             )
             sql = "UPDATE cdr_bodies SET body = ?, crc = ?, salt = NULL, personal = ? WHERE seq = ?"
-            connection.execute(sql, (erased, crc_of(erased), personal, key))
+            connection.execute(sql, (now.body, crc, personal, key))
         else:
             connection.execute(
                 "UPDATE suppressed SET caller = ?, callee = ?, billed = ?, body = ?, crc = ?, salt = NULL,"
                 " personal = ?, found_by = ? WHERE entry = ?",
-                (*numbers, erased, crc_of(erased), personal, found_by, key),
+                (*now.numbers, now.body, crc, personal, now.found_by, key),
             )
 
     def _keys_of(self, head: str, keys: Sequence[ChainKey]) -> _KeyOf:
@@ -148,10 +133,3 @@ class _KeyOf:
         if key is None:
             raise ValueError(f"the key {self._ids[at]}, under which record {row} was written, is not at hand")
         return key
-
-
-def _unpacked(kept: Any) -> Any:
-    """For SQL. What cannot be read holds no number that could be found."""
-    with suppress(ValueError):
-        return unpacked(kept)
-    return b""

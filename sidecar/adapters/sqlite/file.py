@@ -205,12 +205,3 @@ def renew_epoch(connection: apsw.Connection, wall_ns: int) -> str:
         "UPDATE store SET epoch = ?, epoch_base_seq = head_seq, created_wall_ns = ?", (epoch, wall_ns)
     )
     return epoch
-
-
-def synced(path: Path) -> None:
-    """What was written to the file, or renamed in the folder, is on disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

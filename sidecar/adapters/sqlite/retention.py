@@ -5,30 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import apsw
-from msgspec.structs import replace
 
 from sidecar.adapters.sqlite.batch import Batch
 from sidecar.adapters.sqlite.chain import heads_at
-from sidecar.adapters.sqlite.erasing import Found, find
+from sidecar.adapters.sqlite.erasing import find
 from sidecar.adapters.sqlite.file import DataDir, connect, move_wal
 from sidecar.adapters.sqlite.reader import Reader
 from sidecar.adapters.sqlite.sealing import Cut, last_cut, next_cut
 from sidecar.adapters.store.reading import Write
+from sidecar.adapters.store.retention import BaseRetention, Found
 from sidecar.adapters.store.store import StoreError
-from sidecar.core.audit import Change, told
+from sidecar.core.audit import Change
 from sidecar.core.chain import ChainKey, Link
 from sidecar.ports import Erased, RetentionError
 
 ROWS_PER_STEP = 500  # beside calls: some milliseconds of the writer, and then a pause
-DIGITS_MIN = 5  # fewer are found in any record
-# A number is looked for by a reader, a tenth of a second at a time, and taken out by the writer.
-ROWS_PER_LOOK = 2_000
-LOOKS_MAX = 10
-ERASED_PER_STEP = 50
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 
@@ -47,10 +41,9 @@ def rewrite(data_dir: Path) -> None:
         held.release()
 
 
-class SqliteRetention:
+class SqliteRetention(BaseRetention):
     def __init__(self, reader: Reader, write: Write, keys: Sequence[ChainKey]) -> None:
-        self._reader = reader
-        self._write = write
+        super().__init__(reader, write)
         self._keys = keys
         self._cut: Cut | None = None  # that of the removal that is under way beside calls
 
@@ -98,33 +91,8 @@ class SqliteRetention:
         while not await self._write(part):
             pass
 
-    async def erase_some(self, number: str, after: tuple[int, int], change: Change) -> Erased:
-        if not number.isdecimal() or len(number) < DIGITS_MIN:
-            raise RetentionError(f"a number has {DIGITS_MIN} digits or more, and nothing else")
-        found = Found([], after)
-        for _ in range(LOOKS_MAX):
-            if found.after is None or len(found.keys) >= ERASED_PER_STEP:
-                break
-            look = partial(find, number=number, after=found.after, rows_max=ROWS_PER_LOOK)
-            more = await self._reader.ask(look)
-            found = Found([*found.keys, *more.keys], more.after)
+    def _find(self, connection: apsw.Connection, number: str, after: tuple[int, int], rows_max: int) -> Found:
+        return find(connection, number, after, rows_max)
 
-        def erase(batch: Batch) -> Erased:
-            done = batch.erasing.erase(number, found, self._keys)
-            if done.records or done.after is None:
-                counts = {"records": done.records, "waiting": done.waiting, "open_calls": done.open_calls}
-                batch.audit(replace(change, subject=done.pseudonym, after=told(counts)))
-            return done
-
-        try:
-            return await self._write(erase, may_wait=True)
-        except ValueError as error:
-            raise RetentionError(str(error)) from error
-
-    async def erase(self, number: str, change: Change) -> Erased:
-        """All of it, where no calls are made."""
-        done = await self.erase_some(number, (0, 0), change)
-        while done.after is not None:
-            more = await self.erase_some(number, done.after, change)
-            done = replace(more, records=done.records + more.records, waiting=done.waiting + more.waiting)
-        return done
+    def _erase(self, batch: Batch, number: str, found: Found) -> Erased:
+        return batch.erasing.erase(number, found, self._keys)

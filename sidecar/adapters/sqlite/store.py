@@ -24,7 +24,6 @@ from sidecar.adapters.sqlite.file import (
     move_wal,
     verify,
 )
-from sidecar.adapters.sqlite.keys import KEY_FILE_NAME, add_key, read_keys
 from sidecar.adapters.sqlite.loss import (
     begin_after_loss,
     contradicted,
@@ -48,6 +47,7 @@ from sidecar.adapters.sqlite.writer import Writer
 from sidecar.adapters.store.accounts import StoredAccounts
 from sidecar.adapters.store.audit import StoredAudit
 from sidecar.adapters.store.bodies import DamagedError, sound
+from sidecar.adapters.store.keys import KEY_FILE_NAME, add_key, read_keys
 from sidecar.adapters.store.known import Boot, open_call_of
 from sidecar.adapters.store.pacing import COMPANY_MS_MAX
 from sidecar.adapters.store.revisions import StoredRevisions

@@ -33,7 +33,7 @@ from msgspec.structs import replace
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.adapters.sqlite.file import FILE_NAME, connect, connect_reader
-from sidecar.adapters.sqlite.keys import KEY_FILE_NAME
+from sidecar.adapters.store.keys import KEY_FILE_NAME
 from sidecar.core.audit import Change, Operator
 from sidecar.core.call import Call, Phase, Stamp
 from sidecar.core.cdr import Cdr

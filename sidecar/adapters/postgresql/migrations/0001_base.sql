@@ -201,10 +201,36 @@ CREATE TABLE audit (
     text TEXT NOT NULL
 );
 
+-- Records in which a pseudonym stands for a number since.
+CREATE TABLE erased (
+    entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    call_id BYTEA NOT NULL,
+    revision INTEGER NOT NULL,
+    crc_before BIGINT NOT NULL,
+    crc BIGINT NOT NULL,
+    boot INTEGER NOT NULL REFERENCES boots,
+    erased_wall_ns BIGINT NOT NULL
+);
+CREATE INDEX erased_of ON erased (call_id, revision);
+
 CREATE FUNCTION is_never_changed() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION '%: what was written is never changed', TG_TABLE_NAME; END $$;
 CREATE TRIGGER ledger_is_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger
     FOR EACH STATEMENT EXECUTE FUNCTION is_never_changed();
 CREATE TRIGGER audit_is_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
     FOR EACH STATEMENT EXECUTE FUNCTION is_never_changed();
-CREATE TRIGGER cdrs_are_never_changed BEFORE UPDATE ON cdrs FOR EACH STATEMENT EXECUTE FUNCTION is_never_changed();
+CREATE TRIGGER erasures_are_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON erased
+    FOR EACH STATEMENT EXECUTE FUNCTION is_never_changed();
+-- Of a record that is written nothing changes but a number that was erased.
+CREATE FUNCTION changes_by_erasure() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN
+    IF to_jsonb(NEW) - ARRAY['caller', 'callee', 'billed', 'found_by', 'body', 'crc']
+            IS DISTINCT FROM to_jsonb(OLD) - ARRAY['caller', 'callee', 'billed', 'found_by', 'body', 'crc']
+        OR NOT EXISTS (SELECT 1 FROM erased WHERE call_id = OLD.call_id AND revision = OLD.revision
+            AND crc_before = OLD.crc AND crc = NEW.crc)
+    THEN RAISE EXCEPTION '%: what was written is never changed', TG_TABLE_NAME; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER cdrs_are_never_changed BEFORE UPDATE ON cdrs
+    FOR EACH ROW EXECUTE FUNCTION changes_by_erasure();
+CREATE TRIGGER suppressed_are_never_changed BEFORE UPDATE ON suppressed
+    FOR EACH ROW EXECUTE FUNCTION changes_by_erasure();

@@ -4,7 +4,8 @@ taken in a transaction of its own with its number, by one program at a time; a l
 Rights are given at the end of each migration, to two roles where the server has them (an administrator makes
 them, and makes whoever runs a node a member; `sidecar_owner`, say, owns the tables and migrates):
 
-    sidecar_node    reads and writes what a node does; can change no ledger, record or audit entry
+    sidecar_node    reads and writes what a node does; changes no entry of the ledger or of the audit table,
+                    and of a record what an erasure does
     sidecar_reader  reads
 """
 
@@ -20,7 +21,7 @@ from sidecar.adapters.store.store import StoreError
 STEPS = sorted(one.name for one in resources.files(__name__).iterdir() if one.name.endswith(".sql"))
 SCHEMA_VERSION = len(STEPS)
 _LOCK = 0x51DECA14  # of pg_advisory_xact_lock: one program migrates
-_GROWING = ("ledger", "audit", "suppressed", "boots", "epochs")
+_GROWING = ("ledger", "audit", "suppressed", "erased", "boots", "epochs")
 _CHANGING = (
     "open_calls",
     "cdrs",
@@ -45,6 +46,10 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "balances",
             "dead_letters",
         ),
+        "UPDATE (caller, callee, billed, found_by, body, crc)": (
+            "cdrs",
+            "suppressed",
+        ),  # see changes_by_erasure
         "DELETE": (
             "nodes",
             "boots",

@@ -31,9 +31,10 @@ from pathlib import Path
 import apsw
 import structlog
 
-from sidecar.adapters.sqlite.file import DamagedFileError, connect, synced, verify
+from sidecar.adapters.sqlite.file import DamagedFileError, connect, verify
 from sidecar.adapters.sqlite.page_one import is_damaged, kept_schema
 from sidecar.adapters.sqlite.wal import hidden
+from sidecar.adapters.store.disk import synced
 from sidecar.adapters.store.store import StoreError
 from sidecar.ports import Migrated
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sidecar.adapters.sqlite.file import synced
+from sidecar.adapters.store.disk import synced
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.chain import SECRET_BYTES, ChainKey
 
@@ -55,6 +55,11 @@ def read_keys(path: Path) -> Sequence[ChainKey]:
     if not keys:
         raise StoreError(f"{path}: there is no key in it")
     return keys
+
+
+def key_at(path: Path) -> ChainKey:
+    """The one in force; a new one where there is no file."""
+    return read_keys(path)[-1] if path.exists() else add_key(path)
 
 
 def add_key(path: Path) -> ChainKey:

@@ -1,0 +1,34 @@
+"""The Retention port, over all nodes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NoReturn
+
+from sidecar.adapters.postgresql.batch import Batch
+from sidecar.adapters.postgresql.erasing import find
+from sidecar.adapters.postgresql.server import Reader, Server
+from sidecar.adapters.store.reading import Write
+from sidecar.adapters.store.retention import BaseRetention, Found
+from sidecar.core.audit import Change
+from sidecar.core.chain import ChainKey, Link
+from sidecar.ports import Erased, RetentionError
+
+
+class PostgresqlRetention(BaseRetention):
+    """`key`: of the pseudonyms; the same for all nodes, or a number has several."""
+
+    def __init__(self, reader: Reader, write: Write, key: ChainKey | None) -> None:
+        super().__init__(reader, write)
+        self._key = key
+
+    async def remove_some(self, link: Link, until: datetime, archive: str, change: Change) -> NoReturn:
+        raise RetentionError("books on PostgreSQL are not archived by commits: nothing was removed")
+
+    def _find(self, connection: Server, number: str, after: tuple[int, int], rows_max: int) -> Found:
+        return find(connection, number, after, rows_max)
+
+    def _erase(self, batch: Batch, number: str, found: Found) -> Erased:
+        if self._key is None:
+            raise ValueError("there is no key file, and a pseudonym is made with a key")
+        return batch.erasing.erase(number, found, self._key)
