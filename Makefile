@@ -109,7 +109,8 @@ bench: setup-tests
 	@$(VENV)/bin/python -m tests.bench
 
 bench-web: setup-web setup-tests
-	@$(VENV)/bin/python -m tests.bench_web $(if $(RECORDS),--records $(RECORDS)) $(if $(FOLDER),--folder $(FOLDER))
+	@$(VENV)/bin/python -m tests.bench_web $(if $(RECORDS),--records $(RECORDS)) $(if $(FOLDER),--folder $(FOLDER)) \
+	    $(if $(BESIDE),--beside $(BESIDE)) $(if $(UP),--up $(UP))
 
 fuzz: setup
 	@$(UNDER) $(VENV)/bin/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED)) \

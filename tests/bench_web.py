@@ -1,6 +1,6 @@
 """`make bench-web`: how long each page takes, with so many records in the journal (1,000,000 by default: ten
 minutes to make, and a few GB below TMPDIR). Red where one takes longer than a page may. In a folder that is
-named (FOLDER=) what was made stays, and is not made again."""
+named (FOLDER=) what was made stays, and is not made again. BESIDE= and UP=: see bench/pages."""
 
 from __future__ import annotations
 
@@ -25,17 +25,16 @@ from sidecar.demo import children, traffic
 from sidecar.demo.web import settings_of
 from sidecar.ports import RecordFilter
 from sidecar.wiring.files import inputs
-from tests.rig.node import until
+from tests.bench import pages
 from tests.web.rig import Answer, Visit
 
 RECORDS = 1_000_000
 EACH = 5
 PAGE_S_MAX = 0.5
-SUMMED_S_MAX = 3_600
 PASSWORD = "correct horse battery"
 
 
-def pages(last: Cdr, some: Cdr) -> Iterator[tuple[str, dict[str, Any]]]:
+def places_of(last: Cdr, some: Cdr) -> Iterator[tuple[str, dict[str, Any]]]:
     """Searches that find much, little and nothing; `last` ended last, `some` in between."""
     day, hour = timedelta(days=1), timedelta(hours=1)
     assert some.leg_a is not None
@@ -131,11 +130,12 @@ async def run(folder: Path, records: int) -> bool:
         name = f"ada-{time.time_ns()}"  # one of before may be there
         await node.command("user", "add", name, "--role", "admin", "--password-file", str(password))
         sums, began_s = KeptSums(folder / "data", "UTC"), time.monotonic()
-        await until(lambda: asyncio.to_thread(lambda: sums.behind() == 0), SUMMED_S_MAX)
+        while await asyncio.to_thread(sums.behind):  # noqa: ASYNC110 - another process counts
+            await asyncio.sleep(1)
         print(f"summed after {time.monotonic() - began_s:.0f} s")
         visit = Visit(node.page)
         await asyncio.to_thread(visit.sign_in, name, PASSWORD)
-        return await asyncio.to_thread(_look, visit, [_place(*one) for one in pages(last, some)])
+        return await asyncio.to_thread(_look, visit, [_place(*one) for one in places_of(last, some)])
 
 
 async def made(folder: Path, policy: Policy, records: int) -> None:
@@ -178,10 +178,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=RECORDS)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--beside", type=int, help="only this: calls per second, with and without open pages")
+    parser.add_argument("--up", type=int, help="only this: the page of Calls with so many calls up")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of calls, beside which pages are open")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sidecar-bench-web-") as made_up:
         folder: Path = given.folder or Path(made_up)
         folder.mkdir(parents=True, exist_ok=True)
+        if given.beside:
+            opened = asyncio.run(pages.opened(folder / "beside", given.beside, given.seconds))
+            print(opened)
+            return 0 if opened.is_green else 1
+        if given.up:
+            return 0 if asyncio.run(pages.calls_up(folder / "up", given.up)) else 1
         return 0 if asyncio.run(run(folder.absolute(), given.records)) else 1
 
 
