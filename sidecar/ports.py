@@ -530,9 +530,8 @@ class Records(Protocol):
     def search(
         self, wanted: RecordFilter, records_max: int = 100, cursor: str | None = None
     ) -> Awaitable[RecordPage]:
-        """The latest end first. Where charges or names on the wire are asked for a page may hold fewer, or
-        none, and yet a cursor: so much was looked at. Raises ValueError for a cursor that no search has
-        given."""
+        """The latest end first. A page may hold fewer, or none, and yet a cursor: so much was looked at.
+        Raises ValueError for a cursor that no search has given."""
 
     def tail(self, after_seq: int, records_max: int = 100) -> Awaitable[Sequence[Cdr]]:
         """Published records in the order of `seq`."""

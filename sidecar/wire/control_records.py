@@ -177,5 +177,7 @@ class CdrReplayed(Result, frozen=True, kw_only=True):
 
 
 class CdrFound(Result, frozen=True, kw_only=True):
+    """It may hold fewer records than were asked for, and yet a cursor to go on by: so much was looked at."""
+
     records: tuple[msgspec.Raw, ...]
     cursor: str | None  # null: there is no more

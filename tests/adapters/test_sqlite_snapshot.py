@@ -121,6 +121,42 @@ async def test_records_are_found_by_their_charge(
         assert (len(page.records), page.cursor) == (found, None)
 
 
+@pytest.mark.parametrize("scanned_max", [1, 2, 3, 50_000])
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {},
+        {"number": "33*"},
+        {"number": "nobody"},
+        {"account": "acme", "gateway": "gw2"},
+        {"gateway": ""},
+        {"since": AT_3},
+        {"until": AT_3},
+        {"suppressed": True},
+        {"sip_call_id": "a5@192.0.2.1", "holds": True},
+        {"currency": "EUR"},
+    ],
+)
+async def test_a_search_looks_at_so_many_rows_at_a_time_and_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scanned_max: int, wanted: dict[str, object]
+) -> None:
+    monkeypatch.setattr("sidecar.adapters.sqlite.reader.SORTED_MAX", 1)
+    monkeypatch.setattr("sidecar.adapters.sqlite.reader.SCANNED_MAX", scanned_max)
+    async with opened(tmp_path) as watched:
+        await filled(watched)
+        asked, found, cursor, steps = RecordFilter(**wanted), list[UUID](), None, 0  # type: ignore[arg-type]
+        with Snapshot(tmp_path) as snapshot:
+            while True:
+                page = snapshot.search(asked, 2, cursor, 0)
+                found += [cdr.call_id for cdr in page.records]
+                steps += 1
+                if (cursor := page.cursor) is None:
+                    break
+            assert snapshot.search(asked, 100, within_s=60).cursor is None
+        assert found == ids(tmp_path, **wanted)[::-1]
+        assert steps > 1 if scanned_max == 1 else steps <= 3
+
+
 def test_bounds_without_a_currency_are_no_question() -> None:
     with pytest.raises(ValueError, match="currency"):
         RecordFilter(charge_min=Decimal(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,9 +11,14 @@ from msgspec.structs import replace
 
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite import SqliteStore
+from sidecar.adapters.store.records import LOOKED_AT_MAX
+from sidecar.config import load
 from sidecar.core.call import Phase
 from sidecar.core.commands import EntryKind
 from sidecar.core.users import Role
+from sidecar.demo import traffic
+from sidecar.demo.web import settings_of
+from sidecar.wiring.files import inputs
 from tests.adapters.store_calls import admission, admitted, answered, call_id, ended, ending, entry, leg
 from tests.web.rig import PageRig, Visit, chromium, desk, shots, sign_in, violations
 
@@ -73,6 +79,31 @@ async def test_a_disputed_call_is_found_and_explained(tmp_path: Path) -> None:
         looks = [(one["operator"], one["subject"]) for one in await rig.audited("page.look")]
         assert looks == [("fay", f"/records/{record['call_id']} revision=0")]
         await asyncio.to_thread(_what_a_viewer_gets, rig, str(record["call_id"]))
+
+
+async def _with_many_records(data_dir: Path) -> None:
+    """So many that one look does not come to their end."""
+    settings = settings_of(data_dir.parent, "127.0.0.1")
+    policy = load(inputs({}, settings, None)).policy
+    await traffic.write(data_dir, policy, 3 * LOOKED_AT_MAX, time.time_ns())
+
+
+async def test_what_is_rare_is_looked_for_by_and_by(tmp_path: Path) -> None:
+    async with PageRig.of(tmp_path, {"fay": Role.FINANCE}, _with_many_records) as rig, chromium() as browser:
+        place = "/records?currency=EUR&charge_min=100000"
+        async with desk(browser, rig, script=False) as page:
+            await sign_in(page, "fay")
+            await page.goto(place)
+            await page.get_by_text("none that fits back to 20").wait_for()
+            assert await page.get_by_text("no record fits").count() == 0
+            await page.get_by_role("link", name="Earlier").click()
+            await page.get_by_role("link", name="The latest").wait_for()
+        async with desk(browser, rig) as page:
+            await sign_in(page, "fay")
+            await page.goto(place)
+            await page.get_by_text("no record fits").wait_for()
+            assert "cursor=" in page.url
+            assert await violations(page) == []
 
 
 async def _with_a_hostile_record(data_dir: Path) -> None:

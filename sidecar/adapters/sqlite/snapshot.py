@@ -43,6 +43,8 @@ from sidecar.core.suspense import Suspended
 from sidecar.ports import RecordFilter, RecordPage
 from sidecar.wire.cdr_codec import decode
 
+LOOK_S_MAX = 0.1  # of a search: no other step is begun after it
+
 # A call counts by its highest revision alone, wherever that stands: it may have been kept back, and an
 # earlier one published, or the other way round.
 _HIGHEST = (
@@ -292,9 +294,11 @@ class Snapshot:
         """All records of a call, published or kept back, the one that holds last."""
         return revisions_of(self._connection, call_id.bytes)
 
-    def search(self, wanted: RecordFilter, records_max: int, cursor: str | None = None) -> RecordPage:
-        """As the Records port."""
-        return found_records(self._connection, wanted, records_max, cursor)
+    def search(
+        self, wanted: RecordFilter, records_max: int, cursor: str | None = None, within_s: float = LOOK_S_MAX
+    ) -> RecordPage:
+        """As the Records port; see `found_records`."""
+        return found_records(self._connection, wanted, records_max, cursor, within_s)
 
     def charges_of(self, call_id: UUID) -> list[CallCharge]:
         """What was booked for a call, in its order."""

@@ -78,9 +78,14 @@ def record(number: int, body: bytes, crc: int) -> Cdr:
     return decode(sound(body, crc, f"record {number}"))
 
 
-def page_of(rows: Callable[[int], Iterable[Found]], wanted: RecordFilter, limit: int) -> RecordPage:
+def page_of(
+    rows: Callable[[int], Iterable[Found]],
+    wanted: RecordFilter,
+    limit: int,
+    scanned_until: Place | None = None,
+) -> RecordPage:
     """`rows`: so many at most that meet the conditions, the latest end first. A cursor names the last one
-    that was looked at."""
+    that was looked at; `scanned_until`: the place up to which they were sought; None: all there are."""
     looked_at_max = LOOKED_AT_MAX if wanted.looks_inside else limit
     records: list[Cdr] = []
     last = None
@@ -89,8 +94,13 @@ def page_of(rows: Callable[[int], Iterable[Found]], wanted: RecordFilter, limit:
             return RecordPage(records=tuple(records), cursor=last)
         if one.holds and wanted.fits(cdr := record(one.place[-1], one.body, one.crc)):
             records.append(cdr)
-        last = ".".join(map(str, one.place))
-    return RecordPage(records=tuple(records), cursor=None)
+        last = _cursor_of(one.place)
+    cursor = None if scanned_until is None else _cursor_of(scanned_until)
+    return RecordPage(records=tuple(records), cursor=cursor)
+
+
+def _cursor_of(place: Place) -> str:
+    return ".".join(map(str, place))
 
 
 def place_of(cursor: str | None, parts: int) -> Place | None:
@@ -129,16 +139,11 @@ def conditions_of(wanted: RecordFilter, has_name: str) -> tuple[list[str], list[
         if value is not None:
             conditions.append(f"{column} = ?")
             values.append(value)
-    if wanted.since is not None:
-        conditions.append("ended_us >= ?")
-        values.append((wanted.since - _EPOCH) // _US)
     if wanted.revised_since is not None:
         conditions.append("revision > 0")
-    if (
-        wanted.until is not None and not wanted.by_start
-    ):  # a call that began before may have ended at any time after
-        conditions.append("ended_us < ?")
-        values.append((wanted.until - _EPOCH) // _US)
+    when, moments = ended_of(wanted)
+    conditions += when
+    values += moments
     if wanted.number is not None:
         begins = wanted.number.removesuffix("*")
         is_whole = begins == wanted.number
@@ -149,4 +154,18 @@ def conditions_of(wanted: RecordFilter, has_name: str) -> tuple[list[str], list[
     for name in wanted.names:
         conditions.append(has_name)
         values.append(key_of(name))
+    return conditions, values
+
+
+def ended_of(wanted: RecordFilter) -> tuple[list[str], list[int]]:
+    """Of the conditions those that ask when calls ended."""
+    conditions: list[str] = []
+    values: list[int] = []
+    if wanted.since is not None:
+        conditions.append("ended_us >= ?")
+        values.append((wanted.since - _EPOCH) // _US)
+    # A call that began before may have ended at any time after.
+    if wanted.until is not None and not wanted.by_start:
+        conditions.append("ended_us < ?")
+        values.append((wanted.until - _EPOCH) // _US)
     return conditions, values
