@@ -16,6 +16,7 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.store.keys import KEY_FILE_NAME
+from sidecar.adapters.store.store import Pace
 from sidecar.core.commands import StoreCommand
 from sidecar.core.events import CallEvent
 from sidecar.ports import Seen
@@ -106,9 +107,7 @@ async def opened(
         boot_id=boot_id,
         clock=SystemClock(),
         vfs=vfs,
-        queue_steps_max=queue_steps_max,
-        commit_interval_ms=0,
-        company_ms=company_ms,
+        pace=Pace(queue_steps_max, 0, company_ms),
         begin_anew=begin_anew,
         seen=seen,
     )

@@ -12,6 +12,7 @@ import psycopg
 from sidecar.adapters import postgresql, sqlite
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore
+from sidecar.adapters.store.store import Pace
 from sidecar.core.stored import StoredEntry
 from sidecar.core.users import User
 from sidecar.ports import Seen
@@ -96,9 +97,7 @@ class PostgresqlStores:
             node=node,
             boot_id=boot_id,
             clock=SystemClock(),
-            queue_steps_max=queue_steps_max,
-            commit_interval_ms=0,
-            company_ms=0,
+            pace=Pace(queue_steps_max, 0, 0),
             seen=seen,
             key_file=self._key_file,
         )

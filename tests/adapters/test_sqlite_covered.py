@@ -17,8 +17,8 @@ from sidecar.core.audit import Change, Operator
 from sidecar.core.stored import StoredEntry
 from sidecar.core.users import Role, User
 from tests.adapters.store_calls import admission, admitted, terms_of, whole_call
-from tests.adapters.test_sqlite_refusals import held
 from tests.adapters.test_sqlite_retention import HandClock, acknowledge_all, fill, opened, removed
+from tests.adapters.test_store_refusals import held
 
 NOTE = Change(operator=Operator("ann", 1000), action="deck.reload", subject="retail")
 # Made of the record, which is under the chain itself: a start does not make them anew to compare.

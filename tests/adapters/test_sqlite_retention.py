@@ -18,6 +18,7 @@ from sidecar.adapters.sqlite.retention import rewrite
 from sidecar.adapters.sqlite.sealing import Cut
 from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.store.keys import KEY_FILE_NAME, add_key, read_keys
+from sidecar.adapters.store.store import Pace
 from sidecar.core.audit import Change, Operator
 from sidecar.core.call import Call
 from sidecar.core.chain import Link
@@ -58,7 +59,7 @@ class HandClock:
 @asynccontextmanager
 async def opened(data_dir: Path, clock: HandClock, boot_id: str = "6f1c2a") -> AsyncIterator[Watched]:
     store = SqliteStore.open(
-        data_dir, node="n1", boot_id=boot_id, clock=clock, commit_interval_ms=0, company_ms=0
+        data_dir, node="n1", boot_id=boot_id, clock=clock, pace=Pace(commit_interval_ms=0, company_ms=0)
     )
     try:
         yield Watched(store)

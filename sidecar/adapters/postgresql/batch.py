@@ -19,7 +19,7 @@ from sidecar.adapters.postgresql.server import Server, Table
 from sidecar.adapters.postgresql.stored import Stored
 from sidecar.adapters.postgresql.waiting import Waiting
 from sidecar.adapters.store.addresses import Addresses
-from sidecar.adapters.store.batch import SEARCHED, BaseBatch, held_columns
+from sidecar.adapters.store.batch import OPEN_CALL, SEARCHED, BaseBatch, held_columns
 from sidecar.adapters.store.bodies import crc_of
 from sidecar.adapters.store.known import Known
 from sidecar.adapters.store.ledger import MOVED, TERMS, BaseLedger, terms_of
@@ -33,7 +33,6 @@ from sidecar.core.books import ZERO, MovementKind, call_of
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Append, Audit, EntryKind, Reserve, Settle
 from sidecar.wire.cdr_codec import encode
-from sidecar.wire.entries import encode_call
 
 _TYPES = {
     "amount": "numeric",
@@ -64,13 +63,12 @@ def _table(name: str, columns: Sequence[str], conflict: str = "") -> Table:
     return Table(name, {column: _TYPES.get(column, "text") for column in columns}, conflict)
 
 
-_OPEN = ("account", "currency", "reserved", "granted_s")
-_ENTRY = ("boot", "kind", *_OPEN, "body", "crc", "maybe_told")
+_CHANGING = [column for column in OPEN_CALL if column not in ("slot", "call_id")]
 OPEN_CALLS = _table(
     "open_calls",
-    ("node", "slot", "call_id", *_ENTRY),
-    f"ON CONFLICT (node, slot) DO UPDATE SET ({', '.join(_ENTRY)})"
-    f" = ROW({', '.join(f'EXCLUDED.{column}' for column in _ENTRY)})",
+    ("node", *OPEN_CALL),
+    f"ON CONFLICT (node, slot) DO UPDATE SET ({', '.join(_CHANGING)})"
+    f" = ROW({', '.join(f'EXCLUDED.{column}' for column in _CHANGING)})",
 )
 CDRS = _table("cdrs", ("epoch", "seq", "written_wall_ns", *SEARCHED, "found_by", "body", "crc"))
 SUPPRESSED = _table("suppressed", (*SEARCHED, "found_by", "body", "crc"))
@@ -263,7 +261,7 @@ class Batch(BaseBatch):
         if self._closed:
             gone = [one.slot for one in self._closed]
             server.send("DELETE FROM open_calls WHERE node = ? AND slot = ANY(?)", (self._node, gone))
-        OPEN_CALLS.send(server, self._open_rows())
+        OPEN_CALLS.send(server, [(self._node, *row) for row in self._open_rows()])
         for now in self._held_alone():
             held = (*held_columns(now.open_call.reserved), now.open_call.granted_s, self._node, now.slot)
             server.send(
@@ -293,27 +291,3 @@ class Batch(BaseBatch):
             "UPDATE epochs SET commits = commits + 1, head_seq = ?, acknowledged_seq = ? WHERE epoch = ?",
             (self._head_seq, self.waiting.acknowledged_seq, self._epoch),
         )
-
-    def _open_rows(self) -> list[tuple[object, ...]]:
-        rows: list[tuple[object, ...]] = []
-        for now in self._slots.values():
-            if now is None or now.slot not in self._entries:
-                continue
-            entry, held = self._entries[now.slot], now.open_call
-            body = encode_call(entry.call)
-            rows.append(
-                (
-                    self._node,
-                    now.slot,
-                    entry.call.call_id.bytes,
-                    self._boot.boot,
-                    entry.kind.value,
-                    held.account,
-                    *held_columns(held.reserved),
-                    held.granted_s,
-                    body,
-                    crc_of(body),
-                    int(now.maybe_told),
-                )
-            )
-        return rows

@@ -10,12 +10,13 @@ from uuid import UUID, uuid4
 import psycopg
 
 from sidecar.adapters.postgresql.server import Rows, Server
-from sidecar.adapters.store.bodies import sound
+from sidecar.adapters.store.bodies import DamagedError
 from sidecar.adapters.store.known import Boot, Known, Slot, open_call_of
-from sidecar.adapters.store.store import FoundOpen, StoreError, as_found_open
-from sidecar.core.call import Stamp
+from sidecar.adapters.store.refusals import kept_refusals
+from sidecar.adapters.store.store import FoundOpen, StoreError, found_calls
+from sidecar.core.cdr import Cdr
 from sidecar.ports import Clock, Loss, Seen
-from sidecar.wire.entries import EntryError, decode_call
+from sidecar.wire.entries import EntryError
 
 HELD_S_MAX = 10.0  # the server may not have noticed yet that the process before was killed
 _HELD_PAUSE_S = 0.1
@@ -189,13 +190,13 @@ def found_open(server: Server, node: str) -> list[FoundOpen]:
         " FROM open_calls JOIN boots USING (boot) WHERE node = ? ORDER BY slot",
         (node,),
     )
-    found = []
-    for call_id, body, crc, account, currency, reserved, granted_s, mono_ns, wall_ns in rows:
-        name = f"open call {UUID(bytes=call_id)}"
-        try:
-            call = decode_call(sound(body, crc, name))
-        except (EntryError, ValueError) as error:
-            raise StoreError(f"{server.name}: {name}: {error}") from error
-        held = open_call_of(account, currency, reserved, granted_s)
-        found.append(as_found_open(call, held, Stamp(mono_ns, wall_ns)))
-    return found
+    try:
+        return found_calls(rows)
+    except (EntryError, DamagedError) as error:
+        raise StoreError(f"{server.name}: {error}") from error
+
+
+def found_refusals(server: Server, own: Own) -> list[Cdr]:
+    sql = "SELECT body, crc, maybe_told FROM refusals WHERE node = ? ORDER BY entry"
+    rows = ((body, crc, maybe_told) for body, crc, maybe_told in server.run(sql, (own.node,)))
+    return kept_refusals(rows, own.boot.epoch)

@@ -13,7 +13,7 @@ from uuid import UUID
 import apsw
 
 from sidecar.adapters.sqlite.chain import Draft, Marks, salts
-from sidecar.adapters.sqlite.changing import OPEN_CALL
+from sidecar.adapters.sqlite.changing import OPEN_CALL_ROW
 from sidecar.adapters.sqlite.erasing import Erasing
 from sidecar.adapters.sqlite.known import Known
 from sidecar.adapters.sqlite.ledger import Ledger
@@ -24,30 +24,12 @@ from sidecar.adapters.sqlite.spending import Spending
 from sidecar.adapters.sqlite.stored import Stored
 from sidecar.adapters.sqlite.waiting import Waiting
 from sidecar.adapters.store.addresses import Addresses
-from sidecar.adapters.store.batch import SEARCHED, BaseBatch, held_columns
-from sidecar.adapters.store.bodies import crc_of
+from sidecar.adapters.store.batch import OPEN_CALL, SEARCHED, BaseBatch, held_columns
 from sidecar.adapters.store.known import Boot
 from sidecar.adapters.store.suspense import Suspense
 from sidecar.adapters.store.users import Users
-from sidecar.wire.entries import encode_call
 
-OPEN_CALLS = Table(
-    "open_calls",
-    (
-        "slot",
-        "boot",
-        "call_id",
-        "kind",
-        "account",
-        "currency",
-        "reserved",
-        "granted_s",
-        "body",
-        "crc",
-        "maybe_told",
-    ),
-    replace=True,
-)
+OPEN_CALLS = Table("open_calls", OPEN_CALL, replace=True)
 CDRS = Table("cdrs", ["seq", "written_wall_ns", *SEARCHED, "found_by"])
 CDR_BODIES = Table("cdr_bodies", ["seq", "body", "crc", "salt"])
 SUPPRESSED = Table("suppressed", ["entry", *SEARCHED, "body", "crc", "salt", "found_by"])
@@ -169,34 +151,11 @@ class Batch(BaseBatch):
         rows = self._open_rows()
         OPEN_CALLS.write(connection, rows)
         for row in rows:
-            chain.put_open(int(row[0]), row)  # type: ignore[call-overload]
+            chain.put_open(row[0], row)
         for now in self._held_alone():
             held = (*held_columns(now.open_call.reserved), now.open_call.granted_s, now.slot)
             connection.execute(
                 "UPDATE open_calls SET currency = ?, reserved = ?, granted_s = ? WHERE slot = ?", held
             )
-            for row in connection.execute(OPEN_CALL, (now.slot,)):
+            for row in connection.execute(OPEN_CALL_ROW, (now.slot,)):
                 chain.put_open(now.slot, row)
-
-    def _open_rows(self) -> list[tuple[object, ...]]:
-        rows: list[tuple[object, ...]] = []
-        for now in self._slots.values():
-            if now is None or now.slot not in self._entries:
-                continue
-            entry, held = self._entries[now.slot], now.open_call
-            body = encode_call(entry.call)
-            rows.append(
-                (
-                    now.slot,
-                    self._boot.boot,
-                    entry.call.call_id.bytes,
-                    entry.kind.value,
-                    held.account,
-                    *held_columns(held.reserved),
-                    held.granted_s,
-                    body,
-                    crc_of(body),
-                    int(now.maybe_told),
-                )
-            )
-        return rows

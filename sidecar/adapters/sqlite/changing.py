@@ -80,7 +80,7 @@ _ROWS: Final = {
     **{table: f"SELECT {', '.join(columns)} FROM {table}" for table, columns in _WATCHED.items()},  # noqa: S608
 }
 OPEN_CALLS: Final = _ROWS["open_calls"]
-OPEN_CALL: Final = f"{OPEN_CALLS} WHERE slot = ?"
+OPEN_CALL_ROW: Final = f"{OPEN_CALLS} WHERE slot = ?"
 _ROWS_BEFORE: Final = {
     "open_calls": "SELECT slot, boot, call_id, kind, account, currency, reserved, granted_s, body"
     " FROM open_calls",

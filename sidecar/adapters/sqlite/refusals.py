@@ -1,17 +1,16 @@
-"""Counts of refusals that have no record yet (core/refusals), kept for the start after a crash."""
+"""Counts of refusals that have no record yet (see store/refusals), in the file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from uuid import UUID
 
 import apsw
-from msgspec.structs import replace
 
-from sidecar.adapters.store.bodies import DamagedError, crc_of, sound
-from sidecar.core.cdr import Cdr, message_id
-from sidecar.wire.cdr_codec import CdrError, decode, encode
+from sidecar.adapters.store.bodies import crc_of
+from sidecar.adapters.store.refusals import kept_refusals
+from sidecar.core.cdr import Cdr
+from sidecar.wire.cdr_codec import encode
 
 _KEEP = (
     "INSERT INTO refusals (call_id, body, crc) VALUES (?, ?, ?)"
@@ -35,14 +34,6 @@ class KeptRefusals:
 
 
 def found_refusals(connection: apsw.Connection, epoch: str) -> list[Cdr]:
-    """What earlier boots left. A damaged one is passed over: it is a count, and no call."""
-    found = []
-    for body, crc, maybe_told in connection.execute(
-        "SELECT body, crc, maybe_told FROM refusals ORDER BY entry"
-    ):
-        with suppress(DamagedError, CdrError):
-            cdr = decode(sound(body, crc, "refusals"))
-            if maybe_told:  # another content must not go out under an id that may have been used
-                cdr = replace(cdr, message_id=message_id(cdr.call_id, cdr.revision, epoch))
-            found.append(cdr)
-    return found
+    return kept_refusals(
+        connection.execute("SELECT body, crc, maybe_told FROM refusals ORDER BY entry"), epoch
+    )

@@ -1,14 +1,11 @@
-"""The Store port on SQLite, and what shares its file: `outbox`, `accounts`, `audit`, `stored`, `users`,
-`records`, `replays`, `revisions`."""
+"""The store of a node in one file (see NodeStore)."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from uuid import UUID
 
 import apsw
 
@@ -44,36 +41,21 @@ from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.sqlite.stored import settings_revision, stored_rows
 from sidecar.adapters.sqlite.told import TOLD_NAME, ToldFile, read_told
 from sidecar.adapters.sqlite.writer import Writer
-from sidecar.adapters.store.accounts import StoredAccounts
-from sidecar.adapters.store.audit import StoredAudit
-from sidecar.adapters.store.bodies import DamagedError, sound
+from sidecar.adapters.store.bodies import DamagedError
 from sidecar.adapters.store.keys import KEY_FILE_NAME, add_key, read_keys
-from sidecar.adapters.store.known import Boot, open_call_of
-from sidecar.adapters.store.pacing import COMPANY_MS_MAX
-from sidecar.adapters.store.revisions import StoredRevisions
-from sidecar.adapters.store.store import (
-    QUEUE_STEPS_MAX,
-    BaseStore,
-    FoundOpen,
-    StoreError,
-    as_found_open,
-    nobody,
-    nothing,
-)
+from sidecar.adapters.store.known import Boot
+from sidecar.adapters.store.store import BaseStore, FoundOpen, Left, Pace, StoreError, found_calls
 from sidecar.adapters.store.stored import KeptEntries
-from sidecar.adapters.store.suspense import StoredSuspense
-from sidecar.adapters.store.users import StoredUsers
-from sidecar.adapters.store.work import Job
-from sidecar.adapters.store.writer import COMMIT_INTERVAL_MS_MIN
-from sidecar.core.call import Stamp
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey
 from sidecar.ports import Clock, Seen
-from sidecar.wire.entries import EntryError, decode_call
+from sidecar.wire.entries import EntryError
 
 
 class SqliteStore(BaseStore):
     """Opened by `open`, in the event loop that it then reports to; `close` before that loop ends."""
+
+    _reader: Reader
 
     def __init__(
         self,
@@ -81,33 +63,23 @@ class SqliteStore(BaseStore):
         connection: apsw.Connection,
         boot: Boot,
         keys: Sequence[ChainKey],
-        found: Sequence[FoundOpen],
+        left: Left,
         clock: Clock,
-        queue_steps_max: int,
-        commit_interval_ms: int,
-        company_ms: int,
+        pace: Pace,
         vfs: str | None,
     ) -> None:
-        super().__init__(clock, queue_steps_max)
+        reader = Reader(data_dir.file, vfs)
+        super().__init__(clock, boot, reader, left, pace)
         self._data_dir = data_dir
-        self._boot = boot
-        self._found = found
-        self._found_refusals = found_refusals(connection, boot.epoch)
         self._vfs = vfs
-        self._reader = Reader(data_dir.file, vfs)
         self._keys = keys
         self._place = Place(data_dir.file)
         self._displaced = ""  # what happened to the file under us
-        self.outbox = SqliteOutbox(self._reader, self._write, boot)
-        self.accounts = StoredAccounts(self._reader, self._write)
-        self.audit = StoredAudit(self._reader, self._write)
-        self.stored = KeptEntries(self._reader, self._write, stored_rows, settings_revision)
-        self.users = StoredUsers(self._reader, self._write)
-        self.records = SqliteRecords(self._reader)
-        self.replays = SqliteReplays(self._reader)
-        self.revisions = StoredRevisions(self._write)
-        self.retention = SqliteRetention(self._reader, self._write, keys)
-        self.suspense = StoredSuspense(self._reader, self._write)
+        self.outbox = SqliteOutbox(reader, self._write, boot)
+        self.stored = KeptEntries(reader, self._write, stored_rows, settings_revision)
+        self.records = SqliteRecords(reader)
+        self.replays = SqliteReplays(reader)
+        self.retention = SqliteRetention(reader, self._write, keys)
         self._writer = Writer(
             connection,
             reopen=self._reopen,
@@ -116,9 +88,9 @@ class SqliteStore(BaseStore):
             told=ToldFile(data_dir.path),
             clock=clock,
             report=self._report_soon,
-            commit_interval_ms=commit_interval_ms,
+            commit_interval_ms=pace.commit_interval_ms,
         )
-        self._begin(self._writer, self.outbox, company_ms)
+        self._begin(self._writer, self.outbox)
 
     @classmethod
     def open(
@@ -128,9 +100,7 @@ class SqliteStore(BaseStore):
         node: str,
         boot_id: str,
         clock: Clock,
-        queue_steps_max: int = QUEUE_STEPS_MAX,
-        commit_interval_ms: int = COMMIT_INTERVAL_MS_MIN,
-        company_ms: int = COMPANY_MS_MAX,
+        pace: Pace = Pace(),  # noqa: B008 - it is frozen
         vfs: str | None = None,
         passed_by: int | None = None,
         key_file: Path | None = None,
@@ -177,11 +147,9 @@ class SqliteStore(BaseStore):
                 connection,
                 boot,
                 keys,
-                found,
+                Left(found, found_refusals(connection, boot.epoch)),
                 clock,
-                queue_steps_max,
-                commit_interval_ms,
-                company_ms,
+                pace,
                 vfs,
             )
         except apsw.Error as error:
@@ -195,20 +163,10 @@ class SqliteStore(BaseStore):
         store._lost(loss, boot.epoch)
         return store
 
-    async def close(self) -> None:
-        """Write what was submitted, then close; once.
-
-        While the disk fails there is one last try: calls whose end could not be written are found open at the
-        next start.
-        """
-        if self._closed:
-            return
-        self._closed = True
-        self._pacing.hand_over()
-        await asyncio.to_thread(self._writer.stop, self._place)
+    def _stop(self) -> None:
+        self._writer.stop(self._place)
         self._reader.close()
         self._data_dir.release()
-        await asyncio.sleep(0)  # the writer's last report runs before the caller goes on
 
     async def discard(self) -> None:
         """Close a new journal, and leave the directory as if it had never been: the next start is to find
@@ -218,31 +176,10 @@ class SqliteStore(BaseStore):
             for name in (FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", TOLD_NAME, KEPT_NAME):
                 (self._data_dir.path / name).unlink(missing_ok=True)
 
-    # --- the Store port -------------------------------------------------------------------------------------
-
-    @property
-    def epoch(self) -> str:
-        return self._boot.epoch
-
-    @property
-    def last_known_wall_ns(self) -> int:
-        """When an earlier boot is last known to have lived: the clock should be past that. 0: there was
-        none."""
-        return self._boot.last_known_wall_ns
-
-    def found_open(self) -> Sequence[FoundOpen]:
-        """The calls that earlier boots left open, each with the last moment at which its boot is known to
-        have lived."""
-        return self._found
-
-    def found_refusals(self) -> Sequence[Cdr]:
-        return self._found_refusals
-
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
-        """Every commit writes the clocks as they stood when it began; this makes sure that there is one. It
-        also looks whether the file is still there: where not, no new call is taken until it is."""
+        """It also looks whether the file is still there: where not, no new call is taken until it is."""
         self._look_at_place()
-        self._pacing.add(Job(run=nothing, done=nobody), may_wait=True)
+        super().heartbeat(mono_ns, wall_ns)
 
     async def contradicts(self, seen: Seen) -> str:
         """Why what a broker has seen is not of this journal: it is to be opened again with that. Empty: it
@@ -305,19 +242,16 @@ def _keys(connection: apsw.Connection, file: Path) -> Sequence[ChainKey]:
 
 
 def _found_open(connection: apsw.Connection) -> Sequence[FoundOpen]:
-    found = []
-    for call_id, body, crc, account, currency, reserved, granted_s, mono_ns, wall_ns in connection.execute(
-        "SELECT call_id, body, crc, account, currency, reserved, granted_s,"
-        " heartbeat_mono_ns, heartbeat_wall_ns"
-        " FROM open_calls JOIN boots USING (boot) ORDER BY slot"
-    ):
-        try:
-            call = decode_call(sound(body, crc, f"open call {UUID(bytes=call_id)}"))
-        except DamagedError:
-            connection.close(force=True)
-            raise
-        except EntryError as error:
-            raise StoreError(f"{connection.filename}: call {UUID(bytes=call_id)}: {error}") from error
-        held = open_call_of(account, currency, reserved, granted_s)
-        found.append(as_found_open(call, held, Stamp(mono_ns, wall_ns)))
-    return found
+    try:
+        return found_calls(
+            connection.execute(
+                "SELECT call_id, body, crc, account, currency, reserved, granted_s,"
+                " heartbeat_mono_ns, heartbeat_wall_ns"
+                " FROM open_calls JOIN boots USING (boot) ORDER BY slot"
+            )
+        )
+    except DamagedError:
+        connection.close(force=True)
+        raise
+    except EntryError as error:
+        raise StoreError(f"{connection.filename}: {error}") from error

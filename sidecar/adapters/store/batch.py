@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -47,10 +47,24 @@ from sidecar.core.found_by import keys_of
 from sidecar.core.terms import Disposition, Money
 from sidecar.ports import OutboxRow
 from sidecar.wire.cdr_codec import CONTENT_VERSION, encode, encode_published
+from sidecar.wire.entries import encode_call
 from sidecar.wire.topics import cdr_topic
 
 HEARTBEAT_AGE_NS_MAX = 100_000_000  # it rewrites a page: not in each of five hundred commits a second
 ACCOUNTS_KNOWN_MAX = 100_000
+OPEN_CALL = (
+    "slot",
+    "boot",
+    "call_id",
+    "kind",
+    "account",
+    "currency",
+    "reserved",
+    "granted_s",
+    "body",
+    "crc",
+    "maybe_told",
+)
 SEARCHED = (
     "boot",
     "call_id",
@@ -367,6 +381,30 @@ class BaseBatch(ABC):
         if call.boot_id == self._boot.boot_id and call.bridge_id > self._head_bridge_id:
             self._head_bridge_id = call.bridge_id
             self._new.add(call.call_id.int)
+
+    def _open_rows(self) -> list[tuple[Any, ...]]:
+        """Rows of OPEN_CALL."""
+        rows: list[tuple[Any, ...]] = []
+        for now in self._slots.values():
+            if now is None or now.slot not in self._entries:
+                continue
+            entry, held = self._entries[now.slot], now.open_call
+            body = encode_call(entry.call)
+            rows.append(
+                (
+                    now.slot,
+                    self._boot.boot,
+                    entry.call.call_id.bytes,
+                    entry.kind.value,
+                    held.account,
+                    *held_columns(held.reserved),
+                    held.granted_s,
+                    body,
+                    crc_of(body),
+                    int(now.maybe_told),
+                )
+            )
+        return rows
 
     def _held_alone(self) -> list[Slot]:
         """Calls whose reservation changed without a new entry."""

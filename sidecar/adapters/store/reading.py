@@ -18,6 +18,7 @@ class Reader(Protocol):
     """A connection that changes nothing, in a thread."""
 
     async def ask(self, question: Callable[[Any], _T], /) -> _T: ...
+    def close(self) -> None: ...
 
 
 class Write(Protocol):

@@ -7,14 +7,22 @@ works, commits and reports back once per commit. `pacing` says when steps are ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
-from sidecar.adapters.store.pacing import Pacing
+from sidecar.adapters.store.accounts import StoredAccounts
+from sidecar.adapters.store.audit import StoredAudit
+from sidecar.adapters.store.bodies import sound
+from sidecar.adapters.store.known import Boot, open_call_of
+from sidecar.adapters.store.pacing import COMPANY_MS_MAX, Pacing
+from sidecar.adapters.store.reading import Reader
+from sidecar.adapters.store.revisions import StoredRevisions
+from sidecar.adapters.store.suspense import StoredSuspense
+from sidecar.adapters.store.users import StoredUsers
 from sidecar.adapters.store.work import Job, Report, waiting_call
-from sidecar.adapters.store.writer import WritingThread
+from sidecar.adapters.store.writer import COMMIT_INTERVAL_MS_MIN, WritingThread
 from sidecar.core.alarms import LowBalance
 from sidecar.core.audit import NODE, Change
 from sidecar.core.books import OpenCall, Outcome, OutcomeKind, as_granted
@@ -31,8 +39,8 @@ from sidecar.core.events import (
     StepFailed,
 )
 from sidecar.ports import Clock, Loss, Migrated, OutboxRow, Salvage
+from sidecar.wire.entries import EntryError, decode_call
 
-QUEUE_STEPS_MAX = 50_000
 CHECK_PAUSE_S = 1.0
 
 _T = TypeVar("_T")
@@ -42,6 +50,21 @@ FoundOpen = tuple[Call, CallFoundOpen]
 
 class StoreError(Exception):
     """The store cannot be opened; the message says what to do."""
+
+
+class Pace(NamedTuple):
+    """How many steps may wait, how far commits begin apart, and how long a step waits for company."""
+
+    queue_steps_max: int = 50_000
+    commit_interval_ms: int = COMMIT_INTERVAL_MS_MIN
+    company_ms: int = COMPANY_MS_MAX
+
+
+class Left(NamedTuple):
+    """What earlier boots left undone."""
+
+    calls: Sequence[FoundOpen]
+    refusals: Sequence[Cdr]
 
 
 class _Outbox(Protocol):
@@ -61,9 +84,17 @@ class Rounds(Protocol):
 class BaseStore:
     """The Store port, but for what an engine says of its calls. Who inherits it calls `_begin`."""
 
-    def __init__(self, clock: Clock, queue_steps_max: int) -> None:
+    def __init__(self, clock: Clock, boot: Boot, reader: Reader, left: Left, pace: Pace) -> None:
         self._clock = clock
-        self._queue_steps_max = queue_steps_max
+        self._boot = boot
+        self._reader = reader
+        self._left = left
+        self._pace = pace
+        self.accounts = StoredAccounts(reader, self._write)
+        self.audit = StoredAudit(reader, self._write)
+        self.users = StoredUsers(reader, self._write)
+        self.revisions = StoredRevisions(self._write)
+        self.suspense = StoredSuspense(reader, self._write)
         self._loop = asyncio.get_running_loop()
         self._failing = False
         self._closed = False
@@ -82,10 +113,45 @@ class BaseStore:
         self.wrong: Sequence[str] = ()
         self.tightened: Mapping[str, int] = {}
 
-    def _begin(self, writer: WritingThread, outbox: _Outbox, company_ms: int) -> None:
+    def _begin(self, writer: WritingThread, outbox: _Outbox) -> None:
         self._thread, self._told_of_rows = writer, outbox
-        self._pacing = Pacing(self._loop, writer.submit, company_ms)
+        self._pacing = Pacing(self._loop, writer.submit, self._pace.company_ms)
         writer.start()
+
+    def _stop(self) -> None:
+        """End the writer's thread, and let go of what is open. Blocks."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """While the engine fails there is one last try: calls whose end could not be written are found open
+        at the next start."""
+        if self._closed:
+            return
+        self._closed = True
+        self._pacing.hand_over()
+        await asyncio.to_thread(self._stop)
+        await asyncio.sleep(0)  # the writer's last report runs before the caller goes on
+
+    @property
+    def epoch(self) -> str:
+        return self._boot.epoch
+
+    @property
+    def last_known_wall_ns(self) -> int:
+        """The clock should be past that."""
+        return self._boot.last_known_wall_ns
+
+    def found_open(self) -> Sequence[FoundOpen]:
+        """The calls that earlier boots left open, each with the last moment at which its boot is known to
+        have lived."""
+        return self._left.calls
+
+    def found_refusals(self) -> Sequence[Cdr]:
+        return self._left.refusals
+
+    def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
+        """Every commit writes the clocks as they stood when it began; this makes sure that there is one."""
+        self._pacing.add(Job(run=nothing, done=nobody), may_wait=True)
 
     def _rounds(self) -> Rounds:
         raise NotImplementedError
@@ -123,7 +189,7 @@ class BaseStore:
     def submit(self, step: Sequence[StoreCommand]) -> None:
         work = tuple(step)
         call_id = waiting_call(work)
-        is_full = self._thread.waiting() + len(self._pacing) >= self._queue_steps_max
+        is_full = self._thread.waiting() + len(self._pacing) >= self._pace.queue_steps_max
         if is_full and call_id is not None:
             # Only what can be refused is refused: ends are as many as the calls that are up.
             event = StepFailed(call_id=call_id, mono_ns=self._clock.mono_ns(), wall_ns=self._clock.wall_ns())
@@ -214,6 +280,23 @@ class BaseStore:
 
     def _deliver_all(self, events: Sequence[CallEvent]) -> None:
         self._deliver(events)
+
+
+def found_calls(rows: Iterable[tuple[Any, ...]]) -> list[FoundOpen]:
+    """Calls that earlier boots left open, by id, body, checksum, what the books hold of each (account,
+    currency, reserved, granted_s), and when its boot is last known to have lived (mono, wall). DamagedError,
+    EntryError."""
+    found = []
+    for call_id, body, crc, account, currency, reserved, granted_s, mono_ns, wall_ns in rows:
+        name = f"open call {UUID(bytes=call_id)}"
+        body = sound(body, crc, name)
+        try:
+            call = decode_call(body)
+        except EntryError as error:
+            raise EntryError(f"{name}: {error}") from error
+        held = open_call_of(account, currency, reserved, granted_s)
+        found.append(as_found_open(call, held, Stamp(mono_ns, wall_ns)))
+    return found
 
 
 def as_found_open(call: Call, held: OpenCall, heartbeat: Stamp) -> FoundOpen:
