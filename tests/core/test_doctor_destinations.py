@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from sidecar.core.doctor.destinations import (
     carried_unrated,
     implausible_numbers,
     implausible_rates,
+    unrated_calls,
     unrated_destinations,
 )
 from sidecar.core.doctor.strips import Sender
@@ -108,8 +110,17 @@ def test_calls_without_a_deck_are_told_to_name_one() -> None:
     ]
 
 
+def test_numbers_that_begin_alike_in_no_digit_are_told_without_a_beginning() -> None:
+    sea = replace(PLAN, area=lambda _: "the sea")
+    [finding] = unrated_destinations(
+        [*calls(numbers(10, "262"), prefix=None), *calls(numbers(10), 100, prefix=None)], NOTHING, sea
+    )
+    assert finding.text == "no rate for the sea"
+
+
 def test_each_side_deck_and_place_is_apart_and_in_order() -> None:
     found = unrated(
+        *calls(numbers(20), 400, prefix=None, deck_revision=None),
         *calls(numbers(20, "262"), prefix=None),
         *calls(numbers(20), 100, prefix=None),
         *calls(numbers(20), 200, prefix=None, deck_revision="fedc"),
@@ -117,6 +128,7 @@ def test_each_side_deck_and_place_is_apart_and_in_order() -> None:
     )
     assert [(one.subject, one.text[:18]) for one in found] == [
         ("buy deck 0123456789ab", "no rate for land 4"),
+        ("sell no deck", "no rate for land 4"),
         ("sell deck 0123456789ab", "no rate for land 2"),
         ("sell deck 0123456789ab", "no rate for land 4"),
         ("sell deck fedc", "no rate for land 4"),
@@ -164,6 +176,7 @@ def test_a_prefix_as_long_as_the_country_code_and_the_default_row_are_meant(
     prefix: str | None, found: int
 ) -> None:
     assert len(short(*calls(numbers(20, "262"), prefix=prefix))) == found
+    assert short(*calls(numbers(20, "262", end="9"), prefix=prefix)) == []
 
 
 def test_what_is_said_of_a_short_prefix() -> None:
@@ -175,6 +188,29 @@ def test_what_is_said_of_a_short_prefix() -> None:
         "add rows for 262, 49 to the sell deck, or take out prefix 4"
     ]
     assert (finding.subject, finding.calls, finding.of) == ("sell deck 0123456789ab", 30, 30)
+
+
+def test_each_deck_and_prefix_is_apart_and_in_order_with_the_codes_in_order() -> None:
+    codes = [f"4{last}" for last in range(8)]
+    many = replace(PLAN, standing=lambda _: Standing.VALID, country_code=lambda number: number[:2])
+    observed = calls([number for code in codes for number in numbers(20, code)], prefix="4")
+    found = implausible_rates(
+        [
+            *[replace(one, deck_revision="fedc") for one in observed],
+            *observed,
+            *[replace(one, prefix="40") for one in observed[:1]],
+        ],
+        NOTHING,
+        many,
+    )
+    assert [one.subject for one in found] == ["sell deck 0123456789ab", "sell deck fedc"]
+    assert f"country code ({', '.join(codes)}) of" in found[0].text
+
+
+def test_calls_that_the_prefix_prices_rightly_are_counted_and_not_shown() -> None:
+    [finding] = short(*calls(numbers(20, "262"), prefix="26"), *calls(numbers(5), 100, prefix="26"))
+    assert (finding.calls, finding.of, finding.last_at) == (20, 25, AT + timedelta(seconds=19))
+    assert finding.symptom == "implausible_rate"
 
 
 # --- numbers that cannot exist ------------------------------------------------------------------------------
@@ -202,12 +238,25 @@ def test_what_is_said_of_numbers_that_cannot_exist() -> None:
         "that their country does not have; all begin with 77"
     )
     assert (finding.subject, finding.calls, finding.of, finding.numbers) == ("peer proxy", 32, 82, 20)
+    assert finding.symptom == "implausible_numbers"
     assert [fix.text for fix in finding.fixes] == [
         "ask peer proxy in which format it sends numbers: no strip length makes these right"
     ]
     [finding] = impossible(*calls([f"{number}0" for number in numbers(20)]), *calls(numbers(9, "8"), 100))
     assert "9 calls begin with no assigned country code, 20 have a length" in finding.text
     assert "all begin with" not in finding.text
+
+
+def test_the_calls_to_them_are_all_told_of_also_those_that_had_nothing_left_to_bill() -> None:
+    wrong = calls(numbers(20, "77"))
+    [finding] = impossible(*wrong, one(-1, wrong[0].number, billed=None))
+    assert finding.calls == 21
+    assert finding.text == (
+        "billed numbers that cannot exist: 21 calls begin with no assigned country code, 0 have a length "
+        "that their country does not have"
+    )
+    [finding] = impossible(*calls(["770" + "1" * more for more in range(20)]))
+    assert finding.text.endswith("; all begin with 770")
 
 
 def test_numbers_that_are_possible_not_billed_or_explained_are_not_impossible() -> None:
@@ -238,9 +287,90 @@ def test_calls_without_a_rate_are_counted_over_all_places(unrated: int, found: i
     assert [(one.symptom, one.calls, one.of) for one in findings] == [("unrated_calls", unrated, 100)] * found
 
 
+def over_all(
+    *observed: Observed, told: Sequence[Finding] = (), plan: NumberingPlan = BY_PLACE
+) -> list[Finding]:
+    return unrated_calls(observed, NOTHING, told, plan)
+
+
+def test_what_is_said_of_calls_without_a_rate() -> None:
+    [finding] = over_all(*spread(100, 73))
+    places = ", ".join(f"land 490000{place}: 2" for place in range(5))
+    assert finding.text == f"no rate for 73 of 100 calls, to 37 places ({places}, and 32 more)"
+    assert [fix.text for fix in finding.fixes] == [
+        "complete the sell deck of these calls (deck 0123456789ab), or look which list was put in force"
+    ]
+    assert (finding.subject, finding.side, finding.symptom) == (
+        "sell deck 0123456789ab",
+        "sell",
+        "unrated_calls",
+    )
+    five = [f"49{place:05d}{number}" for place in range(5) for number in range(4)]
+    [finding] = over_all(*calls(five, prefix=None))
+    assert finding.text.endswith("to 5 places (" + ", ".join(f"land 490000{n}: 4" for n in range(5)) + ")")
+    nowhere = replace(BY_PLACE, area=lambda _: "")
+    [finding] = over_all(*calls(five, prefix=None, deck_revision=None), plan=nowhere)
+    assert finding.text == "no rate for 20 of 20 calls, to 1 places (no country: 20)"
+    assert finding.subject == "sell no deck"
+    assert [fix.text for fix in finding.fixes] == [
+        "these calls have no sell deck: name one for their account, or as billing.deck"
+    ]
+
+
+def test_twenty_different_numbers_that_are_not_free_must_lack_a_rate() -> None:
+    assert over_all(*calls(numbers(20), prefix=None, free=True)) == []
+    assert over_all(*calls(numbers(19), prefix=None), *calls(numbers(19), 100, prefix=None)) == []
+    assert len(over_all(*calls(numbers(20), prefix=None))) == 1
+    some = calls(numbers(25), prefix=None)
+    assert len(over_all(*some, *calls(numbers(475, "262"), 100))) == 1
+    assert over_all(*some, *calls(numbers(476, "262"), 100)) == [], "less than a twentieth of all"
+
+
+def test_numbers_that_may_exist_and_that_nothing_explains_are_counted() -> None:
+    assert len(over_all(*calls(numbers(20, end="9"), prefix=None), plan=PLAN)) == 1
+    assert over_all(*calls(numbers(20, "77"), prefix=None), plan=PLAN) == []
+    every = replace(PLAN, standing=lambda _: Standing.VALID)
+    assert over_all(*calls(numbers(20), prefix=None, billed=""), plan=every) == []
+    some = calls(numbers(20), prefix=None)
+    assert unrated_calls(some, {(some[0].call_id, BUY)}, (), PLAN) != []
+    assert unrated_calls(some, {(some[0].call_id, SELL)}, (), PLAN) == []
+
+
+def test_each_side_and_deck_is_counted_apart_and_in_order() -> None:
+    found = over_all(
+        *calls(numbers(20), prefix=None, deck_revision="fedc"),
+        *calls(numbers(20), 100, prefix=None, deck_revision=None),
+        *calls(numbers(20), 200, prefix=None),
+        *calls(numbers(20), 300, prefix=None, side=BUY),
+    )
+    assert [one.subject for one in found] == [
+        "buy deck 0123456789ab",
+        "sell no deck",
+        "sell deck 0123456789ab",
+        "sell deck fedc",
+    ]
+
+
 def test_one_place_without_a_rate_is_not_told_twice() -> None:
     findings = diagnose(calls(numbers(30), prefix=None), PLAN)
     assert [one.symptom for one in findings] == ["unrated_destination"]
+
+
+def test_the_most_calls_come_first() -> None:
+    found = diagnose([*calls(numbers(20, "262"), prefix=None), *calls(numbers(30), 100, prefix=None)], PLAN)
+    assert [one.text[:16] for one in found] == ["no rate for land"] * 2
+    assert [one.calls for one in found] == [30, 20]
+
+
+def test_digits_that_a_gateway_s_calls_prove_are_no_impossible_numbers_besides() -> None:
+    bought = [
+        one(place, f"{800 + place}{number}", side=BUY, rule="gateway", other=number, prefix=None)
+        for place, number in enumerate(numbers(20))
+    ]
+    found = diagnose(bought, PLAN)
+    assert [(one.symptom, one.digits) for one in found] == [
+        ("under_stripped", str(800 + place)) for place in range(20)
+    ]
 
 
 # --- calls that were carried without a price ----------------------------------------------------------------
@@ -258,11 +388,36 @@ def test_one_call_that_was_carried_without_a_price_is_told_whatever_its_number()
         7,
     )
     assert [example.call_id for example in found.examples] == [lost.call_id]
-    assert "nothing was charged" in found.text
-    assert "sidecar rerate" in found.fixes[0].text
+    assert found.text == "1 calls were answered and have no rate (land ): nothing was charged"
+    assert [fix.text for fix in found.fixes] == [
+        "add the rates to the sell deck of these calls (deck 0123456789ab), then `sidecar rerate` them"
+    ]
     [bought] = carried_unrated([replace(lost, side=BUY, deck_revision=None)], (), PLAN)
     assert bought.subject == "buy no deck"
-    assert "what they cost is not known" in bought.text
+    assert bought.text == "1 calls were answered and have no rate (land ): what they cost is not known"
+    assert [fix.text for fix in bought.fixes] == [
+        "name a buy deck for these calls, then `sidecar rerate` them"
+    ]
+
+
+def test_the_places_of_such_calls_are_those_of_the_numbers_that_were_billed() -> None:
+    def lost(*called: tuple[str, str | None], deck: str | None = REVISION) -> list[Observed]:
+        return [
+            one(place, number, billed=billed, prefix=None, carried_unrated=True, deck_revision=deck)
+            for place, (number, billed) in enumerate(called)
+        ]
+
+    by_digit = replace(PLAN, area=lambda number: "" if number[0] == "0" else f"land {number[0]}")
+    called = [(f"00{digit}", f"{digit}00") for digit in (7, 3, 6, 1, 5, 4)]
+    found = carried_unrated(
+        [*lost(*called, deck="fedc"), *lost(("012", None)), *lost(("8", None), deck=None)], (), by_digit
+    )
+    assert [one.subject for one in found] == ["sell no deck", "sell deck 0123456789ab", "sell deck fedc"]
+    assert [one.text.partition(" rate ")[2] for one in found] == [
+        "(land 8): nothing was charged",
+        "(no country): nothing was charged",
+        "(land 1, land 3, land 4, land 5, land 6): nothing was charged",
+    ]
 
 
 def test_calls_of_which_it_is_told_why_are_not_told_again() -> None:
