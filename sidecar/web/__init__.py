@@ -7,6 +7,7 @@ socket, as the command line does, reads the journal itself, and is told nothing 
     app       the routes, each with the right that it needs
     node      what is asked of the node, and of its journal
     command   what takes long, asked of the command line as a child: price lists, decks weighed
+    making    what that takes long is for: a page says that it is being made
     uploads   price lists that somebody looks at, forgotten soon
     now       figures of the last hour, made of what the node counts (figures); and a year back (past)
     revenue   what calls brought in; it and the past are of sums that this process keeps (kept_sums)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from sidecar.adapters.sqlite.snapshot import NOTHING_CHARGED, Charged, Held
 from sidecar.web.command import Commands
+from sidecar.web.making import MADE, Makings, being_made
 from sidecar.web.node import Node
 from sidecar.web.page import Page, back, visitor_of
 from sidecar.wire.control import CommandError, ErrorCode
@@ -38,6 +39,7 @@ class AccountPages:
     def __init__(self, node: Node, commands: Commands) -> None:
         self._node = node
         self._commands = commands
+        self._statements = Makings[bytes]()
         self._charged: dict[tuple[str, str, int], Charged] = {}  # the ledger is only added to
 
     def list(self, page: Page, request: Request) -> Response:
@@ -91,12 +93,13 @@ class AccountPages:
         return back(request, f"/accounts/one?{urlencode({'name': name})}", text)
 
     def statement(self, page: Page, request: Request) -> Response:
-        """A month, this one if none is named, or from a day up to another; as CSV to keep (`format=csv`)."""
+        """A month, this one if none is named, or from a day up to another; as CSV to keep (`format=csv`).
+        Made anew where something was booked since."""
         query = request.query_params
         name = query.get("name", "").strip()[:NAME_LENGTH_MAX]
         wanted = {one: query.get(one, "").strip()[:40] for one in ("month", "from", "to")}
         with self._node.journal() as journal:
-            terms = journal.account_terms(name)
+            terms, booked = journal.account_terms(name), journal.last_entry(name)
         if terms is None:
             raise CommandError(ErrorCode.NOT_FOUND, f"There is no account {name}.")
         if not wanted["from"]:
@@ -106,17 +109,24 @@ class AccountPages:
             wanted["month"] = ""
             words = [f"--{one}={wanted[one]}" for one in ("from", "to") if wanted[one]]
         said, fault = None, ""
+        form = "csv" if query.get("format") == "csv" else "json"
+        made = self._statements.ask(
+            (name, form, *words),
+            lambda: self._commands.text("account", "statement", *words, f"--format={form}", of=(name,)),
+            stamp=booked,
+            token=query.get(MADE, ""),
+        )
+        if not made.is_done:
+            return being_made(page, request, made, f"Statement of {name}")
         try:
-            if query.get("format") == "csv":
-                text = self._commands.text("account", "statement", *words, "--format=csv", of=(name,))
+            text = made.result()
+            if form == "csv":
                 file = (
                     f"statement-{_ODD.sub('_', name)}-{_ODD.sub('_', wanted['month'] or wanted['from'])}.csv"
                 )
                 headers = {"content-disposition": f'attachment; filename="{file}"'}
                 return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
-            said = msgspec.json.decode(
-                self._commands.text("account", "statement", *words, "--format=json", of=(name,))
-            )
+            said = msgspec.json.decode(text)
         except CommandError as error:
             fault = error.text
         return page.show(

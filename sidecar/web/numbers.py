@@ -4,8 +4,6 @@ and what mends it. Examined when somebody asks, once for all who do."""
 from __future__ import annotations
 
 import re
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,13 +12,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from sidecar.core.rights import Right
 from sidecar.web.command import Commands
+from sidecar.web.making import MADE, Making, Makings, being_made
 from sidecar.web.node import Node
-from sidecar.web.page import Page, moment_in, wants_whole
+from sidecar.web.page import NotAllowedError, Page, may, moment_in, wants_whole
 from sidecar.wire.control import CommandError, ErrorCode
 
-KEPT_S_MAX = 600.0  # a verdict on a day hardly changes in ten minutes
-KEPT_MAX = 8
 FIELDS = {"since": 40, "until": 40, "account": 64, "gateway": 64}
 _TIMES = ("since", "until")
 _OF_RATES = ("unrated_destination", "unrated_calls", "carried_unrated", "implausible_rate")
@@ -28,33 +26,35 @@ _OF_RATES = ("unrated_destination", "unrated_calls", "carried_unrated", "implaus
 _RELOAD = "sidecar node reload --dry-run"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
-Asked = tuple[str, ...]
-
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     said: Any
     at: datetime
-    mono_s: float
 
 
 class NumberPages:
     def __init__(self, node: Node, commands: Commands) -> None:
         self._node = node
         self._commands = commands
-        self._lock = threading.Lock()
-        self._kept: dict[Asked, Verdict] = {}
+        self._verdicts = Makings[Verdict]()  # one on a day hardly changes while it is kept
 
     def show(self, page: Page, request: Request) -> Response:
         """Without a question what was found last by the one that asks nothing."""
         query = request.query_params
         wanted = {name: query.get(name, "").strip()[:most] for name, most in FIELDS.items()}
-        whole = wants_whole(page, request)
-        fault, verdict = "", self._kept.get(tuple("" for _ in FIELDS))
+        if query.get("whole") == "1" and not may(request, Right.NUMBERS):
+            raise NotAllowedError("Your role may not see whole numbers.")
+        fault, kept = "", self._verdicts.last(tuple("" for _ in FIELDS))
+        verdict = kept.result() if kept is not None else None
         if query.get("examine"):
             try:
-                verdict = self._examined(wanted, anew=query["examine"] == "anew")
+                made = self._examined(wanted, query.get(MADE, ""), anew=query["examine"] == "anew")
+                if not made.is_done:
+                    return being_made(page, request, made, "Numbers")
+                verdict = made.result()
             except (CommandError, ValueError) as error:
                 fault, verdict = getattr(error, "text", str(error)), None
+        whole = wants_whole(page, request)
         decks = {one.revision[:12]: one.names for one in self._node.decks().decks(datetime.now(UTC))}
         found = verdict.said["findings"] if verdict else []
         return page.show(
@@ -72,29 +72,20 @@ class NumberPages:
             whole=whole,
         )
 
-    def _examined(self, wanted: Mapping[str, str], *, anew: bool) -> Verdict:
-        """Whoever asks the same meanwhile waits, and has it too."""
-        key = tuple(wanted.values())
+    def _examined(self, wanted: Mapping[str, str], token: str, *, anew: bool) -> Making[Verdict]:
         words = [
             f"--{name}={moment_in(value, self._node.zone).isoformat() if name in _TIMES else value}"
             for name, value in wanted.items()
             if value
         ]
-        asked_s = time.monotonic()
-        with self._lock:
-            known = self._kept.get(key)
-            fresh_s = asked_s if anew else asked_s - KEPT_S_MAX
-            if known is not None and known.mono_s >= fresh_s:
-                return known
+
+        def examine() -> Verdict:
             said = self._commands.run("doctor", *words)
             if "findings" not in said:
                 raise CommandError(ErrorCode.REFUSED, "The doctor said nothing.")
-            verdict = Verdict(said=said, at=datetime.now(UTC), mono_s=time.monotonic())
-            self._kept.pop(key, None)
-            self._kept[key] = verdict
-            while len(self._kept) > KEPT_MAX:
-                del self._kept[next(iter(self._kept))]
-            return verdict
+            return Verdict(said=said, at=datetime.now(UTC))
+
+        return self._verdicts.ask(tuple(wanted.values()), examine, token=token, anew=anew)
 
 
 def _command(finding: Mapping[str, Any], fix: Mapping[str, str], decks: Mapping[str, Any]) -> Sequence[str]:

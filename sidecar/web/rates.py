@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from sidecar.adapters.deck_files import shipped_templates
 from sidecar.core.deck_history import SETTINGS, Activation, before, in_force, pending
 from sidecar.web.command import Commands
+from sidecar.web.making import MADE, Makings, being_made
 from sidecar.web.node import Node
 from sidecar.web.page import Page, back, visitor_of
 from sidecar.web.show import moment
@@ -52,6 +54,7 @@ class RatePages:
         self._node = node
         self._commands = commands
         self._uploads = uploads
+        self._weighings = Makings[tuple[Any, Any]]()
         self._templates: Mapping[str, str] = {}
 
     # --- looking --------------------------------------------------------------------------------------------
@@ -160,28 +163,19 @@ class RatePages:
         held = next((one for one in names if one.name == name), None)
         weighed, changes = None, None
         if name:
+            made = self._weighings.ask(
+                (revision, name, at),
+                lambda: self._weighed(revision, name, at, held.revision if held is not None else ""),
+                stamp=held and held.revision,
+                token=request.query_params.get(MADE, ""),
+            )
+            if not made.is_done and request.method == "GET":
+                return being_made(page, request, made, f"What deck {revision[:12]} would change as {name}")
             try:
-                weighed = self._commands.run(
-                    "deck",
-                    "activate",
-                    "--dry-run",
-                    *_option("at", at),
-                    of=(
-                        revision,
-                        name,
-                    ),
-                )
-                if held is not None and held.revision:
-                    limit = f"--limit={CHANGES_SHOWN}"
-                    changes = self._commands.run(
-                        "deck",
-                        "diff",
-                        limit,
-                        of=(
-                            held.revision,
-                            revision,
-                        ),
-                    )
+                if made.is_done:
+                    weighed, changes = made.result()
+                else:
+                    fault = f"{fault} It is being weighed: open the page again."
             except CommandError as error:
                 fault = fault or error.text
         return page.show(
@@ -199,6 +193,13 @@ class RatePages:
             fault=fault,
             zone=self._node.zone,
         )
+
+    def _weighed(self, revision: str, name: str, at: str, held: str) -> tuple[Any, Any]:
+        """What it would change under a name, and how it differs from what is in force there."""
+        weighed = self._commands.run("deck", "activate", "--dry-run", *_option("at", at), of=(revision, name))
+        if not held:
+            return weighed, None
+        return weighed, self._commands.run("deck", "diff", f"--limit={CHANGES_SHOWN}", of=(held, revision))
 
     # --- price lists ----------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -125,6 +126,17 @@ class Visit:
 
     def get(self, path: str) -> Answer:
         return self.send("GET", path)
+
+    def made(self, path: str) -> Answer:
+        """What is there once it is made: as a browser asks again."""
+        answer = self.get(path)
+        for _ in range(LASTING_S):
+            if answer.status != 202:
+                break
+            after_s, _, place = answer.headers["refresh"].partition("; url=")
+            time.sleep(int(after_s))
+            answer = self.get(place)
+        return answer
 
     def post(self, path: str, fields: Mapping[str, str], **headers: str) -> Answer:
         sent = {"origin": f"http{'s' if self._is_tls else ''}://{self.host}:{self.port}", **headers}

@@ -117,7 +117,7 @@ def _whose_statements(rig: PageRig) -> None:
     assert _signed_in(rig, "vera", place).status == 403
     fay = Visit(rig.place_of_page)
     fay.sign_in("fay")
-    kept = fay.get(f"{place}&format=csv")
+    kept = fay.made(f"{place}&format=csv")
     assert kept.text.splitlines()[0].startswith("part,at,kind")
     assert kept.headers["content-disposition"].startswith('attachment; filename="statement-prepaid-20')
     assert {row.split(",")[0] for row in kept.text.splitlines()[1:]} == {
@@ -126,12 +126,12 @@ def _whose_statements(rig: PageRig) -> None:
         "calls",
         "closing",
     }
-    hostile = fay.get(f"/accounts/statement?{urlencode({'name': HOSTILE})}")
+    hostile = fay.made(f"/accounts/statement?{urlencode({'name': HOSTILE})}")
     assert hostile.status == 200
     assert "<script>" not in hostile.text
     assert hostile.text.count("\u202e") == 1  # in the form, so that it comes back as it is
     for query in ("month=2026-13", "from=2027-01-01&to=2026-01-01", "from=--help"):
-        assert fay.get(f"{place}&{query}").status == 409, query
+        assert fay.made(f"{place}&{query}").status == 409, query
     assert fay.get("/accounts/statement?name=nobody").status == 404
 
 

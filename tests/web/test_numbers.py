@@ -63,10 +63,10 @@ def _who_sees_what(rig: PageRig) -> None:
         visit.sign_in(name)
     assert vera.get(f"/numbers?examine=1&{SINCE}").status == 403
     assert "Numbers" not in vera.get("/").text
-    assert "Whole numbers" not in rita.get(f"/numbers?examine=1&{SINCE}").text
+    assert "Whole numbers" not in rita.made(f"/numbers?examine=1&{SINCE}").text
     assert rita.get(f"/numbers?examine=1&{SINCE}&whole=1").status == 403
-    whole = olga.get(f"/numbers?examine=1&{SINCE}&whole=1").text
+    whole = olga.made(f"/numbers?examine=1&{SINCE}&whole=1").text
     assert any(number in whole for number in NUMBERS)
     for wrong in ("since=yesterday", f"account={'x' * 64}&until=2026-13-01"):
-        assert rita.get(f"/numbers?examine=1&{wrong}").status == 409, wrong
-    assert "nothing is wrong" in rita.get(f"/numbers?examine=1&{SINCE}&account=--help").text
+        assert rita.made(f"/numbers?examine=1&{wrong}").status == 409, wrong
+    assert "nothing is wrong" in rita.made(f"/numbers?examine=1&{SINCE}&account=--help").text

@@ -230,6 +230,13 @@ class Snapshot:
             amount, entry = EXACT.subtract(amount, Decimal(line)) if kind == "charge" else amount, at
         return Charged(amount, entry)
 
+    def last_entry(self, account: str) -> int:
+        """Of the ledger of an account; 0: it has none."""
+        found: int | None = self._connection.execute(
+            "SELECT max(entry) FROM ledger WHERE account = ?", (account,)
+        ).get
+        return found or 0
+
     def account_lines(self, name: str, currency: str) -> Iterator[LedgerLine]:
         """The ledger of an account, as it was booked."""
         cut = last_cut(self._connection).heads.ledger
