@@ -33,6 +33,7 @@ from sidecar.cli import (
     rerate,
     retention,
     start,
+    store,
     subscribe,
     tokens,
     users,
@@ -87,6 +88,7 @@ records.app.command("reconcile")(reconcile.reconcile)
 app.add_typer(records.app, name="cdr")
 app.add_typer(node.app, name="node")
 app.add_typer(journal.app, name="journal")
+app.add_typer(store.app, name="store")
 app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(accounts.app, name="account")
 for word, group in entries.APPS.items():

@@ -67,19 +67,19 @@ class Daemon:
         return self
 
     def _ask_instead(self, unreachable: str) -> None:
-        from sidecar.adapters.sqlite import StoreError
+        from socket import gethostname
+
+        from sidecar.adapters.store.store import StoreError
         from sidecar.cli.journal_client import JournalClient, TrialClient
-        from sidecar.config import ConfigError
-        from sidecar.config.settings import StoreEngine
+        from sidecar.config import ConfigError, node_name
         from sidecar.ports import DeckError
 
-        if settings_of(self._config, as_json=self._as_json).store.engine is not StoreEngine.SQLITE:
-            fail(Exit.UNREACHABLE, f"{unreachable}\n{NO_JOURNAL}", as_json=self._as_json)
         is_trial = self._instead == "try"
+        settings = settings_of(self._config, as_json=self._as_json)
         self._client = (
             TrialClient(self._config)
             if is_trial
-            else JournalClient(data_dir(self._config, as_json=self._as_json))
+            else JournalClient(settings, node_name(settings, gethostname()))
         )
         try:
             self._client.__enter__()

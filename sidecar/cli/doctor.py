@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption
+from sidecar.cli.daemon import ConfigOption, JsonOption, sqlite_settings
 from sidecar.cli.deck_force import policy_in_force, read_stored, stored_decks
 from sidecar.cli.journal import AccountOption, GatewayOption, UntilOption, moment_of, snapshot
 from sidecar.cli.output import Exit, print_json, printable
@@ -50,6 +50,7 @@ def doctor(
     )
     from sidecar.ports import RecordFilter
 
+    sqlite_settings(config, as_json=as_json)
     begin = moment_of("--since", since, config, as_json=as_json) or datetime.now(UTC) - timedelta(days=1)
     end = moment_of("--until", until, config, as_json=as_json)
     policy = policy_in_force(config, as_json=as_json)

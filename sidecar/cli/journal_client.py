@@ -9,17 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import apsw
 import msgspec
 
-from sidecar.adapters.sqlite.at_rest import reading
-from sidecar.adapters.sqlite.file import FILE_NAME
-from sidecar.adapters.sqlite.reader import SqliteRecords
 from sidecar.adapters.store.bodies import DamagedError
+from sidecar.config import Settings
 from sidecar.core.audit import Operator
 from sidecar.ports import UnavailableError
 from sidecar.runtime.record_queries import RecordQueries
 from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wiring.journal import at_rest
 
 
 class AtRest:
@@ -48,7 +46,7 @@ class AtRest:
             answer = asyncio.run(_answer(known, asked))
         except msgspec.ValidationError as error:
             raise CommandError(ErrorCode.INVALID_PARAMS, str(error)) from error
-        except (DamagedError, UnavailableError, apsw.Error) as error:
+        except (DamagedError, UnavailableError) as error:
             raise CommandError(ErrorCode.REFUSED, str(error)) from error
         return msgspec.json.decode(msgspec.json.encode(answer))
 
@@ -56,17 +54,14 @@ class AtRest:
 class JournalClient(AtRest):
     """Records."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, settings: Settings, node: str) -> None:
         super().__init__()
-        self._file = data_dir / FILE_NAME
+        self._settings = settings
+        self._node = node
 
     def _begin(self, stack: ExitStack) -> Mapping[str, Method]:
-        reader = stack.enter_context(reading(self._file))
-
-        async def head_seq() -> int:
-            return int(await reader.ask(lambda journal: journal.execute("SELECT head_seq FROM store").get))
-
-        return RecordQueries(SqliteRecords(reader), head_seq, lambda _: None).methods()
+        books = stack.enter_context(at_rest(self._settings, self._node))
+        return RecordQueries(books.records, books.head_seq, lambda _: None).methods()
 
 
 class TrialClient(AtRest):

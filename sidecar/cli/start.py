@@ -40,7 +40,7 @@ def run(
     from sidecar.adapters.broker import BrokerError
     from sidecar.adapters.logs import LogError, configure
     from sidecar.adapters.sockets.listening import ListenError
-    from sidecar.adapters.sqlite import StoreError
+    from sidecar.adapters.store.store import StoreAwayError, StoreError
     from sidecar.b2bua.hook import HookError
     from sidecar.config import ConfigError, load, machine
     from sidecar.ports import AccountError, DeckError
@@ -60,7 +60,7 @@ def run(
         given = inputs(command_line(settings), os.environ, config)
         loaded = load(given)
     except ConfigError as error:
-        fail(Exit.USAGE, str(error))
+        fail(Exit.UNREACHABLE if error.may_pass else Exit.USAGE, str(error))
     if problems := machine.problems(loaded.settings):
         fail(Exit.USAGE, "\n".join(map(str, problems)))
     try:
@@ -76,7 +76,8 @@ def run(
     finally:
         writer.close()
     if errors:
-        fail(Exit.USAGE, "\n".join(map(str, errors)))
+        may_pass = all(isinstance(error, StoreAwayError) for error in errors)
+        fail(Exit.UNREACHABLE if may_pass else Exit.USAGE, "\n".join(map(str, errors)))
     if restarts:  # as the same process: it is the one that a service manager knows
         os.execv(sys.executable, [word for word in sys.orig_argv if word != "--new"])  # noqa: S606
 

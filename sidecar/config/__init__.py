@@ -21,9 +21,12 @@ reference        the reference of the settings, as Markdown
 from sidecar.config.build import Inputs, Loaded, load, node_name
 from sidecar.config.problems import ConfigError, Problem, Where
 from sidecar.config.settings import Settings
+from sidecar.config.stored import Away, Books
 from sidecar.config.tables import DeckReader
 
 __all__ = [
+    "Away",
+    "Books",
     "ConfigError",
     "DeckReader",
     "Inputs",

@@ -14,11 +14,20 @@ from sidecar.config import crosscheck, crosscheck_network, emergency_numbers, ga
 from sidecar.config.crosscheck_fraud import fraud_rule
 from sidecar.config.layers import Effective, command_line_layer, environment_layer, file_layer
 from sidecar.config.problems import ConfigError, Findings, Problem, Where
-from sidecar.config.settings import Billing, GatewayCredentials, OwnAuthority, RecordServerHangUp, Settings
+from sidecar.config.settings import (
+    Billing,
+    GatewayCredentials,
+    OwnAuthority,
+    RecordServerHangUp,
+    Settings,
+    StoreEngine,
+)
 from sidecar.config.settings import Timers as TimerSettings
 from sidecar.config.source import Document, empty_document, read_document
 from sidecar.config.stored import (
     NOTHING_STORED,
+    Away,
+    Books,
     Stored,
     StoredDocument,
     StoredReader,
@@ -152,12 +161,32 @@ def sources(inputs: Inputs, findings: Findings) -> Sources:
 
 
 def _stored(effective: Effective, inputs: Inputs, findings: Findings) -> Stored:
-    data_dir = _data_dir(effective, inputs)
-    read = inputs.read_stored(data_dir)
+    books = _books(effective, inputs)
+    if books is None:
+        return NOTHING_STORED
+    read = inputs.read_stored(books)
     if isinstance(read, str):
-        findings.warn(Where(str(data_dir)), "", f"what commands have made is not looked at: {read}")
+        if books.dsn_file is not None:  # a start would fail, and no reload may do without them
+            text = f"what commands have made is not known: {read}"
+            findings.error(*effective.at("store.dsn_file"), text, may_pass=isinstance(read, Away))
+        else:
+            where = Where(str(books.data_dir))
+            findings.warn(where, "", f"what commands have made is not looked at: {read}")
         return NOTHING_STORED
     return stored_documents(read)
+
+
+def _books(effective: Effective, inputs: Inputs) -> Books | None:
+    """None where the settings do not say."""
+    store = effective.settings.store
+    is_sqlite = store.engine is StoreEngine.SQLITE
+    if not is_sqlite and store.dsn_file is None:
+        return None
+    return Books(
+        node=node_name(effective.settings, inputs.host_name),
+        data_dir=_data_dir(effective, inputs),
+        dsn_file=None if is_sqlite else store.dsn_file,
+    )
 
 
 def _listed(tables: Tables) -> tuple[ListedEntry, ...]:

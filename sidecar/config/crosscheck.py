@@ -19,11 +19,6 @@ from sidecar.config.tables import Tables
 # Settings whose names end so name a file that holds a secret.
 SECRETS = ("password_file", "key_file", "dsn_file")
 OF_OTHERS = stat.S_IROTH | stat.S_IWOTH
-# What is of an SQLite journal, and has nothing to do or to read beside a database.
-_OF_SQLITE = {
-    "node.journal_key_file": "is of an SQLite journal only: in PostgreSQL there is no chain of hashes",
-    "web.listen": "the page is for an SQLite journal only",
-}
 
 # What is wrong with a file that holds a connection string, and whether a start would fail.
 DsnReader = Callable[[Path], Sequence[tuple[str, bool]]]
@@ -59,9 +54,8 @@ def _store(effective: Effective, findings: Findings) -> None:
     if store.dsn_file is None:
         where, _ = effective.at("store.engine")
         findings.error(where, "store.dsn_file", "postgresql needs a file with its connection string")
-    for key, text in _OF_SQLITE.items():
-        if effective.value(key) is not None:
-            findings.error(*effective.at(key), text)
+    if effective.settings.web.listen is not None:
+        findings.error(*effective.at("web.listen"), "the page is for an SQLite journal only")
 
 
 def check_dsn(effective: Effective, read: DsnReader, findings: Findings) -> None:

@@ -28,6 +28,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     key: str  # as it was written: `sip.profile`, `SIDECAR_SIP__PROFILE`, `gateways.carrier.port`
     text: str
     suggestion: str | None = None  # the nearest name that exists
+    may_pass: bool = False  # with nothing changed here, another start may not have it
 
     def __str__(self) -> str:
         hint = f"; did you mean {printable(self.suggestion)!r}?" if self.suggestion else ""
@@ -42,6 +43,10 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
         self.warnings = tuple(warnings)
         super().__init__("\n".join(lines(problems)))
+
+    @property
+    def may_pass(self) -> bool:
+        return all(problem.may_pass for problem in self.problems)
 
 
 class Findings:
@@ -59,8 +64,11 @@ class Findings:
     def warnings(self) -> tuple[Problem, ...]:
         return tuple(self._warnings)
 
-    def error(self, where: Where, key: str, text: str, suggestion: str | None = None) -> None:
-        self._errors[Problem(where=where, key=key, text=text, suggestion=suggestion)] = None
+    def error(
+        self, where: Where, key: str, text: str, suggestion: str | None = None, *, may_pass: bool = False
+    ) -> None:
+        problem = Problem(where=where, key=key, text=text, suggestion=suggestion, may_pass=may_pass)
+        self._errors[problem] = None
 
     def warn(self, where: Where, key: str, text: str, suggestion: str | None = None) -> None:
         self._warnings[Problem(where=where, key=key, text=text, suggestion=suggestion)] = None

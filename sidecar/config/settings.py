@@ -103,8 +103,9 @@ class Node(Section, frozen=True, kw_only=True):
     journal_key_file: Annotated[
         File,
         FileOnly(),
-        "The keys of the journal's chain, made where there is no such file. On another disk than the data "
-        "directory, whoever copies or changes the journal has not the key.",
+        "The keys of the journal's chain and of pseudonyms, made where there is no such file. On another "
+        "disk than the data directory, whoever copies or changes the journal has not the key. Nodes that "
+        "share a database have the same.",
         Shown("`journal.key` in the data directory"),
         AtStart(),
     ] = None

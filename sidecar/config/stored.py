@@ -14,8 +14,23 @@ from sidecar.config.source import Document
 from sidecar.config.values import FilePath, Flag, Kind, ListOf, Whole
 from sidecar.core.stored import StoredEntry
 
-StoredReader: TypeAlias = Callable[[Path], Sequence[StoredEntry] | str]
-"""Gives the entries in the journal of a data directory, or why they cannot be read."""
+
+class Books(NamedTuple):
+    """Where those of a node are."""
+
+    node: str
+    data_dir: Path
+    dsn_file: Path | None  # of the database; None: in a journal in the data directory
+
+
+class Away(str):
+    """Why they cannot be read, where that may pass."""
+
+    __slots__ = ()
+
+
+StoredReader: TypeAlias = Callable[[Books], Sequence[StoredEntry] | str]
+"""Gives the entries that are there, or why they cannot be read."""
 
 THIS_COMMAND = "this command"
 
@@ -56,7 +71,7 @@ def stored_documents(stored: Sequence[StoredEntry]) -> Stored:
 NOTHING_STORED = stored_documents(())
 
 
-def nothing_stored(_: Path) -> Sequence[StoredEntry]:
+def nothing_stored(_: Books) -> Sequence[StoredEntry]:
     return ()
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from msgspec.structs import asdict, replace
 
-from sidecar.adapters.sqlite import StoreError
-from sidecar.adapters.sqlite.at_rest import read_alone, reading
-from sidecar.adapters.sqlite.file import FILE_NAME
-from sidecar.adapters.sqlite.snapshot import Snapshot
-from sidecar.adapters.store.accounts import StoredAccounts
-from sidecar.adapters.store.audit import StoredAudit
+from sidecar.adapters.store.store import StoreError
 from sidecar.config import Inputs, Loaded, load
 from sidecar.config.problems import Problem, Where
 from sidecar.core.account_books import different
@@ -25,6 +22,7 @@ from sidecar.core.terms import TransportName
 from sidecar.ports import DeckError, NodeStore
 from sidecar.runtime.block_commands import blocks_of
 from sidecar.wiring.decks import Decks
+from sidecar.wiring.journal import NothingKeptError, at_rest
 
 
 async def with_stored_accounts(policy: Policy, store: NodeStore) -> Policy:
@@ -60,13 +58,12 @@ async def given_at_rest(given: Inputs) -> Given:
     """By what the first call would be decided if a node started now. Changes nothing. Nobody has asked DNS:
     a gateway whose host is a name is taken to be there. Raises ConfigError, StoreError, DeckError."""
     loaded = load(given)
-    policy, data_dir = loaded.policy, loaded.settings.node.data_dir
-    if (data_dir / FILE_NAME).exists():
-        with reading(data_dir / FILE_NAME) as reader:
-            accounts = StoredAccounts(reader, read_alone)
-            policy = _with_accounts(policy, await accounts.stored(), await accounts.addresses())
-            policy = policy.with_blocks(await blocks_of(StoredAudit(reader, read_alone)))
-    decks = Decks(data_dir / "decks")
+    policy = loaded.policy
+    with suppress(NothingKeptError), at_rest(loaded.settings, policy.node) as books:
+        stored, addresses = await books.accounts.stored(), await books.accounts.addresses()
+        policy = _with_accounts(policy, stored, addresses)
+        policy = policy.with_blocks(await blocks_of(books.audit))
+    decks = Decks(loaded.settings.node.data_dir / "decks")
     for name, one in decks.active(datetime.now(UTC)).items():
         deck = decks.load(one.revision)
         if not isinstance(deck, Deck):
@@ -86,8 +83,8 @@ def accounts_beside(loaded: Loaded) -> tuple[tuple[Problem, ...], tuple[Problem,
     errors, warnings = list[Problem](), list[Problem]()
     where = Where(loaded.settings.profile_path)
     try:
-        with Snapshot(loaded.settings.node.data_dir) as journal:
-            stored = {known.name: known for known in journal.accounts()}
+        with at_rest(loaded.settings, loaded.policy.node) as books:
+            stored = {known.name: known for known in asyncio.run(books.accounts.stored())}
     except StoreError:
         return (), ()  # there is none yet, or it is of another version
     for name, account in loaded.policy.accounts.items():

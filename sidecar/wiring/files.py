@@ -13,13 +13,12 @@ from sidecar.adapters.deck_files import (
     read_exchange_rates,
 )
 from sidecar.adapters.logs import Journal, LogError, stderr_is_journal
-from sidecar.adapters.sqlite import StoreError, stored_entries
 from sidecar.b2bua.certificates import file_state, tls_faults
 from sidecar.config import Inputs, Settings
 from sidecar.config.settings import LogPlace
 from sidecar.core.margin import ExchangeTable
-from sidecar.core.stored import StoredEntry
 from sidecar.core.tariff import Deck
+from sidecar.wiring.journal import dsn_faults, stored_or_error
 
 STDERR = 2
 
@@ -33,7 +32,7 @@ def inputs(
         read_deck=_DeckFiles().read,
         read_exchange=exchange_or_errors,
         read_tls=tls_faults,
-        read_dsn=dsn_faults_or_missing,
+        read_dsn=dsn_faults,
         read_stored=stored_or_error,
         host_name=socket.gethostname(),
         boot_id=secrets.token_hex(8),
@@ -59,22 +58,6 @@ def deck_or_errors(path: Path) -> Deck | Sequence[str]:
         return read_deck(path)
     except DeckRefusedError as refused:
         return [str(error) for error in refused.errors]
-
-
-def stored_or_error(data_dir: Path) -> Sequence[StoredEntry] | str:
-    try:
-        return stored_entries(data_dir)
-    except StoreError as error:
-        return str(error)
-
-
-def dsn_faults_or_missing(file: Path) -> Sequence[tuple[str, bool]]:
-    """What is wrong with the file of a connection string, and whether a start would fail."""
-    try:
-        from sidecar.adapters.postgresql.dsn import dsn_faults  # noqa: PLC0415 - psycopg may be missing
-    except ImportError as error:
-        return [(f"{error}: pip install 'sip-billing-sidecar[node,postgresql]'", True)]
-    return dsn_faults(file)
 
 
 def exchange_or_errors(path: Path) -> ExchangeTable | Sequence[str]:

@@ -1,16 +1,29 @@
-"""The books of a node, in the engine that the settings name."""
+"""The books of a node, in the engine that the settings name. What is of PostgreSQL is imported where it is
+asked for: a node on SQLite may have no psycopg."""
+
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from sidecar.adapters.sqlite import SqliteStore
-from sidecar.adapters.store.store import StoreError
-from sidecar.config import Settings
+from sidecar.adapters.sqlite import SqliteStore, stored_entries
+from sidecar.adapters.sqlite.at_rest import read_alone, reading
+from sidecar.adapters.sqlite.file import FILE_NAME, DataDir
+from sidecar.adapters.sqlite.reader import SqliteRecords
+from sidecar.adapters.store.accounts import StoredAccounts
+from sidecar.adapters.store.audit import StoredAudit
+from sidecar.adapters.store.keys import key_file_of
+from sidecar.adapters.store.store import StoreAwayError, StoreError
+from sidecar.config import Away, Books, Settings
 from sidecar.config.settings import StoreEngine
 from sidecar.core.policy import Policy
-from sidecar.ports import Clock, NodeStore, Seen
+from sidecar.core.stored import StoredEntry
+from sidecar.ports import Clock, NodeStore, Records, Seen, UnavailableError
 
 
 class Opened(Protocol):
@@ -25,18 +38,131 @@ def opener(
     *,
     passed_by: int | None,
     begin_anew: bool,
+    at_end: Callable[[Callable[[], None]], object],
 ) -> Opened:
     """`passed_by`: the group that may use a socket in the data directory. `begin_anew`: whatever was told of
-    a journal that is gone."""
-    if settings.store.engine is not StoreEngine.SQLITE:
-        raise StoreError("store.engine = postgresql: not in force yet")
-    return partial(
-        SqliteStore.open,
-        settings.node.data_dir,
-        node=policy.node,
-        boot_id=policy.boot_id,
-        clock=clock,
-        passed_by=passed_by,
-        key_file=settings.node.journal_key_file,
-        begin_anew=begin_anew,
-    )
+    a journal that is gone. `at_end` is given what is to be done once the store is closed."""
+    if settings.store.engine is StoreEngine.SQLITE:
+        return partial(
+            SqliteStore.open,
+            settings.node.data_dir,
+            node=policy.node,
+            boot_id=policy.boot_id,
+            clock=clock,
+            passed_by=passed_by,
+            key_file=settings.node.journal_key_file,
+            begin_anew=begin_anew,
+        )
+    from sidecar.adapters.postgresql import PostgresqlStore
+    from sidecar.adapters.postgresql.dsn import read_dsn
+
+    if begin_anew:
+        raise StoreError(
+            "--new is for an SQLite journal only: give the node another database, or another name"
+        )
+    dsn = read_dsn(_dsn_file(settings))
+    held = DataDir(settings.node.data_dir, passed_by)
+    at_end(held.release)
+    if held.file.exists():
+        raise StoreError(
+            f"{held.file}: this node kept its books here, and a database does not know of their balances and"
+            ' calls: move it away to begin without them, or set store.engine = "sqlite"'
+        )
+
+    def opened(*, seen: Seen | None) -> NodeStore:
+        store = PostgresqlStore.open(
+            dsn,
+            node=policy.node,
+            boot_id=policy.boot_id,
+            clock=clock,
+            seen=seen,
+            key_file=key_file_of(settings.node),
+        )
+        store.tightened = held.tightened
+        return store
+
+    return opened
+
+
+def _dsn_file(settings: Settings) -> Path:
+    if settings.store.dsn_file is None:
+        raise StoreError("store.dsn_file: postgresql needs a file with its connection string")
+    return settings.store.dsn_file
+
+
+# --- what is there before a start, and beside a node that runs ----------------------------------------------
+
+
+class NothingKeptError(StoreError):
+    """No node has begun there."""
+
+
+class AtRest(NamedTuple):
+    accounts: StoredAccounts
+    audit: StoredAudit
+    records: Records
+    head_seq: Callable[[], Awaitable[int]]
+
+
+@contextmanager
+def at_rest(settings: Settings, node: str) -> Iterator[AtRest]:
+    """The books as they stand, whether or not the node runs. StoreError where they cannot be read."""
+    try:
+        if settings.store.engine is StoreEngine.SQLITE:
+            file = settings.node.data_dir / FILE_NAME
+            if not file.exists():
+                raise NothingKeptError(f"{file}: there is no journal")
+            with reading(file) as journal:
+                yield AtRest(
+                    StoredAccounts(journal, read_alone),
+                    StoredAudit(journal, read_alone),
+                    SqliteRecords(journal),
+                    lambda: journal.ask(lambda of: int(of.execute("SELECT head_seq FROM store").get)),
+                )
+            return
+        from sidecar.adapters.postgresql.at_rest import reading as looking
+        from sidecar.adapters.postgresql.dsn import read_dsn
+
+        with looking(read_dsn(_dsn_file(settings)), node) as found:
+            if found is None:
+                raise NothingKeptError("there is no table in the database: no node has begun there")
+            yield AtRest(
+                StoredAccounts(found.reader, read_alone),
+                StoredAudit(found.reader, read_alone),
+                found.records,
+                found.head_seq,
+            )
+    except UnavailableError as error:
+        raise StoreError(str(error)) from error
+    except ImportError as error:
+        raise StoreError(_no_driver(error)) from error
+
+
+def stored_or_error(books: Books) -> Sequence[StoredEntry] | str:
+    """What commands have made, or why that cannot be read."""
+    try:
+        if books.dsn_file is None:
+            return stored_entries(books.data_dir)
+        if any(is_error for _, is_error in dsn_faults(books.dsn_file)):
+            return ()  # told where the file is looked at
+        from sidecar.adapters.postgresql import stored_entries as of_node
+        from sidecar.adapters.postgresql.dsn import read_dsn
+
+        return of_node(read_dsn(books.dsn_file), books.node)
+    except StoreAwayError as error:
+        return Away(error)
+    except StoreError as error:
+        return str(error)
+
+
+def dsn_faults(file: Path) -> Sequence[tuple[str, bool]]:
+    """What is wrong with the file of a connection string, and whether a start would fail."""
+    try:
+        from sidecar.adapters.postgresql.dsn import dsn_faults as found
+    except ImportError as error:
+        return [(_no_driver(error), True)]
+    return found(file)
+
+
+def _no_driver(error: ImportError) -> str:
+    return f"{error}: pip install 'sip-billing-sidecar[node,postgresql]'"

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from importlib.metadata import version
 from random import SystemRandom
@@ -41,7 +41,7 @@ from sidecar.core.fraud_replay import Lift
 from sidecar.core.policy import Policy, peer_of
 from sidecar.core.records import utc
 from sidecar.core.servers import Reach
-from sidecar.ports import AuditFilter, NodeStore, OutboxState
+from sidecar.ports import AuditFilter, NodeStore, OutboxState, UnavailableError
 from sidecar.runtime.admin import ACCEPTING, Admin
 from sidecar.runtime.alarms import Alarms
 from sidecar.runtime.block_commands import blocks_of
@@ -79,6 +79,7 @@ from sidecar.wiring.notices import (
 from sidecar.wiring.reload import Reader, SetBeside, beside, reading_of, reading_or_errors, resolver
 
 DISTRIBUTION = "sip-billing-sidecar"
+STATE_READ_S_MAX = 2.0  # whether a database that does not answer is away is not known at once
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 log = structlog.get_logger("sidecar")
@@ -108,7 +109,14 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         stack.callback(loop.remove_signal_handler, signal.SIGHUP)
         loop.add_signal_handler(signal.SIGUSR1, partial(reopen_log, writer))
         stack.callback(loop.remove_signal_handler, signal.SIGUSR1)
-        opened = opener(settings, loaded.policy, clock, passed_by=control_gid, begin_anew=begin_anew)
+        opened = opener(
+            settings,
+            loaded.policy,
+            clock,
+            passed_by=control_gid,
+            begin_anew=begin_anew,
+            at_end=stack.callback,
+        )
         # Calls wait in a restart, and the file is the one that was closed just now.
         is_seen = not (begin_anew or is_restart) and (
             not settings.mqtt.embedded or (settings.node.data_dir / "broker").exists()
@@ -301,9 +309,14 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         started_at = utc(clock.wall_ns())
 
         async def last_state() -> OutboxState:
-            if store.failing and relay.state is not None:
-                return relay.state  # as last read: that the store fails is what the status is asked about
-            return await store.outbox.outbox_state()
+            """As last read where the store fails: that it does is what the status is asked about."""
+            if relay.state is None:
+                return await store.outbox.outbox_state()
+            with suppress(TimeoutError, UnavailableError):
+                if not store.failing:
+                    async with asyncio.timeout(STATE_READ_S_MAX):
+                        return await store.outbox.outbox_state()
+            return relay.state
 
         async def status() -> NodeStatus:
             state, tls = await last_state(), certificates.status()

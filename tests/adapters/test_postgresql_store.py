@@ -385,7 +385,8 @@ async def test_a_node_writes_with_the_rights_of_a_node_and_can_change_no_ledger(
     schema = postgresql_stores.conninfo.rpartition("=")[2].strip("'")
     for role in ("sidecar_node", "sidecar_reader"):
         with suppress(psycopg.errors.DuplicateObject):
-            postgresql_stores.asked(f"CREATE ROLE {role} LOGIN")
+            postgresql_stores.asked(f"CREATE ROLE {role}")
+        postgresql_stores.asked(f"ALTER ROLE {role} LOGIN")
         postgresql_stores.asked(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
     async with postgresql_stores.opened():
         pass  # its owner makes the tables
@@ -410,8 +411,9 @@ async def test_a_node_writes_with_the_rights_of_a_node_and_can_change_no_ledger(
     reader = make_conninfo(postgresql_stores.conninfo, user="sidecar_reader")
     with psycopg.connect(reader, autocommit=True) as connection:
         assert connection.execute("SELECT count(*) FROM cdrs").fetchall() == [(1,)]
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute("DELETE FROM open_calls")
+        for statement in ("DELETE FROM open_calls", "SELECT * FROM users"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
 
 
 async def test_each_node_has_its_own_entries_and_settings_and_all_have_the_same_people(

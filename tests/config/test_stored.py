@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 
-from sidecar.config import ConfigError, Inputs, Loaded, Settings, load
+from sidecar.config import Books, ConfigError, Inputs, Loaded, Settings, load
 from sidecar.config.candidate import Candidate
 from sidecar.config.export import profile_text, toml
 from sidecar.config.stored import as_toml
@@ -116,6 +116,24 @@ def test_a_path_of_a_command_is_absolute(start: Start) -> None:
 def test_a_journal_that_cannot_be_read_is_a_warning(start: Start) -> None:
     found = load(replace(start.inputs(), read_stored=lambda _: "damaged"))
     assert any("what commands have made is not looked at: damaged" in str(one) for one in found.warnings)
+
+
+def test_a_database_that_cannot_be_read_is_an_error(start: Start) -> None:
+    """A start would fail, and what a reload puts in force is not to lack what commands have made."""
+    (start.folder / "dsn").write_text("dbname=books")
+    (start.folder / "dsn").chmod(0o600)
+    settings = "[store]\nengine = 'postgresql'\ndsn_file = 'dsn'\n[node]\nname = 'n7'\n"
+    asked = []
+
+    def read(books: Books) -> str:
+        asked.append(books)
+        return "away"
+
+    with pytest.raises(ConfigError) as caught:
+        load(replace(start.inputs(settings), read_stored=read))
+    [problem] = start.shown(caught.value.problems)
+    assert problem == "sidecar.toml:3: store.dsn_file: what commands have made is not known: away"
+    assert [(one.node, one.dsn_file) for one in asked] == [("n7", start.folder / "dsn")]
 
 
 # --- words and places ---------------------------------------------------------------------------------------

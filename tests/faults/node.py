@@ -95,8 +95,8 @@ class Node(node.Node):
     """127.x.y.2 are the callers, .3 the callees, .4 a listed stranger, .9 one that is not. `more` are lines
     of the profile by table: timers="ring_timeout_s = 2"."""
 
-    def __init__(self, folder: Path, **more: str) -> None:
-        super().__init__(folder, settings={"SIDECAR_LOG__LEVEL": "debug"})
+    def __init__(self, folder: Path, *, dsn: str = "", **more: str) -> None:
+        super().__init__(folder, settings={"SIDECAR_LOG__LEVEL": "debug"}, dsn=dsn)
         self.port = free_ports(self.host, 1)[0]  # the same after a restart: peers know it from their dialogs
         self.gateway_port = free_ports(f"{self.network}.3", 1)[0]
         if "admission_wait_ms_max" not in more.get("timers", ""):  # a burst of a test is no overload

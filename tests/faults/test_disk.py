@@ -110,7 +110,7 @@ def on_small_disk(data: Path) -> tuple[str, ...] | None:
     return *words, sys.executable, "-m", "sidecar.cli"
 
 
-async def _through_the_fault(
+async def through_the_fault(
     node: Node, caller: Phone, callee: Phone, faulty_disk: FaultyDisk
 ) -> tuple[list[Side], list[Side]]:
     """Calls that were up when the fault began: those that ended in it, and those that went on."""
@@ -193,7 +193,7 @@ async def test_a_disk_that_takes_nothing_ends_no_call_and_loses_none(
     ):
         caller.peer = callee.peer = child.sip
         await node.top_up("prepaid", "1")
-        ended, lasting = await _through_the_fault(node, caller, callee, faulty_disk)
+        ended, lasting = await through_the_fault(node, caller, callee, faulty_disk)
         records = await listener.of([side.call_id for side in ended])
         assert {(one["hangup_origin"], one["detail"]) for one in records} == {("caller", "bye")}
         assert all(one["talk_ms"] >= 950 for one in records[:3])

@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import psycopg
 
 from sidecar.adapters.control_client import ControlClient
+from sidecar.adapters.postgresql.records import ledger_check as all_nodes_check
+from sidecar.adapters.postgresql.server import Server
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.demo.children import Daemon, daemon, environment
 from sidecar.demo.subscriber import Record
@@ -33,7 +36,8 @@ SIDECAR = (sys.executable, "-m", "sidecar.cli")
 
 class Node:
     """127.x.y.1 is the node; who else is there is said by its profile, which a subclass makes or which is
-    given as text. `settings` are variables of the environment."""
+    given as text. `settings` are variables of the environment. `dsn`: of a PostgreSQL database, which has the
+    books then."""
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Node:
         network: str = "",
         program: Sequence[str] = SIDECAR,
         settings: Mapping[str, str] | None = None,
+        dsn: str = "",
     ) -> None:
         self.folder, self.data = folder, folder / "data"
         self.network = network or own_network()
@@ -59,6 +64,12 @@ class Node:
             "SIDECAR_METRICS__LISTEN": f"{self.host}:0",
             **(settings or {}),
         }
+        self._dsn = dsn
+        if dsn:
+            file = folder / "dsn"
+            file.touch(mode=0o600)
+            file.write_text(f"{dsn}\n")
+            self._settings |= {"SIDECAR_STORE__ENGINE": "postgresql", "SIDECAR_STORE__DSN_FILE": str(file)}
         self._more: dict[str, str] = {}
         self._logs = itertools.count(1)
 
@@ -163,7 +174,8 @@ class Node:
     # --- after it has stopped -------------------------------------------------------------------------------
 
     def check_books(self) -> None:
-        assert (wrong := _books(self.data / "journal.db")) == [], wrong
+        wrong = _books_of_all(self._dsn) if self._dsn else _books(self.data / "journal.db")
+        assert wrong == [], wrong
 
     def open_entries(self) -> int:
         return int(self.ask("SELECT count(*) FROM open_calls")[0][0])
@@ -173,6 +185,9 @@ class Node:
         return Decimal(rows[0][0]) if rows else Decimal(0)
 
     def ask(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
+        if self._dsn:
+            with psycopg.connect(self._dsn, autocommit=True) as database:
+                return database.execute(question.replace("?", "%s").encode(), values or None).fetchall()
         with contextlib.closing(sqlite3.connect(self.data / "journal.db", timeout=5)) as connection:
             return connection.execute(question, values).fetchall()
 
@@ -203,6 +218,14 @@ async def until(holds: Callable[[], Any], within_s: float = WITHIN_S) -> None:
 def _read(url: str) -> str:
     with urllib.request.urlopen(url, timeout=5) as answer:
         return str(answer.read().decode())
+
+
+def _books_of_all(dsn: str) -> list[str]:
+    server = Server(dsn, "proof")
+    try:
+        return all_nodes_check(server)
+    finally:
+        server.close()
 
 
 def _books(file: Path) -> list[str]:

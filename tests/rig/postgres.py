@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from sidecar.demo.children import free_ports
 
@@ -48,6 +49,17 @@ class Postgres:
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self.database(name)
+
+    def new_database_with_roles(self, name: str) -> tuple[str, str]:
+        """As the reference has it: for its owner, and for a node with the rights of one."""
+        roles = ("sidecar_owner LOGIN", "sidecar_node", "sidecar_reader", "node1 LOGIN IN ROLE sidecar_node")
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            for role in roles:
+                with contextlib.suppress(psycopg.errors.DuplicateObject):
+                    connection.execute(f"CREATE ROLE {role}".encode())
+            connection.execute(f'CREATE DATABASE "{name}" OWNER sidecar_owner'.encode())
+        to = self.database(name)
+        return make_conninfo(to, user="sidecar_owner"), make_conninfo(to, user="node1")
 
     def start(self) -> None:
         options = {

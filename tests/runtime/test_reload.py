@@ -193,7 +193,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path) -> N
     file.write_text(whole[: whole.index("[accounts.prepaid]")] + "# half of it\n")
     rest = ["", whole]
 
-    def written_meanwhile(_: Path) -> tuple[StoredEntry, ...]:
+    def written_meanwhile(_: object) -> tuple[StoredEntry, ...]:
         if rest and (text := rest.pop(0)):
             file.write_text(text)
         return ()
@@ -215,7 +215,7 @@ def test_a_file_that_never_stands_still_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "profile.toml"
     file.write_text((PROFILES / "demo.toml").read_text())
 
-    def written_again(_: Path) -> tuple[StoredEntry, ...]:
+    def written_again(_: object) -> tuple[StoredEntry, ...]:
         file.write_text(file.read_text() + "#\n")
         return ()
 

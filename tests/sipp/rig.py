@@ -168,10 +168,11 @@ class Rig(Node):
         network: str = "",
         program: Sequence[str] = SIDECAR,
         strip_digits: int | None = 2,
+        dsn: str = "",
     ) -> None:
         strips = strip_digits is not None
         settings = {"SERVER_BILLING_GATEWAY_ROUTE_PREFIX": str(strip_digits)} if strips else {}
-        super().__init__(folder, network=network, program=program, settings=settings)
+        super().__init__(folder, network=network, program=program, settings=settings, dsn=dsn)
         self.stranger = f"{self.network}.2"  # an address in no peer group
         names = ("main", "second", "small", "elsewhere", "slow", "silent", "closed")
         # The node's own, too: SIPp answers where it has called, also after a restart.

@@ -1,7 +1,5 @@
 """The store of several nodes: their journals, ledger, outboxes and records in one PostgreSQL database.
 
-Not in force yet: no setting chooses it, as the daemon needs more of a store (see the ports) than is here.
-
     submit -> pacing -> writer (as for SQLite; here the transaction, and a COMMIT whose outcome is unknown)
            -> batch (what its steps will ask, read and locked at once; rows, a statement for each table)
 

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import count
@@ -19,14 +20,14 @@ from psycopg.abc import PQGen
 from psycopg.types.string import StrDumperUnknown
 
 from sidecar.adapters.postgresql.dsn import name_of
-from sidecar.adapters.store.store import StoreError
+from sidecar.adapters.store.store import StoreAwayError, StoreError
 from sidecar.ports import UnavailableError
 
 CONNECT_S_MAX = 5
 # Without a sign of life for so long while we wait for an answer, a server is away: the kernel of its machine
 # goes on answering for one that was stopped.
 ANSWER_S_MAX = 5.0
-READ_S_MAX = 15.0  # readers look at more, and no call waits for them
+READ_S_MAX = 10.0  # readers look at more, and no call waits for them
 # Before that the server itself gives a statement up, and its locks with it. It notices within so long that we
 # have hung up on one.
 _EARLIER_S = 1.0
@@ -169,19 +170,21 @@ class Server:
 
 
 class Reader:
-    """A connection of its own, opened when it is first asked, used by one thread at a time, so that no reader
-    delays a commit."""
+    """A connection of its own, opened when it is first asked, in a thread of its own: no reader delays a
+    commit, and what waits for a server that does not answer holds up nobody else."""
 
     def __init__(self, conninfo: str, application: str) -> None:
         self._conninfo = conninfo
         self._application = application
         self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "store-reader")
         self._server: Server | None = None
 
     async def ask(self, question: Callable[[Any], _T]) -> _T:
         """UnavailableError while nobody answers."""
         try:
-            return await asyncio.to_thread(self.ask_now, question)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self.ask_now, question)
         except FAULTS as error:
             text = " ".join(str(error).split())
             raise UnavailableError(f"the database cannot be read ({text})") from error
@@ -199,6 +202,7 @@ class Reader:
             return question(self._server)
 
     def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._close()
 
@@ -220,7 +224,8 @@ def looking(conninfo: str, node: str) -> Iterator[Server]:
         finally:
             server.close()
     except psycopg.Error as error:
-        raise StoreError(f"{name_of(conninfo)}: cannot be read ({' '.join(str(error).split())})") from error
+        text = f"{name_of(conninfo)}: cannot be read ({' '.join(str(error).split())})"
+        raise (StoreAwayError if isinstance(error, FAULTS) else StoreError)(text) from error
 
 
 class Table:

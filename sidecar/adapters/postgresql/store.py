@@ -32,7 +32,7 @@ from sidecar.adapters.postgresql.server import Reader, Server, looking
 from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
 from sidecar.adapters.postgresql.writer import Writer
 from sidecar.adapters.store.keys import key_at
-from sidecar.adapters.store.store import BaseStore, Left, Pace, StoreError
+from sidecar.adapters.store.store import BaseStore, Left, Pace, StoreAwayError, StoreError
 from sidecar.adapters.store.stored import KeptEntries
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey
@@ -99,7 +99,7 @@ class PostgresqlStore(BaseStore):
         try:
             server = _connected(conninfo, node)
         except psycopg.Error as error:
-            raise StoreError(f"{name}: cannot be reached ({' '.join(str(error).split())})") from error
+            raise StoreAwayError(f"{name}: cannot be reached ({' '.join(str(error).split())})") from error
         try:
             migrate(server)
             hold(server, node)

@@ -52,6 +52,10 @@ class StoreError(Exception):
     """The store cannot be opened; the message says what to do."""
 
 
+class StoreAwayError(StoreError):
+    """Nobody answers where it is, which may pass: another start may be one."""
+
+
 class Pace(NamedTuple):
     """How many steps may wait, how far commits begin apart, and how long a step waits for company."""
 

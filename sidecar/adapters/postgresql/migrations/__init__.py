@@ -1,12 +1,12 @@
 """The schema of the books on PostgreSQL, one numbered file for each step, as beside it for SQLite. A step is
 taken in a transaction of its own with its number, by one program at a time; a landed step is never edited.
 
-Rights are given at the end of each migration, to two roles where the server has them (an administrator makes
-them, and makes whoever runs a node a member; `sidecar_owner`, say, owns the tables and migrates):
+Rights are given at the end of each migration, and by `prepare`, to two roles where the server has them (an
+administrator makes them, and makes whoever runs a node a member; `sidecar_owner`, say, owns the tables):
 
     sidecar_node    reads and writes what a node does; changes no entry of the ledger or of the audit table,
                     and of a record what an erasure does
-    sidecar_reader  reads
+    sidecar_reader  reads, but for who may use the page
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from importlib import resources
 
 import psycopg
 
+from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.postgresql.server import Server
 from sidecar.adapters.store.store import StoreError
 
@@ -31,11 +32,10 @@ _CHANGING = (
     "accounts",
     "balances",
     "stored_entries",
-    "users",
 )
 _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "sidecar_node": {
-        "SELECT, INSERT": (*_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps"),
+        "SELECT, INSERT": (*_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps", "users"),
         "UPDATE": (
             "boots",
             "epochs",
@@ -87,8 +87,38 @@ def migrate(server: Server) -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         raise StoreError(
             f"{server.name}: its schema is {version}, ours is {SCHEMA_VERSION}, and this user may not change"
-            f" it ({error.diag.message_primary}): let its owner migrate it"
+            f" it ({error.diag.message_primary}): `sidecar store prepare`, as its owner"
         ) from error
+
+
+def prepare(conninfo: str) -> int:
+    """As who owns the tables, or is to own them: they are of our schema, and the roles that are there have
+    their rights. The schema that was there before, 0: none. StoreError where that cannot be."""
+    name = name_of(conninfo)
+    try:
+        server = Server(conninfo, "sidecar prepares")
+        try:
+            before = _version(server)
+            migrate(server)
+            with server.transaction():
+                _grant(server)
+            return before
+        finally:
+            server.close()
+    except psycopg.Error as error:
+        raise StoreError(f"{name}: {' '.join(str(error).split())}") from error
+
+
+def refuse_other(server: Server) -> bool:
+    """Whether there are tables; StoreError where they are not of our schema."""
+    version = _version(server)
+    _refuse_newer(version)
+    if 0 < version < SCHEMA_VERSION:
+        raise StoreError(
+            f"{server.name}: its schema is {version}, ours is {SCHEMA_VERSION}:"
+            " `sidecar store prepare`, as its owner, or the next start of a node, changes it"
+        )
+    return bool(version)
 
 
 def _version(server: Server) -> int:
