@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from sidecar.core import chain, found_by
+from sidecar.core import chain, found_by, takeover
 from sidecar.core.account_import import Imported
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.alarms import AlarmKind, LowBalance
@@ -654,6 +654,24 @@ class NodeOutbox(Outbox, DeadLetters, OutboxStatus, Protocol):
     """Rows that wait, those that nobody takes, and how many there are."""
 
 
+class Nodes(Protocol):
+    """The nodes that share a database (core/takeover), from the side of one of them."""
+
+    def serve(self, heard_at: Sequence[str], lease_s: float) -> Awaitable[None]:
+        """Calls come from now on, at these addresses; each commit begins a lease of so many seconds."""
+
+    def others(self) -> Awaitable[Sequence[takeover.Node]]:
+        """Those of our tenant that have ever begun. UnavailableError while the database is away."""
+
+    def take(self, dead: takeover.Node) -> Awaitable[NodeStore | None]:
+        """Its books, to end its calls and tell its records, in a new epoch of it; whoever else writes in them
+        is fenced. None: it lives again, or somebody else has them. UnavailableError, StoreError."""
+
+    def on_fenced(self, notify: Callable[[], None]) -> None:
+        """Called on the event loop, once: another process writes in the place of this one, which never will
+        again."""
+
+
 class NodeStore(Store, Protocol):
     """An open store, as a node is put together with it, whatever engine keeps it."""
 
@@ -735,6 +753,10 @@ class NodeStore(Store, Protocol):
     def keep_checking(self, on_wrong: Callable[[Sequence[str]], None]) -> Awaitable[None]:
         """Never ends: all of it, a little at a time, again and again; `on_wrong` is told what is not as it
         was written, each once."""
+
+    @property
+    def nodes(self) -> Nodes | None:
+        """None: this engine is one node's alone."""
 
     def discard(self) -> Awaitable[None]:
         """Close a new one, and leave nothing of it. What holds anything is not touched."""

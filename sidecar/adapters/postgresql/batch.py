@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from uuid import UUID
 
-from sidecar.adapters.postgresql.boots import Own
+from sidecar.adapters.postgresql.boots import LEASED, Own
 from sidecar.adapters.postgresql.erasing import Erasing
 from sidecar.adapters.postgresql.server import Server, Table
 from sidecar.adapters.postgresql.stored import Stored
@@ -253,6 +253,13 @@ class Batch(BaseBatch):
     def _suspect(self, account: str, currency: str) -> None:
         self.suspense.suspect(account, currency)
 
+    def serve(self, heard_at: Sequence[str], lease_s: float) -> None:
+        """Calls come from now on, and with them regular commits."""
+        self._server.run(
+            "UPDATE epochs SET heard_at = ?, lease_s = ? WHERE epoch = ?",
+            (" ".join(heard_at), lease_s, self._epoch),
+        )
+
     # --- its transaction ------------------------------------------------------------------------------------
 
     def send(self) -> None:
@@ -288,6 +295,7 @@ class Batch(BaseBatch):
                 (wall_ns, self._mono_ns, boot),
             )
         server.send(
-            "UPDATE epochs SET commits = commits + 1, head_seq = ?, acknowledged_seq = ? WHERE epoch = ?",
+            "UPDATE epochs SET commits = commits + 1, head_seq = ?, acknowledged_seq = ?,"  # noqa: S608
+            f" {LEASED.format('lease_s')} WHERE epoch = ?",
             (self._head_seq, self.waiting.acknowledged_seq, self._epoch),
         )

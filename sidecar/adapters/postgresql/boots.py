@@ -22,6 +22,9 @@ HELD_S_MAX = 10.0  # the server may not have noticed yet that the process before
 _HELD_PAUSE_S = 0.1
 # Held while the connection lives: one process writes as a node.
 _HOLD = "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || ' ' || ?, 1))"
+# Until when the process lives, as far as the others know.
+LEASED = "leased_until = clock_timestamp() + {} * interval '1 second'"
+START_LEASE_S = 60.0  # a start commits at no regular times
 _FENCE = "SELECT boot, commits, head_seq, acknowledged_seq FROM epochs WHERE epoch = ? FOR NO KEY UPDATE"
 
 
@@ -35,6 +38,11 @@ class Own(NamedTuple):
     node: str
     epoch: int
     boot: Boot
+    writer: str = ""  # as which node it was started, where that is another one: it has taken over
+
+    @property
+    def is_taken(self) -> bool:
+        return bool(self.writer)
 
 
 # The numbers of a node go on over its epochs: each is one record's.
@@ -64,10 +72,13 @@ class Begun(NamedTuple):
     loss: Loss | None
 
 
-def begin_boot(server: Server, node: str, boot_id: str, clock: Clock, seen: Seen | None) -> Begun:
+def begin_boot(
+    server: Server, node: str, boot_id: str, clock: Clock, seen: Seen | None, tenant: str
+) -> Begun:
     """Make the row that everything written by this process refers to. An epoch goes on over starts: the
-    database forgets nothing that it has acknowledged. Where the broker has `seen` more, it was restored."""
-    wall_ns, mono_ns = clock.wall_ns(), clock.mono_ns()
+    database forgets nothing that it has acknowledged. Where the broker has `seen` more, it was restored. Who
+    has taken over for this node is fenced by it."""
+    wall_ns = clock.wall_ns()
     loss = None
     with server.transaction():
         found = server.run(
@@ -76,22 +87,33 @@ def begin_boot(server: Server, node: str, boot_id: str, clock: Clock, seen: Seen
             (node,),
         )
         if is_new := not found:
-            found = _begin_epoch(server, node, wall_ns, 0)
+            found = begin_epoch(server, node, wall_ns, 0)
         elif cause := contradicted(server, node, seen):
             loss, head_seq = _leave_epoch(server, node, found[0][0], cause, seen)
-            found = _begin_epoch(server, node, wall_ns, head_seq)
-        ((epoch, name, base_seq),) = found
-        ((last_ns,),) = server.run(
-            "SELECT coalesce(max(heartbeat_wall_ns), 0) FROM boots JOIN epochs USING (epoch) WHERE node = ?",
-            (node,),
-        )
-        ((boot,),) = server.run(
-            "INSERT INTO boots (epoch, boot_id, started_wall_ns, heartbeat_wall_ns, heartbeat_mono_ns)"
-            " VALUES (?1, ?2, ?3, ?3, ?4) RETURNING boot",
-            (epoch, boot_id, wall_ns, mono_ns),
-        )
-        server.run("UPDATE epochs SET boot = ? WHERE epoch = ?", (boot, epoch))
-    return Begun(Own(node, epoch, Boot(boot, boot_id, name, base_seq, last_ns)), is_new, loss)
+            found = begin_epoch(server, node, wall_ns, head_seq)
+        own = boot_in(server, node, found, boot_id, clock, tenant, "")
+    return Begun(own, is_new, loss)
+
+
+def boot_in(
+    server: Server, node: str, found: Rows, boot_id: str, clock: Clock, tenant: str, writer: str
+) -> Own:
+    ((epoch, name, base_seq),) = found
+    ((last_ns,),) = server.run(
+        "SELECT coalesce(max(heartbeat_wall_ns), 0) FROM boots JOIN epochs USING (epoch) WHERE node = ?",
+        (node,),
+    )
+    ((boot,),) = server.run(
+        "INSERT INTO boots (epoch, boot_id, started_wall_ns, heartbeat_wall_ns, heartbeat_mono_ns)"
+        " VALUES (?1, ?2, ?3, ?3, ?4) RETURNING boot",
+        (epoch, boot_id, clock.wall_ns(), clock.mono_ns()),
+    )
+    server.run(
+        f"UPDATE epochs SET boot = ?1, tenant = ?2, writer = ?3, lease_s = ?4, {LEASED.format('?4')}"  # noqa: S608
+        " WHERE epoch = ?5",
+        (boot, tenant, writer or node, START_LEASE_S, epoch),
+    )
+    return Own(node, epoch, Boot(boot, boot_id, name, base_seq, last_ns), writer)
 
 
 def contradicted(server: Server, node: str, seen: Seen | None) -> str:
@@ -122,15 +144,8 @@ def forget_node(server: Server, node: str) -> None:
 def _leave_epoch(server: Server, node: str, epoch: int, cause: str, seen: Seen | None) -> tuple[Loss, int]:
     """Nothing is written in it any more; what waits in it still goes to the broker. Returns the highest
     number that is known to have been given."""
-    ((head_seq,),) = server.run("SELECT max(head_seq) FROM epochs WHERE node = ?", (node,))
+    head_seq = end_epoch(server, node, epoch)
     told_seq = max(head_seq, seen.head_seq or 0) if seen is not None else head_seq
-    server.run(
-        "INSERT INTO outbox_behind (epoch, seq, queued_wall_ns)"
-        " SELECT epoch, seq, written_wall_ns FROM cdrs JOIN epochs USING (epoch)"
-        " WHERE epoch = ? AND seq > acknowledged_seq ON CONFLICT DO NOTHING",
-        (epoch,),
-    )
-    server.run("UPDATE epochs SET acknowledged_seq = head_seq, boot = NULL WHERE epoch = ?", (epoch,))
     for table in ("open_calls", "refusals"):  # their records may have left already
         server.run(f"UPDATE {table} SET maybe_told = 1 WHERE node = ?", (node,))  # noqa: S608
     ((calls,),) = server.run("SELECT count(*) FROM open_calls WHERE node = ?", (node,))
@@ -143,7 +158,20 @@ def _leave_epoch(server: Server, node: str, epoch: int, cause: str, seen: Seen |
     return loss, told_seq
 
 
-def _begin_epoch(server: Server, node: str, wall_ns: int, base_seq: int) -> Rows:
+def end_epoch(server: Server, node: str, epoch: int) -> int:
+    """Its records that wait do so behind the mark. Returns the highest number that the node has given."""
+    server.run(
+        "INSERT INTO outbox_behind (epoch, seq, queued_wall_ns)"
+        " SELECT epoch, seq, written_wall_ns FROM cdrs JOIN epochs USING (epoch)"
+        " WHERE epoch = ? AND seq > acknowledged_seq ON CONFLICT DO NOTHING",
+        (epoch,),
+    )
+    server.run("UPDATE epochs SET acknowledged_seq = head_seq, boot = NULL WHERE epoch = ?", (epoch,))
+    ((head_seq,),) = server.run("SELECT max(head_seq) FROM epochs WHERE node = ?", (node,))
+    return int(head_seq)
+
+
+def begin_epoch(server: Server, node: str, wall_ns: int, base_seq: int) -> Rows:
     """With numbers behind `base_seq`."""
     found = server.run(
         "INSERT INTO epochs (node, name, created_wall_ns, base_seq, head_seq, acknowledged_seq)"

@@ -23,12 +23,13 @@ from sidecar.adapters.postgresql.boots import (
 )
 from sidecar.adapters.postgresql.checking import Rounds
 from sidecar.adapters.postgresql.dsn import name_of
+from sidecar.adapters.postgresql.leases import other_nodes, take_over
 from sidecar.adapters.postgresql.migrations import migrate
 from sidecar.adapters.postgresql.outbox import PostgresqlOutbox
 from sidecar.adapters.postgresql.records import PostgresqlRecords, by_invite, ledger_check
 from sidecar.adapters.postgresql.replay import PostgresqlReplays
 from sidecar.adapters.postgresql.retention import PostgresqlRetention
-from sidecar.adapters.postgresql.server import Reader, Server, looking
+from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, Reader, Server, looking
 from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
 from sidecar.adapters.postgresql.writer import Writer
 from sidecar.adapters.store.keys import key_at
@@ -36,7 +37,10 @@ from sidecar.adapters.store.store import BaseStore, Left, Pace, StoreAwayError, 
 from sidecar.adapters.store.stored import KeptEntries
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey
-from sidecar.ports import Clock, Seen
+from sidecar.core.takeover import Node
+from sidecar.ports import Clock, Seen, UnavailableError
+
+NO_TENANT = "_"
 
 
 class PostgresqlStore(BaseStore):
@@ -52,11 +56,15 @@ class PostgresqlStore(BaseStore):
         clock: Clock,
         pace: Pace,
         key: ChainKey | None,
+        tenant: str,
     ) -> None:
         reader = Reader(conninfo, _application(own.node, "reads"))
         super().__init__(clock, own.boot, reader, left, pace)
         self._conninfo = conninfo
         self._own = own
+        self._key = key
+        self._tenant = tenant
+        self._watching = Reader(conninfo, _application(own.node, "watches"))
         self.outbox = PostgresqlOutbox(reader, self._write, own)
         self.stored = KeptEntries(
             reader,
@@ -86,6 +94,7 @@ class PostgresqlStore(BaseStore):
         node: str,
         boot_id: str,
         clock: Clock,
+        tenant: str = NO_TENANT,
         pace: Pace = Pace(),  # noqa: B008 - it is frozen
         seen: Seen | None = None,
         key_file: Path | None = None,
@@ -103,20 +112,9 @@ class PostgresqlStore(BaseStore):
         try:
             migrate(server)
             hold(server, node)
-            found = found_open(server, node)
-            own, is_new, loss = begin_boot(server, node, boot_id, clock, seen)
-            with server.transaction():
-                marks = fence(server, own)
-            store = cls(
-                conninfo,
-                server,
-                own,
-                marks,
-                Left(found, found_refusals(server, own)),
-                clock,
-                pace,
-                key,
-            )
+            own, is_new, loss = begin_boot(server, node, boot_id, clock, seen, tenant)
+            marks, left = _left(server, own)
+            store = cls(conninfo, server, own, marks, left, clock, pace, key, tenant)
             store.is_new = is_new
             store._lost(loss, own.boot.epoch)
             return store
@@ -130,6 +128,7 @@ class PostgresqlStore(BaseStore):
     def _stop(self) -> None:
         self._writer.stop()
         self._reader.close()
+        self._watching.close()
 
     async def discard(self) -> None:
         await self.close()
@@ -142,6 +141,45 @@ class PostgresqlStore(BaseStore):
             forget_node(server, self._own.node)
         finally:
             server.close()
+
+    # --- several nodes (see Nodes) --------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> PostgresqlStore:
+        return self
+
+    async def serve(self, heard_at: Sequence[str], lease_s: float) -> None:
+        await self._write(lambda batch: batch.serve(heard_at, lease_s), lasting=True)
+
+    async def others(self) -> Sequence[Node]:
+        return await self._watching.ask(lambda server: other_nodes(server, self._tenant, self._own.node))
+
+    async def take(self, dead: Node) -> PostgresqlStore | None:
+        begun = await asyncio.to_thread(self._taken, dead)
+        if begun is None:
+            return None
+        server, own, marks, left = begun
+        return PostgresqlStore(
+            self._conninfo, server, own, marks, left, self._clock, self._pace, self._key, self._tenant
+        )
+
+    def _taken(self, dead: Node) -> tuple[Server, Own, Marks, Left] | None:
+        try:
+            server = _connected(self._conninfo, dead.name)
+            try:
+                if own := take_over(
+                    server, dead, self._tenant, self._own.node, self._own.boot.boot_id, self._clock
+                ):
+                    return server, own, *_left(server, own)
+            except BaseException:
+                server.close()
+                raise
+            server.close()
+        except CONFLICTS:  # with somebody who wants the same
+            return None
+        except FAULTS as error:
+            raise UnavailableError(f"{dead.name}: {' '.join(str(error).split())}") from error
+        return None
 
     async def contradicts(self, seen: Seen) -> str:
         return await self._reader.ask(lambda server: contradicted(server, self._own.node, seen))
@@ -157,6 +195,13 @@ class PostgresqlStore(BaseStore):
     async def ledger_check(self) -> Sequence[str]:
         """Empty where everything adds up, over all nodes."""
         return await self._reader.ask(ledger_check)
+
+
+def _left(server: Server, own: Own) -> tuple[Marks, Left]:
+    """Once nobody else writes as this node."""
+    with server.transaction():
+        marks = fence(server, own)
+        return marks, Left(found_open(server, own.node), found_refusals(server, own))
 
 
 def _connected(conninfo: str, node: str) -> Server:

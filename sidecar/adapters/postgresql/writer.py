@@ -17,6 +17,7 @@ import psycopg
 
 from sidecar.adapters.postgresql.batch import Batch
 from sidecar.adapters.postgresql.boots import FencedError, Marks, Own, fence, hold, recall
+from sidecar.adapters.postgresql.leases import rest
 from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, Server
 from sidecar.adapters.store.known import Known
 from sidecar.adapters.store.work import Report, Work, worked
@@ -59,6 +60,8 @@ class Writer(WritingThread):
     def stop(self) -> None:
         self._end()
         if self._server is not None:
+            with suppress(*FAULTS):
+                rest(self._server, self._own)
             self._server.close()
 
     def _commit(self, works: Sequence[Work]) -> None:
@@ -79,7 +82,7 @@ class Writer(WritingThread):
         try:
             with server.pipeline():
                 server.send("BEGIN")
-                marks = fence(server, self._own)
+                marks = self._fenced(server)
             wall_ns, mono_ns = self._clock.wall_ns(), self._clock.mono_ns()
             batch = Batch(
                 server,
@@ -132,9 +135,10 @@ class Writer(WritingThread):
             self._server = None
         server, done = self._connect(), self._doubtful
         try:
-            hold(server, self._own.node)
+            if not self._own.is_taken:
+                hold(server, self._own.node)
             with server.transaction():
-                marks = fence(server, self._own)
+                marks = self._fenced(server)
                 if done is not None and marks.commits == done.number:
                     done.batch.committed()
                 else:
@@ -147,6 +151,13 @@ class Writer(WritingThread):
             raise
         self._server, self._doubtful = server, None
         return done
+
+    def _fenced(self, server: Server) -> Marks:
+        try:
+            return fence(server, self._own)
+        except FencedError:
+            self._report(Report(is_fenced=True))
+            raise
 
     def _recover(self, error: Exception) -> Sequence[Work]:
         server = self._server

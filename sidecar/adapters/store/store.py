@@ -38,7 +38,7 @@ from sidecar.core.events import (
     GrantExtended,
     StepFailed,
 )
-from sidecar.ports import Clock, Loss, Migrated, OutboxRow, Salvage
+from sidecar.ports import Clock, Loss, Migrated, Nodes, OutboxRow, Salvage
 from sidecar.wire.entries import EntryError, decode_call
 
 CHECK_PAUSE_S = 1.0
@@ -108,6 +108,7 @@ class BaseStore:
         self._notify_low_balance: Callable[[LowBalance], None] = nobody
         self._notify_commit: Callable[[int, int], None] = nobody
         self._notify_defect: Callable[[UUID | None, BaseException], None] = nobody
+        self._notify_fenced: Callable[[], None] = nobody
         self.failure = ""  # what the engine said, while failing
         # What this start has found and done: see NodeStore.
         self.is_new = False
@@ -156,6 +157,10 @@ class BaseStore:
     def heartbeat(self, mono_ns: int, wall_ns: int) -> None:
         """Every commit writes the clocks as they stood when it began; this makes sure that there is one."""
         self._pacing.add(Job(run=nothing, done=nobody), may_wait=True)
+
+    @property
+    def nodes(self) -> Nodes | None:
+        return None
 
     def _rounds(self) -> Rounds:
         raise NotImplementedError
@@ -222,6 +227,10 @@ class BaseStore:
         journal."""
         self._notify_defect = notify
 
+    def on_fenced(self, notify: Callable[[], None]) -> None:
+        """See Nodes."""
+        self._notify_fenced = notify
+
     def on_low_balance(self, notify: Callable[[LowBalance], None]) -> None:
         """Called on the event loop after the commit in which an account fell below its threshold."""
         self._notify_low_balance = notify
@@ -269,6 +278,9 @@ class BaseStore:
             self._notify_commit(report.steps, report.commit_ns)
         if report.failing is not None:
             self._writer_says(report.failing)
+        if report.is_fenced:
+            notify, self._notify_fenced = self._notify_fenced, nobody  # once
+            notify()
 
     def _writer_says(self, cause: str) -> None:
         self._now_failing(cause)

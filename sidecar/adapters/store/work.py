@@ -54,6 +54,7 @@ class Report(msgspec.Struct):
     steps: int = 0
     commit_ns: int = 0
     failing: str | None = None  # None: no change; empty: writing again
+    is_fenced: bool = False  # another process writes in our place: we never will again
     defects: Sequence[tuple[UUID | None, BaseException]] = ()
 
 

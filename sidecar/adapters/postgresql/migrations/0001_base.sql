@@ -16,7 +16,14 @@ CREATE TABLE epochs (
     commits BIGINT NOT NULL DEFAULT 0,          -- the number of the last one: its id, should its outcome be unknown
     base_seq BIGINT NOT NULL DEFAULT 0,         -- numbers of a node go on over its epochs: the first here is behind it
     head_seq BIGINT NOT NULL DEFAULT 0,         -- the last number that was given
-    acknowledged_seq BIGINT NOT NULL DEFAULT 0  -- the highest that the broker has answered
+    acknowledged_seq BIGINT NOT NULL DEFAULT 0, -- the highest that the broker has answered
+    -- Of the process that writes in it: it lives until its lease is over, by the clock of the database. Each commit
+    -- begins the lease anew.
+    tenant TEXT NOT NULL DEFAULT '',
+    writer TEXT NOT NULL DEFAULT '',            -- as which node it was started: another one where it has taken over
+    heard_at TEXT NOT NULL DEFAULT '',          -- where it hears SIP: `udp:192.0.2.1:5060`, with spaces between
+    lease_s DOUBLE PRECISION NOT NULL DEFAULT 0,
+    leased_until TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
 );
 CREATE TABLE nodes (
     node TEXT PRIMARY KEY,

@@ -1,0 +1,118 @@
+"""Leases, and the books of a node that are taken over by another one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from sidecar.adapters.postgresql import PostgresqlStore
+from sidecar.core import takeover
+from tests.adapters.sqlite_stores import AnyWatched
+from tests.adapters.store_calls import admission, admitted, answered, call_id, ended, ending, whole_call
+from tests.adapters.stores import PostgresqlStores
+from tests.adapters.test_store import with_balance
+
+HEARD_AT = ("udp:192.0.2.1:5060", "tls:[2001:db8::1]:5061")
+LAPSED = "UPDATE epochs SET leased_until = clock_timestamp() - interval '1 second' WHERE node = 'n1'"
+
+
+def books(watched: AnyWatched) -> PostgresqlStore:
+    return cast("PostgresqlStore", watched.store)
+
+
+async def test_a_node_lives_for_its_lease_after_each_commit_by_the_clock_of_the_database(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    opened = postgresql_stores.opened
+    left = "SELECT EXTRACT(EPOCH FROM leased_until - clock_timestamp()) FROM epochs WHERE node = 'n1'"
+    async with opened() as one, opened(node="n2", boot_id="second") as other:
+        ((starting_s,),) = postgresql_stores.asked(left)
+        assert 50 < starting_s <= 60
+        await books(one).serve(HEARD_AT, 3.0)
+        ((leased_s,),) = postgresql_stores.asked(left)
+        assert 2 < leased_s <= 3
+        (seen,) = await books(other).others()
+        assert (seen.name, seen.writer, seen.heard_at) == ("n1", "n1", HEARD_AT)
+        assert (seen.is_over, seen.has_work) == (False, False)
+        postgresql_stores.asked(LAPSED)
+        one.submit(admission(admitted(1)))
+        await one.written()
+        assert postgresql_stores.asked(left)[0][0] > 2
+    ((resting_s,),) = postgresql_stores.asked(left)
+    assert 25 < resting_s <= 30
+
+
+async def test_of_two_who_take_a_node_over_one_wins_and_the_node_is_fenced(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    opened, fenced = postgresql_stores.opened, []
+    async with (
+        opened() as one,
+        opened(node="n2", boot_id="second") as second,
+        opened(node="n3", boot_id="third") as third,
+    ):
+        await with_balance(one, "10")
+        books(one).on_fenced(lambda: fenced.append(True))
+        one.submit(*whole_call(1), admission(admitted(2, prepaid=True)))
+        await one.written()
+        (seen,) = [node for node in await books(second).others() if node.name == "n1"]
+        assert await books(second).take(seen) is None  # it lives
+        postgresql_stores.asked(LAPSED)
+        (seen,) = [node for node in await books(second).others() if node.name == "n1"]
+        assert (seen.is_over, seen.has_work) == (True, True)
+        takers = await asyncio.gather(books(second).take(seen), books(third).take(seen))
+        (taken,) = [store for store in takers if store is not None]
+        watched = AnyWatched(taken)
+        assert taken.epoch != one.store.epoch
+        ((call, _),) = taken.found_open()
+        assert call.call_id == call_id(2)
+        # What it kept becomes no second record, and it hears of it.
+        one.submit(ending(ended(answered(admitted(2, prepaid=True)), 9_000)))
+        await one.until(lambda: bool(fenced))
+        watched.submit(ending(ended(answered(admitted(2, prepaid=True)), 5_000)))
+        await watched.written()
+        # The record that its own broker may not have had is told too, and the numbers go on.
+        assert [row.seq for row in await taken.outbox.pending(0, 9)] == [1, 2]
+        state = await taken.outbox.outbox_state()
+        assert (state.epoch, state.head_seq, state.published) == (taken.epoch, 2, 1)
+        await taken.outbox.acknowledge([1, 2], [])
+        await watched.proved()
+        await taken.close()
+        (seen,) = [node for node in await books(second).others() if node.name == "n1"]
+        assert (seen.is_over, seen.has_work) == (True, False)
+        assert seen.writer in ("n2", "n3")
+    assert fenced == [True]
+    assert postgresql_stores.asked("SELECT count(*) FROM cdrs WHERE call_id = ?", call_id(2).bytes) == [(1,)]
+
+
+async def test_a_node_that_returns_writes_at_once_and_fences_who_has_taken_over(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    opened, fenced = postgresql_stores.opened, []
+    async with opened() as one:
+        one.submit(admission(admitted(1)))
+        await one.written()
+    postgresql_stores.asked(LAPSED)
+    async with opened(node="n2", boot_id="second") as second:
+        (seen,) = await books(second).others()
+        taken = await books(second).take(seen)
+        assert taken is not None
+        taken.on_fenced(lambda: fenced.append(True))
+        watched = AnyWatched(taken)
+        async with opened(boot_id="third") as back:
+            assert back.store.epoch == taken.epoch
+            watched.submit(ending(ended(answered(admitted(1)), 5_000)))
+            await watched.until(lambda: bool(fenced))
+            assert [call.call_id for call, _ in back.store.found_open()] == [call_id(1)]
+            back.submit(ending(ended(answered(admitted(1)), 3_000)))
+            await back.written()
+            await back.proved()
+        await taken.close()
+    assert postgresql_stores.asked("SELECT count(*) FROM cdrs") == [(1,)]
+
+
+def test_addresses_are_read_as_the_bridge_tells_them() -> None:
+    assert [takeover.place_of(one) for one in HEARD_AT] == [
+        ("udp", "192.0.2.1", 5060),
+        ("tls", "2001:db8::1", 5061),
+    ]
