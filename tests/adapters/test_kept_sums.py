@@ -9,7 +9,7 @@ import apsw
 import pytest
 from msgspec.structs import replace
 
-from sidecar.adapters.sqlite import newest_records, reader
+from sidecar.adapters.sqlite import newest_records
 from sidecar.adapters.sqlite.kept_sums import FILE_NAME, KeptSums
 from sidecar.core.sums import By, Minute, Part, Sums, groups_of, part_of, sums_of
 from sidecar.core.terms import Detail, HangupOrigin
@@ -119,7 +119,7 @@ async def test_a_file_that_is_damaged_is_made_anew(tmp_path: Path) -> None:
 async def test_the_calls_behind_each_sum_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sorted_max: int
 ) -> None:
-    monkeypatch.setattr(reader, "SORTED_MAX", sorted_max)
+    monkeypatch.setattr(search, "SORTED_MAX", sorted_max)
     async with plainly(tmp_path) as watched:
         watched.submit(*whole_call(1), *whole_call(2, "other"))
         for number, policy in ((3, NO_CDR), (4, NO_SERVER_RECORDS)):

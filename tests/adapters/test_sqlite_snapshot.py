@@ -140,8 +140,8 @@ async def test_records_are_found_by_their_charge(
 async def test_a_search_looks_at_so_many_rows_at_a_time_and_finds_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scanned_max: int, wanted: dict[str, object]
 ) -> None:
-    monkeypatch.setattr("sidecar.adapters.sqlite.reader.SORTED_MAX", 1)
-    monkeypatch.setattr("sidecar.adapters.sqlite.reader.SCANNED_MAX", scanned_max)
+    monkeypatch.setattr("sidecar.adapters.store.search.SORTED_MAX", 1)
+    monkeypatch.setattr("sidecar.adapters.store.search.SCANNED_MAX", scanned_max)
     async with opened(tmp_path) as watched:
         await filled(watched)
         asked, found, cursor, steps = RecordFilter(**wanted), list[UUID](), None, 0  # type: ignore[arg-type]

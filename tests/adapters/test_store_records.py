@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
+from sidecar.adapters.store import search
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Publish, Suppress
 from sidecar.core.found_by import key_of
@@ -256,3 +257,41 @@ async def test_the_latest_calls_are_there_by_their_invites(stores: Stores) -> No
 
         assert found(2, 100) == [(call_id(2), 1), (call_id(3), 0), (call_id(5), 0)]
         assert found(0, 1)[-1] == (call_id(5), 0)
+
+
+@pytest.mark.parametrize("scanned_max", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        (RecordFilter(), [5, 4, 3, 2, 1]),
+        (RecordFilter(number="33*"), [5]),
+        (RecordFilter(number="nobody"), []),
+        (RecordFilter(account="acme", gateway="gw2"), [5]),
+        (RecordFilter(since=AT_3), [5, 4, 3]),
+        (RecordFilter(until=AT_3), [2, 1]),
+        (RecordFilter(suppressed=True), [6]),
+    ],
+)
+async def test_a_search_looks_at_so_many_rows_at_a_time_and_finds_the_same(
+    stores: Stores,
+    monkeypatch: pytest.MonkeyPatch,
+    scanned_max: int,
+    wanted: RecordFilter,
+    numbers: list[int],
+) -> None:
+    for name, value in {"SORTED_MAX": 1, "SCANNED_MAX": scanned_max, "SCAN_S_MAX": 0}.items():
+        monkeypatch.setattr(search, name, value)
+    async with stores.opened() as watched:
+        await filled(watched)
+        found, cursor, steps = list[Cdr](), None, 0
+        while True:
+            page = await watched.store.records.search(wanted, 2, cursor)
+            found += page.records
+            steps += 1
+            if (cursor := page.cursor) is None:
+                break
+        assert [cdr.call_id for cdr in found] == [call_id(n) for n in numbers]
+        assert steps > 1 if scanned_max == 1 else steps <= 4
+        monkeypatch.setattr(search, "SCAN_S_MAX", 60)
+        whole = await watched.store.records.search(wanted, 100)
+        assert (len(whole.records), whole.cursor) == (len(numbers), None)

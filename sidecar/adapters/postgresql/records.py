@@ -12,14 +12,8 @@ from sidecar.adapters.postgresql.boots import OF_NODE
 from sidecar.adapters.postgresql.server import Reader, Rows, Server, as_text
 from sidecar.adapters.store.batch import SEARCHED, searched
 from sidecar.adapters.store.bodies import DamagedError, sound
-from sidecar.adapters.store.records import (
-    BaseRecords,
-    Found,
-    conditions_of,
-    first_call_id,
-    page_of,
-    place_of,
-)
+from sidecar.adapters.store.records import BaseRecords, Found, first_call_id
+from sidecar.adapters.store.search import Search, within_s
 from sidecar.core import books_check
 from sidecar.core.books_check import CallLine, Line, Owed
 from sidecar.core.cdr import Cdr
@@ -38,7 +32,6 @@ _HOLDS = " AND ".join(
     " WHERE later.call_id = found.call_id AND later.revision > found.revision)"
     for table in ("cdrs", "suppressed")
 )
-_HAS_NAME = "position(?::bytea IN found_by) > 0"
 _ROWS_PER_LOOK = 5_000
 
 
@@ -63,25 +56,23 @@ class PostgresqlRecords(BaseRecords):
         sql = f"SELECT seq, body, crc FROM cdrs WHERE {of} AND seq > ?2 ORDER BY seq LIMIT ?3"  # noqa: S608
         return server.run(sql, (self._node, after_seq, rows_max))
 
-    def _page(self, server: Server, wanted: RecordFilter, limit: int, cursor: str | None) -> RecordPage:
-        table, keys = ("suppressed", ("entry",)) if wanted.suppressed else ("cdrs", ("epoch", "seq"))
-        place = ("ended_us", *keys)
-        after = place_of(cursor, len(place))
-        conditions, values = conditions_of(wanted, _HAS_NAME)
-        if after is not None:
-            conditions.append(f"({', '.join(place)}) < ({', '.join('?' * len(place))})")
-            values += after
-        sql = (
-            f"SELECT {', '.join(place)}, body, crc, {_HOLDS if wanted.holds else 'TRUE'}"  # noqa: S608
-            f" FROM {table} AS found WHERE {' AND '.join(conditions) or 'TRUE'}"
-            f" ORDER BY {', '.join(f'{column} DESC' for column in place)} LIMIT ?"
-        )
+    def _page(self, connection: Server, wanted: RecordFilter, limit: int, cursor: str | None) -> RecordPage:
+        return PostgresqlSearch(connection, wanted).page(limit, cursor, within_s(wanted))
 
-        def rows(rows_max: int) -> Iterator[Found]:
-            for *at, body, crc, holds in server.run(sql, (*values, rows_max)):
-                yield Found(tuple(at), body, crc, holds)
 
-        return page_of(rows, wanted, limit)
+class PostgresqlSearch(Search):
+    has_name = "position(?::bytea IN found_by) > 0"
+
+    def _keys(self) -> Sequence[str]:
+        return ("entry",) if self._wanted.suppressed else ("epoch", "seq")
+
+    def _found(self, where: str, values: Sequence[object], rows_max: int) -> Iterator[Found]:
+        for *place, body, crc, holds in self._connection.execute(
+            f"SELECT {', '.join(self._place)}, body, crc, {_HOLDS if self._wanted.holds else 'TRUE'}"  # noqa: S608
+            f" FROM {self._table} AS found WHERE {where} ORDER BY {self._latest_first()} LIMIT ?",
+            (*values, rows_max),
+        ):
+            yield Found(tuple(place), body, crc, holds)
 
 
 def by_invite(server: Server, node: str, since: datetime, calls_max: int) -> Iterator[Cdr]:

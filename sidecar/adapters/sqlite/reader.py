@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,20 +16,13 @@ from sidecar.adapters.sqlite.file import DISK_ERRORS, connect_reader
 from sidecar.adapters.store.records import (
     BaseRecords,
     Found,
-    Place,
     Row,
-    conditions_of,
-    ended_of,
-    page_of,
-    place_of,
     records_of,
 )
+from sidecar.adapters.store.search import Search, within_s
 from sidecar.core.cdr import Cdr
 from sidecar.ports import RecordFilter, RecordPage, UnavailableError
 
-SORTED_MAX = 20_000  # rows of an account: some hundredths of a second
-SCANNED_MAX = 50_000  # rows whose columns are looked at in one step: as long
-SCAN_S_MAX = 2.0  # no other step is begun after it
 HAS_NAME = "(found_by IS NULL OR instr(found_by, ?))"  # NULL: of before there was such a column
 
 _T = TypeVar("_T")
@@ -82,8 +73,7 @@ class SqliteRecords(BaseRecords):
     def _page(
         self, connection: apsw.Connection, wanted: RecordFilter, limit: int, cursor: str | None
     ) -> RecordPage:
-        # Where records must be read to know whether they fit, a step is long enough for one question.
-        return found_records(connection, wanted, limit, cursor, 0 if wanted.looks_inside else SCAN_S_MAX)
+        return SqliteSearch(connection, wanted).page(limit, cursor, within_s(wanted))
 
 
 def _of_call(connection: apsw.Connection, call_id: bytes) -> Iterable[Row]:
@@ -99,73 +89,29 @@ def revisions_of(connection: apsw.Connection, call_id: bytes) -> tuple[Cdr, ...]
     return records_of(_of_call(connection, call_id))
 
 
-def found_records(
-    connection: apsw.Connection, wanted: RecordFilter, limit: int, cursor: str | None, within_s: float
-) -> RecordPage:
-    """The latest first, by (end, row). Fewer than `limit`, and yet a cursor, where so long was looked in
-    vain: after `within_s` no other step is begun."""
-    until_s = time.monotonic() + within_s
-    records: list[Cdr] = []
-    while True:
-        after = place_of(cursor, 2)
-        until = None
-        is_sorted = wanted.account is not None and not _has_many(connection, wanted)
-        if not is_sorted:
-            until = _scanned_until(connection, wanted, after)
-        rows = partial(_rows, connection, wanted, after, until, is_sorted)
-        found = page_of(rows, wanted, limit - len(records), until)
-        records += found.records
-        cursor = found.cursor
-        if cursor is None or len(records) == limit or time.monotonic() >= until_s:
-            return RecordPage(records=tuple(records), cursor=cursor)
+class SqliteSearch(Search):
+    has_name = HAS_NAME
 
+    def _keys(self) -> Sequence[str]:
+        return ("entry",) if self._wanted.suppressed else ("seq",)
 
-def _scanned_until(connection: apsw.Connection, wanted: RecordFilter, after: Place | None) -> Place | None:
-    """The last of the next SCANNED_MAX rows in the order of the ends, counted in the index alone; None: there
-    are not so many. Without it a search for what is rare would look at all rows there are."""
-    key, heads = ("entry", "suppressed") if wanted.suppressed else ("seq", "cdrs")
-    conditions, values = ended_of(wanted)
-    if after is not None:
-        conditions.append(f"(ended_us, {key}) < (?, ?)")
-        values += after
-    where = " AND ".join(conditions) or "1"
-    for ended_us, number in connection.execute(
-        f"SELECT ended_us, {key} FROM {heads} INDEXED BY {heads}_by_end WHERE {where}"  # noqa: S608 - names of ours
-        f" ORDER BY ended_us DESC, {key} DESC LIMIT 1 OFFSET ?",
-        (*values, SCANNED_MAX - 1),
-    ):
-        return ended_us, number
-    return None
+    def _by_end(self) -> str:
+        return f"{self._table} INDEXED BY {self._table}_by_end"
 
-
-def _rows(
-    connection: apsw.Connection,
-    wanted: RecordFilter,
-    after: Place | None,
-    until: Place | None,
-    is_sorted: bool,
-    rows_max: int,
-) -> Iterator[Found]:
-    key = "entry" if wanted.suppressed else "seq"
-    conditions, values = conditions_of(wanted, HAS_NAME)
-    if after is not None:
-        conditions.append(f"(ended_us, {key}) < (?, ?)")
-        values += after
-    if until is not None:
-        conditions.append(f"(ended_us, {key}) >= (?, ?)")
-        values += until
-    heads, bodies = ("suppressed", "suppressed") if wanted.suppressed else ("cdrs", "cdr_bodies")
-    if not is_sorted:
-        conditions = [sql.replace("account = ?", "+account = ?") for sql in conditions]
-    where = " AND ".join(conditions) or "1"
-    # The bodies are read of the rows of this page alone, not of all that are sorted to find it.
-    for ended_us, number, body, crc, holds in connection.execute(
-        f"SELECT found.ended_us, {key}, body, crc, {_holds(key, heads) if wanted.holds else 1} FROM"  # noqa: S608 - names of ours alone
-        f" (SELECT ended_us, {key} FROM {heads} WHERE {where} ORDER BY ended_us DESC, {key} DESC LIMIT ?)"
-        f" AS found CROSS JOIN {bodies} USING ({key}) ORDER BY found.ended_us DESC, {key} DESC",
-        (*values, rows_max),
-    ):
-        yield Found((ended_us, number), body, crc, bool(holds))
+    def _found(self, where: str, values: Sequence[object], rows_max: int) -> Iterator[Found]:
+        (key,), heads = self._keys(), self._table
+        if not self._is_sorted:
+            where = where.replace("account = ?", "+account = ?")
+        holds = _holds(key, heads) if self._wanted.holds else 1
+        bodies = "suppressed" if self._wanted.suppressed else "cdr_bodies"
+        # The bodies are read of the rows of this page alone, not of all that are sorted to find it.
+        for ended_us, number, body, crc, holds_now in self._connection.execute(
+            f"SELECT found.ended_us, {key}, body, crc, {holds} FROM"  # noqa: S608 - names of ours alone
+            f" (SELECT ended_us, {key} FROM {heads} WHERE {where} ORDER BY {self._latest_first()} LIMIT ?)"
+            f" AS found CROSS JOIN {bodies} USING ({key}) ORDER BY found.ended_us DESC, {key} DESC",
+            (*values, rows_max),
+        ):
+            yield Found((ended_us, number), body, crc, bool(holds_now))
 
 
 def _holds(key: str, heads: str) -> str:
@@ -177,13 +123,3 @@ def _holds(key: str, heads: str) -> str:
         for table in ("cdrs", "suppressed")
     )
     return f"NOT ({' OR '.join(later)})"
-
-
-def _has_many(connection: apsw.Connection, wanted: RecordFilter) -> bool:
-    """Its latest records are found sooner among those of all others than by sorting all that it has."""
-    if wanted.suppressed:
-        return True  # they have no index of accounts
-    found: int = connection.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM cdrs WHERE account = ? LIMIT ?)", (wanted.account, SORTED_MAX)
-    ).get
-    return found == SORTED_MAX

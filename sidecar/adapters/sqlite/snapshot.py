@@ -26,7 +26,7 @@ from sidecar.adapters.sqlite.file import FILE_NAME, connect_reader
 from sidecar.adapters.sqlite.file import verify as verify_pages
 from sidecar.adapters.sqlite.loss import missing
 from sidecar.adapters.sqlite.migrations import refuse_other
-from sidecar.adapters.sqlite.reader import HAS_NAME, found_records, revisions_of
+from sidecar.adapters.sqlite.reader import HAS_NAME, SqliteSearch, revisions_of
 from sidecar.adapters.sqlite.sealing import Cut, last_cut, movements, next_cut, records
 from sidecar.adapters.sqlite.told import Told
 from sidecar.adapters.store.bodies import sound
@@ -304,8 +304,8 @@ class Snapshot:
     def search(
         self, wanted: RecordFilter, records_max: int, cursor: str | None = None, within_s: float = LOOK_S_MAX
     ) -> RecordPage:
-        """As the Records port; see `found_records`."""
-        return found_records(self._connection, wanted, records_max, cursor, within_s)
+        """As the Records port; see `Search.page`."""
+        return SqliteSearch(self._connection, wanted).page(records_max, cursor, within_s)
 
     def charges_of(self, call_id: UUID) -> list[CallCharge]:
         """What was booked for a call, in its order."""
