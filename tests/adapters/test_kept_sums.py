@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from sidecar.adapters.sqlite import newest_records
 from sidecar.adapters.sqlite.kept_sums import FILE_NAME, KeptSums
+from sidecar.adapters.store import search
 from sidecar.core.sums import By, Minute, Part, Sums, groups_of, part_of, sums_of
 from sidecar.core.terms import Detail, HangupOrigin
 from sidecar.ports import RecordFilter
