@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, settings_of
-from sidecar.cli.output import Exit, fail, print_json
+from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, ReasonOption, settings_of
+from sidecar.cli.output import Exit, fail, print_json, print_table, printable
+
+SHOWN_MAX = 100  # on a terminal; --json has all
 
 app = typer.Typer(help="The database of nodes whose books are in PostgreSQL.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """One command is a group too."""
 
 
 @app.command("prepare")
@@ -52,3 +51,58 @@ def prepare(
         print_json({"schema_before": before, "schema": SCHEMA_VERSION})
     else:
         typer.echo(f"schema {SCHEMA_VERSION}, before {before or 'none'}")
+
+
+class From(StrEnum):
+    SQLITE = "sqlite"
+
+
+class To(StrEnum):
+    POSTGRESQL = "postgresql"
+
+
+@app.command("migrate")
+def migrate(
+    source: Annotated[From, typer.Option("--from", help="Where they are: the data directory's journal.")],
+    target: Annotated[To, typer.Option("--to", help="Where they go: the database of store.dsn_file.")],
+    operator: OperatorOption = "",
+    text: ReasonOption = "",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Move the whole history of this node: records, ledger, balances, accounts, open calls, audit, outbox.
+    The node must not run, and its settings name the database (store.engine, store.dsn_file). All of it is
+    there afterwards, as totals of both ends show, or nothing was changed. The node goes on with its numbers
+    in its epoch. The journal stays as journal.db.moved. Given again it says that it is done."""
+    import socket
+
+    from sidecar.adapters.store.store import StoreError
+    from sidecar.config import node_name
+    from sidecar.core.audit import Change, Operator
+    from sidecar.wiring.moving import move_to_postgresql
+
+    del source, target  # there is one of each
+    settings = settings_of(config, as_json=as_json)
+    node = node_name(settings, socket.gethostname())
+    change = Change(operator=Operator(operator, os.getuid()), action="store.migrate", subject=node, text=text)
+    try:
+        moved = move_to_postgresql(settings, node, change)
+    except StoreError as error:
+        fail(Exit.NO, str(error), as_json=as_json)
+    if as_json:
+        print_json(moved)
+        return
+    if moved.found is None:
+        typer.echo(
+            f"done before: epoch {moved.epoch} of node {moved.node} is in the database. Nothing was changed"
+        )
+        return
+    counts = [(name, count, moved.found.counts[name]) for name, count in moved.left.counts.items()]
+    sums = [(name, f"{amount:f}", f"{moved.found.sums[name]:f}") for name, amount in moved.left.sums.items()]
+    print_table(
+        ("total", "sqlite>", "postgresql>"),
+        [(printable(name), mine, its) for name, mine, its in (*counts, *sums[:SHOWN_MAX])],
+    )
+    if len(sums) > SHOWN_MAX:
+        typer.echo(f"and {len(sums) - SHOWN_MAX} more sums, which are the same too: --json shows them")
+    typer.echo(f"moved: node {moved.node} goes on in epoch {moved.epoch}")

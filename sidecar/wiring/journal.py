@@ -66,7 +66,8 @@ def opener(
     if held.file.exists():
         raise StoreError(
             f"{held.file}: this node kept its books here, and a database does not know of their balances and"
-            ' calls: move it away to begin without them, or set store.engine = "sqlite"'
+            " calls: `sidecar store migrate --from sqlite --to postgresql` moves them, or set"
+            ' store.engine = "sqlite", or move it away to begin without them'
         )
 
     def opened(*, seen: Seen | None) -> NodeStore:

@@ -7,7 +7,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -143,6 +143,13 @@ class Server:
     def send(self, sql: str, values: Sequence[Any] = ()) -> None:
         """In a pipeline: what it answers is not asked for."""
         self._connection.execute(native(sql).encode(), values or None, prepare=bool(values))
+
+    def copy(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Any number of rows, within a transaction."""
+        sql = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+        with self._connection.cursor() as cursor, cursor.copy(sql.encode()) as copy:
+            for row in rows:
+                copy.write_row(row)
 
     def transaction(self) -> AbstractContextManager[object]:
         return self._connection.transaction()
