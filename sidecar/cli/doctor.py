@@ -37,8 +37,9 @@ def doctor(
 ) -> None:
     """Find numbers that are stripped wrongly, cannot exist or have no rate, each with evidence, the fix,
     and what the fix would change in calls and money; calls that were carried without a price; and decks with
-    exit codes in their prefixes, or with prices that are others by a factor of 10, 60 or 100. Reads the
-    journal; the daemon need not run. Exit code 1 where something was found."""
+    exit codes in their prefixes, or with prices that are others by a factor of 10, 60 or 100. The latest
+    200,000 charges are examined. Reads the journal; the daemon need not run. Exit code 1 where something was
+    found."""
     from sidecar.adapters.destinations import NUMBERING_PLAN
     from sidecar.core.doctor import (
         Observed,
@@ -54,18 +55,20 @@ def doctor(
     begin = moment_of("--since", since, config, as_json=as_json) or datetime.now(UTC) - timedelta(days=1)
     end = moment_of("--until", until, config, as_json=as_json)
     policy = policy_in_force(config, as_json=as_json)
-    charges: deque[Observed] = deque(maxlen=CHARGES_MAX)
+    charges = deque[Observed]()
     records = 0
     with snapshot(config, as_json=as_json) as journal:
         # A call that was refused for want of a rate may have been kept back: it shows what is wrong all the
         # same.
-        for suppressed in (True, False):
+        for suppressed in (False, True):
             wanted = RecordFilter(
                 account=account, gateway=gateway, since=begin, until=end, suppressed=suppressed
             )
-            for cdr in journal.records(wanted):
+            for cdr in journal.records(wanted, latest_first=True):
+                if len(charges) >= CHARGES_MAX:
+                    break
                 records += 1
-                charges.extend(observed_of(cdr))
+                charges.extendleft(reversed([*observed_of(cdr)]))
     findings = diagnose(charges, NUMBERING_PLAN, book_of(policy))
     findings += carried_unrated(charges, findings, NUMBERING_PLAN)
     now = datetime.now(UTC)
@@ -93,7 +96,7 @@ def doctor(
             typer.echo(printable("\n".join(_lines(finding)), keep="\n"))
         for one in in_decks:
             typer.echo(printable("\n".join(_deck_lines(one)), keep="\n"))
-        only = ", the latest of them" if len(charges) == CHARGES_MAX else ""
+        only = ", the latest of them" if len(charges) >= CHARGES_MAX else ""
         typer.echo(
             f"{len(findings) + len(in_decks)} findings in {len(charges)} charges{only}, of {records} calls "
             f"since {begin.isoformat()}"

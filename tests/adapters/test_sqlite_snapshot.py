@@ -46,6 +46,9 @@ async def test_records_come_by_their_end_the_earliest_first(tmp_path: Path) -> N
     async with opened(tmp_path) as watched:
         await filled(watched)
         assert ids(tmp_path) == [call_id(number) for number in (1, 2, 3, 4, 5)]
+        with Snapshot(tmp_path) as snapshot:
+            latest = [cdr.call_id for cdr in snapshot.records(RecordFilter(), latest_first=True)]
+        assert latest == ids(tmp_path)[::-1]
         assert ids(tmp_path, since=AT_3, until=AT_3 + timedelta(seconds=1)) == [call_id(3)]
         assert ids(tmp_path, account="acme", gateway="gw2") == [call_id(5)]
         assert ids(tmp_path, number="33*") == [call_id(5)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 from playwright.async_api import Page
@@ -18,6 +19,8 @@ from sidecar.adapters.sqlite import SqliteStore
 from sidecar.core.call import Call
 from sidecar.core.commands import EntryKind
 from sidecar.core.policy import Policy
+from sidecar.core.rating import RatingTerms
+from sidecar.core.tariff import RateStep
 from sidecar.core.terms import Detail, HangupOrigin
 from sidecar.core.users import Role
 from tests.adapters.store_calls import (
@@ -36,6 +39,7 @@ from tests.rig.node import until
 from tests.web.rig import PATIENCE_MS, PageRig, Visit, chromium, desk, shots, sign_in, violations
 
 HOSTILE = "=cmd|'/c calc'!A1<script>alert(1)</script>\u202e"
+WILD = "<script>alert(1)</script>\u202e\x1b[31m" + "x" * 10_000
 DAY_NS = 86_400 * 10**9
 DAY = datetime.fromtimestamp(WALL_NS / 1e9, UTC).date()
 NEXT = DAY + timedelta(days=1)
@@ -58,8 +62,12 @@ def made() -> Iterator[tuple[Call, Policy]]:
 
 
 async def filled(data_dir: Path) -> None:
+    await _written(data_dir, made())
+
+
+async def _written(data_dir: Path, calls: Iterable[tuple[Call, Policy]]) -> None:
     store = SqliteStore.open(data_dir, node="node", boot_id="before", clock=SystemClock())
-    for call, policy in made():
+    for call, policy in calls:
         up = replace(call, hangup=None, ended=None)
         store.submit(admission(up))
         store.submit(entry(EntryKind.ANSWERED, up))
@@ -101,6 +109,92 @@ async def test_every_figure_leads_to_its_calls(tmp_path: Path) -> None:
             await page.goto(f"/revenue?by=gateway&{both}")
             await page.get_by_role("row", name="gw1").wait_for()
         await asyncio.to_thread(_what_is_exported_and_to_whom, rig, both)
+
+
+def _with(call: Call, *, bought: str = "", currency: str = "EUR", **fields: Any) -> Call:
+    """`bought`: at so much a minute."""
+    price = RateStep.of(0, Decimal(bought), 60, 1) if bought else None
+    pricing = replace(call.pricing, rate=replace(RATE, currency=currency))
+    buy = price and replace(call.pricing, terms=RatingTerms(), rate=replace(RATE, steps=(price,)))
+    [attempt] = call.attempts
+    gateway = fields.pop("gateway", "gw1")
+    attempts = (replace(attempt, buy=buy, gateway=gateway),)
+    account = replace(call.account, currency=currency)
+    return ended(answered(replace(call, pricing=pricing, account=account, attempts=attempts, **fields)))
+
+
+async def with_margins(data_dir: Path) -> None:
+    """Sold at 0.061: one that earns, one that is a loss, one that talked 31 s beyond its grant; in dollars;
+    and one whose names are nobody's."""
+    await _written(
+        data_dir,
+        (
+            (_with(admitted(1), bought="0.02"), POLICY),
+            (_with(admitted(2), bought="0.09", gateway="gw2"), POLICY),
+            (_with(admitted(3), granted_s=30), POLICY),
+            (_with(admitted(4, "globex"), currency="USD"), POLICY),
+            (_with(admitted(5, f"{WILD}account"), gateway=f"{WILD}gateway"), POLICY),
+        ),
+    )
+
+
+async def test_margin_overrun_and_two_currencies_are_told_apart_and_lead_to_their_calls(
+    tmp_path: Path,
+) -> None:
+    users, zone = {"fay": Role.FINANCE}, {"SIDECAR_NODE__TIME_ZONE": "UTC"}
+    async with PageRig.of(tmp_path, users, with_margins, **zone) as rig, chromium() as browser:
+        await until(lambda: asyncio.to_thread(_is_summed, rig))
+        async with desk(browser, rig) as page:
+            await sign_in(page, "fay")
+            await page.goto(f"/revenue?by=account&from={DAY}&to={DAY}")
+            table = page.get_by_role("region", name="Table of revenue")
+
+            async def cell(row: str, column: str) -> str:
+                """As it is read; `column` of the published ones."""
+                at = [*["Calls", "Talk", "Sold", "Bought", "Margin", "Owed", "Unrated", "Overrun"]].index(
+                    column
+                )
+                return await table.get_by_role("row", name=row).locator("td").nth(at).inner_text()
+
+            assert await cell("globex", "Sold") == "0.061 USD"
+            assert await cell("globex", "Margin") == "–"
+            assert await cell("acme", "Sold") == "0.152 EUR"  # 30 s of the last are sold
+            assert await cell("All", "Sold") == "0.213 EUR\n0.061 USD"
+            # Of 61 s at 0.02 and at 0.09 a minute, each rounded once.
+            assert await cell("acme", "Bought") == "0.111833 EUR"
+            assert await cell("acme", "Margin") == "0.010167 EUR"
+            assert await cell("acme", "Overrun") == "0:31"
+            text = await page.locator("main").inner_text()
+            assert "<script>alert(1)</script>" in text
+            for hidden in ("\u202e", "\x1b", "x" * 201):
+                assert hidden not in text, hidden
+            await page.screenshot(path=shots(tmp_path) / "revenue-margin.png", full_page=True)
+            assert await violations(page) == []
+            await table.get_by_role("row", name="acme").get_by_role("link", name="0:31").click()
+            records = page.get_by_role("region", name="Table of records").locator("tbody tr")
+            assert await records.count() == 1
+            await records.get_by_role("link").click()
+            await page.get_by_role("heading", name="How it went").wait_for()
+            await page.goto(f"/revenue?by=gateway&from={DAY}&to={DAY}")
+            assert await cell("gw2", "Margin") == "-0.0305 EUR"
+            text = await page.locator("main").inner_text()
+            for hidden in ("\u202e", "\x1b", "x" * 201):
+                assert hidden not in text, hidden
+            await table.get_by_role("row", name="gw2").get_by_role("link", name="-0.0305 EUR").click()
+            assert await records.count() == 1
+            await page.set_viewport_size({"width": 390, "height": 800})
+            await page.goto(f"/revenue?by=account&from={DAY}&to={DAY}")
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+        await asyncio.to_thread(_what_has_two_currencies, rig)
+
+
+def _what_has_two_currencies(rig: PageRig) -> None:
+    visit = Visit(rig.place_of_page)
+    visit.sign_in("fay")
+    answer = visit.get(f"/revenue?by=account&from={DAY}&to={DAY}&form=csv")
+    rows = {row["account"]: row for row in csv.DictReader(io.StringIO(answer.text))}
+    assert (rows["globex"]["sold_EUR"], rows["globex"]["sold_USD"]) == ("", "0.061000")
+    assert (rows["acme"]["bought_EUR"], rows["acme"]["overrun_ms"]) == ("0.111833", "31000")
 
 
 def _is_summed(rig: PageRig) -> bool:

@@ -56,11 +56,11 @@ _HIGHEST = (
 # By the index on the end of calls: no sorter, so memory does not grow with what is asked.
 _PUBLISHED = (
     "SELECT found.seq, body, crc FROM cdrs AS found INDEXED BY cdrs_by_end CROSS JOIN cdr_bodies USING (seq)"
-    " WHERE {} ORDER BY found.ended_us, found.seq"
+    " WHERE {} ORDER BY found.ended_us {order}, found.seq {order}"
 )
 _SUPPRESSED = (
     "SELECT found.entry, body, crc FROM suppressed AS found INDEXED BY suppressed_by_end"
-    " WHERE {} ORDER BY found.ended_us, found.entry"
+    " WHERE {} ORDER BY found.ended_us {order}, found.entry {order}"
 )
 _BY_INVITE = (
     "SELECT found.call_id, body, crc FROM {} WHERE found.call_id >= ? AND found.call_id < ? AND {}"
@@ -353,14 +353,15 @@ class Snapshot:
             if not cdr.void:
                 yield cdr
 
-    def records(self, wanted: RecordFilter) -> Iterator[Cdr]:
+    def records(self, wanted: RecordFilter, *, latest_first: bool = False) -> Iterator[Cdr]:
         """The calls that fit, each by its highest revision, unless that is void; by their end, the earliest
-        first. DamagedError names a record whose bytes are not those that were written."""
+        or the latest first. DamagedError names a record whose bytes are not those that were written."""
         conditions, values = conditions_of(wanted, HAS_NAME)
         sql = _SUPPRESSED if wanted.suppressed else _PUBLISHED
         # sql: names and texts of ours alone; what is asked for is bound.
         for key, body, crc in self._connection.execute(
-            sql.format(" AND ".join((_EVER, *conditions, _HIGHEST))), values
+            sql.format(" AND ".join((_EVER, *conditions, _HIGHEST)), order="DESC" if latest_first else "ASC"),
+            values,
         ):
             cdr = decode(sound(body, crc, f"record {key}"))
             if not cdr.void and wanted.fits(cdr):
