@@ -205,14 +205,15 @@ def _erase_by_daemon(daemon: ControlClient, digits: str, text: str) -> Erased:
     from sidecar.ports import Erased
 
     asked = {"number": digits, "text": text, "operator": operator_name()}
-    records = waiting = 0
+    records = waiting = open_calls = 0
     after = [0, 0]
     while True:
         done = daemon.call("retention.erase", {**asked, "after": after})
         records, waiting, after = records + done["records"], waiting + done["waiting"], done["after"]
+        open_calls = max(open_calls, done["open_calls"])  # the record of one may come where we have been
         if after is None:
             return Erased(
-                pseudonym=done["pseudonym"], records=records, waiting=waiting, open_calls=done["open_calls"]
+                pseudonym=done["pseudonym"], records=records, waiting=waiting, open_calls=open_calls
             )
         time.sleep(REMOVAL_PAUSE_S)
 

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
 
 from sidecar.adapters.postgresql import server, stored_entries
+from sidecar.adapters.postgresql.batch import AUDIT_IN_ORDER
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.audit import RELOAD, Change, Operator
 from sidecar.core.commands import EntryKind
@@ -38,6 +39,7 @@ from tests.adapters.store_calls import (
 from tests.adapters.stores import PostgresqlStores
 from tests.adapters.test_store import euros, with_balance
 from tests.adapters.test_store_stored import entry as gateway
+from tests.rig.node import until
 from tests.rig.postgres import Postgres
 
 
@@ -435,3 +437,26 @@ async def test_each_node_has_its_own_entries_and_settings_and_all_have_the_same_
         assert await other.store.users.all() == (vera,)
     with pytest.raises(StoreError, match="cannot be read"):
         stored_entries(make_conninfo(postgresql_stores.conninfo, dbname="nowhere"), "n1")
+
+
+async def test_entries_of_the_audit_table_are_in_the_order_of_their_commits(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    """Whoever reads on behind the last one misses none that another node was still writing."""
+    change = Change(operator=Operator("ann", 0), action="a", subject="one")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+    async with postgresql_stores.opened() as watched, asyncio.TaskGroup() as group:
+        await watched.store.audit.write(change)
+        with psycopg.connect(postgresql_stores.conninfo) as other:
+            other.execute(AUDIT_IN_ORDER.encode())
+            other.execute(
+                "INSERT INTO audit (boot, at_wall_ns, operator, action, subject, text)"
+                " SELECT boot, 0, 'bob', 'b', 'two', '' FROM audit"
+            )
+            writing = group.create_task(
+                watched.store.audit.write(replace(change, subject="three")), name="write"
+            )
+            await until(lambda: writing.done() or postgresql_stores.asked(waits) != [(0,)])
+            assert not writing.done()
+        await writing
+        assert [one.change.subject for one in await watched.store.audit.list(0)] == ["one", "two", "three"]

@@ -103,7 +103,7 @@ def ledger_check(server: Server) -> list[str]:
         }
         lines = (
             Line(*row)
-            for row in server.run(
+            for row in server.stream(
                 "SELECT entry, account, currency, amount, balance FROM ledger ORDER BY entry"
             )
         )
@@ -151,7 +151,7 @@ def wrong_outbox(server: Server, node: str | None = None) -> list[str]:
 
 
 def _lines(server: Server, sql: str) -> Iterator[CallLine]:
-    return (CallLine(*row) for row in server.run(sql))
+    return (CallLine(*row) for row in server.stream(sql))
 
 
 CHECKED = ", ".join(("body", "crc", "found_by", *SEARCHED))  # what `looked_at` takes
@@ -174,7 +174,7 @@ def looked_at(row: Sequence[Any]) -> tuple[Cdr | None, list[str]]:
 
 
 def _owed(server: Server, damaged: list[str]) -> Iterator[Owed]:
-    for row in server.run(f"SELECT {CHECKED} FROM cdrs UNION ALL SELECT {CHECKED} FROM suppressed"):  # noqa: S608
+    for row in server.stream(f"SELECT {CHECKED} FROM cdrs UNION ALL SELECT {CHECKED} FROM suppressed"):  # noqa: S608
         cdr, wrong = looked_at(row)
         damaged += wrong
         if cdr is not None:

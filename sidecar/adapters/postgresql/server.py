@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import RawCursor
+from psycopg import RawCursor, RawServerCursor
 from psycopg.abc import PQGen
 from psycopg.types.string import StrDumperUnknown
 
@@ -43,6 +43,8 @@ CONFLICTS: tuple[type[Exception], ...] = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
 )
+
+ROWS_PER_FETCH = 5_000
 
 _T = TypeVar("_T")
 Rows = list[tuple[Any, ...]]
@@ -133,6 +135,13 @@ class Server:
         if cursor.description is None and not self._is_piped:
             return []
         return cursor.fetchall()
+
+    def stream(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        """In a transaction: the rows of it, however many they are, some at a time."""
+        with RawServerCursor(self._connection, "stream") as cursor:
+            cursor.itersize = ROWS_PER_FETCH
+            cursor.execute(sql.encode())
+            yield from cursor
 
     execute = run  # as readers of SQLite call it
 

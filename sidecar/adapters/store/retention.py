@@ -87,7 +87,12 @@ class BaseRetention(ABC):
         done = await self.erase_some(number, (0, 0), change)
         while done.after is not None:
             more = await self.erase_some(number, done.after, change)
-            done = replace(more, records=done.records + more.records, waiting=done.waiting + more.waiting)
+            done = replace(
+                more,
+                records=done.records + more.records,
+                waiting=done.waiting + more.waiting,
+                open_calls=max(done.open_calls, more.open_calls),  # its record may be behind us
+            )
         return done
 
 
