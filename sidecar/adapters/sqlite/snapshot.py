@@ -43,7 +43,7 @@ from sidecar.core.suspense import Suspended
 from sidecar.ports import RecordFilter, RecordPage
 from sidecar.wire.cdr_codec import decode
 
-LOOK_S_MAX = 0.1  # of a search: no other step is begun after it
+LOOK_S_MAX = 0.2  # of a search: no other step is begun after it
 
 # A call counts by its highest revision alone, wherever that stands: it may have been kept back, and an
 # earlier one published, or the other way round.

@@ -98,4 +98,5 @@ class Search(ABC):
 
 def within_s(wanted: RecordFilter) -> float:
     """Where records must be read to know whether they fit, a step is long enough for one question."""
-    return 0 if wanted.looks_inside else SCAN_S_MAX
+    # Names on the wire are asked of the index: few records must be read.
+    return SCAN_S_MAX if wanted.names or not wanted.looks_inside else 0
