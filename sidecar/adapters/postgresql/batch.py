@@ -16,6 +16,7 @@ from uuid import UUID
 from sidecar.adapters.postgresql.boots import LEASED, Own
 from sidecar.adapters.postgresql.erasing import Erasing
 from sidecar.adapters.postgresql.server import Server, Table
+from sidecar.adapters.postgresql.spending import Spending
 from sidecar.adapters.postgresql.stored import Stored
 from sidecar.adapters.postgresql.waiting import Waiting
 from sidecar.adapters.store.addresses import Addresses
@@ -28,7 +29,6 @@ from sidecar.adapters.store.users import Users
 from sidecar.adapters.store.work import Job, Work
 from sidecar.core.account_books import Booked
 from sidecar.core.account_terms import AccountTerms
-from sidecar.core.amounts import EXACT
 from sidecar.core.books import ZERO, MovementKind, call_of
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Append, Audit, EntryKind, Reserve, Settle
@@ -192,7 +192,8 @@ class Batch(BaseBatch):
         boot, node = own.boot, own.node
         self.ledger = Ledger(server, boot.boot, wall_ns)
         self.refusals = KeptRefusals(server, node)
-        self.suspense = Suspense(server, self.ledger)
+        suspense = Suspense(server, self.ledger)
+        spending = Spending(server, known, self.ledger)
         self.waiting = Waiting(server, own, wall_ns, acknowledged_seq, known.head_seq)
         self.addresses = Addresses(server, boot.boot, wall_ns)
         self.stored = Stored(server, node, wall_ns)
@@ -201,7 +202,7 @@ class Batch(BaseBatch):
         self._server = server
         self._epoch = own.epoch
         self._node = node
-        super().__init__(known, boot, wall_ns, mono_ns, self.ledger, self.refusals)
+        super().__init__(known, boot, wall_ns, mono_ns, self.ledger, self.refusals, spending, suspense)
 
     def foresee(self, works: Sequence[Work]) -> None:
         terms: set[str] = set()
@@ -234,26 +235,6 @@ class Batch(BaseBatch):
             "SELECT max(seq) FROM cdrs WHERE epoch = ? AND account = ?", (self._epoch, account)
         )
         return found  # type: ignore[no-any-return]
-
-    def charged_since(self, account: str, currency: str, since_ns: int) -> Decimal:
-        self.balance(account, currency)  # locked: nothing is booked beside us
-        ((found,),) = self._server.run(
-            "SELECT coalesce(-sum(amount), 0) FROM ledger WHERE account = ? AND currency = ?"
-            " AND kind = 'charge' AND booked_wall_ns >= ?",
-            (account, currency, since_ns),
-        )
-        return EXACT.add(found, self.ledger.charged_here.get((account, currency), ZERO))
-
-    def held(self, account: str, currency: str) -> Decimal:
-        self.balance(account, currency)
-        ((found,),) = self._server.run(
-            "SELECT coalesce(sum(reserved), 0) FROM open_calls WHERE account = ? AND currency = ?",
-            (account, currency),
-        )
-        return EXACT.add(found, self.ledger.held_here.get((account, currency), ZERO))
-
-    def _suspect(self, account: str, currency: str) -> None:
-        self.suspense.suspect(account, currency)
 
     def serve(self, heard_at: Sequence[str], lease_s: float) -> None:
         """Calls come from now on, and with them regular commits."""

@@ -7,7 +7,6 @@ What jobs may write are the methods of this class and of its parts, `ledger`, `s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from uuid import UUID
 
 import apsw
@@ -47,8 +46,8 @@ class Batch(BaseBatch):
         self.chain = Draft(known.chain)
         self.ledger = Ledger(connection, boot.boot, wall_ns, self.chain)
         self.refusals = KeptRefusals(connection)
-        self.suspense = Suspense(connection, self.ledger)
-        self._spending = Spending(connection, known, self.ledger, self.chain.next_ledger - 1)
+        suspense = Suspense(connection, self.ledger)
+        spending = Spending(connection, known, self.ledger, self.chain.next_ledger - 1)
         self.waiting = Waiting(connection, boot.boot, wall_ns, known.acknowledged_seq, known.head_seq)
         self.addresses = Addresses(connection, boot.boot, wall_ns)
         self.stored = Stored(connection, wall_ns)
@@ -57,18 +56,9 @@ class Batch(BaseBatch):
         self.erasing = Erasing(connection, known.chain.key)
         self._connection = connection
         self._known = known
-        super().__init__(known, boot, wall_ns, mono_ns, self.ledger, self.refusals)
-
-    def _suspect(self, account: str, currency: str) -> None:
-        self.suspense.suspect(account, currency)
+        super().__init__(known, boot, wall_ns, mono_ns, self.ledger, self.refusals, spending, suspense)
 
     # --- the view: the file, and what this batch has posted -------------------------------------------------
-
-    def charged_since(self, account: str, currency: str, since_ns: int) -> Decimal:
-        return self._spending.charged_since(account, currency, since_ns)
-
-    def held(self, account: str, currency: str) -> Decimal:
-        return self._spending.held(account, currency)
 
     def _read_recorded(self, call_id: UUID) -> int | None:
         found: int | None = self._connection.execute(

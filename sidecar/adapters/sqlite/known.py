@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from uuid import UUID
 
 import apsw
@@ -18,8 +17,6 @@ class Known(known.Known):
         super().__init__()
         self.chain = chain
         self.acknowledged_seq = 0
-        # (account, currency, since when, in ns): what was taken up to that line of the ledger (see spending)
-        self.sums: dict[tuple[str, str, int], tuple[Decimal, int]] = {}
 
 
 def recall(connection: apsw.Connection, key: ChainKey) -> Known:

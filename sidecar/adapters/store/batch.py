@@ -23,6 +23,8 @@ from sidecar.adapters.store.bodies import crc_of, storable
 from sidecar.adapters.store.known import Boot, Known, Slot
 from sidecar.adapters.store.ledger import BaseLedger
 from sidecar.adapters.store.packing import packed
+from sidecar.adapters.store.spending import Spending
+from sidecar.adapters.store.suspense import Suspense
 from sidecar.core.account_books import AccountPosting, Booked, book, bring, open_account, set_terms
 from sidecar.core.account_import import Imported
 from sidecar.core.account_terms import AccountTerms
@@ -124,8 +126,11 @@ class BaseBatch(ABC):
         mono_ns: int,
         ledger: BaseLedger,
         refusals: KeptRefusals,
+        spending: Spending,
+        suspense: Suspense,
     ) -> None:
         self._books, self._kept_refusals = ledger, refusals
+        self._spending, self.suspense = spending, suspense
         self.outcomes: list[Outcome] = []
         self.low_balances: list[LowBalance] = []  # that this transaction has found
         self.outbox_rows: list[OutboxRow] = []
@@ -153,13 +158,6 @@ class BaseBatch(ABC):
     def _read_recorded(self, call_id: UUID) -> int | None: ...
     @abstractmethod
     def _read_account_seq(self, account: str) -> int | None: ...
-    @abstractmethod
-    def charged_since(self, account: str, currency: str, since_ns: int) -> Decimal: ...
-    @abstractmethod
-    def held(self, account: str, currency: str) -> Decimal: ...
-
-    @abstractmethod
-    def _suspect(self, account: str, currency: str) -> None: ...
 
     # --- what is written ------------------------------------------------------------------------------------
 
@@ -198,7 +196,7 @@ class BaseBatch(ABC):
             if refusal := self.set_terms(kept, change):
                 return refusal
             if suspect and known is None and terms.is_bounded:
-                self._suspect(terms.name, terms.currency)
+                self.suspense.suspect(terms.name, terms.currency)
         return ""
 
     def book(
@@ -230,6 +228,12 @@ class BaseBatch(ABC):
 
     def balance(self, account: str, currency: str) -> Decimal:
         return self._books.balance(account, currency)
+
+    def charged_since(self, account: str, currency: str, since_ns: int) -> Decimal:
+        return self._spending.charged_since(account, currency, since_ns)
+
+    def held(self, account: str, currency: str) -> Decimal:
+        return self._spending.held(account, currency)
 
     def account(self, name: str) -> AccountTerms | None:
         return self._books.account(name)

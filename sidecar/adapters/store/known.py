@@ -33,6 +33,13 @@ class Slot(msgspec.Struct, frozen=True, gc=False):
     maybe_told: bool = False  # a record of it may have been published, and lost
 
 
+class Taken(NamedTuple):
+    """By calls, up to that line of the ledger."""
+
+    amount: Decimal
+    entry: int
+
+
 class Known:
     """All of it can be read back."""
 
@@ -43,6 +50,8 @@ class Known:
         self.head_bridge_id = 0  # of the calls that this boot admitted
         self.open: dict[int, Slot] = {}  # by UUID.int: UUID hashes itself in Python
         self.account_seqs: dict[str, int | None] = {}
+        # (account, currency, since when, in ns; 0: what open calls hold): see spending
+        self.sums: dict[tuple[str, str, int], Taken] = {}
 
 
 def open_call_of(account: str, currency: str | None, reserved: str | None, granted_s: int | None) -> OpenCall:

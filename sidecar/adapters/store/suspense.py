@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sidecar.adapters.store.batch import BaseBatch
 from sidecar.adapters.store.ledger import BaseLedger
 from sidecar.adapters.store.reading import Asks, Reader, Write
 from sidecar.core.audit import Change
 from sidecar.core.books import suspense_reference
 from sidecar.core.suspense import Suspended, SuspenseDecision, cleared, noted, suspect, unexplained
+
+if TYPE_CHECKING:
+    from sidecar.adapters.store.batch import BaseBatch
 
 _OPEN = (
     "SELECT entry, account, currency, amount, booked_wall_ns, call_id FROM ledger AS held"
@@ -20,12 +23,6 @@ _OPEN = (
     " AND NOT EXISTS (SELECT 1 FROM ledger AS done WHERE done.account = held.account"
     " AND done.reference = 'suspense:' || held.entry) ORDER BY entry"
 )
-
-
-class Batch(BaseBatch):
-    """Of either engine."""
-
-    suspense: Suspense
 
 
 class StoredSuspense:
@@ -39,7 +36,7 @@ class StoredSuspense:
     async def clear(
         self, account: str, entries: Sequence[int], decision: SuspenseDecision, change: Change
     ) -> Sequence[Suspended]:
-        def clear(batch: Batch) -> Sequence[Suspended]:
+        def clear(batch: BaseBatch) -> Sequence[Suspended]:
             found = [one for one in batch.suspense.open_of(account) if not entries or one.entry in entries]
             if found:
                 batch.audit(batch.suspense.clear(found, decision, change))
