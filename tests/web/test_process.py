@@ -13,6 +13,7 @@ from pathlib import Path
 from sidecar.adapters.sockets.child import end
 from sidecar.core.users import Role
 from sidecar.demo.children import environment, free_ports
+from sidecar.web.server import NICER
 from tests.b2bua.authority import Authority
 from tests.rig.node import until
 from tests.sipp.rig import Rig
@@ -37,6 +38,9 @@ async def test_with_its_own_certificate_the_page_speaks_tls_alone(tmp_path: Path
         assert "Secure" in cookie
         assert "max-age" in answer.headers["strict-transport-security"]
         assert (await asyncio.to_thread(visit.get, "/")).status == 200
+        [ready] = [line for line in rig.lines() if line["event"] == "page_ready"]
+        own = os.getpriority(os.PRIO_PROCESS, rig.daemon.pid)
+        assert os.getpriority(os.PRIO_PROCESS, ready["pid"]) == min(own + NICER, 19)
         with socket.create_connection((visit.host, visit.port), timeout=30) as plain:
             plain.sendall(b"GET /sign-in HTTP/1.1\r\nhost: plain\r\n\r\n")
             assert not plain.recv(100).startswith(b"HTTP")
