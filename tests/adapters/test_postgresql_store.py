@@ -460,3 +460,26 @@ async def test_entries_of_the_audit_table_are_in_the_order_of_their_commits(
             assert not writing.done()
         await writing
         assert [one.change.subject for one in await watched.store.audit.list(0)] == ["one", "two", "three"]
+
+
+async def test_what_two_nodes_make_at_once_is_made_once_and_disturbs_nothing(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    """As nodes do that start together with the same accounts in their settings."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid'"
+    async with postgresql_stores.opened() as watched, asyncio.TaskGroup() as group:
+        accounts = watched.store.accounts
+        await accounts.create(terms_of("first"))
+        with psycopg.connect(postgresql_stores.conninfo) as other:
+            other.execute(
+                "INSERT INTO accounts (name, currency, prepaid, boot, created_wall_ns)"
+                " SELECT 'acme', currency, prepaid, boot, 0 FROM accounts"
+            )
+            made = [
+                group.create_task(accounts.take_over([(terms_of(name), None)]), name=name)
+                for name in ("acme", "beta")
+            ]
+            await until(lambda: postgresql_stores.asked(waits) != [(0,)])
+        await asyncio.gather(*made)
+        assert watched.commits[-1] == 2, "in one transaction, the second time"
+        assert [one.name for one in await accounts.stored()] == ["acme", "beta", "first"]

@@ -42,6 +42,7 @@ FAULTS: tuple[type[Exception], ...] = (psycopg.OperationalError, psycopg.Interfa
 CONFLICTS: tuple[type[Exception], ...] = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
+    psycopg.errors.UniqueViolation,  # both made the same account, or booked the same reference
 )
 
 ROWS_PER_FETCH = 5_000
