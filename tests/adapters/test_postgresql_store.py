@@ -483,3 +483,27 @@ async def test_what_two_nodes_make_at_once_is_made_once_and_disturbs_nothing(
         await asyncio.gather(*made)
         assert watched.commits[-1] == 2, "in one transaction, the second time"
         assert [one.name for one in await accounts.stored()] == ["acme", "beta", "first"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("UPDATE epochs SET head_seq = 4", "3 records, of 4 numbers given"),
+        ("UPDATE epochs SET head_seq = 2", "3 records, of 2 numbers given"),
+        ("UPDATE epochs SET base_seq = 1", "3 records, of 2 numbers given"),
+        ("UPDATE cdrs SET seq = 5 WHERE seq = 2", "3 records, of 3 numbers given"),
+        ("DELETE FROM cdrs WHERE seq = 2", "1 records for 2 numbers"),
+        ("UPDATE epochs SET acknowledged_seq = 0", "1 rows that are not behind the mark"),
+    ],
+)
+async def test_the_check_finds_numbers_that_are_not_there(
+    postgresql_stores: PostgresqlStores, damage: str, said: str
+) -> None:
+    async with postgresql_stores.opened() as watched:
+        watched.submit(*whole_call(1), *whole_call(2), *whole_call(3))
+        await watched.written()
+        await watched.store.outbox.acknowledge([1], [])
+        postgresql_stores.forced("INSERT INTO outbox_behind SELECT epoch, 1, 0 FROM epochs")
+        await watched.proved()
+        postgresql_stores.forced(damage)
+        assert any(one.endswith(said) for one in await watched.store.ledger_check())

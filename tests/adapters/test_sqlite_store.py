@@ -34,19 +34,6 @@ async def test_every_row_names_its_node_and_epoch(tmp_path: Path) -> None:
         assert rows == [("n1", epoch)], table
 
 
-async def test_the_check_finds_a_balance_and_a_charge_that_do_not_add_up(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
-        watched.submit(*whole_call(1), admission(admitted(2)))
-        await watched.written()
-        asked(tmp_path, "UPDATE balances SET amount = '0'")
-        asked(tmp_path, "UPDATE open_calls SET account = 'acme', currency = 'EUR', reserved = '1'")
-        asked(tmp_path, "UPDATE cdr_bodies SET body = ?", b"\x80")
-        found = await watched.store.ledger_check()
-        parts = ("balance 0", "holds 1", "says 0", "revision 0: damaged on disk")
-        assert len(found) == len(parts)
-        assert all(part in fault for part, fault in zip(parts, found, strict=True))
-
-
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

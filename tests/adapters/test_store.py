@@ -611,3 +611,16 @@ async def test_a_record_whose_number_has_a_byte_that_a_table_refuses_is_written(
         assert found.caller.received == "+49\x0030"
         said = await watched.store.ledger_check()
         assert not [text for text in said if "found by" in text]
+
+
+async def test_the_check_finds_a_balance_and_a_charge_that_do_not_add_up(stores: Stores) -> None:
+    async with stores.opened() as watched:
+        watched.submit(*whole_call(1), admission(admitted(2)))
+        await watched.written()
+        stores.forced("UPDATE balances SET amount = '0'")
+        stores.forced("UPDATE open_calls SET account = 'acme', currency = 'EUR', reserved = '1'")
+        stores.forced(f"UPDATE {stores.bodies} SET body = ?", b"\x80")
+        found = await watched.store.ledger_check()
+        parts = ("balance 0", "holds 1", "says 0", "revision 0: damaged on disk")
+        assert len(found) == len(parts)
+        assert all(part in fault for part, fault in zip(parts, found, strict=True))
