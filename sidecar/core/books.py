@@ -25,6 +25,7 @@ from sidecar.core.alarms import LowBalance
 from sidecar.core.amounts import AMOUNT_LARGEST, EXACT
 from sidecar.core.audit import Change
 from sidecar.core.call import Call
+from sidecar.core.capacity import CALLS_MAX
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import (
     Append,
@@ -42,6 +43,7 @@ from sidecar.core.records import sell_total, utc
 from sidecar.core.terms import Detail, Money, Word
 
 ZERO = Decimal(0)
+UNFORESEEN_SLICE_S = 60  # of a call whose node did not know that it has to reserve; then it asks for more
 
 Charged = Mapping[tuple[str, str], Decimal]  # (account, currency) -> what a call was charged there
 
@@ -153,6 +155,10 @@ class View(MoneyView, Protocol):
     def charged_since(self, account: str, currency: str, since_ns: int) -> Decimal:
         """What was booked as charges of its calls then or later, the sum with the sign turned."""
 
+    def calls_up(self, account: str, currency: str) -> int | None:
+        """How many of its calls are open, on whatever node; None: there is one node alone, which counts them
+        itself (core/capacity)."""
+
     def open_call(self, call_id: UUID) -> OpenCall | None: ...
     def charged(self, call_id: UUID) -> Charged:
         """What the call was charged so far, the sum of its charges with the sign turned; without zeros."""
@@ -194,6 +200,10 @@ def post(step: Sequence[StoreCommand], view: View) -> Posting:
         terms = view.account(append.call.account.name)
         if terms is not None and not append.call.is_emergency and not terms.is_open_at(view.wall_ns()):
             return _refused(call_id, Detail.ACCOUNT_DISABLED)
+        if _is_full(append.call, view):
+            return _refused(call_id, Detail.ACCOUNT_LIMIT, CALLS_MAX)
+        if reserve is None and terms is not None and terms.is_bounded:
+            reserve = _unforeseen(append.call)
         opened = _opened(append, reserve, view, draft)
         if isinstance(opened, Available):
             detail = Detail.NO_CREDIT if opened.rule is None else Detail.RULE
@@ -376,6 +386,29 @@ def _parts(step: Sequence[StoreCommand]) -> _Parts:
     if extension is not None and len(step) > 1:
         raise ValueError("an extension is a step of its own")
     return parts
+
+
+def _is_full(call: Call, view: View) -> bool:
+    """Whether the account has as many calls as it may have, on all nodes together."""
+    account = call.account
+    if account.calls_max is None or call.is_emergency:
+        return False
+    up = view.calls_up(account.name, account.currency)
+    return up is not None and up >= account.calls_max
+
+
+def _unforeseen(call: Call) -> Reserve | None:
+    """What the call would have reserved, had its node known that the account has a bound by now."""
+    rate = call.pricing.rate
+    if rate is None or call.pricing.free or call.is_emergency:
+        return None
+    return Reserve(
+        call_id=call.call_id,
+        account=call.account.name,
+        rate=rate,
+        terms=call.pricing.terms,
+        total_s=UNFORESEEN_SLICE_S,
+    )
 
 
 def _opened(

@@ -42,6 +42,7 @@ class MemoryBooks:
     """A View and an AccountView. Sums are made anew for each question: no balance is kept anywhere."""
 
     def __init__(self) -> None:
+        self.calls_elsewhere: int | None = None  # None: there is one node alone
         self.ledger: list[Movement] = []
         self.records: list[Record] = []
         self.open: dict[UUID, OpenCall] = {}
@@ -107,6 +108,10 @@ class MemoryBooks:
     def charged_since(self, account: str, currency: str, since_ns: int) -> Decimal:
         del since_ns  # it is always the same day here
         return self._taken(account, currency, MovementKind.CHARGE)
+
+    def calls_up(self, account: str, currency: str) -> int | None:
+        del account, currency
+        return self.calls_elsewhere
 
     def held(self, account: str, currency: str) -> Decimal:
         return self._taken(account, currency, MovementKind.RESERVE, MovementKind.RELEASE)

@@ -18,6 +18,7 @@ from sidecar.core.account_books import AccountPosting, book, open_account
 from sidecar.core.account_terms import SPENDING_LIMIT
 from sidecar.core.audit import Change, Operator
 from sidecar.core.books import (
+    UNFORESEEN_SLICE_S,
     Movement,
     MovementKind,
     Outcome,
@@ -130,6 +131,49 @@ def test_an_admission_without_a_reservation_moves_nothing() -> None:
     assert (posting.outcome.kind, posting.outcome.granted_s) == (OutcomeKind.ADMITTED, None)
 
 
+def test_a_bound_that_the_node_did_not_know_of_holds_by_the_terms_of_the_books() -> None:
+    """The account was made prepaid by another node, or just now: the call came without a reservation."""
+    without = (Append(kind=EntryKind.ADMITTED, call=admitted(1)),)
+    posting = books_with(5).post(without)
+    assert posting.outcome is not None
+    assert (posting.outcome.kind, posting.outcome.granted_s) == (OutcomeKind.ADMITTED, UNFORESEEN_SLICE_S)
+    assert moves(posting.movements) == [("reserve", -HOUR / 60, 5 - HOUR / 60)]
+    refused = books_with("0.0001").post(without)
+    assert refused.outcome is not None
+    assert (refused.outcome.kind, refused.outcome.detail) == (OutcomeKind.CREDIT_REFUSED, Detail.NO_CREDIT)
+    for call in (
+        replace(admitted(1), emergency=True),
+        replace(admitted(1), pricing=replace(admitted(1).pricing, free=True)),
+        replace(admitted(1), pricing=replace(admitted(1).pricing, rate=None)),
+    ):
+        books = books_with("0.0001")
+        assert books.post((Append(kind=EntryKind.ADMITTED, call=call),)).movements == []
+        assert kinds(books) == [OutcomeKind.ADMITTED]
+
+
+@pytest.mark.parametrize(
+    ("calls_max", "up", "emergency", "admits"),
+    [
+        (2, 1, False, True),
+        (2, 2, False, False),
+        (2, None, False, True),
+        (None, 9, False, True),
+        (2, 9, True, True),
+    ],
+)
+def test_an_account_has_so_many_calls_on_all_nodes_together(
+    calls_max: int | None, up: int | None, emergency: bool, admits: bool
+) -> None:
+    books = books_with(5)
+    books.calls_elsewhere = up
+    account = replace(prepaid().account, calls_max=calls_max)
+    posting = books.post(admission(replace(prepaid(), account=account, emergency=emergency)))
+    assert posting.outcome is not None
+    found = (posting.outcome.kind, posting.outcome.detail, posting.outcome.rule)
+    refused = (OutcomeKind.CREDIT_REFUSED, Detail.ACCOUNT_LIMIT, "calls_max")
+    assert (found[0] is OutcomeKind.ADMITTED) if admits else (found == refused)
+
+
 def test_a_reservation_is_taken_from_the_account_and_currency_that_it_names() -> None:
     books = books_with(5, "parent")
     other = replace(reserve(prepaid()), account="parent")
@@ -226,7 +270,7 @@ def test_the_record_gives_back_all_that_was_reserved() -> None:
 
 def test_a_call_that_is_over_or_reserves_nothing_is_not_extended() -> None:
     books = books_with(5)
-    books.post(admission(admitted(1, "acme")))
+    books.post(admission(admitted(1, "other")))
     for _ in range(2):
         posting = books.post(extension(prepaid(), 120))
         assert (posting.movements, posting.outcome) == ((), Outcome(call_id(1), OutcomeKind.STEP_FAILED))

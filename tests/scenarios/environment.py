@@ -83,7 +83,7 @@ class Environment:
         self.refusals: list[Cdr] = []
         self.reserved: Money | None = None
         self.books = MemoryBooks()
-        self.books.open_account("acme")
+        self.books.set_terms(policy.account_terms("acme").terms)  # as a start takes them over
         if balance:
             self.books.top_up("acme", Money(balance, "EUR"), "1")
         self._now_ms = 0

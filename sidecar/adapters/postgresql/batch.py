@@ -29,7 +29,7 @@ from sidecar.adapters.store.users import Users
 from sidecar.adapters.store.work import Job, Work
 from sidecar.core.account_books import Booked
 from sidecar.core.account_terms import AccountTerms
-from sidecar.core.books import ZERO, MovementKind, call_of
+from sidecar.core.books import ZERO, MovementKind, Posting, call_of
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Append, Audit, EntryKind, Reserve, Settle
 from sidecar.wire.cdr_codec import encode
@@ -202,6 +202,8 @@ class Batch(BaseBatch):
         self._server = server
         self._epoch = own.epoch
         self._node = node
+        self._up_before: dict[str, int] = {}  # by account: its open calls, once somebody asked
+        self._up_here: dict[str, int] = {}  # and what this transaction adds to them
         super().__init__(known, boot, wall_ns, mono_ns, self.ledger, self.refusals, spending, suspense)
 
     def foresee(self, works: Sequence[Work]) -> None:
@@ -213,7 +215,10 @@ class Batch(BaseBatch):
             for command in work:
                 if isinstance(command, Append):
                     if command.kind is EntryKind.ADMITTED:
-                        terms.add(command.call.account.name)
+                        account = command.call.account
+                        terms.add(account.name)
+                        if account.calls_max is not None:
+                            balances.add(account.name)
                 elif isinstance(command, (Reserve, Settle)):
                     balances.add(command.account)
                 elif not isinstance(command, Audit) and (slot := self._slot(call_of(command))) is not None:
@@ -235,6 +240,19 @@ class Batch(BaseBatch):
             "SELECT max(seq) FROM cdrs WHERE epoch = ? AND account = ?", (self._epoch, account)
         )
         return found  # type: ignore[no-any-return]
+
+    def calls_up(self, account: str, currency: str) -> int:
+        self.balance(account, currency)  # locked: no other node admits one beside us
+        if account not in self._up_before:
+            sql = "SELECT count(*) FROM open_calls WHERE account = ? AND kind <> 'ending'"
+            ((self._up_before[account],),) = self._server.run(sql, (account,))
+        return self._up_before[account] + self._up_here.get(account, 0)
+
+    def _keep_call(self, posting: Posting) -> None:
+        before, now = self._slot(posting.call_id), posting.open_call
+        super()._keep_call(posting)
+        if before is None and now is not None:  # those that end here give their places to the next commit
+            self._up_here[now.account] = self._up_here.get(now.account, 0) + 1
 
     def serve(self, heard_at: Sequence[str], lease_s: float) -> None:
         """Calls come from now on, and with them regular commits."""

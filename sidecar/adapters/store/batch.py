@@ -159,6 +159,11 @@ class BaseBatch(ABC):
     @abstractmethod
     def _read_account_seq(self, account: str) -> int | None: ...
 
+    def calls_up(self, account: str, currency: str) -> int | None:
+        """See `View`: an engine of one node alone does not ask."""
+        del account, currency
+        return None
+
     # --- what is written ------------------------------------------------------------------------------------
 
     def run(self, step: Sequence[StoreCommand]) -> None:
