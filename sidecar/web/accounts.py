@@ -40,7 +40,7 @@ class AccountPages:
         self._node = node
         self._commands = commands
         self._statements = Makings[bytes]()
-        self._charged: dict[tuple[str, str, int], Charged] = {}  # the ledger is only added to
+        self._charged = Makings[Charged](CHARGED_MAX)
 
     def list(self, page: Page, request: Request) -> Response:
         after = request.query_params.get("after", "")[:NAME_LENGTH_MAX]
@@ -167,8 +167,9 @@ class AccountPages:
             query=urlencode({"name": name}),
         )
 
-    def _standing(self, name: str) -> tuple[Sequence[Held], Sequence[tuple[str, Decimal, Decimal]]]:
-        """What live calls hold, and of each limit what is spent, theirs too, as a grant reckons it."""
+    def _standing(self, name: str) -> tuple[Sequence[Held], Sequence[tuple[str, Decimal | None, Decimal]]]:
+        """What live calls hold, and of each limit what is spent, theirs too, as a grant reckons it; None: it
+        is being reckoned."""
         with self._node.journal() as journal:
             terms = journal.account_terms(name)
             held = journal.held(name)
@@ -181,12 +182,23 @@ class AccountPages:
                 if one is not None
             ]
             limits = zip(named, terms.spending_limits(time.time_ns()), strict=True)
-            spent = []
-            for title, (limit, since_ns) in limits:
-                key = (name, terms.currency, since_ns)
-                known = self._charged.pop(key, NOTHING_CHARGED)
-                self._charged[key] = found = journal.charged_since(*key, known)
-                spent.append((title, found.amount + here, limit))
-            while len(self._charged) > CHARGED_MAX:
-                self._charged.pop(next(iter(self._charged)), None)
-            return held, spent
+            booked = journal.last_entry(name)
+        spent = []
+        for title, (limit, since_ns) in limits:
+            found = self._charged_since(name, terms.currency, since_ns, booked)
+            spent.append((title, None if found is None else found + here, limit))
+        return held, spent
+
+    def _charged_since(self, name: str, currency: str, since_ns: int, booked: int) -> Decimal | None:
+        """Of a year's ledger it takes a while, beside the page: None until then. Later, what was booked since
+        is added."""
+        key = (name, currency, str(since_ns))
+        last = self._charged.last(key)
+        known = last.result() if last is not None else NOTHING_CHARGED
+
+        def reckon() -> Charged:
+            with self._node.journal() as journal:
+                return journal.charged_since(name, currency, since_ns, known)
+
+        made = self._charged.ask(key, reckon, stamp=booked)
+        return made.result().amount if made.is_done else None

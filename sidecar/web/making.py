@@ -55,7 +55,8 @@ class Making(Generic[_T]):
 class Makings(Generic[_T]):
     """Threads may share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_max: int = KEPT_MAX) -> None:
+        self._kept_max = kept_max
         self._lock = threading.Lock()
         self._known: OrderedDict[Key, Making[_T]] = OrderedDict()
 
@@ -89,7 +90,7 @@ class Makings(Generic[_T]):
         one = self._known[key] = Making[_T](stamp)
         self._known.move_to_end(key)
         done = [known for known, other in self._known.items() if other.is_done]
-        for known in done[: max(0, len(self._known) - KEPT_MAX)]:
+        for known in done[: max(0, len(self._known) - self._kept_max)]:
             del self._known[known]
         # A daemon: nobody waits for it when the page ends, and what it asked ends with the page.
         threading.Thread(target=_make, args=(one.future, make), name="making", daemon=True).start()

@@ -91,6 +91,7 @@ class Charged(NamedTuple):
     entry: int  # of the ledger, the last that was looked at
 
 
+_CLOCK_SET_NS = 86_400 * 10**9  # at most so far back, while records come
 NOTHING_CHARGED = Charged(Decimal(0), 0)
 
 
@@ -222,6 +223,7 @@ class Snapshot:
         """What calls were charged since then, less what was given back. `known`: an earlier answer to the
         same question, which what was booked after it is added to."""
         amount, entry = known
+        entry = entry or self._entry_before(since_ns - _CLOCK_SET_NS)
         for at, kind, line in self._connection.execute(
             "SELECT entry, kind, iif(kind = 'charge' AND currency = ? AND booked_wall_ns >= ?, amount, '0')"
             " FROM ledger WHERE account = ? AND entry > ? ORDER BY entry",
@@ -229,6 +231,17 @@ class Snapshot:
         ):
             amount, entry = EXACT.subtract(amount, Decimal(line)) if kind == "charge" else amount, at
         return Charged(amount, entry)
+
+    def _entry_before(self, wall_ns: int) -> int:
+        """A movement before which none was booked then or later, unless the clock was set back by more."""
+        first, last = 0, self._connection.execute("SELECT max(entry) FROM ledger").get or 0
+        while first < last:
+            middle = (first + last + 1) // 2
+            booked: int = self._connection.execute(
+                "SELECT booked_wall_ns FROM ledger WHERE entry >= ? ORDER BY entry LIMIT 1", (middle,)
+            ).get
+            first, last = (middle, last) if booked < wall_ns else (first, middle - 1)
+        return first
 
     def last_entry(self, account: str) -> int:
         """Of the ledger of an account; 0: it has none."""
