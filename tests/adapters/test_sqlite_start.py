@@ -7,7 +7,6 @@ import re
 import socket
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import apsw
@@ -242,13 +241,6 @@ async def test_a_file_of_another_program_is_not_touched(tmp_path: Path) -> None:
     connection.execute("CREATE TABLE other (x)")
     connection.close()
     assert "written by another program" in await refused(tmp_path)
-
-
-async def test_an_open_call_that_cannot_be_read_stops_the_start_by_name(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
-        watched.submit(whole_call(1)[0])
-    asked(tmp_path, "UPDATE open_calls SET body = ?, crc = ?", b"\x02later", zlib.crc32(b"\x02later"))
-    assert "a journal entry of version 2; this program knows 1" in await refused(tmp_path)
 
 
 async def test_an_epoch_lasts_as_long_as_its_file(tmp_path: Path) -> None:

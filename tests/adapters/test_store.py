@@ -10,6 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.store.bodies import crc_of
+from sidecar.adapters.store.store import StoreError
 from sidecar.core.call import Call, Stamp
 from sidecar.core.commands import EntryKind, Publish, Settle, StoreCommand
 from sidecar.core.events import Admitted
@@ -624,3 +626,13 @@ async def test_the_check_finds_a_balance_and_a_charge_that_do_not_add_up(stores:
         parts = ("balance 0", "holds 1", "says 0", "revision 0: damaged on disk")
         assert len(found) == len(parts)
         assert all(part in fault for part, fault in zip(parts, found, strict=True))
+
+
+async def test_an_open_call_that_cannot_be_read_stops_the_start_by_name(stores: Stores) -> None:
+    async with stores.opened() as watched:
+        watched.submit(whole_call(1)[0])
+    stores.forced("UPDATE open_calls SET body = ?, crc = ?", b"\x02later", crc_of(b"\x02later"))
+    said = f"open call {call_id(1)}: .*a journal entry of version 2; this program knows 1"
+    with pytest.raises(StoreError, match=said):
+        async with stores.opened(boot_id="next"):
+            pass

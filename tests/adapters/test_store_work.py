@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.adapters.sqlite.batch import Batch
-from sidecar.adapters.store.work import Job, Kept, Work, waiting_call
+from sidecar.adapters.store.work import Batch, Job, Kept, Work, waiting_call
 from sidecar.core.books import Outcome, OutcomeKind
 from sidecar.core.commands import EntryKind, Publish
 from sidecar.ports import UnavailableError

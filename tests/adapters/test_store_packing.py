@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +10,8 @@ from sidecar.adapters.store.bodies import DamagedError, crc_of, sound
 from sidecar.adapters.store.packing import packed, unpacked
 from sidecar.core.records import cdr_of
 from sidecar.wire.cdr_codec import encode
-from tests.adapters.sqlite_stores import asked, opened
 from tests.adapters.store_calls import POLICY, admitted, answered, ended, whole_call
+from tests.adapters.stores import Stores
 
 BODY = encode(cdr_of(ended(answered(admitted(1))), POLICY))
 
@@ -40,16 +38,16 @@ def test_the_dictionary_is_the_one_of_the_first_day() -> None:
     assert unpacked(kept) == b"\x82\xa7version\x01\xa6detail\xa6cancel"
 
 
-async def test_what_is_published_is_the_record_and_what_is_kept_is_small(tmp_path: Path) -> None:
-    async with opened(tmp_path) as watched:
+async def test_what_is_published_is_the_record_and_what_is_kept_is_small(stores: Stores) -> None:
+    async with stores.opened() as watched:
         watched.submit(*whole_call(1))
         await watched.written()
         [live] = await watched.store.outbox.pending(0, 9)
-    async with opened(tmp_path, boot_id="next") as watched:
+    async with stores.opened(boot_id="next") as watched:
         [row] = await watched.store.outbox.pending(0, 9)
         assert row == live
         assert row.payload[:1] != b"\xc1"
-        [(size,)] = asked(tmp_path, "SELECT length(body) FROM cdr_bodies")
+        [(size,)] = stores.asked(f"SELECT length(body) FROM {stores.bodies}")
         assert isinstance(size, int)
         assert size * 3 < len(row.payload)
         await watched.store.outbox.acknowledge([], [(1, 0x95)])
