@@ -344,7 +344,7 @@ def statement(
     movement, calls, closing), `at`, `kind`, `reference`, `text`, `operator`, `destination`, `calls`,
     `billed_s`, `net`, `tax`, `amount` (added to the balance), `currency`.
     """
-    from sidecar.cli.journal import snapshot
+    from sidecar.cli.journal import books
     from sidecar.cli.statement import STATEMENT_FORMATS
     from sidecar.core.statement import month_of
     from sidecar.core.statement import statement as of_month
@@ -354,7 +354,7 @@ def statement(
     as_json = wanted == "json"
     if (month is None) == (begin is None) or (month is not None and end is not None):
         fail(Exit.USAGE, "give --month, or --from and --to", as_json=as_json)
-    with snapshot(config, as_json=as_json) as journal:
+    with books(config, as_json=as_json) as journal:
         terms = journal.account_terms(name)
         if terms is None:
             fail(Exit.NO, f"there is no account {name}", as_json=as_json)

@@ -157,13 +157,18 @@ def settings_of(
     return settings
 
 
+def is_sqlite(config: Path | None, as_json: bool) -> bool:
+    """Whether the journal is a file in the data directory."""
+    from sidecar.config.settings import StoreEngine
+
+    return settings_of(config, as_json=as_json).store.engine is StoreEngine.SQLITE
+
+
 def sqlite_settings(config: Path | None, *, as_json: bool = False, what: str = "this command") -> Settings:
     """Those of a node whose journal is a file, which the command reads or writes itself: it ends where the
     books are in a database."""
-    from sidecar.config.settings import StoreEngine
-
     settings = settings_of(config, as_json=as_json)
-    if settings.store.engine is not StoreEngine.SQLITE:
+    if not is_sqlite(config, as_json):
         fail(Exit.USAGE, f"{what} is for an SQLite journal only: {NO_JOURNAL}", as_json=as_json)
     return settings
 

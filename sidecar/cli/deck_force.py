@@ -23,9 +23,9 @@ from sidecar.cli.daemon import (
     JsonOption,
     OperatorOption,
     SocketOption,
+    is_sqlite,
     settings_of,
     socket_path,
-    sqlite_settings,
 )
 from sidecar.cli.output import (
     Exit,
@@ -567,16 +567,18 @@ def _known(store: DeckStore, revisions: list[str]) -> Iterator[Deck]:
 def _recent(wanted: Wanted, now: datetime) -> Iterator[Cdr]:
     from sidecar.adapters.sqlite import StoreError
     from sidecar.adapters.sqlite.snapshot import Snapshot
+    from sidecar.cli.journal import books
     from sidecar.ports import RecordFilter
 
     if not wanted.days:
         return
-    if wanted.socket is None or wanted.config is not None:
-        what = f"--days {wanted.days} (give --days 0 to do without)"
-        sqlite_settings(wanted.config, as_json=wanted.as_json, what=what)
+    asked = RecordFilter(since=now - timedelta(days=wanted.days))
+    if (wanted.socket is None or wanted.config is not None) and not is_sqlite(wanted.config, wanted.as_json):
+        with books(wanted.config, as_json=wanted.as_json) as database:
+            yield from islice(database.records(asked), CALLS_MAX)
+        return
     try:
         with Snapshot(wanted.place.parent) as journal:
-            asked = RecordFilter(since=now - timedelta(days=wanted.days))
             yield from islice(journal.records(asked), CALLS_MAX)
     except StoreError:
         return  # no journal yet: no calls

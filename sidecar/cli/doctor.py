@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, sqlite_settings
+from sidecar.cli.daemon import ConfigOption, JsonOption
 from sidecar.cli.deck_force import policy_in_force, read_stored, stored_decks
-from sidecar.cli.journal import AccountOption, GatewayOption, UntilOption, moment_of, snapshot
+from sidecar.cli.journal import AccountOption, GatewayOption, UntilOption, books, moment_of
 from sidecar.cli.output import Exit, print_json, printable
 
 if TYPE_CHECKING:
@@ -51,13 +51,12 @@ def doctor(
     )
     from sidecar.ports import RecordFilter
 
-    sqlite_settings(config, as_json=as_json)
     begin = moment_of("--since", since, config, as_json=as_json) or datetime.now(UTC) - timedelta(days=1)
     end = moment_of("--until", until, config, as_json=as_json)
     policy = policy_in_force(config, as_json=as_json)
     charges = deque[Observed]()
     records = 0
-    with snapshot(config, as_json=as_json) as journal:
+    with books(config, as_json=as_json) as journal:
         # A call that was refused for want of a rate may have been kept back: it shows what is wrong all the
         # same.
         for suppressed in (False, True):

@@ -16,6 +16,7 @@ from sidecar.cli.journal import (
     SinceOption,
     UntilOption,
     ZoneOption,
+    books,
     moment_of,
     snapshot,
 )
@@ -181,7 +182,7 @@ def summary(
 
     begin = moment_of("--since", since, config, as_json=as_json, zone=zone)
     end = moment_of("--until", until, config, as_json=as_json, zone=zone)
-    with snapshot(config, as_json=as_json) as journal:
+    with books(config, as_json=as_json) as journal:
         records = chain.from_iterable(
             journal.records(
                 RecordFilter(account=account, gateway=gateway, since=begin, until=end, suppressed=suppressed)

@@ -25,6 +25,7 @@ from sidecar.cli.daemon import (
 from sidecar.cli.output import Exit, fail, moment, print_json, print_table, printable
 
 if TYPE_CHECKING:
+    from sidecar.adapters.postgresql.snapshot import PostgresqlSnapshot
     from sidecar.adapters.sqlite.snapshot import Snapshot
 
 app = typer.Typer(help="The journal as a whole.", no_args_is_help=True)
@@ -91,6 +92,26 @@ def snapshot(config: Path | None, *, as_json: bool = False) -> Iterator[Snapshot
         fail(Exit.NO, str(error), as_json=as_json)
 
 
+@contextmanager
+def books(config: Path | None, *, as_json: bool = False) -> Iterator[Snapshot | PostgresqlSnapshot]:
+    """As `snapshot`, whatever engine keeps them; in a database, records and accounts of all nodes."""
+    from socket import gethostname
+
+    from sidecar.adapters.store.bodies import DamagedError
+    from sidecar.adapters.store.store import StoreError
+    from sidecar.config import node_name
+    from sidecar.wiring.journal import snapshot_of
+
+    settings = settings_of(config, as_json=as_json)
+    try:
+        with snapshot_of(settings, node_name(settings, gethostname())) as opened:
+            yield opened
+    except StoreError as error:
+        fail(Exit.UNREACHABLE, str(error), as_json=as_json)
+    except DamagedError as error:
+        fail(Exit.NO, str(error), as_json=as_json)
+
+
 @app.command("verify")
 def verify(
     head: Annotated[
@@ -139,20 +160,20 @@ def verify(
 @app.command("check")
 def check(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Check that the journal is as it was written, as `journal verify` does where the keys of the chain are
-    at hand, and that everything adds up: balances, reservations, charges, numbers, the outbox. Exit code 1
-    where it does not. The daemon may run."""
+    at hand (not in PostgreSQL, which has no chain), and that everything adds up: balances, reservations,
+    charges, numbers, the outbox. Exit code 1 where it does not. The daemon may run."""
     from sidecar.adapters.sqlite.told import read_told
     from sidecar.adapters.store.keys import key_file_of, read_keys
     from sidecar.adapters.store.store import StoreError
 
-    node = sqlite_settings(config, as_json=as_json).node
+    node = settings_of(config, as_json=as_json).node
     key_file = key_file_of(node)
     try:
         keys = read_keys(key_file) if key_file.exists() else ()
     except StoreError as error:
         fail(Exit.UNREACHABLE, str(error), as_json=as_json)
     told = read_told(node.data_dir)
-    with snapshot(config, as_json=as_json) as journal:
+    with books(config, as_json=as_json) as journal:
         wrong = journal.check(keys, told)
     if as_json:
         print_json({"wrong": wrong})
@@ -176,7 +197,7 @@ def list_open(
     from sidecar.core.rating import amount_text
     from sidecar.core.records import utc
 
-    with snapshot(config, as_json=as_json) as journal:
+    with books(config, as_json=as_json) as journal:
         found = journal.suspended(account)
     if as_json:
         print_json(

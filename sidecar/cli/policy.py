@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, ReasonOption, SocketOption, ask
-from sidecar.cli.journal import UntilOption, moment_of, snapshot
+from sidecar.cli.journal import UntilOption, books, moment_of
 from sidecar.cli.output import Exit, fail, moment, print_done, print_json, print_table, printable
 from sidecar.core.fraud_rules import Mode
 
@@ -167,7 +167,7 @@ def try_(
     hits: list[Hit] = []
     counts: Counter[str] = Counter()
     money: defaultdict[str, int] = defaultdict(int)
-    with snapshot(config, as_json=as_json) as journal:
+    with books(config, as_json=as_json) as journal:
         calls = _counted(journal.by_invite(begin, end), counts)
         for one in Replay(FraudWindows([found]), enforced=True).see(calls):
             if isinstance(one, Firing):

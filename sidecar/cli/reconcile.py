@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, sqlite_settings
-from sidecar.cli.journal import GatewayOption, moment_of, snapshot
+from sidecar.cli.daemon import ConfigOption, JsonOption
+from sidecar.cli.journal import GatewayOption, books, moment_of
 from sidecar.cli.lists import MapOption, SetOption, TemplateOption, choice_of
 from sidecar.cli.output import Exit, fail, print_json, print_table, printable
 
@@ -59,7 +59,6 @@ def reconcile(
     from sidecar.ports import RecordFilter
     from sidecar.wire.plain import plain
 
-    sqlite_settings(config, as_json=as_json)
     try:
         tolerance = Tolerance(time=timedelta(seconds=time_s), seconds=seconds, amount=parse_amount(amount))
     except ValueError as error:
@@ -74,7 +73,7 @@ def reconcile(
         )
     begin = begin or (min(dated) - tolerance.time if dated else None)
     end = end or (max(dated) + tolerance.time + timedelta(microseconds=1) if dated else None)
-    with snapshot(config, as_json=as_json) as journal:
+    with books(config, as_json=as_json) as journal:
         records = chain.from_iterable(
             journal.records(RecordFilter(gateway=gateway, since=begin, suppressed=suppressed))
             for suppressed in (False, True)

@@ -18,10 +18,11 @@ from sidecar.cli.daemon import (
     JsonOption,
     OperatorOption,
     SocketOption,
+    is_sqlite,
+    settings_of,
     socket_path,
-    sqlite_settings,
 )
-from sidecar.cli.journal import moment_of
+from sidecar.cli.journal import books, moment_of
 from sidecar.cli.lists import MapOption, SetOption, TemplateOption, choice_of, read_file
 from sidecar.cli.output import Exit, fail, open_text, print_json, print_table
 from sidecar.core.policy import NO_ACCOUNT
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from sidecar.adapters.deck_files import Choice
+    from sidecar.core.cdr import Cdr
     from sidecar.core.rerate import Rerated
     from sidecar.core.tariff import Deck
 
@@ -115,10 +117,9 @@ def rerate(
     from sidecar.core.rating import amount_text
     from sidecar.core.rerate import changes
     from sidecar.core.rerate import rerate as again
+    from sidecar.ports import RecordFilter
 
-    settings = None
-    if socket is None or config is not None:
-        settings = sqlite_settings(config, as_json=as_json)
+    is_known = socket is None or config is not None
     if apply and not text:
         fail(Exit.USAGE, "--apply needs --text: it stands in every revised record", as_json=as_json)
     start = moment_of("--since", since, config, as_json=as_json) or datetime.now(UTC) - timedelta(days=1)
@@ -131,13 +132,25 @@ def rerate(
     left_alone: list[tuple[str, str]] = []  # calls that could not be revised, and why
 
     currencies: dict[str, str] = {}
-    if settings is not None:
-        currencies[NO_ACCOUNT] = settings.billing.currency
+    if is_known:
+        currencies[NO_ACCOUNT] = settings_of(config, as_json=as_json).billing.currency
+
+    def records() -> Iterator[Cdr]:
+        if not is_known or is_sqlite(config, as_json):
+            currencies.update(account_currencies(data_dir))
+            yield from newest_records(data_dir, since=start, until=end, account=account, gateway=gateway)
+            return
+        with books(config, as_json=as_json) as database:
+            currencies.update((one.name, one.currency) for one in database.accounts())
+            for suppressed in (False, True):
+                yield from database.records(
+                    RecordFilter(
+                        account=account, gateway=gateway, since=start, until=end, suppressed=suppressed
+                    )
+                )
 
     def found() -> Iterator[Rerated]:
-        currencies.update(account_currencies(data_dir))
-        records = newest_records(data_dir, since=start, until=end, account=account, gateway=gateway)
-        for number, cdr in enumerate(records, 1):
+        for number, cdr in enumerate(records(), 1):
             if number % PROGRESS_CALLS == 0:
                 typer.echo(f"{number} calls read, {outcomes['differ']} differ", err=True)
             terms = _terms(cdr, side, rounding, decimals)

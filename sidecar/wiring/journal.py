@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sidecar.adapters.sqlite import SqliteStore, stored_entries
 from sidecar.adapters.sqlite.at_rest import read_alone, reading
 from sidecar.adapters.sqlite.file import FILE_NAME, DataDir
 from sidecar.adapters.sqlite.reader import SqliteRecords
+from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.store.accounts import StoredAccounts
 from sidecar.adapters.store.audit import StoredAudit
 from sidecar.adapters.store.keys import key_file_of
@@ -24,6 +25,9 @@ from sidecar.config.settings import StoreEngine
 from sidecar.core.policy import Policy
 from sidecar.core.stored import StoredEntry
 from sidecar.ports import Clock, NodeStore, Records, Seen, UnavailableError
+
+if TYPE_CHECKING:
+    from sidecar.adapters.postgresql.snapshot import PostgresqlSnapshot
 
 
 class Opened(Protocol):
@@ -137,6 +141,19 @@ def at_rest(settings: Settings, node: str) -> Iterator[AtRest]:
         raise StoreError(str(error)) from error
     except ImportError as error:
         raise StoreError(_no_driver(error)) from error
+
+
+def snapshot_of(settings: Settings, node: str) -> Snapshot | PostgresqlSnapshot:
+    """The books of one moment, for what reads many records; closed when it is left. StoreError where there
+    are none."""
+    if settings.store.engine is StoreEngine.SQLITE:
+        return Snapshot(settings.node.data_dir)
+    try:
+        from sidecar.adapters.postgresql.dsn import read_dsn
+        from sidecar.adapters.postgresql.snapshot import PostgresqlSnapshot
+    except ImportError as error:
+        raise StoreError(_no_driver(error)) from error
+    return PostgresqlSnapshot(read_dsn(_dsn_file(settings)), node)
 
 
 def stored_or_error(books: Books) -> Sequence[StoredEntry] | str:

@@ -390,9 +390,12 @@ async def test_a_node_writes_with_the_rights_of_a_node_and_can_change_no_ledger(
             postgresql_stores.asked(f"CREATE ROLE {role}")
         postgresql_stores.asked(f"ALTER ROLE {role} LOGIN")
         postgresql_stores.asked(f"GRANT USAGE ON SCHEMA {schema} TO {role}")
+    conninfo = make_conninfo(postgresql_stores.conninfo, user="sidecar_node")
+    with pytest.raises(StoreError, match=r"its schema is none.*`sidecar store prepare`, as its owner"):
+        stored_entries(conninfo, "n1")
     async with postgresql_stores.opened():
         pass  # its owner makes the tables
-    conninfo = make_conninfo(postgresql_stores.conninfo, user="sidecar_node")
+    assert stored_entries(conninfo, "n1") == ()
     async with postgresql_stores.opened(conninfo=conninfo, boot_id="second") as watched:
         await with_balance(watched, "5")
         watched.submit(*whole_call(1, prepaid=True))

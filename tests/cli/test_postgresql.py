@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from sidecar.cli import app
+from tests.adapters.sqlite_stores import AnyWatched
+from tests.adapters.sqlite_stores import opened as sqlite_opened
+from tests.adapters.store_calls import admission, admitted, whole_call
+from tests.adapters.stores import PostgresqlStores
+from tests.adapters.test_store import with_balance
+from tests.adapters.test_store_revisions import again, newest
 from tests.cli.test_commands import sidecar
 from tests.rig.addresses import own_network
 from tests.rig.postgres import Postgres
@@ -30,19 +38,12 @@ def config(tmp_path: Path) -> tuple[str, str]:
     "words",
     [
         "journal verify",
-        "journal check",
-        "journal open",
         "journal new-key",
-        "doctor",
         "cdr export --out out",
-        "cdr summary",
-        "account statement acme --month 2026-11",
-        "cdr reconcile file.csv",
         "backup out",
         "restore out",
         "retention archive --months 2 --out out",
         "retention erase 4915112345678",
-        "rerate --deck deck.csv",
     ],
 )
 def test_a_command_that_needs_an_sqlite_journal_says_so(words: str, config: tuple[str, str]) -> None:
@@ -51,7 +52,7 @@ def test_a_command_that_needs_an_sqlite_journal_says_so(words: str, config: tupl
 
 
 def test_it_says_so_in_json_too(config: tuple[str, str]) -> None:
-    done = CliRunner().invoke(app, ["journal", "check", "--json", *config])
+    done = CliRunner().invoke(app, ["journal", "verify", "--json", *config])
     assert json.loads(done.stderr)["error"] == {"exit": 2, "message": f"this command {ONLY}"}
 
 
@@ -67,6 +68,7 @@ def test_the_page_is_not_served(config: tuple[str, str]) -> None:
         ("check", 2),
         ("cdr show 0", 3),
         ("cdr tail", 3),
+        ("cdr summary", 3),
         ("route 4915112345678 --from local", 2),
     ],
 )
@@ -95,3 +97,85 @@ async def test_a_node_with_a_journal_of_its_own_does_not_begin_in_a_database(
     (tmp_path / "data" / "journal.db").touch()
     done = await sidecar("run", *listen, *config)
     assert (done.exit_code, "journal.db: this node kept its books here" in done.err) == (2, True), done
+
+
+RULE = "[[fraud_rules]]\nname = 'fast'\nscope = 'account'\nmeasure = 'calls'\nthreshold = 5\nwindow_s = 60\n"
+DECK = "prefix,destination,currency,connect_fee,price_per_minute,initial_s,increment_s\n44,UK,EUR,0,60,1,1\n"
+THEIRS = "21/09/2026 13:33:20,+4930123456,0:30,1.0,USD\n"
+
+
+async def filled(watched: AnyWatched) -> None:
+    for account in ("acme", "other"):
+        await with_balance(watched, "5", account)
+    for number in range(1, 13):
+        watched.submit(*whole_call(number, "acme" if number % 3 else "other", prepaid=True))
+    watched.submit(admission(admitted(90, prepaid=True)))
+    await watched.written()
+    [done] = await watched.store.revisions.revise([again(await newest(watched), "0.5")])
+    assert done
+    await watched.written()
+
+
+@pytest.fixture(scope="module")
+def both(
+    tmp_path_factory: pytest.TempPathFactory, postgresql: Postgres
+) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The same calls in the books of either engine: the words that name the settings of each."""
+    folder = tmp_path_factory.mktemp("both")
+    (folder / "deck.csv").write_text(DECK)
+    (folder / "rules.toml").write_text(RULE)
+    (folder / "ours.csv").write_text("Start Time,Called Number,Duration,Cost,Currency\n" + THEIRS)
+    (folder / "dsn").touch(mode=0o600)
+    stores = PostgresqlStores(postgresql.conninfo, "both")
+    (folder / "dsn").write_text(stores.conninfo)
+    of_node = f"[node]\nname = 'n1'\ndata_dir = '{folder / 'data'}'\n"
+    (folder / "sqlite.toml").write_text(of_node)
+    store = f"[store]\nengine = 'postgresql'\ndsn_file = '{folder / 'dsn'}'\n"
+    (folder / "postgresql.toml").write_text(of_node + store)
+
+    async def fill() -> None:
+        async with sqlite_opened(folder / "data") as watched:
+            await filled(watched)
+        async with stores.opened() as other:
+            await filled(other)
+
+    asyncio.run(fill())
+    return ("--config", str(folder / "sqlite.toml")), ("--config", str(folder / "postgresql.toml"))
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code"),
+    [
+        ("cdr summary --by account", 0),
+        ("journal check", 0),
+        ("journal open", 0),
+        ("doctor --since 2020-01-01", 0),
+        ("policy try fast --since 2020-01-01 --rules {}/rules.toml", 1),
+        ("rerate --deck {}/deck.csv --since 2020-01-01", 1),
+        ("account statement acme --from 2020-01-01 --to 2100-01-01 --format json", 0),
+        ("cdr reconcile {}/ours.csv --since 2020-01-01", 1),
+        ("cdr search --limit 100", 0),
+    ],
+)
+def test_a_command_says_the_same_of_either_engine(
+    words: str, exit_code: int, both: tuple[tuple[str, str], tuple[str, str]]
+) -> None:
+    folder = Path(both[0][1]).parent
+    asked = words.format(folder).split()
+    if "--format" not in asked:
+        asked.append("--json")
+    of_sqlite, of_postgresql = (CliRunner().invoke(app, [*asked, *config]) for config in both)
+    assert of_sqlite.exit_code == of_postgresql.exit_code == exit_code, of_postgresql.output
+    assert without_times(of_postgresql.stdout) == without_times(of_sqlite.stdout)
+
+
+def without_times(said: str) -> Any:
+    """Nor with what is new for each store: its epoch, and ids that are made of it."""
+    own = ("at", "store_epoch", "message_id", "revised_at")
+
+    def kept(one: Any) -> Any:
+        if isinstance(one, dict):
+            return {name: kept(value) for name, value in one.items() if name not in own}
+        return [*map(kept, one)] if isinstance(one, list) else one
+
+    return kept(json.loads(said))

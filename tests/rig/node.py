@@ -164,6 +164,11 @@ class Node:
     @asynccontextmanager
     async def journal_locked(self) -> AsyncIterator[None]:
         """Nothing can be committed in the block: the disk is there, but slower than any call can wait."""
+        if self._dsn:
+            with psycopg.connect(self._dsn) as database:
+                database.execute("LOCK TABLE epochs IN EXCLUSIVE MODE")
+                yield
+            return
         connection = sqlite3.connect(self.data / "journal.db", timeout=10, isolation_level=None)
         try:
             connection.execute("BEGIN IMMEDIATE")

@@ -27,7 +27,7 @@ _BY_CALL = (
     " UNION ALL SELECT call_id, revision, body, crc FROM suppressed WHERE call_id >= ?1 AND call_id < ?2"
     " ORDER BY call_id DESC, revision DESC LIMIT ?3"
 )
-_HOLDS = " AND ".join(
+HOLDS = " AND ".join(
     f"NOT EXISTS (SELECT 1 FROM {table} AS later"  # noqa: S608 - names of ours alone
     " WHERE later.call_id = found.call_id AND later.revision > found.revision)"
     for table in ("cdrs", "suppressed")
@@ -68,7 +68,7 @@ class PostgresqlSearch(Search):
 
     def _found(self, where: str, values: Sequence[object], rows_max: int) -> Iterator[Found]:
         for *place, body, crc, holds in self._connection.execute(
-            f"SELECT {', '.join(self._place)}, body, crc, {_HOLDS if self._wanted.holds else 'TRUE'}"  # noqa: S608
+            f"SELECT {', '.join(self._place)}, body, crc, {HOLDS if self._wanted.holds else 'TRUE'}"  # noqa: S608
             f" FROM {self._table} AS found WHERE {where} ORDER BY {self._latest_first()} LIMIT ?",
             (*values, rows_max),
         ):

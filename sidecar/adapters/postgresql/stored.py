@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sidecar.adapters.postgresql.migrations import refuse_a_start
 from sidecar.adapters.postgresql.server import Rows, Server, Table, looking
 from sidecar.adapters.store.stored import COLUMNS, BaseStored, Row, entries_of
 from sidecar.core.audit import RELOAD
@@ -58,7 +59,8 @@ class Stored(BaseStored):
 
 def stored_entries(conninfo: str, node: str) -> Sequence[StoredEntry]:
     """Those of a node, whether or not it runs; none where the database has no tables of ours yet. StoreError
-    where they cannot be read."""
+    where they cannot be read, or a start could not make the tables its own."""
     with looking(conninfo, node) as server:
+        refuse_a_start(server)
         ((is_there,),) = server.run("SELECT to_regclass('stored_entries') IS NOT NULL")
         return entries_of(stored_rows(server, node)) if is_there else ()

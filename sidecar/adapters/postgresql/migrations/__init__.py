@@ -85,10 +85,7 @@ def migrate(server: Server) -> None:
                 server.run("INSERT INTO schema_steps (step, name) VALUES (?, ?)", (number, STEPS[number - 1]))
             _grant(server)
     except psycopg.errors.InsufficientPrivilege as error:
-        raise StoreError(
-            f"{server.name}: its schema is {version}, ours is {SCHEMA_VERSION}, and this user may not change"
-            f" it ({error.diag.message_primary}): `sidecar store prepare`, as its owner"
-        ) from error
+        raise StoreError(_not_ours(server, version, f" ({error.diag.message_primary})")) from error
 
 
 def prepare(conninfo: str) -> int:
@@ -107,6 +104,27 @@ def prepare(conninfo: str) -> int:
             server.close()
     except psycopg.Error as error:
         raise StoreError(f"{name}: {' '.join(str(error).split())}") from error
+
+
+def refuse_a_start(server: Server) -> None:
+    """StoreError where `migrate` would raise one."""
+    if (version := _version(server)) == SCHEMA_VERSION:
+        return
+    _refuse_newer(version)
+    ((may_change,),) = server.run(
+        "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('schema_steps')"
+        if version
+        else "SELECT has_schema_privilege(current_schema(), 'CREATE')"
+    )
+    if not may_change:
+        raise StoreError(_not_ours(server, version))
+
+
+def _not_ours(server: Server, version: int, why: str = "") -> str:
+    return (
+        f"{server.name}: its schema is {version or 'none'}, ours is {SCHEMA_VERSION}, and this user may not"
+        f" change it{why}: `sidecar store prepare`, as its owner"
+    )
 
 
 def refuse_other(server: Server) -> bool:
