@@ -657,7 +657,7 @@ class NodeOutbox(Outbox, DeadLetters, OutboxStatus, Protocol):
 class Nodes(Protocol):
     """The nodes that share a database (core/takeover), from the side of one of them."""
 
-    def serve(self, heard_at: Sequence[str], lease_s: float) -> Awaitable[None]:
+    async def serve(self, heard_at: Sequence[str], lease_s: float) -> None:
         """Calls come from now on, at these addresses; each commit begins a lease of so many seconds."""
 
     def others(self) -> Awaitable[Sequence[takeover.Node]]:

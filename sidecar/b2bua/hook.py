@@ -111,6 +111,11 @@ class BridgeHook:
         """Where it listens, as `udp:127.0.0.1:5080`; known once it has started."""
         return tuple(one.address for one in self._listening)
 
+    @property
+    def heard_at(self) -> tuple[str, ...]:
+        """The same as others reach it."""
+        return tuple(f"{one.listener.transport.value}:{one.advertised}" for one in self._listening)
+
     def on_events(self, deliver: Callable[[Sequence[Event]], None]) -> None:
         self._deliver = deliver
 

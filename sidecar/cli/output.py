@@ -25,6 +25,7 @@ class Exit(IntEnum):
     NO = 1
     USAGE = 2
     UNREACHABLE = 3
+    FENCED = 4
 
 
 EXIT_MEANINGS = {
@@ -32,6 +33,7 @@ EXIT_MEANINGS = {
     Exit.NO: "no (no rate, not found, refused, a difference)",
     Exit.USAGE: "usage or bad input",
     Exit.UNREACHABLE: "no daemon answers",
+    Exit.FENCED: "another node has taken over",
 }
 
 # How `sidecar run` ends, beside what any command may say.

@@ -40,7 +40,7 @@ def run(
     from sidecar.adapters.broker import BrokerError
     from sidecar.adapters.logs import LogError, configure
     from sidecar.adapters.sockets.listening import ListenError
-    from sidecar.adapters.store.store import StoreAwayError, StoreError
+    from sidecar.adapters.store.store import FencedError, StoreAwayError, StoreError
     from sidecar.b2bua.hook import HookError
     from sidecar.config import ConfigError, load, machine
     from sidecar.ports import AccountError, DeckError
@@ -76,6 +76,8 @@ def run(
     finally:
         writer.close()
     if errors:
+        if any(isinstance(error, FencedError) for error in errors):
+            fail(Exit.FENCED, "\n".join(map(str, errors)))
         may_pass = all(isinstance(error, StoreAwayError) for error in errors)
         fail(Exit.UNREACHABLE if may_pass else Exit.USAGE, "\n".join(map(str, errors)))
     if restarts:  # as the same process: it is the one that a service manager knows

@@ -54,6 +54,9 @@ def _store(effective: Effective, findings: Findings) -> None:
     if store.dsn_file is None:
         where, _ = effective.at("store.engine")
         findings.error(where, "store.dsn_file", "postgresql needs a file with its connection string")
+    if store.lease_s < 2 * effective.settings.timers.heartbeat_s:
+        text = "is over between two heartbeats: at least twice timers.heartbeat_s"
+        findings.error(*effective.at("store.lease_s"), text)
     if effective.settings.web.listen is not None:
         findings.error(*effective.at("web.listen"), "the page is for an SQLite journal only")
 

@@ -161,6 +161,13 @@ class Store(Section, frozen=True, kw_only=True):
         "takes it: `host=... dbname=... user=... password=... sslmode=verify-full sslrootcert=...`, or "
         "`postgresql://...`.",
     ] = None
+    lease_s: Annotated[
+        int,
+        Meta(ge=2, le=300),
+        "So long after its last commit, by the clock of the database, other nodes on it take this one to be "
+        "alive. Later they ask it by OPTIONS, and where it is silent too they end its calls and tell its "
+        "records. At least twice `timers.heartbeat_s`.",
+    ] = 3
 
 
 class Sip(Section, frozen=True, kw_only=True):

@@ -36,10 +36,10 @@ REPEATED_NS = 32_000_000_000  # 64*T1 of RFC 3261, whatever the peer's own is
 _NO_FINAL_CODE = 500  # for A where the cause has none: a BYE ended it, and is not known to have
 
 
-def clock_shift(last: Stamp, now: Stamp) -> int:
+def clock_shift(last: Stamp, now: Stamp, *, of_other_node: bool = False) -> int:
     """What is added to this boot's monotonic stamps to go on with those of the call's. Not 0 where the
-    machine was started anew meanwhile: then the wall clock says how long that took."""
-    if now.mono_ns >= last.mono_ns:
+    machine was started anew meanwhile, or is another one: then the wall clock says how long that took."""
+    if now.mono_ns >= last.mono_ns and not of_other_node:
         return 0
     return last.mono_ns + max(0, now.wall_ns - last.wall_ns) - now.mono_ns
 

@@ -63,7 +63,7 @@ from sidecar.core.terms import Detail, HangupOrigin
 from sidecar.ports import Clock, Control, Meter, Store
 from sidecar.runtime.fraud import FraudWatch
 from sidecar.runtime.policies import Generation, Policies
-from sidecar.runtime.turns import in_turns
+from sidecar.runtime.turns import CALLS_PER_TURN, in_turns
 from sidecar.runtime.unrated import Unrated
 
 # The record of an ending call waits this long for its legs: a crossing BYE or a late 2xx then stands in
@@ -137,7 +137,7 @@ class Calls:
         self._challenged: dict[tuple[str, ...], int] = {}  # by `_caller`: those that may come back
         self._waiting: dict[int, int] = {}  # calls in ENDING or AWAITING_RETRY: until when, monotonic
         self._wire: list[WireCommand | Snapshot] = []
-        self._asked_snapshots = self._seen_snapshots = 0
+        self.snapshots_asked = self.snapshots_seen = 0  # the bridge answers each, in their order
         self._to_begin: _ToBegin | None = None
         # What the bridge held in the last snapshot and nobody here knew: released if still there in the next.
         self._orphans: frozenset[int] = frozenset()
@@ -176,9 +176,9 @@ class Calls:
     async def begin_with_when_told(self, policy: Callable[[], Policy], new_peers: frozenset[str]) -> None:
         """The same, once the bridge has carried out what it was told before: its events come in order, so
         what it let in until then is of the policy before. An INVITE of `new_peers` is of the policy after."""
-        self._asked_snapshots += 1
+        self.snapshots_asked += 1
         done = asyncio.get_running_loop().create_future()
-        self._to_begin = _ToBegin(self._asked_snapshots, policy, done, new_peers)
+        self._to_begin = _ToBegin(self.snapshots_asked, policy, done, new_peers)
         self._control.send([Snapshot()])
         try:
             async with asyncio.timeout(TOLD_WITHIN_S):
@@ -448,7 +448,7 @@ class Calls:
         if mono_ns >= self._repeats_until_ns:
             self._admitted_before = frozenset()
         if snapshot:
-            self._asked_snapshots += 1
+            self.snapshots_asked += 1
             self._wire.append(Snapshot())
         self._send()
 
@@ -460,8 +460,8 @@ class Calls:
 
     def _on_snapshot(self, event: SnapshotTaken) -> None:
         """No call stays open for ever: what only we hold is ended, what only the bridge holds is released."""
-        self._seen_snapshots += 1
-        if self._to_begin is not None and self._seen_snapshots >= self._to_begin.snapshot:
+        self.snapshots_seen += 1
+        if self._to_begin is not None and self.snapshots_seen >= self._to_begin.snapshot:
             self._begin_what_waits()
         for bridge_id in [known for known in self._by_bridge_id if known not in event.bridge_ids]:
             call = self._calls[self._by_bridge_id[bridge_id]]
@@ -554,35 +554,55 @@ class Calls:
         found = [*found]
         self._admitted_before = frozenset(_transaction(call.invite) for call, _ in found)
         self._repeats_until_ns = now.mono_ns + REPEATS_NS
-        for number, (saved, event) in enumerate(found):
-            call = replace(saved, bridge_id=RECOVERED_IDS + number)
-            known = (
-                Stamp(event.mono_ns, event.wall_ns) if saved.recovery is None else saved.recovery.last_known
-            )
-            try:
-                event = replace(
-                    event,
-                    shift_ns=clock_shift(known, now),
-                    now_mono_ns=now.mono_ns,
-                    now_wall_ns=now.wall_ns,
-                )
-                after, commands = decide(call, event, self.given)
-            except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
-                self._meter.promise_broken("recover")
-                self._on_fault(call.call_id, error)
-                continue
-            self._by_bridge_id[after.bridge_id] = after.call_id.int
-            self._keep(None, after, self.policies.now)
-            self._perform(commands, after.invite)
-            self._capture(after, after.bridge_id)
-            if after.phase is Phase.ENDING:
-                self._recovered.append(after.call_id.int)
-            elif after.phase is Phase.TALKING:
-                self._fraud.joined(after)
-        for cdr in self._store.found_refusals():
-            self._store.submit((_recording(cdr),))
+        for bridge_id, (saved, event) in enumerate(found, RECOVERED_IDS):
+            self._take_up(saved, event, bridge_id, now)
+        self._record_found_refusals()
         wire, self._wire = self._wire, []
         return wire
+
+    async def recover_of_other(
+        self, found: Sequence[tuple[Call, CallFoundOpen]], first_bridge_id: int
+    ) -> None:
+        """Those of a node that is gone, to be released too; beside calls that are up, a part in each turn."""
+        for start in range(0, len(found), CALLS_PER_TURN):
+            now = Stamp(self.clock.mono_ns(), self.clock.wall_ns())
+            part = found[start : start + CALLS_PER_TURN]
+            for bridge_id, (saved, event) in enumerate(part, first_bridge_id + start):
+                # None goes on here: its peers speak to the address that is gone.
+                self._take_up(replace(saved, kept=None), event, bridge_id, now, of_other_node=True)
+            self._send()
+            await asyncio.sleep(0)
+        self._record_found_refusals()
+
+    def _take_up(
+        self, saved: Call, event: CallFoundOpen, bridge_id: int, now: Stamp, *, of_other_node: bool = False
+    ) -> None:
+        call = replace(saved, bridge_id=bridge_id)
+        known = Stamp(event.mono_ns, event.wall_ns) if saved.recovery is None else saved.recovery.last_known
+        try:
+            event = replace(
+                event,
+                shift_ns=clock_shift(known, now, of_other_node=of_other_node),
+                now_mono_ns=now.mono_ns,
+                now_wall_ns=now.wall_ns,
+            )
+            after, commands = decide(call, event, self.given)
+        except Exception as error:  # noqa: BLE001  # a broken promise is counted, and ends one call
+            self._meter.promise_broken("recover")
+            self._on_fault(call.call_id, error)
+            return
+        self._by_bridge_id[after.bridge_id] = after.call_id.int
+        self._keep(None, after, self.policies.now)
+        self._perform(commands, after.invite)
+        self._capture(after, after.bridge_id)
+        if after.phase is Phase.ENDING:
+            self._recovered.append(after.call_id.int)
+        elif after.phase is Phase.TALKING:
+            self._fraud.joined(after)
+
+    def _record_found_refusals(self) -> None:
+        for cdr in self._store.found_refusals():
+            self._store.submit((_recording(cdr),))
 
     async def release_recovered(self) -> None:
         """End what is left of them, at a pace that neither their peers nor we are flooded by; a turn that

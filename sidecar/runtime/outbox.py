@@ -382,16 +382,20 @@ class OutboxRelay:
     async def _repeat_status(self) -> None:
         while True:
             await asyncio.sleep(self._limits.status_interval_s)
-            try:
-                await self._read_state()
-                if self._link is not None and self.state is not None:
-                    self._link.publish_status(self.state)
-                    if self._idle.is_set() and self.state.depth:
-                        self.read_again()
-            except OutboxError as failed:
-                log.error("outbox_failed", error=str(failed))
-            except LinkError:
-                pass  # the retry loop knows
+            await self.tell_status()
+
+    async def tell_status(self) -> None:
+        """Now, where there is a link."""
+        try:
+            await self._read_state()
+            if self._link is not None and self.state is not None:
+                self._link.publish_status(self.state)
+                if self._idle.is_set() and self.state.depth:
+                    self.read_again()
+        except OutboxError as failed:
+            log.error("outbox_failed", error=str(failed))
+        except LinkError:
+            pass  # the retry loop knows
 
     async def _depth(self) -> int:
         await self._read_state()

@@ -84,6 +84,7 @@ class Service:
         drain_s: Callable[[], int] = lambda: 0,
         tell_stopping: Callable[[str], None] = lambda _status: None,
         watchers: Sequence[tuple[str, Callable[[], Awaitable[None]]]] = (),
+        of_own: Callable[[Sequence[Event]], Sequence[Event]] = lambda events: events,
     ) -> None:
         self._calls = calls
         self._gateways = gateways
@@ -97,7 +98,9 @@ class Service:
         self._is_short_of_memory = False
         self._drain_s = drain_s
         self._tell_stopping = tell_stopping  # again and again, while it takes
+        self._of_own = of_own  # what is left of events when those of other nodes' calls are taken out
         self._is_hurried = False
+        self.is_fenced = False
         self.stopping = asyncio.Event()
         self.pulse = Pulse()
         self.restarts = False  # whoever ran this node is to run the next one, at once
@@ -113,6 +116,18 @@ class Service:
         the next node: calls that are kept hear of their end from nobody else."""
         self._is_hurried |= self.stopping.is_set()
         self.stop_is_for_next = self.restarts
+        self.stopping.set()
+
+    def fence(self) -> None:
+        """Another process writes in the place of this one: it ends its calls, and writes nothing."""
+        log.error(
+            "fenced",
+            calls=self._calls.load.calls,
+            advice="another node has taken over the books of this one while it could not be heard: its calls"
+            " end, and nothing more is recorded here; it ends with exit code 4, to be started anew",
+        )
+        self.is_fenced = True
+        self.restarts = False
         self.stopping.set()
 
     def beside(self, name: str, watch: Callable[[], Awaitable[None]]) -> None:
@@ -150,6 +165,7 @@ class Service:
                     task.cancel()
 
     def _on_events(self, events: Sequence[Event]) -> None:
+        events = self._of_own(events)
         self._calls.on_bridge_events(events)
         self._gateways.on_events(events)
 
@@ -188,6 +204,9 @@ class Service:
     async def _wind_down(self) -> None:
         self._calls.drain(stopping=True)
         self._calls.release_some(self._calls.open_count())
+        if self.is_fenced:
+            await self._released("its books were taken over", LEGS_CLOSE_S)
+            return
         if self.restarts:
             await self._keep()
             await self._released("the node restarts", KEPT_LEGS_CLOSE_S)

@@ -68,7 +68,7 @@ def broker_acl(tenant: str, node: str, user: str, asking: Sequence[str]) -> tupl
     return (
         f"user {user}",
         f"topic write {ROOT}/+/+/cdr/#",  # rows that wait may be of a time when the node had another name
-        f"topic write {own}/status",
+        f"topic write {ROOT}/{escape(tenant)}/+/status",  # of a node that was taken over, too
         f"topic write {own}/event/+",
         f"topic read {own}/replay/+",
         f"topic read {own}/report/+/+",

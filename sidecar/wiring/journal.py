@@ -80,6 +80,7 @@ def opener(
             node=policy.node,
             boot_id=policy.boot_id,
             clock=clock,
+            tenant=policy.tenant,
             seen=seen,
             key_file=key_file_of(settings.node),
         )

@@ -32,7 +32,7 @@ from sidecar.adapters.sockets.control import ControlServer
 from sidecar.adapters.sockets.page_process import PageProcess
 from sidecar.adapters.sockets.pages import PageServer
 from sidecar.adapters.store.bodies import DamagedError
-from sidecar.adapters.store.store import StoreError
+from sidecar.adapters.store.store import FencedError, StoreError
 from sidecar.b2bua.certificates import Certificates
 from sidecar.b2bua.hook import BridgeHook
 from sidecar.config import Inputs, Loaded, load
@@ -58,6 +58,7 @@ from sidecar.runtime.reload import Reloading
 from sidecar.runtime.replay import Replayer
 from sidecar.runtime.service import Service
 from sidecar.runtime.subscribers import Subscribers
+from sidecar.runtime.takeover import Takeovers
 from sidecar.wire import topics
 from sidecar.wire.control import SOCKET_NAME
 from sidecar.wire.control_node import NodeStatus
@@ -77,6 +78,7 @@ from sidecar.wiring.notices import (
     reopen_log,
 )
 from sidecar.wiring.reload import Reader, SetBeside, beside, reading_of, reading_or_errors, resolver
+from sidecar.wiring.takeover import carrying
 
 DISTRIBUTION = "sip-billing-sidecar"
 STATE_READ_S_MAX = 2.0  # whether a database that does not answer is away is not known at once
@@ -245,6 +247,18 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             meter=metrics,
             chance=SystemRandom().random,
         )
+        takeovers = None
+        if store.nodes is not None:
+            takeovers = Takeovers(
+                own=policy.node,
+                nodes=store.nodes,
+                lease_s=settings.store.lease_s,
+                hook=hook,
+                clock=clock,
+                carry=partial(carrying, of=calls, mqtt=mqtt, clock=clock, metrics=metrics),
+                calls=calls,
+                may_take=lambda: not (store.failing or calls.is_stopping),
+            )
         service = Service(
             calls=calls,
             gateways=gateways,
@@ -266,8 +280,12 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
                 ("journal check", partial(store.keep_checking, partial(journal_wrong, metrics))),
                 *([("broker", broker.watch)] if broker is not None else []),
                 ("watchdog", partial(manager.watch, hook.pulse)),
+                *([("nodes", takeovers.run)] if takeovers is not None else []),
             ],
+            of_own=takeovers.of_own if takeovers is not None else list,
         )
+        if store.nodes is not None:
+            store.nodes.on_fenced(service.fence)
 
         page: PageProcess | None = None
         if settings.web.listen is not None:
@@ -412,11 +430,15 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
                 version=version(DISTRIBUTION),
                 pid=os.getpid(),
             )
+            if takeovers is not None:
+                takeovers.started.set()
             manager.ready(f"calls at {', '.join(hook.addresses)}")
 
         gc.collect()
         gc.freeze()  # what the start has made stays: no collection among the calls needs to walk it again
         await service.run(ready, manager.restarting)
+        if service.is_fenced:
+            raise FencedError(f"node {node}: another one has taken over its books")
         if service.restarts:
             signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until the next one looks
     if service.restarts:

@@ -6,7 +6,6 @@ import asyncio
 from typing import cast
 
 from sidecar.adapters.postgresql import PostgresqlStore
-from sidecar.core import takeover
 from tests.adapters.sqlite_stores import AnyWatched
 from tests.adapters.store_calls import admission, admitted, answered, call_id, ended, ending, whole_call
 from tests.adapters.stores import PostgresqlStores
@@ -109,10 +108,3 @@ async def test_a_node_that_returns_writes_at_once_and_fences_who_has_taken_over(
             await back.proved()
         await taken.close()
     assert postgresql_stores.asked("SELECT count(*) FROM cdrs") == [(1,)]
-
-
-def test_addresses_are_read_as_the_bridge_tells_them() -> None:
-    assert [takeover.place_of(one) for one in HEARD_AT] == [
-        ("udp", "192.0.2.1", 5060),
-        ("tls", "2001:db8::1", 5061),
-    ]

@@ -109,8 +109,8 @@ def boot_in(
         (epoch, boot_id, clock.wall_ns(), clock.mono_ns()),
     )
     server.run(
-        f"UPDATE epochs SET boot = ?1, tenant = ?2, writer = ?3, lease_s = ?4, {LEASED.format('?4')}"  # noqa: S608
-        " WHERE epoch = ?5",
+        "UPDATE epochs SET boot = ?1, tenant = ?2, writer = ?3, heard_at = '', lease_s = ?4,"  # noqa: S608
+        f" {LEASED.format('?4')} WHERE epoch = ?5",
         (boot, tenant, writer or node, START_LEASE_S, epoch),
     )
     return Own(node, epoch, Boot(boot, boot_id, name, base_seq, last_ns), writer)

@@ -71,6 +71,10 @@ class Left(NamedTuple):
     refusals: Sequence[Cdr]
 
 
+class FencedError(StoreError):
+    """It was, and another process has taken over since."""
+
+
 class _Outbox(Protocol):
     def rows_added(self, rows: Sequence[OutboxRow]) -> None: ...
     def rows_doubtful(self) -> None: ...
