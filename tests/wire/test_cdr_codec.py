@@ -43,6 +43,13 @@ def test_messagepack_and_back_is_the_identity(cdr: Cdr) -> None:
 
 @settings(max_examples=50)
 @given(cdrs())
+def test_whoever_wrote_its_fields_in_another_order_is_read_the_same(cdr: Cdr) -> None:
+    turned = dict(reversed(plain(encode(cdr)).items()))
+    assert decode(msgpack.packb(turned, datetime=True)) == decode(encode(cdr)) == cdr
+
+
+@settings(max_examples=50)
+@given(cdrs())
 def test_json_and_back_is_the_identity(cdr: Cdr) -> None:
     assert decode_json(encode_json(cdr)) == cdr
 
