@@ -624,6 +624,16 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     calls_maybe_told: int  # open calls whose record may have been published
 
 
+class Brought(msgspec.Struct, frozen=True, kw_only=True):
+    """What an earlier process kept on its disk while the database was away, and a start brought in."""
+
+    steps: int = 0
+    revised: int = 0  # records of calls that another node had recorded as found open
+    left: Sequence[str] = ()  # what was not written, and why
+    damage: str = ""  # why not all of the file could be read
+    set_aside: Path | None = None  # where the file is now, for either reason
+
+
 class Migrated(msgspec.Struct, frozen=True, kw_only=True):
     """For the log and the operator: what a start has changed in an older file."""
 
@@ -707,6 +717,8 @@ class NodeStore(Store, Protocol):
     def loss(self) -> Loss | None: ...
     @property
     def migrated(self) -> Migrated | None: ...
+    @property
+    def brought(self) -> Brought | None: ...
     @property
     def wrong(self) -> Sequence[str]:
         """Why it could not be said that all is as it was written."""

@@ -25,13 +25,19 @@ class EntryError(ValueError):
 
 
 def encode_call(call: Call) -> bytes:
+    return _PREFIX + packed(call)
+
+
+def packed(entry: msgspec.Struct) -> bytes:
     try:
-        return _PREFIX + _ENCODER.encode(call)
+        return _ENCODER.encode(entry)
     except UnicodeEncodeError:
         # Network text holds no lone surrogates (it was decoded with backslashreplace); an operator's JSON
         # may.
-        packed: bytes = msgpack.packb(msgspec.to_builtins(call), unicode_errors="backslashreplace")
-        return _PREFIX + packed
+        found: bytes = msgpack.packb(
+            msgspec.to_builtins(entry, builtin_types=(bytes,)), unicode_errors="backslashreplace"
+        )
+        return found
 
 
 def decode_call(body: bytes) -> Call:
@@ -44,12 +50,12 @@ def decode_call(body: bytes) -> Call:
         raise EntryError(f"a journal entry that is no call: {error}") from error
 
 
-def _brought_over(packed: bytes) -> bytes:
+def _brought_over(body: bytes) -> bytes:
     """An account was `prepaid` or not before it had a kind."""
-    if b"prepaid" not in packed:
-        return packed
-    call = msgspec.msgpack.decode(packed)
+    if b"prepaid" not in body:
+        return body
+    call = msgspec.msgpack.decode(body)
     if isinstance(call, dict) and call.get("account", {}).pop("prepaid", False):
         call["account"]["kind"] = "prepaid"
         return msgspec.msgpack.encode(call)
-    return packed
+    return body

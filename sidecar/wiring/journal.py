@@ -59,6 +59,7 @@ def opener(
         )
     from sidecar.adapters.postgresql import PostgresqlStore
     from sidecar.adapters.postgresql.dsn import read_dsn
+    from sidecar.adapters.postgresql.spool import FILE_NAME as KEPT_NAME
 
     if begin_anew:
         raise StoreError(
@@ -83,6 +84,7 @@ def opener(
             tenant=policy.tenant,
             seen=seen,
             key_file=key_file_of(settings.node),
+            kept_in=settings.node.data_dir / KEPT_NAME,
         )
         store.tightened = held.tightened
         return store

@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 from sidecar.adapters.logs import LineWriter, LogError
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.sockets.pages import Page, Pages
-from sidecar.ports import NodeStore, Salvage
+from sidecar.ports import Brought, NodeStore, Salvage
 from sidecar.runtime.health import Health, Liveness, Readiness
 
 log = structlog.get_logger("sidecar")
@@ -41,10 +41,19 @@ def accounts_suspended(names: set[str]) -> None:
     )
 
 
+def _brought_in(brought: Brought) -> None:
+    """The list is in the file that was set aside, whole; here is the first of it."""
+    lost = bool(brought.damage or brought.left)
+    said = {**asdict(brought), "left": brought.left[:5], "left_count": len(brought.left)}
+    (log.error if lost else log.warning)("kept_steps_brought_in", **said)
+
+
 def journal_opened(metrics: Metrics, store: NodeStore) -> None:
     """What the start has found of the journal, and done to it."""
     if store.salvage is not None:
         _journal_salvaged(store.salvage)
+    if store.brought is not None:
+        _brought_in(store.brought)
     if store.loss is not None:
         log.error("journal_lost_commits", epoch=store.epoch, **asdict(store.loss))
     journal_wrong(metrics, store.wrong)

@@ -91,6 +91,7 @@ class PostgresqlStores:
         seen: Seen | None = None,
         node: str = "n1",
         conninfo: str | None = None,
+        kept_in: Path | None = None,
     ) -> AsyncIterator[AnyWatched]:
         store = PostgresqlStore.open(
             conninfo or self.conninfo,
@@ -100,6 +101,7 @@ class PostgresqlStores:
             pace=Pace(queue_steps_max, 0, 0),
             seen=seen,
             key_file=self._key_file,
+            kept_in=kept_in,
         )
         try:
             yield AnyWatched(store)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from sidecar.adapters.postgresql.spool import FILE_NAME, found_in
+from sidecar.core.commands import Publish
 from tests.faults.node import Node, phones
+from tests.faults.phone import Plan
 from tests.faults.test_disk import through_the_fault
-from tests.rig.listener import check_sequences, listening
+from tests.rig.broker import mosquitto
+from tests.rig.listener import check_sequences, listening, sell
+from tests.rig.node import until
 from tests.rig.postgres import Postgres
 
 _databases = iter(f"fault{number}" for number in range(1, 100))
@@ -55,3 +64,55 @@ async def test_a_server_that_is_away_ends_no_call_and_loses_none(
     assert node.open_entries() == 0
     assert node.balance("prepaid") == 1  # what a refused call had reserved is back
     node.check_books()
+
+
+async def test_a_node_that_is_killed_while_its_database_is_away_loses_no_end_that_it_saw(
+    tmp_path: Path, postgresql: Postgres
+) -> None:
+    node = Node(tmp_path, dsn=postgresql.new_database(next(_databases)))
+    async with (
+        mosquitto(tmp_path) as broker,
+        listening(broker.host, broker.port) as listener,
+        phones(node) as (caller, callee),
+    ):
+        async with node.up(**broker.settings()):
+            caller.peer = callee.peer = node.daemon.sip
+            await node.top_up("prepaid", "10")
+            first = caller.dial("1101", Plan(), account="prepaid")
+            second = caller.dial("1102", Plan(), account="prepaid")
+            lasting = caller.dial("1201", Plan(), account="prepaid")
+            for side in (first, second, lasting):
+                await node.live(side.number, answered=True)
+            await asyncio.sleep(1)  # they talk
+            with killed(postgresql):
+                caller.hang_up(first)
+                callee.hang_up(next(side for side in callee.sides.values() if side.number == "1102"))
+                await asyncio.gather(first.ended.wait(), second.ended.wait())
+                ended_at = datetime.now(UTC)
+                assert first.bye_code == 200
+                await until(lambda: _records_kept(node) == 2)
+                node.kill()
+                await node.daemon.ended()
+        async with node.up():
+            records = await listener.of([side.call_id for side in (first, second, lasting)])
+            said = [(one["hangup_origin"], one["detail"]) for one in records]
+            assert said == [("caller", "bye"), ("callee", "bye"), ("server", "crash_recovered")]
+            for one in records[:2]:
+                assert one["talk_ms"] >= 950
+                assert datetime.fromisoformat(str(one["ended_at"])) <= ended_at
+                assert one["confidence"] == "observed"
+            assert _records_kept(node) == 0
+        assert len(listener.records) == 3
+        check_sequences(listener.records)
+    assert '"kept_steps_brought_in"' in node.log.read_text()
+    assert node.open_entries() == 0
+    assert node.balance("prepaid") == 10 - sum(Decimal(sell(one)["total"]) for one in records)
+    node.check_books()
+
+
+def _records_kept(node: Node) -> int:
+    """Calls whose end waits on the node's disk."""
+    found = found_in(node.data / FILE_NAME)
+    assert found is not None
+    assert found.damage == ""
+    return sum(not isinstance(step, UUID) and isinstance(step[-1], Publish) for step in found.steps)

@@ -3,6 +3,9 @@
     submit -> pacing -> writer (as for SQLite; here the transaction, and a COMMIT whose outcome is unknown)
            -> batch (what its steps will ask, read and locked at once; rows, a statement for each table)
 
+While the server is away, what must be written is kept in memory and in a file (spool); bringing moves over
+what a killed process has left in it.
+
 Rules are in core/books, and what is no engine's is in adapters/store. The driver is psycopg in the writer's
 own thread: core/books asks its view as it goes, and a job is the same program on either engine. With asyncpg
 all that may be asked had to be read beforehand, and SQL would run on the event loop.

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import psycopg
+from msgspec.structs import replace
 
 from sidecar.adapters.postgresql.boots import (
     Marks,
@@ -21,6 +22,7 @@ from sidecar.adapters.postgresql.boots import (
     found_refusals,
     hold,
 )
+from sidecar.adapters.postgresql.bringing import bring, is_known
 from sidecar.adapters.postgresql.checking import Rounds
 from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.postgresql.leases import other_nodes, take_over
@@ -30,6 +32,7 @@ from sidecar.adapters.postgresql.records import PostgresqlRecords, by_invite, le
 from sidecar.adapters.postgresql.replay import PostgresqlReplays
 from sidecar.adapters.postgresql.retention import PostgresqlRetention
 from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, Reader, Server, looking
+from sidecar.adapters.postgresql.spool import FileSpool, begin_anew, found_in, set_aside
 from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
 from sidecar.adapters.postgresql.writer import Writer
 from sidecar.adapters.store.keys import key_at
@@ -38,7 +41,7 @@ from sidecar.adapters.store.stored import KeptEntries
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey
 from sidecar.core.takeover import Node
-from sidecar.ports import Clock, Seen, UnavailableError
+from sidecar.ports import Brought, Clock, Seen, UnavailableError
 
 NO_TENANT = "_"
 
@@ -57,6 +60,7 @@ class PostgresqlStore(BaseStore):
         pace: Pace,
         key: ChainKey | None,
         tenant: str,
+        spool: FileSpool | None = None,
     ) -> None:
         reader = Reader(conninfo, _application(own.node, "reads"))
         super().__init__(clock, own.boot, reader, left, pace)
@@ -83,6 +87,7 @@ class PostgresqlStore(BaseStore):
             clock=clock,
             report=self._report_soon,
             commit_interval_ms=pace.commit_interval_ms,
+            spool=spool,
         )
         self._begin(self._writer, self.outbox)
 
@@ -98,11 +103,13 @@ class PostgresqlStore(BaseStore):
         pace: Pace = Pace(),  # noqa: B008 - it is frozen
         seen: Seen | None = None,
         key_file: Path | None = None,
+        kept_in: Path | None = None,
     ) -> PostgresqlStore:
         """`conninfo` as libpq takes it, with `sslmode=verify-full` and `sslrootcert` where the server is not
         on this machine. `seen`: what the broker has of what this node published last. `key_file`: of
-        pseudonyms, made where there is none; the same for all nodes. Raises StoreError, with what to do,
-        where the database cannot be used."""
+        pseudonyms, made where there is none; the same for all nodes. `kept_in`: the file of this node for
+        what must be written while the database is away; without one it is lost with the process. Raises
+        StoreError, with what to do, where the database cannot be used."""
         name = name_of(conninfo)
         key = None if key_file is None else key_at(key_file)
         try:
@@ -113,8 +120,13 @@ class PostgresqlStore(BaseStore):
             migrate(server)
             hold(server, node)
             own, is_new, loss = begin_boot(server, node, boot_id, clock, seen, tenant)
+            spool, brought = None, None
+            if kept_in is not None:
+                brought = _brought(server, own, clock, kept_in)
+                spool = FileSpool(kept_in, own.boot.epoch)
             marks, left = _left(server, own)
-            store = cls(conninfo, server, own, marks, left, clock, pace, key, tenant)
+            store = cls(conninfo, server, own, marks, left, clock, pace, key, tenant, spool)
+            store.brought = brought
             store.is_new = is_new
             store._lost(loss, own.boot.epoch)
             return store
@@ -202,6 +214,23 @@ def _left(server: Server, own: Own) -> tuple[Marks, Left]:
     with server.transaction():
         marks = fence(server, own)
         return marks, Left(found_open(server, own.node), found_refusals(server, own))
+
+
+def _brought(server: Server, own: Own, clock: Clock, file: Path) -> Brought | None:
+    """What an earlier process kept in the file is in the database then; None: nothing."""
+    found = found_in(file)
+    if found is None:
+        return None
+    damage, brought = found.damage, Brought()
+    if found.steps and not is_known(server, own.node, found.epoch):
+        damage = damage or f"it is of epoch {found.epoch or 'unknown'}, which this database never had"
+    elif found.steps:
+        brought = bring(server, own, clock, found.steps)
+    if damage or brought.left:
+        damage = damage or "not all of it could be written"
+        brought = replace(brought, damage=damage, set_aside=set_aside(file, clock.wall_ns()))
+    begin_anew(file)
+    return brought if brought.steps or brought.damage else None
 
 
 def _connected(conninfo: str, node: str) -> Server:

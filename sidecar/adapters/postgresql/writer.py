@@ -19,8 +19,9 @@ from sidecar.adapters.postgresql.batch import Batch
 from sidecar.adapters.postgresql.boots import FencedError, Marks, Own, fence, hold, recall
 from sidecar.adapters.postgresql.leases import rest
 from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, Server
+from sidecar.adapters.postgresql.spool import FileSpool
 from sidecar.adapters.store.known import Known
-from sidecar.adapters.store.work import Report, Work, worked
+from sidecar.adapters.store.work import MEMORY, Report, Work, worked
 from sidecar.adapters.store.writer import WritingThread
 from sidecar.ports import Clock
 
@@ -48,8 +49,10 @@ class Writer(WritingThread):
         clock: Clock,
         report: Callable[[Report], None],
         commit_interval_ms: int,
+        spool: FileSpool | None,
     ) -> None:
-        super().__init__(report, commit_interval_ms)
+        super().__init__(report, commit_interval_ms, spool or MEMORY)
+        self._file = spool
         self._server: Server | None = server
         self._connect = connect
         self._own = own
@@ -63,6 +66,8 @@ class Writer(WritingThread):
             with suppress(*FAULTS):
                 rest(self._server, self._own)
             self._server.close()
+        if self._file is not None:
+            self._file.close()
 
     def _commit(self, works: Sequence[Work]) -> None:
         for attempt in range(CONFLICTS_MAX):
@@ -156,6 +161,8 @@ class Writer(WritingThread):
         try:
             return fence(server, self._own)
         except FencedError:
+            if self._file is not None:
+                self._file.is_over()
             self._report(Report(is_fenced=True))
             raise
 

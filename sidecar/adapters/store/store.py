@@ -38,7 +38,7 @@ from sidecar.core.events import (
     GrantExtended,
     StepFailed,
 )
-from sidecar.ports import Clock, Loss, Migrated, Nodes, OutboxRow, Salvage
+from sidecar.ports import Brought, Clock, Loss, Migrated, Nodes, OutboxRow, Salvage
 from sidecar.wire.entries import EntryError, decode_call
 
 CHECK_PAUSE_S = 1.0
@@ -117,6 +117,7 @@ class BaseStore:
         # What this start has found and done: see NodeStore.
         self.is_new = False
         self.salvage: Salvage | None = None
+        self.brought: Brought | None = None
         self.loss: Loss | None = None
         self.migrated: Migrated | None = None
         self.wrong: Sequence[str] = ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -58,52 +59,104 @@ class Report(msgspec.Struct):
     defects: Sequence[tuple[UUID | None, BaseException]] = ()
 
 
+class Spool(Protocol):
+    """Where steps that are kept outlive the process. Never raises."""
+
+    def put(self, works: Mapping[int, Step | UUID]) -> None:
+        """Under these numbers, in whose order they are; those of before that have one are replaced. A call's
+        id: its admission is to be undone."""
+
+    def remove(self, numbers: Collection[int]) -> None: ...
+    def complaint(self) -> str:
+        """Why what is kept would be lost with the process; empty: it would not."""
+
+
+class _Memory:
+    """For an engine whose own file is what fails."""
+
+    def put(self, works: Mapping[int, Step | UUID]) -> None:
+        pass
+
+    def remove(self, numbers: Collection[int]) -> None:
+        pass
+
+    def complaint(self) -> str:
+        return ""
+
+
+MEMORY: Spool = _Memory()
+
+
 class Kept:
     """What must still be written, in order. Of several entries of one call only the last is kept: each holds
-    the whole call, so the calls that are up bound the list."""
+    the whole call, so the calls that are up bound the list. Jobs are kept in memory alone, but for admissions
+    to be undone."""
 
-    def __init__(self) -> None:
-        self.works: list[Work] = []
+    def __init__(self, spool: Spool = MEMORY) -> None:
+        self._spool = spool
+        self._works: dict[int, Work] = {}  # by numbers that ascend
+        self._next = 1
         self._entry_at: dict[UUID, int] = {}
+
+    @property
+    def works(self) -> list[Work]:
+        return list(self._works.values())
+
+    def first(self, count: int) -> list[Work]:
+        return list(islice(self._works.values(), count))
 
     def take(self, works: Sequence[Work], failing: str | None = None) -> Report:
         """Keep what can wait; the report says what could not."""
         outcomes: list[Outcome] = []
         jobs: list[tuple[Job, BaseException | None]] = []
+        lasting: dict[int, Step | UUID] = {}
         for work in works:
             if isinstance(work, Job):
                 if work.lasting:
-                    self.works.append(work)
+                    self._append(work)
                 else:
                     jobs.append((work, UnavailableError("the store cannot write at present")))
             elif (waiting := waiting_call(work)) is not None:
                 outcomes.append(Outcome(waiting, OutcomeKind.STEP_FAILED))
                 if any(isinstance(c, Append) and c.kind is EntryKind.ADMITTED for c in work):
-                    self.works.append(Job(run=_forgetting(waiting), done=_nobody, lasting=True))
+                    lasting[self._append(forgetting(waiting))] = waiting
             else:
-                self._keep(work)
+                lasting[self._keep(work)] = work
+        if lasting:
+            self._spool.put(lasting)
         return Report(outcomes=outcomes, jobs=jobs, failing=failing)
 
     def written(self, count: int) -> None:
-        del self.works[:count]
-        self._entry_at = {call_id: at - count for call_id, at in self._entry_at.items() if at >= count}
+        """The first of them."""
+        self._remove(list(islice(self._works, count)))
 
     def drop(self, works: Sequence[Work]) -> None:
         """These were written after all."""
         if works:
             gone = set(map(id, works))
-            self.works = [work for work in self.works if id(work) not in gone]
-            self._entry_at.clear()  # what comes for their calls is appended
+            self._remove([number for number, work in self._works.items() if id(work) in gone])
 
-    def _keep(self, step: Step) -> None:
+    def _remove(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            del self._works[number]
+        self._entry_at = {call_id: at for call_id, at in self._entry_at.items() if at in self._works}
+        if numbers:
+            self._spool.remove(numbers)
+
+    def _keep(self, step: Step) -> int:
         if len(step) == 1 and isinstance(step[0], Append):
             call_id = step[0].call.call_id
-            at = self._entry_at.get(call_id)
-            if at is not None:
-                self.works[at] = step
-                return
-            self._entry_at[call_id] = len(self.works)
-        self.works.append(step)
+            at = self._entry_at.setdefault(call_id, self._next)
+            if at != self._next:
+                self._works[at] = step
+                return at
+        return self._append(step)
+
+    def _append(self, work: Work) -> int:
+        number = self._next
+        self._works[number] = work
+        self._next += 1
+        return number
 
 
 def waiting_call(step: Step) -> UUID | None:
@@ -129,8 +182,9 @@ def worked(works: Sequence[Work], batch: Batch) -> list[tuple[Job, BaseException
     return jobs
 
 
-def _forgetting(call_id: UUID) -> Callable[[Batch], None]:
-    return lambda batch: batch.forget(call_id)
+def forgetting(call_id: UUID) -> Job:
+    """Undo its admission, should it have been written."""
+    return Job(run=lambda batch: batch.forget(call_id), done=_nobody, lasting=True)
 
 
 def _nobody(_result: Any, _error: BaseException | None) -> None:

@@ -10,7 +10,7 @@ When the engine reports a fault of what it writes to, the transaction is rolled 
 - admissions and answers that wait for an outcome get StepFailed, and so do new ones, at once;
 - all else (ends, attempts, what the broker acknowledged) is kept in order and tried again, with growing
   pauses, until it is written. That is bounded by the calls that are up, because no call is admitted
-  meanwhile;
+  meanwhile. Where the engine is on another machine, steps of calls are kept on the node's disk too;
 - what was committed, though nobody could say so, does no harm: a step that is repeated changes nothing, and
   an admission that was reported as failed is undone should it turn up.
 
@@ -28,7 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from sidecar.adapters.store.work import Job, Kept, Report, Work
+from sidecar.adapters.store.work import MEMORY, Job, Kept, Report, Spool, Work
 from sidecar.core.books import Outcome, OutcomeKind, call_of
 from sidecar.core.commands import Audit
 
@@ -41,8 +41,11 @@ RETRY_PAUSE_S_MAX = 2.0
 class WritingThread(ABC):
     faults: tuple[type[Exception], ...]  # what can be done to the engine; any other error is a defect of ours
 
-    def __init__(self, report: Callable[[Report], None], commit_interval_ms: int) -> None:
+    def __init__(
+        self, report: Callable[[Report], None], commit_interval_ms: int, spool: Spool = MEMORY
+    ) -> None:
         self._report = report
+        self._spool = spool
         self._commit_interval_s = commit_interval_ms / 1000
         self._queue: SimpleQueue[Sequence[Work] | None] = SimpleQueue()
         self._submitted = 0  # counted by the event loop
@@ -153,9 +156,9 @@ class WritingThread(ABC):
 
     def _endure(self, works: Sequence[Work], error: Exception) -> None:
         """Until everything that must be written is written."""
-        kept = Kept()
+        kept = Kept(self._spool)
         self._report(kept.take(works, failing=self._cause(error)))
-        pause_s = RETRY_PAUSE_S_MIN
+        pause_s, complaint = RETRY_PAUSE_S_MIN, self._spool.complaint
         while True:
             self._stopping = self._stopping or not self._pause(pause_s, kept)
             try:
@@ -163,7 +166,7 @@ class WritingThread(ABC):
                 self._drain(kept)
             except Exception as again:  # noqa: BLE001 - whatever it is, what is kept must not be lost
                 error = again
-                self._report(Report(failing=self._cause(again)))
+                self._report(Report(failing="; ".join(filter(None, (self._cause(again), complaint())))))
                 pause_s = min(2 * pause_s, RETRY_PAUSE_S_MAX)
                 if self._stopping:
                     return  # the last try failed; the next start finds these calls open
@@ -179,15 +182,23 @@ class WritingThread(ABC):
                 works = self._queue.get(timeout=left_s)
             except Empty:
                 return True
-            if works is None:
+            is_last = works is None
+            taken: list[Work] = []
+            while works is not None:
+                taken += works
+                try:
+                    works = self._queue.get_nowait()
+                except Empty:
+                    break
+                is_last = works is None
+            self._taken += len(taken)
+            self._report(kept.take(taken))
+            if is_last:
                 return False
-            self._taken += len(works)
-            self._report(kept.take(works))
         return True
 
     def _drain(self, kept: Kept) -> None:
-        while kept.works:
-            part = kept.works[:STEPS_PER_COMMIT_MAX]
+        while part := kept.first(STEPS_PER_COMMIT_MAX):
             try:
                 self._commit(part)
             except self.faults:
