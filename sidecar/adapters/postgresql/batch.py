@@ -20,7 +20,7 @@ from sidecar.adapters.postgresql.spending import Spending
 from sidecar.adapters.postgresql.stored import Stored
 from sidecar.adapters.postgresql.waiting import Waiting
 from sidecar.adapters.store.addresses import Addresses
-from sidecar.adapters.store.batch import OPEN_CALL, SEARCHED, BaseBatch, held_columns
+from sidecar.adapters.store.batch import ARCHIVED, OPEN_CALL, SEARCHED, BaseBatch, held_columns, is_older
 from sidecar.adapters.store.bodies import crc_of
 from sidecar.adapters.store.known import Known
 from sidecar.adapters.store.ledger import MOVED, TERMS, BaseLedger, terms_of
@@ -233,11 +233,17 @@ class Batch(BaseBatch):
             " UNION ALL SELECT revision FROM suppressed WHERE call_id = ?1) AS of_it",
             (call_id.bytes,),
         )
+        if found is None:
+            ((until_us,),) = self._server.run("SELECT max(until_us) FROM archives")
+            if until_us is not None and is_older(call_id, until_us):
+                return ARCHIVED
         return found  # type: ignore[no-any-return]
 
     def _read_account_seq(self, account: str) -> int | None:
         ((found,),) = self._server.run(
-            "SELECT max(seq) FROM cdrs WHERE epoch = ? AND account = ?", (self._epoch, account)
+            "SELECT max(seq) FROM (SELECT max(seq) AS seq FROM cdrs WHERE epoch = ?1 AND account = ?2"
+            " UNION ALL SELECT seq FROM account_heads WHERE epoch = ?1 AND account = ?2) AS of_it",
+            (self._epoch, account),
         )
         return found  # type: ignore[no-any-return]
 

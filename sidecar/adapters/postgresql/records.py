@@ -4,7 +4,7 @@ proof of the sums, whose rules are in core/books_check."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from sidecar.core.records import sell_total
 from sidecar.ports import RecordFilter, RecordPage
 from sidecar.wire.cdr_codec import decode
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BY_CALL = (
     "SELECT call_id, revision, body, crc FROM cdrs WHERE call_id >= ?1 AND call_id < ?2"
     " UNION ALL SELECT call_id, revision, body, crc FROM suppressed WHERE call_id >= ?1 AND call_id < ?2"
@@ -113,7 +114,11 @@ def ledger_check(server: Server) -> list[str]:
         )
         passing = _lines(server, f"{_MOVED} WHERE kind IN ('reserve', 'release')")
         found += books_check.reservations_said(books_check.wrong_reservations(held, passing))
+        ((archived_us,),) = server.run("SELECT max(until_us) FROM archives")
         charges = _lines(server, f"{_MOVED} WHERE kind = 'charge'")
+        if archived_us is not None:
+            first = first_call_id(_EPOCH + timedelta(microseconds=archived_us))
+            charges = (CallLine(*row) for row in server.stream(_CHARGES_OF_RECORDS, (first,)))
         found += books_check.charges_said(books_check.wrong_charges(_owed(server, damaged), charges))
         found += damaged
         for name, node, given, count, is_last in server.run(_NUMBERS):
@@ -124,9 +129,18 @@ def ledger_check(server: Server) -> list[str]:
 
 
 _MOVED = "SELECT call_id, account, currency, amount FROM ledger"
+# Of calls whose records were archived the charges are still here.
+_CHARGES_OF_RECORDS = (
+    f"{_MOVED} AS moved WHERE kind = 'charge' AND (call_id >= ?"  # noqa: S608 - texts of ours alone
+    " OR EXISTS (SELECT 1 FROM cdrs WHERE cdrs.call_id = moved.call_id)"
+    " OR EXISTS (SELECT 1 FROM suppressed WHERE suppressed.call_id = moved.call_id))"
+)
 _NUMBERS = (
-    "SELECT name, node, head_seq - base_seq, count(seq), coalesce(max(seq), base_seq) = head_seq"
-    " FROM epochs LEFT JOIN cdrs USING (epoch) GROUP BY epoch, name, node, base_seq, head_seq"
+    "SELECT name, node, head_seq - begin, count(seq), coalesce(max(seq), begin) = head_seq"
+    " FROM epochs CROSS JOIN LATERAL (SELECT coalesce(max(seq), base_seq) AS begin FROM archived_epochs"
+    " WHERE archived_epochs.epoch = epochs.epoch) AS archived"
+    " LEFT JOIN cdrs ON cdrs.epoch = epochs.epoch AND cdrs.seq > begin"
+    " GROUP BY epochs.epoch, name, node, begin, head_seq"
 )
 _OUTBOX = (
     "SELECT name, node, head_seq - acknowledged_seq,"

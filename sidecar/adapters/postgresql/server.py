@@ -137,11 +137,11 @@ class Server:
             return []
         return cursor.fetchall()
 
-    def stream(self, sql: str) -> Iterator[tuple[Any, ...]]:
+    def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """In a transaction: the rows of it, however many they are, some at a time."""
         with RawServerCursor(self._connection, "stream") as cursor:
             cursor.itersize = ROWS_PER_FETCH
-            cursor.execute(sql.encode())
+            cursor.execute(native(sql).encode(), values or None)
             yield from cursor
 
     execute = run  # as readers of SQLite call it

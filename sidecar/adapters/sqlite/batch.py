@@ -23,7 +23,7 @@ from sidecar.adapters.sqlite.spending import Spending
 from sidecar.adapters.sqlite.stored import Stored
 from sidecar.adapters.sqlite.waiting import Waiting
 from sidecar.adapters.store.addresses import Addresses
-from sidecar.adapters.store.batch import OPEN_CALL, SEARCHED, BaseBatch, held_columns
+from sidecar.adapters.store.batch import ARCHIVED, OPEN_CALL, SEARCHED, BaseBatch, held_columns
 from sidecar.adapters.store.known import Boot
 from sidecar.adapters.store.suspense import Suspense
 from sidecar.adapters.store.users import Users
@@ -36,7 +36,6 @@ AUDIT = Table(
     "audit",
     ["entry", "boot", "at_wall_ns", "operator", "uid", "action", "subject", "before", "after", "text"],
 )
-ARCHIVED = 2**31 - 1  # the revision that a call has of which nothing is here any more: none comes after it
 
 
 class Batch(BaseBatch):

@@ -29,6 +29,7 @@ import msgspec
 from sidecar.adapters.sqlite.chain import Draft, Heads, moved
 from sidecar.adapters.sqlite.changing import CARRIED, CUT
 from sidecar.adapters.sqlite.ledger import LEDGER
+from sidecar.adapters.store.batch import is_older
 from sidecar.adapters.store.bodies import sound
 from sidecar.adapters.store.suspense import suspended
 from sidecar.core.amounts import EXACT
@@ -157,7 +158,7 @@ def movements(connection: apsw.Connection, after: int, until: int) -> Iterator[d
 def was_removed(connection: apsw.Connection, call_id: UUID) -> bool:
     """Whether a call of which nothing is here was removed: its id says when its INVITE came."""
     until_us: int | None = connection.execute("SELECT max(until_us) FROM sealed").get
-    return until_us is not None and call_id.version == 8 and call_id.int >> 80 < until_us // 1_000
+    return until_us is not None and is_older(call_id, until_us)
 
 
 class Sealing:

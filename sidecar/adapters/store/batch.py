@@ -420,6 +420,14 @@ class BaseBatch(ABC):
         return [now for now in self._slots.values() if now is not None and now.slot not in self._entries]
 
 
+ARCHIVED = 2**31 - 1  # the revision that a call has of which nothing is here any more: none comes after it
+
+
+def is_older(call_id: UUID, until_us: int) -> bool:
+    """Whether the INVITE of a call came before: its id says when."""
+    return call_id.version == 8 and call_id.int >> 80 < until_us // 1_000
+
+
 def _is_aggregate(cdr: Cdr) -> bool:
     return cdr.disposition is Disposition.REFUSED_AGGREGATE
 

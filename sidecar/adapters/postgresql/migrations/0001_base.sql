@@ -220,6 +220,28 @@ CREATE TABLE erased (
 );
 CREATE INDEX erased_of ON erased (call_id, revision);
 
+-- Records that were archived and removed (sidecar retention archive).
+CREATE TABLE archives (
+    entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    until_us BIGINT NOT NULL,                   -- of calls that ended before
+    archive TEXT NOT NULL,                      -- the SHA-256 of its manifest
+    suppressed BIGINT NOT NULL,                 -- the last of its entries that was kept back
+    removed_wall_ns BIGINT NOT NULL
+);
+CREATE TABLE archived_epochs (
+    archive BIGINT NOT NULL REFERENCES archives,
+    epoch INTEGER NOT NULL REFERENCES epochs,
+    seq BIGINT NOT NULL,                        -- its last number in the archive
+    PRIMARY KEY (epoch, archive)
+);
+-- The last number of an account of which a record was removed.
+CREATE TABLE account_heads (
+    epoch INTEGER NOT NULL REFERENCES epochs,
+    account TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    PRIMARY KEY (epoch, account)
+);
+
 CREATE FUNCTION is_never_changed() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION '%: what was written is never changed', TG_TABLE_NAME; END $$;
 CREATE TRIGGER ledger_is_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger

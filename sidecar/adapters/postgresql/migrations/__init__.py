@@ -33,8 +33,10 @@ _CHANGING = (
     "balances",
     "stored_entries",
 )
+_ARCHIVED = ("archives", "archived_epochs", "account_heads")  # by who owns the tables
 _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "sidecar_node": {
+        "SELECT": _ARCHIVED,
         "SELECT, INSERT": (*_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps", "users"),
         "UPDATE": (
             "boots",
@@ -63,7 +65,9 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "users",
         ),
     },
-    "sidecar_reader": {"SELECT": (*_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps")},
+    "sidecar_reader": {
+        "SELECT": (*_ARCHIVED, *_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps")
+    },
 }
 
 
