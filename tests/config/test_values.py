@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from sidecar.config import values
 from sidecar.config.problems import Where, nearest, printable
 from sidecar.config.settings import DECLARED
-from sidecar.config.values import Amount, BadValueError, HostPort, Kind, ListOf, Network, Whole
+from sidecar.config.values import Amount, BadValueError, HostPort, Kind, ListOf, Network, Text, Whole
 
 ANYTHING = st.recursive(
     st.none()
@@ -117,3 +119,88 @@ def test_whatever_is_shown_is_one_line_of_printable_characters(text: str) -> Non
 def test_a_place_is_a_file_and_its_line() -> None:
     assert str(Where("a.toml", 3)) == "a.toml:3"
     assert str(Where("environment")) == "environment"
+
+
+LABEL = "a" * 63
+ZERO_OR_ONE, CODE, TIMES = values.VOS_FLAG, values.FINAL_CODES.item, values.WINDOWS.item
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "value"),
+    [
+        (ZERO_OR_ONE, 1, True),
+        (ZERO_OR_ONE, True, True),
+        (values.FLAG, False, False),
+        (values.SHARE, "1", Decimal(1)),
+        (values.NAME, "a" * 64, "a" * 64),
+        (Text(".*", "anything"), "a" * 1_000, "a" * 1_000),
+        (values.PATH, "a" * 1_000, Path("a" * 1_000)),
+        (values.MOMENT, datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)),
+        (values.HOST_NAME, ".".join([LABEL] * 3 + ["a" * 61]), ".".join([LABEL] * 3 + ["a" * 61])),
+        (values.HOST_NAME, "1.example", "1.example"),
+        (CODE, 699, "699"),
+        (values.HEADER_LINES.item, "X-One : two: three", ("X-One", "two: three")),
+        (values.HEADER_NAMES.item, "X-One", "x-one"),
+    ],
+)
+def test_what_is_just_within_the_bound_is_read(kind: Kind[Any], raw: object, value: object) -> None:
+    assert kind.read(raw) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (values.FLAG, " FALSE", False),
+        (values.FLAG, "0", False),
+        (values.FLAG, "true", True),
+        (values.FLAG, "1", True),
+        (values.MOMENT, "2026-03-01T00:00:00Z", datetime(2026, 3, 1, tzinfo=UTC)),
+        (values.HEADER_NAMES.item, "X-One", "x-one"),
+        (values.HOST_PORT, "[::1]:0", ("::1", 0)),
+    ],
+)
+def test_a_word_is_read(kind: Kind[Any], text: str, value: object) -> None:
+    assert kind.read_text(text) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "why"),
+    [
+        (ZERO_OR_ONE, 1.0, "expected 0 or 1, not 1.0"),
+        (values.SHARE, "1.000001", "1.000001 is not within the bound: 0–1"),
+        (Text(".*", "anything"), "a" * 1_001, "expected anything, not "),
+        (values.PATH, "a\0b", "expected a path, not "),
+        (values.PATH, "a" * 1_001, "expected a path, not "),
+        (values.MOMENT, 1, "expected a date and time, not 1"),
+        (values.MOMENT, "soon", "expected a date and time, not 'soon'"),
+        (values.MOMENT, "2026-03-01T00:00:00", "'2026-03-01T00:00:00' has no offset from UTC"),
+        (values.HOST_PORT, "[127.0.0.1:1", "'[127.0.0.1' is not a literal"),
+        (values.HOST_PORT, "127.0.0.1]:1", "'127.0.0.1]' is not a literal"),
+        (values.HOST_NAME, 1, "expected an address or a DNS name, not 1"),
+        (values.HOST_NAME, "192.0.2.256", "'192.0.2.256' is not a literal"),
+        (values.HOST_NAME, ".".join([LABEL] * 3 + ["a" * 62]), "is no address and no DNS name"),
+        (Network(), 1, "expected a CIDR block or an address, not 1"),
+        (CODE, True, 'expected a code such as 503, or a class such as "5xx", not true'),
+        (TIMES, 1, "expected times such as `Mo-Fr 08:00-18:00 Europe/Berlin`, not 1"),
+        (values.HEADER_NAMES.item, "Via", "via"),
+        (values.HEADER_LINES.item, "X-One", "expected Name: value on one line, not 'X-One'"),
+    ],
+)
+def test_what_is_no_such_value_is_refused_and_why(kind: Kind[Any], raw: object, why: str) -> None:
+    assert why in refusal(lambda: kind.read(raw))
+
+
+def test_an_instant_without_an_offset_is_suggested_in_utc() -> None:
+    with pytest.raises(BadValueError) as caught:
+        values.MOMENT.read("2026-03-01T00:00:00")
+    assert caught.value.suggestion == "2026-03-01T00:00:00Z"
+
+
+def test_a_list_may_be_as_long_as_its_maximum() -> None:
+    assert len(ListOf(Whole(0, 99_999)).read(list(range(10_000)))) == 10_000
+
+
+def test_a_class_of_codes_is_all_of_its_hundred_but_those_that_are_dealt_with_otherwise() -> None:
+    assert values.final_codes(["6xx", "404"]) == {*range(600, 700), 404}
+    assert values.final_codes(["4xx"]) == {*range(400, 500)} - {401, 407, 422, 487}
+    assert values.final_codes(["3xx"]) == {*range(300, 400)}
