@@ -141,6 +141,7 @@ ZERO_OR_ONE, CODE, TIMES = values.VOS_FLAG, values.FINAL_CODES.item, values.WIND
         (CODE, 699, "699"),
         (values.HEADER_LINES.item, "X-One : two: three", ("X-One", "two: three")),
         (values.HEADER_NAMES.item, "X-One", "x-one"),
+        (values.HEADER_NAMES.item, "Allow", "allow"),
     ],
 )
 def test_what_is_just_within_the_bound_is_read(kind: Kind[Any], raw: object, value: object) -> None:
@@ -180,9 +181,10 @@ def test_a_word_is_read(kind: Kind[Any], text: str, value: object) -> None:
         (values.HOST_NAME, "192.0.2.256", "'192.0.2.256' is not a literal"),
         (values.HOST_NAME, ".".join([LABEL] * 3 + ["a" * 62]), "is no address and no DNS name"),
         (Network(), 1, "expected a CIDR block or an address, not 1"),
-        (CODE, True, 'expected a code such as 503, or a class such as "5xx", not true'),
+        (CODE, True, 'expected a code such as 503, or a class such as "5xx", not True'),
         (TIMES, 1, "expected times such as `Mo-Fr 08:00-18:00 Europe/Berlin`, not 1"),
         (values.HEADER_NAMES.item, "Via", "via"),
+        (values.HEADER_LINES.item, "Allow: INVITE", "allow is for the caller to say"),
         (values.HEADER_LINES.item, "X-One", "expected Name: value on one line, not 'X-One'"),
     ],
 )
