@@ -20,7 +20,7 @@ from sidecar.core import chain, found_by, takeover
 from sidecar.core.account_import import Imported
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.alarms import AlarmKind, LowBalance
-from sidecar.core.audit import Change
+from sidecar.core.audit import Change, Operator
 from sidecar.core.books import MovementKind
 from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
@@ -682,6 +682,71 @@ class Nodes(Protocol):
         again."""
 
 
+class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """What a node tells the others, once a second."""
+
+    state: str  # as in its status
+    calls: int
+    calls_max: int
+    version: str
+    by_gateway: dict[str, int] = {}  # calls
+
+
+class NodeSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A node of the database, and its present epoch."""
+
+    node: str
+    epoch: str
+    epoch_since_wall_ns: int
+    base_seq: int
+    head_seq: int
+    acknowledged_seq: int
+    is_present: bool = True  # False: an epoch that has ended
+    boot_id: str | None = None  # None: nobody writes in it
+    started_wall_ns: int | None = None
+    heartbeat_wall_ns: int | None = None
+    open_calls: int = 0  # in the books
+    told: Told | None = None  # of late; None: it is not heard
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """By another node, for a person there: a method of the control socket, and its parameters as JSON."""
+
+    request: int
+    method: str
+    params: bytes
+    operator: Operator
+
+
+class News(msgspec.Struct, frozen=True, kw_only=True):
+    """What the others told since the last time."""
+
+    others: Mapping[str, Told]  # by node: all that are heard
+    terms: Sequence[AccountTerms] = ()  # of accounts that changed, by whomever
+    addresses: Mapping[str, Sequence[str]] = {}  # all blocks that commands gave each of them
+    asked: Sequence[Asked] = ()
+
+
+class NodeSilentError(Exception):
+    """A node was asked, and has not answered; the text says whether it may yet do what it was asked for."""
+
+
+class Neighbours(Protocol):
+    """The other nodes on the same database."""
+
+    def exchange(self, told: Told, wait_s: float) -> Awaitable[News]:
+        """Tell, and hear; it waits so long at most for something to be told. Who calls it again has put in
+        force what was heard before. UnavailableError while the database is away."""
+
+    def seen(self, *, every_epoch: bool = False) -> Awaitable[Sequence[NodeSeen]]:
+        """All nodes, by their names; each with its present epoch, or with all that it had."""
+
+    def ask(self, node: str, method: str, params: bytes, operator: Operator) -> Awaitable[bytes]:
+        """The answer of another node, as it wrote it. NodeSilentError."""
+
+    def answer(self, request: int, answer: bytes) -> Awaitable[None]: ...
+
+
 class NodeStore(Store, Protocol):
     """An open store, as a node is put together with it, whatever engine keeps it."""
 
@@ -768,6 +833,10 @@ class NodeStore(Store, Protocol):
 
     @property
     def nodes(self) -> Nodes | None:
+        """None: this engine is one node's alone."""
+
+    @property
+    def neighbours(self) -> Neighbours | None:
         """None: this engine is one node's alone."""
 
     def discard(self) -> Awaitable[None]:

@@ -37,14 +37,85 @@ RESTART_S_MAX = 60  # a journal may have to be migrated
 app = typer.Typer(help="The node as a whole.", no_args_is_help=True)
 
 
+NameArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="Another node on the same database, which is asked through it.", show_default="this node"
+    ),
+]
+
+
+@app.command("list")
+def list_nodes(
+    every_epoch: Annotated[
+        bool, typer.Option("--epochs", help="Every epoch, those too that have ended, and their numbers.")
+    ] = False,
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show the nodes on this node's database: which are heard, what they carry, the last commit, and the last
+    number of each epoch. A subscriber that holds the numbers behind `base` up to `head` of each epoch has
+    everything."""
+    found = ask(socket, config, as_json, "node.list", every_epoch=every_epoch)
+    if as_json:
+        print_json(found)
+        return
+    if every_epoch:
+        print_table(
+            ("node", "epoch", "since", "", "base>", "head>", "at the broker up to>"),
+            [
+                (
+                    *(one["node"], one["epoch"], moment(one["since"])),
+                    "" if one["is_present"] else "ended",
+                    *(one["base_seq"], one["head_seq"], one["acknowledged_seq"]),
+                )
+                for one in found["nodes"]
+            ],
+        )
+        return
+    print_table(
+        ("node", "state", "calls>", "of>", "open in the books>", "epoch", "since", "last commit", "head>"),
+        [
+            (
+                *(
+                    one["node"],
+                    one["state"] or "not heard",
+                    one["calls"],
+                    one["calls_max"],
+                    one["open_calls"],
+                ),
+                *(one["epoch"], moment(one["since"]), moment(one["heartbeat_at"]), one["head_seq"]),
+            )
+            for one in found["nodes"]
+        ],
+    )
+
+
+def ask_node(
+    name: str | None,
+    socket: Path | None,
+    config: Path | None,
+    as_json: bool,
+    method: str,
+    **params: object,
+) -> Any:
+    """This node, or another one through it."""
+    if name is None:
+        return ask(socket, config, as_json, method, **params)
+    given = {key: value for key, value in params.items() if value is not None}
+    return ask(socket, config, as_json, "node.ask", node=name, what=method, asked=given)["answer"]
+
+
 @app.command("status")
 def status(
+    name: NameArgument = None,
     as_json: JsonOption = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Show what the node is, where it listens, what it carries and what waits for the broker."""
-    found = ask(socket, config, as_json, "node.status")
+    found = ask_node(name, socket, config, as_json, "node.status")
     if as_json:
         print_json(found)
         return
@@ -202,6 +273,7 @@ def _reload_lines(found: dict[str, Any]) -> Iterator[str]:
 
 @app.command("drain")
 def drain(
+    name: NameArgument = None,
     release: Annotated[
         bool, typer.Option("--release", help="End the live calls too, as admin/drain.")
     ] = False,
@@ -212,7 +284,8 @@ def drain(
     config: ConfigOption = None,
 ) -> None:
     """Refuse new calls (503 with Retry-After) until `node accept`; live calls go on."""
-    drained = ask(
+    drained = ask_node(
+        name,
         socket,
         config,
         as_json,
@@ -278,6 +351,7 @@ def _started_again(socket: Path | None, config: Path | None, as_json: bool, boot
 
 @app.command("accept")
 def accept(
+    name: NameArgument = None,
     operator: OperatorOption = "",
     text: ReasonOption = "",
     as_json: JsonOption = False,
@@ -285,7 +359,7 @@ def accept(
     config: ConfigOption = None,
 ) -> None:
     """Undo `node drain`: take new calls again."""
-    found = ask(socket, config, as_json, "node.accept", operator=operator, text=text)
+    found = ask_node(name, socket, config, as_json, "node.accept", operator=operator, text=text)
     is_refusing = found["state"] != "accepting"
     text = f"new calls are still refused: {found['state']}" if is_refusing else "new calls are taken"
     print_done(found, text, as_json)

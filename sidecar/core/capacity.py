@@ -4,6 +4,10 @@ what they occupy.
 A call occupies a place from its INVITE to its first cause, on the gateway of its last attempt; a challenged
 caller keeps its place. Per second counts what was admitted, and of a gateway the attempts. An emergency call
 asks for no place and takes nothing from a bucket; those that are up count as any other.
+
+Where several nodes share a database, the calls at once of an account are counted there, when it admits one
+(core/books), and those of a gateway are the node's own and what the others told of theirs within the last
+second: together they may be over by what each has admitted since. All else is of one node.
 """
 
 from __future__ import annotations
@@ -56,7 +60,8 @@ def _rings_too_much(peer: str, policy: Policy, load: Load) -> bool:
 
 
 def has_place(gateway: Gateway, load: Load, mono_ns: int) -> bool:
-    if gateway.calls_max is not None and load.by_gateway.get(gateway.name, 0) >= gateway.calls_max:
+    calls = load.by_gateway.get(gateway.name, 0) + load.by_gateway_elsewhere.get(gateway.name, 0)
+    if gateway.calls_max is not None and calls >= gateway.calls_max:
         return False
     return not _is_over((_GATEWAY, gateway.name), gateway.calls_per_s, load, mono_ns)
 

@@ -390,6 +390,7 @@ class Load(msgspec.Struct, kw_only=True):
     calls: int = 0
     by_account: dict[str, int] = {}
     by_gateway: dict[str, int] = {}
+    by_gateway_elsewhere: dict[str, int] = {}  # on other nodes, as they told last
     suspended_accounts: set[str] = set()  # whose balance is not known to be right: core/suspense
     by_peer: dict[str, int] = {}
     ringing_by_peer: dict[str, int] = {}  # those that are not answered

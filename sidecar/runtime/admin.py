@@ -33,6 +33,7 @@ from sidecar.ports import (
     DeckBook,
     GatewayStatus,
     NameStatus,
+    Neighbours,
     Records,
     Replays,
     Retention,
@@ -49,6 +50,7 @@ from sidecar.runtime.deck_commands import DeckCommands, DeckSource
 from sidecar.runtime.entry_commands import Candidate, EntryCommands
 from sidecar.runtime.fraud_commands import FraudCommands
 from sidecar.runtime.journal_commands import JournalCommands
+from sidecar.runtime.neighbours import Neighbourhood
 from sidecar.runtime.record_commands import DeadLetterCommands, RecordCommands
 from sidecar.runtime.releasing import release_live
 from sidecar.runtime.reload import DIFFERENCES_TOLD_MAX, BadSettingsError, Reloading
@@ -58,10 +60,10 @@ from sidecar.runtime.trial_commands import TrialCommands
 from sidecar.runtime.user_commands import UserCommands
 from sidecar.wire import control_node as say
 from sidecar.wire.control import DEFAULT, CommandError, ErrorCode, Method, Nothing, in_one_line
+from sidecar.wire.control_node import ACCEPTING
 from sidecar.wire.methods import Handler, served
 
 NodeState = Callable[[], Awaitable[say.NodeStatus]]
-ACCEPTING = "accepting"  # the state of a node that takes new calls
 
 _T = TypeVar("_T")
 
@@ -99,6 +101,8 @@ class Admin:
         restart: Callable[[], None] | None = None,
         reopen_log: Callable[[], str | None] = lambda: None,
         would_start: Callable[[], Awaitable[Sequence[str]]] | None = None,
+        neighbours: Neighbours | None = None,
+        version: str = "",
     ) -> None:
         self.call = CallCommands(calls, audit, clock)
         self.blocks = BlockCommands(calls, audit)
@@ -111,6 +115,7 @@ class Admin:
         self.entries = EntryCommands(stored, candidate, reloading) if stored and candidate else None
         self.users = UserCommands(users, audit) if users is not None else None
         self.subscribers = subscribers or Subscribers(clock)
+        self.neighbourhood = Neighbourhood(calls, neighbours, version=version, methods=self.methods)
         self._calls = calls
         self._audit = audit
         self._clock = clock
@@ -146,6 +151,7 @@ class Admin:
             **self.records.methods(),
             **self.dead_letters.methods(),
             **self.subscribers.methods(),
+            **self.neighbourhood.methods(),
             **self.journal.methods(),
             **(self.entries.methods() if self.entries is not None else {}),
             **(self.users.methods() if self.users is not None else {}),
@@ -265,6 +271,7 @@ class Admin:
             since=_moment(status.since_wall_ns),
             calls=self._calls.load.by_gateway.get(gateway.name, 0),
             calls_max=gateway.calls_max,
+            calls_elsewhere=self._calls.load.by_gateway_elsewhere.get(gateway.name, 0),
             probed=status.is_probed,
             probe_answer=status.answer,
             probe_ms=None if status.probe_ms is None else round(status.probe_ms, 3),

@@ -4,7 +4,7 @@ and what people changed (`audit.list`)."""
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -39,6 +39,57 @@ class NodeReloadParams(Params, frozen=True, kw_only=True):
 
     operator: OperatorName
     dry_run: bool = False  # say what would change
+
+
+ACCEPTING = "accepting"  # the state of a node that takes new calls
+ASKED_OF_OTHERS = ("node.status", "node.gateways", "node.drain", "node.accept", "call.list", "call.release")
+
+
+class NodeListParams(Params, frozen=True, kw_only=True):
+    """`every_epoch`: those too that have ended, with the last number of each."""
+
+    every_epoch: bool = False
+
+
+class NodeAskParams(Params, frozen=True, kw_only=True):
+    """A method of ASKED_OF_OTHERS, done by another node of the database as if it were asked over its own
+    control socket, by the same operator."""
+
+    node: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=PRINTABLE)]
+    what: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=PRINTABLE)]
+    asked: dict[str, Any] = msgspec.field(default_factory=dict)  # its parameters
+
+
+class NodeAnswered(Result, frozen=True, kw_only=True):
+    node: str
+    answer: msgspec.Raw
+
+
+class NodeListed(Result, frozen=True, kw_only=True):
+    """An epoch of a node: its present one, unless all were asked for. What a node tells is null where it was
+    not heard within the last three seconds."""
+
+    node: str
+    epoch: str
+    since: datetime
+    is_present: bool  # false: the epoch has ended
+    boot_id: str | None
+    started_at: datetime | None
+    heartbeat_at: datetime | None  # the last commit that said so
+    state: str | None  # accepting, drain, journal
+    version: str | None
+    calls: int | None
+    calls_max: int | None
+    open_calls: int  # in the books
+    base_seq: int  # the last number before the epoch
+    head_seq: int  # its last number
+    acknowledged_seq: int  # the broker has all up to it, but what `outbox_behind` has
+
+
+class NodeList(Result, frozen=True, kw_only=True):
+    """By name."""
+
+    nodes: tuple[NodeListed, ...]
 
 
 class AuditListParams(Params, frozen=True, kw_only=True):
@@ -175,6 +226,7 @@ class GatewayShown(Result, frozen=True, kw_only=True):
     registered_until: datetime | None
     name_state: str | None = None  # unresolved, resolved, stale, absent; null: its host is an address
     servers: tuple[ServerShown, ...] = ()
+    calls_elsewhere: int = 0  # on other nodes of the database, as they told last: they count for calls_max
 
 
 class GatewayList(Result, frozen=True, kw_only=True):

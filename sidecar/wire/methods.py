@@ -25,6 +25,8 @@ from sidecar.wire import control_records as records
 from sidecar.wire import control_users as users
 from sidecar.wire.control import RESTART_ANSWER_S_MAX, Method, Nothing
 
+ASK_OTHERS_S_MAX = 15.0
+
 Handler = Callable[[Any, Operator], Awaitable[object]]
 
 
@@ -62,6 +64,8 @@ def _of_entries() -> Iterator[tuple[str, Declared]]:
 METHODS: Mapping[str, Declared] = {
     "node.status": Declared(Nothing, node.NodeStatus, Right.SEE),
     "node.gateways": Declared(Nothing, node.GatewayList, Right.SEE),
+    "node.list": Declared(node.NodeListParams, node.NodeList, Right.SEE),
+    "node.ask": Declared(node.NodeAskParams, node.NodeAnswered, None, ASK_OTHERS_S_MAX),
     "node.settings": Declared(Nothing, node.SettingList, Right.OPERATE),
     "node.drain": Declared(node.NodeDrainParams, node.NodeDrained, Right.OPERATE),
     "node.accept": Declared(node.NodeAcceptParams, node.NodeAccepts, Right.OPERATE),

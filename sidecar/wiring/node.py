@@ -42,7 +42,7 @@ from sidecar.core.policy import Policy, peer_of
 from sidecar.core.records import utc
 from sidecar.core.servers import Reach
 from sidecar.ports import AuditFilter, NodeStore, OutboxState, UnavailableError
-from sidecar.runtime.admin import ACCEPTING, Admin
+from sidecar.runtime.admin import Admin
 from sidecar.runtime.alarms import Alarms
 from sidecar.runtime.block_commands import blocks_of
 from sidecar.runtime.calls import Calls
@@ -61,7 +61,7 @@ from sidecar.runtime.subscribers import Subscribers
 from sidecar.runtime.takeover import Takeovers
 from sidecar.wire import topics
 from sidecar.wire.control import SOCKET_NAME
-from sidecar.wire.control_node import NodeStatus
+from sidecar.wire.control_node import ACCEPTING, NodeStatus
 from sidecar.wiring.accounts import with_stored_accounts
 from sidecar.wiring.bridge import bridge_settings, tls_settings
 from sidecar.wiring.broker import has_rival, mqtt_settings, refuse_forgotten, seen_at, seen_by_broker
@@ -405,8 +405,12 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             restart=service.restart,
             would_start=partial(wrong_with_a_start, given),
             reopen_log=partial(reopen_log, writer),
+            neighbours=store.neighbours,
+            version=version(DISTRIBUTION),
         )
         service.beside("decks", admin.decks.watch)
+        await admin.neighbourhood.begin()
+        service.beside("neighbours", admin.neighbourhood.run)
         service.beside("reload", partial(admin.reload_when, reload_asked))
         socket_path = settings.node.data_dir.absolute() / SOCKET_NAME
         control = ControlServer(socket_path, admin.methods(), group=control_gid)

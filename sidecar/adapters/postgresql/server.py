@@ -161,6 +161,10 @@ class Server:
             for row in rows:
                 copy.write_row(row)
 
+    def notified(self, within_s: float) -> bool:
+        """After a LISTEN: whether anything was told within that time."""
+        return bool(list(self._connection.notifies(timeout=within_s, stop_after=1)))
+
     def transaction(self) -> AbstractContextManager[object]:
         return self._connection.transaction()
 

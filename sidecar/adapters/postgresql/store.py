@@ -27,6 +27,7 @@ from sidecar.adapters.postgresql.checking import Rounds
 from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.postgresql.leases import other_nodes, take_over
 from sidecar.adapters.postgresql.migrations import migrate
+from sidecar.adapters.postgresql.neighbours import PostgresqlNeighbours, SharedAccounts
 from sidecar.adapters.postgresql.outbox import PostgresqlOutbox
 from sidecar.adapters.postgresql.records import PostgresqlRecords, by_invite, ledger_check
 from sidecar.adapters.postgresql.replay import PostgresqlReplays
@@ -69,6 +70,10 @@ class PostgresqlStore(BaseStore):
         self._key = key
         self._tenant = tenant
         self._watching = Reader(conninfo, _application(own.node, "watches"))
+        self._neighbours = PostgresqlNeighbours(
+            lambda: Server(conninfo, _application(own.node, "hears")), self._watching, own
+        )
+        self.accounts = SharedAccounts(reader, self._write, self._neighbours)
         self.outbox = PostgresqlOutbox(reader, self._write, own)
         self.stored = KeptEntries(
             reader,
@@ -127,6 +132,7 @@ class PostgresqlStore(BaseStore):
             marks, left = _left(server, own)
             store = cls(conninfo, server, own, marks, left, clock, pace, key, tenant, spool)
             store.brought = brought
+            store._neighbours.begin(server)
             store.is_new = is_new
             store._lost(loss, own.boot.epoch)
             return store
@@ -141,6 +147,7 @@ class PostgresqlStore(BaseStore):
         self._writer.stop()
         self._reader.close()
         self._watching.close()
+        self._neighbours.close()
 
     async def discard(self) -> None:
         await self.close()
@@ -159,6 +166,10 @@ class PostgresqlStore(BaseStore):
     @property
     def nodes(self) -> PostgresqlStore:
         return self
+
+    @property
+    def neighbours(self) -> PostgresqlNeighbours:
+        return self._neighbours
 
     async def serve(self, heard_at: Sequence[str], lease_s: float) -> None:
         await self._write(lambda batch: batch.serve(heard_at, lease_s), lasting=True)

@@ -38,7 +38,7 @@ from sidecar.core.events import (
     GrantExtended,
     StepFailed,
 )
-from sidecar.ports import Brought, Clock, Loss, Migrated, Nodes, OutboxRow, Salvage
+from sidecar.ports import Brought, Clock, Loss, Migrated, Neighbours, Nodes, OutboxRow, Salvage
 from sidecar.wire.entries import EntryError, decode_call
 
 CHECK_PAUSE_S = 1.0
@@ -165,6 +165,10 @@ class BaseStore:
 
     @property
     def nodes(self) -> Nodes | None:
+        return None
+
+    @property
+    def neighbours(self) -> Neighbours | None:
         return None
 
     def _rounds(self) -> Rounds:

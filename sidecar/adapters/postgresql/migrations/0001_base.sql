@@ -241,6 +241,49 @@ CREATE TABLE account_heads (
     seq BIGINT NOT NULL,
     PRIMARY KEY (epoch, account)
 );
+-- What nodes tell one another (neighbours.py): what each carries, once a second, and how far it has followed the changes
+-- of accounts.
+CREATE TABLE node_states (
+    node TEXT PRIMARY KEY,
+    boot INTEGER NOT NULL,
+    told_at TIMESTAMPTZ NOT NULL,
+    change_seen BIGINT NOT NULL,
+    told TEXT NOT NULL                          -- JSON
+);
+-- What one node is asked to do by another, for a person; gone once it is answered and read.
+CREATE TABLE node_requests (
+    request BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    node TEXT NOT NULL,
+    asked_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    method TEXT NOT NULL,
+    params TEXT NOT NULL,                       -- JSON
+    operator TEXT NOT NULL,
+    uid BIGINT,
+    is_taken BOOLEAN NOT NULL DEFAULT FALSE,
+    answer TEXT                                 -- JSON
+);
+CREATE INDEX node_requests_of ON node_requests (node) WHERE NOT is_taken;
+-- Accounts whose terms or address blocks changed, by whomever, in the order of the commits: each node follows them.
+CREATE TABLE account_changes (
+    change BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account TEXT NOT NULL
+);
+CREATE FUNCTION accounts_changed() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN
+    IF NOT EXISTS (SELECT 1 FROM touched) THEN RETURN NULL; END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended(current_schema() || ' account_changes', 2)); -- numbers in that order
+    IF TG_TABLE_NAME = 'accounts' THEN INSERT INTO account_changes (account) SELECT name FROM touched;
+    ELSE INSERT INTO account_changes (account) SELECT DISTINCT account FROM touched; END IF;
+    PERFORM pg_notify('sidecar', '');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER accounts_are_made AFTER INSERT ON accounts REFERENCING NEW TABLE AS touched
+    FOR EACH STATEMENT EXECUTE FUNCTION accounts_changed();
+CREATE TRIGGER accounts_are_changed AFTER UPDATE ON accounts REFERENCING NEW TABLE AS touched
+    FOR EACH STATEMENT EXECUTE FUNCTION accounts_changed();
+CREATE TRIGGER addresses_are_given AFTER INSERT ON account_addresses REFERENCING NEW TABLE AS touched
+    FOR EACH STATEMENT EXECUTE FUNCTION accounts_changed();
+CREATE TRIGGER addresses_are_taken AFTER DELETE ON account_addresses REFERENCING OLD TABLE AS touched
+    FOR EACH STATEMENT EXECUTE FUNCTION accounts_changed();
 
 CREATE FUNCTION is_never_changed() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION '%: what was written is never changed', TG_TABLE_NAME; END $$;

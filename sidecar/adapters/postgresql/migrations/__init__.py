@@ -22,7 +22,7 @@ from sidecar.adapters.store.store import StoreError
 STEPS = sorted(one.name for one in resources.files(__name__).iterdir() if one.name.endswith(".sql"))
 SCHEMA_VERSION = len(STEPS)
 _LOCK = 0x51DECA14  # of pg_advisory_xact_lock: one program migrates
-_GROWING = ("ledger", "audit", "suppressed", "erased", "boots", "epochs")
+_GROWING = ("ledger", "audit", "suppressed", "erased", "boots", "epochs", "account_changes")
 _CHANGING = (
     "open_calls",
     "cdrs",
@@ -32,12 +32,14 @@ _CHANGING = (
     "accounts",
     "balances",
     "stored_entries",
+    "node_states",
 )
+_FOR_NODES = ("users", "node_requests")  # with hashes of passwords, and numbers
 _ARCHIVED = ("archives", "archived_epochs", "account_heads")  # by who owns the tables
 _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "sidecar_node": {
         "SELECT": _ARCHIVED,
-        "SELECT, INSERT": (*_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps", "users"),
+        "SELECT, INSERT": (*_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps", *_FOR_NODES),
         "UPDATE": (
             "boots",
             "epochs",
@@ -47,6 +49,8 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "accounts",
             "balances",
             "dead_letters",
+            "node_states",
+            "node_requests",
         ),
         "UPDATE (caller, callee, billed, found_by, body, crc)": (
             "cdrs",
@@ -63,6 +67,7 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "account_addresses",
             "stored_entries",
             "users",
+            "node_requests",
         ),
     },
     "sidecar_reader": {

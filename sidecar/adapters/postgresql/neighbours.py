@@ -1,0 +1,291 @@
+"""What nodes on one database tell one another (see Neighbours), on a connection of its own that listens: a
+change of an account is known everywhere within milliseconds.
+
+The database notes each change of an account, whoever makes it (`account_changes`), and each node says how far
+it has followed them. `heard` waits for all who are there: so whoever makes an account by command finds it on
+every node once he is answered. A node that is not heard within HEARD_S_MAX goes on by what it knew, and what
+it admits is judged by the terms in the transaction that reserves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from sidecar.adapters.postgresql.boots import Own
+from sidecar.adapters.postgresql.server import FAULTS, Server
+from sidecar.adapters.store.accounts import StoredAccounts
+from sidecar.adapters.store.ledger import TERMS, terms_of
+from sidecar.adapters.store.reading import Reader, Write
+from sidecar.core.account_import import Imported
+from sidecar.core.account_terms import AccountTerms
+from sidecar.core.audit import Change, Operator
+from sidecar.ports import Asked, News, NodeSeen, NodeSilentError, Told, UnavailableError
+
+FRESH_S = 3.0  # whoever has told nothing for so long is not heard
+HEARD_S_MAX = 3.0
+ANSWER_S_MAX = 10.0
+ASKED_AT_ONCE_MAX = 16
+_LOOK_AGAIN_S = 0.01
+_WAKE_S = 0.25  # so long at most the end of a node waits for this connection
+
+_LAST = "SELECT coalesce(max(change), 0) FROM account_changes"
+_TELL = (
+    "INSERT INTO node_states (node, boot, told_at, change_seen, told)"
+    " SELECT ?1::text, boot, clock_timestamp(), ?3::bigint, ?4::text FROM epochs"
+    " WHERE epoch = ?5 AND boot = ?2"
+    " ON CONFLICT (node) DO UPDATE SET boot = EXCLUDED.boot, told_at = EXCLUDED.told_at,"
+    " change_seen = EXCLUDED.change_seen, told = EXCLUDED.told"
+)
+_FRESH = f"told_at > clock_timestamp() - interval '{FRESH_S:g} s'"
+_OTHERS = f"SELECT node, told FROM node_states WHERE node <> ? AND {_FRESH}"  # noqa: S608 - texts of ours alone
+_CHANGES = "SELECT max(change), array_agg(DISTINCT account) FROM account_changes WHERE change > ?"
+_BLOCKS = "SELECT account, block FROM account_addresses WHERE account = ANY(?) ORDER BY block"
+_TAKE = (
+    "UPDATE node_requests SET is_taken = TRUE WHERE request IN (SELECT request FROM node_requests"
+    " WHERE node = ? AND NOT is_taken ORDER BY request LIMIT ?)"
+    " RETURNING request, method, params, operator, uid"
+)
+_DEAF = (
+    "SELECT node_states.node FROM node_states JOIN epochs USING (boot)"  # noqa: S608 - texts of ours alone
+    f" WHERE node_states.node <> ? AND {_FRESH} AND change_seen < ? ORDER BY node_states.node"
+)
+_SEEN = (
+    "SELECT epochs.node, epochs.name, created_wall_ns, base_seq, head_seq, acknowledged_seq,"  # noqa: S608 - texts of ours alone
+    " nodes.epoch IS NOT NULL, boot_id, started_wall_ns, heartbeat_wall_ns,"
+    " CASE WHEN nodes.epoch IS NULL THEN 0"
+    " ELSE (SELECT count(*) FROM open_calls WHERE open_calls.node = nodes.node) END,"
+    f" (SELECT told FROM node_states AS of WHERE of.boot = epochs.boot AND {_FRESH})"
+    " FROM epochs LEFT JOIN nodes USING (epoch) LEFT JOIN boots ON boots.boot = epochs.boot"
+    " WHERE ?::boolean OR nodes.epoch IS NOT NULL ORDER BY epochs.node, epochs.epoch"
+)
+
+_T = TypeVar("_T")
+
+log = structlog.get_logger("sidecar.neighbours")
+
+
+class PostgresqlNeighbours:
+    def __init__(self, connect: Callable[[], Server], reader: Reader, own: Own) -> None:
+        """`reader`: for looks that wait for nothing."""
+        self._connect = connect
+        self._reader = reader
+        self._own = own
+        self._thread = ThreadPoolExecutor(1, "neighbours")
+        self._server: Server | None = None
+        self._seen_change = 0
+        self._is_closing = False
+
+    def begin(self, server: Server) -> None:
+        """Before the accounts are read for the first time."""
+        ((self._seen_change,),) = server.run(_LAST)
+
+    async def exchange(self, told: Told, wait_s: float) -> News:
+        return await self._in_thread(lambda: self._exchange(told, wait_s))
+
+    async def seen(self, *, every_epoch: bool = False) -> Sequence[NodeSeen]:
+        rows = await self._reader.ask(lambda server: server.execute(_SEEN, (every_epoch,)))
+        return [_node_seen(*row) for row in rows]
+
+    async def ask(self, node: str, method: str, params: bytes, operator: Operator) -> bytes:
+        request = await self._once(lambda server: _put(server, node, method, params, operator))
+        until_s = time.monotonic() + ANSWER_S_MAX
+        while time.monotonic() < until_s:
+            found = await self._reader.ask(
+                lambda server: server.execute(
+                    "SELECT answer FROM node_requests WHERE request = ?", (request,)
+                )
+            )
+            if found and found[0][0] is not None:
+                break
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        # One statement: it is not taken any more, or it was.
+        gone = await self._once(
+            lambda server: server.run(
+                "DELETE FROM node_requests WHERE request = ? RETURNING is_taken, answer", (request,)
+            )
+        )
+        is_taken, answer = gone[0] if gone else (True, None)
+        if answer is None:
+            what = "has taken it, and may yet do it" if is_taken else "does not look: nothing was done"
+            raise NodeSilentError(f"node {node} has not answered within {ANSWER_S_MAX:g} s: it {what}")
+        return str(answer).encode()
+
+    async def answer(self, request: int, answer: bytes) -> None:
+        values = (answer.decode(), request)
+        await self._once(
+            lambda server: server.run("UPDATE node_requests SET answer = ? WHERE request = ?", values)
+        )
+
+    async def heard(self) -> None:
+        """Until all nodes that are there go by the accounts as they stand now."""
+        ((last,),) = await self._reader.ask(lambda server: server.execute(_LAST))
+        until_s = time.monotonic() + HEARD_S_MAX
+        while deaf := await self._reader.ask(lambda server: server.execute(_DEAF, (self._own.node, last))):
+            if time.monotonic() >= until_s:
+                log.warning("accounts_not_heard", nodes=[node for (node,) in deaf])
+                return
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    def close(self) -> None:
+        self._is_closing = True
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        if self._server is not None:
+            self._server.close()
+
+    # --- in its thread --------------------------------------------------------------------------------------
+
+    async def _in_thread(self, do: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, do)
+        except FAULTS as error:
+            raise UnavailableError(
+                f"the database cannot be reached ({' '.join(str(error).split())})"
+            ) from error
+
+    def _exchange(self, told: Told, wait_s: float) -> News:
+        try:
+            if (server := self._server) is None:
+                server = self._server = self._connect()
+                server.run("LISTEN sidecar")
+                wait_s = 0.0  # who listened a moment ago may have missed something
+            until_s = time.monotonic() + wait_s
+            while not self._is_closing and (left_s := until_s - time.monotonic()) > 0:
+                if server.notified(min(left_s, _WAKE_S)):
+                    break
+            return self._round(server, told)
+        except BaseException:
+            if self._server is not None:
+                with suppress(*FAULTS):
+                    self._server.close()
+                self._server = None
+            raise
+
+    def _round(self, server: Server, told: Told) -> News:
+        own = self._own
+        values = (own.node, own.boot.boot, self._seen_change, msgspec.json.encode(told).decode(), own.epoch)
+        server.run(_TELL, values)
+        others = {node: _told(said) for node, said in server.run(_OTHERS, (own.node,))}
+        asked = [
+            Asked(request=request, method=method, params=params.encode(), operator=Operator(name, uid))
+            for request, method, params, name, uid in server.run(_TAKE, (own.node, ASKED_AT_ONCE_MAX))
+        ]
+        ((change, names),) = server.run(_CHANGES, (self._seen_change,))
+        if change is None:
+            return News(others=others, asked=asked)
+        terms = [terms_of(row) for row in server.run(f"{TERMS} WHERE name = ANY(?)", (names,))]
+        addresses: dict[str, list[str]] = {name: [] for name in names}
+        for account, block in server.run(_BLOCKS, (names,)):
+            addresses[account].append(block)
+        self._seen_change = change  # told of in the next round: what is heard here is in force by then
+        return News(others=others, terms=terms, addresses=addresses, asked=asked)
+
+    async def _once(self, do: Callable[[Server], _T]) -> _T:
+        """On a connection of its own, for a person."""
+
+        def once() -> _T:
+            server = self._connect()
+            try:
+                return do(server)
+            finally:
+                server.close()
+
+        try:
+            return await asyncio.to_thread(once)
+        except FAULTS as error:
+            raise UnavailableError(
+                f"the database cannot be reached ({' '.join(str(error).split())})"
+            ) from error
+
+
+class SharedAccounts(StoredAccounts):
+    """What changes an account is done when all nodes go by it."""
+
+    def __init__(self, reader: Reader, write: Write, neighbours: PostgresqlNeighbours) -> None:
+        super().__init__(reader, write)
+        self._neighbours = neighbours
+
+    async def create(
+        self,
+        terms: AccountTerms,
+        change: Change | None = None,
+        addresses: Sequence[tuple[str, Change]] = (),
+    ) -> None:
+        await super().create(terms, change, addresses)
+        await self._neighbours.heard()
+
+    async def take_over(
+        self, wanted: Sequence[tuple[AccountTerms, Change | None]], *, suspect: bool = False
+    ) -> None:
+        await super().take_over(wanted, suspect=suspect)
+        if wanted:
+            await self._neighbours.heard()
+
+    async def change_terms(self, name: str, fields: Mapping[str, object], change: Change) -> AccountTerms:
+        changed = await super().change_terms(name, fields, change)
+        await self._neighbours.heard()
+        return changed
+
+    async def bring(self, rows: Sequence[Imported], change: Change) -> tuple[int, int]:
+        done = await super().bring(rows, change)
+        await self._neighbours.heard()
+        return done
+
+    async def add_address(self, name: str, block: str, change: Change) -> None:
+        await super().add_address(name, block, change)
+        await self._neighbours.heard()
+
+    async def remove_address(self, name: str, block: str, change: Change) -> None:
+        await super().remove_address(name, block, change)
+        await self._neighbours.heard()
+
+
+def _node_seen(
+    node: str,
+    epoch: str,
+    since_wall_ns: int,
+    base_seq: int,
+    head_seq: int,
+    acknowledged_seq: int,
+    is_present: bool,
+    boot_id: str | None,
+    started_wall_ns: int | None,
+    heartbeat_wall_ns: int | None,
+    open_calls: int,
+    said: str | None,
+) -> NodeSeen:
+    return NodeSeen(
+        node=node,
+        epoch=epoch,
+        epoch_since_wall_ns=since_wall_ns,
+        base_seq=base_seq,
+        head_seq=head_seq,
+        acknowledged_seq=acknowledged_seq,
+        is_present=is_present,
+        boot_id=boot_id,
+        started_wall_ns=started_wall_ns,
+        heartbeat_wall_ns=heartbeat_wall_ns,
+        open_calls=open_calls,
+        told=None if said is None else _told(said),
+    )
+
+
+def _told(said: Any) -> Told:
+    return msgspec.json.decode(said, type=Told)
+
+
+def _put(server: Server, node: str, method: str, params: bytes, operator: Operator) -> int:
+    ((request,),) = server.run(
+        "INSERT INTO node_requests (node, method, params, operator, uid) VALUES (?, ?, ?, ?, ?)"
+        " RETURNING request",
+        (node, method, params.decode(), operator.name, operator.uid),
+    )
+    server.run("SELECT pg_notify('sidecar', '')")
+    return int(request)

@@ -1,0 +1,231 @@
+"""A node among others on one database: it tells what it carries, follows changes of accounts that are made
+elsewhere, and does what a person on another node asks of it, by the methods of its own control socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from sidecar.core.account_terms import AccountTerms
+from sidecar.core.audit import NODE, Operator
+from sidecar.core.policy import Policy
+from sidecar.core.records import utc
+from sidecar.core.terms import Detail
+from sidecar.ports import Asked, Neighbours, News, NodeSeen, NodeSilentError, Told, UnavailableError
+from sidecar.runtime.calls import Calls
+from sidecar.runtime.releasing import release_where
+from sidecar.wire import control_node as say
+from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire.methods import served
+
+INTERVAL_S = 1.0
+ANSWER_S_MAX = 9.0  # less than who asks waits
+
+log = structlog.get_logger("sidecar.neighbours")
+
+
+class _Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """As one node answers another: one of the two."""
+
+    result: msgspec.Raw = msgspec.Raw()
+    code: int = 0
+    text: str = ""
+
+
+class Neighbourhood:
+    def __init__(
+        self,
+        calls: Calls,
+        neighbours: Neighbours | None,
+        *,
+        version: str,
+        methods: Callable[[], Mapping[str, Method]],
+    ) -> None:
+        """`neighbours`: None where the node has a store of its own. `methods`: of the control socket."""
+        self._calls = calls
+        self._neighbours = neighbours
+        self._version = version
+        self._methods = methods
+
+    async def begin(self) -> None:
+        """Before the first call: what was changed since the start has read the accounts. From now on whoever
+        changes one waits for us."""
+        if self._neighbours is not None:
+            with suppress(UnavailableError):
+                self._take(await self._neighbours.exchange(self._told(), 0.0))
+
+    async def run(self) -> None:
+        if (neighbours := self._neighbours) is None:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            wait_s = 0.0
+            while True:
+                try:
+                    news = await neighbours.exchange(self._told(), wait_s)
+                except UnavailableError:
+                    await asyncio.sleep(INTERVAL_S)  # the writer tells of it; what was heard last holds
+                    continue
+                disabled = self._take(news)
+                if disabled:
+                    tasks.create_task(self._end_of(disabled), name="accounts disabled elsewhere")
+                for asked in news.asked:
+                    tasks.create_task(self._do(neighbours, asked), name="asked by another node")
+                # Whoever changed an account waits until we say that we go by it.
+                wait_s = 0.0 if news.terms else INTERVAL_S
+
+    def _told(self) -> Told:
+        load, policy = self._calls.load, self._calls.policy
+        return Told(
+            state=self._calls.state or say.ACCEPTING,
+            calls=load.calls,
+            calls_max=policy.calls_max,
+            version=self._version,
+            by_gateway={name: calls for name, calls in load.by_gateway.items() if calls},
+        )
+
+    # --- what is heard --------------------------------------------------------------------------------------
+
+    def _take(self, news: News) -> frozenset[str]:
+        """Accounts that are disabled by command now, and were not."""
+        sums: dict[str, int] = {}
+        for told in news.others.values():
+            for gateway, calls in told.by_gateway.items():
+                sums[gateway] = sums.get(gateway, 0) + calls
+        self._calls.load.by_gateway_elsewhere = sums
+        if not news.terms:
+            return frozenset()
+        before = self._calls.policy.accounts
+        self._calls.policies.change(lambda policy: _with(policy, news))
+        return frozenset(
+            terms.name
+            for terms in news.terms
+            if terms.disabled_by_command
+            and (known := before.get(terms.name)) is not None
+            and not known.disabled_by_command
+        )
+
+    async def _end_of(self, accounts: frozenset[str]) -> None:
+        await release_where(
+            self._calls,
+            lambda call: call.account.name in accounts,
+            Detail.ACCOUNT_DISABLED,
+            operator=NODE.name,
+            text="disabled on another node",
+        )
+
+    # --- what is asked --------------------------------------------------------------------------------------
+
+    async def _do(self, neighbours: Neighbours, asked: Asked) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_S_MAX):
+                result = await self._result(asked)
+            answer = _Answer(result=msgspec.Raw(msgspec.json.encode(result)))
+        except CommandError as error:
+            answer = _Answer(code=error.code, text=error.text)
+        except TimeoutError:
+            answer = _Answer(code=ErrorCode.TIMED_OUT, text="not done in time: it may have been done")
+        except UnavailableError as error:
+            answer = _Answer(code=ErrorCode.BUSY, text=f"nothing was changed: {error}")
+        except Exception as error:
+            log.exception("neighbour_failed", method=asked.method)  # a defect of ours: who asked pays
+            answer = _Answer(code=ErrorCode.INTERNAL_ERROR, text=f"{type(error).__name__}: {error}")
+        try:
+            await neighbours.answer(asked.request, msgspec.json.encode(answer))
+        except UnavailableError as error:
+            log.warning("neighbour_not_answered", method=asked.method, error=str(error))
+
+    async def _result(self, asked: Asked) -> object:
+        method = self._methods().get(asked.method)
+        if method is None or asked.method not in say.ASKED_OF_OTHERS:
+            raise CommandError(ErrorCode.METHOD_NOT_FOUND, f"{asked.method} is not asked of another node")
+        try:
+            params = msgspec.json.decode(asked.params, type=method.params)
+        except msgspec.ValidationError as error:
+            raise CommandError(ErrorCode.INVALID_PARAMS, str(error)) from None
+        claimed = getattr(params, "operator", None) or asked.operator.name
+        return await method.handle(params, Operator(claimed, asked.operator.uid))
+
+    # --- for a person here ----------------------------------------------------------------------------------
+
+    def methods(self) -> Mapping[str, Method]:
+        return served({"node.list": self.list, "node.ask": self.ask})
+
+    async def list(self, wanted: say.NodeListParams, _: Operator) -> say.NodeList:
+        seen = await self._others().seen(every_epoch=wanted.every_epoch)
+        return say.NodeList(nodes=tuple(map(_shown, seen)))
+
+    async def ask(self, wanted: say.NodeAskParams, operator: Operator) -> say.NodeAnswered:
+        neighbours = self._others()
+        if wanted.what not in say.ASKED_OF_OTHERS:
+            known = ", ".join(say.ASKED_OF_OTHERS)
+            raise CommandError(ErrorCode.INVALID_PARAMS, f"another node is asked for {known}")
+        if wanted.node == self._calls.policy.node:
+            raise CommandError(ErrorCode.INVALID_PARAMS, f"{wanted.node} is this node")
+        there = {one.node: one.told for one in await neighbours.seen()}
+        if wanted.node not in there:
+            known = ", ".join(there)
+            raise CommandError(ErrorCode.NOT_FOUND, f"there is no node {wanted.node}; there are {known}")
+        if there[wanted.node] is None:
+            raise CommandError(ErrorCode.REFUSED, f"node {wanted.node} is not heard: `sidecar node list`")
+        try:
+            said = await neighbours.ask(wanted.node, wanted.what, msgspec.json.encode(wanted.asked), operator)
+        except NodeSilentError as error:
+            raise CommandError(ErrorCode.TIMED_OUT, str(error)) from None
+        answer = msgspec.json.decode(said, type=_Answer)
+        if answer.code:
+            raise CommandError(ErrorCode(answer.code), f"node {wanted.node}: {answer.text}")
+        return say.NodeAnswered(node=wanted.node, answer=answer.result)
+
+    def _others(self) -> Neighbours:
+        if self._neighbours is None:
+            text = "this node keeps its books alone (store.engine): there are no others"
+            raise CommandError(ErrorCode.REFUSED, text)
+        return self._neighbours
+
+
+def _with(policy: Policy, news: News) -> Policy:
+    """Where the settings have an account, they hold, but for `disabled_by_command`."""
+    for terms in news.terms:
+        policy = policy.with_terms(_terms(policy, terms))
+    if not news.addresses:
+        return policy
+    for block, account in list(policy.account_addresses):
+        if account in news.addresses and block not in news.addresses[account]:
+            policy = policy.without_address(block)
+    for account, blocks in news.addresses.items():
+        for block in blocks:
+            if policy.settings_addresses.at(block) is None:
+                policy = policy.with_address(block, account)
+    return policy
+
+
+def _terms(policy: Policy, terms: AccountTerms) -> AccountTerms:
+    if terms.name not in policy.settings_accounts:
+        return terms
+    known = policy.accounts[terms.name].terms
+    return replace(known, disabled_by_command=terms.disabled_by_command)
+
+
+def _shown(one: NodeSeen) -> say.NodeListed:
+    return say.NodeListed(
+        node=one.node,
+        epoch=one.epoch,
+        since=utc(one.epoch_since_wall_ns),
+        is_present=one.is_present,
+        boot_id=one.boot_id,
+        started_at=None if one.started_wall_ns is None else utc(one.started_wall_ns),
+        heartbeat_at=None if one.heartbeat_wall_ns is None else utc(one.heartbeat_wall_ns),
+        state=None if one.told is None else one.told.state,
+        version=None if one.told is None else one.told.version,
+        calls=None if one.told is None else one.told.calls,
+        calls_max=None if one.told is None else one.told.calls_max,
+        open_calls=one.open_calls,
+        base_seq=one.base_seq,
+        head_seq=one.head_seq,
+        acknowledged_seq=one.acknowledged_seq,
+    )
