@@ -26,7 +26,7 @@ from sidecar.core.call import Call, Phase
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import AskGateway, SetServers, Snapshot, StoreCommand, WireCommand
 from sidecar.core.deck_history import Activation, Import
-from sidecar.core.events import CallEvent, CallFoundOpen, Event
+from sidecar.core.events import CallEvent, CallFoundOpen, Event, StrayBye
 from sidecar.core.gateway_health import Health
 from sidecar.core.registration import RegistrationState
 from sidecar.core.servers import Answer, NameState, Question, Server, ServerAt
@@ -669,6 +669,12 @@ class Nodes(Protocol):
 
     async def serve(self, heard_at: Sequence[str], lease_s: float) -> None:
         """Calls come from now on, at these addresses; each commit begins a lease of so many seconds."""
+
+    def note_stray(self, bye: StrayBye) -> None:
+        """For whoever takes its call over; not kept where that cannot be now."""
+
+    def strays(self) -> Awaitable[Sequence[StrayBye]]:
+        """What all nodes have noted in the last minutes, by the clock of this one."""
 
     def others(self) -> Awaitable[Sequence[takeover.Node]]:
         """Those of our tenant that have ever begun. UnavailableError while the database is away."""

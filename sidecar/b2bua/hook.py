@@ -281,6 +281,7 @@ class BridgeHook:
             "unlisted_refused_per_s": settings.unlisted_refused_per_s,
             "wanted_headers": [name.lower() for name in settings.wanted_headers],
             "product": settings.product,
+            "tells_stray_byes": settings.tells_stray_byes,
             "carried_urns": list(settings.carried_urns),
             "q850_causes": {
                 detail.value: row.q850_cause

@@ -86,6 +86,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     patience_ms: int = 8  # how long events that nobody waits for may wait for others
     batch_interval_ms: int = 6  # between two batches at most, where the one before was large
     wanted_headers: tuple[str, ...] = ()  # reported with INVITE, CANCEL, BYE and final failures
+    tells_stray_byes: bool = False  # those of no call that is known here
     product: str = ""  # User-Agent and Server; empty: neither is sent
     tls: TlsFiles | None = None
     # A gateway's host, and what its certificate may bear instead; for all that are reached over TLS.

@@ -296,6 +296,18 @@ class MessageDropped(Event, frozen=True, kw_only=True):
     reason: str  # the part that cannot be read, or `source`
 
 
+class StrayBye(Event, frozen=True, kw_only=True):
+    """A BYE of no call that the bridge knows got its 481: it may be of another node's. Told where the bridge
+    is asked to, 500 of a second at the most."""
+
+    peer: str  # the peer group
+    sip_call_id: str
+    local_tag: str
+    remote_tag: str
+    reasons: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+
+
 # --- from the store -----------------------------------------------------------------------------------------
 
 

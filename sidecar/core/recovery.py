@@ -25,10 +25,10 @@ from sidecar.core.admit import Decision, route_command
 from sidecar.core.call import Call, Phase, Recovery, Stamp, stamp_of
 from sidecar.core.commands import Adopt, Append, EntryKind, GivenUp, Release
 from sidecar.core.dialog import Signal, after
-from sidecar.core.events import Event, ReleaseDue
+from sidecar.core.events import Event, ReleaseDue, StrayBye
 from sidecar.core.hangup import SERVER, Hangup, hangup
 from sidecar.core.policy import Given, Policy
-from sidecar.core.terms import Detail, DialogState, Evidence, HangupOrigin, SavedLegState
+from sidecar.core.terms import Detail, DialogState, Evidence, HangupOrigin, LegName, SavedLegState
 
 RECOVERED_IDS = 1 << 48  # bridge ids from here on: no boot counts its own calls so far
 REPEATED_NS = 32_000_000_000  # 64*T1 of RFC 3261, whatever the peer's own is
@@ -101,6 +101,20 @@ def release_due(call: Call, event: ReleaseDue, _given: Given) -> Decision:
     )
     call = replace(call, recovery=replace(recovery, released=recovery.released or stamp_of(event)))
     return call, (command, Append(kind=EntryKind.ENDING, call=call))
+
+
+def left_at_another(call: Call, bye: StrayBye, policy: Policy) -> LegName | None:
+    """Whose BYE came to a node that did not know the call, if it is of this one."""
+    ends = {LegName.A: (call.invite.peer, call.invite.leg)}
+    if call.attempts:
+        last = call.attempts[-1]
+        gateway = policy.gateways.get(last.gateway)
+        ends[LegName.B] = (gateway.peer if gateway is not None else "", last.leg)
+    heard = (bye.peer, bye.sip_call_id, bye.local_tag, bye.remote_tag)
+    for leg_name, (peer, leg) in ends.items():
+        if heard == (peer, leg.sip_call_id, leg.local_tag, leg.remote_tag):
+            return leg_name
+    return None
 
 
 def is_unexplained(call: Call) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 from uuid import UUID
@@ -39,6 +39,7 @@ from sidecar.core.decide import decide, is_over, may_answer_late
 from sidecar.core.events import (
     Admitted,
     BridgeEvent,
+    ByeReceived,
     CallEvent,
     CallFoundOpen,
     CallLost,
@@ -51,12 +52,13 @@ from sidecar.core.events import (
     ReleaseRequested,
     SnapshotTaken,
     StepFailed,
+    StrayBye,
     WaitElapsed,
 )
 from sidecar.core.identity import call_id_of
 from sidecar.core.policy import Given, Load, Policy
 from sidecar.core.records import utc
-from sidecar.core.recovery import RECOVERED_IDS, clock_shift
+from sidecar.core.recovery import RECOVERED_IDS, clock_shift, left_at_another
 from sidecar.core.refusals import RefusalWindow
 from sidecar.core.setting_up import is_retry
 from sidecar.core.terms import Detail, HangupOrigin
@@ -142,6 +144,8 @@ class Calls:
         # What the bridge held in the last snapshot and nobody here knew: released if still there in the next.
         self._orphans: frozenset[int] = frozenset()
         self._recovered: deque[int] = deque()  # calls of an earlier boot whose legs are to be released
+        # Those of another node whose callee has not answered: what it says to that INVITE goes there.
+        self._unheard: set[int] = set()
         # Of calls that an earlier boot has admitted: the same INVITE again is no new call.
         self._admitted_before: frozenset[tuple[str, ...]] = frozenset()
         self._repeats_until_ns = 0
@@ -561,18 +565,51 @@ class Calls:
         return wire
 
     async def recover_of_other(
-        self, found: Sequence[tuple[Call, CallFoundOpen]], first_bridge_id: int
+        self,
+        found: Sequence[tuple[Call, CallFoundOpen]],
+        first_bridge_id: int,
+        strays: Sequence[StrayBye] = (),
     ) -> None:
-        """Those of a node that is gone, to be released too; beside calls that are up, a part in each turn."""
+        """Those of a node that is gone, to be released too; beside calls that are up, a part in each turn.
+        `strays`: BYEs that came meanwhile to who did not know their calls."""
+        byes = {bye.sip_call_id: bye for bye in strays}
         for start in range(0, len(found), CALLS_PER_TURN):
             now = Stamp(self.clock.mono_ns(), self.clock.wall_ns())
             part = found[start : start + CALLS_PER_TURN]
             for bridge_id, (saved, event) in enumerate(part, first_bridge_id + start):
                 # None goes on here: its peers speak to the address that is gone.
                 self._take_up(replace(saved, kept=None), event, bridge_id, now, of_other_node=True)
+                if saved.b_answered is None:
+                    self._unheard.add(saved.call_id.int)
+                if byes:
+                    self._left_at_another(saved.call_id.int, byes)
             self._send()
             await asyncio.sleep(0)
         self._record_found_refusals()
+
+    def _left_at_another(self, key: int, byes: Mapping[str, StrayBye]) -> None:
+        """Its peer considers the call ended: the other side hears of it, and the record says who it was."""
+        call = self._calls.get(key)
+        if call is None:
+            return
+        for leg in (call.invite.leg, *(one.leg for one in call.attempts[-1:])):
+            bye = byes.get(leg.sip_call_id)
+            leg_name = left_at_another(call, bye, self.policy) if bye is not None else None
+            if bye is not None and leg_name is not None:
+                due = ReleaseDue(
+                    call_id=call.call_id, mono_ns=self.clock.mono_ns(), wall_ns=self.clock.wall_ns()
+                )
+                self._apply(call, due)
+                heard = ByeReceived(
+                    bridge_id=call.bridge_id,
+                    mono_ns=bye.mono_ns,
+                    wall_ns=bye.wall_ns,
+                    leg_name=leg_name,
+                    reasons=bye.reasons,
+                    headers=bye.headers,
+                )
+                self._apply(self._calls[key], heard)
+                return
 
     def _take_up(
         self, saved: Call, event: CallFoundOpen, bridge_id: int, now: Stamp, *, of_other_node: bool = False
@@ -617,9 +654,12 @@ class Calls:
     def release_some(self, calls_max: int) -> None:
         mono_ns, wall_ns = self.clock.mono_ns(), self.clock.wall_ns()
         for _ in range(min(calls_max, len(self._recovered))):
-            call = self._calls.get(self._recovered.popleft())
+            key = self._recovered.popleft()
+            call = self._calls.get(key)
             if call is not None:
                 self._apply(call, ReleaseDue(call_id=call.call_id, mono_ns=mono_ns, wall_ns=wall_ns))
+                if key in self._unheard:
+                    self._waiting[key] = mono_ns + RECORD_WAIT_NS
         self._send()
 
     def on_store_failing(self, failing: bool) -> None:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from sidecar.core.audit import NODE, Change
 from sidecar.core.commands import AskGateway, Snapshot, WireCommand
-from sidecar.core.events import BridgeEvent, Event, RequestEnded, SnapshotTaken
+from sidecar.core.events import BridgeEvent, Event, RequestEnded, SnapshotTaken, StrayBye
 from sidecar.core.recovery import RECOVERED_IDS
 from sidecar.core.takeover import ASK_TIMEOUT_MS, Answer, Node, Verdict, place_of, verdict
 from sidecar.core.terms import RouteFailure
@@ -118,6 +118,9 @@ class Takeovers:
 
     def of_own(self, events: Sequence[Event]) -> Sequence[Event]:
         """Hand on what is of calls that were taken over; the rest is the node's own."""
+        for event in events:
+            if isinstance(event, StrayBye):
+                self._nodes.note_stray(event)
         if not self._carried and not self._requests:
             return events
         own: list[Event] = []
@@ -292,7 +295,8 @@ class Takeovers:
 
     async def _end(self, carried: _Carried, store: NodeStore, relay: OutboxRelay, number: int) -> None:
         calls = carried.calls
-        await calls.recover_of_other(store.found_open(), number << _ID_BITS)
+        strays = await self._nodes.strays()
+        await calls.recover_of_other(store.found_open(), number << _ID_BITS, strays)
         carried.adopted_at = self._calls.snapshots_asked
         await calls.release_recovered()
         while calls.open_count():  # noqa: ASYNC110 - its calls end by many ways

@@ -17,7 +17,7 @@ from sidecar.b2bua.settings import (
     TlsFiles,
 )
 from sidecar.config import Settings
-from sidecar.config.settings import GatewayCredentials, Hep
+from sidecar.config.settings import GatewayCredentials, Hep, StoreEngine
 from sidecar.core.policy import Policy
 from sidecar.core.terms import NatCheck, TransportName
 
@@ -46,6 +46,7 @@ def bridge_settings(settings: Settings, policy: Policy) -> BridgeSettings:
             )
             for peer in policy.peers.values()
         ),
+        tells_stray_byes=settings.store.engine is StoreEngine.POSTGRESQL,
         options_interval_ms=settings.timers.options_interval_s * 1_000,
         wanted_headers=settings.headers,
         carried_urns=policy.routes.urns,

@@ -8,9 +8,17 @@ from msgspec.structs import replace
 from sidecar.core.call import Call, Phase, Stamp
 from sidecar.core.commands import Adopt, Append, EntryKind, Publish, Release
 from sidecar.core.decide import decide
-from sidecar.core.events import ByeReceived, CallFoundOpen, Event, LegTerminated, ReleaseDue
+from sidecar.core.events import (
+    ByeReceived,
+    CallFoundOpen,
+    Event,
+    LegIdentity,
+    LegTerminated,
+    ReleaseDue,
+    StrayBye,
+)
 from sidecar.core.policy import Given, Load, Policy
-from sidecar.core.recovery import RECOVERED_IDS, REPEATED_NS, clock_shift
+from sidecar.core.recovery import RECOVERED_IDS, REPEATED_NS, clock_shift, left_at_another
 from sidecar.core.terms import Detail, Evidence, HangupOrigin, LegName, SavedLegState
 from tests.core.streams import (
     ADMITTED,
@@ -290,6 +298,41 @@ def test_the_monotonic_clock_of_a_machine_that_was_started_anew_goes_on(
 ) -> None:
     assert clock_shift(last, now) == shift_ns
     assert now.mono_ns + shift_ns >= last.mono_ns
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "shift_ns"),
+    [
+        (Stamp(1_000, 5_000), Stamp(90_000, 7_000), -87_000),
+        (Stamp(90_000, 5_000), Stamp(1_000, 7_000), 91_000),
+        (Stamp(1_000, 5_000), Stamp(90_000, 3_000), -89_000),  # its wall clock is behind: no time has passed
+    ],
+)
+def test_the_monotonic_clock_of_another_machine_says_nothing(last: Stamp, now: Stamp, shift_ns: int) -> None:
+    assert clock_shift(last, now, of_other_node=True) == shift_ns
+
+
+def test_a_bye_that_came_to_a_node_that_did_not_know_its_call_is_known_by_its_dialog_and_its_peer() -> None:
+    policy, call = policy_of(), saved(*TALKING)
+    callee = policy.gateways[call.attempts[-1].gateway].peer
+
+    def heard(leg: LegIdentity, peer: str) -> StrayBye:
+        return StrayBye(
+            **world.stamps(1),
+            peer=peer,
+            sip_call_id=leg.sip_call_id,
+            local_tag=leg.local_tag,
+            remote_tag=leg.remote_tag,
+        )
+
+    a, b = call.invite.leg, call.attempts[-1].leg
+    assert left_at_another(call, heard(a, call.invite.peer), policy) is LegName.A
+    assert left_at_another(call, heard(b, callee), policy) is LegName.B
+    assert left_at_another(call, heard(a, "strangers"), policy) is None
+    bye_of_a = heard(a, call.invite.peer)
+    assert left_at_another(call, replace(bye_of_a, sip_call_id="other"), policy) is None
+    assert left_at_another(call, replace(bye_of_a, local_tag="other"), policy) is None
+    assert left_at_another(call, replace(bye_of_a, remote_tag="other"), policy) is None
 
 
 def test_events_of_another_clock_are_those_of_the_calls() -> None:

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from uuid import UUID
 
+import msgspec
+
 from sidecar.adapters.postgresql.boots import LEASED, Own
 from sidecar.adapters.postgresql.erasing import Erasing
 from sidecar.adapters.postgresql.server import Server, Table
@@ -32,8 +34,10 @@ from sidecar.core.account_terms import AccountTerms
 from sidecar.core.books import ZERO, MovementKind, Posting, call_of
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Append, Audit, EntryKind, Reserve, Settle
+from sidecar.core.events import StrayBye
 from sidecar.wire.cdr_codec import encode
 
+STRAY_NS_MAX = 600_000_000_000  # by then its call was taken over, or is of nobody
 _TYPES = {
     "amount": "numeric",
     "balance": "numeric",
@@ -266,6 +270,11 @@ class Batch(BaseBatch):
             "UPDATE epochs SET heard_at = ?, lease_s = ? WHERE epoch = ?",
             (" ".join(heard_at), lease_s, self._epoch),
         )
+
+    def note_stray(self, bye: StrayBye) -> None:
+        self._server.run("DELETE FROM stray_byes WHERE heard_wall_ns < ?", (bye.wall_ns - STRAY_NS_MAX,))
+        body = msgspec.json.encode(bye).decode()
+        self._server.run("INSERT INTO stray_byes (heard_wall_ns, body) VALUES (?, ?)", (bye.wall_ns, body))
 
     # --- its transaction ------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import psycopg
 from msgspec.structs import replace
 
@@ -37,10 +38,12 @@ from sidecar.adapters.postgresql.spool import FileSpool, begin_anew, found_in, s
 from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
 from sidecar.adapters.postgresql.writer import Writer
 from sidecar.adapters.store.keys import key_at
-from sidecar.adapters.store.store import BaseStore, Left, Pace, StoreAwayError, StoreError
+from sidecar.adapters.store.store import BaseStore, Left, Pace, StoreAwayError, StoreError, nobody
 from sidecar.adapters.store.stored import KeptEntries
+from sidecar.adapters.store.work import Job
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey
+from sidecar.core.events import StrayBye
 from sidecar.core.takeover import Node
 from sidecar.ports import Brought, Clock, Seen, UnavailableError
 
@@ -173,6 +176,15 @@ class PostgresqlStore(BaseStore):
 
     async def serve(self, heard_at: Sequence[str], lease_s: float) -> None:
         await self._write(lambda batch: batch.serve(heard_at, lease_s), lasting=True)
+
+    def note_stray(self, bye: StrayBye) -> None:
+        self._pacing.add(Job(run=lambda batch: batch.note_stray(bye), done=nobody), may_wait=True)
+
+    async def strays(self) -> Sequence[StrayBye]:
+        rows = await self._reader.ask(lambda server: server.run("SELECT body FROM stray_byes"))
+        now_ns = self._clock.mono_ns() - self._clock.wall_ns()
+        byes = [msgspec.json.decode(body, type=StrayBye) for (body,) in rows]
+        return [replace(bye, mono_ns=bye.wall_ns + now_ns) for bye in byes]
 
     async def others(self) -> Sequence[Node]:
         return await self._watching.ask(lambda server: other_nodes(server, self._tenant, self._own.node))

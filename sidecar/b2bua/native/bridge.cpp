@@ -210,7 +210,7 @@ void Bridge::ticked(void* self) {  // and sweep() does the rest
     auto* of = static_cast<Bridge*>(self);
     of->tick_.arm(tick_ms);
     of->broken_streams_.tick();
-    of->context_.drops_told = 0;
+    of->context_.drops_told = of->context_.strays_told = 0;
     of->context_.capture.tick();
     of->connections_.close_overdue();
     of->give_memory_back();
@@ -834,6 +834,7 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
         const auto name = dialog_name(local_tag, remote_tag, call_id);
         const bool late_bye = method.id == PJSIP_BYE_METHOD && (in_dialog != nullptr || ended_.holds(name));
         context_.counters.add(late_bye ? Counter::late_byes : Counter::unmatched_requests);
+        if (method.id == PJSIP_BYE_METHOD && !late_bye) tell_stray(rdata);
         return respond_stateless(context_, rdata, late_bye ? PJSIP_SC_OK : PJSIP_SC_CALL_TSX_DOES_NOT_EXIST);
     }
     Call* call = leg->call();
@@ -859,6 +860,18 @@ void Bridge::on_in_dialog(pjsip_rx_data* rdata) {
         return respond_stateless(context_, rdata, PJSIP_SC_INTERNAL_SERVER_ERROR);
     }
     call->on(inputs::Request{*leg, rdata});
+}
+
+// It may be of a call of another node, which is dead and not taken over yet: its peer considers it ended by our 481.
+void Bridge::tell_stray(const pjsip_rx_data* bye) {
+    constexpr int told_per_s_max = 500;
+    if (!context_.settings.tells_stray_byes || context_.strays_told == told_per_s_max) return;
+    ++context_.strays_told;
+    const auto& info = bye->msg_info;
+    const auto text = [](const pj_str_t& of) { return std::string(view(of)); };
+    context_.events.push(0, context_.moment(),
+                         StrayBye{context_.sender_of(bye).name, text(info.cid->id), text(info.to->tag), text(info.from->tag),
+                                  reasons_of(context_, info.msg), wanted_headers_of(context_, info.msg)});
 }
 
 // --- responses without a transaction ---------------------------------------------------------------------------------

@@ -113,6 +113,7 @@ private:
     void refuse_with_record(pjsip_rx_data* rdata, int code, std::string_view detail, int retry_after_s = 0);
     void snapshot();
     void adopt(const commands::Adopt& saved);
+    void tell_stray(const pjsip_rx_data* bye);
     void ask_gateway(const commands::AskGateway& asked);
     void renew_tls(const commands::RenewTls& to);
     void reconfigure(const commands::Reconfigure& to);

@@ -60,6 +60,7 @@ struct Context {
     TlsNames tls_names{settings};
     GatewayServers servers{};
     int drops_told = 0;  // since the last tick, to Python's log
+    int strays_told = 0;
     int depth = 0;  // of callbacks of pjsip within callbacks
     Arrival arrival{};
     Stall stall{endpoint, counters};

@@ -248,13 +248,21 @@ struct MessageDropped {
     SIDECAR_DECLARES(MessageDropped, peer, source, method, sip_call_id, reason)
 };
 
+struct StrayBye {
+    std::string_view peer;
+    std::string sip_call_id, local_tag, remote_tag;
+    Reasons reasons;
+    Headers headers;
+    SIDECAR_DECLARES(StrayBye, peer, sip_call_id, local_tag, remote_tag, reasons, headers)
+};
+
 using Events =
     std::tuple<InviteReceived, InviteRefused, ProvisionalReceived, Forked, AnswerHeld, AnswerRelayed, AnswerDropped, AckReceived,
                CancelReceived, ByeReceived, RouteFailed, LegTerminated, TransportFailed, DeadlineReached, TargetRefreshed,
-               SessionRefreshed, Life, CallKept, SnapshotTaken, RequestEnded, MessageDropped>;
+               SessionRefreshed, Life, CallKept, SnapshotTaken, RequestEnded, MessageDropped, StrayBye>;
 // The calls are none of these events'.
 template <typename E>
-inline constexpr bool of_node = is_one_of<E, InviteRefused, SnapshotTaken, RequestEnded, MessageDropped>;
+inline constexpr bool of_node = is_one_of<E, InviteRefused, SnapshotTaken, RequestEnded, MessageDropped, StrayBye>;
 
 // Somebody waits for what Python says to it (at the ring deadline for Release): the event loop is woken at once. All others
 // are patient, see EventQueue.
@@ -263,7 +271,7 @@ inline constexpr bool urgent = is_one_of<E, InviteReceived, AnswerHeld, RouteFai
 
 // No record depends on it: it is dropped where the queue is full.
 template <typename E>
-inline constexpr bool droppable = is_one_of<E, InviteRefused, ProvisionalReceived, SessionRefreshed, Life, MessageDropped>;
+inline constexpr bool droppable = is_one_of<E, InviteRefused, ProvisionalReceived, SessionRefreshed, Life, MessageDropped, StrayBye>;
 
 using Values = std::tuple<LegIdentity, Contact, Silence, Branch, KeptLeg, KeptReferral, KeptState>;
 

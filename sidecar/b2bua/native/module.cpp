@@ -158,6 +158,7 @@ Settings to_settings(nb::dict d) {
     s.admission_wait_ms_max = nb::cast<int>(get("admission_wait_ms_max"));
     s.retry_after_s = nb::cast<int>(get("retry_after_s"));
     s.t1_ms = nb::cast<unsigned>(get("t1_ms"));
+    s.tells_stray_byes = nb::cast<bool>(get("tells_stray_byes"));
     s.options_interval_ms = nb::cast<int>(get("options_interval_ms"));
     s.keep_assertions_outside = nb::cast<bool>(get("keep_assertions_outside"));
     s.pass_refer = nb::cast<bool>(get("pass_refer"));

@@ -38,6 +38,13 @@ CREATE TABLE boots (
     heartbeat_mono_ns BIGINT NOT NULL
 );
 
+-- BYEs that came to a node that did not know their call: it may be one of a node that is dead, and not taken over yet.
+CREATE TABLE stray_byes (
+    heard_wall_ns BIGINT NOT NULL,
+    body TEXT NOT NULL                          -- JSON (core/events.StrayBye)
+);
+CREATE INDEX stray_byes_by_time ON stray_byes (heard_wall_ns);
+
 CREATE TABLE open_calls (
     node TEXT NOT NULL,                         -- whose call it is
     slot BIGINT NOT NULL,

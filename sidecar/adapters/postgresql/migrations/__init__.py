@@ -25,6 +25,7 @@ _LOCK = 0x51DECA14  # of pg_advisory_xact_lock: one program migrates
 _GROWING = ("ledger", "audit", "suppressed", "erased", "boots", "epochs", "account_changes")
 _CHANGING = (
     "open_calls",
+    "stray_byes",
     "cdrs",
     "outbox_behind",
     "dead_letters",
@@ -61,6 +62,7 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "boots",
             "epochs",
             "open_calls",
+            "stray_byes",
             "outbox_behind",
             "dead_letters",
             "refusals",
