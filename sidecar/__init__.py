@@ -12,7 +12,8 @@
     record decision   core/records     which record is owed and what keeps it back; the CDR of a call
     bookkeeping       core/books       post(step, view) -> what moves, what is written, what is answered
     journal, outbox   adapters/sqlite  entry, ledger movement and outbox row in one transaction; what is no
-                                       engine's of it is in adapters/store
+                                       engine's of it is in adapters/store; or adapters/postgresql,
+                                       as wiring/journal finds it in the settings
     MQTT              runtime/outbox   rows to the broker, in order, until their PUBACK (adapters/mqtt)
 
 Behind the broker, at the biller's, `subscriber` takes every record once, and asks for what is missing.

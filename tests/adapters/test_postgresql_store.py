@@ -210,6 +210,44 @@ async def test_a_server_that_is_frozen_is_away_and_gets_the_rest_when_it_goes_on
     assert postgresql_stores.asked("SELECT count(*) FROM open_calls") == [(0,)]
 
 
+async def test_a_server_that_lets_nobody_write_is_away_and_gets_the_rest(postgresql: Postgres) -> None:
+    """It became a standby, or rights were taken: no step of a call is dropped for that."""
+    database = postgresql.new_database("refusing")
+    stores = PostgresqlStores(database, "books")
+    with suppress(psycopg.errors.DuplicateObject):
+        stores.asked("CREATE ROLE sidecar_node")
+    stores.asked("ALTER ROLE sidecar_node LOGIN")
+    stores.asked("GRANT USAGE ON SCHEMA books TO sidecar_node")
+    async with stores.opened():
+        pass
+    conninfo = make_conninfo(stores.conninfo, user="sidecar_node")
+    async with stores.opened(conninfo=conninfo, boot_id="second") as watched:
+        watched.submit(*whole_call(1)[:-1], *whole_call(2)[:-1])
+        await watched.written()
+        stores.asked("REVOKE INSERT ON cdrs FROM sidecar_node")
+        watched.submit(whole_call(1)[-1])
+        await watched.until(lambda: watched.store.failing)
+        assert watched.store.failure.startswith("InsufficientPrivilege 42501")
+        stores.asked("GRANT INSERT ON cdrs TO sidecar_node")
+        await watched.until(lambda: not watched.store.failing)
+        with psycopg.connect(database, autocommit=True) as server:
+            server.execute("ALTER DATABASE refusing SET default_transaction_read_only = on")
+            server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'sidecar n1 writes' AND datname = 'refusing'"
+            )
+            watched.submit(whole_call(2)[-1])
+            await until(lambda: "session is read-only" in watched.store.failure)
+            server.execute("SET default_transaction_read_only = off")
+            server.execute("ALTER DATABASE refusing RESET default_transaction_read_only")
+        await watched.until(lambda: not watched.store.failing)
+        await watched.written()
+        assert watched.defects == []
+        await watched.proved()
+    assert stores.asked("SELECT count(*) FROM cdrs") == [(2,)]
+    assert stores.asked("SELECT count(*) FROM open_calls") == [(0,)]
+
+
 class Way:
     """The way to the server. `lose_the_next`: the next COMMIT gets there, its answer does not come back;
     `closed`: and nobody gets there meanwhile."""

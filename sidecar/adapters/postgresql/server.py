@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import RawCursor, RawServerCursor
 from psycopg.abc import PQGen
+from psycopg.conninfo import make_conninfo
 from psycopg.types.string import StrDumperUnknown
 
 from sidecar.adapters.postgresql.dsn import name_of
@@ -38,6 +39,12 @@ IDLE_IN_TRANSACTION_MS_MAX = 2_000
 # What the server, or the way to it, can do to us; any other error is a defect of ours. A server that goes
 # down ends what runs with AdminShutdown or CrashShutdown, a full disk is DiskFull: OperationalError, all.
 FAULTS: tuple[type[Exception], ...] = (psycopg.OperationalError, psycopg.InterfaceError)
+# What whoever runs the server can do to a node that writes: the steps that it refuses are kept, not dropped.
+REFUSALS: tuple[type[Exception], ...] = (
+    psycopg.errors.ReadOnlySqlTransaction,  # it has become a standby
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.IdleInTransactionSessionTimeout,  # we stood still
+)
 # Two nodes were in one another's way: the transaction was rolled back, and may be tried again at once.
 CONFLICTS: tuple[type[Exception], ...] = (
     psycopg.errors.DeadlockDetected,
@@ -88,12 +95,14 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
 class Server:
     """One connection, for one thread at a time."""
 
-    def __init__(self, conninfo: str, application: str, answer_s_max: float = ANSWER_S_MAX) -> None:
-        """Raises one of FAULTS where nobody answers."""
+    def __init__(
+        self, conninfo: str, application: str, answer_s_max: float = ANSWER_S_MAX, *, writes: bool = False
+    ) -> None:
+        """Raises one of FAULTS where nobody answers; nor does a standby answer who `writes`."""
         self._answer_s_max = answer_s_max
         self.name = name_of(conninfo)
         self._connection = _Connection.connect(
-            conninfo,
+            make_conninfo(conninfo, target_session_attrs="read-write") if writes else conninfo,
             autocommit=True,
             connect_timeout=CONNECT_S_MAX,
             application_name=application,

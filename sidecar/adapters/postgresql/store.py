@@ -257,7 +257,7 @@ def _brought(server: Server, own: Own, clock: Clock, file: Path) -> Brought | No
 
 
 def _connected(conninfo: str, node: str) -> Server:
-    return Server(conninfo, _application(node, "writes"))
+    return Server(conninfo, _application(node, "writes"), writes=True)
 
 
 def _application(node: str, does: str) -> str:

@@ -18,7 +18,7 @@ import psycopg
 from sidecar.adapters.postgresql.batch import Batch
 from sidecar.adapters.postgresql.boots import FencedError, Marks, Own, fence, hold, recall
 from sidecar.adapters.postgresql.leases import rest
-from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, Server
+from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, REFUSALS, Server
 from sidecar.adapters.postgresql.spool import FileSpool
 from sidecar.adapters.store.known import Known
 from sidecar.adapters.store.work import MEMORY, Report, Work, worked
@@ -38,7 +38,7 @@ class _Doubtful(NamedTuple):
 
 
 class Writer(WritingThread):
-    faults = (*FAULTS, FencedError)
+    faults = (*FAULTS, *REFUSALS, FencedError)
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class Writer(WritingThread):
 
     def _recover(self, error: Exception) -> Sequence[Work]:
         server = self._server
-        if server is not None and not server.broken and not isinstance(error, FencedError):
+        if server is not None and not server.broken and not isinstance(error, (*REFUSALS, FencedError)):
             server.run("SELECT 1")
             return ()
         done = self._reconnected()
