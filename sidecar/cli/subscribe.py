@@ -13,11 +13,19 @@ import typer
 from sidecar.cli.output import Exit, fail
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sidecar.subscriber import Sink, Subscriber
+    from sidecar.subscriber.heads import Head
+
+RANGES_SHOWN_MAX = 10
 
 
 def subscribe(
-    broker: Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The broker.")],
+    broker: Annotated[
+        str | None,
+        typer.Argument(metavar="HOST[:PORT]", help="The broker.", show_default="none, with --check"),
+    ] = None,
     json_lines: Annotated[
         Path | None, typer.Option("--json-lines", metavar="FILE", help="One record per line.")
     ] = None,
@@ -58,11 +66,27 @@ def subscribe(
     until_complete: Annotated[
         bool, typer.Option("--until-complete", help="End when nothing is missing.")
     ] = False,
+    heads: Annotated[
+        Path | None,
+        typer.Option(
+            "--heads",
+            metavar="FILE",
+            help="What `sidecar node list --epochs --json` printed: all of it is wanted, of all nodes.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Say what of --heads the file or database lacks, and end: exit code 1 where it lacks any.",
+        ),
+    ] = False,
 ) -> None:
     """Write every record once, into one file or database; acknowledge it when it is there; ask for what is
     missing. SIGTERM or Ctrl-C ends it; the log is on standard error."""
     try:
         from sidecar.subscriber import Begin, SinkError, Subscriber, SubscriberSettings, TlsFiles
+        from sidecar.subscriber.heads import HeadsError, read_heads
     except ModuleNotFoundError as error:
         fail(Exit.USAGE, f"{error.name} is missing: pip install 'sip-billing-sidecar[subscriber]'")
     import logging
@@ -71,6 +95,19 @@ def subscribe(
         fail(Exit.USAGE, f"--begin {begin}: first or now")
     if (certificate_file is None) != (key_file is None):
         fail(Exit.USAGE, "--certificate-file and --key-file belong together")
+    expected: Sequence[Head] = ()
+    if heads is not None:
+        try:
+            expected = read_heads(heads)
+        except HeadsError as error:
+            fail(Exit.USAGE, str(error))
+    if check:
+        if heads is None:
+            fail(Exit.USAGE, "--check compares with --heads")
+        _check(_sink(json_lines, sqlite, postgresql), expected)
+        return
+    if broker is None:
+        fail(Exit.USAGE, "give the broker, or --check")
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
@@ -87,6 +124,7 @@ def subscribe(
         client_id=client_id,
         begin=Begin(begin),
         session_expiry_s=session_expiry_s,
+        heads=tuple(expected),
     )
     subscriber = Subscriber(settings, _sink(json_lines, sqlite, postgresql))
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,6 +134,31 @@ def subscribe(
     except (SinkError, OSError) as error:
         fail(Exit.NO, str(error))
     _say(subscriber)
+
+
+def _check(sink: Sink, heads: Sequence[Head]) -> None:
+    """Of each node and epoch."""
+    from sidecar.cli.output import print_table
+    from sidecar.subscriber import Progress, SinkError
+    from sidecar.subscriber.heads import expect
+
+    try:
+        progress = Progress(sink.open())
+        sink.close()
+    except (SinkError, OSError) as error:
+        fail(Exit.NO, str(error))
+    expect(progress, heads)
+    rows, lacks = [], 0
+    for source, base_seq, head_seq in heads:
+        missing = progress.positions[source].held.missing(base_seq + 1, head_seq)
+        lacking = sum(last - first + 1 for first, last in missing)
+        lacks += lacking
+        which = ", ".join(f"{first}-{last}" for first, last in missing[:RANGES_SHOWN_MAX])
+        rows.append((source.tenant, source.node, source.epoch, head_seq - base_seq, lacking, which))
+    print_table(("tenant", "node", "epoch", "given>", "lacks>", "which"), rows)
+    if lacks:
+        raise typer.Exit(Exit.NO.value)
+    typer.echo("everything is here")
 
 
 def _say(subscriber: Subscriber) -> None:

@@ -157,7 +157,7 @@ class Neighbourhood:
 
     async def list(self, wanted: say.NodeListParams, _: Operator) -> say.NodeList:
         seen = await self._others().seen(every_epoch=wanted.every_epoch)
-        return say.NodeList(nodes=tuple(map(_shown, seen)))
+        return say.NodeList(tenant=self._calls.policy.tenant, nodes=tuple(map(_shown, seen)))
 
     async def ask(self, wanted: say.NodeAskParams, operator: Operator) -> say.NodeAnswered:
         neighbours = self._others()

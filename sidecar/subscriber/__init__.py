@@ -2,6 +2,7 @@
 
     record       a message as a record, of any version that was ever published
     progress     which numbers are held and which are missing; pure
+    heads        all that the nodes of a database have given, by node and epoch
     asking       which of them to ask a node for, and when; pure
     sink         what a sink must offer; `sinks/` has JSON lines, SQLite and PostgreSQL
     subscriber   the link to the broker, and the one loop

@@ -131,6 +131,15 @@ class Progress:
             if position.held.last < status.head_seq:
                 self.changed.add(source)
 
+    def expected(self, source: Source, base_seq: int, head_seq: int) -> None:
+        """All numbers behind `base_seq` up to `head_seq` were given, and are wanted, wherever the subscriber
+        began."""
+        position = self._position(source)
+        first_seq = base_seq + 1 if position.first_seq is None else min(position.first_seq, base_seq + 1)
+        if (first_seq, max(position.head_seq, head_seq)) != (position.first_seq, position.head_seq):
+            position.first_seq, position.head_seq = first_seq, max(position.head_seq, head_seq)
+            self.changed.add(source)
+
     def ended(self, source: Source, head_seq: int) -> None:
         """The node has said with which number this epoch ended; 0: it does not know."""
         position = self._position(source)

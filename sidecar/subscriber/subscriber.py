@@ -26,6 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from sidecar.subscriber.asking import Ask, Asking, AskLimits
+from sidecar.subscriber.heads import Head, expect
 from sidecar.subscriber.progress import Begin, Position, Progress
 from sidecar.subscriber.record import Record, RecordError, Source, from_message
 from sidecar.subscriber.reporting import Reporting
@@ -65,6 +66,7 @@ class SubscriberSettings(msgspec.Struct, frozen=True, kw_only=True):
     receive_max: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 500  # messages without an acknowledgement
     keepalive_s: int = 15
     ask: AskLimits = AskLimits()
+    heads: tuple[Head, ...] = ()  # all of these is wanted, beside what nodes tell of
 
 
 class Counters(msgspec.Struct, kw_only=True):
@@ -131,6 +133,7 @@ class Subscriber:
         """Until `stop`, or until `until` holds, which is asked after each step. Raises SinkError where the
         sink cannot be opened; later failures of it are tried again, and nothing is acknowledged meanwhile."""
         self._progress = Progress(self._sink.open(), self._settings.begin)
+        expect(self._progress, self._settings.heads)
         self._client = self._new_client()
         connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         connect.SessionExpiryInterval = self._settings.session_expiry_s

@@ -89,6 +89,7 @@ class NodeListed(Result, frozen=True, kw_only=True):
 class NodeList(Result, frozen=True, kw_only=True):
     """By name."""
 
+    tenant: str
     nodes: tuple[NodeListed, ...]
 
 

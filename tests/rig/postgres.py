@@ -108,6 +108,18 @@ class Postgres:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
 
+    def dump(self, database: str) -> Path:
+        """By pg_dump, whoever uses it meanwhile."""
+        file = self._folder / f"{database}.dump"
+        self._run("pg_dump", "-Fc", "-f", str(file), self.database(database))
+        return file
+
+    def put_back(self, file: Path, database: str) -> str:
+        """By pg_restore, in a new database."""
+        conninfo = self.new_database(database)
+        self._run("pg_restore", "--exit-on-error", "-d", conninfo, str(file))
+        return conninfo
+
     def stop(self) -> None:
         if self._child is not None and self._child.poll() is None:
             self.kill()

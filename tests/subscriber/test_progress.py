@@ -58,6 +58,21 @@ def test_the_first_numbers_of_an_epoch_are_found_by_what_was_published_in_it() -
     assert progress.missing() == {SOURCE: ((9, 11),)}
 
 
+def test_all_that_the_books_have_given_is_wanted_wherever_the_subscriber_began() -> None:
+    progress = Progress(begin=Begin.NOW)
+    progress.take(SOURCE, 7)
+    assert progress.missing() == {}
+    gone = Source("_", "n2", "ended")
+    for _ in range(2):
+        progress.expected(SOURCE, 4, 9)
+        progress.expected(gone, 0, 2)
+        assert progress.missing() == {SOURCE: ((5, 6), (8, 9)), gone: ((1, 2),)}
+    progress.take(gone, 1)
+    progress.take(gone, 2)
+    progress.expected(gone, 2, 2)
+    assert gone not in progress.missing()
+
+
 def test_who_begins_now_misses_nothing_of_before() -> None:
     progress = Progress(begin=Begin.NOW)
     old = Status(epoch=SOURCE.epoch, head_seq=9, published=9)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from typer.testing import CliRunner
+
+from sidecar.cli import app
 from tests.rig.broker import mosquitto
 from tests.rig.node import until
 from tests.subscriber.places import Place
@@ -65,6 +69,19 @@ async def test_a_gap_is_said_and_until_complete_waits_for_all_that_the_status_te
             await holds_numbers(place, 4, 5)
             assert "missing of" not in log.read_text()
             await command.stop()
+        heads = tmp_path / "heads.json"
+        mine = {"node": "n1", "epoch": node.store.epoch, "base_seq": 0, "head_seq": 5}
+        gone = {"node": "n2", "epoch": "gone", "base_seq": 4, "head_seq": 6}
+        for nodes, exit_code, said in (
+            ([mine, gone], 1, [["5", "3", "1-3"], ["2", "2", "5-6"]]),
+            ([{**mine, "base_seq": 3}], 0, [["2", "0"], ["here"]]),
+        ):
+            heads.write_text(json.dumps({"tenant": "_", "nodes": nodes}))
+            words = ["subscribe", *place.options(), "--check", "--heads", str(heads)]
+            done = CliRunner().invoke(app, words)
+            assert done.exit_code == exit_code, done.output
+            lines = [line.split() for line in done.stdout.splitlines()[1:]]
+            assert [line[-len(want) :] for line, want in zip(lines, said, strict=True)] == said
         other = Place("sqlite", str(tmp_path / "all"))
         async with subscribing(broker, other, log) as command:
             await command.says(r"missing of _/n1, epoch \S+: 1-5; without a username no replay is asked for")
