@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import msgspec
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, operator_name, settings_of, sqlite_settings
+from sidecar.cli.daemon import (
+    ConfigOption,
+    JsonOption,
+    is_sqlite,
+    operator_name,
+    settings_of,
+    sqlite_settings,
+)
 from sidecar.cli.output import Exit, fail, print_json
 
 if TYPE_CHECKING:
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
     from sidecar.adapters.sqlite.snapshot import Snapshot
     from sidecar.config import Settings
     from sidecar.core.audit import Change
+    from sidecar.core.cdr import Cdr
     from sidecar.ports import Erased
 
 app = typer.Typer(help="Old calls, and numbers that are to be erased.", no_args_is_help=True)
@@ -39,18 +47,19 @@ _T = TypeVar("_T")
 
 
 class Archive(msgspec.Struct, frozen=True, kw_only=True):
-    """Chained: it begins where the one before ended, and names it by its digest."""
+    """Chained: it begins where the one before ended, and names it by its digest. Commits and movements are a
+    journal's: in a database the ledger stays whole."""
 
     product: str
     until: datetime  # calls that ended before
-    after_commit: str  # number:hash of the last commit of the archive before
-    until_commit: str
+    after_commit: str = ""  # number:hash of the last commit of the archive before
+    until_commit: str = ""
     previous: str  # the SHA-256 of its archive.json; empty: this is the first
     published: str  # the SHA-256 of published/manifest.json
     kept_back: str
-    ledger: str  # of ledger.jsonl
+    ledger: str = ""  # of ledger.jsonl
     records: int
-    movements: int
+    movements: int = 0
 
 
 @app.command("archive")
@@ -61,23 +70,36 @@ def archive(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new or empty folder.")],
     wanted: Annotated[str, typer.Option("--format", metavar="FORMAT", help=", ".join(FORMATS))] = "jsonl",
     text: Annotated[str, typer.Option("--text", help="Why, for the audit table.")] = "",
+    dsn_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="PostgreSQL: a file with the connection string of who owns the tables.",
+            show_default="store.dsn_file",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Write calls of older months, all revisions, and the ledger of that time into files, read them back, and
     remove them from the journal with their numbers. Balances stay, and `journal verify` and `journal check`
-    hold as before. The daemon may run: it removes them itself then, a few at a time. Exit code 1 where the
-    journal or the archive does not hold."""
+    hold as before. The daemon may run: it removes them itself then, a few at a time. In PostgreSQL they are
+    the records of all nodes; the ledger stays there whole. Exit code 1 where the books or the archive do not
+    hold."""
     from sidecar.adapters.exports import ExportError, Format
     from sidecar.adapters.store.bodies import DamagedError
     from sidecar.adapters.store.store import StoreError
 
     if wanted not in FORMATS:
         fail(Exit.USAGE, f"--format {wanted}: one of {', '.join(FORMATS)}", as_json=as_json)
-    settings = sqlite_settings(config, as_json=as_json)
+    settings = settings_of(config, as_json=as_json)
     until = months_ago(datetime.now(UTC), months)
     try:
-        found = _archived(settings, until, out, Format(wanted), text)
+        if is_sqlite(config, as_json):
+            found = _archived(settings, until, out, Format(wanted), text)
+        else:
+            from sidecar.cli.archive_all import archived_of_all
+
+            found = archived_of_all(settings, dsn_file, until, out, Format(wanted), text)
     except (StoreError, DamagedError, OSError) as error:
         fail(Exit.NO, str(error), as_json=as_json)
     except ExportError as error:
@@ -89,10 +111,11 @@ def archive(
     elif found is None:
         typer.echo(f"nothing that ended before {until:%Y-%m-%d} can go")
     else:
-        typer.echo(
-            f"{found.records} records and {found.movements} movements, up to commit {found.until_commit}: in"
-            f" {out}, read back, and removed. The file keeps its size: new calls take the room"
-        )
+        ledger = f" and {found.movements} movements, up to commit {found.until_commit}"
+        size = "The file keeps its size: new calls take the room"
+        if not found.until_commit:
+            ledger, size = "", "New calls take the room"
+        typer.echo(f"{found.records} records{ledger}: in {out}, read back, and removed. {size}")
 
 
 @app.command("erase")
@@ -123,7 +146,7 @@ def erase(
             done = _erase_by_daemon(daemon, digits, text)
     except DaemonUnreachableError:
         sqlite_settings(config, as_json=as_json, what="this command, where no daemon runs,")
-        change = _change("retention.erase", "", text)
+        change = change_of("retention.erase", "", text)
         try:
             done = _with_store(settings, lambda store: store.retention.erase(digits, change))
             rewrite(settings.node.data_dir)
@@ -228,7 +251,7 @@ async def _remove(
         cut, archive = found
         digest = _digest(out / ARCHIVE)
         after = {"archive": digest, "until_commit": archive.until_commit, "records": archive.records}
-        change = msgspec.structs.replace(_change("retention.archive", str(out), text), after=told(after))
+        change = msgspec.structs.replace(change_of("retention.archive", str(out), text), after=told(after))
         await store.retention.remove(cut, _us(until), digest, change)
     return found
 
@@ -293,48 +316,83 @@ def _written(
     journal: Snapshot, begin: Cut, cut: Cut, until: datetime, out: Path, wanted: Format
 ) -> Archive | str:
     """Written, and read back; a text says what differs."""
-    from sidecar.adapters.exports import export as write
-    from sidecar.adapters.exports import verify
-    from sidecar.adapters.exports.export import MANIFEST
-    from sidecar.cli.version import product_version
-
-    product = f"sidecar {product_version()}"
-    out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    manifests: dict[str, Manifest] = {}
+    stored = {}
     for part, table in PARTS.items():
         first, last = (
             getattr(heads, "seq" if table == "cdrs" else table) for heads in (begin.heads, cut.heads)
         )
+        stored[part] = journal.stored(table, first, last)
+    records = exported(stored, out, wanted, {"ended_before": until.isoformat(), "commit": _text(cut)})
+    if isinstance(records, str):
+        return records
+    movements = _write_ledger(out / LEDGER, journal.movements(begin.heads.ledger, cut.heads.ledger))
+    if (lines := sum(1 for _ in (out / LEDGER).open("rb"))) != movements:
+        return f"{LEDGER}: {lines} movements, {movements} were written"
+    found = archive_of(
+        out,
+        until,
+        records,
+        previous=journal.archived(),
+        after_commit=_text(begin),
+        until_commit=_text(cut),
+        ledger=_digest(out / LEDGER),
+        movements=movements,
+    )
+    write_archive(out, found)
+    return found
+
+
+def exported(
+    parts: Mapping[str, Iterable[Cdr]], out: Path, wanted: Format, filters: Mapping[str, str]
+) -> int | str:
+    """Records of each part in a folder of its own, all their revisions, read back: how many, or what
+    differs."""
+    from sidecar.adapters.exports import export as write
+    from sidecar.adapters.exports import verify
+
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    manifests: dict[str, Manifest] = {}
+    for part, records in parts.items():
         manifests[part] = write(
-            journal.stored(table, first, last),
+            records,
             out / part,
             wanted,
-            filters={"ended_before": until.isoformat(), "revisions": "all", "commit": _text(cut)},
-            product=product,
+            filters={**filters, "revisions": "all"},
+            product=_product(),
             generated_at=datetime.now(UTC),
         )
-    movements = _write_ledger(out / LEDGER, journal.movements(begin.heads.ledger, cut.heads.ledger))
     for part, manifest in manifests.items():
         read = verify(out / part)
         written = sum(file.records for file in manifest.files)
         if read.findings or read.records != written:
             return "; ".join(read.findings) or f"{part}: {read.records} records, {written} were written"
-    if (lines := sum(1 for _ in (out / LEDGER).open("rb"))) != movements:
-        return f"{LEDGER}: {lines} movements, {movements} were written"
-    found = Archive(
-        product=product,
+    return sum(file.records for one in manifests.values() for file in one.files)
+
+
+def archive_of(out: Path, until: datetime, records: int, *, previous: str, **more: Any) -> Archive:
+    from sidecar.adapters.exports.export import MANIFEST
+
+    return Archive(
+        product=_product(),
         until=until,
-        after_commit=_text(begin),
-        until_commit=_text(cut),
-        previous=journal.archived(),
+        previous=previous,
         published=_digest(out / "published" / MANIFEST),
         kept_back=_digest(out / "kept-back" / MANIFEST),
-        ledger=_digest(out / LEDGER),
-        records=sum(file.records for one in manifests.values() for file in one.files),
-        movements=movements,
+        records=records,
+        **more,
     )
+
+
+def write_archive(out: Path, found: Archive) -> str:
+    """Its digest."""
     _write(out / ARCHIVE, [msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"])
-    return found
+    return _digest(out / ARCHIVE)
+
+
+def _product() -> str:
+    from sidecar.cli.version import product_version
+
+    return f"sidecar {product_version()}"
 
 
 def _write_ledger(path: Path, rows: Iterator[dict[str, object]]) -> int:
@@ -373,7 +431,7 @@ def _text(cut: Cut) -> str:
 # --- the store ----------------------------------------------------------------------------------------------
 
 
-def _change(action: str, subject: str, text: str) -> Change:
+def change_of(action: str, subject: str, text: str) -> Change:
     from sidecar.core.audit import Change, Operator
 
     return Change(operator=Operator(operator_name(), os.getuid()), action=action, subject=subject, text=text)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
 from sidecar.cli import app
@@ -42,7 +43,6 @@ def config(tmp_path: Path) -> tuple[str, str]:
         "cdr export --out out",
         "backup out",
         "restore out",
-        "retention archive --months 2 --out out",
         "retention erase 4915112345678",
     ],
 )
@@ -179,3 +179,42 @@ def without_times(said: str) -> Any:
         return [*map(kept, one)] if isinstance(one, list) else one
 
     return kept(json.loads(said))
+
+
+async def test_old_records_of_all_nodes_are_archived_by_who_owns_the_tables(
+    tmp_path: Path, postgresql: Postgres
+) -> None:
+    stores = PostgresqlStores(postgresql.conninfo, "archived", tmp_path / "key")
+    async with stores.opened() as one, stores.opened(node="n2", boot_id="second") as other:
+        await filled(one)
+        other.submit(*whole_call(101))
+        for watched, head in ((one, 13), (other, 1)):
+            await watched.written()
+            await watched.store.outbox.acknowledge(range(1, head + 1), [])
+        for name, dsn in (
+            ("node", make_conninfo(stores.conninfo, user="archived")),
+            ("owner", stores.conninfo),
+        ):
+            (tmp_path / name).touch(mode=0o600)
+            (tmp_path / name).write_text(dsn)
+        stores.asked("CREATE ROLE archived LOGIN")
+        stores.asked("GRANT USAGE ON SCHEMA archived TO archived")
+        stores.asked("GRANT SELECT ON ALL TABLES IN SCHEMA archived TO archived")
+        config = tmp_path / "sidecar.toml"
+        store = f"[store]\nengine = 'postgresql'\ndsn_file = '{tmp_path / 'node'}'\n"
+        config.write_text(f"[node]\nname = 'n1'\ndata_dir = '{tmp_path / 'data'}'\n{store}")
+        words = ("retention", "archive", "--months", "1", "--out", str(tmp_path / "out"), "--text", "monthly")
+        given = (*words, "--config", str(config), "--json")
+        refused = await sidecar(*given)
+        assert (refused.exit_code, "give --dsn-file" in refused.err) == (1, True), refused
+        done = await sidecar(*given, "--dsn-file", str(tmp_path / "owner"))
+        assert done.exit_code == 0, done
+        found = done.json["archive"]
+        assert (found["records"], found["previous"], found["movements"]) == (14, "", 0)
+        for part in ("published", "kept-back"):
+            assert (await sidecar("cdr", "verify", str(tmp_path / "out" / part))).exit_code == 0
+        assert stores.asked("SELECT count(*) FROM cdrs") == [(0,)]
+        assert stores.asked("SELECT text FROM audit WHERE action = 'retention.archive'") == [("monthly",)]
+        await one.proved()
+        again = await sidecar(*given, "--dsn-file", str(tmp_path / "owner"))
+        assert (again.exit_code, again.json["archive"]) == (0, None), again

@@ -23,7 +23,7 @@ class PostgresqlRetention(BaseRetention):
         self._key = key
 
     async def remove_some(self, link: Link, until: datetime, archive: str, change: Change) -> NoReturn:
-        raise RetentionError("books on PostgreSQL are not archived by commits: nothing was removed")
+        raise RetentionError("a node may not: `sidecar retention archive --dsn-file`, as who owns the tables")
 
     def _find(self, connection: Server, number: str, after: tuple[int, int], rows_max: int) -> Found:
         return find(connection, number, after, rows_max)
