@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +15,7 @@ import msgspec
 
 from sidecar.adapters.control_client import ControlClient
 from sidecar.core.users import Role
+from sidecar.web.calls import PER_PAGE
 from tests.bench import places
 from tests.bench.load import Load
 from tests.bench.product import Product, Spread, product, spread
@@ -36,11 +38,26 @@ PATHS = (
     *("/", "/calls", "/records", "/records?account=demo", "/revenue", "/revenue?by=destination"),
     *("/accounts", "/accounts/one?name=demo", "/rates", "/delivery", "/node", "/?range=day"),
 )
-CALLS_PATHS = (
-    *("/calls", "/calls?page=100", "/calls?page=200&order=down", "/calls?sort=talk&order=down"),
-    *("/calls?sort=account&page=17", "/calls?account=demo", "/calls?gateway=main&phase=talking"),
-    *("/calls?phase=ringing", "/calls?number=4930", "/calls?number=999"),
-)
+_RELEASE = re.compile(r'href="/calls/([0-9a-f-]{36})/release"')
+
+
+def calls_paths(calls: int) -> dict[str, int]:
+    """Each with how many calls it has to show."""
+    parts = -(-calls // PER_PAGE)
+    rest = calls - (parts - 1) * PER_PAGE
+    return {
+        "/calls": PER_PAGE,
+        f"/calls?page={parts // 2}": PER_PAGE,
+        f"/calls?page={parts}": rest,
+        f"/calls?page={parts}&order=down": rest,
+        "/calls?sort=talk&order=down": PER_PAGE,
+        f"/calls?sort=account&page={parts // 3}": PER_PAGE,
+        "/calls?account=demo": PER_PAGE,
+        "/calls?gateway=main&phase=talking": PER_PAGE,
+        "/calls?phase=ringing": 0,
+        "/calls?number=4930": PER_PAGE,
+        "/calls?number=999": 0,
+    }
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +202,7 @@ async def opened(folder: Path, rate: int, seconds: float) -> Opened:
 
 async def calls_up(folder: Path, calls: int) -> bool:
     """Prints what it finds; whether every page was in time and no call failed."""
-    lasts_s = ASKED * len(CALLS_PATHS) * LIST_S * 2
+    lasts_s = ASKED * len(calls_paths(calls)) * LIST_S * 2
     up = Load(rate=RAMP, calls=calls, hold_ms=int((calls / RAMP + lasts_s + 10) * 1_000))
     beside = Load(rate=BESIDE_RATE, calls=int(BESIDE_RATE * lasts_s / 4), hold_ms=HOLD_MS)
     more = {"SIDECAR_NODE__CALLS_MAX": str(calls + 2_000)}
@@ -195,7 +212,7 @@ async def calls_up(folder: Path, calls: int) -> bool:
         await until(lambda: asyncio.to_thread(_are_up, folder, calls), calls / RAMP + 30)
         alone = await _held_ms(folder, tasks.create_task(node.place(beside), name="beside"))
         print(f"{calls:,} calls up; node.status answered within ms: {alone}, when nobody looks")
-        looking = tasks.create_task(_timed(visits[0]), name="looking")
+        looking = tasks.create_task(_timed(visits[0], calls), name="looking")
         asked = await _held_ms(folder, looking)
         print(f"{'page':<45} {'least ms':>9} {'most ms':>9}")
         for path, took_ms in looking.result().items():
@@ -213,16 +230,22 @@ def _are_up(folder: Path, calls: int) -> bool:
         return int(client.call("node.status")["calls"]) >= calls
 
 
-async def _timed(visit: Visit) -> dict[str, list[float]]:
-    """Each page, with a list of calls that is made for it."""
-    found: dict[str, list[float]] = {path: [] for path in CALLS_PATHS}
+async def _timed(visit: Visit, calls: int) -> dict[str, list[float]]:
+    """Each page, with a list of calls that is made for it; ids are in the order of the INVITEs."""
+    wanted = calls_paths(calls)
+    found: dict[str, list[float]] = {path: [] for path in wanted}
     for _ in range(ASKED):
+        shown: dict[str, list[str]] = {}
         for path, took_ms in found.items():
             await asyncio.sleep(LIST_S)
             began_s = time.perf_counter()
             answer = await asyncio.to_thread(visit.get, path)
             took_ms.append((time.perf_counter() - began_s) * 1_000)
-            assert answer.status == 200, answer.text
+            shown[path] = _RELEASE.findall(answer.text)
+            assert (answer.status, len(shown[path])) == (200, wanted[path]), path
+        first, *_, last, latest = [shown[path] for path in list(wanted)[:4]]
+        assert first == sorted(first) < last == sorted(last)
+        assert latest[::-1] == first[: len(latest)]
     return found
 
 
