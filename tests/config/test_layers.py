@@ -32,7 +32,8 @@ def test_each_layer_overrides_the_one_below(start: Start) -> None:
 
 
 def test_it_is_known_where_each_value_in_force_was_given(start: Start) -> None:
-    loaded = start.load(FILE_TIMER + "no_response_failover_s = 3\n", PROFILE_TIMER, environ=ENVIRONMENT_TIMER)
+    file = FILE_TIMER + "no_response_failover_s = 3\n[q850]\n486 = 18\n"  # a code is no setting
+    loaded = start.load(file, PROFILE_TIMER, environ=ENVIRONMENT_TIMER)
     found = {name: place.rpartition("/")[2] for name, place in loaded.given_at.items()}
     assert found == {
         "sip.profile": "command line",

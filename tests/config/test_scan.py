@@ -94,6 +94,23 @@ def test_windows_line_ends_count_once() -> None:
     }
 
 
+def test_blanks_and_line_ends_may_be_left_out() -> None:
+    text = 'a=[1,\n2]\nb={c=1}\n[ t ]#x = 1\nd="""\n]"""\n[[m]]#y = 1\n[t.u]\ne=1'
+    assert key_lines(text) == {
+        ("a",): 1,
+        ("a", 0): 1,
+        ("a", 1): 2,
+        ("b",): 3,
+        ("b", "c"): 3,
+        ("t",): 4,
+        ("t", "d"): 5,
+        ("m",): 7,
+        ("m", 0): 7,
+        ("t", "u"): 8,
+        ("t", "u", "e"): 9,
+    }
+
+
 def paths(value: object, at: Path = ()) -> Iterator[Path]:
     if at:
         yield at
