@@ -136,11 +136,12 @@ _CHARGES_OF_RECORDS = (
     " OR EXISTS (SELECT 1 FROM suppressed WHERE suppressed.call_id = moved.call_id))"
 )
 _NUMBERS = (
-    "SELECT name, node, head_seq - begin, count(seq), coalesce(max(seq), begin) = head_seq"
-    " FROM epochs CROSS JOIN LATERAL (SELECT coalesce(max(seq), base_seq) AS begin FROM archived_epochs"
+    "SELECT name, node, head_seq - coalesce(gone, base_seq), count(seq),"
+    " coalesce(max(seq), gone, base_seq) = head_seq"
+    " FROM epochs CROSS JOIN LATERAL (SELECT max(seq) AS gone FROM archived_epochs"
     " WHERE archived_epochs.epoch = epochs.epoch) AS archived"
-    " LEFT JOIN cdrs ON cdrs.epoch = epochs.epoch AND cdrs.seq > begin"
-    " GROUP BY epochs.epoch, name, node, begin, head_seq"
+    " LEFT JOIN cdrs ON cdrs.epoch = epochs.epoch AND cdrs.seq > coalesce(gone, 0)"
+    " GROUP BY epochs.epoch, name, node, gone, base_seq, head_seq"
 )
 _OUTBOX = (
     "SELECT name, node, head_seq - acknowledged_seq,"
