@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from msgspec.structs import replace
+
+from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore
+from sidecar.core.events import StrayBye
 from tests.adapters.sqlite_stores import AnyWatched
 from tests.adapters.store_calls import admission, admitted, answered, call_id, ended, ending, whole_call
 from tests.adapters.stores import PostgresqlStores
@@ -108,3 +112,78 @@ async def test_a_node_that_returns_writes_at_once_and_fences_who_has_taken_over(
             await back.proved()
         await taken.close()
     assert postgresql_stores.asked("SELECT count(*) FROM cdrs") == [(1,)]
+
+
+async def test_what_a_survivor_leaves_undone_another_one_takes_over_from_it(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    opened = postgresql_stores.opened
+    async with opened() as one:
+        one.submit(admission(admitted(1)))
+        await one.written()
+    postgresql_stores.asked(LAPSED)
+    async with (
+        opened(node="n2", boot_id="second") as second,
+        opened(node="n3", boot_id="third") as third,
+    ):
+        (seen,) = [node for node in await books(second).others() if node.name == "n1"]
+        taken = await books(second).take(seen)
+        assert taken is not None
+        await taken.serve(HEARD_AT, 3.0)
+        (seen,) = [node for node in await books(third).others() if node.name == "n1"]
+        assert (seen.writer, seen.heard_at, seen.is_over) == ("n2", HEARD_AT, False)
+        postgresql_stores.asked(LAPSED)
+        (seen,) = [node for node in await books(third).others() if node.name == "n1"]
+        again = await books(third).take(seen)
+        assert again is not None
+        assert [call.call_id for call, _ in again.found_open()] == [call_id(1)]
+        watched = AnyWatched(again)
+        watched.submit(ending(ended(answered(admitted(1)), 3_000)))
+        await watched.written()
+        await watched.proved()
+        await taken.close()
+        await again.close()
+    assert postgresql_stores.asked("SELECT count(*) FROM cdrs") == [(1,)]
+
+
+async def test_a_process_whose_lease_is_over_keeps_no_other_of_its_node_from_starting(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    """It sleeps, or its machine is gone: the server keeps its lock."""
+    fenced = list[bool]()
+    async with postgresql_stores.opened() as one:
+        books(one).on_fenced(lambda: fenced.append(True))
+        postgresql_stores.asked(LAPSED)
+        async with postgresql_stores.opened(boot_id="second") as again:
+            one.submit(admission(admitted(1)))
+            await one.until(lambda: bool(fenced))
+            again.submit(admission(admitted(2)))
+            assert await again.kinds() == ["Admitted"]
+
+
+async def test_byes_that_nobody_knew_are_there_for_some_minutes_by_the_clock_of_who_asks(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    async with postgresql_stores.opened() as one:
+        clock = SystemClock()
+        bye = StrayBye(
+            mono_ns=7,
+            wall_ns=0,
+            peer="callers",
+            sip_call_id="",
+            local_tag="a",
+            remote_tag="b",
+            reasons=("Q.850;cause=16",),
+            headers=(("x-bye", "1"),),
+        )
+        now_ns = clock.wall_ns()
+        for ago_s in (1_000, 60, 1):
+            books(one).note_stray(
+                replace(bye, wall_ns=now_ns - ago_s * 1_000_000_000, sip_call_id=f"{ago_s}")
+            )
+            await one.written()
+        found = await books(one).strays()
+        assert [one.sip_call_id for one in found] == ["60", "1"]
+        last = found[1]
+        assert last == replace(bye, mono_ns=last.mono_ns, wall_ns=last.wall_ns, sip_call_id="1")
+        assert 1_000_000_000 <= clock.mono_ns() - last.mono_ns < 30_000_000_000

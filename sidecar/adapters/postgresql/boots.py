@@ -20,8 +20,10 @@ from sidecar.wire.entries import EntryError
 
 HELD_S_MAX = 10.0  # the server may not have noticed yet that the process before was killed
 _HELD_PAUSE_S = 0.1
-# Held while the connection lives: one process writes as a node.
+# Held while the connection lives: one process writes as a node. The server may keep it for hours where the
+# machine is gone, or sleeps: then the lease says so.
 _HOLD = "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || ' ' || ?, 1))"
+_IS_OVER = "SELECT leased_until < clock_timestamp() FROM nodes JOIN epochs USING (epoch) WHERE nodes.node = ?"
 # Until when the process lives, as far as the others know.
 LEASED = "leased_until = clock_timestamp() + {} * interval '1 second'"
 START_LEASE_S = 60.0  # a start commits at no regular times
@@ -58,7 +60,7 @@ class Marks(NamedTuple):
 def hold(server: Server, node: str) -> None:
     """StoreError where another process writes as this node."""
     until_s = time.monotonic() + HELD_S_MAX
-    while not server.run(_HOLD, (node,))[0][0]:
+    while not server.run(_HOLD, (node,))[0][0] and server.run(_IS_OVER, (node,)) != [(True,)]:
         if time.monotonic() > until_s:
             raise StoreError(
                 f"{server.name}: another process writes as node {node}: give each its own node name"
