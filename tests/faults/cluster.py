@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -69,10 +70,11 @@ async def know_each_other(nodes: list[OneOf]) -> None:
 
 
 class Proxy:
-    """The way to the database, which may be cut."""
+    """The way to the database, which may be cut, or long: `round_trip_s`."""
 
     def __init__(self, port: int) -> None:
         self._to = port
+        self.round_trip_s = 0.0
         self._server: asyncio.Server
         self._links: set[asyncio.StreamWriter] = set()
         self.is_cut = False
@@ -99,19 +101,30 @@ class Proxy:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
         self._links |= {writer, far_writer}
         try:
-            await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+            await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
         finally:
             self._links -= {writer, far_writer}
             writer.close()
             far_writer.close()
 
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            passing = asyncio.Queue[tuple[float, bytes]]()
+            tasks.create_task(_passed_on(passing, writer), name="way")
+            with contextlib.suppress(OSError):
+                while data := await reader.read(65_536):
+                    passing.put_nowait((self.round_trip_s / 2 + asyncio.get_running_loop().time(), data))
+            passing.put_nowait((0.0, b""))
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65_536):
+
+async def _passed_on(passing: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+    """Each when it is due; nothing is the end."""
+    with contextlib.suppress(OSError):
+        while True:
+            due_s, data = await passing.get()
+            if not data:
+                break
+            await asyncio.sleep(due_s - asyncio.get_running_loop().time())
             writer.write(data)
             await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
+    writer.close()

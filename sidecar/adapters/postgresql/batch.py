@@ -9,13 +9,13 @@ transaction is tried again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from uuid import UUID
 
 import msgspec
 
-from sidecar.adapters.postgresql.boots import LEASED, Own
+from sidecar.adapters.postgresql.boots import LEASED, Marks, Own, ask_fence
 from sidecar.adapters.postgresql.erasing import Erasing
 from sidecar.adapters.postgresql.server import Server, Table
 from sidecar.adapters.postgresql.spending import Spending
@@ -99,19 +99,20 @@ class Ledger(BaseLedger):
         super().__init__(boot, wall_ns)
         self._server = server
 
-    def foresee(self, terms: Iterable[str], balances: Iterable[str]) -> None:
-        """Read, and lock, what will be asked, in one round trip. What is not there is asked for again: it may
-        come meanwhile."""
+    def foresee(self, terms: Iterable[str], balances: Iterable[str]) -> Callable[[], None]:
+        """In a pipeline: read, and lock, what will be asked; once that is over, what is returned takes it in.
+        What is not there is asked for again: it may come meanwhile."""
         server, named, moved = self._server, sorted(terms), sorted(balances)
-        if not named:
-            return
-        with server.pipeline():
-            known = server.ask(f"{TERMS} WHERE name = ANY(?)", (named,))
-            locked = server.ask(_LOCKED, (moved,)) if moved else list
-        for row in known():
-            self._accounts[row[0]] = terms_of(row)
-        for account, currency, amount in locked():
-            self._balances[account, currency] = amount
+        known = server.ask(f"{TERMS} WHERE name = ANY(?)", (named,)) if named else list
+        locked = server.ask(_LOCKED, (moved,)) if moved else list
+
+        def take_in() -> None:
+            for row in known():
+                self._accounts[row[0]] = terms_of(row)
+            for account, currency, amount in locked():
+                self._balances[account, currency] = amount
+
+        return take_in
 
     def _read_balance(self, account: str, currency: str) -> Decimal:
         # There may be no row to be locked; whoever wants to make it waits here.
@@ -189,32 +190,45 @@ class Batch(BaseBatch):
         server: Server,
         known: Known,
         own: Own,
-        acknowledged_seq: int,
         wall_ns: int,
         mono_ns: int,
     ) -> None:
+        """The transaction is begun by `begin`."""
         boot, node = own.boot, own.node
         self.ledger = Ledger(server, boot.boot, wall_ns)
         self.refusals = KeptRefusals(server, node)
         suspense = Suspense(server, self.ledger)
         spending = Spending(server, known, self.ledger)
-        self.waiting = Waiting(server, own, wall_ns, acknowledged_seq, known.head_seq)
+        self.waiting = Waiting(server, own, wall_ns, 0, known.head_seq)
         self.addresses = Addresses(server, boot.boot, wall_ns)
         self.stored = Stored(server, node, wall_ns)
         self.users = Users(server)
         self.erasing = Erasing(server, boot.boot, wall_ns)
         self._server = server
+        self._own = own
         self._epoch = own.epoch
         self._node = node
         self._up_before: dict[str, int] = {}  # by account: its open calls, once somebody asked
         self._up_here: dict[str, int] = {}  # and what this transaction adds to them
         super().__init__(known, boot, wall_ns, mono_ns, self.ledger, self.refusals, spending, suspense)
 
-    def foresee(self, works: Sequence[Work]) -> None:
+    def begin(self, works: Sequence[Work | UUID]) -> Marks:
+        """One round trip: the epoch is ours until the end of the transaction, and what the works will ask is
+        read and locked. FencedError."""
+        with self._server.pipeline():
+            self._server.send("BEGIN")
+            fenced = ask_fence(self._server, self._own)
+            take_in = self._foresee(works)
+        marks = fenced()
+        take_in()
+        self.waiting.acknowledged_seq = marks.acknowledged_seq
+        return marks
+
+    def _foresee(self, works: Sequence[Work | UUID]) -> Callable[[], None]:
         terms: set[str] = set()
         balances: set[str] = set()
         for work in works:
-            if isinstance(work, Job):
+            if isinstance(work, (Job, UUID)):
                 continue
             for command in work:
                 if isinstance(command, Append):
@@ -227,7 +241,7 @@ class Batch(BaseBatch):
                     balances.add(command.account)
                 elif not isinstance(command, Audit) and (slot := self._slot(call_of(command))) is not None:
                     balances.add(slot.open_call.account)
-        self.ledger.foresee(terms | balances, balances)
+        return self.ledger.foresee(terms | balances, balances)
 
     # --- what the engine has --------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -191,7 +192,17 @@ def begin_epoch(server: Server, node: str, wall_ns: int, base_seq: int) -> Rows:
 def fence(server: Server, own: Own) -> Marks:
     """Within a transaction: the epoch is ours until its end. Whoever wants to end it waits for us; an earlier
     transaction of ours whose outcome is not known is over when this returns."""
-    ((boot, *marks),) = server.run(_FENCE, (own.epoch,))
+    return fenced(own, server.run(_FENCE, (own.epoch,)))
+
+
+def ask_fence(server: Server, own: Own) -> Callable[[], Marks]:
+    """The same in a pipeline, known once that is over."""
+    found = server.ask(_FENCE, (own.epoch,))
+    return lambda: fenced(own, found())
+
+
+def fenced(own: Own, found: Rows) -> Marks:
+    ((boot, *marks),) = found
     if boot != own.boot.boot:
         raise FencedError(f"node {own.node}: another process has taken over its books")
     return Marks(*marks)

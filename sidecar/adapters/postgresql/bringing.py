@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from sidecar.adapters.postgresql.batch import Batch
-from sidecar.adapters.postgresql.boots import Marks, Own, fence, recall
+from sidecar.adapters.postgresql.boots import Own, fence, recall
 from sidecar.adapters.postgresql.server import FAULTS, Server
 from sidecar.adapters.store.bodies import sound
 from sidecar.adapters.store.known import Known
@@ -72,11 +72,10 @@ def _commit(
     server: Server, own: Own, known: Known, clock: Clock, steps: Sequence[Step | UUID], tally: _Tally
 ) -> None:
     revised, left = 0, list[str]()
-    with server.transaction():
-        marks: Marks = fence(server, own)
-        wall_ns = clock.wall_ns()
-        batch = Batch(server, known, own, marks.acknowledged_seq, wall_ns, clock.mono_ns())
-        batch.foresee([step for step in steps if not isinstance(step, UUID)])
+    wall_ns = clock.wall_ns()
+    batch = Batch(server, known, own, wall_ns, clock.mono_ns())
+    try:
+        batch.begin(steps)
         late: dict[UUID, Cdr] = {}  # revisions of this transaction
         for step in steps:
             if isinstance(step, UUID):
@@ -93,6 +92,11 @@ def _commit(
                     left.append(f"call {cdr.call_id}: its record says {held.detail.value} already")
         with server.pipeline():
             batch.send()
+            server.send("COMMIT")
+    except BaseException:
+        if not server.broken:
+            server.run("ROLLBACK")
+        raise
     batch.committed()
     tally.revised += revised
     tally.left += left

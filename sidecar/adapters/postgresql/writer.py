@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import psycopg
@@ -85,19 +86,9 @@ class Writer(WritingThread):
         began_ns = time.perf_counter_ns()
         doubtful: _Doubtful | None = None
         try:
-            with server.pipeline():
-                server.send("BEGIN")
-                marks = self._fenced(server)
-            wall_ns, mono_ns = self._clock.wall_ns(), self._clock.mono_ns()
-            batch = Batch(
-                server,
-                self._known,
-                self._own,
-                marks.acknowledged_seq,
-                wall_ns,
-                mono_ns,
-            )
-            batch.foresee(works)
+            clock = self._clock
+            batch = Batch(server, self._known, self._own, clock.wall_ns(), clock.mono_ns())
+            marks = self._unless_fenced(partial(batch.begin, works))
             jobs = worked(works, batch)
             report = Report(
                 outcomes=batch.outcomes,
@@ -143,7 +134,7 @@ class Writer(WritingThread):
             if not self._own.is_taken:
                 hold(server, self._own.node)
             with server.transaction():
-                marks = self._fenced(server)
+                marks = self._unless_fenced(partial(fence, server, self._own))
                 if done is not None and marks.commits == done.number:
                     done.batch.committed()
                 else:
@@ -157,9 +148,9 @@ class Writer(WritingThread):
         self._server, self._doubtful = server, None
         return done
 
-    def _fenced(self, server: Server) -> Marks:
+    def _unless_fenced(self, begin: Callable[[], Marks]) -> Marks:
         try:
-            return fence(server, self._own)
+            return begin()
         except FencedError:
             if self._file is not None:
                 self._file.is_over()

@@ -1,0 +1,83 @@
+"""A database that is far away: it shows in the setup of calls, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tests.faults.cluster import Proxy
+from tests.faults.node import Node, phones
+from tests.faults.phone import Phone, Plan, Side
+from tests.rig.listener import check_sequences, listening
+from tests.rig.node import until
+from tests.rig.postgres import Postgres
+
+CALLS, CALLS_PER_S, TALK_S = 20, 10, 0.5
+ROUND_TRIPS_MIN = 4  # a commit has two: one before the call is routed, one before it is answered
+AT_ONCE_S_MAX = 0.1  # on a machine that does much else; the median
+_databases = iter(f"slow{number}" for number in range(1, 100))
+
+
+class Seen(NamedTuple):
+    """Of one call, in seconds."""
+
+    side: Side
+    setup_s: float
+    talk_s: float
+    bye_s: float  # until it is answered
+    asked_s: float  # how long the node takes for a question that needs no database
+
+
+async def called(caller: Phone, node: Node, number: int) -> Seen:
+    now = asyncio.get_running_loop().time
+    await asyncio.sleep(number / CALLS_PER_S)
+    dialled_s = now()
+    side = caller.dial(f"1{number:03}", Plan(), account="prepaid")
+    await until(lambda: side.final)
+    answered_s = now()
+    assert side.final == 200
+    await node.daemon.live_calls()
+    asked_s = now() - answered_s
+    await asyncio.sleep(TALK_S)
+    hung_up_s = now()
+    caller.hang_up(side)
+    await side.ended.wait()
+    return Seen(side, answered_s - dialled_s, hung_up_s - answered_s, now() - hung_up_s, asked_s)
+
+
+# A second was measured by hand: reference/operation.md.
+@pytest.mark.parametrize("round_trip_ms", [10, 100])
+async def test_a_slow_database_shows_in_the_setup_of_calls_alone(
+    tmp_path: Path, postgresql: Postgres, round_trip_ms: int
+) -> None:
+    dsn = postgresql.new_database(next(_databases))
+    round_trip_s = round_trip_ms / 1000
+    async with Proxy(postgresql.port) as way:
+        timers = "admission_wait_ms_max = 4000"
+        node = Node(tmp_path, dsn=make_conninfo(dsn, port=way.port), timers=timers)
+        async with (
+            phones(node) as (caller, callee),
+            node.up() as child,
+            listening(*child.broker) as listener,
+        ):
+            caller.peer = callee.peer = child.sip
+            await node.top_up("prepaid", "1000")
+            way.round_trip_s = round_trip_s
+            seen = await asyncio.gather(*(called(caller, node, number) for number in range(CALLS)))
+            assert min(one.setup_s for one in seen) >= ROUND_TRIPS_MIN * round_trip_s
+            assert median(one.bye_s for one in seen) < AT_ONCE_S_MAX
+            assert median(one.asked_s for one in seen) < AT_ONCE_S_MAX
+            records = await listener.of([one.side.call_id for one in seen])
+            assert {(one["hangup_origin"], one["detail"]) for one in records} == {("caller", "bye")}
+            told = zip(records, seen, strict=True)
+            late = [abs(record["talk_ms"] / 1000 - one.talk_s) for record, one in told]
+            assert median(late) < AT_ONCE_S_MAX
+            check_sequences(listener.records)
+            assert not await node.metric("sidecar_journal_failures_total")
+        node._dsn = dsn
+        node.check_books()
