@@ -187,6 +187,7 @@ class Phone(asyncio.DatagramProtocol):
         to = request["To"] + (f";tag={tag}" if tag and "tag=" not in request["To"] else "")
         more = []
         if request.method == "INVITE" and code < 300:
+            more += [f"Record-Route: {value}" for value in request.all("Record-Route")]
             more.append(self._contact())
         if body:
             more.append("Content-Type: application/sdp")
@@ -340,12 +341,15 @@ class Phone(asyncio.DatagramProtocol):
         if side.final_response is not None:
             local, remote = invite["From"], side.final_response["To"]
             contact = side.final_response
+            routes = contact.all("Record-Route")[::-1]
         else:
             local, remote, contact = f"{invite['To']};tag={side.tag}", invite["From"], invite
+            routes = contact.all("Record-Route")
         target = uri or contact["Contact"].strip("<>").split(">")[0]
         return sip(
             f"{method} {target} SIP/2.0",
             self._via(branch or self._branch()),
+            *([] if uri else [f"Route: {value}" for value in routes]),
             "Max-Forwards: 70",
             f"From: {local}",
             f"To: {remote}",

@@ -35,10 +35,11 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     """Who is where, and the timers. Customers are known by their address alone."""
 
     proxy: Address
-    sidecars: tuple[Address, ...]  # one or two, the preferred one first
+    sidecars: tuple[Address, ...]  # the preferred one first; all at one port
     carrier: Address
     acme_host: str
     bluebird_host: str = "127.99.99.99"
+    sharing: str = "0"
     probe_s: int = 3_600  # not in this test
     sidecar_ms: int = 5_000  # a busy machine is no dead node
     carrier_ms: int = 5_000
@@ -74,6 +75,7 @@ def arguments(places: Places, sidecars: Path) -> list[str]:
         "CARRIER_URI": f'"{carrier}"',
         "ACME_HOST": f'"{places.acme_host}"',
         "BLUEBIRD_HOST": f'"{places.bluebird_host}"',
+        "SHARING": f'"{places.sharing}"',
         "PROBE_S": str(places.probe_s),
         "SIDECAR_MS": str(places.sidecar_ms),
         "CARRIER_MS": str(places.carrier_ms),
@@ -85,19 +87,27 @@ def arguments(places: Places, sidecars: Path) -> list[str]:
 
 
 def sidecars_list(places: Places) -> str:
-    """The sample with our addresses; of its two nodes the second only where there is one."""
+    """The sample with our addresses; of its two lines the second again for each further one."""
     lines = SIDECARS.read_text().splitlines(keepends=True)
-    for number, sample in enumerate(("192.0.2.10:5080", "192.0.2.11:5080")):
-        [line] = (line for line in lines if sample in line)
-        where = ":".join(map(str, places.sidecars[number])) if number < len(places.sidecars) else ""
-        lines[lines.index(line)] = line.replace(sample, where) if where else ""
-    return "".join(lines)
+    first, second = (
+        next(line for line in lines if sample in line) for sample in ("192.0.2.10:5080", "192.0.2.11:5080")
+    )
+    ours = [
+        (first if number == 0 else second).replace(
+            f"192.0.2.1{min(number, 1)}:5080", ":".join(map(str, place))
+        )
+        for number, place in enumerate(places.sidecars)
+    ]
+    return "".join([line for line in lines if line not in (first, second)] + ours)
 
 
 def profile(places: Places, number: int = 0, behind: str = "") -> str:
     """The profile as it is shipped, with our addresses: that of the node `number`. `behind` is the host of
     another Kamailio, with the same port, that leads to the carrier."""
     text = PROFILE.read_text()
+    hosts = ", ".join(f'"{host}"' for host, _ in places.sidecars)
+    text = text.replace('addresses = ["192.0.2.10", "192.0.2.11"]', f"addresses = [{hosts}]")
+    text = text.replace("port = 5080", f"port = {places.sidecars[number][1]}")
     if behind:
         text = text.replace('addresses = ["192.0.2.10"]', f'addresses = ["192.0.2.10", "{behind}"]')
         text = text.replace('host = "192.0.2.10"', f'host = "{behind}"')

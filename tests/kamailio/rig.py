@@ -24,7 +24,7 @@ class Network:
 
     def __init__(self) -> None:
         self.net = own_network()
-        hosts = (f"{self.net}.{host}" for host in range(1, 9))
+        hosts = (f"{self.net}.{host}" for host in range(1, 10))
         self.carrier, self.stranger, self.proxy, self.acme, self.bluebird, *sidecars, self.behind = hosts
         self.sidecars = tuple(sidecars)  # `behind` is a second Kamailio
 
@@ -56,9 +56,10 @@ def places_of(network: Network, *, sidecars: int = 1) -> Places:
     def free(host: str) -> tuple[str, int]:
         return host, free_ports(host, 1)[0]
 
+    [port] = free_ports(network.sidecars[0], 1)
     return Places(
         proxy=free(network.proxy),
-        sidecars=tuple(free(host) for host in network.sidecars[:sidecars]),
+        sidecars=tuple((host, port) for host in network.sidecars[:sidecars]),
         carrier=free(network.carrier),
         acme_host=network.acme,
         bluebird_host=network.bluebird,

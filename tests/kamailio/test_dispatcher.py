@@ -1,10 +1,9 @@
-"""Two sidecars behind Kamailio's dispatcher: it asks both by OPTIONS whether they take calls, sends each call
-to the preferred one that does, and to the other one meanwhile."""
+"""Two sidecars with a journal each behind Kamailio's dispatcher: it asks both by OPTIONS whether they take
+calls, sends each call to the preferred one that does, and to the other one meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +12,13 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.demo.subscriber import Record
-from tests.kamailio.harness import Places, Proxy
+from tests.kamailio.harness import Places
 from tests.kamailio.peer import Peer, fields
 from tests.kamailio.rig import Network, Node, places_of, proxy_at
+from tests.kamailio.states import DOWN, UNKNOWN, UP, until_known
 
 pytestmark = pytest.mark.timeout(300)
 
-PERIOD_S = 0.1
-UP, DOWN, UNKNOWN = "AP", "IP", "AX"
-STATE_S_MAX = 60  # probes each second, and five until a silent node is one that failed; the rest is patience
 PATIENCE_S = 60
 PAIR = "caller-bye-in-call"
 
@@ -34,29 +31,12 @@ class Pair(NamedTuple):
 
 def pair_in(folder: Path) -> Pair:
     network = Network()
-    places = replace(places_of(network, sidecars=2), probe_s=1)
+    places = replace(places_of(network, sidecars=2), probe_s=1, sharing="8")
     nodes = []
     for number in range(2):
         (folder / f"node-{number}").mkdir()
         nodes.append(Node(folder / f"node-{number}", places, number))
     return Pair(nodes[0], nodes[1], places)
-
-
-def states(proxy: Proxy) -> dict[str, str]:
-    """Each sidecar's flags, as an operator sees them: Active, Inactive; Probed, or X: not yet."""
-    listed = proxy.command("dispatcher.list")
-    found = re.findall(r"URI: (sip:[\d.]+:\d+)\s+FLAGS: (\w+)", listed)
-    assert found, listed
-    return dict(found)
-
-
-async def until(proxy: Proxy, *expected: str) -> None:
-    """Until Kamailio knows this of the first and the second."""
-    names = [f"sip:{host}:{port}" for host, port in proxy.places.sidecars]
-    wanted = dict(zip(names, expected, strict=True))
-    async with asyncio.timeout(STATE_S_MAX):
-        while (await asyncio.to_thread(states, proxy)) != wanted:  # noqa: ASYNC110
-            await asyncio.sleep(PERIOD_S)
 
 
 async def call(pair: Pair, by: Node) -> Record:
@@ -78,14 +58,14 @@ async def test_a_drained_node_gets_no_calls_and_gets_them_again_when_it_is_back(
     pair = pair_in(tmp_path)
     async with proxy_at(tmp_path, pair.places) as proxy, pair.second.up():
         async with pair.first.up():
-            await until(proxy, UP, UP)
+            await until_known(proxy, UP, UP)
             await call(pair, by=pair.first)
             await pair.first.daemon.command("node", "drain")
-            await until(proxy, DOWN, UP)
+            await until_known(proxy, DOWN, UP)
             await call(pair, by=pair.second)
             assert len(pair.first.listener.records) == 1
         async with pair.first.up():
-            await until(proxy, UP, UP)
+            await until_known(proxy, UP, UP)
             await call(pair, by=pair.first)
         assert len(pair.second.listener.records) == 1
 
@@ -97,16 +77,16 @@ async def test_a_node_that_dies_is_replaced_by_the_other_and_without_any_callers
     async with proxy_at(tmp_path, pair.places) as proxy, AsyncExitStack() as second:
         await second.enter_async_context(pair.second.up())
         async with pair.first.up():
-            await until(proxy, UP, UP)
+            await until_known(proxy, UP, UP)
         await call(pair, by=pair.second)  # Kamailio may not know it yet
-        await until(proxy, DOWN, UP)
+        await until_known(proxy, DOWN, UP)
         await second.aclose()
-        await until(proxy, DOWN, DOWN)
+        await until_known(proxy, DOWN, DOWN)
         refusal = await asyncio.to_thread(refused, pair)
         assert refusal.startswith("SIP/2.0 503 ")
         assert fields(refusal, "Retry-After")
         async with pair.first.up():
-            await until(proxy, UP, DOWN)
+            await until_known(proxy, UP, DOWN)
             await call(pair, by=pair.first)
 
 
@@ -114,15 +94,15 @@ async def test_what_a_node_refuses_before_its_next_probe_goes_to_the_other(tmp_p
     pair = pair_in(tmp_path)
     places = replace(pair.places, probe_s=3_600)
     async with proxy_at(tmp_path, places) as proxy, pair.first.up(), pair.second.up():
-        await until(proxy, UNKNOWN, UNKNOWN)
+        await until_known(proxy, UNKNOWN, UNKNOWN)
         await pair.first.daemon.command("node", "drain")
         cdr = await call(pair, by=pair.second)
-        await until(proxy, DOWN, UNKNOWN)
+        await until_known(proxy, DOWN, UNKNOWN)
         [refusal] = await pair.first.records(cdr["leg_a"]["sip_call_id"], 1)
         assert (refusal["disposition"], refusal["detail"], refusal["sip_code"]) == ("refused", "drain", 503)
         await pair.second.daemon.command("node", "drain")
         assert (await asyncio.to_thread(refused, pair)).startswith("SIP/2.0 503 ")
-        await until(proxy, DOWN, DOWN)
+        await until_known(proxy, DOWN, DOWN)
 
 
 async def test_a_full_node_gets_no_calls_until_one_of_its_calls_ends(tmp_path: Path) -> None:
@@ -134,7 +114,7 @@ async def test_a_full_node_gets_no_calls_until_one_of_its_calls_ends(tmp_path: P
             pair.first.up(SIDECAR_NODE__CALLS_MAX="1"),
             pair.second.up(),
         ):
-            await until(proxy, UP, UP)
+            await until_known(proxy, UP, UP)
             invites = {}
             for number in ("00441", "00442"):
                 caller.invite(number, at)
@@ -143,12 +123,12 @@ async def test_a_full_node_gets_no_calls_until_one_of_its_calls_ends(tmp_path: P
                 await asyncio.to_thread(caller.receive, "SIP/2.0 180", f"call-{number}@")
             assert await called(pair.first) == ["00441"]
             assert await called(pair.second) == ["00442"]
-            await until(proxy, DOWN, UP)
+            await until_known(proxy, DOWN, UP)
             for number, invite in invites.items():
                 caller.cancel(number, at)
                 await asyncio.to_thread(carrier.receive, f"CANCEL sip:{number}@")
                 carrier.answer(invite, "487 Request Terminated", at)
-            await until(proxy, UP, UP)
+            await until_known(proxy, UP, UP)
 
 
 async def called(node: Node) -> list[str]:
