@@ -18,7 +18,6 @@ from sidecar.cli.journal import (
     ZoneOption,
     books,
     moment_of,
-    snapshot,
 )
 from sidecar.cli.output import Exit, fail, print_json, print_table, printable
 from sidecar.core.terms import HangupOrigin, ServerReason
@@ -111,7 +110,7 @@ def export(
         filters["by"] = by.value
     if zone is not None:
         filters["zone"] = zone
-    with snapshot(config, as_json=as_json) as journal:
+    with books(config, as_json=as_json) as journal:
         head = journal.head()
         try:
             manifest = write(
@@ -121,7 +120,9 @@ def export(
                 filters=filters,
                 product=f"sidecar {product_version()}",
                 generated_at=datetime.now(UTC),
-                journal=JournalHead(epoch=head.epoch, commit=head.number, commit_hash=head.hash),
+                journal=None
+                if head is None
+                else JournalHead(epoch=head.epoch, commit=head.number, commit_hash=head.hash),
             )
         except ExportError as error:
             fail(Exit.USAGE, str(error), as_json=as_json)

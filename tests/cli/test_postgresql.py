@@ -40,7 +40,6 @@ def config(tmp_path: Path) -> tuple[str, str]:
     [
         "journal verify",
         "journal new-key",
-        "cdr export --out out",
         "backup out",
         "restore out",
         "retention erase 4915112345678",
@@ -218,3 +217,18 @@ async def test_old_records_of_all_nodes_are_archived_by_who_owns_the_tables(
         await one.proved()
         again = await sidecar(*given, "--dsn-file", str(tmp_path / "owner"))
         assert (again.exit_code, again.json["archive"]) == (0, None), again
+
+
+def test_an_export_of_a_database_has_the_calls_that_one_of_a_journal_has(
+    both: tuple[tuple[str, str], tuple[str, str]], tmp_path: Path
+) -> None:
+    made = []
+    for name, config in zip(("sqlite", "postgresql"), both, strict=True):
+        done = CliRunner().invoke(app, ["cdr", "export", "--out", str(tmp_path / name), "--json", *config])
+        assert done.exit_code == 0, done.output
+        assert CliRunner().invoke(app, ["cdr", "verify", str(tmp_path / name)]).exit_code == 0
+        made.append(json.loads(done.stdout))
+    of_journal, of_database = made
+    assert of_database["control_totals"] == of_journal["control_totals"]
+    assert of_database["control_totals"]["all"]["records"] == 12
+    assert (of_database["journal"], of_journal["journal"]["commit"] > 0) == (None, True)

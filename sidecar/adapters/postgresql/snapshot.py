@@ -52,6 +52,9 @@ class PostgresqlSnapshot:
     ) -> bool | None:
         return self._open.__exit__(kind, error, trace)
 
+    def head(self) -> None:
+        """There is no chain of commits to be told elsewhere."""
+
     def records(self, wanted: RecordFilter, *, latest_first: bool = False) -> Iterator[Cdr]:
         """The calls that fit, each by its highest revision, unless that is void; by their end, the earliest
         or the latest first. DamagedError names a record whose bytes are not those that were written."""
