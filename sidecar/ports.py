@@ -281,6 +281,10 @@ class Accounts(Protocol):
     def balance(self, name: str) -> Awaitable[Sequence[Money]]:
         """What may still be spent, per currency: reservations are already off."""
 
+    def calls_up(self, names: Sequence[str]) -> Awaitable[Mapping[str, int] | None]:
+        """The open calls of these accounts on all nodes, where there are any; None: there is one node alone,
+        which knows."""
+
     def ledger(
         self, name: str, entries_max: int = 100, before_entry: int | None = None
     ) -> Awaitable[Sequence[LedgerEntry]]:

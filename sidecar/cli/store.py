@@ -65,6 +65,14 @@ class To(StrEnum):
 def migrate(
     source: Annotated[From, typer.Option("--from", help="Where they are: the data directory's journal.")],
     target: Annotated[To, typer.Option("--to", help="Where they go: the database of store.dsn_file.")],
+    dsn_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with the connection string of who owns the tables; for a journal of which a part was"
+            " archived.",
+            show_default="store.dsn_file",
+        ),
+    ] = None,
     operator: OperatorOption = "",
     text: ReasonOption = "",
     as_json: JsonOption = False,
@@ -86,7 +94,7 @@ def migrate(
     node = node_name(settings, socket.gethostname())
     change = Change(operator=Operator(operator, os.getuid()), action="store.migrate", subject=node, text=text)
     try:
-        moved = move_to_postgresql(settings, node, change)
+        moved = move_to_postgresql(settings, node, change, dsn_file)
     except StoreError as error:
         fail(Exit.NO, str(error), as_json=as_json)
     if as_json:

@@ -159,7 +159,7 @@ class AccountCommands:
         if wanted.movements:
             movements = await self._accounts.ledger(wanted.name, wanted.movements)
         return say.AccountShown(
-            **self._row(account),
+            **self._row(account, await self._accounts.calls_up([account.name])),
             addresses=tuple(block for block, _ in await self._accounts.addresses(wanted.name)),
             balances=tuple(map(_balance, balances)),
             movements=tuple(map(_movement, movements)),
@@ -168,14 +168,18 @@ class AccountCommands:
     async def list(self, wanted: say.AccountListParams, _: Operator) -> say.AccountList:
         accounts = self._calls.policy.accounts
         names = nsmallest(wanted.limit, (name for name in accounts if name > wanted.after))
-        return say.AccountList(accounts=tuple(say.AccountRow(**self._row(accounts[name])) for name in names))
+        up = await self._accounts.calls_up(names)
+        return say.AccountList(
+            accounts=tuple(say.AccountRow(**self._row(accounts[name], up)) for name in names)
+        )
 
     async def ledger(self, wanted: say.AccountLedgerParams, _: Operator) -> say.MovementList:
         await self._account(wanted.name)
         found = await self._accounts.ledger(wanted.name, wanted.limit, wanted.before_entry)
         return say.MovementList(movements=tuple(map(_movement, found)))
 
-    def _row(self, account: Account) -> dict[str, Any]:
+    def _row(self, account: Account, up: Mapping[str, int] | None) -> dict[str, Any]:
+        """`up`: as `Accounts.calls_up` says."""
         amounts = {name: getattr(account, name) for name in AMOUNTS}
         return {
             "name": account.name,
@@ -188,7 +192,7 @@ class AccountCommands:
             "valid_to": account.valid_to,
             "zone": account.zone,
             "in_settings": account.name in self._calls.policy.settings_accounts,
-            "live_calls": self._calls.load.by_account.get(account.name, 0),
+            "live_calls": (self._calls.load.by_account if up is None else up).get(account.name, 0),
         }
 
     async def topup(self, wanted: say.AccountTopupParams, operator: Operator) -> say.ToppedUp:

@@ -63,13 +63,19 @@ class Neighbourhood:
         if (neighbours := self._neighbours) is None:
             return
         async with asyncio.TaskGroup() as tasks:
-            wait_s = 0.0
+            wait_s, is_deaf = 0.0, False
             while True:
                 try:
                     news = await neighbours.exchange(self._told(), wait_s)
-                except UnavailableError:
-                    await asyncio.sleep(INTERVAL_S)  # the writer tells of it; what was heard last holds
+                except UnavailableError as error:
+                    if not is_deaf:
+                        log.warning(
+                            "neighbours_not_heard", error=str(error), advice="what was heard last holds"
+                        )
+                    is_deaf = True
+                    await asyncio.sleep(INTERVAL_S)
                     continue
+                is_deaf = False
                 disabled = self._take(news)
                 if disabled:
                     tasks.create_task(self._end_of(disabled), name="accounts disabled elsewhere")

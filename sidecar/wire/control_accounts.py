@@ -184,7 +184,7 @@ class AccountRow(Result, frozen=True, kw_only=True):
     month_limit: str | None
     low_balance: str | None
     in_settings: bool
-    live_calls: int
+    live_calls: int  # on all nodes of the database
 
 
 class AccountList(Result, frozen=True, kw_only=True):

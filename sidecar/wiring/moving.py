@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sidecar.adapters.sqlite.leaving import leaving
 from sidecar.adapters.store.keys import key_file_of
 from sidecar.adapters.store.moving import Moved
@@ -12,17 +14,18 @@ from sidecar.config import Settings
 from sidecar.core.audit import Change
 
 
-def move_to_postgresql(settings: Settings, node: str, change: Change) -> Moved:
-    """The journal is left only when all of it is in the database. StoreError says what is in the way; then
-    nothing was changed on either side."""
+def move_to_postgresql(settings: Settings, node: str, change: Change, dsn_file: Path | None = None) -> Moved:
+    """The journal is left only when all of it is in the database. `dsn_file`: of who owns the tables, where
+    that is not the node's user. StoreError says what is in the way; then nothing was changed."""
     try:
         from sidecar.adapters.postgresql.dsn import read_dsn
         from sidecar.adapters.postgresql.moving import take_in
     except ImportError as error:
         raise StoreError(f"{error}: pip install 'sip-billing-sidecar[node,postgresql]'") from error
-    if settings.store.dsn_file is None:
+    file = dsn_file or settings.store.dsn_file
+    if file is None:
         raise StoreError("store.dsn_file: names the file with the connection string of the database")
-    dsn = read_dsn(settings.store.dsn_file)
+    dsn = read_dsn(file)
     with leaving(settings.node.data_dir, key_file_of(settings.node)) as left:
         moved = take_in(dsn, node, left.history, change)
         left.leave()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sidecar.adapters.postgresql.moving import take_in
 from sidecar.adapters.sqlite.file import FILE_NAME
@@ -19,10 +20,11 @@ from sidecar.core.audit import Change, Operator
 from sidecar.core.call import Call
 from sidecar.core.suspense import SuspenseDecision
 from sidecar.core.terms import Money
-from sidecar.ports import Seen
+from sidecar.ports import AccountError, Seen
 from tests.adapters.journals.make import closed_part, told_of
 from tests.adapters.sqlite_stores import asked, opened
 from tests.adapters.store_calls import (
+    WALL_NS,
     answered,
     call_id,
     ended,
@@ -31,6 +33,8 @@ from tests.adapters.store_calls import (
     whole_call,
 )
 from tests.adapters.stores import PostgresqlStores
+from tests.adapters.test_sqlite_retention import DAY_NS, HandClock, acknowledge_all, fill, of, removed, steps
+from tests.adapters.test_sqlite_retention import opened as archived_opened
 from tests.adapters.test_store import with_balance
 
 CHANGE = Change(operator=Operator("ann", 1000), action="store.migrate", subject="n1", text="a second node")
@@ -199,3 +203,38 @@ async def test_a_journal_that_is_in_use_or_not_as_it_was_written_is_not_moved(
     with pytest.raises(StoreError, match="there is no journal"):
         moved(tmp_path / "elsewhere", postgresql_stores)
     assert rows_of(postgresql_stores) == []
+
+
+async def test_a_journal_of_which_a_part_was_archived_stays_one(
+    tmp_path: Path, postgresql_stores: PostgresqlStores
+) -> None:
+    """What is gone is not booked, recorded or restated a second time, and no number of an account is lost."""
+    clock = HandClock()
+    async with archived_opened(tmp_path, clock) as journal:
+        journal.submit(*steps(1, WALL_NS - DAY_NS, "rare"))
+        await fill(journal, clock)
+        await acknowledge_all(journal)
+        before = await journal.store.accounts.balance("a")
+        [old] = await journal.store.records.show(str(of(7, WALL_NS + 6 * DAY_NS, "a").call_id))
+        assert (await removed(journal, tmp_path)).heads.seq > 40
+        head = (await journal.store.outbox.outbox_state()).head_seq
+    found = moved(tmp_path, postgresql_stores)
+    assert found.found == found.left
+    assert found.left.counts["references of archived movements"] == 3
+    async with postgresql_stores.opened(boot_id="next") as watched:
+        await watched.proved()
+        watched.submit(*steps(7, WALL_NS + 6 * DAY_NS, "c"))
+        assert await watched.kinds() == ["StepFailed", "StepFailed"]
+        again = replace(old, revision=1, seq=None, message_id=call_id(77), store_epoch="")
+        assert list(await watched.store.revisions.revise([again])) == [False]
+        accounts = watched.store.accounts
+        await accounts.top_up("a", Money(Decimal(1_000), "EUR"), "first")
+        with pytest.raises(AccountError, match="first' is booked already, as top_up 1000"):
+            await accounts.top_up("a", Money(Decimal(9), "EUR"), "first")
+        assert await accounts.balance("a") == before
+        assert (await watched.store.outbox.outbox_state()).head_seq == head
+        watched.submit(*steps(900, clock.now_ns + DAY_NS, "rare"))
+        await watched.written()
+        [record] = await watched.store.records.tail(head)
+        assert (record.account, record.account_prev_seq) == ("rare", 1)
+        await watched.proved()

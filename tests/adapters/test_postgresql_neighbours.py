@@ -108,6 +108,7 @@ async def test_all_nodes_are_seen_with_their_epochs_and_last_numbers(
         other.submit(*whole_call(11))
         await one.written()
         await other.written()
+        assert await other.store.accounts.calls_up(["acme", "beta"]) == {"acme": 1}
         await other.store.neighbours.exchange(TOLD, 0.0)
         found = await one.store.neighbours.seen()
         assert [(node.node, node.epoch, node.head_seq, node.open_calls) for node in found] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from sidecar.demo.check import summary
+from sidecar.subscriber.heads import read_heads
 from sidecar.wire.control import CommandError
 from tests.cli.test_commands import sidecar
 from tests.rig.node import until
@@ -58,6 +60,7 @@ async def see_one_another(one: NamedRig, two: NamedRig) -> None:
         assert summary(refused) == "server/resource/gateway_limit 500 34 refused"
         listed = await first.command("call", "list", "--all-nodes")
         assert [(one["node"], one["call_id"]) for one in listed["calls"]] == [("two", call["call_id"])]
+        assert (await one.control("account.show", name="demo"))["live_calls"] == 1
         asked = {"call_id": call["call_id"], "operator": "jane"}
         await one.control("node.ask", node="two", what="call.release", asked=asked)
 
@@ -68,7 +71,10 @@ async def see_one_another(one: NamedRig, two: NamedRig) -> None:
     assert (found["one"]["state"], other["state"], other["open_calls"]) == ("accepting", "accepting", 1)
     status = await first.command("node", "status", "two")
     assert (status["node"], status["store_epoch"]) == ("two", other["epoch"])
-    epochs = (await first.command("node", "list", "--epochs"))["nodes"]
+    listed = await first.command("node", "list", "--epochs")
+    (one.folder / "heads.json").write_text(json.dumps(listed))
+    assert [head.source.node for head in read_heads(one.folder / "heads.json")] == ["one", "two"]
+    epochs = listed["nodes"]
     assert [(epoch["node"], epoch["base_seq"]) for epoch in epochs] == [("one", 0), ("two", 0)]
     assert epochs[1]["head_seq"] == cdr["seq"] == len(two.listener.records)
     drained = await first.command("node", "drain", "two", "--operator", "jane", "--text", "update")

@@ -131,9 +131,14 @@ class Ledger(BaseLedger):
 
     def _read_booked(self, account: str, reference: str) -> Booked | None:
         found = self._server.run(
-            "SELECT kind, amount FROM ledger WHERE account = ? AND reference = ?", (account, reference)
+            "SELECT kind, amount FROM ledger WHERE account = ?1 AND reference = ?2"
+            " UNION ALL SELECT kind, amount FROM kept_references WHERE account = ?1 AND reference = ?2",
+            (account, reference),
         )
-        return Booked(MovementKind(found[0][0]), found[0][1]) if found else None
+        if not found:
+            return None
+        ((kind, amount), *_) = found
+        return Booked(kind and MovementKind(kind), amount)
 
     def _read_charged(self, call_id: UUID) -> dict[tuple[str, str], Decimal]:
         rows = self._server.run(

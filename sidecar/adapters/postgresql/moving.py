@@ -92,8 +92,9 @@ class _TakingIn:
         self._begin()
         for table in ("cdrs", "suppressed", "outbox_behind", "dead_letters", "refusals"):
             self._copy(table)
-        for table in ("open_calls", "stored_entries", "audit"):
+        for table in ("open_calls", "stored_entries", "audit", "kept_references"):
             self._copy(table)
+        self._archived()
         for table in _SHARED:
             self._share(table)
         self._move_money()
@@ -185,6 +186,25 @@ class _TakingIn:
             for name, *rest in self._server.run(f"SELECT {key}, {', '.join(agreeing)} FROM {table}")  # noqa: S608 - names of ours alone
         }
 
+    def _archived(self) -> None:
+        """Of the present epoch: what an earlier one had up to there is not told any more."""
+        archived, epoch = self._history.archived(), self._epochs[-1]
+        if archived is None:
+            return
+        number = self._epoch_numbers[epoch.name]
+        ((entry,),) = self._server.run(
+            "INSERT INTO archives (until_us, archive, suppressed, removed_wall_ns) VALUES (?, ?, 0, ?)"
+            " RETURNING entry",
+            (archived.until_us, archived.archive, archived.removed_wall_ns),
+        )
+        if archived.seq > epoch.base_seq:
+            self._server.run(
+                "INSERT INTO archived_epochs (archive, epoch, seq) VALUES (?, ?, ?)",
+                (entry, number, archived.seq),
+            )
+        heads = ((number, account, seq) for account, seq in archived.account_heads if seq > epoch.base_seq)
+        self._server.copy("account_heads", ("epoch", "account", "seq"), heads)
+
     # --- money ----------------------------------------------------------------------------------------------
 
     def _move_money(self) -> None:
@@ -242,8 +262,11 @@ class _TakingIn:
         counts = {
             NAMES[table]: self._asked("count(*)", table)
             for table in COLUMNS
-            if table not in _SHARED and table != "balances"
+            if table not in _SHARED and table not in ("balances", "kept_references")
         }
+        references = {tuple(row[:2]) for row in self._history.rows("kept_references")}
+        kept = self._server.run("SELECT account, reference FROM kept_references")
+        counts[NAMES["kept_references"]] = sum(row in references for row in kept)
         for table in _SHARED:
             here = self._here(table)
             same = (here.get(name) == agreeing for name, agreeing, _ in self._known_by(table))

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
+import psycopg
 import structlog
 
 from sidecar.adapters.postgresql.boots import Own
@@ -33,6 +34,7 @@ FRESH_S = 3.0  # whoever has told nothing for so long is not heard
 HEARD_S_MAX = 3.0
 ANSWER_S_MAX = 10.0
 ASKED_AT_ONCE_MAX = 16
+CHANGES_AT_ONCE_MAX = 1_000  # some milliseconds of the event loop: an import has a hundred thousand
 _LOOK_AGAIN_S = 0.01
 _WAKE_S = 0.25  # so long at most the end of a node waits for this connection
 
@@ -46,7 +48,10 @@ _TELL = (
 )
 _FRESH = f"told_at > clock_timestamp() - interval '{FRESH_S:g} s'"
 _OTHERS = f"SELECT node, told FROM node_states WHERE node <> ? AND {_FRESH}"  # noqa: S608 - texts of ours alone
-_CHANGES = "SELECT max(change), array_agg(DISTINCT account) FROM account_changes WHERE change > ?"
+_CHANGES = (
+    "SELECT max(change), array_agg(DISTINCT account) FROM (SELECT change, account FROM account_changes"  # noqa: S608 - texts of ours alone
+    f" WHERE change > ? ORDER BY change LIMIT {CHANGES_AT_ONCE_MAX}) AS these"
+)
 _BLOCKS = "SELECT account, block FROM account_addresses WHERE account = ANY(?) ORDER BY block"
 _TAKE = (
     "UPDATE node_requests SET is_taken = TRUE WHERE request IN (SELECT request FROM node_requests"
@@ -66,6 +71,8 @@ _SEEN = (
     " FROM epochs LEFT JOIN nodes USING (epoch) LEFT JOIN boots ON boots.boot = epochs.boot"
     " WHERE ?::boolean OR nodes.epoch IS NOT NULL ORDER BY epochs.node, epochs.epoch"
 )
+
+_UP = "SELECT account, count(*) FROM open_calls WHERE account = ANY(?) AND kind <> 'ending' GROUP BY account"
 
 _T = TypeVar("_T")
 
@@ -145,10 +152,9 @@ class PostgresqlNeighbours:
     async def _in_thread(self, do: Callable[[], _T]) -> _T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, do)
-        except FAULTS as error:
-            raise UnavailableError(
-                f"the database cannot be reached ({' '.join(str(error).split())})"
-            ) from error
+        except psycopg.Error as error:  # whatever it is: no call ends of it
+            text = " ".join(str(error).split())
+            raise UnavailableError(f"the other nodes cannot be heard ({text})") from error
 
     def _exchange(self, told: Told, wait_s: float) -> News:
         try:
@@ -206,11 +212,14 @@ class PostgresqlNeighbours:
 
 
 class SharedAccounts(StoredAccounts):
-    """What changes an account is done when all nodes go by it."""
+    """Of all nodes. What changes an account is done when all of them go by it."""
 
     def __init__(self, reader: Reader, write: Write, neighbours: PostgresqlNeighbours) -> None:
         super().__init__(reader, write)
         self._neighbours = neighbours
+
+    async def calls_up(self, names: Sequence[str]) -> Mapping[str, int]:
+        return dict(await self._reader.ask(lambda server: server.execute(_UP, (list(names),))))
 
     async def create(
         self,
@@ -282,6 +291,9 @@ def _told(said: Any) -> Told:
 
 
 def _put(server: Server, node: str, method: str, params: bytes, operator: Operator) -> int:
+    server.run(
+        "DELETE FROM node_requests WHERE asked_at < clock_timestamp() - interval '1 min'"
+    )  # who asked died
     ((request,),) = server.run(
         "INSERT INTO node_requests (node, method, params, operator, uid) VALUES (?, ?, ?, ?, ?)"
         " RETURNING request",

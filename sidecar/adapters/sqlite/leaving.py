@@ -21,6 +21,7 @@ from sidecar.adapters.store.moving import (
     COLUMNS,
     NAMES,
     WITH_BODIES,
+    Archived,
     BootRow,
     EpochRow,
     Totals,
@@ -101,6 +102,14 @@ class JournalHistory:
             if found_by is None:  # of before there was such a column
                 found_by = keys_of(decode(sound(body, crc, f"a record of {self.place}")))
             yield (*said, found_by, body, crc)
+
+    def archived(self) -> Archived | None:
+        for until_us, archive, seq, removed_wall_ns in self._connection.execute(
+            "SELECT until_us, archive, seq, removed_wall_ns FROM sealed ORDER BY number DESC LIMIT 1"
+        ):
+            heads = list(self._connection.execute("SELECT account, seq FROM account_heads ORDER BY entry"))
+            return Archived(until_us, archive, seq, removed_wall_ns, heads)
+        return None
 
     def totals(self) -> Totals:
         counts: dict[str, int] = {}
@@ -183,10 +192,5 @@ def _check(data_dir: Path, key_file: Path) -> None:
     told = read_told(data_dir)
     keys = read_keys(key_file) if key_file.exists() else ()
     with Snapshot(data_dir) as journal:
-        if journal.archived():
-            raise StoreError(
-                f"{data_dir / FILE_NAME}: a part of it was archived and removed, which a database cannot take"
-                " over yet"
-            )
         if wrong := journal.check(keys, told):
             raise StoreError(f"{data_dir / FILE_NAME}: is not as it was written: {'; '.join(wrong[:10])}")

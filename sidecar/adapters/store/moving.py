@@ -33,6 +33,7 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "accounts": ("name", "boot", "currency", "prepaid", "terms", "created_wall_ns"),
     "account_addresses": ("block", "account", "boot", "created_wall_ns"),
     "balances": ("account", "currency", "boot", "amount"),
+    "kept_references": ("account", "reference", "kind", "amount"),
     "ledger": ("entry", *MOVED),
 }
 NAMES: Mapping[str, str] = {
@@ -48,6 +49,7 @@ NAMES: Mapping[str, str] = {
     "accounts": "accounts",
     "account_addresses": "address blocks",
     "balances": "balances",
+    "kept_references": "references of archived movements",
     "ledger": "movements",
 }
 WITH_BODIES = ("cdrs", "suppressed", "open_calls", "refusals")
@@ -68,6 +70,16 @@ class BootRow(NamedTuple):
     started_wall_ns: int
     heartbeat_wall_ns: int
     heartbeat_mono_ns: int
+
+
+class Archived(NamedTuple):
+    """What was archived and removed before."""
+
+    until_us: int  # calls that ended before
+    archive: str  # the SHA-256 of its manifest
+    seq: int  # records up to it
+    removed_wall_ns: int
+    account_heads: Sequence[tuple[str, int]]  # the last number of each account among them
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +141,7 @@ class History(Protocol):
     def rows(self, table: str) -> Iterator[tuple[object, ...]]:
         """In their order, as COLUMNS has them."""
 
+    def archived(self) -> Archived | None: ...
     def totals(self) -> Totals: ...
 
 

@@ -180,6 +180,15 @@ CREATE INDEX charges_by_time ON ledger (account, currency, booked_wall_ns) WHERE
 CREATE INDEX suspense_of ON ledger (account) WHERE kind = 'suspense';
 CREATE UNIQUE INDEX ledger_by_reference ON ledger (account, reference) WHERE reference IS NOT NULL;
 
+-- References of movements that an SQLite journal had archived before it was moved here: they are booked once.
+CREATE TABLE kept_references (
+    account TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    kind TEXT,                                  -- NULL, as the amount: not kept
+    amount NUMERIC,
+    PRIMARY KEY (account, reference)
+);
+
 -- Peers, gateways, routes and account rules made by command (core/stored): of each node its own.
 CREATE TABLE stored_entries (
     node TEXT NOT NULL,

@@ -22,7 +22,16 @@ from sidecar.adapters.store.store import StoreError
 STEPS = sorted(one.name for one in resources.files(__name__).iterdir() if one.name.endswith(".sql"))
 SCHEMA_VERSION = len(STEPS)
 _LOCK = 0x51DECA14  # of pg_advisory_xact_lock: one program migrates
-_GROWING = ("ledger", "audit", "suppressed", "erased", "boots", "epochs", "account_changes")
+_GROWING = (
+    "kept_references",
+    "ledger",
+    "audit",
+    "suppressed",
+    "erased",
+    "boots",
+    "epochs",
+    "account_changes",
+)
 _CHANGING = (
     "open_calls",
     "stray_byes",
