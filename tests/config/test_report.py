@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from sidecar.config import places
-from sidecar.config.report import check
+from sidecar.config import load, places
+from sidecar.config.problems import Problem, Where
+from sidecar.config.report import check, summary
+from sidecar.config.settings import BrokerKind
 from tests.config.support import PROFILE, Start
 
 QUIET = "[metrics]\nlisten = '127.0.0.1:0'\n"
@@ -81,3 +84,91 @@ def test_names_without_any_resolver_are_warned_of(
     assert any("needs a resolver" in warning.text for warning in report.warnings) is warned
     assert report.summary is not None
     assert report.summary.resolver == f"those of {conf}"
+
+
+RICH = """
+[sip]
+listen_udp = ["127.0.0.1:5080"]
+listen_tcp = ["127.0.0.1:5080"]
+[peers.local]
+addresses = ["127.0.0.0/8", "192.0.2.1"]
+[gateways.plain]
+host = "192.0.2.1"
+port = 5090
+[gateways.named]
+host = "gw.test"
+port = 5070
+transport = "tcp"
+probe_interval_s = 30
+[gateways.login]
+host = "192.0.2.2"
+port = 5060
+username = "user"
+password_file = "password"
+register = true
+[[routes]]
+prefix = ""
+gateways = ["plain", "named"]
+[decks]
+demo = "demo"
+"""
+TERMS = """
+[node]
+name = "one"
+tenant = "acme"
+[metrics]
+listen = "127.0.0.1:9"
+[accounts.card]
+prepaid = true
+[accounts.bill]
+currency = "EUR"
+"""
+
+
+def test_all_that_a_report_says(start: Start) -> None:
+    (start.folder / "password").write_text("secret")
+    (start.folder / "password").chmod(0o600)
+    words: dict[str, object] = {"node.data_dir": "/var/lib/x"}
+    inputs = start.inputs(TERMS, RICH, command_line=words)
+    report = check(inputs)
+    assert report.errors == ()
+    assert report.summary is not None
+    [deck] = report.summary.decks.values()
+    assert report.summary.lines() == [
+        f"profile        {start.profile_file}",
+        "node           acme/one, data in /var/lib/x",
+        "listens on     udp 127.0.0.1 port 5080, tcp 127.0.0.1 port 5080",
+        "peer local     127.0.0.0/8, 192.0.2.1/32",
+        "gateway plain  udp 192.0.2.1 port 5090",
+        "gateway named  tcp gw.test port 5070, by DNS, probed every 30 s",
+        "gateway login  udp 192.0.2.2 port 5060, registered as sip:user@192.0.2.2",
+        f"resolver       those of {places.RESOLV_CONF}",
+        "route all      plain, named",
+        "account card   prepaid, EUR, deck demo",
+        "account bill   postpaid, EUR, deck demo",
+        f"deck demo      {deck}",
+        "broker         embedded, 127.0.0.1 port any free one",
+        "metrics        http://127.0.0.1:9/metrics",
+    ]
+    loaded = load(inputs)
+    elsewhere = replace(
+        loaded.settings.mqtt, broker=BrokerKind.EXTERNAL, host="broker.test", port=8883, tls=True
+    )
+    bare = replace(
+        loaded,
+        policy=replace(loaded.policy, default_deck=""),
+        settings=replace(loaded.settings, mqtt=elsewhere),
+    )
+    said = summary(bare)
+    assert said.broker == "broker.test port 8883, TLS"
+    assert said.accounts["card"] == "prepaid, EUR, deck none"
+
+
+def test_what_stands_against_settings_is_told_behind_them(start: Start) -> None:
+    error, warning = (Problem(where=Where("journal"), key="", text=text) for text in ("no", "well"))
+    report = check(start.inputs(QUIET), beside=lambda _: ((error,), (warning,)))
+    assert (report.errors, report.warnings, report.summary) == ((error,), (warning,), None)
+    assert report.lines() == ["error: journal: no", "warning: journal: well"]
+    report = check(start.inputs(QUIET), beside=lambda _: ((), (warning,)))
+    assert report.summary is not None
+    assert report.lines()[0] == "warning: journal: well"

@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.config import values
-from sidecar.config.problems import Where, nearest, printable
+from sidecar.config.problems import (
+    ConfigError,
+    Findings,
+    Problem,
+    Where,
+    lines,
+    nearest,
+    printable,
+    quoted,
+)
 from sidecar.config.settings import DECLARED
 from sidecar.config.values import Amount, BadValueError, HostPort, Kind, ListOf, Network, Text, Whole
 
@@ -114,6 +123,42 @@ def test_the_nearest_name_is_near(word: str, nearest_word: str | None) -> None:
 @given(st.text())
 def test_whatever_is_shown_is_one_line_of_printable_characters(text: str) -> None:
     assert printable(text).isprintable()
+
+
+def test_of_very_many_names_none_is_looked_for() -> None:
+    known = [f"name{number}" for number in range(2_000)]
+    assert nearest("Name0", known) == "name0"
+    assert nearest("Name0", [*known, "more"]) is None
+
+
+def test_a_problem_is_one_line_with_what_was_probably_meant() -> None:
+    problem = Problem(where=Where("a\n", 3), key="b\n", text="c\n", suggestion="d\n")
+    assert str(problem) == "a\\n:3: b\\n: c\\n; did you mean 'd\\\\n'?"
+    assert str(Problem(where=Where("a"), key="", text="c")) == "a: c"
+    assert (quoted("x" * 58), quoted("x" * 59)) == (f"'{'x' * 58}'", f"'{'x' * 56}...")
+
+
+def test_each_problem_is_told_once_and_passes_if_all_may() -> None:
+    findings, where = Findings(), Where("a")
+    findings.raise_if_any()
+    for _ in range(2):
+        findings.warn(where, "key", "well", "meant")
+        findings.error(where, "key", "no", "meant", may_pass=True)
+    with pytest.raises(ConfigError) as caught:
+        findings.raise_if_any()
+    error = Problem(where=where, key="key", text="no", suggestion="meant", may_pass=True)
+    warning = Problem(where=where, key="key", text="well", suggestion="meant")
+    assert (caught.value.problems, caught.value.warnings) == ((error,), (warning,))
+    assert caught.value.may_pass
+    assert str(caught.value) == "a: key: no; did you mean 'meant'?"
+    findings.error(where, "key", "other")
+    assert not ConfigError(findings.errors).may_pass
+
+
+def test_a_hundred_problems_are_shown() -> None:
+    many = [Problem(where=Where("a"), key="", text=str(number)) for number in range(101)]
+    assert lines(many[:100]) == [f"a: {number}" for number in range(100)]
+    assert lines(many) == [*lines(many[:100]), "... and 1 more"]
 
 
 def test_a_place_is_a_file_and_its_line() -> None:
