@@ -1,5 +1,5 @@
-"""Reservations a second that the store makes: `python -m tests.bench_credit [--calls N] [--accounts N]
-[--extensions N] [--dir PATH]`.
+"""Reservations a second that the store makes: `python -m tests.bench_credit [--store ENGINE] [--calls N]
+[--accounts N] [--extensions N] [--dir PATH]`.
 
 So many calls are admitted with their first slice, and each is then extended again and again, when it has the
 answer for the slice before. On one hot account all of it goes to one balance. Calls are made beforehand and
@@ -21,18 +21,20 @@ from decimal import Decimal
 from pathlib import Path
 
 from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.postgresql import PostgresqlStore
 from sidecar.adapters.sqlite import SqliteStore
 from sidecar.core.call import Call
 from sidecar.core.events import Admitted, CallEvent, GrantExtended
 from sidecar.core.terms import Money
 from tests.adapters.store_calls import BOOT_ID, admitted, call_id, extension, first_slice, terms_of
+from tests.rig.postgres import postgres
 
 SLICE_S = 10
 PAID = Money(Decimal(10_000_000), "EUR")
 
 
 class Driver:
-    def __init__(self, store: SqliteStore, calls: dict[int, Call], extensions: int) -> None:
+    def __init__(self, store: SqliteStore | PostgresqlStore, calls: dict[int, Call], extensions: int) -> None:
         self._store = store
         self._calls = calls
         self._extensions = extensions
@@ -63,12 +65,16 @@ class Driver:
             self.over.set()
 
 
-async def measure(arguments: argparse.Namespace, data_dir: Path) -> None:
+async def measure(arguments: argparse.Namespace, data_dir: Path, dsn: str) -> None:
     calls = {
         call_id(number).int: admitted(number, f"account{number % arguments.accounts}", prepaid=True)
         for number in range(1, arguments.calls + 1)
     }
-    store = SqliteStore.open(data_dir, node="n1", boot_id=BOOT_ID, clock=SystemClock())
+    store: SqliteStore | PostgresqlStore
+    if dsn:
+        store = PostgresqlStore.open(dsn, node="n1", boot_id=BOOT_ID, clock=SystemClock())
+    else:
+        store = SqliteStore.open(data_dir, node="n1", boot_id=BOOT_ID, clock=SystemClock())
     for number in range(arguments.accounts):
         await store.accounts.create(terms_of(f"account{number}"))
     await asyncio.gather(
@@ -85,7 +91,8 @@ async def measure(arguments: argparse.Namespace, data_dir: Path) -> None:
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     ordered = sorted(driver.took_ns)
     print(
-        f"{arguments.calls} calls of {arguments.accounts} accounts: {count / took_s:.0f} reservations/s,"
+        f"{arguments.store}, {arguments.calls} calls of {arguments.accounts} accounts:"
+        f" {count / took_s:.0f} reservations/s,"
         f" CPU {cpu_s * 1e6 / count:.0f} us each, answered p50 {ordered[count // 2] / 1e6:.1f} ms"
         f" p99 {ordered[count * 99 // 100] / 1e6:.1f} ms"
     )
@@ -95,14 +102,17 @@ async def measure(arguments: argparse.Namespace, data_dir: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--calls", type=int, default=5_000)
     parser.add_argument("--accounts", type=int, default=1)
     parser.add_argument("--extensions", type=int, default=4, help="of each call")
     parser.add_argument("--dir", default=None, help="where the store is made (and removed); a real disk")
     arguments = parser.parse_args()
     data_dir = Path(tempfile.mkdtemp(dir=arguments.dir))
-    with contextlib.closing(asyncio.Runner()) as runner:
-        runner.run(measure(arguments, data_dir))
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(postgres()) if arguments.store == "postgresql" else None
+        runner = stack.enter_context(contextlib.closing(asyncio.Runner()))
+        runner.run(measure(arguments, data_dir, server.new_database("credit") if server else ""))
     shutil.rmtree(data_dir)
 
 

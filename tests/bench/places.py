@@ -20,6 +20,7 @@ DIALLED = "0044123456789"
 STRIP_DIGITS = 2
 NODE = "bench"
 NETWORK = own_network()
+SETTINGS = {"SIDECAR_NODE__NAME": NODE, "SERVER_BILLING_GATEWAY_ROUTE_PREFIX": str(STRIP_DIGITS)}
 
 
 def host(number: int) -> str:
@@ -28,8 +29,7 @@ def host(number: int) -> str:
 
 
 def node(folder: Path, profile: str) -> Node:
-    settings = {"SIDECAR_NODE__NAME": NODE, "SERVER_BILLING_GATEWAY_ROUTE_PREFIX": str(STRIP_DIGITS)}
-    return Node(folder, profile, network=NETWORK, settings=settings)
+    return Node(folder, profile, network=NETWORK, settings=SETTINGS)
 
 
 def loopback_profile(sip: str, callee: tuple[str, int]) -> str:

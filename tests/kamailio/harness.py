@@ -51,6 +51,7 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     places: Places
     folder: Path
+    pid: int
 
     def command(self, *words: str) -> str:
         """What `kamcmd` answers."""
@@ -135,7 +136,7 @@ def kamailio(folder: Path, places: Places) -> Iterator[Proxy]:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, start_new_session=True)
     try:
         _wait_until_it_answers(process, places.proxy, log)
-        yield Proxy(places=places, folder=folder)
+        yield Proxy(places=places, folder=folder, pid=process.pid)
     finally:
         process.terminate()
         try:

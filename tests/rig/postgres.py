@@ -42,6 +42,12 @@ class Postgres:
     def conninfo(self) -> str:
         return self.database("postgres")
 
+    @property
+    def pid(self) -> int:
+        """Of the server; each connection is a child of it."""
+        assert self._child is not None
+        return self._child.pid
+
     def database(self, name: str) -> str:
         return f"host=127.0.0.1 port={self.port} user=test dbname={name} sslmode=disable"
 
