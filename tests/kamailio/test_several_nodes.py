@@ -92,7 +92,7 @@ async def check_records_of_dead(
     for side in short:
         if side.call_id in records:
             record = records[side.call_id]
-            assert record["hangup_origin"] in ("caller", "server")
+            assert (record["hangup_origin"], record["detail"]) == ("caller", "bye")
             check_charge(record)
     told_s: list[float] = []
     for side in lasting:
