@@ -129,7 +129,7 @@ def summary(loaded: Loaded) -> Summary:
         accounts={
             name: f"{'prepaid' if account.prepaid else 'postpaid'}, {account.currency}, "
             f"deck {account.deck or policy.default_deck or 'none'}"
-            for name, account in policy.accounts.items()
+            for name, account in sorted(policy.accounts.items())
         },
         decks={
             name: f"{len(deck)} rates, revision {deck.revision[:12]}, of the settings"
