@@ -8,8 +8,10 @@ import subprocess
 import threading
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -18,6 +20,7 @@ from psycopg.conninfo import make_conninfo
 
 from sidecar.adapters.postgresql import server, stored_entries
 from sidecar.adapters.postgresql.batch import AUDIT_IN_ORDER
+from sidecar.adapters.postgresql.spool import found_in
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.audit import RELOAD, Change, Operator
 from sidecar.core.commands import EntryKind
@@ -183,12 +186,14 @@ async def test_a_server_that_is_killed_has_what_was_acknowledged_and_gets_the_re
 
 
 async def test_a_server_that_is_frozen_is_away_and_gets_the_rest_when_it_goes_on(
-    postgresql: Postgres, postgresql_stores: PostgresqlStores, monkeypatch: pytest.MonkeyPatch
+    postgresql: Postgres, postgresql_stores: PostgresqlStores, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It keeps its links, and what it was sent: all that tells is that nothing comes."""
+    """It keeps its links, and what it was sent: all that tells is that nothing comes. Once that is known,
+    what comes does not wait for it, whatever is tried meanwhile."""
+    file = tmp_path / "kept.db"
     monkeypatch.setattr(server, "CONNECT_S_MAX", 2)
     monkeypatch.setattr(server, "READ_S_MAX", 2.0)
-    async with postgresql_stores.opened() as watched:
+    async with postgresql_stores.opened(kept_in=file) as watched:
         watched.submit(admission(admitted(1)), entry(EntryKind.ANSWERED, answered(admitted(1))))
         await watched.written()
         assert (await watched.store.outbox.outbox_state()).head_seq == 0
@@ -202,6 +207,12 @@ async def test_a_server_that_is_frozen_is_away_and_gets_the_rest_when_it_goes_on
             await watched.until(lambda: len(watched.events) == 4)
             said = [type(watched.outcome(call_id(number))).__name__ for number in (2, 3)]
             assert said == ["StepFailed", "StepFailed"]
+            for number in range(4, 12):  # for longer than a try to connect takes
+                watched.submit(admission(admitted(number)))
+                async with asyncio.timeout(1):
+                    await until(partial(_is_kept, file, call_id(number)))
+                await asyncio.sleep(0.3)
+            await watched.until(lambda: len(watched.events) == 12)
         await watched.until(lambda: not watched.store.failing)
         await watched.written()
         assert (await watched.store.outbox.outbox_state()).head_seq == 1
@@ -246,6 +257,13 @@ async def test_a_server_that_lets_nobody_write_is_away_and_gets_the_rest(postgre
         await watched.proved()
     assert stores.asked("SELECT count(*) FROM cdrs") == [(2,)]
     assert stores.asked("SELECT count(*) FROM open_calls") == [(0,)]
+
+
+def _is_kept(file: Path, call_id: UUID) -> bool:
+    """Its admission, to be undone."""
+    found = found_in(file)
+    assert found is not None
+    return call_id in found.steps
 
 
 class Way:

@@ -69,7 +69,8 @@ async def test_a_server_that_is_away_ends_no_call_and_loses_none(
 async def test_a_node_that_is_killed_while_its_database_is_away_loses_no_end_that_it_saw(
     tmp_path: Path, postgresql: Postgres
 ) -> None:
-    node = Node(tmp_path, dsn=postgresql.new_database(next(_databases)))
+    """Nor does it end a call for credit that its account may have had: nobody could ask."""
+    node = Node(tmp_path, dsn=postgresql.new_database(next(_databases)), billing="slice_s = 2")
     async with (
         mosquitto(tmp_path) as broker,
         listening(broker.host, broker.port) as listener,
@@ -78,35 +79,48 @@ async def test_a_node_that_is_killed_while_its_database_is_away_loses_no_end_tha
         async with node.up(**broker.settings()):
             caller.peer = callee.peer = node.daemon.sip
             await node.top_up("prepaid", "10")
-            first = caller.dial("1101", Plan(), account="prepaid")
-            second = caller.dial("1102", Plan(), account="prepaid")
-            lasting = caller.dial("1201", Plan(), account="prepaid")
-            for side in (first, second, lasting):
+            calls = [caller.dial(number, Plan()) for number in ("1101", "1102", "1201")]
+            calls.append(caller.dial("1103", Plan(), account="prepaid"))
+            for side in calls:
                 await node.live(side.number, answered=True)
-            await asyncio.sleep(1)  # they talk
+            first, second, lasting, by_slices = calls
+            await until(lambda: node.ask("SELECT 1 FROM open_calls WHERE granted_s > 2"))
             with killed(postgresql):
                 caller.hang_up(first)
                 callee.hang_up(next(side for side in callee.sides.values() if side.number == "1102"))
-                await asyncio.gather(first.ended.wait(), second.ended.wait())
+                await asyncio.gather(*(side.ended.wait() for side in (first, second, by_slices)))
                 ended_at = datetime.now(UTC)
                 assert first.bye_code == 200
-                await until(lambda: _records_kept(node) == 2)
+                assert not lasting.ended.is_set()
+                await until(lambda: _records_kept(node) == 3)
                 node.kill()
                 await node.daemon.ended()
         async with node.up():
-            records = await listener.of([side.call_id for side in (first, second, lasting)])
-            said = [(one["hangup_origin"], one["detail"]) for one in records]
-            assert said == [("caller", "bye"), ("callee", "bye"), ("server", "crash_recovered")]
-            for one in records[:2]:
-                assert one["talk_ms"] >= 950
+            records = await listener.of([side.call_id for side in calls])
+            assert [(one["hangup_origin"], one["detail"]) for one in records] == [
+                ("caller", "bye"),
+                ("callee", "bye"),
+                ("server", "crash_recovered"),
+                ("server", "ledger_unreachable"),
+            ]
+            for one in (records[0], records[1], records[3]):
+                assert one["talk_ms"] >= 1_000
                 assert datetime.fromisoformat(str(one["ended_at"])) <= ended_at
                 assert one["confidence"] == "observed"
+            refused = records[3]
+            assert (refused["server_reason"], refused["sip_code"], refused["q850_cause"]) == (
+                "resource",
+                503,
+                42,
+            )
+            assert refused["billable_ms"] <= refused["granted_s"] * 1_000
             assert _records_kept(node) == 0
-        assert len(listener.records) == 3
+        assert len(listener.records) == 4
         check_sequences(listener.records)
     assert '"kept_steps_brought_in"' in node.log.read_text()
     assert node.open_entries() == 0
-    assert node.balance("prepaid") == 10 - sum(Decimal(sell(one)["total"]) for one in records)
+    assert node.balance("prepaid") == 10 - Decimal(sell(records[3])["total"]) < 10
+    assert node.balance("demo") == -sum(Decimal(sell(one)["total"]) for one in records[:3])
     node.check_books()
 
 

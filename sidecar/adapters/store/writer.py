@@ -24,6 +24,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -162,7 +163,7 @@ class WritingThread(ABC):
         while True:
             self._stopping = self._stopping or not self._pause(pause_s, kept)
             try:
-                kept.drop(self._recover(error))
+                kept.drop(self._recovered(error, kept))
                 self._drain(kept)
             except Exception as again:  # noqa: BLE001 - whatever it is, what is kept must not be lost
                 error = again
@@ -173,6 +174,19 @@ class WritingThread(ABC):
                 continue
             self._report(Report(failing=""))
             return
+
+    def _recovered(self, error: Exception, kept: Kept) -> Sequence[Work]:
+        """A server may keep us waiting for seconds: what comes meanwhile is on the disk at once."""
+        if self._spool is MEMORY:
+            return self._recover(error)
+        with ThreadPoolExecutor(1, "store-recovers") as thread:
+            trying = thread.submit(self._recover, error)
+            while not trying.done():
+                if self._stopping:
+                    wait((trying,))
+                else:
+                    self._stopping = not self._pause(RETRY_PAUSE_S_MIN, kept)
+            return trying.result()
 
     def _pause(self, pause_s: float, kept: Kept) -> bool:
         """Wait, turning away what comes in meanwhile if it cannot wait; False if we are to stop."""
