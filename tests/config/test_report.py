@@ -59,11 +59,13 @@ def test_a_report_of_a_thousand_errors_is_a_hundred_lines(start: Start) -> None:
 
 def test_the_report_says_that_names_need_the_resolver_and_which(start: Start, tmp_path: Path) -> None:
     named = "[gateways.x]\nhost = 'GW.Carrier.test.'\n[gateways.y]\nhost = 'a.test'\nport = 5070\n"
-    summary = check(start.inputs(QUIET + "[dns]\nservers = ['127.0.0.1:53']\n", PROFILE + named)).summary
+    summary = check(
+        start.inputs(QUIET + "[dns]\nservers = ['127.0.0.1:53', '[::1]:54']\n", PROFILE + named)
+    ).summary
     assert summary is not None
     assert summary.gateways["x"] == "gw.carrier.test, by DNS"
     assert summary.gateways["y"] == "a.test port 5070, by DNS"
-    assert summary.resolver == "127.0.0.1 port 53"
+    assert summary.resolver == "127.0.0.1 port 53, ::1 port 54"
     literal = check(start.inputs(QUIET)).summary
     assert literal is not None
     assert (literal.resolver, any("resolver" in line for line in literal.lines())) == ("", False)

@@ -125,6 +125,11 @@ def test_whatever_is_shown_is_one_line_of_printable_characters(text: str) -> Non
     assert printable(text).isprintable()
 
 
+def test_what_can_be_printed_is_shown_as_it_is() -> None:
+    assert printable("ü'\"\\") == "ü'\"\\"
+    assert printable("\x1b\u2028") == "\\x1b\\u2028"
+
+
 def test_of_very_many_names_none_is_looked_for() -> None:
     known = [f"name{number}" for number in range(2_000)]
     assert nearest("Name0", known) == "name0"
@@ -152,7 +157,10 @@ def test_each_problem_is_told_once_and_passes_if_all_may() -> None:
     assert caught.value.may_pass
     assert str(caught.value) == "a: key: no; did you mean 'meant'?"
     findings.error(where, "key", "other")
-    assert not ConfigError(findings.errors).may_pass
+    both = ConfigError(findings.errors)
+    assert str(both) == "a: key: no; did you mean 'meant'?\na: key: other"
+    assert not both.may_pass
+    assert not ConfigError([Problem(where=where, key="", text="no")]).may_pass
 
 
 def test_a_hundred_problems_are_shown() -> None:
