@@ -228,7 +228,12 @@ class Gateways(Table, frozen=True, kw_only=True):
         Shown("that of its peer group, else `sip.tls_ca_file`"),
     ] = None
     strip_digits: Annotated[int, STRIP, "Digits stripped before the buy rate look-up."]
-    calls_max: Annotated[CallsMax, "Calls at one time; then the next gateway.", Shown("no limit")]
+    calls_max: Annotated[
+        CallsMax,
+        "Calls at one time; then the next gateway. Of nodes that share a database all together, as others "
+        "told within the last second: over by what they have begun since.",
+        Shown("no limit"),
+    ]
     calls_per_s: Annotated[
         CallsPerS,
         "Attempts in a second, of which a second's worth may come at once; then the next gateway.",
@@ -529,7 +534,11 @@ class Accounts(Table, frozen=True, kw_only=True):
     group: Annotated[Name | None, "The group of accounts that it belongs to."] = None
     deck: Annotated[Name | None, "The sell deck.", Shown("the group's, else `billing.deck`")]
     strip_digits: Annotated[SellStrip, Shown("the peer's")]
-    calls_max: Annotated[CallsMax, "Calls at one time; above it, 480.", Shown("no limit")]
+    calls_max: Annotated[
+        CallsMax,
+        "Calls at one time, exactly, on all nodes that share a database; above it, 480.",
+        Shown("no limit"),
+    ]
     calls_per_s: Annotated[
         CallsPerS,
         "New calls in a second, of which a second's worth may come at once; above it, 480.",

@@ -24,7 +24,7 @@ from sidecar.core.rerate import rerate
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import LegName, RouteFailure
 from sidecar.ports import GatewayStatus
-from sidecar.runtime import calls
+from sidecar.runtime import releasing
 from sidecar.runtime.admin import Admin
 from sidecar.wire.cdr_codec import decode_json
 from sidecar.wire.control import CommandError, ErrorCode, Nothing
@@ -166,8 +166,8 @@ async def test_a_drain_is_noted_with_whether_it_released(node: Node, release: bo
 async def test_a_drain_that_nobody_waits_for_any_more_releases_all(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "CALLS_PER_TURN", 1)
-    monkeypatch.setattr(calls, "RELEASED_PER_S", 10**9)
+    monkeypatch.setattr(releasing, "CALLS_PER_TURN", 1)
+    monkeypatch.setattr(releasing, "RELEASED_PER_S", 10**9)
     for _ in range(4):
         await node.up()
     asked = NodeDrainParams(operator="ann", release=True)
