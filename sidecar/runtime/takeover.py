@@ -298,7 +298,7 @@ class Takeovers:
         strays = await self._nodes.strays()
         await calls.recover_of_other(store.found_open(), number << _ID_BITS, strays)
         carried.adopted_at = self._calls.snapshots_asked
-        log.info("calls_adopted", number=number, count=calls.open_count())
+        log.info("calls_taken_up", node=calls.policy.node, count=calls.open_count())
         await calls.release_recovered()
         while calls.open_count():  # noqa: ASYNC110 - its calls end by many ways
             await asyncio.sleep(BEAT_S / 10)

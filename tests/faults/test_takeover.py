@@ -85,6 +85,15 @@ async def taken(at: Place, survivors: list[OneOf], since: datetime) -> str:
     return name
 
 
+async def check_head(at: Place, epoch: str) -> None:
+    """It is what the broker keeps of n1."""
+    others = {(await node.status())["store_epoch"] for node in at.nodes[1:]}
+    async with listening(at.broker.host, at.broker.port) as late:
+        await late.until(lambda: len({one["epoch"] for one in late.statuses}) == len(at.nodes))
+        assert {one["epoch"] for one in late.statuses} == {epoch, *others}
+        assert {one["head_seq"] for one in late.statuses if one["epoch"] == epoch} == {3}
+
+
 async def check_records(at: Place, second: str = "server/crash_recovered") -> None:
     records = await at.listener.of([side.call_id for side in at.calls])
     assert len(at.listener.records) == 3
@@ -95,10 +104,7 @@ async def check_records(at: Place, second: str = "server/crash_recovered") -> No
     (epoch,) = {one["store_epoch"] for one in records}
     assert sorted(one["seq"] for one in records) == [1, 2, 3]
     check_sequences(at.listener.records)
-    # The head of that epoch is what the broker keeps.
-    async with listening(at.broker.host, at.broker.port) as late:
-        await late.until(lambda: any(one["epoch"] == epoch for one in late.statuses))
-        assert {one["head_seq"] for one in late.statuses if one["epoch"] == epoch} == {3}
+    await check_head(at, epoch)
     node = at.nodes[0]
     assert node.ask("SELECT count(*) FROM open_calls WHERE node = 'n1'") == [(0,)]
     assert node.balance("prepaid") == 10 - Decimal(sell(records[0])["total"]) < 10
@@ -144,6 +150,7 @@ async def test_a_node_that_slept_is_fenced_ends_its_calls_and_writes_nothing(
         (said,) = first.told("fenced")
         assert said["calls"] >= 2  # the callee that rang has told n1, whose its INVITE was, that it stopped
         assert len(at.listener.records) == 3
+        await check_head(at, at.listener.records[0]["store_epoch"])
         assert first.ask("SELECT count(*) FROM cdrs") == [(3,)]
         first.check_books()
 

@@ -11,8 +11,10 @@ own thread: core/books asks its view as it goes, and a job is the same program o
 all that may be asked had to be read beforehand, and SQL would run on the event loop.
 
 Keys: (epoch, seq) for what is published, and an epoch is one node's; call_id and account are those of all
-nodes. A process writes as a node while it holds the node's lock and its boot is the one that the epoch names:
-each transaction asks for that row first (`boots.fence`), so what another boot has taken over is refused.
+nodes. A process writes as a node while its boot is the one that the epoch names: each transaction asks for
+that row first (`boots.fence`), so what another boot has taken over is refused, and begins a lease anew. Other
+nodes may take over where it has run out (`leases`); a start of the node itself takes its lock, or sees that
+the lease is over.
 """
 
 from sidecar.adapters.postgresql.store import PostgresqlStore
