@@ -92,7 +92,7 @@ async def test_a_node_that_is_killed_while_its_database_is_away_loses_no_end_tha
                 ended_at = datetime.now(UTC)
                 assert first.bye_code == 200
                 assert not lasting.ended.is_set()
-                await until(lambda: _records_kept(node) == 3)
+                await until(lambda: records_kept(node) == 3)
                 node.kill()
                 await node.daemon.ended()
         async with node.up():
@@ -114,7 +114,7 @@ async def test_a_node_that_is_killed_while_its_database_is_away_loses_no_end_tha
                 42,
             )
             assert refused["billable_ms"] <= refused["granted_s"] * 1_000
-            assert _records_kept(node) == 0
+            assert records_kept(node) == 0
         assert len(listener.records) == 4
         check_sequences(listener.records)
     assert '"kept_steps_brought_in"' in node.log.read_text()
@@ -124,7 +124,7 @@ async def test_a_node_that_is_killed_while_its_database_is_away_loses_no_end_tha
     node.check_books()
 
 
-def _records_kept(node: Node) -> int:
+def records_kept(node: Node) -> int:
     """Calls whose end waits on the node's disk."""
     found = found_in(node.data / FILE_NAME)
     assert found is not None

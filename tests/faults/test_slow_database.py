@@ -17,7 +17,7 @@ from tests.rig.listener import check_sequences, listening
 from tests.rig.node import until
 from tests.rig.postgres import Postgres
 
-CALLS, CALLS_PER_S, TALK_S = 12, 10, 0.5
+CALLS, CALLS_PER_S, TALK_S = 10, 10, 0.3
 ROUND_TRIPS_MIN = 4  # a commit has two: one before the call is routed, one before it is answered
 AT_ONCE_S_MAX = 0.1  # on a machine that does much else; the median
 _databases = iter(f"slow{number}" for number in range(1, 100))
