@@ -111,3 +111,25 @@ async def test_two_nodes_have_the_same_accounts_and_see_one_another(
         assert await one.account("fresh") == await two.account("fresh")
         await see_one_another(one, two)
     one.check_books()
+
+
+async def test_a_node_that_moved_from_its_file_goes_on_in_its_epoch(
+    make_rig: Callable[[str], NamedRig],
+) -> None:
+    pair = ("caller-bye-in-call", "caller-bye-in-call")
+    moved = make_rig("moved")
+    before = NamedRig(moved.folder, network=moved.network)
+    async with before.up():
+        await before.top_up("prepaid", "5")
+        first = await before.place(*pair, account="prepaid")
+        balance = await before.account("prepaid")
+    words = ("store", "migrate", "--from", "sqlite", "--to", "postgresql")
+    done = await sidecar(*words, cwd=moved.folder, **moved.settings())
+    assert done.exit_code == 0, done.err
+    assert f"moved: node node goes on in epoch {first['store_epoch']}" in done.out
+    async with moved.up():
+        assert await moved.account("prepaid") == balance
+        second = await moved.place(*pair, account="prepaid")
+        assert (first["seq"], second["seq"], second["account_prev_seq"]) == (1, 2, 1)
+        assert second["store_epoch"] == first["store_epoch"]
+    moved.check_books()
