@@ -9,6 +9,7 @@ product     the daemon under load: steps, delays, memory per call
 journal     a large journal, made for the run, and the same calls on it
 rivals      the same calls through Kamailio and Sippy
 endurance   calls of every ending for long, then a burst: whether anything grows (a command of its own)
+several     PostgreSQL beside SQLite, and one to three nodes on one database (a command of its own)
 curve       what the daemon holds meanwhile
 report      figures as a table, as JSON, as a plot
 """
