@@ -31,6 +31,15 @@ async def test_a_dump_that_is_put_back_begins_new_epochs_above_what_was_told(
         seen = [Seen(epoch=each.store.epoch, head_seq=head) for each, head in ((one, 3), (other, 2))]
         (told,) = await one.store.records.show(str(call_id(2)))
     restored = f"{postgresql.put_back(dump, 'restored')} options='-c search_path=books'"
+    blind = f"{postgresql.put_back(dump, 'blind')} options='-c search_path=books'"
+    async with stores.opened(boot_id="third", seen=Seen(seen[0].epoch), conninfo=blind) as one:
+        loss = one.store.loss  # the will of a node has no head
+        assert loss is not None
+        assert loss.cause.startswith("the books were put back, or a standby has taken over")
+        assert (loss.calls_maybe_told, one.store.epoch != seen[0].epoch) == (1, True)
+        blind_epoch = one.store.epoch
+    async with stores.opened(boot_id="fourth", conninfo=blind) as one:
+        assert (one.store.loss, one.store.epoch) == (None, blind_epoch), "once"
     async with (
         stores.opened(boot_id="third", seen=seen[0], conninfo=restored) as one,
         stores.opened(boot_id="fourth", seen=seen[1], node="n2", conninfo=restored) as other,

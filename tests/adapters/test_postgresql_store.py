@@ -18,7 +18,7 @@ import pytest
 from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
 
-from sidecar.adapters.postgresql import server, stored_entries
+from sidecar.adapters.postgresql import PostgresqlStore, server, stored_entries
 from sidecar.adapters.postgresql.batch import AUDIT_IN_ORDER
 from sidecar.adapters.postgresql.spool import found_in
 from sidecar.adapters.store.store import StoreError
@@ -155,6 +155,26 @@ async def test_what_a_process_writes_whose_books_were_taken_over_is_refused(
         assert "taken over" in watched.store.failure
     assert postgresql_stores.asked("SELECT count(*) FROM cdrs") == [(0,)]
     assert postgresql_stores.asked("SELECT call_id FROM open_calls") == [(call_id(1).bytes,)]
+
+
+async def test_a_server_that_has_lost_commits_is_written_to_no_more(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    """A standby that was behind has taken over: numbers of this epoch would be given twice."""
+    fenced = list[bool]()
+    async with postgresql_stores.opened() as watched:
+        cast("PostgresqlStore", watched.store).on_fenced(lambda: fenced.append(True))
+        watched.submit(*whole_call(1), admission(admitted(2)))
+        await watched.written()
+        postgresql_stores.asked("UPDATE epochs SET commits = commits - 1")
+        postgresql_stores.asked(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'sidecar n1 writes' AND datname = current_database()"
+        )
+        watched.submit(ending(ended(answered(admitted(2)))))
+        await until(lambda: fenced and watched.store.failure)
+        assert "the database has lost 1 commits" in watched.store.failure
+    assert postgresql_stores.asked("SELECT count(*) FROM cdrs") == [(1,)]
 
 
 async def test_a_server_that_is_killed_has_what_was_acknowledged_and_gets_the_rest_when_it_is_back(

@@ -31,6 +31,15 @@ START_LEASE_S = 60.0  # a start commits at no regular times
 _FENCE = "SELECT boot, commits, head_seq, acknowledged_seq FROM epochs WHERE epoch = ? FOR NO KEY UPDATE"
 
 
+# Other than what an epoch was written to last: a dump was put back (another table, database or cluster), or a
+# standby has taken over, or the server was recovered to a moment (another timeline). What was acknowledged
+# since may be missing, and nobody can tell.
+_PLACE = (
+    "SELECT concat_ws(' ', system_identifier, 'epochs'::regclass::oid,"
+    " left(pg_walfile_name(pg_current_wal_lsn()), 8)) FROM pg_control_system()"
+)
+
+
 class FencedError(Exception):
     """Another process has taken this node's books over: nothing that this one writes may count."""
 
@@ -91,7 +100,7 @@ def begin_boot(
         )
         if is_new := not found:
             found = begin_epoch(server, node, wall_ns, 0)
-        elif cause := contradicted(server, node, seen):
+        elif cause := contradicted(server, node, seen) or _elsewhere(server, found[0][0]):
             loss, head_seq = _leave_epoch(server, node, found[0][0], cause, seen)
             found = begin_epoch(server, node, wall_ns, head_seq)
         own = boot_in(server, node, found, boot_id, clock, tenant, "")
@@ -113,8 +122,8 @@ def boot_in(
     )
     server.run(
         "UPDATE epochs SET boot = ?1, tenant = ?2, writer = ?3, heard_at = '', lease_s = ?4,"  # noqa: S608
-        f" {LEASED.format('?4')} WHERE epoch = ?5",
-        (boot, tenant, writer or node, START_LEASE_S, epoch),
+        f" {LEASED.format('?4')}, place = ?6 WHERE epoch = ?5",
+        (boot, tenant, writer or node, START_LEASE_S, epoch, _place(server)),
     )
     return Own(node, epoch, Boot(boot, boot_id, name, base_seq, last_ns), writer)
 
@@ -136,6 +145,19 @@ def contradicted(server: Server, node: str, seen: Seen | None) -> str:
     return f"the broker was told of record {seen.head_seq}, and {head_seq} is the last one here"
 
 
+def _place(server: Server) -> str:
+    return str(server.run(_PLACE)[0][0])
+
+
+def _elsewhere(server: Server, epoch: int) -> str:
+    """Why these books may not be all that was written in that epoch; empty: they are where they were."""
+    ((place,),) = server.run("SELECT place FROM epochs WHERE epoch = ?", (epoch,))
+    if place in ("", now := _place(server)):
+        return ""
+    where = f"written to {place} (system, table, timeline), now {now}"
+    return f"the books were put back, or a standby has taken over: {where}"
+
+
 def forget_node(server: Server, node: str) -> None:
     """What `begin_boot` has made of a new one, where nothing refers to it yet."""
     with suppress(psycopg.errors.ForeignKeyViolation), server.transaction():
@@ -149,8 +171,7 @@ def _leave_epoch(server: Server, node: str, epoch: int, cause: str, seen: Seen |
     number that is known to have been given."""
     head_seq = end_epoch(server, node, epoch)
     told_seq = max(head_seq, seen.head_seq or 0) if seen is not None else head_seq
-    for table in ("open_calls", "refusals"):  # their records may have left already
-        server.run(f"UPDATE {table} SET maybe_told = 1 WHERE node = ?", (node,))  # noqa: S608
+    _doubt(server, node)
     ((calls,),) = server.run("SELECT count(*) FROM open_calls WHERE node = ?", (node,))
     loss = Loss(
         cause=cause,
@@ -163,6 +184,8 @@ def _leave_epoch(server: Server, node: str, epoch: int, cause: str, seen: Seen |
 
 def end_epoch(server: Server, node: str, epoch: int) -> int:
     """Its records that wait do so behind the mark. Returns the highest number that the node has given."""
+    if _elsewhere(server, epoch):
+        _doubt(server, node)
     server.run(
         "INSERT INTO outbox_behind (epoch, seq, queued_wall_ns)"
         " SELECT epoch, seq, written_wall_ns FROM cdrs JOIN epochs USING (epoch)"
@@ -172,6 +195,11 @@ def end_epoch(server: Server, node: str, epoch: int) -> int:
     server.run("UPDATE epochs SET acknowledged_seq = head_seq, boot = NULL WHERE epoch = ?", (epoch,))
     ((head_seq,),) = server.run("SELECT max(head_seq) FROM epochs WHERE node = ?", (node,))
     return int(head_seq)
+
+
+def _doubt(server: Server, node: str) -> None:
+    for table in ("open_calls", "refusals"):  # their records may have left already
+        server.run(f"UPDATE {table} SET maybe_told = 1 WHERE node = ?", (node,))  # noqa: S608
 
 
 def begin_epoch(server: Server, node: str, wall_ns: int, base_seq: int) -> Rows:

@@ -59,6 +59,7 @@ class Writer(WritingThread):
         self._own = own
         self._clock = clock
         self._known: Known = recall(server, own, marks)
+        self._commits = marks.commits  # that were acknowledged
         self._doubtful: _Doubtful | None = None
 
     def stop(self) -> None:
@@ -111,6 +112,7 @@ class Writer(WritingThread):
                     server.run("ROLLBACK")
             raise
         batch.committed()
+        self._commits = marks.commits + 1
         report.commit_ns = time.perf_counter_ns() - began_ns
         self._report(report)
 
@@ -134,7 +136,8 @@ class Writer(WritingThread):
             if not self._own.is_taken:
                 hold(server, self._own.node)
             with server.transaction():
-                marks = self._unless_fenced(partial(fence, server, self._own))
+                marks = self._unless_fenced(partial(self._not_less, server))
+                self._commits = marks.commits
                 if done is not None and marks.commits == done.number:
                     done.batch.committed()
                 else:
@@ -147,6 +150,15 @@ class Writer(WritingThread):
             raise
         self._server, self._doubtful = server, None
         return done
+
+    def _not_less(self, server: Server) -> Marks:
+        marks = fence(server, self._own)
+        if marks.commits < self._commits:
+            raise FencedError(
+                f"the database has lost {self._commits - marks.commits} commits that it had acknowledged:"
+                " did a standby take over that was behind? The next start begins a new epoch"
+            )
+        return marks
 
     def _unless_fenced(self, begin: Callable[[], Marks]) -> Marks:
         try:

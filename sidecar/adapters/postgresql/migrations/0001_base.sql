@@ -17,6 +17,7 @@ CREATE TABLE epochs (
     base_seq BIGINT NOT NULL DEFAULT 0,         -- numbers of a node go on over its epochs: the first here is behind it
     head_seq BIGINT NOT NULL DEFAULT 0,         -- the last number that was given
     acknowledged_seq BIGINT NOT NULL DEFAULT 0, -- the highest that the broker has answered
+    place TEXT NOT NULL DEFAULT '',             -- which database it was written to last (boots.py); empty: a journal that moved
     -- Of the process that writes in it: it lives until its lease is over, by the clock of the database. Each commit
     -- begins the lease anew.
     tenant TEXT NOT NULL DEFAULT '',
