@@ -120,7 +120,8 @@ async def test_the_week_of_a_reseller(make_rig: MakeRig) -> None:
         )
         entries = await ask("audit", "list")
         assert [one["action"] for one in entries if one["action"].startswith("deck.")] == [
-            *("deck.activate", "deck.activate", "deck.in_force", "deck.activate", "deck.rollback"),
+            *("deck.import", "deck.activate", "deck.import", "deck.activate", "deck.in_force"),
+            *("deck.import", "deck.import", "deck.activate", "deck.rollback"),
         ]
 
 

@@ -56,7 +56,7 @@ struct Settings {
     bool refuse_unlisted{};  // 403 and InviteRefused; else dropped in silence
     int unlisted_refused_per_s{};  // of one source; the rest is dropped in silence
     std::vector<std::string> wanted_headers;  // lower case
-    bool tells_stray_byes = false;
+    bool tells_stray_byes{};
     std::string product;
     std::vector<std::string> carried_urns;  // lower case; each with the services within it
     std::vector<std::string> emergency_users;  // users of Request-URIs, exactly; urn:service:sos besides
