@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore
+from sidecar.core.cdr import message_id
 from sidecar.core.events import StrayBye
 from tests.adapters.sqlite_stores import AnyWatched
 from tests.adapters.store_calls import admission, admitted, answered, call_id, ended, ending, whole_call
@@ -86,6 +87,28 @@ async def test_of_two_who_take_a_node_over_one_wins_and_the_node_is_fenced(
         assert seen.writer in ("n2", "n3")
     assert fenced == [True]
     assert postgresql_stores.asked("SELECT count(*) FROM cdrs WHERE call_id = ?", call_id(2).bytes) == [(1,)]
+
+
+async def test_a_call_of_books_that_were_put_back_is_told_under_another_id_by_a_survivor_too(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    """The dead node may have told its record, which the dump has not."""
+    opened = postgresql_stores.opened
+    async with opened() as one:
+        one.submit(admission(admitted(1)))
+        await one.written()
+    postgresql_stores.asked("UPDATE epochs SET place = 'another database'")
+    postgresql_stores.asked(LAPSED)
+    async with opened(node="n2", boot_id="second") as second:
+        (seen,) = await books(second).others()
+        taken = await books(second).take(seen)
+        assert taken is not None
+        watched = AnyWatched(taken)
+        watched.submit(ending(ended(answered(admitted(1)))))
+        await watched.written()
+        (told,) = await taken.records.show(str(call_id(1)))
+        assert told.message_id == message_id(call_id(1), 0, taken.epoch)
+        await taken.close()
 
 
 async def test_a_node_that_returns_writes_at_once_and_fences_who_has_taken_over(

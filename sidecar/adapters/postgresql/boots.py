@@ -100,7 +100,7 @@ def begin_boot(
         )
         if is_new := not found:
             found = begin_epoch(server, node, wall_ns, 0)
-        elif cause := contradicted(server, node, seen) or _elsewhere(server, found[0][0]):
+        elif cause := contradicted(server, node, seen) or elsewhere(server, found[0][0]):
             loss, head_seq = _leave_epoch(server, node, found[0][0], cause, seen)
             found = begin_epoch(server, node, wall_ns, head_seq)
         own = boot_in(server, node, found, boot_id, clock, tenant, "")
@@ -149,7 +149,7 @@ def _place(server: Server) -> str:
     return str(server.run(_PLACE)[0][0])
 
 
-def _elsewhere(server: Server, epoch: int) -> str:
+def elsewhere(server: Server, epoch: int) -> str:
     """Why these books may not be all that was written in that epoch; empty: they are where they were."""
     ((place,),) = server.run("SELECT place FROM epochs WHERE epoch = ?", (epoch,))
     if place in ("", now := _place(server)):
@@ -171,7 +171,7 @@ def _leave_epoch(server: Server, node: str, epoch: int, cause: str, seen: Seen |
     number that is known to have been given."""
     head_seq = end_epoch(server, node, epoch)
     told_seq = max(head_seq, seen.head_seq or 0) if seen is not None else head_seq
-    _doubt(server, node)
+    doubt(server, node)
     ((calls,),) = server.run("SELECT count(*) FROM open_calls WHERE node = ?", (node,))
     loss = Loss(
         cause=cause,
@@ -184,8 +184,6 @@ def _leave_epoch(server: Server, node: str, epoch: int, cause: str, seen: Seen |
 
 def end_epoch(server: Server, node: str, epoch: int) -> int:
     """Its records that wait do so behind the mark. Returns the highest number that the node has given."""
-    if _elsewhere(server, epoch):
-        _doubt(server, node)
     server.run(
         "INSERT INTO outbox_behind (epoch, seq, queued_wall_ns)"
         " SELECT epoch, seq, written_wall_ns FROM cdrs JOIN epochs USING (epoch)"
@@ -197,8 +195,9 @@ def end_epoch(server: Server, node: str, epoch: int) -> int:
     return int(head_seq)
 
 
-def _doubt(server: Server, node: str) -> None:
-    for table in ("open_calls", "refusals"):  # their records may have left already
+def doubt(server: Server, node: str) -> None:
+    """The records that it owes may have left already, with another content."""
+    for table in ("open_calls", "refusals"):
         server.run(f"UPDATE {table} SET maybe_told = 1 WHERE node = ?", (node,))  # noqa: S608
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidecar.adapters.postgresql.boots import LEASED, Own, begin_epoch, boot_in, end_epoch
+from sidecar.adapters.postgresql.boots import LEASED, Own, begin_epoch, boot_in, doubt, elsewhere, end_epoch
 from sidecar.adapters.postgresql.server import Server
 from sidecar.core.takeover import Node
 from sidecar.ports import Clock
@@ -23,6 +23,8 @@ def take_over(server: Server, dead: Node, tenant: str, writer: str, boot_id: str
         )
         if not found:
             return None
+        if elsewhere(server, dead.epoch):
+            doubt(server, dead.name)
         head_seq = end_epoch(server, dead.name, dead.epoch)
         found = begin_epoch(server, dead.name, wall_ns, head_seq)
         return boot_in(server, dead.name, found, boot_id, clock, tenant, writer)
