@@ -23,7 +23,7 @@ endif
 # Where `make install` puts things: PREFIX (/usr/local), below DESTDIR.
 export PREFIX DESTDIR
 
-.PHONY: help setup setup-tests setup-web setup-package install uninstall deb package image package-test demo demo-web run check test sipp bench bench-web fuzz mutants chaos clean
+.PHONY: help setup setup-tests setup-web setup-package install uninstall deb package image package-test demo demo-web run check test test-again sipp bench bench-web fuzz mutants chaos clean
 
 help:
 	@echo 'make demo    real SIP calls through the sidecar to CDRs on MQTT, and a table of them (under a minute)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make run     the sidecar in the foreground, on loopback, with its own broker; Ctrl-C ends it'
 	@echo
 	@echo 'make test    everything that must pass: check, then all tests'
+	@echo 'make test-again  what failed at the last run, by itself'
 	@echo 'make check   formatting, lint, types, import contract, includes of the native module'
 	@echo 'make sipp    the SIPp scenarios alone; PJ_SANITIZE=1 make sipp: under address and undefined-behaviour sanitizers'
 	@echo 'make bench   what a call costs: calls per second, CPU per call, delay until the CDR arrives'
@@ -101,6 +102,9 @@ check: setup
 
 test: setup-tests check
 	$(UNDER) $(VENV)/bin/pytest -n $(JOBS) $(REPORT)
+
+test-again: setup-tests
+	$(UNDER) $(VENV)/bin/pytest $(REPORT) --last-failed --last-failed-no-failures none
 
 sipp: setup-tests
 	$(UNDER) $(VENV)/bin/pytest -n $(JOBS) $(REPORT) tests/sipp
