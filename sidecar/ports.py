@@ -717,6 +717,8 @@ class NodeSeen(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_wall_ns: int | None = None
     open_calls: int = 0  # in the books
     told: Told | None = None  # of late; None: it is not heard
+    taken_over_by: str | None = None  # last; of all epochs: who opened this one for it
+    taken_over_wall_ns: int = 0
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -942,6 +944,19 @@ class FraudCounters(msgspec.Struct, kw_only=True):
     fired: dict[str, int] = {}  # by rule; all that there are
     held: dict[str, int] = {}  # by rule: for how many it is in force, as last looked at
     forgotten: int = 0
+
+
+class TakeoverCounters(msgspec.Struct, kw_only=True):
+    """What a node has seen of the others on its database since the start, by their names. The metrics read it
+    from another thread: plain numbers, changed on the event loop alone."""
+
+    dead: dict[
+        str, bool
+    ] = {}  # whether its lease is over and it has left something that nobody has taken over
+    taken_over: dict[str, int] = {}  # how often, by this node
+    calls: dict[str, int] = {}  # that were open then
+    books_s: dict[str, float] = {}  # the last time: from its last commit until its books were taken over
+    calls_s: dict[str, float] = {}  # and until all its calls were ended and recorded
 
 
 class RelayCounters(msgspec.Struct, kw_only=True):

@@ -41,6 +41,7 @@ from sidecar.ports import (
     OutboxState,
     RelayCounters,
     ReplayCounters,
+    TakeoverCounters,
 )
 
 # RFC 6076 §4.3 calls it session request delay; 8 and 11 s are E.721's mean and 95 % of an international call.
@@ -223,6 +224,23 @@ FRAUD_FORGOTTEN = Metric(
     "counter",
     "Accounts, prefixes or callers that a fraud rule had no room for, or let go for others.",
 )
+NODE_DEAD = Metric(
+    "sidecar_node_dead",
+    "gauge",
+    "1 while another node on the database has let its lease run out, and its open calls or records wait.",
+    ("node",),
+)
+NODE_TAKEOVERS = Metric(
+    "sidecar_node_takeovers", "counter", "How often this node took over the books of another one.", ("node",)
+)
+NODE_TAKEOVER_CALLS = Metric("sidecar_node_takeover_calls", "counter", "Open calls in them.", ("node",))
+NODE_TAKEOVER_S = Metric(
+    "sidecar_node_takeover_seconds",
+    "gauge",
+    "The last time: from its last commit until its books were taken over, and until its calls were ended and "
+    "recorded.",
+    ("node", "phase"),
+)
 LOG_LINES_LOST = Metric(
     "sidecar_log_lines_lost",
     "counter",
@@ -395,6 +413,9 @@ class Metrics:
     def collect_fraud(self, counters: Callable[[], FraudCounters]) -> None:
         """`counters` is called from the exposition's thread."""
         self.registry.register(_FraudCollector(counters))
+
+    def collect_takeovers(self, counters: TakeoverCounters) -> None:
+        self.registry.register(_TakeoverCollector(counters))
 
     # --- the page -------------------------------------------------------------------------------------------
 
@@ -593,6 +614,25 @@ class _FraudCollector(Collector):
         yield _by_label(FRAUD_FIRED, counters.fired.items())
         yield _by_label(FRAUD_HELD, counters.held.items())
         yield _value(FRAUD_FORGOTTEN, counters.forgotten)
+
+
+class _TakeoverCollector(Collector):
+    def __init__(self, counters: TakeoverCounters) -> None:
+        self._counters = counters
+
+    def describe(self) -> Iterable[Family]:
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        counters = self._counters
+        yield _by_label(NODE_DEAD, counters.dead.copy().items())
+        yield _by_label(NODE_TAKEOVERS, counters.taken_over.copy().items())
+        yield _by_label(NODE_TAKEOVER_CALLS, counters.calls.copy().items())
+        took = _family(NODE_TAKEOVER_S)
+        for phase, seconds in (("books", counters.books_s), ("calls", counters.calls_s)):
+            for node, value in seconds.copy().items():
+                took.add_metric((node, phase), value)
+        yield took
 
 
 def _family(metric: Metric) -> GaugeMetricFamily | CounterMetricFamily:

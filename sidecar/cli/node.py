@@ -63,19 +63,22 @@ def list_nodes(
         return
     if every_epoch:
         print_table(
-            ("node", "epoch", "since", "", "base>", "head>", "at the broker up to>"),
+            ("node", "epoch", "since", "", "base>", "head>", "at the broker up to>", "taken over"),
             [
                 (
                     *(one["node"], one["epoch"], moment(one["since"])),
                     "" if one["is_present"] else "ended",
-                    *(one["base_seq"], one["head_seq"], one["acknowledged_seq"]),
+                    *(one["base_seq"], one["head_seq"], one["acknowledged_seq"], _taken_over(one)),
                 )
                 for one in found["nodes"]
             ],
         )
         return
     print_table(
-        ("node", "state", "calls>", "of>", "open in the books>", "epoch", "since", "last commit", "head>"),
+        (
+            *("node", "state", "calls>", "of>", "open in the books>", "epoch", "since", "last commit"),
+            *("head>", "taken over"),
+        ),
         [
             (
                 *(
@@ -86,10 +89,16 @@ def list_nodes(
                     one["open_calls"],
                 ),
                 *(one["epoch"], moment(one["since"]), moment(one["heartbeat_at"]), one["head_seq"]),
+                _taken_over(one),
             )
             for one in found["nodes"]
         ],
     )
+
+
+def _taken_over(one: dict[str, Any]) -> str:
+    by = one["taken_over_by"]
+    return "" if by is None else f"by {by}, {moment(one['taken_over_at'])}"
 
 
 def ask_node(

@@ -26,6 +26,8 @@ _NAMESPACE = UUID("b1f0d1b4-6f0d-5f0e-9d0a-6a1a3f1d7c55")
 class AlarmKind(Word):
     LOW_BALANCE = "low_balance"
     FRAUD_RULE = "fraud_rule"
+    NODE_TAKEN_OVER = "node_taken_over"
+    NODE_IN_DOUBT = "node_in_doubt"
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -74,7 +76,35 @@ class FraudRuleFired(Alarm, frozen=True, kw_only=True, tag=AlarmKind.FRAUD_RULE.
         return self.rule
 
 
-AnyAlarm = LowBalance | FraudRuleFired
+class NodeTakenOver(Alarm, frozen=True, kw_only=True, tag=AlarmKind.NODE_TAKEN_OVER.value):
+    """Another node on the database was found dead, and who tells it has its books now; once for each
+    time."""
+
+    kind = AlarmKind.NODE_TAKEN_OVER
+    dead: Annotated[str, "The node that is dead."]
+    epoch: Annotated[str, "Its new epoch, in which its records follow."]
+    calls: Annotated[int, "Its open calls, which are ended and recorded now."]
+    silent_ms: Annotated[int, "From its last commit until its books were taken over."]
+
+    @property
+    def subject(self) -> str:
+        return self.dead
+
+
+class NodeInDoubt(Alarm, frozen=True, kw_only=True, tag=AlarmKind.NODE_IN_DOUBT.value):
+    """Another node seems to be dead, and is not taken over: it did not answer the node that tells it while it
+    lived either. Once for each of its starts."""
+
+    kind = AlarmKind.NODE_IN_DOUBT
+    dead: Annotated[str, "The node that seems to be dead."]
+    heard_at: Annotated[tuple[str, ...], "Where it was asked by OPTIONS: `udp:192.0.2.1:5060`."]
+
+    @property
+    def subject(self) -> str:
+        return self.dead
+
+
+AnyAlarm = LowBalance | FraudRuleFired | NodeTakenOver | NodeInDoubt
 
 
 def alarm_id(tenant: str, node: str, boot_id: str, number: int) -> UUID:

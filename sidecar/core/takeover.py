@@ -28,6 +28,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     heard_at: tuple[str, ...]  # where it hears SIP: `udp:192.0.2.1:5060`
     is_over: bool  # its lease
     has_work: bool  # calls that are open, or records that are to be told
+    silent_s: float = 0.0  # since its last commit, by the clock of the database
 
 
 class Answer(Word):

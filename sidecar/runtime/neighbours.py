@@ -234,4 +234,6 @@ def _shown(one: NodeSeen) -> say.NodeListed:
         base_seq=one.base_seq,
         head_seq=one.head_seq,
         acknowledged_seq=one.acknowledged_seq,
+        taken_over_by=one.taken_over_by,
+        taken_over_at=None if one.taken_over_by is None else utc(one.taken_over_wall_ns),
     )

@@ -18,13 +18,23 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from sidecar.core.alarms import NodeInDoubt, NodeTakenOver
 from sidecar.core.audit import NODE, Change
 from sidecar.core.commands import AskGateway, Snapshot, WireCommand
 from sidecar.core.events import BridgeEvent, Event, RequestEnded, SnapshotTaken, StrayBye
+from sidecar.core.records import utc
 from sidecar.core.recovery import RECOVERED_IDS
 from sidecar.core.takeover import ASK_TIMEOUT_MS, Answer, Node, Verdict, place_of, verdict
 from sidecar.core.terms import RouteFailure
-from sidecar.ports import Clock, Control, GatewayDoor, Nodes, NodeStore, UnavailableError
+from sidecar.ports import (
+    Clock,
+    Control,
+    GatewayDoor,
+    Nodes,
+    NodeStore,
+    TakeoverCounters,
+    UnavailableError,
+)
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.outbox import OutboxRelay
 
@@ -98,6 +108,7 @@ class Takeovers:
         carry: Callable[[str, NodeStore, Control], Carrying],
         calls: Calls,
         may_take: Callable[[], bool],
+        raise_alarm: Callable[[NodeTakenOver | NodeInDoubt], None],
     ) -> None:
         self._own = own
         self._nodes = nodes
@@ -107,6 +118,8 @@ class Takeovers:
         self._carry = carry
         self._calls = calls
         self._may_take = may_take
+        self._raise_alarm = raise_alarm
+        self.counters = TakeoverCounters()
         self._known: dict[str, _Known] = {}
         self._requests: dict[int, str] = {}  # under way, to which node
         self._request_ids = itertools.count(_FIRST_REQUEST)
@@ -183,7 +196,9 @@ class Takeovers:
         except UnavailableError:
             for known in self._known.values():
                 known.now = Answer.UNKNOWN
+            self.counters.dead.clear()  # nobody knows
             return ()
+        self.counters.dead = {node.name: node.is_over and node.has_work for node in others}
         return [node for node in others if self._looked_at(node) is Verdict.TAKE and self._may_take()]
 
     def _looked_at(self, node: Node) -> Verdict:
@@ -215,6 +230,8 @@ class Takeovers:
                 advice="its lease is over, and it does not answer our OPTIONS; it did not while it lived"
                 " either, so its calls are left: does each node list the others as peers?",
             )
+            raised_at = utc(self._clock.wall_ns())
+            self._raise_alarm(NodeInDoubt(raised_at=raised_at, dead=node.name, heard_at=node.heard_at))
         return found
 
     def _ask(self, node: Node, known: _Known, now_ns: int) -> None:
@@ -245,10 +262,12 @@ class Takeovers:
     # --- taking over ----------------------------------------------------------------------------------------
 
     async def _take(self, node: Node) -> None:
+        died_ns = self._clock.mono_ns() - int(node.silent_s * 1e9)
         try:
             store = await self._nodes.take(node)
             if store is not None:
-                await self._end_calls_of(node.name, store)
+                self._tell(node.name, store, died_ns)
+                await self._end_calls_of(node.name, store, died_ns)
         except UnavailableError as error:
             log.error("node_not_taken_over", node=node.name, error=str(error))
         except Exception:  # its calls are not to end ours: it is tried again
@@ -256,7 +275,23 @@ class Takeovers:
         finally:
             self._known[node.name].is_being_taken = False
 
-    async def _end_calls_of(self, name: str, store: NodeStore) -> None:
+    def _tell(self, name: str, store: NodeStore, died_ns: int) -> None:
+        counters, calls = self.counters, len(store.found_open())
+        silent_ns = self._clock.mono_ns() - died_ns
+        counters.taken_over[name] = counters.taken_over.get(name, 0) + 1
+        counters.calls[name] = counters.calls.get(name, 0) + calls
+        counters.books_s[name] = silent_ns / 1e9
+        self._raise_alarm(
+            NodeTakenOver(
+                raised_at=utc(self._clock.wall_ns()),
+                dead=name,
+                epoch=store.epoch,
+                calls=calls,
+                silent_ms=silent_ns // 1_000_000,
+            )
+        )
+
+    async def _end_calls_of(self, name: str, store: NodeStore, died_ns: int) -> None:
         number, found = next(self._numbers), store.found_open()
         calls, relay = self._carry(name, store, _Sending(self._hook))
         fenced = asyncio.Event()
@@ -284,6 +319,8 @@ class Takeovers:
         finally:
             del self._carried[number]  # what the bridge still holds of it is nobody's, and released
             await store.close()
+        if not fenced.is_set():
+            self.counters.calls_s[name] = (self._clock.mono_ns() - died_ns) / 1e9
         log.warning("takeover_over", node=name, fenced=fenced.is_set(), calls_left=calls.open_count())
 
     async def _beat(self, calls: Calls, store: NodeStore) -> None:

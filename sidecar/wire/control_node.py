@@ -84,6 +84,10 @@ class NodeListed(Result, frozen=True, kw_only=True):
     base_seq: int  # the last number before the epoch
     head_seq: int  # its last number
     acknowledged_seq: int  # the broker has all up to it, but what `outbox_behind` has
+    taken_over_by: str | None = (
+        None  # the node that took it over last, of all epochs the one that opened this one
+    )
+    taken_over_at: datetime | None = None
 
 
 class NodeList(Result, frozen=True, kw_only=True):

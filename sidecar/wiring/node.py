@@ -258,7 +258,9 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
                 carry=partial(carrying, of=calls, mqtt=mqtt, clock=clock, metrics=metrics),
                 calls=calls,
                 may_take=lambda: not (store.failing or calls.is_stopping),
+                raise_alarm=alarms.raise_alarm,
             )
+            metrics.collect_takeovers(takeovers.counters)
         service = Service(
             calls=calls,
             gateways=gateways,

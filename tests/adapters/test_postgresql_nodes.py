@@ -127,6 +127,15 @@ async def test_a_node_that_returns_writes_at_once_and_fences_who_has_taken_over(
         watched = AnyWatched(taken)
         async with opened(boot_id="third") as back:
             assert back.store.epoch == taken.epoch
+            shown, one_of_two = await back.store.neighbours.seen(), {"n1": "n2", "n2": None}
+            assert {seen.node: seen.taken_over_by for seen in shown} == one_of_two
+            assert shown[0].taken_over_wall_ns > 0
+            every = await back.store.neighbours.seen(every_epoch=True)
+            assert [(seen.node, seen.taken_over_by) for seen in every] == [
+                ("n1", None),
+                ("n1", "n2"),
+                ("n2", None),
+            ]
             watched.submit(ending(ended(answered(admitted(1)), 5_000)))
             await watched.until(lambda: bool(fenced))
             assert [call.call_id for call, _ in back.store.found_open()] == [call_id(1)]

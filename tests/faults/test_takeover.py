@@ -94,6 +94,31 @@ async def check_head(at: Place, epoch: str) -> None:
         assert {one["head_seq"] for one in late.statuses if one["epoch"] == epoch} == {3}
 
 
+async def check_told(at: Place, survivors: list[OneOf]) -> None:
+    """To whom nobody looks at a log: an event, the metrics, and the next one who asks."""
+    await at.listener.until(lambda: bool(at.listener.events))
+    (event,) = at.listener.events
+    told = event["alarm"]
+    assert (told["kind"], told["dead"], told["calls"]) == ("node_taken_over", "n1", 3)
+    assert told["epoch"] == at.listener.records[0]["store_epoch"]
+    (taker,) = [node for node in survivors if node.name == event["node"]]
+    of_n1 = 'node="n1"'
+    assert await taker.metric("sidecar_node_takeovers_total", of_n1) == 1
+    assert await taker.metric("sidecar_node_takeover_calls_total", of_n1) == 3
+    books_s, calls_s = [
+        await taker.metric("sidecar_node_takeover_seconds", of_n1, f'phase="{phase}"')
+        for phase in ("books", "calls")
+    ]
+    assert LEASE_S < books_s < calls_s
+    assert abs(books_s * 1_000 - told["silent_ms"]) < 1
+    await until(lambda: len(taker.told("alarm")) == 1)
+
+    async def is_over() -> bool:
+        return await taker.metric("sidecar_node_dead", of_n1) == 0
+
+    await until(is_over)
+
+
 async def check_records(at: Place, second: str = "server/crash_recovered") -> None:
     records = await at.listener.of([side.call_id for side in at.calls])
     assert len(at.listener.records) == 3
@@ -125,11 +150,15 @@ async def test_of_two_who_see_a_node_die_one_ends_its_calls_and_each_has_one_rec
         await taken(at, survivors, datetime.now(UTC))
         await check_records(at, "caller/bye")
         assert at.calls[1].bye_code == 481
+        await check_told(at, survivors)
         # A call of the survivor's own went on, and the dead node begins as always.
         assert await survivors[0].live("1003", answered=True)
         async with up(first, at.broker):
             await know_each_other(at.nodes)
             assert (await first.status())["outbox_head_seq"] == 3
+            by_name = {one["node"]: one for one in (await first.control("node.list"))["nodes"]}
+            assert by_name["n1"]["taken_over_by"] in {node.name for node in survivors}
+            assert [by_name[node.name]["taken_over_by"] for node in survivors] == [None, None]
         at.caller.hang_up(lasting)
         await at.listener.of([lasting.call_id])
 

@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from sidecar.core.alarms import NodeInDoubt, NodeTakenOver
 from sidecar.core.commands import AskGateway, Snapshot, WireCommand
 from sidecar.core.events import RequestEnded, StrayBye
 from sidecar.core.takeover import Node
@@ -45,6 +46,7 @@ class World:
         self.asked: list[AskGateway] = []
         self.taken: list[Node] = []
         self.noted: list[StrayBye] = []
+        self.alarms: list[NodeTakenOver | NodeInDoubt] = []
         self.clock = StoppedClock()
         self.takeovers: Takeovers
 
@@ -123,6 +125,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             carry=carry,
             calls=node.calls,
             may_take=lambda: True,
+            raise_alarm=made.alarms.append,
         )
         made.takeovers.started.set()
         task = tasks.create_task(made.takeovers.run(), name="takeovers")
@@ -156,6 +159,8 @@ async def test_one_that_was_silent_while_it_lived_is_left_and_a_person_is_told_o
         await world.looked()
     assert world.taken == []
     assert [(line["event"], line["node"]) for line in lines] == [("node_in_doubt", "n1")]
+    assert [(alarm.kind, alarm.subject) for alarm in world.alarms] == [("node_in_doubt", "n1")]
+    assert world.takeovers.counters.dead == {"n1": True}
 
 
 async def test_what_was_asked_before_its_lease_was_over_says_nothing_of_it_now(world: World) -> None:

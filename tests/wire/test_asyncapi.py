@@ -14,7 +14,7 @@ import msgpack
 import msgspec
 import pytest
 
-from sidecar.core.alarms import AlarmKind, FraudRuleFired, LowBalance
+from sidecar.core.alarms import AlarmKind, FraudRuleFired, LowBalance, NodeInDoubt, NodeTakenOver
 from sidecar.core.terms import HangupOrigin
 from sidecar.wire import replay, topics
 from sidecar.wire.asyncapi import ASYNCAPI_FILE, asyncapi, text
@@ -65,6 +65,8 @@ STRUCTS: dict[str, msgspec.Struct] = {
     "Event": Event(message_id=UUID(int=1), tenant="t", node="n", boot_id="b", alarm=LOW_BALANCE),
     "LowBalance": LOW_BALANCE,
     "FraudRuleFired": FRAUD_RULE,
+    "NodeTakenOver": NodeTakenOver(raised_at=NOW, dead="n1", epoch="e", calls=3, silent_ms=4100),
+    "NodeInDoubt": NodeInDoubt(raised_at=NOW, dead="n1", heard_at=("udp:192.0.2.1:5060",)),
     "ReplayRequest": replay.ReplayRequest(epoch="e", from_seq=1),
     "EpochReport": EPOCH_REPORT,
     "Report": Report(at=NOW, interval_s=30, epochs=(EPOCH_REPORT,)),

@@ -47,7 +47,8 @@ _NODES = """
         OR EXISTS (SELECT 1 FROM refusals WHERE refusals.node = nodes.node)
         OR EXISTS (
             SELECT 1 FROM outbox_behind JOIN epochs AS theirs USING (epoch) WHERE theirs.node = nodes.node
-        ))
+        )),
+        extract(epoch FROM clock_timestamp() - leased_until) + lease_s
     FROM nodes JOIN epochs USING (epoch),
         LATERAL (SELECT leased_until < clock_timestamp() AS is_over) AS lease
     WHERE tenant = ? AND nodes.node <> ? AND boot IS NOT NULL ORDER BY nodes.node
@@ -64,6 +65,9 @@ def other_nodes(server: Server, tenant: str, own: str) -> list[Node]:
             heard_at=tuple(heard_at.split()),
             is_over=is_over,
             has_work=has_work,
+            silent_s=float(silent_s),
         )
-        for name, epoch, boot, writer, heard_at, is_over, has_work in server.run(_NODES, (tenant, own))
+        for name, epoch, boot, writer, heard_at, is_over, has_work, silent_s in server.run(
+            _NODES, (tenant, own)
+        )
     ]

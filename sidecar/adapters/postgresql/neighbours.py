@@ -67,9 +67,17 @@ _SEEN = (
     " nodes.epoch IS NOT NULL, boot_id, started_wall_ns, heartbeat_wall_ns,"
     " CASE WHEN nodes.epoch IS NULL THEN 0"
     " ELSE (SELECT count(*) FROM open_calls WHERE open_calls.node = nodes.node) END,"
-    f" (SELECT told FROM node_states AS of WHERE of.boot = epochs.boot AND {_FRESH})"
+    f" (SELECT told FROM node_states AS of WHERE of.boot = epochs.boot AND {_FRESH}), taker, taken_wall_ns"
     " FROM epochs LEFT JOIN nodes USING (epoch) LEFT JOIN boots ON boots.boot = epochs.boot"
-    " WHERE ?::boolean OR nodes.epoch IS NOT NULL ORDER BY epochs.node, epochs.epoch"
+    # Whoever takes a node over opens an epoch of it, by the boot that it writes as itself.
+    " LEFT JOIN LATERAL (SELECT own.node AS taker, boots.started_wall_ns AS taken_wall_ns"
+    " FROM epochs AS theirs JOIN boots USING (epoch) JOIN boots AS first"
+    " ON first.boot = (SELECT min(boot) FROM boots AS same WHERE same.boot_id = boots.boot_id)"
+    " JOIN epochs AS own ON own.epoch = first.epoch"
+    " WHERE theirs.node = epochs.node AND own.node <> theirs.node"
+    " AND (theirs.epoch = epochs.epoch OR NOT ?1::boolean)"
+    " ORDER BY boots.boot DESC LIMIT 1) AS takeover ON TRUE"
+    " WHERE ?1::boolean OR nodes.epoch IS NOT NULL ORDER BY epochs.node, epochs.epoch"
 )
 
 _UP = "SELECT account, count(*) FROM open_calls WHERE account = ANY(?) AND kind <> 'ending' GROUP BY account"
@@ -269,6 +277,8 @@ def _node_seen(
     heartbeat_wall_ns: int | None,
     open_calls: int,
     said: str | None,
+    taker: str | None,
+    taken_wall_ns: int | None,
 ) -> NodeSeen:
     return NodeSeen(
         node=node,
@@ -283,6 +293,8 @@ def _node_seen(
         heartbeat_wall_ns=heartbeat_wall_ns,
         open_calls=open_calls,
         told=None if said is None else _told(said),
+        taken_over_by=taker,
+        taken_over_wall_ns=taken_wall_ns or 0,
     )
 
 
