@@ -41,7 +41,9 @@ RUN_ENDS = {
     "0": "SIGTERM or SIGINT ended it, calls and records first",
     "1": "a defect of ours: what is on standard error last; the next start recovers the calls",
     "2": "it did not start: settings, journal, addresses, broker; another start would not either",
-    "3": "it did not start: nobody answers where its database is; another start may",
+    "3": "it did not start: nobody answers where its database is, or another process writes as this node;"
+    " another start may",
+    "4": "another node has taken over its books; the next start goes on in them",
     "by the signal": "SIGTERM before `ready`; SIGKILL at any time",
 }
 

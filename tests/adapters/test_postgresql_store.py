@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
 from functools import partial
@@ -18,10 +19,11 @@ import pytest
 from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
 
+from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore, server, stored_entries
 from sidecar.adapters.postgresql.batch import AUDIT_IN_ORDER
 from sidecar.adapters.postgresql.spool import found_in
-from sidecar.adapters.store.store import StoreError
+from sidecar.adapters.store.store import StoreAwayError, StoreError
 from sidecar.core.audit import RELOAD, Change, Operator
 from sidecar.core.commands import EntryKind
 from sidecar.core.events import Admitted
@@ -137,9 +139,32 @@ async def test_a_second_process_of_a_node_is_refused(
 ) -> None:
     monkeypatch.setattr("sidecar.adapters.postgresql.boots.HELD_S_MAX", 0.0)
     async with postgresql_stores.opened():
-        with pytest.raises(StoreError, match="another process writes as node n1"):
+        # It may only look so: the server may hold the lock of one that is gone for the length of its lease.
+        with pytest.raises(StoreAwayError, match="another process writes as node n1"):
             async with postgresql_stores.opened(boot_id="second"):
                 pass
+
+
+async def test_a_server_that_goes_down_while_a_node_starts_is_away(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    async with postgresql_stores.opened() as one:
+        await one.proved()
+    with psycopg.connect(postgresql_stores.conninfo) as before:
+        before.execute("SELECT 1 FROM nodes FOR UPDATE")
+        waits = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND query LIKE '%FROM nodes%' AND datname = current_database()"
+        )
+        with ThreadPoolExecutor(1) as thread:
+            starting = thread.submit(open_once, postgresql_stores.conninfo)
+            await until(lambda: postgresql_stores.asked(waits) == [(True,)])
+            with pytest.raises(StoreAwayError, match="terminating connection"):
+                starting.result()
+
+
+def open_once(conninfo: str) -> None:
+    PostgresqlStore.open(conninfo, node="n1", boot_id="second", clock=SystemClock())
 
 
 async def test_what_a_process_writes_whose_books_were_taken_over_is_refused(

@@ -14,7 +14,7 @@ from sidecar.adapters.postgresql.server import Rows, Server
 from sidecar.adapters.store.bodies import DamagedError
 from sidecar.adapters.store.known import Boot, Known, Slot, open_call_of
 from sidecar.adapters.store.refusals import kept_refusals
-from sidecar.adapters.store.store import FoundOpen, StoreError, found_calls
+from sidecar.adapters.store.store import FoundOpen, StoreAwayError, StoreError, found_calls
 from sidecar.core.cdr import Cdr
 from sidecar.ports import Clock, Loss, Seen
 from sidecar.wire.entries import EntryError
@@ -68,11 +68,12 @@ class Marks(NamedTuple):
 
 
 def hold(server: Server, node: str) -> None:
-    """StoreError where another process writes as this node."""
+    """StoreAwayError where another process writes as this node: it may be gone, with its machine, only the
+    server has not noticed, and its lease is longer than we wait."""
     until_s = time.monotonic() + HELD_S_MAX
     while not server.run(_HOLD, (node,))[0][0] and server.run(_IS_OVER, (node,)) != [(True,)]:
         if time.monotonic() > until_s:
-            raise StoreError(
+            raise StoreAwayError(
                 f"{server.name}: another process writes as node {node}: give each its own node name"
             )
         time.sleep(_HELD_PAUSE_S)

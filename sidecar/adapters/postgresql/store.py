@@ -117,7 +117,7 @@ class PostgresqlStore(BaseStore):
         on this machine. `seen`: what the broker has of what this node published last. `key_file`: of
         pseudonyms, made where there is none; the same for all nodes. `kept_in`: the file of this node for
         what must be written while the database is away; without one it is lost with the process. Raises
-        StoreError, with what to do, where the database cannot be used."""
+        StoreError, with what to do, where the database cannot be used; StoreAwayError where that may pass."""
         name = name_of(conninfo)
         key = None if key_file is None else key_at(key_file)
         try:
@@ -141,7 +141,8 @@ class PostgresqlStore(BaseStore):
             return store
         except psycopg.Error as error:
             server.close()
-            raise StoreError(f"{name}: cannot be used ({' '.join(str(error).split())})") from error
+            text = f"{name}: cannot be used ({' '.join(str(error).split())})"
+            raise (StoreAwayError if isinstance(error, FAULTS) else StoreError)(text) from error
         except BaseException:
             server.close()
             raise
