@@ -700,6 +700,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Fals
     calls_max: int
     version: str
     by_gateway: dict[str, int] = {}  # calls
+    by_peer: dict[str, int] = {}
+    wanted: dict[str, dict[str, int]] = {}  # of calls per second: kind of limit, name (core/token_buckets)
 
 
 class NodeSeen(msgspec.Struct, frozen=True, kw_only=True):

@@ -52,6 +52,10 @@ MinimumCharge = Annotated[
 ]
 
 
+SHARED_RATE = (
+    "Of nodes that share a database all together: each has a share, by what all took in the last seconds. So "
+    "while calls move to another node, for 2 s, up to twice as many, and one more for each node."
+)
 CallsPerS = Annotated[int | None, Meta(ge=1, le=100_000)]
 MaxDuration = Annotated[int | None, Meta(ge=1, le=604_800)]
 BlockedNumbers = Annotated[
@@ -144,11 +148,14 @@ class Peers(Table, frozen=True, kw_only=True):
         "0: no limit.",
     ]
     calls_max: Annotated[
-        CallsMax, "Calls that came from here, at one time; above it, 480.", Shown("no limit")
+        CallsMax,
+        "Calls that came from here, at one time; above it, 480. Of nodes that share a database all together, "
+        "as others told within the last second: over by what they have begun since.",
+        Shown("no limit"),
     ]
     calls_per_s: Annotated[
         CallsPerS,
-        "New calls in a second, of which a second's worth may come at once; above it, 480.",
+        f"New calls in a second, of which a second's worth may come at once; above it, 480. {SHARED_RATE}",
         Shown("no limit"),
     ]
     shared_dialogs: Annotated[
@@ -236,7 +243,8 @@ class Gateways(Table, frozen=True, kw_only=True):
     ]
     calls_per_s: Annotated[
         CallsPerS,
-        "Attempts in a second, of which a second's worth may come at once; then the next gateway.",
+        "Attempts in a second, of which a second's worth may come at once; then the next gateway. "
+        f"{SHARED_RATE}",
         Shown("no limit"),
     ]
     max_duration_s: Annotated[
@@ -541,7 +549,7 @@ class Accounts(Table, frozen=True, kw_only=True):
     ]
     calls_per_s: Annotated[
         CallsPerS,
-        "New calls in a second, of which a second's worth may come at once; above it, 480.",
+        f"New calls in a second, of which a second's worth may come at once; above it, 480. {SHARED_RATE}",
         Shown("no limit"),
     ]
     max_duration_s: Annotated[

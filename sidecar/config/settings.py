@@ -124,7 +124,8 @@ class Node(Section, frozen=True, kw_only=True):
     calls_per_s: Annotated[
         int | None,
         Meta(ge=1, le=100_000),
-        "New calls in a second, of which a second's worth may come at once; above it, 503.",
+        "New calls in a second, of which a second's worth may come at once; above it, 503. Of this node "
+        "alone.",
         Shown("no limit"),
     ] = None
     ringing_share_percent: Annotated[

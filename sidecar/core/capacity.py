@@ -6,8 +6,9 @@ caller keeps its place. Per second counts what was admitted, and of a gateway th
 asks for no place and takes nothing from a bucket; those that are up count as any other.
 
 Where several nodes share a database, the calls at once of an account are counted there, when it admits one
-(core/books), and those of a gateway are the node's own and what the others told of theirs within the last
-second: together they may be over by what each has admitted since. All else is of one node.
+(core/books), and those of a peer group and of a gateway are the node's own and what the others told of theirs
+within the last second: together they may be over by what each has admitted since. Of calls per second each
+has its share (core/token_buckets). What the node may carry, and the share that rings, is of each alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from sidecar.core.call import Call, Phase
 from sidecar.core.policy import Gateway, Given, Load, Peer, Policy
 from sidecar.core.terms import Detail
+from sidecar.core.token_buckets import NODE
 
 # The limits, as records name them.
 CALLS_MAX = "calls_max"
@@ -23,16 +25,17 @@ RINGING_SHARE = "ringing_share_percent"
 
 UP = frozenset({Phase.ADMITTING, Phase.ROUTING, Phase.ANSWERING, Phase.TALKING, Phase.AWAITING_RETRY})
 _NO_PEER = Peer(name="", addresses=())
-_NODE, _PEER, _ACCOUNT, _GATEWAY = "node", "peer", "account", "gateway"
+_PEER, _ACCOUNT, _GATEWAY = "peer", "account", "gateway"
 
 
 def limit_reached(call: Call, given: Given) -> tuple[Detail, str] | None:
     """The limit that keeps one more call from being admitted, and which one it is: the node's first."""
     policy, load, account, peer = given.policy, given.load, call.account, call.invite.peer
     sender = policy.peers.get(peer, _NO_PEER)
+    of_peer = load.by_peer.get(peer, 0) + load.by_peer_elsewhere.get(peer, 0)
     for detail, key, calls, calls_max, per_s in (
-        (Detail.NODE_FULL, (_NODE, ""), load.calls, policy.calls_max, policy.calls_per_s),
-        (Detail.PEER_LIMIT, (_PEER, peer), load.by_peer.get(peer, 0), sender.calls_max, sender.calls_per_s),
+        (Detail.NODE_FULL, NODE, load.calls, policy.calls_max, policy.calls_per_s),
+        (Detail.PEER_LIMIT, (_PEER, peer), of_peer, sender.calls_max, sender.calls_per_s),
         (
             Detail.ACCOUNT_LIMIT,
             (_ACCOUNT, account.name),
@@ -114,7 +117,7 @@ def _take_tokens(before: Call | None, call: Call, policy: Policy, load: Load) ->
         mono_ns, peer, account = call.invite.mono_ns, call.invite.peer, call.account
         sender = policy.peers.get(peer, _NO_PEER)
         for key, per_s in (
-            ((_NODE, ""), policy.calls_per_s),
+            (NODE, policy.calls_per_s),
             ((_PEER, peer), sender.calls_per_s),
             ((_ACCOUNT, account.name), account.calls_per_s),
         ):

@@ -393,6 +393,7 @@ class Load(msgspec.Struct, kw_only=True):
     by_gateway_elsewhere: dict[str, int] = {}  # on other nodes, as they told last
     suspended_accounts: set[str] = set()  # whose balance is not known to be right: core/suspense
     by_peer: dict[str, int] = {}
+    by_peer_elsewhere: dict[str, int] = {}
     ringing_by_peer: dict[str, int] = {}  # those that are not answered
     senders: set[str] = set()  # the peer groups that have sent a call
     buckets: TokenBuckets = msgspec.field(default_factory=TokenBuckets)

@@ -4,7 +4,8 @@ elsewhere, and does what a person on another node asks of it, by the methods of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -86,23 +87,30 @@ class Neighbourhood:
 
     def _told(self) -> Told:
         load, policy = self._calls.load, self._calls.policy
+        wanted: dict[str, dict[str, int]] = {}
+        for (kind, name), per_s in load.buckets.wanted(self._calls.clock.mono_ns()).items():
+            wanted.setdefault(kind, {})[name] = per_s
         return Told(
             state=self._calls.state or say.ACCEPTING,
             calls=load.calls,
             calls_max=policy.calls_max,
             version=self._version,
             by_gateway={name: calls for name, calls in load.by_gateway.items() if calls},
+            by_peer={name: calls for name, calls in load.by_peer.items() if calls},
+            wanted=wanted,
         )
 
     # --- what is heard --------------------------------------------------------------------------------------
 
     def _take(self, news: News) -> frozenset[str]:
         """Accounts that are disabled by command now, and were not."""
-        sums: dict[str, int] = {}
-        for told in news.others.values():
-            for gateway, calls in told.by_gateway.items():
-                sums[gateway] = sums.get(gateway, 0) + calls
-        self._calls.load.by_gateway_elsewhere = sums
+        load, others = self._calls.load, news.others.values()
+        load.by_gateway_elsewhere = _sums(told.by_gateway for told in others)
+        load.by_peer_elsewhere = _sums(told.by_peer for told in others)
+        load.buckets.hear(
+            {(kind, name): per_s for kind, names in told.wanted.items() for name, per_s in names.items()}
+            for told in others
+        )
         if not news.terms:
             return frozenset()
         before = self._calls.policy.accounts
@@ -192,6 +200,13 @@ class Neighbourhood:
             text = "this node keeps its books alone (store.engine): there are no others"
             raise CommandError(ErrorCode.REFUSED, text)
         return self._neighbours
+
+
+def _sums(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    sums = Counter[str]()
+    for one in counts:
+        sums.update(one)
+    return dict(sums)
 
 
 def _with(policy: Policy, news: News) -> Policy:

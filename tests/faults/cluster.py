@@ -18,11 +18,11 @@ LEASE_S = 2
 
 
 class OneOf(Node):
-    """`n1` is the one whose network the phones are in."""
+    """`n1` is the one whose network the phones are in. `more` as of a Node."""
 
-    def __init__(self, folder: Path, name: str, dsn: str, first: Node | None = None) -> None:
+    def __init__(self, folder: Path, name: str, dsn: str, first: Node | None = None, **more: str) -> None:
         folder.mkdir()
-        super().__init__(folder, dsn=dsn, timers="t1_ms = 100")
+        super().__init__(folder, dsn=dsn, timers="t1_ms = 100", **more)
         self.name = name
         self._settings |= {"SIDECAR_NODE__NAME": name, "SIDECAR_STORE__LEASE_S": str(LEASE_S)}
         self.of_phones = first.network if first is not None else self.network
@@ -44,10 +44,10 @@ class OneOf(Node):
         return [one for one in said if one["event"] == event]
 
 
-def cluster(folder: Path, dsn: str, count: int) -> list[OneOf]:
+def cluster(folder: Path, dsn: str, count: int, **more: str) -> list[OneOf]:
     nodes: list[OneOf] = []
     for name in [f"n{number}" for number in range(1, count + 1)]:
-        nodes.append(OneOf(folder / name, name, dsn, nodes[0] if nodes else None))
+        nodes.append(OneOf(folder / name, name, dsn, nodes[0] if nodes else None, **more))
     for node in nodes:
         node.siblings = [one for one in nodes if one is not node]
     return nodes
