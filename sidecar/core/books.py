@@ -3,7 +3,7 @@
 A store opens a transaction, offers a `View` of the books in it, asks `post`, and writes what comes back:
 rows, no rules. All that was posted before in the same transaction is part of the view.
 
-    opening (0) + top-ups - charges - reservations = balance, exactly
+    opening (0) + top-ups - charges - reservations - tranches = balance, exactly
 
 Repeating a step changes nothing: a call is admitted once and closed once, a revision is recorded once, and a
 step whose record exists already is dropped whole, with its Settle. A charge is posted as the difference to
@@ -32,6 +32,7 @@ from sidecar.core.commands import (
     Audit,
     EntryKind,
     Extend,
+    Extended,
     Publish,
     Reserve,
     Settle,
@@ -52,6 +53,7 @@ class MovementKind(Word):
     TOP_UP = "top_up"
     RESERVE = "reserve"
     RELEASE = "release"
+    TRANCHE = "tranche"  # into the hands of one node, and back: core/tranches
     CHARGE = "charge"
     CARRIED = "carried"  # what movements came to that were archived and removed
     ADJUST = "adjust"  # by a person, up or down
@@ -67,7 +69,8 @@ def suspense_reference(entry: int) -> str:
     return f"{SUSPENSE_REFERENCE}{entry}"
 
 
-_PASSING = frozenset({MovementKind.RESERVE, MovementKind.RELEASE})  # a live call's: it comes back
+# Of live calls, and for calls to come: it comes back.
+PASSING = frozenset({MovementKind.RESERVE, MovementKind.RELEASE, MovementKind.TRANCHE})
 
 
 class Movement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -145,7 +148,7 @@ class MoneyView(Balances, Protocol):
         """When the transaction is."""
 
     def held(self, account: str, currency: str) -> Decimal:
-        """What open calls of the account hold, which its balance is free of."""
+        """What open calls and tranches of the account hold, which its balance is free of."""
 
 
 class View(MoneyView, Protocol):
@@ -158,6 +161,9 @@ class View(MoneyView, Protocol):
     def calls_up(self, account: str, currency: str) -> int | None:
         """How many of its calls are open, on whatever node; None: there is one node alone, which counts them
         itself (core/capacity)."""
+
+    def tranche(self, account: str, currency: str) -> Decimal:
+        """What this node holds of the account for the time when the books cannot be asked: core/tranches."""
 
     def open_call(self, call_id: UUID) -> OpenCall | None: ...
     def charged(self, call_id: UUID) -> Charged:
@@ -180,6 +186,8 @@ def post(step: Sequence[StoreCommand], view: View) -> Posting:
     with anything else."""
     changes = [command.change for command in step if isinstance(command, Audit)]
     own = [command for command in step if not isinstance(command, Audit)] if changes else step
+    if len(own) == 1 and isinstance(own[0], Extended):
+        return _extended_before(own[0], view)
     reserve, append, settle, publish, extension = _parts(own)
     call_id = call_of(own[0])
     open_call = view.open_call(call_id)
@@ -193,6 +201,8 @@ def post(step: Sequence[StoreCommand], view: View) -> Posting:
     entry: Append | None = None
     outcome: Outcome | None = None
     if append is not None and append.kind is EntryKind.ADMITTED:
+        if append.decided:
+            return _admitted_before(append, view)
         if open_call is not None:
             return Posting(call_id=call_id, open_call=open_call, outcome=_admitted(call_id, open_call))
         if view.recorded(call_id) is not None:
@@ -212,7 +222,7 @@ def post(step: Sequence[StoreCommand], view: View) -> Posting:
         entry = Append(kind=EntryKind.ADMITTED, call=as_granted(append.call, open_call))
         outcome = _admitted(call_id, open_call, bound)
     elif append is not None:
-        if append.kind is EntryKind.ANSWERED:
+        if append.kind is EntryKind.ANSWERED and not append.decided:
             # Never admitted, or closed already: an answer that nobody recorded must not be let go.
             kind = OutcomeKind.ANSWER_RECORDED if open_call is not None else OutcomeKind.STEP_FAILED
             outcome = Outcome(call_id, kind)
@@ -260,7 +270,7 @@ def call_of(command: StoreCommand) -> UUID:
     match command:
         case Append():
             return command.call.call_id
-        case Reserve() | Extend() | Settle():
+        case Reserve() | Extend() | Extended() | Settle():
             return command.call_id
         case Publish() | Suppress():
             return command.cdr.call_id
@@ -318,7 +328,7 @@ class Draft:
         calls hold, so that each crossing is told once."""
         lasting: dict[tuple[str, str], Decimal] = {}
         for one in self.movements:
-            if one.kind not in _PASSING:
+            if one.kind not in PASSING:
                 key = (one.account, one.currency)
                 lasting[key] = EXACT.add(lasting.get(key, ZERO), one.amount)
         found = []
@@ -340,6 +350,13 @@ class Draft:
                     )
                 )
         return found
+
+    def reserve_before(self, account: str, currency: str, amount: Decimal, tranche: Decimal) -> None:
+        """What the node has granted out of its tranche: so much of that comes back first, so that the balance
+        is the same after it."""
+        back = min(max(ZERO, amount), tranche)
+        self.move(MovementKind.TRANCHE, account, currency, back)
+        self.move(MovementKind.RESERVE, account, currency, -amount)
 
     def release(self, open_call: OpenCall | None) -> OpenCall | None:
         """Give the reservation back; the call as it stands after it."""
@@ -423,6 +440,10 @@ def _opened(
     if there.amount is None:
         return OpenCall(account=append.call.account.name), None
     granted = grant(there.amount, reserve.rate, reserve.terms, reserve.total_s)
+    if granted is None and (own := view.tranche(reserve.account, currency)):
+        granted = grant(EXACT.add(there.amount, own), reserve.rate, reserve.terms, reserve.total_s)
+        if granted is not None:
+            draft.move(MovementKind.TRANCHE, reserve.account, currency, own)
     if granted is None:
         return there
     draft.move(MovementKind.RESERVE, reserve.account, currency, -granted.reserved.amount)
@@ -441,6 +462,11 @@ def _extended(asked: Extend, open_call: OpenCall | None, view: View) -> Posting:
     there = available(open_call.account, held.reserved.currency, view)
     budget = AMOUNT_LARGEST if there.amount is None else there.amount
     granted = extend(budget, held, asked.rate, asked.terms, asked.total_s)
+    own = view.tranche(open_call.account, held.reserved.currency) if granted.final else ZERO
+    if own and granted.granted_s == held.granted_s:
+        granted = extend(EXACT.add(budget, own), held, asked.rate, asked.terms, asked.total_s)
+        if granted.granted_s > held.granted_s:
+            draft.move(MovementKind.TRANCHE, open_call.account, held.reserved.currency, own)
     more = EXACT.subtract(granted.reserved.amount, held.reserved.amount)
     draft.move(MovementKind.RESERVE, open_call.account, held.reserved.currency, -more)
     return Posting(
@@ -455,6 +481,35 @@ def _extended(asked: Extend, open_call: OpenCall | None, view: View) -> Posting:
             granted.final,
             rule=there.rule,
         ),
+    )
+
+
+def _admitted_before(append: Append, view: View) -> Posting:
+    """As the node has decided it, whatever the terms say by now: the call was let go."""
+    call = append.call
+    open_call = view.open_call(call.call_id)
+    if open_call is not None or view.recorded(call.call_id) is not None:
+        return Posting(call_id=call.call_id, open_call=open_call)
+    draft = Draft(view, call.call_id)
+    if call.reserved is not None:
+        key = (call.account.name, call.reserved.currency)
+        draft.reserve_before(*key, call.reserved.amount, view.tranche(*key))
+    open_call = OpenCall(account=call.account.name, granted_s=call.granted_s, reserved=call.reserved)
+    return Posting(call_id=call.call_id, movements=draft.movements, open_call=open_call, entry=append)
+
+
+def _extended_before(granted: Extended, view: View) -> Posting:
+    open_call = view.open_call(granted.call_id)
+    if open_call is None or open_call.reserved is None or granted.granted_s <= (open_call.granted_s or 0):
+        return Posting(call_id=granted.call_id, open_call=open_call)
+    draft = Draft(view, granted.call_id)
+    more = EXACT.subtract(granted.reserved.amount, open_call.reserved.amount)
+    key = (open_call.account, granted.reserved.currency)
+    draft.reserve_before(*key, more, view.tranche(*key))
+    return Posting(
+        call_id=granted.call_id,
+        movements=draft.movements,
+        open_call=replace(open_call, granted_s=granted.granted_s, reserved=granted.reserved),
     )
 
 

@@ -1,6 +1,6 @@
 """The proof of the sums, from what a store holds: what every test, and an operator in doubt, asks.
 
-    opening (0) + top-ups - charges - reservations = balance, for each account and currency, exactly
+    opening (0) + top-ups - charges - reservations - tranches = balance of an account, exactly
 
 A call is named by the 16 bytes of its id: there may be millions.
 """
@@ -67,6 +67,20 @@ def wrong_balances(lines: Iterable[Line], kept: Mapping[Key, Decimal]) -> list[s
             said = plain(kept[key]) if key in kept else None
             found.append(f"{account}: balance {said} {currency}, movements say {plain(sums[key])}")
     return found
+
+
+def wrong_tranches(
+    held: Iterable[tuple[str, str, Decimal]], movements: Iterable[tuple[str, str, Decimal]]
+) -> list[str]:
+    """Accounts of which nodes hold another sum than was moved into their tranches and not back."""
+    sums: dict[Key, Decimal] = defaultdict(lambda: ZERO)
+    for account, currency, amount in (*held, *movements):
+        sums[account, currency] = EXACT.add(sums[account, currency], amount)
+    return [
+        f"{account}: tranches hold {plain(off)} {currency} more than its movements say"
+        for (account, currency), off in sorted(sums.items())
+        if off
+    ]
 
 
 def wrong_reservations(

@@ -217,9 +217,19 @@ class Extend(StoreCommand, frozen=True, kw_only=True):
     total_s: int
 
 
+class Extended(StoreCommand, frozen=True, kw_only=True):
+    """The node has extended a grant itself (core/away): it is written as it is. A step of its own, which
+    nobody waits for any more."""
+
+    call_id: UUID
+    granted_s: int
+    reserved: Money  # for all of it
+
+
 class Append(StoreCommand, frozen=True, kw_only=True):
     kind: EntryKind
     call: Call
+    decided: bool = False  # by the node itself (core/away), and told: it is written as it is
 
 
 class Settle(StoreCommand, frozen=True, kw_only=True):

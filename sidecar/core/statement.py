@@ -16,15 +16,13 @@ from uuid import UUID
 import msgspec
 
 from sidecar.core.amounts import EXACT
-from sidecar.core.books import ZERO, MovementKind
+from sidecar.core.books import PASSING, ZERO, MovementKind
 from sidecar.core.cdr import Cdr
 from sidecar.core.records import is_charged
 from sidecar.core.terms import ChargeSide
 from sidecar.core.windows import month_start
 
 UNKNOWN = "(no record)"  # the destination of a charge that no record explains
-
-_PASSING = (MovementKind.RESERVE, MovementKind.RELEASE)
 
 
 class LedgerLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -109,7 +107,7 @@ def statement(
     for line in lines:
         if line.booked_at >= end and not line.is_carried:
             continue
-        if line.kind in _PASSING:
+        if line.kind in PASSING:
             held = EXACT.subtract(held, line.amount)
         elif line.is_carried or line.booked_at < begin:
             opening = EXACT.add(opening, line.amount)

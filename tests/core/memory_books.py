@@ -11,6 +11,7 @@ from sidecar.core.account_books import AccountPosting, Booked, book, open_accoun
 from sidecar.core.account_terms import AccountKind, AccountTerms
 from sidecar.core.audit import Change
 from sidecar.core.books import (
+    PASSING,
     Charged,
     Movement,
     MovementKind,
@@ -29,6 +30,7 @@ from sidecar.core.books_check import (
     wrong_balances,
     wrong_charges,
     wrong_reservations,
+    wrong_tranches,
 )
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Append, StoreCommand
@@ -43,6 +45,8 @@ class MemoryBooks:
 
     def __init__(self) -> None:
         self.calls_elsewhere: int | None = None  # None: there is one node alone
+        self.node = "n1"  # whose view it is
+        self.tranches: dict[tuple[str, str, str], Decimal] = {}  # by node, account and currency
         self.ledger: list[Movement] = []
         self.records: list[Record] = []
         self.open: dict[UUID, OpenCall] = {}
@@ -56,7 +60,7 @@ class MemoryBooks:
         found = copy(self)
         for name in ("ledger", "records", "outcomes"):
             setattr(found, name, list(getattr(self, name)))
-        for name in ("open", "entries", "accounts"):
+        for name in ("open", "entries", "accounts", "tranches"):
             setattr(found, name, dict(getattr(self, name)))
         return found
 
@@ -114,7 +118,10 @@ class MemoryBooks:
         return self.calls_elsewhere
 
     def held(self, account: str, currency: str) -> Decimal:
-        return self._taken(account, currency, MovementKind.RESERVE, MovementKind.RELEASE)
+        return self._taken(account, currency, *PASSING)
+
+    def tranche(self, account: str, currency: str) -> Decimal:
+        return self.tranches.get((self.node, account, currency), Decimal(0))
 
     def _taken(self, account: str, currency: str, *kinds: MovementKind) -> Decimal:
         return -sum(
@@ -156,8 +163,15 @@ class MemoryBooks:
     ) -> str:
         return self._take_account(book(kind, name, amount, reference, self, change))
 
+    def take(self, movements: Sequence[Movement]) -> None:
+        self.ledger += movements
+        for one in movements:
+            if one.kind is MovementKind.TRANCHE:
+                held = self.tranche(one.account, one.currency)
+                self.tranches[self.node, one.account, one.currency] = held - one.amount
+
     def _take(self, posting: Posting) -> Posting:
-        self.ledger += posting.movements
+        self.take(posting.movements)
         if posting.record is not None:
             self.records.append(posting.record)
         if posting.open_call is None:
@@ -206,9 +220,15 @@ class MemoryBooks:
             )
             for one in self.records
         ]
+        lines_of_tranches = [
+            (line.account, line.currency, line.amount)
+            for line in self.ledger
+            if line.kind is MovementKind.TRANCHE
+        ]
         reservations = self._call_lines(MovementKind.RESERVE, MovementKind.RELEASE)
         return [
             *wrong_balances(lines, balances),
+            *wrong_tranches([(*key[1:], amount) for key, amount in self.tranches.items()], lines_of_tranches),
             *wrong_reservations(held, reservations).items(),
             *wrong_charges(owed, self._call_lines(MovementKind.CHARGE)).items(),
         ]

@@ -31,6 +31,7 @@ from sidecar.core.account_terms import AccountTerms
 from sidecar.core.alarms import LowBalance
 from sidecar.core.audit import Change
 from sidecar.core.books import (
+    ZERO,
     Charged,
     MovementKind,
     OpenCall,
@@ -163,6 +164,11 @@ class BaseBatch(ABC):
         """See `View`: an engine of one node alone does not ask."""
         del account, currency
         return None
+
+    def tranche(self, account: str, currency: str) -> Decimal:
+        """The same."""
+        del account, currency
+        return ZERO
 
     # --- what is written ------------------------------------------------------------------------------------
 
