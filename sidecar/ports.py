@@ -525,6 +525,10 @@ class RecordPage(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str | None = None  # for the next page; None: this was the last
 
 
+class CursorError(ValueError):
+    """Not one that a search of these records has given."""
+
+
 class Records(Protocol):
     """CDRs that were written, for reading."""
 
@@ -535,7 +539,7 @@ class Records(Protocol):
         self, wanted: RecordFilter, records_max: int = 100, cursor: str | None = None
     ) -> Awaitable[RecordPage]:
         """The latest end first. A page may hold fewer, or none, and yet a cursor: so much was looked at.
-        Raises ValueError for a cursor that no search has given."""
+        Raises CursorError."""
 
     def tail(self, after_seq: int, records_max: int = 100) -> Awaitable[Sequence[Cdr]]:
         """Published records in the order of `seq`."""

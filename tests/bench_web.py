@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from sidecar.adapters.deck_store import DeckStore
+from sidecar.adapters.sqlite.books import SqliteBooks
 from sidecar.adapters.sqlite.kept_sums import KeptSums
 from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.config import load
@@ -133,7 +134,7 @@ async def run(folder: Path, records: int) -> bool:
     async with children.daemon(folder / "daemon.log", settings) as node:
         name = f"ada-{time.time_ns()}"  # one of before may be there
         await node.command("user", "add", name, "--role", "admin", "--password-file", str(password))
-        sums, began_s = KeptSums(folder / "data", "UTC"), time.monotonic()
+        sums, began_s = KeptSums(SqliteBooks(folder / "data"), folder / "data", "UTC"), time.monotonic()
         while await asyncio.to_thread(sums.behind):  # noqa: ASYNC110 - another process counts
             await asyncio.sleep(1)
         print(f"summed after {time.monotonic() - began_s:.0f} s")

@@ -281,13 +281,14 @@ def _not_summed(settings: Settings) -> str:
     Nothing is summed where there never was a page. Why it failed, or nothing."""
     import apsw
 
+    from sidecar.adapters.sqlite.books import SqliteBooks
     from sidecar.adapters.sqlite.kept_sums import FILE_NAME, KeptSums
 
     data_dir = settings.node.data_dir
     if settings.web.listen is None and not (data_dir / FILE_NAME).exists():
         return ""
     try:
-        KeptSums(data_dir, settings.node.time_zone).catch_up()
+        KeptSums(SqliteBooks(data_dir), data_dir, settings.node.time_zone).catch_up()
     except apsw.Error as error:
         return f"{data_dir / FILE_NAME}: {error}"
     return ""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sidecar.cli.daemon import NO_JOURNAL, ConfigOption, settings_of
+from sidecar.cli.daemon import ConfigOption, settings_of
 from sidecar.cli.output import Exit, fail
 from sidecar.cli.start import SetOption, command_line
 
@@ -27,13 +27,13 @@ def web(
         fail(Exit.USAGE, f"{error}: pip install 'sip-billing-sidecar[node,web]'")
     from sidecar.adapters.logs import configure
     from sidecar.adapters.sockets.listening import ListenError, listening
+    from sidecar.adapters.store.store import StoreError
+    from sidecar.config import node_name
     from sidecar.config.crosscheck import web_fault
-    from sidecar.config.settings import StoreEngine
+    from sidecar.wiring.journal import books_of
 
     given = command_line(settings)
     found = settings_of(config, command_line=given)
-    if found.store.engine is not StoreEngine.SQLITE:
-        fail(Exit.USAGE, f"the page is for an SQLite journal only: {NO_JOURNAL}")
     if found.web.listen is None:
         fail(Exit.USAGE, "web.listen: says where the page is to be, and is not set")
     if (wrong := web_fault(found.web)) is not None:
@@ -45,8 +45,9 @@ def web(
             listener = listening(found.web.listen, group, "web.listen")
         else:
             listener = socket.socket(fileno=fd)
-        run(found, listener, Commands(config, given))
-    except (ListenError, WebError) as error:
+        books = books_of(found, node_name(found, socket.gethostname()))
+        run(found, books, listener, Commands(config, given))
+    except (ListenError, StoreError, WebError) as error:
         fail(Exit.USAGE, str(error))
     finally:
         writer.close()

@@ -57,8 +57,6 @@ def _store(effective: Effective, findings: Findings) -> None:
     if store.lease_s < 2 * effective.settings.timers.heartbeat_s:
         text = "is over between two heartbeats: at least twice timers.heartbeat_s"
         findings.error(*effective.at("store.lease_s"), text)
-    if effective.settings.web.listen is not None:
-        findings.error(*effective.at("web.listen"), "the page is for an SQLite journal only")
 
 
 def check_dsn(effective: Effective, read: DsnReader, findings: Findings) -> None:

@@ -22,6 +22,7 @@ from sidecar.core.decide import decide
 from sidecar.core.identity import call_id_of
 from sidecar.core.policy import Given, Load, Policy
 from sidecar.core.terms import Detail, LegName, RouteFailure, TransportName
+from sidecar.ports import NodeStore
 
 DAY_S = 86_400
 PORTION = 500  # calls to a commit
@@ -80,21 +81,29 @@ class MadeClock(SystemClock):
 
 async def write(data: Path, policy: Policy, calls: int, until_ns: int, seed: int = 1) -> None:
     """Calls of the day before `until_ns`, most of them by day, into a journal that nobody has open."""
-    chance, clock = random.Random(seed), MadeClock()  # noqa: S311  # the same each time is what is wanted
-    begins_ms = sorted(_moment_ms(chance, until_ns // MS) for _ in range(calls))
-    clock.wall = begins_ms[0] * MS if begins_ms else until_ns
+    clock = MadeClock()
+    clock.wall = until_ns - DAY_S * 1_000 * MS
     store = SqliteStore.open(data, node=policy.node, boot_id=policy.boot_id, clock=clock)
     try:
-        for start in range(0, calls, PORTION):
-            for number in range(start, min(calls, start + PORTION)):
-                for step in _steps(chance, number + 1, begins_ms[number], policy):
-                    store.submit(step)
-            clock.wall = begins_ms[min(calls, start + PORTION) - 1] * MS
-            await store.outbox.acknowledge([], [])  # all that was submitted before is written
-            rows = await store.outbox.pending(0, 2 * PORTION)
-            await store.outbox.acknowledge([row.seq for row in rows], [])
+        await fill(store, clock, policy, calls, until_ns, seed)
     finally:
         await store.close()
+
+
+async def fill(
+    store: NodeStore, clock: MadeClock, policy: Policy, calls: int, until_ns: int, seed: int = 1
+) -> None:
+    """`clock`: that of the store."""
+    chance = random.Random(seed)  # noqa: S311  # the same each time is what is wanted
+    begins_ms = sorted(_moment_ms(chance, until_ns // MS) for _ in range(calls))
+    for start in range(0, calls, PORTION):
+        for number in range(start, min(calls, start + PORTION)):
+            for step in _steps(chance, number + 1, begins_ms[number], policy):
+                store.submit(step)
+        clock.wall = begins_ms[min(calls, start + PORTION) - 1] * MS
+        await store.outbox.acknowledge([], [])  # all that was submitted before is written
+        rows = await store.outbox.pending(0, 2 * PORTION)
+        await store.outbox.acknowledge([row.seq for row in rows], [])
 
 
 def _moment_ms(chance: random.Random, until_ms: int) -> int:

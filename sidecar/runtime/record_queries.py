@@ -11,7 +11,7 @@ import msgspec
 from sidecar.core.audit import Operator
 from sidecar.core.cdr import Cdr
 from sidecar.core.found_by import sessions
-from sidecar.ports import RecordFilter, Records
+from sidecar.ports import CursorError, RecordFilter, Records
 from sidecar.wire import control_records as say
 from sidecar.wire.cdr_codec import encode_json
 from sidecar.wire.control import CommandError, ErrorCode, Method
@@ -75,7 +75,10 @@ class RecordQueries:
             charge_min=None if wanted.charge_min is None else Decimal(wanted.charge_min),
             charge_max=None if wanted.charge_max is None else Decimal(wanted.charge_max),
         )
-        page = await self._records.search(asked, wanted.limit, wanted.cursor)
+        try:
+            page = await self._records.search(asked, wanted.limit, wanted.cursor)
+        except CursorError as error:
+            raise CommandError(ErrorCode.INVALID_PARAMS, str(error)) from None
         return say.CdrFound(records=_records(page.records), cursor=page.cursor)
 
 

@@ -14,7 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar.adapters.sqlite.snapshot import NOTHING_CHARGED, Charged, Held
+from sidecar.adapters.store.books import NOTHING_CHARGED, Charged, Held
 from sidecar.web.command import Commands
 from sidecar.web.making import MADE, Makings, being_made
 from sidecar.web.node import Node
@@ -99,7 +99,7 @@ class AccountPages:
         name = query.get("name", "").strip()[:NAME_LENGTH_MAX]
         wanted = {one: query.get(one, "").strip()[:40] for one in ("month", "from", "to")}
         with self._node.journal() as journal:
-            terms, booked = journal.account_terms(name), journal.last_entry(name)
+            terms, booked = journal.account_terms(name), journal.booked(name)
         if terms is None:
             raise CommandError(ErrorCode.NOT_FOUND, f"There is no account {name}.")
         if not wanted["from"]:
@@ -182,14 +182,14 @@ class AccountPages:
                 if one is not None
             ]
             limits = zip(named, terms.spending_limits(time.time_ns()), strict=True)
-            booked = journal.last_entry(name)
+            booked = journal.booked(name)
         spent = []
         for title, (limit, since_ns) in limits:
             found = self._charged_since(name, terms.currency, since_ns, booked)
             spent.append((title, None if found is None else found + here, limit))
         return held, spent
 
-    def _charged_since(self, name: str, currency: str, since_ns: int, booked: int) -> Decimal | None:
+    def _charged_since(self, name: str, currency: str, since_ns: int, booked: object) -> Decimal | None:
         """Of a year's ledger it takes a while, beside the page: None until then. Later, what was booked since
         is added."""
         key = (name, currency, str(since_ns))

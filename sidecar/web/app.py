@@ -63,7 +63,7 @@ SUM_INTERVAL_S = 2.0
 
 def page_of(web: Web, node: Node, commands: Commands) -> Guard:
     page = Page(web, node)
-    sums = KeptSums(node.data_dir, node.zone)
+    sums = KeptSums(node.books, node.data_dir, node.zone)
     now = Now(node, sums, partial(page.fragment, "figures.html"))
     calls = CallPages(node)
     records = RecordPages(node)
@@ -167,6 +167,7 @@ def page_of(web: Web, node: Node, commands: Commands) -> Guard:
                 forgetting.cancel()
                 summing.cancel()
                 uploads.close()
+                node.books.close()
 
     app = Starlette(
         routes=routes,

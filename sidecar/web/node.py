@@ -1,18 +1,18 @@
-"""What the page asks of the node: at its control socket, as the command line does, and in its journal. All of
-it blocks, and is asked in a thread."""
+"""What the page asks of the node, at its control socket, as the command line does, and what it reads in the
+books. All of it blocks, and is asked in a thread."""
 
 from __future__ import annotations
 
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sidecar.adapters.control_client import ANSWER_S_MAX, ControlClient, DaemonUnreachableError
 from sidecar.adapters.deck_store import DeckStore
-from sidecar.adapters.sqlite import StoreError, known_user
-from sidecar.adapters.sqlite.snapshot import Snapshot
+from sidecar.adapters.store.books import Books, Look
+from sidecar.adapters.store.store import StoreError
 from sidecar.config import Settings
 from sidecar.core.users import User
 from sidecar.wire.control import SOCKET_NAME
@@ -27,8 +27,9 @@ __all__ = ["CONNECTIONS_MAX", "DaemonUnreachableError", "Node", "StoreError"]
 
 
 class Node:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, books: Books) -> None:
         self.data_dir = settings.node.data_dir.absolute()
+        self.books = books
         self._places = threading.BoundedSemaphore(CONNECTIONS_MAX)
         self.name = settings.node.name
         self.zone = settings.node.time_zone
@@ -55,15 +56,15 @@ class Node:
         self.ask("user.note", deed=deed, operator=user, subject=subject, text=text)
 
     def user(self, name: str) -> User | None:
-        """As the journal has it now. Raises StoreError."""
-        return known_user(self.data_dir, name)
+        """As the books have it now. Raises StoreError."""
+        return self.books.user(name)
 
     def decks(self) -> DeckStore:
         return DeckStore(self.data_dir / "decks")
 
-    def journal(self) -> Snapshot:
+    def journal(self) -> AbstractContextManager[Look]:
         """As it stands now; close it soon. Raises StoreError."""
-        return Snapshot(self.data_dir)
+        return self.books.look()
 
     def metrics(self, place: str) -> str:
         """What Prometheus would read. OSError where nobody answers."""

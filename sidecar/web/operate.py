@@ -105,6 +105,7 @@ class OperatePages:
             reload=reload,
             seen=_digest(reload) if reload is not None else "",
             shown_max=DIFFERENCES_SHOWN_MAX,
+            has_chain=self._node.books.has_chain,
             verdict=verdict,
             fault=fault,
         )

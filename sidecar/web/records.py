@@ -20,7 +20,7 @@ from sidecar.core.records import is_charged
 from sidecar.core.rights import Right
 from sidecar.core.sums import Part
 from sidecar.core.terms import ChargeSide, Detail, HangupOrigin, ServerReason
-from sidecar.ports import RecordFilter, RecordPage
+from sidecar.ports import CursorError, RecordFilter, RecordPage
 from sidecar.web.ladder import ladder
 from sidecar.web.node import Node
 from sidecar.web.page import NotAllowedError, Page, may, moment_in, wants_whole
@@ -61,8 +61,11 @@ class RecordPages:
         except ValueError as error:
             fault = str(error)
         else:
-            with self._node.journal() as journal:
-                found = journal.search(wanted, PER_PAGE, cursor)
+            try:
+                with self._node.journal() as journal:
+                    found = journal.search(wanted, PER_PAGE, cursor)
+            except CursorError as error:
+                fault = str(error)
         kept = asked | {"cursor": cursor or "", "whole": "1" if whole else ""}
 
         def place(**other: str | None) -> str:

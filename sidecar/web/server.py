@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sidecar.adapters.sockets.page_process import place
+from sidecar.adapters.store.books import Books
 from sidecar.config import Settings
 from sidecar.web.app import page_of
 from sidecar.web.command import Commands
@@ -41,11 +42,11 @@ class WebError(Exception):
     """The page cannot be served; the text says what to do."""
 
 
-def run(settings: Settings, listener: socket.socket, commands: Commands) -> None:
+def run(settings: Settings, books: Books, listener: socket.socket, commands: Commands) -> None:
     """Until SIGTERM or Ctrl-C. Raises WebError."""
     os.nice(NICER)
     by_address: dict[str, int] = {}
-    node = Node(settings)
+    node = Node(settings, books)
 
     class Bounded(_Bounded):
         of_address = by_address

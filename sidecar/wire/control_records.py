@@ -115,7 +115,7 @@ class CdrSearchParams(Params, frozen=True, kw_only=True):
     sip_call_id: NameOnWire | None = None
     tag: NameOnWire | None = None
     session_id: NameOnWire | None = None
-    cursor: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}[.][0-9]{1,19}$")] | None = None
+    cursor: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,19}([.][0-9]{1,19}){1,2}$")] | None = None
     limit: Rows = 100
 
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sidecar.adapters.sqlite import SqliteStore, stored_entries
 from sidecar.adapters.sqlite.at_rest import read_alone, reading
+from sidecar.adapters.sqlite.books import SqliteBooks
 from sidecar.adapters.sqlite.file import FILE_NAME, DataDir
 from sidecar.adapters.sqlite.reader import SqliteRecords
 from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.store.accounts import StoredAccounts
 from sidecar.adapters.store.audit import StoredAudit
+from sidecar.adapters.store.books import Books as PageBooks
 from sidecar.adapters.store.keys import key_file_of
 from sidecar.adapters.store.store import StoreAwayError, StoreError
 from sidecar.config import Away, Books, Settings
@@ -157,6 +159,18 @@ def snapshot_of(settings: Settings, node: str) -> Snapshot | PostgresqlSnapshot:
     except ImportError as error:
         raise StoreError(_no_driver(error)) from error
     return PostgresqlSnapshot(read_dsn(_dsn_file(settings)), node)
+
+
+def books_of(settings: Settings, node: str) -> PageBooks:
+    """For the page. StoreError where they cannot be read at all."""
+    if settings.store.engine is StoreEngine.SQLITE:
+        return SqliteBooks(settings.node.data_dir.absolute())
+    try:
+        from sidecar.adapters.postgresql.books import PostgresqlBooks
+        from sidecar.adapters.postgresql.dsn import read_dsn
+    except ImportError as error:
+        raise StoreError(_no_driver(error)) from error
+    return PostgresqlBooks(read_dsn(_dsn_file(settings)), node)
 
 
 def stored_or_error(books: Books) -> Sequence[StoredEntry] | str:

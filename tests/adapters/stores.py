@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,9 @@ import psycopg
 from sidecar.adapters import postgresql, sqlite
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore
+from sidecar.adapters.postgresql.books import PostgresqlBooks
+from sidecar.adapters.sqlite.books import SqliteBooks
+from sidecar.adapters.store.books import Books
 from sidecar.adapters.store.store import Pace
 from sidecar.core.stored import StoredEntry
 from sidecar.core.users import User
@@ -33,6 +36,9 @@ class Stores(Protocol):
         self, *, boot_id: str = BOOT_ID, queue_steps_max: int = 1_000, seen: Seen | None = None
     ) -> AbstractAsyncContextManager[AnyWatched]:
         """The node's store, and what it told."""
+
+    def books(self) -> AbstractContextManager[Books]:
+        """As the page reads them."""
 
     def stored_entries(self) -> Sequence[StoredEntry]: ...
     def known_user(self, name: str) -> User | None: ...
@@ -56,6 +62,9 @@ class SqliteStores:
         return sqlite_stores.opened(
             self._data_dir, boot_id=boot_id, queue_steps_max=queue_steps_max, seen=seen
         )
+
+    def books(self) -> AbstractContextManager[Books]:
+        return closing(SqliteBooks(self._data_dir))
 
     def stored_entries(self) -> Sequence[StoredEntry]:
         return sqlite.stored_entries(self._data_dir)
@@ -107,6 +116,9 @@ class PostgresqlStores:
             yield AnyWatched(store)
         finally:
             await store.close()
+
+    def books(self) -> AbstractContextManager[Books]:
+        return closing(PostgresqlBooks(self.conninfo, "n1"))
 
     def stored_entries(self) -> Sequence[StoredEntry]:
         return postgresql.stored_entries(self.conninfo, "n1")

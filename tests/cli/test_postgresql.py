@@ -55,11 +55,6 @@ def test_it_says_so_in_json_too(config: tuple[str, str]) -> None:
     assert json.loads(done.stderr)["error"] == {"exit": 2, "message": f"this command {ONLY}"}
 
 
-def test_the_page_is_not_served(config: tuple[str, str]) -> None:
-    done = CliRunner().invoke(app, ["web", *config])
-    assert (done.exit_code, f"the page {ONLY}" in done.stderr) == (2, True), done.output
-
-
 @pytest.mark.parametrize(
     ("words", "exit_code"),
     [

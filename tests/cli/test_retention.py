@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.adapters.sqlite.books import SqliteBooks
 from sidecar.adapters.sqlite.kept_sums import FILE_NAME, KeptSums
 from sidecar.cli.retention import months_ago
 from tests.adapters.sqlite_stores import asked
@@ -79,7 +80,7 @@ async def test_old_months_are_archived_proved_and_removed(data: Path, form: str)
 
 async def test_what_the_page_has_not_summed_is_summed_before_it_goes(data: Path) -> None:
     """The page was on, and is not."""
-    sums = KeptSums(data, "UTC")
+    sums = KeptSums(SqliteBooks(data), data, "UTC")
     sums.advance(7)
     whole = of_journal(data)
     done = await says(data, *archive(data, "out", "1"))

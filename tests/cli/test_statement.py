@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.adapters.sqlite.snapshot import Charged, Snapshot
+from sidecar.adapters.sqlite.snapshot import Snapshot
+from sidecar.adapters.store.books import Charged
 from sidecar.core.audit import Change, Operator
 from sidecar.core.books import MovementKind
 from sidecar.core.terms import Money

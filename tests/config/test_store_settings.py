@@ -22,7 +22,6 @@ WRONG = "is no connection string as libpq takes it: `host=... dbname=... user=..
         ("[store]\ndsn_file = 'dsn'\n", "2: store.dsn_file: is of a PostgreSQL database: set store.engine"),
         ("[store]\nengine = 'postgresql'\ndsn_file = 'no'\n", "3: store.dsn_file: there is no file no"),
         (f"{POSTGRESQL}lease_s = 3\n[timers]\nheartbeat_s = 2\n", "4: store.lease_s: is over between two"),
-        (f"{POSTGRESQL}[web]\nlisten = '127.0.0.1:0'\n", "5: web.listen: the page is for an SQLite journal"),
     ],
 )
 def test_what_does_not_go_with_the_engine_is_an_error(start: Start, settings: str, expected: str) -> None:

@@ -17,6 +17,9 @@ from urllib.parse import urlencode, urlsplit
 from argon2 import PasswordHasher
 from playwright.async_api import Browser, BrowserContext, CDPSession, ConsoleMessage, Page, async_playwright
 
+from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.postgresql import PostgresqlStore
+from sidecar.adapters.sqlite import SqliteStore
 from sidecar.core.users import Role
 from tests.rig.node import until
 from tests.sipp.rig import Rig
@@ -41,6 +44,17 @@ PASSWORD = "correct horse battery"
 HASH = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
 
 
+AnyStore = SqliteStore | PostgresqlStore
+
+
+def store_at(place: Path | str, node: str = "node") -> AnyStore:
+    """Of a node that does not run: in its data directory, or in a database."""
+    named: Any = {"node": node, "boot_id": f"before {node}", "clock": SystemClock()}
+    if isinstance(place, Path):
+        return SqliteStore.open(place, **named)
+    return PostgresqlStore.open(place, **named)
+
+
 class PageRig(Rig):
     """`users` are made at the start, each with PASSWORD."""
 
@@ -53,13 +67,17 @@ class PageRig(Rig):
         cls,
         folder: Path,
         users: Mapping[str, Role],
-        before: Callable[[Path], Awaitable[None]] | None = None,
+        before: Callable[[AnyStore], Awaitable[None]] | None = None,
+        *,
+        dsn: str = "",
         **settings: str,
     ) -> AsyncIterator[PageRig]:
-        """`before`: what is done to its data directory first."""
-        rig = cls(folder, {"timers": LONG})
+        """`before`: what is done to its store first."""
+        rig = cls(folder, {"timers": LONG}, dsn=dsn)
         if before is not None:
-            await before(rig.data)
+            store = store_at(dsn or rig.data)
+            await before(store)
+            await store.close()
         async with rig.up(SIDECAR_WEB__LISTEN=f"{rig.host}:0", **settings):
             rig.place_of_page = rig.ready["page"]
             for name, role in users.items():

@@ -7,8 +7,6 @@ import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sidecar.adapters.clock import SystemClock
-from sidecar.adapters.sqlite import SqliteStore
 from sidecar.core.users import Role
 from sidecar.wire.report import EpochReport, Report, encode
 from sidecar.wire.topics import report_topic
@@ -17,7 +15,7 @@ from tests.rig.node import until
 from tests.subscriber.places import Place
 from tests.subscriber.rig import Command
 from tests.subscriber.test_with_node import client
-from tests.web.rig import PageRig, Visit, chromium, desk, shots, sign_in, violations
+from tests.web.rig import AnyStore, PageRig, Visit, chromium, desk, shots, sign_in, violations
 
 HOSTILE = "<script>alert(1)</script>\u202e"
 REFUSED = 0x87  # not authorized
@@ -123,14 +121,12 @@ def _seen_by(rig: PageRig, name: str) -> str:
     return visit.get("/delivery").text
 
 
-async def _with_dead_letters(data_dir: Path) -> None:
-    store = SqliteStore.open(data_dir, node="node", boot_id="before", clock=SystemClock())
+async def _with_dead_letters(store: AnyStore) -> None:
     for number in (1, 2, 3):
         for step in whole_call(number, HOSTILE):
             store.submit(step)
     await store.outbox.acknowledge([], [])  # everything before it is written
     await store.outbox.acknowledge([], [(seq, REFUSED) for seq in (1, 2, 3)])
-    await store.close()
 
 
 def _what_a_viewer_gets(rig: PageRig) -> None:

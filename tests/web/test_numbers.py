@@ -7,9 +7,8 @@ from pathlib import Path
 
 from sidecar.core.commands import Publish
 from sidecar.core.users import Role
-from tests.adapters.sqlite_stores import opened
 from tests.core.doctor_traffic import calls, deck, e164, in_front, policy
-from tests.web.rig import PageRig, Visit, chromium, desk, shots, sign_in, violations
+from tests.web.rig import AnyStore, PageRig, Visit, chromium, desk, shots, sign_in, violations
 
 HOSTILE = "<script>alert(1)</script>\u202e\x1b[31m"
 NUMBERS = in_front("00", e164(40))
@@ -47,14 +46,12 @@ async def test_what_the_doctor_finds_is_shown_with_the_calls_that_prove_it(tmp_p
         assert looks == [("olga", "/numbers examine=1 since=2026-11-01")]
 
 
-async def _with_wrong_calls(data_dir: Path) -> None:
+async def _with_wrong_calls(store: AnyStore) -> None:
     right = policy(sell=deck(prices={"44": "0.02"}))
     records = calls(NUMBERS, policy(peers={HOSTILE: None}), peer=HOSTILE)
     records += calls([*e164(30, 1, ("GB",)), *e164(5, 2, ("ZA",))], right)
-    async with opened(data_dir) as watched:
-        for cdr in records:
-            watched.submit((Publish(cdr=cdr),))
-        await watched.written()
+    for cdr in records:
+        store.submit((Publish(cdr=cdr),))
 
 
 def _who_sees_what(rig: PageRig) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from playwright.async_api import Page
 
-from sidecar.adapters.clock import SystemClock
-from sidecar.adapters.sqlite import SqliteStore
+from sidecar.adapters.sqlite.books import SqliteBooks
 from sidecar.adapters.sqlite.kept_sums import KeptSums
 from sidecar.core.commands import EntryKind
 from sidecar.core.terms import Detail, HangupOrigin
@@ -18,14 +17,13 @@ from sidecar.core.users import Role
 from sidecar.web.past import RANGES, rows, series
 from tests.adapters.store_calls import MS, admission, admitted, answered, ended, ending, entry
 from tests.rig.node import until
-from tests.web.rig import PageRig, Visit, chromium, desk, shots, sign_in, violations
+from tests.web.rig import AnyStore, PageRig, Visit, chromium, desk, shots, sign_in, store_at, violations
 
 # Of each range one that is in no shorter one: of which it has all that are younger, too.
 AGES_S = {"hour": 600, "day": 6 * 3_600, "week": 3 * 86_400, "month": 20 * 86_400, "year": 200 * 86_400}
 
 
-async def filled(data_dir: Path) -> None:
-    store = SqliteStore.open(data_dir, node="node", boot_id="before", clock=SystemClock())
+async def filled(store: AnyStore) -> None:
     for number, age_s in enumerate(AGES_S.values(), 1):
         call = answered(admitted(number, at_ns=time.time_ns() - age_s * 1_000 * MS))
         over = (
@@ -35,12 +33,13 @@ async def filled(data_dir: Path) -> None:
         )
         for step in (admission(call), entry(EntryKind.ANSWERED, call), ending(over)):
             store.submit(step)
-    await store.close()
 
 
 async def test_each_range_counts_the_calls_of_its_time(tmp_path: Path) -> None:
-    await filled(tmp_path)
-    sums = KeptSums(tmp_path, "UTC")
+    store = store_at(tmp_path)
+    await filled(store)
+    await store.close()
+    sums = KeptSums(SqliteBooks(tmp_path), tmp_path, "UTC")
     sums.advance()
     for calls, name in enumerate(RANGES, 1):
         steps = rows(sums, RANGES[name], time.time())

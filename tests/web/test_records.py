@@ -9,8 +9,6 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from sidecar.adapters.clock import SystemClock
-from sidecar.adapters.sqlite import SqliteStore
 from sidecar.adapters.store.records import LOOKED_AT_MAX
 from sidecar.config import load
 from sidecar.core.call import Phase
@@ -20,16 +18,19 @@ from sidecar.demo import traffic
 from sidecar.demo.web import settings_of
 from sidecar.wiring.files import inputs
 from tests.adapters.store_calls import admission, admitted, answered, call_id, ended, ending, entry, leg
-from tests.web.rig import PageRig, Visit, chromium, desk, shots, sign_in, violations
+from tests.web.rig import AnyStore, PageRig, Visit, chromium, desk, shots, sign_in, violations
 
 DIALLED = "0044123456789"
 HOSTILE = "<script>alert(1)</script>\u202e\x1b[31m"
 
 
-async def test_a_disputed_call_is_found_and_explained(tmp_path: Path) -> None:
+async def test_a_disputed_call_is_found_and_explained(tmp_path: Path, dsn: str) -> None:
     users = {"fay": Role.FINANCE, "vera": Role.VIEWER}
     zone = {"SIDECAR_NODE__TIME_ZONE": "Asia/Tokyo"}
-    async with PageRig.of(tmp_path, users, _with_a_hostile_record, **zone) as rig, chromium() as browser:
+    async with (
+        PageRig.of(tmp_path, users, _with_a_hostile_record, dsn=dsn, **zone) as rig,
+        chromium() as browser,
+    ):
         record = await rig.place("caller-bye-in-call", "caller-bye-in-call", pause_ms=1_200)
         await rig.place("callee-rejected-busy", "callee-rejected-busy", dialled="0044999888777")
         await rig.place_unrecorded("server-number-blocked", dialled="0900123")
@@ -81,15 +82,13 @@ async def test_a_disputed_call_is_found_and_explained(tmp_path: Path) -> None:
         await asyncio.to_thread(_what_a_viewer_gets, rig, str(record["call_id"]))
 
 
-async def _with_many_records(data_dir: Path) -> None:
-    """So many that one look, 0.2 s, does not come to their end on a machine twice as fast either."""
-    settings = settings_of(data_dir.parent, "127.0.0.1")
-    policy = load(inputs({}, settings, None)).policy
-    await traffic.write(data_dir, policy, 15 * LOOKED_AT_MAX, time.time_ns())
-
-
 async def test_what_is_rare_is_looked_for_by_and_by(tmp_path: Path) -> None:
-    async with PageRig.of(tmp_path, {"fay": Role.FINANCE}, _with_many_records) as rig, chromium() as browser:
+    async def with_many_records(store: AnyStore) -> None:
+        """So many that one look, 0.2 s, does not come to their end on a machine twice as fast either."""
+        policy = load(inputs({}, settings_of(tmp_path, "127.0.0.1"), None)).policy
+        await traffic.fill(store, traffic.MadeClock(), policy, 15 * LOOKED_AT_MAX, time.time_ns())
+
+    async with PageRig.of(tmp_path, {"fay": Role.FINANCE}, with_many_records) as rig, chromium() as browser:
         place = "/records?currency=EUR&charge_min=100000"
         async with desk(browser, rig, script=False) as page:
             await sign_in(page, "fay")
@@ -106,12 +105,11 @@ async def test_what_is_rare_is_looked_for_by_and_by(tmp_path: Path) -> None:
             assert await violations(page) == []
 
 
-async def _with_a_hostile_record(data_dir: Path) -> None:
+async def _with_a_hostile_record(store: AnyStore) -> None:
     call = admitted(1, f"{HOSTILE} account")
     invite = replace(call.invite, from_user=HOSTILE + "x" * 10_000, request_user=HOSTILE, leg=leg(HOSTILE))
     call = replace(call, invite=invite)
     up = answered(call)
-    store = SqliteStore.open(data_dir, node="node", boot_id="before", clock=SystemClock())
     for step in (
         admission(call),
         entry(EntryKind.ATTEMPT, replace(call, phase=Phase.ROUTING)),
@@ -119,7 +117,6 @@ async def _with_a_hostile_record(data_dir: Path) -> None:
         ending(ended(up)),
     ):
         store.submit(step)
-    await store.close()
 
 
 def _what_a_viewer_gets(rig: PageRig, call: str) -> None:
@@ -143,7 +140,7 @@ def _what_a_viewer_gets(rig: PageRig, call: str) -> None:
     assert call in visit.get(f"/records?ended_from={soon}").text
     assert call not in visit.get(f"/records?ended_to={soon}").text
     assert call in visit.get(f"/records?ended_from=2026-01-01&ended_to={soon}%2B00:00").text
-    for query in ("origin=nobody", "ended_from=yesterday", "cursor=1.2.3", "session_id=abc"):
+    for query in ("origin=nobody", "ended_from=yesterday", "cursor=1", "cursor=1.2.3.4", "session_id=abc"):
         assert visit.get(f"/records?{query}").status == 400, query
     for other in ("00000000-0000-8000-8000-000000000000", f"{call}?revision=7"):
         assert visit.get(f"/records/{other}").status == 404

@@ -14,8 +14,6 @@ from typing import Any
 from msgspec.structs import replace
 from playwright.async_api import Page
 
-from sidecar.adapters.clock import SystemClock
-from sidecar.adapters.sqlite import SqliteStore
 from sidecar.core.call import Call
 from sidecar.core.commands import EntryKind
 from sidecar.core.policy import Policy
@@ -36,7 +34,7 @@ from tests.adapters.store_calls import (
     entry,
 )
 from tests.rig.node import until
-from tests.web.rig import PATIENCE_MS, PageRig, Visit, chromium, desk, shots, sign_in, violations
+from tests.web.rig import PATIENCE_MS, AnyStore, PageRig, Visit, chromium, desk, shots, sign_in, violations
 
 HOSTILE = "=cmd|'/c calc'!A1<script>alert(1)</script>\u202e"
 WILD = "<script>alert(1)</script>\u202e\x1b[31m" + "x" * 10_000
@@ -61,24 +59,22 @@ def made() -> Iterator[tuple[Call, Policy]]:
     yield ended(answered(admitted(6, "acme", at_ns=WALL_NS + DAY_NS))), POLICY
 
 
-async def filled(data_dir: Path) -> None:
-    await _written(data_dir, made())
+async def filled(store: AnyStore) -> None:
+    _written(store, made())
 
 
-async def _written(data_dir: Path, calls: Iterable[tuple[Call, Policy]]) -> None:
-    store = SqliteStore.open(data_dir, node="node", boot_id="before", clock=SystemClock())
+def _written(store: AnyStore, calls: Iterable[tuple[Call, Policy]]) -> None:
     for call, policy in calls:
         up = replace(call, hangup=None, ended=None)
         store.submit(admission(up))
         store.submit(entry(EntryKind.ANSWERED, up))
         store.submit(ending(call, policy))
-    await store.close()
 
 
-async def test_every_figure_leads_to_its_calls(tmp_path: Path) -> None:
+async def test_every_figure_leads_to_its_calls(tmp_path: Path, dsn: str) -> None:
     users = {"fay": Role.FINANCE, "rita": Role.RATER, "vera": Role.VIEWER}
     zone = {"SIDECAR_NODE__TIME_ZONE": "UTC"}
-    async with PageRig.of(tmp_path, users, filled, **zone) as rig, chromium() as browser:
+    async with PageRig.of(tmp_path, users, filled, dsn=dsn, **zone) as rig, chromium() as browser:
         await until(lambda: asyncio.to_thread(_is_summed, rig))
         both = f"from={DAY}&to={NEXT}"
         async with desk(browser, rig) as page:
@@ -123,11 +119,11 @@ def _with(call: Call, *, bought: str = "", currency: str = "EUR", **fields: Any)
     return ended(answered(replace(call, pricing=pricing, account=account, attempts=attempts, **fields)))
 
 
-async def with_margins(data_dir: Path) -> None:
+async def with_margins(store: AnyStore) -> None:
     """Sold at 0.061: one that earns, one that is a loss, one that talked 31 s beyond its grant; in dollars;
     and one whose names are nobody's."""
-    await _written(
-        data_dir,
+    _written(
+        store,
         (
             (_with(admitted(1), bought="0.02"), POLICY),
             (_with(admitted(2), bought="0.09", gateway="gw2"), POLICY),

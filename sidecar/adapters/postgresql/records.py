@@ -44,13 +44,7 @@ class PostgresqlRecords(BaseRecords):
         self._node = node
 
     def _of_call(self, server: Server, call_id: bytes) -> Rows:
-        return server.run(
-            "SELECT number, body, crc FROM (SELECT seq AS number, body, crc, revision FROM cdrs"
-            " WHERE call_id = ?1 UNION ALL"
-            " SELECT entry, body, crc, revision FROM suppressed WHERE call_id = ?1) AS found"
-            " ORDER BY revision",
-            (call_id,),
-        )
+        return of_call(server, call_id)
 
     def _published(self, server: Server, after_seq: int, rows_max: int) -> Rows:
         of = OF_NODE.format("?1")
@@ -59,6 +53,16 @@ class PostgresqlRecords(BaseRecords):
 
     def _page(self, connection: Server, wanted: RecordFilter, limit: int, cursor: str | None) -> RecordPage:
         return PostgresqlSearch(connection, wanted).page(limit, cursor, within_s(wanted))
+
+
+def of_call(server: Server, call_id: bytes) -> Rows:
+    return server.run(
+        "SELECT number, body, crc FROM (SELECT seq AS number, body, crc, revision FROM cdrs"
+        " WHERE call_id = ?1 UNION ALL"
+        " SELECT entry, body, crc, revision FROM suppressed WHERE call_id = ?1) AS found"
+        " ORDER BY revision",
+        (call_id,),
+    )
 
 
 class PostgresqlSearch(Search):

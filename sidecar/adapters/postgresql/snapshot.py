@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from uuid import UUID
 
+from sidecar.adapters.postgresql.looks import PostgresqlLook
 from sidecar.adapters.postgresql.migrations import refuse_other
 from sidecar.adapters.postgresql.records import HOLDS, PostgresqlSearch, by_invite, ledger_check
 from sidecar.adapters.postgresql.server import looking
@@ -29,7 +30,7 @@ _LINES = (
 )
 
 
-class PostgresqlSnapshot:
+class PostgresqlSnapshot(PostgresqlLook):
     """StoreError says why there is none, or, later, that the database is away."""
 
     def __init__(self, conninfo: str, node: str) -> None:
@@ -82,18 +83,6 @@ class PostgresqlSnapshot:
         for cdr in by_invite(self._server, self._node, since, 1 << 62):
             if until is None or cdr.invited_at < until:
                 yield cdr
-
-    def revision(self, call_id: UUID, revision: int) -> Cdr | None:
-        """One record of a call, published or kept back."""
-        rows = self._server.run(
-            "SELECT body, crc FROM cdrs WHERE call_id = ?1 AND revision = ?2"
-            " UNION ALL SELECT body, crc FROM suppressed WHERE call_id = ?1 AND revision = ?2",
-            (call_id.bytes, revision),
-        )
-        return record(revision, *rows[0]) if rows else None
-
-    def account_terms(self, name: str) -> AccountTerms | None:
-        return next(iter(stored_terms(self._server, name)), None)
 
     def accounts(self) -> Sequence[AccountTerms]:
         return stored_terms(self._server)

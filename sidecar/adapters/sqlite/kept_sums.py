@@ -1,11 +1,13 @@
-"""Sums of days and months, and of minutes, for the page: a file beside the journal, `sums.db`, made of the
-journal alone. It is read forward by the page's own process, so a call pays nothing for it; whoever deletes
-the file gets it made anew, of the records that are still there.
+"""Sums of days and months, and of minutes, for the page: a file in the data directory, `sums.db`, made of the
+records alone, whichever engine has them (in a database those of all nodes). They are read forward by the
+page's own process, so a call pays nothing for it; whoever deletes the file gets it made anew, of the records
+that are still there.
 
-Exact over revisions (a record that is superseded is taken out as it was), and over retention: what was summed
-stays when its records are archived, and whoever archives sums first what is not summed yet (`catch_up`: the
-page may not run). In a new epoch of the journal (restored, salvaged) the records are other
-ones: all is summed anew but the days that lie before what was archived.
+Exact over revisions (a record that is superseded is taken out as it was, in whatever order the two came to be
+read: each node writes its own), and over retention: what was summed stays when its records are archived, and
+whoever archives sums first what is not summed yet (`catch_up`: the page may not run). In other books
+(restored, salvaged) the records are other ones: all is summed anew but the days that lie before what was
+archived.
 
 It is as large as there is variety: some 120 bytes for each day and ten days (kept two years) and month (ten
 years) of each account, destination, gateway and end that had calls; and for each minute with calls of the
@@ -26,8 +28,8 @@ import apsw
 import msgspec
 import structlog
 
-from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.store.bodies import DamagedError
+from sidecar.adapters.store.books import Books, Look, Marks
 from sidecar.core.cdr import Cdr
 from sidecar.core.sums import By, Minute, Part, Sums, groups_of, minute_of, part_of, periods_of, sums_of
 
@@ -39,8 +41,8 @@ DAYS_KEPT: Final = timedelta(days=2 * 366)
 MONTHS_KEPT: Final = timedelta(days=10 * 366)
 _SCHEMA: Final = """
 CREATE TABLE mark (
-    id INTEGER PRIMARY KEY CHECK (id = 1), zone TEXT NOT NULL, epoch TEXT NOT NULL,
-    seq INTEGER NOT NULL, entry INTEGER NOT NULL, kept_before TEXT NOT NULL
+    id INTEGER PRIMARY KEY CHECK (id = 1), zone TEXT NOT NULL, books TEXT NOT NULL, kept_before TEXT NOT NULL,
+    read TEXT NOT NULL
 ) STRICT;
 CREATE TABLE sums (
     by TEXT NOT NULL, period TEXT NOT NULL, name TEXT NOT NULL, part TEXT NOT NULL, body BLOB NOT NULL,
@@ -49,11 +51,21 @@ CREATE TABLE sums (
 CREATE TABLE minutes (
     span_s INTEGER NOT NULL, at_s INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (span_s, at_s)
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 """
-_VERSION = 2
+_VERSION = 3
+# What was archived since is in the sums alone.
+_FROM_2: Final = """
+ALTER TABLE mark RENAME COLUMN epoch TO books;
+ALTER TABLE mark ADD COLUMN read TEXT NOT NULL DEFAULT '';
+UPDATE mark SET read = json_object('epochs', json_object('0', json_array(seq, entry)));
+ALTER TABLE mark DROP COLUMN seq;
+ALTER TABLE mark DROP COLUMN entry;
+PRAGMA user_version = 3;
+"""
 _SUMS = msgspec.msgpack.Decoder(Sums)
 _MINUTE = msgspec.msgpack.Decoder(Minute)
+_MARKS = msgspec.json.Decoder(Marks)
 
 log = structlog.get_logger("sidecar.sums")
 
@@ -64,60 +76,68 @@ MinuteKey = tuple[int, int]
 class KeptSums:
     """`zone`: that in which a day is one. Threads may share it: each method opens the file anew."""
 
-    def __init__(self, data_dir: Path, zone: str) -> None:
-        self._data_dir = data_dir
+    def __init__(self, books: Books, data_dir: Path, zone: str) -> None:
+        self._books = books
         self._file = data_dir / FILE_NAME
         self._zone_name = zone
         self._zone = ZoneInfo(zone)
         self._forgot_on = date.min
 
     def catch_up(self) -> None:
-        """Add all that the journal has more, on disk when this returns: then its records may go."""
+        """Add all that the books have more, on disk when this returns: then its records may go."""
         while self.advance(durably=True) >= ROWS_PER_STEP:
             pass
 
     def advance(self, rows_max: int = ROWS_PER_STEP, *, durably: bool = False) -> int:
-        """Add what the journal has more, at most so many of each of its tables; how many records were read.
-        StoreError where the journal cannot be read, apsw.Error where the sums cannot be written."""
-        with (
-            self._opened() as connection,
-            Snapshot(self._data_dir) as journal,
-            _changing(connection, durably),
-        ):
-            epoch, archived = journal.head().epoch, journal.archived_until()
-            seq, entry, kept_before = self._mark(connection, epoch, archived)
-            sums: dict[SumKey, Sums] = {}
-            minutes: dict[MinuteKey, Minute] = {}
-            read = 0
-            for stored in journal.stored_after(seq, entry, rows_max):
-                read += 1
-                before = journal.revision_before(stored.call_id, seq, entry)
-                seq, entry = (seq, stored.number) if stored.is_kept_back else (stored.number, entry)
-                if before is not None and before > stored.revision:
-                    continue
-                try:
-                    if before is not None and (old := journal.revision(stored.call_id, before)) is not None:
-                        self._count(old, -1, kept_before, sums, minutes)
-                    self._count(stored.cdr(), 1, kept_before, sums, minutes)
-                except DamagedError as error:
-                    log.warning("record_not_summed", error=str(error))
+        """Add what the books have more, at most so many of each of their tables; how many records were read.
+        StoreError where the books cannot be read, apsw.Error where the sums cannot be written."""
+        sums: dict[SumKey, Sums] = {}
+        minutes: dict[MinuteKey, Minute] = {}
+        with self._opened() as connection, _changing(connection, durably):
+            with self._books.look() as look:
+                marks, kept_before = self._mark(connection, look.books(), look.removed_until())
+                read = self._read(look, rows_max, marks, kept_before, sums, minutes)
             _write(connection, sums, minutes)
-            connection.execute("UPDATE mark SET seq = ?, entry = ?", (seq, entry))
+            connection.execute("UPDATE mark SET read = ?", (msgspec.json.encode(marks).decode(),))
             now = datetime.now(UTC)
             if now.date() != self._forgot_on:
                 _forget_old(connection, now)
                 self._forgot_on = now.date()
             return read
 
+    def _read(
+        self,
+        look: Look,
+        rows_max: int,
+        marks: Marks,
+        kept_before: str,
+        sums: dict[SumKey, Sums],
+        minutes: dict[MinuteKey, Minute],
+    ) -> int:
+        """Of each call its highest revision among what is marked is counted."""
+        found = look.stored_after(marks, rows_max)
+        places = look.places_of({one.call_id for one in found})
+        for stored in found:
+            revision = stored.place.revision
+            before = max((one.revision for one in places[stored.call_id] if marks.have(one)), default=None)
+            marks.add(stored.place)
+            if before is not None and before > revision:
+                continue
+            try:
+                if before is not None and (old := look.revision(stored.call_id, before)) is not None:
+                    self._count(old, -1, kept_before, sums, minutes)
+                self._count(stored.cdr(), 1, kept_before, sums, minutes)
+            except DamagedError as error:
+                log.warning("record_not_summed", error=str(error))
+        return len(found)
+
     def behind(self) -> int:
         """How many records are not in the sums yet."""
-        with self._opened() as connection, Snapshot(self._data_dir) as journal:
-            known = connection.execute("SELECT zone, epoch, seq, entry FROM mark").fetchone()
-            seq, entry = 0, 0
-            if known is not None and known[:2] == (self._zone_name, journal.head().epoch):
-                seq, entry = known[2:]
-            last_seq, last_entry = journal.numbers()
-            return max(0, last_seq - seq) + max(0, last_entry - entry)
+        with self._opened() as connection, self._books.look() as look:
+            known = connection.execute("SELECT zone, books, read FROM mark").fetchone()
+            if known is None or known[:2] != (self._zone_name, look.books()):
+                return look.behind(Marks())
+            return look.behind(_MARKS.decode(known[2]))
 
     def sums(self, by: By, periods: list[str]) -> dict[tuple[str, str], dict[Part, Sums]]:
         """By period and name."""
@@ -167,32 +187,33 @@ class KeptSums:
         connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
         if connection.pragma("user_version") != _VERSION:
             with _changing(connection):
-                if connection.pragma("user_version") != _VERSION:  # nobody else has made it meanwhile
+                if (version := connection.pragma("user_version")) == 2:
+                    connection.execute(_FROM_2)
+                elif version != _VERSION:  # nobody else has made it meanwhile
                     for table in ("mark", "sums", "minutes"):
                         connection.execute(f"DROP TABLE IF EXISTS {table}")
                     connection.execute(_SCHEMA)
         return connection
 
-    def _mark(
-        self, connection: apsw.Connection, epoch: str, archived: datetime | None
-    ) -> tuple[int, int, str]:
-        """How far the journal was read; from the start where these are other records, or another zone."""
-        known = connection.execute("SELECT zone, epoch, seq, entry, kept_before FROM mark").fetchone()
-        if known is not None and known[:2] == (self._zone_name, epoch):
-            return known[2], known[3], known[4]
+    def _mark(self, connection: apsw.Connection, books: str, removed: datetime | None) -> tuple[Marks, str]:
+        """How far they were read; from the start where these are other books, or another zone."""
+        known = connection.execute("SELECT zone, books, kept_before, read FROM mark").fetchone()
+        if known is not None and known[:2] == (self._zone_name, books):
+            return _MARKS.decode(known[3]), known[2]
         kept_before = ""
-        if known is not None and known[0] == self._zone_name and archived is not None:
+        if known is not None and known[0] == self._zone_name and removed is not None:
             # The day that was archived in part stays as it was summed.
-            kept_before = (self._day(archived - timedelta(microseconds=1)) + timedelta(days=1)).isoformat()
+            kept_before = (self._day(removed - timedelta(microseconds=1)) + timedelta(days=1)).isoformat()
         # A month is a shorter text than a day of it, and so before it: that of `kept_before` is kept here.
         connection.execute("DELETE FROM sums WHERE period >= ?", (kept_before,))
         connection.execute("DELETE FROM minutes WHERE at_s >= ?", (self._begin_s(kept_before),))
         connection.execute(
-            "INSERT OR REPLACE INTO mark VALUES (1, ?, ?, 0, 0, ?)", (self._zone_name, epoch, kept_before)
+            "INSERT OR REPLACE INTO mark (id, zone, books, kept_before, read) VALUES (1, ?, ?, ?, '{}')",
+            (self._zone_name, books, kept_before),
         )
         for longer in {kept_before[:7], kept_before[:9]} - {""}:
             self._sum_anew(connection, longer, kept_before)
-        return 0, 0, kept_before
+        return Marks(), kept_before
 
     def _sum_anew(self, connection: apsw.Connection, longer: str, kept_before: str) -> None:
         """A month, or ten days, of those of its days that stay: those that go are added again."""

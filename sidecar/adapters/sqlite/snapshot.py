@@ -7,14 +7,13 @@ be begun anew while a snapshot is open.) Nothing here can change the file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import reduce
 from heapq import merge
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 from uuid import UUID
 
 import apsw
@@ -30,6 +29,16 @@ from sidecar.adapters.sqlite.reader import HAS_NAME, SqliteSearch, revisions_of
 from sidecar.adapters.sqlite.sealing import Cut, last_cut, movements, next_cut, records
 from sidecar.adapters.sqlite.told import Told
 from sidecar.adapters.store.bodies import sound
+from sidecar.adapters.store.books import (
+    LOOK_S_MAX,
+    NOTHING_CHARGED,
+    CallCharge,
+    Charged,
+    Held,
+    Marks,
+    Place,
+    Stored,
+)
 from sidecar.adapters.store.ledger import stored_terms
 from sidecar.adapters.store.records import conditions_of, first_call_id
 from sidecar.adapters.store.store import StoreError
@@ -42,8 +51,6 @@ from sidecar.core.statement import LedgerLine
 from sidecar.core.suspense import Suspended
 from sidecar.ports import RecordFilter, RecordPage
 from sidecar.wire.cdr_codec import decode
-
-LOOK_S_MAX = 0.2  # of a search: no other step is begun after it
 
 # A call counts by its highest revision alone, wherever that stands: it may have been kept back, and an
 # earlier one published, or the other way round.
@@ -70,6 +77,17 @@ _BY_CALL = (
     "cdrs AS found INDEXED BY cdrs_by_call CROSS JOIN cdr_bodies USING (seq)",
     "suppressed AS found INDEXED BY suppressed_by_call",
 )
+_SEQ_AFTER = (
+    "SELECT seq, call_id, revision, body, crc FROM cdrs JOIN cdr_bodies USING (seq)"
+    " WHERE seq > ? ORDER BY seq LIMIT ?"
+)
+_ENTRY_AFTER = (
+    "SELECT entry, call_id, revision, body, crc FROM suppressed WHERE entry > ? ORDER BY entry LIMIT ?"
+)
+_PLACES = (
+    "SELECT 0, seq, revision FROM cdrs WHERE call_id = ?1"
+    " UNION ALL SELECT 1, entry, revision FROM suppressed WHERE call_id = ?1"
+)
 _EVER = "found.ended_us >= -9223372036854775808"
 
 
@@ -86,44 +104,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
 
 
-class Charged(NamedTuple):
-    amount: Decimal
-    entry: int  # of the ledger, the last that was looked at
-
-
 _CLOCK_SET_NS = 86_400 * 10**9  # at most so far back, while records come
-NOTHING_CHARGED = Charged(Decimal(0), 0)
-
-
-class Held(NamedTuple):
-    currency: str
-    amount: Decimal
-    calls: int
-
-
-class CallCharge(NamedTuple):
-    """A line of the ledger: of one revision, the difference that it made."""
-
-    account: str
-    currency: str
-    amount: Decimal
-    revision: int | None
-    booked_at: datetime
-
-
-class Stored(NamedTuple):
-    """A record as it lies in its table."""
-
-    is_kept_back: bool
-    number: int  # seq, or entry
-    call_id: UUID
-    revision: int
-    body: bytes
-    crc: int
-
-    def cdr(self) -> Cdr:
-        """DamagedError where it is not what was written."""
-        return decode(sound(self.body, self.crc, f"record {self.number}"))
 
 
 class Snapshot:
@@ -243,12 +224,12 @@ class Snapshot:
             first, last = (middle, last) if booked < wall_ns else (first, middle - 1)
         return first
 
-    def last_entry(self, account: str) -> int:
-        """Of the ledger of an account; 0: it has none."""
+    def booked(self, account: str) -> object:
+        """The last entry of its ledger."""
         found: int | None = self._connection.execute(
             "SELECT max(entry) FROM ledger WHERE account = ?", (account,)
         ).get
-        return found or 0
+        return found
 
     def account_lines(self, name: str, currency: str) -> Iterator[LedgerLine]:
         """The ledger of an account, as it was booked."""
@@ -270,35 +251,39 @@ class Snapshot:
                 is_carried=entry <= cut,
             )
 
-    def numbers(self) -> tuple[int, int]:
-        """The last published record, and the last that was kept back; 0: none is here."""
-        ((seq, entry),) = self._connection.execute(
+    def books(self) -> str:
+        return self.head().epoch
+
+    def removed_until(self) -> datetime | None:
+        return self.archived_until()
+
+    def behind(self, marks: Marks) -> int:
+        last = self._connection.execute(
             "SELECT (SELECT max(seq) FROM cdrs), (SELECT max(entry) FROM suppressed)"
         )
-        return seq or 0, entry or 0
+        return sum(
+            max(0, (number or 0) - read)
+            for row in last
+            for number, read in zip(row, marks.of(0), strict=True)
+        )
 
-    def stored_after(self, seq: int, entry: int, rows_max: int) -> Iterator[Stored]:
-        """Records behind these two numbers, in the order of their numbers, the published ones first: of each
-        of the two tables at most `rows_max`."""
-        for is_kept_back, after, sql in (
-            (False, seq, "SELECT seq, call_id, revision, body, crc FROM cdrs JOIN cdr_bodies USING (seq)"),
-            (True, entry, "SELECT entry, call_id, revision, body, crc FROM suppressed"),
-        ):
-            key = "entry" if is_kept_back else "seq"
-            for number, call_id, revision, body, crc in self._connection.execute(
-                f"{sql} WHERE {key} > ? ORDER BY {key} LIMIT ?", (after, rows_max)
-            ):
-                yield Stored(is_kept_back, number, UUID(bytes=call_id), revision, body, crc)
+    def stored_after(self, marks: Marks, rows_max: int) -> list[Stored]:
+        """The published ones first."""
+        seq, entry = marks.of(0)
+        return [
+            Stored(Place(0, is_kept_back, number, revision), UUID(bytes=call_id), body, crc)
+            for is_kept_back, after, sql in ((False, seq, _SEQ_AFTER), (True, entry, _ENTRY_AFTER))
+            for number, call_id, revision, body, crc in self._connection.execute(sql, (after, rows_max))
+        ]
 
-    def revision_before(self, call_id: UUID, seq: int, entry: int) -> int | None:
-        """The highest revision of a call among the records up to these numbers."""
-        found: int | None = self._connection.execute(
-            "SELECT max(revision) FROM ("
-            "SELECT revision FROM cdrs WHERE call_id = ?1 AND seq <= ?2"
-            " UNION ALL SELECT revision FROM suppressed WHERE call_id = ?1 AND entry <= ?3)",
-            (call_id.bytes, seq, entry),
-        ).get
-        return found
+    def places_of(self, call_ids: Iterable[UUID]) -> Mapping[UUID, Sequence[Place]]:
+        return {
+            call_id: [
+                Place(0, bool(is_kept_back), number, revision)
+                for is_kept_back, number, revision in self._connection.execute(_PLACES, (call_id.bytes,))
+            ]
+            for call_id in call_ids
+        }
 
     def revision(self, call_id: UUID, revision: int) -> Cdr | None:
         """One record of a call, published or kept back."""

@@ -13,7 +13,7 @@ from sidecar.adapters.store.bodies import sound
 from sidecar.adapters.store.reading import Reader
 from sidecar.core.cdr import Cdr
 from sidecar.core.found_by import key_of
-from sidecar.ports import RecordFilter, RecordPage
+from sidecar.ports import CursorError, RecordFilter, RecordPage
 from sidecar.wire.cdr_codec import decode
 
 RECORDS_PER_PAGE_MAX = 1_000
@@ -104,7 +104,7 @@ def _cursor_of(place: Place) -> str:
 
 
 def place_of(cursor: str | None, parts: int) -> Place | None:
-    """ValueError for a cursor that no search has given."""
+    """Raises CursorError."""
     if cursor is None:
         return None
     try:
@@ -112,7 +112,7 @@ def place_of(cursor: str | None, parts: int) -> Place | None:
     except ValueError:
         place = ()
     if len(place) != parts:
-        raise ValueError(f"cursor {cursor!r}: not one that a search has given")
+        raise CursorError(f"cursor {cursor!r}: not one that a search has given")
     return place
 
 
