@@ -227,3 +227,15 @@ def test_an_export_of_a_database_has_the_calls_that_one_of_a_journal_has(
     assert of_database["control_totals"] == of_journal["control_totals"]
     assert of_database["control_totals"]["all"]["records"] == 12
     assert (of_database["journal"], of_journal["journal"]["commit"] > 0) == (None, True)
+
+
+def test_a_search_of_a_database_goes_on_where_it_ended(
+    both: tuple[tuple[str, str], tuple[str, str]],
+) -> None:
+    found, cursor = list[str](), list[str]()
+    while not found or cursor:
+        asked = ["cdr", "search", "--limit", "5", "--json", *cursor, *both[1]]
+        said = json.loads(CliRunner().invoke(app, asked).stdout)
+        found += [record["message_id"] for record in said["records"]]
+        cursor = ["--cursor", said["cursor"]] if said["cursor"] else []
+    assert len(found) == len(set(found)) == 13
