@@ -526,7 +526,13 @@ class RecordPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CursorError(ValueError):
-    """Not one that a search of these records has given."""
+    """Not one that these records have given."""
+
+
+class Followed(NamedTuple):
+    records: Sequence[Cdr]
+    cursor: str  # to go on by
+    own_seq: int  # up to this number those of this node were given, now or before
 
 
 class Records(Protocol):
@@ -542,7 +548,11 @@ class Records(Protocol):
         Raises CursorError."""
 
     def tail(self, after_seq: int, records_max: int = 100) -> Awaitable[Sequence[Cdr]]:
-        """Published records in the order of `seq`."""
+        """Published records of this node in the order of `seq`."""
+
+    def follow(self, cursor: str | None, records_max: int = 100) -> Awaitable[Followed]:
+        """Published records of all nodes: None: the last ones; else those that came since, each once, however
+        late it was committed. Raises CursorError."""
 
 
 class Revisions(Protocol):
@@ -723,6 +733,7 @@ class NodeSeen(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_wall_ns: int | None = None
     open_calls: int = 0  # in the books
     told: Told | None = None  # of late; None: it is not heard
+    dead_letters: int = 0  # of the node
     taken_over_by: str | None = None  # last; of all epochs: who opened this one for it
     taken_over_wall_ns: int = 0
 

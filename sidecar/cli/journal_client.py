@@ -61,7 +61,7 @@ class JournalClient(AtRest):
 
     def _begin(self, stack: ExitStack) -> Mapping[str, Method]:
         books = stack.enter_context(at_rest(self._settings, self._node))
-        return RecordQueries(books.records, books.head_seq, lambda _: None).methods()
+        return RecordQueries(books.records, lambda _: None).methods()
 
 
 class TrialClient(AtRest):

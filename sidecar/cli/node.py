@@ -44,6 +44,15 @@ NameArgument = Annotated[
     ),
 ]
 
+NodeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--node",
+        help="Of another node on the same database, asked through this one.",
+        show_default="this node",
+    ),
+]
+
 
 @app.command("list")
 def list_nodes(
@@ -77,7 +86,7 @@ def list_nodes(
     print_table(
         (
             *("node", "state", "calls>", "of>", "open in the books>", "epoch", "since", "last commit"),
-            *("head>", "taken over"),
+            *("head>", "dead letters>", "taken over"),
         ),
         [
             (
@@ -89,7 +98,7 @@ def list_nodes(
                     one["open_calls"],
                 ),
                 *(one["epoch"], moment(one["since"]), moment(one["heartbeat_at"]), one["head_seq"]),
-                _taken_over(one),
+                *(one["dead_letters"], _taken_over(one)),
             )
             for one in found["nodes"]
         ],

@@ -14,6 +14,7 @@ import typer
 
 from sidecar.cli.daemon import ConfigOption, Daemon, JsonOption, OperatorOption, SocketOption
 from sidecar.cli.journal import moment_of
+from sidecar.cli.node import NodeOption, ask_node
 from sidecar.cli.output import Exit, fail, moment, print_fields, print_json, print_table
 from sidecar.core.terms import Detail, HangupOrigin, ServerReason
 
@@ -47,13 +48,14 @@ def tail(
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show the last published records; as JSON one per line. The daemon need not run."""
+    """Show the last published records, those of all nodes on the same database, in the order in which they
+    were written by the clocks of these; as JSON one per line. The daemon need not run."""
     with Daemon(socket, config, as_json, else_journal=True) as daemon:
         page = daemon.ask("cdr.tail", limit=limit)
         _print_records(page["records"], as_json, header=True)
         try:
             while follow:
-                page = daemon.ask("cdr.tail", after_seq=page["next_seq"], limit=1000)
+                page = daemon.ask("cdr.tail", cursor=page["cursor"], limit=1000)
                 _print_records(page["records"], as_json, header=False)
                 if not page["records"]:
                     time.sleep(FOLLOW_INTERVAL_S)
@@ -271,6 +273,7 @@ def replay(
         str | None,
         typer.Option(help="From the first of a call that ended then: 2026-11-01, 2026-11-01T08:00Z."),
     ] = None,
+    node: NodeOption = None,
     operator: OperatorOption = "",
     as_json: JsonOption = False,
     socket: SocketOption = None,
@@ -282,16 +285,15 @@ def replay(
         fail(Exit.USAGE, "give --from-seq or --since", as_json=as_json)
     done: dict[str, Any] = {"sent": 0, "to_seq": 0, "waiting": [], "dead_letters": [], "absent": []}
     asked = {"from_seq": from_seq, "since": _moment("--since", since, as_json, config), "to_seq": to_seq}
-    with Daemon(socket, config, as_json) as daemon:
-        while True:
-            page = daemon.ask("cdr.replay", **asked, operator=operator)
-            done["sent"] += page["sent"]
-            done["to_seq"] = page["to_seq"]
-            for name in _NOT_SENT:
-                done[name] += page[name]
-            if page["next_seq"] is None:
-                break
-            asked = {"from_seq": page["next_seq"], "to_seq": to_seq}
+    while True:
+        page = ask_node(node, socket, config, as_json, "cdr.replay", **asked, operator=operator)
+        done["sent"] += page["sent"]
+        done["to_seq"] = page["to_seq"]
+        for name in _NOT_SENT:
+            done[name] += page[name]
+        if page["next_seq"] is None:
+            break
+        asked = {"from_seq": page["next_seq"], "to_seq": to_seq}
     if as_json:
         print_json(done)
     else:

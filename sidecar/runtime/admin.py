@@ -109,7 +109,7 @@ class Admin:
         self.accounts = AccountCommands(calls, accounts, clock)
         self.fraud = FraudCommands(calls.fraud, audit)
         self.trials = TrialCommands(lambda: calls.given, clock)
-        self.records = RecordCommands(calls, records, revisions, status, replayer, replays, clock)
+        self.records = RecordCommands(calls, records, revisions, replayer, replays, clock)
         self.journal = JournalCommands(calls, suspense, accounts, retention)
         self.dead_letters = DeadLetterCommands(dead_letters, read_again)
         self.entries = EntryCommands(stored, candidate, reloading) if stored and candidate else None

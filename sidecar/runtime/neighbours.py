@@ -249,6 +249,7 @@ def _shown(one: NodeSeen) -> say.NodeListed:
         base_seq=one.base_seq,
         head_seq=one.head_seq,
         acknowledged_seq=one.acknowledged_seq,
+        dead_letters=one.dead_letters,
         taken_over_by=one.taken_over_by,
         taken_over_at=None if one.taken_over_by is None else utc(one.taken_over_wall_ns),
     )

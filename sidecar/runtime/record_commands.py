@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -22,7 +22,6 @@ from sidecar.runtime.replay import Replayer, ReplayFailedError
 from sidecar.wire import control_records as say
 from sidecar.wire.cdr_codec import decode, encode_json
 from sidecar.wire.control import CommandError, ErrorCode, Method
-from sidecar.wire.control_node import NodeStatus
 from sidecar.wire.methods import Handler, served
 
 log = structlog.get_logger("sidecar.records")
@@ -34,20 +33,15 @@ class RecordCommands:
         calls: Calls,
         records: Records,
         revisions: Revisions,
-        status: Callable[[], Awaitable[NodeStatus]],
         replayer: Replayer | None,
         replays: Replays | None,
         clock: Clock,
     ) -> None:
         self._calls = calls
-
-        async def head_seq() -> int:
-            return (await status()).outbox_head_seq
-
         self._clock = clock
         self._records = records
         self._revisions = revisions
-        self.queries = RecordQueries(records, head_seq, calls.find)
+        self.queries = RecordQueries(records, calls.find)
         self._replayer = replayer
         self._replays = replays
 

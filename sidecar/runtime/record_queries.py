@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from uuid import UUID
 
@@ -19,12 +19,9 @@ from sidecar.wire.methods import served
 
 
 class RecordQueries:
-    def __init__(
-        self, records: Records, head_seq: Callable[[], Awaitable[int]], find: Callable[[UUID], object]
-    ) -> None:
+    def __init__(self, records: Records, find: Callable[[UUID], object]) -> None:
         """`find`: something where the call is up, as far as that is known."""
         self._records = records
-        self._head_seq = head_seq
         self._find = find
 
     def methods(self) -> Mapping[str, Method]:
@@ -44,9 +41,16 @@ class RecordQueries:
         return say.CdrRevisions(records=_records(found))
 
     async def tail(self, wanted: say.CdrTailParams, _: Operator) -> say.CdrTail:
-        after_seq = wanted.after_seq
-        if after_seq is None:
-            after_seq = max(0, await self._head_seq() - wanted.limit)
+        if (after_seq := wanted.after_seq) is None:
+            try:
+                page = await self._records.follow(wanted.cursor, wanted.limit)
+            except ValueError:
+                raise CommandError(
+                    ErrorCode.INVALID_PARAMS, "cursor: not one that a tail has given"
+                ) from None
+            return say.CdrTail(records=_records(page.records), next_seq=page.own_seq, cursor=page.cursor)
+        if wanted.cursor is not None:
+            raise CommandError(ErrorCode.INVALID_PARAMS, "give after_seq or cursor")
         found = await self._records.tail(after_seq, wanted.limit)
         last_seq = found[-1].seq if found else None
         return say.CdrTail(records=_records(found), next_seq=after_seq if last_seq is None else last_seq)

@@ -42,7 +42,19 @@ class NodeReloadParams(Params, frozen=True, kw_only=True):
 
 
 ACCEPTING = "accepting"  # the state of a node that takes new calls
-ASKED_OF_OTHERS = ("node.status", "node.gateways", "node.drain", "node.accept", "call.list", "call.release")
+ASKED_OF_OTHERS = (
+    "node.status",
+    "node.gateways",
+    "node.drain",
+    "node.accept",
+    "call.list",
+    "call.release",
+    "cdr.replay",
+    "dead-letter.list",
+    "dead-letter.show",
+    "dead-letter.retry",
+    "dead-letter.drop",
+)
 
 
 class NodeListParams(Params, frozen=True, kw_only=True):
@@ -84,9 +96,8 @@ class NodeListed(Result, frozen=True, kw_only=True):
     base_seq: int  # the last number before the epoch
     head_seq: int  # its last number
     acknowledged_seq: int  # the broker has all up to it, but what `outbox_behind` has
-    taken_over_by: str | None = (
-        None  # the node that took it over last, of all epochs the one that opened this one
-    )
+    dead_letters: int = 0  # of the node, in whichever of its epochs
+    taken_over_by: str | None = None  # who did last; of all epochs: who opened this one
     taken_over_at: datetime | None = None
 
 

@@ -74,8 +74,10 @@ class CdrShowParams(Params, frozen=True, kw_only=True):
 
 
 class CdrTailParams(Params, frozen=True, kw_only=True):
-    """Without `after_seq` the last `limit` records; with it the first `limit` that follow it."""
+    """The last `limit` records of all nodes; with `cursor` the first `limit` of those that came since. With
+    `after_seq` those of this node alone, the first `limit` behind that number."""
 
+    cursor: Annotated[str, msgspec.Meta(max_length=100_000, pattern="^[0-9:,;-]+$")] | None = None
     after_seq: Seq | None = None
     limit: Rows = 20
 
@@ -162,7 +164,8 @@ class CdrRevisions(Result, frozen=True, kw_only=True):
 
 class CdrTail(Result, frozen=True, kw_only=True):
     records: tuple[msgspec.Raw, ...]
-    next_seq: int  # what to give as `after_seq` next
+    next_seq: int  # what to give as `after_seq` next, for those of this node alone
+    cursor: str | None = None  # what to give as `cursor` next; null after `after_seq`
 
 
 class CdrReplayed(Result, frozen=True, kw_only=True):

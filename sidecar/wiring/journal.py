@@ -5,7 +5,7 @@ asked for: a node on SQLite may have no psycopg."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -111,7 +111,6 @@ class AtRest(NamedTuple):
     accounts: StoredAccounts
     audit: StoredAudit
     records: Records
-    head_seq: Callable[[], Awaitable[int]]
 
 
 @contextmanager
@@ -127,7 +126,6 @@ def at_rest(settings: Settings, node: str) -> Iterator[AtRest]:
                     StoredAccounts(journal, read_alone),
                     StoredAudit(journal, read_alone),
                     SqliteRecords(journal),
-                    lambda: journal.ask(lambda of: int(of.execute("SELECT head_seq FROM store").get)),
                 )
             return
         from sidecar.adapters.postgresql.at_rest import reading as looking
@@ -140,7 +138,6 @@ def at_rest(settings: Settings, node: str) -> Iterator[AtRest]:
                 StoredAccounts(found.reader, read_alone),
                 StoredAudit(found.reader, read_alone),
                 found.records,
-                found.head_seq,
             )
     except UnavailableError as error:
         raise StoreError(str(error)) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+import psycopg
+import pytest
 from msgspec.structs import replace
 
 from sidecar.adapters.clock import SystemClock
@@ -219,3 +221,65 @@ async def test_byes_that_nobody_knew_are_there_for_some_minutes_by_the_clock_of_
         last = found[1]
         assert last == replace(bye, mono_ns=last.mono_ns, wall_ns=last.wall_ns, sip_call_id="1")
         assert 1_000_000_000 <= clock.mono_ns() - last.mono_ns < 30_000_000_000
+
+
+async def followed(watched: AnyWatched, cursor: str | None, rows_max: int) -> tuple[list[int], str]:
+    page = await watched.store.records.follow(cursor, rows_max)
+    return [
+        next(number for number in range(1, 99) if cdr.call_id == call_id(number)) for cdr in page.records
+    ], page.cursor
+
+
+async def test_who_follows_the_records_of_all_nodes_misses_none_that_is_committed_late(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    """Nor one of an epoch that begins meanwhile; and gets each once, though a page ends between the nodes."""
+    opened = postgresql_stores.opened
+
+    async def call(watched: AnyWatched, number: int) -> None:
+        watched.submit(*whole_call(number))
+        await watched.written()
+
+    async with opened() as one, opened(node="n2", boot_id="second") as other:
+        assert await followed(one, None, 5) == ([], ";1:0,2:0")
+        for number, watched in ((1, one), (2, other), (3, one), (4, other), (5, other)):
+            await call(watched, number)
+        shown, cursor = await followed(one, None, 3)
+        assert shown == [3, 4, 5]
+        assert await followed(other, None, 3) == (shown, cursor)
+        assert (await followed(one, ";1:0,2:0", 2))[0] == [1, 2]
+        found, cursor = list[int](), ";1:0,2:0"
+        while len(found) < 5:
+            shown, cursor = await followed(one, cursor, 2)
+            found += shown
+        assert found == [1, 2, 3, 4, 5]
+        assert await followed(one, cursor, 2) == ([], cursor)
+        assert (await one.store.records.follow(cursor)).own_seq == 2
+        with psycopg.connect(postgresql_stores.conninfo) as late:  # as a node whose commit takes long
+            # What would be in it is the record after next, with a number and a time of before.
+            late.execute("UPDATE epochs SET head_seq = head_seq + 1 WHERE node = 'n2'")
+            late.execute(
+                "INSERT INTO cdrs SELECT (jsonb_populate_record(one, jsonb_build_object("
+                "'seq', 4, 'revision', 1, 'written_wall_ns', 0))).*"
+                " FROM cdrs AS one WHERE epoch = 2 AND seq = 3"
+            )
+            await call(one, 6)
+            shown, cursor = await followed(one, cursor, 9)
+            assert shown == [6]
+            late.commit()
+        shown, cursor = await followed(one, cursor, 9)
+        assert shown == [5]
+    postgresql_stores.asked(LAPSED)
+    async with opened(node="n2", boot_id="third") as other:
+        (seen,) = await books(other).others()
+        taken = await books(other).take(seen)
+        assert taken is not None
+        watched = AnyWatched(taken)
+        await call(watched, 7)
+        shown, cursor = await followed(other, cursor, 9)
+        assert (shown, cursor) == ([7], "1-1;2:4,3:4")  # the epoch that is over is not asked for again
+        await taken.close()
+    for wrong in ("x", "1:2", ";1", "2-;"):
+        async with opened(node="n2", boot_id="fourth") as other:
+            with pytest.raises(ValueError, match="not one that was given"):
+                await other.store.records.follow(wrong)

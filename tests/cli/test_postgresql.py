@@ -163,6 +163,36 @@ def test_a_command_says_the_same_of_either_engine(
     assert without_times(of_postgresql.stdout) == without_times(of_sqlite.stdout)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "cdr tail",
+        "cdr search --limit 100",
+        "cdr search --suppressed",
+        "cdr suppressed",
+        "cdr summary --by account",
+        "journal check",
+        "journal open",
+        "doctor --since 2020-01-01",
+        "account statement acme --from 2020-01-01 --to 2100-01-01 --format json",
+        "cdr reconcile {}/ours.csv --since 2020-01-01",
+        "rerate --deck {}/deck.csv --since 2020-01-01",
+    ],
+)
+def test_a_command_says_the_same_at_each_node_of_a_database(
+    words: str, both: tuple[tuple[str, str], tuple[str, str]]
+) -> None:
+    """Though another one wrote all of it, and this one has never begun."""
+    folder = Path(both[1][1]).parent
+    asked = words.format(folder).split()
+    asked += [] if "--format" in asked else ["--json"]
+    first, other = (
+        CliRunner().invoke(app, [*asked, *both[1]], env={"SIDECAR_NODE__NAME": node}) for node in ("n1", "n9")
+    )
+    assert (first.exit_code, first.stdout) == (other.exit_code, other.stdout), other.output
+    assert first.stdout
+
+
 def without_times(said: str) -> Any:
     """Nor with what is new for each store: its epoch, and ids that are made of it."""
     own = ("at", "store_epoch", "message_id", "revised_at")

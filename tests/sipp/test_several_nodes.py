@@ -77,6 +77,12 @@ async def see_one_another(one: NamedRig, two: NamedRig) -> None:
     epochs = listed["nodes"]
     assert [(epoch["node"], epoch["base_seq"]) for epoch in epochs] == [("one", 0), ("two", 0)]
     assert epochs[1]["head_seq"] == cdr["seq"] == len(two.listener.records)
+    # Records and their delivery are seen, and asked for again, from here.
+    assert (await first.command("cdr", "tail", "--limit", "1"))["call_id"] == cdr["call_id"]
+    assert (await first.command("dead-letter", "list", "--node", "two")) == []
+    assert other["dead_letters"] == 0
+    sent = await first.command("cdr", "replay", "--node", "two", "--from-seq", str(cdr["seq"]))
+    assert (sent["sent"], sent["to_seq"]) == (1, cdr["seq"])
     drained = await first.command("node", "drain", "two", "--operator", "jane", "--text", "update")
     assert drained["draining"]
     assert [(await rig.status())["state"] for rig in (one, two)] == ["accepting", "drain"]

@@ -11,23 +11,13 @@ import psycopg
 from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.postgresql.migrations import refuse_other
 from sidecar.adapters.postgresql.records import PostgresqlRecords
-from sidecar.adapters.postgresql.server import Reader, Server
+from sidecar.adapters.postgresql.server import Reader
 from sidecar.adapters.store.store import StoreError
 
 
 class AtRest(NamedTuple):
     reader: Reader
-    node: str
     records: PostgresqlRecords
-
-    async def head_seq(self) -> int:
-        return await self.reader.ask(self._head_seq)
-
-    def _head_seq(self, server: Server) -> int:
-        found = server.run(
-            "SELECT head_seq FROM nodes JOIN epochs USING (epoch) WHERE nodes.node = ?", (self.node,)
-        )
-        return found[0][0] if found else 0  # it has never begun
 
 
 @contextmanager
@@ -41,6 +31,6 @@ def reading(conninfo: str, node: str) -> Iterator[AtRest | None]:
         except psycopg.Error as error:
             text = " ".join(str(error).split())
             raise StoreError(f"{name_of(conninfo)}: cannot be read ({text})") from error
-        yield AtRest(reader, node, PostgresqlRecords(reader, node)) if is_there else None
+        yield AtRest(reader, PostgresqlRecords(reader, node)) if is_there else None
     finally:
         reader.close()

@@ -67,7 +67,9 @@ _SEEN = (
     " nodes.epoch IS NOT NULL, boot_id, started_wall_ns, heartbeat_wall_ns,"
     " CASE WHEN nodes.epoch IS NULL THEN 0"
     " ELSE (SELECT count(*) FROM open_calls WHERE open_calls.node = nodes.node) END,"
-    f" (SELECT told FROM node_states AS of WHERE of.boot = epochs.boot AND {_FRESH}), taker, taken_wall_ns"
+    f" (SELECT told FROM node_states AS of WHERE of.boot = epochs.boot AND {_FRESH}), taker, taken_wall_ns,"
+    " (SELECT count(*) FROM dead_letters JOIN epochs AS theirs USING (epoch)"
+    " WHERE theirs.node = epochs.node)"
     " FROM epochs LEFT JOIN nodes USING (epoch) LEFT JOIN boots ON boots.boot = epochs.boot"
     # Whoever takes a node over opens an epoch of it, by the boot that it writes as itself.
     " LEFT JOIN LATERAL (SELECT own.node AS taker, boots.started_wall_ns AS taken_wall_ns"
@@ -279,6 +281,7 @@ def _node_seen(
     said: str | None,
     taker: str | None,
     taken_wall_ns: int | None,
+    dead_letters: int,
 ) -> NodeSeen:
     return NodeSeen(
         node=node,
@@ -293,6 +296,7 @@ def _node_seen(
         heartbeat_wall_ns=heartbeat_wall_ns,
         open_calls=open_calls,
         told=None if said is None else _told(said),
+        dead_letters=dead_letters,
         taken_over_by=taker,
         taken_over_wall_ns=taken_wall_ns or 0,
     )

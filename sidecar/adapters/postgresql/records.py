@@ -1,10 +1,12 @@
-"""Reading records: those of all nodes by their call, those of this node by their number; and the
-proof of the sums, whose rules are in core/books_check."""
+"""Reading records: those of all nodes by their call, or as they come; those of this node by their number; and
+the proof of the sums, whose rules are in core/books_check."""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -12,14 +14,14 @@ from sidecar.adapters.postgresql.boots import OF_NODE
 from sidecar.adapters.postgresql.server import Reader, Rows, Server, as_text
 from sidecar.adapters.store.batch import SEARCHED, searched
 from sidecar.adapters.store.bodies import DamagedError, sound
-from sidecar.adapters.store.records import BaseRecords, Found, first_call_id
+from sidecar.adapters.store.records import BaseRecords, Found, first_call_id, records_of
 from sidecar.adapters.store.search import Search, within_s
 from sidecar.core import books_check
 from sidecar.core.books_check import CallLine, Line, Owed
 from sidecar.core.cdr import Cdr
 from sidecar.core.found_by import keys_of
 from sidecar.core.records import sell_total
-from sidecar.ports import RecordFilter, RecordPage
+from sidecar.ports import CursorError, Followed, RecordFilter, RecordPage
 from sidecar.wire.cdr_codec import decode
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,10 +36,11 @@ HOLDS = " AND ".join(
     for table in ("cdrs", "suppressed")
 )
 _ROWS_PER_LOOK = 5_000
+EPOCHS_MAX = 1_000_000  # of a database; a node begins a few in its life
 
 
 class PostgresqlRecords(BaseRecords):
-    """Of all nodes; the tail, of this one."""
+    """Of all nodes; what is asked for by number, of this one."""
 
     def __init__(self, reader: Reader, node: str) -> None:
         super().__init__(reader)
@@ -51,6 +54,10 @@ class PostgresqlRecords(BaseRecords):
         sql = f"SELECT seq, body, crc FROM cdrs WHERE {of} AND seq > ?2 ORDER BY seq LIMIT ?3"  # noqa: S608
         return server.run(sql, (self._node, after_seq, rows_max))
 
+    def _followed(self, server: Server, cursor: str | None, rows_max: int) -> Followed:
+        with server.moment():
+            return followed(server, self._node, cursor, rows_max)
+
     def _page(self, connection: Server, wanted: RecordFilter, limit: int, cursor: str | None) -> RecordPage:
         return PostgresqlSearch(connection, wanted).page(limit, cursor, within_s(wanted))
 
@@ -63,6 +70,73 @@ def of_call(server: Server, call_id: bytes) -> Rows:
         " ORDER BY revision",
         (call_id,),
     )
+
+
+# Within an epoch numbers are given in the order of the commits; among several nothing is. So each is followed
+# by itself, and what one of them commits late is behind its own position.
+_EPOCHS = "SELECT epoch, node, base_seq, head_seq, boot IS NULL FROM epochs ORDER BY epoch"
+_BEHIND = """
+    SELECT of.epoch, written_wall_ns, seq, body, crc
+    FROM unnest(?::int[], ?::bigint[]) AS read (epoch, after_seq), LATERAL (
+        SELECT * FROM cdrs WHERE cdrs.epoch = read.epoch AND seq > after_seq ORDER BY seq {} LIMIT ?
+    ) AS of ORDER BY of.epoch, seq
+"""
+
+
+def followed(server: Server, node: str, cursor: str | None, rows_max: int) -> Followed:
+    """As of one moment. Among the nodes in the order of their clocks."""
+    over, places = _places(cursor)
+    epochs = {epoch: row for epoch, *row in server.run(_EPOCHS) if epoch not in over}
+    at: dict[int, int] = {epoch: row[1] for epoch, row in epochs.items()}
+    at |= {epoch: seq for epoch, seq in places.items() if epoch in at}
+    behind = {epoch: seq for epoch, seq in at.items() if seq < epochs[epoch][2]}
+    sql = _BEHIND.format("DESC" if cursor is None else "")
+    by_epoch: dict[int, list[tuple[Any, ...]]] = {}
+    for row in server.run(sql, ([*behind], [*behind.values()], rows_max)):
+        by_epoch.setdefault(row[0], []).append(row)
+    merged = heapq.merge(*by_epoch.values(), key=lambda row: row[1])
+    rows = [*merged][-rows_max:] if cursor is None else [*islice(merged, rows_max)]
+    if cursor is None or len(rows) < rows_max:
+        at = {epoch: int(row[2]) for epoch, row in epochs.items()}
+    else:
+        for epoch, _, seq, *_ in rows:
+            at[epoch] = seq
+    over |= {epoch for epoch, (_, _, head, is_over) in epochs.items() if is_over and at[epoch] == head}
+    own = [at[epoch] for epoch, (of, *_) in epochs.items() if of == node]
+    return Followed(
+        records=records_of((seq, body, crc) for _, _, seq, body, crc in rows),
+        cursor=_cursor(over, {epoch: seq for epoch, seq in at.items() if epoch not in over}),
+        own_seq=max(own, default=0),
+    )
+
+
+def _cursor(over: set[int], places: dict[int, int]) -> str:
+    """`1-3,5;4:17,6:2`: the epochs that are over and read, and up to which number the others are."""
+    spans: list[list[int]] = []
+    for epoch in sorted(over):
+        if spans and spans[-1][1] == epoch - 1:
+            spans[-1][1] = epoch
+        else:
+            spans.append([epoch, epoch])
+    said = ",".join(f"{first}-{last}" for first, last in spans)
+    return f"{said};{','.join(f'{epoch}:{seq}' for epoch, seq in sorted(places.items()))}"
+
+
+def _places(cursor: str | None) -> tuple[set[int], dict[int, int]]:
+    """ValueError for one that was not given here."""
+    if cursor is None:
+        return set(), {}
+    over: set[int] = set()
+    try:
+        spans, found = cursor.split(";")
+        for span in filter(None, spans.split(",")):
+            first, last = map(int, span.split("-"))
+            if last - first < EPOCHS_MAX:
+                over.update(range(first, last + 1))
+        pairs = (place.split(":") for place in filter(None, found.split(",")))
+        return over, {int(epoch): int(seq) for epoch, seq in pairs}
+    except ValueError:
+        raise CursorError(f"cursor {cursor!r}: not one that was given here") from None
 
 
 class PostgresqlSearch(Search):

@@ -21,7 +21,7 @@ from sidecar.adapters.store.records import (
 )
 from sidecar.adapters.store.search import Search, within_s
 from sidecar.core.cdr import Cdr
-from sidecar.ports import RecordFilter, RecordPage, UnavailableError
+from sidecar.ports import Followed, RecordFilter, RecordPage, UnavailableError
 
 HAS_NAME = "(found_by IS NULL OR instr(found_by, ?))"  # NULL: of before there was such a column
 
@@ -69,6 +69,17 @@ class SqliteRecords(BaseRecords):
     def _published(self, connection: apsw.Connection, after_seq: int, rows_max: int) -> Iterable[Row]:
         sql = "SELECT seq, body, crc FROM cdr_bodies WHERE seq > ? ORDER BY seq LIMIT ?"
         return connection.execute(sql, (after_seq, rows_max))
+
+    def _followed(self, connection: apsw.Connection, cursor: str | None, rows_max: int) -> Followed:
+        if cursor is None:
+            head_seq = int(connection.execute("SELECT head_seq FROM store").get)
+            after_seq = max(0, head_seq - rows_max)
+        else:
+            after_seq = int(cursor)
+        records = records_of(self._published(connection, after_seq, rows_max))
+        last_seq = records[-1].seq if records else None
+        seq = after_seq if last_seq is None else last_seq
+        return Followed(records, str(seq), seq)
 
     def _page(
         self, connection: apsw.Connection, wanted: RecordFilter, limit: int, cursor: str | None

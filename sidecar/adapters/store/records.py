@@ -13,7 +13,7 @@ from sidecar.adapters.store.bodies import sound
 from sidecar.adapters.store.reading import Reader
 from sidecar.core.cdr import Cdr
 from sidecar.core.found_by import key_of
-from sidecar.ports import CursorError, RecordFilter, RecordPage
+from sidecar.ports import CursorError, Followed, RecordFilter, RecordPage
 from sidecar.wire.cdr_codec import decode
 
 RECORDS_PER_PAGE_MAX = 1_000
@@ -44,6 +44,8 @@ class BaseRecords(ABC):
     @abstractmethod
     def _published(self, connection: Any, after_seq: int, rows_max: int) -> Iterable[Row]: ...
     @abstractmethod
+    def _followed(self, connection: Any, cursor: str | None, rows_max: int) -> Followed: ...
+    @abstractmethod
     def _page(self, connection: Any, wanted: RecordFilter, limit: int, cursor: str | None) -> RecordPage: ...
 
     async def show(self, call_id: str) -> Sequence[Cdr]:
@@ -64,6 +66,10 @@ class BaseRecords(ABC):
         return await self._reader.ask(
             lambda connection: records_of(self._published(connection, after_seq, limit))
         )
+
+    async def follow(self, cursor: str | None, records_max: int = 100) -> Followed:
+        limit = _limit(records_max)
+        return await self._reader.ask(lambda connection: self._followed(connection, cursor, limit))
 
 
 def _limit(records_max: int) -> int:
