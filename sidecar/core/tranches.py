@@ -8,7 +8,7 @@ first. What becomes of it when the books are away is in core/away.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from decimal import ROUND_DOWN, Context, Decimal
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ class Burn:
             known = self._now.get(key, Reserved())
             self._now[key] = Reserved(EXACT.add(known.amount, amount), known.times + times)
 
-    def turn(self, now_s: float) -> Collection[Key]:
+    def turn(self, now_s: float) -> Set[Key]:
         """Whoever has reserved of late."""
         over = int((now_s - self._begun_s) // WINDOW_S)
         if over > 0:
@@ -69,14 +69,18 @@ class Burn:
         return Burned(EXACT.add(now.amount, left), usual)
 
 
-def wanted(burned: Burned, tranche_s: int, there: Decimal, nodes: int) -> Decimal:
-    """What a node should hold of an account of which `there` is available with what it holds, where so many
-    nodes live: enough for one reservation, or nothing."""
+def wish(burned: Burned, tranche_s: int) -> Decimal:
+    """What a node would hold of an account that has enough: one reservation at least, where there was one."""
     if burned.amount <= 0 or not tranche_s:
         return ZERO
-    most = _ROUNDED.divide(there, SHARE * max(1, nodes))
-    want = min(max(burned.usual, _ROUNDED.divide(burned.amount * tranche_s, WINDOW_S)), most)
-    return ZERO if want < burned.usual else _ROUNDED.quantize(want, _STEP)
+    return max(burned.usual, _ROUNDED.divide(burned.amount * tranche_s, WINDOW_S))
+
+
+def wanted(burned: Burned, tranche_s: int, there: Decimal, nodes: int) -> Decimal:
+    """What it should hold of one of which `there` is available with what it holds, where so many nodes live;
+    nothing, if that is less than one reservation."""
+    want = min(wish(burned, tranche_s), _ROUNDED.divide(there, SHARE * max(1, nodes)))
+    return ZERO if want < burned.usual else max(ZERO, _ROUNDED.quantize(want, _STEP))
 
 
 def is_worthwhile(held: Decimal, want: Decimal) -> bool:

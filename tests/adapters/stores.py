@@ -13,6 +13,7 @@ from sidecar.adapters import postgresql, sqlite
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore
 from sidecar.adapters.postgresql.books import PostgresqlBooks
+from sidecar.adapters.postgresql.writer import Alone
 from sidecar.adapters.sqlite.books import SqliteBooks
 from sidecar.adapters.store.books import Books
 from sidecar.adapters.store.store import Pace
@@ -101,6 +102,7 @@ class PostgresqlStores:
         node: str = "n1",
         conninfo: str | None = None,
         kept_in: Path | None = None,
+        alone: Alone = Alone(),  # noqa: B008 - it is frozen
     ) -> AsyncIterator[AnyWatched]:
         store = PostgresqlStore.open(
             conninfo or self.conninfo,
@@ -111,6 +113,7 @@ class PostgresqlStores:
             seen=seen,
             key_file=self._key_file,
             kept_in=kept_in,
+            alone=alone,
         )
         try:
             yield AnyWatched(store)

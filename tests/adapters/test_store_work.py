@@ -15,12 +15,12 @@ from tests.adapters.store_calls import admission, admitted, answered, call_id, e
 ATTEMPT, ESTABLISHED = EntryKind.ATTEMPT, EntryKind.ESTABLISHED
 
 
-def job(**lasting: bool) -> Job:
+def job(*, lasting: bool = False) -> Job:
     def done(_result: Any, _error: BaseException | None) -> None: ...
 
     def run(_batch: Batch) -> None: ...
 
-    return Job(run=run, done=done, **lasting)
+    return Job(run=run, done=done, lasting=lasting)
 
 
 def failed(number: int) -> Outcome:

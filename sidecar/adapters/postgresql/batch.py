@@ -9,7 +9,7 @@ transaction is tried again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from uuid import UUID
 
@@ -31,10 +31,12 @@ from sidecar.adapters.store.users import Users
 from sidecar.adapters.store.work import Job, Work
 from sidecar.core.account_books import Booked
 from sidecar.core.account_terms import AccountTerms
-from sidecar.core.books import ZERO, MovementKind, Posting, call_of
+from sidecar.core.amounts import EXACT
+from sidecar.core.books import ZERO, Movement, MovementKind, Posting, call_of
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Append, Audit, EntryKind, Reserve, Settle
 from sidecar.core.events import StrayBye
+from sidecar.core.tranches import Burned, Key, Reserved, give_back, resize
 from sidecar.wire.cdr_codec import encode
 
 STRAY_NS_MAX = 600_000_000_000  # by then its call was taken over, or is of nobody
@@ -87,6 +89,11 @@ BALANCES = _table(
     ("account", "currency", "boot", "amount"),
     "ON CONFLICT (account, currency) DO UPDATE SET boot = EXCLUDED.boot, amount = EXCLUDED.amount",
 )
+TRANCHES = _table(
+    "tranches",
+    ("node", "account", "currency", "boot", "amount"),
+    "ON CONFLICT (node, account, currency) DO UPDATE SET boot = EXCLUDED.boot, amount = EXCLUDED.amount",
+)
 ACCOUNTS = _table("accounts", ("name", "currency", "prepaid", "terms", "boot", "created_wall_ns"))
 _LOCKED = (
     "SELECT account, currency, amount FROM balances WHERE account = ANY(?)"
@@ -94,10 +101,35 @@ _LOCKED = (
 )
 
 
+_RETURNED = "DELETE FROM tranches WHERE node = ? AND account = ? AND currency = ?"
+_LIVING = "SELECT count(*) FROM nodes JOIN epochs USING (epoch) WHERE leased_until >= clock_timestamp()"
+
+
 class Ledger(BaseLedger):
-    def __init__(self, server: Server, boot: int, wall_ns: int) -> None:
+    def __init__(
+        self, server: Server, boot: int, wall_ns: int, node: str, held: Mapping[Key, Decimal]
+    ) -> None:
+        """`held`: the tranches of the node before the transaction."""
         super().__init__(boot, wall_ns)
         self._server = server
+        self._node = node
+        self._held = held
+        self.tranches_here: dict[Key, Decimal] = {}  # as they stand in this transaction, where it moves them
+        self.reserved_here: dict[Key, Reserved] = {}
+
+    def tranche(self, account: str, currency: str) -> Decimal:
+        key = (account, currency)
+        return self.tranches_here[key] if key in self.tranches_here else self._held.get(key, ZERO)
+
+    def book(self, movements: Sequence[Movement]) -> None:
+        super().book(movements)
+        for one in movements:
+            key = (one.account, one.currency)
+            if one.kind is MovementKind.RESERVE:
+                amount, times = self.reserved_here.get(key, Reserved())
+                self.reserved_here[key] = Reserved(EXACT.subtract(amount, one.amount), times + 1)
+            elif one.kind is MovementKind.TRANCHE:
+                self.tranches_here[key] = EXACT.subtract(self.tranche(*key), one.amount)
 
     def foresee(self, terms: Iterable[str], balances: Iterable[str]) -> Callable[[], None]:
         """In a pipeline: read, and lock, what will be asked; once that is over, what is returned takes it in.
@@ -159,6 +191,12 @@ class Ledger(BaseLedger):
             )
         LEDGER.send(server, self._rows)
         BALANCES.send(server, [(*key, boot, self._balances[key]) for key in sorted(self._moved)])
+        if self.tranches_here:
+            held = [(self._node, *key, boot, left) for key, left in self.tranches_here.items() if left]
+            TRANCHES.send(server, held)
+            for key, left in self.tranches_here.items():
+                if not left:
+                    server.send(_RETURNED, (self._node, *key))
 
 
 class KeptRefusals:
@@ -200,7 +238,7 @@ class Batch(BaseBatch):
     ) -> None:
         """The transaction is begun by `begin`."""
         boot, node = own.boot, own.node
-        self.ledger = Ledger(server, boot.boot, wall_ns)
+        self.ledger = Ledger(server, boot.boot, wall_ns, node, known.tranches)
         self.refusals = KeptRefusals(server, node)
         suspense = Suspense(server, self.ledger)
         spending = Spending(server, known, self.ledger)
@@ -233,7 +271,10 @@ class Batch(BaseBatch):
         terms: set[str] = set()
         balances: set[str] = set()
         for work in works:
-            if isinstance(work, (Job, UUID)):
+            if isinstance(work, UUID):
+                continue
+            if isinstance(work, Job):
+                balances.update(work.accounts)
                 continue
             for command in work:
                 if isinstance(command, Append):
@@ -276,6 +317,27 @@ class Batch(BaseBatch):
             sql = "SELECT count(*) FROM open_calls WHERE account = ? AND kind <> 'ending'"
             ((self._up_before[account],),) = self._server.run(sql, (account,))
         return self._up_before[account] + self._up_here.get(account, 0)
+
+    def tranche(self, account: str, currency: str) -> Decimal:
+        return self.ledger.tranche(account, currency)
+
+    def resize(self, burned: Mapping[Key, Burned], tranche_s: int) -> None:
+        ((nodes,),) = self._server.run(_LIVING)
+        for key in sorted(burned):
+            self.ledger.book(resize(key, burned[key], tranche_s, nodes, self))
+
+    def give_back(self) -> None:
+        """All that this node holds."""
+        for key, held in sorted(self._remembered.tranches.items()):
+            self.ledger.book(give_back(key, held, self))
+
+    def committed(self) -> None:
+        super().committed()
+        for key, left in self.ledger.tranches_here.items():
+            if left:
+                self._remembered.tranches[key] = left
+            else:
+                self._remembered.tranches.pop(key, None)
 
     def _keep_call(self, posting: Posting) -> None:
         before, now = self._slot(posting.call_id), posting.open_call

@@ -248,6 +248,13 @@ def recall(server: Server, own: Own, marks: Marks) -> Known:
         known.next_slot = max(known.next_slot, slot + 1)
         open_call = open_call_of(account, currency, reserved, granted_s)
         known.open[UUID(bytes=call_id).int] = Slot(slot, open_call, maybe_told=bool(maybe_told))
+    if not own.is_taken:  # those of a dead node stay its own: what it spent of them is on its disk
+        known.tranches = {
+            (account, currency): amount
+            for account, currency, amount in server.run(
+                "SELECT account, currency, amount FROM tranches WHERE node = ?", (own.node,)
+            )
+        }
     return known
 
 

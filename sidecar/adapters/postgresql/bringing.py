@@ -8,7 +8,8 @@ is a revision by late evidence, if the record says no more than that the call wa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +20,15 @@ from sidecar.adapters.postgresql.boots import Own, fence, recall
 from sidecar.adapters.postgresql.server import FAULTS, Server
 from sidecar.adapters.store.bodies import sound
 from sidecar.adapters.store.known import Known
-from sidecar.adapters.store.work import Step
+from sidecar.adapters.store.work import Job, Step, Work, nobody
 from sidecar.adapters.store.writer import STEPS_PER_COMMIT_MAX
+from sidecar.core.amounts import EXACT
+from sidecar.core.books import ZERO
 from sidecar.core.cdr import Cdr
 from sidecar.core.commands import Publish, Suppress
 from sidecar.core.late_evidence import is_same_end, restated
-from sidecar.core.records import utc
+from sidecar.core.records import sell_total, utc
+from sidecar.core.tranches import give_back
 from sidecar.ports import Brought, Clock
 from sidecar.wire.cdr_codec import decode
 
@@ -68,28 +72,24 @@ def bring(server: Server, own: Own, clock: Clock, steps: Sequence[Step | UUID]) 
     return Brought(steps=len(steps), revised=tally.revised, left=tuple(tally.left))
 
 
-def _commit(
-    server: Server, own: Own, known: Known, clock: Clock, steps: Sequence[Step | UUID], tally: _Tally
-) -> None:
-    revised, left = 0, list[str]()
-    wall_ns = clock.wall_ns()
-    batch = Batch(server, known, own, wall_ns, clock.mono_ns())
+def return_tranches(server: Server, own: Own, clock: Clock) -> None:
+    """Those of this node: what an earlier process granted out of them is written by now, or lost."""
+    with server.transaction():
+        known = recall(server, own, fence(server, own))
+    if known.tranches:
+        job = Job(run=Batch.give_back, done=nobody, accounts={account for account, _ in known.tranches})
+        with _transaction(server, own, known, clock, [job]) as batch:
+            batch.give_back()
+
+
+@contextmanager
+def _transaction(
+    server: Server, own: Own, known: Known, clock: Clock, works: Sequence[Work | UUID]
+) -> Iterator[Batch]:
+    batch = Batch(server, known, own, clock.wall_ns(), clock.mono_ns())
     try:
-        batch.begin(steps)
-        late: dict[UUID, Cdr] = {}  # revisions of this transaction
-        for step in steps:
-            if isinstance(step, UUID):
-                batch.forget(step)
-            elif (cdr := _recorded_by_another(batch, step)) is None:
-                batch.run(step)
-            else:
-                held = late.get(cdr.call_id) or _newest(server, cdr.call_id)
-                after = restated(cdr, held, utc(wall_ns))
-                if after is not None and batch.revise(after):
-                    late[cdr.call_id] = after
-                    revised += 1
-                elif not is_same_end(cdr, held):
-                    left.append(f"call {cdr.call_id}: its record says {held.detail.value} already")
+        batch.begin(works)
+        yield batch
         with server.pipeline():
             batch.send()
             server.send("COMMIT")
@@ -98,8 +98,40 @@ def _commit(
             server.run("ROLLBACK")
         raise
     batch.committed()
+
+
+def _commit(
+    server: Server, own: Own, known: Known, clock: Clock, steps: Sequence[Step | UUID], tally: _Tally
+) -> None:
+    revised, left = 0, list[str]()
+    with _transaction(server, own, known, clock, steps) as batch:
+        late: dict[UUID, Cdr] = {}  # revisions of this transaction
+        for step in steps:
+            if isinstance(step, UUID):
+                batch.forget(step)
+            elif (cdr := _recorded_by_another(batch, step)) is None:
+                batch.run(step)
+            else:
+                held = late.get(cdr.call_id) or _newest(server, cdr.call_id)
+                after = restated(cdr, held, utc(batch.wall_ns()))
+                if after is not None:
+                    _cover(batch, held, after)
+                if after is not None and batch.revise(after):
+                    late[cdr.call_id] = after
+                    revised += 1
+                elif not is_same_end(cdr, held):
+                    left.append(f"call {cdr.call_id}: its record says {held.detail.value} already")
     tally.revised += revised
     tally.left += left
+
+
+def _cover(batch: Batch, before: Cdr, after: Cdr) -> None:
+    """What the call cost beyond its record was granted out of the tranche, perhaps: so much comes back."""
+    was, now = sell_total(before), sell_total(after)
+    if now is not None:
+        more = EXACT.subtract(now.amount, was.amount if was is not None else ZERO)
+        key = (after.account, now.currency)
+        batch.ledger.book(give_back(key, min(max(ZERO, more), batch.tranche(*key)), batch))
 
 
 def _recorded_by_another(batch: Batch, step: Step) -> Cdr | None:

@@ -190,6 +190,10 @@ def ledger_check(server: Server) -> list[str]:
         held = _lines(
             server, "SELECT call_id, account, currency, reserved FROM open_calls WHERE reserved IS NOT NULL"
         )
+        found += books_check.wrong_tranches(
+            [tuple(row) for row in server.run("SELECT account, currency, amount FROM tranches")],
+            server.stream("SELECT account, currency, amount FROM ledger WHERE kind = 'tranche'"),
+        )
         passing = _lines(server, f"{_MOVED} WHERE kind IN ('reserve', 'release')")
         found += books_check.reservations_said(books_check.wrong_reservations(held, passing))
         ((archived_us,),) = server.run("SELECT max(until_us) FROM archives")

@@ -27,7 +27,8 @@ class Spending(spending.Spending):
     def _held(self, account: str, currency: str) -> Taken:
         self._ledger.balance(account, currency)
         ((amount, last),) = self._server.run(
-            "SELECT coalesce(sum(reserved), 0),"
+            "SELECT coalesce(sum(reserved), 0) + (SELECT coalesce(sum(amount), 0) FROM tranches"
+            " WHERE account = ?1 AND currency = ?2),"
             " (SELECT coalesce(max(entry), 0) FROM ledger WHERE account = ?1 AND currency = ?2)"
             " FROM open_calls WHERE account = ?1 AND currency = ?2",
             (account, currency),

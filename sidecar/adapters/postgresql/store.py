@@ -23,7 +23,7 @@ from sidecar.adapters.postgresql.boots import (
     found_refusals,
     hold,
 )
-from sidecar.adapters.postgresql.bringing import bring, is_known
+from sidecar.adapters.postgresql.bringing import bring, is_known, return_tranches
 from sidecar.adapters.postgresql.checking import Rounds
 from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.postgresql.leases import other_nodes, take_over
@@ -36,7 +36,7 @@ from sidecar.adapters.postgresql.retention import PostgresqlRetention
 from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, Reader, Server, looking
 from sidecar.adapters.postgresql.spool import FileSpool, begin_anew, found_in, set_aside
 from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
-from sidecar.adapters.postgresql.writer import Writer
+from sidecar.adapters.postgresql.writer import Alone, Writer
 from sidecar.adapters.store.keys import key_at
 from sidecar.adapters.store.store import BaseStore, Left, Pace, StoreAwayError, StoreError, nobody
 from sidecar.adapters.store.stored import KeptEntries
@@ -65,6 +65,7 @@ class PostgresqlStore(BaseStore):
         key: ChainKey | None,
         tenant: str,
         spool: FileSpool | None = None,
+        alone: Alone = Alone(),  # noqa: B008 - it is frozen
     ) -> None:
         reader = Reader(conninfo, _application(own.node, "reads"))
         super().__init__(clock, own.boot, reader, left, pace)
@@ -96,6 +97,7 @@ class PostgresqlStore(BaseStore):
             report=self._report_soon,
             commit_interval_ms=pace.commit_interval_ms,
             spool=spool,
+            alone=alone,
         )
         self._begin(self._writer, self.outbox)
 
@@ -112,12 +114,14 @@ class PostgresqlStore(BaseStore):
         seen: Seen | None = None,
         key_file: Path | None = None,
         kept_in: Path | None = None,
+        alone: Alone = Alone(),  # noqa: B008 - it is frozen
     ) -> PostgresqlStore:
         """`conninfo` as libpq takes it, with `sslmode=verify-full` and `sslrootcert` where the server is not
         on this machine. `seen`: what the broker has of what this node published last. `key_file`: of
         pseudonyms, made where there is none; the same for all nodes. `kept_in`: the file of this node for
-        what must be written while the database is away; without one it is lost with the process. Raises
-        StoreError, with what to do, where the database cannot be used; StoreAwayError where that may pass."""
+        what must be written while the database is away; without one it is lost with the process, and no call
+        is let go meanwhile, whatever `alone` says. Raises StoreError, with what to do, where the database
+        cannot be used; StoreAwayError where that may pass."""
         name = name_of(conninfo)
         key = None if key_file is None else key_at(key_file)
         try:
@@ -132,8 +136,9 @@ class PostgresqlStore(BaseStore):
             if kept_in is not None:
                 brought = _brought(server, own, clock, kept_in)
                 spool = FileSpool(kept_in, own.boot.epoch)
+            return_tranches(server, own, clock)
             marks, left = _left(server, own)
-            store = cls(conninfo, server, own, marks, left, clock, pace, key, tenant, spool)
+            store = cls(conninfo, server, own, marks, left, clock, pace, key, tenant, spool, alone)
             store.brought = brought
             store._neighbours.begin(server)
             store.is_new = is_new

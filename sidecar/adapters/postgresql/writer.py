@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from functools import partial
 from typing import NamedTuple
 
@@ -22,11 +23,23 @@ from sidecar.adapters.postgresql.leases import rest
 from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, REFUSALS, Server
 from sidecar.adapters.postgresql.spool import FileSpool
 from sidecar.adapters.store.known import Known
-from sidecar.adapters.store.work import MEMORY, Report, Work, worked
+from sidecar.adapters.store.work import MEMORY, Job, Report, Work, nobody, worked
 from sidecar.adapters.store.writer import WritingThread
+from sidecar.core.books import ZERO
+from sidecar.core.tranches import Burn, Burned, Key, is_worthwhile, wish
 from sidecar.ports import Clock
 
 CONFLICTS_MAX = 5  # of one commit, one after the other
+RESIZE_S = 1.0
+RESIZED_MAX = 512  # at once
+LOOK_AGAIN_S = 10.0
+
+
+class Alone(NamedTuple):
+    """What the node may do while the database is away: see `[store]` of the settings."""
+
+    tranche_s: int = 0
+    calls_max: int = 0
 
 
 class _Doubtful(NamedTuple):
@@ -51,6 +64,7 @@ class Writer(WritingThread):
         report: Callable[[Report], None],
         commit_interval_ms: int,
         spool: FileSpool | None,
+        alone: Alone,
     ) -> None:
         super().__init__(report, commit_interval_ms, spool or MEMORY)
         self._file = spool
@@ -61,9 +75,17 @@ class Writer(WritingThread):
         self._known: Known = recall(server, own, marks)
         self._commits = marks.commits  # that were acknowledged
         self._doubtful: _Doubtful | None = None
+        self._alone = alone
+        self._burn = Burn(time.monotonic())
+        self._resize_at_s = 0.0
+        self._wished: dict[Key, tuple[Decimal, float]] = {}  # when it was last looked at the balance for it
 
     def stop(self) -> None:
         self._end()
+        if self._known.tranches and not self._is_enduring:
+            accounts = {account for account, _ in self._known.tranches}
+            with suppress(*self.faults):
+                self._commit([Job(run=Batch.give_back, done=nobody, accounts=accounts)])
         if self._server is not None:
             with suppress(*FAULTS):
                 rest(self._server, self._own)
@@ -112,9 +134,41 @@ class Writer(WritingThread):
                     server.run("ROLLBACK")
             raise
         batch.committed()
+        self._burn.add(batch.ledger.reserved_here)
         self._commits = marks.commits + 1
         report.commit_ns = time.perf_counter_ns() - began_ns
         self._report(report)
+
+    # --- tranches -------------------------------------------------------------------------------------------
+
+    def _tend(self) -> None:
+        """Not before all that was kept is written: what of it was granted is in the tranches still."""
+        now_s = time.monotonic()
+        if self._is_enduring or self._own.is_taken or now_s < self._resize_at_s:
+            return
+        self._resize_at_s = now_s + RESIZE_S
+        if burned := self._to_resize(now_s):
+            accounts = {account for account, _ in burned}
+            run = partial(Batch.resize, burned=burned, tranche_s=self._alone.tranche_s)
+            self._commit([Job(run=run, done=nobody, accounts=accounts)])
+
+    def _to_resize(self, now_s: float) -> dict[Key, Burned]:
+        """Of accounts that should have another tranche, if they can pay it: that is looked at now and then
+        only."""
+        found: dict[Key, Burned] = {}
+        wished: dict[Key, tuple[Decimal, float]] = {}
+        for key in self._burn.turn(now_s) | self._known.tranches.keys():
+            burned = self._burn.of(key, now_s)
+            want, held = wish(burned, self._alone.tranche_s), self._known.tranches.get(key, ZERO)
+            if not is_worthwhile(held, want):
+                continue
+            before, at_s = self._wished.get(key, (ZERO, -LOOK_AGAIN_S))
+            if now_s - at_s < LOOK_AGAIN_S and not is_worthwhile(before, want):
+                wished[key] = (before, at_s)
+            elif len(found) < RESIZED_MAX:
+                found[key], wished[key] = burned, (want, now_s)
+        self._wished = wished
+        return found
 
     # --- failing --------------------------------------------------------------------------------------------
 

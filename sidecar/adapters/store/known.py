@@ -1,6 +1,6 @@
 """What the writer keeps in memory between transactions, so that it need not ask the engine: caches and
 nothing else. No balance is among it: those are read in each transaction, because several nodes may share a
-store. Its open calls and its numbers are this node's alone.
+store. Its open calls, its numbers and its tranches are this node's alone.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Known:
         self.head_bridge_id = 0  # of the calls that this boot admitted
         self.open: dict[int, Slot] = {}  # by UUID.int: UUID hashes itself in Python
         self.account_seqs: dict[str, int | None] = {}
+        self.tranches: dict[tuple[str, str], Decimal] = {}  # of this node; by account and currency
         # (account, currency, since when, in ns; 0: what open calls hold): see spending
         self.sums: dict[tuple[str, str, int], Taken] = {}
 

@@ -48,13 +48,14 @@ class BaseLedger(ABC):
         self._balances: dict[tuple[str, str], Decimal] = {}
         self._moved: set[tuple[str, str]] = set()
         self._charged: dict[int, dict[tuple[str, str], Decimal]] = {}  # by UUID.int
-        # What this transaction has charged to calls, and reserved for them.
+        # What this transaction has charged to calls, and reserved for them or for those to come.
         self.charged_here: dict[tuple[str, str], Decimal] = {}
         self.held_here: dict[tuple[str, str], Decimal] = {}
         self._here = {
             MovementKind.CHARGE: self.charged_here,
             MovementKind.RESERVE: self.held_here,
             MovementKind.RELEASE: self.held_here,
+            MovementKind.TRANCHE: self.held_here,
         }
         self._accounts: dict[str, AccountTerms | None] = {}  # as they stand in this transaction
         self._opened: list[AccountTerms] = []  # in it

@@ -15,7 +15,7 @@ from sidecar.core.amounts import EXACT
 from sidecar.core.books import ZERO
 
 SUMS_MAX = 100_000
-CHARGES, RESERVATIONS = "kind = 'charge'", "kind IN ('reserve', 'release')"
+CHARGES, RESERVATIONS = "kind = 'charge'", "kind IN ('reserve', 'release', 'tranche')"
 
 
 class Spending(ABC):
@@ -31,7 +31,7 @@ class Spending(ABC):
 
     @abstractmethod
     def _held(self, account: str, currency: str) -> Taken:
-        """By open calls, before this transaction."""
+        """By open calls and tranches, before this transaction."""
 
     def charged_since(self, account: str, currency: str, since_ns: int) -> Decimal:
         before = self._sum((account, currency, since_ns), CHARGES)

@@ -32,12 +32,14 @@ class Job(msgspec.Struct, eq=False):
     """Something other than a call's step that is to be written, by a method of the batch. `done` gets its
     result, or the error, on the loop.
 
-    `lasting`: kept and tried again until written; others fail at once and may be asked for again.
+    `lasting`: kept and tried again until written; others fail at once and may be asked for again. `accounts`:
+    whose terms and balances it will ask, which are read, and locked, at the beginning.
     """
 
     run: Callable[[Any], Any]
     done: Callable[[Any, BaseException | None], None]
     lasting: bool = False
+    accounts: Collection[str] = ()
     result: Any = None
 
 
@@ -184,8 +186,8 @@ def worked(works: Sequence[Work], batch: Batch) -> list[tuple[Job, BaseException
 
 def forgetting(call_id: UUID) -> Job:
     """Undo its admission, should it have been written."""
-    return Job(run=lambda batch: batch.forget(call_id), done=_nobody, lasting=True)
+    return Job(run=lambda batch: batch.forget(call_id), done=nobody, lasting=True)
 
 
-def _nobody(_result: Any, _error: BaseException | None) -> None:
+def nobody(_result: Any, _error: BaseException | None) -> None:
     pass

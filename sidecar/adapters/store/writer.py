@@ -55,6 +55,7 @@ class WritingThread(ABC):
         # A daemon thread: a process that ends without `stop` is a crash, which the books survive, not a hang.
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._next_commit_s = 0.0
+        self._is_enduring = False  # something is kept that is not written yet
 
     @abstractmethod
     def _commit(self, works: Sequence[Work]) -> None:
@@ -157,6 +158,7 @@ class WritingThread(ABC):
 
     def _endure(self, works: Sequence[Work], error: Exception) -> None:
         """Until everything that must be written is written."""
+        self._is_enduring = True
         kept = Kept(self._spool)
         self._report(kept.take(works, failing=self._cause(error)))
         pause_s, complaint = RETRY_PAUSE_S_MIN, self._spool.complaint
@@ -172,6 +174,7 @@ class WritingThread(ABC):
                 if self._stopping:
                     return  # the last try failed; the next start finds these calls open
                 continue
+            self._is_enduring = False
             self._report(Report(failing=""))
             return
 

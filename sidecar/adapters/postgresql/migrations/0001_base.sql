@@ -159,6 +159,17 @@ CREATE TABLE balances (
     amount NUMERIC NOT NULL,
     PRIMARY KEY (account, currency)
 );
+-- What a node holds of an account for the time when the database is away (core/tranches); whoever moves it holds the
+-- balance locked.
+CREATE TABLE tranches (
+    node TEXT COLLATE "C" NOT NULL,
+    account TEXT COLLATE "C" NOT NULL,
+    currency TEXT COLLATE "C" NOT NULL,
+    boot INTEGER NOT NULL REFERENCES boots,
+    amount NUMERIC NOT NULL CHECK (amount > 0),
+    PRIMARY KEY (node, account, currency)
+);
+CREATE INDEX tranches_by_account ON tranches (account);
 -- Who books holds the balance locked, so the entries of one account and currency are in the order of its commits.
 CREATE TABLE ledger (
     entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -43,6 +43,7 @@ _CHANGING = (
     "balances",
     "stored_entries",
     "node_states",
+    "tranches",
 )
 _FOR_NODES = ("users", "node_requests")  # with hashes of passwords, and numbers
 _ARCHIVED = ("archives", "archived_epochs", "account_heads")  # by who owns the tables
@@ -59,6 +60,7 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "accounts",
             "balances",
             "dead_letters",
+            "tranches",
             "node_states",
             "node_requests",
         ),
@@ -78,6 +80,7 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "account_addresses",
             "stored_entries",
             "users",
+            "tranches",
             "node_requests",
         ),
     },
