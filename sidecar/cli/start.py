@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from operator import add
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -114,9 +115,14 @@ def check(
     from sidecar.config import report
     from sidecar.wiring.accounts import accounts_beside
     from sidecar.wiring.files import inputs
+    from sidecar.wiring.journal import books_beside
 
     given = inputs(command_line(settings, as_json=as_json), os.environ, config)
-    found = report.check(given, probe_machine=machine, beside=accounts_beside)
+    found = report.check(
+        given,
+        probe_machine=machine,
+        beside=lambda loaded: tuple(map(add, accounts_beside(loaded), books_beside(loaded))),
+    )
     if found.summary is not None:
         decks, wrong = _decks(given)
         found = replace(found, errors=wrong, summary=None if wrong else replace(found.summary, decks=decks))

@@ -22,10 +22,12 @@ from sidecar.adapters.store.audit import StoredAudit
 from sidecar.adapters.store.books import Books as PageBooks
 from sidecar.adapters.store.keys import key_file_of
 from sidecar.adapters.store.store import StoreAwayError, StoreError
-from sidecar.config import Away, Books, Settings
+from sidecar.config import Away, Books, Loaded, Settings
+from sidecar.config.problems import Problem, Where
 from sidecar.config.settings import StoreEngine
-from sidecar.core.policy import Policy
+from sidecar.core.policy import Policy, peer_of
 from sidecar.core.stored import StoredEntry
+from sidecar.core.takeover import place_of
 from sidecar.ports import Clock, NodeStore, Records, Seen, UnavailableError
 
 if TYPE_CHECKING:
@@ -70,12 +72,8 @@ def opener(
     dsn = read_dsn(_dsn_file(settings))
     held = DataDir(settings.node.data_dir, passed_by)
     at_end(held.release)
-    if held.file.exists():
-        raise StoreError(
-            f"{held.file}: this node kept its books here, and a database does not know of their balances and"
-            " calls: `sidecar store migrate --from sqlite --to postgresql` moves them, or set"
-            ' store.engine = "sqlite", or move it away to begin without them'
-        )
+    if wrong := _kept_here(settings):
+        raise StoreError(wrong)
 
     def opened(*, seen: Seen | None) -> NodeStore:
         store = PostgresqlStore.open(
@@ -92,6 +90,49 @@ def opener(
         return store
 
     return opened
+
+
+def _kept_here(settings: Settings) -> str:
+    """Why a start in the database is refused; empty: there is no journal of before."""
+    file = settings.node.data_dir / FILE_NAME
+    if not file.exists():
+        return ""
+    return (
+        f"{file}: this node kept its books here, and a database does not know of their balances and"
+        " calls: `sidecar store migrate --from sqlite --to postgresql` moves them, or set"
+        ' store.engine = "sqlite", or move it away to begin without them'
+    )
+
+
+def books_beside(loaded: Loaded) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """What a start in a database would refuse because of what is there, and which of the other nodes that run
+    would not be answered: for `sidecar check`."""
+    settings, policy = loaded.settings, loaded.policy
+    if settings.store.engine is StoreEngine.SQLITE:
+        return (), ()
+    errors = []
+    if wrong := _kept_here(settings):
+        where = Where(loaded.given_at.get("store.engine", "default"))
+        errors.append(Problem(where=where, key="store.engine", text=wrong))
+    from sidecar.adapters.postgresql.at_rest import heard_at
+    from sidecar.adapters.postgresql.dsn import read_dsn
+
+    peers = [(peer.name, peer.addresses) for peer in policy.peers.values()]
+    try:
+        heard = heard_at(read_dsn(_dsn_file(settings)), policy.tenant, policy.node)
+    except StoreError:
+        heard = ()  # told elsewhere, or no node has begun there
+    unknown = [
+        Problem(
+            where=Where(settings.profile_path),
+            key="peers",
+            text=f"node {node} hears SIP at {address}, which is in no group: its OPTIONS are not answered,"
+            " and it would not take this node over (`node_in_doubt`)",
+        )
+        for node, address in heard
+        if not peer_of(place_of(address)[1], peers)
+    ]
+    return tuple(errors), tuple(unknown)
 
 
 def _dsn_file(settings: Settings) -> Path:

@@ -90,7 +90,41 @@ async def test_a_node_with_a_journal_of_its_own_does_not_begin_in_a_database(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "journal.db").touch()
     done = await sidecar("run", *listen, *config)
-    assert (done.exit_code, "journal.db: this node kept its books here" in done.err) == (2, True), done
+    said = f"{tmp_path / 'data' / 'journal.db'}: this node kept its books here"
+    assert (done.exit_code, said in done.err) == (2, True), done
+    done = await sidecar("check", "--json", *listen, *config)
+    assert (done.exit_code, len(done.json["errors"])) == (2, 1)
+    assert done.json["errors"][0].startswith(f"{config[1]}:4: store.engine: {said}")
+
+
+async def test_a_check_names_living_nodes_that_would_not_be_answered(
+    config: tuple[str, str], tmp_path: Path, postgresql: Postgres
+) -> None:
+    stores = PostgresqlStores(postgresql.new_database("peers"), "books")
+    (tmp_path / "dsn").write_text(stores.conninfo)
+    (tmp_path / "data").mkdir()
+    profile = tmp_path / "profile.toml"
+    profile.write_text(
+        "[sip]\nlisten_udp = ['127.0.0.1:0']\n[peers.nodes]\naddresses = ['192.0.2.2/32']\n"
+        "[gateways.gw]\nhost = '127.0.0.1'\nport = 5090\n"
+    )
+
+    async def warned() -> list[str]:
+        done = await sidecar("check", "--json", "--set", f"sip.profile={profile}", *config)
+        assert done.exit_code == 0, done
+        return [one for one in done.json["warnings"] if ": peers: " in one]
+
+    async with stores.opened(node="n2") as known, stores.opened(node="n3", boot_id="third") as unknown:
+        assert await warned() == []  # neither hears SIP yet
+        for watched, last in ((known, 2), (unknown, 3)):
+            assert watched.store.nodes is not None
+            await watched.store.nodes.serve((f"udp:192.0.2.{last}:5060", f"tcp:192.0.2.{last}:5060"), 60.0)
+        first, second = await warned()
+        said = "node n3 hears SIP at udp:192.0.2.3:5060, which is in no group"
+        assert first.startswith(f"{profile}: peers: {said}")
+        assert "tcp:192.0.2.3:5060" in second
+        stores.asked("UPDATE epochs SET leased_until = clock_timestamp() WHERE node = 'n3'")
+        assert await warned() == []
 
 
 RULE = "[[fraud_rules]]\nname = 'fast'\nscope = 'account'\nmeasure = 'calls'\nthreshold = 5\nwindow_s = 60\n"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import psycopg
 
 from sidecar.adapters.postgresql.dsn import name_of
+from sidecar.adapters.postgresql.leases import other_nodes
 from sidecar.adapters.postgresql.migrations import refuse_other
 from sidecar.adapters.postgresql.records import PostgresqlRecords
-from sidecar.adapters.postgresql.server import Reader
+from sidecar.adapters.postgresql.server import Reader, looking
 from sidecar.adapters.store.store import StoreError
 
 
@@ -34,3 +35,10 @@ def reading(conninfo: str, node: str) -> Iterator[AtRest | None]:
         yield AtRest(reader, PostgresqlRecords(reader, node)) if is_there else None
     finally:
         reader.close()
+
+
+def heard_at(conninfo: str, tenant: str, node: str) -> Sequence[tuple[str, str]]:
+    """Where the other nodes hear SIP that run: their names, and `udp:192.0.2.1:5060`. StoreError."""
+    with looking(conninfo, node) as server:
+        others = other_nodes(server, tenant, node) if refuse_other(server) else ()
+        return [(one.name, address) for one in others if not one.is_over for address in one.heard_at]
