@@ -23,6 +23,7 @@ from pathlib import Path
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore
 from sidecar.adapters.sqlite import SqliteStore
+from sidecar.adapters.store.keys import KEY_FILE_NAME
 from sidecar.core.call import Call
 from sidecar.core.events import Admitted, CallEvent, GrantExtended
 from sidecar.core.terms import Money
@@ -72,7 +73,9 @@ async def measure(arguments: argparse.Namespace, data_dir: Path, dsn: str) -> No
     }
     store: SqliteStore | PostgresqlStore
     if dsn:
-        store = PostgresqlStore.open(dsn, node="n1", boot_id=BOOT_ID, clock=SystemClock())
+        store = PostgresqlStore.open(
+            dsn, node="n1", boot_id=BOOT_ID, clock=SystemClock(), key_file=data_dir / KEY_FILE_NAME
+        )
     else:
         store = SqliteStore.open(data_dir, node="n1", boot_id=BOOT_ID, clock=SystemClock())
     for number in range(arguments.accounts):

@@ -23,10 +23,13 @@ def archived_of_all(
     import psycopg
 
     from sidecar.adapters.postgresql import archiving
+    from sidecar.adapters.postgresql.chain_check import wrong_chains
     from sidecar.adapters.postgresql.dsn import read_dsn
     from sidecar.adapters.postgresql.migrations import refuse_other
     from sidecar.adapters.postgresql.records import ledger_check
     from sidecar.adapters.postgresql.server import Server
+    from sidecar.adapters.store.chain import by_id
+    from sidecar.adapters.store.keys import key_file_of, read_keys
     from sidecar.adapters.store.store import StoreError
     from sidecar.cli.retention import archive_of, change_of, exported, write_archive
     from sidecar.config import node_name
@@ -34,15 +37,22 @@ def archived_of_all(
 
     file = dsn_file or settings.store.dsn_file
     assert file is not None, "the settings were checked"
+    keys = by_id(read_keys(key_file_of(settings.node)))
+
+    def wrong() -> str:
+        with server.moment():
+            found = wrong_chains(server, keys)
+        return "; ".join([*found, *ledger_check(server)][:10])
+
     try:
         server = Server(read_dsn(file), "sidecar archives")
         try:
             with server.unhurried():
                 if not refuse_other(server):
                     raise StoreError(f"{server.name}: no node has begun there")
-                archiving.remove(server)  # what an archive before has left
-                if wrong := ledger_check(server):
-                    return f"the books do not hold, nothing was removed: {'; '.join(wrong[:10])}"
+                archiving.remove(server, keys)  # what an archive before has left
+                if found := wrong():
+                    return f"the books do not hold, nothing was removed: {found}"
                 cut = archiving.next_cut(server, int(until.timestamp()) * 1_000_000)
                 if cut is None:
                     return None
@@ -54,18 +64,16 @@ def archived_of_all(
                     records = exported(parts, out, wanted, {"ended_before": until.isoformat()})
                 if isinstance(records, str):
                     return f"{out}: not as it was written, nothing was removed: {records}"
-                found = archive_of(out, until, records, previous=archiving.last_archive(server))
-                digest = write_archive(out, found)
+                archive = archive_of(out, until, records, previous=archiving.last_archive(server))
+                digest = write_archive(out, archive)
                 change = replace(
                     change_of("retention.archive", str(out), text),
                     after=told({"archive": digest, "records": records}),
                 )
                 node = node_name(settings, socket.gethostname())
-                archiving.seal(server, cut, digest, node, time.time_ns(), change)
-                archiving.remove(server)
-                if wrong := ledger_check(server):
-                    return f"after the removal: {'; '.join(wrong[:10])}"
-                return found
+                archiving.seal(server, cut, digest, node, time.time_ns(), change, keys)
+                archiving.remove(server, keys)
+                return f"after the removal: {found}" if (found := wrong()) else archive
         finally:
             server.close()
     except psycopg.errors.InsufficientPrivilege as error:

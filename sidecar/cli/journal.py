@@ -4,7 +4,7 @@ hand over or examine many records."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +19,7 @@ from sidecar.cli.daemon import (
     OperatorOption,
     SocketOption,
     ask,
+    is_sqlite,
     settings_of,
     sqlite_settings,
 )
@@ -27,6 +28,7 @@ from sidecar.cli.output import Exit, fail, moment, print_json, print_table, prin
 if TYPE_CHECKING:
     from sidecar.adapters.postgresql.snapshot import PostgresqlSnapshot
     from sidecar.adapters.sqlite.snapshot import Snapshot
+    from sidecar.core.chain import ChainKey
 
 app = typer.Typer(help="The journal as a whole.", no_args_is_help=True)
 
@@ -117,25 +119,32 @@ def verify(
     head: Annotated[
         str | None,
         typer.Option(
-            metavar="NUMBER:HASH",
-            help="A commit that was told elsewhere (status, export): it must be among them.",
+            metavar="[NODE=]NUMBER:HASH",
+            help="A commit that was told elsewhere (status, export): it must be among them. NODE is this one"
+            " where it is not given; others are in PostgreSQL alone.",
         ),
     ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Check that the journal is as it was written: its chain of keyed hashes, made again from its rows. Exit
-    code 1 where it is not; the first entry that does not fit is named. The daemon may run."""
+    code 1 where it is not; the first entry that does not fit is named. The daemon may run. In PostgreSQL each
+    node has a chain: all are checked, and the key file needs the keys of all."""
     from sidecar.adapters.sqlite.told import read_told
     from sidecar.adapters.store.keys import key_file_of, read_keys
     from sidecar.adapters.store.store import StoreError
 
-    asked = _link_of(head, as_json=as_json)
-    settings = sqlite_settings(config, as_json=as_json)
+    node, asked = _link_of(head, as_json=as_json)
+    settings = settings_of(config, as_json=as_json)
     try:
         keys = read_keys(key_file_of(settings.node))
     except StoreError as error:
         fail(Exit.UNREACHABLE, str(error), as_json=as_json)
+    if not is_sqlite(config, as_json):
+        _verify_all(config, keys, node, asked, as_json=as_json)
+        return
+    if node:
+        fail(Exit.USAGE, f"--head {head}: a journal has one node", as_json=as_json)
     told = read_told(settings.node.data_dir)
     with snapshot(config, as_json=as_json) as journal:
         verdict = journal.verify(keys, told)
@@ -157,11 +166,58 @@ def verify(
         raise typer.Exit(Exit.NO.value)
 
 
+def _verify_all(
+    config: Path | None,
+    keys: Sequence[ChainKey],
+    node: str,
+    asked: tuple[int, str] | None,
+    *,
+    as_json: bool,
+) -> None:
+    """The chains of all nodes in the database."""
+    from socket import gethostname
+
+    from sidecar.config import node_name
+    from sidecar.core.chain import Link
+
+    own = node or node_name(settings_of(config, as_json=as_json), gethostname())
+    told = {own: [Link(asked[0], bytes.fromhex(asked[1]))]} if asked is not None else {}
+    with books(config, as_json=as_json) as found:
+        from sidecar.adapters.postgresql.chain_check import said
+        from sidecar.adapters.postgresql.snapshot import PostgresqlSnapshot
+
+        assert isinstance(found, PostgresqlSnapshot), "the settings were asked"
+        verdicts = found.verify(keys, told)
+    wrong = said(verdicts)
+    chains = [(name, of) for name, of in verdicts.items() if name]
+    if as_json:
+        nodes = [
+            {"node": name, "commit": of.link.number, "hash": of.link.hash.hex(), "commits": of.commits}
+            | {"entries": of.entries}
+            for name, of in chains
+        ]
+        print_json({"nodes": nodes, "entries": sum(of.entries for _, of in chains), "wrong": wrong})
+    else:
+        for text in wrong:
+            typer.echo(printable(text))
+        for name, of in chains:
+            holds = "as it was written" if of.is_whole and not of.unsound else "and no further"
+            typer.echo(
+                printable(
+                    f"node {name}: {of.entries} entries in {of.commits} commits, up to"
+                    f" {of.link.number}:{of.link.hash.hex()}: {holds}"
+                )
+            )
+        typer.echo(f"{len(wrong)} findings" if wrong else "all is as it was written")
+    if wrong:
+        raise typer.Exit(Exit.NO.value)
+
+
 @app.command("check")
 def check(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Check that the journal is as it was written, as `journal verify` does where the keys of the chain are
-    at hand (not in PostgreSQL, which has no chain), and that everything adds up: balances, reservations,
-    charges, numbers, the outbox. Exit code 1 where it does not. The daemon may run."""
+    at hand, and that everything adds up: balances, reservations, charges, numbers, the outbox. Exit code 1
+    where it does not. The daemon may run."""
     from sidecar.adapters.sqlite.told import read_told
     from sidecar.adapters.store.keys import key_file_of, read_keys
     from sidecar.adapters.store.store import StoreError
@@ -313,11 +369,12 @@ def _decide(
 @app.command("new-key")
 def new_key(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Add a key for the chain of the journal; it is in force from the next start on. Those before it stay in
-    the file: without them nobody can verify what was written under them."""
+    the file: without them nobody can verify what was written under them. Nodes on one PostgreSQL best have
+    the same file: copy it to each."""
     from sidecar.adapters.store.keys import add_key, key_file_of
     from sidecar.adapters.store.store import StoreError
 
-    file = key_file_of(sqlite_settings(config, as_json=as_json).node)
+    file = key_file_of(settings_of(config, as_json=as_json).node)
     try:
         key = add_key(file)
     except StoreError as error:
@@ -328,10 +385,12 @@ def new_key(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         typer.echo(f"key {key.id} in {file}, in force from the next start on")
 
 
-def _link_of(head: str | None, *, as_json: bool) -> tuple[int, str] | None:
+def _link_of(head: str | None, *, as_json: bool) -> tuple[str, tuple[int, str] | None]:
+    """Of which node, if it says so."""
     if head is None:
-        return None
-    number, _, digest = head.partition(":")
+        return "", None
+    node, _, link = head.rpartition("=")
+    number, _, digest = link.partition(":")
     if not number.isdecimal() or not re.fullmatch("[0-9a-f]{32}", digest):
-        fail(Exit.USAGE, f"--head {head}: not NUMBER:HASH", as_json=as_json)
-    return int(number), digest
+        fail(Exit.USAGE, f"--head {head}: not NUMBER:HASH or NODE=NUMBER:HASH", as_json=as_json)
+    return node, (int(number), digest)

@@ -54,9 +54,9 @@ class ChainKey:
         if len(secret) != SECRET_BYTES:
             raise ValueError(f"a key has {SECRET_BYTES} bytes, not {len(secret)}")
         self.id = hashlib.blake2b(key=secret, digest_size=8, person=b"key id").hexdigest()
-        self._link, self._state, self._personal, self._seal, self._pseudonym = (
+        self._link, self._state, self._personal, self._seal, self._pseudonym, self._record = (
             hashlib.blake2b(key=secret, digest_size=DIGEST_BYTES, person=purpose)
-            for purpose in (b"link", b"state", b"personal", b"seal", b"pseudonym")
+            for purpose in (b"link", b"state", b"personal", b"seal", b"pseudonym", b"record")
         )
 
     def link(self, number: int, before: bytes, tables: Iterable[tuple[str, Iterable[Row]]]) -> bytes:
@@ -74,6 +74,13 @@ class ChainKey:
         """What a link holds of the personal part of a record. None: written before there were salts."""
         digest = self._personal.copy()
         digest.update(_ENCODE((salt, *part)))
+        return digest.digest()
+
+    def record(self, row: Row) -> bytes:
+        """What stands for a whole record in a link that has to hold once the record was archived and removed
+        by itself."""
+        digest = self._record.copy()
+        digest.update(_ENCODE(row))
         return digest.digest()
 
     def pseudonym(self, number: str) -> str:

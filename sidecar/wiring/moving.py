@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sidecar.adapters.sqlite.leaving import leaving
-from sidecar.adapters.store.keys import key_file_of
+from sidecar.adapters.store.keys import key_at, key_file_of
 from sidecar.adapters.store.moving import Moved
 from sidecar.adapters.store.store import StoreError
 from sidecar.config import Settings
@@ -26,7 +26,8 @@ def move_to_postgresql(settings: Settings, node: str, change: Change, dsn_file: 
     if file is None:
         raise StoreError("store.dsn_file: names the file with the connection string of the database")
     dsn = read_dsn(file)
-    with leaving(settings.node.data_dir, key_file_of(settings.node)) as left:
-        moved = take_in(dsn, node, left.history, change)
+    key_file = key_file_of(settings.node)
+    with leaving(settings.node.data_dir, key_file) as left:
+        moved = take_in(dsn, node, left.history, change, key_at(key_file))
         left.leave()
     return moved

@@ -1,7 +1,7 @@
 """A daemon's work for the store, until somebody kills it: prints what was acknowledged, a word and a number
 a line.
 
-`python -m tests.adapters.store_crash_child sqlite|postgresql DATA_DIR|CONNINFO FIRST_NUMBER`
+`python -m tests.adapters.store_crash_child sqlite|postgresql DATA_DIR|CONNINFO KEY_FILE FIRST_NUMBER`
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tests.adapters.store_calls import call_id, terms_of, whole_call
 CALLS_UP = 40
 
 
-async def work(engine: str, place: str, first: int) -> None:
+async def work(engine: str, place: str, key_file: str, first: int) -> None:
     boot_id, clock = f"boot{first}", SystemClock()
     store = (
-        SqliteStore.open(Path(place), node="n1", boot_id=boot_id, clock=clock)
+        SqliteStore.open(Path(place), node="n1", boot_id=boot_id, clock=clock, key_file=Path(key_file))
         if engine == "sqlite"
-        else PostgresqlStore.open(place, node="n1", boot_id=boot_id, clock=clock)
+        else PostgresqlStore.open(place, node="n1", boot_id=boot_id, clock=clock, key_file=Path(key_file))
     )
     calls: dict[UUID, tuple[int, list[tuple[StoreCommand, ...]]]] = {}
     numbers = iter(range(first, first + 100_000))
@@ -71,4 +71,4 @@ async def work(engine: str, place: str, first: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(work(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, closing
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +20,7 @@ from sidecar.adapters.postgresql.books import PostgresqlBooks
 from sidecar.adapters.postgresql.writer import Alone
 from sidecar.adapters.sqlite.books import SqliteBooks
 from sidecar.adapters.store.books import Books
+from sidecar.adapters.store.keys import KEY_FILE_NAME
 from sidecar.adapters.store.store import Pace
 from sidecar.core.stored import StoredEntry
 from sidecar.core.users import User
@@ -30,8 +35,8 @@ class Stores(Protocol):
     marks: str  # that of the marks of the outbox
 
     @property
-    def place(self) -> tuple[str, str]:
-        """The engine's name, and where; for a process of its own."""
+    def place(self) -> tuple[str, str, str]:
+        """The engine's name, where, and the file of its keys; for a process of its own."""
 
     def opened(
         self, *, boot_id: str = BOOT_ID, queue_steps_max: int = 1_000, seen: Seen | None = None
@@ -55,7 +60,7 @@ class SqliteStores:
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
-        self.place = ("sqlite", str(data_dir))
+        self.place = ("sqlite", str(data_dir), str(data_dir / KEY_FILE_NAME))
 
     def opened(
         self, *, boot_id: str = BOOT_ID, queue_steps_max: int = 1_000, seen: Seen | None = None
@@ -80,17 +85,25 @@ class SqliteStores:
         self.asked(sql, *values)
 
 
+@cache
+def shared_key_file() -> Path:
+    """For who has no folder of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="sidecar-key-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder / "key"
+
+
 class PostgresqlStores:
     """`schema`: a new one of the database, of this test alone."""
 
     bodies, marks = "cdrs", "epochs"
 
     def __init__(self, conninfo: str, schema: str, key_file: Path | None = None) -> None:
-        self._key_file = key_file
+        self.key_file = key_file or shared_key_file()
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute(f'CREATE SCHEMA "{schema}"'.encode())
         self.conninfo = f"{conninfo} options='-c search_path={schema}'"
-        self.place = ("postgresql", self.conninfo)
+        self.place = ("postgresql", self.conninfo, str(self.key_file))
 
     @asynccontextmanager
     async def opened(
@@ -111,7 +124,7 @@ class PostgresqlStores:
             clock=SystemClock(),
             pace=Pace(queue_steps_max, 0, 0),
             seen=seen,
-            key_file=self._key_file,
+            key_file=self.key_file,
             kept_in=kept_in,
             alone=alone,
         )

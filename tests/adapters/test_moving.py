@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sidecar.adapters.postgresql.moving import take_in
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.leaving import MOVED_NAME, leaving
-from sidecar.adapters.store.keys import KEY_FILE_NAME
+from sidecar.adapters.store.keys import KEY_FILE_NAME, key_at
 from sidecar.adapters.store.moving import Moved
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.audit import Change, Operator
@@ -42,7 +42,7 @@ CHANGE = Change(operator=Operator("ann", 1000), action="store.migrate", subject=
 
 def moved(data_dir: Path, to: PostgresqlStores, node: str = "n1") -> Moved:
     with leaving(data_dir, data_dir / KEY_FILE_NAME) as left:
-        found = take_in(to.conninfo, node, left.history, CHANGE)
+        found = take_in(to.conninfo, node, left.history, CHANGE, key_at(to.key_file))
         left.leave()
         return found
 

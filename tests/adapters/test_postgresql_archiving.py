@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from sidecar.adapters.postgresql.archiving import kept_back, last_archive, next_cut, published, remove, seal
 from sidecar.adapters.postgresql.server import Server
+from sidecar.adapters.store.chain import by_id
+from sidecar.adapters.store.keys import read_keys
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.audit import Change, Operator
 from sidecar.core.call import Call
@@ -59,6 +61,7 @@ async def acknowledged(watched: AnyWatched) -> None:
 async def test_old_records_of_all_nodes_go_and_the_books_hold(postgresql_stores: PostgresqlStores) -> None:
     opened = postgresql_stores.opened
     async with opened() as one, opened(node="n2", boot_id="second") as other:
+        keys = by_id(read_keys(postgresql_stores.key_file))
         await one_a_day(one, 1)
         await one_a_day(other, 101)
         await acknowledged(one)
@@ -74,10 +77,10 @@ async def test_old_records_of_all_nodes_go_and_the_books_hold(postgresql_stores:
                 assert [cdr.seq for cdr in gone] == [1, 2, 3, 4, 1, 2]
                 assert len(list(kept_back(server, cut))) == 2
             with pytest.raises(StoreError, match="n9 has never begun"):
-                seal(server, cut, "a" * 64, "n9", 1, CHANGE)
-            seal(server, cut, "a" * 64, "n1", 1, CHANGE)
+                seal(server, cut, "a" * 64, "n9", 1, CHANGE, keys)
+            seal(server, cut, "a" * 64, "n1", 1, CHANGE, keys)
             await one.proved()  # a crash here
-            assert remove(server) == 8
+            assert remove(server, keys) == 8
             assert last_archive(server) == "a" * 64
             assert next_cut(server, until_us(5)) is None
         await one.proved()
@@ -102,8 +105,8 @@ async def test_old_records_of_all_nodes_go_and_the_books_hold(postgresql_stores:
             assert cut.kept_back[0] == cut.kept_back[1]
             rest = next_cut(server, until_us(100))
             assert rest is not None
-            seal(server, rest, "b" * 64, "n1", 1, CHANGE)
-            remove(server)
+            seal(server, rest, "b" * 64, "n1", 1, CHANGE, keys)
+            remove(server, keys)
         await one.proved()
     async with opened(boot_id="third") as watched:
         late = of(200, 301)

@@ -21,7 +21,7 @@ from psycopg.conninfo import make_conninfo
 
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore, server, stored_entries
-from sidecar.adapters.postgresql.batch import AUDIT_IN_ORDER
+from sidecar.adapters.postgresql.chain import AUDIT_IN_ORDER
 from sidecar.adapters.postgresql.spool import found_in
 from sidecar.adapters.store.store import StoreAwayError, StoreError
 from sidecar.core.audit import RELOAD, Change, Operator
@@ -157,14 +157,16 @@ async def test_a_server_that_goes_down_while_a_node_starts_is_away(
             " WHERE wait_event_type = 'Lock' AND query LIKE '%FROM nodes%' AND datname = current_database()"
         )
         with ThreadPoolExecutor(1) as thread:
-            starting = thread.submit(open_once, postgresql_stores.conninfo)
+            starting = thread.submit(open_once, postgresql_stores)
             await until(lambda: postgresql_stores.asked(waits) == [(True,)])
             with pytest.raises(StoreAwayError, match="terminating connection"):
                 starting.result()
 
 
-def open_once(conninfo: str) -> None:
-    PostgresqlStore.open(conninfo, node="n1", boot_id="second", clock=SystemClock())
+def open_once(stores: PostgresqlStores) -> None:
+    PostgresqlStore.open(
+        stores.conninfo, node="n1", boot_id="second", clock=SystemClock(), key_file=stores.key_file
+    )
 
 
 async def test_what_a_process_writes_whose_books_were_taken_over_is_refused(
@@ -555,8 +557,8 @@ async def test_entries_of_the_audit_table_are_in_the_order_of_their_commits(
         with psycopg.connect(postgresql_stores.conninfo) as other:
             other.execute(AUDIT_IN_ORDER.encode())
             other.execute(
-                "INSERT INTO audit (boot, at_wall_ns, operator, action, subject, text)"
-                " SELECT boot, 0, 'bob', 'b', 'two', '' FROM audit"
+                "INSERT INTO audit (boot, at_wall_ns, operator, action, subject, text, link)"
+                " SELECT boot, 0, 'bob', 'b', 'two', '', 0 FROM audit"
             )
             writing = group.create_task(
                 watched.store.audit.write(replace(change, subject="three")), name="write"

@@ -10,10 +10,10 @@ import apsw
 import pytest
 
 from sidecar.adapters.sqlite import StoreError
-from sidecar.adapters.sqlite.chain_check import Verdict
 from sidecar.adapters.sqlite.file import FILE_NAME
 from sidecar.adapters.sqlite.snapshot import Snapshot
 from sidecar.adapters.sqlite.told import read_told
+from sidecar.adapters.store.chain import Verdict
 from sidecar.adapters.store.keys import KEY_FILE_NAME, add_key, read_keys
 from sidecar.core.audit import Change, Operator
 from sidecar.core.commands import EntryKind
@@ -296,7 +296,8 @@ async def test_a_reader_may_begin_in_the_middle(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("sidecar.adapters.sqlite.chain.FULL_EVERY", 4)
     await filled(tmp_path)
     [key] = read_keys(tmp_path / KEY_FILE_NAME)
-    from sidecar.adapters.sqlite.chain_check import by_id, verify
+    from sidecar.adapters.sqlite.chain_check import verify
+    from sidecar.adapters.store.chain import by_id
 
     numbers = [number for (number,) in asked(tmp_path, "SELECT number FROM commits ORDER BY number")]
     whole = verified(tmp_path)

@@ -84,8 +84,8 @@ async def test_a_record_changes_by_an_erasure_alone(postgresql_stores: Postgresq
         for change in ("caller = 'x'", "account = 'x'", "crc = crc + 1"):
             with pytest.raises(psycopg.errors.RaiseException, match=f"{table}: what was written"):
                 postgresql_stores.asked(f"UPDATE {table} SET {change}")
-    said = "INSERT INTO erased (call_id, revision, crc_before, crc, boot, erased_wall_ns) SELECT call_id,"
-    postgresql_stores.asked(f"{said} revision, crc, 7, boot, 0 FROM cdrs")
+    said = "INSERT INTO erased (link, call_id, revision, crc_before, crc, boot, erased_wall_ns) SELECT link,"
+    postgresql_stores.asked(f"{said} call_id, revision, crc, 7, boot, 0 FROM cdrs")
     with pytest.raises(psycopg.errors.RaiseException):
         postgresql_stores.asked("UPDATE cdrs SET crc = 7, account = 'x'")
     postgresql_stores.asked("UPDATE cdrs SET crc = 7, caller = 'x'")

@@ -11,6 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
+from sidecar.adapters.store.keys import KEY_FILE_NAME
 from sidecar.cli import app
 from tests.adapters.sqlite_stores import AnyWatched
 from tests.adapters.sqlite_stores import opened as sqlite_opened
@@ -38,8 +39,6 @@ def config(tmp_path: Path) -> tuple[str, str]:
 @pytest.mark.parametrize(
     "words",
     [
-        "journal verify",
-        "journal new-key",
         "backup out",
         "restore out",
         "retention erase 4915112345678",
@@ -51,7 +50,7 @@ def test_a_command_that_needs_an_sqlite_journal_says_so(words: str, config: tupl
 
 
 def test_it_says_so_in_json_too(config: tuple[str, str]) -> None:
-    done = CliRunner().invoke(app, ["journal", "verify", "--json", *config])
+    done = CliRunner().invoke(app, ["backup", "out", "--json", *config])
     assert json.loads(done.stderr)["error"] == {"exit": 2, "message": f"this command {ONLY}"}
 
 
@@ -154,7 +153,7 @@ def both(
     (folder / "rules.toml").write_text(RULE)
     (folder / "ours.csv").write_text("Start Time,Called Number,Duration,Cost,Currency\n" + THEIRS)
     (folder / "dsn").touch(mode=0o600)
-    stores = PostgresqlStores(postgresql.conninfo, "both")
+    stores = PostgresqlStores(postgresql.conninfo, "both", folder / "data" / KEY_FILE_NAME)
     (folder / "dsn").write_text(stores.conninfo)
     of_node = f"[node]\nname = 'n1'\ndata_dir = '{folder / 'data'}'\n"
     (folder / "sqlite.toml").write_text(of_node)
@@ -260,7 +259,8 @@ async def test_old_records_of_all_nodes_are_archived_by_who_owns_the_tables(
         stores.asked("GRANT SELECT ON ALL TABLES IN SCHEMA archived TO archived")
         config = tmp_path / "sidecar.toml"
         store = f"[store]\nengine = 'postgresql'\ndsn_file = '{tmp_path / 'node'}'\n"
-        config.write_text(f"[node]\nname = 'n1'\ndata_dir = '{tmp_path / 'data'}'\n{store}")
+        files = f"data_dir = '{tmp_path / 'data'}'\njournal_key_file = '{tmp_path / 'key'}'\n"
+        config.write_text(f"[node]\nname = 'n1'\n{files}{store}")
         words = ("retention", "archive", "--months", "1", "--out", str(tmp_path / "out"), "--text", "monthly")
         given = (*words, "--config", str(config), "--json")
         refused = await sidecar(*given)
@@ -290,7 +290,41 @@ def test_an_export_of_a_database_has_the_calls_that_one_of_a_journal_has(
     of_journal, of_database = made
     assert of_database["control_totals"] == of_journal["control_totals"]
     assert of_database["control_totals"]["all"]["records"] == 12
-    assert (of_database["journal"], of_journal["journal"]["commit"] > 0) == (None, True)
+    head = of_database["journal"]
+    told = f"{head['commit']}:{head['commit_hash']}"
+    for words in ((), ("--head", told), ("--head", f"n1={told}")):
+        found = CliRunner().invoke(app, ["journal", "verify", "--json", *words, *both[1]])
+        assert (found.exit_code, json.loads(found.stdout)["wrong"]) == (0, []), found.output
+        (node,) = json.loads(found.stdout)["nodes"]
+        assert (node["node"], f"{node['commit']}:{node['hash']}") == ("n1", told)
+    said = CliRunner().invoke(app, ["journal", "verify", *both[1]])
+    assert f"up to {told}: as it was written" in said.stdout
+
+
+def test_what_was_changed_in_a_database_is_named(
+    both: tuple[tuple[str, str], tuple[str, str]], tmp_path: Path
+) -> None:
+    """The key file of a node has those of the others too; where one is missing it is named."""
+    head = f"{10**6}:{'0' * 32}"
+    for words, said in (
+        (("--head", head), "node n1: cut: its last commit is "),
+        (("--head", f"n2={head}"), "node n2: has never begun here"),
+    ):
+        done = CliRunner().invoke(app, ["journal", "verify", *words, *both[1]])
+        assert (done.exit_code, said in done.stdout) == (1, True), done.output
+    wrong = CliRunner().invoke(app, ["journal", "verify", "--head", "n1=7", *both[1]])
+    assert (wrong.exit_code, "not NUMBER:HASH or NODE=NUMBER:HASH" in wrong.stderr) == (2, True)
+    other = ("--config", str(tmp_path / "other.toml"))
+    text = (
+        Path(both[1][1])
+        .read_text()
+        .replace("[node]\n", f"[node]\njournal_key_file = '{tmp_path / 'key'}'\n", 1)
+    )
+    (tmp_path / "other.toml").write_text(text)
+    made = CliRunner().invoke(app, ["journal", "new-key", *other])
+    assert (made.exit_code, f"in {tmp_path / 'key'}, in force" in made.stdout) == (0, True), made.output
+    done = CliRunner().invoke(app, ["journal", "verify", *other])
+    assert (done.exit_code, "is not at hand" in done.stdout) == (1, True), done.output
 
 
 def test_a_search_of_a_database_goes_on_where_it_ended(

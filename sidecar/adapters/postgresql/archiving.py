@@ -2,17 +2,19 @@
 
 It is done by who owns the tables: a node has no right to. The ledger stays whole: it names calls, and nobody.
 A call that was removed is recognised by its id, which holds the time of its INVITE: a step that is repeated
-for it changes nothing, and its record cannot be restated.
+for it changes nothing, and its record cannot be restated. In the chain its digest stands for it (chain.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import NamedTuple
 
-from sidecar.adapters.postgresql.batch import AUDIT_IN_ORDER
+from sidecar.adapters.postgresql.chain import COLUMNS, PERSONAL, key_of, note, stand_in
 from sidecar.adapters.postgresql.server import Server
 from sidecar.adapters.store.bodies import storable
+from sidecar.adapters.store.chain import Keys
 from sidecar.adapters.store.records import record
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.audit import Change
@@ -41,16 +43,20 @@ _ACCOUNT_HEADS = """
         SELECT epoch, account, max(seq) FROM cdrs WHERE epoch = ? AND seq <= ? GROUP BY epoch, account
         ON CONFLICT (epoch, account) DO UPDATE SET seq = EXCLUDED.seq
 """
-_REMOVED = (
-    (
-        "DELETE FROM cdrs WHERE (epoch, seq) IN (SELECT epoch, seq FROM cdrs JOIN"
-        " (SELECT epoch, max(seq) AS until FROM archived_epochs GROUP BY epoch) AS archived USING (epoch)"
-        " WHERE seq <= until LIMIT ?) RETURNING 1"
-    ),
-    (
-        "DELETE FROM suppressed WHERE entry IN (SELECT entry FROM suppressed"
-        " WHERE entry <= (SELECT max(suppressed) FROM archives) LIMIT ?) RETURNING 1"
-    ),
+# Some of what goes, in its order: what its link has of it, then what names it.
+_GOES = {
+    "cdrs": f"SELECT link, link_hash, {COLUMNS['cdrs']}, {PERSONAL} FROM cdrs JOIN"  # noqa: S608 - names of ours alone
+    " (SELECT epoch, max(seq) AS until FROM archived_epochs GROUP BY epoch) AS archived USING (epoch)"
+    " WHERE seq <= until ORDER BY epoch, seq LIMIT ?",
+    "suppressed": f"SELECT link, link_hash, {COLUMNS['suppressed']}, {PERSONAL} FROM suppressed"  # noqa: S608
+    " WHERE entry <= (SELECT max(suppressed) FROM archives) ORDER BY entry LIMIT ?",
+}
+_BOOT = {"cdrs": 3, "suppressed": 0}  # where it is in such a row
+_STAYS = (
+    "INSERT INTO archived_links AS kept (node, link, boot, published, kept_back, link_hash)"
+    " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (node, link) DO UPDATE SET"
+    " published = kept.published || EXCLUDED.published, kept_back = kept.kept_back || EXCLUDED.kept_back,"
+    " link_hash = coalesce(EXCLUDED.link_hash, kept.link_hash)"
 )
 
 
@@ -95,14 +101,22 @@ def kept_back(server: Server, cut: Cut) -> Iterator[Cdr]:
     return (record(*row) for row in server.stream(sql, cut.kept_back))
 
 
-def seal(server: Server, cut: Cut, archive: str, node: str, wall_ns: int, change: Change) -> None:
-    """It is archived, and goes. `archive`: the SHA-256 of its manifest. `change` is noted."""
+def seal(server: Server, cut: Cut, archive: str, node: str, wall_ns: int, change: Change, keys: Keys) -> None:
+    """It is archived, and goes. `archive`: the SHA-256 of its manifest. `change` is noted, as a commit of
+    that node. StoreError where one of the `keys` is not at hand."""
     with server.transaction():
-        ((boot,),) = server.run(
-            "SELECT max(boots.boot) FROM boots JOIN epochs USING (epoch) WHERE node = ?", (node,)
+        found = server.run(
+            "SELECT boots.boot, chain_key FROM boots JOIN epochs USING (epoch) WHERE node = ?"
+            " ORDER BY boots.boot DESC LIMIT 1",
+            (node,),
         )
-        if boot is None:
+        if not found:
             raise StoreError(f"{server.name}: node {node} has never begun there")
+        ((boot, key_id),) = found
+        try:
+            key = key_of(keys, key_id, f"what node {node} wrote last")
+        except ValueError as error:
+            raise StoreError(str(error)) from error
         ((entry,),) = server.run(
             "INSERT INTO archives (until_us, archive, suppressed, removed_wall_ns) VALUES (?, ?, ?, ?)"
             " RETURNING entry",
@@ -114,29 +128,52 @@ def seal(server: Server, cut: Cut, archive: str, node: str, wall_ns: int, change
                 (entry, span.epoch, span.until),
             )
             server.run(_ACCOUNT_HEADS, (span.epoch, span.until))
-        server.run(AUDIT_IN_ORDER)
         by = change.operator
-        server.run(
-            "INSERT INTO audit (boot, at_wall_ns, operator, uid, action, subject, before, after, text)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                boot,
-                wall_ns,
-                storable(by.name),
-                by.uid,
-                change.action,
-                *map(storable, (change.subject, change.before, change.after, change.text)),
-            ),
-        )
+        said = map(storable, (change.subject, change.before, change.after, change.text))
+        note(server, key, node, boot, (wall_ns, storable(by.name), by.uid, change.action, *said))
 
 
-def remove(server: Server) -> int:
-    """All that is archived, a part at a time; a crash leaves some of it, for the next one. How many went."""
+def remove(server: Server, keys: Keys) -> int:
+    """All that is archived, a part at a time; a crash leaves some of it, for the next one. How many went.
+    StoreError where one of the `keys` is not at hand: what is left is for the next one too."""
     count = 0
-    for sql in _REMOVED:
-        while gone := len(server.run(sql, (ROWS_PER_PART,))):
+    for table in _GOES:
+        while gone := _remove_part(server, table, keys):
             count += gone
     return count
+
+
+def _remove_part(server: Server, table: str, keys: Keys) -> int:
+    """Their digests stay, in their order."""
+    with server.transaction():
+        rows = server.run(_GOES[table], (ROWS_PER_PART,))
+        boots = {row[2 + _BOOT[table]] for row in rows}
+        of_boots = {
+            boot: (node, key_id)
+            for boot, node, key_id in server.run(
+                "SELECT boots.boot, node, chain_key FROM boots JOIN epochs USING (epoch)"
+                " WHERE boots.boot = ANY(?)",
+                (list(boots),),
+            )
+        }
+        for (link, boot), of in groupby(rows, key=lambda row: (row[0], row[2 + _BOOT[table]])):
+            some, (node, key_id) = list(of), of_boots[boot]
+            try:
+                key = key_of(keys, key_id, f"commit {link} of node {node}")
+            except ValueError as error:
+                raise StoreError(str(error)) from error
+            digests = b"".join(stand_in(key, row[2:]) for row in some)
+            kept = (digests, b"") if table == "cdrs" else (b"", digests)
+            hashes = [link_hash for _, link_hash, *_ in some if link_hash is not None]
+            server.run(_STAYS, (node, link, boot, *kept, hashes[0] if hashes else None))
+        at = 2 + _BOOT[table] + 1
+        gone = ([row[at] for row in rows], [row[at + 1] for row in rows])
+        server.run(
+            f"DELETE FROM {table} USING unnest(?::bytea[], ?::int[]) AS gone (id, number)"  # noqa: S608
+            " WHERE call_id = id AND revision = number",
+            gone,
+        )
+        return len(rows)
 
 
 def last_archive(server: Server) -> str:

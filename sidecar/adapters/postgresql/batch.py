@@ -16,14 +16,24 @@ from uuid import UUID
 import msgspec
 
 from sidecar.adapters.postgresql.boots import LEASED, Marks, Own, ask_fence
+from sidecar.adapters.postgresql.chain import AUDIT_IN_ORDER, Draft, as_stored, movement
 from sidecar.adapters.postgresql.erasing import Erasing
 from sidecar.adapters.postgresql.server import Server, Table
 from sidecar.adapters.postgresql.spending import Spending
 from sidecar.adapters.postgresql.stored import Stored
 from sidecar.adapters.postgresql.waiting import Waiting
 from sidecar.adapters.store.addresses import Addresses
-from sidecar.adapters.store.batch import ARCHIVED, OPEN_CALL, SEARCHED, BaseBatch, held_columns, is_older
+from sidecar.adapters.store.batch import (
+    ARCHIVED,
+    OPEN_CALL,
+    SEARCHED,
+    BaseBatch,
+    Written,
+    held_columns,
+    is_older,
+)
 from sidecar.adapters.store.bodies import crc_of
+from sidecar.adapters.store.chain import salts
 from sidecar.adapters.store.known import Known
 from sidecar.adapters.store.ledger import MOVED, TERMS, BaseLedger, terms_of
 from sidecar.adapters.store.suspense import Suspense
@@ -34,6 +44,7 @@ from sidecar.core.account_terms import AccountTerms
 from sidecar.core.amounts import EXACT
 from sidecar.core.books import ZERO, Movement, MovementKind, Posting, call_of
 from sidecar.core.cdr import Cdr
+from sidecar.core.chain import Row
 from sidecar.core.commands import Append, Audit, EntryKind, Reserve, Settle
 from sidecar.core.events import StrayBye
 from sidecar.core.tranches import Burned, Key, Reserved, give_back, resize
@@ -54,10 +65,12 @@ _TYPES = {
     "epoch": "int",
     "found_by": "bytea",
     "granted_s": "int",
+    "link_hash": "bytea",
     "maybe_told": "int",
     "prepaid": "int",
     "reserved": "numeric",
     "revision": "int",
+    "salt": "bytea",
     "seq": "bigint",
     "slot": "bigint",
     "uid": "bigint",
@@ -65,8 +78,8 @@ _TYPES = {
 }  # all others: text
 
 
-def _table(name: str, columns: Sequence[str], conflict: str = "") -> Table:
-    return Table(name, {column: _TYPES.get(column, "text") for column in columns}, conflict)
+def _table(name: str, columns: Sequence[str], conflict: str = "", same: str = "") -> Table:
+    return Table(name, {column: _TYPES.get(column, "text") for column in columns}, conflict, same)
 
 
 _CHANGING = [column for column in OPEN_CALL if column not in ("slot", "call_id")]
@@ -76,14 +89,15 @@ OPEN_CALLS = _table(
     f"ON CONFLICT (node, slot) DO UPDATE SET ({', '.join(_CHANGING)})"
     f" = ROW({', '.join(f'EXCLUDED.{column}' for column in _CHANGING)})",
 )
-CDRS = _table("cdrs", ("epoch", "seq", "written_wall_ns", *SEARCHED, "found_by", "body", "crc"))
-SUPPRESSED = _table("suppressed", (*SEARCHED, "found_by", "body", "crc"))
+_KEPT = ("found_by", "body", "crc", "salt", "link_hash")
+CDRS = _table("cdrs", ("epoch", "seq", "written_wall_ns", *SEARCHED, *_KEPT), same="link")
+SUPPRESSED = _table("suppressed", (*SEARCHED, *_KEPT), same="link")
 AUDIT = _table(
-    "audit", ("boot", "at_wall_ns", "operator", "uid", "action", "subject", "before", "after", "text")
+    "audit",
+    ("boot", "at_wall_ns", "operator", "uid", "action", "subject", "before", "after", "text", "link_hash"),
+    same="link",
 )
-# Entries are in the order of their commits.
-AUDIT_IN_ORDER = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ' audit', 2))"
-LEDGER = _table("ledger", MOVED)
+LEDGER = _table("ledger", (*MOVED, "link_hash"), same="link")
 BALANCES = _table(
     "balances",
     ("account", "currency", "boot", "amount"),
@@ -180,7 +194,11 @@ class Ledger(BaseLedger):
         )
         return {(account, currency): amount for account, currency, amount in rows}
 
-    def send(self) -> None:
+    def links(self) -> list[Row]:
+        """What a link holds of the movements."""
+        return list(map(movement, self._rows))
+
+    def send(self, chain: Draft) -> None:
         """All that was posted."""
         server, boot = self._server, self._boot
         ACCOUNTS.send(server, [(*row, boot, self._wall_ns) for row in self._made()])
@@ -189,7 +207,9 @@ class Ledger(BaseLedger):
                 "UPDATE accounts SET currency = ?, prepaid = ?, terms = ? WHERE name = ?",
                 (currency, prepaid, terms, name),
             )
-        LEDGER.send(server, self._rows)
+        hashes = chain.hashes("ledger")
+        rows = [(*row, of_link) for row, of_link in zip(self._rows, hashes, strict=True)]
+        LEDGER.send(server, rows, chain.number)
         BALANCES.send(server, [(*key, boot, self._balances[key]) for key in sorted(self._moved)])
         if self.tranches_here:
             held = [(self._node, *key, boot, left) for key, left in self.tranches_here.items() if left]
@@ -246,7 +266,8 @@ class Batch(BaseBatch):
         self.addresses = Addresses(server, boot.boot, wall_ns)
         self.stored = Stored(server, node, wall_ns)
         self.users = Users(server)
-        self.erasing = Erasing(server, boot.boot, wall_ns)
+        self.chain = Draft(own.key)
+        self.erasing = Erasing(server, boot.boot, wall_ns, self.chain)
         self._server = server
         self._own = own
         self._epoch = own.epoch
@@ -265,6 +286,7 @@ class Batch(BaseBatch):
         marks = fenced()
         take_in()
         self.waiting.acknowledged_seq = marks.acknowledged_seq
+        self.chain.begin(marks.link)
         return marks
 
     def _foresee(self, works: Sequence[Work | UUID]) -> Callable[[], None]:
@@ -372,30 +394,54 @@ class Batch(BaseBatch):
                 "UPDATE open_calls SET currency = ?, reserved = ?, granted_s = ? WHERE node = ? AND slot = ?",
                 held,
             )
-        CDRS.send(
-            server,
-            [
-                (self._epoch, one.seq, wall_ns, *one.opened, *one.numbers, one.found_by, one.body, one.crc)
-                for one in self._published
-            ],
-        )
-        kept = self._suppressed
-        SUPPRESSED.send(
-            server, [(*one.opened, *one.numbers, one.found_by, one.body, one.crc) for one in kept]
-        )
-        self.ledger.send()
+        notes = list(map(self._audited, self._changes))
+        self._send_records(notes)
+        self.ledger.send(self.chain)
         self.refusals.send()
-        if self._changes:
+        if notes:
             # The last lock that is taken: whoever reads on behind an entry misses none of another node.
             server.send(AUDIT_IN_ORDER)
-            AUDIT.send(server, list(map(self._audited, self._changes)))
+            hashes = self.chain.hashes("audit")
+            rows = [(*row, of_link) for row, of_link in zip(notes, hashes, strict=True)]
+            AUDIT.send(server, rows, self.chain.number)
         if self._heartbeat_is_due():
             server.send(
                 "UPDATE boots SET heartbeat_wall_ns = ?, heartbeat_mono_ns = ? WHERE boot = ?",
                 (wall_ns, self._mono_ns, boot),
             )
+        link = self.chain.link
         server.send(
             "UPDATE epochs SET commits = commits + 1, head_seq = ?, acknowledged_seq = ?,"  # noqa: S608
-            f" {LEASED.format('lease_s')} WHERE epoch = ?",
-            (self._head_seq, self.waiting.acknowledged_seq, self._epoch),
+            f" {LEASED.format('lease_s')}{', link = ?, link_hash = ?' if link else ''} WHERE epoch = ?",
+            (self._head_seq, self.waiting.acknowledged_seq, *(link or ()), self._epoch),
         )
+
+    def _send_records(self, notes: Sequence[Row]) -> None:
+        """And before them the link, over all that the transaction adds for good: its last row holds it."""
+        server, chain, published, kept_back = self._server, self.chain, self._published, self._suppressed
+        salted = salts(len(published) + len(kept_back))
+        of_published, of_kept_back = salted[: len(published)], salted[len(published) :]
+        places = [(self._epoch, one.seq, self._wall_ns) for one in published]
+        chain.seal(
+            {
+                "cdrs": [
+                    chain.record((*place, *one.opened), salt, (*one.numbers, one.body))
+                    for place, one, salt in zip(places, published, of_published, strict=True)
+                ],
+                "suppressed": [
+                    chain.record(one.opened, salt, (*one.numbers, one.body))
+                    for one, salt in zip(kept_back, of_kept_back, strict=True)
+                ],
+                "ledger": self.ledger.links(),
+                "erased": self.erasing.rows,
+                "audit": list(map(as_stored, notes)),
+            }
+        )
+        rows = zip(places, published, of_published, chain.hashes("cdrs"), strict=True)
+        CDRS.send(server, [(*place, *_row(one), *of_chain) for place, one, *of_chain in rows], chain.number)
+        kept = zip(kept_back, of_kept_back, chain.hashes("suppressed"), strict=True)
+        SUPPRESSED.send(server, [(*_row(one), *of_chain) for one, *of_chain in kept], chain.number)
+
+
+def _row(one: Written) -> tuple[object, ...]:
+    return (*one.opened, *one.numbers, one.found_by, one.body, one.crc)

@@ -16,6 +16,7 @@ from sidecar.adapters.store.known import Boot, Known, Slot, open_call_of
 from sidecar.adapters.store.refusals import kept_refusals
 from sidecar.adapters.store.store import FoundOpen, StoreAwayError, StoreError, found_calls
 from sidecar.core.cdr import Cdr
+from sidecar.core.chain import ORIGIN, ChainKey, Link
 from sidecar.ports import Clock, Loss, Seen
 from sidecar.wire.entries import EntryError
 
@@ -28,7 +29,10 @@ _IS_OVER = "SELECT leased_until < clock_timestamp() FROM nodes JOIN epochs USING
 # Until when the process lives, as far as the others know.
 LEASED = "leased_until = clock_timestamp() + {} * interval '1 second'"
 START_LEASE_S = 60.0  # a start commits at no regular times
-_FENCE = "SELECT boot, commits, head_seq, acknowledged_seq FROM epochs WHERE epoch = ? FOR NO KEY UPDATE"
+_FENCE = (
+    "SELECT boot, commits, head_seq, acknowledged_seq, link, link_hash FROM epochs WHERE epoch = ?"
+    " FOR NO KEY UPDATE"
+)
 
 
 # Other than what an epoch was written to last: a dump was put back (another table, database or cluster), or a
@@ -50,6 +54,7 @@ class Own(NamedTuple):
     node: str
     epoch: int
     boot: Boot
+    key: ChainKey  # of the chain
     writer: str = ""  # as which node it was started, where that is another one: it has taken over
 
     @property
@@ -65,6 +70,7 @@ class Marks(NamedTuple):
     commits: int
     head_seq: int
     acknowledged_seq: int
+    link: Link  # how far the chain of the node goes
 
 
 def hold(server: Server, node: str) -> None:
@@ -86,7 +92,7 @@ class Begun(NamedTuple):
 
 
 def begin_boot(
-    server: Server, node: str, boot_id: str, clock: Clock, seen: Seen | None, tenant: str
+    server: Server, node: str, boot_id: str, clock: Clock, seen: Seen | None, tenant: str, key: ChainKey
 ) -> Begun:
     """Make the row that everything written by this process refers to. An epoch goes on over starts: the
     database forgets nothing that it has acknowledged. Where the broker has `seen` more, it was restored. Who
@@ -104,12 +110,19 @@ def begin_boot(
         elif cause := contradicted(server, node, seen) or elsewhere(server, found[0][0]):
             loss, head_seq = _leave_epoch(server, node, found[0][0], cause, seen)
             found = begin_epoch(server, node, wall_ns, head_seq)
-        own = boot_in(server, node, found, boot_id, clock, tenant, "")
+        own = boot_in(server, node, found, boot_id, clock, tenant, key, "")
     return Begun(own, is_new, loss)
 
 
 def boot_in(
-    server: Server, node: str, found: Rows, boot_id: str, clock: Clock, tenant: str, writer: str
+    server: Server,
+    node: str,
+    found: Rows,
+    boot_id: str,
+    clock: Clock,
+    tenant: str,
+    key: ChainKey,
+    writer: str,
 ) -> Own:
     ((epoch, name, base_seq),) = found
     ((last_ns,),) = server.run(
@@ -117,16 +130,16 @@ def boot_in(
         (node,),
     )
     ((boot,),) = server.run(
-        "INSERT INTO boots (epoch, boot_id, started_wall_ns, heartbeat_wall_ns, heartbeat_mono_ns)"
-        " VALUES (?1, ?2, ?3, ?3, ?4) RETURNING boot",
-        (epoch, boot_id, clock.wall_ns(), clock.mono_ns()),
+        "INSERT INTO boots (epoch, boot_id, started_wall_ns, heartbeat_wall_ns, heartbeat_mono_ns, chain_key)"
+        " VALUES (?1, ?2, ?3, ?3, ?4, ?5) RETURNING boot",
+        (epoch, boot_id, clock.wall_ns(), clock.mono_ns(), key.id),
     )
     server.run(
         "UPDATE epochs SET boot = ?1, tenant = ?2, writer = ?3, heard_at = '', lease_s = ?4,"  # noqa: S608
         f" {LEASED.format('?4')}, place = ?6 WHERE epoch = ?5",
         (boot, tenant, writer or node, START_LEASE_S, epoch, _place(server)),
     )
-    return Own(node, epoch, Boot(boot, boot_id, name, base_seq, last_ns), writer)
+    return Own(node, epoch, Boot(boot, boot_id, name, base_seq, last_ns), key, writer)
 
 
 def contradicted(server: Server, node: str, seen: Seen | None) -> str:
@@ -203,11 +216,15 @@ def doubt(server: Server, node: str) -> None:
 
 
 def begin_epoch(server: Server, node: str, wall_ns: int, base_seq: int) -> Rows:
-    """With numbers behind `base_seq`."""
+    """With numbers behind `base_seq`. The chain goes on."""
+    before = server.run(
+        "SELECT link, link_hash FROM nodes JOIN epochs USING (epoch) WHERE nodes.node = ?", (node,)
+    )
     found = server.run(
-        "INSERT INTO epochs (node, name, created_wall_ns, base_seq, head_seq, acknowledged_seq)"
-        " VALUES (?1, ?2, ?3, ?4, ?4, ?4) RETURNING epoch, name, base_seq",
-        (node, str(uuid4()), wall_ns, base_seq),
+        "INSERT INTO epochs"
+        " (node, name, created_wall_ns, base_seq, head_seq, acknowledged_seq, link, link_hash)"
+        " VALUES (?1, ?2, ?3, ?4, ?4, ?4, ?5, ?6) RETURNING epoch, name, base_seq",
+        (node, str(uuid4()), wall_ns, base_seq, *(before[0] if before else Link(0, ORIGIN))),
     )
     server.run(
         "INSERT INTO nodes (node, epoch) VALUES (?, ?)"
@@ -230,10 +247,10 @@ def ask_fence(server: Server, own: Own) -> Callable[[], Marks]:
 
 
 def fenced(own: Own, found: Rows) -> Marks:
-    ((boot, *marks),) = found
+    ((boot, commits, head_seq, acknowledged_seq, *link),) = found
     if boot != own.boot.boot:
         raise FencedError(f"node {own.node}: another process has taken over its books")
-    return Marks(*marks)
+    return Marks(commits, head_seq, acknowledged_seq, Link(*link))
 
 
 def recall(server: Server, own: Own, marks: Marks) -> Known:

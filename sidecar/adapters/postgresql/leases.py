@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from sidecar.adapters.postgresql.boots import LEASED, Own, begin_epoch, boot_in, doubt, elsewhere, end_epoch
 from sidecar.adapters.postgresql.server import Server
+from sidecar.core.chain import ChainKey
 from sidecar.core.takeover import Node
 from sidecar.ports import Clock
 
 REST_LEASE_S = 30.0  # it has ended by itself, and may be about to start again
 
 
-def take_over(server: Server, dead: Node, tenant: str, writer: str, boot_id: str, clock: Clock) -> Own | None:
+def take_over(
+    server: Server, dead: Node, tenant: str, writer: str, boot_id: str, clock: Clock, key: ChainKey
+) -> Own | None:
     """Open a new epoch for a node whose lease is over, and be its writer: who wrote in the old one is fenced.
     None: somebody else has, or it lives again. Its numbers go on behind the last that was given, as after
     each epoch of a node: a replay, a dead letter and a person name a record of a node by its number alone."""
@@ -27,7 +30,7 @@ def take_over(server: Server, dead: Node, tenant: str, writer: str, boot_id: str
             doubt(server, dead.name)
         head_seq = end_epoch(server, dead.name, dead.epoch)
         found = begin_epoch(server, dead.name, wall_ns, head_seq)
-        return boot_in(server, dead.name, found, boot_id, clock, tenant, writer)
+        return boot_in(server, dead.name, found, boot_id, clock, tenant, key, writer)
 
 
 def rest(server: Server, own: Own) -> None:

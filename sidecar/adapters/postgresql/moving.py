@@ -3,20 +3,24 @@
 The database may have other nodes, which go on meanwhile. Accounts are those of all: where both places have
 one, its terms have to be the same, its balance becomes the sum of both, and the balances of the movements
 that come are told anew behind those that are there. While that is done nobody else moves a balance.
+
+The chain of the node begins anew, under the key in force: a commit is over LINK_ROWS rows of a table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 import psycopg
 
 from sidecar.adapters.postgresql.boots import hold
+from sidecar.adapters.postgresql.chain import Draft, as_stored, movement, note
 from sidecar.adapters.postgresql.migrations import migrate
 from sidecar.adapters.postgresql.server import Server
+from sidecar.adapters.store.chain import NAMED_MAX, salts
 from sidecar.adapters.store.moving import (
     COLUMNS,
     NAMES,
@@ -34,6 +38,7 @@ from sidecar.core.amounts import EXACT
 from sidecar.core.audit import Change, told
 from sidecar.core.books import ZERO, MovementKind, suspense_reference
 from sidecar.core.books_check import plain
+from sidecar.core.chain import ORIGIN, ChainKey, Link, Row
 
 _SHARED = {  # by what a row is known, and in what two of one thing have to agree
     "users": ("name", ("role", "password_hash", "enabled")),
@@ -47,12 +52,13 @@ _BALANCE = (
     " ON CONFLICT (account, currency) DO UPDATE SET boot = EXCLUDED.boot, amount = EXCLUDED.amount"
 )
 _SAID_MAX = 10
+LINK_ROWS = NAMED_MAX  # so that verify can name each of them
 
 _Key = tuple[str, str]  # account, currency
 
 
-def take_in(conninfo: str, node: str, history: History, change: Change) -> Moved:
-    """`change`: who does it, and why. StoreError: nothing was changed, and why."""
+def take_in(conninfo: str, node: str, history: History, change: Change, key: ChainKey) -> Moved:
+    """`key`: of the chain. `change`: who does it, and why. StoreError: nothing was changed, and why."""
     try:
         server = Server(conninfo, f"sidecar {node} moves in")
     except psycopg.Error as error:
@@ -61,7 +67,7 @@ def take_in(conninfo: str, node: str, history: History, change: Change) -> Moved
         migrate(server)
         hold(server, node)
         with server.unhurried(), server.transaction():
-            return _TakingIn(server, node, history).moved(change)
+            return _TakingIn(server, node, history, key).moved(change)
     except psycopg.errors.UniqueViolation as error:
         said = f"{error.diag.table_name}: {error.diag.message_detail}"
         raise StoreError(f"{server.name}: {said} Nothing was changed.") from error
@@ -75,7 +81,9 @@ def take_in(conninfo: str, node: str, history: History, change: Change) -> Moved
 class _TakingIn:
     """Within one transaction."""
 
-    def __init__(self, server: Server, node: str, history: History) -> None:
+    def __init__(self, server: Server, node: str, history: History, key: ChainKey) -> None:
+        self._key = key
+        self._link = Link(0, ORIGIN)
         self._server = server
         self._node = node
         self._history = history
@@ -98,6 +106,10 @@ class _TakingIn:
         for table in _SHARED:
             self._share(table)
         self._move_money()
+        self._server.run(
+            "UPDATE epochs SET link = ?, link_hash = ? WHERE epoch = ?",
+            (*self._link, self._epoch_numbers[epoch]),
+        )
         found = self._totals()
         if wrong := left.differing(found):
             raise StoreError(f"the totals differ, and nothing was changed: {'; '.join(wrong[:_SAID_MAX])}")
@@ -123,9 +135,10 @@ class _TakingIn:
         for boot, name, *marks in self._history.boots():
             number = self._boot_epochs[boot] = self._epoch_numbers[name]
             ((self._boots[boot],),) = self._server.run(
-                "INSERT INTO boots (epoch, boot_id, started_wall_ns, heartbeat_wall_ns, heartbeat_mono_ns)"
-                " VALUES (?, ?, ?, ?, ?) RETURNING boot",
-                (number, *marks),
+                "INSERT INTO boots"
+                " (epoch, boot_id, started_wall_ns, heartbeat_wall_ns, heartbeat_mono_ns, chain_key)"
+                " VALUES (?, ?, ?, ?, ?, ?) RETURNING boot",
+                (number, *marks, self._key.id),
             )
         self._server.run(
             "INSERT INTO nodes (node, epoch) VALUES (?, ?)",
@@ -149,7 +162,34 @@ class _TakingIn:
                 else:
                     yield there if whose is None else (self._node, *there)
 
-        self._server.copy(table, columns if whose is None else (whose, *columns), rows())
+        names = columns if whose is None else (whose, *columns)
+        if table in ("cdrs", "suppressed", "audit"):
+            more = ("link", "link_hash") if table == "audit" else ("salt", "link", "link_hash")
+            self._server.copy(table, (*names, *more), self._linked(table, rows()))
+        else:
+            self._server.copy(table, names, rows())
+
+    # --- the chain ------------------------------------------------------------------------------------------
+
+    def _linked(self, table: str, rows: Iterator[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
+        """Each row with what it has of the chain, salt, number and hash, behind it."""
+        while some := list(islice(rows, LINK_ROWS)):
+            draft = Draft(self._key)
+            draft.begin(self._link)
+            salted: list[tuple[bytes, ...]] = [()] * len(some)
+            if table in ("cdrs", "suppressed"):
+                salted = [(salt,) for salt in salts(len(some))]
+                hashed: list[Row] = []
+                for row, (salt,) in zip(some, salted, strict=True):
+                    *opened, caller, callee, billed, _, body, _ = row
+                    hashed.append(draft.record(opened, salt, (caller, callee, billed, body)))
+            else:
+                hashed = [movement(row) if table == "ledger" else as_stored(row) for row in some]
+            draft.seal({table: hashed})
+            assert draft.link is not None, "rows make a link"
+            self._link = draft.link
+            for row, salt_of, of_link in zip(some, salted, draft.hashes(table), strict=True):
+                yield (*row, *salt_of, draft.link.number, of_link)
 
     def _epoch_of(self, seq: Any) -> int:
         """Numbers go on over the epochs of a node."""
@@ -232,18 +272,20 @@ class _TakingIn:
         """In its order. A decision about what is in suspense names its entry, which gets a new number."""
         columns = COLUMNS["ledger"][1:]
         kind, reference = columns.index("kind"), columns.index("reference")
-        places = ", ".join("?" * len(columns))
-        insert = f"INSERT INTO ledger ({', '.join(columns)}) VALUES ({places}) RETURNING entry"  # noqa: S608 - names of ours alone
+        names = (*columns, "link", "link_hash")
+        places = ", ".join("?" * len(names))
+        insert = f"INSERT INTO ledger ({', '.join(names)}) VALUES ({places}) RETURNING entry"  # noqa: S608 - names of ours alone
         now_named: dict[object, str] = {}
         for is_suspense, some in groupby(
             self._movements(), key=lambda one: one[1][kind] == MovementKind.SUSPENSE
         ):
             if not is_suspense:
-                self._server.copy("ledger", columns, (row for _, row in some))
+                self._server.copy("ledger", names, self._linked("ledger", (tuple(row) for _, row in some)))
                 continue
             for entry, row in some:
                 row[reference] = now_named.get(row[reference], row[reference])
-                ((number,),) = self._server.run(insert, row)
+                (linked,) = self._linked("ledger", iter([tuple(row)]))
+                ((number,),) = self._server.run(insert, linked)
                 now_named[suspense_reference(entry)] = suspense_reference(number)
 
     def _movements(self) -> Iterator[tuple[int, list[Any]]]:
@@ -301,17 +343,9 @@ class _TakingIn:
     def _note(self, change: Change) -> None:
         boot = self._boots[self._history.boots()[-1].boot]
         before = told({"place": self._history.place, "head": self._history.head})
-        self._server.run(
-            "INSERT INTO audit (boot, at_wall_ns, operator, uid, action, subject, before, after, text)"
-            " VALUES (?, (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                boot,
-                change.operator.name,
-                change.operator.uid,
-                change.action,
-                change.subject,
-                before,
-                change.after,
-                change.text,
-            ),
+        by = change.operator
+        ((wall_ns,),) = self._server.run(
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1000000000)::bigint"
         )
+        row = (wall_ns, by.name, by.uid, change.action, change.subject, before, change.after, change.text)
+        note(self._server, self._key, self._node, boot, row)

@@ -27,7 +27,7 @@ _STATE = f"""
             (SELECT written_wall_ns FROM cdrs
                 WHERE epoch = ?2 AND seq > acknowledged_seq ORDER BY seq LIMIT 1)
         ),
-        (SELECT count(*) FROM dead_letters WHERE {_NODES}), commits
+        (SELECT count(*) FROM dead_letters WHERE {_NODES}), link, link_hash
     FROM epochs WHERE epoch = ?2
 """  # noqa: S608 - texts of ours alone
 
@@ -57,7 +57,7 @@ class PostgresqlOutbox(BaseOutbox):
         return await self._reader.ask(self._state)
 
     def _state(self, server: Server) -> OutboxState:
-        ((name, base, head, acknowledged, behind, oldest_wall_ns, dead, commits),) = server.run(
+        ((name, base, head, acknowledged, behind, oldest_wall_ns, dead, link, link_hash),) = server.run(
             _STATE, (self._own.node, self._own.epoch)
         )
         return OutboxState(
@@ -67,5 +67,6 @@ class PostgresqlOutbox(BaseOutbox):
             depth=head - acknowledged + behind,
             oldest_wall_ns=oldest_wall_ns or 0,
             dead=dead,
-            commit=commits,
+            commit=link,
+            commit_hash=link_hash.hex(),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NoReturn
 
@@ -16,11 +17,11 @@ from sidecar.ports import Erased, RetentionError
 
 
 class PostgresqlRetention(BaseRetention):
-    """`key`: of the pseudonyms; the same for all nodes, or a number has several."""
+    """`keys`: of the chains, the last for pseudonyms; the same for all nodes, or a number has several."""
 
-    def __init__(self, reader: Reader, write: Write, key: ChainKey | None) -> None:
+    def __init__(self, reader: Reader, write: Write, keys: Sequence[ChainKey]) -> None:
         super().__init__(reader, write)
-        self._key = key
+        self._keys = keys
 
     async def remove_some(self, link: Link, until: datetime, archive: str, change: Change) -> NoReturn:
         raise RetentionError("a node may not: `sidecar retention archive --dsn-file`, as who owns the tables")
@@ -29,6 +30,4 @@ class PostgresqlRetention(BaseRetention):
         return find(connection, number, after, rows_max)
 
     def _erase(self, batch: Batch, number: str, found: Found) -> Erased:
-        if self._key is None:
-            raise ValueError("there is no key file, and a pseudonym is made with a key")
-        return batch.erasing.erase(number, found, self._key)
+        return batch.erasing.erase(number, found, self._keys)

@@ -7,7 +7,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -146,11 +146,14 @@ class Server:
             return []
         return cursor.fetchall()
 
-    def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
-        """In a transaction: the rows of it, however many they are, some at a time."""
-        with RawServerCursor(self._connection, "stream") as cursor:
+    def stream(
+        self, sql: str, values: Sequence[Any] = (), name: str = "stream"
+    ) -> Generator[tuple[Any, ...]]:
+        """In a transaction: the rows of it, however many they are, some at a time. `name`: of those that are
+        read side by side each has its own."""
+        with RawServerCursor(self._connection, name) as cursor:
             cursor.itersize = ROWS_PER_FETCH
-            cursor.execute(native(sql).encode(), values or None)
+            cursor.execute(native(sql).encode(), values or None, binary=True)
             yield from cursor
 
     execute = run  # as readers of SQLite call it
@@ -262,14 +265,19 @@ class Table:
     """A table as one insert sees it: any number of rows in one statement, which is prepared once.
     `conflict`: what becomes of a row whose key is there."""
 
-    def __init__(self, name: str, columns: dict[str, str], conflict: str = "") -> None:
-        """`columns`: their names and types."""
+    def __init__(self, name: str, columns: dict[str, str], conflict: str = "", same: str = "") -> None:
+        """`columns`: their names and types. `same`: a number that all rows of one insert have."""
         arrays = ", ".join(f"${at}::{of}[]" for at, of in enumerate(columns.values(), 1))
-        self._sql = f"INSERT INTO {name} ({', '.join(columns)}) SELECT * FROM unnest({arrays}) {conflict}"  # noqa: S608
+        names, given = ", ".join(columns), ""
+        if same:
+            names, given = f"{names}, {same}", f", ${len(columns) + 1}::bigint"
+        self._sql = (
+            f"INSERT INTO {name} ({names}) SELECT one.*{given} FROM unnest({arrays}) AS one {conflict}"  # noqa: S608
+        )
 
-    def send(self, server: Server, rows: Sequence[Sequence[object]]) -> None:
+    def send(self, server: Server, rows: Sequence[Sequence[object]], *same: int) -> None:
         if rows:
-            server.send(self._sql, [list(column) for column in zip(*rows, strict=True)])
+            server.send(self._sql, [*map(list, zip(*rows, strict=True)), *same])
 
 
 @cache

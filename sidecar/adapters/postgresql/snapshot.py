@@ -9,16 +9,20 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from uuid import UUID
 
+from sidecar.adapters.postgresql.chain import head_of
+from sidecar.adapters.postgresql.chain_check import Told, said, verify
 from sidecar.adapters.postgresql.looks import PostgresqlLook
 from sidecar.adapters.postgresql.migrations import refuse_other
 from sidecar.adapters.postgresql.records import HOLDS, PostgresqlSearch, by_invite, ledger_check
 from sidecar.adapters.postgresql.server import looking
+from sidecar.adapters.store.chain import Head, Verdict, by_id
 from sidecar.adapters.store.ledger import stored_terms
 from sidecar.adapters.store.records import conditions_of, record
 from sidecar.adapters.store.store import StoreError
 from sidecar.adapters.store.suspense import suspended
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.cdr import Cdr
+from sidecar.core.chain import ChainKey
 from sidecar.core.statement import LedgerLine
 from sidecar.core.suspense import Suspended
 from sidecar.ports import RecordFilter
@@ -53,8 +57,17 @@ class PostgresqlSnapshot(PostgresqlLook):
     ) -> bool | None:
         return self._open.__exit__(kind, error, trace)
 
-    def head(self) -> None:
-        """There is no chain of commits to be told elsewhere."""
+    def head(self) -> Head | None:
+        """How far the chain of this node has come; None: it has never begun."""
+        if (found := head_of(self._server, self._node)) is None:
+            return None
+        epoch, link = found
+        return Head(epoch=epoch, number=link.number, hash=link.hash.hex())
+
+    def verify(self, keys: Sequence[ChainKey], told: Told | None = None) -> dict[str, Verdict]:
+        """Whether all is as it was written, of each node; "" is what is of none. `told`: commits of each that
+        are known from elsewhere."""
+        return verify(self._server, by_id(keys), told)
 
     def records(self, wanted: RecordFilter, *, latest_first: bool = False) -> Iterator[Cdr]:
         """The calls that fit, each by its highest revision, unless that is void; by their end, the earliest
@@ -111,8 +124,9 @@ class PostgresqlSnapshot(PostgresqlLook):
         """What a person has to decide about: of one account, or of all."""
         return suspended(self._server, account)
 
-    def check(self, *_: object) -> list[str]:
-        """Everything that does not add up, over all nodes; of a moment of its own. There is no chain, and
-        keys are of none."""
+    def check(self, keys: Sequence[ChainKey], *_: object) -> list[str]:
+        """Everything that is not as it was written (not without keys) or does not add up, over all nodes; the
+        second of a moment of its own."""
+        found = said(self.verify(keys)) if keys else []
         with looking(self._conninfo, self._node) as server:
-            return ledger_check(server)
+            return found + ledger_check(server)

@@ -24,6 +24,8 @@ from sidecar.adapters.postgresql.boots import (
     hold,
 )
 from sidecar.adapters.postgresql.bringing import bring, is_known, return_tranches
+from sidecar.adapters.postgresql.chain import head_of
+from sidecar.adapters.postgresql.chain_check import wrong_chains
 from sidecar.adapters.postgresql.checking import Rounds
 from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.postgresql.leases import other_nodes, take_over
@@ -37,7 +39,8 @@ from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, Reader, Server
 from sidecar.adapters.postgresql.spool import FileSpool, begin_anew, found_in, set_aside
 from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
 from sidecar.adapters.postgresql.writer import Alone, Writer
-from sidecar.adapters.store.keys import key_at
+from sidecar.adapters.store.chain import by_id
+from sidecar.adapters.store.keys import add_key, read_keys
 from sidecar.adapters.store.store import BaseStore, Left, Pace, StoreAwayError, StoreError, nobody
 from sidecar.adapters.store.stored import KeptEntries
 from sidecar.adapters.store.work import Job
@@ -62,7 +65,7 @@ class PostgresqlStore(BaseStore):
         left: Left,
         clock: Clock,
         pace: Pace,
-        key: ChainKey | None,
+        keys: Sequence[ChainKey],
         tenant: str,
         spool: FileSpool | None = None,
         alone: Alone = Alone(),  # noqa: B008 - it is frozen
@@ -71,7 +74,7 @@ class PostgresqlStore(BaseStore):
         super().__init__(clock, own.boot, reader, left, pace)
         self._conninfo = conninfo
         self._own = own
-        self._key = key
+        self._keys = keys
         self._tenant = tenant
         self._watching = Reader(conninfo, _application(own.node, "watches"))
         self._neighbours = PostgresqlNeighbours(
@@ -87,7 +90,7 @@ class PostgresqlStore(BaseStore):
         )
         self.records = PostgresqlRecords(reader, own.node)
         self.replays = PostgresqlReplays(reader, own)
-        self.retention = PostgresqlRetention(reader, self._write, key)
+        self.retention = PostgresqlRetention(reader, self._write, keys)
         self._writer = Writer(
             server,
             connect=lambda: _connected(conninfo, own.node),
@@ -109,21 +112,20 @@ class PostgresqlStore(BaseStore):
         node: str,
         boot_id: str,
         clock: Clock,
+        key_file: Path,
         tenant: str = NO_TENANT,
         pace: Pace = Pace(),  # noqa: B008 - it is frozen
         seen: Seen | None = None,
-        key_file: Path | None = None,
         kept_in: Path | None = None,
         alone: Alone = Alone(),  # noqa: B008 - it is frozen
     ) -> PostgresqlStore:
         """`conninfo` as libpq takes it, with `sslmode=verify-full` and `sslrootcert` where the server is not
         on this machine. `seen`: what the broker has of what this node published last. `key_file`: of
-        pseudonyms, made where there is none; the same for all nodes. `kept_in`: the file of this node for
-        what must be written while the database is away; without one it is lost with the process, and no call
-        is let go meanwhile, whatever `alone` says. Raises StoreError, with what to do, where the database
-        cannot be used; StoreAwayError where that may pass."""
+        the chain and of pseudonyms, made where there is none; best the same for all nodes. `kept_in`: the
+        file of this node for what must be written while the database is away; without one it is lost with the
+        process, and no call is let go meanwhile, whatever `alone` says. Raises StoreError, with what to do,
+        where the database cannot be used; StoreAwayError where that may pass."""
         name = name_of(conninfo)
-        key = None if key_file is None else key_at(key_file)
         try:
             server = _connected(conninfo, node)
         except psycopg.Error as error:
@@ -131,14 +133,15 @@ class PostgresqlStore(BaseStore):
         try:
             migrate(server)
             hold(server, node)
-            own, is_new, loss = begin_boot(server, node, boot_id, clock, seen, tenant)
+            keys = _keys(server, node, key_file)
+            own, is_new, loss = begin_boot(server, node, boot_id, clock, seen, tenant, keys[-1])
             spool, brought = None, None
             if kept_in is not None:
                 brought = _brought(server, own, clock, kept_in)
                 spool = FileSpool(kept_in, own.boot.epoch)
             return_tranches(server, own, clock)
             marks, left = _left(server, own)
-            store = cls(conninfo, server, own, marks, left, clock, pace, key, tenant, spool, alone)
+            store = cls(conninfo, server, own, marks, left, clock, pace, keys, tenant, spool, alone)
             store.brought = brought
             store._neighbours.begin(server)
             store.is_new = is_new
@@ -201,7 +204,7 @@ class PostgresqlStore(BaseStore):
             return None
         server, own, marks, left = begun
         return PostgresqlStore(
-            self._conninfo, server, own, marks, left, self._clock, self._pace, self._key, self._tenant
+            self._conninfo, server, own, marks, left, self._clock, self._pace, self._keys, self._tenant
         )
 
     def _taken(self, dead: Node) -> tuple[Server, Own, Marks, Left] | None:
@@ -209,7 +212,13 @@ class PostgresqlStore(BaseStore):
             server = _connected(self._conninfo, dead.name)
             try:
                 if own := take_over(
-                    server, dead, self._tenant, self._own.node, self._own.boot.boot_id, self._clock
+                    server,
+                    dead,
+                    self._tenant,
+                    self._own.node,
+                    self._own.boot.boot_id,
+                    self._clock,
+                    self._own.key,
                 ):
                     return server, own, *_left(server, own)
             except BaseException:
@@ -234,8 +243,26 @@ class PostgresqlStore(BaseStore):
             yield by_invite(server, self._own.node, since, calls_max)
 
     async def ledger_check(self) -> Sequence[str]:
-        """Empty where everything adds up, over all nodes."""
-        return await self._reader.ask(ledger_check)
+        """Empty where everything adds up and is as it was written, over all nodes."""
+        return await self._reader.ask(self._wrong)
+
+    def _wrong(self, server: Server) -> Sequence[str]:
+        with server.unhurried(), server.moment():
+            found = wrong_chains(server, by_id(self._keys))
+        return [*found, *ledger_check(server)]
+
+
+def _keys(server: Server, node: str, file: Path) -> Sequence[ChainKey]:
+    """Those of the file; a new one where there is neither file nor chain of this node."""
+    if file.exists():
+        return read_keys(file)
+    if (head := head_of(server, node)) is not None and head[1].number:
+        raise StoreError(
+            f"{file}: the keys of the chain of node {node} are gone: put the file back, or take that of"
+            " another node. Without it nobody can tell whether the books are as they were written;"
+            " `sidecar journal new-key` makes one for what comes from now on"
+        )
+    return [add_key(file)]
 
 
 def _left(server: Server, own: Own) -> tuple[Marks, Left]:

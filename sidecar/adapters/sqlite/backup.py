@@ -28,13 +28,14 @@ import apsw
 import msgspec
 
 from sidecar.adapters.sqlite.chain import begin_chain
-from sidecar.adapters.sqlite.chain_check import by_id, verify
+from sidecar.adapters.sqlite.chain_check import verify
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import FILE_NAME, DataDir, connect_reader, move_wal
 from sidecar.adapters.sqlite.file import verify as verify_pages
 from sidecar.adapters.sqlite.loss import begin_after_loss
 from sidecar.adapters.sqlite.migrations import SCHEMA_VERSION, open_migrated, refuse_other
 from sidecar.adapters.sqlite.told import Told, ToldFile, read_told
+from sidecar.adapters.store.chain import by_id
 from sidecar.adapters.store.disk import synced
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.chain import ChainKey, Link

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import apsw
 
-from sidecar.adapters.sqlite.chain import Draft, Marks, salts
+from sidecar.adapters.sqlite.chain import Draft, Marks
 from sidecar.adapters.sqlite.changing import OPEN_CALL_ROW
 from sidecar.adapters.sqlite.erasing import Erasing
 from sidecar.adapters.sqlite.known import Known
@@ -24,6 +24,7 @@ from sidecar.adapters.sqlite.stored import Stored
 from sidecar.adapters.sqlite.waiting import Waiting
 from sidecar.adapters.store.addresses import Addresses
 from sidecar.adapters.store.batch import ARCHIVED, OPEN_CALL, SEARCHED, BaseBatch, held_columns
+from sidecar.adapters.store.chain import salts
 from sidecar.adapters.store.known import Boot
 from sidecar.adapters.store.suspense import Suspense
 from sidecar.adapters.store.users import Users

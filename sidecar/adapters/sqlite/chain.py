@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import msgspec
 
 from sidecar.adapters.sqlite.changing import OPEN_CALLS, SUM_VERSION, Watch, state_sum, trimmed
 from sidecar.adapters.store.bodies import crc_of
-from sidecar.core.chain import ORIGIN, SALT_BYTES, ChainKey, Link, Row, added, sum_bytes
+from sidecar.core.chain import ORIGIN, ChainKey, Link, Row, added, sum_bytes
 
 FULL_EVERY = 512  # commits; a row that names the last row of each table, where a reader may begin
 
@@ -172,11 +171,6 @@ class Draft:
                 chain.open_digests.pop(slot, None)
             else:
                 chain.open_digests[slot] = digest
-
-
-def salts(count: int) -> list[bytes]:
-    pool = os.urandom(SALT_BYTES * count) if count else b""
-    return [pool[at : at + SALT_BYTES] for at in range(0, len(pool), SALT_BYTES)]
 
 
 # --- the file -----------------------------------------------------------------------------------------------

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 
 import apsw
-import msgspec
 
 from sidecar.adapters.sqlite.chain import (
     TABLES,
@@ -22,40 +21,14 @@ from sidecar.adapters.sqlite.chain import (
 from sidecar.adapters.sqlite.changing import state_sum, sum_version
 from sidecar.adapters.sqlite.sealing import last_cut
 from sidecar.adapters.store.bodies import crc_of
+from sidecar.adapters.store.chain import NAMED_MAX, NOT_AT_HAND, WORDS, Keys, Verdict
 from sidecar.core.amounts import EXACT
 from sidecar.core.chain import ORIGIN, ChainKey, Link, Row
 
 KEY_COLUMN = {"cdrs": "seq", "suppressed": "entry", "ledger": "entry", "audit": "entry"}
-_WORDS = {
-    "cdrs": "record",
-    "suppressed": "record kept back",
-    "ledger": "ledger entry",
-    "audit": "audit entry",
-}
-_NAMED_MAX = 20
-NOT_AT_HAND = "is not at hand"
 _COMMITS = (
     "SELECT number, key, hash, seq, suppressed, ledger, audit FROM commits WHERE number > ? ORDER BY number"
 )
-
-Keys = Mapping[str, ChainKey]
-
-
-class Verdict(msgspec.Struct, kw_only=True):
-    """`wrong` names the first entry that does not fit, or why nothing can be said; empty: all is as it was
-    written."""
-
-    link: Link = Link(0, ORIGIN)  # how far the chain holds
-    reached: int = 0  # the last commit that was looked at; a reader that goes on begins behind it
-    is_whole: bool = False  # to the end of the chain
-    commits: int = 0
-    entries: int = 0  # that were looked at
-    wrong: list[str] = []
-    unsound: list[str] = []  # records as they were written, with a checksum that says otherwise
-
-
-def by_id(keys: Sequence[ChainKey]) -> Keys:
-    return {key.id: key for key in keys}
 
 
 def verify(connection: apsw.Connection, keys: Keys, after: int = 0) -> Verdict:
@@ -149,7 +122,7 @@ def _links(
         return
     for table, last, there in zip(TABLES, heads, heads_of(connection), strict=True):
         if there > last:
-            verdict.wrong.append(f"{_WORDS[table]} {last + 1} was inserted: no commit has written it")
+            verdict.wrong.append(f"{WORDS[table]} {last + 1} was inserted: no commit has written it")
 
 
 def _ends(connection: apsw.Connection, link: Link) -> str:
@@ -180,7 +153,7 @@ class _Stream:
         while row is not None and row[0] <= until:  # type: ignore[operator]
             yield chained(table, row, key)
             if self._has_body and not is_sound(row):
-                self.unsound.append(f"{_WORDS[table]} {row[0]}: its checksum is not that of its bytes")
+                self.unsound.append(f"{WORDS[table]} {row[0]}: its checksum is not that of its bytes")
             self.count += 1
             row = next(rows, None)
         self._next = row
@@ -204,11 +177,11 @@ def _fault(connection: apsw.Connection, before: int, number: int, was: Heads, un
         }
         gone = next((key for key in keys if key not in there), None)
         if gone is not None:
-            return f"{where}: {_WORDS[table]} {gone} is gone"
+            return f"{where}: {WORDS[table]} {gone} is gone"
         damaged = _first_damaged(connection, table, first, last)
         if damaged is not None:
-            return f"{where}: {_WORDS[table]} {damaged} was changed"
-        all_entries += [f"{_WORDS[table]} {key}" for key in islice(keys, _NAMED_MAX)]
+            return f"{where}: {WORDS[table]} {damaged} was changed"
+        all_entries += [f"{WORDS[table]} {key}" for key in islice(keys, NAMED_MAX)]
     if not all_entries:
         return f"{where}: it was changed itself, or one before it is gone"
     if len(all_entries) == 1:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import apsw
 
-from sidecar.adapters.sqlite.chain_check import NOT_AT_HAND, by_id, tail, verify, verify_part, wrong_state
+from sidecar.adapters.sqlite.chain_check import tail, verify, verify_part, wrong_state
 from sidecar.adapters.sqlite.check import quick_check
 from sidecar.adapters.sqlite.reader import Reader
 from sidecar.adapters.store.bodies import DamagedError
+from sidecar.adapters.store.chain import NOT_AT_HAND, by_id
 from sidecar.adapters.store.keys import read_keys
 from sidecar.core.chain import ChainKey
 

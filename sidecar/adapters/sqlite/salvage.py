@@ -16,7 +16,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from sidecar.adapters.sqlite.chain_check import by_id, verify_part, wrong_state
+from sidecar.adapters.sqlite.chain_check import verify_part, wrong_state
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import connect, move_wal
 from sidecar.adapters.sqlite.mend import Mender
@@ -26,6 +26,7 @@ from sidecar.adapters.sqlite.sealing import last_cut
 from sidecar.adapters.sqlite.wal import composed, copied, hidden
 from sidecar.adapters.store.batch import SEARCHED, searched
 from sidecar.adapters.store.bodies import DamagedError, sound
+from sidecar.adapters.store.chain import by_id
 from sidecar.adapters.store.disk import synced
 from sidecar.adapters.store.ledger import terms_of
 from sidecar.adapters.store.packing import unpacked

@@ -17,9 +17,8 @@ from types import TracebackType
 from uuid import UUID
 
 import apsw
-import msgspec
 
-from sidecar.adapters.sqlite.chain_check import Verdict, by_id, verify
+from sidecar.adapters.sqlite.chain_check import verify
 from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.file import FILE_NAME, connect_reader
 from sidecar.adapters.sqlite.file import verify as verify_pages
@@ -39,6 +38,7 @@ from sidecar.adapters.store.books import (
     Place,
     Stored,
 )
+from sidecar.adapters.store.chain import Head, Verdict, by_id
 from sidecar.adapters.store.ledger import stored_terms
 from sidecar.adapters.store.records import conditions_of, first_call_id
 from sidecar.adapters.store.store import StoreError
@@ -93,15 +93,6 @@ _EVER = "found.ended_us >= -9223372036854775808"
 
 def _time(wall_ns: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=wall_ns // 1_000)
-
-
-class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """The last commit of a journal, for whoever keeps it elsewhere: a journal that was cut later does not
-    reach it."""
-
-    epoch: str
-    number: int
-    hash: str
 
 
 _CLOCK_SET_NS = 86_400 * 10**9  # at most so far back, while records come

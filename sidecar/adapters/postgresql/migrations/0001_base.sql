@@ -17,6 +17,9 @@ CREATE TABLE epochs (
     base_seq BIGINT NOT NULL DEFAULT 0,         -- numbers of a node go on over its epochs: the first here is behind it
     head_seq BIGINT NOT NULL DEFAULT 0,         -- the last number that was given
     acknowledged_seq BIGINT NOT NULL DEFAULT 0, -- the highest that the broker has answered
+    -- How far the chain of the node goes (postgresql/chain.py): on from the epoch before.
+    link BIGINT NOT NULL DEFAULT 0,
+    link_hash BYTEA NOT NULL DEFAULT '',
     place TEXT NOT NULL DEFAULT '',             -- which database it was written to last (boots.py); empty: a journal that moved
     -- Of the process that writes in it: it lives until its lease is over, by the clock of the database. Each commit
     -- begins the lease anew.
@@ -36,7 +39,8 @@ CREATE TABLE boots (
     boot_id TEXT NOT NULL,
     started_wall_ns BIGINT NOT NULL,
     heartbeat_wall_ns BIGINT NOT NULL,          -- the last moment at which this boot is known to have lived
-    heartbeat_mono_ns BIGINT NOT NULL
+    heartbeat_mono_ns BIGINT NOT NULL,
+    chain_key TEXT NOT NULL                     -- the id of the key under which it writes
 );
 
 -- BYEs that came to a node that did not know their call: it may be one of a node that is dead, and not taken over yet.
@@ -67,6 +71,7 @@ CREATE TABLE cdrs (
     epoch INTEGER NOT NULL REFERENCES epochs,
     seq BIGINT NOT NULL,
     written_wall_ns BIGINT NOT NULL,
+    link BIGINT NOT NULL,                       -- which commit of its node's chain has written it
     boot INTEGER NOT NULL REFERENCES boots,
     call_id BYTEA NOT NULL,
     revision INTEGER NOT NULL,
@@ -82,6 +87,9 @@ CREATE TABLE cdrs (
     found_by BYTEA NOT NULL,
     body BYTEA NOT NULL,
     crc BIGINT NOT NULL,
+    salt BYTEA,                                 -- of the digest of the personal part (core/chain); NULL: it was erased,
+    personal BYTEA,                             -- and this is the digest
+    link_hash BYTEA,                            -- of the commit, in the last row of it
     PRIMARY KEY (epoch, seq),
     UNIQUE (call_id, revision)
 );
@@ -90,6 +98,7 @@ CREATE INDEX cdrs_by_end ON cdrs (ended_us, epoch, seq);
 
 CREATE TABLE suppressed (
     entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    link BIGINT NOT NULL,
     boot INTEGER NOT NULL REFERENCES boots,
     call_id BYTEA NOT NULL,
     revision INTEGER NOT NULL,
@@ -105,6 +114,9 @@ CREATE TABLE suppressed (
     found_by BYTEA NOT NULL,
     body BYTEA NOT NULL,
     crc BIGINT NOT NULL,
+    salt BYTEA,
+    personal BYTEA,
+    link_hash BYTEA,
     UNIQUE (call_id, revision)
 );
 CREATE INDEX suppressed_by_end ON suppressed (ended_us, entry);
@@ -173,6 +185,7 @@ CREATE INDEX tranches_by_account ON tranches (account);
 -- Who books holds the balance locked, so the entries of one account and currency are in the order of its commits.
 CREATE TABLE ledger (
     entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    link BIGINT NOT NULL,
     boot INTEGER NOT NULL REFERENCES boots,
     account TEXT NOT NULL,
     currency TEXT NOT NULL,
@@ -184,7 +197,8 @@ CREATE TABLE ledger (
     reference TEXT,
     booked_wall_ns BIGINT NOT NULL,
     operator TEXT,
-    text TEXT
+    text TEXT,
+    link_hash BYTEA
 );
 CREATE INDEX ledger_by_account ON ledger (account, entry);
 CREATE INDEX charges_by_call ON ledger (call_id) WHERE kind = 'charge';
@@ -225,6 +239,7 @@ CREATE TABLE users (
 
 CREATE TABLE audit (
     entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    link BIGINT NOT NULL,
     boot INTEGER NOT NULL REFERENCES boots,
     at_wall_ns BIGINT NOT NULL,
     operator TEXT NOT NULL,
@@ -233,12 +248,14 @@ CREATE TABLE audit (
     subject TEXT NOT NULL,
     before TEXT,
     after TEXT,
-    text TEXT NOT NULL
+    text TEXT NOT NULL,
+    link_hash BYTEA
 );
 
--- Records in which a pseudonym stands for a number since.
+-- Records in which a pseudonym stands for a number since. An audit entry is of the same commit.
 CREATE TABLE erased (
     entry BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    link BIGINT NOT NULL,
     call_id BYTEA NOT NULL,
     revision INTEGER NOT NULL,
     crc_before BIGINT NOT NULL,
@@ -261,6 +278,17 @@ CREATE TABLE archived_epochs (
     epoch INTEGER NOT NULL REFERENCES epochs,
     seq BIGINT NOT NULL,                        -- its last number in the archive
     PRIMARY KEY (epoch, archive)
+);
+-- Of commits of which records were removed: what stood for them in the link, 16 bytes each, in their order, and the hash
+-- of the link where one of them had it.
+CREATE TABLE archived_links (
+    node TEXT NOT NULL,
+    link BIGINT NOT NULL,
+    boot INTEGER NOT NULL,                      -- that wrote it
+    published BYTEA NOT NULL,
+    kept_back BYTEA NOT NULL,
+    link_hash BYTEA,
+    PRIMARY KEY (node, link)
 );
 -- The last number of an account of which a record was removed.
 CREATE TABLE account_heads (
@@ -323,8 +351,8 @@ CREATE TRIGGER erasures_are_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON
     FOR EACH STATEMENT EXECUTE FUNCTION is_never_changed();
 -- Of a record that is written nothing changes but a number that was erased.
 CREATE FUNCTION changes_by_erasure() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN
-    IF to_jsonb(NEW) - ARRAY['caller', 'callee', 'billed', 'found_by', 'body', 'crc']
-            IS DISTINCT FROM to_jsonb(OLD) - ARRAY['caller', 'callee', 'billed', 'found_by', 'body', 'crc']
+    IF to_jsonb(NEW) - ARRAY['caller', 'callee', 'billed', 'found_by', 'body', 'crc', 'salt', 'personal']
+            IS DISTINCT FROM to_jsonb(OLD) - ARRAY['caller', 'callee', 'billed', 'found_by', 'body', 'crc', 'salt', 'personal']
         OR NOT EXISTS (SELECT 1 FROM erased WHERE call_id = OLD.call_id AND revision = OLD.revision
             AND crc_before = OLD.crc AND crc = NEW.crc)
     THEN RAISE EXCEPTION '%: what was written is never changed', TG_TABLE_NAME; END IF;

@@ -46,7 +46,7 @@ _CHANGING = (
     "tranches",
 )
 _FOR_NODES = ("users", "node_requests")  # with hashes of passwords, and numbers
-_ARCHIVED = ("archives", "archived_epochs", "account_heads")  # by who owns the tables
+_ARCHIVED = ("archives", "archived_epochs", "archived_links", "account_heads")  # by who owns the tables
 _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "sidecar_node": {
         "SELECT": _ARCHIVED,
@@ -64,7 +64,7 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "node_states",
             "node_requests",
         ),
-        "UPDATE (caller, callee, billed, found_by, body, crc)": (
+        "UPDATE (caller, callee, billed, found_by, body, crc, salt, personal)": (
             "cdrs",
             "suppressed",
         ),  # see changes_by_erasure
