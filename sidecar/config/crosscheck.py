@@ -18,6 +18,7 @@ from sidecar.config.tables import Tables
 
 # Settings whose names end so name a file that holds a secret.
 SECRETS = ("password_file", "key_file", "dsn_file")
+DSN_FILES = ("store.dsn_file", "web.dsn_file")
 OF_OTHERS = stat.S_IROTH | stat.S_IWOTH
 
 # What is wrong with a file that holds a connection string, and whether a start would fail.
@@ -45,11 +46,12 @@ def check(effective: Effective, tables: Tables, findings: Findings) -> None:
 
 def _store(effective: Effective, findings: Findings) -> None:
     store = effective.settings.store
-    crosscheck_network.check_file(effective, "store.dsn_file", findings)
-    if store.engine is StoreEngine.SQLITE:
-        if store.dsn_file is not None:
+    for key in DSN_FILES:
+        crosscheck_network.check_file(effective, key, findings)
+        if store.engine is StoreEngine.SQLITE and effective.value(key) is not None:
             text = 'is of a PostgreSQL database: set store.engine = "postgresql"'
-            findings.error(*effective.at("store.dsn_file"), text)
+            findings.error(*effective.at(key), text)
+    if store.engine is StoreEngine.SQLITE:
         return
     if store.dsn_file is None:
         where, _ = effective.at("store.engine")
@@ -60,10 +62,11 @@ def _store(effective: Effective, findings: Findings) -> None:
 
 
 def check_dsn(effective: Effective, read: DsnReader, findings: Findings) -> None:
-    """Of a file that is there."""
-    if (file := effective.settings.store.dsn_file) is not None:
-        for text, is_error in read(file):
-            (findings.error if is_error else findings.warn)(*effective.at("store.dsn_file"), text)
+    """Of files that are there."""
+    for key in DSN_FILES:
+        if (file := effective.value(key)) is not None:
+            for text, is_error in read(file):
+                (findings.error if is_error else findings.warn)(*effective.at(key), text)
 
 
 def _log(effective: Effective, findings: Findings) -> None:

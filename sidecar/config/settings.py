@@ -585,6 +585,12 @@ class Web(Section, frozen=True, kw_only=True):
     ] = None
     certificate_file: Annotated[File, "The page's certificate chain, PEM."] = None
     key_file: Annotated[File, "Its private key, PEM."] = None
+    dsn_file: Annotated[
+        File,
+        "PostgreSQL: a file with the connection string by which the page reads the books, such as that of a "
+        "member of `sidecar_page`.",
+        Shown("`store.dsn_file`"),
+    ] = None
     proxies: Annotated[
         tuple[str, ...],
         values.NETWORKS,

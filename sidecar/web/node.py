@@ -7,16 +7,18 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from socket import gethostname
 from typing import Any
 
 from sidecar.adapters.control_client import ANSWER_S_MAX, ControlClient, DaemonUnreachableError
 from sidecar.adapters.deck_store import DeckStore
 from sidecar.adapters.store.books import Books, Look
 from sidecar.adapters.store.store import StoreError
-from sidecar.config import Settings
+from sidecar.config import Settings, node_name
 from sidecar.core.users import User
 from sidecar.wire.control import SOCKET_NAME
 from sidecar.wire.control_users import Deed
+from sidecar.wire.methods import ASK_OTHERS_S_MAX
 
 CONNECTIONS_MAX = 6  # at once: the socket has 32, and the command line needs some
 WAIT_S_MAX = 5.0
@@ -31,7 +33,7 @@ class Node:
         self.data_dir = settings.node.data_dir.absolute()
         self.books = books
         self._places = threading.BoundedSemaphore(CONNECTIONS_MAX)
-        self.name = settings.node.name
+        self.name = node_name(settings, gethostname())
         self.zone = settings.node.time_zone
 
     @contextmanager
@@ -50,6 +52,14 @@ class Node:
         given = {name: value for name, value in params.items() if value is not None}
         with self.connected() as client:
             return client.call(method, given)
+
+    def ask_of(self, name: str, method: str, **params: object) -> Any:
+        """Of another node of the database, through this one; of this one where none is named."""
+        if name in ("", self.name):
+            return self.ask(method, **params)
+        given = {key: value for key, value in params.items() if value is not None}
+        with self.connected(ASK_OTHERS_S_MAX + 5) as client:
+            return client.call("node.ask", {"node": name, "what": method, "asked": given})["answer"]
 
     def note(self, deed: Deed, user: str, subject: str, text: str = "") -> None:
         """On disk when it returns: who may not be noted may not look."""

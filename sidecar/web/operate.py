@@ -1,11 +1,13 @@
 """The node as a whole: what it is, which settings are in force and where each comes from, a reload looked at
-before it is done, new calls refused and taken again, and whether the journal is as it was written."""
+before it is done, new calls refused and taken again, and whether the journal is as it was written. And of the
+other nodes on its database which live, what each carries, and new calls refused and taken there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +22,7 @@ from sidecar.wire.control_users import Deed
 
 PLACE = "/node"
 DIFFERENCES_SHOWN_MAX = 200
+NAME_LENGTH_MAX = 64
 
 
 class OperatePages:
@@ -52,13 +55,16 @@ class OperatePages:
         return back(request, PLACE, f"{said}{renewed}{ended}.")
 
     def drain(self, _: Page, request: Request) -> Response:
-        done = self._node.ask("node.drain", operator=_who(request), text=_reason(request))
-        return back(request, PLACE, f"New calls are refused; {done['live']} live calls go on.")
+        name = _name(visitor_of(request).form)
+        done = self._node.ask_of(name, "node.drain", operator=_who(request), text=_reason(request))
+        return back(request, _place(name), f"New calls are refused; {done['live']} live calls go on.")
 
     def accept(self, _: Page, request: Request) -> Response:
-        state = self._node.ask("node.accept", operator=_who(request), text=_reason(request))["state"]
+        name = _name(visitor_of(request).form)
+        done = self._node.ask_of(name, "node.accept", operator=_who(request), text=_reason(request))
+        state = done["state"]
         taken = "New calls are taken." if state == "accepting" else f"New calls are still refused: {state}."
-        return back(request, PLACE, taken)
+        return back(request, _place(name), taken)
 
     def verify(self, page: Page, request: Request) -> Response:
         """Noted with what came of it, also where that is nothing."""
@@ -90,16 +96,21 @@ class OperatePages:
         fault: str = "",
     ) -> Response:
         every = request.query_params.get("all") == "1"
-        settings = []
-        with self._node.connected() as client:
-            status = client.call("node.status")
-            if may(request, Right.OPERATE):
-                settings = client.call("node.settings")["settings"]
+        name, nodes, settings = _name(request.query_params), [], []
+        status = self._node.ask_of(name, "node.status")
+        if self._node.books.is_shared:
+            nodes = self._node.ask("node.list")["nodes"]
+        elif name:
+            raise CommandError(ErrorCode.NOT_FOUND, "This node keeps its books alone: there are no others.")
+        if not name and may(request, Right.OPERATE):
+            settings = self._node.ask("node.settings")["settings"]
         return page.show(
             request,
             "node.html",
             code,
             status=status,
+            name=name,
+            nodes=nodes,
             settings=[one for one in settings if every or one["source"] != DEFAULT],
             every=every,
             reload=reload,
@@ -109,6 +120,15 @@ class OperatePages:
             verdict=verdict,
             fault=fault,
         )
+
+
+def _name(given: Mapping[str, str]) -> str:
+    """Of another node; empty: this one."""
+    return given.get("name", "").strip()[:NAME_LENGTH_MAX]
+
+
+def _place(name: str) -> str:
+    return f"{PLACE}?{urlencode({'name': name})}" if name else PLACE
 
 
 def _digest(would: Mapping[str, Any]) -> str:

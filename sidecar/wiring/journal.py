@@ -208,7 +208,7 @@ def books_of(settings: Settings, node: str) -> PageBooks:
         from sidecar.adapters.postgresql.dsn import read_dsn
     except ImportError as error:
         raise StoreError(_no_driver(error)) from error
-    return PostgresqlBooks(read_dsn(_dsn_file(settings)), node)
+    return PostgresqlBooks(read_dsn(settings.web.dsn_file or _dsn_file(settings)), node)
 
 
 def stored_or_error(books: Books) -> Sequence[StoredEntry] | str:

@@ -20,6 +20,8 @@ WRONG = "is no connection string as libpq takes it: `host=... dbname=... user=..
             "2: store.dsn_file: postgresql needs a file with its",
         ),
         ("[store]\ndsn_file = 'dsn'\n", "2: store.dsn_file: is of a PostgreSQL database: set store.engine"),
+        ("[web]\ndsn_file = 'dsn'\n", "2: web.dsn_file: is of a PostgreSQL database: set store.engine"),
+        (f"{POSTGRESQL}[web]\ndsn_file = 'no'\n", "5: web.dsn_file: there is no file no"),
         ("[store]\nengine = 'postgresql'\ndsn_file = 'no'\n", "3: store.dsn_file: there is no file no"),
         (f"{POSTGRESQL}lease_s = 3\n[timers]\nheartbeat_s = 2\n", "4: store.lease_s: is over between two"),
     ],

@@ -57,8 +57,12 @@ class Postgres:
         return self.database(name)
 
     def new_database_with_roles(self, name: str) -> tuple[str, str]:
-        """As the reference has it: for its owner, and for a node with the rights of one."""
-        roles = ("sidecar_owner LOGIN", "sidecar_node", "sidecar_reader", "node1 LOGIN IN ROLE sidecar_node")
+        """As the reference has it: for its owner, and for a node with the rights of one. `page1` is there
+        too."""
+        roles = (
+            *("sidecar_owner LOGIN", "sidecar_node", "sidecar_reader", "sidecar_page"),
+            *("node1 LOGIN IN ROLE sidecar_node", "page1 LOGIN IN ROLE sidecar_page"),
+        )
         with psycopg.connect(self.conninfo, autocommit=True) as connection:
             for role in roles:
                 with contextlib.suppress(psycopg.errors.DuplicateObject):

@@ -136,6 +136,7 @@ class Look(Protocol):
 
 
 class Books(Protocol):
+    is_shared: bool  # other nodes may keep theirs in them
     has_chain: bool  # `sidecar journal verify` proves that they are as they were written
 
     def look(self) -> AbstractContextManager[Look]:

@@ -7,6 +7,7 @@ administrator makes them, and makes whoever runs a node a member; `sidecar_owner
     sidecar_node    reads and writes what a node does; changes no entry of the ledger or of the audit table,
                     and of a record what an erasure does
     sidecar_reader  reads, but for who may use the page
+    sidecar_page    reads that too: it is the page's own process
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ _CHANGING = (
 )
 _FOR_NODES = ("users", "node_requests")  # with hashes of passwords, and numbers
 _ARCHIVED = ("archives", "archived_epochs", "archived_links", "account_heads")  # by who owns the tables
+_READ = (*_ARCHIVED, *_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps")
 _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "sidecar_node": {
         "SELECT": _ARCHIVED,
@@ -84,9 +86,8 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "node_requests",
         ),
     },
-    "sidecar_reader": {
-        "SELECT": (*_ARCHIVED, *_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps")
-    },
+    "sidecar_reader": {"SELECT": _READ},
+    "sidecar_page": {"SELECT": (*_READ, "users")},
 }
 
 
