@@ -4,7 +4,7 @@ other nodes on its database which live, what each carries, and new calls refused
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
@@ -75,7 +75,11 @@ class OperatePages:
             raise
         wrong = len(verdict["wrong"])
         said = f"{wrong} findings" if wrong else "as it was written"
-        self._note_verified(request, f"up to commit {verdict['commit']}: {said}")
+        chains = ", ".join(
+            " ".join((*([one["node"]] if "node" in one else ()), str(one["commit"])))
+            for one in _chains(verdict)
+        )
+        self._note_verified(request, f"up to commit {chains}: {said}")
         return self._shown(page, request, verdict=verdict)
 
     def _note_verified(self, request: Request, said: str) -> None:
@@ -116,8 +120,8 @@ class OperatePages:
             reload=reload,
             seen=_digest(reload) if reload is not None else "",
             shown_max=DIFFERENCES_SHOWN_MAX,
-            has_chain=self._node.books.has_chain,
             verdict=verdict,
+            chains=_chains(verdict) if verdict is not None else (),
             fault=fault,
         )
 
@@ -129,6 +133,12 @@ def _name(given: Mapping[str, str]) -> str:
 
 def _place(name: str) -> str:
     return f"{PLACE}?{urlencode({'name': name})}" if name else PLACE
+
+
+def _chains(verdict: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """One; in a database that of each node."""
+    found: Sequence[Mapping[str, Any]] = verdict.get("nodes", (verdict,))
+    return found
 
 
 def _digest(would: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ class _Kept(NamedTuple):
 class PostgresqlBooks:
     """Threads may share it."""
 
-    is_shared, has_chain = True, False
+    is_shared = True
 
     def __init__(self, conninfo: str, node: str) -> None:
         self._conninfo = conninfo

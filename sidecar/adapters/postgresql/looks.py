@@ -114,8 +114,10 @@ class PostgresqlLook:
         return [
             Held(*row)
             for row in self._server.run(
-                "SELECT currency, sum(reserved), count(*) FROM open_calls"
-                " WHERE account = ? AND reserved IS NOT NULL GROUP BY currency ORDER BY currency",
+                "SELECT currency, sum(reserved), count(*), '' AS node FROM open_calls"
+                " WHERE account = ?1 AND reserved IS NOT NULL GROUP BY currency"
+                " UNION ALL SELECT currency, amount, 0, node FROM tranches WHERE account = ?1"
+                " ORDER BY node, currency",
                 (account,),
             )
         ]

@@ -10,7 +10,7 @@ from sidecar.core.users import User
 
 
 class SqliteBooks:
-    is_shared, has_chain = False, True
+    is_shared = False
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir

@@ -25,6 +25,7 @@ class Held(NamedTuple):
     currency: str
     amount: Decimal
     calls: int
+    node: str = ""  # that holds it, for calls to come
 
 
 class Charged(NamedTuple):
@@ -105,7 +106,7 @@ class Look(Protocol):
 
     def account_terms(self, name: str) -> AccountTerms | None: ...
     def held(self, account: str) -> list[Held]:
-        """What calls that are up hold of an account, by currency."""
+        """What calls that are up hold of an account, by currency; and nodes, for calls to come."""
 
     def booked(self, account: str) -> object:
         """Another one once anything was booked since."""
@@ -137,7 +138,6 @@ class Look(Protocol):
 
 class Books(Protocol):
     is_shared: bool  # other nodes may keep theirs in them
-    has_chain: bool  # `sidecar journal verify` proves that they are as they were written
 
     def look(self) -> AbstractContextManager[Look]:
         """Close it soon. StoreError, here or later, where they cannot be read."""
