@@ -1,6 +1,7 @@
 #!/bin/sh
 # package-test.sh: the package in a Debian of its own, with its own systemd: it is installed, started as a service, carries a
-# call whose record is received, reloads, is upgraded with its state, and purged. As root; takes minutes.
+# call whose record is received, reloads, is upgraded with its state, moves to a PostgreSQL that is away for a while, and is
+# purged. As root; takes minutes.
 #   KEEP=1   leaves the Debian there, for a look
 set -eu
 cd "$(dirname "$0")/../.."
@@ -17,7 +18,7 @@ in_root() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninterac
 
 echo "== The package, as apt installs it" >&2
 in_root apt-get -qq update
-in_root apt-get -qq -y --no-install-recommends install /sidecar.deb sip-tester mosquitto >"$out/apt.log" 2>&1 || {
+in_root apt-get -qq -y --no-install-recommends install /sidecar.deb sip-tester mosquitto postgresql >"$out/apt.log" 2>&1 || {
     tail -25 "$out/apt.log" >&2
     exit 1
 }
@@ -50,7 +51,7 @@ ExecStopPost=/bin/sh -c 'echo "\$SERVICE_RESULT" >/trial.result'
 WantedBy=default.target
 EOF
 in_root systemctl -q enable trial.service
-in_root systemctl -q disable mosquitto.service 2>/dev/null || true
+for service in mosquitto postgresql; do in_root systemctl -q disable $service.service 2>/dev/null || true; done
 
 echo "== Its systemd" >&2
 timeout 600 systemd-nspawn -q -D "$root" --register=no --keep-unit --private-network -b >"$out/boot.log" 2>&1 </dev/null || true

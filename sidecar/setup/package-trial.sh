@@ -69,11 +69,57 @@ within are 3
 is "$(sidecar cdr search --origin caller --json | grep -c '"call_id"')" 3
 sidecar journal verify
 
+step "settings that are wrong: exit code 2, and no second start"
+cp -p /etc/sidecar/sidecar.toml /tmp/right.toml
+echo 'ring_timeout = 5' >>/etc/sidecar/sidecar.toml
+! systemctl restart sidecar 2>/dev/null || { echo "it started with them"; exit 1; }
+property() { systemctl show -p "$1" --value sidecar; }
+is "$(property ActiveState) $(property ExecMainStatus) $(property NRestarts)" "failed 2 0"
+cp -p /tmp/right.toml /etc/sidecar/sidecar.toml
+
+step "moved to a PostgreSQL, which is away at first: exit code 3, and starts without end until it is there"
+say systemctl start postgresql
+within runuser -u postgres -- psql -qc "SELECT 1" >/dev/null
+runuser -u postgres -- psql -q <<EOF
+CREATE ROLE sidecar_owner LOGIN PASSWORD 'o';
+CREATE ROLE sidecar_node;
+CREATE ROLE sidecar_reader;
+CREATE ROLE node1 LOGIN PASSWORD 'n' IN ROLE sidecar_node;
+CREATE DATABASE sidecar OWNER sidecar_owner;
+EOF
+echo "host=127.0.0.1 dbname=sidecar user=sidecar_owner password=o" >/root/owner.dsn
+install -o root -g sidecar -m 640 /dev/null /etc/sidecar/dsn
+echo "host=127.0.0.1 dbname=sidecar user=node1 password=n" >/etc/sidecar/dsn
+chmod 600 /root/owner.dsn
+printf '[store]\nengine = "postgresql"\ndsn_file = "/etc/sidecar/dsn"\n' >>/etc/sidecar/sidecar.toml
+say sidecar store prepare --dsn-file /root/owner.dsn
+say runuser -u sidecar -- sidecar store migrate --from sqlite --to postgresql >/tmp/moved.out 2>&1
+say systemctl stop postgresql
+systemctl start --no-block sidecar
+often() { [ "$(property NRestarts)" -ge 7 ]; } # systemd's own limit is 5 in 10 s
+within often
+ended_with() { journalctl -u sidecar -o cat --no-pager | grep -q "status=$1" || { echo "it did not end with $1"; exit 1; }; }
+ended_with 3
+say systemctl start postgresql
+within systemctl -q is-active sidecar
+call
+within are 4
+
+step "fenced, as where another node has taken over: exit code 4, and it starts anew"
+before=$(property NRestarts)
+runuser -u postgres -- psql -q sidecar -c "UPDATE epochs SET boot = NULL"
+anew() { [ "$(property NRestarts)" -gt "$before" ] && systemctl -q is-active sidecar; }
+within anew
+ended_with 4
+call
+within are 5
+
 step "stopped and purged: nothing is left but the journal, put aside"
 say systemctl stop sidecar
 is "$(systemctl show -p ExecMainStatus --value sidecar)" 0
+rm /etc/sidecar/dsn # whoever put a file there takes it away
 dpkg --purge sidecar >/dev/null 2>&1
 for path in /etc/sidecar /var/lib/sidecar /usr/lib/sidecar /usr/bin/sidecar /lib/systemd/system/sidecar.service; do
     [ ! -e $path ] || { echo "left: $path"; exit 1; }
 done
-ls /var/backups/sidecar-*/journal.db
+ls /var/backups/sidecar-*/journal.db.moved
