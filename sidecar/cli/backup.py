@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption, operator_name, sqlite_settings
-from sidecar.cli.output import Exit, fail, print_fields, print_json, print_table, printable
+from sidecar.cli.output import Exit, fail, print_fields, print_json
+from sidecar.cli.sinks import JsonLinesSinks, SinkError, SqliteSinks, not_known, records_of, show
 
 if TYPE_CHECKING:
     from sidecar.adapters.sqlite.backup import Manifest, Restored
     from sidecar.config import Settings
     from sidecar.ports import Seen
-
-SHOWN_MAX = 100  # on a terminal; --json has all
 
 
 def backup(
@@ -64,13 +63,8 @@ def backup(
 
 def restore(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A backup.")],
-    json_lines: Annotated[
-        list[Path] | None,
-        typer.Option("--json-lines", metavar="FILE", help="A subscriber's records, one per line."),
-    ] = None,
-    sqlite: Annotated[
-        list[Path] | None, typer.Option("--sqlite", metavar="FILE", help="A subscriber's SQLite file.")
-    ] = None,
+    json_lines: JsonLinesSinks = None,
+    sqlite: SqliteSinks = None,
     text: Annotated[str, typer.Option("--text", help="Why, for the audit table.")] = "",
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -92,7 +86,7 @@ def restore(
     try:
         manifest = manifest_of(folder)
         seen = asyncio.run(seen_by_broker(settings, manifest.tenant, manifest.node))
-        later = [*_published_later(manifest, json_lines or (), sqlite or ())]
+        later = _published_later(manifest, json_lines or (), sqlite or ())
         if not key_file.exists():
             fail(
                 Exit.USAGE,
@@ -125,11 +119,7 @@ def restore(
         typer.echo("what was published after the backup is not shown: name a subscriber's sink")
         return
     typer.echo(f"{len(later)} records were published after the backup, and are not in the journal")
-    if later:
-        print_table(
-            ("epoch", "number>", "call", "rev>", "account", "ended", "origin", "detail", "sold for"),
-            [_row(one) for one in later[:SHOWN_MAX]],
-        )
+    show(later)
 
 
 # --- what a backup holds beside the journal -----------------------------------------------------------------
@@ -181,43 +171,17 @@ def _settings_files(
 
 def _published_later(
     manifest: Manifest, json_lines: Sequence[Path], sqlite: Sequence[Path]
-) -> Iterator[dict[str, Any]]:
+) -> list[dict[str, Any]]:
     """Records of this node in the sinks of subscribers that the backup cannot have, each once."""
-    seen: set[str] = set()
-    for record in _records(manifest, json_lines, sqlite):
-        epoch, seq = record["store_epoch"], record["seq"]
-        if (record["tenant"], record["node"]) != (manifest.tenant, manifest.node):
-            continue
-        is_known = epoch in manifest.epochs and (epoch != manifest.store_epoch or seq <= manifest.head_seq)
-        if not is_known and record["message_id"] not in seen:
-            seen.add(record["message_id"])
-            yield record
-
-
-def _records(
-    manifest: Manifest, json_lines: Sequence[Path], sqlite: Sequence[Path]
-) -> Iterator[dict[str, Any]]:
-    import sqlite3
-    from contextlib import closing
-
     from sidecar.adapters.sqlite.backup import BackupError
 
-    for path in json_lines:
-        try:
-            with path.open("rb") as lines:
-                for line in lines:
-                    if line.endswith(b"\n"):  # else it is being written
-                        yield json.loads(line)
-        except (OSError, ValueError) as error:
-            raise BackupError(f"{path}: {error}") from error
-    sql = "SELECT record FROM sidecar_cdrs WHERE tenant = ? AND node = ? ORDER BY epoch, seq"
-    for path in sqlite:
-        try:
-            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-                for (text,) in connection.execute(sql, (manifest.tenant, manifest.node)):
-                    yield json.loads(text)
-        except (sqlite3.Error, ValueError) as error:
-            raise BackupError(f"{path}: {error}") from error
+    heads: dict[str, int | None] = dict.fromkeys(manifest.epochs)
+    heads[manifest.store_epoch] = manifest.head_seq
+    known = {(manifest.tenant, manifest.node): heads}
+    try:
+        return list(not_known(records_of(json_lines, sqlite), known))
+    except SinkError as error:
+        raise BackupError(str(error)) from error
 
 
 def _seen_said(seen: Seen | None, manifest: Manifest) -> str:
@@ -233,16 +197,6 @@ def _seen_said(seen: Seen | None, manifest: Manifest) -> str:
     if seen.head_seq <= manifest.head_seq:
         return f"was told of nothing after the backup: {seen.head_seq} is the last number"
     return f"was told of the numbers {manifest.head_seq + 1} to {seen.head_seq}, which are not in the backup"
-
-
-def _row(record: dict[str, Any]) -> tuple[object, ...]:
-    sold = " + ".join(
-        f"{charge['total']} {charge['currency']}"
-        for charge in record["charges"]
-        if charge["side"] == "sell" and charge["total"] is not None
-    )
-    names = ("call_id", "revision", "account", "ended_at", "hangup_origin", "detail")
-    return record["store_epoch"][:8], record["seq"], *(printable(str(record[name])) for name in names), sold
 
 
 async def _note(

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, ReasonOption, settings_of
+from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, ReasonOption, is_sqlite, settings_of
 from sidecar.cli.output import Exit, fail, print_json, print_table, printable
+from sidecar.cli.sinks import JsonLinesSinks, SinkError, SqliteSinks, not_known, records_of, show
 
 SHOWN_MAX = 100  # on a terminal; --json has all
 
@@ -51,6 +52,45 @@ def prepare(
         print_json({"schema_before": before, "schema": SCHEMA_VERSION})
     else:
         typer.echo(f"schema {SCHEMA_VERSION}, before {before or 'none'}")
+
+
+@app.command("compare")
+def compare(
+    json_lines: JsonLinesSinks = None,
+    sqlite: SqliteSinks = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show what subscribers have and the database has not: once it was put back (a dump, a base backup with
+    its log, a standby that was behind), the records that nodes had published after that moment. Exit code 1
+    where there are any. Nodes may run."""
+    import socket
+
+    from sidecar.adapters.store.store import StoreError
+    from sidecar.config import node_name
+    from sidecar.wiring.journal import published_heads
+
+    if not json_lines and not sqlite:
+        fail(Exit.USAGE, "name a subscriber's sink: --json-lines or --sqlite", as_json=as_json)
+    settings = settings_of(config, as_json=as_json)
+    if is_sqlite(config, as_json):
+        fail(
+            Exit.USAGE, "the books of this node are in a journal: `sidecar restore` shows it", as_json=as_json
+        )
+    try:
+        known = published_heads(settings, node_name(settings, socket.gethostname()))
+        later = list(not_known(records_of(json_lines or (), sqlite or ()), known))
+    except StoreError as error:
+        fail(Exit.UNREACHABLE, str(error), as_json=as_json)
+    except SinkError as error:
+        fail(Exit.USAGE, str(error), as_json=as_json)
+    if as_json:
+        print_json({"published_later": later})
+    else:
+        show(later)
+        typer.echo(f"{len(later)} records were published, and are not in the database")
+    if later:
+        raise typer.Exit(Exit.NO.value)
 
 
 class From(StrEnum):

@@ -5,7 +5,7 @@ asked for: a node on SQLite may have no psycopg."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -209,6 +209,15 @@ def books_of(settings: Settings, node: str) -> PageBooks:
     except ImportError as error:
         raise StoreError(_no_driver(error)) from error
     return PostgresqlBooks(read_dsn(settings.web.dsn_file or _dsn_file(settings)), node)
+
+
+def published_heads(settings: Settings, node: str) -> Mapping[tuple[str, str], Mapping[str, int]]:
+    """Of each tenant and node in the database: the last number of each of its epochs. StoreError."""
+    from sidecar.adapters.postgresql.snapshot import PostgresqlSnapshot
+
+    with snapshot_of(settings, node) as books:
+        assert isinstance(books, PostgresqlSnapshot), "the settings were asked"
+        return books.heads()
 
 
 def stored_or_error(books: Books) -> Sequence[StoredEntry] | str:

@@ -101,7 +101,7 @@ class PostgresqlStores:
     def __init__(self, conninfo: str, schema: str, key_file: Path | None = None) -> None:
         self.key_file = key_file or shared_key_file()
         with psycopg.connect(conninfo, autocommit=True) as connection:
-            connection.execute(f'CREATE SCHEMA "{schema}"'.encode())
+            connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'.encode())
         self.conninfo = f"{conninfo} options='-c search_path={schema}'"
         self.place = ("postgresql", self.conninfo, str(self.key_file))
 

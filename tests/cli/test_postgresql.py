@@ -337,3 +337,45 @@ def test_a_search_of_a_database_goes_on_where_it_ended(
         found += [record["message_id"] for record in said["records"]]
         cursor = ["--cursor", said["cursor"]] if said["cursor"] else []
     assert len(found) == len(set(found)) == 13
+
+
+def test_a_comparison_needs_a_sink_that_can_be_read(
+    both: tuple[tuple[str, str], tuple[str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "sink").write_text("{}\n")
+    (tmp_path / "none").write_text("no JSON\n")
+    for words, config, said in (
+        ((), both[1], "name a subscriber's sink"),
+        (("--json-lines", str(tmp_path / "sink")), both[0], "`sidecar restore` shows it"),
+        (("--json-lines", str(tmp_path / "none")), both[1], f"{tmp_path / 'none'}: "),
+        (("--sqlite", str(tmp_path / "absent")), both[1], f"{tmp_path / 'absent'}: "),
+    ):
+        done = CliRunner().invoke(app, ["store", "compare", *words, *config])
+        assert (done.exit_code, said in done.stderr) == (2, True), done.output
+
+
+async def test_what_a_database_has_is_not_published_later(
+    both: tuple[tuple[str, str], tuple[str, str]], tmp_path: Path
+) -> None:
+    """An SQLite sink; of a node that is not there nothing is said."""
+    exported = CliRunner().invoke(
+        app, ["cdr", "export", "--format", "jsonl", "--out", str(tmp_path / "out"), *both[1]]
+    )
+    assert exported.exit_code == 0, exported.output
+    (file,) = (tmp_path / "out").glob("*.jsonl")
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    (later, twice, other) = (
+        records[0] | {"seq": 999, "message_id": "a"},
+        records[0] | {"seq": 999, "message_id": "a"},
+        records[0] | {"seq": 999, "message_id": "b", "node": "n9"},
+    )
+    elsewhere = records[0] | {"seq": 1, "message_id": "c", "store_epoch": "another"}
+    for name, some, found in (("same", records, []), ("more", [later, twice, other, elsewhere], ["a", "c"])):
+        lines = "".join(f"{json.dumps(one)}\n" for one in some)
+        (tmp_path / name).write_text(lines + '{"cut off')
+        words = ["store", "compare", "--json-lines", str(tmp_path / name), *both[1]]
+        done = CliRunner().invoke(app, [*words, "--json"])
+        assert done.exit_code == (1 if found else 0), done.output
+        assert [one["message_id"] for one in json.loads(done.stdout)["published_later"]] == found
+        shown = CliRunner().invoke(app, words)
+        assert f"{len(found)} records were published, and are not in the database" in shown.stdout

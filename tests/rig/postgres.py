@@ -30,6 +30,8 @@ class Postgres:
         self.port = free_ports("127.0.0.1", 1)[0]
         self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
+        if (self._data / "PG_VERSION").exists():  # a base backup
+            return
         self._run("initdb", "-D", str(self._data), "-U", "test", "-A", "trust", "-E", "UTF8", "--locale=C")
         # Its own authority. TLS is there for who asks for it; `conninfo` does not.
         self.certificate = self._data / "server.crt"
@@ -71,12 +73,14 @@ class Postgres:
         to = self.database(name)
         return make_conninfo(to, user="sidecar_owner"), make_conninfo(to, user="node1")
 
-    def start(self) -> None:
+    def start(self, **more: str) -> None:
+        """`more`: settings of the server."""
         options = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": "",
             "ssl": "on",
+            **more,
         }
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
@@ -130,6 +134,53 @@ class Postgres:
         self._run("pg_restore", "--exit-on-error", "-d", conninfo, str(file))
         return conninfo
 
+    # --- back to a moment, as the reference has it ----------------------------------------------------------
+
+    @property
+    def archive(self) -> Path:
+        """Where its log goes, segment by segment, once it was started with `archiving`."""
+        return self._folder / "archive"
+
+    def archiving(self) -> dict[str, str]:
+        self._run("mkdir", str(self.archive))
+        return {
+            "archive_mode": "on",
+            "archive_command": f"test ! -f {self.archive}/%f && cp %p {self.archive}/%f",
+        }
+
+    def base_backup(self, folder: Path) -> None:
+        """By pg_basebackup, whoever uses it meanwhile. In a new folder, which a server may be made of."""
+        self._run("mkdir", str(folder))
+        to = f"host=127.0.0.1 port={self.port} user=test sslmode=disable"
+        self._run("pg_basebackup", "-d", to, "-D", str(folder / "data"), "-c", "fast")
+
+    def archived(self) -> None:
+        """All of its log so far is in the archive."""
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            asked = "SELECT pg_walfile_name(pg_switch_wal())"
+            ((segment,),) = connection.execute(asked.encode()).fetchall()
+        until_s = time.monotonic() + WITHIN_S
+        while not (self.archive / segment).exists():
+            assert time.monotonic() < until_s, (self._folder / "log").read_text()
+            time.sleep(0.05)
+
+    def recover(self, archive: Path, until: str) -> None:
+        """A server that is made of a base backup, as it stood at a moment; from then on it is used."""
+        self._run("touch", str(self._data / "recovery.signal"))
+        self.start(
+            restore_command=f"cp {archive}/%f %p",
+            recovery_target_time=until,
+            recovery_target_action="promote",
+        )
+        until_s = time.monotonic() + WITHIN_S
+        while True:
+            with psycopg.connect(self.conninfo) as connection:
+                ((is_behind,),) = connection.execute(b"SELECT pg_is_in_recovery()").fetchall()
+            if not is_behind:
+                return
+            assert time.monotonic() < until_s, (self._folder / "log").read_text()
+            time.sleep(0.05)
+
     def stop(self) -> None:
         if self._child is not None and self._child.poll() is None:
             self.kill()
@@ -157,18 +208,24 @@ def _as_nobody_special() -> Sequence[str]:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Postgres]:
+def postgres_folder() -> Iterator[Path]:
     # Not below pytest's folders, which are closed to other users.
     folder = Path(tempfile.mkdtemp(prefix="sidecar-postgres-"))
     try:
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(folder, user.pw_uid, user.pw_gid)
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[Postgres]:
+    with postgres_folder() as folder:
         server = Postgres(folder)
         server.start()
         try:
             yield server
         finally:
             server.stop()
-    finally:
-        shutil.rmtree(folder)

@@ -64,6 +64,17 @@ class PostgresqlSnapshot(PostgresqlLook):
         epoch, link = found
         return Head(epoch=epoch, number=link.number, hash=link.hash.hex())
 
+    def heads(self) -> dict[tuple[str, str], dict[str, int]]:
+        """Of each tenant and node, the last number of each epoch. One that moved there from a journal has no
+        tenant before its first start: it is that of the node's other epochs."""
+        rows = self._server.run(
+            "SELECT tenant, node, name, head_seq, max(tenant) OVER (PARTITION BY node) FROM epochs"
+        )
+        found: dict[tuple[str, str], dict[str, int]] = {}
+        for tenant, node, name, head_seq, of_others in rows:
+            found.setdefault((tenant or of_others, node), {})[name] = head_seq
+        return found
+
     def verify(self, keys: Sequence[ChainKey], told: Told | None = None) -> dict[str, Verdict]:
         """Whether all is as it was written, of each node; "" is what is of none. `told`: commits of each that
         are known from elsewhere."""
