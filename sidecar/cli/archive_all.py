@@ -31,7 +31,7 @@ def archived_of_all(
     from sidecar.adapters.store.chain import by_id
     from sidecar.adapters.store.keys import key_file_of, read_keys
     from sidecar.adapters.store.store import StoreError
-    from sidecar.cli.retention import archive_of, change_of, exported, write_archive
+    from sidecar.cli.retention import archive_of, change_of, exported, not_summed, write_archive
     from sidecar.config import node_name
     from sidecar.core.audit import told
 
@@ -56,6 +56,8 @@ def archived_of_all(
                 cut = archiving.next_cut(server, int(until.timestamp()) * 1_000_000)
                 if cut is None:
                     return None
+                if fault := not_summed(settings):
+                    return fault
                 with server.moment():
                     parts = {
                         "published": archiving.published(server, cut),

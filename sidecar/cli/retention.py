@@ -268,29 +268,36 @@ def _prepared(
         begin, cut = journal.cuts(_us(until))
         if cut == begin:
             return None
-        if fault := _not_summed(settings):
-            return f"the sums that the page shows cannot be made, nothing was removed: {fault}"
+        if fault := not_summed(settings):
+            return fault
         found = _written(journal, begin, cut, until, out, wanted)
     if isinstance(found, str):
         return f"{out}: not as it was written, nothing was removed: {found}"
     return cut, found
 
 
-def _not_summed(settings: Settings) -> str:
-    """Sums what the page, which may not run, has not summed of the records that go: afterwards nobody can.
-    Nothing is summed where there never was a page. Why it failed, or nothing."""
+def not_summed(settings: Settings) -> str:
+    """Sums what the page of this node, which may not run, has not summed of the records that go: afterwards
+    nobody can. Nothing is summed where there never was a page. Why it failed, or nothing."""
+    from contextlib import closing
+    from socket import gethostname
+
     import apsw
 
-    from sidecar.adapters.sqlite.books import SqliteBooks
     from sidecar.adapters.sqlite.kept_sums import FILE_NAME, KeptSums
+    from sidecar.config import node_name
+    from sidecar.wiring.journal import books_of
 
     data_dir = settings.node.data_dir
-    if settings.web.listen is None and not (data_dir / FILE_NAME).exists():
+    is_here = settings.web.listen is not None and data_dir.exists()
+    if not is_here and not (data_dir / FILE_NAME).exists():
         return ""
     try:
-        KeptSums(SqliteBooks(data_dir), data_dir, settings.node.time_zone).catch_up()
+        with closing(books_of(settings, node_name(settings, gethostname()))) as books:
+            KeptSums(books, data_dir, settings.node.time_zone).catch_up()
     except apsw.Error as error:
-        return f"{data_dir / FILE_NAME}: {error}"
+        why = f"{data_dir / FILE_NAME}: {error}"
+        return f"the sums that the page shows cannot be made, nothing was removed: {why}"
     return ""
 
 

@@ -11,12 +11,15 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
+from sidecar.adapters.sqlite.kept_sums import KeptSums
 from sidecar.adapters.store.keys import KEY_FILE_NAME
 from sidecar.cli import app
+from sidecar.core.sums import By, Part
 from tests.adapters.sqlite_stores import AnyWatched
 from tests.adapters.sqlite_stores import opened as sqlite_opened
 from tests.adapters.store_calls import admission, admitted, whole_call
 from tests.adapters.stores import PostgresqlStores
+from tests.adapters.test_kept_sums import of_file
 from tests.adapters.test_store import with_balance
 from tests.adapters.test_store_revisions import again, newest
 from tests.cli.test_commands import sidecar
@@ -260,7 +263,8 @@ async def test_old_records_of_all_nodes_are_archived_by_who_owns_the_tables(
         config = tmp_path / "sidecar.toml"
         store = f"[store]\nengine = 'postgresql'\ndsn_file = '{tmp_path / 'node'}'\n"
         files = f"data_dir = '{tmp_path / 'data'}'\njournal_key_file = '{tmp_path / 'key'}'\n"
-        config.write_text(f"[node]\nname = 'n1'\n{files}{store}")
+        config.write_text(f"[node]\nname = 'n1'\n{files}{store}[web]\nlisten = '127.0.0.1:0'\n")
+        (tmp_path / "data").mkdir()
         words = ("retention", "archive", "--months", "1", "--out", str(tmp_path / "out"), "--text", "monthly")
         given = (*words, "--config", str(config), "--json")
         refused = await sidecar(*given)
@@ -273,6 +277,10 @@ async def test_old_records_of_all_nodes_are_archived_by_who_owns_the_tables(
             assert (await sidecar("cdr", "verify", str(tmp_path / "out" / part))).exit_code == 0
         assert stores.asked("SELECT count(*) FROM cdrs") == [(0,)]
         assert stores.asked("SELECT text FROM audit WHERE action = 'retention.archive'") == [("monthly",)]
+        with stores.books() as books:  # the page that does not run has both nodes'
+            sums = KeptSums(books, tmp_path / "data", "UTC")
+            found = of_file(sums, 10)[By.ALL, "", Part.PUBLISHED]
+            assert (found.calls, sums.behind()) == (13, 0)
         await one.proved()
         again = await sidecar(*given, "--dsn-file", str(tmp_path / "owner"))
         assert (again.exit_code, again.json["archive"]) == (0, None), again

@@ -120,6 +120,10 @@ class KeptSums:
         for stored in found:
             revision = stored.place.revision
             before = max((one.revision for one in places[stored.call_id] if marks.have(one)), default=None)
+            last = marks.of(stored.place.epoch)[0]
+            if not stored.place.is_kept_back and 0 < last < stored.place.number - 1:
+                numbers = f"{last + 1}-{stored.place.number - 1}"  # archived by somebody who does not know us
+                log.warning("records_not_summed", epoch=stored.place.epoch, numbers=numbers)
             marks.add(stored.place)
             if before is not None and before > revision:
                 continue
