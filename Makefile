@@ -35,7 +35,7 @@ help:
 	@echo 'make check   formatting, lint, types, import contract, includes of the native module'
 	@echo 'make sipp    the SIPp scenarios alone; PJ_SANITIZE=1 make sipp: under address and undefined-behaviour sanitizers'
 	@echo 'make bench   what a call costs: calls per second, CPU per call, delay until the CDR arrives'
-	@echo 'make bench-web  how long each page of the operators takes with RECORDS=1000000 in the journal (FOLDER=: kept there, for again)'
+	@echo 'make bench-web  how long each page of the operators takes with RECORDS=1000000 in the journal (FOLDER=: kept there, for again; ENGINE=postgresql)'
 	@echo 'make fuzz    mutated SIP at the bridge for SECONDS=30; REPLAY=file MINIMISE=1: a finding; PJ_SANITIZE=1 sees more'
 	@echo 'make chaos   faults at moments by chance, and a table of what is lost or told twice: ONLY=crash ROUNDS=100 CALLS=200 SEED=n'
 	@echo 'make mutants small mistakes in the code that no test notices (slow): MODULE="core/steps core/doctor" SINCE=commit'
@@ -114,7 +114,7 @@ bench: setup-tests
 
 bench-web: setup-web setup-tests
 	@$(VENV)/bin/python -m tests.bench_web $(if $(RECORDS),--records $(RECORDS)) $(if $(FOLDER),--folder $(FOLDER)) \
-	    $(if $(BESIDE),--beside $(BESIDE)) $(if $(UP),--up $(UP))
+	    $(if $(ENGINE),--engine $(ENGINE)) $(if $(BESIDE),--beside $(BESIDE)) $(if $(UP),--up $(UP))
 
 fuzz: setup
 	@$(UNDER) $(VENV)/bin/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(if $(SEED),--seed $(SEED)) \

@@ -1,6 +1,7 @@
 """`make bench-web`: how long each page takes, with so many records in the journal (1,000,000 by default: ten
 minutes to make, and a few GB below TMPDIR). Red where one takes longer than a page may. In a folder that is
-named (FOLDER=) what was made stays, and is not made again. BESIDE= and UP=: see bench/pages."""
+named (FOLDER=) what was made stays, and is not made again. With ENGINE=postgresql the records are in a server
+of its own. BESIDE= and UP=: see bench/pages."""
 
 from __future__ import annotations
 
@@ -15,10 +16,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import psycopg
+
 from sidecar.adapters.deck_store import DeckStore
+from sidecar.adapters.postgresql import PostgresqlStore
+from sidecar.adapters.postgresql.books import PostgresqlBooks
 from sidecar.adapters.sqlite.books import SqliteBooks
 from sidecar.adapters.sqlite.kept_sums import KeptSums
-from sidecar.adapters.sqlite.snapshot import Snapshot
+from sidecar.adapters.store.books import Books
+from sidecar.adapters.store.keys import KEY_FILE_NAME
 from sidecar.config import load
 from sidecar.core.cdr import Cdr
 from sidecar.core.policy import Policy
@@ -28,6 +34,7 @@ from sidecar.demo.web import settings_of
 from sidecar.ports import RecordFilter
 from sidecar.wiring.files import inputs
 from tests.bench import pages
+from tests.rig.postgres import postgres
 from tests.web.rig import Answer, Visit
 
 RECORDS = 1_000_000
@@ -36,8 +43,8 @@ PAGE_S_MAX = 0.5
 PASSWORD = "correct horse battery"
 
 
-def places_of(last: Cdr, some: Cdr, deck: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Searches that find much, little and nothing; `last` ended last, `some` in between."""
+def places_of(last: Cdr, some: Cdr, cursor: str, deck: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Searches that find much, little and nothing; `last` ended last, `some`, and `cursor`, in between."""
     day, hour = timedelta(days=1), timedelta(hours=1)
     assert some.leg_a is not None
     yield "/", {}
@@ -76,8 +83,8 @@ def places_of(last: Cdr, some: Cdr, deck: str) -> Iterator[tuple[str, dict[str, 
         {"ended_from": _local(some.ended_at - hour), "ended_to": _local(some.ended_at)},
         {"ended_from": "2020-01-01T00:00", "ended_to": "2020-02-01T00:00"},
         {"number": "49891234567", "ended_from": _local(some.ended_at - hour)},
-        {"cursor": f"{_us(some.ended_at)}.{some.seq}"},
-        {"cursor": f"{_us(some.ended_at)}.{some.seq}", "account": "acme", "origin": "server"},
+        {"cursor": cursor},
+        {"cursor": cursor, "account": "acme", "origin": "server"},
         # As the figures of Revenue ask.
         {"holds": "1", "destination": destination_of(some)},
         {"holds": "1", "destination": "Nowhere"},
@@ -118,39 +125,59 @@ def _local(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M}"
 
 
-def _us(at: datetime) -> int:
-    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-async def run(folder: Path, records: int) -> bool:
+async def run(folder: Path, records: int, dsn: str = "") -> bool:
+    """`dsn`: of a database; empty: the records are in a journal."""
     settings = settings_of(folder, children.own_address())
+    if dsn:
+        file = folder / "dsn"
+        file.touch(mode=0o600)
+        file.write_text(dsn)
+        settings |= {"SIDECAR_STORE__ENGINE": "postgresql", "SIDECAR_STORE__DSN_FILE": str(file)}
     policy = load(inputs({}, settings, None)).policy
-    await made(folder, policy, records)
-    with Snapshot(folder / "data") as journal:
-        [last] = journal.search(RecordFilter(), 1).records
-        [some] = journal.search(RecordFilter(until=last.ended_at - timedelta(hours=12)), 1).records
+    await made(folder, policy, records, dsn)
+    books: Books = PostgresqlBooks(dsn, policy.node) if dsn else SqliteBooks(folder / "data")
+    with books.look() as look:
+        [last] = look.search(RecordFilter(), 1).records
+        found = look.search(RecordFilter(until=last.ended_at - timedelta(hours=12)), 1)
+    [some], cursor = found.records, found.cursor
+    assert cursor is not None
     password = folder / "password"
     password.write_text(PASSWORD)
     async with children.daemon(folder / "daemon.log", settings) as node:
         name = f"ada-{time.time_ns()}"  # one of before may be there
         await node.command("user", "add", name, "--role", "admin", "--password-file", str(password))
-        sums, began_s = KeptSums(SqliteBooks(folder / "data"), folder / "data", "UTC"), time.monotonic()
+        sums, began_s = KeptSums(books, folder / "data", "UTC"), time.monotonic()
         while await asyncio.to_thread(sums.behind):  # noqa: ASYNC110 - another process counts
             await asyncio.sleep(1)
         print(f"summed after {time.monotonic() - began_s:.0f} s")
         deck = DeckStore(folder / "data" / "decks").of_settings()["retail"]
         visit = Visit(node.page)
         await asyncio.to_thread(visit.sign_in, name, PASSWORD)
-        return await asyncio.to_thread(_look, visit, [_place(*one) for one in places_of(last, some, deck)])
+        return await asyncio.to_thread(
+            _look, visit, [_place(*one) for one in places_of(last, some, cursor, deck)]
+        )
 
 
-async def made(folder: Path, policy: Policy, records: int) -> None:
+async def made(folder: Path, policy: Policy, records: int, dsn: str) -> None:
     whole = folder / "made"
     if whole.exists():
         assert int(whole.read_text()) == records, f"{folder} has {whole.read_text()} records: name another"
         return
     began_s = time.monotonic()
-    await traffic.write(folder / "data", policy, records, time.time_ns())
+    if dsn:
+        clock = traffic.MadeClock()
+        clock.wall = time.time_ns() - traffic.DAY_S * 1_000_000_000
+        key_file = folder / "data" / KEY_FILE_NAME
+        key_file.parent.mkdir(mode=0o700)
+        store = PostgresqlStore.open(
+            dsn, node=policy.node, boot_id=policy.boot_id, clock=clock, key_file=key_file
+        )
+        await traffic.fill(store, clock, policy, records, time.time_ns())
+        await store.close()
+        with psycopg.connect(dsn, autocommit=True) as database:
+            database.execute("VACUUM ANALYZE")  # as the server does by itself, sooner or later
+    else:
+        await traffic.write(folder / "data", policy, records, time.time_ns())
     whole.write_text(str(records))
     print(f"{records:,} calls in {time.monotonic() - began_s:.0f} s", flush=True)
 
@@ -194,6 +221,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=RECORDS)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--engine", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--beside", type=int, help="only this: calls per second, with and without open pages")
     parser.add_argument("--up", type=int, help="only this: the page of Calls with so many calls up")
     parser.add_argument("--seconds", type=float, default=4.0, help="of calls, beside which pages are open")
@@ -207,6 +235,13 @@ def main() -> int:
             return 0 if opened.is_green else 1
         if given.up:
             return 0 if asyncio.run(pages.calls_up(folder / "up", given.up)) else 1
+        if given.engine == "postgresql":
+            with postgres() as server:
+                return (
+                    0
+                    if asyncio.run(run(folder.absolute(), given.records, server.new_database("page")))
+                    else 1
+                )
         return 0 if asyncio.run(run(folder.absolute(), given.records)) else 1
 
 

@@ -20,6 +20,7 @@ from playwright.async_api import Browser, BrowserContext, CDPSession, ConsoleMes
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore
 from sidecar.adapters.sqlite import SqliteStore
+from sidecar.adapters.store.keys import KEY_FILE_NAME
 from sidecar.core.users import Role
 from tests.rig.node import until
 from tests.sipp.rig import Rig
@@ -47,12 +48,14 @@ HASH = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
 AnyStore = SqliteStore | PostgresqlStore
 
 
-def store_at(place: Path | str, node: str = "node") -> AnyStore:
-    """Of a node that does not run: in its data directory, or in a database."""
-    named: Any = {"node": node, "boot_id": f"before {node}", "clock": SystemClock()}
-    if isinstance(place, Path):
-        return SqliteStore.open(place, **named)
-    return PostgresqlStore.open(place, **named)
+def store_at(data_dir: Path, dsn: str = "") -> AnyStore:
+    """Of a node that does not run; `dsn`: of the database that has its books."""
+    node, boot_id, clock = "node", "before", SystemClock()
+    if not dsn:
+        return SqliteStore.open(data_dir, node=node, boot_id=boot_id, clock=clock)
+    data_dir.mkdir(mode=0o700)
+    key_file = data_dir / KEY_FILE_NAME
+    return PostgresqlStore.open(dsn, node=node, boot_id=boot_id, clock=clock, key_file=key_file)
 
 
 class PageRig(Rig):
@@ -75,7 +78,7 @@ class PageRig(Rig):
         """`before`: what is done to its store first."""
         rig = cls(folder, {"timers": LONG}, dsn=dsn)
         if before is not None:
-            store = store_at(dsn or rig.data)
+            store = store_at(rig.data, dsn)
             await before(store)
             await store.close()
         async with rig.up(SIDECAR_WEB__LISTEN=f"{rig.host}:0", **settings):
