@@ -7,6 +7,7 @@ than one wide: a call-detail hook of another softswitch, say, can be a Watch wit
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from decimal import Decimal
@@ -27,6 +28,7 @@ from sidecar.core.cdr import Cdr
 from sidecar.core.commands import AskGateway, SetServers, Snapshot, StoreCommand, WireCommand
 from sidecar.core.deck_history import Activation, Import
 from sidecar.core.events import CallEvent, CallFoundOpen, Event, StrayBye
+from sidecar.core.fraud_told import FraudCounts, FraudHold
 from sidecar.core.gateway_health import Health
 from sidecar.core.registration import RegistrationState
 from sidecar.core.servers import Answer, NameState, Question, Server, ServerAt
@@ -747,6 +749,22 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     operator: Operator
 
 
+class FraudTold(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node tells the others of its fraud rules."""
+
+    counts: FraudCounts | None = None  # None: they are as they were
+    claims: Sequence[FraudHold] = ()  # what rules found here; one for each rule and key
+    hold_seen: int = 0  # the change of what is held that was heard last
+
+
+class FraudNews(msgspec.Struct, frozen=True, kw_only=True):
+    counts: Mapping[str, tuple[FraudCounts, int]] = {}  # by node, where they are new; how old, in ms
+    claimed: AbstractSet[tuple[str, str]] = (
+        frozenset()
+    )  # of the claims: rule and key, where nobody had found it before
+    holds: Sequence[FraudHold] = ()  # what changed since, in the order of the changes, some at a time
+
+
 class News(msgspec.Struct, frozen=True, kw_only=True):
     """What the others told since the last time."""
 
@@ -754,6 +772,7 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
     terms: Sequence[AccountTerms] = ()  # of accounts that changed, by whomever
     addresses: Mapping[str, Sequence[str]] = {}  # all blocks that commands gave each of them
     asked: Sequence[Asked] = ()
+    fraud: FraudNews = FraudNews()
 
 
 class NodeSilentError(Exception):
@@ -763,9 +782,14 @@ class NodeSilentError(Exception):
 class Neighbours(Protocol):
     """The other nodes on the same database."""
 
-    def exchange(self, told: Told, wait_s: float) -> Awaitable[News]:
-        """Tell, and hear; it waits so long at most for something to be told. Who calls it again has put in
-        force what was heard before. UnavailableError while the database is away."""
+    def wait(self, wait_s: float) -> Awaitable[None]:
+        """So long at most, for something to be told. UnavailableError while the database is away."""
+
+    def exchange(self, told: Told, fraud: FraudTold | None = None) -> Awaitable[News]:
+        """Tell, and hear. Who calls it again has put in force what was heard before. UnavailableError."""
+
+    def lift(self, held: FraudHold) -> Awaitable[int]:
+        """What a rule holds is let go on all nodes: the number of that change. UnavailableError."""
 
     def seen(self, *, every_epoch: bool = False) -> Awaitable[Sequence[NodeSeen]]:
         """All nodes, by their names; each with its present epoch, or with all that it had."""

@@ -425,7 +425,7 @@ class FraudRules(Table, frozen=True, kw_only=True):
     scope: Annotated[
         Scope,
         "For each of what is counted: `account`, destination `prefix`, `caller` (the number in From), or the "
-        "`node` as a whole.",
+        "`node` as a whole. Of nodes that share a database all count together, but those of scope `node`.",
     ]
     measure: Annotated[
         Measure,
@@ -436,7 +436,9 @@ class FraudRules(Table, frozen=True, kw_only=True):
     threshold: Annotated[
         Decimal,
         values.QUANTITY,
-        "Above it the rule fires: calls, numbers, minutes, units of the currency, or a share of 1.",
+        "Above it the rule fires: calls, numbers, minutes, units of the currency, or a share of 1. Of nodes "
+        "that share a database, as others told within the last second: over by what they have let through "
+        "since, and for each by a hundredth (`destinations`: a tenth) that it need not tell.",
     ]
     window_s: Annotated[
         int, Meta(ge=0, le=WINDOW_S_MAX), "Over how long it is counted; `calls_at_once` has none."

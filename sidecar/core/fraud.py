@@ -18,14 +18,26 @@ go. `forgotten` counts both.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from uuid import UUID
 
 import msgspec
 
 from sidecar.core.fraud_facts import Outcome, Price
-from sidecar.core.fraud_rules import AT_BEGIN, WHILE_UP, Facts, FraudRule, Measure, Mode
+from sidecar.core.fraud_rules import AT_BEGIN, WHILE_UP, WINDOW_S_MAX, Facts, FraudRule, Measure, Mode
+from sidecar.core.fraud_told import (
+    KEYS_TOLD_MAX,
+    NUMBERS_PART_TOLD,
+    NUMBERS_TOLD_MAX,
+    PART_TOLD,
+    Counted,
+    CountsHeard,
+    FraudCounts,
+    FraudHold,
+    most_urgent,
+    number_told,
+)
 
 PARTS = 60
 KEYS_MAX = 10_000
@@ -41,7 +53,7 @@ class Firing(msgspec.Struct, frozen=True, kw_only=True):
     measured: Decimal
     at_ms: int
     until_ms: int | None  # None: it is lifted by hand
-    call_id: UUID | None = None  # the call that it fired at; None: calls that were up
+    call_id: UUID | None = None  # the call that it fired at; None: calls that were up, or of other nodes
     account: str | None = None
 
 
@@ -110,6 +122,25 @@ class _Count:
         return max(0, (self.weight * at_ms - self.weighted_start) // _MS_PER_MIN)
 
 
+class _Elsewhere:
+    """Of one key of one rule, by all other nodes; of numbers those that are not among our own."""
+
+    __slots__ = ("amount", "live", "numbers", "of")
+
+    def __init__(self) -> None:
+        self.amount = self.of = self.live = 0
+        self.numbers = set[int]()
+
+    def add(self, counted: Counted, *, is_up: bool) -> None:
+        self.amount += counted.amount
+        self.of += counted.of
+        self.live += counted.live if is_up else 0
+        self.numbers.update(counted.numbers)
+
+
+_NOTHING = _Elsewhere()
+
+
 class _Windows:
     """Of one rule."""
 
@@ -118,6 +149,8 @@ class _Windows:
         self._all_numbers_max = all_numbers_max
         self.counts: OrderedDict[str, _Count] = OrderedDict()  # the longest idle first
         self.held: dict[str, Held] = {}  # the oldest first
+        self.elsewhere: dict[str, _Elsewhere] = {}
+        self.lifted: dict[str, tuple[int, int]] = {}  # by which change, and when: what was counted until then
         self.forgotten = 0
         self._keys_max = keys_max
         self._numbers = 0  # in `last_called` of all counts
@@ -152,24 +185,30 @@ class _Windows:
             self.counts.move_to_end(key)
         return False
 
-    def value(self, count: _Count, at_ms: int, one_more: str | None = None) -> int | Decimal:
-        """What is counted; with `one_more`, as if a call to that number had begun too."""
+    def value(self, key: str, count: _Count, at_ms: int, one_more: str | None = None) -> int | Decimal:
+        """What is counted, on all nodes; with `one_more`, as if a call to that number had begun too."""
         count.expire(at_ms)
+        other = self.elsewhere.get(key, _NOTHING)
         match self.rule.measure:
             case Measure.CALLS_AT_ONCE:
-                return count.live + (one_more is not None)
+                return count.live + other.live + (one_more is not None)
             case Measure.CALLS:
-                return count.amount + (one_more is not None)
+                return count.amount + other.amount + (one_more is not None)
             case Measure.DESTINATIONS:
                 self._expire_numbers(count, at_ms)
-                is_new = one_more is not None and one_more not in count.last_called
-                return len(count.last_called) + is_new
+                is_new = (
+                    one_more is not None
+                    and one_more not in count.last_called
+                    and (not other.numbers or number_told(one_more) not in other.numbers)
+                )
+                return len(count.last_called) + len(other.numbers) + is_new
             case Measure.SHORT_CALLS:
-                return Decimal(count.amount) / count.of if count.of >= self.rule.least_calls else Decimal(0)
+                amount, of = count.amount + other.amount, count.of + other.of
+                return Decimal(amount) / of if of >= self.rule.least_calls else Decimal(0)
             case Measure.MINUTES | Measure.MONEY:
-                return count.amount + count.running(at_ms)
+                return count.amount + other.amount + count.running(at_ms)
             case Measure.UNBILLED_ENDS:
-                return count.amount
+                return count.amount + other.amount
 
     def _expire_numbers(self, count: _Count, at_ms: int) -> None:
         since_ms, called = at_ms - self.rule.window_s * 1_000, count.last_called
@@ -177,7 +216,7 @@ class _Windows:
             del called[number]
             self._numbers -= 1
 
-    def note_call(self, count: _Count, number: str, at_ms: int) -> None:
+    def note_call(self, key: str, count: _Count, number: str, at_ms: int) -> None:
         """A call began."""
         match self.rule.measure:
             case Measure.CALLS_AT_ONCE:
@@ -189,6 +228,8 @@ class _Windows:
                 self._numbers += number not in called
                 called.pop(number, None)
                 called[number] = at_ms
+                if (other := self.elsewhere.get(key)) is not None and other.numbers:
+                    other.numbers.discard(number_told(number))
                 if len(called) > self._numbers_max:  # more than that make no difference
                     del called[next(iter(called))]
                     self._numbers -= 1
@@ -204,15 +245,54 @@ class _Windows:
         while self.held and not self.holds(next(iter(self.held)), at_ms):
             del self.held[next(iter(self.held))]
 
+    def told(self, at_ms: int) -> Iterator[tuple[float, str, str, Counted]]:
+        """For `most_urgent`. What cannot matter is passed over without a further look: it is most of it."""
+        rule, least = self.rule, self.rule.limit
+        if rule.measure is Measure.SHORT_CALLS:
+            least = rule.least_calls
+        for key, count in self.counts.items():
+            if rule.measure is Measure.DESTINATIONS:
+                if len(count.last_called) * NUMBERS_PART_TOLD < least or not count.last_called:
+                    continue
+                self._expire_numbers(count, at_ms)
+                counted = Counted(numbers=tuple(map(number_told, count.last_called)))
+                found, part = len(counted.numbers), NUMBERS_PART_TOLD
+            elif rule.measure is Measure.CALLS_AT_ONCE:
+                counted, part = Counted(live=count.live), PART_TOLD
+                found = count.live
+            else:
+                if not count.weight and count.of * PART_TOLD < least and count.amount * PART_TOLD < least:
+                    continue
+                count.expire(at_ms)
+                amount = count.amount + (count.running(at_ms) if rule.measure in WHILE_UP else 0)
+                counted, part = Counted(amount=amount, of=count.of), PART_TOLD
+                found = count.of if rule.measure is Measure.SHORT_CALLS else amount
+            if found and found * part >= least:
+                yield float(found) / max(1.0, float(least)), rule.identity, key, counted
+
+    def hear(self, others: Iterable[CountsHeard], at_ms: int) -> None:
+        elsewhere = dict[str, _Elsewhere]()
+        for heard in others:
+            if not heard.is_present and at_ms - heard.told_ms >= self.rule.window_s * 1_000:
+                continue
+            for key, counted in heard.counts.rules.get(self.rule.identity, {}).items():
+                if (lifted := self.lifted.get(key)) is not None and heard.counts.lifts_heard < lifted[0]:
+                    continue
+                other = elsewhere.get(key)
+                if other is None:
+                    other = elsewhere[key] = _Elsewhere()
+                other.add(counted, is_up=heard.is_present)
+        self.elsewhere = elsewhere
+        if self.rule.measure is Measure.DESTINATIONS:
+            for key, other in elsewhere.items():
+                if (count := self.counts.get(key)) is not None:
+                    other.numbers.difference_update(map(number_told, count.last_called))
+
     def fire(self, key: str, value: int | Decimal, at_ms: int, facts: Facts | None) -> Firing:
         rule = self.rule
         until_ms = at_ms + rule.lift_after_s * 1_000 if rule.lift_after_s else None
         measured = rule.measured(value)
-        self.held.pop(key, None)
-        self.held[key] = Held(rule=rule, key=key, measured=measured, since_ms=at_ms, until_ms=until_ms)
-        if len(self.held) > self._keys_max:
-            del self.held[next(iter(self.held))]
-            self.forgotten += 1
+        self._hold(Held(rule=rule, key=key, measured=measured, since_ms=at_ms, until_ms=until_ms))
         return Firing(
             rule=rule,
             key=key,
@@ -222,6 +302,18 @@ class _Windows:
             call_id=None if facts is None else facts.call_id,
             account=None if facts is None else facts.account,
         )
+
+    def fire_elsewhere(self, found: FraudHold) -> Firing:
+        at_ms, until_ms, measured = found.since_ms, found.until_ms, found.measured
+        self._hold(Held(rule=self.rule, key=found.key, measured=measured, since_ms=at_ms, until_ms=until_ms))
+        return Firing(rule=self.rule, key=found.key, measured=measured, at_ms=at_ms, until_ms=until_ms)
+
+    def _hold(self, held: Held) -> None:
+        self.held.pop(held.key, None)
+        self.held[held.key] = held
+        if len(self.held) > self._keys_max:
+            del self.held[next(iter(self.held))]
+            self.forgotten += 1
 
 
 class Watched(msgspec.Struct, frozen=True, gc=False):
@@ -286,10 +378,10 @@ class FraudWindows:
                 return one.rule.name
             count = one.counts.get(key)
             if count is None:
-                if one.rule.measure not in AT_BEGIN:
+                if one.rule.measure not in AT_BEGIN and key not in one.elsewhere:
                     continue
                 count = _Count(1)
-            if one.value(count, at_ms, call.facts.number) > one.rule.limit:
+            if one.value(key, count, at_ms, call.facts.number) > one.rule.limit:
                 return one.rule.name
         return None
 
@@ -300,7 +392,7 @@ class FraudWindows:
         for one, key in call.keys:
             if refused_by is None:
                 if one.rule.measure in AT_BEGIN and (count := one.count(key)) is not None:
-                    one.note_call(count, call.facts.number, at_ms)
+                    one.note_call(key, count, call.facts.number, at_ms)
                     _look(one, key, count, at_ms, fired, call.facts)
             elif one.rule.name == refused_by and (count := one.count(key)) is not None:
                 _look(one, key, count, at_ms, fired, call.facts, call.facts.number)
@@ -344,15 +436,57 @@ class FraudWindows:
         """Which rule holds which key now, in the order of the rules, the oldest first."""
         return [held for one in self._all for key, held in one.held.items() if one.holds(key, at_ms)]
 
-    def lift(self, rule: str, key: str, at_ms: int) -> Held | None:
+    def lift(self, rule: str, key: str, at_ms: int, change: int = 0) -> Held | None:
         """An operator lets a key go: it is counted anew, or the rule would fire at the next call. What it was
-        held by; None: it was not."""
+        held by; None: it was not. `change`: its number over all nodes; what those told that had not heard of
+        it does not count."""
         for one in self._all:
-            if one.rule.name == rule and one.holds(key, at_ms):
+            if one.rule.name != rule or (change and one.lifted.get(key, (0, 0))[0] >= change):
+                continue
+            held = one.held.pop(key) if one.holds(key, at_ms) else None
+            if held is not None or change:
                 if (count := one.counts.get(key)) is not None:
                     count.clear()
                     one.forget_numbers(count)
-                return one.held.pop(key)
+                one.elsewhere.pop(key, None)
+            if change:
+                one.lifted = {
+                    name: (number, when)
+                    for name, (number, when) in one.lifted.items()
+                    if at_ms - when < WINDOW_S_MAX * 1_000
+                } | {key: (change, at_ms)}
+            return held
+        return None
+
+    # --- among other nodes --------------------------------------------------------------------------------
+
+    def told(self, at_ms: int, lifts_heard: int) -> FraudCounts:
+        """For the other nodes."""
+        found = (row for one in self._all if one.rule.is_shared for row in one.told(at_ms))
+        return most_urgent(found, lifts_heard, KEYS_TOLD_MAX, NUMBERS_TOLD_MAX)
+
+    def hear(self, others: Mapping[str, CountsHeard], at_ms: int) -> Sequence[Firing]:
+        """What all others have counted, by node, in place of what they told before. Of what we count
+        ourselves a rule may fire by it; of the rest who counts it sees that."""
+        fired: list[Firing] = []
+        for one in self._all:
+            if not one.rule.is_shared or not (others or one.elsewhere):
+                continue
+            one.hear(others.values(), at_ms)
+            for key in one.elsewhere:
+                if (count := one.counts.get(key)) is not None:
+                    _look(one, key, count, at_ms, fired)
+        return fired
+
+    def hold(self, heard: FraudHold, at_ms: int) -> Firing | None:
+        """Another node has found it: nobody is told again. None: it is held already, or by no rule of
+        ours."""
+        for one in self._all:
+            if one.rule.name != heard.rule or one.rule.identity != heard.identity:
+                continue
+            if heard.until_ms is not None and heard.until_ms <= at_ms:
+                return None
+            return None if one.holds(heard.key, at_ms) else one.fire_elsewhere(heard)
         return None
 
 
@@ -367,7 +501,7 @@ def _look(
 ) -> None:
     if one.holds(key, at_ms):
         return
-    value = one.value(count, at_ms, one_more)
+    value = one.value(key, count, at_ms, one_more)
     if value > one.rule.limit:
         fired.append(one.fire(key, value, at_ms, facts))
 

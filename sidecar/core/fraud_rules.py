@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
+from hashlib import blake2b
 from uuid import UUID
 
 import msgspec
@@ -32,7 +33,7 @@ class Scope(Word):
         "prefix"  # a destination: one of the rule's prefixes, or the one by which the deck sells the call
     )
     CALLER = "caller"  # the number in From; calls without one are not counted
-    NODE = "node"
+    NODE = "node"  # all calls of it; of nodes that share a database each by itself
 
 
 class Measure(Word):
@@ -124,6 +125,16 @@ class FraudRule(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 return self.threshold
             case _:
                 return int(self.threshold)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it counts the calls of all nodes that share a database."""
+        return self.scope is not Scope.NODE
+
+    @cached_property
+    def identity(self) -> str:
+        """The same of rules that are the same in everything."""
+        return blake2b(msgspec.json.encode(self), digest_size=8).hexdigest()
 
     def measured(self, value: int | Decimal) -> Decimal:
         """What was counted, in the units of the threshold."""

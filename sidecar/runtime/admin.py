@@ -107,7 +107,7 @@ class Admin:
         self.call = CallCommands(calls, audit, clock)
         self.blocks = BlockCommands(calls, audit)
         self.accounts = AccountCommands(calls, accounts, clock)
-        self.fraud = FraudCommands(calls.fraud, audit)
+        self.fraud = FraudCommands(calls.fraud, audit, neighbours, calls.policy.node)
         self.trials = TrialCommands(lambda: calls.given, clock)
         self.records = RecordCommands(calls, records, revisions, replayer, replays, clock)
         self.journal = JournalCommands(calls, suspense, accounts, retention)

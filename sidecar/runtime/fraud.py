@@ -3,6 +3,10 @@ for each firing, and has calls that are up ended where a rule says so.
 
 Windows run by the monotonic clock, laid over the wall clock when the node starts: a clock that is set neither
 opens nor fills one.
+
+Where several nodes share a database (`share`), what a rule finds is in force here at once, and elsewhere
+within a second. It is told once: by the node that the database has it from first. With the database away each
+node tells what it finds.
 """
 
 from __future__ import annotations
@@ -10,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from sidecar.core.alarms import FraudRuleFired
 from sidecar.core.call import Call
@@ -28,10 +33,11 @@ from sidecar.core.fraud_facts import (
     was_refused,
 )
 from sidecar.core.fraud_replay import TICK_MS, Lift, Replay
-from sidecar.core.fraud_rules import FraudRule, Mode
+from sidecar.core.fraud_rules import WINDOW_S_MAX, FraudRule, Mode
+from sidecar.core.fraud_told import CountsHeard, FraudCounts, FraudHold
 from sidecar.core.records import utc
 from sidecar.core.terms import Detail
-from sidecar.ports import Clock, FraudCounters
+from sidecar.ports import Clock, FraudCounters, FraudNews, FraudTold
 
 Alarm = Callable[[FraudRuleFired], None]
 # End the live calls that a predicate holds of, by a rule (runtime/releasing).
@@ -69,6 +75,12 @@ class FraudWatch:
         self._offset_ns = max(clock.wall_ns(), last_known_wall_ns) - clock.mono_ns()
         self._raise_alarm = raise_alarm
         self._tracked: dict[int, _Tracked] = {}  # by call id
+        self._is_shared = False
+        self._unclaimed: dict[tuple[str, str], Firing] = {}  # by rule and key: others do not know of it yet
+        self._told_alone: set[tuple[str, str]] = set()  # of these
+        self._hold_seen = 0  # the last change of what is held that was heard
+        self._told_before: FraudCounts | None = None
+        self._heard: dict[str, CountsHeard] = {}  # by node, the last of each
         self._to_end: list[Firing] = []  # one for each rule and key that holds: the windows bound it
         self._news = asyncio.Event()
         self._ticked_ms = 0
@@ -166,12 +178,23 @@ class FraudWatch:
 
     def _carry_out(self, firings: Sequence[Firing]) -> None:
         for firing in firings:
+            self._act(firing)
+            if self._is_shared and firing.rule.is_shared:
+                self._forget(firing.rule.name, firing.key)
+                self._unclaimed[firing.rule.name, firing.key] = firing
+            else:
+                self._tell(firing)
+
+    def _act(self, firing: Firing) -> None:
+        if firing.rule.mode is Mode.END:
+            self._to_end.append(firing)
+            self._news.set()
+
+    def _tell(self, firing: Firing) -> None:
+        if firing.rule.name in self.counters.fired:
             self.counters.fired[firing.rule.name] += 1
-            if firing.rule.mode is Mode.END:
-                self._to_end.append(firing)
-                self._news.set()
-            if self._raise_alarm is not None:
-                self._raise_alarm(alarm_of(firing))
+        if self._raise_alarm is not None:
+            self._raise_alarm(alarm_of(firing))
 
     async def run(self, release_where: ReleaseWhere) -> None:
         while True:
@@ -187,13 +210,96 @@ class FraudWatch:
             )
             log.warning("calls_ended_by_rule", rule=rule.name, count=count)
 
+    # --- other nodes --------------------------------------------------------------------------------------
+
+    def share(self) -> None:
+        """From now on others count for our rules, and we for theirs."""
+        self._is_shared = True
+
+    def to_tell(self, node: str) -> FraudTold:
+        counts = self.windows.told(self.now_ms(), self._hold_seen)
+        if counts.not_told and not (self._told_before and self._told_before.not_told):
+            log.warning("fraud_counts_not_told", keys=counts.not_told, advice="rules count them by node")
+        is_new = counts != self._told_before
+        self._told_before = counts
+        claims = [
+            FraudHold(
+                rule=firing.rule.name,
+                identity=firing.rule.identity,
+                key=firing.key,
+                node=node,
+                measured=firing.measured,
+                since_ms=firing.at_ms,
+                until_ms=firing.until_ms,
+            )
+            for firing in self._unclaimed.values()
+        ]
+        return FraudTold(counts=counts if is_new else None, claims=claims, hold_seen=self._hold_seen)
+
+    def hear(self, told: FraudTold, news: FraudNews, present: Collection[str]) -> None:
+        """What came of what was told, and what the others told."""
+        now_ms = self.now_ms()
+        for claim in told.claims:
+            if (firing := self._unclaimed.get((claim.rule, claim.key))) is None:
+                continue
+            if firing.at_ms == claim.since_ms:
+                if (claim.rule, claim.key) in news.claimed - self._told_alone:
+                    self._tell(firing)
+                self._forget(claim.rule, claim.key)
+        for hold in news.holds:
+            self._hold_seen = hold.change
+            if hold.is_lifted:
+                self.windows.lift(hold.rule, hold.key, now_ms, hold.change)
+            elif (found := self.windows.hold(hold, now_ms)) is not None:
+                self._act(found)
+        for node, (counts, age_ms) in news.counts.items():
+            self._heard[node] = CountsHeard(counts=counts, told_ms=now_ms - age_ms)
+        self._heard = {
+            node: replace(one, is_present=node in present)
+            for node, one in self._heard.items()
+            if node in present or now_ms - one.told_ms < WINDOW_S_MAX * 1_000
+        }
+        self._carry_out(self.windows.hear(self._heard, now_ms))
+
+    def hear_nothing(self) -> None:
+        """The database is away: whoever finds something tells it, and the others act by it later."""
+        self._told_before = None
+        now_ms = self.now_ms()
+        for place, firing in list(self._unclaimed.items()):
+            if place not in self._told_alone:
+                self._told_alone.add(place)
+                self._tell(firing)
+            elif firing.until_ms is not None and firing.until_ms <= now_ms:
+                self._forget(*place)
+
+    def _forget(self, rule: str, key: str) -> None:
+        self._unclaimed.pop((rule, key), None)
+        self._told_alone.discard((rule, key))
+
     # --- people -------------------------------------------------------------------------------------------
 
     def held(self) -> Sequence[Held]:
         return self.windows.held(self.now_ms())
 
-    def lift(self, rule: str, key: str) -> Held | None:
-        return self.windows.lift(rule, key, self.now_ms())
+    def lift(self, rule: str, key: str, change: int = 0) -> Held | None:
+        """`change`: its number, where it is let go on all nodes."""
+        firing = self._unclaimed.get((rule, key))
+        if firing is not None and (rule, key) not in self._told_alone:
+            self._tell(firing)  # or nobody would be told of what was found here
+        self._forget(rule, key)
+        return self.windows.lift(rule, key, self.now_ms(), change)
+
+
+def hold_of(held: Held, node: str) -> FraudHold:
+    return FraudHold(
+        rule=held.rule.name,
+        identity=held.rule.identity,
+        key=held.key,
+        node=node,
+        measured=held.measured,
+        since_ms=held.since_ms,
+        until_ms=held.until_ms,
+    )
 
 
 def _answered(call: Call, ms: Callable[[int], int]) -> tuple[int | None, Price]:

@@ -6,23 +6,32 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 
+import structlog
+
 from sidecar.core.audit import Change, Operator, told
 from sidecar.core.fraud import Held
 from sidecar.core.fraud_rules import Scope
 from sidecar.core.numbers import mask
 from sidecar.core.rating import amount_text
 from sidecar.core.records import utc
-from sidecar.ports import AuditTrail
-from sidecar.runtime.fraud import LIFT, FraudWatch
+from sidecar.ports import AuditTrail, Neighbours, UnavailableError
+from sidecar.runtime.fraud import LIFT, FraudWatch, hold_of
 from sidecar.wire import control_policy as say
 from sidecar.wire.control import ROWS_MAX, CommandError, ErrorCode, Method, Nothing
 from sidecar.wire.methods import served
 
+log = structlog.get_logger("sidecar.fraud")
+
 
 class FraudCommands:
-    def __init__(self, fraud: FraudWatch, audit: AuditTrail) -> None:
+    def __init__(
+        self, fraud: FraudWatch, audit: AuditTrail, neighbours: Neighbours | None, node: str
+    ) -> None:
+        """`neighbours`: None where the node has a store of its own."""
         self._fraud = fraud
         self._audit = audit
+        self._neighbours = neighbours
+        self._node = node
 
     def methods(self) -> Mapping[str, Method]:
         return served(
@@ -73,10 +82,20 @@ class FraudCommands:
 
         async def noted() -> None:
             await self._audit.write(change)
-            self._fraud.lift(wanted.rule, wanted.key)
+            self._fraud.lift(wanted.rule, wanted.key, await self._lifted_elsewhere(held))
 
         await asyncio.shield(noted())
         return say.PolicyLifted(lifted=_shown(held))
+
+    async def _lifted_elsewhere(self, held: Held) -> int:
+        """The number of the change; 0: there is nobody else, or he is not told."""
+        if self._neighbours is None or not held.rule.is_shared:
+            return 0
+        try:
+            return await self._neighbours.lift(hold_of(held, self._node))
+        except UnavailableError as error:
+            log.warning("lift_not_told", rule=held.rule.name, error=str(error), advice="lift it again")
+            return 0
 
 
 def _shown(held: Held) -> say.HeldShown:

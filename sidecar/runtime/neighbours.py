@@ -57,8 +57,9 @@ class Neighbourhood:
         """Before the first call: what was changed since the start has read the accounts. From now on whoever
         changes one waits for us."""
         if self._neighbours is not None:
+            self._calls.fraud.share()
             with suppress(UnavailableError):
-                self._take(await self._neighbours.exchange(self._told(), 0.0))
+                await self._exchange(self._neighbours)
 
     async def run(self) -> None:
         if (neighbours := self._neighbours) is None:
@@ -67,8 +68,10 @@ class Neighbourhood:
             wait_s, is_deaf = 0.0, False
             while True:
                 try:
-                    news = await neighbours.exchange(self._told(), wait_s)
+                    await neighbours.wait(wait_s)
+                    news, disabled = await self._exchange(neighbours)
                 except UnavailableError as error:
+                    self._calls.fraud.hear_nothing()
                     if not is_deaf:
                         log.warning(
                             "neighbours_not_heard", error=str(error), advice="what was heard last holds"
@@ -77,13 +80,20 @@ class Neighbourhood:
                     await asyncio.sleep(INTERVAL_S)
                     continue
                 is_deaf = False
-                disabled = self._take(news)
                 if disabled:
                     tasks.create_task(self._end_of(disabled), name="accounts disabled elsewhere")
                 for asked in news.asked:
                     tasks.create_task(self._do(neighbours, asked), name="asked by another node")
                 # Whoever changed an account waits until we say that we go by it.
                 wait_s = 0.0 if news.terms else INTERVAL_S
+
+    async def _exchange(self, neighbours: Neighbours) -> tuple[News, frozenset[str]]:
+        """What was heard, which is in force by then; and whom it disabled."""
+        fraud = self._calls.fraud
+        told = fraud.to_tell(self._calls.policy.node)
+        news = await neighbours.exchange(self._told(), told)
+        fraud.hear(told, news.fraud, news.others.keys())
+        return news, self._take(news)
 
     def _told(self) -> Told:
         load, policy = self._calls.load, self._calls.policy

@@ -346,7 +346,7 @@ def test_the_end_of_a_call_that_found_no_room_takes_nothing_from_another() -> No
     windows.left(second, 100, Price())
     windows.answered(second, 300, Price())
     one = windows._all[0]
-    assert one.value(one.counts["b"], 400) == 100
+    assert one.value("b", one.counts["b"], 400) == 100
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_a_window_misses_nothing_in_it_and_holds_little_beside(
         )
         windows.recorded(call, outcome, now_ms)
         one = windows._all[0]
-        counted = one.value(one.counts[NODE_KEY], now_ms)
+        counted = one.value(NODE_KEY, one.counts[NODE_KEY], now_ms)
         width_ms = window_s * 1_000
         part_ms = -(-width_ms // PARTS)
         assert sum(a for at, a in added if at > now_ms - width_ms) <= counted
@@ -435,7 +435,7 @@ def test_what_calls_that_are_up_have_come_to_is_the_sum_of_each(
     left = [talk for index, talk in enumerate(talks) if index not in gone]
     one = windows._all[0]
     expected = sum(nano * (now_ms - answered_ms) for answered_ms, _, nano in left) // 60_000
-    assert one.value(one.counts[NODE_KEY], now_ms) == expected
+    assert one.value(NODE_KEY, one.counts[NODE_KEY], now_ms) == expected
 
 
 @settings(max_examples=50, deadline=None)

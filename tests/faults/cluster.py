@@ -29,13 +29,14 @@ class OneOf(Node):
         if first is not None:
             self.gateway_port = first.gateway_port
         self.siblings: list[OneOf] = []
+        self.more_tables = ""
 
     def profile_text(self) -> str:
         own, self.network = self.network, self.of_phones
         text = super().profile_text()
         self.network = own
         addresses = ", ".join(f'"{one.host}/32"' for one in self.siblings)
-        return text + f"\n[peers.nodes]\naddresses = [{addresses}]\n"
+        return text + f"\n[peers.nodes]\naddresses = [{addresses}]\n{self.more_tables}"
 
     def told(self, event: str) -> list[dict[str, Any]]:
         """Lines of its log."""

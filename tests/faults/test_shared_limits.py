@@ -20,6 +20,21 @@ _databases = iter(f"limits{number}" for number in range(1, 100))
 TALKS, SHORT = Plan(), Plan(caller_bye_s=0.05)
 PER_S = 10
 LIMITS = {"peers.others": "calls_max = 3", "accounts.demo": f"calls_per_s = {PER_S}"}
+RULES = """
+[[fraud_rules]]
+name = "refused"
+scope = "caller"
+measure = "calls"
+threshold = 3
+window_s = 3600
+mode = "refuse"
+[[fraud_rules]]
+name = "ended"
+scope = "account"
+measure = "calls_at_once"
+threshold = 3
+mode = "end"
+"""
 
 
 class Place(NamedTuple):
@@ -27,14 +42,24 @@ class Place(NamedTuple):
     callers: list[Phone]  # of each node
     listener: Listener
 
-    async def answer(self, node: int, number: str) -> int:
-        return await _final(self.callers[node].dial(number, TALKS))
+    def dial(self, node: int, number: str, caller: str = "49300") -> Side:
+        return self.callers[node].dial(number, TALKS, caller=caller)
+
+    async def answer(self, node: int, number: str, caller: str = "49300") -> int:
+        return await _final(self.dial(node, number, caller))
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """Of fraud rules: the node, the rule, what it measured."""
+        events = [(one["node"], one["alarm"]) for one in self.listener.events]
+        return [(node, alarm["rule"], alarm["measured"]) for node, alarm in events if "rule" in alarm]
 
 
 @asynccontextmanager
-async def place(folder: Path, dsn: str, caller: int, **more: str) -> AsyncIterator[Place]:
+async def place(folder: Path, dsn: str, caller: int, tables: str = "", **more: str) -> AsyncIterator[Place]:
     """Two nodes; at each calls somebody with address `caller` of the network."""
     nodes = cluster(folder, dsn, 2, **more)
+    for node in nodes:
+        node.more_tables = tables
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(phones(nodes[0]))
         broker = await stack.enter_async_context(mosquitto(folder))
@@ -115,3 +140,55 @@ async def test_calls_per_second_are_divided_between_nodes_and_one_alone_has_them
             return most >= PER_S * 0.9
 
         await until(is_alone)
+
+
+async def held(node: OneOf) -> list[tuple[str, str]]:
+    return [(one["rule"], one["key"]) for one in (await node.control("policy.show"))["held"]]
+
+
+async def test_fraud_rules_count_the_calls_of_all_nodes_and_what_one_finds_acts_on_all_and_is_told_once(
+    tmp_path: Path, postgresql: Postgres
+) -> None:
+    dsn = postgresql.new_database(next(_databases))
+    async with place(tmp_path, dsn, 2, RULES) as at:
+        first, second = at.nodes
+
+        async def hold(*rules: tuple[str, str]) -> None:
+            for node in at.nodes:
+                await until_is(node, *rules)
+
+        async def until_is(node: OneOf, *rules: tuple[str, str]) -> None:
+            async def is_so() -> bool:
+                return await held(node) == list(rules)
+
+            await until(is_so)
+
+        up = [at.dial(0, f"100{number}", "49301") for number in (1, 2)]
+        assert [await _final(side) for side in up] == [200, 200]
+        await hears_of(second, calls=2)
+        up.append(at.dial(1, "1003", "49301"))
+        assert await _final(up[-1]) == 200
+        assert await at.answer(1, "1004", "49301") == 403, "the fourth of this caller"
+        await hold(("refused", "49301"))
+        assert await at.answer(0, "1005", "49301") == 403
+
+        assert await at.answer(1, "1006") == 403, "the fourth at once of this account"
+        for side in up:
+            await side.ended.wait()  # nobody hangs up
+        records = await at.listener.of([side.call_id for side in up])
+        assert [one["node"] for one in records] == ["n1", "n1", "n2"]
+        assert {(one["detail"], one["rule"]) for one in records} == {("rule", "ended")}
+        await hold(("refused", "49301"), ("ended", "demo"))
+        await at.listener.until(lambda: len(at.told()) >= 2)
+        assert at.told() == [("n2", "refused", "4"), ("n2", "ended", "4")]
+
+        for rule, key in (("refused", "49301"), ("ended", "demo")):
+            await first.control("policy.lift", rule=rule, key=key, operator="jane", text="asked")
+        await hold()
+        assert await at.answer(1, "1007", "49301") == 200
+        await hears_of(first, calls=1)
+        second.kill()
+        await hears_of(first, calls=0)  # it is silent; what it has counted is not forgotten
+        assert [await at.answer(0, f"101{number}", "49301") for number in (1, 2, 3)] == [200, 200, 403]
+        await at.listener.until(lambda: len(at.told()) >= 3)
+        assert at.told()[2:] == [("n1", "refused", "4")]

@@ -12,8 +12,10 @@ from msgspec.structs import replace
 from sidecar.core.alarms import FraudRuleFired
 from sidecar.core.call import Call, Phase, Stamp
 from sidecar.core.fraud_rules import FraudRule, Measure, Mode, Scope
+from sidecar.core.fraud_told import FraudHold
 from sidecar.core.hangup import hangup
 from sidecar.core.terms import Detail, Evidence, HangupOrigin
+from sidecar.ports import FraudNews, FraudTold
 from sidecar.runtime.fraud import FraudWatch
 from tests.scenarios.table import SCENARIOS
 
@@ -189,3 +191,103 @@ def test_calls_at_once_are_those_that_have_not_left() -> None:
     rig.watch.left(calls[0])
     rig.watch.left(calls[0])  # it has left once, however often that is said
     assert [rig.place() for _ in range(2)] == [None, "at-once"]
+
+
+# --- of several nodes ---------------------------------------------------------------------------------------
+
+
+class Pair:
+    """Two nodes with a rule, and what the database keeps of who was first."""
+
+    def __init__(self, rule: FraudRule) -> None:
+        self.one, self.two = Rig(rule), Rig(rule)
+        self.two.clock = self.two.watch._clock = self.one.clock
+        for rig in (self.one, self.two):
+            rig.watch.share()
+        self.holds: list[FraudHold] = []
+
+    def tell(self, rig: Rig) -> FraudTold:
+        return rig.watch.to_tell("one" if rig is self.one else "two")
+
+    def hear(self, rig: Rig, told: FraudTold, others: FraudTold) -> None:
+        before = {(one.rule, one.key) for one in self.holds}
+        fresh = [claim for claim in told.claims if (claim.rule, claim.key) not in before]
+        self.holds += [replace(claim, change=len(self.holds) + 1) for claim in fresh]
+        name = "two" if rig is self.one else "one"
+        news = FraudNews(
+            counts={} if others.counts is None else {name: (others.counts, 0)},
+            claimed={(claim.rule, claim.key) for claim in fresh},
+            holds=[hold for hold in self.holds if hold.change > told.hold_seen],
+        )
+        rig.watch.hear(told, news, {name})
+
+    def exchange(self) -> None:
+        first, second = self.tell(self.one), self.tell(self.two)
+        self.hear(self.one, first, second)
+        self.hear(self.two, second, first)
+
+
+def test_what_two_nodes_find_at_the_same_time_is_told_by_the_first() -> None:
+    pair = Pair(PER_MINUTE)
+    assert [rig.place() for rig in (pair.one, pair.two) for _ in range(2)] == [None] * 4
+    pair.exchange()  # each hears that there are four
+    assert pair.one.place() == pair.two.place() == "per-minute"
+    assert pair.one.alarms == pair.two.alarms == [], "it is not known who was first"
+    pair.exchange()
+    [alarm] = pair.one.alarms
+    assert (alarm.key, alarm.measured) == (pair.two.watch.held()[0].key, Decimal(4))
+    assert alarm.call_id is None, "it was found when others were heard"
+    pair.exchange()
+    assert (len(pair.one.alarms), pair.two.alarms) == (1, [])
+    assert [rig.watch.counters.fired for rig in (pair.one, pair.two)] == [
+        {"per-minute": 1},
+        {"per-minute": 0},
+    ]
+
+
+async def test_calls_are_ended_at_a_node_that_counted_none_too_many() -> None:
+    pair = Pair(AT_ONCE)
+    up = pair.one.answer()
+    for _ in range(3):
+        pair.two.answer()  # the third is one too many
+    ended = asyncio.Event()
+
+    async def release_where(predicate: Callable[[Call], bool], _: Detail, rule: str) -> int:
+        assert predicate(up)
+        assert rule == "at-once"
+        ended.set()
+        return 1
+
+    pair.exchange()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(pair.one.watch.run(release_where), name="fraud rules")
+        await ended.wait()
+        running.cancel()
+    assert pair.one.alarms == []
+
+
+def test_with_the_database_away_what_was_heard_last_holds_and_each_tells_what_it_finds() -> None:
+    pair = Pair(PER_MINUTE)
+    assert pair.two.place() is None
+    pair.exchange()
+    assert pair.one.place() is None
+    assert pair.one.place() == "per-minute"
+    pair.one.watch.to_tell("one")  # and it does not arrive
+    pair.one.watch.hear_nothing()
+    assert len(pair.one.alarms) == 1
+    pair.one.watch.hear_nothing()
+    pair.exchange()
+    assert (len(pair.one.alarms), pair.two.alarms) == (1, [])
+    assert pair.two.place() == "per-minute", "it is held here too by now"
+    pair.exchange()
+    assert pair.two.alarms == []
+
+
+def test_what_was_found_here_and_is_lifted_before_it_was_told_is_told() -> None:
+    pair = Pair(PER_MINUTE)
+    assert [pair.one.place() for _ in range(3)] == [None, None, "per-minute"]
+    [held] = pair.one.watch.held()
+    assert pair.one.watch.lift(held.rule.name, held.key, 1) == held
+    pair.exchange()
+    assert len(pair.one.alarms) == 1
+    assert (pair.two.watch.held(), pair.holds) == ([], [])

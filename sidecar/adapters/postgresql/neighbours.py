@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
 import psycopg
 import structlog
+from msgspec.structs import replace
 
 from sidecar.adapters.postgresql.boots import Own
 from sidecar.adapters.postgresql.server import FAULTS, Server
@@ -28,7 +31,17 @@ from sidecar.adapters.store.reading import Reader, Write
 from sidecar.core.account_import import Imported
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.audit import Change, Operator
-from sidecar.ports import Asked, News, NodeSeen, NodeSilentError, Told, UnavailableError
+from sidecar.core.fraud_told import FraudCounts, FraudHold
+from sidecar.ports import (
+    Asked,
+    FraudNews,
+    FraudTold,
+    News,
+    NodeSeen,
+    NodeSilentError,
+    Told,
+    UnavailableError,
+)
 
 FRESH_S = 3.0  # whoever has told nothing for so long is not heard
 HEARD_S_MAX = 3.0
@@ -82,6 +95,45 @@ _SEEN = (
     " WHERE ?1::boolean OR nodes.epoch IS NOT NULL ORDER BY epochs.node, epochs.epoch"
 )
 
+# Changes of what is held, in the order of their commits.
+_ORDERED = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ' fraud_holds', 2))"
+_FORGET = (
+    "DELETE FROM fraud_holds WHERE changed_at < clock_timestamp() - interval '1 day'"
+    " AND (is_lifted OR until_ms < 1000 * extract(epoch FROM clock_timestamp()))"
+)
+_HOLD = "rule, identity, key, node, measured, since_ms, until_ms, is_lifted"
+_SET = (
+    "identity = EXCLUDED.identity, node = EXCLUDED.node, measured = EXCLUDED.measured,"
+    " since_ms = EXCLUDED.since_ms, until_ms = EXCLUDED.until_ms,"
+    " is_lifted = EXCLUDED.is_lifted, change = EXCLUDED.change,"
+    " changed_at = EXCLUDED.changed_at"
+)
+_CLAIM = (
+    f"INSERT INTO fraud_holds AS held ({_HOLD})"  # noqa: S608 - texts of ours alone
+    " SELECT * FROM unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::text[], ?::bigint[], ?::bigint[],"
+    " ?::boolean[])"
+    f" ON CONFLICT (rule, key) DO UPDATE SET {_SET} WHERE held.is_lifted"
+    " OR held.identity <> EXCLUDED.identity OR held.until_ms <= EXCLUDED.since_ms RETURNING rule, key"
+)
+_LIFT = (
+    f"INSERT INTO fraud_holds ({_HOLD}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - texts of ours alone
+    f" ON CONFLICT (rule, key) DO UPDATE SET {_SET} RETURNING change"
+)
+_HOLDS = (
+    f"SELECT {_HOLD}, change FROM fraud_holds WHERE change > ? ORDER BY change"  # noqa: S608 - texts of ours alone
+    f" LIMIT {CHANGES_AT_ONCE_MAX}"
+)
+_TELL_COUNTS = (
+    "INSERT INTO fraud_counts (node, told_at, counts) SELECT ?1::text, clock_timestamp(), ?2::bytea"
+    " FROM epochs WHERE epoch = ?3 AND boot = ?4"
+    " ON CONFLICT (node) DO UPDATE SET told_at = EXCLUDED.told_at, counts = EXCLUDED.counts"
+)
+_COUNTS = (
+    "SELECT node, told_at, (1000 * extract(epoch FROM clock_timestamp() - told_at))::bigint, counts"
+    " FROM fraud_counts WHERE node <> ? AND told_at > clock_timestamp() - interval '1 day'"
+    " AND (node, told_at) NOT IN (SELECT * FROM unnest(?::text[], ?::timestamptz[]))"
+)
+
 _UP = "SELECT account, count(*) FROM open_calls WHERE account = ANY(?) AND kind <> 'ending' GROUP BY account"
 
 _T = TypeVar("_T")
@@ -98,14 +150,21 @@ class PostgresqlNeighbours:
         self._thread = ThreadPoolExecutor(1, "neighbours")
         self._server: Server | None = None
         self._seen_change = 0
+        self._counts_seen: dict[str, Any] = {}  # by node, when it told them
         self._is_closing = False
 
     def begin(self, server: Server) -> None:
         """Before the accounts are read for the first time."""
         ((self._seen_change,),) = server.run(_LAST)
 
-    async def exchange(self, told: Told, wait_s: float) -> News:
-        return await self._in_thread(lambda: self._exchange(told, wait_s))
+    async def wait(self, wait_s: float) -> None:
+        await self._in_thread(lambda: self._wait(wait_s))
+
+    async def exchange(self, told: Told, fraud: FraudTold | None = None) -> News:
+        return await self._in_thread(lambda: self._exchange(told, fraud))
+
+    async def lift(self, held: FraudHold) -> int:
+        return await self._once(lambda server: _lift(server, held))
 
     async def seen(self, *, every_epoch: bool = False) -> Sequence[NodeSeen]:
         rows = await self._reader.ask(lambda server: server.execute(_SEEN, (every_epoch,)))
@@ -166,23 +225,70 @@ class PostgresqlNeighbours:
             text = " ".join(str(error).split())
             raise UnavailableError(f"the other nodes cannot be heard ({text})") from error
 
-    def _exchange(self, told: Told, wait_s: float) -> News:
+    def _connected(self) -> tuple[Server, bool]:
+        """And whether it was before."""
+        if (server := self._server) is not None:
+            return server, True
+        server = self._server = self._connect()
+        server.run("LISTEN sidecar")
+        self._counts_seen = {}
+        return server, False
+
+    @contextmanager
+    def _given_up_on_error(self) -> Iterator[None]:
         try:
-            if (server := self._server) is None:
-                server = self._server = self._connect()
-                server.run("LISTEN sidecar")
-                wait_s = 0.0  # who listened a moment ago may have missed something
-            until_s = time.monotonic() + wait_s
-            while not self._is_closing and (left_s := until_s - time.monotonic()) > 0:
-                if server.notified(min(left_s, _WAKE_S)):
-                    break
-            return self._round(server, told)
+            yield
         except BaseException:
             if self._server is not None:
                 with suppress(*FAULTS):
                     self._server.close()
                 self._server = None
             raise
+
+    def _wait(self, wait_s: float) -> None:
+        with self._given_up_on_error():
+            server, was_connected = self._connected()
+            if not was_connected:
+                return  # who listens from now on may have missed something
+            until_s = time.monotonic() + wait_s
+            while not self._is_closing and (left_s := until_s - time.monotonic()) > 0:
+                if server.notified(min(left_s, _WAKE_S)):
+                    break
+
+    def _exchange(self, told: Told, fraud: FraudTold | None) -> News:
+        with self._given_up_on_error():
+            server, _ = self._connected()
+            # Whoever hears of our calls can hear what rules have counted of them.
+            claimed = self._tell_of_fraud(server, fraud) if fraud is not None else frozenset()
+            news = self._round(server, told)
+            return news if fraud is None else replace(news, fraud=self._hear_of_fraud(server, fraud, claimed))
+
+    def _tell_of_fraud(self, server: Server, told: FraudTold) -> AbstractSet[tuple[str, str]]:
+        own = self._own
+        if told.counts is not None:
+            packed = msgspec.msgpack.encode(told.counts)
+            server.run(_TELL_COUNTS, (own.node, packed, own.epoch, own.boot.boot))
+        if not told.claims:
+            return frozenset()
+        columns = [list(column) for column in zip(*map(_row, told.claims), strict=True)]
+        with server.transaction():
+            server.run(_ORDERED)
+            server.run(_FORGET)
+            claimed = {(rule, key) for rule, key in server.run(_CLAIM, columns)}
+            server.run("SELECT pg_notify('sidecar', '')")
+        return claimed
+
+    def _hear_of_fraud(
+        self, server: Server, told: FraudTold, claimed: AbstractSet[tuple[str, str]]
+    ) -> FraudNews:
+        seen = self._counts_seen
+        rows = server.run(_COUNTS, (self._own.node, list(seen), list(seen.values())))
+        counts = dict[str, tuple[FraudCounts, int]]()
+        for node, told_at, age_ms, packed in rows:
+            seen[node] = told_at
+            counts[node] = msgspec.msgpack.decode(packed, type=FraudCounts), age_ms
+        holds = [_hold(*row) for row in server.run(_HOLDS, (told.hold_seen,))]
+        return FraudNews(counts=counts, claimed=claimed, holds=holds)
 
     def _round(self, server: Server, told: Told) -> News:
         own = self._own
@@ -300,6 +406,51 @@ def _node_seen(
         taken_over_by=taker,
         taken_over_wall_ns=taken_wall_ns or 0,
     )
+
+
+def _row(hold: FraudHold) -> tuple[object, ...]:
+    return (
+        hold.rule,
+        hold.identity,
+        hold.key,
+        hold.node,
+        str(hold.measured),
+        hold.since_ms,
+        hold.until_ms,
+        hold.is_lifted,
+    )
+
+
+def _hold(
+    rule: str,
+    identity: str,
+    key: str,
+    node: str,
+    measured: str,
+    since_ms: int,
+    until_ms: int | None,
+    is_lifted: bool,
+    change: int,
+) -> FraudHold:
+    return FraudHold(
+        rule=rule,
+        identity=identity,
+        key=key,
+        node=node,
+        measured=Decimal(measured),
+        since_ms=since_ms,
+        until_ms=until_ms,
+        is_lifted=is_lifted,
+        change=change,
+    )
+
+
+def _lift(server: Server, held: FraudHold) -> int:
+    with server.transaction():
+        server.run(_ORDERED)
+        ((change,),) = server.run(_LIFT, _row(replace(held, is_lifted=True)))
+        server.run("SELECT pg_notify('sidecar', '')")
+    return int(change)
 
 
 def _told(said: Any) -> Told:

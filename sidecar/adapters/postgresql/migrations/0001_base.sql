@@ -319,6 +319,29 @@ CREATE TABLE node_requests (
     answer TEXT                                 -- JSON
 );
 CREATE INDEX node_requests_of ON node_requests (node) WHERE NOT is_taken;
+-- What nodes tell one another of their fraud rules (neighbours.py). Counts are told anew every second, so that a crash of
+-- the server may empty them: they cost no log.
+CREATE UNLOGGED TABLE fraud_counts (
+    node TEXT PRIMARY KEY,
+    told_at TIMESTAMPTZ NOT NULL,               -- when it told something else than before
+    counts BYTEA NOT NULL                       -- MessagePack
+);
+-- Which rule holds which key, on all nodes. The first that finds it is the one that tells it.
+CREATE SEQUENCE fraud_changes;
+CREATE TABLE fraud_holds (
+    rule TEXT NOT NULL,
+    key TEXT NOT NULL,
+    identity TEXT NOT NULL,                     -- of the rule, with all that it says
+    node TEXT NOT NULL,
+    measured TEXT NOT NULL,
+    since_ms BIGINT NOT NULL,
+    until_ms BIGINT,                            -- NULL: an operator lifts it
+    is_lifted BOOLEAN NOT NULL DEFAULT FALSE,
+    change BIGINT NOT NULL DEFAULT nextval('fraud_changes'),
+    changed_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (rule, key)
+);
+CREATE INDEX fraud_holds_by_change ON fraud_holds (change);
 -- Accounts whose terms or address blocks changed, by whomever, in the order of the commits: each node follows them.
 CREATE TABLE account_changes (
     change BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

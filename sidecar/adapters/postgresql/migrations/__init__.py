@@ -46,12 +46,18 @@ _CHANGING = (
     "node_states",
     "tranches",
 )
-_FOR_NODES = ("users", "node_requests")  # with hashes of passwords, and numbers
+_FOR_NODES = (  # with hashes of passwords, and numbers
+    "users",
+    "node_requests",
+    "fraud_counts",
+    "fraud_holds",
+)
 _ARCHIVED = ("archives", "archived_epochs", "archived_links", "account_heads")  # by who owns the tables
 _READ = (*_ARCHIVED, *_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps")
 _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "sidecar_node": {
         "SELECT": _ARCHIVED,
+        "USAGE": ("SEQUENCE fraud_changes",),
         "SELECT, INSERT": (*_GROWING, *_CHANGING, "nodes", "account_addresses", "schema_steps", *_FOR_NODES),
         "UPDATE": (
             "boots",
@@ -65,6 +71,8 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "tranches",
             "node_states",
             "node_requests",
+            "fraud_counts",
+            "fraud_holds",
         ),
         "UPDATE (caller, callee, billed, found_by, body, crc, salt, personal)": (
             "cdrs",
@@ -84,6 +92,8 @@ _RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
             "users",
             "tranches",
             "node_requests",
+            "fraud_counts",
+            "fraud_holds",
         ),
     },
     "sidecar_reader": {"SELECT": _READ},
