@@ -28,6 +28,7 @@ class AlarmKind(Word):
     FRAUD_RULE = "fraud_rule"
     NODE_TAKEN_OVER = "node_taken_over"
     NODE_IN_DOUBT = "node_in_doubt"
+    BOOKS_SALVAGED = "books_salvaged"
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -104,7 +105,22 @@ class NodeInDoubt(Alarm, frozen=True, kw_only=True, tag=AlarmKind.NODE_IN_DOUBT.
         return self.dead
 
 
-AnyAlarm = LowBalance | FraudRuleFired | NodeTakenOver | NodeInDoubt
+class BooksSalvaged(Alarm, frozen=True, kw_only=True, tag=AlarmKind.BOOKS_SALVAGED.value):
+    """What was not as it was written was put aside, by a start or a take-over; the node goes on without."""
+
+    kind = AlarmKind.BOOKS_SALVAGED
+    books_of: Annotated[str, "Whose books: the node's own, or those of one that it takes over."]
+    cause: Annotated[str, "What was found first."]
+    rows: Annotated[int, "Rows that are lost."]
+    accounts: Annotated[int, "Accounts of whose balance a person has to decide (`sidecar journal open`)."]
+    aside: Annotated[str, "The file on the node's disk that has what was put aside."]
+
+    @property
+    def subject(self) -> str:
+        return self.books_of
+
+
+AnyAlarm = LowBalance | FraudRuleFired | NodeTakenOver | NodeInDoubt | BooksSalvaged
 
 
 def alarm_id(tenant: str, node: str, boot_id: str, number: int) -> UUID:

@@ -255,6 +255,16 @@ def forget(call_id: UUID, view: View) -> Posting:
     return Posting(call_id=call_id, movements=draft.movements)
 
 
+def lose(call_id: UUID, view: View) -> Posting:
+    """A call whose entry cannot be read: its reservation goes back, and the sum is in suspense. What the call
+    cost nobody knows, and what its account has is not more than before, until a person decides."""
+    draft, open_call = Draft(view, call_id), view.open_call(call_id)
+    draft.release(open_call)
+    if open_call is not None and (reserved := open_call.reserved) is not None:
+        draft.move(MovementKind.SUSPENSE, open_call.account, reserved.currency, -reserved.amount)
+    return Posting(call_id=call_id, movements=draft.movements)
+
+
 def revise(cdr: Cdr, view: View) -> Posting | None:
     """Restate a call that is over, by its record of the next revision; None unless the newest is the one
     before."""

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import operator
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -40,7 +41,8 @@ from sidecar.runtime.outbox import OutboxRelay
 
 LOOK_S = 0.5
 BEAT_S = 0.5
-TOLD_S_MAX = 10.0  # its last records have a broker by then; else they wait, and it is taken over again
+TOLD_S_MAX = 3.0  # its last records have a broker by then; else that is said
+WAIT_S = 1.0
 ASK_AGAIN_NS = 10_000_000_000  # one that does not answer though it lives
 LOST_NS = (ASK_TIMEOUT_MS + 5_000) * 1_000_000  # the bridge says in time how a request ended, or not at all
 _ID_BITS = RECOVERED_IDS.bit_length() - 1
@@ -340,8 +342,26 @@ class Takeovers:
         while calls.open_count():  # noqa: ASYNC110 - its calls end by many ways
             await asyncio.sleep(BEAT_S / 10)
         await store.written()
-        await relay.drained(TOLD_S_MAX)
+        is_said = False
+        while not await relay.drained(TOLD_S_MAX) or await _waiting(store):
+            # Its books stay here: whoever took them over again would tell no more of it.
+            if not is_said:
+                is_said = True
+                log.error(
+                    "records_wait",
+                    node=calls.policy.node,
+                    rows=await _waiting(store),
+                    advice="the broker is away, or they are not as they were written: journal check",
+                )
+            await asyncio.sleep(WAIT_S)
         await relay.tell_status()
+
+
+async def _waiting(store: NodeStore) -> int:
+    """Rows of the outbox, those too that cannot be told."""
+    with suppress(UnavailableError):
+        return (await store.outbox.outbox_state()).depth
+    return 1
 
 
 def _held_by(event: SnapshotTaken, is_theirs: Callable[[int], bool]) -> SnapshotTaken:

@@ -13,7 +13,14 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from sidecar.core.alarms import AlarmKind, FraudRuleFired, LowBalance, NodeInDoubt, NodeTakenOver
+from sidecar.core.alarms import (
+    AlarmKind,
+    BooksSalvaged,
+    FraudRuleFired,
+    LowBalance,
+    NodeInDoubt,
+    NodeTakenOver,
+)
 from sidecar.core.terms import HangupOrigin
 from sidecar.wire import replay
 from sidecar.wire.cdr_codec import CONTENT_TYPE, CONTENT_VERSION
@@ -101,7 +108,7 @@ def text() -> str:
     return json.dumps(asyncapi(), indent=2) + "\n"
 
 
-_EVENTS = (Event, LowBalance, FraudRuleFired, NodeTakenOver, NodeInDoubt)
+_EVENTS = (Event, LowBalance, FraudRuleFired, NodeTakenOver, NodeInDoubt, BooksSalvaged)
 _REPLAY = (replay.ReplayRequest, replay.ReplayEnd)
 _ABOUT = (
     "What a node publishes over MQTT 5, and what may be asked of it. A subscriber keeps its session (Clean "

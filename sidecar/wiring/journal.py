@@ -26,6 +26,7 @@ from sidecar.config import Away, Books, Loaded, Settings
 from sidecar.config.problems import Problem, Where
 from sidecar.config.settings import StoreEngine
 from sidecar.core.policy import Policy, peer_of
+from sidecar.core.records import cdr_of
 from sidecar.core.stored import StoredEntry
 from sidecar.core.takeover import place_of
 from sidecar.ports import Clock, NodeStore, Records, Seen, UnavailableError
@@ -85,6 +86,7 @@ def opener(
             seen=seen,
             key_file=key_file_of(settings.node),
             kept_in=settings.node.data_dir / KEPT_NAME,
+            record_of=partial(cdr_of, policy=policy),
         )
         store.tightened = held.tightened
         return store

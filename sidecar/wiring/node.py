@@ -69,6 +69,7 @@ from sidecar.wiring.decks import Decks, keep_decks
 from sidecar.wiring.journal import opener
 from sidecar.wiring.notices import (
     accounts_suspended,
+    books_salvaged,
     defect,
     fault,
     health_pages,
@@ -198,6 +199,8 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             meter=metrics,
         )
         store.on_low_balance(alarms.raise_alarm)
+        if store.salvage is not None:
+            alarms.raise_alarm(books_salvaged(policy.node, store.salvage, utc(clock.wall_ns())))
         door = MqttReplayDoor(mqtt, settings.mqtt.asking_users)
         subscribers = Subscribers(clock)
         replayer = Replayer(
@@ -255,7 +258,14 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
                 lease_s=settings.store.lease_s,
                 hook=hook,
                 clock=clock,
-                carry=partial(carrying, of=calls, mqtt=mqtt, clock=clock, metrics=metrics),
+                carry=partial(
+                    carrying,
+                    of=calls,
+                    mqtt=mqtt,
+                    clock=clock,
+                    metrics=metrics,
+                    raise_alarm=alarms.raise_alarm,
+                ),
                 calls=calls,
                 may_take=lambda: not (store.failing or calls.is_stopping),
                 raise_alarm=alarms.raise_alarm,

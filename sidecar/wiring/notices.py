@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from http import HTTPStatus
 from itertools import islice
 from uuid import UUID
@@ -14,6 +15,7 @@ from msgspec.structs import asdict
 from sidecar.adapters.logs import LineWriter, LogError
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.sockets.pages import Page, Pages
+from sidecar.core.alarms import BooksSalvaged
 from sidecar.ports import Brought, NodeStore, Salvage
 from sidecar.runtime.health import Health, Liveness, Readiness
 
@@ -30,6 +32,17 @@ def _journal_salvaged(salvage: Salvage) -> None:
     counts = {f"{name}_count": len(said[name]) for name in ("not_as_written", "mended", "wrong")}
     said.update({name: said[name][:5] for name in ("not_as_written", "mended", "wrong")})
     log.error("journal_salvaged", **said, **counts)
+
+
+def books_salvaged(node: str, salvage: Salvage, at: datetime) -> BooksSalvaged:
+    return BooksSalvaged(
+        raised_at=at,
+        books_of=node,
+        cause=salvage.cause,
+        rows=sum(salvage.dropped.values()),
+        accounts=len(salvage.suspended),
+        aside=str(salvage.aside),
+    )
 
 
 def accounts_suspended(names: set[str]) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from sidecar.adapters.metrics import Metrics
 from sidecar.adapters.mqtt import MqttPublisher, MqttSettings
+from sidecar.core.alarms import AnyAlarm
+from sidecar.core.records import utc
 from sidecar.ports import Clock, Control, NodeStore
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.outbox import OutboxRelay, RelayLimits
 from sidecar.runtime.takeover import Carrying
 from sidecar.wire import topics
-from sidecar.wiring.notices import defect, fault
+from sidecar.wiring.notices import books_salvaged, defect, fault, journal_opened
 
 
 def carrying(
@@ -22,8 +26,13 @@ def carrying(
     mqtt: MqttSettings,
     clock: Clock,
     metrics: Metrics,
+    raise_alarm: Callable[[AnyAlarm], None],
 ) -> Carrying:
     """By the policy that is in force here, in the name of the dead node. `mqtt`: of the node itself."""
+    if (salvage := store.salvage) is not None:
+        journal_opened(metrics, store)
+        raise_alarm(books_salvaged(name, salvage, utc(clock.wall_ns())))
+        of.load.suspended_accounts.update(salvage.suspended)
     store.on_defect(lambda call_id, error: defect(metrics, call_id, error))
     calls = Calls(
         policy=replace(of.policy, node=name),

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, closing
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,12 +22,13 @@ from sidecar.adapters.sqlite.books import SqliteBooks
 from sidecar.adapters.store.books import Books
 from sidecar.adapters.store.keys import KEY_FILE_NAME
 from sidecar.adapters.store.store import Pace
+from sidecar.core.records import cdr_of
 from sidecar.core.stored import StoredEntry
 from sidecar.core.users import User
 from sidecar.ports import Seen
 from tests.adapters import sqlite_stores
 from tests.adapters.sqlite_stores import AnyWatched
-from tests.adapters.store_calls import BOOT_ID
+from tests.adapters.store_calls import BOOT_ID, POLICY
 
 
 class Stores(Protocol):
@@ -126,6 +127,7 @@ class PostgresqlStores:
             seen=seen,
             key_file=self.key_file,
             kept_in=kept_in,
+            record_of=partial(cdr_of, policy=POLICY),
             alone=alone,
         )
         try:

@@ -115,3 +115,34 @@ async def test_old_records_of_all_nodes_go_and_the_books_hold(postgresql_stores:
         (cdr,) = await watched.store.records.tail(0)
         assert (cdr.seq, cdr.account_prev_seq) == (10, 8)
         await watched.proved()
+
+
+async def test_a_revision_does_not_go_before_the_record_that_it_supersedes(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    """The first is at a node whose broker has not taken it; the revision at one that has told all. What would
+    be left is a record that the ledger contradicts."""
+    opened = postgresql_stores.opened
+    async with opened() as one, opened(node="n2", boot_id="second") as other:
+        keys = by_id(read_keys(postgresql_stores.key_file))
+        await one_a_day(one, 1)
+        await one_a_day(other, 101, 1, kept_back_one=False)
+        published_late = (await one.store.records.tail(0))[3]
+        assert all(await other.store.revisions.revise([again(published_late, "0.5")]))
+        await one_a_day(other, 201, 1, kept_back_one=False)
+        await acknowledged(other)
+        await one.store.outbox.acknowledge([1, 2, 3], [])
+        with owner(postgresql_stores) as server:
+            cut = next_cut(server, until_us(100))
+            assert cut is not None
+            assert [(span.after, span.until) for span in cut.published] == [(0, 3), (0, 1)]
+            seal(server, cut, "a" * 64, "n1", 1, CHANGE, keys)
+            remove(server, keys)
+            await one.proved()
+            await acknowledged(one)
+            rest = next_cut(server, until_us(100))
+            assert rest is not None
+            assert [(span.after, span.until) for span in rest.published] == [(3, 9), (1, 3)]
+            seal(server, rest, "b" * 64, "n1", 1, CHANGE, keys)
+            remove(server, keys)
+        await one.proved()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import cast
 
 import psycopg
@@ -13,6 +15,7 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore
 from sidecar.core.cdr import message_id
 from sidecar.core.events import StrayBye
+from sidecar.ports import AuditFilter
 from tests.adapters.sqlite_stores import AnyWatched
 from tests.adapters.store_calls import admission, admitted, answered, call_id, ended, ending, whole_call
 from tests.adapters.stores import PostgresqlStores
@@ -283,3 +286,49 @@ async def test_who_follows_the_records_of_all_nodes_misses_none_that_is_committe
         async with opened(node="n2", boot_id="fourth") as other:
             with pytest.raises(ValueError, match="not one that was given"):
                 await other.store.records.follow(wrong)
+
+
+async def test_an_open_call_that_cannot_be_read_is_put_aside_and_all_else_goes_on(
+    postgresql_stores: PostgresqlStores, tmp_path: Path
+) -> None:
+    """At a start of its node, and where another one takes it over: what it held is in suspense."""
+    opened = postgresql_stores.opened
+    damaged = "UPDATE open_calls SET body = body || '\\x00' WHERE call_id = ?"
+    async with opened() as one:
+        await with_balance(one, "10")
+        one.submit(*(admission(admitted(number, prepaid=True)) for number in (1, 2, 3)))
+        one.submit(admission(admitted(4, "free")))
+        await one.written()
+        (before,) = await one.store.accounts.balance("acme")
+    for number in (1, 4):
+        postgresql_stores.asked(damaged, call_id(number).bytes)
+    async with opened(boot_id="later", kept_in=tmp_path / "kept.db") as one:
+        salvage = one.store.salvage
+        assert salvage is not None
+        assert (salvage.dropped, salvage.suspended) == ({"open_calls": 2}, ["acme"])
+        assert "its checksum is not that of its bytes" in salvage.cause
+        kept = [json.loads(line) for line in salvage.aside.read_text().splitlines()]
+        assert [line["call_id"] for line in kept] == [str(call_id(1)), str(call_id(4))]
+        assert salvage.aside.stat().st_mode & 0o777 == 0o600
+        assert {call.call_id for call, _ in one.store.found_open()} == {call_id(2), call_id(3)}
+        assert await one.store.accounts.balance("acme") == (before,)
+        (held,) = await one.store.suspense.suspended()
+        assert (held.account, held.call_id, held.amount < 0) == ("acme", call_id(1), True)
+        (noted,) = await one.store.audit.list(wanted=AuditFilter(action="journal.salvage"))
+        assert str(call_id(4)) in (noted.change.after or "")
+        await one.proved()
+    postgresql_stores.asked(damaged, call_id(2).bytes)
+    postgresql_stores.asked(LAPSED)
+    async with opened(node="n2", boot_id="second") as other:
+        (seen,) = await books(other).others()
+        taken = await books(other).take(seen)
+        assert taken is not None
+        assert taken.salvage is not None
+        assert [call.call_id for call, _ in taken.found_open()] == [call_id(3)]
+        watched = AnyWatched(taken)
+        watched.submit(ending(ended(answered(admitted(3, prepaid=True)), 5_000)))
+        await watched.written()
+        await watched.proved()
+        await taken.close()
+    async with opened(boot_id="last") as one:
+        assert one.store.salvage is None

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+import psycopg
 from psycopg.conninfo import make_conninfo
 
 from sidecar.cli.output import Exit
@@ -207,3 +208,43 @@ async def test_a_node_that_its_database_cannot_hear_keeps_its_calls(
         at.caller.hang_up(at.calls[1])
         (record,) = await at.listener.of([at.calls[1].call_id])
         assert (record["hangup_origin"], record["node"]) == ("caller", "n1")
+
+
+async def test_rows_of_a_dead_node_that_cannot_be_read_are_said_and_keep_nothing_else_back(
+    tmp_path: Path, postgresql: Postgres
+) -> None:
+    """An open call, and a record that the broker has not: the first is put aside, the second waits where it
+    is, and the node is taken over once."""
+    dsn = postgresql.new_database(next(_databases))
+    async with place(tmp_path, dsn, 2) as at:
+        first, survivor = at.nodes
+        at.caller.hang_up(at.calls[1])
+        (record,) = await at.listener.of([at.calls[1].call_id])
+        acknowledged = "SELECT acknowledged_seq FROM epochs WHERE node = 'n1'"
+        await until(lambda: first.ask(acknowledged) == [(1,)])
+        with psycopg.connect(dsn) as database:
+            database.execute("SET session_replication_role = replica")  # no trigger is asked
+            database.execute("UPDATE epochs SET acknowledged_seq = 0 WHERE node = 'n1'")
+            database.execute("UPDATE cdrs SET body = body || '\\x00' WHERE seq = 1")
+            database.execute("UPDATE open_calls SET body = body || '\\x00' WHERE account = 'prepaid'")
+        first.kill()
+        (ringing,) = await at.listener.of([at.calls[2].call_id])
+        assert (ringing["node"], ringing["seq"]) == ("n1", 2)
+        await until(lambda: bool(survivor.told("records_wait")))
+        assert first.ask("SELECT count(*) FROM epochs WHERE node = 'n1'") == [(2,)]
+        held = "SELECT leased_until > clock_timestamp() FROM epochs WHERE node = 'n1' AND boot IS NOT NULL"
+        assert first.ask(held) == [(True,)]
+        await at.listener.until(lambda: len(at.listener.events) == 2)
+        told = {event["alarm"]["kind"]: event["alarm"] for event in at.listener.events}
+        assert told.keys() == {"node_taken_over", "books_salvaged"}
+        salvaged = told["books_salvaged"]
+        assert (salvaged["books_of"], salvaged["rows"], salvaged["accounts"]) == ("n1", 1, 1)
+        assert Path(salvaged["aside"]).parent == survivor.data
+        # Until somebody decides, its account carries no call.
+        at.caller.peer = survivor.daemon.sip
+        refused = at.caller.dial("1001", TALKS, account="prepaid")
+        await until(lambda: refused.final == 503)
+        async with up(first, at.broker):
+            await until(lambda: bool(first.told("journal_not_as_written")))
+            said = first.told("journal_not_as_written")[0]["text"]
+            assert said.startswith(f"record of call {record['call_id']}")

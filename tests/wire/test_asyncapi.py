@@ -14,7 +14,14 @@ import msgpack
 import msgspec
 import pytest
 
-from sidecar.core.alarms import AlarmKind, FraudRuleFired, LowBalance, NodeInDoubt, NodeTakenOver
+from sidecar.core.alarms import (
+    AlarmKind,
+    BooksSalvaged,
+    FraudRuleFired,
+    LowBalance,
+    NodeInDoubt,
+    NodeTakenOver,
+)
 from sidecar.core.terms import HangupOrigin
 from sidecar.wire import replay, topics
 from sidecar.wire.asyncapi import ASYNCAPI_FILE, asyncapi, text
@@ -66,6 +73,9 @@ STRUCTS: dict[str, msgspec.Struct] = {
     "LowBalance": LOW_BALANCE,
     "FraudRuleFired": FRAUD_RULE,
     "NodeTakenOver": NodeTakenOver(raised_at=NOW, dead="n1", epoch="e", calls=3, silent_ms=4100),
+    "BooksSalvaged": BooksSalvaged(
+        raised_at=NOW, books_of="n1", cause="open call", rows=1, accounts=1, aside="/var/lib/sidecar/x"
+    ),
     "NodeInDoubt": NodeInDoubt(raised_at=NOW, dead="n1", heard_at=("udp:192.0.2.1:5060",)),
     "ReplayRequest": replay.ReplayRequest(epoch="e", from_seq=1),
     "EpochReport": EPOCH_REPORT,

@@ -38,6 +38,24 @@ _KEPT_BACK = """
     SELECT (SELECT coalesce(max(suppressed), 0) FROM archives),
         least(?2, coalesce((SELECT min(entry) - 1 FROM suppressed WHERE ended_us >= ?1), ?2))
 """
+# A revision goes with all that it supersedes, or after it: what is left of a call must be the record that
+# holds. Another node may have made it, whose broker has taken it sooner.
+_IN_PART = """
+    WITH gone AS (SELECT * FROM unnest(?1::int[], ?2::bigint[], ?3::bigint[]) AS gone (epoch, after, until)),
+    late AS (
+        SELECT cdrs.epoch, seq AS number, call_id, revision FROM cdrs JOIN gone USING (epoch)
+            WHERE seq > after AND seq <= until AND revision > 0
+        UNION ALL
+        SELECT 0, entry, call_id, revision FROM suppressed WHERE entry > ?4 AND entry <= ?5 AND revision > 0
+    )
+    SELECT late.epoch, min(number) - 1 FROM late WHERE EXISTS (
+        SELECT 1 FROM cdrs JOIN gone USING (epoch)
+            WHERE cdrs.call_id = late.call_id AND cdrs.revision < late.revision AND seq > until
+    ) OR EXISTS (
+        SELECT 1 FROM suppressed
+            WHERE suppressed.call_id = late.call_id AND suppressed.revision < late.revision AND entry > ?5
+    ) GROUP BY late.epoch
+"""
 _ACCOUNT_HEADS = """
     INSERT INTO account_heads (epoch, account, seq)
         SELECT epoch, account, max(seq) FROM cdrs WHERE epoch = ? AND seq <= ? GROUP BY epoch, account
@@ -82,9 +100,15 @@ def next_cut(server: Server, until_us: int) -> Cut | None:
         server.run("LOCK TABLE suppressed IN SHARE MODE")  # up to its last entry there is none to come
         ((last,),) = server.run("SELECT coalesce(max(entry), 0) FROM suppressed")
     with server.moment():
-        spans = tuple(Span(*row) for row in server.run(_HEADS, (until_us,)))
+        heads = {span.epoch: span for span in (Span(*row) for row in server.run(_HEADS, (until_us,)))}
         ((after, until),) = server.run(_KEPT_BACK, (until_us, last))
-    spans = tuple(span for span in spans if span.until > span.after)
+        while in_part := server.run(_IN_PART, (*map(list, zip(*heads.values(), strict=True)), after, until)):
+            for epoch, number in in_part:
+                if epoch:
+                    heads[epoch] = heads[epoch]._replace(until=number)
+                else:
+                    until = number
+    spans = tuple(span for span in heads.values() if span.until > span.after)
     return Cut(until_us, spans, (after, max(after, until))) if spans or until > after else None
 
 

@@ -14,7 +14,7 @@ from sidecar.adapters.postgresql.server import Rows, Server
 from sidecar.adapters.store.bodies import DamagedError
 from sidecar.adapters.store.known import Boot, Known, Slot, open_call_of
 from sidecar.adapters.store.refusals import kept_refusals
-from sidecar.adapters.store.store import FoundOpen, StoreAwayError, StoreError, found_calls
+from sidecar.adapters.store.store import FoundOpen, StoreAwayError, found_call
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ORIGIN, ChainKey, Link
 from sidecar.ports import Clock, Loss, Seen
@@ -275,18 +275,32 @@ def recall(server: Server, own: Own, marks: Marks) -> Known:
     return known
 
 
-def found_open(server: Server, node: str) -> list[FoundOpen]:
-    """The calls that earlier boots of this node left open."""
+class Damaged(NamedTuple):
+    """An entry of an open call that is not what was written."""
+
+    call_id: UUID
+    account: str | None
+    cause: str
+    body: bytes
+    crc: int
+
+
+def found_open(server: Server, node: str) -> tuple[list[FoundOpen], list[Damaged]]:
+    """The calls that earlier boots of this node left open, and those that cannot be read."""
     rows: Rows = server.run(
         "SELECT call_id, body, crc, account, currency, reserved, granted_s,"
         " heartbeat_mono_ns, heartbeat_wall_ns"
         " FROM open_calls JOIN boots USING (boot) WHERE node = ? ORDER BY slot",
         (node,),
     )
-    try:
-        return found_calls(rows)
-    except (EntryError, DamagedError) as error:
-        raise StoreError(f"{server.name}: {error}") from error
+    found, damaged = list[FoundOpen](), list[Damaged]()
+    for row in rows:
+        try:
+            found.append(found_call(row))
+        except (EntryError, DamagedError) as error:
+            call_id, body, crc, account, *_ = row
+            damaged.append(Damaged(UUID(bytes=call_id), account, str(error), body, crc))
+    return found, damaged
 
 
 def found_refusals(server: Server, own: Own) -> list[Cdr]:

@@ -3,12 +3,13 @@ database at a start: in order, once, before the calls that are left open are loo
 
 A step that is repeated changes nothing, so a start that is killed here is followed by one that begins again.
 Where another node has taken over meanwhile and recorded a call, no second record comes of what was kept: it
-is a revision by late evidence, if the record says no more than that the call was found open.
+is a revision by late evidence, if the record says no more than that the call was found open. So is an end
+whose record the process did not live to make.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -24,10 +25,12 @@ from sidecar.adapters.store.work import Job, Step, Work, nobody
 from sidecar.adapters.store.writer import STEPS_PER_COMMIT_MAX
 from sidecar.core.amounts import EXACT
 from sidecar.core.books import ZERO
+from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
-from sidecar.core.commands import Publish, Suppress
+from sidecar.core.commands import Append, EntryKind, Publish, Suppress
 from sidecar.core.late_evidence import is_same_end, restated
 from sidecar.core.records import sell_total, utc
+from sidecar.core.terms import Detail
 from sidecar.core.tranches import give_back
 from sidecar.ports import Brought, Clock
 from sidecar.wire.cdr_codec import decode
@@ -50,8 +53,10 @@ def is_known(server: Server, node: str, epoch: str) -> bool:
     return bool(server.run(sql, (node, epoch)))
 
 
-def bring(server: Server, own: Own, clock: Clock, steps: Sequence[Step | UUID]) -> Brought:
-    """Raises one of FAULTS: all of it may be brought again."""
+def bring(
+    server: Server, own: Own, clock: Clock, steps: Sequence[Step | UUID], record_of: Callable[[Call], Cdr]
+) -> Brought:
+    """`record_of` a call that has ended. Raises one of FAULTS: all of it may be brought again."""
     with server.transaction():
         known = recall(server, own, fence(server, own))
     tally = _Tally()
@@ -69,6 +74,13 @@ def bring(server: Server, own: Own, clock: Clock, steps: Sequence[Step | UUID]) 
                     raise
                 except Exception as error:  # noqa: BLE001 - said, and the node starts
                     tally.left.append(f"a step that cannot be worked out: {type(error).__name__}: {error}")
+    for call in _ended_alone(steps):
+        try:
+            _restate_ended(server, own, known, clock, call, record_of, tally)
+        except FAULTS:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            tally.left.append(f"the end of call {call.call_id}: {type(error).__name__}: {error}")
     return Brought(steps=len(steps), revised=tally.revised, left=tuple(tally.left))
 
 
@@ -78,12 +90,47 @@ def return_tranches(server: Server, own: Own, clock: Clock) -> None:
         known = recall(server, own, fence(server, own))
     if known.tranches:
         job = Job(run=Batch.give_back, done=nobody, accounts={account for account, _ in known.tranches})
-        with _transaction(server, own, known, clock, [job]) as batch:
+        with transaction(server, own, known, clock, [job]) as batch:
             batch.give_back()
 
 
+def _ended_alone(steps: Sequence[Step | UUID]) -> Sequence[Call]:
+    """Calls whose end was kept, and not their record: the process was killed between the two."""
+    found: dict[UUID, Call] = {}
+    for step in steps:
+        for command in () if isinstance(step, UUID) else step:
+            if isinstance(command, Append) and command.kind is EntryKind.ENDING:
+                found[command.call.call_id] = command.call
+            elif isinstance(command, (Publish, Suppress)):
+                found.pop(command.cdr.call_id, None)
+    return [*found.values()]
+
+
+def _restate_ended(
+    server: Server,
+    own: Own,
+    known: Known,
+    clock: Clock,
+    call: Call,
+    record_of: Callable[[Call], Cdr],
+    tally: _Tally,
+) -> None:
+    """The record that another node has made of it; an open one is found open, with its end."""
+    if call.call_id.int in known.open or call.hangup is None:
+        return
+    if call.hangup.detail is Detail.CRASH_RECOVERED:
+        return  # it had found the call open itself, and knows no more
+    late = dict[UUID, Cdr]()
+    with transaction(server, own, known, clock, []) as batch:
+        if batch.recorded(call.call_id) is None:
+            return
+        left = _restate(server, batch, record_of(call), late)
+    tally.revised += len(late)
+    tally.left += left
+
+
 @contextmanager
-def _transaction(
+def transaction(
     server: Server, own: Own, known: Known, clock: Clock, works: Sequence[Work | UUID]
 ) -> Iterator[Batch]:
     batch = Batch(server, known, own, clock.wall_ns(), clock.mono_ns())
@@ -104,7 +151,7 @@ def _commit(
     server: Server, own: Own, known: Known, clock: Clock, steps: Sequence[Step | UUID], tally: _Tally
 ) -> None:
     revised, left = 0, list[str]()
-    with _transaction(server, own, known, clock, steps) as batch:
+    with transaction(server, own, known, clock, steps) as batch:
         late: dict[UUID, Cdr] = {}  # revisions of this transaction
         for step in steps:
             if isinstance(step, UUID):
@@ -112,17 +159,24 @@ def _commit(
             elif (cdr := _recorded_by_another(batch, step)) is None:
                 batch.run(step)
             else:
-                held = late.get(cdr.call_id) or _newest(server, cdr.call_id)
-                after = restated(cdr, held, utc(batch.wall_ns()))
-                if after is not None:
-                    _cover(batch, held, after)
-                if after is not None and batch.revise(after):
-                    late[cdr.call_id] = after
-                    revised += 1
-                elif not is_same_end(cdr, held):
-                    left.append(f"call {cdr.call_id}: its record says {held.detail.value} already")
+                before = late.get(cdr.call_id)
+                left += _restate(server, batch, cdr, late)
+                revised += late.get(cdr.call_id) is not before
     tally.revised += revised
     tally.left += left
+
+
+def _restate(server: Server, batch: Batch, cdr: Cdr, late: dict[UUID, Cdr]) -> list[str]:
+    """By what was kept; why not, where that is to be said. `late`: revisions of this transaction."""
+    held = late.get(cdr.call_id) or _newest(server, cdr.call_id)
+    after = restated(cdr, held, utc(batch.wall_ns()))
+    if after is not None:
+        _cover(batch, held, after)
+    if after is not None and batch.revise(after):
+        late[cdr.call_id] = after
+    elif not is_same_end(cdr, held):
+        return [f"call {cdr.call_id}: its record says {held.detail.value} already"]
+    return []
 
 
 def _cover(batch: Batch, before: Cdr, after: Cdr) -> None:

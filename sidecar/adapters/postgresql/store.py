@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import psycopg
@@ -35,6 +36,7 @@ from sidecar.adapters.postgresql.outbox import PostgresqlOutbox
 from sidecar.adapters.postgresql.records import PostgresqlRecords, by_invite, ledger_check
 from sidecar.adapters.postgresql.replay import PostgresqlReplays
 from sidecar.adapters.postgresql.retention import PostgresqlRetention
+from sidecar.adapters.postgresql.salvage import put_aside
 from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, Reader, Server, looking
 from sidecar.adapters.postgresql.spool import FileSpool, begin_anew, found_in, set_aside
 from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
@@ -44,13 +46,18 @@ from sidecar.adapters.store.keys import add_key, read_keys
 from sidecar.adapters.store.store import BaseStore, Left, Pace, StoreAwayError, StoreError, nobody
 from sidecar.adapters.store.stored import KeptEntries
 from sidecar.adapters.store.work import Job
+from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey
 from sidecar.core.events import StrayBye
 from sidecar.core.takeover import Node
-from sidecar.ports import Brought, Clock, Seen, UnavailableError
+from sidecar.ports import Brought, Clock, Salvage, Seen, UnavailableError
 
 NO_TENANT = "_"
+
+
+def _no_record(_: Call) -> NoReturn:
+    raise StoreError("its record cannot be made here")
 
 
 class PostgresqlStore(BaseStore):
@@ -76,6 +83,7 @@ class PostgresqlStore(BaseStore):
         self._own = own
         self._keys = keys
         self._tenant = tenant
+        self._folder: Path | None = None  # for what is put aside
         self._watching = Reader(conninfo, _application(own.node, "watches"))
         self._neighbours = PostgresqlNeighbours(
             lambda: Server(conninfo, _application(own.node, "hears")), self._watching, own
@@ -117,6 +125,7 @@ class PostgresqlStore(BaseStore):
         pace: Pace = Pace(),  # noqa: B008 - it is frozen
         seen: Seen | None = None,
         kept_in: Path | None = None,
+        record_of: Callable[[Call], Cdr] = _no_record,
         alone: Alone = Alone(),  # noqa: B008 - it is frozen
     ) -> PostgresqlStore:
         """`conninfo` as libpq takes it, with `sslmode=verify-full` and `sslrootcert` where the server is not
@@ -137,12 +146,13 @@ class PostgresqlStore(BaseStore):
             own, is_new, loss = begin_boot(server, node, boot_id, clock, seen, tenant, keys[-1])
             spool, brought = None, None
             if kept_in is not None:
-                brought = _brought(server, own, clock, kept_in)
+                brought = _brought(server, own, clock, kept_in, record_of)
                 spool = FileSpool(kept_in, own.boot.epoch)
             return_tranches(server, own, clock)
-            marks, left = _left(server, own)
+            folder = None if kept_in is None else kept_in.parent
+            marks, left, salvage = _left(server, own, clock, folder)
             store = cls(conninfo, server, own, marks, left, clock, pace, keys, tenant, spool, alone)
-            store.brought = brought
+            store.brought, store.salvage, store._folder = brought, salvage, folder
             store._neighbours.begin(server)
             store.is_new = is_new
             store._lost(loss, own.boot.epoch)
@@ -202,12 +212,14 @@ class PostgresqlStore(BaseStore):
         begun = await asyncio.to_thread(self._taken, dead)
         if begun is None:
             return None
-        server, own, marks, left = begun
-        return PostgresqlStore(
+        server, own, marks, left, salvage = begun
+        store = PostgresqlStore(
             self._conninfo, server, own, marks, left, self._clock, self._pace, self._keys, self._tenant
         )
+        store.salvage = salvage
+        return store
 
-    def _taken(self, dead: Node) -> tuple[Server, Own, Marks, Left] | None:
+    def _taken(self, dead: Node) -> tuple[Server, Own, Marks, Left, Salvage | None] | None:
         try:
             server = _connected(self._conninfo, dead.name)
             try:
@@ -220,7 +232,7 @@ class PostgresqlStore(BaseStore):
                     self._clock,
                     self._own.key,
                 ):
-                    return server, own, *_left(server, own)
+                    return server, own, *_left(server, own, self._clock, self._folder)
             except BaseException:
                 server.close()
                 raise
@@ -265,14 +277,23 @@ def _keys(server: Server, node: str, file: Path) -> Sequence[ChainKey]:
     return [add_key(file)]
 
 
-def _left(server: Server, own: Own) -> tuple[Marks, Left]:
+def _left(server: Server, own: Own, clock: Clock, folder: Path | None) -> tuple[Marks, Left, Salvage | None]:
     """Once nobody else writes as this node."""
+    salvage = None
     with server.transaction():
         marks = fence(server, own)
-        return marks, Left(found_open(server, own.node), found_refusals(server, own))
+        calls, damaged = found_open(server, own.node)
+        refusals = found_refusals(server, own)
+    if damaged:
+        salvage = put_aside(server, own, clock, damaged, folder)
+        with server.transaction():
+            marks = fence(server, own)
+    return marks, Left(calls, refusals), salvage
 
 
-def _brought(server: Server, own: Own, clock: Clock, file: Path) -> Brought | None:
+def _brought(
+    server: Server, own: Own, clock: Clock, file: Path, record_of: Callable[[Call], Cdr]
+) -> Brought | None:
     """What an earlier process kept in the file is in the database then; None: nothing."""
     found = found_in(file)
     if found is None:
@@ -281,7 +302,7 @@ def _brought(server: Server, own: Own, clock: Clock, file: Path) -> Brought | No
     if found.steps and not is_known(server, own.node, found.epoch):
         damage = damage or f"it is of epoch {found.epoch or 'unknown'}, which this database never had"
     elif found.steps:
-        brought = bring(server, own, clock, found.steps)
+        brought = bring(server, own, clock, found.steps, record_of)
     if damage or brought.left:
         damage = damage or "not all of it could be written"
         brought = replace(brought, damage=damage, set_aside=set_aside(file, clock.wall_ns()))

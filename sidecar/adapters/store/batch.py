@@ -39,6 +39,7 @@ from sidecar.core.books import (
     Posting,
     Record,
     forget,
+    lose,
     post,
     revise,
 )
@@ -182,6 +183,10 @@ class BaseBatch(ABC):
 
     def forget(self, call_id: UUID) -> None:
         self._take(forget(call_id, self))
+
+    def lose(self, call_id: UUID) -> None:
+        """See `books.lose`."""
+        self._take(lose(call_id, self))
 
     def revise(self, cdr: Cdr) -> bool:
         """Whether it was written: see `books.revise`."""

@@ -311,17 +311,20 @@ def found_calls(rows: Iterable[tuple[Any, ...]]) -> list[FoundOpen]:
     """Calls that earlier boots left open, by id, body, checksum, what the books hold of each (account,
     currency, reserved, granted_s), and when its boot is last known to have lived (mono, wall). DamagedError,
     EntryError."""
-    found = []
-    for call_id, body, crc, account, currency, reserved, granted_s, mono_ns, wall_ns in rows:
-        name = f"open call {UUID(bytes=call_id)}"
-        body = sound(body, crc, name)
-        try:
-            call = decode_call(body)
-        except EntryError as error:
-            raise EntryError(f"{name}: {error}") from error
-        held = open_call_of(account, currency, reserved, granted_s)
-        found.append(as_found_open(call, held, Stamp(mono_ns, wall_ns)))
-    return found
+    return list(map(found_call, rows))
+
+
+def found_call(row: tuple[Any, ...]) -> FoundOpen:
+    """One of them."""
+    call_id, body, crc, account, currency, reserved, granted_s, mono_ns, wall_ns = row
+    name = f"open call {UUID(bytes=call_id)}"
+    body = sound(body, crc, name)
+    try:
+        call = decode_call(body)
+    except EntryError as error:
+        raise EntryError(f"{name}: {error}") from error
+    held = open_call_of(account, currency, reserved, granted_s)
+    return as_found_open(call, held, Stamp(mono_ns, wall_ns))
 
 
 def as_found_open(call: Call, held: OpenCall, heartbeat: Stamp) -> FoundOpen:
