@@ -1,5 +1,5 @@
 """Records on their way to whoever bills: what waits for the broker, what it would not take, and what is sent
-again."""
+again; of this node, or of another one on its database."""
 
 from __future__ import annotations
 
@@ -32,37 +32,47 @@ class DeliveryPages:
     def list(self, page: Page, request: Request) -> Response:
         asked = request.query_params.get("after", "")
         after = int(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 19 else 0
-        with self._node.connected() as client:
-            status = client.call("node.status")
-            subscribers = client.call("subscriber.list")["subscribers"]
-            found = client.call("dead-letter.list", {"after_seq": after, "limit": PER_PAGE + 1})["letters"]
+        name, nodes, subscribers = self._node.other(request.query_params.get("node", "")), [], []
+        status = self._node.ask_of(name, "node.status")
+        asked_for = {"after_seq": after, "limit": PER_PAGE + 1}
+        found = self._node.ask_of(name, "dead-letter.list", **asked_for)["letters"]
+        if self._node.books.is_shared:
+            nodes = self._node.ask("node.list")["nodes"]
+        if not name:
+            subscribers = self._node.ask("subscriber.list")["subscribers"]
         letters = found[:PER_PAGE]
         return page.show(
             request,
             "delivery.html",
             status=status,
+            node=name,
+            nodes=nodes,
             zone=self._node.zone,
             subscribers=[_reported(one, status["store_epoch"]) for one in subscribers],
             again={name: _digits(request.query_params.get(name, "")) for name in ("from_seq", "to_seq")},
             letters=letters,
             after=after,
             onward=letters[-1]["seq"] if len(found) > PER_PAGE else None,
+            place=lambda **other: _place(name, **other),
         )
+
+    def _named(self, request: Request) -> str:
+        return self._node.other(visitor_of(request).form.get("node", ""))
 
     def retry(self, _: Page, request: Request) -> Response:
         """One of them, or all where none is named."""
         seq = _number(request, "seq", may_lack=True)
-        seqs = None if seq is None else [seq]
-        done = self._node.ask("dead-letter.retry", operator=_who(request), seqs=seqs)
-        return back(request, PLACE, f"{done['count']} wait for the broker again.")
+        seqs, node = None if seq is None else [seq], self._named(request)
+        done = self._node.ask_of(node, "dead-letter.retry", operator=_who(request), seqs=seqs)
+        return back(request, _place(node), f"{done['count']} wait for the broker again.")
 
     def drop(self, _: Page, request: Request) -> Response:
         text = visitor_of(request).form.get("text", "").strip()
         if not text:
             raise CommandError(ErrorCode.INVALID_PARAMS, "A reason is needed: it is in the audit trail.")
-        asked = [_number(request, "seq")]
-        done = self._node.ask("dead-letter.drop", operator=_who(request), seqs=asked, text=text)
-        return back(request, PLACE, f"{done['count']} dropped: subscribers will see the gap.")
+        asked, node = [_number(request, "seq")], self._named(request)
+        done = self._node.ask_of(node, "dead-letter.drop", operator=_who(request), seqs=asked, text=text)
+        return back(request, _place(node), f"{done['count']} dropped: subscribers will see the gap.")
 
     def replay(self, _: Page, request: Request) -> Response:
         since = visitor_of(request).form.get("since", "").strip()[:40]
@@ -72,8 +82,9 @@ class DeliveryPages:
             raise CommandError(ErrorCode.INVALID_PARAMS, str(error)) from None
         from_seq = _number(request, "from_seq", may_lack=begin is not None)
         to_seq = _number(request, "to_seq", may_lack=True)
-        done = self._node.ask(
-            "cdr.replay", operator=_who(request), from_seq=from_seq, to_seq=to_seq, since=begin
+        node = self._named(request)
+        done = self._node.ask_of(
+            node, "cdr.replay", operator=_who(request), from_seq=from_seq, to_seq=to_seq, since=begin
         )
         others = "".join(
             f", {sum(last - first + 1 for first, last in done[name])} {said}"
@@ -82,9 +93,14 @@ class DeliveryPages:
         )
         text = f"{done['sent']} records were sent again, up to {done['to_seq']}{others}"
         if done["next_seq"] is None:
-            return back(request, PLACE, f"{text}.")
-        onward = {"from_seq": str(done["next_seq"]), **({} if to_seq is None else {"to_seq": str(to_seq)})}
-        return back(request, f"{PLACE}?{urlencode(onward)}#again", f"{text}; there are more.")
+            return back(request, _place(node), f"{text}.")
+        onward = _place(node, from_seq=done["next_seq"], to_seq=to_seq)
+        return back(request, f"{onward}#again", f"{text}; there are more.")
+
+
+def _place(node: str, **asked: object) -> str:
+    said = {name: value for name, value in {"node": node, **asked}.items() if value}
+    return f"{PLACE}?{urlencode(said)}" if said else PLACE
 
 
 def _reported(one: Mapping[str, Any], epoch: str) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ from sidecar.wire.methods import ASK_OTHERS_S_MAX
 CONNECTIONS_MAX = 6  # at once: the socket has 32, and the command line needs some
 WAIT_S_MAX = 5.0
 SCRAPE_S_MAX = 5.0
+NAME_LENGTH_MAX = 64
 SCRAPE_BYTES_MAX = 8_388_608
 
 __all__ = ["CONNECTIONS_MAX", "DaemonUnreachableError", "Node", "StoreError"]
@@ -52,6 +53,11 @@ class Node:
         given = {name: value for name, value in params.items() if value is not None}
         with self.connected() as client:
             return client.call(method, given)
+
+    def other(self, name: str) -> str:
+        """What somebody has named, where it is not this node."""
+        given = name.strip()[:NAME_LENGTH_MAX]
+        return "" if given == self.name else given
 
     def ask_of(self, name: str, method: str, **params: object) -> Any:
         """Of another node of the database, through this one; of this one where none is named."""

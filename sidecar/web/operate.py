@@ -22,7 +22,6 @@ from sidecar.wire.control_users import Deed
 
 PLACE = "/node"
 DIFFERENCES_SHOWN_MAX = 200
-NAME_LENGTH_MAX = 64
 
 
 class OperatePages:
@@ -55,12 +54,12 @@ class OperatePages:
         return back(request, PLACE, f"{said}{renewed}{ended}.")
 
     def drain(self, _: Page, request: Request) -> Response:
-        name = _name(visitor_of(request).form)
+        name = self._node.other(visitor_of(request).form.get("name", ""))
         done = self._node.ask_of(name, "node.drain", operator=_who(request), text=_reason(request))
         return back(request, _place(name), f"New calls are refused; {done['live']} live calls go on.")
 
     def accept(self, _: Page, request: Request) -> Response:
-        name = _name(visitor_of(request).form)
+        name = self._node.other(visitor_of(request).form.get("name", ""))
         done = self._node.ask_of(name, "node.accept", operator=_who(request), text=_reason(request))
         state = done["state"]
         taken = "New calls are taken." if state == "accepting" else f"New calls are still refused: {state}."
@@ -100,7 +99,7 @@ class OperatePages:
         fault: str = "",
     ) -> Response:
         every = request.query_params.get("all") == "1"
-        name, nodes, settings = _name(request.query_params), [], []
+        name, nodes, settings = self._node.other(request.query_params.get("name", "")), [], []
         status = self._node.ask_of(name, "node.status")
         if self._node.books.is_shared:
             nodes = self._node.ask("node.list")["nodes"]
@@ -124,11 +123,6 @@ class OperatePages:
             chains=_chains(verdict) if verdict is not None else (),
             fault=fault,
         )
-
-
-def _name(given: Mapping[str, str]) -> str:
-    """Of another node; empty: this one."""
-    return given.get("name", "").strip()[:NAME_LENGTH_MAX]
 
 
 def _place(name: str) -> str:

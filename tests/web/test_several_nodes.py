@@ -102,6 +102,14 @@ async def test_what_two_nodes_have_is_seen_and_done_on_the_page_of_one(
             [drained] = await one.audited("node.drain")
             assert (drained["operator"], drained["subject"], drained["text"]) == ("olga", "two", "update")
 
+            await page.get_by_role("link", name="Delivery").click()
+            await page.get_by_role("navigation", name="Of which node").get_by_role("link", name="two").click()
+            await page.get_by_label("From number").fill("1")
+            await page.get_by_role("button", name="Send again").click()
+            await page.get_by_role("status").get_by_text("1 records were sent again, up to 1.").wait_for()
+            await two.listener.until(lambda: two.listener.again == 1)
+            assert await violations(page) == []
+
             async def seen_and_released(dialled: str) -> None:
                 live = await two.live(dialled, answered=True)
                 await page.goto("/calls")
