@@ -143,7 +143,7 @@ class Store(Protocol):
     def on_outcome(self, deliver: Callable[[Sequence[CallEvent]], None]) -> None: ...
     def found_open(self) -> Sequence[tuple[Call, CallFoundOpen]]: ...
     def on_failing(self, notify: Callable[[bool], None]) -> None:
-        """Called on the event loop when the store begins to fail (True) and when it writes again (False)."""
+        """Called on the event loop when `refusing` begins (True) and when it is over (False)."""
 
     def found_refusals(self) -> Sequence[Cdr]:
         """The aggregates of refusals that earlier boots left unwritten, as `keep_refusals` was given them."""
@@ -160,7 +160,14 @@ class Store(Protocol):
         waits."""
 
     @property
-    def failing(self) -> bool: ...
+    def failing(self) -> bool:
+        """Nothing can be written at present; what must be is kept."""
+
+    @property
+    def refusing(self) -> bool:
+        """And no new call is let go: what decides of calls meanwhile (core/away) is not there, or the disk
+        takes nothing."""
+
     @property
     def epoch(self) -> str: ...
 
@@ -286,6 +293,13 @@ class Accounts(Protocol):
     def calls_up(self, names: Sequence[str]) -> Awaitable[Mapping[str, int] | None]:
         """The open calls of these accounts on all nodes, where there are any; None: there is one node alone,
         which knows."""
+
+    def tranches(self, name: str) -> Awaitable[Sequence[tuple[str, Money]]]:
+        """What nodes hold of it in advance (core/tranches), by the node's name."""
+
+    def return_tranches(self, node: str, change: Change) -> Awaitable[int]:
+        """Of a node that will never start again: of so many accounts. AccountError where it lives, or there
+        is no such node."""
 
     def ledger(
         self, name: str, entries_max: int = 100, before_entry: int | None = None
@@ -852,6 +866,10 @@ class NodeStore(Store, Protocol):
     @property
     def failure(self) -> str:
         """What the engine says, while failing."""
+
+    @property
+    def let_go(self) -> Mapping[str, int]:
+        """So many calls were admitted while the books were away, by what allowed it (core/away.Ground)."""
 
     def on_failure(self, notify: Callable[[str, str], None]) -> None:
         """`notify(before, now)`, texts for the operator: the store begins to fail (`before` is empty), its

@@ -109,7 +109,15 @@ COMMIT = Metric(
     "sidecar_commit_seconds", "histogram", "Duration of a store commit.", buckets=COMMIT_BUCKETS_S
 )
 JOURNAL_FAILING = Metric(
-    "sidecar_journal_failing", "gauge", "1 while the journal cannot be written: no new call is taken."
+    "sidecar_journal_failing",
+    "gauge",
+    "1 while the journal cannot be written. No new call is taken, but by what the node holds (PostgreSQL).",
+)
+CALLS_LET_GO = Metric(
+    "sidecar_calls_let_go",
+    "counter",
+    "Calls that were admitted while the database was away: out of a tranche, unbounded (postpaid), free.",
+    ("ground",),
 )
 JOURNAL_FAILURES = Metric(
     "sidecar_journal_failures", "counter", "Times that the journal began to fail; the log says why."
@@ -414,6 +422,10 @@ class Metrics:
         """`counters` is called from the exposition's thread."""
         self.registry.register(_FraudCollector(counters))
 
+    def collect_let_go(self, calls: Callable[[], Mapping[str, int]]) -> None:
+        """By ground; `calls` is called from the exposition's thread."""
+        self.registry.register(_LetGoCollector(calls))
+
     def collect_takeovers(self, counters: TakeoverCounters) -> None:
         self.registry.register(_TakeoverCollector(counters))
 
@@ -614,6 +626,17 @@ class _FraudCollector(Collector):
         yield _by_label(FRAUD_FIRED, counters.fired.items())
         yield _by_label(FRAUD_HELD, counters.held.items())
         yield _value(FRAUD_FORGOTTEN, counters.forgotten)
+
+
+class _LetGoCollector(Collector):
+    def __init__(self, calls: Callable[[], Mapping[str, int]]) -> None:
+        self._calls = calls
+
+    def describe(self) -> Iterable[Family]:
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        yield _by_label(CALLS_LET_GO, self._calls().items())
 
 
 class _TakeoverCollector(Collector):

@@ -249,7 +249,8 @@ def show(
     socket: SocketOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show an account's terms, its balance (free of reservations) and its latest movements."""
+    """Show an account's terms, its balance (free of reservations, and of what nodes hold in advance), and its
+    latest movements."""
     _show(ask(socket, config, as_json, "account.show", name=name, movements=movements), as_json)
 
 
@@ -469,6 +470,10 @@ def _show(account: dict[str, Any], as_json: bool) -> None:
             *(("address", block) for block in account["addresses"]),
             ("live calls", account["live_calls"]),
             *((f"balance {one['currency']}", one["amount"]) for one in account["balances"]),
+            *(
+                (f"held by node {one['node']}", f"{one['amount']} {one['currency']}")
+                for one in account["tranches"]
+            ),
         )
     )
     if account["movements"]:

@@ -320,6 +320,23 @@ def drain(
     print_done(drained, f"new calls are refused; {live}", as_json)
 
 
+@app.command("forget")
+def forget(
+    name: Annotated[str, typer.Argument(help="A node that will never start again.")],
+    text: Annotated[str, typer.Option("--reason", "--text", help="Why; in the audit table.")],
+    operator: OperatorOption = "",
+    as_json: JsonOption = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Give back what a dead node holds of accounts in advance (`sidecar account show`), where it will never
+    start again. Else its next start does that, once it has written what it let go while the database was
+    away: if you are wrong, that is charged all the same, and may take a balance below its floor. Refused
+    while the node lives."""
+    found = ask(socket, config, as_json, "node.forget", node=name, text=text, operator=operator)
+    print_done(found, f"what node {name} held of {found['accounts']} accounts is back", as_json)
+
+
 @app.command("reopen-logs")
 def reopen_logs(
     as_json: JsonOption = False,

@@ -169,6 +169,21 @@ class Store(Section, frozen=True, kw_only=True):
         "alive. Later they ask it by OPTIONS, and where it is silent too they end its calls and tell its "
         "records. At least twice `timers.heartbeat_s`.",
     ] = 3
+    tranche_s: Annotated[
+        int,
+        Meta(ge=0, le=3_600),
+        "PostgreSQL: about so long calls of accounts with a bound (prepaid, limits) go on while the database "
+        "is away. This node holds so many seconds of what an account has reserved here in the last minute, "
+        "in advance, and all nodes together at most a quarter of what it has: no call spends what is not "
+        "there. 0: nothing is held, such calls get 503.",
+    ] = 60
+    away_calls_max: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000),
+        "PostgreSQL: so many new calls of accounts without a bound (postpaid) this node lets go while the "
+        "database is away, each time: their accounts may have been changed meanwhile. Free and emergency "
+        "calls are not counted.",
+    ] = 10_000
 
 
 class Sip(Section, frozen=True, kw_only=True):

@@ -190,6 +190,9 @@ class EntryKind(Word):
     SUPPRESSED = "suppressed"
 
 
+WAITING = (EntryKind.ADMITTED, EntryKind.ANSWERED)  # entries whose call goes on when they are written
+
+
 class StoreCommand(Command, frozen=True, kw_only=True):
     pass
 

@@ -26,6 +26,7 @@ from sidecar.runtime.calls import Calls
 from sidecar.runtime.releasing import release_where
 from sidecar.wire import control_accounts as say
 from sidecar.wire.control import CommandError, ErrorCode, Method
+from sidecar.wire.control_node import NodeForgetParams, NodeForgotten
 from sidecar.wire.methods import served
 
 
@@ -45,6 +46,7 @@ class AccountCommands:
                 "account.disable": self.disable,
                 "account.address": self.address,
                 "account.show": self.show,
+                "node.forget": self.forget_node,
                 "account.list": self.list,
                 "account.topup": self.topup,
                 "account.adjust": self.adjust,
@@ -162,8 +164,20 @@ class AccountCommands:
             **self._row(account, await self._accounts.calls_up([account.name])),
             addresses=tuple(block for block, _ in await self._accounts.addresses(wanted.name)),
             balances=tuple(map(_balance, balances)),
+            tranches=tuple(
+                say.Tranche(node=node, currency=held.currency, amount=amount_text(held.amount))
+                for node, held in await self._accounts.tranches(wanted.name)
+            ),
             movements=tuple(map(_movement, movements)),
         )
+
+    async def forget_node(self, wanted: NodeForgetParams, operator: Operator) -> NodeForgotten:
+        change = Change(operator=operator, action="node.forget", subject=wanted.node, text=wanted.text)
+        try:
+            count = await self._accounts.return_tranches(wanted.node, change)
+        except AccountError as error:
+            raise CommandError(ErrorCode.REFUSED, str(error)) from error
+        return NodeForgotten(node=wanted.node, accounts=count)
 
     async def list(self, wanted: say.AccountListParams, _: Operator) -> say.AccountList:
         accounts = self._calls.policy.accounts

@@ -681,7 +681,7 @@ class Calls:
         """Undo a drain; in vain where the node is about to end."""
         if self.load.is_draining and not self.is_stopping:
             self.load.is_draining = False
-            self._accept(Detail.JOURNAL.value if self._store.failing else "")
+            self._accept(Detail.JOURNAL.value if self._store.refusing else "")
 
     async def close(self) -> None:
         """At the end of the node: record what is still waiting, then nothing more."""

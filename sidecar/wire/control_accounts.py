@@ -195,11 +195,20 @@ class MovementList(Result, frozen=True, kw_only=True):
     movements: tuple[Movement, ...]
 
 
+class Tranche(Result, frozen=True, kw_only=True):
+    """What a node holds of the account in advance, for the time when the database is away."""
+
+    node: str
+    currency: str
+    amount: str
+
+
 class AccountShown(AccountRow, frozen=True, kw_only=True):
-    """`balances` are free of reservations. `movements`: the latest first."""
+    """`balances` are free of reservations, and of tranches. `movements`: the latest first."""
 
     addresses: tuple[str, ...]  # given by command
     balances: tuple[Balance, ...]
+    tranches: tuple[Tranche, ...] = ()
     movements: tuple[Movement, ...]
 
 

@@ -34,6 +34,19 @@ class NodeRestartParams(Params, frozen=True, kw_only=True):
     text: Text = ""
 
 
+class NodeForgetParams(Params, frozen=True, kw_only=True):
+    """Another node will never start again: what it holds of accounts in advance goes back to them."""
+
+    operator: OperatorName
+    node: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=PRINTABLE)]
+    text: Annotated[str, msgspec.Meta(min_length=1)]  # why
+
+
+class NodeForgotten(Result, frozen=True, kw_only=True):
+    node: str
+    accounts: int  # of which it held something
+
+
 class NodeReloadParams(Params, frozen=True, kw_only=True):
     """Read settings, decks, passwords and TLS files anew and put them in force, whole or not at all."""
 
@@ -162,7 +175,8 @@ class NodeStatus(Result, frozen=True, kw_only=True):
     calls: int
     calls_max: int
     settings_revision: int | None = None  # of what is in force; records carry it
-    journal_failure: str = ""  # what the disk says while the journal cannot be written
+    journal_failure: str = ""  # what the disk, or the server, says while the journal cannot be written
+    calls_let_go: int = 0  # new calls that it has admitted by itself while the database was away
     profile: str = ""
     data_dir: str = ""
     sip: tuple[str, ...] = ()

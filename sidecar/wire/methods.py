@@ -69,6 +69,7 @@ METHODS: Mapping[str, Declared] = {
     "node.settings": Declared(Nothing, node.SettingList, Right.OPERATE),
     "node.drain": Declared(node.NodeDrainParams, node.NodeDrained, Right.OPERATE),
     "node.accept": Declared(node.NodeAcceptParams, node.NodeAccepts, Right.OPERATE),
+    "node.forget": Declared(node.NodeForgetParams, node.NodeForgotten, Right.BOOK),
     "node.reload": Declared(node.NodeReloadParams, node.NodeReloaded, Right.OPERATE, RESTART_ANSWER_S_MAX),
     "node.restart": Declared(node.NodeRestartParams, node.NodeRestarts, Right.OPERATE, RESTART_ANSWER_S_MAX),
     "node.reopen_logs": Declared(Nothing, node.NodeLogsReopened, Right.OPERATE),

@@ -1,7 +1,8 @@
 """Steps that must be written <-> bytes, for a node whose database is away: one byte of version, then what the
 step is made of; calls as journal entries, records as CDRs.
 
-Only steps that nobody waits for are kept, so there is no Reserve and no Extend among them.
+Only steps that nobody waits for are kept, so there is no Reserve and no Extend among them: an admission and
+an answer were decided by the node itself (core/away), and so was what an Extended says.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ from uuid import UUID
 import msgspec
 
 from sidecar.core.audit import Change
-from sidecar.core.commands import Append, Audit, EntryKind, Publish, Settle, StoreCommand, Suppress
+from sidecar.core.commands import (
+    WAITING,
+    Append,
+    Audit,
+    EntryKind,
+    Extended,
+    Publish,
+    Settle,
+    StoreCommand,
+    Suppress,
+)
 from sidecar.wire import cdr_codec
 from sidecar.wire.cdr_codec import CdrError
 from sidecar.wire.entries import EntryError, decode_call, encode_call, packed
@@ -28,6 +39,7 @@ class _Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     settle: Settle | None = None
     record: bytes = b""
     changes: tuple[Change, ...] = ()
+    extended: Extended | None = None
     forgotten: UUID | None = None
 
 
@@ -38,11 +50,13 @@ def encode_step(step: Sequence[StoreCommand]) -> bytes:
     parts = _Step()
     for command in step:
         match command:
-            case Append():
+            case Append() if command.kind not in WAITING or command.decided:
                 call = encode_call(command.call)
                 parts = msgspec.structs.replace(parts, kind=command.kind, call=call)
             case Settle():
                 parts = msgspec.structs.replace(parts, settle=command)
+            case Extended():
+                parts = msgspec.structs.replace(parts, extended=command)
             case Publish() | Suppress():
                 parts = msgspec.structs.replace(parts, record=cdr_codec.encode(command.cdr))
             case Audit():
@@ -73,7 +87,10 @@ def decode_step(body: bytes) -> tuple[StoreCommand, ...] | UUID:
 def _commands(parts: _Step) -> Sequence[StoreCommand]:
     commands: list[StoreCommand] = []
     if parts.kind is not None:
-        commands.append(Append(kind=parts.kind, call=decode_call(parts.call)))
+        call, decided = decode_call(parts.call), parts.kind in WAITING
+        commands.append(Append(kind=parts.kind, call=call, decided=decided))
+    if parts.extended is not None:
+        commands.append(parts.extended)
     if parts.settle is not None:
         commands.append(parts.settle)
     if parts.record:

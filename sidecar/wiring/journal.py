@@ -65,6 +65,7 @@ def opener(
     from sidecar.adapters.postgresql import PostgresqlStore
     from sidecar.adapters.postgresql.dsn import read_dsn
     from sidecar.adapters.postgresql.spool import FILE_NAME as KEPT_NAME
+    from sidecar.adapters.postgresql.writer import Alone
 
     if begin_anew:
         raise StoreError(
@@ -87,6 +88,7 @@ def opener(
             key_file=key_file_of(settings.node),
             kept_in=settings.node.data_dir / KEPT_NAME,
             record_of=partial(cdr_of, policy=policy),
+            alone=Alone(settings.store.tranche_s, settings.store.away_calls_max),
         )
         store.tightened = held.tightened
         return store

@@ -167,7 +167,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
             journal_opened(metrics, store)
 
         store.on_commit(lambda _steps, took_ns: metrics.commit_took(took_ns / 1e9))
-        store.on_failure(lambda before, now: journal_failing(metrics, before, now))
+        store.on_failure(lambda before, now: journal_failing(metrics, before, now, store.refusing))
         store.on_defect(lambda call_id, error: defect(metrics, call_id, error))
         decks = Decks(settings.node.data_dir / "decks")
         await asyncio.to_thread(keep_decks, decks, loaded.policy.decks, utc(clock.wall_ns()))
@@ -319,13 +319,14 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         metrics.collect_clock(lambda: clock_watch.status)
         metrics.collect_certificates(certificates.status)
         metrics.collect_names(names.statuses)
+        metrics.collect_let_go(lambda: store.let_go)
         metrics.collect_fraud(lambda: fraud.counters)
         metrics.collect_log(lambda: writer.lost)
         health = Health(
             service.pulse,
             clock,
             state=lambda: calls.state,
-            is_failing=lambda: bool(store.failing),
+            is_failing=lambda: store.refusing,
             is_stopping=service.stopping.is_set,
         )
         pages = PageServer({"/metrics": metrics.page, **health_pages(health)})
@@ -361,6 +362,7 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
                 started_at=started_at,
                 state=calls.state or ACCEPTING,
                 journal_failure=store.failure,
+                calls_let_go=sum(store.let_go.values()),
                 calls=calls.load.calls,
                 calls_max=calls.policy.calls_max,
                 settings_revision=calls.policy.settings_revision,

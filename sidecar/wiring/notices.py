@@ -84,11 +84,12 @@ def journal_wrong(metrics: Metrics, found: Sequence[str]) -> None:
         log.error("journal_not_as_written", text=text, advice=advice)
 
 
-def journal_failing(metrics: Metrics, before: str, now: str) -> None:
+def journal_failing(metrics: Metrics, before: str, now: str, refusing: bool) -> None:
     if bool(before) != bool(now):
         metrics.journal_failing(begins=bool(now))
     if now:
-        log.error("journal_failing", cause=now, advice="no new call is taken; ends are kept until it writes")
+        taken = "no new call is taken" if refusing else "new calls go on as far as the node may by itself"
+        log.error("journal_failing", cause=now, advice=f"{taken}; ends are kept until it writes")
     else:
         log.warning("journal_writes_again", cause_before=before)
 

@@ -116,7 +116,7 @@ class PostgresqlStores:
         node: str = "n1",
         conninfo: str | None = None,
         kept_in: Path | None = None,
-        alone: Alone = Alone(),  # noqa: B008 - it is frozen
+        alone: Alone | None = None,
     ) -> AsyncIterator[AnyWatched]:
         store = PostgresqlStore.open(
             conninfo or self.conninfo,

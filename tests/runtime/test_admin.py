@@ -597,6 +597,7 @@ def ids(records: tuple[msgspec.Raw, ...]) -> list[UUID]:
 async def test_every_method_is_named_as_its_command(node: Node) -> None:
     assert set(node.admin.methods()) == {
         "node.list",
+        "node.forget",
         "node.ask",
         "call.list",
         "call.release",

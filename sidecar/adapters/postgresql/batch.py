@@ -42,6 +42,7 @@ from sidecar.adapters.store.work import Job, Work
 from sidecar.core.account_books import Booked
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.amounts import EXACT
+from sidecar.core.audit import Change
 from sidecar.core.books import ZERO, Movement, MovementKind, Posting, call_of
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import Row
@@ -116,6 +117,11 @@ _LOCKED = (
 
 
 _RETURNED = "DELETE FROM tranches WHERE node = ? AND account = ? AND currency = ?"
+_IS_OVER = (
+    "SELECT leased_until < clock_timestamp() FROM nodes JOIN epochs USING (epoch) WHERE nodes.node = ?"
+    " FOR UPDATE OF epochs"
+)
+_OF_NODE = "SELECT account, currency, amount FROM tranches WHERE node = ? ORDER BY account, currency"
 _LIVING = "SELECT count(*) FROM nodes JOIN epochs USING (epoch) WHERE leased_until >= clock_timestamp()"
 
 
@@ -130,6 +136,7 @@ class Ledger(BaseLedger):
         self._held = held
         self.tranches_here: dict[Key, Decimal] = {}  # as they stand in this transaction, where it moves them
         self.reserved_here: dict[Key, Reserved] = {}
+        self._returned: list[tuple[str, str, str]] = []
 
     def tranche(self, account: str, currency: str) -> Decimal:
         key = (account, currency)
@@ -144,6 +151,11 @@ class Ledger(BaseLedger):
                 self.reserved_here[key] = Reserved(EXACT.subtract(amount, one.amount), times + 1)
             elif one.kind is MovementKind.TRANCHE:
                 self.tranches_here[key] = EXACT.subtract(self.tranche(*key), one.amount)
+
+    def return_of(self, node: str, movements: Sequence[Movement]) -> None:
+        """Of another node: all of a tranche."""
+        super().book(movements)
+        self._returned += [(node, one.account, one.currency) for one in movements]
 
     def foresee(self, terms: Iterable[str], balances: Iterable[str]) -> Callable[[], None]:
         """In a pipeline: read, and lock, what will be asked; once that is over, what is returned takes it in.
@@ -214,9 +226,9 @@ class Ledger(BaseLedger):
         if self.tranches_here:
             held = [(self._node, *key, boot, left) for key, left in self.tranches_here.items() if left]
             TRANCHES.send(server, held)
-            for key, left in self.tranches_here.items():
-                if not left:
-                    server.send(_RETURNED, (self._node, *key))
+        gone = [(self._node, *key) for key, left in self.tranches_here.items() if not left]
+        for row in (*gone, *self._returned):
+            server.send(_RETURNED, row)
 
 
 class KeptRefusals:
@@ -352,6 +364,20 @@ class Batch(BaseBatch):
         """All that this node holds."""
         for key, held in sorted(self._remembered.tranches.items()):
             self.ledger.book(give_back(key, held, self))
+
+    def return_tranches(self, node: str, change: Change) -> int | str:
+        """Of another node, that will never start: of how many accounts, or why not. A start of it waits for
+        us, or we see its lease."""
+        found = self._server.run(_IS_OVER, (node,))
+        if not found:
+            return f"there is no node {node}: `sidecar node list`"
+        if not found[0][0]:
+            return f"node {node} lives, or has ended a moment ago: its lease is not over"
+        held = self._server.run(_OF_NODE, (node,))
+        for account, currency, amount in held:
+            self.ledger.return_of(node, give_back((account, currency), amount, self))
+        self.audit(change)
+        return len(held)
 
     def committed(self) -> None:
         super().committed()

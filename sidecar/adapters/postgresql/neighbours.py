@@ -32,7 +32,9 @@ from sidecar.core.account_import import Imported
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.audit import Change, Operator
 from sidecar.core.fraud_told import FraudCounts, FraudHold
+from sidecar.core.terms import Money
 from sidecar.ports import (
+    AccountError,
     Asked,
     FraudNews,
     FraudTold,
@@ -336,6 +338,17 @@ class SharedAccounts(StoredAccounts):
 
     async def calls_up(self, names: Sequence[str]) -> Mapping[str, int]:
         return dict(await self._reader.ask(lambda server: server.execute(_UP, (list(names),))))
+
+    async def tranches(self, name: str) -> Sequence[tuple[str, Money]]:
+        sql = "SELECT node, amount, currency FROM tranches WHERE account = ? ORDER BY node, currency"
+        rows = await self._reader.ask(lambda server: server.execute(sql, (name,)))
+        return tuple((node, Money(amount, currency)) for node, amount, currency in rows)
+
+    async def return_tranches(self, node: str, change: Change) -> int:
+        returned: int | str = await self._write(lambda batch: batch.return_tranches(node, change))
+        if isinstance(returned, str):
+            raise AccountError(returned)
+        return returned
 
     async def create(
         self,

@@ -58,6 +58,10 @@ _T = TypeVar("_T")
 Rows = list[tuple[Any, ...]]
 
 
+class SilentError(psycopg.OperationalError):
+    """No sign of life: whoever asks again at once waits as long."""
+
+
 class _Text(StrDumperUnknown):
     """What the network or JSON may say and no text of PostgreSQL can hold."""
 
@@ -86,7 +90,7 @@ class _Connection(psycopg.Connection[tuple[Any, ...]]):
                     heard_s = now_s
                 elif self.answer_s_max is not None and now_s - heard_s > self.answer_s_max:
                     self.pgconn.finish()
-                    raise psycopg.OperationalError(f"no answer within {self.answer_s_max:g} s")
+                    raise SilentError(f"no answer within {self.answer_s_max:g} s")
                 wanted = gen.send(ready)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # what the generator returns

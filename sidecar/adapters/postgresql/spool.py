@@ -58,7 +58,7 @@ class FileSpool:
         self._write()
 
     def complaint(self) -> str:
-        return self._complaint
+        return "another process writes in our place" if self._is_over else self._complaint
 
     def is_over(self) -> None:
         """Another process writes in our place: what is there stays, nothing is added."""

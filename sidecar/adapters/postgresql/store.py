@@ -75,7 +75,7 @@ class PostgresqlStore(BaseStore):
         keys: Sequence[ChainKey],
         tenant: str,
         spool: FileSpool | None = None,
-        alone: Alone = Alone(),  # noqa: B008 - it is frozen
+        alone: Alone | None = None,
     ) -> None:
         reader = Reader(conninfo, _application(own.node, "reads"))
         super().__init__(clock, own.boot, reader, left, pace)
@@ -126,13 +126,13 @@ class PostgresqlStore(BaseStore):
         seen: Seen | None = None,
         kept_in: Path | None = None,
         record_of: Callable[[Call], Cdr] = _no_record,
-        alone: Alone = Alone(),  # noqa: B008 - it is frozen
+        alone: Alone | None = None,
     ) -> PostgresqlStore:
         """`conninfo` as libpq takes it, with `sslmode=verify-full` and `sslrootcert` where the server is not
         on this machine. `seen`: what the broker has of what this node published last. `key_file`: of
         the chain and of pseudonyms, made where there is none; best the same for all nodes. `kept_in`: the
         file of this node for what must be written while the database is away; without one it is lost with the
-        process, and no call is let go meanwhile, whatever `alone` says. Raises StoreError, with what to do,
+        process, and no call goes on meanwhile, whatever `alone` says. Raises StoreError, with what to do,
         where the database cannot be used; StoreAwayError where that may pass."""
         name = name_of(conninfo)
         try:

@@ -3,7 +3,11 @@
 A COMMIT whose answer is lost with the connection may have been done. Each commit has a number, which it
 writes: the next connection asks for it first, behind a lock that the lost transaction held. Where it was
 done, it is reported as done, and none of it is written again. That is tried at once; while the server is away
-a step that waits gets StepFailed as for any fault, and an admission that was done after all is undone.
+a step of it gets StepFailed as for any fault, and an admission that was done after all is undone.
+
+What comes later the node decides by itself meanwhile (core/away), out of the tranches that it takes and gives
+back beside the commits, as long as there is a file of its own to keep it in (`spool`). What it granted is in
+them until it is written, so none is given back before that.
 """
 
 from __future__ import annotations
@@ -14,18 +18,20 @@ from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from typing import NamedTuple
+from uuid import UUID
 
 import psycopg
 
 from sidecar.adapters.postgresql.batch import Batch
 from sidecar.adapters.postgresql.boots import FencedError, Marks, Own, fence, hold, recall
 from sidecar.adapters.postgresql.leases import rest
-from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, REFUSALS, Server
+from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, REFUSALS, Server, SilentError
 from sidecar.adapters.postgresql.spool import FileSpool
 from sidecar.adapters.store.known import Known
 from sidecar.adapters.store.work import MEMORY, Job, Report, Work, nobody, worked
 from sidecar.adapters.store.writer import WritingThread
-from sidecar.core.books import ZERO
+from sidecar.core.away import Away
+from sidecar.core.books import ZERO, OpenCall
 from sidecar.core.tranches import Burn, Burned, Key, is_worthwhile, wish
 from sidecar.ports import Clock
 
@@ -64,7 +70,7 @@ class Writer(WritingThread):
         report: Callable[[Report], None],
         commit_interval_ms: int,
         spool: FileSpool | None,
-        alone: Alone,
+        alone: Alone | None,
     ) -> None:
         super().__init__(report, commit_interval_ms, spool or MEMORY)
         self._file = spool
@@ -76,6 +82,7 @@ class Writer(WritingThread):
         self._commits = marks.commits  # that were acknowledged
         self._doubtful: _Doubtful | None = None
         self._alone = alone
+        self._tranche_s = alone.tranche_s if alone is not None and spool is not None else 0
         self._burn = Burn(time.monotonic())
         self._resize_at_s = 0.0
         self._wished: dict[Key, tuple[Decimal, float]] = {}  # when it was last looked at the balance for it
@@ -127,7 +134,8 @@ class Writer(WritingThread):
         except BaseException as error:
             if doubtful is not None and server.broken:
                 self._doubtful = doubtful
-                if isinstance(error, FAULTS) and self._resolved_at_once():
+                is_silent = isinstance(error, SilentError)
+                if isinstance(error, FAULTS) and not is_silent and self._resolved_at_once():
                     return
             elif not server.broken:
                 with suppress(*FAULTS):
@@ -149,7 +157,7 @@ class Writer(WritingThread):
         self._resize_at_s = now_s + RESIZE_S
         if burned := self._to_resize(now_s):
             accounts = {account for account, _ in burned}
-            run = partial(Batch.resize, burned=burned, tranche_s=self._alone.tranche_s)
+            run = partial(Batch.resize, burned=burned, tranche_s=self._tranche_s)
             self._commit([Job(run=run, done=nobody, accounts=accounts)])
 
     def _to_resize(self, now_s: float) -> dict[Key, Burned]:
@@ -159,7 +167,7 @@ class Writer(WritingThread):
         wished: dict[Key, tuple[Decimal, float]] = {}
         for key in self._burn.turn(now_s) | self._known.tranches.keys():
             burned = self._burn.of(key, now_s)
-            want, held = wish(burned, self._alone.tranche_s), self._known.tranches.get(key, ZERO)
+            want, held = wish(burned, self._tranche_s), self._known.tranches.get(key, ZERO)
             if not is_worthwhile(held, want):
                 continue
             before, at_s = self._wished.get(key, (ZERO, -LOOK_AGAIN_S))
@@ -171,6 +179,23 @@ class Writer(WritingThread):
         return found
 
     # --- failing --------------------------------------------------------------------------------------------
+
+    def _is_doubtful(self) -> bool:
+        return self._doubtful is not None
+
+    def _away(self, error: Exception) -> Away | None:
+        if self._alone is None or self._file is None or self._own.is_taken or isinstance(error, FencedError):
+            return None
+        held, known = dict(self._known.tranches), self._known
+        if self._doubtful is not None:  # it may have given back what we believe to hold
+            for key, left in self._doubtful.batch.ledger.tranches_here.items():
+                held[key] = min(left, held.get(key, ZERO))
+
+        def open_call(call_id: UUID) -> OpenCall | None:
+            slot = known.open.get(call_id.int)
+            return slot.open_call if slot is not None else None
+
+        return Away(held, open_call, self._alone.calls_max, self._clock.wall_ns)
 
     def _resolved_at_once(self) -> bool:
         """Whether the doubtful commit is known to be done, and was reported: the link alone was lost."""

@@ -104,6 +104,14 @@ class StoredAccounts:
         del names
         return None
 
+    async def tranches(self, name: str) -> Sequence[tuple[str, Money]]:
+        del name
+        return ()
+
+    async def return_tranches(self, node: str, change: Change) -> int:
+        del node, change
+        raise AccountError("this node keeps its books alone (store.engine): there are no others")
+
     async def ledger(
         self, name: str, entries_max: int = 100, before_entry: int | None = None
     ) -> Sequence[LedgerEntry]:

@@ -25,6 +25,7 @@ from sidecar.adapters.store.work import Job, Report, waiting_call
 from sidecar.adapters.store.writer import COMMIT_INTERVAL_MS_MIN, WritingThread
 from sidecar.core.alarms import LowBalance
 from sidecar.core.audit import NODE, Change
+from sidecar.core.away import Ground
 from sidecar.core.books import OpenCall, Outcome, OutcomeKind, as_granted
 from sidecar.core.call import Call, Stamp
 from sidecar.core.cdr import Cdr
@@ -105,6 +106,9 @@ class BaseStore:
         self.suspense = StoredSuspense(reader, self._write)
         self._loop = asyncio.get_running_loop()
         self._failing = False
+        self._decides = False  # while it fails, calls are let go all the same
+        self._is_refusing = False  # as last told
+        self.let_go = {ground.value: 0 for ground in Ground}
         self._closed = False
         self._deliver: Callable[[Sequence[CallEvent]], None] = nobody
         self._notify_failing: Callable[[bool], None] = nobody
@@ -204,6 +208,10 @@ class BaseStore:
     def failing(self) -> bool:
         return self._failing
 
+    @property
+    def refusing(self) -> bool:
+        return self._failing and not self._decides
+
     def submit(self, step: Sequence[StoreCommand]) -> None:
         work = tuple(step)
         call_id = waiting_call(work)
@@ -285,8 +293,13 @@ class BaseStore:
             self._notify_defect(call_id, error)
         if report.steps:
             self._notify_commit(report.steps, report.commit_ns)
+        if report.decides is not None:
+            self._decides = report.decides
         if report.failing is not None:
             self._writer_says(report.failing)
+        self._tell_refusing()
+        for ground, calls in report.let_go.items():
+            self.let_go[ground] += calls
         if report.is_fenced:
             notify, self._notify_fenced = self._notify_fenced, nobody  # once
             notify()
@@ -299,9 +312,14 @@ class BaseStore:
         if bool(before) != bool(cause):
             self._failing = bool(cause)
             self._told_of_rows.rows_doubtful()
-            self._notify_failing(self._failing)
+            self._tell_refusing()
         if before != cause:
             self._notify_failure(before, cause)
+
+    def _tell_refusing(self) -> None:
+        if self._is_refusing != self.refusing:
+            self._is_refusing = self.refusing
+            self._notify_failing(self._is_refusing)
 
     def _deliver_all(self, events: Sequence[CallEvent]) -> None:
         self._deliver(events)

@@ -10,7 +10,8 @@ When the engine reports a fault of what it writes to, the transaction is rolled 
 - admissions and answers that wait for an outcome get StepFailed, and so do new ones, at once;
 - all else (ends, attempts, what the broker acknowledged) is kept in order and tried again, with growing
   pauses, until it is written. That is bounded by the calls that are up, because no call is admitted
-  meanwhile. Where the engine is on another machine, steps of calls are kept on the node's disk too;
+  meanwhile. Where the engine is on another machine, steps of calls are kept on the node's disk too, and what
+  waits is decided by the node itself, within bounds (core/away);
 - what was committed, though nobody could say so, does no harm: a step that is repeated changes nothing, and
   an admission that was reported as failed is undone should it turn up.
 
@@ -30,6 +31,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from sidecar.adapters.store.work import MEMORY, Job, Kept, Report, Spool, Work
+from sidecar.core.away import Away
 from sidecar.core.books import Outcome, OutcomeKind, call_of
 from sidecar.core.commands import Audit
 
@@ -72,6 +74,15 @@ class WritingThread(ABC):
 
     def _tend(self) -> None:  # noqa: B027 - not every engine has something to do
         """Between commits."""
+
+    def _away(self, error: Exception) -> Away | None:
+        """After a fault: what decides of calls until all is written again; None: they fail."""
+        del error
+        return None
+
+    def _is_doubtful(self) -> bool:
+        """After a fault: whether what was to be committed may have been."""
+        return True
 
     def start(self) -> None:
         self._thread.start()
@@ -159,8 +170,8 @@ class WritingThread(ABC):
     def _endure(self, works: Sequence[Work], error: Exception) -> None:
         """Until everything that must be written is written."""
         self._is_enduring = True
-        kept = Kept(self._spool)
-        self._report(kept.take(works, failing=self._cause(error)))
+        kept = Kept(self._spool, self._away(error))
+        self._report(kept.take(works, failing=self._cause(error), doubtful=self._is_doubtful()))
         pause_s, complaint = RETRY_PAUSE_S_MIN, self._spool.complaint
         while True:
             self._stopping = self._stopping or not self._pause(pause_s, kept)
@@ -169,7 +180,8 @@ class WritingThread(ABC):
                 self._drain(kept)
             except Exception as again:  # noqa: BLE001 - whatever it is, what is kept must not be lost
                 error = again
-                self._report(Report(failing="; ".join(filter(None, (self._cause(again), complaint())))))
+                cause = "; ".join(filter(None, (self._cause(again), complaint())))
+                self._report(Report(failing=cause, decides=kept.decides))
                 pause_s = min(2 * pause_s, RETRY_PAUSE_S_MAX)
                 if self._stopping:
                     return  # the last try failed; the next start finds these calls open
