@@ -22,7 +22,9 @@ from psycopg.conninfo import make_conninfo
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore, server, stored_entries
 from sidecar.adapters.postgresql.chain import AUDIT_IN_ORDER
+from sidecar.adapters.postgresql.snapshot import PostgresqlSnapshot
 from sidecar.adapters.postgresql.spool import found_in
+from sidecar.adapters.store.keys import read_keys
 from sidecar.adapters.store.store import StoreAwayError, StoreError
 from sidecar.core.audit import RELOAD, Change, Operator
 from sidecar.core.commands import EntryKind
@@ -506,6 +508,11 @@ async def test_a_node_writes_with_the_rights_of_a_node_and_can_change_no_ledger(
         await watched.written()
         await watched.store.outbox.acknowledge([], [(1, 0x95)])
         assert await watched.store.outbox.retry_dead() == 1
+        await watched.store.outbox.acknowledge([1], [])
+        [cdr] = await watched.store.records.tail(0)
+        change = Change(operator=Operator("ann", 0), action="retention.erase", subject="")
+        number = cdr.callee.received.removeprefix("+")
+        assert (await watched.store.retention.erase(number, change)).records == 1
         await watched.proved()
         assert watched.failing == watched.defects == []
     with psycopg.connect(conninfo, autocommit=True) as node:
@@ -514,12 +521,16 @@ async def test_a_node_writes_with_the_rights_of_a_node_and_can_change_no_ledger(
             "DELETE FROM cdrs",
             "DELETE FROM audit",
             "DROP TABLE cdrs",
+            "INSERT INTO archived_links VALUES ('n1', 1, 1, '', '')",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 node.execute(statement.encode())
     reader = make_conninfo(postgresql_stores.conninfo, user="sidecar_reader")
     with psycopg.connect(reader, autocommit=True) as connection:
         assert connection.execute("SELECT count(*) FROM cdrs").fetchall() == [(1,)]
+    with PostgresqlSnapshot(reader, "n1") as books:
+        assert [one.wrong for one in books.verify(read_keys(postgresql_stores.key_file)).values()] == [[]]
+    with psycopg.connect(reader, autocommit=True) as connection:
         for statement in ("DELETE FROM open_calls", "SELECT * FROM users"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement.encode())

@@ -50,6 +50,11 @@ _AREAS = {
         "tests/runtime/test_admin*.py",
         "tests/scenarios",
     ),
+    "sidecar/adapters/postgresql": (
+        "tests/adapters/test_postgresql_*.py",
+        "tests/adapters/test_moving.py",
+        "tests/adapters/test_store*.py",
+    ),
     "sidecar/runtime": ("tests/runtime", "tests/scenarios"),
     "sidecar/config": ("tests/config",),
 }

@@ -66,6 +66,7 @@ _TYPES = {
     "epoch": "int",
     "found_by": "bytea",
     "granted_s": "int",
+    "link": "bigint",
     "link_hash": "bytea",
     "maybe_told": "int",
     "prepaid": "int",
@@ -79,8 +80,10 @@ _TYPES = {
 }  # all others: text
 
 
-def _table(name: str, columns: Sequence[str], conflict: str = "", same: str = "") -> Table:
-    return Table(name, {column: _TYPES.get(column, "text") for column in columns}, conflict, same)
+def _table(
+    name: str, columns: Sequence[str], conflict: str = "", same: Sequence[str] = (), last: str = ""
+) -> Table:
+    return Table(name, {column: _TYPES.get(column, "text") for column in columns}, conflict, same, last)
 
 
 _CHANGING = [column for column in OPEN_CALL if column not in ("slot", "call_id")]
@@ -90,15 +93,28 @@ OPEN_CALLS = _table(
     f"ON CONFLICT (node, slot) DO UPDATE SET ({', '.join(_CHANGING)})"
     f" = ROW({', '.join(f'EXCLUDED.{column}' for column in _CHANGING)})",
 )
-_KEPT = ("found_by", "body", "crc", "salt", "link_hash")
-CDRS = _table("cdrs", ("epoch", "seq", "written_wall_ns", *SEARCHED, *_KEPT), same="link")
-SUPPRESSED = _table("suppressed", (*SEARCHED, *_KEPT), same="link")
+_KEPT = ("found_by", "body", "crc", "salt", "link", "link_hash")
+CDRS = _table(
+    "cdrs",
+    ("epoch", "seq", "written_wall_ns", *SEARCHED, *_KEPT),
+    same=("epoch", "written_wall_ns", "boot", "link"),
+    last="link_hash",
+)
+SUPPRESSED = _table("suppressed", (*SEARCHED, *_KEPT), same=("boot", "link"), last="link_hash")
+_NOTE = ("boot", "at_wall_ns", "operator", "uid", "action", "subject", "before", "after", "text")
 AUDIT = _table(
     "audit",
-    ("boot", "at_wall_ns", "operator", "uid", "action", "subject", "before", "after", "text", "link_hash"),
-    same="link",
+    (*_NOTE, "link", "link_hash"),
+    same=("link",),
+    last="link_hash",
 )
-LEDGER = _table("ledger", (*MOVED, "link_hash"), same="link")
+LEDGER = _table(
+    "ledger",
+    (*MOVED, "link", "link_hash"),
+    same=("boot", "booked_wall_ns", "link"),
+    last="link_hash",
+)
+_BOOKED_AT = MOVED.index("booked_wall_ns")
 BALANCES = _table(
     "balances",
     ("account", "currency", "boot", "amount"),
@@ -219,9 +235,8 @@ class Ledger(BaseLedger):
                 "UPDATE accounts SET currency = ?, prepaid = ?, terms = ? WHERE name = ?",
                 (currency, prepaid, terms, name),
             )
-        hashes = chain.hashes("ledger")
-        rows = [(*row, of_link) for row, of_link in zip(self._rows, hashes, strict=True)]
-        LEDGER.send(server, rows, chain.number)
+        rows = [(*row[1:_BOOKED_AT], *row[_BOOKED_AT + 1 :]) for row in self._rows]  # each of this boot, now
+        LEDGER.send(server, rows, boot, self._wall_ns, chain.number, last=chain.last("ledger"))
         BALANCES.send(server, [(*key, boot, self._balances[key]) for key in sorted(self._moved)])
         if self.tranches_here:
             held = [(self._node, *key, boot, left) for key, left in self.tranches_here.items() if left]
@@ -427,9 +442,7 @@ class Batch(BaseBatch):
         if notes:
             # The last lock that is taken: whoever reads on behind an entry misses none of another node.
             server.send(AUDIT_IN_ORDER)
-            hashes = self.chain.hashes("audit")
-            rows = [(*row, of_link) for row, of_link in zip(notes, hashes, strict=True)]
-            AUDIT.send(server, rows, self.chain.number)
+            AUDIT.send(server, notes, self.chain.number, last=self.chain.last("audit"))
         if self._heartbeat_is_due():
             server.send(
                 "UPDATE boots SET heartbeat_wall_ns = ?, heartbeat_mono_ns = ? WHERE boot = ?",
@@ -463,11 +476,13 @@ class Batch(BaseBatch):
                 "audit": list(map(as_stored, notes)),
             }
         )
-        rows = zip(places, published, of_published, chain.hashes("cdrs"), strict=True)
-        CDRS.send(server, [(*place, *_row(one), *of_chain) for place, one, *of_chain in rows], chain.number)
-        kept = zip(kept_back, of_kept_back, chain.hashes("suppressed"), strict=True)
-        SUPPRESSED.send(server, [(*_row(one), *of_chain) for one, *of_chain in kept], chain.number)
+        number, boot = chain.number, self._boot.boot
+        rows = [(one.seq, *_row(one), salt) for one, salt in zip(published, of_published, strict=True)]
+        CDRS.send(server, rows, self._epoch, self._wall_ns, boot, number, last=chain.last("cdrs"))
+        rows = [(*_row(one), salt) for one, salt in zip(kept_back, of_kept_back, strict=True)]
+        SUPPRESSED.send(server, rows, boot, number, last=chain.last("suppressed"))
 
 
 def _row(one: Written) -> tuple[object, ...]:
-    return (*one.opened, *one.numbers, one.found_by, one.body, one.crc)
+    """But for what is the same in all of a transaction."""
+    return (*one.opened[1:], *one.numbers, one.found_by, one.body, one.crc)

@@ -48,7 +48,6 @@ class Draft:
         self._key = key
         self._before = Link(0, b"")
         self.link: Link | None = None  # once it is sealed; None: it adds nothing for good
-        self._hashed: dict[str, int] = {}
         self._last = ""
 
     def begin(self, before: Link) -> None:
@@ -64,17 +63,14 @@ class Draft:
 
     def seal(self, rows: Mapping[str, Sequence[Row]]) -> None:
         """Of each table what a link holds of its rows, in the order in which they are written."""
-        self._hashed = {table: len(of) for table in TABLES if (of := rows.get(table))}
-        if self._hashed:
-            self._last = next(reversed(self._hashed))
+        written = [table for table in TABLES if rows.get(table)]
+        if written:
+            self._last = written[-1]
             self.link = Link(self.number, link_hash(self._key, self._before, rows))
 
-    def hashes(self, table: str) -> list[bytes | None]:
-        """What each of its rows has of the hash."""
-        found: list[bytes | None] = [None] * self._hashed.get(table, 0)
-        if self.link is not None and table == self._last:
-            found[-1] = self.link.hash
-        return found
+    def last(self, table: str) -> bytes | None:
+        """What the last row of it has of the hash."""
+        return self.link.hash if self.link is not None and table == self._last else None
 
 
 def link_hash(key: ChainKey, before: Link, rows: Mapping[str, Sequence[Row]]) -> bytes:

@@ -188,8 +188,8 @@ class _TakingIn:
             draft.seal({table: hashed})
             assert draft.link is not None, "rows make a link"
             self._link = draft.link
-            for row, salt_of, of_link in zip(some, salted, draft.hashes(table), strict=True):
-                yield (*row, *salt_of, draft.link.number, of_link)
+            for row, salt_of in zip(some, salted, strict=True):
+                yield (*row, *salt_of, draft.link.number, draft.last(table) if row is some[-1] else None)
 
     def _epoch_of(self, seq: Any) -> int:
         """Numbers go on over the epochs of a node."""

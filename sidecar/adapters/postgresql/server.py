@@ -7,7 +7,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -269,19 +269,38 @@ class Table:
     """A table as one insert sees it: any number of rows in one statement, which is prepared once.
     `conflict`: what becomes of a row whose key is there."""
 
-    def __init__(self, name: str, columns: dict[str, str], conflict: str = "", same: str = "") -> None:
-        """`columns`: their names and types. `same`: a number that all rows of one insert have."""
-        arrays = ", ".join(f"${at}::{of}[]" for at, of in enumerate(columns.values(), 1))
-        names, given = ", ".join(columns), ""
-        if same:
-            names, given = f"{names}, {same}", f", ${len(columns) + 1}::bigint"
+    def __init__(
+        self,
+        name: str,
+        columns: Mapping[str, str],
+        conflict: str = "",
+        same: Sequence[str] = (),
+        last: str = "",
+    ) -> None:
+        """`columns`: their names and types. Of them `same` is what all rows of one insert have, `last` what
+        its last row alone has: an array costs more than the same value once."""
+        own = [column for column in columns if column != last and column not in same]
+        arrays = ", ".join(f"${at}::{columns[column]}[]" for at, column in enumerate(own, 1))
+        given = [f"${at}::{columns[column]}" for at, column in enumerate(same, len(own) + 1)]
+        names, source = [*own, *same], f"unnest({arrays}) AS one ({', '.join(own)})"
+        if last:
+            source = f"unnest({arrays}) WITH ORDINALITY AS one ({', '.join(own)}, place)"
+            count = len(names)
+            given.append(f"CASE WHEN place = ${count + 1}::bigint THEN ${count + 2}::{columns[last]} END")
+            names.append(last)
+        self._has_last = bool(last)
         self._sql = (
-            f"INSERT INTO {name} ({names}) SELECT one.*{given} FROM unnest({arrays}) AS one {conflict}"  # noqa: S608
+            f"INSERT INTO {name} ({', '.join(names)})"  # noqa: S608
+            f" SELECT {', '.join((*own, *given))} FROM {source} {conflict}"
         )
 
-    def send(self, server: Server, rows: Sequence[Sequence[object]], *same: int) -> None:
+    def send(
+        self, server: Server, rows: Sequence[Sequence[object]], *same: object, last: object = None
+    ) -> None:
+        """`rows`: without what is the same for all, or of the last."""
         if rows:
-            server.send(self._sql, [*map(list, zip(*rows, strict=True)), *same])
+            more = (len(rows), last) if self._has_last else ()
+            server.send(self._sql, [*map(list, zip(*rows, strict=True)), *same, *more])
 
 
 @cache
