@@ -29,6 +29,8 @@ class Search(ABC):
         self._place = ("ended_us", *self._keys())
         # Its latest records are found sooner by sorting all that it has than among those of all others.
         self._is_sorted = wanted.account is not None and not self._has_many()
+        # Every row of that time fits, as far as columns tell.
+        self._is_dense = conditions_of(wanted, self.has_name) == ended_of(wanted)
 
     @abstractmethod
     def _keys(self) -> Sequence[str]:
@@ -48,7 +50,7 @@ class Search(ABC):
         records: list[Cdr] = []
         while True:
             after = place_of(cursor, len(self._place))
-            until = None if self._is_sorted else self._scanned_until(after)
+            until = None if self._is_sorted or self._is_dense else self._scanned_until(after)
             conditions, values = self._behind(*conditions_of(self._wanted, self.has_name), after)
             if until is not None:
                 conditions.append(self._compared(">="))
