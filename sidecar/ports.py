@@ -732,6 +732,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Fals
     by_gateway: dict[str, int] = {}  # calls
     by_peer: dict[str, int] = {}
     wanted: dict[str, dict[str, int]] = {}  # of calls per second: kind of limit, name (core/token_buckets)
+    terms: dict[str, dict[str, str | None]] = {}  # by account: what its settings say and the books do not
 
 
 class NodeSeen(msgspec.Struct, frozen=True, kw_only=True):

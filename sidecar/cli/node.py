@@ -103,6 +103,10 @@ def list_nodes(
             for one in found["nodes"]
         ],
     )
+    for one in found["nodes"]:
+        for account, terms in one["terms_differ"].items():
+            said = ", ".join(f"{name} {text or 'not set'}" for name, text in terms.items())
+            print(f"{one['node']}: accounts.{account}: {said} in its settings; the books have other terms")
 
 
 def _taken_over(one: dict[str, Any]) -> str:

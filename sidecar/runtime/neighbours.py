@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from sidecar.core.account_books import different
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.audit import NODE, Operator
 from sidecar.core.policy import Policy
@@ -26,6 +27,8 @@ from sidecar.wire.methods import served
 
 INTERVAL_S = 1.0
 ANSWER_S_MAX = 9.0  # less than who asks waits
+DIFFERING_TOLD_MAX = 100  # accounts
+TERMS_ADVICE = "the books have others, of the node that started or changed them last: give all nodes the same"
 
 log = structlog.get_logger("sidecar.neighbours")
 
@@ -52,6 +55,8 @@ class Neighbourhood:
         self._neighbours = neighbours
         self._version = version
         self._methods = methods
+        self._in_books: dict[str, AccountTerms] = {}  # of accounts that our settings have otherwise
+        self._differing: dict[tuple[str, str], dict[str, str | None]] = {}  # by node and account, as logged
 
     async def begin(self) -> None:
         """Before the first call: what was changed since the start has read the accounts. From now on whoever
@@ -108,7 +113,20 @@ class Neighbourhood:
             by_gateway={name: calls for name, calls in load.by_gateway.items() if calls},
             by_peer={name: calls for name, calls in load.by_peer.items() if calls},
             wanted=wanted,
+            terms=self._terms_told(),
         )
+
+    def _terms_told(self) -> dict[str, dict[str, str | None]]:
+        """What our settings say of accounts that another node gave other terms since."""
+        policy, said = self._calls.policy, dict[str, dict[str, str | None]]()
+        for name, books in list(self._in_books.items()):
+            own = policy.accounts[name].terms if name in policy.settings_accounts else None
+            fields = {} if own is None else _otherwise(books, own)
+            if not fields:
+                del self._in_books[name]
+            elif len(said) < DIFFERING_TOLD_MAX:
+                said[name] = fields
+        return said
 
     # --- what is heard --------------------------------------------------------------------------------------
 
@@ -121,6 +139,7 @@ class Neighbourhood:
             {(kind, name): per_s for kind, names in told.wanted.items() for name, per_s in names.items()}
             for told in others
         )
+        self._warn_of_terms(news)
         if not news.terms:
             return frozenset()
         before = self._calls.policy.accounts
@@ -132,6 +151,22 @@ class Neighbourhood:
             and (known := before.get(terms.name)) is not None
             and not known.disabled_by_command
         )
+
+    def _warn_of_terms(self, news: News) -> None:
+        """The settings of two nodes have an account with different terms: who started last, or changed it
+        last in a reload, has given the books its own."""
+        for terms in news.terms:
+            if terms.name in self._calls.policy.settings_accounts:
+                self._in_books[terms.name] = terms
+        told = {self._calls.policy.node: self._terms_told()}
+        told |= {node: one.terms for node, one in news.others.items() if one.terms}
+        found = {(node, name): said for node, of in told.items() for name, said in of.items()}
+        for (node, account), said in found.items():
+            if self._differing.get((node, account)) != said:
+                log.warning(
+                    "account_terms_differ", node=node, account=account, terms=said, advice=TERMS_ADVICE
+                )
+        self._differing = found
 
     async def _end_of(self, accounts: frozenset[str]) -> None:
         await release_where(
@@ -235,6 +270,11 @@ def _with(policy: Policy, news: News) -> Policy:
     return policy
 
 
+def _otherwise(books: AccountTerms, own: AccountTerms) -> dict[str, str | None]:
+    """What `own` says where they differ, but for what a command alone changes."""
+    return different(replace(books, disabled_by_command=own.disabled_by_command), own)
+
+
 def _terms(policy: Policy, terms: AccountTerms) -> AccountTerms:
     if terms.name not in policy.settings_accounts:
         return terms
@@ -255,6 +295,7 @@ def _shown(one: NodeSeen) -> say.NodeListed:
         version=None if one.told is None else one.told.version,
         calls=None if one.told is None else one.told.calls,
         calls_max=None if one.told is None else one.told.calls_max,
+        terms_differ={} if one.told is None else one.told.terms,
         open_calls=one.open_calls,
         base_seq=one.base_seq,
         head_seq=one.head_seq,

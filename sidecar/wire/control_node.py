@@ -110,6 +110,9 @@ class NodeListed(Result, frozen=True, kw_only=True):
     head_seq: int  # its last number
     acknowledged_seq: int  # the broker has all up to it, but what `outbox_behind` has
     dead_letters: int = 0  # of the node, in whichever of its epochs
+    terms_differ: dict[str, dict[str, str | None]] = msgspec.field(
+        default_factory=dict
+    )  # by account: what this node's settings say of it and the books do not, which are those of another
     taken_over_by: str | None = None  # who did last; of all epochs: who opened this one
     taken_over_at: datetime | None = None
 

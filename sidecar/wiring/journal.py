@@ -110,7 +110,7 @@ def _kept_here(settings: Settings) -> str:
 
 def books_beside(loaded: Loaded) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
     """What a start in a database would refuse because of what is there, and which of the other nodes that run
-    would not be answered: for `sidecar check`."""
+    would not be answered, or have an account with other terms: for `sidecar check`."""
     settings, policy = loaded.settings, loaded.policy
     if settings.store.engine is StoreEngine.SQLITE:
         return (), ()
@@ -118,14 +118,16 @@ def books_beside(loaded: Loaded) -> tuple[tuple[Problem, ...], tuple[Problem, ..
     if wrong := _kept_here(settings):
         where = Where(loaded.given_at.get("store.engine", "default"))
         errors.append(Problem(where=where, key="store.engine", text=wrong))
-    from sidecar.adapters.postgresql.at_rest import heard_at
+    from sidecar.adapters.postgresql.at_rest import heard_at, terms_differing
     from sidecar.adapters.postgresql.dsn import read_dsn
 
     peers = [(peer.name, peer.addresses) for peer in policy.peers.values()]
     try:
-        heard = heard_at(read_dsn(_dsn_file(settings)), policy.tenant, policy.node)
+        dsn = read_dsn(_dsn_file(settings))
+        heard = heard_at(dsn, policy.tenant, policy.node)
+        differing = terms_differing(dsn, policy.node)
     except StoreError:
-        heard = ()  # told elsewhere, or no node has begun there
+        heard, differing = (), ()  # told elsewhere, or no node has begun there
     unknown = [
         Problem(
             where=Where(settings.profile_path),
@@ -136,7 +138,17 @@ def books_beside(loaded: Loaded) -> tuple[tuple[Problem, ...], tuple[Problem, ..
         for node, address in heard
         if not peer_of(place_of(address)[1], peers)
     ]
-    return tuple(errors), tuple(unknown)
+    otherwise = [
+        Problem(
+            where=Where(settings.profile_path),
+            key=f"accounts.{account}",
+            text=f"the settings of node {node} have it with other terms than the books ("
+            + ", ".join(f"{name} {said or 'not set'}" for name, said in terms.items())
+            + "): those of the node that started or changed them last hold",
+        )
+        for node, account, terms in differing
+    ]
+    return tuple(errors), (*unknown, *otherwise)
 
 
 def _dsn_file(settings: Settings) -> Path:

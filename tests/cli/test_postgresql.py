@@ -15,6 +15,7 @@ from sidecar.adapters.sqlite.kept_sums import KeptSums
 from sidecar.adapters.store.keys import KEY_FILE_NAME
 from sidecar.cli import app
 from sidecar.core.sums import By, Part
+from sidecar.ports import Told
 from tests.adapters.sqlite_stores import AnyWatched
 from tests.adapters.sqlite_stores import opened as sqlite_opened
 from tests.adapters.store_calls import admission, admitted, whole_call
@@ -24,6 +25,7 @@ from tests.adapters.test_store import with_balance
 from tests.adapters.test_store_revisions import again, newest
 from tests.cli.test_commands import sidecar
 from tests.rig.addresses import own_network
+from tests.rig.node import until
 from tests.rig.postgres import Postgres
 
 ONLY = "is for an SQLite journal only: the books of this node are in PostgreSQL (store.engine)"
@@ -127,6 +129,37 @@ async def test_a_check_names_living_nodes_that_would_not_be_answered(
         assert "tcp:192.0.2.3:5060" in second
         stores.asked("UPDATE epochs SET leased_until = clock_timestamp() WHERE node = 'n3'")
         assert await warned() == []
+
+
+async def test_a_check_names_living_nodes_whose_settings_have_an_account_with_other_terms(
+    config: tuple[str, str], tmp_path: Path, postgresql: Postgres
+) -> None:
+    stores = PostgresqlStores(postgresql.new_database("terms"), "books")
+    (tmp_path / "dsn").write_text(stores.conninfo)
+
+    async def warned() -> list[str]:
+        done = await sidecar("check", "--json", *config)
+        assert done.exit_code == 0, done
+        return [one.partition("accounts.")[2] for one in done.json["warnings"] if "accounts." in one]
+
+    terms = {"acme": {"credit_limit": "5", "zone": None}}
+    said = (
+        "acme: the settings of node n2 have it with other terms than the books (credit_limit 5, zone not set)"
+        ": those of the node that started or changed them last hold"
+    )
+    async with stores.opened(node="n2") as other, asyncio.TaskGroup() as tasks:
+
+        async def tell() -> None:
+            """As a node does: what is older than some seconds is not heard."""
+            while True:
+                told = Told(state="accepting", calls=0, calls_max=1, version="1", terms=terms)
+                await other.store.neighbours.exchange(told)
+                await asyncio.sleep(0.5)
+
+        telling = tasks.create_task(tell(), name="tells")
+        await until(lambda: stores.asked("SELECT count(*) FROM node_states") == [(1,)])
+        assert await warned() == [said]
+        telling.cancel()
 
 
 RULE = "[[fraud_rules]]\nname = 'fast'\nscope = 'account'\nmeasure = 'calls'\nthreshold = 5\nwindow_s = 60\n"

@@ -10,11 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
+from sidecar.adapters.postgresql.at_rest import terms_differing
 from sidecar.core.audit import Change, Operator
 from sidecar.core.terms import Detail
+from sidecar.ports import News, Told
 from sidecar.runtime.neighbours import Neighbourhood
 from sidecar.wire.control import ErrorCode
+from sidecar.wire.control_node import NodeListParams
 from tests.adapters.store_calls import terms_of
 from tests.adapters.stores import PostgresqlStores
 from tests.rig.node import until
@@ -23,6 +27,8 @@ from tests.runtime.node_help import Node, a_node
 
 ANN = Operator("ann", 1000)
 BLOCK = "192.0.2.0/24"
+DIFFER = "account_terms_differ"
+SILENT = Told(state="", calls=0, calls_max=1, version="1")
 
 
 @pytest.fixture
@@ -72,3 +78,44 @@ async def test_what_others_change_is_in_force_when_they_are_answered(
                 refused = msgspec.json.decode(await seen.ask("n1", method, params, ANN))
                 assert (refused["code"], "result" in refused) == (code, False)
             running.cancel()
+
+
+async def test_terms_that_another_node_has_otherwise_in_its_settings_are_named_by_all(
+    node: Node, postgresql: Postgres
+) -> None:
+    """Who started last has given the books its own; both go on by their settings."""
+    stores = PostgresqlStores(postgresql.new_database("differing"), "books")
+    async with stores.opened() as one, stores.opened(node="n2", boot_id="second") as other:
+        demo = node.calls.policy.accounts["demo"].terms
+        theirs = replace(demo, credit_limit=Decimal(5), disabled_by_command=False)
+        here = Neighbourhood(node.calls, one.store.neighbours, version="1", methods=node.admin.methods)
+        await one.store.accounts.take_over([(demo, None)])
+        await here.begin()
+
+        async def told() -> dict[str, dict[str, str | None]]:
+            await here.begin()
+            news: News = await other.store.neighbours.exchange(SILENT)
+            return news.others["n1"].terms
+
+        await other.store.accounts.take_over([(theirs, change("set"))])
+        with capture_logs() as lines:
+            await here.begin()
+            assert await told() == {"demo": {"credit_limit": None}}
+        said = [(one["node"], one["account"], one["terms"]) for one in lines if one["event"] == DIFFER]
+        assert said == [(node.calls.policy.node, "demo", {"credit_limit": None})], "once"
+        [listed] = [one for one in (await here.list(NodeListParams(), ANN)).nodes if one.node == "n1"]
+        assert listed.terms_differ == {"demo": {"credit_limit": None}}
+        assert terms_differing(stores.conninfo, "n3") == [("n1", "demo", {"credit_limit": None})]
+        assert node.calls.policy.accounts["demo"].terms == demo
+        # A command changes nothing of it; a reload that gives both the same ends it.
+        await other.store.accounts.change_terms("demo", {"disabled_by_command": True}, change("disable"))
+        assert await told() == {"demo": {"credit_limit": None}}
+        await other.store.accounts.take_over([(demo, change("set"))])
+        await here.begin()
+        assert await told() == {}
+        # What others say of theirs.
+        await other.store.neighbours.exchange(replace(SILENT, terms={"demo": {"zone": "UTC"}}))
+        with capture_logs() as lines:
+            await here.begin()
+        [line] = [one for one in lines if one["event"] == DIFFER]
+        assert (line["node"], line["account"], line["terms"]) == ("n2", "demo", {"zone": "UTC"})

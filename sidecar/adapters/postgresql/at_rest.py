@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import psycopg
 from sidecar.adapters.postgresql.dsn import name_of
 from sidecar.adapters.postgresql.leases import other_nodes
 from sidecar.adapters.postgresql.migrations import refuse_other
+from sidecar.adapters.postgresql.neighbours import others_heard
 from sidecar.adapters.postgresql.records import PostgresqlRecords
 from sidecar.adapters.postgresql.server import Reader, looking
 from sidecar.adapters.store.store import StoreError
@@ -42,3 +43,13 @@ def heard_at(conninfo: str, tenant: str, node: str) -> Sequence[tuple[str, str]]
     with looking(conninfo, node) as server:
         others = other_nodes(server, tenant, node) if refuse_other(server) else ()
         return [(one.name, address) for one in others if not one.is_over for address in one.heard_at]
+
+
+def terms_differing(conninfo: str, node: str) -> Sequence[tuple[str, str, Mapping[str, str | None]]]:
+    """What the settings of the other nodes that run say of accounts and the books do not: node, account, and
+    the terms. StoreError."""
+    with looking(conninfo, node) as server:
+        others = others_heard(server, node) if refuse_other(server) else {}
+        return [
+            (name, account, said) for name, told in others.items() for account, said in told.terms.items()
+        ]

@@ -296,7 +296,7 @@ class PostgresqlNeighbours:
         own = self._own
         values = (own.node, own.boot.boot, self._seen_change, msgspec.json.encode(told).decode(), own.epoch)
         server.run(_TELL, values)
-        others = {node: _told(said) for node, said in server.run(_OTHERS, (own.node,))}
+        others = others_heard(server, own.node)
         asked = [
             Asked(request=request, method=method, params=params.encode(), operator=Operator(name, uid))
             for request, method, params, name, uid in server.run(_TAKE, (own.node, ASKED_AT_ONCE_MAX))
@@ -464,6 +464,11 @@ def _lift(server: Server, held: FraudHold) -> int:
         ((change,),) = server.run(_LIFT, _row(replace(held, is_lifted=True)))
         server.run("SELECT pg_notify('sidecar', '')")
     return int(change)
+
+
+def others_heard(server: Server, node: str) -> Mapping[str, Told]:
+    """The others that told something of late."""
+    return {name: _told(said) for name, said in server.run(_OTHERS, (node,))}
 
 
 def _told(said: Any) -> Told:
