@@ -9,6 +9,7 @@ transaction is tried again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from uuid import UUID
@@ -282,8 +283,10 @@ class Batch(BaseBatch):
         own: Own,
         wall_ns: int,
         mono_ns: int,
+        slack_s: float = 0.0,
     ) -> None:
-        """The transaction is begun by `begin`."""
+        """The transaction is begun by `begin`. `slack_s`: so much longer lasts the lease."""
+        self._slack_s = slack_s
         boot, node = own.boot, own.node
         self.ledger = Ledger(server, boot.boot, wall_ns, node, known.tranches)
         self.refusals = KeptRefusals(server, node)
@@ -306,10 +309,12 @@ class Batch(BaseBatch):
     def begin(self, works: Sequence[Work | UUID]) -> Marks:
         """One round trip: the epoch is ours until the end of the transaction, and what the works will ask is
         read and locked. FencedError."""
+        asked_s = time.monotonic()
         with self._server.pipeline():
-            self._server.send("BEGIN")
+            self._server.begin()
             fenced = ask_fence(self._server, self._own)
             take_in = self._foresee(works)
+        self._server.round_trip_s = time.monotonic() - asked_s
         marks = fenced()
         take_in()
         self.waiting.acknowledged_seq = marks.acknowledged_seq
@@ -451,8 +456,8 @@ class Batch(BaseBatch):
         link = self.chain.link
         server.send(
             "UPDATE epochs SET commits = commits + 1, head_seq = ?, acknowledged_seq = ?,"  # noqa: S608
-            f" {LEASED.format('lease_s')}{', link = ?, link_hash = ?' if link else ''} WHERE epoch = ?",
-            (self._head_seq, self.waiting.acknowledged_seq, *(link or ()), self._epoch),
+            f" {LEASED.format('(lease_s + ?)')}{', link = ?, link_hash = ?' if link else ''} WHERE epoch = ?",
+            (self._head_seq, self.waiting.acknowledged_seq, self._slack_s, *(link or ()), self._epoch),
         )
 
     def _send_records(self, notes: Sequence[Row]) -> None:

@@ -35,6 +35,7 @@ _EARLIER_S = 1.0
 HUNG_UP_MS_MAX = 1_000
 # A node that was stopped in the middle of a transaction does not hold up the others.
 IDLE_IN_TRANSACTION_MS_MAX = 2_000
+FAR_S = 0.1  # a way of so much there and back is part of each pause that the server sees
 
 # What the server, or the way to it, can do to us; any other error is a defect of ours. A server that goes
 # down ends what runs with AdminShutdown or CrashShutdown, a full disk is DiskFull: OperationalError, all.
@@ -120,7 +121,9 @@ class Server:
         self._connection.prepare_threshold = 0
         self._connection.adapters.register_dumper(str, _Text)
         # What is committed is on disk when we hear of it, whatever the server's default.
+        asked_s = time.monotonic()
         self.run("SET synchronous_commit = on")
+        self.round_trip_s = time.monotonic() - asked_s  # as it was last
         self.run(f"SET client_connection_check_interval = {HUNG_UP_MS_MAX}")
         self._hurry()
         self.run("SET TIME ZONE 'UTC'")
@@ -183,6 +186,13 @@ class Server:
 
     def transaction(self) -> AbstractContextManager[object]:
         return self._connection.transaction()
+
+    def begin(self) -> None:
+        """In a pipeline: a transaction, in which the server waits for us as long as the way is."""
+        self.send("BEGIN")
+        if self.round_trip_s > FAR_S:
+            idle_ms = IDLE_IN_TRANSACTION_MS_MAX + int(1_000 * self.round_trip_s)
+            self.send(f"SET LOCAL idle_in_transaction_session_timeout = {idle_ms}")
 
     @contextmanager
     def moment(self) -> Iterator[None]:

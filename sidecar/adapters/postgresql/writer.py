@@ -36,6 +36,8 @@ from sidecar.core.tranches import Burn, Burned, Key, is_worthwhile, wish
 from sidecar.ports import Clock
 
 CONFLICTS_MAX = 5  # of one commit, one after the other
+# The next commit begins the lease anew when it is nearly done: where commits take long, it outlasts two.
+SLACK_S_MAX = 10.0
 RESIZE_S = 1.0
 RESIZED_MAX = 512  # at once
 LOOK_AGAIN_S = 10.0
@@ -81,6 +83,7 @@ class Writer(WritingThread):
         self._known: Known = recall(server, own, marks)
         self._commits = marks.commits  # that were acknowledged
         self._doubtful: _Doubtful | None = None
+        self._slack_s = 0.0
         self._alone = alone
         self._tranche_s = alone.tranche_s if alone is not None and spool is not None else 0
         self._burn = Burn(time.monotonic())
@@ -117,7 +120,7 @@ class Writer(WritingThread):
         doubtful: _Doubtful | None = None
         try:
             clock = self._clock
-            batch = Batch(server, self._known, self._own, clock.wall_ns(), clock.mono_ns())
+            batch = Batch(server, self._known, self._own, clock.wall_ns(), clock.mono_ns(), self._slack_s)
             marks = self._unless_fenced(partial(batch.begin, works))
             jobs = worked(works, batch)
             report = Report(
@@ -145,6 +148,7 @@ class Writer(WritingThread):
         self._burn.add(batch.ledger.reserved_here)
         self._commits = marks.commits + 1
         report.commit_ns = time.perf_counter_ns() - began_ns
+        self._slack_s = min(2 * report.commit_ns / 1e9, SLACK_S_MAX)
         self._report(report)
 
     # --- tranches -------------------------------------------------------------------------------------------
