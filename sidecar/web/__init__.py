@@ -1,11 +1,12 @@
 """The operators' page: a process of its own, so that no page slows a call. It asks the node at its control
-socket, as the command line does, reads the journal itself, and is told nothing by the node.
+socket, as the command line does, reads the books itself (adapters/store/books), and is told nothing by the
+node.
 
     server    the process: uvicorn, with bounds on connections, heads, and readers that do not read
     guard     each request, before anything else: size, origin, who it is (sessions, throttle), headers
     api       the methods of the control socket, for programs with a token; openapi describes them
     app       the routes, each with the right that it needs
-    node      what is asked of the node, and of its journal
+    node      what is asked of the node, and of its books
     command   what takes long, asked of the command line as a child: price lists, decks weighed
     making    what that takes long is for: a page says that it is being made
     uploads   price lists that somebody looks at, forgotten soon

@@ -63,8 +63,9 @@ def reading_of(loaded: Loaded, warnings: Sequence[str] | None = None) -> Reading
     given_at = {name: entries[entry] for name, entry in of_entries if entry in entries}
     bridge = bridge_settings(settings, loaded.policy)
     passwords = {f"gateways.{one.gateway}.password_file": one.password for one in bridge.credentials}
-    if (dsn_file := settings.store.dsn_file) is not None:
-        passwords["store.dsn_file"] = dsn_file.read_text("utf-8")
+    for name, dsn_file in (("store", settings.store.dsn_file), ("web", settings.web.dsn_file)):
+        if dsn_file is not None:
+            passwords[f"{name}.dsn_file"] = dsn_file.read_text("utf-8")
     return Reading(
         policy=loaded.policy,
         plain=plain,

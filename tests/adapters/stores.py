@@ -24,7 +24,6 @@ from sidecar.adapters.store.keys import KEY_FILE_NAME
 from sidecar.adapters.store.store import Pace
 from sidecar.core.records import cdr_of
 from sidecar.core.stored import StoredEntry
-from sidecar.core.users import User
 from sidecar.ports import Seen
 from tests.adapters import sqlite_stores
 from tests.adapters.sqlite_stores import AnyWatched
@@ -48,7 +47,6 @@ class Stores(Protocol):
         """As the page reads them."""
 
     def stored_entries(self) -> Sequence[StoredEntry]: ...
-    def known_user(self, name: str) -> User | None: ...
     def asked(self, sql: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
         """Rows, read by a connection of our own."""
 
@@ -75,9 +73,6 @@ class SqliteStores:
 
     def stored_entries(self) -> Sequence[StoredEntry]:
         return sqlite.stored_entries(self._data_dir)
-
-    def known_user(self, name: str) -> User | None:
-        return sqlite.known_user(self._data_dir, name)
 
     def asked(self, sql: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
         return sqlite_stores.asked(self._data_dir, sql, *values)
@@ -140,9 +135,6 @@ class PostgresqlStores:
 
     def stored_entries(self) -> Sequence[StoredEntry]:
         return postgresql.stored_entries(self.conninfo, "n1")
-
-    def known_user(self, name: str) -> User | None:
-        return postgresql.known_user(self.conninfo, "n1", name)
 
     def asked(self, sql: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.conninfo, autocommit=True) as connection:

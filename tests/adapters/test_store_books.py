@@ -12,12 +12,10 @@ from sidecar.adapters.postgresql import books as of_postgresql
 from sidecar.adapters.store.books import Held
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.account_terms import AccountTerms
-from sidecar.core.users import Role, User
 from tests.adapters.store_calls import admission, admitted, call_id, whole_call
 from tests.adapters.stores import PostgresqlStores, Stores
 from tests.adapters.test_store import with_balance
 from tests.adapters.test_store_revisions import again, newest
-from tests.adapters.test_store_users import CHANGE
 
 
 async def test_a_look_has_what_is_known_of_a_call_and_of_an_account(stores: Stores) -> None:
@@ -48,15 +46,6 @@ async def test_a_look_has_what_is_known_of_a_call_and_of_an_account(stores: Stor
                 assert (terms.name, look.account_terms("nobody")) == ("acme", None)
         assert (held.currency, held.calls, held.node) == ("EUR", 1, "")
         assert held.amount > 0
-
-
-async def test_people_are_as_they_are_now(stores: Stores) -> None:
-    async with stores.opened() as watched:
-        with stores.books() as books:
-            assert books.user("vera") is None
-            vera = User(name="vera", role=Role.VIEWER, password_hash="hash")
-            await watched.store.users.keep(vera, CHANGE)
-            assert books.user("vera") == vera
 
 
 async def test_what_a_node_holds_for_calls_to_come_is_held_too(postgresql_stores: PostgresqlStores) -> None:

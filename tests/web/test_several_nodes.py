@@ -153,3 +153,21 @@ def _what_a_viewer_gets(rig: PageRig) -> None:
     fields = {"csrf": visit.csrf(), "text": "x", "name": "two"}
     assert visit.post("/node/drain", fields).status == 403
     assert "Release" not in visit.get("/calls?nodes=all").text
+
+
+async def test_a_page_without_its_database_says_so_and_goes_on_with_it(
+    tmp_path: Path, postgresql: Postgres
+) -> None:
+    dsn = postgresql.new_database("page_alone")
+    async with PageRig.of(tmp_path, {"fay": Role.FINANCE}, dsn=dsn) as rig:
+        visit = Visit(rig.place_of_page)
+        await asyncio.to_thread(visit.sign_in, "fay")
+        assert (await asyncio.to_thread(visit.get, "/records")).status == 200
+        postgresql.kill()
+        try:
+            answer = await asyncio.to_thread(visit.get, "/records")
+            assert (answer.status, "cannot be read" in answer.text) == (503, True)
+        finally:
+            postgresql.start()
+        answer = await asyncio.to_thread(visit.get, "/records")
+        assert (answer.status, "no record fits" in answer.text) == (200, True)

@@ -6,6 +6,8 @@
 While the server is away, what must be written is kept in memory and in a file (spool); bringing moves over
 what a killed process has left in it.
 
+The page reads on connections of its own (`books`), each of its `looks` as of one moment.
+
 Rules are in core/books, and what is no engine's is in adapters/store. The driver is psycopg in the writer's
 own thread: core/books asks its view as it goes, and a job is the same program on either engine. With asyncpg
 all that may be asked had to be read beforehand, and SQL would run on the event loop.
@@ -19,6 +21,5 @@ the lease is over.
 
 from sidecar.adapters.postgresql.store import PostgresqlStore
 from sidecar.adapters.postgresql.stored import stored_entries
-from sidecar.adapters.postgresql.users import known_user
 
-__all__ = ["PostgresqlStore", "known_user", "stored_entries"]
+__all__ = ["PostgresqlStore", "stored_entries"]

@@ -7,7 +7,8 @@
            -> rows (many to a statement) -> commit -> report -> the event loop
 
 `store` is the Store port and puts it together; `outbox`, `accounts`, `reader` and `revisions` are the others.
-`snapshot` reads beside the daemon. `file` opens and checks; `check` proves the sums.
+`snapshot` reads beside the daemon, for the page too (`books`), whose sums, of either engine, are `kept_sums`.
+`file` opens and checks; `check` proves the sums.
 
 `chain` is what each commit adds to the chain of hashes (core/chain), under one of `keys`; `chain_check` makes
 it again, `checking` does so at the start and while calls run. `told` keeps the head outside the file, `loss`
@@ -23,14 +24,12 @@ from sidecar.adapters.sqlite.check import ledger_check
 from sidecar.adapters.sqlite.revisions import account_currencies, newest_records
 from sidecar.adapters.sqlite.store import SqliteStore
 from sidecar.adapters.sqlite.stored import stored_entries
-from sidecar.adapters.sqlite.users import known_user
 from sidecar.adapters.store.store import StoreError
 
 __all__ = [
     "SqliteStore",
     "StoreError",
     "account_currencies",
-    "known_user",
     "ledger_check",
     "newest_records",
     "stored_entries",
