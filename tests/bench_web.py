@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -127,12 +128,7 @@ def _local(at: datetime) -> str:
 
 async def run(folder: Path, records: int, dsn: str = "") -> bool:
     """`dsn`: of a database; empty: the records are in a journal."""
-    settings = settings_of(folder, children.own_address())
-    if dsn:
-        file = folder / "dsn"
-        file.touch(mode=0o600)
-        file.write_text(dsn)
-        settings |= {"SIDECAR_STORE__ENGINE": "postgresql", "SIDECAR_STORE__DSN_FILE": str(file)}
+    settings = settings_of(folder, children.own_address()) | _of_engine(folder, dsn)
     policy = load(inputs({}, settings, None)).policy
     await made(folder, policy, records, dsn)
     books: Books = PostgresqlBooks(dsn, policy.node) if dsn else SqliteBooks(folder / "data")
@@ -156,6 +152,15 @@ async def run(folder: Path, records: int, dsn: str = "") -> bool:
         return await asyncio.to_thread(
             _look, visit, [_place(*one) for one in places_of(last, some, cursor, deck)]
         )
+
+
+def _of_engine(folder: Path, dsn: str) -> dict[str, str]:
+    if not dsn:
+        return {}
+    file = folder / "dsn"
+    file.touch(mode=0o600)
+    file.write_text(dsn)
+    return {"SIDECAR_STORE__ENGINE": "postgresql", "SIDECAR_STORE__DSN_FILE": str(file)}
 
 
 async def made(folder: Path, policy: Policy, records: int, dsn: str) -> None:
@@ -227,22 +232,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="of calls, beside which pages are open")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sidecar-bench-web-") as made_up:
-        folder: Path = given.folder or Path(made_up)
+        folder: Path = (given.folder or Path(made_up)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        if given.beside:
-            opened = asyncio.run(pages.opened(folder / "beside", given.beside, given.seconds))
-            print(opened)
-            return 0 if opened.is_green else 1
         if given.up:
             return 0 if asyncio.run(pages.calls_up(folder / "up", given.up)) else 1
-        if given.engine == "postgresql":
-            with postgres() as server:
-                return (
-                    0
-                    if asyncio.run(run(folder.absolute(), given.records, server.new_database("page")))
-                    else 1
-                )
-        return 0 if asyncio.run(run(folder.absolute(), given.records)) else 1
+        with postgres() if given.engine == "postgresql" else nullcontext() as server:
+            dsn = server.new_database("page") if server is not None else ""
+            if not given.beside:
+                return 0 if asyncio.run(run(folder, given.records, dsn)) else 1
+            more = _of_engine(folder, dsn)
+            opened = asyncio.run(pages.opened(folder / "beside", given.beside, given.seconds, more))
+            print(opened)
+            return 0 if opened.is_green else 1
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -174,10 +174,11 @@ async def _asked(visit: Visit, path: str) -> AsyncIterator[asyncio.StreamReader]
             await writer.wait_closed()
 
 
-async def opened(folder: Path, rate: int, seconds: float) -> Opened:
+async def opened(folder: Path, rate: int, seconds: float, more: Mapping[str, str]) -> Opened:
+    """`more`: settings."""
     load = Load(rate=rate, calls=max(1, int(rate * seconds)), hold_ms=HOLD_MS)
     without, beside, failed = list[float](), list[float](), 0
-    async with _page(folder) as (node, visits):
+    async with _page(folder, **more) as (node, visits):
         pages = _Open(visits)
         for _ in range(TURNS):
             alone = await node.place(load)
