@@ -205,3 +205,15 @@ async def test_what_a_rule_finds_at_two_nodes_is_of_the_first_until_it_is_over_o
         news = await there.exchange(TOLD, FraudTold(claims=[found("n2", 1_700, "i2")], hold_seen=change))
         assert news.fraud.claimed == {("calls", "acme")}
         await here.lift(found("n1", 0, rule="other"))  # what the journal alone has made it hold
+        await there.exchange(TOLD, FraudTold(counts=COUNTS))
+        forever = replace(found("n1", 0, rule="by-hand"), until_ms=None)
+        await here.exchange(TOLD, FraudTold(claims=[forever]))
+    left = "SELECT count(*) FROM fraud_counts UNION ALL SELECT count(*) FROM fraud_holds"
+    for days, expected in ((0, [(1,), (4,)]), (2, [(0,), (1,)])):
+        for table, when in (("fraud_counts", "told_at"), ("fraud_holds", "changed_at")):
+            postgresql_stores.asked(
+                f"UPDATE {table} SET {when} = {when} - interval '{days} days' RETURNING 1"
+            )
+        async with postgresql_stores.opened(boot_id=f"later{days}") as later:
+            await later.store.neighbours.exchange(TOLD, FraudTold())
+            assert postgresql_stores.asked(left) == expected, "what is over for a day is forgotten"

@@ -48,6 +48,7 @@ from sidecar.ports import (
 FRESH_S = 3.0  # whoever has told nothing for so long is not heard
 HEARD_S_MAX = 3.0
 ANSWER_S_MAX = 10.0
+FORGET_EVERY_S = 3_600.0
 ASKED_AT_ONCE_MAX = 16
 CHANGES_AT_ONCE_MAX = 1_000  # some milliseconds of the event loop: an import has a hundred thousand
 _LOOK_AGAIN_S = 0.01
@@ -99,9 +100,13 @@ _SEEN = (
 
 # Changes of what is held, in the order of their commits.
 _ORDERED = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ' fraud_holds', 2))"
+# They have callers' numbers: what has had no meaning for a day goes.
 _FORGET = (
-    "DELETE FROM fraud_holds WHERE changed_at < clock_timestamp() - interval '1 day'"
-    " AND (is_lifted OR until_ms < 1000 * extract(epoch FROM clock_timestamp()))"
+    "DELETE FROM fraud_counts WHERE told_at < clock_timestamp() - interval '1 day'",
+    (
+        "DELETE FROM fraud_holds WHERE changed_at < clock_timestamp() - interval '1 day'"
+        " AND (is_lifted OR until_ms < 1000 * extract(epoch FROM clock_timestamp() - interval '1 day'))"
+    ),
 )
 _HOLD = "rule, identity, key, node, measured, since_ms, until_ms, is_lifted"
 _SET = (
@@ -152,6 +157,7 @@ class PostgresqlNeighbours:
         self._thread = ThreadPoolExecutor(1, "neighbours")
         self._server: Server | None = None
         self._seen_change = 0
+        self._forget_at_s = 0.0
         self._counts_seen: dict[str, Any] = {}  # by node, when it told them
         self._is_closing = False
 
@@ -267,6 +273,10 @@ class PostgresqlNeighbours:
 
     def _tell_of_fraud(self, server: Server, told: FraudTold) -> AbstractSet[tuple[str, str]]:
         own = self._own
+        if time.monotonic() >= self._forget_at_s:
+            self._forget_at_s = time.monotonic() + FORGET_EVERY_S
+            for sql in _FORGET:
+                server.run(sql)
         if told.counts is not None:
             packed = msgspec.msgpack.encode(told.counts)
             server.run(_TELL_COUNTS, (own.node, packed, own.epoch, own.boot.boot))
@@ -275,7 +285,6 @@ class PostgresqlNeighbours:
         columns = [list(column) for column in zip(*map(_row, told.claims), strict=True)]
         with server.transaction():
             server.run(_ORDERED)
-            server.run(_FORGET)
             claimed = {(rule, key) for rule, key in server.run(_CLAIM, columns)}
             server.run("SELECT pg_notify('sidecar', '')")
         return claimed
