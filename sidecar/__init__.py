@@ -23,6 +23,7 @@ core/fraud counts them in windows, and core/fraud_rules says what is refused, en
 People watch it on a page (web), a process of its own that asks the node as the command line does.
 core/trial puts a call that nobody makes to the same functions (`sidecar route try`).
 Settings change while calls run (runtime/reload): each call keeps those that it began under.
+While a database is away, core/away decides of new calls with what the node holds of it (core/tranches).
 After a crash, core/recovery ends the calls that the journal holds open; those of a node that is dead another
 one on its database ends (runtime/takeover, core/takeover). core/chain says what every commit is hashed over,
 so that what was changed, removed or cut off afterwards shows.

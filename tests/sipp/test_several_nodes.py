@@ -114,7 +114,11 @@ async def test_two_nodes_have_the_same_accounts_and_see_one_another(
         await first.command("account", "disable", "fresh")
         cdr = await two.place("server-refused-by-policy", account="fresh")
         assert summary(cdr) == "server/policy/account_disabled 403 21 refused"
-        assert await one.account("fresh") == await two.account("fresh")
+
+        async def is_the_same() -> bool:  # what nodes hold in advance moves between two looks
+            return await one.account("fresh") == await two.account("fresh")
+
+        await until(is_the_same)
         await see_one_another(one, two)
     one.check_books()
 
