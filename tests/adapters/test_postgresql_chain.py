@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -11,12 +12,13 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
+from sidecar.adapters.postgresql.archiving import next_cut, remove, seal
 from sidecar.adapters.postgresql.chain import movement
 from sidecar.adapters.postgresql.chain_check import verify, wrong_chains
 from sidecar.adapters.postgresql.server import Server
 from sidecar.adapters.postgresql.snapshot import PostgresqlSnapshot
-from sidecar.adapters.store.chain import Verdict, by_id
-from sidecar.adapters.store.keys import add_key, read_keys
+from sidecar.adapters.store.chain import Head, Verdict, by_id
+from sidecar.adapters.store.keys import add_key, key_at, read_keys
 from sidecar.adapters.store.store import StoreError
 from sidecar.core.audit import Change, Operator
 from sidecar.core.books import MovementKind
@@ -36,6 +38,8 @@ from tests.adapters.store_calls import (
 )
 from tests.adapters.stores import PostgresqlStores
 from tests.adapters.test_postgresql_nodes import LAPSED, books
+from tests.adapters.test_store import with_balance
+from tests.adapters.test_store_revisions import again
 from tests.rig.postgres import Postgres
 
 NOTE = Change(operator=Operator("ann", 1000), action="deck.reload", subject="retail")
@@ -80,6 +84,7 @@ async def test_what_two_nodes_write_is_as_it_was_written_over_restarts_and_while
         found = verified(postgresql_stores)
         states = [await watched.store.outbox.outbox_state() for watched in (one, other)]
     assert [verdict.wrong + verdict.unsound for verdict in found.values()] == [[], []]
+    assert [verdict.is_whole for verdict in found.values()] == [True, True]
     assert [(state.commit, state.commit_hash) for state in states] == [
         (verdict.link.number, verdict.link.hash.hex()) for verdict in found.values()
     ]
@@ -123,12 +128,18 @@ CHANGES: dict[str, tuple[str, str]] = {
         "DELETE FROM ledger WHERE kind = 'top_up'",
         "all of its entries are gone",
     ),
-    "a movement put in": (PUT_IN.format("link - 1, NULL"), "was moved or inserted"),
+    "a movement put in": (
+        PUT_IN.format("link - 1, NULL"),
+        r"ledger entry \d+: was moved or inserted: it stands behind commit \d+, and says that commit \d+ has",
+    ),
     "a movement put in as a commit of its own": (
         PUT_IN.format("link + 1, repeat('x', 16)::bytea"),
         "was changed, or one before it is gone",
     ),
-    "a movement put in as of no commit": (PUT_IN.format("0, NULL"), "was moved or inserted"),
+    "a movement put in as of no commit": (
+        PUT_IN.format("0, NULL"),
+        r"ledger entry \d+: was moved or inserted: it stands behind commit \d+, and says that commit 0 has",
+    ),
     "a movement that was moved to another commit": (
         f"UPDATE ledger SET link = link + 1 WHERE entry = {SECOND}",
         "commit",
@@ -143,6 +154,10 @@ CHANGES: dict[str, tuple[str, str]] = {
     "a record's own bytes": (
         "UPDATE cdrs SET body = (SELECT body FROM cdrs WHERE seq = 3) WHERE seq = 2",
         "record 2 was changed",
+    ),
+    "the checksum of a record": (
+        "UPDATE cdrs SET crc = 7 WHERE seq = 2",
+        "record 2: its checksum is not that of its bytes",
     ),
     "a record that is gone": ("DELETE FROM cdrs WHERE seq = 2", "commit"),
     "the first of two records of a commit": ("DELETE FROM cdrs WHERE seq = 7", "commit"),
@@ -196,8 +211,13 @@ def test_whatever_is_changed_is_named(a_chain: PostgresqlStores, name: str) -> N
     statement, said = CHANGES[name]
     with changed(a_chain, statement) as server:
         found = wrong_chains(server, by_id(read_keys(a_chain.key_file)))
-    assert any(said in text for text in found), found
-    assert all(text.startswith("node n1: ") for text in found[:1])
+    assert re.search(said, found[0]), found
+    assert found[0].startswith("node n1: ")
+    beside = ("its checksum is not that of its bytes", "no erasure of it is noted")
+    assert all(text.endswith(beside) for text in found[1:]), "of its chain the first alone"
+    assert [text for text in found[1:] if text.startswith("record")] == [
+        text for text in found[1:] if text.endswith(beside[1])
+    ]
 
 
 async def test_a_tail_that_was_cut_row_by_row_is_missed(a_chain: PostgresqlStores) -> None:
@@ -221,10 +241,96 @@ async def test_a_tail_that_was_cut_row_by_row_is_missed(a_chain: PostgresqlStore
         assert wrong_chains(server, keys) == []
         (found,) = verify(server, keys, {"n1": [link]})["n1"].wrong
         assert found == f"cut: its last commit is {link.number - 2}, and {link.number} was told"
+    beyond = [Link(link.number + more, b"0" * 16) for more in (1, 7, 2)]
+    assert verified(a_chain, {"n1": beyond})["n1"].wrong == [
+        f"cut: its last commit is {link.number}, and {link.number + 7} was told"
+    ]
+    with PostgresqlSnapshot(a_chain.conninfo, "n1") as snapshot:
+        told = snapshot.head()
+    [(epoch,)] = a_chain.asked("SELECT name FROM epochs")
+    assert told == Head(epoch=epoch, number=link.number, hash=link.hash.hex())
     other = Link(3, b"0" * 16)
     assert "another chain: its commit 3 is " in wrong(a_chain, {"n1": [other]})["n1"][0]
     assert wrong(a_chain, {"n1": [link]}) == {}
     assert wrong(a_chain, {"n9": [link]}) == {"": ["node n9: has never begun here"]}
+
+
+async def test_of_several_entries_of_a_commit_the_first_is_named(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    async with postgresql_stores.opened() as watched:
+        await with_balance(watched, "9")
+        watched.submit(*(step for number in (1, 2, 3) for step in whole_call(number, prepaid=True)))
+        await watched.written()
+        records = await watched.store.records.tail(0)
+        assert (
+            list(await watched.store.revisions.revise([again(one, "0.5") for one in records])) == [True] * 3
+        )
+        await watched.written()
+        ((link, entry),) = postgresql_stores.asked("SELECT max(link), max(entry) FROM ledger")
+        await watched.proved()
+    last = f"commit {link}, after commit {link - 1}: "
+    both = f"link = {link} AND entry IN ({entry - 2}, {entry - 1})"
+    names = ", ".join(
+        [*(f"record {seq}" for seq in (4, 5, 6))] + [f"ledger entry {entry - n}" for n in (2, 1, 0)]
+    )
+    for change, said in (
+        ("DELETE FROM cdrs WHERE seq = 5", "record 5 is gone"),
+        ("UPDATE cdrs SET account = 'x' WHERE seq IN (4, 6)", "record 4 was changed"),
+        (
+            f"UPDATE ledger SET balance = 9 WHERE {both}",
+            f"ledger entry {entry - 2} was changed, or one before",
+        ),
+        (
+            f"UPDATE ledger SET text = 'x' WHERE {both}",
+            f"one of its entries was changed, moved, inserted or is gone: {names}",
+        ),
+    ):
+        with changed(postgresql_stores, change) as server:
+            (found,) = wrong_chains(server, by_id(read_keys(postgresql_stores.key_file)))
+        assert found.startswith(f"node n1: {last}{said}"), found
+
+
+async def test_what_was_archived_and_removed_stands_in_the_chain_by_its_digests(
+    postgresql_stores: PostgresqlStores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records with charges, whose commits go on in the ledger, and one without, of whose commit nothing is
+    left; an erased one; and a part of a commit before the rest of it."""
+    keys = by_id([key_at(postgresql_stores.key_file)])
+    async with postgresql_stores.opened() as watched:
+        await filled(watched)
+        [first, *_] = await watched.store.records.tail(0)
+        number = first.callee.received.removeprefix("+")
+        assert (await watched.store.retention.erase(number, NOTE)).records > 0
+        server = Server(postgresql_stores.conninfo, "archives")
+        try:
+            cut = next_cut(server, 4_102_444_800_000_000)
+            assert cut is not None
+            seal(server, cut, "a" * 64, "n1", 1, NOTE, keys)
+            monkeypatch.setattr("sidecar.adapters.postgresql.archiving.ROWS_PER_PART", 3)
+            assert remove(server, keys) == 9
+        finally:
+            server.close()
+        assert postgresql_stores.asked("SELECT count(*) FROM cdrs, suppressed") == [(0,)]
+        await watched.proved()
+        await watched.store.audit.write(NOTE)
+        await watched.proved()
+    for change, said in (
+        ("DELETE FROM archived_links WHERE link = 3", "commit 3, after commit 2: "),
+        ("UPDATE archived_links SET published = kept_back WHERE link = 3", "commit 3, after commit 2: "),
+        (
+            "UPDATE archived_links SET link_hash = NULL WHERE link_hash IS NOT NULL",
+            "its last entry is gone; it has ",
+        ),
+        (
+            "INSERT INTO archived_links SELECT node, -1, boot, '', '' FROM archived_links LIMIT 1",
+            "archived commit -1: was moved or inserted",
+        ),
+    ):
+        with changed(postgresql_stores, change) as server:
+            found = wrong_chains(server, keys)
+        assert len(found) == 1, found
+        assert said in found[0], found
 
 
 async def test_a_survivor_goes_on_with_the_chain_of_the_dead_node(
@@ -313,6 +419,8 @@ async def test_what_people_may_write_is_hashed_as_it_is_stored(postgresql_stores
 
 
 def test_a_zero_has_no_sign() -> None:
+    plain = (1, "a", "EUR", "charge", "0.00", "0", None, None, None, 7, None, "")
+    assert list(movement(plain)) == list(plain)
     row = (1, "a", "EUR", "charge", "-0.00", "-0", None, None, None, 7, None, "x\x00")
     assert list(movement(row)) == [*row[:4], "0.00", "0", *row[6:11], "x\\x00"]
     assert list(movement((*row[:4], "-0.10", "-10", *row[6:])))[4:6] == ["-0.10", "-10"]

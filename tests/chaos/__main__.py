@@ -19,6 +19,7 @@ from tests.chaos.loss import loss
 from tests.chaos.memory import memory
 from tests.chaos.outcome import Chance, Outcome, table
 from tests.chaos.overload import overload
+from tests.chaos.pitr import pitr
 from tests.chaos.reload import reload
 from tests.chaos.restart import restart
 from tests.chaos.sink import both_killed, broker_killed, subscriber_killed
@@ -30,6 +31,7 @@ SCENARIOS: Final[dict[str, Callable[[Chance], Coroutine[Any, Any, Outcome]]]] = 
     "loss": loss,
     "memory": memory,
     "overload": overload,
+    "pitr": pitr,
     "reload": reload,
     "restart": restart,
     "broker": broker_killed,

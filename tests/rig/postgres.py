@@ -143,10 +143,9 @@ class Postgres:
 
     def archiving(self) -> dict[str, str]:
         self._run("mkdir", str(self.archive))
-        return {
-            "archive_mode": "on",
-            "archive_command": f"test ! -f {self.archive}/%f && cp %p {self.archive}/%f",
-        }
+        to = f"{self.archive}/%f"  # never there in part
+        command = f"test ! -f {to} && cp %p {to}.part && mv {to}.part {to}"
+        return {"archive_mode": "on", "archive_command": command}
 
     def base_backup(self, folder: Path) -> None:
         """By pg_basebackup, whoever uses it meanwhile. In a new folder, which a server may be made of."""

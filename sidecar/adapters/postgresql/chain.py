@@ -46,13 +46,11 @@ class Draft:
 
     def __init__(self, key: ChainKey) -> None:
         self._key = key
-        self._before = Link(0, b"")
         self.link: Link | None = None  # once it is sealed; None: it adds nothing for good
-        self._last = ""
 
     def begin(self, before: Link) -> None:
         """Behind that one, which nobody else can follow until the end of the transaction."""
-        self._before = before
+        self._before: Link = before
 
     @property
     def number(self) -> int:

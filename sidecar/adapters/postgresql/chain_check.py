@@ -37,7 +37,8 @@ _ROWS = {
     " WHERE boot = ANY(?) ORDER BY entry",
 }
 _REMOVED = (
-    "SELECT link, link_hash, boot, published, kept_back FROM archived_links WHERE node = ? ORDER BY link"
+    "SELECT link, link_hash, link AS name, boot, published, kept_back FROM archived_links"
+    " WHERE node = ? ORDER BY link"
 )
 _NOT_NOTED = " UNION ALL ".join(
     f"SELECT call_id, revision FROM {table} AS record WHERE personal IS NOT NULL AND NOT EXISTS"  # noqa: S608
@@ -121,9 +122,9 @@ class _Chain:
                 verdict.wrong.append(f"{where}: all of its entries are gone")
                 return False
             if first.link < number:
-                table = next((table for table, one in streams.items() if one is first), "archived_links")
+                words = (WORDS[table] for table, one in streams.items() if one is first)
                 verdict.wrong.append(
-                    f"{WORDS.get(table, 'archived commit')} {first.name}: was moved or inserted: it stands"
+                    f"{next(words, 'archived commit')} {first.name}: was moved or inserted: it stands"
                     f" behind commit {number - 1}, and says that commit {first.link} has written it"
                 )
                 return False
@@ -155,7 +156,7 @@ class _Chain:
         hashes: list[bytes] = []
         boot = -1
         digests: dict[str, list[Row]] = {}
-        for _, kept_hash, boot_of, published, kept_back in removed:
+        for _, kept_hash, _, boot_of, published, kept_back in removed:
             boot = boot_of
             hashes += [kept_hash] * (kept_hash is not None)
             digests = {"cdrs": _cut(published), "suppressed": _cut(kept_back)}
@@ -255,7 +256,9 @@ class _Stream:
 
     @property
     def name(self) -> Any:
-        return self._next[2] if self._next is not None else None
+        """By which a person knows the next row."""
+        assert self._next is not None, "it is over"
+        return self._next[2]
 
     def take(self, number: int) -> list[tuple[Any, ...]]:
         """Of that commit; of most tables one has none."""
