@@ -20,7 +20,6 @@ from sidecar.cli.daemon import (
     is_sqlite,
     operator_name,
     settings_of,
-    sqlite_settings,
 )
 from sidecar.cli.output import Exit, fail, print_json
 
@@ -145,7 +144,13 @@ def erase(
         with ControlClient(settings.node.data_dir / SOCKET_NAME) as daemon:
             done = _erase_by_daemon(daemon, digits, text)
     except DaemonUnreachableError:
-        sqlite_settings(config, as_json=as_json, what="this command, where no daemon runs,")
+        if not is_sqlite(config, as_json):
+            why = (
+                "a number in a database is erased by a node that runs, in the records of all: start this one,"
+                " or give the command at another node of the database; the key of the pseudonyms"
+                " (node.journal_key_file) has to be the same there"
+            )
+            fail(Exit.UNREACHABLE, why, as_json=as_json)
         change = change_of("retention.erase", "", text)
         try:
             done = _with_store(settings, lambda store: store.retention.erase(digits, change))

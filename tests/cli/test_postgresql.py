@@ -46,12 +46,17 @@ def config(tmp_path: Path) -> tuple[str, str]:
     [
         "backup out",
         "restore out",
-        "retention erase 4915112345678",
     ],
 )
 def test_a_command_that_needs_an_sqlite_journal_says_so(words: str, config: tuple[str, str]) -> None:
     done = CliRunner().invoke(app, [*words.split(), *config])
     assert (done.exit_code, ONLY in done.stderr) == (2, True), done.output
+
+
+def test_a_number_is_erased_in_a_database_by_a_node_that_runs(config: tuple[str, str]) -> None:
+    done = CliRunner().invoke(app, ["retention", "erase", "4915112345678", *config])
+    said = "a number in a database is erased by a node that runs, in the records of all: start this one,"
+    assert (done.exit_code, said in done.stderr) == (3, True), done.output
 
 
 def test_it_says_so_in_json_too(config: tuple[str, str]) -> None:
