@@ -470,16 +470,18 @@ async def test_the_link_is_tls_to_a_server_that_proves_itself(
     trusted.write_bytes(postgresql.certificate.read_bytes())
     to = postgresql_stores.conninfo
     proved = make_conninfo(to, sslmode="verify-full", sslrootcert=str(trusted))
+    ((before,),) = postgresql_stores.asked("SELECT clock_timestamp()::text")
     async with postgresql_stores.opened(conninfo=proved) as watched:
         watched.submit(*whole_call(1))
         await watched.written()
         assert len(await watched.store.records.tail(0)) == 1
-        asked = partial(
-            postgresql_stores.asked,
+        links = postgresql_stores.asked(
             "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)"
-            " WHERE application_name IN ('sidecar n1 reads', 'sidecar n1 writes')",
+            " WHERE application_name IN ('sidecar n1 reads', 'sidecar n1 writes')"
+            " AND backend_start > ?::timestamptz",
+            before,  # one of a test before may be ending still
         )
-        await until(lambda: asked() == [(True,), (True,)])  # one of a test before may be ending still
+        assert links == [(True,), (True,)]
     with pytest.raises(StoreError, match="certificate verify failed"):
         async with postgresql_stores.opened(
             conninfo=make_conninfo(to, sslmode="verify-full", sslrootcert=stranger)
