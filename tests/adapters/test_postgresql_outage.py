@@ -18,8 +18,9 @@ from psycopg.conninfo import make_conninfo
 from sidecar.adapters.postgresql import PostgresqlStore, spool
 from sidecar.adapters.postgresql.spool import FileSpool, found_in
 from sidecar.core.audit import Change, Operator
+from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
-from sidecar.core.commands import Audit, EntryKind, StoreCommand
+from sidecar.core.commands import Append, Audit, EntryKind, Extended, StoreCommand
 from sidecar.core.terms import Detail, HangupOrigin
 from sidecar.ports import Brought
 from sidecar.wire.steps import decode_step, encode_forgotten, encode_step
@@ -94,6 +95,10 @@ def cut(way: Way) -> None:
     way.lose_the_next()
 
 
+def decided(kind: EntryKind, call: Call) -> Step:
+    return (Append(kind=kind, call=call, decided=True),)
+
+
 # --- a step as bytes ----------------------------------------------------------------------------------------
 
 
@@ -105,8 +110,14 @@ def test_a_step_comes_back_as_it_was() -> None:
         entry(EntryKind.ENDING, ended(answered(odd))),
         by_bye(1),
         ending(ended(answered(odd), detail=Detail.DRAIN, origin=HangupOrigin.SERVER), NO_SERVER_RECORDS),
+        decided(EntryKind.ADMITTED, replace(odd, granted_s=60, reserved=euros("0.0714"))),
+        decided(EntryKind.ANSWERED, answered(odd)),
+        (Extended(call_id=call_id(1), granted_s=120, reserved=euros("0.1428")),),
     ):
         assert decode_step(encode_step(step)) == step
+    for step in (admission(odd), entry(EntryKind.ANSWERED, odd)):  # somebody waits
+        with pytest.raises(TypeError):
+            encode_step(step)
     with_note = decode_step(encode_step((*by_bye(1), Audit(change=change))))
     assert not isinstance(with_note, UUID)
     assert with_note[:2] == by_bye(1)
