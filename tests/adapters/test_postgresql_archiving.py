@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 
 from sidecar.adapters.postgresql.archiving import kept_back, last_archive, next_cut, published, remove, seal
+from sidecar.adapters.postgresql.chain import AUDIT_IN_ORDER
 from sidecar.adapters.postgresql.server import Server
 from sidecar.adapters.store.chain import by_id
 from sidecar.adapters.store.keys import read_keys
@@ -20,6 +23,7 @@ from tests.adapters.sqlite_stores import AnyWatched
 from tests.adapters.store_calls import BOOT_ID, MS, WALL_NS, admission, admitted, answered, ended, ending
 from tests.adapters.stores import PostgresqlStores
 from tests.adapters.test_store_revisions import NO_CDR, again
+from tests.rig.node import until
 
 DAY_NS = 86_400 * 10**9
 CHANGE = Change(operator=Operator("op", 1), action="retention.archive", subject="/archive")
@@ -146,3 +150,28 @@ async def test_a_revision_does_not_go_before_the_record_that_it_supersedes(
             seal(server, rest, "b" * 64, "n1", 1, CHANGE, keys)
             remove(server, keys)
         await one.proved()
+
+
+async def test_the_note_of_an_archive_is_in_the_order_of_the_commits(
+    postgresql_stores: PostgresqlStores,
+) -> None:
+    """Whoever follows the audit table behind its last entry misses none that was still being written."""
+    waits = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+    )
+    async with postgresql_stores.opened() as watched:
+        await one_a_day(watched, 1)
+        await acknowledged(watched)
+        keys = by_id(read_keys(postgresql_stores.key_file))
+        with owner(postgresql_stores) as server, psycopg.connect(postgresql_stores.conninfo) as other:
+            cut = next_cut(server, until_us(5))
+            assert cut is not None
+            other.execute(AUDIT_IN_ORDER.encode())
+            async with asyncio.TaskGroup() as group:
+                sealing = group.create_task(
+                    asyncio.to_thread(seal, server, cut, "a" * 64, "n1", 1, CHANGE, keys), name="seal"
+                )
+                await until(lambda: sealing.done() or postgresql_stores.asked(waits) != [(0,)])
+                assert not sealing.done()
+                other.rollback()
+        await watched.proved()
