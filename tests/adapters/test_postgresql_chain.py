@@ -250,7 +250,8 @@ async def test_a_tail_that_was_cut_row_by_row_is_missed(a_chain: PostgresqlStore
     [(epoch,)] = a_chain.asked("SELECT name FROM epochs")
     assert told == Head(epoch=epoch, number=link.number, hash=link.hash.hex())
     other = Link(3, b"0" * 16)
-    assert "another chain: its commit 3 is " in wrong(a_chain, {"n1": [other]})["n1"][0]
+    (found,) = wrong(a_chain, {"n1": [other]})["n1"]
+    assert found.startswith("another chain: its commit 3 is ")
     assert wrong(a_chain, {"n1": [link]}) == {}
     assert wrong(a_chain, {"n9": [link]}) == {"": ["node n9: has never begun here"]}
 
