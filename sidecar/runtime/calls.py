@@ -58,7 +58,7 @@ from sidecar.core.events import (
 from sidecar.core.identity import call_id_of
 from sidecar.core.policy import Given, Load, Policy
 from sidecar.core.records import utc
-from sidecar.core.recovery import RECOVERED_IDS, clock_shift, left_at_another
+from sidecar.core.recovery import RECOVERED_IDS, clock_shift, is_unexplained, left_at_another
 from sidecar.core.refusals import RefusalWindow
 from sidecar.core.setting_up import is_retry
 from sidecar.core.terms import Detail, HangupOrigin
@@ -586,6 +586,14 @@ class Calls:
             self._send()
             await asyncio.sleep(0)
         self._record_found_refusals()
+
+    def left_elsewhere(self, strays: Sequence[StrayBye]) -> None:
+        """Before they are released, once the bridge knows them: BYEs that came while it did not."""
+        byes = {bye.sip_call_id: bye for bye in strays}
+        for key, call in list(self._calls.items()) if byes else ():
+            if is_unexplained(call):
+                self._left_at_another(key, byes)
+        self._send()
 
     def _left_at_another(self, key: int, byes: Mapping[str, StrayBye]) -> None:
         """Its peer considers the call ended: the other side hears of it, and the record says who it was."""

@@ -337,6 +337,10 @@ class Takeovers:
         strays = await self._nodes.strays()
         await calls.recover_of_other(store.found_open(), number << _ID_BITS, strays)
         carried.adopted_at = self._calls.snapshots_asked
+        self._calls.tick(snapshot=True)
+        while self._calls.snapshots_seen <= carried.adopted_at:  # noqa: ASYNC110 - it comes with other events
+            await asyncio.sleep(BEAT_S / 10)
+        calls.left_elsewhere(await self._nodes.strays())
         log.info("calls_taken_up", node=calls.policy.node, count=calls.open_count())
         await calls.release_recovered()
         while calls.open_count():  # noqa: ASYNC110 - its calls end by many ways

@@ -28,6 +28,7 @@ from sidecar.core.events import (
     MessageDropped,
     RouteFailed,
     SnapshotTaken,
+    StrayBye,
 )
 from sidecar.core.policy import RecordFlags, RouteRule, Routes
 from sidecar.core.records import utc
@@ -589,3 +590,27 @@ async def test_a_call_of_an_earlier_start_waits_for_its_legs_as_long_as_the_brid
     node.calls.on_bridge_events([snapshot(node)])
     assert node.calls.open_count() == 0
     assert await rows(node) == 1
+
+
+async def test_a_bye_that_came_before_the_bridge_knew_a_call_of_another_node_is_its_end(node: Node) -> None:
+    left, unexplained = await _recovered(node, 2)
+    call = next(one for one in node.calls._calls.values() if one.bridge_id == left)
+    leg = call.invite.leg
+    stray = StrayBye(
+        **stamps(node),
+        peer=call.invite.peer,
+        sip_call_id=leg.sip_call_id,
+        local_tag=leg.local_tag,
+        remote_tag=leg.remote_tag,
+    )
+    for _ in range(2):  # it is found at each look
+        node.calls.left_elsewhere([stray])
+    assert released(node) == [left]
+    await node.calls.release_recovered()
+    for bridge_id in (left, unexplained):
+        await node.closed(bridge_id)
+    await node.written()
+    found = (await node.store.records.search(RecordFilter())).records
+    records = {one.call_id: (one.hangup_origin, one.detail) for one in found}
+    assert records.pop(call.call_id) == (HangupOrigin.CALLER, Detail.BYE)
+    assert list(records.values()) == [(HangupOrigin.SERVER, Detail.CRASH_RECOVERED)]

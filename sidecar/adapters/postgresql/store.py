@@ -43,7 +43,7 @@ from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
 from sidecar.adapters.postgresql.writer import Alone, Writer
 from sidecar.adapters.store.chain import by_id
 from sidecar.adapters.store.keys import add_key, read_keys
-from sidecar.adapters.store.store import BaseStore, Left, Pace, StoreAwayError, StoreError, nobody
+from sidecar.adapters.store.store import BaseStore, Left, Pace, StoreAwayError, StoreError, nobody, nothing
 from sidecar.adapters.store.stored import KeptEntries
 from sidecar.adapters.store.work import Job
 from sidecar.core.call import Call
@@ -200,6 +200,7 @@ class PostgresqlStore(BaseStore):
         self._pacing.add(Job(run=lambda batch: batch.note_stray(bye), done=nobody), may_wait=True)
 
     async def strays(self) -> Sequence[StrayBye]:
+        await self._write(nothing)  # what this node has noted is among them
         rows = await self._reader.ask(lambda server: server.run("SELECT body FROM stray_byes"))
         now_ns = self._clock.mono_ns() - self._clock.wall_ns()
         byes = [msgspec.json.decode(body, type=StrayBye) for (body,) in rows]
