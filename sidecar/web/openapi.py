@@ -49,6 +49,9 @@ def openapi() -> dict[str, Any]:
         for schema in schemas[one.__name__]["properties"].values():
             if schema.get("default") == "" and schema.get("minLength"):
                 del schema["default"]  # what is not given is no name of length 0
+    for schema in schemas.values():
+        if "description" in schema:  # however the docstring is wrapped, and whether Python indents it
+            schema["description"] = " ".join(schema["description"].split())
     schemas["Problem"] = _problem()
     document = {
         "openapi": "3.1.0",
