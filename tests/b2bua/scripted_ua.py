@@ -5,6 +5,7 @@ library, no state machine. Duplicates (retransmissions) are kept apart, so that 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -90,6 +91,7 @@ class ScriptedUA(asyncio.DatagramProtocol):
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
+        self._is_closed = False
         self._reading: set[asyncio.Task[None]] = set()
         self.repeats: list[Message] = []
         self.everything: list[Message] = []
@@ -136,6 +138,9 @@ class ScriptedUA(asyncio.DatagramProtocol):
         return agent
 
     def _attach(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_closed:  # it was accepted just before
+            writer.transport.abort()
+            return
         self._streams = reader, writer
         self._writers.append(writer)
         task = asyncio.get_running_loop().create_task(self._read(reader, writer), name="scripted UA")
@@ -229,6 +234,9 @@ class ScriptedUA(asyncio.DatagramProtocol):
         self._streams[1].transport.abort()
 
     def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self._transport is not None:
             self._transport.close()
         for task in self._reading:
@@ -236,9 +244,13 @@ class ScriptedUA(asyncio.DatagramProtocol):
         for writer in self._writers:
             writer.close()
         if self._server is not None:
-            self._server.close()
-            # Those whose handshake is not over yet, which nobody else knows; from Python 3.13 on.
-            getattr(self._server, "abort_clients", lambda: None)()
+            # Nobody gets in from here on. The server itself goes a turn later: a connection that it has
+            # accepted and not yet made a transport of would be left open (asyncio's Server._attach asserts).
+            loop = asyncio.get_running_loop()
+            for one in self._server.sockets:
+                loop.remove_reader(one.fileno())
+                one.shutdown(socket.SHUT_RDWR)
+            loop.call_soon(_end, self._server)
 
     # --- messages ---
 
@@ -277,3 +289,9 @@ class ScriptedUA(asyncio.DatagramProtocol):
         if body and content and not any(h.startswith("Content-Type") for h in extra):
             extra.append(content)
         self.send(self.response(request, code, *extra, tag=tag, body=body), request.source)
+
+
+def _end(server: asyncio.Server) -> None:
+    server.close()
+    # Those whose handshake is not over yet, which nobody else knows; from Python 3.13 on.
+    getattr(server, "abort_clients", lambda: None)()

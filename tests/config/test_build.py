@@ -121,6 +121,22 @@ def test_a_data_directory_that_the_system_file_names_is_the_one_used(tmp_path: P
     assert load(inputs).settings.node.data_dir == Path("/srv/sidecar")
 
 
+def test_a_start_says_which_files_it_has_read(start: Start) -> None:
+    """A reload waits for those alone until nobody writes them."""
+    (start.folder / "rates.csv").write_text("base,quote,rate,valid_from\nUSD,EUR,0.9,2026-01-01T00:00:00Z\n")
+    (start.folder / "secret").write_text("s3cret\n")
+    (start.folder / "dsn").write_text("host=127.0.0.1 dbname=books\n")
+    billing = "[billing]\nexchange_rates = 'rates.csv'\n"
+    store = "[store]\nengine = 'postgresql'\ndsn_file = 'dsn'\n"
+    files = start.load(billing + store, PROFILE + CREDENTIALS).files
+    demo = places.packaged_decks()["demo"]
+    assert files == (
+        *(start.folder / name for name in ("profile.toml", "sidecar.toml", "rates.csv", "dsn", "secret")),
+        demo,
+    )
+    assert start.load().files == (start.profile_file, demo)
+
+
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml: there is no such file"):
         load(msgspec.structs.replace(embedded(tmp_path), config_file=tmp_path / "none.toml"))
