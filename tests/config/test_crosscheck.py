@@ -871,3 +871,34 @@ def test_a_secret_that_everybody_may_read_or_change_is_warned_of(
     last = len((profile if profile != PROFILE else settings).splitlines())
     text = f"secret holds a secret, and everybody on this machine may have it ({mode:04o})"
     assert found == ([f"{file}:{last}: {key}: {text}: chmod o= it"] if is_open else [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("[log]\nfile = 'x.log'\nto = 'stderr'\n", "3: log.to: stderr: the log goes to log.file"),
+        ("[log]\nfile = 'x.log'\n", None),
+        ("[log]\nto = 'stderr'\n", None),
+        ("[hep]\npassword_file = 'mine'\n", "2: hep.password_file: there is no hep.collector"),
+        ("[hep]\naccounts = ['demo']\n", "2: hep.accounts: there is no hep.collector"),
+        ("[hep]\ncollector = '127.0.0.1:9060'\naccounts = ['demo']\npassword_file = 'mine'\n", None),
+        (
+            "[hep]\ncollector = '127.0.0.1:9060'\npassword_file = 'none'\n",
+            "3: hep.password_file: there is no file none",
+        ),
+        ("[web]\nlisten = '192.0.2.1:8080'\n", "2: web.listen: passwords would go in the clear: "),
+        ("[web]\ncertificate_file = 'mine'\nkey_file = 'none'\n", "3: web.key_file: there is no file none"),
+        (
+            "[web]\ncertificate_file = 'none'\nkey_file = 'mine'\n",
+            "2: web.certificate_file: there is no file none",
+        ),
+        ("[store]\nengine = 'postgresql'\ndsn_file = 'mine'\nlease_s = 4\n[timers]\nheartbeat_s = 2\n", None),
+    ],
+)
+def test_what_does_not_go_together_is_said_where_it_stands(
+    start: Start, settings: str, expected: str | None
+) -> None:
+    (start.folder / "mine").write_text("dbname=x\n")
+    (start.folder / "mine").chmod(0o600)
+    shown = start.shown(start.problems(settings))
+    assert [line.startswith(f"sidecar.toml:{expected}") for line in shown] == [True] * (expected is not None)
