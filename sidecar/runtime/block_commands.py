@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import partial
+from contextlib import suppress
 
 from sidecar.core.audit import Change, Operator
 from sidecar.core.screening import pattern_of
-from sidecar.ports import AuditFilter, AuditTrail
+from sidecar.ports import AuditFilter, AuditTrail, UnavailableError
 from sidecar.runtime.calls import Calls
 from sidecar.runtime.releasing import end_forbidden
 from sidecar.wire import control_policy as say
@@ -18,26 +18,38 @@ from sidecar.wire.methods import served
 
 BLOCK, UNBLOCK = "policy.block", "policy.unblock"  # what the audit table calls them
 BLOCKS_MAX = 10_000
+FOLLOW_S = 1.0
 _PAGE = 1_000
 
 
+class _Noted:
+    """The patterns that are blocked by command, as the commands so far leave them, of whichever node."""
+
+    def __init__(self, audit: AuditTrail) -> None:
+        self._audit = audit
+        self._last = {BLOCK: dict[str, int](), UNBLOCK: dict[str, int]()}  # the last entry by pattern
+        self._after = dict.fromkeys(self._last, 0)
+
+    async def read(self) -> frozenset[str]:
+        """What came since it was read before, too."""
+        for action, last in self._last.items():
+            noted = AuditFilter(action=action)
+            while page := await self._audit.list(self._after[action], _PAGE, noted):
+                last.update((one.change.subject, one.entry) for one in page)
+                self._after[action] = page[-1].entry
+        blocked, unblocked = self._last[BLOCK], self._last[UNBLOCK]
+        return frozenset(one for one, entry in blocked.items() if entry > unblocked.get(one, 0))
+
+
 async def blocks_of(audit: AuditTrail) -> frozenset[str]:
-    """The patterns that are blocked by command, as the commands so far leave them."""
-    last = {BLOCK: dict[str, int](), UNBLOCK: dict[str, int]()}  # the last entry by pattern
-    for action, entries in last.items():
-        after = 0
-        while page := await audit.list(after, _PAGE, AuditFilter(action=action)):
-            entries.update((one.change.subject, one.entry) for one in page)
-            after = page[-1].entry
-    return frozenset(
-        pattern for pattern, entry in last[BLOCK].items() if entry > last[UNBLOCK].get(pattern, 0)
-    )
+    return await _Noted(audit).read()
 
 
 class BlockCommands:
     def __init__(self, calls: Calls, audit: AuditTrail) -> None:
         self._calls = calls
         self._audit = audit
+        self._changing = asyncio.Lock()  # what is read of them is put in force before the next is noted
 
     def methods(self) -> Mapping[str, Method]:
         return served(
@@ -82,6 +94,21 @@ class BlockCommands:
     async def _note(
         self, change: Change, make: Callable[[frozenset[str], frozenset[str]], frozenset[str]], pattern: str
     ) -> None:
-        await self._audit.write(change)
-        changed = partial(make, self._calls.policy.blocks)
-        self._calls.policies.change(lambda policy: policy.with_blocks(changed(frozenset({pattern}))))
+        async with self._changing:
+            await self._audit.write(change)
+            self._put_in_force(make(self._calls.policy.blocks, frozenset({pattern})))
+
+    def _put_in_force(self, blocks: frozenset[str]) -> None:
+        self._calls.policies.change(lambda policy: policy.with_blocks(blocks))
+
+    async def follow(self) -> None:
+        """Where several nodes have one audit table: what is blocked and unblocked on another is so here."""
+        noted = _Noted(self._audit)
+        while True:
+            await asyncio.sleep(FOLLOW_S)
+            async with self._changing:
+                before = self._calls.policy.blocks
+                with suppress(UnavailableError):  # what was read last holds
+                    self._put_in_force(await noted.read())
+            if self._calls.policy.blocks - before:
+                await end_forbidden(self._calls)

@@ -425,6 +425,8 @@ async def serve(given: Inputs, loaded: Loaded, writer: LineWriter, *, begin_anew
         service.beside("decks", admin.decks.watch)
         await admin.neighbourhood.begin()
         service.beside("neighbours", admin.neighbourhood.run)
+        if store.neighbours is not None:
+            service.beside("blocks", admin.blocks.follow)
         service.beside("reload", partial(admin.reload_when, reload_asked))
         socket_path = settings.node.data_dir.absolute() / SOCKET_NAME
         control = ControlServer(socket_path, admin.methods(), group=control_gid)

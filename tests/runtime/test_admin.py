@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from sidecar.adapters.deck_files import read_deck
 from sidecar.core.account_rules import AccountFrom, AccountRule, AccountRules
 from sidecar.core.account_terms import AccountKind
-from sidecar.core.audit import Operator
+from sidecar.core.audit import Change, Operator
 from sidecar.core.commands import Reject, Release
 from sidecar.core.margin import ExchangeRate, ExchangeTable
 from sidecar.core.records import utc
@@ -28,6 +28,7 @@ from sidecar.core.screening import NumberLists, Screening
 from sidecar.core.tariff import Deck, Rate, per_minute_steps
 from sidecar.core.terms import ChargeSide, Detail, Disposition, HangupOrigin, ServerReason
 from sidecar.ports import UnavailableError
+from sidecar.runtime import block_commands
 from sidecar.runtime.admin import Admin
 from sidecar.runtime.block_commands import blocks_of
 from sidecar.runtime.releasing import release_live, release_where
@@ -65,6 +66,7 @@ from sidecar.wire.control_records import (
 )
 from sidecar.wire.methods import METHODS
 from tests.adapters.sqlite_faulty_disk import FULL, Disk, faulty_disk
+from tests.rig.node import until
 from tests.runtime.node_help import WALL_NS, Node, a_node, each_turn
 
 NOBODY = UUID(int=7)
@@ -199,6 +201,33 @@ async def test_a_number_that_is_blocked_ends_its_calls_and_stays_blocked(node: N
     await node.admin.blocks.block(blocking("0044900*"), ANN)
     assert (await node.admin.blocks.list(Nothing(), ANN)).blocks == ("0044900*",)
     assert await blocks_of(node.store.audit) == {"0044900*"}
+
+
+def _has_blocks(node: Node, blocks: set[str]) -> bool:
+    return node.calls.policy.blocks == blocks
+
+
+async def test_what_another_node_has_blocked_and_unblocked_is_so_here(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_commands, "FOLLOW_S", 0.005)
+    await node.up("00449001")
+    other = await node.up("0049301")
+    await node.admin.blocks.block(blocking("0044111"), ANN)
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(node.admin.blocks.follow(), name="blocks")
+        for action, patterns, blocked in (
+            ("policy.block", ("0044900*", "0033*"), {"0044111", "0044900*", "0033*"}),
+            ("policy.unblock", ("0044111", "0033*"), {"0044900*"}),
+            ("policy.block", ("0033*",), {"0044900*", "0033*"}),
+        ):
+            for pattern in patterns:
+                change = Change(operator=ANN, action=action, subject=pattern, text="told elsewhere")
+                await node.store.audit.write(change)
+            await until(partial(_has_blocks, node, blocked))
+        await until(lambda: [call.call_id for call in node.calls.live()] == [other])
+        following.cancel()
+    await node.closed(1)
 
 
 async def test_what_cannot_be_blocked_or_unblocked_is_refused(node: Node) -> None:

@@ -83,6 +83,12 @@ async def see_one_another(one: NamedRig, two: NamedRig) -> None:
     assert other["dead_letters"] == 0
     sent = await first.command("cdr", "replay", "--node", "two", "--from-seq", str(cdr["seq"]))
     assert (sent["sent"], sent["to_seq"]) == (1, cdr["seq"])
+    await first.command("policy", "block", "0033*", "--text", "fraud wave")
+
+    async def is_blocked() -> bool:
+        return bool((await two.control("policy.blocks"))["blocks"] == ["0033*"])
+
+    await until(is_blocked)
     drained = await first.command("node", "drain", "two", "--operator", "jane", "--text", "update")
     assert drained["draining"]
     assert [(await rig.status())["state"] for rig in (one, two)] == ["accepting", "drain"]
