@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.postgresql import PostgresqlStore
+from sidecar.adapters.store.bodies import crc_of
 from sidecar.core.cdr import message_id
 from sidecar.core.events import StrayBye
-from sidecar.ports import AuditFilter
+from sidecar.ports import AuditFilter, UnavailableError
 from tests.adapters.sqlite_stores import AnyWatched
 from tests.adapters.store_calls import admission, admitted, answered, call_id, ended, ending, whole_call
 from tests.adapters.stores import PostgresqlStores
@@ -332,3 +333,20 @@ async def test_an_open_call_that_cannot_be_read_is_put_aside_and_all_else_goes_o
         await taken.close()
     async with opened(boot_id="last") as one:
         assert one.store.salvage is None
+
+
+async def test_a_call_of_another_version_is_left_to_who_knows_it(postgresql_stores: PostgresqlStores) -> None:
+    opened, later = postgresql_stores.opened, b"\x02later"
+    async with opened() as one:
+        one.submit(admission(admitted(1)))
+        await one.written()
+    postgresql_stores.forced("UPDATE open_calls SET body = ?, crc = ?", later, crc_of(later))
+    postgresql_stores.asked(LAPSED)
+    epochs = postgresql_stores.asked("SELECT count(*) FROM epochs")
+    async with opened(node="n2", boot_id="second") as other:
+        (seen,) = await books(other).others()
+        with pytest.raises(UnavailableError, match="a journal entry of version 2; this program knows 1"):
+            await books(other).take(seen)
+    ((before,),) = epochs
+    assert postgresql_stores.asked("SELECT count(*) FROM epochs") == [(before + 1,)], "n2's own alone"
+    assert postgresql_stores.asked("SELECT node FROM open_calls") == [("n1",)]

@@ -623,7 +623,9 @@ async def test_the_check_finds_a_balance_and_a_charge_that_do_not_add_up(stores:
         stores.forced("UPDATE open_calls SET account = 'acme', currency = 'EUR', reserved = '1'")
         stores.forced(f"UPDATE {stores.bodies} SET body = ?", b"\x80")
         found = await watched.store.ledger_check()
-        parts = ("balance 0", "holds 1", "says 0", "revision 0: damaged on disk")
+        # Of a database it proves the chain too, which an SQLite journal is under at its start.
+        of_chain = () if stores.place[0] == "sqlite" else ("record 1 was changed", "its checksum is not that")
+        parts = (*of_chain, "balance 0", "holds 1", "says 0", "revision 0: damaged on disk")
         assert len(found) == len(parts)
         assert all(part in fault for part, fault in zip(parts, found, strict=True))
 

@@ -840,9 +840,13 @@ SECRET_FILES = {
     "mqtt.key_file": "broker = 'external'\nhost = 'localhost'\ntls = true\ncertificate_file = 'mine'\n",
     "mqtt.password_file": "broker = 'external'\nhost = 'localhost'\nusername = 'u'\n",
     "web.key_file": "certificate_file = 'mine'\n",
+    "web.dsn_file": "",
     "hep.password_file": "collector = '127.0.0.1:9060'\n",
     "store.dsn_file": "engine = 'postgresql'\n",
 }
+
+
+BESIDE = {"web.dsn_file": "[store]\nengine = 'postgresql'\ndsn_file = 'own'\n"}
 
 
 def test_every_setting_of_a_file_with_a_secret_is_known() -> None:
@@ -857,11 +861,12 @@ def test_every_setting_of_a_file_with_a_secret_is_known() -> None:
 def test_a_secret_that_everybody_may_read_or_change_is_warned_of(
     start: Start, key: str, mode: int, is_open: bool
 ) -> None:
-    for name, bits in (("mine", 0o644), ("secret", mode)):
+    for name, bits in (("mine", 0o644), ("own", 0o600), ("secret", mode)):
         (start.folder / name).write_text("dbname=x\n")
         (start.folder / name).chmod(bits)
     section, _, field = key.rpartition(".")
-    settings, profile = f"[{section}]\n{SECRET_FILES.get(key, '')}{field} = 'secret'\n", PROFILE
+    own = f"[{section}]\n{SECRET_FILES.get(key, '')}{field} = 'secret'\n"
+    settings, profile = BESIDE.get(key, "") + own, PROFILE
     if section == "gateways.other":
         text = "[gateways.other]\nhost = '127.0.0.1'\nport = 1\nusername = 'u'\npassword_file = 'secret'\n"
         settings, profile = "", PROFILE + text

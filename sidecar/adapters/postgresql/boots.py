@@ -11,14 +11,14 @@ from uuid import UUID, uuid4
 import psycopg
 
 from sidecar.adapters.postgresql.server import Rows, Server
-from sidecar.adapters.store.bodies import DamagedError
+from sidecar.adapters.store.bodies import DamagedError, crc_of
 from sidecar.adapters.store.known import Boot, Known, Slot, open_call_of
 from sidecar.adapters.store.refusals import kept_refusals
-from sidecar.adapters.store.store import FoundOpen, StoreAwayError, found_call
+from sidecar.adapters.store.store import FoundOpen, StoreAwayError, StoreError, found_call
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ORIGIN, ChainKey, Link
 from sidecar.ports import Clock, Loss, Seen
-from sidecar.wire.entries import EntryError
+from sidecar.wire.entries import ENTRY_VERSION, EntryError, decode_call
 
 HELD_S_MAX = 10.0  # the server may not have noticed yet that the process before was killed
 _HELD_PAUSE_S = 0.1
@@ -283,6 +283,18 @@ class Damaged(NamedTuple):
     cause: str
     body: bytes
     crc: int
+
+
+def refuse_other_versions(server: Server, node: str) -> None:
+    """StoreError where an open call of the node is whole, and of a version that this program does not know:
+    whoever wrote it can end it."""
+    sql = "SELECT call_id, body, crc FROM open_calls WHERE node = ? AND substring(body FOR 1) <> ?"
+    for call_id, body, crc in server.run(sql, (node, bytes([ENTRY_VERSION]))):
+        if crc_of(body) == crc:
+            try:
+                decode_call(body)
+            except EntryError as error:
+                raise StoreError(f"open call {UUID(bytes=call_id)}: {error}") from error
 
 
 def found_open(server: Server, node: str) -> tuple[list[FoundOpen], list[Damaged]]:

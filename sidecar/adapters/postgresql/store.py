@@ -23,6 +23,7 @@ from sidecar.adapters.postgresql.boots import (
     found_open,
     found_refusals,
     hold,
+    refuse_other_versions,
 )
 from sidecar.adapters.postgresql.bringing import bring, is_known, return_tranches
 from sidecar.adapters.postgresql.chain import head_of
@@ -142,6 +143,7 @@ class PostgresqlStore(BaseStore):
         try:
             migrate(server)
             hold(server, node)
+            refuse_other_versions(server, node)
             keys = _keys(server, node, key_file)
             own, is_new, loss = begin_boot(server, node, boot_id, clock, seen, tenant, keys[-1])
             spool, brought = None, None
@@ -224,6 +226,7 @@ class PostgresqlStore(BaseStore):
         try:
             server = _connected(self._conninfo, dead.name)
             try:
+                refuse_other_versions(server, dead.name)
                 if own := take_over(
                     server,
                     dead,
@@ -242,6 +245,8 @@ class PostgresqlStore(BaseStore):
             return None
         except FAULTS as error:
             raise UnavailableError(f"{dead.name}: {' '.join(str(error).split())}") from error
+        except StoreError as error:
+            raise UnavailableError(f"{dead.name}: {error}") from error
         return None
 
     async def contradicts(self, seen: Seen) -> str:
