@@ -95,6 +95,12 @@ OPEN_CALLS = _table(
     f" = ROW({', '.join(f'EXCLUDED.{column}' for column in _CHANGING)})",
 )
 _KEPT = ("found_by", "body", "crc", "salt", "link", "link_hash")
+HELD = (
+    "UPDATE open_calls SET currency = one.currency, reserved = one.reserved, granted_s = one.granted_s"
+    " FROM unnest(?2::bigint[], ?3::text[], ?4::numeric[], ?5::int[])"
+    " AS one (slot, currency, reserved, granted_s)"
+    " WHERE open_calls.node = ?1 AND open_calls.slot = one.slot"
+)
 CDRS = _table(
     "cdrs",
     ("epoch", "seq", "written_wall_ns", *SEARCHED, *_KEPT),
@@ -434,12 +440,12 @@ class Batch(BaseBatch):
             gone = [one.slot for one in self._closed]
             server.send("DELETE FROM open_calls WHERE node = ? AND slot = ANY(?)", (self._node, gone))
         OPEN_CALLS.send(server, [(self._node, *row) for row in self._open_rows()])
-        for now in self._held_alone():
-            held = (*held_columns(now.open_call.reserved), now.open_call.granted_s, self._node, now.slot)
-            server.send(
-                "UPDATE open_calls SET currency = ?, reserved = ?, granted_s = ? WHERE node = ? AND slot = ?",
-                held,
-            )
+        held = [
+            (now.slot, *held_columns(now.open_call.reserved), now.open_call.granted_s)
+            for now in self._held_alone()
+        ]
+        if held:
+            server.send(HELD, (self._node, *map(list, zip(*held, strict=True))))
         notes = list(map(self._audited, self._changes))
         self._send_records(notes)
         self.ledger.send(self.chain)
