@@ -53,8 +53,9 @@ def extend(available: Decimal, held: Grant, rate: Rate, terms: RatingTerms, tota
 
 
 def _affordable(budget: Decimal, rate: Rate, terms: RatingTerms, total_s: int) -> Grant:
-    steps, fee = dearest_steps(rate.steps)
-    rate = replace(rate, steps=steps, connect_fee=min(EXACT.add(rate.connect_fee, fee), AMOUNT_LARGEST))
+    if any(step.alternatives for step in rate.steps):  # else it costs the same at all times
+        steps, fee = dearest_steps(rate.steps)
+        rate = replace(rate, steps=steps, connect_fee=min(EXACT.add(rate.connect_fee, fee), AMOUNT_LARGEST))
     longest_s = total_s if rate.max_duration_s is None else min(total_s, rate.max_duration_s)
     granted_s = affordable_s(budget, rate, terms, longest_s)
     reserved = Money(charge(rate, granted_s, terms).total, rate.currency)
