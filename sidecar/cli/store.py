@@ -11,9 +11,7 @@ import typer
 
 from sidecar.cli.daemon import ConfigOption, JsonOption, OperatorOption, ReasonOption, is_sqlite, settings_of
 from sidecar.cli.output import Exit, fail, print_json, print_table, printable
-from sidecar.cli.sinks import JsonLinesSinks, SinkError, SqliteSinks, not_known, records_of, show
-
-SHOWN_MAX = 100  # on a terminal; --json has all
+from sidecar.cli.sinks import SHOWN_MAX, JsonLinesSinks, SinkError, SqliteSinks, not_known, records_of, show
 
 app = typer.Typer(help="The database of nodes whose books are in PostgreSQL.", no_args_is_help=True)
 

@@ -109,6 +109,7 @@ class BlockCommands:
             async with self._changing:
                 before = self._calls.policy.blocks
                 with suppress(UnavailableError):  # what was read last holds
-                    self._put_in_force(await noted.read())
+                    if (blocks := await noted.read()) != before:
+                        self._put_in_force(blocks)
             if self._calls.policy.blocks - before:
                 await end_forbidden(self._calls)

@@ -13,6 +13,7 @@ import msgspec
 from sidecar.core.rights import MAY
 from sidecar.wire.control import ERROR_MEANINGS, ErrorCode
 from sidecar.wire.methods import METHODS, Declared
+from sidecar.wire.schema import unwrap
 
 OPENAPI_FILE = Path(__file__).with_name("openapi-v1.json")
 PROBLEM_TYPE = "application/problem+json"
@@ -50,8 +51,7 @@ def openapi() -> dict[str, Any]:
             if schema.get("default") == "" and schema.get("minLength"):
                 del schema["default"]  # what is not given is no name of length 0
     for schema in schemas.values():
-        if "description" in schema:  # however the docstring is wrapped, and whether Python indents it
-            schema["description"] = " ".join(schema["description"].split())
+        unwrap(schema)
     schemas["Problem"] = _problem()
     document = {
         "openapi": "3.1.0",

@@ -43,6 +43,12 @@ def text() -> str:
     return json.dumps(cdr_schema(), indent=2, sort_keys=True) + "\n"
 
 
+def unwrap(node: dict[str, Any]) -> None:
+    """Its description, however the docstring is wrapped, and whether Python indents it."""
+    if isinstance(text := node.get("description"), str):
+        node["description"] = " ".join(text.split())
+
+
 def _name_formats(node: Any) -> None:
     """What msgspec leaves out: a pattern for amounts (its "decimal" is no format of JSON Schema), and
     date-time, which it writes for times that are bound to be aware; ours are so by construction, and are
@@ -53,8 +59,7 @@ def _name_formats(node: Any) -> None:
     elif isinstance(node, dict):
         if node.get("format") == "decimal":
             node["pattern"] = _AMOUNT
-        if isinstance(text := node.get("description"), str):
-            node["description"] = " ".join(text.split())  # however the docstring is wrapped
+        unwrap(node)
         for name, child in node.items():
             if name.endswith("_at") and isinstance(child, dict):
                 for text_type in child.get("anyOf", [child]):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from sidecar.adapters.postgresql.chain import COLUMNS, PERSONAL, key_of, note, stand_in
+from sidecar.adapters.postgresql.chain import BOOT_AT, COLUMNS, PERSONAL, key_of, note, stand_in
 from sidecar.adapters.postgresql.server import Server
 from sidecar.adapters.store.bodies import storable
 from sidecar.adapters.store.chain import Keys
@@ -69,7 +69,6 @@ _GOES = {
     "suppressed": f"SELECT link, link_hash, {COLUMNS['suppressed']}, {PERSONAL} FROM suppressed"  # noqa: S608
     " WHERE entry <= (SELECT max(suppressed) FROM archives) ORDER BY entry LIMIT ?",
 }
-_BOOT = {"cdrs": 3, "suppressed": 0}  # where it is in such a row
 _STAYS = (
     "INSERT INTO archived_links AS kept (node, link, boot, published, kept_back, link_hash)"
     " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (node, link) DO UPDATE SET"
@@ -171,7 +170,7 @@ def _remove_part(server: Server, table: str, keys: Keys) -> int:
     """Their digests stay, in their order."""
     with server.transaction():
         rows = server.run(_GOES[table], (ROWS_PER_PART,))
-        boots = {row[2 + _BOOT[table]] for row in rows}
+        boots = {row[2 + BOOT_AT[table]] for row in rows}
         of_boots = {
             boot: (node, key_id)
             for boot, node, key_id in server.run(
@@ -180,7 +179,7 @@ def _remove_part(server: Server, table: str, keys: Keys) -> int:
                 (list(boots),),
             )
         }
-        for (link, boot), of in groupby(rows, key=lambda row: (row[0], row[2 + _BOOT[table]])):
+        for (link, boot), of in groupby(rows, key=lambda row: (row[0], row[2 + BOOT_AT[table]])):
             some, (node, key_id) = list(of), of_boots[boot]
             try:
                 key = key_of(keys, key_id, f"commit {link} of node {node}")
@@ -190,7 +189,7 @@ def _remove_part(server: Server, table: str, keys: Keys) -> int:
             kept = (digests, b"") if table == "cdrs" else (b"", digests)
             hashes = [link_hash for _, link_hash, *_ in some if link_hash is not None]
             server.run(_STAYS, (node, link, boot, *kept, hashes[0] if hashes else None))
-        at = 2 + _BOOT[table] + 1
+        at = 2 + BOOT_AT[table] + 1
         gone = ([row[at] for row in rows], [row[at + 1] for row in rows])
         server.run(
             f"DELETE FROM {table} USING unnest(?::bytea[], ?::int[]) AS gone (id, number)"  # noqa: S608

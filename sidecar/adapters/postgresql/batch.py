@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from sidecar.adapters.postgresql.boots import LEASED, Marks, Own, ask_fence
+from sidecar.adapters.postgresql.boots import LEASED, Marks, Own, ask_fence, tranches_of
 from sidecar.adapters.postgresql.chain import AUDIT_IN_ORDER, Draft, as_stored, movement
 from sidecar.adapters.postgresql.erasing import Erasing
 from sidecar.adapters.postgresql.server import Server, Table
@@ -39,7 +39,7 @@ from sidecar.adapters.store.known import Known
 from sidecar.adapters.store.ledger import MOVED, TERMS, BaseLedger, terms_of
 from sidecar.adapters.store.suspense import Suspense
 from sidecar.adapters.store.users import Users
-from sidecar.adapters.store.work import Job, Work
+from sidecar.adapters.store.work import Job, Work, nobody
 from sidecar.core.account_books import Booked
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.amounts import EXACT
@@ -94,13 +94,13 @@ OPEN_CALLS = _table(
     f"ON CONFLICT (node, slot) DO UPDATE SET ({', '.join(_CHANGING)})"
     f" = ROW({', '.join(f'EXCLUDED.{column}' for column in _CHANGING)})",
 )
-_KEPT = ("found_by", "body", "crc", "salt", "link", "link_hash")
 HELD = (
     "UPDATE open_calls SET currency = one.currency, reserved = one.reserved, granted_s = one.granted_s"
     " FROM unnest(?2::bigint[], ?3::text[], ?4::numeric[], ?5::int[])"
     " AS one (slot, currency, reserved, granted_s)"
     " WHERE open_calls.node = ?1 AND open_calls.slot = one.slot"
 )
+_KEPT = ("found_by", "body", "crc", "salt", "link", "link_hash")
 CDRS = _table(
     "cdrs",
     ("epoch", "seq", "written_wall_ns", *SEARCHED, *_KEPT),
@@ -144,7 +144,6 @@ _IS_OVER = (
     "SELECT leased_until < clock_timestamp() FROM nodes JOIN epochs USING (epoch) WHERE nodes.node = ?"
     " FOR UPDATE OF epochs"
 )
-_OF_NODE = "SELECT account, currency, amount FROM tranches WHERE node = ? ORDER BY account, currency"
 _LIVING = "SELECT count(*) FROM nodes JOIN epochs USING (epoch) WHERE leased_until >= clock_timestamp()"
 
 
@@ -245,9 +244,8 @@ class Ledger(BaseLedger):
         rows = [(*row[1:_BOOKED_AT], *row[_BOOKED_AT + 1 :]) for row in self._rows]  # each of this boot, now
         LEDGER.send(server, rows, boot, self._wall_ns, chain.number, last=chain.last("ledger"))
         BALANCES.send(server, [(*key, boot, self._balances[key]) for key in sorted(self._moved)])
-        if self.tranches_here:
-            held = [(self._node, *key, boot, left) for key, left in self.tranches_here.items() if left]
-            TRANCHES.send(server, held)
+        held = [(self._node, *key, boot, left) for key, left in self.tranches_here.items() if left]
+        TRANCHES.send(server, held)
         gone = [(self._node, *key) for key, left in self.tranches_here.items() if not left]
         for row in (*gone, *self._returned):
             server.send(_RETURNED, row)
@@ -399,9 +397,9 @@ class Batch(BaseBatch):
             return f"there is no node {node}: `sidecar node list`"
         if not found[0][0]:
             return f"node {node} lives, or has ended a moment ago: its lease is not over"
-        held = self._server.run(_OF_NODE, (node,))
-        for account, currency, amount in held:
-            self.ledger.return_of(node, give_back((account, currency), amount, self))
+        held = tranches_of(self._server, node)
+        for key, amount in held.items():
+            self.ledger.return_of(node, give_back(key, amount, self))
         self.audit(change)
         return len(held)
 
@@ -492,6 +490,11 @@ class Batch(BaseBatch):
         CDRS.send(server, rows, self._epoch, self._wall_ns, boot, number, last=chain.last("cdrs"))
         rows = [(*_row(one), salt) for one, salt in zip(kept_back, of_kept_back, strict=True)]
         SUPPRESSED.send(server, rows, boot, number, last=chain.last("suppressed"))
+
+
+def giving_back(tranches: Mapping[Key, Decimal]) -> Job:
+    """All that the node holds."""
+    return Job(run=Batch.give_back, done=nobody, accounts={account for account, _ in tranches})
 
 
 def _row(one: Written) -> tuple[object, ...]:

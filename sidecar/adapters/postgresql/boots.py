@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
@@ -266,13 +267,14 @@ def recall(server: Server, own: Own, marks: Marks) -> Known:
         open_call = open_call_of(account, currency, reserved, granted_s)
         known.open[UUID(bytes=call_id).int] = Slot(slot, open_call, maybe_told=bool(maybe_told))
     if not own.is_taken:  # those of a dead node stay its own: what it spent of them is on its disk
-        known.tranches = {
-            (account, currency): amount
-            for account, currency, amount in server.run(
-                "SELECT account, currency, amount FROM tranches WHERE node = ?", (own.node,)
-            )
-        }
+        known.tranches = tranches_of(server, own.node)
     return known
+
+
+def tranches_of(server: Server, node: str) -> dict[tuple[str, str], Decimal]:
+    """By account and currency."""
+    sql = "SELECT account, currency, amount FROM tranches WHERE node = ? ORDER BY account, currency"
+    return {(account, currency): amount for account, currency, amount in server.run(sql, (node,))}
 
 
 class Damaged(NamedTuple):

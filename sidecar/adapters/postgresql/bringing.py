@@ -16,12 +16,12 @@ from uuid import UUID
 
 import msgspec
 
-from sidecar.adapters.postgresql.batch import Batch
-from sidecar.adapters.postgresql.boots import Own, fence, recall
+from sidecar.adapters.postgresql.batch import Batch, giving_back
+from sidecar.adapters.postgresql.boots import Own, fence, recall, tranches_of
 from sidecar.adapters.postgresql.server import FAULTS, Server
 from sidecar.adapters.store.bodies import sound
 from sidecar.adapters.store.known import Known
-from sidecar.adapters.store.work import Job, Step, Work, nobody
+from sidecar.adapters.store.work import Step, Work
 from sidecar.adapters.store.writer import STEPS_PER_COMMIT_MAX
 from sidecar.core.amounts import EXACT
 from sidecar.core.books import ZERO
@@ -86,12 +86,12 @@ def bring(
 
 def return_tranches(server: Server, own: Own, clock: Clock) -> None:
     """Those of this node: what an earlier process granted out of them is written by now, or lost."""
+    if not (tranches := tranches_of(server, own.node)):
+        return
     with server.transaction():
         known = recall(server, own, fence(server, own))
-    if known.tranches:
-        job = Job(run=Batch.give_back, done=nobody, accounts={account for account, _ in known.tranches})
-        with transaction(server, own, known, clock, [job]) as batch:
-            batch.give_back()
+    with transaction(server, own, known, clock, [giving_back(tranches)]) as batch:
+        batch.give_back()
 
 
 def _ended_alone(steps: Sequence[Step | UUID]) -> Sequence[Call]:

@@ -35,7 +35,7 @@ COLUMNS = {
     "audit": "boot, at_wall_ns, operator, uid, action, subject, before, after, text",
 }
 _AMOUNTS = slice(4, 6)
-
+BOOT_AT = {table: columns.split(", ").index("boot") for table, columns in COLUMNS.items()}  # in such a row
 
 # Audit entries are in the order of their commits.
 AUDIT_IN_ORDER = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ' audit', 2))"

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-from sidecar.adapters.postgresql.chain import COLUMNS, PERSONAL, TABLES, key_of, link_hash, stand_in
+from sidecar.adapters.postgresql.chain import BOOT_AT, COLUMNS, PERSONAL, TABLES, key_of, link_hash, stand_in
 from sidecar.adapters.postgresql.records import CHECKED, looked_at
 from sidecar.adapters.postgresql.server import Server
 from sidecar.adapters.store.bodies import crc_of
@@ -22,7 +22,6 @@ from sidecar.core.books import ZERO
 from sidecar.core.chain import DIGEST_BYTES, Link, Row
 
 _RECORDS = ("cdrs", "suppressed")
-_BOOT = {"cdrs": 3, "suppressed": 0, "ledger": 0, "erased": 4, "audit": 0}  # where it is in a row
 # The commit, its hash where the row has it, by what a person knows the row, and what the link holds of it.
 _ROWS = {
     "cdrs": f"SELECT link, link_hash, seq, crc, {COLUMNS['cdrs']}, {PERSONAL} FROM cdrs"  # noqa: S608 - names of ours alone
@@ -162,7 +161,7 @@ class _Chain:
             digests = {"cdrs": _cut(published), "suppressed": _cut(kept_back)}
         for table, of in rows.items():
             for _, kept_hash, _, _, *row in of:
-                boot = row[_BOOT[table]] if boot < 0 else boot
+                boot = row[BOOT_AT[table]] if boot < 0 else boot
                 hashes += [kept_hash] * (kept_hash is not None)
         key = key_of(self._keys, self._key_ids.get(boot, "of another node"), f"commit {number}")
         hashed: dict[str, list[Row]] = {}
@@ -217,7 +216,7 @@ class _Chain:
     def _first_damaged(self, table: str, rows: list[tuple[Any, ...]]) -> Any:
         """By what a record says of itself."""
         for _, _, name, _, *row in rows:
-            call_id, revision = row[_BOOT[table] + 1 : _BOOT[table] + 3]
+            call_id, revision = row[BOOT_AT[table] + 1 : BOOT_AT[table] + 3]
             sql = f"SELECT {CHECKED} FROM {table} WHERE call_id = ? AND revision = ?"  # noqa: S608
             if looked_at(self._server.run(sql, (call_id, revision))[0])[1]:
                 return name

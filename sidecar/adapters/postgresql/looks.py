@@ -10,7 +10,7 @@ it was seen (`Marks.floor`): entries below are looked for no more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from sidecar.adapters.postgresql.records import PostgresqlSearch, of_call
@@ -30,6 +30,7 @@ from sidecar.adapters.store.records import record, records_of
 from sidecar.core.account_terms import AccountTerms
 from sidecar.core.amounts import EXACT
 from sidecar.core.cdr import Cdr
+from sidecar.core.records import utc
 from sidecar.ports import RecordFilter, RecordPage
 
 BEHIND_MAX = 10_000  # kept back, and counted
@@ -99,7 +100,7 @@ class PostgresqlLook:
 
     def charges_of(self, call_id: UUID) -> list[CallCharge]:
         return [
-            CallCharge(account, currency, amount, revision, _time(booked_wall_ns))
+            CallCharge(account, currency, amount, revision, utc(booked_wall_ns))
             for account, currency, amount, revision, booked_wall_ns in self._server.run(
                 "SELECT account, currency, amount, revision, booked_wall_ns FROM ledger"
                 " WHERE call_id = ? AND kind = 'charge' ORDER BY entry",
@@ -148,7 +149,7 @@ class PostgresqlLook:
 
     def removed_until(self) -> datetime | None:
         ((until_us,),) = self._server.run("SELECT max(until_us) FROM archives")
-        return None if until_us is None else _time(until_us * 1_000)
+        return None if until_us is None else utc(until_us * 1_000)
 
     def behind(self, marks: Marks) -> int:
         """Of those that were kept back at most BEHIND_MAX are counted."""
@@ -200,7 +201,3 @@ def _stored(
     epoch: int, is_kept_back: bool, number: int, call_id: bytes, revision: int, body: bytes, crc: int
 ) -> Stored:
     return Stored(Place(epoch, is_kept_back, number, revision), UUID(bytes=call_id), body, crc)
-
-
-def _time(wall_ns: int) -> datetime:
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=wall_ns // 1_000)

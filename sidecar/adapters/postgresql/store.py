@@ -44,9 +44,9 @@ from sidecar.adapters.postgresql.stored import settings_revision, stored_rows
 from sidecar.adapters.postgresql.writer import Alone, Writer
 from sidecar.adapters.store.chain import by_id
 from sidecar.adapters.store.keys import add_key, read_keys
-from sidecar.adapters.store.store import BaseStore, Left, Pace, StoreAwayError, StoreError, nobody, nothing
+from sidecar.adapters.store.store import BaseStore, Left, Pace, StoreAwayError, StoreError, nothing
 from sidecar.adapters.store.stored import KeptEntries
-from sidecar.adapters.store.work import Job
+from sidecar.adapters.store.work import Job, nobody
 from sidecar.core.call import Call
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey

@@ -22,7 +22,7 @@ from uuid import UUID
 
 import psycopg
 
-from sidecar.adapters.postgresql.batch import Batch
+from sidecar.adapters.postgresql.batch import Batch, giving_back
 from sidecar.adapters.postgresql.boots import FencedError, Marks, Own, fence, hold, recall
 from sidecar.adapters.postgresql.leases import rest
 from sidecar.adapters.postgresql.server import CONFLICTS, FAULTS, REFUSALS, Server, SilentError
@@ -93,9 +93,8 @@ class Writer(WritingThread):
     def stop(self) -> None:
         self._end()
         if self._known.tranches and not self._is_enduring:
-            accounts = {account for account, _ in self._known.tranches}
             with suppress(*self.faults):
-                self._commit([Job(run=Batch.give_back, done=nobody, accounts=accounts)])
+                self._commit([giving_back(self._known.tranches)])
         if self._server is not None:
             with suppress(*FAULTS):
                 rest(self._server, self._own)

@@ -8,7 +8,7 @@ be begun anew while a snapshot is open.) Nothing here can change the file."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import reduce
 from heapq import merge
@@ -47,6 +47,7 @@ from sidecar.core.account_terms import AccountTerms
 from sidecar.core.amounts import EXACT
 from sidecar.core.cdr import Cdr
 from sidecar.core.chain import ChainKey, Link
+from sidecar.core.records import utc
 from sidecar.core.statement import LedgerLine
 from sidecar.core.suspense import Suspended
 from sidecar.ports import RecordFilter, RecordPage
@@ -89,10 +90,6 @@ _PLACES = (
     " UNION ALL SELECT 1, entry, revision FROM suppressed WHERE call_id = ?1"
 )
 _EVER = "found.ended_us >= -9223372036854775808"
-
-
-def _time(wall_ns: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=wall_ns // 1_000)
 
 
 _CLOCK_SET_NS = 86_400 * 10**9  # at most so far back, while records come
@@ -175,7 +172,7 @@ class Snapshot:
     def archived_until(self) -> datetime | None:
         """Movements that were booked before are archived, and no longer here."""
         until_us: int | None = self._connection.execute("SELECT max(until_us) FROM sealed").get
-        return None if until_us is None else _time(until_us * 1_000)
+        return None if until_us is None else utc(until_us * 1_000)
 
     def held(self, account: str) -> list[Held]:
         """What calls that are up hold of an account, by currency."""
@@ -233,7 +230,7 @@ class Snapshot:
             yield LedgerLine(
                 kind=kind,
                 amount=Decimal(amount),
-                booked_at=_time(at),
+                booked_at=utc(at),
                 call_id=None if call_id is None else UUID(bytes=call_id),
                 revision=revision,
                 reference=reference,
@@ -299,7 +296,7 @@ class Snapshot:
     def charges_of(self, call_id: UUID) -> list[CallCharge]:
         """What was booked for a call, in its order."""
         return [
-            CallCharge(account, currency, Decimal(amount), revision, _time(booked_wall_ns))
+            CallCharge(account, currency, Decimal(amount), revision, utc(booked_wall_ns))
             for account, currency, amount, revision, booked_wall_ns in self._connection.execute(
                 "SELECT account, currency, amount, revision, booked_wall_ns FROM ledger"
                 " WHERE call_id = ? AND kind = 'charge' ORDER BY entry",

@@ -21,7 +21,7 @@ from sidecar.adapters.store.reading import Reader
 from sidecar.adapters.store.revisions import StoredRevisions
 from sidecar.adapters.store.suspense import StoredSuspense
 from sidecar.adapters.store.users import StoredUsers
-from sidecar.adapters.store.work import Job, Report, waiting_call
+from sidecar.adapters.store.work import Job, Report, nobody, waiting_call
 from sidecar.adapters.store.writer import COMMIT_INTERVAL_MS_MIN, WritingThread
 from sidecar.core.alarms import LowBalance
 from sidecar.core.audit import NODE, Change
@@ -404,8 +404,4 @@ def event_of(outcome: Outcome, mono_ns: int, wall_ns: int) -> CallEvent:
 
 
 def nothing(_batch: object) -> None:
-    pass
-
-
-def nobody(*_: object) -> None:
     pass

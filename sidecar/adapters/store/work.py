@@ -261,5 +261,5 @@ def forgetting(call_id: UUID) -> Job:
     return Job(run=lambda batch: batch.forget(call_id), done=nobody, lasting=True)
 
 
-def nobody(_result: Any, _error: BaseException | None) -> None:
+def nobody(*_: object) -> None:
     pass
